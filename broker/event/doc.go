@@ -1,0 +1,67 @@
+// Package event is the language of XMQ: events between nodes and broker, increments as bytes, positions,
+// identities and subjects. It holds only what crosses the wire or names what crosses it, imports nothing of
+// ours, and does no I/O. All integers are little-endian; every format has a version.
+//
+// # The contract under everything
+//
+// Every event may be lost or repeated. Every sender repeats until answered. Every receiver may drop what it
+// cannot take. Acknowledgements are cumulative. A gap, a timeout, a restart or a trimmed log has one cure:
+// INCR_REQ/NONE with the node's position.
+//
+// # Event, version 1
+//
+//	 0  2  "XM"
+//	 2  1  version = 1
+//	 3  1  kind            4  1  state          5  1  code
+//	 6  2  reserved = 0
+//	 8  8  session: instance
+//	16  4  session: turn
+//	20  8  position: log ID
+//	28  8  position: sequence
+//	36  8  position: chain
+//	44  8  dump ID
+//	52  8  request ID
+//	60  4  credit in increments
+//	64  4  credit in bytes
+//	68  4  lease in milliseconds
+//	72  1+n  group          n = first byte, 0 to 31
+//	 .  1+n  client ID
+//	 .  1+n  peer ID
+//	 .  2+n  text           n = 0 to 4096
+//	 .  4+n  body           n = 0 to 16 MiB
+//	 .  4  CRC-32C of all bytes before it
+//
+// # Who says what
+//
+//	INCR_REQ/NONE            node: open a session; Pos is the stored position, body a Hello
+//	INCR_REQ/SUCC            node: applied up to Pos, credit beyond it; also the heartbeat (Retrying, Bye)
+//	INCR_REQ/FAIL            node: the increment behind Pos failed, Text says why
+//	INCR_REQ/FATAL           node: my copy is lost, Text says why
+//	INCR_REP Welcome         broker: session offered, Pos is where feeding starts
+//	INCR_REP with a frame    broker: increments behind Pos; an empty frame is the heartbeat
+//	INCR_REP other codes     broker: why not, and what to do
+//	DUMP_REQ                 requester: {ID requester, Peer target, Request}; broker swaps ID and Peer
+//	DUMP_REQ Cancel          broker to target: give the snapshot up
+//	DUMP_REP Opened/Sealed/Lease or FAIL   target to broker, then broker to requester, with Pos
+//	SNAP_REQ / SNAP_REP      one chunk up or down; the body is described in package dumpflow
+//
+// # Record, version 1: one increment, on disk and on the wire
+//
+//	 0  1  version = 1
+//	 1  8  sequence, from 1
+//	 9  8  time, ns since 1970 UTC
+//	17  4  CRC-32C of everything else in the record
+//	21  8  chain up to and including this record
+//	29  1  number of headers, then for each, in rising order of id:
+//	       1 id (1 topic, 2 content type, 3 origin, 4 producer, 5 idempotency key), 2 length, value
+//	 .  .  payload, to the end
+//
+// chain(n) = first 8 bytes of SHA-256(chain(n-1), bytes of the record from offset 29); chain(0) = first 8
+// bytes of SHA-256(log ID).
+//
+// # Frame: the body of INCR_REP
+//
+//	1  record   4 length, record                          an increment
+//	2  pass     8 sequence, 8 chain                       up to there nothing is for this node
+//	3  replace  4 length, record with another body        an operator's replacement; chain is the log's
+package event

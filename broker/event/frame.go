@@ -1,0 +1,87 @@
+package event
+
+import (
+	"encoding/binary"
+	"fmt"
+)
+
+// The kinds of items in a frame. Never reuse a number.
+const (
+	itemRecord  = 1 // an increment as it stands in the log
+	itemPass    = 2 // a run of increments that are not for this node
+	itemReplace = 3 // an increment whose body an operator replaced; its chain is the log's
+)
+
+// A frame is the body of INCR_REP: items that follow each other without a gap, starting right behind
+// the event's Pos. AppendRecord, AppendPass and AppendReplace write items; Walk reads them.
+
+// AppendRecord adds one record. Cost in bytes: len(e) + 5.
+func AppendRecord(dst []byte, e Encoded) []byte { return appendItem(dst, itemRecord, e) }
+
+// AppendReplace adds one record made by Reforge.
+func AppendReplace(dst []byte, e Encoded) []byte { return appendItem(dst, itemReplace, e) }
+
+func appendItem(dst []byte, kind byte, e Encoded) []byte {
+	dst = append(dst, kind)
+	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(e)))
+	return append(dst, e...)
+}
+
+// AppendPass adds "everything up to and including seq, where the chain is chain, is not for you": other
+// topics, or one increment an operator skipped. Cost: 17 bytes.
+func AppendPass(dst []byte, seq uint64, chain Chain) []byte {
+	dst = append(dst, itemPass)
+	dst = binary.LittleEndian.AppendUint64(dst, seq)
+	return binary.LittleEndian.AppendUint64(dst, uint64(chain))
+}
+
+// Item is one step of a frame: an increment to apply, or (Record empty) a position to move to.
+type Item struct {
+	Pos    Position // after this item
+	Record Encoded  // borrowed from the frame; nil for a pass
+}
+
+// Walk checks a whole frame that starts behind from and calls f for each item in order. Sequence, CRC and
+// chain of each record are verified, passes must go forward. The first error ends it: f's own, or one
+// that wraps ErrDamaged. Items before the error have been handed out.
+func Walk(frame []byte, from Position, f func(Item) error) error {
+	for at := from; len(frame) > 0; {
+		item, rest, err := nextItem(frame, at)
+		if err != nil {
+			return err
+		}
+		if err := f(item); err != nil {
+			return err
+		}
+		at, frame = item.Pos, rest
+	}
+	return nil
+}
+
+func nextItem(b []byte, at Position) (Item, []byte, error) {
+	if b[0] == itemPass {
+		if len(b) < 17 {
+			return Item{}, nil, fmt.Errorf("frame behind %d: cut inside a pass: %w", at.Seq, ErrDamaged)
+		}
+		pos := Position{at.Log, binary.LittleEndian.Uint64(b[1:]), Chain(binary.LittleEndian.Uint64(b[9:]))}
+		if pos.Seq <= at.Seq {
+			return Item{}, nil, fmt.Errorf("frame behind %d: pass goes back to %d: %w", at.Seq, pos.Seq, ErrDamaged)
+		}
+		return Item{Pos: pos}, b[17:], nil
+	}
+	if b[0] != itemRecord && b[0] != itemReplace {
+		return Item{}, nil, fmt.Errorf("frame behind %d: unknown kind of item %d: %w", at.Seq, b[0], ErrDamaged)
+	}
+	if len(b) < 5 || uint64(len(b)-5) < uint64(binary.LittleEndian.Uint32(b[1:])) {
+		return Item{}, nil, fmt.Errorf("frame behind %d: cut inside a record: %w", at.Seq, ErrDamaged)
+	}
+	end := 5 + int(binary.LittleEndian.Uint32(b[1:]))
+	e := Encoded(b[5:end:end])
+	if err := e.Verify(); err != nil {
+		return Item{}, nil, fmt.Errorf("frame behind %d: %w", at.Seq, err)
+	}
+	if e.Seq() != at.Seq+1 || b[0] == itemRecord && !e.Follows(at) {
+		return Item{}, nil, fmt.Errorf("frame behind %d: record %d with chain %s does not follow: %w", at.Seq, e.Seq(), e.Chain(), ErrDamaged)
+	}
+	return Item{Pos: Position{at.Log, e.Seq(), e.Chain()}, Record: e}, b[end:], nil
+}

@@ -1,0 +1,95 @@
+package event
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+)
+
+// HelloVersion is the format number of a Hello.
+const HelloVersion = 1
+
+// Hello is what a node says of itself when it opens a session (INCR_REQ/NONE) or asks for a DUMP
+// (DUMP_REQ). It travels as the body of that event, as JSON of at most 8 KiB.
+type Hello struct {
+	V      int      `json:"v"`
+	Target string   `json:"target,omitempty"` // kind of target driver, for people
+	Topics []string `json:"topics,omitempty"` // sorted, no repeats; none means all topics
+	Master bool     `json:"master,omitempty"` // may start without a DUMP
+	// At is an explicit position, "the next increment I apply is number At" (XI-9); 0 says nothing.
+	At uint64 `json:"at,omitempty"`
+	// Loaded is the request id of the DUMP whose snapshot this node has just loaded and switched to.
+	Loaded DumpID `json:"loaded,omitempty"`
+	// Stateless marks a driver that cannot store a position (webhook, exec): the broker's acked one rules.
+	Stateless bool `json:"stateless,omitempty"`
+	// Backup marks a requester that only wants the bytes (xmq dump): no client is made for it.
+	Backup bool `json:"backup,omitempty"`
+	// Pid and Host tell an operator which process speaks.
+	Host string `json:"host,omitempty"`
+	Pid  int    `json:"pid,omitempty"`
+}
+
+// Encode returns h as the body of an event.
+func (h Hello) Encode() []byte {
+	h.V = HelloVersion
+	b, err := json.Marshal(h)
+	if err != nil {
+		panic(err) // plain data always marshals
+	}
+	return b
+}
+
+// DecodeHello reads what Encode wrote and checks topics. An empty body is the zero Hello.
+func DecodeHello(b []byte) (Hello, error) {
+	var h Hello
+	if len(b) == 0 {
+		return h, nil
+	}
+	if len(b) > 8<<10 {
+		return h, fmt.Errorf("hello of %d bytes is longer than 8192: %w", len(b), ErrDamaged)
+	}
+	if err := json.Unmarshal(b, &h); err != nil {
+		return h, fmt.Errorf("hello: %v: %w", err, ErrDamaged)
+	}
+	if h.V != HelloVersion {
+		return h, fmt.Errorf("hello: format %d is not known to this version (%d): %w", h.V, HelloVersion, ErrDamaged)
+	}
+	if len(h.Host) > 255 || len(h.Target) > 32 {
+		return h, fmt.Errorf("hello: host or target name is too long: %w", ErrDamaged)
+	}
+	topics, err := SortTopics(h.Topics)
+	h.Topics = topics
+	return h, err
+}
+
+// SortTopics checks topics and returns them sorted, each once; nil for none.
+func SortTopics(topics []string) ([]string, error) {
+	if len(topics) == 0 {
+		return nil, nil
+	}
+	if len(topics) > 64 {
+		return nil, fmt.Errorf("%d topics are more than 64", len(topics))
+	}
+	topics = slices.Clone(topics)
+	for _, t := range topics {
+		if err := CheckTopic(t); err != nil {
+			return nil, err
+		}
+	}
+	slices.Sort(topics)
+	return slices.Compact(topics), nil
+}
+
+// Wants reports whether a node with these topics (none means all) applies an increment of topic. A node
+// that names topics applies only those: not the increments without a topic either.
+func Wants(topics []string, topic []byte) bool {
+	if len(topics) == 0 {
+		return true
+	}
+	for _, t := range topics {
+		if t == string(topic) { // no allocation: the compiler compares in place
+			return true
+		}
+	}
+	return false
+}

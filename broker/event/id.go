@@ -1,0 +1,110 @@
+package event
+
+import (
+	"fmt"
+	"regexp"
+	"strconv"
+)
+
+// The three lives that make repetition harmless, and the life of one dump request. Each is 64 random
+// bits drawn by its owner (crypto/rand), printed as 16 hexadecimal digits; zero means "none" or
+// "unknown" and is never drawn.
+type (
+	// LogID is the life of a log: drawn by the broker when it creates an empty log, never changed.
+	LogID uint64
+	// DumpID is the life of one DUMP. It is the request id of the first requester.
+	DumpID uint64
+	// Instance is the life of one node process.
+	Instance uint64
+)
+
+// Session names one conversation of a node with the broker: a node process and a counter that grows
+// by one each time that process opens a conversation. The zero Session is no session.
+type Session struct {
+	Instance Instance
+	Turn     uint32 // from 1; a lower turn of the same instance is stale
+}
+
+// Zero reports whether s is no session.
+func (s Session) Zero() bool { return s == Session{} }
+
+func (s Session) String() string { return fmt.Sprintf("%016x.%d", uint64(s.Instance), s.Turn) }
+
+func (l LogID) String() string    { return hex16(uint64(l)) }
+func (d DumpID) String() string   { return hex16(uint64(d)) }
+func (i Instance) String() string { return hex16(uint64(i)) }
+
+// MarshalText writes the 16 hexadecimal digits, in JSON as well.
+func (l LogID) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
+
+// MarshalText writes the 16 hexadecimal digits, in JSON as well.
+func (d DumpID) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// MarshalText writes the 16 hexadecimal digits, in JSON as well.
+func (i Instance) MarshalText() ([]byte, error) { return []byte(i.String()), nil }
+
+// UnmarshalText accepts exactly what MarshalText writes.
+func (l *LogID) UnmarshalText(b []byte) error { return unhex16(b, (*uint64)(l), "log ID") }
+
+// UnmarshalText accepts exactly what MarshalText writes.
+func (d *DumpID) UnmarshalText(b []byte) error { return unhex16(b, (*uint64)(d), "dump ID") }
+
+// UnmarshalText accepts exactly what MarshalText writes.
+func (i *Instance) UnmarshalText(b []byte) error { return unhex16(b, (*uint64)(i), "instance") }
+
+// ParseLogID reads the 16 hexadecimal digits that LogID.String writes.
+func ParseLogID(s string) (LogID, error) {
+	var l LogID
+	return l, l.UnmarshalText([]byte(s))
+}
+
+// ParseDumpID reads the 16 hexadecimal digits that DumpID.String writes.
+func ParseDumpID(s string) (DumpID, error) {
+	var d DumpID
+	return d, d.UnmarshalText([]byte(s))
+}
+
+func hex16(v uint64) string { return fmt.Sprintf("%016x", v) }
+
+func unhex16(b []byte, v *uint64, what string) error {
+	n, err := strconv.ParseUint(string(b), 16, 64)
+	if err != nil || len(b) != 16 {
+		return fmt.Errorf("%s %q is not 16 hexadecimal digits", what, clip(b, 40))
+	}
+	*v = n
+	return nil
+}
+
+// MaxID is the longest client ID, producer name or group, in bytes.
+const MaxID = 31
+
+var (
+	idGrammar    = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,30}$`)
+	topicGrammar = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,62}$`)
+)
+
+// CheckID reports, as one sentence, why s cannot name a client, a producer or a group: the one grammar
+// at every entrance is 1 to 31 lower-case letters, digits and hyphens, no hyphen first. Rule: XD-17.
+func CheckID(s string) error {
+	if !idGrammar.MatchString(s) {
+		return fmt.Errorf("ID %q is not allowed: use 1 to %d lower-case letters, digits and hyphens, not starting with a hyphen", clip([]byte(s), 40), MaxID)
+	}
+	return nil
+}
+
+// CheckTopic reports, as one sentence, why s cannot be a topic: 1 to 63 lower-case letters, digits,
+// dots, underscores and hyphens, starting with a letter or digit.
+func CheckTopic(s string) error {
+	if !topicGrammar.MatchString(s) {
+		return fmt.Errorf("topic %q is not allowed: use 1 to 63 lower-case letters, digits, dots, underscores and hyphens, starting with a letter or digit", clip([]byte(s), 70))
+	}
+	return nil
+}
+
+// clip cuts hostile input so that it can stand in an error or a log line.
+func clip(b []byte, n int) []byte {
+	if len(b) > n {
+		return append(append([]byte{}, b[:n]...), "..."...)
+	}
+	return b
+}

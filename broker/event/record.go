@@ -1,0 +1,213 @@
+package event
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+)
+
+// RecordVersion is the format number in the first byte of every encoded record.
+const RecordVersion = 1
+
+// recordFixed is the length of the part of a record before its headers; see doc.go for the table.
+const recordFixed = 29
+
+// MaxHeaderValue is the longest value of one header, in bytes.
+const MaxHeaderValue = 4096
+
+// ErrDamaged is returned when stored or received bytes are not what was written: too short, a length
+// that lies, a wrong CRC, an unknown version. Nothing of such bytes may be used.
+var ErrDamaged = errors.New("damaged")
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// CRC32C is the checksum of every record, event and chunk (Castagnoli polynomial).
+func CRC32C(b []byte) uint32 { return crc32.Checksum(b, castagnoli) }
+
+// Headers accompany a body. Empty fields are not stored.
+type Headers struct {
+	Topic       string // see CheckTopic; "" for none
+	ContentType string // as the producer gave it
+	Origin      string // who made the change, in the producer's own words
+	Producer    string // identity of the producer, see CheckID; "" for anonymous ones
+	Key         string // idempotency key as the producer gave it; "" for none
+}
+
+// The ids of headers on the wire and on disk. Never reuse one.
+const (
+	headerTopic       = 1
+	headerContentType = 2
+	headerOrigin      = 3
+	headerProducer    = 4
+	headerKey         = 5
+)
+
+func (h *Headers) field(id byte) *string {
+	switch id {
+	case headerTopic:
+		return &h.Topic
+	case headerContentType:
+		return &h.ContentType
+	case headerOrigin:
+		return &h.Origin
+	case headerProducer:
+		return &h.Producer
+	case headerKey:
+		return &h.Key
+	}
+	return nil
+}
+
+// Draft is an increment that has no sequence yet. The body is 1 byte or more, any bytes.
+type Draft struct {
+	Headers
+	Body []byte
+}
+
+// Record is one increment of the log.
+type Record struct {
+	Seq   uint64 // from 1
+	Time  int64  // nanoseconds since 1970 UTC, set once by the broker; never used for order
+	Chain Chain  // up to and including this record
+	Headers
+	Body []byte
+}
+
+// EncodeRecord appends the encoded record (layout: doc.go) for draft d with the given sequence and time,
+// whose predecessor has the chain prev, to dst. It returns the longer slice and the record's own chain.
+// d.Body is copied. A header longer than MaxHeaderValue is cut by nobody: check before.
+func EncodeRecord(dst []byte, seq uint64, time int64, prev Chain, d Draft) ([]byte, Chain) {
+	start := len(dst)
+	dst = append(dst, RecordVersion)
+	dst = binary.LittleEndian.AppendUint64(dst, seq)
+	dst = binary.LittleEndian.AppendUint64(dst, uint64(time))
+	dst = append(dst, 0, 0, 0, 0)             // CRC, below
+	dst = append(dst, 0, 0, 0, 0, 0, 0, 0, 0) // chain, below
+	count := len(dst)
+	dst = append(dst, 0)
+	for id := byte(headerTopic); id <= headerKey; id++ {
+		if v := *d.field(id); v != "" {
+			dst[count]++
+			dst = append(dst, id)
+			dst = binary.LittleEndian.AppendUint16(dst, uint16(len(v)))
+			dst = append(dst, v...)
+		}
+	}
+	dst = append(dst, d.Body...)
+	chain := nextChain(prev, dst[start+recordFixed:])
+	seal(dst[start:], chain)
+	return dst, chain
+}
+
+// Reforge encodes r again with another body under its old sequence, time, headers and chain. The
+// operator's "replace" sends such a record to one node; the log is not rewritten (XC-1).
+func Reforge(r Record, body []byte) []byte {
+	b, _ := EncodeRecord(nil, r.Seq, r.Time, 0, Draft{Headers: r.Headers, Body: body})
+	seal(b, r.Chain)
+	return b
+}
+
+func seal(b []byte, chain Chain) {
+	binary.LittleEndian.PutUint64(b[21:], uint64(chain))
+	binary.LittleEndian.PutUint32(b[17:], recordCRC(b))
+}
+
+func recordCRC(b []byte) uint32 {
+	crc := crc32.Update(0, castagnoli, b[:17])
+	return crc32.Update(crc, castagnoli, b[21:])
+}
+
+// nextChain folds one record, from its header count to its end, into the chain.
+func nextChain(prev Chain, rest []byte) Chain {
+	h := sha256.New()
+	var p [8]byte
+	binary.LittleEndian.PutUint64(p[:], uint64(prev))
+	h.Write(p[:])
+	h.Write(rest)
+	var sum [sha256.Size]byte
+	return Chain(binary.LittleEndian.Uint64(h.Sum(sum[:0])))
+}
+
+// Encoded is one record as bytes, the same on disk and on the wire. Only a value that passed Verify may
+// be asked for its fields. Many readers share one Encoded: nobody writes into it.
+type Encoded []byte
+
+// Verify checks lengths, version and CRC before anything is believed or allocated. The error wraps
+// ErrDamaged.
+func (e Encoded) Verify() error {
+	if len(e) < recordFixed+1 {
+		return fmt.Errorf("record of %d bytes is shorter than its fixed part: %w", len(e), ErrDamaged)
+	}
+	if e[0] != RecordVersion {
+		return fmt.Errorf("record format %d is not known to this version (%d): %w", e[0], RecordVersion, ErrDamaged)
+	}
+	if got, want := recordCRC(e), binary.LittleEndian.Uint32(e[17:]); got != want {
+		return fmt.Errorf("record %d: CRC is %08x, stored %08x: %w", e.Seq(), got, want, ErrDamaged)
+	}
+	if e.bodyOffset() < 0 {
+		return fmt.Errorf("record %d: headers run past its end: %w", e.Seq(), ErrDamaged)
+	}
+	return nil
+}
+
+// Follows reports whether e is the increment right behind prev, by sequence and chain.
+func (e Encoded) Follows(prev Position) bool {
+	return e.Seq() == prev.Seq+1 && nextChain(prev.Chain, e[recordFixed:]) == e.Chain()
+}
+
+// Seq is the record's sequence.
+func (e Encoded) Seq() uint64 { return binary.LittleEndian.Uint64(e[1:]) }
+
+// Time is the broker's time of the record, in nanoseconds since 1970 UTC.
+func (e Encoded) Time() int64 { return int64(binary.LittleEndian.Uint64(e[9:])) }
+
+// Chain is the chain up to and including the record.
+func (e Encoded) Chain() Chain { return Chain(binary.LittleEndian.Uint64(e[21:])) }
+
+// Topic is the record's topic, borrowed from e; empty for none.
+func (e Encoded) Topic() []byte {
+	if e[recordFixed] == 0 || e[recordFixed+1] != headerTopic { // headers stand in the order of their ids
+		return nil
+	}
+	n := int(binary.LittleEndian.Uint16(e[recordFixed+2:]))
+	return e[recordFixed+4 : recordFixed+4+n]
+}
+
+// Body is the payload, borrowed from e.
+func (e Encoded) Body() []byte { return e[e.bodyOffset():] }
+
+// bodyOffset walks the headers; -1 when they run past the end or break the order of ids.
+func (e Encoded) bodyOffset() int {
+	at, last := recordFixed+1, byte(0)
+	for n := int(e[recordFixed]); n > 0; n-- {
+		if len(e)-at < 3 || e[at] <= last {
+			return -1
+		}
+		last = e[at]
+		at += 3 + int(binary.LittleEndian.Uint16(e[at+1:]))
+		if at > len(e) {
+			return -1
+		}
+	}
+	return at
+}
+
+// Decode returns the record. Its body is borrowed from e; headers are copied. Headers with an id this
+// version does not know are passed over.
+func (e Encoded) Decode() (Record, error) {
+	if err := e.Verify(); err != nil {
+		return Record{}, err
+	}
+	r := Record{Seq: e.Seq(), Time: e.Time(), Chain: e.Chain(), Body: e.Body()}
+	at := recordFixed + 1
+	for n := int(e[recordFixed]); n > 0; n-- {
+		size := int(binary.LittleEndian.Uint16(e[at+1:]))
+		if f := r.field(e[at]); f != nil {
+			*f = string(e[at+3 : at+3+size])
+		}
+		at += 3 + size
+	}
+	return r, nil
+}

@@ -1,0 +1,117 @@
+package nodeclient
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"xmq/broker/event"
+)
+
+// Target is one database as a node sees it: the port of a target driver. A driver is a package under
+// nodeclient/target; one conformance suite (nodeclient/target/targettest) runs on all of them.
+//
+// The agent calls one method at a time, except that a Snapshot it has opened is read while Apply goes on.
+// Every method may block as long as the database does; ctx ends the wait. Errors are classed by Transient
+// and Fatal; every other error of Apply is a FAIL.
+type Target interface {
+	// Position returns the position stored with the data: what this database has applied. The zero
+	// Position means a fresh place that has never applied anything.
+	Position(ctx context.Context) (event.Position, error)
+
+	// Apply commits a batch and the position after its last item in one transaction.
+	//
+	// batch is 1 or more consecutive items; each has the position after it, and those without a record
+	// only move the position. The items are borrowed until Apply returns. Calls never overlap. The agent
+	// has checked that the batch follows the stored position; a driver checks that again inside the
+	// transaction (compare and set) and answers Fatal when another hand has moved it.
+	//
+	// nil: all of it is durable. Otherwise applied is the position that is durable now: for a FAIL the
+	// one right before the failing item, everything up to it committed. When the outcome of a commit is
+	// unknown the driver reads the position back and answers by that. Rules: XI-6, XS-3, XS-5, XD-28.
+	Apply(ctx context.Context, batch []event.Item) (applied event.Position, err error)
+
+	// Seek stores pos as the position without touching data: an operator's explicit position (XI-9).
+	// When it returns nil that is durable.
+	Seek(ctx context.Context, pos event.Position) error
+
+	// Snapshot opens a consistent read at exactly the applied position and returns at once where the
+	// database can do that (MVCC). The caller closes it. Only one is open at a time.
+	Snapshot(ctx context.Context) (Snapshot, error)
+
+	// Restore loads a snapshot into a fresh place beside the live one. r yields exactly the bytes that
+	// Snapshot.WriteTo wrote on the other node; want is the position they must contain. The old data
+	// stays in force and readable until the Switch of the returned Restored. r's error (a cut, a
+	// damaged digest) fails Restore, and nothing of the fresh place survives that. Rules: XE-12, XE-13.
+	Restore(ctx context.Context, want event.Position, r io.Reader) (Restored, error)
+
+	// Empty reports whether the place holds nothing at all, so that a restore overwrites nothing.
+	Empty(ctx context.Context) (bool, error)
+
+	// Close ends all use. Open snapshots are closed first by the caller.
+	Close() error
+}
+
+// Snapshot is one consistent read of a database.
+type Snapshot interface {
+	// Position is the position the snapshot holds, exactly.
+	Position() event.Position
+	// Format names the bytes that WriteTo writes, with a version: "sqlite-pages/1". A requester's driver
+	// refuses formats it does not know.
+	Format() string
+	// Online reports that increments may be applied while WriteTo runs. When false the agent holds them
+	// until the snapshot is closed.
+	Online() bool
+	// WriteTo writes the whole snapshot once. It ends with ctx.
+	WriteTo(ctx context.Context, w io.Writer) error
+	// Close gives up the consistent read. It may be called at any time, also twice.
+	Close() error
+}
+
+// Restored is a snapshot that has been loaded and verified in a fresh place.
+type Restored interface {
+	// Switch makes the fresh place the live one, durably and as one step: after a crash either the old
+	// data or the new data is live, whole. After it returns nil Position answers the snapshot's.
+	Switch(ctx context.Context) error
+	// Discard removes the fresh place. It does nothing after Switch.
+	Discard() error
+}
+
+// classed marks an error with what follows from it.
+type classed struct {
+	err   error
+	fatal bool
+}
+
+func (c *classed) Error() string { return c.err.Error() }
+func (c *classed) Unwrap() error { return c.err }
+
+// Transient marks trouble that may pass: connection lost, lock timeout, database not there yet. It is no
+// state; the agent tries again with backoff and says so in its heartbeat.
+func Transient(err error) error { return &classed{err: err} }
+
+// Fatal marks the loss of the copy itself: another history's position, a position row that is gone from a
+// database that has data. The node must DUMP again.
+func Fatal(err error) error { return &classed{err: err, fatal: true} }
+
+// IsTransient reports whether err was marked by Transient.
+func IsTransient(err error) bool {
+	var c *classed
+	return errors.As(err, &c) && !c.fatal
+}
+
+// IsFatal reports whether err was marked by Fatal.
+func IsFatal(err error) bool {
+	var c *classed
+	return errors.As(err, &c) && c.fatal
+}
+
+// CheckAdvance is the compare half of every driver's compare and set: stored is the position found inside
+// the transaction, before is where the batch begins. Its error is Fatal.
+func CheckAdvance(stored, before event.Position) error {
+	if stored == before {
+		return nil
+	}
+	return Fatal(fmt.Errorf("the database stands at %s but this node left it at %s: another hand has written its position", stored, before))
+}
