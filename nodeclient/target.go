@@ -22,15 +22,16 @@ type Target interface {
 
 	// Apply commits a batch and the position after its last item in one transaction.
 	//
-	// batch is 1 or more consecutive items; each has the position after it, and those without a record
-	// only move the position. The items are borrowed until Apply returns. Calls never overlap. The agent
-	// has checked that the batch follows the stored position; a driver checks that again inside the
-	// transaction (compare and set) and answers Fatal when another hand has moved it.
+	// batch is 1 or more consecutive items behind before; each has the position after it, and those
+	// without a record only move the position. The items are borrowed until Apply returns. Calls never
+	// overlap. before is the stored position as the agent knows it; a driver compares inside the
+	// transaction (CheckAdvance) and answers Fatal when another hand has moved it. On a fresh place the
+	// stored position is zero and before is the start of the log: that is no difference.
 	//
 	// nil: all of it is durable. Otherwise applied is the position that is durable now: for a FAIL the
 	// one right before the failing item, everything up to it committed. When the outcome of a commit is
 	// unknown the driver reads the position back and answers by that. Rules: XI-6, XS-3, XS-5, XD-28.
-	Apply(ctx context.Context, batch []event.Item) (applied event.Position, err error)
+	Apply(ctx context.Context, before event.Position, batch []event.Item) (applied event.Position, err error)
 
 	// Seek stores pos as the position without touching data: an operator's explicit position (XI-9).
 	// When it returns nil that is durable.
@@ -108,9 +109,9 @@ func IsFatal(err error) bool {
 }
 
 // CheckAdvance is the compare half of every driver's compare and set: stored is the position found inside
-// the transaction, before is where the batch begins. Its error is Fatal.
+// the transaction (zero: none yet), before is where the batch begins. Its error is Fatal.
 func CheckAdvance(stored, before event.Position) error {
-	if stored == before {
+	if stored == before || stored.Zero() && before == event.Start(before.Log) {
 		return nil
 	}
 	return Fatal(fmt.Errorf("the database stands at %s but this node left it at %s: another hand has written its position", stored, before))
