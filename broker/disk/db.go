@@ -1,0 +1,127 @@
+package disk
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/syndtr/goleveldb/leveldb"
+	"github.com/syndtr/goleveldb/leveldb/iterator"
+	"github.com/syndtr/goleveldb/leveldb/opt"
+	"github.com/syndtr/goleveldb/leveldb/util"
+)
+
+// Batch is a group of puts and deletes that is written as one unit.
+type Batch = leveldb.Batch
+
+// ErrNotFound is returned by Get for a key that is not there.
+var ErrNotFound = leveldb.ErrNotFound
+
+// DB is one open database. Reads are for concurrent use beside one writer. Close comes after the last
+// reader has finished.
+type DB struct {
+	db     *leveldb.DB
+	files  Files
+	ground *Ground
+	name   string
+}
+
+// Write writes a batch and syncs it; the batch may be reused afterwards. It blocks for one sync, longer
+// while goleveldb's compactions lag. nil: all of it survives power loss. An error wraps ErrStopped: the
+// outcome is unknown, everything on this ground is stopped, and the process must end.
+func (d *DB) Write(b *Batch) error {
+	if err := d.ground.latch.Err(); err != nil {
+		return err
+	}
+	if err := d.db.Write(b, &opt.WriteOptions{Sync: true}); err != nil {
+		return d.ground.latch.Trip(fmt.Errorf("write %s: %w", d.name, err))
+	}
+	return d.ground.latch.Err()
+}
+
+// Get returns a copy of the value, ErrNotFound, Damage or a read error.
+func (d *DB) Get(key []byte) ([]byte, error) {
+	v, err := d.db.Get(key, nil)
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return nil, fmt.Errorf("read %s: %w", d.name, asDamage(d.name, err))
+	}
+	return v, err
+}
+
+// Range returns a cursor before the first of the keys from <= key < to. The caller closes it soon: an open
+// cursor keeps old tables on the disk.
+func (d *DB) Range(from, to []byte) *Cursor {
+	return &Cursor{d.db.NewIterator(&util.Range{Start: from, Limit: to}, nil), d.name}
+}
+
+// Last returns a copy of the greatest key with from <= key < to and of its value; ErrNotFound when none.
+func (d *DB) Last(from, to []byte) (key, value []byte, err error) {
+	c := d.Range(from, to)
+	c.it.Seek(to)
+	if c.it.Prev() {
+		key, value = append(key, c.Key()...), append(value, c.Value()...)
+	}
+	if err := c.Close(); err != nil {
+		return nil, nil, err
+	}
+	if key == nil {
+		return nil, nil, ErrNotFound
+	}
+	return key, value, nil
+}
+
+// Cursor walks over a range of keys, for one goroutine.
+type Cursor struct {
+	it   iterator.Iterator
+	name string
+}
+
+// Next moves to the next key, at first to the first one; false at the end or on an error (see Close).
+func (c *Cursor) Next() bool { return c.it.Next() }
+
+// Key is the current key, borrowed until Next or Close.
+func (c *Cursor) Key() []byte { return c.it.Key() }
+
+// Value is the current value, borrowed until Next or Close.
+func (c *Cursor) Value() []byte { return c.it.Value() }
+
+// Close ends the walk and returns the error that cut it short: Damage or a read error. A damaged block may
+// also show as keys that are missing; the reader must know what to expect.
+func (c *Cursor) Close() error {
+	err := c.it.Error()
+	c.it.Release()
+	if err != nil {
+		return fmt.Errorf("read %s: %w", c.name, asDamage(c.name, err))
+	}
+	return nil
+}
+
+// Stats describes how a database fares.
+type Stats struct {
+	Level0      int   // tables not yet merged: from 12 alert, from 24 refuse input
+	WriteDelays int32 // writes that goleveldb slowed down, so far
+	WritePaused bool  // a write waits for compactions now
+	Iterators   int32 // open cursors
+	Bytes       int64 // in tables
+}
+
+// Stats returns the figures now.
+func (d *DB) Stats() (Stats, error) {
+	var s leveldb.DBStats
+	if err := d.db.Stats(&s); err != nil {
+		return Stats{}, fmt.Errorf("stats of %s: %w", d.name, err)
+	}
+	out := Stats{WriteDelays: s.WriteDelayCount, WritePaused: s.WritePaused, Iterators: s.AliveIterators, Bytes: s.LevelSizes.Sum()}
+	if len(s.LevelTablesCounts) > 0 {
+		out.Level0 = s.LevelTablesCounts[0]
+	}
+	return out, nil
+}
+
+// Close closes the database and frees its lock. It may wait for a running compaction; after the latch has
+// tripped the process ends without it.
+func (d *DB) Close() error {
+	if err := errors.Join(d.db.Close(), d.files.Close()); err != nil {
+		return fmt.Errorf("close %s: %w", d.name, err)
+	}
+	return nil
+}

@@ -1,0 +1,145 @@
+package disk
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/syndtr/goleveldb/leveldb/storage"
+)
+
+// Place is where databases lie by name: a directory or memory. Its methods are for concurrent use on
+// different names.
+type Place interface {
+	// List returns the names of everything that lies here, sorted; nothing when the place does not exist.
+	List() ([]string, error)
+	// Open opens the files of one database. create makes the place and the database's directory; without
+	// it a missing one is an error that is fs.ErrNotExist.
+	Open(name string, create bool) (Files, error)
+	// Rename renames a closed database. When it returns nil the new name survives power loss.
+	Rename(old, new string) error
+	// Remove deletes a closed database and all its files.
+	Remove(name string) error
+	// SetAside copies one file of a database beside it and returns the copy's name for people.
+	SetAside(name, file string) (string, error)
+	// Size is the number of bytes all files of a database take.
+	Size(name string) (int64, error)
+	// String names the place for people.
+	String() string
+}
+
+// Files are the files of one database. SyncDir makes the names of files created so far durable.
+type Files interface {
+	storage.Storage
+	SyncDir() error
+}
+
+// Dir is the directory at path as a Place. It need not exist yet. Local ext4 or XFS only, no NFS.
+func Dir(path string) Place { return dir(path) }
+
+type dir string
+
+func (d dir) String() string          { return string(d) }
+func (d dir) path(name string) string { return filepath.Join(string(d), name) }
+
+func (d dir) List() ([]string, error) {
+	entries, err := os.ReadDir(string(d))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list databases: %w", err)
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names, nil
+}
+
+func (d dir) Open(name string, create bool) (Files, error) {
+	path := d.path(name)
+	if create {
+		if err := os.MkdirAll(path, 0o755); err != nil {
+			return nil, fmt.Errorf("create database: %w", err)
+		}
+		if err := SyncDir(filepath.Dir(string(d))); err != nil {
+			return nil, err
+		}
+	} else if _, err := os.Stat(path); err != nil {
+		return nil, fmt.Errorf("open database: %w", err)
+	}
+	files, err := storage.OpenFile(path, false)
+	if err != nil {
+		return nil, fmt.Errorf("open database %s: %w", path, err)
+	}
+	return &dirFiles{files, path}, nil
+}
+
+func (d dir) Rename(old, new string) error {
+	if err := os.Rename(d.path(old), d.path(new)); err != nil {
+		return fmt.Errorf("rename database: %w", err)
+	}
+	return SyncDir(string(d))
+}
+
+func (d dir) Remove(name string) error {
+	if err := os.RemoveAll(d.path(name)); err != nil {
+		return fmt.Errorf("remove database: %w", err)
+	}
+	return SyncDir(string(d))
+}
+
+func (d dir) SetAside(name, file string) (string, error) {
+	from, err := os.Open(filepath.Join(d.path(name), file))
+	if err != nil {
+		return "", fmt.Errorf("set damaged file aside: %w", err)
+	}
+	defer from.Close()
+	to, err := os.CreateTemp(d.path(name), "damaged-"+file+"-*")
+	if err != nil {
+		return "", fmt.Errorf("set damaged file aside: %w", err)
+	}
+	_, err = io.Copy(to, from)
+	return to.Name(), errors.Join(err, to.Sync(), to.Close())
+}
+
+func (d dir) Size(name string) (int64, error) {
+	var sum int64
+	err := filepath.WalkDir(d.path(name), func(_ string, e fs.DirEntry, err error) error {
+		if err == nil && !e.IsDir() {
+			var info fs.FileInfo
+			if info, err = e.Info(); err == nil {
+				sum += info.Size()
+			}
+		}
+		if errors.Is(err, fs.ErrNotExist) { // a compaction removed it meanwhile
+			return nil
+		}
+		return err
+	})
+	return sum, err
+}
+
+type dirFiles struct {
+	storage.Storage
+	path string
+}
+
+func (f *dirFiles) SyncDir() error { return SyncDir(f.path) }
+
+// SyncDir makes the names in a directory durable: creations, renames and removals done before it.
+func SyncDir(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("sync directory: %w", err)
+	}
+	err = d.Sync()
+	if err := errors.Join(err, d.Close()); err != nil {
+		return fmt.Errorf("sync directory %s: %w", path, err)
+	}
+	return nil
+}

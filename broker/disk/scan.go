@@ -1,0 +1,200 @@
+package disk
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/syndtr/goleveldb/leveldb/storage"
+	"github.com/syndtr/goleveldb/leveldb/util"
+)
+
+// A journal or manifest is a row of 32-KiB blocks filled with chunks:
+//
+//	0  4  CRC-32C of type and payload, masked
+//	4  2  payload length, little-endian
+//	6  1  type: 1 a whole record, 2 first, 3 middle, 4 last part of one
+//	7  .  payload
+//
+// goleveldb's own reader gives up a whole block at the first bad chunk, so that damage in the last block
+// looks like a torn tail to it. The scan here looks on, byte by byte.
+const (
+	blockSize   = 32 << 10
+	chunkHeader = 7
+)
+
+// prescan reads the current manifest and all journals of a database before goleveldb opens it, because
+// opening rewrites and removes files. tornManifest reports a manifest whose last edit is torn. Any damage
+// that a power cut cannot explain is returned as Damage, the file copied aside.
+func prescan(place Place, name string, files Files) (tornManifest bool, err error) {
+	refuse := func(fd storage.FileDesc, offset int64, what string) error {
+		copied, err := place.SetAside(name, fd.String())
+		d := &Damage{File: place.String() + "/" + name + "/" + fd.String(), Offset: offset, What: what, Copy: copied}
+		if err != nil {
+			d.What += fmt.Sprintf(" (copying it aside failed: %v)", err)
+		}
+		return d
+	}
+	manifest, err := files.GetMeta()
+	if err != nil {
+		return false, &Damage{File: place.String() + "/" + name + "/CURRENT", Offset: -1, What: "names no manifest: " + err.Error()}
+	}
+	v, err := scanFile(files, manifest)
+	switch {
+	case err != nil:
+		return false, err
+	case v.damaged:
+		return false, refuse(manifest, v.offset, v.what)
+	case v.records == 0:
+		return false, refuse(manifest, 0, "no readable edit in the manifest")
+	case v.torn:
+		if _, err := place.SetAside(name, manifest.String()); err != nil {
+			return false, err
+		}
+		tornManifest = true
+	}
+	journals, err := files.List(storage.TypeJournal)
+	if err != nil {
+		return false, fmt.Errorf("list journals: %w", err)
+	}
+	slices.SortFunc(journals, func(a, b storage.FileDesc) int { return int(a.Num - b.Num) })
+	for i, fd := range journals {
+		v, err := scanFile(files, fd)
+		if err != nil {
+			return false, err
+		}
+		if v.torn && i < len(journals)-1 {
+			v.damaged, v.what = true, "ends in a torn record, but a newer journal exists"
+		}
+		if v.damaged {
+			return false, refuse(fd, v.offset, v.what)
+		}
+	}
+	return tornManifest, nil
+}
+
+func scanFile(files Files, fd storage.FileDesc) (verdict, error) {
+	r, err := files.Open(fd)
+	if err != nil {
+		return verdict{}, fmt.Errorf("scan %s: %w", fd, err)
+	}
+	b, err := io.ReadAll(r)
+	r.Close()
+	if err != nil {
+		return verdict{}, fmt.Errorf("scan %s: %w", fd, err)
+	}
+	return scan(b, fd.Type == storage.TypeJournal), nil
+}
+
+// verdict is what a scan found. Each record is synced before the next is written, so a power cut can tear
+// only the last one: unreadable bytes with no complete record behind them are torn, with one they are
+// damaged. Damage to the very last record cannot be told from a torn tail.
+type verdict struct {
+	records int // complete ones
+	torn    bool
+	damaged bool
+	offset  int64  // of the first unreadable byte
+	what    string // why
+}
+
+// scan judges the bytes of one journal (batches) or manifest.
+func scan(b []byte, batches bool) verdict {
+	var (
+		v     verdict
+		bad   = -1 // offset of the first unreadable chunk
+		what  string
+		start = -1 // of the record being put together
+		head  []byte
+		next  uint64 // the least goleveldb sequence the next batch may have
+	)
+	fail := func(off int, why string) {
+		if bad < 0 {
+			bad, what = off, why
+		}
+		start = -1
+	}
+	for off := 0; off < len(b); {
+		end := min(off/blockSize*blockSize+blockSize, len(b))
+		if end-off < chunkHeader {
+			if end == len(b) && end%blockSize != 0 {
+				fail(off, "a chunk header is cut off")
+			}
+			off = end
+			continue
+		}
+		kind, size, why := chunk(b[off:end])
+		if why != "" {
+			if start >= 0 {
+				fail(start, why)
+			}
+			fail(off, why)
+			off++
+			continue
+		}
+		payload := b[off+chunkHeader : off+chunkHeader+size]
+		switch {
+		case kind == 1 || kind == 2:
+			if start >= 0 {
+				fail(start, "a record has no end")
+			}
+			start, head = off, slices.Clone(payload[:min(size, 12)])
+		case start < 0: // the rest of a record whose beginning was unreadable
+			fail(off, "a record has no beginning")
+		default:
+			head = append(head, payload[:min(size, max(0, 12-len(head)))]...)
+		}
+		if start >= 0 && (kind == 1 || kind == 4) {
+			ok := true
+			if batches {
+				ok, next = follows(head, next, bad >= 0, uint64(off))
+			}
+			switch {
+			case ok && bad >= 0:
+				return verdict{v.records, false, true, int64(bad), what + ", and complete records follow"}
+			case ok:
+				v.records++
+			case bad < 0:
+				return verdict{v.records, false, true, int64(start), "a batch whose sequence does not follow its predecessor's"}
+			}
+			start = -1
+		}
+		off += chunkHeader + size
+	}
+	if start >= 0 {
+		fail(start, "a record has no end")
+	}
+	if bad >= 0 {
+		v.torn, v.offset, v.what = true, int64(bad), what
+	}
+	return v
+}
+
+// chunk checks the chunk at the beginning of b, which ends with the block; why is "" for a good one.
+func chunk(b []byte) (kind byte, size int, why string) {
+	kind, size = b[6], int(binary.LittleEndian.Uint16(b[4:]))
+	switch {
+	case kind < 1 || kind > 4:
+		return 0, 0, fmt.Sprintf("chunk type %d does not exist", kind)
+	case chunkHeader+size > len(b):
+		return 0, 0, "a chunk runs past its block or the file"
+	case util.NewCRC(b[6:chunkHeader+size]).Value() != binary.LittleEndian.Uint32(b):
+		return 0, 0, "a chunk has a wrong checksum"
+	}
+	return kind, size, ""
+}
+
+// follows checks a batch's first 12 bytes (sequence 8, count 4) against its predecessor and returns the
+// least sequence of its successor. Behind unreadable bytes (lost) it must be plausible: that keeps an
+// increment whose body happens to hold a journal from being taken for one.
+func follows(head []byte, next uint64, lost bool, offset uint64) (ok bool, after uint64) {
+	if len(head) < 12 {
+		return false, next
+	}
+	seq := binary.LittleEndian.Uint64(head)
+	after = seq + uint64(binary.LittleEndian.Uint32(head[8:]))
+	if seq < next || after < seq || lost && next > 0 && seq-next > offset {
+		return false, next
+	}
+	return true, after
+}
