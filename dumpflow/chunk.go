@@ -1,0 +1,85 @@
+package dumpflow
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"xmq/broker/event"
+)
+
+// ChunkSize is the length of every chunk but the last, in uncompressed bytes. A snapshot of no bytes has no
+// chunks. This and Chunks are the numbering rule of both halves.
+const ChunkSize = 512 << 10
+
+// Chunks is how many chunks a snapshot of size bytes has.
+func Chunks(size int64) int64 { return (size + ChunkSize - 1) / ChunkSize }
+
+// ChunkVersion is the format number of a Chunk.
+const ChunkVersion = 1
+
+// chunkHeader is the length of a chunk's header:
+//
+//	0  1  version = 1
+//	1  1  operation (Put, Seal, Get, Stat)
+//	2  1  compression (0 none, 1 zstd)
+//	3  1  reserved = 0
+//	4  4  number, from 0
+//	8  4  length of the uncompressed data
+//	12 4  CRC-32C of the uncompressed data
+//	16 .  data, as compressed
+const chunkHeader = 16
+
+// Op is what a SNAP_REQ asks for.
+type Op uint8
+
+// The operations. Never reuse a number.
+const (
+	Put  Op = 1 // target: store this chunk
+	Seal Op = 2 // target: that was all; the data is a Manifest. The answer comes when it is published
+	Get  Op = 3 // requester: give me this chunk; answered when it is there, or NONE after a while
+	Stat Op = 4 // requester: give me the manifest; answered like Get
+)
+
+// Chunk is one piece of a snapshot on its way, and the whole content of a staged chunk file: the body of
+// SNAP_REQ and SNAP_REP. Offset is Number * ChunkSize.
+type Chunk struct {
+	Op     Op
+	Packed bool // Data is zstd-compressed
+	Number uint32
+	Length uint32 // of the uncompressed data, 0 to ChunkSize
+	CRC    uint32 // of the uncompressed data
+	Data   []byte
+}
+
+// Append encodes c behind dst.
+func (c Chunk) Append(dst []byte) []byte {
+	packed := byte(0)
+	if c.Packed {
+		packed = 1
+	}
+	dst = append(dst, ChunkVersion, byte(c.Op), packed, 0)
+	dst = binary.LittleEndian.AppendUint32(dst, c.Number)
+	dst = binary.LittleEndian.AppendUint32(dst, c.Length)
+	dst = binary.LittleEndian.AppendUint32(dst, c.CRC)
+	return append(dst, c.Data...)
+}
+
+// DecodeChunk reads what Append wrote; Data is borrowed from b. Lengths are checked, the data's CRC is
+// not: Unpack does that. The error wraps event.ErrDamaged.
+func DecodeChunk(b []byte) (Chunk, error) {
+	if len(b) < chunkHeader || b[0] != ChunkVersion || b[2] > 1 || b[3] != 0 {
+		return Chunk{}, fmt.Errorf("chunk: %d bytes do not begin with a header of format %d: %w", len(b), ChunkVersion, event.ErrDamaged)
+	}
+	c := Chunk{
+		Op: Op(b[1]), Packed: b[2] == 1,
+		Number: binary.LittleEndian.Uint32(b[4:]), Length: binary.LittleEndian.Uint32(b[8:]), CRC: binary.LittleEndian.Uint32(b[12:]),
+		Data: b[chunkHeader:],
+	}
+	if c.Op < Put || c.Op > Stat {
+		return Chunk{}, fmt.Errorf("chunk: unknown operation %d: %w", c.Op, event.ErrDamaged)
+	}
+	if c.Length > ChunkSize || len(c.Data) > ChunkSize+ChunkSize/8 {
+		return Chunk{}, fmt.Errorf("chunk %d: %d bytes (%d on the way) are more than %d: %w", c.Number, c.Length, len(c.Data), ChunkSize, event.ErrDamaged)
+	}
+	return c, nil
+}

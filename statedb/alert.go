@@ -1,0 +1,49 @@
+package statedb
+
+// Severity of an alert.
+type Severity string
+
+// The severities.
+const (
+	Warning  Severity = "warning"
+	Critical Severity = "critical"
+)
+
+// AlertVersion is the format number of a stored Alert.
+const AlertVersion = 1
+
+// Alert is something an operator must see: kept until cleared, listed, sent to hooks. Rule: XQ-10.
+type Alert struct {
+	V        int      `json:"v"`
+	Key      string   `json:"key"` // what it is about, "fail/node1": raising it again counts
+	Severity Severity `json:"severity"`
+	Client   string   `json:"client,omitempty"`
+	Seq      uint64   `json:"seq,omitempty"`
+	Text     string   `json:"text"`  // at most MaxText bytes, cut safely
+	First    int64    `json:"first"` // ns since 1970
+	Last     int64    `json:"last"`
+	Count    uint64   `json:"count"`
+	Acked    bool     `json:"acked"`             // an operator has seen it
+	Cleared  int64    `json:"cleared,omitempty"` // ns since 1970; 0 while it lasts
+}
+
+// MaxText is the longest text of an alert, in bytes.
+const MaxText = 4096
+
+// KeptAlerts is how many cleared alerts stay listed.
+const KeptAlerts = 1000
+
+// AuditVersion is the format number of a stored Audit.
+const AuditVersion = 1
+
+// Audit is one act of an operator. Entries are numbered from 1 and never removed.
+type Audit struct {
+	V      int    `json:"v"`
+	Number uint64 `json:"number"`
+	Time   int64  `json:"time"` // ns since 1970
+	Verb   string `json:"verb"` // "skip", "replace", "retry", "seek", "forget", "redump", ...
+	Client string `json:"client,omitempty"`
+	Seq    uint64 `json:"seq,omitempty"`
+	Reason string `json:"reason,omitempty"`
+	By     string `json:"by,omitempty"` // as the operator's tool said
+}

@@ -1,0 +1,153 @@
+package statedb
+
+import (
+	"encoding/json"
+	"strings"
+
+	"github.com/syndtr/goleveldb/leveldb"
+
+	"xmq/broker/event"
+	"xmq/dumpflow"
+)
+
+// Batch gathers changes for one Write; of two changes to one record the later wins. The zero Batch is empty
+// and ready. It is not for concurrent use.
+type Batch struct {
+	clients    map[string]*Client // nil: delete
+	dumps      map[event.DumpID]*dumpflow.Dump
+	alerts     []alertChange
+	audits     []Audit
+	checkpoint *event.Position
+	meta       *Meta
+}
+
+// alertChange alters the alert with one key; it answers false when there is nothing to change.
+type alertChange struct {
+	key    string
+	change func(a *Alert, known bool) bool
+}
+
+// Empty reports whether there is nothing to write.
+func (b *Batch) Empty() bool {
+	return len(b.clients)+len(b.dumps)+len(b.alerts)+len(b.audits) == 0 && b.checkpoint == nil && b.meta == nil
+}
+
+// PutClient stores a copy of c under c.ID.
+func (b *Batch) PutClient(c Client) { c = c.Clone(); b.setClient(c.ID, &c) }
+
+// DeleteClient removes the record, its position and its pin.
+func (b *Batch) DeleteClient(id string) { b.setClient(id, nil) }
+
+func (b *Batch) setClient(id string, c *Client) {
+	if b.clients == nil {
+		b.clients = map[string]*Client{}
+	}
+	b.clients[id] = c
+}
+
+// PutDump stores a copy of d.
+func (b *Batch) PutDump(d dumpflow.Dump) { d = d.Clone(); b.setDump(d.ID, &d) }
+
+// DeleteDump removes a dump's record and its pin.
+func (b *Batch) DeleteDump(id event.DumpID) { b.setDump(id, nil) }
+
+func (b *Batch) setDump(id event.DumpID, d *dumpflow.Dump) {
+	if b.dumps == nil {
+		b.dumps = map[event.DumpID]*dumpflow.Dump{}
+	}
+	b.dumps[id] = d
+}
+
+// Raise raises an alert, or counts it again when its key already stands. Key, Severity, Client, Seq, Text
+// and Last are taken from n; the store keeps the rest. A changed text needs a new look by an operator.
+func (b *Batch) Raise(n Alert) {
+	n.V, n.Text, n.First, n.Count, n.Acked, n.Cleared = AlertVersion, cut(n.Text), n.Last, 1, false, 0
+	b.alter(n.Key, func(a *Alert, known bool) bool {
+		if known && a.Cleared == 0 {
+			n.First, n.Count, n.Acked = a.First, a.Count+1, a.Acked && a.Text == n.Text
+		}
+		*a = n
+		return true
+	})
+}
+
+// Clear ends the alert with this key, if it stands.
+func (b *Batch) Clear(key string, now int64) {
+	b.alter(key, func(a *Alert, known bool) bool {
+		stands := known && a.Cleared == 0
+		a.Cleared = now
+		return stands
+	})
+}
+
+// AckAlert notes that an operator has seen the alert.
+func (b *Batch) AckAlert(key string) {
+	b.alter(key, func(a *Alert, known bool) bool { a.Acked = true; return known })
+}
+
+func (b *Batch) alter(key string, change func(*Alert, bool) bool) {
+	b.alerts = append(b.alerts, alertChange{key, change})
+}
+
+// Audit appends an entry; V and Number are set by Write.
+func (b *Batch) Audit(a Audit) { b.audits = append(b.audits, a) }
+
+// Checkpoint stores a position that the log has made durable before.
+func (b *Batch) Checkpoint(p event.Position) { b.checkpoint = &p }
+
+// PutMeta stores what ties this store to its log.
+func (b *Batch) PutMeta(m Meta) { m.V = MetaVersion; b.meta = &m }
+
+// encode turns the batch into bytes for the disk. alerts and audit entries get their final shape here;
+// alerts that changed are returned by key.
+func (b *Batch) encode(standing func(key string) (Alert, bool), audits uint64) (*leveldb.Batch, map[string]Alert) {
+	disk, changed := new(leveldb.Batch), map[string]Alert{}
+	for id, c := range b.clients {
+		put(disk, clientKey(id), c, c == nil)
+	}
+	for id, d := range b.dumps {
+		put(disk, dumpKey(id), d, d == nil)
+	}
+	for _, ch := range b.alerts {
+		a, known := changed[ch.key]
+		if !known {
+			a, known = standing(ch.key)
+		}
+		if ch.change(&a, known) {
+			changed[ch.key] = a
+		}
+	}
+	for key, a := range changed {
+		put(disk, alertKey(key), a, false)
+	}
+	for i, a := range b.audits {
+		a.V, a.Number = AuditVersion, audits+1+uint64(i)
+		put(disk, auditKey(a.Number), a, false)
+	}
+	if b.checkpoint != nil {
+		put(disk, []byte(checkpointKey), b.checkpoint, false)
+	}
+	if b.meta != nil {
+		put(disk, []byte(metaKey), b.meta, false)
+	}
+	return disk, changed
+}
+
+func put(disk *leveldb.Batch, key []byte, v any, gone bool) {
+	if gone {
+		disk.Delete(key)
+		return
+	}
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // plain data always marshals
+	}
+	disk.Put(key, b)
+}
+
+func cut(s string) string {
+	if len(s) > MaxText {
+		s = s[:MaxText]
+	}
+	return strings.ToValidUTF8(s, "\uFFFD")
+}

@@ -1,0 +1,131 @@
+package statedb
+
+import (
+	"slices"
+
+	"xmq/broker/event"
+)
+
+// State is where a client stands, in words that stay stable in JSON.
+type State string
+
+// The states of a client. Connected or not is a second fact, not kept here.
+const (
+	Pending   State = "pending"    // asked for its first DUMP; no position yet
+	Following State = "following"  // fed from its position
+	Draining  State = "draining"   // target of a DUMP: increments in flight are awaited
+	Dumping   State = "dumping"    // target of a DUMP: its consistent read is being opened
+	Loading   State = "loading"    // has a position from its first DUMP and loads the snapshot
+	Failed    State = "failed"     // an increment failed; nothing is sent until somebody acts
+	Fatal     State = "fatal"      // lost its copy: positions cleared, must DUMP
+	NeedsDump State = "needs_dump" // cannot be fed from its position any more, or an operator said so
+)
+
+// Role of a client.
+type Role string
+
+// The roles. A master may start without a DUMP; nothing else sets it apart.
+const (
+	Master   Role = "master"
+	Follower Role = "follower"
+)
+
+// ClientVersion is the format number of a stored Client.
+const ClientVersion = 1
+
+// Client is the broker's record of one node. Base <= Acked.Seq always.
+type Client struct {
+	V         int              `json:"v"`
+	ID        string           `json:"id"`
+	Role      Role             `json:"role"`
+	Driver    string           `json:"target"` // kind of target driver, for people
+	Topics    []string         `json:"topics,omitempty"`
+	State     State            `json:"state"`
+	Base      uint64           `json:"base"`  // where this client's own feeding began: its DUMP's position, or 0
+	Acked     event.Position   `json:"acked"` // applied, as the node last said
+	Session   event.Session    `json:"session"`
+	Fenced    []event.Instance `json:"fenced,omitempty"` // processes that have been replaced, newest last
+	LastError *Trouble         `json:"last_error,omitempty"`
+	Override  *Override        `json:"override,omitempty"`
+	Seek      *event.Position  `json:"seek,omitempty"` // an explicit position the node has not adopted yet
+	Join      *Join            `json:"join,omitempty"`
+	Joined    event.DumpID     `json:"joined,omitempty"` // request of the last DUMP this client was made from
+	Created   int64            `json:"created"`          // ns since 1970
+	Updated   int64            `json:"updated"`          // ns since 1970, of the last write of this record
+}
+
+// MaxFences is how many replaced processes are remembered per client.
+const MaxFences = 8
+
+// Trouble is the last error a node reported.
+type Trouble struct {
+	Seq   uint64 `json:"seq"`   // the increment concerned; 0 when none is
+	Class string `json:"class"` // "fail", "fatal", "transient", "dump", "refused"
+	Text  string `json:"text"`
+	Time  int64  `json:"time"` // ns since 1970
+}
+
+// Override is an operator's decision on one failed increment, for one client; the log is not rewritten.
+type Override struct {
+	Seq    uint64 `json:"seq"`
+	Skip   bool   `json:"skip"`           // pass over it
+	Body   []byte `json:"body,omitempty"` // or apply this instead
+	Reason string `json:"reason"`
+}
+
+// Join is a client's running DUMP as requester. The pin of the dump holds the log for it.
+type Join struct {
+	Request event.DumpID   `json:"request"`
+	Dump    event.DumpID   `json:"dump"`
+	Target  string         `json:"target"`
+	Opened  bool           `json:"opened"`
+	Pos     event.Position `json:"position"` // of the snapshot, once opened
+}
+
+// Pin is the sequence behind which the log must be kept for this client; false when it holds nothing.
+func (c *Client) Pin() (uint64, bool) {
+	pin, held := uint64(0), false
+	switch c.State {
+	case Following, Draining, Dumping, Loading, Failed:
+		pin, held = c.Acked.Seq, true
+	}
+	if c.Seek != nil && held {
+		pin = min(pin, c.Seek.Seq)
+	}
+	if c.Join != nil && c.Join.Opened && (!held || c.Join.Pos.Seq < pin) {
+		pin, held = c.Join.Pos.Seq, true
+	}
+	return pin, held
+}
+
+// Fence remembers that instance has been replaced.
+func (c *Client) Fence(instance event.Instance) {
+	if c.IsFenced(instance) || instance == 0 {
+		return
+	}
+	c.Fenced = append(slices.Clone(c.Fenced), instance)
+	if n := len(c.Fenced) - MaxFences; n > 0 {
+		c.Fenced = c.Fenced[n:]
+	}
+}
+
+// IsFenced reports whether instance has been replaced.
+func (c *Client) IsFenced(instance event.Instance) bool {
+	return slices.Contains(c.Fenced, instance)
+}
+
+// Clone is a copy that shares nothing that changes.
+func (c *Client) Clone() Client {
+	d := *c
+	d.Topics, d.Fenced = slices.Clone(c.Topics), slices.Clone(c.Fenced)
+	d.LastError, d.Override, d.Seek, d.Join = clone(c.LastError), clone(c.Override), clone(c.Seek), clone(c.Join)
+	return d
+}
+
+func clone[T any](p *T) *T {
+	if p == nil {
+		return nil
+	}
+	v := *p
+	return &v
+}

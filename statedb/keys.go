@@ -1,0 +1,29 @@
+package statedb
+
+import (
+	"fmt"
+
+	"xmq/broker/event"
+)
+
+// All keys of the store. Every key begins with one letter for its kind and a slash.
+//
+//	c/<client>     Client
+//	d/<dump>       dumpflow.Dump
+//	a/<alert key>  Alert
+//	u/<20 digits>  Audit, by its number
+//	m/meta         Meta
+//	m/checkpoint   event.Position, a JSON object
+const (
+	clientPrefix  = "c/"
+	dumpPrefix    = "d/"
+	alertPrefix   = "a/"
+	auditPrefix   = "u/"
+	metaKey       = "m/meta"
+	checkpointKey = "m/checkpoint"
+)
+
+func clientKey(id string) []byte     { return []byte(clientPrefix + id) }
+func dumpKey(id event.DumpID) []byte { return []byte(dumpPrefix + id.String()) }
+func alertKey(key string) []byte     { return []byte(alertPrefix + key) }
+func auditKey(number uint64) []byte  { return fmt.Appendf(nil, "%s%020d", auditPrefix, number) }

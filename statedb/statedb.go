@@ -1,0 +1,304 @@
+package statedb
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/syndtr/goleveldb/leveldb"
+
+	"xmq/broker/event"
+	"xmq/dumpflow"
+)
+
+// Store is what this package needs of a disk: broker/disk.DB in earnest, any in tests.
+type Store interface {
+	// Write makes the batch durable as a whole before it returns nil. After an error the outcome is
+	// unknown and every later Write fails alike.
+	Write(*leveldb.Batch) error
+	// Each calls f for every key with the prefix, in order. Key and value are borrowed during the call.
+	Each(prefix string, f func(key, value []byte) error) error
+	Close() error
+}
+
+// MetaVersion is the format number of the stored Meta.
+const MetaVersion = 1
+
+// Meta ties this store to its log.
+type Meta struct {
+	V   int         `json:"v"`
+	Log event.LogID `json:"log"`
+	// Rebuilt is set when the store was found empty beside a log with increments. Then "no client holds
+	// it" means "unknown", and retention frees nothing until an operator confirms.
+	Rebuilt bool `json:"rebuilt"`
+}
+
+// ErrRecord is returned when a stored value cannot be read: damage, or a newer format.
+var ErrRecord = errors.New("state record cannot be read")
+
+// DB is the open store. Methods are safe for concurrent use; a Write excludes other Writes for one sync.
+type DB struct {
+	store Store
+	alert func(Alert)
+
+	writing sync.Mutex // one Write at a time
+	audits  uint64     // under writing
+
+	mu         sync.RWMutex // guards what follows: the state that is durable
+	clients    map[string]Client
+	dumps      map[event.DumpID]dumpflow.Dump
+	alerts     map[string]Alert
+	meta       Meta
+	checkpoint event.Position
+}
+
+// Open loads everything from store into memory: a few hundred bytes a client. onAlert (may be nil) is
+// called after every durable change of an alert; it must not block. ErrRecord: a value cannot be read, with
+// its key in the text.
+func Open(store Store, onAlert func(Alert)) (*DB, error) {
+	db := &DB{store: store, alert: onAlert, clients: map[string]Client{}, dumps: map[event.DumpID]dumpflow.Dump{}, alerts: map[string]Alert{}}
+	err := store.Each("", func(key, value []byte) error { return db.load(string(key), value) })
+	if err != nil {
+		return nil, fmt.Errorf("open state store: %w", err)
+	}
+	return db, nil
+}
+
+func (db *DB) load(key string, value []byte) error {
+	read := func(into any, version *int, known int) error {
+		if err := json.Unmarshal(value, into); err != nil {
+			return fmt.Errorf("key %q: %v: %w", key, err, ErrRecord)
+		}
+		if version != nil && *version != known {
+			return fmt.Errorf("key %q has format %d, this version knows %d: %w", key, *version, known, ErrRecord)
+		}
+		return nil
+	}
+	switch {
+	case strings.HasPrefix(key, clientPrefix):
+		var c Client
+		err := read(&c, &c.V, ClientVersion)
+		db.clients[c.ID] = c
+		return err
+	case strings.HasPrefix(key, dumpPrefix):
+		var d dumpflow.Dump
+		err := read(&d, &d.V, dumpflow.RecordVersion)
+		db.dumps[d.ID] = d
+		return err
+	case strings.HasPrefix(key, alertPrefix):
+		var a Alert
+		err := read(&a, &a.V, AlertVersion)
+		db.alerts[a.Key] = a
+		return err
+	case strings.HasPrefix(key, auditPrefix):
+		db.audits++
+		return nil
+	case key == metaKey:
+		return read(&db.meta, &db.meta.V, MetaVersion)
+	case key == checkpointKey:
+		return read(&db.checkpoint, nil, 0)
+	}
+	return fmt.Errorf("key %q is of no kind this version knows: %w", key, ErrRecord)
+}
+
+// Write makes the batch durable as a whole, then visible to readers, then tells onAlert. It blocks for one
+// disk sync. After an error the outcome is unknown, readers still see the state before, every later Write
+// fails alike and the broker must stop. An empty batch costs nothing. b is not changed.
+func (db *DB) Write(b *Batch) error {
+	if b.Empty() {
+		return nil
+	}
+	db.writing.Lock()
+	defer db.writing.Unlock()
+	disk, changed := b.encode(db.alertByKey, db.audits)
+	old := db.oldAlerts(changed)
+	for _, key := range old {
+		disk.Delete(alertKey(key))
+	}
+	if disk.Len() == 0 {
+		return nil
+	}
+	if err := db.store.Write(disk); err != nil {
+		return fmt.Errorf("write state store: the outcome is unknown: %w", err)
+	}
+	db.publish(b, changed, old)
+	if db.alert != nil {
+		for _, a := range changed {
+			db.alert(a)
+		}
+	}
+	return nil
+}
+
+func (db *DB) publish(b *Batch, changed map[string]Alert, old []string) {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	for id, c := range b.clients {
+		if c == nil {
+			delete(db.clients, id)
+			continue
+		}
+		db.clients[id] = *c
+	}
+	for id, d := range b.dumps {
+		if d == nil {
+			delete(db.dumps, id)
+			continue
+		}
+		db.dumps[id] = *d
+	}
+	maps.Copy(db.alerts, changed)
+	for _, key := range old {
+		delete(db.alerts, key)
+	}
+	db.audits += uint64(len(b.audits))
+	if b.checkpoint != nil {
+		db.checkpoint = *b.checkpoint
+	}
+	if b.meta != nil {
+		db.meta = *b.meta
+	}
+}
+
+// oldAlerts names the cleared alerts beyond KeptAlerts, oldest first, once there are a tenth too many.
+func (db *DB) oldAlerts(changed map[string]Alert) []string {
+	if len(changed) == 0 {
+		return nil
+	}
+	var cleared []Alert
+	for _, a := range db.Alerts() {
+		if _, now := changed[a.Key]; !now && a.Cleared != 0 {
+			cleared = append(cleared, a)
+		}
+	}
+	if len(cleared) < KeptAlerts+KeptAlerts/10 {
+		return nil
+	}
+	slices.SortFunc(cleared, func(a, b Alert) int { return cmp.Compare(a.Cleared, b.Cleared) })
+	var keys []string
+	for _, a := range cleared[:len(cleared)-KeptAlerts] {
+		keys = append(keys, a.Key)
+	}
+	return keys
+}
+
+func (db *DB) alertByKey(key string) (Alert, bool) {
+	db.mu.RLock()
+	defer db.mu.RUnlock()
+	a, ok := db.alerts[key]
+	return a, ok
+}
+
+// Client returns a copy of one record.
+func (db *DB) Client(id string) (Client, bool) {
+	db.mu.RLock()
+	defer db.mu.RUnlock()
+	c, ok := db.clients[id]
+	return c.Clone(), ok
+}
+
+// Clients returns copies of all records, by ID.
+func (db *DB) Clients() []Client {
+	db.mu.RLock()
+	defer db.mu.RUnlock()
+	all := make([]Client, 0, len(db.clients))
+	for _, c := range db.clients {
+		all = append(all, c.Clone())
+	}
+	slices.SortFunc(all, func(a, b Client) int { return strings.Compare(a.ID, b.ID) })
+	return all
+}
+
+// Dump returns a copy of one DUMP's record.
+func (db *DB) Dump(id event.DumpID) (dumpflow.Dump, bool) {
+	db.mu.RLock()
+	defer db.mu.RUnlock()
+	d, ok := db.dumps[id]
+	return d.Clone(), ok
+}
+
+// Dumps returns copies of all DUMP records, oldest first.
+func (db *DB) Dumps() []dumpflow.Dump {
+	db.mu.RLock()
+	defer db.mu.RUnlock()
+	all := make([]dumpflow.Dump, 0, len(db.dumps))
+	for _, d := range db.dumps {
+		all = append(all, d.Clone())
+	}
+	slices.SortFunc(all, func(a, b dumpflow.Dump) int {
+		return cmp.Or(cmp.Compare(a.Started, b.Started), cmp.Compare(a.ID, b.ID))
+	})
+	return all
+}
+
+// Alerts returns all alerts, the standing ones and the last KeptAlerts cleared ones, by key.
+func (db *DB) Alerts() []Alert {
+	db.mu.RLock()
+	defer db.mu.RUnlock()
+	all := slices.Collect(maps.Values(db.alerts))
+	slices.SortFunc(all, func(a, b Alert) int { return strings.Compare(a.Key, b.Key) })
+	return all
+}
+
+// Audits returns the last n audit entries, oldest first, from the disk.
+func (db *DB) Audits(n int) ([]Audit, error) {
+	var all []Audit
+	err := db.store.Each(auditPrefix, func(key, value []byte) error {
+		var a Audit
+		if err := json.Unmarshal(value, &a); err != nil {
+			return fmt.Errorf("key %q: %v: %w", key, err, ErrRecord)
+		}
+		if all = append(all, a); len(all) > 2*n {
+			all = slices.Clone(all[len(all)-n:])
+		}
+		return nil
+	})
+	return all[max(0, len(all)-n):], err
+}
+
+// Meta returns what ties this store to its log; the zero Meta in a new store.
+func (db *DB) Meta() Meta {
+	db.mu.RLock()
+	defer db.mu.RUnlock()
+	return db.meta
+}
+
+// Checkpoint returns the last stored checkpoint; zero in a new store. The log must reach it.
+func (db *DB) Checkpoint() event.Position {
+	db.mu.RLock()
+	defer db.mu.RUnlock()
+	return db.checkpoint
+}
+
+// Pin names the lowest sequence behind which the log must be kept, and who holds it ("client node1", "dump
+// 00ab..."), computed from durable state only. held is false when nobody holds anything.
+func (db *DB) Pin() (seq uint64, holder string, held bool) {
+	db.mu.RLock()
+	defer db.mu.RUnlock()
+	hold := func(s uint64, who string) {
+		if !held || s < seq || s == seq && who < holder {
+			seq, holder, held = s, who, true
+		}
+	}
+	for id := range db.clients {
+		c := db.clients[id]
+		if s, ok := c.Pin(); ok {
+			hold(s, "client "+id)
+		}
+	}
+	for id := range db.dumps {
+		d := db.dumps[id]
+		if d.Pinned() {
+			hold(d.Pin, "dump "+id.String())
+		}
+	}
+	return seq, holder, held
+}
+
+// Close closes the store below. Every write was durable already.
+func (db *DB) Close() error { return db.store.Close() }

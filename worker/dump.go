@@ -1,0 +1,368 @@
+package worker
+
+import (
+	"fmt"
+	"slices"
+
+	"xmq/broker/event"
+	"xmq/dumpflow"
+	"xmq/statedb"
+)
+
+// The transitions of a DUMP, seen from the target's machine (asked, advance, targetSays, sealed, left) and
+// from the requester's (notice). The target's machine owns the record.
+
+// --- the target's side ---
+
+// asked takes a DUMP_REQ that names this client as its target. The requester repeats it until answered and
+// while it downloads, which keeps its place.
+func (m *Machine) asked(e *event.Event, log Log) {
+	if e.Code == event.Abandoned {
+		m.leave(e.Peer, e.Request, false)
+		return
+	}
+	h, err := event.DecodeHello(e.Body)
+	r := dumpflow.Requester{ID: e.Peer, Request: e.Request, Backup: h.Backup, Topics: h.Topics}
+	if err == nil && r.Request == 0 {
+		err = fmt.Errorf("a DUMP needs a request id")
+	}
+	if err != nil {
+		m.answer(r, nil, event.Refused, err.Error())
+		return
+	}
+	d, code, text := m.dumpFor(r, log)
+	if d == nil {
+		m.answer(r, nil, code, text)
+		return
+	}
+	if d.Join(r) {
+		m.saveDump(d)
+	}
+	m.leases[r.Request] = 0
+	m.answer(r, d, event.NoCode, "")
+}
+
+// dumpFor finds or starts the dump that serves r; nil with the reason why not. Rules: XE-2, XE-8, XE-10, SS-14.
+func (m *Machine) dumpFor(r dumpflow.Requester, log Log) (d *dumpflow.Dump, code event.Code, why string) {
+	c := &m.c
+	for _, d := range m.dumps { // asked again: the same one, whatever has become of it
+		if slices.ContainsFunc(d.Requesters, func(q dumpflow.Requester) bool { return q.ID == r.ID && q.Request == r.Request }) {
+			return d, 0, ""
+		}
+	}
+	switch {
+	case r.ID == c.ID:
+		return nil, event.Refused, fmt.Sprintf("client %s cannot DUMP from itself: name another node", c.ID)
+	case !m.known:
+		return nil, event.NotReady, fmt.Sprintf("the target %s is not known to this broker: start its node first, or name another target", c.ID)
+	case !r.Backup && !slices.Equal(c.Topics, r.Topics):
+		return nil, event.Refused, fmt.Sprintf("%s follows topics %v and %s follows %v: a DUMP needs the same topics on both", r.ID, show(r.Topics), c.ID, show(c.Topics))
+	case c.State == statedb.Failed && c.LastError != nil:
+		return nil, event.NotReady, fmt.Sprintf("the target %s has failed at increment %d: mend it (xmq client retry, skip or replace %s) or name another target", c.ID, c.LastError.Seq, c.ID)
+	case c.State != statedb.Following && c.State != statedb.Draining && c.State != statedb.Dumping, c.Seek != nil:
+		return nil, event.NotReady, fmt.Sprintf("the target %s is not synchronised yet (%s): wait for it or name another target", c.ID, c.State)
+	}
+	if d := m.running(); d != nil {
+		return d, 0, ""
+	}
+	if d := m.reusable(log); d != nil {
+		return d, 0, ""
+	}
+	if !m.Connected() {
+		return nil, event.NotReady, fmt.Sprintf("the target %s is not connected: start its node or name another target", c.ID)
+	}
+	if n := m.rules.RunningDumps(); n >= m.rules.MaxDumps {
+		return nil, event.NotReady, fmt.Sprintf("%d DUMPs run already, which is the limit (max_dumps): wait for one to end", n)
+	}
+	if slices.ContainsFunc(m.dumps, func(d *dumpflow.Dump) bool { return d.ID == r.Request }) {
+		return nil, event.Refused, fmt.Sprintf("request id %s was used before: draw a new one", r.Request)
+	}
+	d = dumpflow.New(c.ID, r, c.Acked.Seq, m.now)
+	m.dumps = append(m.dumps, d)
+	m.leases[d.ID] = 0
+	m.become(statedb.Draining)
+	m.saveDump(d)
+	return d, 0, ""
+}
+
+// reusable is a complete snapshot that later requesters can be served with: young enough, and the log still
+// reaches back to it.
+func (m *Machine) reusable(log Log) *dumpflow.Dump {
+	for _, d := range slices.Backward(m.dumps) {
+		if d.Phase == dumpflow.Sealed && m.now-d.Ended < int64(m.rules.SnapshotTTL) && d.Pos.Seq+1 >= log.First() && d.Pos.Seq <= m.c.Acked.Seq {
+			return d
+		}
+	}
+	return nil
+}
+
+// running is the dump the target works on, or nil.
+func (m *Machine) running() *dumpflow.Dump {
+	for _, d := range m.dumps {
+		if d.Running() {
+			return d
+		}
+	}
+	return nil
+}
+
+// advance takes the step from draining to opening as soon as everything in flight is judged.
+func (m *Machine) advance() {
+	d := m.running()
+	if d == nil || d.Phase != dumpflow.Draining || !m.open || m.c.State != statedb.Draining || m.sent.Seq != m.c.Acked.Seq {
+		return
+	}
+	d.Phase, d.Instance, d.Pin = dumpflow.Opening, m.c.Session.Instance, m.c.Acked.Seq
+	m.held = m.now
+	m.become(statedb.Dumping)
+	m.saveDump(d)
+	m.askTarget(d)
+}
+
+func (m *Machine) askTarget(d *dumpflow.Dump) {
+	m.reply(event.Event{Kind: event.DumpReq, Dump: d.ID, Pos: m.c.Acked, LeaseMS: uint32(m.rules.LeaseTicks) * 1000})
+}
+
+// targetSays takes the target's DUMP_REP.
+func (m *Machine) targetSays(e *event.Event) {
+	d := m.running()
+	if d == nil || d.ID != e.Dump {
+		m.nonsense++
+		m.reply(event.Event{Kind: event.DumpReq, Code: event.Cancel, Dump: e.Dump, Text: "this DUMP is over"})
+		return
+	}
+	m.leases[d.ID] = 0
+	switch {
+	case e.State == event.Fail || e.State == event.Fatal: // a dump cannot be FATAL (XS-5)
+		m.dropRunning(fmt.Sprintf("the target %s could not make the snapshot: %s", m.c.ID, e.Text))
+	case e.Code == event.Opened && d.Phase == dumpflow.Opening:
+		m.opened(d, e)
+	}
+}
+
+// opened resumes increments at once when the target's database can read its past.
+func (m *Machine) opened(d *dumpflow.Dump, e *event.Event) {
+	o, err := dumpflow.DecodeOpened(e.Body)
+	if err == nil && e.Pos != m.c.Acked {
+		err = fmt.Errorf("it holds %s, but %s had applied %s", e.Pos, m.c.ID, m.c.Acked)
+	}
+	if err == nil {
+		err = d.Open(e.Pos, o, m.now, m.pausedMS())
+	}
+	if err != nil {
+		m.dropRunning(fmt.Sprintf("the snapshot of %s is of no use: %v", m.c.ID, err))
+		return
+	}
+	if d.Online {
+		m.become(statedb.Following)
+	}
+	m.saveDump(d)
+	m.tellAll(d)
+}
+
+func (m *Machine) pausedMS() float64 { return float64(m.now-m.held) / 1e6 }
+
+// sealed notes that the manifest of the running dump is published.
+func (m *Machine) sealed(man dumpflow.Manifest) {
+	d := m.running()
+	if d == nil || d.ID != man.Dump || d.Phase != dumpflow.Uploading {
+		m.nonsense++
+		return
+	}
+	d.Seal(man, m.now, m.pausedMS())
+	if m.c.State == statedb.Dumping {
+		m.become(statedb.Following)
+	}
+	m.clear("dump")
+	m.saveDump(d)
+	m.tellAll(d)
+}
+
+// dropRunning gives the running dump up, if there is one: every requester gets FAIL with the text, staging
+// goes, the target goes on (XS-4, XB-2, XE-6).
+func (m *Machine) dropRunning(text string) {
+	d := m.running()
+	if d == nil {
+		return
+	}
+	if d.Phase != dumpflow.Draining {
+		m.reply(event.Event{Kind: event.DumpReq, Code: event.Cancel, Dump: d.ID, Text: text})
+	}
+	d.Fail(text, m.now)
+	m.tellAll(d)
+	d.Requesters = nil
+	m.saveDump(d)
+	m.work.Discard = append(m.work.Discard, d.ID)
+	if m.c.State == statedb.Draining || m.c.State == statedb.Dumping {
+		m.become(statedb.Following)
+	}
+	m.raise("dump", statedb.Warning, d.Pos.Seq, fmt.Sprintf("DUMP %s of %s failed: %s", d.ID, m.c.ID, text))
+}
+
+// targetReturned is called when a session of this client begins while a dump runs. The snapshot lives in the
+// process that opened it: another process cannot go on with it.
+func (m *Machine) targetReturned(newProcess bool) {
+	d := m.running()
+	if d == nil {
+		return
+	}
+	if newProcess && d.Instance != 0 && d.Instance != m.c.Session.Instance {
+		m.dropRunning(fmt.Sprintf("the node of the target %s was restarted", m.c.ID))
+		return
+	}
+	if d.Phase == dumpflow.Opening {
+		m.askTarget(d)
+	}
+}
+
+// left takes the word of a requester's machine that it needs the dump no more.
+func (m *Machine) left(l *Left) { m.leave(l.ID, l.Request, l.Served) }
+
+func (m *Machine) leave(id string, request event.DumpID, served bool) {
+	for _, d := range m.dumps {
+		if !d.Leave(id, request, served) {
+			continue
+		}
+		delete(m.leases, request)
+		m.saveDump(d)
+		if len(d.Requesters) == 0 && d.Running() {
+			m.dropRunning("nobody waits for it any more")
+		}
+		return
+	}
+}
+
+// tickDumps counts leases: of the target on its work, of every requester on its place, of old snapshots on
+// their disk space.
+func (m *Machine) tickDumps() {
+	if m.c.Join != nil {
+		if m.joinSilent++; m.joinSilent > 3*m.rules.LeaseTicks {
+			m.dropJoin()
+		}
+	}
+	for _, d := range slices.Clone(m.dumps) {
+		m.tickDump(d)
+	}
+}
+
+func (m *Machine) tickDump(d *dumpflow.Dump) {
+	for _, r := range slices.Clone(d.Requesters) {
+		if m.leases[r.Request]++; m.leases[r.Request] > 3*m.rules.LeaseTicks {
+			gone := fmt.Sprintf("%s has not been heard for %d ticks", r.ID, m.leases[r.Request])
+			m.answer(r, d, event.NotReady, gone)
+			m.leave(r.ID, r.Request, false)
+		} else if m.leases[r.Request]%m.rules.LeaseTicks == 0 {
+			m.answer(r, d, event.NoCode, "") // heals a notice that was lost
+		}
+	}
+	if d.Running() {
+		m.leases[d.ID]++
+		age := m.now - d.Started
+		switch {
+		case m.leases[d.ID] > m.rules.LeaseTicks:
+			m.dropRunning(fmt.Sprintf("the target %s has been silent for %d ticks, its lease has ended", m.c.ID, m.leases[d.ID]))
+		case m.rules.DumpTicks > 0 && age > int64(m.rules.DumpTicks)*1e9:
+			m.dropRunning(fmt.Sprintf("it has taken longer than its deadline of %d s", m.rules.DumpTicks))
+		case d.Phase == dumpflow.Opening:
+			m.askTarget(d)
+		}
+		return
+	}
+	if len(d.Requesters) == 0 && m.now-d.Ended > int64(m.rules.SnapshotTTL) {
+		m.work.DropDumps = append(m.work.DropDumps, d.ID)
+		m.work.Discard = append(m.work.Discard, d.ID)
+		delete(m.leases, d.ID)
+		m.dumps = slices.DeleteFunc(m.dumps, func(o *dumpflow.Dump) bool { return o == d })
+	}
+}
+
+func (m *Machine) saveDump(d *dumpflow.Dump) { m.work.Dumps = append(m.work.Dumps, d.Clone()) }
+
+func (m *Machine) tellAll(d *dumpflow.Dump) {
+	for _, r := range d.Requesters {
+		m.answer(r, d, event.NoCode, "")
+	}
+}
+
+// answer swaps back: the notice goes to the requester's machine.
+func (m *Machine) answer(r dumpflow.Requester, d *dumpflow.Dump, code event.Code, text string) {
+	n := &Notice{Requester: r, Code: code, Text: text, Dump: dumpflow.Dump{Target: m.c.ID}}
+	if d != nil {
+		n.Dump = d.Clone()
+	}
+	m.route(r.ID, Input{Notice: n})
+}
+
+// --- the requester's side ---
+
+// notice takes word from the target's machine: keeps the join, and tells the node.
+func (m *Machine) notice(n *Notice) {
+	d, r := &n.Dump, n.Requester
+	e := event.Event{Kind: event.DumpRep, Peer: d.Target, Dump: d.ID, Request: r.Request, Text: n.Text}
+	if n.Code != event.NoCode || d.Phase == dumpflow.Failed {
+		e.State, e.Code = event.Fail, n.Code
+		if n.Code == event.NoCode {
+			e.Code, e.Text = event.NotReady, d.Error
+		}
+		if m.c.Join != nil && m.c.Join.Request == r.Request {
+			m.dropJoin()
+		}
+		m.say(e)
+		return
+	}
+	if !r.Backup && !m.keepJoin(n) {
+		return
+	}
+	switch d.Phase {
+	case dumpflow.Uploading:
+		e.State, e.Code, e.Pos = event.Succ, event.Opened, d.Pos
+	case dumpflow.Sealed:
+		e.State, e.Code, e.Pos = event.Succ, event.Sealed, d.Pos
+	default:
+		e.State, e.Code = event.None, event.Lease
+	}
+	e.Body = dumpflow.Opened{Format: d.Format, Online: d.Online}.Encode()
+	e.LeaseMS = uint32(m.rules.LeaseTicks) * 1000
+	m.say(e)
+}
+
+// keepJoin brings the record up to the notice; false when the DUMP has been used already and the target's
+// machine only does not know.
+func (m *Machine) keepJoin(n *Notice) bool {
+	c, d, r := &m.c, &n.Dump, n.Requester
+	if c.Joined == r.Request {
+		m.route(d.Target, Input{Left: &Left{Dump: d.ID, ID: c.ID, Request: r.Request, Served: true}})
+		return false
+	}
+	m.joinSilent = 0
+	opened := d.Phase == dumpflow.Uploading || d.Phase == dumpflow.Sealed
+	join := statedb.Join{Request: r.Request, Dump: d.ID, Target: d.Target, Opened: opened, Pos: d.Pos}
+	if c.Join != nil && *c.Join == join {
+		return true
+	}
+	if c.Join != nil && c.Join.Target != d.Target {
+		m.route(c.Join.Target, Input{Left: &Left{Dump: c.Join.Dump, ID: c.ID, Request: c.Join.Request}})
+	}
+	if !m.known {
+		m.known, c.Created, c.Topics = true, m.now, r.Topics
+		m.become(statedb.Pending)
+	}
+	c.Join, m.dirty = &join, true
+	if opened && (c.State == statedb.Pending || c.State == statedb.Loading) {
+		m.become(statedb.Loading)
+		c.Base, c.Acked = d.Pos.Seq, d.Pos
+		m.rewind()
+	}
+	return true
+}
+
+// dropJoin ends a DUMP that came to nothing: a client that had nothing else goes, any other keeps its old
+// position (XC-3, XE-13).
+func (m *Machine) dropJoin() {
+	m.joinSilent = 0
+	if m.c.State == statedb.Pending || m.c.State == statedb.Loading {
+		m.gone()
+		return
+	}
+	m.c.Join, m.dirty = nil, true
+}

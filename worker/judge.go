@@ -1,0 +1,112 @@
+package worker
+
+import (
+	"fmt"
+	"slices"
+
+	"xmq/broker/event"
+	"xmq/statedb"
+)
+
+// verdict says how a node that opens a session is to be fed, or why not.
+type verdict struct {
+	code    event.Code     // Welcome, or the refusal
+	from    event.Position // Welcome: feed from behind it; Seek: what to adopt
+	text    string         // refusal: one sentence that says what to do
+	promote bool           // the snapshot of the running join has been loaded
+}
+
+// judge is the one place that compares a node's position with the log and with what the broker remembers,
+// and says "follow from here" or "no, because". known: a client record c exists. Rules: XE-1, XE-2, XI-8,
+// XI-9, XD-4, XD-8, SS-22.
+func judge(c *statedb.Client, known bool, mayStart bool, pos event.Position, h event.Hello, log Log) verdict {
+	head, first := log.Head(), log.First()
+	refuse := func(code event.Code, format string, args ...any) verdict {
+		return verdict{code: code, text: fmt.Sprintf(format, args...)}
+	}
+	if known && c.State != statedb.Pending && !slices.Equal(c.Topics, h.Topics) {
+		return refuse(event.Foreign, "client %s follows topics %v but its node now names %v, so its data would have holes: start it with the old topics, or run `xmq client forget %s` and join with a DUMP", c.ID, show(c.Topics), show(h.Topics), c.ID)
+	}
+	if !pos.Zero() && pos.Log != head.Log {
+		return refuse(event.Foreign, "the database of %s stands at sequence %d of log %s, but this broker keeps log %s: join with a DUMP (start the node with --from TARGET --replace)", c.ID, pos.Seq, pos.Log, head.Log)
+	}
+	joined := known && c.Join != nil && c.Join.Opened && pos == c.Join.Pos
+	if joined && (h.Loaded == c.Join.Request || c.State != statedb.Fatal) {
+		return fed(c, pos, log, true)
+	}
+	if known && c.State == statedb.Fatal {
+		return refuse(event.NeedsDump, "client %s was lost (FATAL) and has to join again: start its node with --from TARGET", c.ID)
+	}
+	if known && c.Seek != nil && pos != *c.Seek {
+		return verdict{code: event.Seek, from: *c.Seek}
+	}
+	if h.At != 0 && (!known || c.Seek == nil) {
+		return judgeExplicit(c.ID, h.At, log)
+	}
+	if pos.Zero() && h.Stateless && known && c.Acked.Log == head.Log {
+		pos = c.Acked
+	}
+	if pos.Zero() {
+		return judgeFresh(c, known, mayStart, log)
+	}
+	if pos.Seq > head.Seq {
+		return refuse(event.Foreign, "the database of %s stands at %d, ahead of this log, which ends at %d: the broker lost increments or this is another history; compare them before anything else", c.ID, pos.Seq, head.Seq)
+	}
+	if pos.Seq+1 < first {
+		return refuse(event.NeedsDump, "client %s stands at %d, but the log begins at %d: it has to join again, start its node with --from TARGET", c.ID, pos.Seq, first)
+	}
+	if known && c.State == statedb.NeedsDump && c.LastError != nil && c.LastError.Class == orderedDump {
+		return refuse(event.NeedsDump, "an operator ordered client %s to join again (%s): start its node with --from TARGET", c.ID, c.LastError.Text)
+	}
+	return fed(c, pos, log, false)
+}
+
+// fed checks the chain: the position must be of this very history.
+func fed(c *statedb.Client, pos event.Position, log Log, promote bool) verdict {
+	here, err := log.Position(pos.Seq)
+	if err != nil {
+		return verdict{code: event.NeedsDump, text: fmt.Sprintf("client %s stands at %d, which this log cannot confirm (%v): join with a DUMP, start its node with --from TARGET", c.ID, pos.Seq, err)}
+	}
+	if here != pos {
+		return verdict{code: event.Foreign, text: fmt.Sprintf("the database of %s has chain %s at %d, but this log has %s there: its data comes from another history; join with a DUMP (start the node with --from TARGET --replace)", c.ID, pos.Chain, pos.Seq, here.Chain)}
+	}
+	return verdict{code: event.Welcome, from: pos, promote: promote}
+}
+
+// judgeFresh decides for a database that has applied nothing.
+func judgeFresh(c *statedb.Client, known, mayStart bool, log Log) verdict {
+	switch {
+	case known && (c.Base > 0 || c.State == statedb.Pending || c.State == statedb.Loading):
+		return verdict{code: event.NeedsDump, text: fmt.Sprintf("the database of %s is empty, but its data began with a snapshot: join with a DUMP, start its node with --from TARGET", c.ID)}
+	case !known && !mayStart:
+		return verdict{code: event.Unknown, text: fmt.Sprintf("nobody knows client %s and its database is empty: join with a DUMP, start its node with --from TARGET (for example --from master)", c.ID)}
+	case log.First() > 1:
+		return verdict{code: event.NeedsDump, text: fmt.Sprintf("the database of %s is empty and the log begins at %d: join with a DUMP, start its node with --from TARGET", c.ID, log.First())}
+	}
+	return verdict{code: event.Welcome, from: event.Start(log.Head().Log)}
+}
+
+// judgeExplicit decides for "the next increment I apply is number at".
+func judgeExplicit(id string, at uint64, log Log) verdict {
+	pos, err := explicit(at, log)
+	if err != nil {
+		return verdict{code: event.OutOfLog, text: fmt.Sprintf("client %s cannot start at %d: %v", id, at, err)}
+	}
+	return verdict{code: event.Seek, from: pos}
+}
+
+// explicit is the position right before the increment at, which must be in the log or the next one.
+func explicit(at uint64, log Log) (event.Position, error) {
+	first, head := log.First(), log.Head().Seq
+	if at < first || at > head+1 {
+		return event.Position{}, fmt.Errorf("the log holds %d to %d, so an explicit position can be %d to %d", first, head, first, head+1)
+	}
+	return log.Position(at - 1)
+}
+
+func show(topics []string) any {
+	if len(topics) == 0 {
+		return "(all)"
+	}
+	return topics
+}

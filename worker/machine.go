@@ -1,0 +1,724 @@
+package worker
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"xmq/broker/event"
+	"xmq/dumpflow"
+	"xmq/statedb"
+)
+
+// Rules are the knobs of machines. Ticks are counted by the worker, one a second by default.
+type Rules struct {
+	Group        string
+	Masters      []string      // client IDs that may start without a DUMP
+	SilentTicks  int           // a client not heard of for so long is shown as not connected
+	LeaseTicks   int           // a target's lease on its DUMP, and a requester's on its place in it
+	DumpTicks    int           // a DUMP is given up after so many ticks, whatever its lease; 0 never
+	MaxDumps     int           // DUMPs running at once in this broker
+	SnapshotTTL  time.Duration // a complete snapshot serves later requesters for so long
+	TurnRecords  int           // increments read and sent in one turn
+	TurnBytes    int           // bytes of increments read and sent in one turn
+	RunningDumps func() int    // how many DUMPs run now in the whole broker
+}
+
+// Classes of trouble in a client's last error.
+const (
+	classFail    = "fail"
+	classFatal   = "fatal"
+	classRetry   = "transient"
+	classDump    = "dump"
+	classRefused = "refused"
+	orderedDump  = "redump"
+)
+
+// moves lists the changes of state that exist. "" is "no record". Rule: SS-21.
+var moves = map[statedb.State][]statedb.State{
+	"":                {statedb.Pending, statedb.Following},
+	statedb.Pending:   {statedb.Loading, statedb.Following, ""},
+	statedb.Loading:   {statedb.Following, statedb.NeedsDump, statedb.Fatal, ""},
+	statedb.Following: {statedb.Draining, statedb.Failed, statedb.Fatal, statedb.NeedsDump, ""},
+	statedb.Draining:  {statedb.Dumping, statedb.Following, statedb.Failed, statedb.Fatal, statedb.NeedsDump, ""},
+	statedb.Dumping:   {statedb.Following, statedb.Failed, statedb.Fatal, statedb.NeedsDump, ""},
+	statedb.Failed:    {statedb.Following, statedb.Fatal, statedb.NeedsDump, ""},
+	statedb.Fatal:     {statedb.Following, statedb.NeedsDump, ""},
+	statedb.NeedsDump: {statedb.Following, statedb.Fatal, ""},
+}
+
+// Machine is one client. All its transitions stand in this file (conversation, increments, orders) and in
+// dump.go (both sides of a DUMP). Invariant: c.Base <= c.Acked.Seq <= sent.Seq <= head.
+type Machine struct {
+	rules *Rules
+	now   int64 // ns, from the last Step or Tick; for records people read, never for order
+
+	c     statedb.Client // the record as it should be on disk
+	known bool           // it is there, or will be with the next save
+
+	offered offer // a session that begins when the node uses it
+	open    bool  // c.Session has begun since this broker started
+	silent  int   // ticks since its last word
+
+	sent          event.Position
+	flights       []flight // frames sent and not acked, oldest first
+	flightBytes   int
+	creditRecords uint64
+	creditBytes   int
+
+	dumps  []*dumpflow.Dump     // of this client's data, oldest first; at most one runs
+	leases map[event.DumpID]int // ticks since a requester (by request id) or the target (by dump id) was heard
+	held   int64                // when the target's pause began, ns
+
+	joinSilent int // ticks since the target's machine spoke of our join
+
+	rate     float64
+	rateSeen uint64 // acked at the last tick
+	nonsense uint64
+
+	work  Work
+	dirty bool // c must be saved before anything leaves
+	lag   bool // c should be saved soon
+}
+
+type offer struct {
+	session event.Session
+	hello   event.Hello
+	verdict verdict
+}
+
+type flight struct {
+	end   event.Position
+	bytes int
+}
+
+// NewMachine starts the machine of client id, with its stored record and dumps if there are any.
+func NewMachine(rules *Rules, id string, stored *statedb.Client, dumps []dumpflow.Dump) *Machine {
+	m := &Machine{rules: rules, c: statedb.Client{V: statedb.ClientVersion, ID: id, Role: statedb.Follower}, leases: map[event.DumpID]int{}}
+	if slices.Contains(rules.Masters, id) {
+		m.c.Role = statedb.Master
+	}
+	if stored != nil {
+		m.c, m.known = stored.Clone(), true
+		m.sent = m.c.Acked
+		m.rateSeen = m.c.Acked.Seq
+		m.silent = rules.SilentTicks
+	}
+	for i := range dumps {
+		d := dumps[i].Clone()
+		m.dumps = append(m.dumps, &d)
+		m.held = d.Started
+	}
+	return m
+}
+
+// Idle reports that nothing would be lost by forgetting this machine: no record, no dump, no session offered.
+func (m *Machine) Idle() bool { return !m.known && len(m.dumps) == 0 && m.offered.session.Zero() }
+
+// Step takes one input. now is the time in ns since 1970.
+func (m *Machine) Step(in Input, log Log, now int64) {
+	m.now = now
+	switch {
+	case in.Node != nil:
+		m.node(in.Node, log)
+	case in.Asked != nil:
+		m.asked(in.Asked, log)
+	case in.Notice != nil:
+		m.notice(in.Notice)
+	case in.Left != nil:
+		m.left(in.Left)
+	case in.Sealed != nil:
+		m.sealed(*in.Sealed)
+	case in.Order != nil:
+		m.order(in.Order, log)
+	}
+	m.advance()
+}
+
+// Tick says that one tick has passed.
+func (m *Machine) Tick(now int64) {
+	m.now = now
+	m.silent++
+	if m.silent > m.rules.SilentTicks {
+		m.offered = offer{} // nobody took it
+	}
+	m.tickRate()
+	m.tickDumps()
+	m.advance()
+	if m.known && m.open && m.silent == m.rules.SilentTicks {
+		m.raise("offline", statedb.Warning, 0, fmt.Sprintf("client %s has not been heard for %d ticks: look at its node and the network between", m.c.ID, m.silent))
+	}
+}
+
+// Ready returns what is to be done, and forgets it: whoever takes it must do it. Feed is set when there is
+// something to send within the window, and then a further turn may be due.
+func (m *Machine) Ready(head event.Position) Work {
+	w := m.work
+	w.At = m.now
+	m.work = Work{}
+	if m.dirty && m.known {
+		m.c.Updated = m.now
+		c := m.c.Clone()
+		w.Save = &c
+		m.lag = false
+	}
+	w.Lag = m.lag
+	m.dirty, m.lag = false, false
+	w.Feed = m.feed(head)
+	return w
+}
+
+// Record is a copy of the record for a lagging save.
+func (m *Machine) Record() (statedb.Client, bool) { return m.c.Clone(), m.known }
+
+// --- conversation ---
+
+// node takes an event of the client's own node. An event of an older life is refused here and nowhere else.
+func (m *Machine) node(e *event.Event, log Log) {
+	if e.Kind == event.IncrReq && e.State == event.None {
+		m.hello(e, log)
+		return
+	}
+	if e.Kind != event.IncrReq && e.Kind != event.DumpRep {
+		m.nonsense++
+		return
+	}
+	if !m.current(e.Session, log) {
+		return
+	}
+	m.heard()
+	switch {
+	case e.Kind == event.DumpRep:
+		m.targetSays(e)
+	case m.c.Seek != nil:
+		m.reply(event.Event{Kind: event.IncrRep, Code: event.Seek, Pos: *m.c.Seek})
+	case e.State == event.Fail:
+		m.failed(e, log)
+	case e.State == event.Fatal:
+		m.fatal(e)
+	default:
+		m.applied(e, log)
+	}
+}
+
+// hello answers INCR_REQ/NONE. A session that would be accepted is only offered: it begins when the node
+// uses it, so that a late repetition from a dead process cannot end a living conversation.
+func (m *Machine) hello(e *event.Event, log Log) {
+	cur := m.c.Session
+	switch {
+	case m.c.IsFenced(e.Session.Instance):
+		m.fence(e.Session)
+		return
+	case e.Session.Zero(), m.open && e.Session == cur, e.Session.Instance == cur.Instance && e.Session.Turn < cur.Turn:
+		m.nonsense++ // a repetition that comes late
+		return
+	}
+	h, err := event.DecodeHello(e.Body)
+	if err != nil {
+		m.nonsense++
+		m.say(event.Event{Kind: event.IncrRep, State: event.Fail, Code: event.Foreign, Session: e.Session, Text: err.Error()})
+		return
+	}
+	mayStart := m.c.Role == statedb.Master
+	v := judge(&m.c, m.known, mayStart, e.Pos, h, log)
+	if v.code == event.Welcome || v.code == event.Seek {
+		m.offered = offer{e.Session, h, v}
+		if !m.open {
+			m.heard()
+		}
+		m.say(event.Event{Kind: event.IncrRep, State: event.None, Code: v.code, Session: e.Session, Pos: v.from})
+		return
+	}
+	m.refuse(e.Session, v)
+}
+
+// refuse answers a node that cannot be fed. Its client's state changes only when nobody else speaks for the
+// client: a stray process must not hurt a living one.
+func (m *Machine) refuse(s event.Session, v verdict) {
+	state := event.Fail
+	if v.code == event.NeedsDump {
+		state = event.Fatal
+	}
+	m.say(event.Event{Kind: event.IncrRep, State: state, Code: v.code, Session: s, Text: v.text})
+	if v.code == event.Unknown {
+		return
+	}
+	m.raise("refused", statedb.Critical, 0, v.text)
+	if m.known && v.code == event.NeedsDump && !m.Connected() && m.c.State != statedb.NeedsDump && m.can(statedb.NeedsDump) {
+		m.become(statedb.NeedsDump)
+		m.trouble(0, classRefused, v.text)
+		m.open = false
+	}
+}
+
+// current reports whether s is the conversation of now. It begins an offered one.
+func (m *Machine) current(s event.Session, log Log) bool {
+	switch {
+	case m.c.IsFenced(s.Instance):
+		m.fence(s)
+	case m.open && s == m.c.Session:
+		return true
+	case !s.Zero() && s == m.offered.session && m.offered.verdict.code == event.Welcome:
+		return m.begin(log)
+	case s.Instance == m.c.Session.Instance && s.Turn < m.c.Session.Turn:
+		m.nonsense++ // an older conversation of the same process
+	default:
+		m.say(event.Event{Kind: event.IncrRep, Code: event.Reopen, Session: s, Text: "this session is not open: open one with INCR_REQ/NONE"})
+	}
+	return false
+}
+
+func (m *Machine) fence(s event.Session) {
+	m.nonsense++
+	m.say(event.Event{Kind: event.IncrRep, State: event.Fail, Code: event.Fenced, Session: s,
+		Text: fmt.Sprintf("another process with the ID %s has taken over: this one has to stop", m.c.ID)})
+}
+
+// begin makes the offered session the current one. The newest wins; the process it replaces is told and
+// refused from now on, also after a restart of the broker.
+func (m *Machine) begin(log Log) bool {
+	o := m.offered
+	m.offered = offer{}
+	from := o.verdict.from
+	if from.Seq+1 < log.First() { // trimmed since it was offered
+		m.say(event.Event{Kind: event.IncrRep, Code: event.Reopen, Session: o.session})
+		return false
+	}
+	old := m.c.Session
+	newProcess := old.Instance != o.session.Instance
+	if newProcess && old.Instance != 0 {
+		m.c.Fence(old.Instance)
+		if m.Connected() {
+			m.fence(old)
+		}
+	}
+	m.c.Session, m.c.Driver, m.c.Topics = o.session, o.hello.Target, o.hello.Topics
+	m.open, m.dirty = true, true
+	m.clear("offline")
+	m.clear("refused")
+	m.enter(o.verdict, newProcess)
+	m.c.Acked = from
+	m.c.Base = min(m.c.Base, from.Seq)
+	m.rateSeen = from.Seq
+	m.rewind()
+	m.creditRecords, m.creditBytes = 0, 0
+	m.targetReturned(newProcess)
+	return true
+}
+
+// enter moves the record to the state in which the new session is fed.
+func (m *Machine) enter(v verdict, newProcess bool) {
+	c := &m.c
+	if !m.known {
+		m.known, c.Created = true, m.now
+		m.become(statedb.Following)
+		c.Base = v.from.Seq
+		return
+	}
+	if c.Seek != nil && *c.Seek == v.from {
+		c.Seek, c.Base = nil, v.from.Seq
+		c.Override = nil
+		newProcess = true // an operator or the node itself chose this position: a failure before it is over
+	}
+	if v.promote {
+		m.route(c.Join.Target, Input{Left: &Left{Dump: c.Join.Dump, ID: c.ID, Request: c.Join.Request, Served: true}})
+		c.Joined, c.Join, c.Base, c.Override = c.Join.Request, nil, v.from.Seq, nil
+		m.clear("dump")
+	}
+	if c.State == statedb.Draining || c.State == statedb.Dumping || c.State == statedb.Following {
+		return
+	}
+	if c.State == statedb.Failed && !newProcess && !v.promote {
+		return // a process that comes back after a cut has not been mended; a new one may have been
+	}
+	if c.State == statedb.Pending || c.State == statedb.Loading {
+		c.Base = v.from.Seq
+	}
+	m.recovered()
+	m.become(statedb.Following)
+}
+
+// rewind forgets what is in flight: it will be sent again from acked.
+func (m *Machine) rewind() {
+	m.sent, m.flights, m.flightBytes = m.c.Acked, nil, 0
+}
+
+func (m *Machine) heard() { m.silent = 0 }
+
+// Connected reports whether the node has been heard of lately.
+func (m *Machine) Connected() bool { return m.open && m.silent < m.rules.SilentTicks }
+
+// --- increments ---
+
+// applied takes INCR_REQ/SUCC: acknowledgement, credit and heartbeat in one.
+func (m *Machine) applied(e *event.Event, log Log) {
+	moved, ok := m.ack(e, log)
+	if !ok {
+		return
+	}
+	switch e.Code {
+	case event.Bye:
+		if d := m.running(); d != nil && d.Phase != dumpflow.Draining {
+			m.dropRunning(fmt.Sprintf("the node of the target %s was stopped", m.c.ID))
+		}
+		m.open = false
+		m.clear("offline")
+		m.lag = true
+		return
+	case event.Retrying:
+		m.trouble(m.c.Acked.Seq+1, classRetry, e.Text)
+		m.raise("retry", statedb.Warning, m.c.Acked.Seq+1, fmt.Sprintf("client %s cannot reach or use its database and tries again: %s", m.c.ID, e.Text))
+	default:
+		if m.c.LastError != nil && m.c.LastError.Class == classRetry {
+			m.recovered()
+		}
+	}
+	if m.c.State == statedb.Failed {
+		m.hold()
+		return
+	}
+	if !moved { // a heartbeat: tell how far we have sent, so that a lost frame is noticed
+		m.reply(event.Event{Kind: event.IncrRep, State: event.Succ, Pos: m.sent})
+	}
+}
+
+// ack moves acked forward to e.Pos, which must have been sent and lie on this log's chain (XI-3), and takes
+// the window. ok is false when the event says something wrong or old; nothing has changed then.
+func (m *Machine) ack(e *event.Event, log Log) (moved, ok bool) {
+	if e.Pos.Seq < m.c.Acked.Seq && e.Pos.Log == m.c.Acked.Log {
+		return false, false // a repetition
+	}
+	if e.Pos.Seq > m.sent.Seq || e.Pos.Log != m.c.Acked.Log {
+		m.wrong(fmt.Sprintf("position %d of log %s was never sent (sent: %d of log %s)", e.Pos.Seq, e.Pos.Log, m.sent.Seq, m.sent.Log))
+		return false, false
+	}
+	here, err := log.Position(e.Pos.Seq)
+	if err != nil || here != e.Pos {
+		m.wrong(fmt.Sprintf("position %d has chain %s there and %s here", e.Pos.Seq, e.Pos.Chain, here.Chain))
+		return false, false
+	}
+	m.creditRecords, m.creditBytes = uint64(e.CreditRecords), int(e.CreditBytes)
+	if e.Pos.Seq == m.c.Acked.Seq {
+		return false, true
+	}
+	m.c.Acked = e.Pos
+	m.lag = true
+	n := 0
+	for n < len(m.flights) && m.flights[n].end.Seq <= e.Pos.Seq {
+		m.flightBytes -= m.flights[n].bytes
+		n++
+	}
+	m.flights = slices.Delete(m.flights, 0, n)
+	if o := m.c.Override; o != nil && e.Pos.Seq >= o.Seq {
+		m.c.Override, m.dirty = nil, true
+	}
+	if t := m.c.LastError; t != nil && t.Seq <= e.Pos.Seq && t.Class != orderedDump {
+		m.recovered()
+	}
+	return true, true
+}
+
+// wrong answers what cannot be true. Only this session suffers: the node opens another one and is judged.
+func (m *Machine) wrong(text string) {
+	m.nonsense++
+	m.reply(event.Event{Kind: event.IncrRep, Code: event.Reopen, Text: text})
+	m.open = false
+}
+
+// failed takes INCR_REQ/FAIL: the increment behind e.Pos failed. Feeding stops until somebody acts (XS-3).
+func (m *Machine) failed(e *event.Event, log Log) {
+	if _, ok := m.ack(e, log); !ok {
+		return
+	}
+	seq := m.c.Acked.Seq + 1
+	if m.c.State == statedb.Failed {
+		m.hold()
+		return
+	}
+	if seq > m.sent.Seq {
+		m.wrong(fmt.Sprintf("increment %d was never sent, it cannot have failed", seq))
+		return
+	}
+	m.dropRunning(fmt.Sprintf("the target %s failed at increment %d: %s", m.c.ID, seq, e.Text))
+	m.become(statedb.Failed)
+	m.trouble(seq, classFail, e.Text)
+	m.c.Override = nil
+	m.rewind()
+	m.raise("fail", statedb.Critical, seq, fmt.Sprintf("client %s could not apply increment %d: %s. Mend it and run `xmq client retry %s`, or skip or replace the increment", m.c.ID, seq, e.Text, m.c.ID))
+	m.hold()
+}
+
+// hold tells a failed node that it was heard and waits for an operator.
+func (m *Machine) hold() {
+	text := ""
+	if m.c.LastError != nil {
+		text = fmt.Sprintf("increment %d failed: %s", m.c.LastError.Seq, m.c.LastError.Text)
+	}
+	m.reply(event.Event{Kind: event.IncrRep, State: event.Fail, Code: event.Held, Pos: m.c.Acked, Text: text})
+}
+
+// fatal takes INCR_REQ/FATAL: the copy is lost. The positions are cleared, durably (XS-5, XD-8).
+func (m *Machine) fatal(e *event.Event) {
+	m.dropRunning(fmt.Sprintf("the target %s lost its copy: %s", m.c.ID, e.Text))
+	m.become(statedb.Fatal)
+	m.trouble(m.c.Acked.Seq, classFatal, e.Text)
+	m.c.Acked, m.c.Base, m.c.Override, m.c.Seek = event.Position{}, 0, nil, nil
+	m.rewind()
+	m.raise("fatal", statedb.Critical, m.c.LastError.Seq, fmt.Sprintf("client %s lost its copy: %s. It has to join again with a DUMP", m.c.ID, e.Text))
+	m.reply(event.Event{Kind: event.IncrRep, State: event.Fatal, Code: event.NeedsDump, Text: "heard: join again with a DUMP, start the node with --from TARGET"})
+	m.open = false
+}
+
+// Lost says that the log cannot feed this client from where it stands: trimmed by policy, or damaged.
+func (m *Machine) Lost(why string, now int64) {
+	m.now = now
+	text := fmt.Sprintf("client %s stands at %d and cannot be fed from there (%s): it has to join again with a DUMP", m.c.ID, m.sent.Seq, why)
+	m.dropRunning(text)
+	m.become(statedb.NeedsDump)
+	m.trouble(m.sent.Seq+1, classRefused, text)
+	m.raise("refused", statedb.Critical, m.sent.Seq+1, text)
+	m.reply(event.Event{Kind: event.IncrRep, State: event.Fatal, Code: event.NeedsDump, Text: text})
+	m.open = false
+	m.rewind()
+}
+
+// feed says what to send next, or nil: only to a client that follows, is open, is not held for a DUMP and
+// has window left. One increment always fits an empty window of at least one.
+func (m *Machine) feed(head event.Position) *Feed {
+	if !m.feedable() || m.sent.Seq >= head.Seq {
+		return nil
+	}
+	inFlight := m.sent.Seq - m.c.Acked.Seq
+	if inFlight >= m.creditRecords {
+		return nil
+	}
+	records := min(m.creditRecords-inFlight, uint64(m.rules.TurnRecords), head.Seq-m.sent.Seq)
+	bytes := min(m.creditBytes-m.flightBytes, m.rules.TurnBytes)
+	if bytes <= 0 {
+		if inFlight > 0 {
+			return nil
+		}
+		bytes = 1
+	}
+	return &Feed{From: m.sent, MaxRecords: int(records), MaxBytes: bytes, Topics: m.c.Topics, Override: m.c.Override}
+}
+
+func (m *Machine) feedable() bool {
+	return m.open && m.c.State == statedb.Following && m.c.Seek == nil
+}
+
+// Waiting reports that only news in the log would make this machine runnable.
+func (m *Machine) Waiting() bool { return m.feedable() && m.sent.Seq-m.c.Acked.Seq < m.creditRecords }
+
+// Fed notes that the frame up to end, of so many bytes, is on its way, and returns its event.
+func (m *Machine) Fed(end event.Position, frame []byte) event.Event {
+	e := event.Event{Kind: event.IncrRep, State: event.Succ, Group: m.rules.Group, ID: m.c.ID, Session: m.c.Session, Pos: m.sent, Body: frame}
+	m.sent = end
+	m.flights = append(m.flights, flight{end, len(frame)})
+	m.flightBytes += len(frame)
+	return e
+}
+
+// --- orders ---
+
+func (m *Machine) order(o *Order, log Log) {
+	text := m.obey(o, log)
+	if text == "" {
+		m.audit(o)
+	}
+	m.work.Answers = append(m.work.Answers, Answer{Token: o.Token, Refused: text})
+}
+
+func (m *Machine) obey(o *Order, log Log) (refused string) {
+	c := &m.c
+	if !m.known && o.Verb != Cancel {
+		return fmt.Sprintf("there is no client %s", c.ID)
+	}
+	switch o.Verb {
+	case Retry, Skip, Replace:
+		return m.mend(o)
+	case SeekTo:
+		return m.seek(o, log)
+	case Forget:
+		m.dropRunning(fmt.Sprintf("the target %s was forgotten", c.ID))
+		if c.Join != nil {
+			m.route(c.Join.Target, Input{Left: &Left{Dump: c.Join.Dump, ID: c.ID, Request: c.Join.Request}})
+		}
+		m.reply(event.Event{Kind: event.IncrRep, State: event.Fail, Code: event.Unknown, Text: fmt.Sprintf("an operator has forgotten client %s: to come back it has to join with a DUMP", c.ID)})
+		m.clearAll()
+		m.gone()
+	case Redump:
+		m.dropRunning(fmt.Sprintf("the target %s was ordered to join again", c.ID))
+		text := "ordered by " + cutBy(o.By)
+		if o.Reason != "" {
+			text += ": " + o.Reason
+		}
+		if c.State != statedb.Fatal {
+			m.become(statedb.NeedsDump)
+			m.trouble(0, orderedDump, text)
+		}
+		m.reply(event.Event{Kind: event.IncrRep, State: event.Fatal, Code: event.NeedsDump, Text: fmt.Sprintf("client %s has to join again with a DUMP (%s): start its node with --from TARGET", c.ID, text)})
+		m.open = false
+	case Cancel:
+		if m.running() == nil {
+			return fmt.Sprintf("no DUMP runs at %s", c.ID)
+		}
+		m.dropRunning("cancelled by an operator")
+	default:
+		return fmt.Sprintf("unknown order %q", o.Verb)
+	}
+	return ""
+}
+
+// mend obeys retry, skip and replace: the failed increment is delivered again, passed over, or delivered
+// with another body, to this client only (XC-1).
+func (m *Machine) mend(o *Order) (refused string) {
+	c := &m.c
+	if c.State != statedb.Failed || c.LastError == nil {
+		return fmt.Sprintf("client %s has not failed, it is %s: there is nothing to %s", c.ID, c.State, o.Verb)
+	}
+	if o.Seq != 0 && o.Seq != c.LastError.Seq {
+		return fmt.Sprintf("client %s failed at increment %d, not at %d", c.ID, c.LastError.Seq, o.Seq)
+	}
+	o.Seq = c.LastError.Seq
+	if o.Verb != Retry && o.Reason == "" {
+		return fmt.Sprintf("%s needs a reason: it will stand in the audit list", o.Verb)
+	}
+	switch o.Verb {
+	case Skip:
+		c.Override = &statedb.Override{Seq: o.Seq, Skip: true, Reason: o.Reason}
+	case Replace:
+		if len(o.Body) == 0 {
+			return "replace needs a body"
+		}
+		c.Override = &statedb.Override{Seq: o.Seq, Body: o.Body, Reason: o.Reason}
+	}
+	m.rewind()
+	m.become(statedb.Following)
+	return ""
+}
+
+func (m *Machine) seek(o *Order, log Log) (refused string) {
+	c := &m.c
+	if c.State == statedb.Fatal || c.State == statedb.Pending || c.State == statedb.Loading {
+		return fmt.Sprintf("client %s is %s: it has to finish a DUMP before it can be moved", c.ID, c.State)
+	}
+	pos, err := explicit(o.Seq, log)
+	if err != nil {
+		return fmt.Sprintf("client %s cannot be moved to %d: %v", c.ID, o.Seq, err)
+	}
+	m.dropRunning(fmt.Sprintf("the target %s was moved to another position", c.ID))
+	c.Seek, m.dirty = &pos, true
+	m.reply(event.Event{Kind: event.IncrRep, Code: event.Seek, Pos: pos})
+	return ""
+}
+
+func cutBy(by string) string {
+	if by == "" {
+		return "an operator"
+	}
+	return by
+}
+
+// --- small tools of the transitions ---
+
+func (m *Machine) can(s statedb.State) bool {
+	return m.c.State == s || slices.Contains(moves[m.c.State], s)
+}
+
+// become changes the state, by the list of moves only: anything else is a bug of this package.
+func (m *Machine) become(s statedb.State) {
+	if !m.can(s) {
+		panic(fmt.Sprintf("worker: client %s cannot go from %q to %q", m.c.ID, m.c.State, s))
+	}
+	m.c.State, m.dirty = s, true
+}
+
+// gone removes the record.
+func (m *Machine) gone() {
+	id, role := m.c.ID, m.c.Role
+	m.become("")
+	m.c = statedb.Client{V: statedb.ClientVersion, ID: id, Role: role}
+	m.known, m.open, m.dirty, m.lag, m.offered = false, false, false, false, offer{}
+	m.rewind()
+	m.work.Gone = true
+}
+
+func (m *Machine) trouble(seq uint64, class, text string) {
+	m.c.LastError, m.dirty = &statedb.Trouble{Seq: seq, Class: class, Text: text, Time: m.now}, true
+}
+
+// recovered ends the last trouble and the alerts that stand for it.
+func (m *Machine) recovered() {
+	if m.c.LastError == nil {
+		return
+	}
+	m.c.LastError, m.dirty = nil, true
+	for _, kind := range []string{"fail", "fatal", "retry", "refused"} {
+		m.clear(kind)
+	}
+}
+
+func (m *Machine) clearAll() {
+	for _, kind := range []string{"fail", "fatal", "retry", "refused", "offline", "dump"} {
+		m.clear(kind)
+	}
+}
+
+func (m *Machine) raise(kind string, s statedb.Severity, seq uint64, text string) {
+	m.work.Raise = append(m.work.Raise, statedb.Alert{Key: kind + "/" + m.c.ID, Severity: s, Client: m.c.ID, Seq: seq, Text: text, Last: m.now})
+}
+
+func (m *Machine) clear(kind string) { m.work.Clear = append(m.work.Clear, kind+"/"+m.c.ID) }
+
+func (m *Machine) audit(o *Order) {
+	m.work.Audit = append(m.work.Audit, statedb.Audit{Time: m.now, Verb: string(o.Verb), Client: m.c.ID, Seq: o.Seq, Reason: o.Reason, By: o.By})
+}
+
+// reply says something in the current session.
+func (m *Machine) reply(e event.Event) {
+	if m.open {
+		e.Session = m.c.Session
+		m.say(e)
+	}
+}
+
+// say sends an event to this client's node.
+func (m *Machine) say(e event.Event) {
+	e.Group, e.ID = m.rules.Group, m.c.ID
+	m.work.Send = append(m.work.Send, e)
+}
+
+func (m *Machine) route(to string, in Input) {
+	m.work.Route = append(m.work.Route, Routed{to, in})
+}
+
+// tickRate smooths acked increments per tick over about five ticks.
+func (m *Machine) tickRate() {
+	now := m.c.Acked.Seq
+	d := 0.0
+	if now > m.rateSeen {
+		d = float64(now - m.rateSeen)
+	}
+	m.rateSeen = now
+	m.rate += (d - m.rate) / 5
+	if m.rate < 0.01 {
+		m.rate = 0
+	}
+}
+
+// View is this client as the outside sees it; what the machine cannot know (lag in seconds, worker) is left
+// to the caller.
+func (m *Machine) View(head event.Position) View {
+	c := m.c.Clone()
+	v := View{ID: c.ID, Role: c.Role, State: c.State, Base: c.Base, Sent: m.sent.Seq, Acked: c.Acked.Seq,
+		Connected: m.Connected(), LastError: c.LastError, Target: c.Driver, Topics: c.Topics, Log: c.Acked.Log, Chain: c.Acked.Chain,
+		Session: c.Session.String(), Nonsense: m.nonsense, Join: c.Join, Created: c.Created, Updated: c.Updated, Rate: m.rate}
+	if head.Seq > c.Acked.Seq {
+		v.Lag = head.Seq - c.Acked.Seq
+	}
+	if pin, held := c.Pin(); held {
+		v.Pin = &pin
+	}
+	return v
+}

@@ -1,0 +1,141 @@
+package worker
+
+import (
+	"xmq/broker/event"
+	"xmq/dumpflow"
+	"xmq/statedb"
+)
+
+// Log is the view of the log a machine decides by. All three are cheap near the head.
+type Log interface {
+	First() uint64        // lowest sequence that can be read
+	Head() event.Position // last durable increment
+	// Position of a sequence from First-1 to Head.
+	Position(seq uint64) (event.Position, error)
+}
+
+// Input is one thing that happens to a client: exactly one field is set.
+type Input struct {
+	Node   *event.Event       // the client's node said this; ID is the identity of its subject
+	Asked  *event.Event       // a DUMP is asked of this client: ID is it, Peer the requester (already swapped)
+	Notice *Notice            // how a DUMP this client waits for goes on, from its target's machine
+	Left   *Left              // a requester needs this client's dump no more, from the requester's machine
+	Sealed *dumpflow.Manifest // the snapshot this client uploaded is published
+	Order  *Order             // an operator's command
+}
+
+// Notice tells a requester's machine how its DUMP stands.
+type Notice struct {
+	Requester dumpflow.Requester
+	Dump      dumpflow.Dump // a copy; zero when refused before there was one
+	Code      event.Code    // NotReady or Refused when refused; else NoCode: read Dump.Phase
+	Text      string
+}
+
+// Left tells a target's machine that a requester is done with its dump.
+type Left struct {
+	Dump    event.DumpID
+	ID      string
+	Request event.DumpID
+	Served  bool // it has loaded the snapshot
+}
+
+// Verb is what an operator can order.
+type Verb string
+
+// The verbs.
+const (
+	Retry   Verb = "retry"   // failed: deliver the failed increment again
+	Skip    Verb = "skip"    // failed: pass over it, with a reason
+	Replace Verb = "replace" // failed: apply another body instead, with a reason
+	SeekTo  Verb = "seek"    // the next increment applied is number Seq
+	Forget  Verb = "forget"  // remove the client, its position and its pin
+	Redump  Verb = "redump"  // this client must DUMP again
+	Cancel  Verb = "cancel"  // give up the DUMPs running at this client
+)
+
+// Order is one command of an operator for one client.
+type Order struct {
+	Verb   Verb
+	Seq    uint64 // skip, replace: the failed increment, or 0 for "whichever it is"; seek: the next one
+	Body   []byte // replace
+	Reason string
+	By     string
+	Token  uint64 // comes back in the Answer
+}
+
+// Answer answers an Order once its effect is durable. Refused is one sentence, empty when done.
+type Answer struct {
+	Token   uint64
+	Refused string
+}
+
+// Routed is an input for another client's machine, perhaps on another worker. It may be lost.
+type Routed struct {
+	To string
+	In Input
+}
+
+// Feed asks for increments to be read and sent: the worker reads, builds a frame and calls Fed.
+type Feed struct {
+	From       event.Position // the frame begins behind it
+	MaxRecords int
+	MaxBytes   int
+	Topics     []string
+	Override   *statedb.Override
+}
+
+// Work is what a machine wants done. The fields stand in the order in which they are done.
+type Work struct {
+	// Save, Gone, Dumps, DropDumps, Raise, Clear and Audit go into one synced batch, which must be durable
+	// BEFORE anything of Send, Route, Answers and Discard leaves.
+	Save      *statedb.Client
+	Gone      bool
+	Dumps     []dumpflow.Dump
+	DropDumps []event.DumpID
+	Raise     []statedb.Alert
+	Clear     []string
+	Audit     []statedb.Audit
+	At        int64 // ns since 1970, for what is cleared
+	// Lag says that the record has changed in a way that may be saved a little later (acked moved).
+	Lag bool
+
+	Send    []event.Event
+	Route   []Routed
+	Answers []Answer
+	Discard []event.DumpID // staging of these dumps is not needed any more
+
+	// Feed, if any, comes last (XI-10). It needs nothing saved: what was sent is not remembered.
+	Feed *Feed
+}
+
+// Urgent reports whether something must be durable before the rest may leave.
+func (w *Work) Urgent() bool {
+	return w.Save != nil || w.Gone || len(w.Dumps)+len(w.DropDumps)+len(w.Raise)+len(w.Clear)+len(w.Audit) > 0
+}
+
+// View is one client as the outside sees it, the wire shape of GET /v1/positions.
+type View struct {
+	ID         string           `json:"id"`
+	Role       statedb.Role     `json:"role"`
+	State      statedb.State    `json:"state"`
+	Base       uint64           `json:"base"`
+	Sent       uint64           `json:"sent"`
+	Acked      uint64           `json:"acked"`
+	Lag        uint64           `json:"lag"`
+	LagSeconds float64          `json:"lag_seconds"`
+	Rate       float64          `json:"rate"` // increments a second, smoothed over some seconds
+	Connected  bool             `json:"connected"`
+	LastError  *statedb.Trouble `json:"last_error"`
+	Target     string           `json:"target"`
+	Topics     []string         `json:"topics,omitempty"`
+	Log        event.LogID      `json:"log"`
+	Chain      event.Chain      `json:"chain"`
+	Pin        *uint64          `json:"pin"`
+	Session    string           `json:"session"`
+	Worker     int              `json:"worker"`
+	Nonsense   uint64           `json:"refused_events"` // events of this client that made no sense, since start
+	Join       *statedb.Join    `json:"dump,omitempty"`
+	Created    int64            `json:"created"`
+	Updated    int64            `json:"updated"`
+}
