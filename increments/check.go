@@ -1,0 +1,181 @@
+package increments
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"xmq/broker/disk"
+	"xmq/broker/event"
+)
+
+// Report is what a Check found.
+type Report struct {
+	Log         event.LogID
+	First, Last uint64    // what was looked at
+	Records     uint64    // verified
+	Segments    int       // looked at
+	Damaged     []Finding // empty: all is well
+}
+
+// Finding is one damaged segment.
+type Finding struct {
+	Segment string // its name
+	Err     error  // what and where
+}
+
+// checkTurn is how many records Check verifies in one turn.
+const checkTurn = 1000
+
+// Check reads the log from sequence from (0: from its beginning) to the head as it is now, and verifies every
+// record (CRC, sequence, chain), the borders of segments and the number of idempotency keys. Damaged segments
+// are reported, and set aside as a damaged read would. It may run beside everything else; segments that are
+// trimmed meanwhile are passed over.
+//
+// progress, if not nil, is called about every 1,000 records with the sequence reached; it may block, to slow
+// the check down. The error is ctx's, or trouble that is not damage; the report then covers what was done.
+func (l *Log) Check(ctx context.Context, from uint64, progress func(seq uint64)) (Report, error) {
+	head := l.Head()
+	at := max(from, l.First())
+	r := Report{Log: l.ID(), First: at, Last: head.Seq}
+	var before event.Position // the end of the segment before, when that was sound
+	for at <= head.Seq && at > 0 {
+		if first := l.First(); at < first {
+			at, before = first, event.Position{}
+			continue
+		}
+		g := l.shelf.find(at)
+		if g == nil {
+			continue // trimmed since; First has moved
+		}
+		end, err := l.checkSegment(ctx, g, at, head.Seq, before, &r, progress)
+		switch {
+		case errors.Is(err, ErrTrimmed):
+			continue
+		case errors.Is(err, ErrQuarantined):
+			r.Damaged = append(r.Damaged, Finding{g.name, err})
+		case err != nil:
+			return r, fmt.Errorf("check: %w", err)
+		}
+		r.Segments++
+		before, at = end, g.Last+1
+	}
+	return r, nil
+}
+
+// checkSegment verifies the records of g between from and head and returns the position of the last one.
+func (l *Log) checkSegment(ctx context.Context, g *segment, from, head uint64, before event.Position, r *Report, progress func(uint64)) (at event.Position, err error) {
+	to := min(g.Last, head)
+	whole, keyed := from == g.First && to == g.Last, 0
+	for next := from; next <= to && next >= from; {
+		if err := ctx.Err(); err != nil {
+			return at, err
+		}
+		err := l.shelf.use(g, func(db *disk.DB, base event.Position) error {
+			if next == g.First && !before.Zero() && before != base {
+				return l.shelf.damage(g.name, "it says it begins at %s, but the segment before it ends at %s", base, before)
+			}
+			end := to
+			if to-next >= checkTurn {
+				end = next + checkTurn - 1
+			}
+			return l.walk(db, g, base, next, end, func(e event.Encoded) bool {
+				at = event.Position{Log: l.ID(), Seq: e.Seq(), Chain: e.Chain()}
+				if rec, err := e.Decode(); err == nil && rec.Key != "" {
+					keyed++
+				}
+				r.Records++
+				return true
+			})
+		})
+		if err != nil {
+			return event.Position{}, err
+		}
+		if next = at.Seq + 1; progress != nil {
+			progress(at.Seq)
+		}
+	}
+	if !whole {
+		return at, nil
+	}
+	return at, l.shelf.use(g, func(db *disk.DB, _ event.Position) error { return l.checkKeys(db, g, keyed) })
+}
+
+// checkKeys compares the idempotency entries of a full segment with the records that have a key.
+func (l *Log) checkKeys(db *disk.DB, g *segment, want int) error {
+	c := db.Range(idemFrom, idemTo)
+	n, lost := 0, error(nil)
+	for ; c.Next(); n++ {
+		if seq, err := parseNumber(c.Value()); err != nil || seq < g.First || seq > g.Last {
+			lost = l.shelf.damage(g.name, "the idempotency key %.80q leads to %d", bytes.ToValidUTF8(c.Key(), nil), seq)
+		}
+	}
+	if err := errors.Join(lost, c.Close()); err != nil {
+		return err
+	}
+	if n != want {
+		return l.shelf.damage(g.name, "%d idempotency keys for %d records that have one", n, want)
+	}
+	return nil
+}
+
+// CheckOffline checks the log in a directory that no broker has open, without changing it: what opening
+// writes stays in memory. The error is disk.Damage when the log could not even be opened, else as Check's.
+func CheckOffline(ctx context.Context, dir string, progress func(seq uint64)) (Report, error) {
+	l := prepare(disk.FrozenDir(dir), disk.NewGround(disk.Options{}), Options{RingBytes: 1, Walk: 1})
+	if err := l.load(true); err != nil {
+		return Report{}, fmt.Errorf("check %s: %w", dir, errors.Join(err, l.Close()))
+	}
+	r, err := l.Check(ctx, 0, progress)
+	return r, errors.Join(err, l.Close())
+}
+
+// Stats describes how the log fares.
+type Stats struct {
+	Head         event.Position
+	First        uint64
+	Segments     int
+	Quarantined  []string // names of segments set aside
+	OpenSegments int
+	Bytes        int64 // on disk
+	RingBytes    int
+	Newest       disk.Stats // stalls announce themselves here
+	Disk         disk.GroundStats
+	SyncP99      time.Duration // of the last 1024 syncs
+}
+
+// Stats returns the figures now. It reads directories, so it is for once a second, not for once a record.
+func (l *Log) Stats() (Stats, error) {
+	l.write.Lock()
+	newest, closed := l.newest, l.closed
+	l.write.Unlock()
+	if closed {
+		return Stats{}, ErrClosed
+	}
+	d := l.ground.Stats()
+	s := Stats{Head: l.Head(), First: l.First(), Disk: d, SyncP99: d.SyncP99, RingBytes: l.ring.size()}
+	for _, g := range l.shelf.segments() {
+		s.Segments++
+		if g.isOpen() {
+			s.OpenSegments++
+		}
+		if g.damaged.Load() != nil {
+			s.Quarantined = append(s.Quarantined, g.name)
+		}
+		n, err := l.shelf.place.Size(g.name)
+		if err != nil {
+			return s, fmt.Errorf("stats: %w", err)
+		}
+		s.Bytes += n
+	}
+	err := l.shelf.use(newest, func(db *disk.DB, _ event.Position) (err error) {
+		s.Newest, err = db.Stats()
+		return err
+	})
+	if errors.Is(err, ErrQuarantined) {
+		err = nil
+	}
+	return s, err
+}

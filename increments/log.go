@@ -1,0 +1,360 @@
+package increments
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"xmq/broker/disk"
+	"xmq/broker/event"
+)
+
+// Errors of the log. Those of the storage under it are disk.ErrStopped and disk.Damage.
+var (
+	// ErrTrimmed is returned for a sequence that retention has freed.
+	ErrTrimmed = errors.New("not kept any more")
+	// ErrBeyond is returned for a sequence that does not exist yet.
+	ErrBeyond = errors.New("beyond the end of the log")
+	// ErrQuarantined is returned for a record in a damaged segment, which is never served.
+	ErrQuarantined = errors.New("set aside because it is damaged")
+	// ErrTooOld refuses a producer's number that is at or below its highest and not found any more.
+	ErrTooOld = errors.New("too old to tell whether it was stored")
+	// ErrTooLarge refuses a draft that no record can hold.
+	ErrTooLarge = errors.New("increment too large")
+	// ErrInvalid refuses a draft that breaks a rule of the log.
+	ErrInvalid = errors.New("increment not allowed")
+	// ErrFull refuses drafts behind sequence 2^64-1.
+	ErrFull = errors.New("the log has used its last sequence")
+	// ErrClosed is returned by Append and Trim after Close.
+	ErrClosed = errors.New("the log is closed")
+)
+
+// The defaults of Options.
+const (
+	DefaultMaxRecords = 2_000_000
+	DefaultRingBytes  = 64 << 20
+	DefaultWalk       = 100_000
+	DefaultOpen       = 8
+)
+
+// Options of a log. Zero values mean the defaults.
+type Options struct {
+	// MaxRecords is how many increments a new segment holds; existing segments keep their size. Retention
+	// frees whole segments, so it is also the grain of retention.
+	MaxRecords uint64
+	// RingBytes bounds the records kept in memory for readers near the head.
+	RingBytes int
+	// Window is how many increments back a repeated idempotency key is surely found; more may be, because
+	// whole segments are searched. 0 means DefaultMaxRecords. Retention may cut it short.
+	Window uint64
+	// Walk is how many of the last records Open verifies. 0 means DefaultWalk.
+	Walk uint64
+	// OpenSegments bounds the sealed segments that stay open for readers. 0 means DefaultOpen.
+	OpenSegments int
+	// Now gives records their time. nil means time.Now.
+	Now func() time.Time
+	// BeforeOpen is asked before a sealed segment is opened, which writes a little to disk; its error
+	// refuses the read. nil allows all. The broker refuses here while space is short.
+	BeforeOpen func() error
+	// OnDamage is told once for each segment that is set aside. nil tells nobody. It is called from
+	// readers and the writer and must not call the log.
+	OnDamage func(segment string, err error)
+}
+
+func (o Options) withDefaults() Options {
+	if o.MaxRecords == 0 {
+		o.MaxRecords = DefaultMaxRecords
+	}
+	if o.RingBytes == 0 {
+		o.RingBytes = DefaultRingBytes
+	}
+	if o.Window == 0 {
+		o.Window = DefaultMaxRecords
+	}
+	if o.Walk == 0 {
+		o.Walk = DefaultWalk
+	}
+	if o.OpenSegments == 0 {
+		o.OpenSegments = DefaultOpen
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return o
+}
+
+// Log is the log of one broker. Append, Trim and Close exclude each other; everything else is for any
+// goroutine at any time. It starts no goroutines of its own.
+type Log struct {
+	options Options
+	ground  *disk.Ground
+	shelf   shelf
+	ring    ring
+	head    atomic.Pointer[event.Position]
+	low     atomic.Uint64
+
+	write    sync.Mutex // the one writer; guards what follows
+	closed   bool
+	newest   *segment
+	counters map[string]uint64 // highest counter by producer
+	batch    disk.Batch
+	key      []byte
+	fresh    map[idem]uint64     // keyed drafts of the running Append
+	touched  map[string]struct{} // producers whose counter the running batch moves
+}
+
+func prepare(place disk.Place, ground *disk.Ground, o Options) *Log {
+	o = o.withDefaults()
+	return &Log{
+		options: o, ground: ground,
+		shelf: shelf{
+			place: place, ground: ground, open: o.OpenSegments,
+			beforeOpen: o.BeforeOpen, onDamage: o.OnDamage,
+		},
+		ring:     ring{limit: o.RingBytes},
+		counters: make(map[string]uint64), fresh: make(map[idem]uint64), touched: make(map[string]struct{}),
+	}
+}
+
+// Create makes a new log with an ID of its own in an empty place and opens it. Only an explicit "init" may
+// call it: an emptied disk must not look like a new broker. fs.ErrExist: something lies there. When it
+// returns nil the log survives power loss.
+func Create(place disk.Place, ground *disk.Ground, o Options) (*Log, error) {
+	var b [8]byte
+	for binary.LittleEndian.Uint64(b[:]) == 0 {
+		rand.Read(b[:]) // never fails
+	}
+	return create(place, ground, o, event.Start(event.LogID(binary.LittleEndian.Uint64(b[:]))))
+}
+
+// create makes a log that begins behind base.
+func create(place disk.Place, ground *disk.Ground, o Options, base event.Position) (*Log, error) {
+	names, err := ground.Sweep(place)
+	if err != nil {
+		return nil, fmt.Errorf("create log: %w", err)
+	}
+	if len(names) > 0 {
+		return nil, fmt.Errorf("create log in %s: %w: %q lies there", place, fs.ErrExist, names[0])
+	}
+	l := prepare(place, ground, o)
+	l.shelf.log = base.Log
+	g, err := l.make(spanFrom(base.Seq+1, l.options.MaxRecords), base, base.Seq+1, nil)
+	if err != nil {
+		return nil, fmt.Errorf("create log: %w", err)
+	}
+	l.begin([]*segment{g}, base.Seq+1, base)
+	return l, nil
+}
+
+// Open opens the log that lies in place. Interrupted rolls and trims are finished first. The end is the last
+// record; the last Options.Walk records are verified and the ring is filled with the newest of them, which
+// takes about a second at most. fs.ErrNotExist: there is no log. disk.Damage: a segment is missing, foreign,
+// short or damaged; nobody may be served (exit 78). The caller compares its checkpoint next
+// (VerifyCheckpoint). Rules: XI-1, XD-6, XD-7, XD-18, XQ-8.
+func Open(place disk.Place, ground *disk.Ground, o Options) (*Log, error) {
+	l := prepare(place, ground, o)
+	if err := l.load(false); err != nil {
+		return nil, fmt.Errorf("open log: %w", errors.Join(err, l.Close()))
+	}
+	return l, nil
+}
+
+// load finds the segments and the end of the log. look leaves what an interrupted trim left.
+func (l *Log) load(look bool) error {
+	list, err := l.listed()
+	if err != nil {
+		return err
+	}
+	newest := list[len(list)-1]
+	if newest.db, err = l.ground.Open(l.shelf.place, newest.name, disk.Newest); err != nil {
+		return err
+	}
+	newest.active.Store(true)
+	l.newest = newest
+	l.shelf.list.Store(&list) // so that Close finds it whatever follows
+	low, err := l.readMeta()
+	if err != nil {
+		return err
+	}
+	if list, err = l.retained(list, low, look); err != nil {
+		return err
+	}
+	l.begin(list, low, newest.base)
+	end, err := l.end(newest)
+	if err != nil {
+		return err
+	}
+	l.head.Store(&end)
+	return l.verifyTail(end)
+}
+
+// begin sets the bounds of a log whose newest segment is open and taken as empty.
+func (l *Log) begin(list []*segment, low uint64, head event.Position) {
+	l.newest = list[len(list)-1]
+	l.shelf.list.Store(&list)
+	l.low.Store(low)
+	l.head.Store(&head)
+	l.ring.reset(head)
+}
+
+// listed returns the segments that lie in the place by their names.
+func (l *Log) listed() ([]*segment, error) {
+	names, err := l.ground.Sweep(l.shelf.place)
+	if err != nil {
+		return nil, err
+	}
+	var list []*segment
+	for _, name := range names {
+		s, err := parseSpan(name)
+		if err != nil {
+			return nil, l.shelf.damage(name, "%v", err)
+		}
+		if n := len(list); n > 0 && list[n-1].Last >= s.First {
+			return nil, l.shelf.damage(name, "the segment overlaps %s", list[n-1].name)
+		}
+		list = append(list, newSegment(s))
+	}
+	if len(list) == 0 {
+		return nil, fmt.Errorf("no segment in %s: %w", l.shelf.place, fs.ErrNotExist)
+	}
+	return list, nil
+}
+
+// readMeta reads log ID, low-water mark, base and counters from the newest segment.
+func (l *Log) readMeta() (low uint64, err error) {
+	g := l.newest
+	value, err := l.shelf.meta(g.db, g.span, keyLog)
+	if err != nil {
+		return 0, err
+	}
+	id, err := parseNumber(value)
+	if err != nil || id == 0 {
+		return 0, l.shelf.damage(g.name, "its log ID is not readable")
+	}
+	l.shelf.log = event.LogID(id)
+	if g.base, err = l.shelf.inspect(g.db, g.span); err != nil {
+		return 0, err
+	}
+	if value, err = l.shelf.meta(g.db, g.span, keyLow); err != nil {
+		return 0, err
+	}
+	if low, err = parseNumber(value); err != nil || low == 0 {
+		return 0, l.shelf.damage(g.name, "its low-water mark is not readable")
+	}
+	c := g.db.Range(counterFrom, counterTo)
+	for c.Next() {
+		producer := strings.TrimPrefix(string(c.Key()), string(counterFrom))
+		n, perr := parseNumber(c.Value())
+		if perr != nil {
+			err = l.shelf.damage(g.name, "the counter of producer %.40q is not readable", producer)
+		}
+		l.counters[producer] = n
+	}
+	return low, errors.Join(err, c.Close())
+}
+
+// retained drops the segments an interrupted Trim left below low and refuses a hole above it.
+func (l *Log) retained(list []*segment, low uint64, look bool) ([]*segment, error) {
+	for len(list) > 1 && list[0].Last < low {
+		if !look {
+			if err := l.ground.Drop(l.shelf.place, list[0].name); err != nil {
+				return nil, err
+			}
+		}
+		list = list[1:]
+	}
+	for i, want := 0, low; i < len(list); i++ {
+		if list[i].First != want {
+			return nil, l.shelf.damage(list[i].name, "the segment before it is missing: increments from %d on", want)
+		}
+		want = list[i].Last + 1
+	}
+	return slices.Clip(list), nil
+}
+
+// end returns the position at the last record of the newest segment.
+func (l *Log) end(g *segment) (event.Position, error) {
+	from, to := recordRange(0, g.Last)
+	key, value, err := g.db.Last(from, to)
+	if errors.Is(err, disk.ErrNotFound) {
+		return g.base, nil
+	}
+	if err != nil {
+		return event.Position{}, err
+	}
+	e := event.Encoded(value)
+	if err := e.Verify(); err != nil {
+		return event.Position{}, l.shelf.damage(g.name, "the last record: %v", err)
+	}
+	if string(key) != string(recordKey(nil, e.Seq())) || e.Seq() < g.First {
+		return event.Position{}, l.shelf.damage(g.name, "the last record has sequence %d and key %q", e.Seq(), key)
+	}
+	return event.Position{Log: l.ID(), Seq: e.Seq(), Chain: e.Chain()}, nil
+}
+
+// verifyTail walks over the last records, across borders of segments, and fills the ring with the newest.
+func (l *Log) verifyTail(end event.Position) error {
+	from := l.First()
+	if end.Seq >= l.options.Walk {
+		from = max(from, end.Seq-l.options.Walk+1)
+	}
+	if end.Seq < from {
+		return nil
+	}
+	before, err := l.Position(from - 1)
+	if err != nil {
+		return err
+	}
+	l.ring.reset(before)
+	for at := before; at.Seq < end.Seq; {
+		records, err := l.stored(at.Seq+1, end.Seq, 1000, 1<<20)
+		if err != nil {
+			return err
+		}
+		if !records[0].Follows(at) {
+			return l.shelf.damage(l.shelf.find(at.Seq+1).name, "its first record does not follow the segment before it")
+		}
+		l.ring.add(records)
+		last := records[len(records)-1]
+		at.Seq, at.Chain = last.Seq(), last.Chain()
+		if at.Seq == end.Seq && at != end {
+			return l.shelf.damage(l.newest.name, "it says it begins at %s, but the segment before it ends at %s", end, at)
+		}
+	}
+	return nil
+}
+
+// ID is the life of this log.
+func (l *Log) ID() event.LogID { return l.shelf.log }
+
+// Head is the position at the last durable record: nothing beyond it is ever shown to anybody.
+func (l *Log) Head() event.Position { return *l.head.Load() }
+
+// First is the lowest sequence that can be read; Head().Seq+1 when the log is empty.
+func (l *Log) First() uint64 { return l.low.Load() }
+
+// Close waits for running reads and closes all segments. Nothing must be read afterwards. When storage has
+// stopped (disk.ErrStopped) the process should end without it.
+func (l *Log) Close() error {
+	l.write.Lock()
+	defer l.write.Unlock()
+	if l.closed || l.shelf.list.Load() == nil {
+		return nil
+	}
+	l.closed = true
+	var errs []error
+	for _, g := range l.shelf.segments() {
+		errs = append(errs, g.shut(true))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("close log: %w", err)
+	}
+	return nil
+}

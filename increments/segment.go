@@ -1,0 +1,228 @@
+package increments
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"xmq/broker/disk"
+	"xmq/broker/event"
+)
+
+// segment is one LevelDB database of the log. Whoever uses db holds mu for reading; opening and closing
+// hold it for writing, so a database is never closed under a reader.
+type segment struct {
+	span
+	name string
+
+	active  atomic.Bool             // the writer's own: it stays open
+	damaged atomic.Pointer[damaged] // set once: quarantined
+	used    atomic.Uint64           // the shelf's clock when it was last used
+
+	mu   sync.RWMutex
+	db   *disk.DB       // nil while closed
+	base event.Position // before the first record; known once db was open
+	gone bool           // retention has taken it
+}
+
+type damaged struct{ err error }
+
+func newSegment(s span) *segment { return &segment{span: s, name: s.String()} }
+
+// shelf opens segments when they are read and closes those that were not used for longest.
+type shelf struct {
+	place      disk.Place
+	ground     *disk.Ground
+	log        event.LogID
+	open       int // how many sealed segments stay open
+	beforeOpen func() error
+	onDamage   func(segment string, err error)
+
+	clock atomic.Uint64
+	list  atomic.Pointer[[]*segment] // by sequence, without gaps; the last one is written. Replaced, never changed
+	tidy  sync.Mutex                 // one closes at a time
+}
+
+func (s *shelf) segments() []*segment { return *s.list.Load() }
+
+// find returns the segment whose span holds seq, or nil.
+func (s *shelf) find(seq uint64) *segment {
+	list := s.segments()
+	i, ok := slices.BinarySearchFunc(list, seq, func(g *segment, seq uint64) int {
+		switch {
+		case g.Last < seq:
+			return -1
+		case g.First > seq:
+			return 1
+		}
+		return 0
+	})
+	if !ok {
+		return nil
+	}
+	return list[i]
+}
+
+// use calls f with the segment's open database. f must be short. A Damage that f or the opening returns
+// quarantines the segment: from then on use answers ErrQuarantined.
+func (s *shelf) use(g *segment, f func(db *disk.DB, base event.Position) error) error {
+	for {
+		if d := g.damaged.Load(); d != nil {
+			return fmt.Errorf("segment %s: %w: %w", g.name, ErrQuarantined, d.err)
+		}
+		g.used.Store(s.clock.Add(1))
+		g.mu.RLock()
+		gone := g.gone
+		if g.db != nil {
+			err := f(g.db, g.base)
+			g.mu.RUnlock()
+			return s.judge(g, err)
+		}
+		g.mu.RUnlock()
+		if gone {
+			return ErrTrimmed
+		}
+		if err := s.judge(g, s.load(g)); err != nil {
+			return err
+		}
+	}
+}
+
+// judge passes err on and quarantines the segment when it is Damage.
+func (s *shelf) judge(g *segment, err error) error {
+	if !disk.IsDamage(err) {
+		return err
+	}
+	if g.damaged.CompareAndSwap(nil, &damaged{err}) && s.onDamage != nil {
+		s.onDamage(g.name, err)
+	}
+	return fmt.Errorf("segment %s: %w: %w", g.name, ErrQuarantined, err)
+}
+
+// load opens a sealed segment and checks that it is this log's and full.
+func (s *shelf) load(g *segment) error {
+	g.mu.Lock()
+	defer s.closeIdle() // after the unlock
+	defer g.mu.Unlock()
+	if g.db != nil || g.gone {
+		return nil
+	}
+	if s.beforeOpen != nil {
+		if err := s.beforeOpen(); err != nil {
+			return fmt.Errorf("segment %s: %w", g.name, err)
+		}
+	}
+	db, err := s.ground.Open(s.place, g.name, disk.Sealed)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = s.damage(g.name, "the segment is missing")
+	}
+	if err != nil {
+		return err
+	}
+	base, err := s.inspect(db, g.span)
+	if err == nil {
+		err = s.full(db, g)
+	}
+	if err != nil {
+		return errors.Join(err, db.Close())
+	}
+	g.db, g.base = db, base
+	return nil
+}
+
+// inspect checks that an open database is a segment of this log at this place in it, and returns its base.
+func (s *shelf) inspect(db *disk.DB, p span) (event.Position, error) {
+	value, err := s.meta(db, p, keyLog)
+	if err != nil {
+		return event.Position{}, err
+	}
+	log, err := parseNumber(value)
+	if err != nil || event.LogID(log) != s.log {
+		return event.Position{}, s.damage(p.String(), "the segment belongs to log %s, not to %s", event.LogID(log), s.log)
+	}
+	if value, err = s.meta(db, p, keyBase); err != nil {
+		return event.Position{}, err
+	}
+	base, err := parseBase(s.log, value)
+	if err != nil || base.Seq != p.First-1 {
+		return event.Position{}, s.damage(p.String(), "its m/base says it begins behind %d", base.Seq)
+	}
+	return base, nil
+}
+
+// meta reads a key that every segment has.
+func (s *shelf) meta(db *disk.DB, p span, key []byte) ([]byte, error) {
+	value, err := db.Get(key)
+	if errors.Is(err, disk.ErrNotFound) {
+		return nil, s.damage(p.String(), "its %s is missing", key)
+	}
+	return value, err
+}
+
+// full checks that a sealed segment ends with the last sequence of its name.
+func (s *shelf) full(db *disk.DB, g *segment) error {
+	from, to := recordRange(g.First, g.Last)
+	key, _, err := db.Last(from, to)
+	if errors.Is(err, disk.ErrNotFound) {
+		return s.damage(g.name, "a segment that is not the newest is empty")
+	}
+	if err == nil && string(key) != string(recordKey(nil, g.Last)) {
+		return s.damage(g.name, "a segment that is not the newest ends with %s", key)
+	}
+	return err
+}
+
+// closeIdle closes the segments used longest ago until no more than the limit are open. One that is being
+// read stays open.
+func (s *shelf) closeIdle() {
+	s.tidy.Lock()
+	defer s.tidy.Unlock()
+	var open []*segment
+	for _, g := range s.segments() {
+		if g.isOpen() && !g.active.Load() {
+			open = append(open, g)
+		}
+	}
+	slices.SortFunc(open, func(a, b *segment) int { return int(int64(a.used.Load() - b.used.Load())) })
+	for _, g := range open[:max(0, len(open)-s.open)] {
+		g.closeIfIdle()
+	}
+}
+
+func (g *segment) isOpen() bool {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	return g.db != nil
+}
+
+// closeIfIdle closes the database unless somebody reads it. A sealed segment has nothing to lose: the
+// error of its Close concerns nobody.
+func (g *segment) closeIfIdle() {
+	if g.mu.TryLock() {
+		defer g.mu.Unlock()
+		if g.db != nil {
+			g.db.Close()
+			g.db = nil
+		}
+	}
+}
+
+// shut waits for the readers and closes the database; gone says that it shall never be opened again.
+func (g *segment) shut(gone bool) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.gone = gone
+	if g.db == nil {
+		return nil
+	}
+	db := g.db
+	g.db = nil
+	return db.Close()
+}
+
+func (s *shelf) damage(name, format string, args ...any) error {
+	return &disk.Damage{File: s.place.String() + "/" + name, Offset: -1, What: fmt.Sprintf(format, args...)}
+}

@@ -1,0 +1,58 @@
+package increments
+
+import (
+	"fmt"
+
+	"xmq/broker/disk"
+)
+
+// Trim frees the sealed segments whose records are all below keep and returns how many. The newest segment
+// stays. keep must come from durable positions and pins only.
+//
+// The low-water mark is made durable first, then readers below it are refused, the last of them awaited,
+// and the directories renamed and removed; a crash anywhere in between is finished by the next Open. It
+// blocks for one sync, for running reads of these segments and for removing files; Append waits only for
+// the sync. An error that wraps disk.ErrStopped means the process must end; any other one that files are
+// left behind, for the next Open to remove. Rules: XQ-3, XD-25.
+func (l *Log) Trim(keep uint64) (freed int, err error) {
+	old, err := l.unlist(keep)
+	if err != nil {
+		return 0, fmt.Errorf("trim below %d: %w", keep, err)
+	}
+	for _, g := range old {
+		if err := g.shut(true); err != nil {
+			return freed, fmt.Errorf("trim segment %s: %w", g.name, err)
+		}
+		if err := l.ground.Drop(l.shelf.place, g.name); err != nil {
+			return freed, fmt.Errorf("trim segment %s: %w", g.name, err)
+		}
+		freed++
+	}
+	return freed, nil
+}
+
+// unlist moves the low-water mark durably and takes the segments below it from readers' sight.
+func (l *Log) unlist(keep uint64) ([]*segment, error) {
+	l.write.Lock()
+	defer l.write.Unlock()
+	if l.closed {
+		return nil, ErrClosed
+	}
+	list := l.shelf.segments()
+	n := 0
+	for n < len(list)-1 && list[n].Last < keep {
+		n++
+	}
+	if n == 0 {
+		return nil, nil
+	}
+	var b disk.Batch
+	b.Put(keyLow, number(list[n].First))
+	if err := l.newest.db.Write(&b); err != nil {
+		return nil, err
+	}
+	l.low.Store(list[n].First)
+	rest := list[n:]
+	l.shelf.list.Store(&rest)
+	return list[:n], nil
+}
