@@ -1,0 +1,217 @@
+package sqltext
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+)
+
+// Statement is one statement of a text.
+type Statement struct {
+	Text    string // from its first to its last token, without the delimiter and the comments around it
+	Line    int    // where it begins, from 1
+	Keyword string // the word it begins with, in upper case; "" when it begins with something else
+	Second  string // the word behind that; "" when something else follows
+	// Control is the word with which it controls a transaction (BEGIN, START, COMMIT, END, ROLLBACK, SAVEPOINT,
+	// RELEASE; ABORT and PREPARE in PostgreSQL; XA and AUTOCOMMIT in MariaDB); "" when it does not.
+	Control string
+}
+
+const chunk = 32 << 10 // bytes asked of the reader at once, at least
+
+// scanner cuts statements out of a reader (or, with r nil, out of buf alone). Between statements it holds
+// no more than what it has read ahead.
+type scanner struct {
+	lex   lexer
+	r     io.Reader
+	limit int // bytes of one statement
+	buf   []byte
+	eof   bool
+	at    int // next token
+	line  int // of at
+	start int // first token of the statement, -1 before it
+	end   int // behind its last token
+	delim []byte
+}
+
+func newScanner(r io.Reader, d Dialect, limit int) *scanner {
+	return &scanner{lex: lexer{dialect: d}, r: r, limit: limit, line: 1, start: -1, delim: []byte{';'}}
+}
+
+func textScanner(d Dialect, text string) *scanner {
+	s := newScanner(nil, d, len(text))
+	s.buf, s.eof = []byte(text), true
+	return s
+}
+
+// errAt says where: every error of this package names a line.
+func errAt(line int, format string, args ...any) error {
+	return fmt.Errorf("line %d: "+format, append([]any{line}, args...)...)
+}
+
+// fill reads more behind what is still needed, at least as much as there is, so that a long token costs no
+// more than twice its length.
+func (s *scanner) fill() error {
+	from := s.at
+	if s.start >= 0 {
+		from = s.start
+		s.start, s.end = 0, s.end-from
+	}
+	s.buf = s.buf[:copy(s.buf, s.buf[from:])]
+	s.at -= from
+	if len(s.buf) > 2*s.limit+chunk {
+		return s.tooLong(s.line)
+	}
+	have := len(s.buf)
+	s.buf = append(s.buf, make([]byte, max(chunk, have))...)
+	n, err := io.ReadAtLeast(s.r, s.buf[have:], 1)
+	s.buf = s.buf[:have+n]
+	if errors.Is(err, io.EOF) {
+		s.eof, err = true, nil
+	}
+	if err != nil {
+		return errAt(s.line, "reading on: %w", err)
+	}
+	return nil
+}
+
+func (s *scanner) tooLong(line int) error {
+	return errAt(line, "a statement or comment is longer than the limit of %d bytes", s.limit)
+}
+
+// token finds the next token at s.at without passing it. ended reports the end of the text, delimited that
+// the token is a delimiter set by DELIMITER.
+func (s *scanner) token() (k kind, n int, ended, delimited bool, err error) {
+	custom := len(s.delim) > 1 || s.delim[0] != ';'
+	for {
+		b := s.buf[s.at:]
+		if len(b) >= lookahead+len(s.delim) || s.eof {
+			if len(b) == 0 {
+				return 0, 0, true, false, nil
+			}
+			if custom && bytes.HasPrefix(b, s.delim) {
+				return symbol, len(s.delim), false, true, nil
+			}
+			k, n, err := s.lex.next(b, s.eof)
+			if err != nil {
+				return 0, 0, false, false, errAt(s.line, "%w", err)
+			}
+			if custom && k == word && n > 0 {
+				if len(b) < n+len(s.delim) && !s.eof {
+					n = 0
+				} else if i := bytes.Index(b[:min(len(b), n+len(s.delim)-1)], s.delim); i >= 0 {
+					n = i
+				}
+			}
+			if n > 0 {
+				return k, n, false, false, nil
+			}
+		}
+		if err := s.fill(); err != nil {
+			return 0, 0, false, false, err
+		}
+	}
+}
+
+func (s *scanner) pass(n int) {
+	s.line += bytes.Count(s.buf[s.at:s.at+n], []byte{'\n'})
+	s.at += n
+}
+
+// next returns the next statement; io.EOF behind the last one.
+func (s *scanner) next() (Statement, error) {
+	sh := shape{dialect: s.lex.dialect, open: true}
+	line := 0
+	s.start = -1
+	for {
+		k, n, ended, delimited, err := s.token()
+		if err != nil {
+			return Statement{}, err
+		}
+		if s.start < 0 && !ended && !delimited {
+			if directive, err := s.directive(k, n); err != nil {
+				return Statement{}, err
+			} else if directive {
+				continue
+			}
+		}
+		custom := len(s.delim) > 1 || s.delim[0] != ';'
+		switch {
+		case ended && s.start < 0:
+			return Statement{}, io.EOF
+		case ended && !sh.complete():
+			return Statement{}, errAt(line, "the body of this %s is not closed with END", strings.Join(sh.head, " "))
+		case ended && s.lex.hinted:
+			return Statement{}, errAt(line, "%w", errComment)
+		case ended, delimited, k == semicolon && !custom && sh.complete() && !s.lex.hinted:
+			st, err := s.cut(&sh, line)
+			s.pass(n)
+			if err != nil || s.start >= 0 {
+				return st, err
+			}
+		case k == space || k == comment:
+			s.pass(n)
+		default:
+			if s.start < 0 {
+				s.start, line = s.at, s.line
+			}
+			sh.add(k, s.buf[s.at:s.at+n])
+			s.pass(n)
+			s.end = s.at
+		}
+	}
+}
+
+// cut makes the statement that ends before s.at; the zero Statement when there is none.
+func (s *scanner) cut(sh *shape, line int) (Statement, error) {
+	if s.start < 0 {
+		return Statement{}, nil
+	}
+	if s.end-s.start > s.limit {
+		return Statement{}, s.tooLong(line)
+	}
+	if sh.stdin {
+		return Statement{}, errAt(line, "COPY FROM STDIN takes data that is no SQL: dump with --inserts instead")
+	}
+	st := Statement{Text: string(s.buf[s.start:s.end]), Line: line, Keyword: sh.first(), Control: sh.control()}
+	if len(sh.head) > 1 {
+		st.Second = sh.head[1]
+	}
+	return st, nil
+}
+
+// directive passes a line that speaks to a command-line client where a statement would begin: DELIMITER of
+// mysql, and the two lines that pg_dump puts around everything. Other psql commands are refused.
+func (s *scanner) directive(k kind, n int) (bool, error) {
+	first := s.buf[s.at : s.at+n]
+	delimiter := s.lex.dialect == MariaDB && k == word && bytes.EqualFold(first, []byte("DELIMITER"))
+	backslash := s.lex.dialect == PostgreSQL && k == symbol && first[0] == '\\'
+	if !delimiter && !backslash {
+		return false, nil
+	}
+	end := -1
+	for end < 0 {
+		if end = bytes.IndexByte(s.buf[s.at:], '\n'); end < 0 && s.eof {
+			end = len(s.buf) - s.at
+		} else if end < 0 {
+			if err := s.fill(); err != nil {
+				return false, err
+			}
+		}
+	}
+	fields := bytes.Fields(s.buf[s.at : s.at+end])
+	switch {
+	case backslash && string(fields[0]) != `\restrict` && string(fields[0]) != `\unrestrict`:
+		return false, errAt(s.line, "%.40q is a command of psql, not SQL", fields[0])
+	case delimiter && len(fields) != 2:
+		return false, errAt(s.line, "DELIMITER needs one word behind it")
+	case delimiter && len(fields[1]) > 16:
+		return false, errAt(s.line, "a delimiter of %d bytes is longer than 16", len(fields[1]))
+	case delimiter:
+		s.delim = bytes.Clone(fields[1])
+	}
+	s.pass(end)
+	return true, nil
+}

@@ -1,0 +1,198 @@
+package sqltext
+
+import (
+	"errors"
+	"io"
+	"iter"
+	"strings"
+)
+
+// Script is what becomes one increment: one statement, or all statements of one transaction.
+type Script struct {
+	Text string // statements, each ended by ";", one line break between them; no transaction control
+	Line int    // where its first statement (of a transaction: its BEGIN) stands, from 1
+}
+
+// Split yields the scripts of r in order: a transaction (BEGIN or START TRANSACTION to COMMIT or END) as one
+// script without its control statements, any other statement as a script of its own. A transaction that is
+// rolled back yields nothing, nor does an empty one. It reads r as it goes and holds one script at a time,
+// at most limit bytes of text each.
+//
+// The last pair has the error, if any, and names the line: an open quote, comment, body or transaction,
+// savepoints and other control that cannot be part of an increment, a script beyond the limit, r's own error.
+func Split(r io.Reader, d Dialect, limit int) iter.Seq2[Script, error] {
+	return func(yield func(Script, error) bool) {
+		s := newScanner(r, d, limit)
+		for {
+			script, err := nextScript(s)
+			if errors.Is(err, io.EOF) {
+				return
+			}
+			if !yield(script, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// nextScript returns the next script that has text; io.EOF behind the last one.
+func nextScript(s *scanner) (Script, error) {
+	var text strings.Builder
+	begin := 0 // line of the open transaction's BEGIN
+	for {
+		st, err := s.next()
+		switch {
+		case errors.Is(err, io.EOF) && begin > 0:
+			return Script{}, errAt(begin, "the transaction that begins here is not ended by COMMIT")
+		case err != nil:
+			return Script{}, err
+		case st.Control == "" && begin == 0:
+			return Script{st.Text + ";", st.Line}, nil
+		case st.Control == "":
+			if text.Len()+len(st.Text)+2 > s.limit {
+				return Script{}, errAt(begin, "the transaction that begins here is longer than the limit of %d bytes", s.limit)
+			}
+			if text.Len() > 0 {
+				text.WriteByte('\n')
+			}
+			text.WriteString(st.Text + ";")
+		case begins(st) && begin == 0:
+			begin = st.Line
+		case commits(st) && begin > 0:
+			if text.Len() > 0 {
+				return Script{text.String(), begin}, nil
+			}
+			begin = 0
+		case rollsBack(st) && begin > 0:
+			text.Reset()
+			begin = 0
+		case begin > 0:
+			return Script{}, errAt(st.Line, "%.80q cannot stand inside the transaction that begins in line %d", st.Text, begin)
+		default:
+			return Script{}, errAt(st.Line, "%.80q stands outside a transaction", st.Text)
+		}
+	}
+}
+
+func begins(st Statement) bool { return st.Control == "BEGIN" || st.Control == "START" }
+
+// plain reports whether a control statement ends a transaction and does nothing else (no AND CHAIN, no TO
+// SAVEPOINT, no PREPARED).
+func plain(st Statement) bool {
+	return st.Second == "" || (st.Second == "TRANSACTION" || st.Second == "WORK") && len(strings.Fields(st.Text)) == 2
+}
+
+func commits(st Statement) bool {
+	return (st.Control == "COMMIT" || st.Control == "END") && plain(st)
+}
+
+func rollsBack(st Statement) bool {
+	return (st.Control == "ROLLBACK" || st.Control == "ABORT") && plain(st)
+}
+
+// Statements yields the statements of text. The last pair has the error, if any: an open quote, comment or
+// body, with its line.
+func Statements(d Dialect, text string) iter.Seq2[Statement, error] {
+	return func(yield func(Statement, error) bool) {
+		s := textScanner(d, text)
+		for {
+			st, err := s.next()
+			if errors.Is(err, io.EOF) {
+				return
+			}
+			if !yield(st, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// FirstKeyword returns the word the text begins with, in upper case, comments and empty statements passed
+// over; "" when it begins with something else or cannot be read.
+func FirstKeyword(d Dialect, text string) string {
+	s := textScanner(d, text)
+	for {
+		k, n, ended, _, err := s.token()
+		if err != nil || ended {
+			return ""
+		}
+		switch k {
+		case word:
+			return strings.ToUpper(text[s.at : s.at+n])
+		case space, comment, semicolon, hint:
+			s.pass(n)
+		default:
+			return ""
+		}
+	}
+}
+
+// TransactionControl finds the first statement of text that controls a transaction: its word in upper case
+// (see Statement) and its line. Bodies of triggers and routines are no part of the search. In a text that
+// cannot be read to its end the search covers what precedes the trouble.
+func TransactionControl(d Dialect, text string) (control string, line int, found bool) {
+	for st, err := range Statements(d, text) {
+		if err == nil && st.Control != "" {
+			return st.Control, st.Line, true
+		}
+	}
+	return "", 0, false
+}
+
+// Increment returns the statements of text as an increment, which is one transaction: one outer BEGIN ...
+// COMMIT is stripped, any other transaction control is an error, as is an open quote, comment or body.
+func Increment(d Dialect, text string) ([]Statement, error) {
+	var all []Statement
+	for st, err := range Statements(d, text) {
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, st)
+	}
+	if n := len(all); n >= 2 && begins(all[0]) && commits(all[n-1]) {
+		all = all[1 : n-1]
+	}
+	for _, st := range all {
+		if st.Control != "" {
+			return nil, errAt(st.Line, "%s would control the transaction in which XMQ stores the position with the data; leave it out, an increment is a transaction already", st.Control)
+		}
+	}
+	return all, nil
+}
+
+// Unwrap strips one outer BEGIN ... COMMIT from text and nothing else. A text that is not wrapped, has other
+// transaction control inside or cannot be read is returned as it is.
+func Unwrap(d Dialect, text string) string {
+	if first := FirstKeyword(d, text); first != "BEGIN" && first != "START" {
+		return text
+	}
+	all, err := Increment(d, text)
+	if err != nil {
+		return text
+	}
+	var inner strings.Builder
+	for _, st := range all {
+		inner.WriteString(st.Text + ";\n")
+	}
+	return inner.String()
+}
+
+// Mentions reports whether name (lower case) stands in text as a word or as the whole of anything quoted, in
+// any case: as a table it can then be meant, in a comment or inside a longer string it cannot.
+func Mentions(d Dialect, text, name string) bool {
+	s := textScanner(d, text)
+	for {
+		k, n, ended, _, err := s.token()
+		if err != nil || ended {
+			return false
+		}
+		t := text[s.at : s.at+n]
+		if k == quoted && len(t) >= 2 {
+			t = t[1 : len(t)-1]
+		}
+		if (k == word || k == quoted) && strings.EqualFold(t, name) {
+			return true
+		}
+		s.pass(n)
+	}
+}
