@@ -1,0 +1,54 @@
+// Package sqlite is the target driver for SQLite databases. Increments are SQL scripts; the position lives in
+// the table xmq_position of the same database and moves in the same transaction as the data.
+//
+// # Settings
+//
+// Each connection runs with journal_mode=WAL, synchronous=FULL (a commit survives a power cut) and, unless
+// Options says otherwise, foreign_keys=ON. Write transactions are BEGIN IMMEDIATE. Other processes may read
+// the database at any time; one that holds the write lock makes Apply wait for Options.BusyTimeout, then
+// answer Transient. After a restore they must open the file again.
+//
+// # Increments
+//
+// A batch of increments is one transaction. When one fails, the transaction is rolled back and those before
+// it are applied again, so that exactly they are committed, also when SQLite itself rolled everything back.
+// To give the same result on every node, however its batches fall, an increment may not touch anything that
+// outlives it in the connection; see checkScript for all that is refused. Where a foreign key is deferred, each
+// increment is a transaction of its own, because such a key is checked at the commit.
+//
+// Replicas are equal when the SQL is deterministic: an increment that calls random() or datetime('now')
+// gives every node its own value. That cannot be seen here; it is the writer's duty.
+//
+// # Table xmq_position
+//
+//	log_id      TEXT     16 hexadecimal digits
+//	seq         INTEGER  the last sequence applied
+//	chain       TEXT     16 hexadecimal digits
+//	updated_at  TEXT     broker time of the last increment applied, RFC 3339 in UTC; NULL before the first
+//
+// It has exactly one row. A database without the table is at the zero position, whatever else it holds: so
+// a master adopts an existing database. The table without its row is a copy that lost its place: Fatal.
+//
+// # Snapshots
+//
+// A snapshot is the database file itself, held still: with the write lock taken for a moment, the whole WAL is
+// checkpointed into the file, and a read transaction is opened that reads from the file alone. As long as it is
+// open, SQLite writes no page of the file; increments go on into the WAL, which grows meanwhile. The pause
+// is that one checkpoint and does not depend on the size of the database.
+//
+//	 0  8  "XMQPAGES"
+//	 8  4  version = 1
+//	12  4  bytes of a page
+//	16  8  number of pages
+//	24  4  CRC-32C of bytes 0 to 23
+//	28  .  the pages
+//	 .  4  CRC-32C of the pages
+//
+// All integers are little-endian. The format's name is "sqlite-pages/1".
+//
+// # Files
+//
+//	PATH              the database, with PATH-wal and PATH-shm
+//	PATH.xmq-restore  a snapshot being loaded; nothing, once a process opens the database anew
+//	PATH.xmq-switch   a snapshot loaded, verified and decided on: the next Open makes it the database
+package sqlite

@@ -1,0 +1,56 @@
+package sqlite
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"xmq/nodeclient/target/sqltext"
+)
+
+// checkScript looks at an increment before it runs and strips one outer BEGIN ... COMMIT. Refused, as a FAIL:
+//
+//   - a NUL byte, behind which SQLite would read nothing and say nothing
+//   - an open quote, comment or trigger body
+//   - transaction control: BEGIN, COMMIT, END, ROLLBACK, SAVEPOINT, RELEASE
+//   - ATTACH and DETACH, and every mention of the table xmq_position as a name
+//   - what would stay in the connection and be gone after a restart: temporary objects, and every PRAGMA but
+//     user_version, application_id, defer_foreign_keys, and foreign_keys (which does nothing in a transaction)
+//
+// It is a check of words, not of meaning.
+func checkScript(body string) ([]sqltext.Statement, error) {
+	if strings.IndexByte(body, 0) >= 0 {
+		return nil, errors.New("it has a NUL byte, where SQLite would stop reading; write blobs as x'00'")
+	}
+	statements, err := sqltext.Increment(sqltext.SQLite, body)
+	if err != nil {
+		return nil, err
+	}
+	for _, st := range statements {
+		if err := checkStatement(st); err != nil {
+			return nil, fmt.Errorf("line %d: %w", st.Line, err)
+		}
+	}
+	if strings.Contains(strings.ToLower(body), positionTable) && sqltext.Mentions(sqltext.SQLite, body, positionTable) {
+		return nil, errors.New("it mentions xmq_position, the table in which XMQ keeps its place")
+	}
+	return statements, nil
+}
+
+func checkStatement(st sqltext.Statement) error {
+	switch st.Keyword {
+	case "ATTACH", "DETACH":
+		return fmt.Errorf("%s would reach other files than this database", st.Keyword)
+	case "CREATE":
+		if st.Second == "TEMP" || st.Second == "TEMPORARY" {
+			return errors.New("a temporary object lives in one connection only and would be gone after a restart")
+		}
+	case "PRAGMA":
+		switch st.Second {
+		case "USER_VERSION", "APPLICATION_ID", "DEFER_FOREIGN_KEYS", "FOREIGN_KEYS":
+		default:
+			return fmt.Errorf("PRAGMA %s changes a connection, not the data; only user_version, application_id, defer_foreign_keys and foreign_keys may stand in an increment", strings.ToLower(st.Second))
+		}
+	}
+	return nil
+}
