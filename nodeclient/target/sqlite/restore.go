@@ -33,7 +33,10 @@ func (t *Target) Restore(ctx context.Context, want event.Position, r io.Reader) 
 		err = syncFile(filepath.Dir(path))
 	}
 	if err != nil {
-		return nil, errors.Join(classify(fmt.Errorf("sqlite: restore %d: %w", want.Seq, err)), discard(path))
+		if err = classify(err); nodeclient.IsFatal(err) { // the snapshot's state, not that of the live database
+			err = fmt.Errorf("%v: %w", err, event.ErrDamaged)
+		}
+		return nil, errors.Join(fmt.Errorf("sqlite: restore %d: %w", want.Seq, err), discard(path))
 	}
 	return &restored{t}, nil
 }

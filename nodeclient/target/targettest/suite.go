@@ -456,6 +456,7 @@ func (p *place) refuses(want event.Position, r io.Reader) error {
 	content, before := p.f.Applied(p.T, p.dir), p.files()
 	_, err = p.Restore(p.Context(), want, r)
 	require.Error(p, err)
+	require.False(p, nodeclient.IsFatal(err), "the live data is not lost by a bad snapshot: %v", err)
 	require.Equal(p, before, p.files())
 	p.holds(old, content...)
 	return err

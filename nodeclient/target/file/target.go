@@ -1,0 +1,215 @@
+package file
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"xmq/broker/event"
+	"xmq/nodeclient"
+)
+
+// Target is one file. Methods are called one at a time; a Snapshot is read meanwhile.
+type Target struct {
+	path string
+	file *os.File
+	end  int64          // behind the last seal: where the next batch goes
+	pos  event.Position // of the last seal
+	// failed is the first failed write or sync. What is on the disk is unknown then, so nothing more is
+	// written until the file has been opened again.
+	failed error
+}
+
+var _ nodeclient.Target = (*Target)(nil)
+
+// Open opens the file at path and creates it when it is not there; its folder must exist. It reads the whole
+// file. A torn last batch is cut off; damage before that, or a file that is something else, is Fatal. An
+// unfinished restore is removed.
+func Open(path string) (*Target, error) {
+	t := &Target{path: path}
+	if err := remove(restorePath(path)); err != nil {
+		return nil, nodeclient.Transient(fmt.Errorf("file: remove an unfinished restore: %w", err))
+	}
+	if err := t.open(); err != nil {
+		return nil, errors.Join(fmt.Errorf("file: open %s: %w", path, err), t.Close())
+	}
+	return t, nil
+}
+
+func (t *Target) open() (err error) {
+	t.end, t.pos, t.failed = 0, event.Position{}, nil
+	if t.file, err = os.OpenFile(t.path, os.O_RDWR|os.O_CREATE, 0o644); err != nil {
+		return nodeclient.Transient(err)
+	}
+	size, err := t.file.Seek(0, io.SeekEnd)
+	if err != nil {
+		return nodeclient.Transient(err)
+	}
+	if size < int64(len(fileHeader)) {
+		return t.create(size)
+	}
+	if t.end, t.pos, err = scan(t.file, size); err != nil {
+		return err
+	}
+	if t.end == size {
+		return nil
+	}
+	if err := errors.Join(t.file.Truncate(t.end), t.file.Sync()); err != nil {
+		return nodeclient.Transient(fmt.Errorf("cut a torn end: %w", err))
+	}
+	return nil
+}
+
+// create writes the header of a new file, or of one whose header a crash has cut.
+func (t *Target) create(size int64) error {
+	have := make([]byte, size)
+	if _, err := t.file.ReadAt(have, 0); err != nil {
+		return nodeclient.Transient(err)
+	}
+	if fileHeader[:size] != string(have) {
+		return nodeclient.Fatal(fmt.Errorf("it holds %d bytes that are no file of this driver: %w", size, event.ErrDamaged))
+	}
+	if _, err := t.file.WriteAt([]byte(fileHeader), 0); err != nil {
+		return nodeclient.Transient(err)
+	}
+	if err := errors.Join(t.file.Sync(), syncFolder(t.path)); err != nil {
+		return nodeclient.Transient(err)
+	}
+	t.end = int64(len(fileHeader))
+	return nil
+}
+
+// scan reads a whole file and returns where its last sealed batch ends, and its position.
+func scan(file io.ReaderAt, size int64) (end int64, pos event.Position, err error) {
+	r, err := readAll(io.NewSectionReader(file, 0, size))
+	switch {
+	case err == nil:
+		return r.at, r.pos, nil
+	case r == nil:
+		return 0, pos, nodeclient.Fatal(err)
+	case !errors.Is(err, event.ErrDamaged) && !errors.Is(err, io.ErrUnexpectedEOF):
+		return 0, pos, nodeclient.Transient(err)
+	}
+	sealed, searchErr := sealedBehind(file, r.batch, size)
+	if searchErr != nil {
+		return 0, pos, nodeclient.Transient(searchErr)
+	}
+	if sealed {
+		return 0, pos, nodeclient.Fatal(fmt.Errorf("it is damaged before its end, restore it from another node: %w", err))
+	}
+	return r.batch, r.pos, nil
+}
+
+// readAll reads to the end. r stands where the error is, or the end; it is nil when the header is wrong.
+func readAll(from io.Reader) (r *reader, err error) {
+	r, err = newReader(from)
+	for err == nil {
+		_, err = r.next()
+	}
+	if err == io.EOF {
+		err = nil
+	}
+	return r, err
+}
+
+// sealedBehind reports whether the seal of a batch that begins behind offset batch stands anywhere behind it.
+func sealedBehind(file io.ReaderAt, batch, size int64) (bool, error) {
+	pattern := appendSeal(nil, event.Position{}, 0)[:entryHead] // the head is the same for all seals
+	const window = 1 << 20
+	buf := make([]byte, window+sealLen)
+	for at := batch; at < size; at += window {
+		n, err := file.ReadAt(buf[:min(int64(len(buf)), size-at)], at)
+		if err != nil && err != io.EOF {
+			return false, err
+		}
+		for b := buf[:n]; ; b = b[1:] {
+			i := bytes.Index(b, pattern)
+			if i < 0 || len(b)-i < sealLen {
+				break
+			}
+			b = b[i:]
+			pos, begin := parseSeal(b[entryHead:])
+			here := at + int64(n-len(b))
+			if batch < begin && begin <= here && bytes.Equal(b[:sealLen], appendSeal(nil, pos, begin)) {
+				return true, nil
+			}
+		}
+	}
+	return false, nil
+}
+
+// Close implements nodeclient.Target.
+func (t *Target) Close() error {
+	if t.file == nil {
+		return nil
+	}
+	err := t.file.Close()
+	t.file = nil
+	return err
+}
+
+// Position implements nodeclient.Target.
+func (t *Target) Position(context.Context) (event.Position, error) {
+	return t.pos, t.usable()
+}
+
+func (t *Target) usable() error {
+	if t.failed != nil {
+		return nodeclient.Transient(fmt.Errorf("file: %s takes nothing more since an earlier write failed, restart the node: %w", t.path, t.failed))
+	}
+	return nil
+}
+
+// Empty implements nodeclient.Target.
+func (t *Target) Empty(context.Context) (bool, error) {
+	return t.end == int64(len(fileHeader)), t.usable()
+}
+
+// Apply implements nodeclient.Target: one write and one sync for the whole batch, which is all or nothing. It
+// never fails an increment.
+func (t *Target) Apply(ctx context.Context, before event.Position, batch []event.Item) (event.Position, error) {
+	if err := t.usable(); err != nil {
+		return t.pos, err
+	}
+	if err := nodeclient.CheckAdvance(t.pos, before); err != nil {
+		return t.pos, err
+	}
+	var entries []byte
+	for _, item := range batch {
+		if item.Record != nil {
+			entries = appendEntry(entries, kindRecord, item.Record)
+		}
+	}
+	err := t.append(ctx, entries, batch[len(batch)-1].Pos)
+	return t.pos, err
+}
+
+// Seek implements nodeclient.Target.
+func (t *Target) Seek(ctx context.Context, pos event.Position) error {
+	if err := t.usable(); err != nil {
+		return err
+	}
+	return t.append(ctx, nil, pos)
+}
+
+// append writes one batch. After an error nothing of it counts in this process; whether it is on the disk
+// is unknown until the file is opened again.
+func (t *Target) append(ctx context.Context, entries []byte, pos event.Position) error {
+	if ctx.Err() != nil {
+		return nodeclient.Transient(fmt.Errorf("file: append up to %d: %w", pos.Seq, context.Cause(ctx)))
+	}
+	entries = appendSeal(entries, pos, t.end)
+	_, err := t.file.WriteAt(entries, t.end)
+	if err == nil {
+		err = t.file.Sync()
+	}
+	if err != nil {
+		t.failed = err
+		return nodeclient.Transient(fmt.Errorf("file: append up to %d: %w", pos.Seq, err))
+	}
+	t.end, t.pos = t.end+int64(len(entries)), pos
+	return nil
+}
