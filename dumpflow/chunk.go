@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"fmt"
 
+	"github.com/klauspost/compress/zstd"
+
 	"xmq/broker/event"
 )
 
@@ -82,4 +84,35 @@ func DecodeChunk(b []byte) (Chunk, error) {
 		return Chunk{}, fmt.Errorf("chunk %d: %d bytes (%d on the way) are more than %d: %w", c.Number, c.Length, len(c.Data), ChunkSize, event.ErrDamaged)
 	}
 	return c, nil
+}
+
+// A packer is shared: EncodeAll and DecodeAll are safe for concurrent use.
+var (
+	packer, _   = zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(2))
+	unpacker, _ = zstd.NewReader(nil, zstd.WithDecoderConcurrency(2), zstd.WithDecoderMaxMemory(2*ChunkSize))
+)
+
+// Pack makes a chunk of data, compressed when that is shorter. data is not kept.
+func Pack(op Op, number uint32, data []byte) Chunk {
+	c := Chunk{Op: op, Number: number, Length: uint32(len(data)), CRC: event.CRC32C(data)}
+	c.Data = packer.EncodeAll(data, nil)
+	if c.Packed = len(c.Data) < len(data); !c.Packed {
+		c.Data = append([]byte(nil), data...)
+	}
+	return c
+}
+
+// Unpack returns the uncompressed data after its length and CRC have matched. The error wraps event.ErrDamaged.
+func (c Chunk) Unpack() ([]byte, error) {
+	data := c.Data
+	if c.Packed {
+		var err error
+		if data, err = unpacker.DecodeAll(c.Data, make([]byte, 0, c.Length)); err != nil {
+			return nil, fmt.Errorf("chunk %d: %v: %w", c.Number, err, event.ErrDamaged)
+		}
+	}
+	if len(data) != int(c.Length) || event.CRC32C(data) != c.CRC {
+		return nil, fmt.Errorf("chunk %d: %d bytes with CRC %08x, announced %d with %08x: %w", c.Number, len(data), event.CRC32C(data), c.Length, c.CRC, event.ErrDamaged)
+	}
+	return data, nil
 }

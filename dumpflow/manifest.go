@@ -77,3 +77,11 @@ func DecodeOpened(b []byte) (Opened, error) {
 	}
 	return o, nil
 }
+
+// Matches compares what was read with the manifest. The error wraps event.ErrDamaged.
+func (m Manifest) Matches(size int64, sha string) error {
+	if size != m.Size || sha != m.SHA256 {
+		return fmt.Errorf("snapshot %s has %d bytes with digest %.16s..., its manifest says %d with %.16s...: %w", m.Dump, size, sha, m.Size, m.SHA256, event.ErrDamaged)
+	}
+	return nil
+}

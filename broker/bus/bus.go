@@ -1,0 +1,57 @@
+// Package bus is the road between nodes and broker: messages on subjects, which may be lost, repeated and
+// cut off, and requests with one answer. NATS is the road in earnest (Dial); the in-memory twin (Mem) can lose,
+// repeat, delay and cut on purpose. Both pass one conformance suite (bustest). The road carries and decides
+// nothing: durability is the log's.
+package bus
+
+import (
+	"context"
+	"errors"
+)
+
+// Errors of every implementation.
+var (
+	// ErrDown is returned when the connection is cut now: the message was not sent. Reconnecting goes on by
+	// itself.
+	ErrDown = errors.New("the connection is down")
+	// ErrNobody is returned by Request when nobody listens on the subject.
+	ErrNobody = errors.New("nobody answers on this subject")
+	// ErrClosed is returned after Close.
+	ErrClosed = errors.New("the connection is closed")
+	// ErrTooLarge is returned for data above MaxPayload; nothing was sent.
+	ErrTooLarge = errors.New("the message is larger than the road carries")
+)
+
+// Msg is one message. Whoever receives it owns Data.
+type Msg struct {
+	Subject string
+	Reply   string // where an answer goes; empty when none is wanted
+	Data    []byte
+}
+
+// Conn is one connection. Methods are safe for concurrent use.
+type Conn interface {
+	// Publish sends data to whoever listens on subject now. It copies data and never waits for a receiver.
+	// nil means "on its way", not "arrived".
+	Publish(subject string, data []byte) error
+	// Subscribe calls h for every message on subject, one at a time, in the order of arrival. The last
+	// token of subject may be "*", which matches any one token. A handler that is slow lets messages pile
+	// up to a bound and then be lost; it delays nobody else. After Stop no further call begins.
+	Subscribe(subject string, h func(Msg)) (Subscription, error)
+	// Request publishes data with a reply address inside this connection's own inbox and waits for the
+	// first answer, ErrNobody, ErrDown or the end of ctx.
+	Request(ctx context.Context, subject string, data []byte) (Msg, error)
+	// Up reports whether the connection stands now; Changes gets a token (one slot) whenever that may have
+	// changed.
+	Up() bool
+	Changes() <-chan struct{}
+	// MaxPayload is the largest data in bytes, as far as known now.
+	MaxPayload() int
+	// Flush waits until everything published before has left, or ctx ends.
+	Flush(ctx context.Context) error
+	// Close ends all subscriptions. It does not wait for handlers.
+	Close()
+}
+
+// Subscription is one Subscribe.
+type Subscription interface{ Stop() }

@@ -1,0 +1,255 @@
+package bus
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"time"
+
+	"xmq/broker/event"
+)
+
+// Mem is a road in memory, for tests: fast, and as bad as wanted. Its delays are timers, so it runs in a
+// synctest bubble. All connections are made by Connect.
+type Mem struct {
+	mu     sync.Mutex
+	rng    *rand.Rand
+	faults Faults
+	conns  map[*memConn]bool
+	count  uint64
+}
+
+// Faults is how bad a road is. Requests suffer like messages.
+type Faults struct {
+	Lose   float64       // chance that a message is lost
+	Repeat float64       // chance that it arrives twice
+	Delay  time.Duration // each arrival is late by up to this, so that messages overtake each other
+}
+
+// NewMem makes a perfect road; the seed rules all later misfortune.
+func NewMem(seed uint64) *Mem {
+	return &Mem{rng: rand.New(rand.NewPCG(seed, 0)), conns: map[*memConn]bool{}}
+}
+
+// SetFaults changes how bad the road is from now on.
+func (m *Mem) SetFaults(f Faults) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.faults = f
+}
+
+// Cut cuts the connection with this id off, or mends it. While cut it can neither send nor receive.
+func (m *Mem) Cut(id string, cut bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for c := range m.conns {
+		if c.id == id {
+			c.cut = cut
+			c.changed()
+		}
+	}
+}
+
+// Connect makes a connection as id.
+func (m *Mem) Connect(id string) Conn {
+	c := &memConn{road: m, id: id, changes: make(chan struct{}, 1), subs: map[*memSub]bool{}}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.conns[c] = true
+	return c
+}
+
+type memConn struct {
+	road    *Mem
+	id      string
+	changes chan struct{}
+	// under road.mu
+	cut, closed bool
+	subs        map[*memSub]bool
+}
+
+type memSub struct {
+	conn    *memConn
+	subject string
+	mu      sync.Mutex
+	queue   []Msg
+	news    chan struct{} // one slot
+	stop    chan struct{}
+	once    sync.Once
+}
+
+// memPayload is what an embedded server of the broker takes.
+const memPayload = 8 << 20
+
+func (c *memConn) Publish(subject string, data []byte) error {
+	return c.publish(Msg{Subject: subject, Data: data})
+}
+
+func (c *memConn) publish(msg Msg) error {
+	if len(msg.Data) > memPayload {
+		return ErrTooLarge
+	}
+	m := c.road
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if c.closed {
+		return ErrClosed
+	}
+	if c.cut {
+		return ErrDown
+	}
+	heard := false
+	for to := range m.conns {
+		for s := range to.subs {
+			if !matches(s.subject, msg.Subject) {
+				continue
+			}
+			heard = true
+			if !to.cut {
+				m.carry(s, msg)
+			}
+		}
+	}
+	if !heard && msg.Reply != "" {
+		return ErrNobody
+	}
+	return nil
+}
+
+// carry brings the message to one subscription, or not, or twice, or late.
+func (m *Mem) carry(s *memSub, msg Msg) {
+	copies := 1
+	if m.rng.Float64() < m.faults.Lose {
+		copies = 0
+	} else if m.rng.Float64() < m.faults.Repeat {
+		copies = 2
+	}
+	for range copies {
+		own := msg
+		own.Data = append([]byte(nil), msg.Data...)
+		if m.faults.Delay > 0 {
+			time.AfterFunc(time.Duration(m.rng.Int64N(int64(m.faults.Delay)+1)), func() { s.push(own) })
+		} else {
+			s.push(own)
+		}
+	}
+}
+
+func matches(pattern, subject string) bool {
+	if prefix, ok := strings.CutSuffix(pattern, "*"); ok {
+		rest, ok := strings.CutPrefix(subject, prefix)
+		return ok && rest != "" && !strings.Contains(rest, ".")
+	}
+	return pattern == subject
+}
+
+func (c *memConn) Subscribe(subject string, h func(Msg)) (Subscription, error) {
+	s := &memSub{conn: c, subject: subject, news: make(chan struct{}, 1), stop: make(chan struct{})}
+	c.road.mu.Lock()
+	defer c.road.mu.Unlock()
+	if c.closed {
+		return nil, ErrClosed
+	}
+	c.subs[s] = true
+	go s.run(h)
+	return s, nil
+}
+
+func (s *memSub) push(m Msg) {
+	s.mu.Lock()
+	if len(s.queue) < PendingMsgs {
+		s.queue = append(s.queue, m)
+	}
+	s.mu.Unlock()
+	select {
+	case s.news <- struct{}{}:
+	default:
+	}
+}
+
+func (s *memSub) run(h func(Msg)) {
+	for {
+		select {
+		case <-s.stop:
+			return
+		case <-s.news:
+		}
+		s.mu.Lock()
+		batch := s.queue
+		s.queue = nil
+		s.mu.Unlock()
+		for _, m := range batch {
+			select {
+			case <-s.stop:
+				return
+			default:
+				h(m)
+			}
+		}
+	}
+}
+
+// Stop ends the subscription.
+func (s *memSub) Stop() {
+	s.once.Do(func() { close(s.stop) })
+	s.conn.road.mu.Lock()
+	defer s.conn.road.mu.Unlock()
+	delete(s.conn.subs, s)
+}
+
+func (c *memConn) Request(ctx context.Context, subject string, data []byte) (Msg, error) {
+	c.road.mu.Lock()
+	c.road.count++
+	reply := fmt.Sprintf("%s.%d", event.InboxPrefix(c.id), c.road.count)
+	c.road.mu.Unlock()
+	answer := make(chan Msg, 1)
+	s, err := c.Subscribe(reply, func(m Msg) {
+		select {
+		case answer <- m:
+		default:
+		}
+	})
+	if err != nil {
+		return Msg{}, err
+	}
+	defer s.Stop()
+	if err := c.publish(Msg{Subject: subject, Reply: reply, Data: data}); err != nil {
+		return Msg{}, err
+	}
+	select {
+	case m := <-answer:
+		return m, nil
+	case <-ctx.Done():
+		return Msg{}, ctx.Err()
+	}
+}
+
+func (c *memConn) Up() bool {
+	c.road.mu.Lock()
+	defer c.road.mu.Unlock()
+	return !c.cut && !c.closed
+}
+
+func (c *memConn) changed() {
+	select {
+	case c.changes <- struct{}{}:
+	default:
+	}
+}
+
+func (c *memConn) Changes() <-chan struct{}    { return c.changes }
+func (c *memConn) MaxPayload() int             { return memPayload }
+func (c *memConn) Flush(context.Context) error { return nil }
+
+func (c *memConn) Close() {
+	c.road.mu.Lock()
+	defer c.road.mu.Unlock()
+	c.closed = true
+	for s := range c.subs {
+		s.once.Do(func() { close(s.stop) })
+	}
+	c.subs = map[*memSub]bool{}
+	delete(c.road.conns, c)
+}

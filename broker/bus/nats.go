@@ -1,0 +1,110 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"xmq/broker/event"
+)
+
+// PendingMsgs and PendingBytes bound what piles up at one slow subscription before messages are lost.
+const (
+	PendingMsgs  = 64 << 10
+	PendingBytes = 64 << 20
+)
+
+type natsConn struct {
+	nc      *nats.Conn
+	changes chan struct{}
+}
+
+// Dial connects to a NATS server as id, whose inbox prefix it takes (replies go nowhere else). It returns at
+// once, also when the server is not there yet: connecting and reconnecting goes on in the background, with
+// backoff from 100 ms to 2 s. extra options come last, for example nats.InProcessServer or credentials.
+func Dial(url, id string, extra ...nats.Option) (Conn, error) {
+	c := &natsConn{changes: make(chan struct{}, 1)}
+	changed := func(*nats.Conn) {
+		select {
+		case c.changes <- struct{}{}:
+		default:
+		}
+	}
+	opts := append([]nats.Option{
+		nats.Name("xmq " + id),
+		nats.CustomInboxPrefix(event.InboxPrefix(id)),
+		nats.MaxReconnects(-1),
+		nats.RetryOnFailedConnect(true),
+		nats.CustomReconnectDelay(func(attempts int) time.Duration {
+			return min(100*time.Millisecond<<min(attempts, 5), 2*time.Second)
+		}),
+		nats.ReconnectBufSize(-1), // a message for later is a message lost: its sender repeats it
+		nats.PingInterval(5 * time.Second),
+		nats.MaxPingsOutstanding(2),
+		nats.Timeout(5 * time.Second),
+		nats.ConnectHandler(changed),
+		nats.ReconnectHandler(changed),
+		nats.ClosedHandler(changed),
+		nats.DisconnectErrHandler(func(nc *nats.Conn, _ error) { changed(nc) }),
+		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}), // a slow consumer: the loss heals by repetition
+	}, extra...)
+	nc, err := nats.Connect(url, opts...)
+	if err != nil {
+		return nil, fmt.Errorf("connect to NATS at %s: %w", url, err)
+	}
+	c.nc = nc
+	return c, nil
+}
+
+func (c *natsConn) Publish(subject string, data []byte) error {
+	return roadError(c.nc.Publish(subject, data))
+}
+
+func (c *natsConn) Subscribe(subject string, h func(Msg)) (Subscription, error) {
+	s, err := c.nc.Subscribe(subject, func(m *nats.Msg) { h(Msg{m.Subject, m.Reply, m.Data}) })
+	if err != nil {
+		return nil, roadError(err)
+	}
+	if err := s.SetPendingLimits(PendingMsgs, PendingBytes); err != nil {
+		return nil, roadError(err)
+	}
+	return natsSub{s}, nil
+}
+
+type natsSub struct{ s *nats.Subscription }
+
+func (s natsSub) Stop() { _ = s.s.Unsubscribe() } // fails only when the connection is closed: then it has stopped
+
+func (c *natsConn) Request(ctx context.Context, subject string, data []byte) (Msg, error) {
+	m, err := c.nc.RequestWithContext(ctx, subject, data)
+	if err != nil {
+		return Msg{}, roadError(err)
+	}
+	return Msg{m.Subject, m.Reply, m.Data}, nil
+}
+
+func (c *natsConn) Up() bool                 { return c.nc.IsConnected() }
+func (c *natsConn) Changes() <-chan struct{} { return c.changes }
+func (c *natsConn) MaxPayload() int          { return int(c.nc.MaxPayload()) }
+func (c *natsConn) Close()                   { c.nc.Close() }
+
+func (c *natsConn) Flush(ctx context.Context) error { return roadError(c.nc.FlushWithContext(ctx)) }
+
+func roadError(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, nats.ErrNoResponders):
+		return ErrNobody
+	case errors.Is(err, nats.ErrMaxPayload):
+		return ErrTooLarge
+	case errors.Is(err, nats.ErrConnectionClosed):
+		return ErrClosed
+	case errors.Is(err, nats.ErrReconnectBufExceeded), errors.Is(err, nats.ErrDisconnected), errors.Is(err, nats.ErrConnectionReconnecting):
+		return ErrDown
+	}
+	return err
+}

@@ -1,0 +1,200 @@
+package dumpflow
+
+import (
+	"bufio"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"xmq/broker/event"
+)
+
+// A backup file is a snapshot with its position in one file:
+//
+//	0  8  "XMQDUMP" and the version, 0x01
+//	8  .  chunks as in SNAP_REP, each behind its length (4 bytes), in order
+//	.  4  0
+//	.  4  length of the manifest, then the manifest (JSON)
+//
+// Integers are little-endian. A file that was cut has no manifest and is refused.
+const archiveMagic = "XMQDUMP\x01"
+
+// WriteArchive stores what d yields under path, by way of a temporary file, and returns its manifest. When it
+// returns nil the file is durable. An existing file is not overwritten.
+func WriteArchive(path string, d *Download, progress func(bytes int64)) (m Manifest, err error) {
+	if _, err := os.Stat(path); err == nil {
+		return m, fmt.Errorf("%s exists already: name another file", path)
+	}
+	tmp := path + ".tmp"
+	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return m, err
+	}
+	m, err = writeArchive(f, d, progress)
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err != nil {
+		return m, errors.Join(err, os.Remove(tmp))
+	}
+	return m, os.Rename(tmp, path)
+}
+
+func writeArchive(f io.Writer, d *Download, progress func(int64)) (Manifest, error) {
+	w := bufio.NewWriterSize(f, 1<<20)
+	put := func(b []byte) error {
+		if _, err := w.Write(binary.LittleEndian.AppendUint32(nil, uint32(len(b)))); err != nil {
+			return err
+		}
+		_, err := w.Write(b)
+		return err
+	}
+	if _, err := w.WriteString(archiveMagic); err != nil {
+		return Manifest{}, err
+	}
+	buf, size := make([]byte, ChunkSize), int64(0)
+	for number := uint32(0); ; number++ {
+		n, err := io.ReadFull(d, buf)
+		if n > 0 {
+			size += int64(n)
+			if err := put(Pack(Get, number, buf[:n]).Append(nil)); err != nil {
+				return Manifest{}, err
+			}
+			progress(size)
+		}
+		if err == io.EOF || err == io.ErrUnexpectedEOF {
+			break
+		}
+		if err != nil {
+			return Manifest{}, err
+		}
+	}
+	m, err := d.Manifest()
+	if err != nil {
+		return m, err
+	}
+	return m, errors.Join(put(nil), put(m.Encode()), w.Flush())
+}
+
+// Archive reads a backup file.
+type Archive struct {
+	file     *os.File
+	r        *bufio.Reader
+	manifest Manifest
+	rest     []byte
+	number   uint32
+	size     int64
+	sum      interface {
+		io.Writer
+		Sum([]byte) []byte
+	}
+	end bool
+}
+
+// OpenArchive opens a backup file and checks everything in it once, so that a damaged file is refused before
+// anything is loaded. The error names what is wrong with the file.
+func OpenArchive(path string) (*Archive, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	a := &Archive{file: f}
+	if err = a.rewind(); err == nil {
+		_, err = io.Copy(io.Discard, a)
+	}
+	if err == nil {
+		err = a.rewind()
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("backup %s: %w", path, err), f.Close())
+	}
+	return a, nil
+}
+
+func (a *Archive) rewind() error {
+	if _, err := a.file.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	a.r, a.rest, a.number, a.size, a.sum, a.end = bufio.NewReaderSize(a.file, 1<<20), nil, 0, 0, sha256.New(), false
+	magic := make([]byte, len(archiveMagic))
+	if _, err := io.ReadFull(a.r, magic); err != nil || string(magic) != archiveMagic {
+		return fmt.Errorf("it does not begin like a backup of this version: %w", event.ErrDamaged)
+	}
+	return nil
+}
+
+// Manifest describes the snapshot inside.
+func (a *Archive) Manifest() Manifest { return a.manifest }
+
+// Read yields the snapshot's bytes; io.EOF only when everything has matched the manifest.
+func (a *Archive) Read(p []byte) (int, error) {
+	for len(a.rest) == 0 {
+		if a.end {
+			return 0, io.EOF
+		}
+		if err := a.advance(); err != nil {
+			return 0, err
+		}
+	}
+	n := copy(p, a.rest)
+	a.rest = a.rest[n:]
+	return n, nil
+}
+
+func (a *Archive) advance() error {
+	b, err := a.block()
+	if err != nil {
+		return err
+	}
+	if len(b) == 0 {
+		return a.finish()
+	}
+	c, err := DecodeChunk(b)
+	if err != nil {
+		return err
+	}
+	if c.Number != a.number {
+		return fmt.Errorf("chunk %d stands in the place of %d: %w", c.Number, a.number, event.ErrDamaged)
+	}
+	if a.rest, err = c.Unpack(); err != nil {
+		return err
+	}
+	a.number++
+	a.size += int64(len(a.rest))
+	_, err = a.sum.Write(a.rest)
+	return err
+}
+
+func (a *Archive) block() ([]byte, error) {
+	var n [4]byte
+	if _, err := io.ReadFull(a.r, n[:]); err != nil {
+		return nil, fmt.Errorf("it was cut behind %d bytes of data: %w", a.size, event.ErrDamaged)
+	}
+	size := binary.LittleEndian.Uint32(n[:])
+	if size > 2*ChunkSize {
+		return nil, fmt.Errorf("a block of %d bytes cannot be: %w", size, event.ErrDamaged)
+	}
+	b := make([]byte, size)
+	if _, err := io.ReadFull(a.r, b); err != nil {
+		return nil, fmt.Errorf("it was cut behind %d bytes of data: %w", a.size, event.ErrDamaged)
+	}
+	return b, nil
+}
+
+func (a *Archive) finish() error {
+	b, err := a.block()
+	if err != nil {
+		return err
+	}
+	m, err := DecodeManifest(b)
+	if err != nil {
+		return err
+	}
+	a.manifest, a.end = m, true
+	return m.Matches(a.size, hex.EncodeToString(a.sum.Sum(nil)))
+}
+
+// Close closes the file.
+func (a *Archive) Close() error { return a.file.Close() }

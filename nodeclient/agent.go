@@ -1,0 +1,345 @@
+package nodeclient
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"xmq/broker/bus"
+	"xmq/broker/event"
+	"xmq/dumpflow"
+)
+
+// Options of an Agent. Zero values mean the defaults.
+type Options struct {
+	Group  string   // default DefaultGroup
+	ID     string   // required, see event.CheckID
+	Driver string   // kind of the target driver, for people
+	Topics []string // only increments of these topics are applied; none means all
+
+	From    string // join by DUMP from this node when the database is empty or the broker says so
+	Replace bool   // with From: a database of another history may be replaced
+	Stay    bool   // with From: when the broker says "DUMP again", stop with ErrNeedsDump instead of doing it
+	At      uint64 // explicit position: the next increment applied is number At (once, at start); 0 for none
+
+	Stateless  bool // the driver cannot store a position
+	ExitOnFail bool // end with ErrFailed when an increment fails, instead of waiting for an operator
+
+	WindowRecords int           // increments in flight; more hides latency, costs memory; default 8192
+	WindowBytes   int           // bytes in flight; default 8 MiB
+	BatchRecords  int           // increments in one transaction; default 1000
+	BatchBytes    int           // bytes in one transaction; default 4 MiB
+	Tick          time.Duration // clock of the session; default 1 s
+	Heartbeat     int           // ticks between heartbeats; default 5
+	Silence       int           // ticks of silence after which a new session is opened; default 30
+	MaxBackoff    int           // longest wait in ticks between tries; default 30
+	DumpRate      int64         // bytes a second of a snapshot sent or fetched; 0 for no limit
+
+	Log *slog.Logger // default slog.Default()
+}
+
+// DefaultGroup is the group of everybody who names none.
+const DefaultGroup = "main"
+
+// MinBytes is the smallest window and batch in bytes.
+const MinBytes = 1024
+
+// Agent is one node.
+type Agent struct {
+	opts   Options
+	road   bus.Conn
+	target Target
+	log    *slog.Logger
+
+	inbox   chan event.Event
+	jobs    chan task    // to the hand; one at a time
+	done    chan outcome // from hand and carrier
+	cargo   chan cargo   // to the carrier; one at a time
+	stopJob context.CancelFunc
+	mu      sync.Mutex // guards view and snap
+	view    Status
+	snap    Snapshot // open, waiting for or under upload
+}
+
+// Status is where an agent stands, for tests and people.
+type Status struct {
+	Phase    string
+	Position event.Position
+}
+
+// outcome is the result of a task: a function that tells the session.
+type outcome func(*session)
+
+// cargo is work of the carrier.
+type cargo struct {
+	ctx  context.Context
+	work func(ctx context.Context) outcome
+}
+
+// New checks the options. The caller keeps road and target and closes them after Run.
+func New(road bus.Conn, target Target, o Options) (*Agent, error) {
+	o.Group = cmp.Or(o.Group, DefaultGroup)
+	o.WindowRecords, o.WindowBytes = cmp.Or(o.WindowRecords, 8192), cmp.Or(o.WindowBytes, 8<<20)
+	o.BatchRecords, o.BatchBytes = cmp.Or(o.BatchRecords, 1000), cmp.Or(o.BatchBytes, 4<<20)
+	o.Tick, o.Heartbeat = cmp.Or(o.Tick, time.Second), cmp.Or(o.Heartbeat, 5)
+	o.Silence, o.MaxBackoff = cmp.Or(o.Silence, 30), cmp.Or(o.MaxBackoff, 30)
+	o.Log = cmp.Or(o.Log, slog.Default())
+	for _, id := range []string{o.Group, o.ID} {
+		if err := event.CheckID(id); err != nil {
+			return nil, err
+		}
+	}
+	if o.From != "" {
+		if err := event.CheckID(o.From); err != nil {
+			return nil, err
+		}
+		if o.From == o.ID {
+			return nil, fmt.Errorf("node %s cannot DUMP from itself: name another node", o.ID)
+		}
+	}
+	topics, err := event.SortTopics(o.Topics)
+	if err != nil {
+		return nil, err
+	}
+	o.Topics = topics
+	if o.WindowRecords < 1 || o.BatchRecords < 1 || o.WindowBytes < MinBytes || o.BatchBytes < MinBytes || o.Tick <= 0 || o.Heartbeat < 1 || o.Silence <= o.Heartbeat || o.MaxBackoff < 1 {
+		return nil, fmt.Errorf("node %s: window and batch need at least 1 increment and %d bytes, ticks must be positive and silence longer than heartbeat", o.ID, MinBytes)
+	}
+	return &Agent{opts: o, road: road, target: target, log: o.Log.With("client", o.ID),
+		inbox: make(chan event.Event, 1024), jobs: make(chan task, 1), done: make(chan outcome, 4), cargo: make(chan cargo, 1)}, nil
+}
+
+// Status says where the agent stands now. Safe for concurrent use.
+func (a *Agent) Status() Status {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.view
+}
+
+// Run keeps the conversation until ctx ends: then the batch at the database is finished (for up to 5 seconds),
+// the broker is told, and nil is returned. Otherwise it returns why this node cannot go on: ErrFenced,
+// ErrNeedsDump, ErrRefused, ErrFailed, or an error of the database's stored position. It may be called once.
+func (a *Agent) Run(ctx context.Context) error {
+	pos, err := a.position(ctx)
+	if err != nil || ctx.Err() != nil {
+		return err
+	}
+	work, cancel := context.WithCancel(context.WithoutCancel(ctx)) // the hands outlive ctx until the batch is done
+	var hands sync.WaitGroup
+	hands.Go(func() { a.hand(work) })
+	hands.Go(func() { a.carrier(work) })
+	defer hands.Wait()
+	defer cancel()
+
+	sub, err := a.road.Subscribe(event.Subject(a.opts.Group, event.Down, a.opts.ID), a.receive)
+	if err != nil {
+		return fmt.Errorf("node %s: subscribe: %w", a.opts.ID, err)
+	}
+	defer sub.Stop()
+	return a.loop(ctx, work, a.session(pos))
+}
+
+func (a *Agent) session(pos event.Position) *session {
+	o := &a.opts
+	host, _ := os.Hostname() // only for people
+	return newSession(rules{
+		hello: event.Hello{Target: o.Driver, Topics: o.Topics, At: o.At, Stateless: o.Stateless, Host: host, Pid: os.Getpid()},
+		group: o.Group, id: o.ID, from: o.From, replace: o.Replace, rejoin: !o.Stay, exitOnFail: o.ExitOnFail,
+		windowRecords: uint32(o.WindowRecords), windowBytes: uint32(o.WindowBytes),
+		batchRecords: o.BatchRecords, batchBytes: o.BatchBytes,
+		heartbeat: o.Heartbeat, silence: o.Silence, maxBackoff: o.MaxBackoff,
+	}, event.Instance(random()), pos, func() event.DumpID { return event.DumpID(random()) })
+}
+
+// random draws 64 bits that are not zero.
+func random() uint64 {
+	var b [8]byte
+	for {
+		_, _ = rand.Read(b[:]) // never fails (crypto/rand)
+		if v := binary.LittleEndian.Uint64(b[:]); v != 0 {
+			return v
+		}
+	}
+}
+
+// position asks the database until it answers: it may not be there yet (any start order works, XN-6).
+func (a *Agent) position(ctx context.Context) (event.Position, error) {
+	for wait := 1; ; wait = min(2*wait, a.opts.MaxBackoff) {
+		pos, err := a.target.Position(ctx)
+		if err == nil || ctx.Err() != nil {
+			return pos, nil
+		}
+		if !IsTransient(err) && a.opts.From == "" {
+			return pos, fmt.Errorf("node %s: read the stored position: %w", a.opts.ID, err)
+		}
+		if !IsTransient(err) { // lost: a DUMP replaces it, if it may
+			if a.opts.Replace {
+				a.log.Warn("the stored position is lost, joining by DUMP", "err", err)
+				return event.Position{}, nil
+			}
+			return pos, fmt.Errorf("node %s: read the stored position (start with --replace to join by DUMP over this database): %w", a.opts.ID, err)
+		}
+		a.log.Warn("the database does not answer, trying again", "err", err, "ticks", wait)
+		select {
+		case <-time.After(time.Duration(wait) * a.opts.Tick):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// receive takes a message of the road. An event that finds the inbox full is lost; its sender repeats it.
+func (a *Agent) receive(m bus.Msg) {
+	e, err := event.Decode(m.Data)
+	if err != nil || e.Group != a.opts.Group {
+		a.log.Debug("event refused", "err", err)
+		return
+	}
+	select {
+	case a.inbox <- e:
+	default:
+	}
+}
+
+func (a *Agent) loop(ctx, work context.Context, s *session) error {
+	tick := time.NewTicker(a.opts.Tick)
+	defer tick.Stop()
+	for {
+		a.flush(work, s)
+		if s.end != nil {
+			return fmt.Errorf("node %s: %w", a.opts.ID, s.end)
+		}
+		select {
+		case <-ctx.Done():
+			a.leave(s)
+			return nil
+		case e := <-a.inbox:
+			s.step(e)
+		case o := <-a.done:
+			o(s)
+		case <-tick.C:
+			s.tick()
+		case <-a.road.Changes():
+			if a.road.Up() {
+				s.connected()
+			}
+		}
+	}
+}
+
+// flush does what the session wants done.
+func (a *Agent) flush(work context.Context, s *session) {
+	for _, n := range s.notes {
+		a.log.Info(n, "seq", s.pos.Seq, "phase", string(s.phase))
+	}
+	if s.drop && a.stopJob != nil {
+		a.stopJob()
+	}
+	for i := range s.send {
+		// A message that cannot leave is a lost message: it is repeated.
+		_ = a.road.Publish(event.Subject(a.opts.Group, event.Up, a.opts.ID), s.send[i].Append(nil))
+	}
+	tasks := s.tasks
+	s.notes, s.drop, s.send, s.tasks = nil, false, nil, nil
+	for _, t := range tasks {
+		a.start(work, t)
+	}
+	a.mu.Lock()
+	a.view = Status{string(s.phase), s.pos}
+	a.mu.Unlock()
+}
+
+// start gives a task to the hand or to the carrier. Neither channel can be full: one task at a time.
+func (a *Agent) start(work context.Context, t task) {
+	if t.restore == nil && t.upload == 0 {
+		a.jobs <- t
+		return
+	}
+	if a.stopJob != nil {
+		a.stopJob()
+	}
+	ctx, cancel := context.WithCancel(work)
+	a.stopJob = cancel
+	c := cargo{ctx, func(ctx context.Context) outcome { return a.restore(ctx, *t.restore) }}
+	if t.upload != 0 {
+		c.work = func(ctx context.Context) outcome { return a.upload(ctx, t.upload) }
+	}
+	select {
+	case <-a.cargo: // an older transfer that never began
+	default:
+	}
+	a.cargo <- c
+}
+
+// leave ends cleanly: the batch at the database is finished and reported, so that nothing is sent again.
+func (a *Agent) leave(s *session) {
+	limit := time.NewTimer(5 * time.Second)
+	defer limit.Stop()
+	for s.busy {
+		select {
+		case o := <-a.done:
+			o(s)
+			s.tasks = nil
+		case <-limit.C:
+			return
+		}
+	}
+	s.bye()
+	a.flush(context.Background(), s)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_ = a.road.Flush(ctx) // if the word does not get through, silence tells
+}
+
+// tell hands an outcome to the loop, unless the loop has ended.
+func (a *Agent) tell(work context.Context, o outcome) {
+	select {
+	case a.done <- o:
+	case <-work.Done():
+	}
+}
+
+// hand makes all calls to the database but Restore and reading a snapshot.
+func (a *Agent) hand(work context.Context) {
+	for {
+		select {
+		case <-work.Done():
+			return
+		case t := <-a.jobs:
+			a.tell(work, a.serve(work, t))
+		}
+	}
+}
+
+func (a *Agent) serve(work context.Context, t task) outcome {
+	switch {
+	case t.seek != nil:
+		err := a.target.Seek(work, *t.seek)
+		return func(s *session) { s.sought(err) }
+	case t.snapshot != 0:
+		return a.openSnapshot(work, t.snapshot)
+	default:
+		pos, err := a.target.Apply(work, t.before, t.apply)
+		return func(s *session) { s.applied(len(t.apply), pos, err) }
+	}
+}
+
+// carrier does the transfers.
+func (a *Agent) carrier(work context.Context) {
+	for {
+		select {
+		case <-work.Done():
+			a.closeSnapshot()
+			return
+		case c := <-a.cargo:
+			a.tell(work, c.work(c.ctx))
+		}
+	}
+}
+
+var _ dumpflow.Call = (*Agent)(nil).call

@@ -1,0 +1,24 @@
+// Package nodeclient is the node: the agent that sits beside one database in one datacenter, keeps a
+// conversation with the broker, applies increments in order, each exactly once, and serves or takes DUMPs.
+//
+// An Agent runs one conversation. Its session is pure (no clock, goroutine, socket or disk): events and results
+// go in, work comes out; the agent's loop does the work. The database is behind the interface Target; drivers
+// are the packages under nodeclient/target.
+//
+// # The phases of a session
+//
+//	start --> opening --Welcome--> following --increment failed--> held --frame behind our position--> following
+//	             ^  |                  |                             |
+//	             |  |                  +---- gap, silence, cut ------+----> opening (a new turn)
+//	             |  +--NeedsDump, Unknown (and --from is given)--+
+//	             |                                               v
+//	             +------ snapshot loaded and switched ------- joining
+//
+// Any refusal that only a person can mend, and a second process with the same ID, end the agent with a sentence.
+//
+// # Goroutines of an Agent
+//
+//	loop     Run itself: the session, one select
+//	hand     one call at a time to the Target: Position, Apply, Seek, Snapshot
+//	carrier  one transfer at a time: upload of a snapshot, or download and restore
+package nodeclient

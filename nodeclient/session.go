@@ -1,0 +1,547 @@
+package nodeclient
+
+import (
+	"errors"
+	"fmt"
+
+	"xmq/broker/event"
+	"xmq/dumpflow"
+)
+
+// Errors that end an agent. Each is wrapped with a sentence that says what to do.
+var (
+	// ErrFenced is returned when another process with this node's ID has taken over.
+	ErrFenced = errors.New("replaced by a newer process")
+	// ErrNeedsDump is returned when the node has to join by DUMP and was not told from whom, or may not.
+	ErrNeedsDump = errors.New("this node has to join by DUMP")
+	// ErrRefused is returned when the broker refuses what this node is or asks for.
+	ErrRefused = errors.New("refused by the broker")
+	// ErrFailed is returned when an increment failed and the agent was told to end then (ExitOnFail).
+	ErrFailed = errors.New("an increment failed")
+)
+
+// phase is how far the conversation has come; the picture stands in doc.go.
+type phase string
+
+const (
+	opening   phase = "opening"   // INCR_REQ/NONE is said and repeated
+	following phase = "following" // increments come
+	held      phase = "held"      // an increment failed; FAIL is said until heard; an operator decides
+	lost      phase = "lost"      // the copy is lost; FATAL is said until heard
+	joining   phase = "joining"   // DUMP_REQ is said and repeated; a snapshot may be loading
+)
+
+// rules of a session; all durations in ticks of the agent.
+type rules struct {
+	hello         event.Hello
+	group, id     string
+	from          string // DUMP target; "" for none
+	replace       bool   // a foreign history in the database may be replaced by a DUMP
+	rejoin        bool   // needs_dump is answered with a DUMP (only with from)
+	exitOnFail    bool
+	windowRecords uint32
+	windowBytes   uint32
+	batchRecords  int
+	batchBytes    int
+	heartbeat     int // a heartbeat after so many ticks without a word of ours
+	silence       int // a new session after so many ticks without a word of the broker
+	maxBackoff    int // longest wait between tries of a DUMP or of a transient error
+}
+
+// task is what the session wants done by the agent's other hands; at most one of the fields is set.
+type task struct {
+	apply    []event.Item // behind before
+	before   event.Position
+	seek     *event.Position
+	snapshot event.DumpID // open one
+	restore  *restoreJob
+	upload   event.DumpID // of the open snapshot
+}
+
+type restoreJob struct {
+	dump event.DumpID
+	pos  event.Position
+}
+
+// session is one node's side of the conversation. Invariant: pos <= received.
+type session struct {
+	rules rules
+	phase phase
+	self  event.Session
+	draw  func() event.DumpID // random ids
+
+	pos      event.Position // durable in the database
+	received event.Position // last item queued, in this session
+	queue    []event.Item   // received and not applied
+	busy     bool           // a task is at the database: only its result goes on
+	welcomed bool           // the broker has spoken in this session
+
+	heardTicks, saidTicks int
+	wait                  int // ticks before the next try
+	backoff               int
+	failure               string // held, lost: what is said
+
+	request    event.DumpID // joining
+	restoring  bool
+	loaded     event.DumpID // the DUMP just loaded, told with NONE
+	at         uint64       // explicit position still to be asked for
+	seeking    *event.Position
+	snapping   event.DumpID // the dump our snapshot is for; 0 none
+	snapOpen   *event.Event // DUMP_REP Opened, said again when asked again
+	snapWanted bool         // open the snapshot as soon as the database is at rest
+	trouble    string       // transient trouble, told in heartbeats
+
+	send  []event.Event
+	tasks []task
+	drop  bool // the carrier's transfer is to be cancelled
+	notes []string
+	end   error
+}
+
+func newSession(r rules, self event.Instance, pos event.Position, draw func() event.DumpID) *session {
+	s := &session{rules: r, self: event.Session{Instance: self}, pos: pos, received: pos, at: r.hello.At, draw: draw}
+	if pos.Zero() && r.from != "" && r.hello.At == 0 {
+		s.join("this database is empty")
+	} else {
+		s.open()
+	}
+	return s
+}
+
+// open begins a new turn of the conversation with our position: the one way to recover. While a task is at the
+// database the position is moving, so NONE is said when it is done.
+func (s *session) open() {
+	s.phase, s.queue, s.received, s.welcomed, s.failure = opening, nil, s.pos, false, ""
+	s.self.Turn++
+	s.heardTicks = 0
+	if !s.busy {
+		s.sayNone()
+	}
+}
+
+func (s *session) sayNone() {
+	h := s.rules.hello
+	h.At, h.Loaded = s.at, s.loaded
+	s.say(event.Event{Kind: event.IncrReq, State: event.None, Pos: s.pos, Body: h.Encode()})
+}
+
+// say sends an event of the current session.
+func (s *session) say(e event.Event) {
+	e.Group, e.ID, e.Session = s.rules.group, s.rules.id, s.self
+	s.saidTicks = 0
+	s.send = append(s.send, e)
+}
+
+// report says where we are and what we can take: acknowledgement, credit and heartbeat in one.
+func (s *session) report(code event.Code) {
+	e := event.Event{Kind: event.IncrReq, State: event.Succ, Code: code, Pos: s.pos,
+		CreditRecords: s.rules.windowRecords, CreditBytes: s.rules.windowBytes}
+	if code == event.NoCode && s.trouble != "" {
+		e.Code, e.Text = event.Retrying, s.trouble
+	}
+	s.say(e)
+}
+
+func (s *session) note(format string, args ...any) {
+	s.notes = append(s.notes, fmt.Sprintf(format, args...))
+}
+
+func (s *session) stop(cause error, text string) {
+	if s.end == nil {
+		s.end = fmt.Errorf("%w: %s", cause, text)
+	}
+}
+
+// step takes one event from the broker. Stale speech is refused here and nowhere else.
+func (s *session) step(e event.Event) {
+	if e.Kind == event.DumpRep {
+		s.dumpRep(e)
+		return
+	}
+	if e.Session != s.self || e.ID != s.rules.id {
+		return
+	}
+	s.heardTicks = 0
+	switch e.Kind {
+	case event.DumpReq:
+		s.dumpReq(e)
+	case event.IncrRep:
+		s.incrRep(e)
+	}
+}
+
+func (s *session) incrRep(e event.Event) {
+	switch e.Code {
+	case event.Welcome:
+		s.welcome(e)
+	case event.NoCode:
+		s.frame(e)
+	case event.Reopen:
+		if s.phase != joining {
+			s.note("the broker asks for a new session: %s", e.Text)
+			s.open()
+		}
+	case event.Seek:
+		if !s.busy && s.phase != joining {
+			pos := e.Pos
+			s.seeking = &pos
+			s.do(task{seek: &pos})
+		}
+	case event.Held:
+		s.heldReply(e)
+	case event.Fenced:
+		s.stop(ErrFenced, e.Text)
+	case event.NeedsDump, event.Unknown:
+		s.mustJoin(e.Text, s.rules.rejoin)
+	case event.Foreign:
+		s.mustJoin(e.Text, s.rules.rejoin && s.rules.replace)
+	default: // OutOfLog, or a code of a newer broker
+		s.stop(ErrRefused, e.Text)
+	}
+}
+
+// mustJoin answers "you have to DUMP": by doing it where that is allowed, else by stopping with the sentence.
+func (s *session) mustJoin(text string, allowed bool) {
+	switch {
+	case s.phase == joining:
+	case s.rules.from == "" || !allowed:
+		s.stop(ErrNeedsDump, text)
+	default:
+		s.join(text)
+	}
+}
+
+// welcome begins the offered session by using it.
+func (s *session) welcome(e event.Event) {
+	if s.phase != opening || s.busy {
+		return
+	}
+	if s.pos.Zero() {
+		s.pos = e.Pos // a fresh database starts at the start of this log
+	}
+	if e.Pos != s.pos && !s.rules.hello.Stateless {
+		s.open()
+		return
+	}
+	s.pos, s.received = e.Pos, e.Pos
+	s.phase, s.backoff, s.at = following, 0, 0
+	s.report(event.NoCode)
+}
+
+// frame takes increments. They must begin right behind what was received: a repetition is dropped, a gap means
+// a new session. Damage means a new session too: nothing of such bytes is used.
+func (s *session) frame(e event.Event) {
+	if s.phase == opening || s.phase == joining || s.phase == lost {
+		return
+	}
+	s.welcomed = true
+	if e.Pos != s.received {
+		if e.Pos.Seq > s.received.Seq || e.Pos.Log != s.received.Log {
+			s.note("increments %d to %d did not arrive: asking again", s.received.Seq+1, e.Pos.Seq)
+			s.open()
+		}
+		return
+	}
+	if s.phase == held {
+		if len(e.Body) == 0 {
+			return
+		}
+		s.phase, s.failure = following, "" // an operator has decided
+	}
+	s.loaded = 0
+	queued := len(s.queue)
+	err := event.Walk(e.Body, s.received, func(i event.Item) error {
+		s.queue = append(s.queue, i)
+		s.received = i.Pos
+		return nil
+	})
+	if err != nil {
+		s.queue = s.queue[:queued]
+		s.note("a frame behind %d was damaged on the way: %v", e.Pos.Seq, err)
+		s.open()
+		return
+	}
+	s.work()
+}
+
+// work gives the database its next batch.
+func (s *session) work() {
+	if s.busy || s.wait > 0 || s.phase != following {
+		return
+	}
+	if len(s.queue) == 0 {
+		s.openSnapshot()
+		return
+	}
+	n, bytes := 0, 0
+	for n < len(s.queue) && n < s.rules.batchRecords && (n == 0 || bytes+len(s.queue[n].Record) <= s.rules.batchBytes) {
+		bytes += len(s.queue[n].Record)
+		n++
+	}
+	s.do(task{apply: s.queue[:n:n], before: s.pos})
+}
+
+// do hands a task to the database.
+func (s *session) do(t task) {
+	s.busy = true
+	s.tasks = append(s.tasks, t)
+}
+
+// applied takes the outcome of an apply task: what is durable now, and why not all.
+func (s *session) applied(n int, pos event.Position, err error) {
+	s.busy = false
+	if !pos.Zero() {
+		s.pos = pos
+	}
+	if s.phase == opening { // a new session was asked for meanwhile
+		s.sayNone()
+		return
+	}
+	if s.phase != following {
+		return
+	}
+	if err == nil {
+		s.queue = s.queue[n:]
+		s.backoff, s.trouble = 0, ""
+		s.report(event.NoCode)
+		s.work()
+		return
+	}
+	for len(s.queue) > 0 && s.queue[0].Pos.Seq <= s.pos.Seq {
+		s.queue = s.queue[1:]
+	}
+	switch {
+	case IsTransient(err):
+		s.trouble = err.Error()
+		s.retryLater()
+		s.note("the database cannot take increment %d now, trying again: %v", s.pos.Seq+1, err)
+		s.report(event.NoCode)
+	case IsFatal(err):
+		s.phase, s.failure, s.queue = lost, err.Error(), nil
+		s.sayFailure()
+	default:
+		s.phase, s.failure, s.queue, s.received, s.trouble = held, err.Error(), nil, s.pos, ""
+		s.note("increment %d failed: %v", s.pos.Seq+1, err)
+		s.sayFailure()
+	}
+}
+
+func (s *session) retryLater() {
+	s.backoff = min(max(1, 2*s.backoff), s.rules.maxBackoff)
+	s.wait = s.backoff
+}
+
+// sayFailure says FAIL or FATAL; it is repeated every tick until the broker has heard.
+func (s *session) sayFailure() {
+	state := event.Fail
+	if s.phase == lost {
+		state = event.Fatal
+	}
+	s.say(event.Event{Kind: event.IncrReq, State: state, Pos: s.pos, Text: s.failure,
+		CreditRecords: s.rules.windowRecords, CreditBytes: s.rules.windowBytes})
+}
+
+// heldReply: the broker has heard of our failure, or remembers one.
+func (s *session) heldReply(e event.Event) {
+	s.welcomed = true
+	if s.phase == following && len(s.queue) == 0 && !s.busy {
+		s.phase = held
+		s.note("the broker holds this node: %s", e.Text)
+	}
+	if s.phase != held {
+		return
+	}
+	s.failure = ""
+	if s.rules.exitOnFail {
+		s.stop(ErrFailed, e.Text)
+	}
+}
+
+// sought takes the outcome of a seek task.
+func (s *session) sought(err error) {
+	s.busy = false
+	if err != nil {
+		s.note("the position could not be set, trying again: %v", err)
+		s.seeking = nil // the broker asks again with the next heartbeat
+		return
+	}
+	s.note("position set to %d by order", s.seeking.Seq)
+	s.pos, s.seeking, s.at = *s.seeking, nil, 0
+	s.open()
+}
+
+// tick says that one tick has passed.
+func (s *session) tick() {
+	s.heardTicks++
+	s.saidTicks++
+	if s.wait > 0 {
+		s.wait--
+	}
+	if s.snapping != 0 && s.snapOpen != nil && s.saidTicks > 0 {
+		s.say(event.Event{Kind: event.DumpRep, State: event.None, Code: event.Lease, Dump: s.snapping, Pos: s.snapOpen.Pos})
+	}
+	switch {
+	case s.phase == joining:
+		s.tickJoin()
+		return
+	case s.phase == opening && !s.busy:
+		s.sayNone()
+	case s.heardTicks > s.rules.silence && s.phase != opening:
+		s.note("the broker has been silent for %d ticks: opening a new session", s.heardTicks)
+		s.open()
+	case s.failure != "":
+		s.sayFailure()
+	case s.phase == following && !s.welcomed, s.saidTicks >= s.rules.heartbeat:
+		s.report(event.NoCode)
+	}
+	s.work()
+}
+
+// connected says that the road stands again: the conversation is opened anew at once.
+func (s *session) connected() {
+	if s.phase == joining {
+		s.askDump()
+		return
+	}
+	s.open()
+}
+
+// bye ends the conversation cleanly.
+func (s *session) bye() {
+	if s.phase == following || s.phase == held {
+		s.report(event.Bye)
+	}
+}
+
+// --- this node joins by DUMP ---
+
+func (s *session) join(why string) {
+	s.note("joining by DUMP from %s: %s", s.rules.from, why)
+	s.phase, s.queue, s.received = joining, nil, s.pos
+	s.self.Turn++
+	s.request, s.restoring = s.draw(), false
+	s.askDump()
+}
+
+func (s *session) askDump() {
+	if s.wait > 0 {
+		return
+	}
+	s.say(event.Event{Kind: event.DumpReq, Peer: s.rules.from, Request: s.request, Body: s.rules.hello.Encode()})
+}
+
+func (s *session) tickJoin() {
+	if s.wait == 0 && (s.saidTicks >= 2 || s.backoff > 0 && s.saidTicks >= 1) {
+		s.askDump()
+	}
+}
+
+// dumpRep takes word of the DUMP we asked for.
+func (s *session) dumpRep(e event.Event) {
+	if s.phase != joining || e.Request != s.request || e.ID != s.rules.id {
+		return // of a DUMP that is no longer ours
+	}
+	s.heardTicks = 0
+	switch {
+	case e.State == event.Fail && e.Code == event.Refused:
+		s.stop(ErrRefused, e.Text)
+	case e.State == event.Fail || e.State == event.Fatal:
+		s.tryJoinLater(e.Text)
+	case (e.Code == event.Opened || e.Code == event.Sealed) && !s.restoring && !s.busy:
+		s.restoring = true
+		s.tasks = append(s.tasks, task{restore: &restoreJob{e.Dump, e.Pos}})
+	}
+}
+
+func (s *session) tryJoinLater(why string) {
+	s.retryLater()
+	s.note("the DUMP came to nothing, asking again in %d ticks: %s", s.wait, why)
+	if s.restoring {
+		s.drop = true
+	}
+	s.request, s.restoring = s.draw(), false
+}
+
+// restored takes the outcome of a restore task: from here on the snapshot's data is live, or nothing changed.
+func (s *session) restored(pos event.Position, err error) {
+	if s.phase != joining || !s.restoring {
+		return // it was cancelled
+	}
+	s.restoring = false
+	if err != nil {
+		s.tryJoinLater(err.Error())
+		return
+	}
+	s.note("snapshot loaded: this node goes on from %d", pos.Seq)
+	s.pos, s.loaded, s.backoff, s.wait = pos, s.request, 0, 0
+	s.open()
+}
+
+// --- this node is the target of a DUMP ---
+
+// dumpReq takes the broker's request for a snapshot, which is repeated until answered.
+func (s *session) dumpReq(e event.Event) {
+	switch {
+	case e.Code == event.Cancel:
+		if e.Dump == s.snapping {
+			s.note("DUMP %s was cancelled: %s", e.Dump, e.Text)
+			s.endSnapshot()
+		}
+	case e.Dump == s.snapping && s.snapOpen != nil:
+		s.say(*s.snapOpen)
+	case e.Dump == s.snapping:
+	default:
+		if s.snapping != 0 {
+			s.endSnapshot()
+		}
+		s.snapping, s.snapWanted = e.Dump, true
+		s.work()
+	}
+}
+
+// openSnapshot opens it as soon as everything received is applied.
+func (s *session) openSnapshot() {
+	if s.snapWanted {
+		s.snapWanted = false
+		s.do(task{snapshot: s.snapping})
+	}
+}
+
+// opened takes the outcome of a snapshot task.
+func (s *session) opened(dump event.DumpID, pos event.Position, o dumpflow.Opened, err error) {
+	s.busy = false
+	defer func() {
+		if s.phase == opening {
+			s.sayNone()
+		}
+		s.work()
+	}()
+	if dump != s.snapping {
+		s.drop = true
+		return
+	}
+	if err != nil {
+		s.say(event.Event{Kind: event.DumpRep, State: event.Fail, Dump: dump, Text: err.Error()})
+		s.snapping = 0
+		return
+	}
+	s.snapOpen = &event.Event{Kind: event.DumpRep, State: event.Succ, Code: event.Opened, Dump: dump, Pos: pos, Body: o.Encode()}
+	s.say(*s.snapOpen)
+	s.tasks = append(s.tasks, task{upload: dump})
+}
+
+// uploaded takes the outcome of an upload task.
+func (s *session) uploaded(dump event.DumpID, err error) {
+	if dump != s.snapping {
+		return
+	}
+	if err != nil {
+		s.note("the snapshot for DUMP %s failed: %v", dump, err)
+		s.say(event.Event{Kind: event.DumpRep, State: event.Fail, Dump: dump, Text: err.Error()})
+	}
+	s.snapping, s.snapOpen = 0, nil
+}
+
+func (s *session) endSnapshot() {
+	s.drop, s.snapping, s.snapOpen, s.snapWanted = true, 0, nil, false
+}

@@ -1,0 +1,143 @@
+package nodeclient
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"xmq/broker/event"
+	"xmq/dumpflow"
+)
+
+// errNotOurs is returned when a restore would overwrite what is not a copy of this log.
+var errNotOurs = errors.New("the database is not empty and not a copy of this log: empty it, or start the node with --replace")
+
+// openSnapshot runs on the hand, so that it sees the database at rest.
+func (a *Agent) openSnapshot(work context.Context, dump event.DumpID) outcome {
+	a.closeSnapshot()
+	snap, err := a.target.Snapshot(work)
+	if err != nil {
+		return func(s *session) { s.opened(dump, event.Position{}, dumpflow.Opened{}, err) }
+	}
+	a.keepSnapshot(snap)
+	return func(s *session) {
+		s.opened(dump, snap.Position(), dumpflow.Opened{Format: snap.Format(), Online: snap.Online()}, nil)
+	}
+}
+
+// upload sends the open snapshot, and closes it whatever happens.
+func (a *Agent) upload(ctx context.Context, dump event.DumpID) outcome {
+	defer a.closeSnapshot()
+	snap := a.openedSnapshot()
+	if snap == nil {
+		return func(s *session) { s.uploaded(dump, errors.New("the snapshot was closed before it was sent")) }
+	}
+	m := dumpflow.Manifest{Dump: dump, Target: a.opts.ID, Pos: snap.Position(), Format: snap.Format(), Topics: a.opts.Topics}
+	m, err := dumpflow.Upload(ctx, a.call, m, snap.WriteTo, a.transferOptions())
+	if err == nil {
+		a.log.Info("snapshot sent", "dump", dump, "seq", m.Pos.Seq, "bytes", m.Size)
+	}
+	return func(s *session) { s.uploaded(dump, err) }
+}
+
+func (a *Agent) transferOptions() dumpflow.Options {
+	return dumpflow.Options{Rate: a.opts.DumpRate, Retry: a.opts.Tick}
+}
+
+// restore downloads a snapshot into a fresh place, verifies all of it, and only then switches.
+func (a *Agent) restore(ctx context.Context, job restoreJob) outcome {
+	err := a.load(ctx, job)
+	return func(s *session) { s.restored(job.pos, err) }
+}
+
+func (a *Agent) load(ctx context.Context, job restoreJob) error {
+	if err := a.mayReplace(ctx, job.pos.Log); err != nil {
+		return err
+	}
+	a.log.Info("loading snapshot", "dump", job.dump, "seq", job.pos.Seq)
+	d := dumpflow.NewDownload(ctx, a.call, job.dump, a.transferOptions())
+	defer d.Close()
+	loaded, err := a.target.Restore(ctx, job.pos, d)
+	if err != nil {
+		return fmt.Errorf("load snapshot of sequence %d: %w", job.pos.Seq, err)
+	}
+	m, err := d.Manifest()
+	switch {
+	case err != nil:
+	case m.Pos != job.pos || m.Dump != job.dump:
+		err = fmt.Errorf("its manifest says %s, not %s", m.Pos, job.pos)
+	case ctx.Err() != nil:
+		err = ctx.Err()
+	default:
+		err = loaded.Switch(ctx)
+	}
+	return errors.Join(err, loaded.Discard())
+}
+
+// mayReplace protects a database that is neither empty nor a copy of this log.
+func (a *Agent) mayReplace(ctx context.Context, log event.LogID) error {
+	if a.opts.Replace {
+		return nil
+	}
+	empty, err := a.target.Empty(ctx)
+	if err != nil || empty {
+		return err
+	}
+	pos, err := a.target.Position(ctx)
+	if err == nil && pos.Log == log {
+		return nil
+	}
+	return errors.Join(errNotOurs, err)
+}
+
+// LoadBackup loads a backup file's bytes (see dumpflow.OpenArchive) into the target before Run, as the first of
+// the two steps of joining by hand (XE-12). It refuses a place that is neither empty nor a copy of the same log.
+func (a *Agent) LoadBackup(ctx context.Context, m dumpflow.Manifest, r io.Reader) error {
+	if err := a.mayReplace(ctx, m.Pos.Log); err != nil {
+		return err
+	}
+	loaded, err := a.target.Restore(ctx, m.Pos, r)
+	if err != nil {
+		return fmt.Errorf("load backup of sequence %d: %w", m.Pos.Seq, err)
+	}
+	return errors.Join(loaded.Switch(ctx), loaded.Discard())
+}
+
+// call carries one SNAP_REQ to the broker and its answer back.
+func (a *Agent) call(ctx context.Context, dump event.DumpID, c dumpflow.Chunk) (dumpflow.Answer, error) {
+	e := event.Event{Kind: event.SnapReq, Group: a.opts.Group, ID: a.opts.ID, Dump: dump, Body: c.Append(nil)}
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	m, err := a.road.Request(ctx, event.Subject(a.opts.Group, event.Snap, a.opts.ID), e.Append(nil))
+	if err != nil {
+		return dumpflow.Answer{}, err
+	}
+	return dumpflow.DecodeAnswer(m.Data, dump)
+}
+
+func (a *Agent) keepSnapshot(s Snapshot) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.snap = s
+}
+
+func (a *Agent) openedSnapshot() Snapshot {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.snap
+}
+
+func (a *Agent) closeSnapshot() {
+	a.mu.Lock()
+	s := a.snap
+	a.snap = nil
+	a.mu.Unlock()
+	if s == nil {
+		return
+	}
+	if err := s.Close(); err != nil {
+		a.log.Warn("closing the snapshot", "err", err)
+	}
+}
