@@ -149,7 +149,7 @@ func (r *restored) Switch(ctx context.Context) error {
 	if err := decide(t.path); err != nil {
 		return nodeclient.Transient(fmt.Errorf("sqlite: switch to the restored database: %w", err))
 	}
-	if err := t.Close(); err != nil {
+	if err := t.shut(); err != nil {
 		return nodeclient.Transient(fmt.Errorf("sqlite: close the old database: %w", err))
 	}
 	return t.open(ctx)

@@ -35,10 +35,11 @@ type Options struct {
 type Target struct {
 	path string // absolute
 	opts Options
-	db   *sql.DB // nil after a Switch that could not open the new file
+	db   *sql.DB // nil after Close, or a Switch that could not open the new file
 	// file is the database file, open from before db until after it: closing any descriptor of a file
 	// drops all locks the process holds on it, SQLite's too.
-	file *os.File
+	file   *os.File
+	closed bool
 	// commit ends a write transaction. A test makes its outcome unknown.
 	commit func(context.Context, *sql.Conn) error
 }
@@ -89,7 +90,7 @@ func (t *Target) open(ctx context.Context) (err error) {
 		}
 	}
 	if err != nil {
-		return errors.Join(classify(fmt.Errorf("sqlite: open %s: %w", t.path, err)), t.Close())
+		return errors.Join(classify(fmt.Errorf("sqlite: open %s: %w", t.path, err)), t.shut())
 	}
 	return nil
 }
@@ -102,6 +103,12 @@ func openDB(path string, pragmas ...string) (*sql.DB, error) {
 
 // Close implements nodeclient.Target.
 func (t *Target) Close() error {
+	t.closed = true
+	return t.shut()
+}
+
+// shut closes the file; open may open it, or the one that takes its place, again.
+func (t *Target) shut() error {
 	var err error
 	if t.db != nil {
 		err = t.db.Close()
@@ -117,6 +124,9 @@ func (t *Target) Close() error {
 // conn lends a connection; release gives it back, with a transaction still open on it or not. It refuses
 // when another file has taken the database's place: what is written would be lost with the old one.
 func (t *Target) conn(ctx context.Context) (c *sql.Conn, release func(), err error) {
+	if t.closed {
+		return nil, nil, fmt.Errorf("sqlite: %s has been closed", t.path)
+	}
 	if t.db == nil {
 		if err := t.open(ctx); err != nil {
 			return nil, nil, err
