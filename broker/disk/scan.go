@@ -48,11 +48,19 @@ func prescan(place Place, name string, files Files) (tornManifest bool, err erro
 		return false, refuse(manifest, v.offset, v.what)
 	case v.records == 0:
 		return false, refuse(manifest, 0, "no readable edit in the manifest")
-	case v.torn:
+	}
+	// The last edit names the journal in use, and goleveldb removes the one before it. So while the journal
+	// of the last readable edit is there, nothing behind that edit was in force yet; without it, edits that
+	// were in force have gone.
+	r, err := files.Open(storage.FileDesc{Type: storage.TypeJournal, Num: v.journal})
+	if err != nil {
+		return false, refuse(manifest, v.offset, fmt.Sprintf("its end is lost (%s): journal %d, which it names last, does not exist", v.what, v.journal))
+	}
+	r.Close()
+	if tornManifest = v.torn; tornManifest {
 		if _, err := place.SetAside(name, manifest.String()); err != nil {
 			return false, err
 		}
-		tornManifest = true
 	}
 	journals, err := files.List(storage.TypeJournal)
 	if err != nil {
@@ -96,6 +104,7 @@ type verdict struct {
 	damaged bool
 	offset  int64  // of the first unreadable byte
 	what    string // why
+	journal int64  // of a manifest: the oldest journal that its readable edits need
 }
 
 // scan judges the bytes of one journal (batches) or manifest.
@@ -104,8 +113,8 @@ func scan(b []byte, batches bool) verdict {
 		v     verdict
 		bad   = -1 // offset of the first unreadable chunk
 		what  string
-		start = -1 // of the record being put together
-		head  []byte
+		start = -1   // of the record being put together
+		head  []byte // the record's beginning; of a manifest all of it
 		next  uint64 // the least goleveldb sequence the next batch may have
 	)
 	fail := func(off int, why string) {
@@ -133,16 +142,16 @@ func scan(b []byte, batches bool) verdict {
 			continue
 		}
 		payload := b[off+chunkHeader : off+chunkHeader+size]
-		switch {
-		case kind == 1 || kind == 2:
+		if kind == 1 || kind == 2 {
 			if start >= 0 {
 				fail(start, "a record has no end")
 			}
-			start, head = off, slices.Clone(payload[:min(size, 12)])
-		case start < 0: // the rest of a record whose beginning was unreadable
+			start, head = off, nil
+		}
+		if start < 0 { // the rest of a record whose beginning was unreadable
 			fail(off, "a record has no beginning")
-		default:
-			head = append(head, payload[:min(size, max(0, 12-len(head)))]...)
+		} else if !batches || len(head) < batchHead {
+			head = append(head, payload...)
 		}
 		if start >= 0 && (kind == 1 || kind == 4) {
 			ok := true
@@ -151,11 +160,16 @@ func scan(b []byte, batches bool) verdict {
 			}
 			switch {
 			case ok && bad >= 0:
-				return verdict{v.records, false, true, int64(bad), what + ", and complete records follow"}
+				v.damaged, v.offset, v.what = true, int64(bad), what+", and complete records follow"
+				return v
 			case ok:
 				v.records++
+				if !batches {
+					v.journal = max(v.journal, journalOf(head))
+				}
 			case bad < 0:
-				return verdict{v.records, false, true, int64(start), "a batch whose sequence does not follow its predecessor's"}
+				v.damaged, v.offset, v.what = true, int64(start), "a batch whose sequence does not follow its predecessor's"
+				return v
 			}
 			start = -1
 		}
@@ -184,11 +198,14 @@ func chunk(b []byte) (kind byte, size int, why string) {
 	return kind, size, ""
 }
 
-// follows checks a batch's first 12 bytes (sequence 8, count 4) against its predecessor and returns the
+// batchHead is the length of a batch's beginning: sequence 8, count 4.
+const batchHead = 12
+
+// follows checks a batch's beginning against its predecessor and returns the
 // least sequence of its successor. Behind unreadable bytes (lost) it must be plausible: that keeps an
 // increment whose body happens to hold a journal from being taken for one.
 func follows(head []byte, next uint64, lost bool, offset uint64) (ok bool, after uint64) {
-	if len(head) < 12 {
+	if len(head) < batchHead {
 		return false, next
 	}
 	seq := binary.LittleEndian.Uint64(head)
@@ -197,4 +214,21 @@ func follows(head []byte, next uint64, lost bool, offset uint64) (ok bool, after
 		return false, next
 	}
 	return true, after
+}
+
+// journalOf reads the journal number (tag 2) of a manifest's edit; 0 when it has none. Only
+// the comparer (tag 1, a string) may stand before it.
+func journalOf(edit []byte) int64 {
+	if len(edit) > 1 && edit[0] == 1 {
+		size, n := binary.Uvarint(edit[1:])
+		if n <= 0 || size > uint64(len(edit)-1-n) {
+			return 0
+		}
+		edit = edit[1+n+int(size):]
+	}
+	if len(edit) < 2 || edit[0] != 2 {
+		return 0
+	}
+	number, _ := binary.Uvarint(edit[1:])
+	return int64(number)
 }
