@@ -180,6 +180,9 @@ func (g *Ground) open(place Place, name string, kind Kind, create bool) (*DB, er
 	}
 	full := place.String() + "/" + name
 	files, err := place.Open(name, create)
+	if err != nil && create {
+		return nil, g.latch.Trip(err) // making a directory is a write like any other
+	}
 	if err != nil {
 		return nil, err
 	}

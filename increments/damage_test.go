@@ -1,0 +1,187 @@
+package increments
+
+import (
+	"context"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"github.com/syndtr/goleveldb/leveldb/storage"
+
+	"xmq/broker/disk"
+	"xmq/broker/disk/disktest"
+	"xmq/broker/event"
+)
+
+func damagedLog(t *testing.T, n int) (*disktest.Memory, []event.Encoded) {
+	mem := disktest.NewMemory()
+	l, err := Create(mem, small(), Options{MaxRecords: 100})
+	require.NoError(t, err)
+	rng := rand.New(rand.NewPCG(3, 0))
+	for range n / 10 {
+		ds := make([]event.Draft, 10)
+		for i := range ds {
+			ds[i] = event.Draft{Body: noise(rng, 200)}
+		}
+		put(t, l, ds...)
+	}
+	all := readAll(t, l)
+	require.NoError(t, l.Close())
+	return mem, all
+}
+
+// XQ-8: "Every read verifies a CRC; the chain checksum links each increment to the one before: flipped byte,
+// swapped segment: alert, that segment is set aside, nothing wrong is delivered; damage near the end at start:
+// refuses to start, names file and offset."
+func TestXQ08DamageIsSetAside(t *testing.T) {
+	mem, all := damagedLog(t, 1000)
+	rng := rand.New(rand.NewPCG(8, 0))
+	t.Log("seed 8")
+	ways := map[string]func([]byte) []byte{
+		"flip":     func(b []byte) []byte { b[rng.IntN(len(b))] ^= 1 << rng.IntN(8); return b },
+		"truncate": func(b []byte) []byte { return b[:rng.IntN(len(b))] },
+		"zero":     func(b []byte) []byte { at := rng.IntN(len(b)); clear(b[at:min(len(b), at+512)]); return b },
+		"remove":   func([]byte) []byte { return nil },
+	}
+	names, err := mem.List()
+	require.NoError(t, err)
+	detected := map[string]int{}
+	for i, name := range names {
+		for _, fd := range mem.Files(name) {
+			for way, damage := range ways {
+				m := mem.Copy()
+				m.Edit(name, fd, damage)
+				var alerts []string
+				l, err := Open(m, small(), Options{MaxRecords: 100, RingBytes: 1, Walk: 50,
+					OnDamage: func(segment string, _ error) { alerts = append(alerts, segment) }})
+				if err != nil {
+					require.True(t, disk.IsDamage(err), "%s %s/%s: %v", way, name, fd, err)
+					require.ErrorContains(t, err, name)
+					detected["at start "+fd.Type.String()+" "+way]++
+					continue
+				}
+				for from := uint64(1); from <= l.Head().Seq; {
+					records, err := l.Read(from, 1000, 1<<20)
+					if err != nil {
+						require.ErrorIs(t, err, ErrQuarantined)
+						require.Equal(t, []string{name}, alerts)
+						_, again := l.Read(from, 1, 1)
+						require.ErrorIs(t, again, ErrQuarantined)
+						from = uint64(i)*100 + 101
+						detected["on read "+fd.Type.String()+" "+way]++
+						continue
+					}
+					for _, e := range records {
+						require.Equal(t, string(all[e.Seq()-1]), string(e), "%s %s/%s", way, name, fd)
+					}
+					from += uint64(len(records))
+				}
+				if l.Head().Seq < uint64(len(all)) { // only the checkpoint can tell
+					last := all[len(all)-1]
+					require.True(t, disk.IsDamage(l.VerifyCheckpoint(event.Position{Log: l.ID(), Seq: last.Seq(), Chain: last.Chain()})))
+					detected["by checkpoint "+fd.Type.String()+" "+way]++
+				}
+				r, err := l.Check(context.Background(), 0, nil)
+				require.NoError(t, err)
+				require.Len(t, r.Damaged, len(alerts))
+				l.Close()
+			}
+		}
+	}
+	t.Logf("detected: %v", detected)
+	require.GreaterOrEqual(t, len(detected), 4)
+}
+
+// XQ-8, the swapped segment: one of another log, and one that is missing.
+func TestXQ08SwappedSegment(t *testing.T) {
+	mine, _ := damagedLog(t, 400)
+	other, _ := damagedLog(t, 400)
+	names, err := mine.List()
+	require.NoError(t, err)
+	swap := mine.Copy()
+	from, to := disk.Place(other), disk.Place(swap)
+	copySegment(t, from, to, names[1])
+	alerts := 0
+	l, err := Open(swap, small(), Options{RingBytes: 1, Walk: 50, OnDamage: func(string, error) { alerts++ }})
+	require.NoError(t, err)
+	_, err = l.Read(150, 1, 1)
+	require.ErrorIs(t, err, ErrQuarantined)
+	require.ErrorContains(t, err, "belongs to log")
+	require.Equal(t, 1, alerts)
+	_, err = l.Read(250, 1, 1)
+	require.NoError(t, err)
+	s, err := l.Stats()
+	require.NoError(t, err)
+	require.Equal(t, []string{names[1]}, s.Quarantined)
+	require.NoError(t, l.Close())
+
+	gone := mine.Copy()
+	require.NoError(t, gone.Remove(names[1]))
+	_, err = Open(gone, small(), Options{})
+	require.True(t, disk.IsDamage(err), err)
+	require.ErrorContains(t, err, "from 101 on")
+	stray := mine.Copy()
+	require.NoError(t, stray.Rename(names[0], "0001-0002"))
+	_, err = Open(stray, small(), Options{})
+	require.True(t, disk.IsDamage(err), err)
+}
+
+// copySegment replaces a segment of to by the one of from.
+func copySegment(t *testing.T, from, to disk.Place, name string) {
+	t.Helper()
+	require.NoError(t, to.Remove(name))
+	a, err := from.Open(name, false)
+	require.NoError(t, err)
+	b, err := to.Open(name, true)
+	require.NoError(t, err)
+	fds, err := a.List(storage.TypeAll)
+	require.NoError(t, err)
+	for _, fd := range fds {
+		r, err := a.Open(fd)
+		require.NoError(t, err)
+		w, err := b.Create(fd)
+		require.NoError(t, err)
+		_, err = io.Copy(w, r)
+		require.NoError(t, err)
+	}
+	meta, err := a.GetMeta()
+	require.NoError(t, err)
+	require.NoError(t, b.SetMeta(meta))
+	require.NoError(t, a.Close())
+	require.NoError(t, b.Close())
+}
+
+// The offline check finds what the online one finds, and changes nothing.
+func TestCheckOffline(t *testing.T) {
+	dir := t.TempDir()
+	l, err := Create(disk.Dir(dir), small(), Options{MaxRecords: 20})
+	require.NoError(t, err)
+	put(t, l, drafts(70, "some text")...)
+	put(t, l, keyed("p", "1"))
+	_, err = CheckOffline(t.Context(), dir, nil)
+	require.Error(t, err, "in use")
+	require.NoError(t, l.Close())
+	reached := uint64(0)
+	r, err := CheckOffline(t.Context(), dir, func(seq uint64) { reached = seq })
+	require.NoError(t, err)
+	require.Empty(t, r.Damaged)
+	require.Equal(t, uint64(71), r.Records)
+	require.Equal(t, uint64(71), reached)
+	tables, err := filepath.Glob(filepath.Join(dir, "*-00000000000000000040", "*"))
+	require.NoError(t, err)
+	for _, path := range tables {
+		if b, err := os.ReadFile(path); strings.HasSuffix(path, ".ldb") || strings.HasSuffix(path, ".log") && len(b) > 20 {
+			require.NoError(t, err)
+			b[15] ^= 4
+			require.NoError(t, os.WriteFile(path, b, 0o644))
+		}
+	}
+	r, err = CheckOffline(t.Context(), dir, nil)
+	require.NoError(t, err)
+	require.Len(t, r.Damaged, 1)
+	require.Equal(t, "00000000000000000021-00000000000000000040", r.Damaged[0].Segment)
+}
