@@ -1,6 +1,7 @@
 package increments
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 
@@ -74,12 +75,13 @@ func (l *Log) walk(db *disk.DB, g *segment, base event.Position, from, to uint64
 	first, limit := recordRange(max(from-1, g.First), to) // the predecessor has the chain to begin with
 	c := db.Range(first, limit)
 	at, err := base, error(nil)
+	var key [digits]byte
 	if from > g.First {
 		at.Seq = from - 2
 	}
 	for at.Seq < to && c.Next() {
 		e := event.Encoded(c.Value())
-		if string(c.Key()) != string(recordKey(nil, at.Seq+1)) {
+		if !bytes.Equal(c.Key(), recordKey(key[:0], at.Seq+1)) {
 			err = l.shelf.damage(g.name, "record %d is missing, %q follows", at.Seq+1, c.Key())
 			break
 		}

@@ -188,6 +188,9 @@ func (g *Ground) open(place Place, name string, kind Kind, create bool) (*DB, er
 	}
 	fail := func(err error) (*DB, error) {
 		files.Close() // the first error matters
+		if stopped := g.latch.Err(); stopped != nil {
+			err = stopped // goleveldb hides it behind its own cleaning up
+		}
 		return nil, fmt.Errorf("open database %s: %w", full, asDamage(full, err))
 	}
 	o := g.leveldbOptions(kind)
