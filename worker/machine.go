@@ -131,6 +131,8 @@ func (m *Machine) Step(in Input, log Log, now int64) {
 		m.sealed(*in.Sealed)
 	case in.Order != nil:
 		m.order(in.Order, log)
+	case in.Trimmed:
+		m.trimmed(log)
 	}
 	m.advance()
 }
@@ -480,6 +482,13 @@ func (m *Machine) Lost(why string, now int64) {
 	m.reply(event.Event{Kind: event.IncrRep, State: event.Fatal, Code: event.NeedsDump, Text: text})
 	m.open = false
 	m.rewind()
+}
+
+// trimmed looks whether the log still reaches back to where this client stands (XR-6).
+func (m *Machine) trimmed(log Log) {
+	if _, held := m.c.Pin(); held && m.c.Acked.Seq+1 < log.First() && m.can(statedb.NeedsDump) {
+		m.Lost("retention has freed the log below "+fmt.Sprint(log.First()), m.now)
+	}
 }
 
 // feed says what to send next, or nil: only to a client that follows, is open, is not held for a DUMP and

@@ -22,6 +22,8 @@ type Input struct {
 	Left   *Left              // a requester needs this client's dump no more, from the requester's machine
 	Sealed *dumpflow.Manifest // the snapshot this client uploaded is published
 	Order  *Order             // an operator's command
+
+	Trimmed bool // retention has freed increments that this client may still have needed
 }
 
 // Notice tells a requester's machine how its DUMP stands.

@@ -1,0 +1,416 @@
+package broker
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"strconv"
+	"time"
+
+	httpdoor "xmq/broker/door/http"
+	"xmq/broker/event"
+	"xmq/dumpflow"
+	"xmq/increments"
+	"xmq/statedb"
+	"xmq/worker"
+)
+
+// web is the HTTP server: the door's paths and the API. All timeouts are set, so a slow client holds nothing for
+// long; bodies are limited by each handler.
+func (b *Broker) web() *http.Server {
+	mux := http.NewServeMux()
+	d := &httpdoor.Door{Ingest: b.ingest.put, Log: b.stores.log.ID(), Limit: b.cfg.MaxIncrement, Read: b.readOne}
+	d.Routes(mux, b.cfg.HTTPAlias)
+	for path, f := range map[string]func(*http.Request) (any, error){
+		"GET /v1/positions":            b.apiPositions,
+		"GET /v1/clients":              b.apiPositions,
+		"GET /v1/clients/{id}":         b.apiClient,
+		"POST /v1/clients/{id}/{verb}": b.apiOrder,
+		"GET /v1/log":                  b.apiLog,
+		"POST /v1/log/trim":            b.apiTrim,
+		"POST /v1/log/check":           b.apiCheck,
+		"GET /v1/alerts":               func(*http.Request) (any, error) { return b.stores.state.Alerts(), nil },
+		"POST /v1/alerts":              b.apiAlert,
+		"GET /v1/audit":                func(*http.Request) (any, error) { return b.stores.state.Audits(1000) },
+		"GET /v1/dumps":                b.apiDumps,
+		"GET /v1/dumps/{id}":           b.apiDump,
+		"POST /v1/dumps/{id}/cancel":   b.apiCancel,
+	} {
+		mux.HandleFunc(path, b.answer(f))
+	}
+	mux.HandleFunc("GET /v1/increments", b.apiTail)
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if !b.ready.Load() {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			_, _ = io.WriteString(w, "not ready\n")
+			return
+		}
+		_, _ = io.WriteString(w, "ready\n")
+	})
+	return &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: time.Minute, WriteTimeout: 10 * time.Minute,
+		IdleTimeout: 5 * time.Minute, MaxHeaderBytes: 16 << 10}
+}
+
+// refused is an error of the API with its status.
+type refused struct {
+	status int
+	text   string
+}
+
+func (r *refused) Error() string { return r.text }
+
+func refuse(status int, format string, args ...any) error {
+	return &refused{status, fmt.Sprintf(format, args...)}
+}
+
+// answer turns a function into a handler: its value as JSON, its error as {"error": "..."}.
+func (b *Broker) answer(f func(*http.Request) (any, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		v, err := f(r)
+		status := http.StatusOK
+		if err != nil {
+			status = http.StatusInternalServerError
+			if known := (*refused)(nil); errors.As(err, &known) {
+				status = known.status
+			}
+			v = map[string]string{"error": err.Error()}
+		}
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(status)
+		_ = json.NewEncoder(w).Encode(v) // the client may be gone
+	}
+}
+
+// parse reads the JSON of an API request, at most limit bytes. The content type keeps browsers of other sites out.
+func parse(r *http.Request, limit int64, into any) error {
+	if t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || t != "application/json" {
+		return refuse(http.StatusUnsupportedMediaType, "send the request as application/json")
+	}
+	dec := json.NewDecoder(io.LimitReader(r.Body, limit))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(into); err != nil {
+		return refuse(http.StatusBadRequest, "the request is not the JSON it should be: %v", err)
+	}
+	return nil
+}
+
+// Positions is the answer of GET /v1/positions.
+type Positions struct {
+	Log     event.LogID   `json:"log"`
+	Group   string        `json:"group"`
+	Head    uint64        `json:"head"`
+	First   uint64        `json:"first"`
+	Chain   event.Chain   `json:"chain"`
+	Clients []worker.View `json:"clients"`
+}
+
+func (b *Broker) apiPositions(r *http.Request) (any, error) {
+	views, err := b.pool.Views(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	head := b.stores.log.Head()
+	return Positions{head.Log, b.cfg.Group, head.Seq, b.stores.log.First(), head.Chain, views}, nil
+}
+
+func pathID(r *http.Request) (string, error) {
+	id := r.PathValue("id")
+	if err := event.CheckID(id); err != nil {
+		return "", refuse(http.StatusBadRequest, "%v", err)
+	}
+	return id, nil
+}
+
+func (b *Broker) apiClient(r *http.Request) (any, error) {
+	id, err := pathID(r)
+	if err != nil {
+		return nil, err
+	}
+	v, known, err := b.pool.View(r.Context(), id)
+	if err == nil && !known {
+		return nil, refuse(http.StatusNotFound, "there is no client %s", id)
+	}
+	return v, err
+}
+
+// Order is the body of POST /v1/clients/{id}/{verb}.
+type Order struct {
+	Seq    uint64 `json:"seq,omitempty"`
+	Body   []byte `json:"body,omitempty"` // base64 in JSON
+	Reason string `json:"reason,omitempty"`
+	By     string `json:"by,omitempty"`
+}
+
+func (b *Broker) apiOrder(r *http.Request) (any, error) {
+	id, err := pathID(r)
+	if err != nil {
+		return nil, err
+	}
+	var o Order
+	if err := parse(r, int64(2*b.cfg.MaxIncrement)+1<<16, &o); err != nil {
+		return nil, err
+	}
+	if len(o.Body) > b.cfg.MaxIncrement || len(o.Reason) > 1000 || len(o.By) > 100 {
+		return nil, refuse(http.StatusRequestEntityTooLarge, "the body is above the limit of %d bytes, or reason or name is too long", b.cfg.MaxIncrement)
+	}
+	verb := worker.Verb(r.PathValue("verb"))
+	switch verb {
+	case worker.Retry, worker.Skip, worker.Replace, worker.SeekTo, worker.Forget, worker.Redump:
+	default:
+		return nil, refuse(http.StatusNotFound, "there is no order %.40q: retry, skip, replace, seek, forget or redump", verb)
+	}
+	return b.order(r.Context(), id, worker.Order{Verb: verb, Seq: o.Seq, Body: o.Body, Reason: o.Reason, By: o.By})
+}
+
+func (b *Broker) order(ctx context.Context, id string, o worker.Order) (any, error) {
+	no, err := b.pool.Order(ctx, id, o)
+	if err != nil {
+		return nil, err
+	}
+	if no != "" {
+		return nil, refuse(http.StatusConflict, "%s", no)
+	}
+	return map[string]string{"client": id, "done": string(o.Verb)}, nil
+}
+
+// LogInfo is the answer of GET /v1/log.
+type LogInfo struct {
+	Log         event.LogID    `json:"log"`
+	Group       string         `json:"group"`
+	First       uint64         `json:"first"`
+	Head        uint64         `json:"head"`
+	Chain       event.Chain    `json:"chain"`
+	Segments    int            `json:"segments"`
+	Bytes       int64          `json:"bytes"`
+	Quarantined []string       `json:"quarantined"`
+	SyncP99MS   float64        `json:"sync_p99_ms"`
+	Pin         *uint64        `json:"pin"`
+	Holder      string         `json:"holder,omitempty"`
+	Rebuilt     bool           `json:"rebuilt"`
+	Commits     uint64         `json:"commits"`
+	Taken       uint64         `json:"taken"`
+	Refused     uint64         `json:"refused_events"`
+	Dropped     uint64         `json:"dropped_events"`
+	Checkpoint  event.Position `json:"checkpoint"`
+}
+
+func (b *Broker) apiLog(*http.Request) (any, error) {
+	st, err := b.stores.log.Stats()
+	if err != nil {
+		return nil, err
+	}
+	info := LogInfo{Log: st.Head.Log, Group: b.cfg.Group, First: st.First, Head: st.Head.Seq, Chain: st.Head.Chain, Segments: st.Segments,
+		Bytes: st.Bytes, Quarantined: st.Quarantined, SyncP99MS: float64(st.SyncP99) / 1e6, Rebuilt: b.stores.state.Meta().Rebuilt,
+		Commits: b.ingest.commits.Load(), Taken: b.ingest.took.Load(), Refused: b.dispatch.refused.Load(), Dropped: b.dispatch.dropped.Load(),
+		Checkpoint: b.stores.state.Checkpoint()}
+	if seq, holder, held := b.stores.state.Pin(); held {
+		info.Pin, info.Holder = &seq, holder
+	}
+	return info, nil
+}
+
+// apiTrim frees what nobody needs now. With confirm an operator says that all clients are back after the state
+// store was lost.
+func (b *Broker) apiTrim(r *http.Request) (any, error) {
+	var req struct {
+		Confirm bool   `json:"confirm"`
+		By      string `json:"by"`
+	}
+	if err := parse(r, 4096, &req); err != nil {
+		return nil, err
+	}
+	meta := b.stores.state.Meta()
+	if meta.Rebuilt && !req.Confirm {
+		return nil, refuse(http.StatusConflict, "the state store was rebuilt: look at `xmq positions`, and when every client is there run `xmq log trim --confirm`")
+	}
+	if meta.Rebuilt {
+		var batch statedb.Batch
+		meta.Rebuilt = false
+		batch.PutMeta(meta)
+		batch.Clear(rebuiltAlert, time.Now().UnixNano())
+		batch.Audit(statedb.Audit{Time: time.Now().UnixNano(), Verb: "confirm", By: req.By})
+		if err := b.stores.state.Write(&batch); err != nil {
+			return nil, err
+		}
+	}
+	freed, err := b.trim()
+	return map[string]any{"freed_segments": freed, "first": b.stores.log.First()}, err
+}
+
+// Checked is the answer of POST /v1/log/check.
+type Checked struct {
+	First   uint64            `json:"first"`
+	Last    uint64            `json:"last"`
+	Records uint64            `json:"records"`
+	Damaged map[string]string `json:"damaged"`
+}
+
+func (b *Broker) apiCheck(r *http.Request) (any, error) {
+	rep, err := b.stores.log.Check(r.Context(), 0, nil)
+	return CheckedOf(rep), err
+}
+
+// CheckedOf is the report of a check in the shape of the API.
+func CheckedOf(rep increments.Report) Checked {
+	c := Checked{First: rep.First, Last: rep.Last, Records: rep.Records, Damaged: map[string]string{}}
+	for _, f := range rep.Damaged {
+		c.Damaged[f.Segment] = f.Err.Error()
+	}
+	return c
+}
+
+func (b *Broker) apiAlert(r *http.Request) (any, error) {
+	var req struct {
+		Key string `json:"key"`
+		Do  string `json:"do"` // "ack" or "clear"
+		By  string `json:"by"`
+	}
+	if err := parse(r, 4096, &req); err != nil {
+		return nil, err
+	}
+	var batch statedb.Batch
+	now := time.Now().UnixNano()
+	switch req.Do {
+	case "ack":
+		batch.AckAlert(req.Key)
+	case "clear":
+		batch.Clear(req.Key, now)
+	default:
+		return nil, refuse(http.StatusBadRequest, "an alert can be acked or cleared, not %.40q", req.Do)
+	}
+	for _, a := range b.stores.state.Alerts() {
+		if a.Key == req.Key {
+			batch.Audit(statedb.Audit{Time: now, Verb: req.Do + " alert", Reason: req.Key, By: req.By})
+			return map[string]string{"alert": req.Key, "done": req.Do}, b.stores.state.Write(&batch)
+		}
+	}
+	return nil, refuse(http.StatusNotFound, "there is no alert %.100q", req.Key)
+}
+
+// DumpView is one DUMP as the outside sees it.
+type DumpView struct {
+	ID         event.DumpID `json:"id"`
+	Target     string       `json:"target"`
+	Requesters []string     `json:"requesters"` // waiting and served
+	Waiting    []string     `json:"waiting"`
+	Seq        uint64       `json:"seq"`
+	State      string       `json:"state"`
+	PauseMS    float64      `json:"pause_ms"`
+	Bytes      int64        `json:"bytes"`
+	Chunks     int          `json:"chunks"`
+	DurationMS int64        `json:"duration_ms"`
+	Format     string       `json:"format,omitempty"`
+	Error      string       `json:"error,omitempty"`
+}
+
+func (b *Broker) dumpView(d dumpflow.Dump) DumpView {
+	v := DumpView{ID: d.ID, Target: d.Target, Requesters: append([]string{}, d.Served...), Waiting: []string{}, Seq: d.Pos.Seq, State: string(d.Phase),
+		PauseMS: d.PauseMS, Bytes: d.Size, Chunks: b.stores.staging.Progress(d.ID), Format: d.Format, Error: d.Error}
+	for _, r := range d.Requesters {
+		v.Requesters, v.Waiting = append(v.Requesters, r.ID), append(v.Waiting, r.ID)
+	}
+	end := d.Ended
+	if end == 0 {
+		end = time.Now().UnixNano()
+	}
+	v.DurationMS = (end - d.Started) / 1e6
+	return v
+}
+
+func (b *Broker) apiDumps(*http.Request) (any, error) {
+	all := []DumpView{}
+	for _, d := range b.stores.state.Dumps() {
+		all = append(all, b.dumpView(d))
+	}
+	return all, nil
+}
+
+func (b *Broker) pathDump(r *http.Request) (dumpflow.Dump, error) {
+	id, err := event.ParseDumpID(r.PathValue("id"))
+	if err != nil {
+		return dumpflow.Dump{}, refuse(http.StatusBadRequest, "%v", err)
+	}
+	d, known := b.stores.state.Dump(id)
+	if !known {
+		return d, refuse(http.StatusNotFound, "there is no DUMP %s", id)
+	}
+	return d, nil
+}
+
+func (b *Broker) apiDump(r *http.Request) (any, error) {
+	d, err := b.pathDump(r)
+	if err != nil {
+		return nil, err
+	}
+	return b.dumpView(d), nil
+}
+
+func (b *Broker) apiCancel(r *http.Request) (any, error) {
+	var o Order
+	if err := parse(r, 4096, &o); err != nil {
+		return nil, err
+	}
+	d, err := b.pathDump(r)
+	if err != nil {
+		return nil, err
+	}
+	return b.order(r.Context(), d.Target, worker.Order{Verb: worker.Cancel, Reason: o.Reason, By: o.By})
+}
+
+// readOne is the door's reading back.
+func (b *Broker) readOne(seq uint64) (event.Record, error) {
+	recs, err := b.stores.log.Read(seq, 1, 1)
+	switch {
+	case errors.Is(err, increments.ErrBeyond), err == nil && len(recs) == 0:
+		return event.Record{}, fmt.Errorf("there is no increment %d yet, the log ends at %d: %w", seq, b.stores.log.Head().Seq, httpdoor.ErrNotYet)
+	case errors.Is(err, increments.ErrTrimmed):
+		return event.Record{}, fmt.Errorf("increment %d is not kept any more, the log begins at %d: %w", seq, b.stores.log.First(), httpdoor.ErrGone)
+	case err != nil:
+		return event.Record{}, err
+	}
+	return recs[0].Decode()
+}
+
+// Line is one increment of GET /v1/increments.
+type Line struct {
+	Seq         uint64      `json:"seq"`
+	Time        time.Time   `json:"time"`
+	Chain       event.Chain `json:"chain"`
+	Topic       string      `json:"topic,omitempty"`
+	ContentType string      `json:"content_type,omitempty"`
+	Producer    string      `json:"producer,omitempty"`
+	Key         string      `json:"key,omitempty"`
+	Origin      string      `json:"origin,omitempty"`
+	Body        []byte      `json:"body"` // base64 in JSON
+}
+
+// apiTail answers GET /v1/increments?from=N&limit=K as one JSON object a line.
+func (b *Broker) apiTail(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	number := func(name string, def uint64) uint64 {
+		if n, err := strconv.ParseUint(q.Get(name), 10, 64); err == nil {
+			return n
+		}
+		return def
+	}
+	head := b.stores.log.Head().Seq
+	limit := min(number("limit", 10), 1000)
+	from := max(number("from", head+1-min(head, limit)), b.stores.log.First())
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	enc := json.NewEncoder(w)
+	for ; limit > 0 && from <= head; limit, from = limit-1, from+1 {
+		rec, err := b.readOne(from)
+		if err != nil {
+			_ = enc.Encode(map[string]string{"error": err.Error()}) // the client may be gone
+			return
+		}
+		if enc.Encode(Line{rec.Seq, time.Unix(0, rec.Time).UTC(), rec.Chain, rec.Topic, rec.ContentType, rec.Producer, rec.Key, rec.Origin, rec.Body}) != nil {
+			return
+		}
+	}
+}

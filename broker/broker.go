@@ -1,0 +1,338 @@
+package broker
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	natsgo "github.com/nats-io/nats.go"
+	"github.com/sourcegraph/conc"
+
+	"xmq/broker/bus"
+	"xmq/broker/door"
+	natsdoor "xmq/broker/door/nats"
+	"xmq/broker/event"
+	"xmq/dumpflow"
+	"xmq/worker"
+)
+
+// Self is the broker's own name on the road.
+const Self = "broker"
+
+// Broker is one running broker. Open makes it, Run serves.
+type Broker struct {
+	cfg     *Config
+	log     *slog.Logger
+	started time.Time
+
+	stores *stores
+	server *server.Server // nil with an external one
+	doors  *natsgo.Conn   // of the NATS door
+	road   bus.Conn
+	http   net.Listener
+
+	ingest   *ingest
+	dispatch *dispatcher
+	desk     *desk
+	pool     *worker.Pool
+	hooks    *hooks
+	publish  *natsdoor.Door
+
+	poisoned chan error // the storage has failed
+	ready    atomic.Bool
+
+	alerts map[string]bool // of the watch: which of its alerts stand
+	pinned string          // of retention: the text of its standing alert
+}
+
+// Open opens the stores and all addresses. Nothing is served before Run. Errors are classed by IsTemporary (75),
+// IsDamage (78) and IsStorage (74); others are of the configuration.
+func Open(cfg Config, log *slog.Logger) (b *Broker, err error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
+	b = &Broker{cfg: &cfg, log: log, started: time.Now(), poisoned: make(chan error, 1), alerts: map[string]bool{}}
+	b.hooks = newHooks(cfg.Hooks, log)
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, b.close())
+		}
+	}()
+	poison := func(err error) {
+		select {
+		case b.poisoned <- err:
+		default:
+		}
+	}
+	if b.stores, err = openStores(b.cfg, log, poison, b.hooks.tell); err != nil {
+		return nil, err
+	}
+	for _, a := range b.stores.state.Alerts() { // what stood before the restart is looked at anew
+		if a.Cleared == 0 && (a.Key == "disk" || a.Key == "stall") {
+			b.alerts[a.Key] = true
+		}
+		if a.Cleared == 0 && a.Key == "pin" {
+			b.pinned = a.Text
+		}
+	}
+	if b.http, err = net.Listen("tcp", cfg.HTTPAddr); err != nil {
+		return nil, fmt.Errorf("HTTP: cannot listen on %s: %w (%w)", cfg.HTTPAddr, err, errTemporary)
+	}
+	if err = b.openRoad(); err != nil {
+		return nil, err
+	}
+	b.ingest = newIngest(b.stores.log, func() { b.pool.Wake() }, cfg.MaxIncrement, int64(cfg.QueueCount), int64(cfg.QueueBytes))
+	b.dispatch = newDispatcher(cfg.Group, b.road, log)
+	b.pool = b.newPool()
+	b.dispatch.post = b.pool.Post
+	return b, b.reconcile()
+}
+
+// openRoad starts the embedded NATS server, or uses the external one, and connects to it twice: for events, and
+// for the NATS door, whose load must not delay events.
+func (b *Broker) openRoad() (err error) {
+	url, extra := b.cfg.NATSURL, []natsgo.Option(nil)
+	if url == "" {
+		if b.server, err = startNATS(b.cfg.NATSAddr, b.cfg.MaxIncrement); err != nil {
+			return err
+		}
+		url, extra = b.server.ClientURL(), []natsgo.Option{natsgo.InProcessServer(b.server)}
+	}
+	if b.road, err = bus.Dial(url, Self, extra...); err != nil {
+		return err
+	}
+	b.doors, err = natsgo.Connect(url, append(extra, natsgo.Name("xmq "+Self+" door"), natsgo.MaxReconnects(-1),
+		natsgo.RetryOnFailedConnect(true), natsgo.ErrorHandler(func(*natsgo.Conn, *natsgo.Subscription, error) {}))...)
+	if err != nil {
+		return fmt.Errorf("connect to NATS at %s: %w", url, err)
+	}
+	return nil
+}
+
+func (b *Broker) newPool() *worker.Pool {
+	c, s := b.cfg, b.stores
+	ticks := func(d time.Duration) int { return int((d + c.Tick - 1) / c.Tick) }
+	rules := worker.Rules{Group: c.Group, Masters: c.Masters, SilentTicks: ticks(c.Silent), LeaseTicks: ticks(c.Lease), DumpTicks: ticks(c.DumpLimit),
+		MaxDumps: c.MaxDumps, SnapshotTTL: c.SnapshotTTL, TurnRecords: c.TurnRecords, TurnBytes: c.TurnBytes, RunningDumps: b.runningDumps}
+	env := worker.Env{Log: s.log, Now: time.Now, Tick: c.Tick, Save: s.state.Write, SaveEvery: c.SaveEvery, Send: b.dispatch.send,
+		Discard: func(id event.DumpID) { s.staging.Drop(id, "the DUMP is over") }}
+	return worker.NewPool(c.Workers, rules, env, s.state.Clients(), s.state.Dumps())
+}
+
+func (b *Broker) runningDumps() int {
+	n := 0
+	for _, d := range b.stores.state.Dumps() {
+		if d.Running() {
+			n++
+		}
+	}
+	return n
+}
+
+// reconcile makes staging and the records of dumps agree after a crash between the two: what has no record goes,
+// and a manifest that was published before its record was sealed is told to the target's machine.
+func (b *Broker) reconcile() error {
+	for _, id := range b.stores.staging.Dumps() {
+		d, known := b.stores.state.Dump(id)
+		if !known || d.Phase == dumpflow.Failed {
+			b.stores.staging.Drop(id, "the DUMP is over")
+			continue
+		}
+		if m, sealed := b.stores.staging.Manifest(id); sealed && d.Phase == dumpflow.Uploading {
+			b.pool.Post(d.Target, worker.Input{Sealed: &m})
+		}
+	}
+	for _, d := range b.stores.state.Dumps() {
+		if _, sealed := b.stores.staging.Manifest(d.ID); d.Phase == dumpflow.Sealed && !sealed {
+			return fmt.Errorf("%w: DUMP %s is recorded as complete but its manifest is gone from staging: remove the record by hand or restore %s", ErrDamaged, d.ID, b.stores.dir)
+		}
+	}
+	return nil
+}
+
+// HTTPAddr is where the HTTP door listens, with the port that was really taken.
+func (b *Broker) HTTPAddr() string { return b.http.Addr().String() }
+
+// NATSURL is where nodes connect to.
+func (b *Broker) NATSURL() string {
+	if b.server != nil {
+		return b.server.ClientURL()
+	}
+	return b.cfg.NATSURL
+}
+
+// LogID is the life of the log this broker keeps.
+func (b *Broker) LogID() event.LogID { return b.stores.log.ID() }
+
+// Run serves until ctx ends, then stops in order and returns nil; onReady (may be nil) is called when all doors are
+// open. If the storage fails it returns at once with an error of class IsStorage, and the process must exit with 74:
+// nothing is closed then. Any other failure of a part stops all of it and is returned. It may be called once.
+func (b *Broker) Run(ctx context.Context, onReady func()) error {
+	ended := make(chan *part, 64)
+	p := &parts{}
+	for i, w := range b.pool.Workers() {
+		p.workers = append(p.workers, start(fmt.Sprintf("worker %d", i), ended, w.Run))
+	}
+	p.ingest = start("ingest", ended, b.ingest.run)
+	p.keepers = append(p.keepers, start("watch", ended, b.watch), start("retention", ended, b.retain), start("hooks", ended, b.hooks.run))
+	web := b.web()
+	p.http = start("http", ended, func(context.Context) error {
+		if err := web.Serve(b.http); !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
+		return nil
+	})
+	err := b.openDoors(p, ended)
+	if err == nil {
+		b.ready.Store(true)
+		if onReady != nil {
+			onReady()
+		}
+		select {
+		case <-ctx.Done():
+		case part := <-ended:
+			err = fmt.Errorf("%s ended: %w", part.name, cmp.Or(part.err, errors.New("without being told to")))
+		case err = <-b.poisoned:
+		}
+	}
+	if cause := b.stores.ground.Latch().Err(); cause != nil {
+		b.ready.Store(false)
+		b.ingest.refuse(door.Refuse(door.Closing, "the broker's storage has failed"))
+		return fmt.Errorf("the storage has failed, the outcome of what was being written is unknown; restart the broker, it will check its data: %w", cause)
+	}
+	return errors.Join(err, b.shutdown(web, p))
+}
+
+// openDoors subscribes to everything that comes in over NATS.
+func (b *Broker) openDoors(p *parts, ended chan<- *part) (err error) {
+	if b.cfg.NATSURL != "" {
+		if need := b.cfg.MaxIncrement + natsRoom; b.road.Up() && b.road.MaxPayload() < need {
+			return fmt.Errorf("the NATS server %s takes messages of %d bytes, but max_increment of %d needs %d: raise its max_payload or lower max_increment",
+				b.cfg.NATSURL, b.road.MaxPayload(), b.cfg.MaxIncrement, need)
+		}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	p.deskCancel = cancel
+	b.desk = newDesk(ctx, b.cfg.Group, b.road, b.stores, b.pool, b.log)
+	if p.up, err = b.road.Subscribe(event.AnySubject(b.cfg.Group, event.Up), b.dispatch.up); err != nil {
+		return fmt.Errorf("subscribe to events: %w", err)
+	}
+	if p.snap, err = b.road.Subscribe(event.AnySubject(b.cfg.Group, event.Snap), b.desk.take); err != nil {
+		return fmt.Errorf("subscribe to chunks: %w", err)
+	}
+	if b.publish, err = natsdoor.Open(b.doors, b.cfg.Group, b.stores.log.ID(), b.ingest.put, b.log); err != nil {
+		return err
+	}
+	p.nats = start("NATS door", ended, func(ctx context.Context) error { b.publish.Run(ctx); return nil })
+	flush, done := context.WithTimeout(context.Background(), 10*time.Second)
+	defer done()
+	if err := errors.Join(b.road.Flush(flush), b.doors.FlushWithContext(flush)); err != nil {
+		return fmt.Errorf("NATS at %s does not answer: %w (%w)", b.NATSURL(), err, errTemporary)
+	}
+	return nil
+}
+
+// shutdown ends a healthy broker. The order matters:
+//
+//  1. refuse new increments, because whatever is accepted from here on would only delay the end
+//  2. close the doors and let what they have taken be answered, because the ingest still runs
+//  3. end the ingest, which commits everything it was given
+//  4. stop listening to nodes and end the chunks, because workers must not get news while they save
+//  5. end the workers, which save the positions that lag
+//  6. end the keepers: the watch writes the last checkpoint, after the last commit
+//  7. close road, server and stores, because nobody uses them any more
+func (b *Broker) shutdown(web *http.Server, p *parts) error {
+	b.ready.Store(false)
+	b.ingest.refuse(door.Refuse(door.Closing, "the broker is stopping: try again"))
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if err := web.Shutdown(ctx); err != nil {
+		_ = web.Close() // somebody did not finish in time
+	}
+	errs := []error{p.http.stop()}
+	if p.nats != nil {
+		b.publish.Close()
+		errs = append(errs, p.nats.stop())
+	}
+	errs = append(errs, p.ingest.stop())
+	for _, s := range []bus.Subscription{p.up, p.snap} {
+		if s != nil {
+			s.Stop()
+		}
+	}
+	if p.deskCancel != nil {
+		p.deskCancel()
+		b.desk.wait()
+	}
+	for _, w := range p.workers {
+		errs = append(errs, w.stop())
+	}
+	for _, k := range p.keepers {
+		errs = append(errs, k.stop())
+	}
+	return errors.Join(append(errs, b.close())...)
+}
+
+// close closes what Open has opened.
+func (b *Broker) close() error {
+	var errs []error
+	if b.http != nil {
+		if err := b.http.Close(); !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
+	}
+	if b.doors != nil {
+		b.doors.Close()
+	}
+	if b.road != nil {
+		b.road.Close()
+	}
+	if b.server != nil {
+		b.server.Shutdown()
+		b.server.WaitForShutdown()
+	}
+	if b.stores != nil {
+		errs = append(errs, b.stores.close())
+	}
+	return errors.Join(errs...)
+}
+
+// parts are the goroutines of a running broker.
+type parts struct {
+	workers, keepers   []*part
+	ingest, http, nats *part
+	up, snap           bus.Subscription
+	deskCancel         context.CancelFunc
+}
+
+// part is one goroutine with its own end.
+type part struct {
+	name   string
+	cancel context.CancelFunc
+	group  conc.WaitGroup
+	err    error
+}
+
+// start runs f until stop. A part that ends in any way is told to ended; a panic in it is raised again by stop.
+func start(name string, ended chan<- *part, f func(context.Context) error) *part {
+	ctx, cancel := context.WithCancel(context.Background())
+	p := &part{name: name, cancel: cancel}
+	p.group.Go(func() {
+		defer func() { ended <- p }()
+		p.err = f(ctx)
+	})
+	return p
+}
+
+func (p *part) stop() error {
+	p.cancel()
+	p.group.Wait()
+	return p.err
+}

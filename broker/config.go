@@ -1,0 +1,146 @@
+package broker
+
+import (
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	"xmq/broker/event"
+)
+
+// Config is every knob of a broker. Default fills in the defaults, Validate says in one sentence what is wrong.
+// Package configs loads it from YAML, environment and flags under the names in the tags.
+type Config struct {
+	Data   string `yaml:"data"`   // directory of the log, the state store and staging
+	Create bool   `yaml:"create"` // make a new log when the directory is empty; false refuses an emptied disk
+	Group  string `yaml:"group"`  // name of this broker's subjects; brokers that share a NATS cluster need different ones
+
+	NATSAddr  string `yaml:"nats_addr"`  // address of the embedded NATS server
+	NATSURL   string `yaml:"nats_url"`   // use this external NATS server instead
+	HTTPAddr  string `yaml:"http_addr"`  // address of the HTTP door and the API
+	HTTPAlias string `yaml:"http_alias"` // a further path that takes increments like POST /v1/increments; empty for none
+	RESPAddr  string `yaml:"resp_addr"`  // address of the RESP door; not in this version
+
+	Workers int      `yaml:"workers"` // goroutines that serve the clients
+	Masters []string `yaml:"masters"` // client IDs that may start without a DUMP
+
+	MaxIncrement int   `yaml:"max_increment"` // largest body of an increment in bytes
+	QueueCount   int   `yaml:"queue_count"`   // increments that may wait for the log
+	QueueBytes   int   `yaml:"queue_bytes"`   // bytes that may wait for the log
+	RingBytes    int   `yaml:"ring_bytes"`    // memory for the newest increments
+	TurnRecords  int   `yaml:"turn_records"`  // increments sent to one client in one turn
+	TurnBytes    int   `yaml:"turn_bytes"`    // bytes sent to one client in one turn
+	MaxRecords   int64 `yaml:"max_records"`   // increments in one segment of the log
+
+	Tick        time.Duration `yaml:"tick"`         // clock of the clients' machines
+	Silent      time.Duration `yaml:"silent"`       // a client not heard of for so long is shown as not connected
+	Lease       time.Duration `yaml:"lease"`        // a DUMP's target that is silent for so long loses it
+	DumpLimit   time.Duration `yaml:"dump_limit"`   // a DUMP that takes longer is given up; 0 for never
+	MaxDumps    int           `yaml:"max_dumps"`    // DUMPs running at once
+	SnapshotTTL time.Duration `yaml:"snapshot_ttl"` // a complete snapshot serves later requesters for so long
+	SaveEvery   time.Duration `yaml:"save_every"`   // acked positions are written down at least so often
+
+	Retention Retention `yaml:"retention"`
+	Hooks     Hooks     `yaml:"hooks"`
+	Watch     Watch     `yaml:"watch"`
+}
+
+// Retention says when segments of the log are freed. Whole segments go, oldest first, when every client and
+// every DUMP has passed them. The limits free them even when a client still needs them: that client must DUMP again.
+type Retention struct {
+	Every      time.Duration `yaml:"every"`       // how often
+	MaxRecords int64         `yaml:"max_records"` // keep at most so many increments; 0 for no limit
+	MaxBytes   int64         `yaml:"max_bytes"`   // keep at most so many bytes; 0 for no limit
+	MaxAge     time.Duration `yaml:"max_age"`     // keep increments at most so long; 0 for no limit
+	MaxAbsence time.Duration `yaml:"max_absence"` // a client silent for longer holds nothing any more; 0 for no limit
+	PinAlert   int64         `yaml:"pin_alert"`   // alert when somebody holds so many increments; 0 for never
+}
+
+// Hooks are told of every alert that is raised, changed or cleared. A slow or failing hook delays nothing.
+type Hooks struct {
+	URL     string        `yaml:"url"`     // gets a POST with the alert as JSON
+	Command []string      `yaml:"command"` // is run with the alert as JSON on its standard input
+	Timeout time.Duration `yaml:"timeout"` // of one call
+}
+
+// Watch says when the broker refuses input to save itself.
+type Watch struct {
+	Every   time.Duration `yaml:"every"`    // how often disk and stores are looked at
+	Ballast bool          `yaml:"ballast"`  // keep 64 MiB in reserve, so that a full disk can be started from
+	MinFree int64         `yaml:"min_free"` // bytes that must stay free on the disk; -1 for 5 % or 256 MiB, whichever is more
+}
+
+// Default is the configuration of a broker that is told nothing.
+func Default() Config {
+	return Config{
+		Data: "xmq-data", Create: true, Group: "main",
+		NATSAddr: "127.0.0.1:4222", HTTPAddr: "127.0.0.1:8420",
+		Workers: 4, Masters: []string{"master"},
+		MaxIncrement: 1 << 20, QueueCount: 65536, QueueBytes: 64 << 20, RingBytes: 64 << 20,
+		TurnRecords: 2048, TurnBytes: 256 << 10, MaxRecords: 2_000_000,
+		Tick: time.Second, Silent: 15 * time.Second, Lease: 15 * time.Second, DumpLimit: 24 * time.Hour, MaxDumps: 4,
+		SnapshotTTL: 10 * time.Minute, SaveEvery: 200 * time.Millisecond,
+		Retention: Retention{Every: 2 * time.Second, PinAlert: 10_000_000},
+		Hooks:     Hooks{Timeout: 5 * time.Second},
+		Watch:     Watch{Every: time.Second, Ballast: true, MinFree: -1},
+	}
+}
+
+// Validate checks everything that can be checked without opening anything.
+func (c *Config) Validate() error {
+	positive := []struct {
+		name  string
+		value int64
+	}{
+		{"workers", int64(c.Workers)}, {"max_increment", int64(c.MaxIncrement)}, {"queue_count", int64(c.QueueCount)},
+		{"queue_bytes", int64(c.QueueBytes)}, {"ring_bytes", int64(c.RingBytes)}, {"turn_records", int64(c.TurnRecords)},
+		{"turn_bytes", int64(c.TurnBytes)}, {"max_records", c.MaxRecords}, {"tick", int64(c.Tick)}, {"max_dumps", int64(c.MaxDumps)},
+		{"save_every", int64(c.SaveEvery)}, {"retention.every", int64(c.Retention.Every)}, {"hooks.timeout", int64(c.Hooks.Timeout)},
+		{"watch.every", int64(c.Watch.Every)},
+	}
+	for _, p := range positive {
+		if p.value < 1 {
+			return fmt.Errorf("%s is %d: it must be at least 1", p.name, p.value)
+		}
+	}
+	for name, v := range map[string]int64{"dump_limit": int64(c.DumpLimit), "snapshot_ttl": int64(c.SnapshotTTL),
+		"retention.max_records": c.Retention.MaxRecords, "retention.max_bytes": c.Retention.MaxBytes, "retention.max_age": int64(c.Retention.MaxAge),
+		"retention.max_absence": int64(c.Retention.MaxAbsence), "retention.pin_alert": c.Retention.PinAlert} {
+		if v < 0 {
+			return fmt.Errorf("%s is %d: it cannot be negative", name, v)
+		}
+	}
+	if c.Data == "" {
+		return fmt.Errorf("data is empty: name a directory")
+	}
+	if c.Workers > 1024 || c.MaxIncrement > 8<<20 {
+		return fmt.Errorf("workers is at most 1024 and max_increment at most 8388608 (they are %d and %d)", c.Workers, c.MaxIncrement)
+	}
+	if c.Silent < 2*c.Tick || c.Lease < 2*c.Tick {
+		return fmt.Errorf("silent (%s) and lease (%s) must be at least two ticks (%s)", c.Silent, c.Lease, c.Tick)
+	}
+	if c.RESPAddr != "" {
+		return fmt.Errorf("resp_addr is %q, but this version has no RESP door: leave it empty", c.RESPAddr)
+	}
+	if c.HTTPAlias != "" && (c.HTTPAlias[0] != '/' || strings.ContainsAny(c.HTTPAlias, "{} ")) {
+		return fmt.Errorf("http_alias is %q: it must be a plain path like /publicentry", c.HTTPAlias)
+	}
+	if err := event.CheckID(c.Group); err != nil {
+		return fmt.Errorf("group: %w", err)
+	}
+	for _, m := range c.Masters {
+		if err := event.CheckID(m); err != nil {
+			return fmt.Errorf("masters: %w", err)
+		}
+	}
+	for name, addr := range map[string]string{"nats_addr": c.NATSAddr, "http_addr": c.HTTPAddr} {
+		if name == "nats_addr" && c.NATSURL != "" {
+			continue
+		}
+		if _, _, err := net.SplitHostPort(addr); err != nil {
+			return fmt.Errorf("%s is %q: it must be HOST:PORT", name, addr)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,97 @@
+// Package door is what all doors share: how a change comes in, and how it is refused. A door is a package below
+// this one, named after its protocol; it parses requests, checks limits before it buffers, and calls Ingest.
+package door
+
+import (
+	"context"
+	"fmt"
+
+	"xmq/broker/event"
+)
+
+// Ingest takes drafts into the log as one request, behind everything taken before, and calls done once with one
+// Outcome for each draft, in order, when all that was accepted is durable; or with a *Refusal for the whole
+// request. With code Unknown some of it may be in the log: the producer repeats it with the same idempotency keys.
+//
+// Ingest itself does not block. done may be called before Ingest returns or later from another goroutine, and must
+// not block. The bodies belong to Ingest from now on.
+type Ingest func(drafts []event.Draft, done func([]Outcome, error))
+
+// Wait is Ingest for doors that serve one request in one goroutine. When ctx ends first the outcome is unknown.
+func (in Ingest) Wait(ctx context.Context, drafts []event.Draft) ([]Outcome, error) {
+	type result struct {
+		out []Outcome
+		err error
+	}
+	c := make(chan result, 1)
+	in(drafts, func(out []Outcome, err error) { c <- result{out, err} })
+	select {
+	case r := <-c:
+		return r.out, r.err
+	case <-ctx.Done():
+		return nil, Refuse(Unknown, "the request ended before its write: the outcome is unknown, repeat it with the same idempotency key")
+	}
+}
+
+// Outcome is what became of one draft.
+type Outcome struct {
+	Seq       uint64
+	Duplicate bool     // known by its idempotency key: Seq is the first one's, nothing was stored
+	Refused   *Refusal // nothing was stored
+}
+
+// Code says in a word why a request is refused. Stable.
+type Code string
+
+// The codes.
+const (
+	Empty    Code = "empty"     // a body of no bytes
+	TooLarge Code = "too_large" // above the limit
+	Invalid  Code = "invalid"   // a header or the request breaks a rule
+	TooOld   Code = "too_old"   // a producer's number from before what is remembered
+	Busy     Code = "busy"      // too much waits already: try again
+	DiskFull Code = "disk_full" // the broker's disk is nearly full
+	Closing  Code = "closing"   // the broker stops: try again
+	Unknown  Code = "unknown"   // the outcome is unknown: repeat with the same idempotency key
+)
+
+// Refusal is a request that was not taken, with one sentence for people.
+type Refusal struct {
+	Code Code
+	Text string
+}
+
+func (r *Refusal) Error() string { return r.Text }
+
+// Refuse makes a Refusal.
+func Refuse(c Code, format string, args ...any) *Refusal {
+	return &Refusal{c, fmt.Sprintf(format, args...)}
+}
+
+// MaxKey is the longest idempotency key in bytes.
+const MaxKey = 256
+
+// Check applies the rules that hold at every door: a body of 1 to limit bytes, headers in their grammar.
+func Check(d *event.Draft, limit int) *Refusal {
+	switch {
+	case len(d.Body) == 0:
+		return Refuse(Empty, "an increment needs a body of at least one byte")
+	case len(d.Body) > limit:
+		return Refuse(TooLarge, "a body of %d bytes is above the limit of %d", len(d.Body), limit)
+	case len(d.Key) > MaxKey:
+		return Refuse(Invalid, "an idempotency key of %d bytes is longer than %d", len(d.Key), MaxKey)
+	case len(d.ContentType) > 255 || len(d.Origin) > 255:
+		return Refuse(Invalid, "content type and origin have at most 255 bytes")
+	}
+	if d.Topic != "" {
+		if err := event.CheckTopic(d.Topic); err != nil {
+			return Refuse(Invalid, "%v", err)
+		}
+	}
+	if d.Producer != "" {
+		if err := event.CheckID(d.Producer); err != nil {
+			return Refuse(Invalid, "producer: %v", err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,59 @@
+package broker
+
+import (
+	"fmt"
+	"net"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+)
+
+// natsRoom is what the embedded server takes in one message, above the largest increment.
+const natsRoom = 1 << 20
+
+// startNATS runs a NATS server in this process, with everything off that is not needed: no routes, gateways, leaf
+// nodes, websockets, MQTT, monitoring, JetStream or system account. It listens before it returns.
+func startNATS(addr string, maxIncrement int) (*server.Server, error) {
+	host, p, err := net.SplitHostPort(addr)
+	if err != nil {
+		return nil, fmt.Errorf("nats_addr %q: %w", addr, err)
+	}
+	port, err := strconv.Atoi(p)
+	if err != nil {
+		return nil, fmt.Errorf("nats_addr %q: the port is not a number", addr)
+	}
+	if port == 0 {
+		port = server.RANDOM_PORT
+	}
+	if err := free(addr); err != nil {
+		return nil, err
+	}
+	payload := max(maxIncrement+natsRoom, 2<<20)
+	s, err := server.NewServer(&server.Options{
+		ServerName: "xmq", Host: host, Port: port,
+		NoLog: true, NoSigs: true, NoSystemAccount: true,
+		MaxConn: 16384, MaxSubs: 64, MaxControlLine: 1024,
+		MaxPayload: int32(payload), MaxPending: 64 << 20,
+		WriteDeadline: 5 * time.Second, AuthTimeout: 2,
+		PingInterval: 5 * time.Second, MaxPingsOut: 2,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("embedded NATS server: %w", err)
+	}
+	s.Start()
+	if !s.ReadyForConnections(10 * time.Second) {
+		s.Shutdown()
+		return nil, fmt.Errorf("the embedded NATS server does not listen on %s: is the port taken? (%w)", addr, errTemporary)
+	}
+	return s, nil
+}
+
+// free finds out at once and in words whether an address can be listened on: the server itself would only log it.
+func free(addr string) error {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return fmt.Errorf("cannot listen on %s: %v: stop what listens there or choose another address (%w)", addr, err, errTemporary)
+	}
+	return l.Close()
+}

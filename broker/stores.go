@@ -1,0 +1,224 @@
+package broker
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"xmq/broker/disk"
+	"xmq/dumpflow"
+	"xmq/increments"
+	"xmq/statedb"
+)
+
+// Errors that decide the exit code of `xmq broker`.
+var (
+	// errTemporary marks trouble that may pass: a lock held, a port taken. Exit code 75.
+	errTemporary = errors.New("temporary")
+	// ErrDamaged marks data that must not be served before a person has looked. Exit code 78.
+	ErrDamaged = errors.New("the broker does not serve this data")
+)
+
+// IsTemporary reports whether starting again later may help.
+func IsTemporary(err error) bool { return errors.Is(err, errTemporary) || errors.Is(err, disk.ErrHeld) }
+
+// IsDamage reports whether a person has to look at the data first.
+func IsDamage(err error) bool { return errors.Is(err, ErrDamaged) || disk.IsDamage(err) }
+
+// IsStorage reports whether the broker stopped because its own storage failed. Exit code 74.
+func IsStorage(err error) bool { return errors.Is(err, disk.ErrStopped) }
+
+// stores are what lies in the data directory.
+//
+//	LOCK       who has it open
+//	ballast    space to start from when the disk is full (see package disk)
+//	log/       segments of increments
+//	state/     the state store
+//	staging/   snapshots on their way
+type stores struct {
+	dir     string
+	lock    *disk.Lock
+	ground  *disk.Ground
+	log     *increments.Log
+	state   *statedb.DB
+	staging *dumpflow.Staging
+	damage  chan statedb.Alert // segments set aside, until the watch stores the alerts
+}
+
+const (
+	logDir     = "log"
+	stateDir   = "state"
+	stateName  = "clients"
+	stagingDir = "staging"
+)
+
+// openStores opens everything in the order in which each can vouch for the next: the lock, the log, the state
+// store with its checkpoint of the log, the staging area. Only an empty directory gets a new log, and only when
+// cfg.Create allows.
+func openStores(cfg *Config, log *slog.Logger, onPoison func(error), onAlert func(statedb.Alert)) (s *stores, err error) {
+	dir, err := filepath.Abs(cfg.Data)
+	if err != nil {
+		return nil, err
+	}
+	s = &stores{dir: dir, damage: make(chan statedb.Alert, 64)}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.close())
+		}
+	}()
+	empty, err := prepareDir(dir, cfg.Create)
+	if err != nil {
+		return nil, err
+	}
+	if s.lock, err = disk.LockDir(dir); err != nil {
+		return nil, err
+	}
+	s.ground = disk.NewGround(disk.Options{OnPoison: onPoison})
+	if err := s.openLog(cfg, empty, log); err != nil {
+		return nil, err
+	}
+	if err := s.openState(log, onAlert); err != nil {
+		return nil, err
+	}
+	s.staging, err = dumpflow.OpenStaging(filepath.Join(dir, stagingDir), func() error { return s.room(cfg) })
+	return s, err
+}
+
+// prepareDir makes the directory when that is allowed, and reports whether nothing of ours lies in it.
+func prepareDir(dir string, create bool) (empty bool, err error) {
+	entries, err := os.ReadDir(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && create:
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return false, fmt.Errorf("make data directory: %w", err)
+		}
+		return true, nil
+	case errors.Is(err, fs.ErrNotExist):
+		return false, fmt.Errorf("%w: there is no data directory %s, and `create: false` says that there should be one", ErrDamaged, dir)
+	case err != nil:
+		return false, fmt.Errorf("%w: read data directory: %w", ErrDamaged, err)
+	}
+	known := map[string]bool{"LOCK": true, "ballast": true, logDir: true, stateDir: true, stagingDir: true, "lost+found": true}
+	empty = true
+	for _, e := range entries {
+		if !known[e.Name()] {
+			return false, fmt.Errorf("%w: %s holds %s, which is not ours: give the broker a directory of its own", ErrDamaged, dir, e.Name())
+		}
+		if e.Name() == logDir || e.Name() == stateDir {
+			empty = false
+		}
+	}
+	if empty && !create {
+		return false, fmt.Errorf("%w: the data directory %s is empty, and `create: false` says that it should not be: is the disk mounted?", ErrDamaged, dir)
+	}
+	return empty, nil
+}
+
+func (s *stores) openLog(cfg *Config, empty bool, log *slog.Logger) (err error) {
+	place := disk.Dir(filepath.Join(s.dir, logDir))
+	o := increments.Options{MaxRecords: uint64(cfg.MaxRecords), RingBytes: cfg.RingBytes,
+		BeforeOpen: func() error { return s.room(cfg) },
+		OnDamage: func(segment string, err error) {
+			select { // told once a segment; more than the channel holds is in the log file all the same
+			case s.damage <- statedb.Alert{Key: "damage/" + segment, Severity: statedb.Critical, Last: time.Now().UnixNano(),
+				Text: fmt.Sprintf("segment %s of the log is damaged and set aside (%v): clients that need it have to DUMP again", segment, err)}:
+			default:
+			}
+			log.Error("a segment of the log is damaged and set aside", "segment", segment, "err", err)
+		}}
+	s.log, err = increments.Open(place, s.ground, o)
+	if errors.Is(err, fs.ErrNotExist) {
+		if !empty && !cfg.Create {
+			return fmt.Errorf("%w: there is no log in %s", ErrDamaged, place)
+		}
+		if s.log, err = increments.Create(place, s.ground, o); err == nil {
+			log.Info("made a new log", "log", s.log.ID(), "dir", s.dir)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("open the log: %w", err)
+	}
+	return nil
+}
+
+// openState opens the state store and compares it with the log. An empty one beside a log with increments means
+// "unknown", not "nobody needs anything".
+func (s *stores) openState(log *slog.Logger, onAlert func(statedb.Alert)) error {
+	place := disk.Dir(filepath.Join(s.dir, stateDir))
+	db, err := s.ground.Open(place, stateName, disk.State)
+	if errors.Is(err, fs.ErrNotExist) {
+		db, err = s.ground.Create(place, stateName, disk.State, new(disk.Batch))
+	}
+	if err != nil {
+		return fmt.Errorf("open the state store: %w", err)
+	}
+	if s.state, err = statedb.Open(statedb.OnDisk(db), onAlert); err != nil {
+		return fmt.Errorf("%w: %w", ErrDamaged, errors.Join(err, db.Close()))
+	}
+	meta := s.state.Meta()
+	var b statedb.Batch
+	switch {
+	case meta.Log == s.log.ID():
+		if err := s.log.VerifyCheckpoint(s.state.Checkpoint()); err != nil {
+			return fmt.Errorf("%w: acknowledged increments are missing from the log: %w", ErrDamaged, err)
+		}
+		return nil
+	case meta.Log == 0 && s.log.Head().Seq == 0:
+		b.PutMeta(statedb.Meta{Log: s.log.ID()})
+	case meta.Log == 0:
+		log.Warn("the state store is new but the log is not: clients will be rebuilt as their nodes say where they are")
+		b.PutMeta(statedb.Meta{Log: s.log.ID(), Rebuilt: true})
+		b.Raise(statedb.Alert{Key: rebuiltAlert, Severity: statedb.Critical, Last: time.Now().UnixNano(),
+			Text: "the state store was lost: clients are rebuilt as their nodes say where they are. Nothing of the log is freed until you have seen all of them in `xmq positions` and run `xmq log trim --confirm`"})
+	default:
+		log.Warn("the log is new: every client has to DUMP again", "old", meta.Log, "new", s.log.ID())
+		for _, c := range s.state.Clients() {
+			b.DeleteClient(c.ID)
+		}
+		for _, d := range s.state.Dumps() {
+			b.DeleteDump(d.ID)
+		}
+		b.PutMeta(statedb.Meta{Log: s.log.ID()})
+		b.Checkpoint(s.log.Head())
+		b.Raise(statedb.Alert{Key: "newlog", Severity: statedb.Critical, Last: time.Now().UnixNano(),
+			Text: fmt.Sprintf("the log %s is gone, this broker keeps the new log %s: the databases of its nodes belong to the old one; start the master on a database you trust (--replace or an empty one) and join the others with DUMPs", meta.Log, s.log.ID())})
+	}
+	return s.state.Write(&b)
+}
+
+// rebuiltAlert stands until an operator has confirmed that all clients are back.
+const rebuiltAlert = "rebuilt"
+
+// room refuses to fill the disk to its end.
+func (s *stores) room(cfg *Config) error {
+	free, total, err := disk.Space(s.dir)
+	if err != nil {
+		return err
+	}
+	if cfg.Watch.MinFree >= 0 && free < uint64(cfg.Watch.MinFree) || cfg.Watch.MinFree < 0 && disk.Scarce(free, total) {
+		return fmt.Errorf("only %d MiB of %d MiB are free on the disk of %s: make room", free>>20, total>>20, s.dir)
+	}
+	return nil
+}
+
+// close closes what is open, in the reverse order.
+func (s *stores) close() error {
+	var errs []error
+	if s.staging != nil {
+		s.staging.Close()
+	}
+	if s.state != nil {
+		errs = append(errs, s.state.Close())
+	}
+	if s.log != nil {
+		errs = append(errs, s.log.Close())
+	}
+	if s.lock != nil {
+		errs = append(errs, s.lock.Close())
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,98 @@
+package broker
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"xmq/broker/disk"
+	"xmq/broker/door"
+	"xmq/statedb"
+)
+
+// Level-0 tables of the newest segment at which an alert is raised, and at which input is refused.
+const (
+	level0Alert  = 12
+	level0Refuse = 24
+)
+
+// watch writes the checkpoint of the log every Watch.Every, after the log's own sync, and looks whether disk and
+// stores can go on taking input.
+func (b *Broker) watch(ctx context.Context) error {
+	t := time.NewTicker(b.cfg.Watch.Every)
+	defer t.Stop()
+	for {
+		if err := b.look(); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return b.checkpoint()
+		case <-t.C:
+		}
+	}
+}
+
+func (b *Broker) checkpoint() error {
+	var batch statedb.Batch
+	if head := b.stores.log.Head(); head != b.stores.state.Checkpoint() {
+		batch.Checkpoint(head)
+	}
+	return b.stores.state.Write(&batch)
+}
+
+// look makes one round. Errors of the state store stop the broker.
+func (b *Broker) look() error {
+	if err := b.checkpoint(); err != nil {
+		return err
+	}
+	var batch statedb.Batch
+	now := time.Now().UnixNano()
+	for more := true; more; {
+		select {
+		case a := <-b.stores.damage:
+			batch.Raise(a)
+		default:
+			more = false
+		}
+	}
+	full := b.stores.room(b.cfg)
+	b.standing(&batch, "disk", full != nil, now, func() string {
+		return fmt.Sprintf("the broker refuses increments: %v", full)
+	})
+	st, err := b.stores.log.Stats()
+	if err != nil {
+		b.log.Warn("statistics of the log", "err", err)
+	}
+	slow := st.Newest.Level0 >= level0Alert || st.Newest.WritePaused
+	b.standing(&batch, "stall", slow, now, func() string {
+		return fmt.Sprintf("the log's storage lags behind: %d tables wait to be merged (input is refused at %d); look at the disk's load", st.Newest.Level0, level0Refuse)
+	})
+	switch {
+	case full != nil:
+		b.ingest.refuse(door.Refuse(door.DiskFull, "the broker takes no increments: %v", full))
+	case st.Newest.Level0 >= level0Refuse:
+		b.ingest.refuse(door.Refuse(door.Busy, "the broker's storage lags behind: try again"))
+	default:
+		b.ingest.refuse(nil)
+	}
+	if b.cfg.Watch.Ballast && full == nil && !disk.HasBallast(b.stores.dir) {
+		if err := disk.AddBallast(b.stores.dir); err != nil {
+			b.log.Warn("reserve space", "err", err)
+		}
+	}
+	return b.stores.state.Write(&batch)
+}
+
+// standing raises or clears an alert of the broker itself when that changes.
+func (b *Broker) standing(batch *statedb.Batch, key string, bad bool, now int64, text func() string) {
+	if bad == b.alerts[key] {
+		return
+	}
+	b.alerts[key] = bad
+	if bad {
+		batch.Raise(statedb.Alert{Key: key, Severity: statedb.Critical, Text: text(), Last: now})
+	} else {
+		batch.Clear(key, now)
+	}
+}
