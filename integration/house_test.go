@@ -1,0 +1,183 @@
+package integration
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"xmq/broker"
+	"xmq/broker/bus"
+	"xmq/nodeclient"
+	"xmq/nodeclient/target/sqlite"
+)
+
+// house is a broker with nodes in one process, on free ports and in a temporary folder.
+type house struct {
+	t      *testing.T
+	dir    string
+	cfg    broker.Config
+	broker *broker.Broker
+	stop   func() error
+	log    *slog.Logger
+}
+
+func newHouse(t *testing.T, change ...func(*broker.Config)) *house {
+	h := &house{t: t, dir: t.TempDir(), cfg: broker.Default()}
+	h.cfg.Data = filepath.Join(h.dir, "broker")
+	h.cfg.NATSAddr, h.cfg.HTTPAddr = "127.0.0.1:0", "127.0.0.1:0"
+	h.cfg.Watch.Ballast, h.cfg.Watch.MinFree = false, 0
+	h.cfg.Tick, h.cfg.Silent, h.cfg.Lease = 50*time.Millisecond, time.Second, 2*time.Second
+	h.log = slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelInfo}))
+	for _, c := range change {
+		c(&h.cfg)
+	}
+	h.start()
+	return h
+}
+
+type testWriter struct{ t *testing.T }
+
+func (w testWriter) Write(p []byte) (int, error) {
+	w.t.Log(strings.TrimRight(string(p), "\n"))
+	return len(p), nil
+}
+
+// start opens and runs the broker; its addresses stay the same for later starts.
+func (h *house) start() {
+	b, err := broker.Open(h.cfg, h.log)
+	require.NoError(h.t, err)
+	h.broker = b
+	h.cfg.NATSAddr, h.cfg.HTTPAddr = strings.TrimPrefix(b.NATSURL(), "nats://"), b.HTTPAddr()
+	ctx, cancel := context.WithCancel(context.Background())
+	ready, done := make(chan struct{}), make(chan error, 1)
+	go func() { done <- b.Run(ctx, func() { close(ready) }) }()
+	select {
+	case <-ready:
+	case err := <-done:
+		h.t.Fatalf("broker ended before it was ready: %v", err)
+	}
+	stopped := false
+	h.stop = func() error {
+		if stopped {
+			return nil
+		}
+		stopped = true
+		cancel()
+		return <-done
+	}
+	h.t.Cleanup(func() { require.NoError(h.t, h.stop()) })
+}
+
+// node runs a node on a SQLite file until the returned function is called.
+type node struct {
+	path string
+	stop func() error
+	done chan error
+	a    *nodeclient.Agent
+}
+
+func (h *house) node(id, from string, change ...func(*nodeclient.Options)) *node {
+	path := filepath.Join(h.dir, id+".db")
+	road, err := bus.Dial("nats://"+h.cfg.NATSAddr, id)
+	require.NoError(h.t, err)
+	target, err := sqlite.Open(context.Background(), path, sqlite.Options{})
+	require.NoError(h.t, err)
+	o := nodeclient.Options{ID: id, From: from, Driver: "sqlite", Tick: 50 * time.Millisecond, Log: h.log}
+	for _, c := range change {
+		c(&o)
+	}
+	a, err := nodeclient.New(road, target, o)
+	require.NoError(h.t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	n := &node{path: path, done: make(chan error, 1), a: a}
+	go func() { n.done <- a.Run(ctx) }()
+	stopped := false
+	n.stop = func() error {
+		if stopped {
+			return nil
+		}
+		stopped = true
+		cancel()
+		err := <-n.done
+		road.Close()
+		require.NoError(h.t, target.Close())
+		return err
+	}
+	h.t.Cleanup(func() { _ = n.stop() })
+	return n
+}
+
+func (h *house) publish(format string, args ...any) string {
+	res, err := http.Post("http://"+h.cfg.HTTPAddr+"/v1/increments", "application/sql", strings.NewReader(fmt.Sprintf(format, args...)))
+	require.NoError(h.t, err)
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	require.NoError(h.t, err)
+	require.Equal(h.t, 200, res.StatusCode, string(body))
+	return string(body)
+}
+
+// query reads one value of a node's database.
+func (n *node) query(t *testing.T, q string) string {
+	db, err := sql.Open("sqlite", "file:"+n.path+"?mode=ro")
+	require.NoError(t, err)
+	defer db.Close()
+	var v sql.NullString
+	if err := db.QueryRow(q).Scan(&v); err != nil {
+		return err.Error()
+	}
+	return v.String
+}
+
+// eventually waits until f answers nil, for at most 20 s.
+func eventually(t *testing.T, f func() error) {
+	t.Helper()
+	var err error
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); <-time.After(5 * time.Millisecond) {
+		if err = f(); err == nil {
+			return
+		}
+	}
+	t.Fatal(err)
+}
+
+func (n *node) wants(t *testing.T, q, want string) {
+	t.Helper()
+	eventually(t, func() error {
+		if got := n.query(t, q); got != want {
+			return fmt.Errorf("%s: %q, want %q", q, got, want)
+		}
+		return nil
+	})
+}
+
+func TestWholePath(t *testing.T) {
+	h := newHouse(t)
+	h.publish("CREATE TABLE item (id INTEGER PRIMARY KEY, n INTEGER)")
+	master := h.node("master", "")
+	for i := range 50 {
+		h.publish("INSERT INTO item VALUES (%d, 0)", i)
+	}
+	master.wants(t, "SELECT count(*) FROM item", "50")
+	n1 := h.node("n1", "master")
+	h.publish("UPDATE item SET n = n + 1")
+	n1.wants(t, "SELECT sum(n) FROM item", "50")
+	n2 := h.node("n2", "n1")
+	h.publish("UPDATE item SET n = n + 1")
+	n2.wants(t, "SELECT sum(n) FROM item", "100")
+	require.NoError(t, h.stop())
+	h.start()
+	h.publish("UPDATE item SET n = n + 1")
+	for _, n := range []*node{master, n1, n2} {
+		n.wants(t, "SELECT sum(n) FROM item", "150")
+	}
+}
