@@ -189,7 +189,7 @@ func chunk(b []byte) (kind byte, size int, why string) {
 	kind, size = b[6], int(binary.LittleEndian.Uint16(b[4:]))
 	switch {
 	case kind < 1 || kind > 4:
-		return 0, 0, fmt.Sprintf("chunk type %d does not exist", kind)
+		return 0, 0, "a chunk has no known type"
 	case chunkHeader+size > len(b):
 		return 0, 0, "a chunk runs past its block or the file"
 	case util.NewCRC(b[6:chunkHeader+size]).Value() != binary.LittleEndian.Uint32(b):
