@@ -436,3 +436,38 @@ func FuzzScript(f *testing.F) {
 		require.Zero(t, query[int](t, db, "SELECT count(*) FROM sqlite_schema"), "the script committed")
 	})
 }
+
+func TestAnEndlessIncrementEndsWithItsContext(t *testing.T) {
+	n := newNode(t)
+	n.run("CREATE TABLE c (v INTEGER)")
+	before := n.at()
+	batch := items(n.log, "INSERT INTO c VALUES (1)", "INSERT INTO c VALUES (2); WITH RECURSIVE i(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM i) SELECT max(x) FROM i")
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	applied, err := n.Apply(ctx, before, batch)
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	require.True(t, nodeclient.IsTransient(err), err)
+	require.Equal(t, before, applied)
+	_, err = n.Apply(t.Context(), before, batch[:1])
+	require.NoError(t, err)
+	require.Equal(t, 1, query[int](t, n.db, "SELECT count(*) FROM c"), "nothing of the interrupted batch is left")
+}
+
+func BenchmarkApply(b *testing.B) {
+	target, err := Open(b.Context(), filepath.Join(b.TempDir(), "data.db"), Options{})
+	require.NoError(b, err)
+	defer func() { require.NoError(b, target.Close()) }()
+	log := targettest.NewLog(7)
+	at := log.At()
+	_, err = target.Apply(b.Context(), at, items(log, "CREATE TABLE c (id INTEGER PRIMARY KEY, name TEXT, v INTEGER)"))
+	require.NoError(b, err)
+	for b.Loop() { // one operation is a group of 256 increments
+		before := log.At()
+		var group []event.Item
+		for range 256 {
+			group = append(group, items(log, "INSERT INTO c (name, v) VALUES ('somebody''s name', 12345)")...)
+		}
+		_, err := target.Apply(b.Context(), before, group)
+		require.NoError(b, err)
+	}
+}

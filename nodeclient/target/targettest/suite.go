@@ -142,6 +142,7 @@ func Run(t *testing.T, f Factory) {
 		{"any bytes are carried (XR-5)", applyOpaque},
 		{"seek stores a position and touches no data", seek},
 		{"a snapshot holds exactly its position while increments flow (XE-7, SS-11)", snapshotOnline},
+		{"a snapshot is written beside the applying", snapshotBeside},
 		{"two snapshots one after the other", snapshotTwice},
 		{"a closed snapshot writes nothing more", snapshotClosed},
 		{"a restored place equals the source and goes on", restoreSwitch},
@@ -364,6 +365,29 @@ func (p *place) restore(want event.Position, snapshot []byte) {
 	require.NoError(p, r.Switch(p.Context()))
 	require.NoError(p, r.Discard())
 	p.log.at = want
+}
+
+// snapshotBeside writes the snapshot in a goroutine of its own, as the agent does.
+func snapshotBeside(p *place) {
+	p.feed(1, 50)
+	at := p.log.At()
+	s, err := p.Snapshot(p.Context())
+	require.NoError(p, err)
+	if !s.Online() {
+		require.NoError(p, s.Close())
+		p.Skip("the driver holds increments while it writes a snapshot")
+	}
+	var b bytes.Buffer
+	written := make(chan error, 1)
+	go func() { written <- errors.Join(s.WriteTo(p.Context(), &b), s.Close()) }()
+	for k := uint64(51); k <= 150; k++ {
+		p.feed(k, k)
+	}
+	require.NoError(p, <-written)
+	p.holds(p.log.At(), numbers(1, 150)...)
+	q := p.f.fresh(p.T)
+	q.restore(at, b.Bytes())
+	q.holds(at, numbers(1, 50)...)
 }
 
 func snapshotTwice(p *place) {
