@@ -10,36 +10,37 @@ import (
 )
 
 // Config is every knob of a broker. Default fills in the defaults, Validate says in one sentence what is wrong.
-// Package configs loads it from YAML, environment and flags under the names in the tags.
+// Package configs loads it from YAML, environment and flags under the names in the tags; the doc tags are what flags
+// and example files say.
 type Config struct {
-	Data   string `yaml:"data"`   // directory of the log, the state store and staging
-	Create bool   `yaml:"create"` // make a new log when the directory is empty; false refuses an emptied disk
-	Group  string `yaml:"group"`  // name of this broker's subjects; brokers that share a NATS cluster need different ones
+	Data   string `yaml:"data" doc:"directory of the log, the state store and staging"`
+	Create bool   `yaml:"create" doc:"make a new log when the directory is empty; false refuses an emptied disk"`
+	Group  string `yaml:"group" doc:"name of this broker's subjects; brokers that share a NATS cluster need different ones"`
 
-	NATSAddr  string `yaml:"nats_addr"`  // address of the embedded NATS server
-	NATSURL   string `yaml:"nats_url"`   // use this external NATS server instead
-	HTTPAddr  string `yaml:"http_addr"`  // address of the HTTP door and the API
-	HTTPAlias string `yaml:"http_alias"` // a further path that takes increments like POST /v1/increments; empty for none
-	RESPAddr  string `yaml:"resp_addr"`  // address of the RESP door; not in this version
+	NATSAddr  string `yaml:"nats_addr" doc:"address of the embedded NATS server"`
+	NATSURL   string `yaml:"nats_url" doc:"use this external NATS server instead"`
+	HTTPAddr  string `yaml:"http_addr" doc:"address of the HTTP door and the API"`
+	HTTPAlias string `yaml:"http_alias" doc:"a further path that takes increments like POST /v1/increments; empty for none"`
+	RESPAddr  string `yaml:"resp_addr" doc:"address of the RESP door; not in this version"`
 
-	Workers int      `yaml:"workers"` // goroutines that serve the clients
-	Masters []string `yaml:"masters"` // client IDs that may start without a DUMP
+	Workers int      `yaml:"workers" doc:"goroutines that serve the clients"`
+	Masters []string `yaml:"masters" doc:"client IDs that may start without a DUMP"`
 
-	MaxIncrement int   `yaml:"max_increment"` // largest body of an increment in bytes
-	QueueCount   int   `yaml:"queue_count"`   // increments that may wait for the log
-	QueueBytes   int   `yaml:"queue_bytes"`   // bytes that may wait for the log
-	RingBytes    int   `yaml:"ring_bytes"`    // memory for the newest increments
-	TurnRecords  int   `yaml:"turn_records"`  // increments sent to one client in one turn
-	TurnBytes    int   `yaml:"turn_bytes"`    // bytes sent to one client in one turn
-	MaxRecords   int64 `yaml:"max_records"`   // increments in one segment of the log
+	MaxIncrement int   `yaml:"max_increment" doc:"largest body of an increment in bytes"`
+	QueueCount   int   `yaml:"queue_count" doc:"increments that may wait for the log"`
+	QueueBytes   int   `yaml:"queue_bytes" doc:"bytes that may wait for the log"`
+	RingBytes    int   `yaml:"ring_bytes" doc:"memory for the newest increments"`
+	TurnRecords  int   `yaml:"turn_records" doc:"increments sent to one client in one turn"`
+	TurnBytes    int   `yaml:"turn_bytes" doc:"bytes sent to one client in one turn"`
+	MaxRecords   int64 `yaml:"max_records" doc:"increments in one segment of the log"`
 
-	Tick        time.Duration `yaml:"tick"`         // clock of the clients' machines
-	Silent      time.Duration `yaml:"silent"`       // a client not heard of for so long is shown as not connected
-	Lease       time.Duration `yaml:"lease"`        // a DUMP's target that is silent for so long loses it
-	DumpLimit   time.Duration `yaml:"dump_limit"`   // a DUMP that takes longer is given up; 0 for never
-	MaxDumps    int           `yaml:"max_dumps"`    // DUMPs running at once
-	SnapshotTTL time.Duration `yaml:"snapshot_ttl"` // a complete snapshot serves later requesters for so long
-	SaveEvery   time.Duration `yaml:"save_every"`   // acked positions are written down at least so often
+	Tick        time.Duration `yaml:"tick" doc:"clock of the clients' machines"`
+	Silent      time.Duration `yaml:"silent" doc:"a client not heard of for so long is shown as not connected"`
+	Lease       time.Duration `yaml:"lease" doc:"a DUMP's target that is silent for so long loses it"`
+	DumpLimit   time.Duration `yaml:"dump_limit" doc:"a DUMP that takes longer is given up; 0 for never"`
+	MaxDumps    int           `yaml:"max_dumps" doc:"DUMPs running at once"`
+	SnapshotTTL time.Duration `yaml:"snapshot_ttl" doc:"a complete snapshot serves later requesters for so long"`
+	SaveEvery   time.Duration `yaml:"save_every" doc:"acked positions are written down at least so often"`
 
 	Retention Retention `yaml:"retention"`
 	Hooks     Hooks     `yaml:"hooks"`
@@ -49,26 +50,26 @@ type Config struct {
 // Retention says when segments of the log are freed. Whole segments go, oldest first, when every client and
 // every DUMP has passed them. The limits free them even when a client still needs them: that client must DUMP again.
 type Retention struct {
-	Every      time.Duration `yaml:"every"`       // how often
-	MaxRecords int64         `yaml:"max_records"` // keep at most so many increments; 0 for no limit
-	MaxBytes   int64         `yaml:"max_bytes"`   // keep at most so many bytes; 0 for no limit
-	MaxAge     time.Duration `yaml:"max_age"`     // keep increments at most so long; 0 for no limit
-	MaxAbsence time.Duration `yaml:"max_absence"` // a client silent for longer holds nothing any more; 0 for no limit
-	PinAlert   int64         `yaml:"pin_alert"`   // alert when somebody holds so many increments; 0 for never
+	Every      time.Duration `yaml:"every" doc:"how often"`
+	MaxRecords int64         `yaml:"max_records" doc:"keep at most so many increments; 0 for no limit"`
+	MaxBytes   int64         `yaml:"max_bytes" doc:"keep at most so many bytes; 0 for no limit"`
+	MaxAge     time.Duration `yaml:"max_age" doc:"keep increments at most so long; 0 for no limit"`
+	MaxAbsence time.Duration `yaml:"max_absence" doc:"a client silent for longer holds nothing any more; 0 for no limit"`
+	PinAlert   int64         `yaml:"pin_alert" doc:"alert when somebody holds so many increments; 0 for never"`
 }
 
 // Hooks are told of every alert that is raised, changed or cleared. A slow or failing hook delays nothing.
 type Hooks struct {
-	URL     string        `yaml:"url"`     // gets a POST with the alert as JSON
-	Command []string      `yaml:"command"` // is run with the alert as JSON on its standard input
-	Timeout time.Duration `yaml:"timeout"` // of one call
+	URL     string        `yaml:"url" doc:"gets a POST with the alert as JSON"`
+	Command []string      `yaml:"command" doc:"is run with the alert as JSON on its standard input"`
+	Timeout time.Duration `yaml:"timeout" doc:"of one call"`
 }
 
 // Watch says when the broker refuses input to save itself.
 type Watch struct {
-	Every   time.Duration `yaml:"every"`    // how often disk and stores are looked at
-	Ballast bool          `yaml:"ballast"`  // keep 64 MiB in reserve, so that a full disk can be started from
-	MinFree int64         `yaml:"min_free"` // bytes that must stay free on the disk; -1 for 5 % or 256 MiB, whichever is more
+	Every   time.Duration `yaml:"every" doc:"how often disk and stores are looked at"`
+	Ballast bool          `yaml:"ballast" doc:"keep 64 MiB in reserve, so that a full disk can be started from"`
+	MinFree int64         `yaml:"min_free" doc:"bytes that must stay free on the disk; -1 for 5 % or 256 MiB, whichever is more"`
 }
 
 // Default is the configuration of a broker that is told nothing.

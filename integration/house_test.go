@@ -36,7 +36,7 @@ func newHouse(t *testing.T, change ...func(*broker.Config)) *house {
 	h.cfg.NATSAddr, h.cfg.HTTPAddr = "127.0.0.1:0", "127.0.0.1:0"
 	h.cfg.Watch.Ballast, h.cfg.Watch.MinFree = false, 0
 	h.cfg.Tick, h.cfg.Silent, h.cfg.Lease = 50*time.Millisecond, time.Second, 2*time.Second
-	h.log = slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelInfo}))
+	h.log = slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: level}))
 	for _, c := range change {
 		c(&h.cfg)
 	}
@@ -76,6 +76,9 @@ func (h *house) start() {
 	}
 	h.t.Cleanup(func() { require.NoError(h.t, h.stop()) })
 }
+
+// level of what broker and nodes log in tests.
+var level = slog.LevelInfo
 
 // node runs a node on a SQLite file until the returned function is called.
 type node struct {

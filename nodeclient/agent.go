@@ -219,6 +219,7 @@ func (a *Agent) loop(ctx, work context.Context, s *session) error {
 			a.leave(s)
 			return nil
 		case e := <-a.inbox:
+			a.log.Debug("heard", "event", e)
 			s.step(e)
 		case o := <-a.done:
 			o(s)
@@ -241,8 +242,8 @@ func (a *Agent) flush(work context.Context, s *session) {
 		a.stopJob()
 	}
 	for i := range s.send {
-		// A message that cannot leave is a lost message: it is repeated.
-		_ = a.road.Publish(event.Subject(a.opts.Group, event.Up, a.opts.ID), s.send[i].Append(nil))
+		err := a.road.Publish(event.Subject(a.opts.Group, event.Up, a.opts.ID), s.send[i].Append(nil))
+		a.log.Debug("said", "event", s.send[i], "err", err) // one that could not leave is lost, and repeated
 	}
 	tasks := s.tasks
 	s.notes, s.drop, s.send, s.tasks = nil, false, nil, nil

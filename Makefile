@@ -1,0 +1,32 @@
+# The short words people type. Everything is reachable with plain go as well.
+
+GO ?= go
+PACKAGES = ./...
+LIMIT = 20m
+
+.PHONY: test vet race unit demo build bench
+
+## test: everything that has to pass: formats, vet, staticcheck, unit tests, the same with -race, real processes
+test: vet unit race
+	@echo "all tests passed"
+
+vet:
+	@out=$$(gofmt -l $$(git ls-files '*.go' 2>/dev/null || find . -name '*.go')); if [ -n "$$out" ]; then echo "gofmt: $$out"; exit 1; fi
+	$(GO) vet $(PACKAGES)
+	$(GO) tool staticcheck $(PACKAGES)
+
+unit:
+	@$(GO) test -p 2 -timeout $(LIMIT) -json $(PACKAGES) | $(GO) run ./integration/report
+
+## race: the packages in which goroutines meet, under the race detector (-short leaves out what only counts or measures)
+race:
+	@$(GO) test -p 2 -short -race -timeout $(LIMIT) -json $(PACKAGES) | $(GO) run ./integration/report
+
+demo:
+	$(GO) run ./cmd/xmq demo
+
+build:
+	$(GO) build -o xmq ./cmd/xmq
+
+bench:
+	$(GO) test -run '^$$' -bench . -benchmem $(PACKAGES)

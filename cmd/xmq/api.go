@@ -1,0 +1,170 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"os/user"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/urfave/cli/v2"
+)
+
+// apiFlags are those of every command that asks a running broker.
+func apiFlags(more ...cli.Flag) []cli.Flag {
+	return append([]cli.Flag{
+		&cli.StringFlag{Name: "api", Usage: "`URL` of the broker", Value: "http://127.0.0.1:8420", EnvVars: []string{"XMQ_API"}},
+		&cli.BoolFlag{Name: "json", Usage: "answer in JSON"},
+	}, more...)
+}
+
+// api is the broker's HTTP side as the tools use it.
+type api struct {
+	base string
+	http *http.Client
+}
+
+func newAPI(c *cli.Context) (*api, error) {
+	u, err := url.Parse(c.String("api"))
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return nil, usage("--api %q is no URL like http://127.0.0.1:8420", c.String("api"))
+	}
+	return &api{strings.TrimRight(u.String(), "/"), &http.Client{Timeout: 10 * time.Minute}}, nil
+}
+
+// refusal is what the broker said when it refused: its sentence.
+type refusal struct {
+	status int
+	text   string
+	code   string
+}
+
+func (r *refusal) Error() string { return r.text }
+
+// do asks and decodes the answer into out (nil for none).
+func (a *api) do(ctx context.Context, method, path string, in, out any) error {
+	var body io.Reader
+	if in != nil {
+		b, err := json.Marshal(in)
+		if err != nil {
+			return err
+		}
+		body = bytes.NewReader(b)
+	}
+	return a.send(ctx, method, path, "application/json", body, out)
+}
+
+func (a *api) send(ctx context.Context, method, path, contentType string, body io.Reader, out any) error {
+	req, err := http.NewRequestWithContext(ctx, method, a.base+path, body)
+	if err != nil {
+		return err
+	}
+	if body != nil {
+		req.Header.Set("Content-Type", contentType)
+	}
+	res, err := a.http.Do(req)
+	if err != nil {
+		return &temporaryError{fmt.Errorf("the broker at %s does not answer: is it running? (%w)", a.base, err)}
+	}
+	defer res.Body.Close()
+	if res.StatusCode >= 300 {
+		return readRefusal(res)
+	}
+	if out == nil {
+		return nil
+	}
+	if raw, ok := out.(io.Writer); ok {
+		_, err = io.Copy(raw, res.Body)
+	} else {
+		err = json.NewDecoder(res.Body).Decode(out)
+	}
+	if err != nil {
+		return &ioError{fmt.Errorf("the broker's answer was cut: %w", err)}
+	}
+	return nil
+}
+
+func readRefusal(res *http.Response) error {
+	var e struct{ Error, Code string }
+	b, _ := io.ReadAll(io.LimitReader(res.Body, 1<<20)) // what is there is shown
+	if json.Unmarshal(b, &e) != nil || e.Error == "" {
+		e.Error = fmt.Sprintf("the broker answered %s: %.200s", res.Status, b)
+	}
+	return &refusal{res.StatusCode, e.Error, e.Code}
+}
+
+// show prints v as JSON with --json, else calls table with a writer that aligns columns at tabs.
+func show(c *cli.Context, v any, table func(w io.Writer)) error {
+	if c.Bool("json") {
+		return json.NewEncoder(c.App.Writer).Encode(v)
+	}
+	w := tabwriter.NewWriter(c.App.Writer, 0, 0, 2, ' ', 0)
+	table(w)
+	return w.Flush()
+}
+
+// oneArg returns the one argument a command needs.
+func oneArg(c *cli.Context, name string) (string, error) {
+	if c.NArg() != 1 {
+		return "", usage("xmq %s needs one argument, %s", c.Command.HelpName[len("xmq "):], name)
+	}
+	return c.Args().First(), nil
+}
+
+// operator is who gives orders, for the audit list.
+func operator() string {
+	host, _ := os.Hostname()
+	if u, err := user.Current(); err == nil {
+		return u.Username + "@" + host
+	}
+	return "unknown@" + host
+}
+
+// clock writes ns since 1970 for people; a dash for never.
+func clock(ns int64) string {
+	if ns == 0 {
+		return "-"
+	}
+	return time.Unix(0, ns).UTC().Format("2006-01-02 15:04:05Z")
+}
+
+// progress writes how far something is to w, at most every half second, once it has taken a second, and only when
+// w is a terminal.
+type progress struct {
+	w     io.Writer
+	began time.Time
+	last  time.Time
+	shown bool
+}
+
+func newProgress(w io.Writer) *progress {
+	p := &progress{began: time.Now()}
+	if f, ok := w.(*os.File); ok {
+		if info, err := f.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
+			p.w = w
+		}
+	}
+	return p
+}
+
+func (p *progress) say(format string, args ...any) {
+	now := time.Now()
+	if p.w == nil || now.Sub(p.began) < time.Second || now.Sub(p.last) < 500*time.Millisecond {
+		return
+	}
+	p.last, p.shown = now, true
+	fmt.Fprintf(p.w, "\r\x1b[K"+format, args...)
+}
+
+func (p *progress) end() {
+	if p.shown {
+		fmt.Fprint(p.w, "\r\x1b[K")
+	}
+}

@@ -1,0 +1,40 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/urfave/cli/v2"
+
+	"xmq/broker"
+	"xmq/configs"
+)
+
+func brokerCommand() *cli.Command {
+	defaults := configs.DefaultBroker()
+	return &cli.Command{
+		Name: "broker", Usage: "run the broker",
+		Description: "Runs until it is told to stop (SIGINT, SIGTERM). Prints the line \"ready\" on stderr when all doors are open.",
+		Flags:       knobFlags(&defaults),
+		Action: func(c *cli.Context) error {
+			cfg := configs.DefaultBroker()
+			if err := loadKnobs(c, &cfg); err != nil {
+				return err
+			}
+			log, err := configs.Logger(c.App.ErrWriter, cfg.LogLevel)
+			if err != nil {
+				return err
+			}
+			if err := cfg.Validate(); err != nil {
+				return fmt.Errorf("%w: %w", configs.ErrConfig, err)
+			}
+			b, err := broker.Open(cfg.Config, log)
+			if err != nil {
+				return err
+			}
+			return b.Run(c.Context, func() {
+				log.Info("doors are open", "http", "http://"+b.HTTPAddr(), "nats", b.NATSURL(), "log", b.LogID())
+				fmt.Fprintln(c.App.ErrWriter, "ready")
+			})
+		},
+	}
+}

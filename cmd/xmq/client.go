@@ -1,0 +1,126 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"xmq/broker"
+	"xmq/worker"
+)
+
+func clientCommand() *cli.Command {
+	reason := &cli.StringFlag{Name: "reason", Usage: "why; it will stand in the audit list"}
+	seq := &cli.Uint64Flag{Name: "seq", Usage: "the failed increment; refused when it is another one"}
+	return &cli.Command{
+		Name: "client", Usage: "look at one client, or decide about it",
+		Subcommands: []*cli.Command{
+			{Name: "list", Usage: "the same as xmq positions", Flags: apiFlags(), Action: positionsCommand().Action},
+			{Name: "show", Usage: "everything the broker knows of a client", ArgsUsage: "ID", Flags: apiFlags(), Action: clientShow},
+			order(worker.Retry, "deliver the failed increment again", reason, seq),
+			order(worker.Skip, "pass over the failed increment, for this client only (needs --reason)", reason, seq),
+			order(worker.Replace, "apply another body instead of the failed increment, for this client only (needs --reason)", reason, seq,
+				&cli.StringFlag{Name: "body", Usage: "the body itself"}, &cli.StringFlag{Name: "file", Usage: "`FILE` that holds the body; - for stdin"}),
+			order(worker.SeekTo, "set the position: the next increment applied is number SEQ", reason, &cli.Uint64Flag{Name: "to", Usage: "the next increment applied (or give it as the second argument)"}),
+			order(worker.Forget, "remove the client, its position and its pin", reason),
+			order(worker.Redump, "let the client join again with a DUMP", reason),
+		},
+	}
+}
+
+func clientShow(c *cli.Context) error {
+	id, err := oneArg(c, "the client's ID")
+	if err != nil {
+		return err
+	}
+	a, err := newAPI(c)
+	if err != nil {
+		return err
+	}
+	var v json.RawMessage
+	if err := a.do(c.Context, "GET", "/v1/clients/"+url.PathEscape(id), nil, &v); err != nil {
+		return err
+	}
+	return show(c, v, func(w io.Writer) {
+		var fields map[string]any
+		if json.Unmarshal(v, &fields) != nil {
+			return
+		}
+		var ordered worker.View
+		_ = json.Unmarshal(v, &ordered) // it was an object above
+		fmt.Fprintf(w, "client\t%s\nrole\t%s\nstate\t%s\nbase\t%d\nsent\t%d\nacked\t%d\nlag\t%d increments, %.2f s\nrate\t%.0f/s\n", ordered.ID, ordered.Role,
+			stateWords(ordered), ordered.Base, ordered.Sent, ordered.Acked, ordered.Lag, ordered.LagSeconds, ordered.Rate)
+		fmt.Fprintf(w, "target\t%s\ntopics\t%s\nlog\t%s\nchain\t%s\nsession\t%s\nworker\t%d\ncreated\t%s\nupdated\t%s\n", ordered.Target,
+			strings.Join(ordered.Topics, ", "), ordered.Log, ordered.Chain, ordered.Session, ordered.Worker, clock(ordered.Created), clock(ordered.Updated))
+		if e := ordered.LastError; e != nil {
+			fmt.Fprintf(w, "last error\t%s at %d (%s): %s\n", e.Class, e.Seq, clock(e.Time), e.Text)
+		}
+		if j := ordered.Join; j != nil {
+			fmt.Fprintf(w, "joins from\t%s by DUMP %s\n", j.Target, j.Dump)
+		}
+	})
+}
+
+// order makes the subcommand for one verb.
+func order(verb worker.Verb, usageText string, flags ...cli.Flag) *cli.Command {
+	return &cli.Command{
+		Name: string(verb), Usage: usageText, ArgsUsage: "ID", Flags: apiFlags(flags...),
+		Action: func(c *cli.Context) error {
+			req := broker.Order{Seq: c.Uint64("seq"), Reason: c.String("reason"), By: operator()}
+			args := c.Args().Slice()
+			if verb == worker.SeekTo {
+				req.Seq = c.Uint64("to")
+				if len(args) == 2 {
+					if _, err := fmt.Sscan(args[1], &req.Seq); err != nil {
+						return usage("seek: %q is not a sequence", args[1])
+					}
+					args = args[:1]
+				}
+				if req.Seq == 0 {
+					return usage("seek needs the next increment: xmq client seek ID SEQ")
+				}
+			}
+			if len(args) != 1 {
+				return usage("xmq client %s needs one client ID; flags stand before it", verb)
+			}
+			if verb == worker.Replace {
+				body, err := replacement(c)
+				if err != nil {
+					return err
+				}
+				req.Body = body
+			}
+			a, err := newAPI(c)
+			if err != nil {
+				return err
+			}
+			var done map[string]string
+			if err := a.do(c.Context, "POST", "/v1/clients/"+url.PathEscape(args[0])+"/"+string(verb), req, &done); err != nil {
+				return err
+			}
+			return show(c, done, func(w io.Writer) { fmt.Fprintf(w, "%s: %s\n", args[0], verb) })
+		},
+	}
+}
+
+func replacement(c *cli.Context) ([]byte, error) {
+	switch path := c.String("file"); {
+	case c.IsSet("body") && path != "", !c.IsSet("body") && path == "":
+		return nil, usage("replace needs either --body or --file")
+	case c.IsSet("body"):
+		return []byte(c.String("body")), nil
+	case path == "-":
+		return io.ReadAll(c.App.Reader)
+	default:
+		b, err := os.ReadFile(path)
+		if err != nil {
+			err = &ioError{err}
+		}
+		return b, err
+	}
+}

@@ -1,0 +1,100 @@
+package main
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path/filepath"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"xmq/broker"
+	"xmq/broker/bus"
+	"xmq/broker/event"
+	"xmq/nodeclient"
+)
+
+func dumpCommand() *cli.Command {
+	return &cli.Command{
+		Name: "dump", Usage: "write a backup of a node's database, with its position, to a file",
+		Description: "Load it with: xmq node --id ID --target URL --restore FILE",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "from", Usage: "`NODE` whose database is wanted", Required: true},
+			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "`FILE` to write; it must not exist", Required: true},
+			&cli.StringFlag{Name: "broker", Usage: "`URL` of the broker's NATS server", Value: "nats://127.0.0.1:4222", EnvVars: []string{"XMQ_BROKER"}},
+			&cli.StringFlag{Name: "group", Value: nodeclient.DefaultGroup, Usage: "the broker's group"},
+			&cli.BoolFlag{Name: "json", Usage: "answer in JSON"},
+		},
+		Action: func(c *cli.Context) error {
+			id := "backup-" + strings.ToLower(rand.Text()[:12])
+			road, err := bus.Dial(c.String("broker"), id)
+			if err != nil {
+				return usage("--broker: %v", err)
+			}
+			defer road.Close()
+			if !road.Up() {
+				return &temporaryError{fmt.Errorf("the broker at %s does not answer: is it running?", c.String("broker"))}
+			}
+			path, err := filepath.Abs(c.String("output"))
+			if err != nil {
+				return err
+			}
+			p := newProgress(c.App.ErrWriter)
+			m, err := nodeclient.Backup(c.Context, road, c.String("group"), id, c.String("from"), path, func(n int64) { p.say("%d MiB", n>>20) })
+			p.end()
+			var file *fs.PathError
+			if errors.As(err, &file) {
+				return &ioError{err}
+			}
+			if err != nil {
+				return err
+			}
+			return show(c, m, func(w io.Writer) {
+				fmt.Fprintf(w, "%s: %d bytes of %s (%s) at sequence %d of log %s\n", path, m.Size, m.Target, m.Format, m.Pos.Seq, m.Pos.Log)
+			})
+		},
+	}
+}
+
+func snapshotsCommand() *cli.Command {
+	cancel := &cli.Command{Name: "cancel", Usage: "give a running DUMP up", ArgsUsage: "ID", Flags: apiFlags(&cli.StringFlag{Name: "reason"}), Action: func(c *cli.Context) error {
+		id, err := oneArg(c, "a dump's ID")
+		if err != nil {
+			return err
+		}
+		if _, err := event.ParseDumpID(id); err != nil {
+			return usage("%v", err)
+		}
+		a, err := newAPI(c)
+		if err != nil {
+			return err
+		}
+		return a.do(c.Context, "POST", "/v1/dumps/"+id+"/cancel", broker.Order{Reason: c.String("reason"), By: operator()}, nil)
+	}}
+	return &cli.Command{
+		Name: "snapshots", Usage: "DUMPs that run, and snapshots that are kept", Flags: apiFlags(), Subcommands: []*cli.Command{cancel},
+		Action: func(c *cli.Context) error {
+			a, err := newAPI(c)
+			if err != nil {
+				return err
+			}
+			var all []broker.DumpView
+			if err := a.do(c.Context, "GET", "/v1/dumps", nil, &all); err != nil {
+				return err
+			}
+			return show(c, all, func(w io.Writer) {
+				if len(all) == 0 {
+					fmt.Fprintln(w, "no DUMP runs and no snapshot is kept")
+					return
+				}
+				fmt.Fprintln(w, "DUMP\tOF\tFOR\tSTATE\tSEQUENCE\tPAUSE\tBYTES\tTOOK\tERROR")
+				for _, d := range all {
+					fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%.1f ms\t%d\t%d ms\t%s\n", d.ID, d.Target, strings.Join(d.Requesters, ","), d.State, d.Seq, d.PauseMS, d.Bytes, d.DurationMS, topicWord(d.Error))
+				}
+			})
+		},
+	}
+}

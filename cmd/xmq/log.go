@@ -1,0 +1,174 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"xmq/broker"
+	"xmq/increments"
+)
+
+func logCommand() *cli.Command {
+	return &cli.Command{
+		Name: "log", Usage: "look at the log of increments, check it, free what nobody needs",
+		Subcommands: []*cli.Command{
+			{Name: "head", Usage: "where the log begins and ends, who holds it", Flags: apiFlags(), Action: logHead},
+			{Name: "show", Usage: "one increment: its body on stdout", ArgsUsage: "SEQ", Flags: apiFlags(), Action: logShow},
+			{Name: "tail", Usage: "the last increments, a line each", Flags: apiFlags(
+				&cli.Uint64Flag{Name: "n", Usage: "how many", Value: 10}, &cli.Uint64Flag{Name: "from", Usage: "begin at this sequence"},
+				&cli.BoolFlag{Name: "follow", Aliases: []string{"f"}, Usage: "go on as more come"}), Action: logTail},
+			{Name: "check", Usage: "verify every record; of a running broker, or with --data of a stopped one", Flags: apiFlags(
+				&cli.StringFlag{Name: "data", Usage: "data `DIR` of a stopped broker; nothing in it is changed"}), Action: logCheck},
+			{Name: "trim", Usage: "free the segments that nobody needs", Flags: apiFlags(
+				&cli.BoolFlag{Name: "confirm", Usage: "after the state store was lost: all clients are back"}), Action: logTrim},
+		},
+	}
+}
+
+func logHead(c *cli.Context) error {
+	a, err := newAPI(c)
+	if err != nil {
+		return err
+	}
+	var l broker.LogInfo
+	if err := a.do(c.Context, "GET", "/v1/log", nil, &l); err != nil {
+		return err
+	}
+	return show(c, l, func(w io.Writer) {
+		fmt.Fprintf(w, "log\t%s\ngroup\t%s\nfirst\t%d\nhead\t%d\nchain\t%s\nsegments\t%d\nbytes\t%d\nsync p99\t%.2f ms\n", l.Log, l.Group, l.First, l.Head, l.Chain, l.Segments, l.Bytes, l.SyncP99MS)
+		if l.Pin != nil {
+			fmt.Fprintf(w, "held\tbehind %d by %s\n", *l.Pin, l.Holder)
+		}
+		for _, q := range l.Quarantined {
+			fmt.Fprintf(w, "damaged\t%s\n", q)
+		}
+		if l.Rebuilt {
+			fmt.Fprintf(w, "rebuilt\tthe state store was lost: nothing is freed until `xmq log trim --confirm`\n")
+		}
+	})
+}
+
+func logShow(c *cli.Context) error {
+	seq, err := oneArg(c, "a sequence")
+	if err != nil {
+		return err
+	}
+	if _, err := strconv.ParseUint(seq, 10, 64); err != nil {
+		return usage("%q is not a sequence", seq)
+	}
+	a, err := newAPI(c)
+	if err != nil {
+		return err
+	}
+	if c.Bool("json") {
+		return a.send(c.Context, "GET", "/v1/increments?limit=1&from="+seq, "", nil, c.App.Writer)
+	}
+	return a.send(c.Context, "GET", "/v1/increments/"+seq, "", nil, c.App.Writer)
+}
+
+func logTail(c *cli.Context) error {
+	a, err := newAPI(c)
+	if err != nil {
+		return err
+	}
+	from, n := c.Uint64("from"), c.Uint64("n")
+	for {
+		path := fmt.Sprintf("/v1/increments?limit=%d", n)
+		if from > 0 {
+			path += fmt.Sprintf("&from=%d", from)
+		}
+		var buf bytes.Buffer
+		if err := a.send(c.Context, "GET", path, "", nil, &buf); err != nil {
+			return err
+		}
+		for lines := bufio.NewScanner(&buf); ; {
+			lines.Buffer(nil, 64<<20)
+			if !lines.Scan() {
+				break
+			}
+			var l broker.Line
+			if err := json.Unmarshal(lines.Bytes(), &l); err != nil || l.Seq == 0 {
+				return &ioError{fmt.Errorf("the broker answered %.200s", lines.Bytes())}
+			}
+			from = l.Seq + 1
+			if c.Bool("json") {
+				fmt.Fprintln(c.App.Writer, lines.Text())
+			} else {
+				fmt.Fprintf(c.App.Writer, "%d  %s  %s  %d bytes  %.80q\n", l.Seq, l.Time.Format("15:04:05.000"), topicWord(l.Topic), len(l.Body), l.Body)
+			}
+		}
+		if !c.Bool("follow") {
+			return nil
+		}
+		if from == 0 {
+			from = 1
+		}
+		n = 1000
+		select {
+		case <-c.Context.Done():
+			return nil
+		case <-time.After(500 * time.Millisecond):
+		}
+	}
+}
+
+func topicWord(t string) string {
+	if t == "" {
+		return "-"
+	}
+	return t
+}
+
+func logCheck(c *cli.Context) error {
+	var res broker.Checked
+	if dir := c.String("data"); dir != "" {
+		p := newProgress(c.App.ErrWriter)
+		rep, err := increments.CheckOffline(c.Context, filepath.Join(dir, "log"), func(seq uint64) { p.say("checked up to %d", seq) })
+		p.end()
+		if err != nil {
+			return err
+		}
+		res = broker.CheckedOf(rep)
+	} else {
+		a, err := newAPI(c)
+		if err != nil {
+			return err
+		}
+		if err := a.do(c.Context, "POST", "/v1/log/check", nil, &res); err != nil {
+			return err
+		}
+	}
+	err := show(c, res, func(w io.Writer) {
+		fmt.Fprintf(w, "%d records checked, %d to %d\n", res.Records, res.First, res.Last)
+		for segment, what := range res.Damaged {
+			fmt.Fprintf(w, "DAMAGED\t%s\t%s\n", segment, what)
+		}
+	})
+	if err == nil && len(res.Damaged) > 0 {
+		return fmt.Errorf("%d segments are damaged: clients that need them have to DUMP again", len(res.Damaged))
+	}
+	return err
+}
+
+func logTrim(c *cli.Context) error {
+	a, err := newAPI(c)
+	if err != nil {
+		return err
+	}
+	var res struct {
+		Freed int    `json:"freed_segments"`
+		First uint64 `json:"first"`
+	}
+	if err := a.do(c.Context, "POST", "/v1/log/trim", map[string]any{"confirm": c.Bool("confirm"), "by": operator()}, &res); err != nil {
+		return err
+	}
+	return show(c, res, func(w io.Writer) { fmt.Fprintf(w, "%d segments freed, the log begins at %d\n", res.Freed, res.First) })
+}

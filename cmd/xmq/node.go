@@ -1,0 +1,122 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"xmq/broker/bus"
+	"xmq/broker/event"
+	"xmq/configs"
+	"xmq/dumpflow"
+	"xmq/nodeclient"
+	"xmq/nodeclient/target/file"
+	"xmq/nodeclient/target/sqlite"
+)
+
+func nodeCommand() *cli.Command {
+	defaults := configs.DefaultNode()
+	return &cli.Command{
+		Name: "node", Usage: "run a node beside a database",
+		Description: "The first node: xmq node --id master --target sqlite:master.db\n" +
+			"Every other one joins by DUMP: xmq node --id node1 --from master --target sqlite:node1.db",
+		Flags: knobFlags(&defaults),
+		Action: func(c *cli.Context) error {
+			cfg := configs.DefaultNode()
+			if err := loadKnobs(c, &cfg); err != nil {
+				return err
+			}
+			log, err := configs.Logger(c.App.ErrWriter, cfg.LogLevel)
+			if err != nil {
+				return err
+			}
+			return runNode(c.Context, cfg, log)
+		},
+	}
+}
+
+// runNode is the life of a node process.
+func runNode(ctx context.Context, cfg configs.Node, log *slog.Logger) (err error) {
+	o, err := cfg.Options(log)
+	if err != nil {
+		return err
+	}
+	if err := event.CheckID(o.ID); err != nil {
+		return fmt.Errorf("%w: id: %w", configs.ErrConfig, err)
+	}
+	target, driver, err := openTarget(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, target.Close()) }()
+	o.Driver = driver
+	road, err := bus.Dial(cfg.Broker, o.ID)
+	if err != nil {
+		return fmt.Errorf("%w: broker: %w", configs.ErrConfig, err)
+	}
+	defer road.Close()
+	a, err := nodeclient.New(road, target, o)
+	if err != nil {
+		return fmt.Errorf("%w: %w", configs.ErrConfig, err)
+	}
+	if cfg.Restore != "" {
+		if err := loadBackup(ctx, a, target, under(cfg.Data, cfg.Restore), log); err != nil {
+			return err
+		}
+	}
+	log.Info("node starts", "client", o.ID, "broker", cfg.Broker, "target", driver)
+	return a.Run(ctx)
+}
+
+// loadBackup loads a backup file into a database that has no position yet; later starts pass over it.
+func loadBackup(ctx context.Context, a *nodeclient.Agent, target nodeclient.Target, path string, log *slog.Logger) error {
+	pos, err := target.Position(ctx)
+	if err == nil && !pos.Zero() {
+		log.Info("the database has a position already: the backup is not loaded", "seq", pos.Seq)
+		return nil
+	}
+	f, err := dumpflow.OpenArchive(path)
+	if err != nil {
+		return &ioError{err}
+	}
+	defer f.Close()
+	if err := a.LoadBackup(ctx, f.Manifest(), f); err != nil {
+		return err
+	}
+	log.Info("backup loaded", "file", path, "seq", f.Manifest().Pos.Seq)
+	return nil
+}
+
+// openTarget opens the database a target URL names, and says which driver it is.
+func openTarget(ctx context.Context, cfg configs.Node) (nodeclient.Target, string, error) {
+	scheme, rest, found := strings.Cut(cfg.Target, ":")
+	if !found || rest == "" {
+		return nil, "", fmt.Errorf("%w: target %q is no database: write sqlite:PATH or file:PATH", configs.ErrConfig, cfg.Target)
+	}
+	var t nodeclient.Target
+	var err error
+	switch scheme {
+	case "sqlite":
+		t, err = sqlite.Open(ctx, under(cfg.Data, rest), sqlite.Options{})
+	case "file":
+		t, err = file.Open(under(cfg.Data, rest))
+	default:
+		return nil, "", fmt.Errorf("%w: there is no target driver %q in this version: use sqlite:PATH or file:PATH", configs.ErrConfig, scheme)
+	}
+	if err != nil && nodeclient.IsTransient(err) {
+		err = &temporaryError{err}
+	}
+	return t, scheme, err
+}
+
+func under(dir, path string) string {
+	if filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(dir, path)
+}

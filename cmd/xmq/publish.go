@@ -1,0 +1,236 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+	"unicode/utf8"
+
+	"github.com/urfave/cli/v2"
+
+	"xmq/nodeclient/target/sqltext"
+)
+
+func publishCommand() *cli.Command {
+	return &cli.Command{
+		Name: "publish", Usage: "hand changes to the broker, in order", ArgsUsage: "[FILE...]",
+		Description: "Without arguments every line of stdin is one increment; every FILE is one increment; with --sql a script is split:\n" +
+			"every statement is one increment, and so is everything between BEGIN and COMMIT.",
+		Flags: apiFlags(
+			&cli.StringFlag{Name: "topic", Usage: "topic of the increments"},
+			&cli.StringFlag{Name: "content-type", Usage: "content type of the increments"},
+			&cli.StringFlag{Name: "sql", Usage: "SQL script `FILE`; - for stdin"},
+			&cli.StringFlag{Name: "dialect", Usage: "of the script: sqlite, postgres or mariadb", Value: "sqlite"},
+			&cli.StringFlag{Name: "idempotency-prefix", Usage: "`NAME` of this input: publishing it again stores nothing twice"},
+			&cli.DurationFlag{Name: "retry", Usage: "how long to try again while the broker is away", Value: time.Minute},
+		),
+		Action: publish,
+	}
+}
+
+func publish(c *cli.Context) error {
+	a, err := newAPI(c)
+	if err != nil {
+		return err
+	}
+	if c.String("sql") != "" && c.Args().Present() {
+		return usage("give either --sql or files, not both")
+	}
+	prefix := c.String("idempotency-prefix")
+	if prefix == "" {
+		prefix = rand.Text() // so that trying again after an unknown outcome stores nothing twice
+	}
+	p := &publisher{api: a, topic: c.String("topic"), contentType: c.String("content-type"), prefix: prefix, patience: c.Duration("retry"), progress: newProgress(c.App.ErrWriter)}
+	defer p.progress.end()
+	switch {
+	case c.String("sql") != "":
+		err = publishSQL(c, p)
+	case c.Args().Present():
+		err = publishFiles(c, p)
+	default:
+		err = publishLines(c.Context, p, c.App.Reader)
+	}
+	err = errors.Join(err, p.flush(c.Context))
+	if err != nil {
+		return fmt.Errorf("%w (%d increments were stored before, the last one is %d)", err, p.done.Count, p.done.Last)
+	}
+	return show(c, p.done, func(w io.Writer) {
+		fmt.Fprintf(w, "%d increments published, %d to %d\n", p.done.Count, p.done.First, p.done.Last)
+	})
+}
+
+func publishLines(ctx context.Context, p *publisher, r io.Reader) error {
+	lines := bufio.NewScanner(r)
+	lines.Buffer(nil, 16<<20)
+	for n := 1; lines.Scan(); n++ {
+		if len(lines.Bytes()) == 0 {
+			return fmt.Errorf("line %d of stdin is empty: an increment needs a body", n)
+		}
+		if err := p.add(ctx, lines.Bytes()); err != nil {
+			return err
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return &ioError{fmt.Errorf("stdin: %w", err)}
+	}
+	return nil
+}
+
+func publishFiles(c *cli.Context, p *publisher) error {
+	for _, path := range c.Args().Slice() {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return &ioError{err}
+		}
+		if err := p.add(c.Context, b); err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+	}
+	return nil
+}
+
+// maxStatement is the longest statement or transaction of a script in bytes; the broker's own limit may be lower.
+const maxStatement = 8 << 20
+
+func publishSQL(c *cli.Context, p *publisher) error {
+	dialect, known := map[string]sqltext.Dialect{"sqlite": sqltext.SQLite, "postgres": sqltext.PostgreSQL, "mariadb": sqltext.MariaDB}[c.String("dialect")]
+	if !known {
+		return usage("--dialect is sqlite, postgres or mariadb, not %q", c.String("dialect"))
+	}
+	in, name := c.App.Reader, c.String("sql")
+	if name != "-" {
+		f, err := os.Open(name)
+		if err != nil {
+			return &ioError{err}
+		}
+		defer f.Close()
+		in = f
+	}
+	if p.contentType == "" {
+		p.contentType = "application/sql"
+	}
+	for script, err := range sqltext.Split(in, dialect, maxStatement) {
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		if err := p.add(c.Context, []byte(script.Text)); err != nil {
+			return fmt.Errorf("%s, line %d: %w", name, script.Line, err)
+		}
+	}
+	return nil
+}
+
+// publisher sends increments in batches, in order, each with an idempotency key, and tries again while the broker is
+// away: nothing is stored twice.
+type publisher struct {
+	api                        *api
+	topic, contentType, prefix string
+	patience                   time.Duration
+	progress                   *progress
+	number                     uint64 // of the next increment, for its key
+	batch                      bytes.Buffer
+	lines                      int
+	done                       published
+}
+
+// published is the answer of xmq publish.
+type published struct {
+	First uint64 `json:"first"`
+	Last  uint64 `json:"last"`
+	Count uint64 `json:"count"`
+}
+
+// The size of one request.
+const (
+	batchLines = 500
+	batchBytes = 1 << 20
+)
+
+func (p *publisher) add(ctx context.Context, body []byte) error {
+	p.number++
+	line := map[string]any{"key": fmt.Sprintf("%s/%d", p.prefix, p.number)}
+	if utf8.Valid(body) {
+		line["body"] = string(body)
+	} else {
+		line["base64"] = body
+	}
+	if p.topic != "" {
+		line["topic"] = p.topic
+	}
+	if p.contentType != "" {
+		line["content_type"] = p.contentType
+	}
+	b, err := json.Marshal(line)
+	if err != nil {
+		return err
+	}
+	p.batch.Write(b)
+	p.batch.WriteByte('\n')
+	if p.lines++; p.lines == batchLines || p.batch.Len() >= batchBytes {
+		return p.flush(ctx)
+	}
+	return nil
+}
+
+// flush sends what is gathered.
+func (p *publisher) flush(ctx context.Context) error {
+	if p.lines == 0 {
+		return nil
+	}
+	var answer struct {
+		First, Last uint64
+		Count       uint64
+		Results     []struct {
+			Seq   uint64
+			Error string
+		}
+	}
+	if err := p.insist(ctx, &answer); err != nil {
+		return err
+	}
+	p.lines = 0
+	p.batch.Reset()
+	for i, r := range answer.Results {
+		if r.Error != "" {
+			return fmt.Errorf("increment %d of this input was refused: %s", p.number-uint64(len(answer.Results)-i-1), r.Error)
+		}
+		if p.done.First == 0 {
+			p.done.First = r.Seq
+		}
+		p.done.Last = r.Seq
+		p.done.Count++
+	}
+	p.progress.say("%d increments published, up to %d", p.done.Count, p.done.Last)
+	return nil
+}
+
+// insist sends the batch until the broker has answered it, for as long as patience lasts.
+func (p *publisher) insist(ctx context.Context, answer any) error {
+	end := time.Now().Add(p.patience)
+	for wait := 50 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+		err := p.api.send(ctx, "POST", "/v1/increments/batch", "application/x-ndjson", bytes.NewReader(p.batch.Bytes()), answer)
+		var refused *refusal
+		var away *temporaryError
+		var cut *ioError
+		switch {
+		case err == nil:
+			return nil
+		case errors.As(err, &refused) && refused.status != 503 && refused.status != 507:
+			return err
+		case !errors.As(err, &refused) && !errors.As(err, &away) && !errors.As(err, &cut), time.Now().After(end):
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(wait):
+		}
+	}
+}

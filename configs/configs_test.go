@@ -1,0 +1,145 @@
+package configs
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// The examples hold every key, each with its default: what they say is what happens.
+func TestExamplesEqualTheDefaults(t *testing.T) {
+	broker, node := DefaultBroker(), DefaultNode()
+	for name, cfg := range map[string]any{"broker": &broker, "node": &node} {
+		var want strings.Builder
+		require.NoError(t, WriteExample(&want, "xmq "+name, cfg))
+		path := name + ".example.yaml"
+		got, err := os.ReadFile(path)
+		require.NoError(t, err)
+		require.Equal(t, want.String(), string(got), "%s is not what WriteExample writes", path)
+	}
+	changedBroker, changedNode := Broker{}, Node{}
+	require.NoError(t, Load(&changedBroker, Source{File: "broker.example.yaml"}))
+	require.NoError(t, Load(&changedNode, Source{File: "node.example.yaml"}))
+	changedBroker.Hooks.Command, changedNode.Topics = nil, nil // an empty list and none are the same
+	require.Equal(t, broker, changedBroker)
+	require.Equal(t, node, changedNode)
+}
+
+// Every knob says what it means.
+func TestEveryKnobHasAMeaning(t *testing.T) {
+	for _, cfg := range []any{new(Broker), new(Node)} {
+		seen := map[string]bool{}
+		for _, f := range Fields(cfg) {
+			require.NotEmpty(t, f.Doc, f.Key)
+			require.False(t, seen[f.Flag()], "two knobs are called --%s", f.Flag())
+			seen[f.Flag()] = true
+		}
+	}
+}
+
+func write(t *testing.T, text string) string {
+	path := filepath.Join(t.TempDir(), "c.yaml")
+	require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
+	return path
+}
+
+// Flags beat the environment, the environment beats the file, the file beats the defaults.
+func TestPrecedence(t *testing.T) {
+	cfg := DefaultBroker()
+	file := write(t, "workers: 2\ndata: from-file\ngroup: file\nretention:\n  max_bytes: 5\n")
+	require.NoError(t, Load(&cfg, Source{File: file, Env: []string{"XMQ_DATA=from-env", "XMQ_GROUP=env", "XMQ_RETENTION_MAX_AGE=3h", "PATH=/bin", "XMQ_TARGET=of the other role"},
+		Flag: map[string][]string{"group": {"flag"}, "masters": {"a,b", "c"}}}))
+	require.Equal(t, 2, cfg.Workers)
+	require.Equal(t, "from-env", cfg.Data)
+	require.Equal(t, "flag", cfg.Group)
+	require.Equal(t, []string{"a", "b", "c"}, cfg.Masters)
+	require.EqualValues(t, 5, cfg.Retention.MaxBytes)
+	require.Equal(t, "3h0m0s", cfg.Retention.MaxAge.String())
+}
+
+// XN-7: "a missing required key or an unknown one stops the start; secrets are refused in world-readable files".
+func TestXN07WrongConfigurationsAreRefusedWithASentence(t *testing.T) {
+	for name, c := range map[string]struct{ file, env, want string }{
+		"unknown key":       {file: "worker: 3\n", want: `unknown key "worker": did you mean "workers"?`},
+		"unknown nested":    {file: "retention:\n  max_byte: 3\n", want: `did you mean "retention.max_bytes"?`},
+		"double key":        {file: "workers: 3\nworkers: 4\n", want: "workers"},
+		"tabs":              {file: "retention:\n\tmax_bytes: 3\n", want: "tab"},
+		"byte order mark":   {file: "\xEF\xBB\xBFworkers: 3\n", want: "byte order mark"},
+		"not YAML":          {file: "{[", want: "c.yaml"},
+		"a list":            {file: "- a\n- b\n", want: "c.yaml"},
+		"text for a number": {file: "workers: many\n", want: "workers"},
+		"too large number":  {file: "workers: 99999999999999999999\n", want: "workers"},
+		"unit missing":      {file: "tick: 5\n", want: "tick"},
+		"environment":       {env: "XMQ_WORKRES=3", want: `did you mean "workers"?`},
+		"environment value": {env: "XMQ_WORKERS=1e9", want: "XMQ_WORKERS"},
+		"duration":          {env: "XMQ_TICK=5", want: "like 500ms"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := DefaultBroker()
+			s := Source{}
+			if c.file != "" {
+				s.File = write(t, c.file)
+			}
+			if c.env != "" {
+				s.Env = []string{c.env}
+			}
+			err := Load(&cfg, s)
+			require.ErrorContains(t, err, c.want)
+			require.True(t, IsConfig(err))
+		})
+	}
+	t.Run("empty file", func(t *testing.T) {
+		cfg := DefaultBroker()
+		require.NoError(t, Load(&cfg, Source{File: write(t, "")}))
+		require.Equal(t, DefaultBroker(), cfg)
+	})
+	t.Run("large file", func(t *testing.T) {
+		cfg := DefaultBroker()
+		require.ErrorContains(t, Load(&cfg, Source{File: write(t, strings.Repeat("#", MaxFile+1))}), "larger than")
+	})
+	t.Run("password for everybody", func(t *testing.T) {
+		path := write(t, "target: postgres://u:secret@host/db\n")
+		node := DefaultNode()
+		require.NoError(t, Load(&node, Source{File: path}))
+		require.NoError(t, os.Chmod(path, 0o644))
+		err := Load(&node, Source{File: path})
+		require.ErrorContains(t, err, "password")
+		require.NotContains(t, err.Error(), "secret")
+	})
+	t.Run("required keys", func(t *testing.T) {
+		n := DefaultNode()
+		_, err := n.Options(nil)
+		require.ErrorContains(t, err, "--id")
+		n.ID = "n1"
+		_, err = n.Options(nil)
+		require.ErrorContains(t, err, "--target")
+	})
+}
+
+// XD-26: "each setting has one name; an old name is refused with the new one in the text".
+func TestXD26OldNamesAreRefusedWithTheNewOne(t *testing.T) {
+	for old, now := range formerly {
+		n := DefaultNode()
+		err := Load(&n, Source{File: write(t, old+": x\n")})
+		require.ErrorContains(t, err, `"`+now+`"`, old)
+	}
+}
+
+func FuzzConfig(f *testing.F) {
+	example, err := os.ReadFile("broker.example.yaml")
+	require.NoError(f, err)
+	for _, seed := range []string{string(example), "", "a: [1, 2", "retention:\n  max_bytes: 1\n", "retention: 5", "? x", "&a [*a]", "workers: !!int 3"} {
+		f.Add([]byte(seed))
+	}
+	path := filepath.Join(f.TempDir(), "c.yaml")
+	f.Fuzz(func(t *testing.T, b []byte) {
+		require.NoError(t, os.WriteFile(path, b, 0o600))
+		cfg := DefaultBroker()
+		if err := Load(&cfg, Source{File: path}); err != nil {
+			require.True(t, IsConfig(err))
+		}
+	})
+}

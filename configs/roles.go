@@ -1,0 +1,100 @@
+package configs
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"time"
+
+	"xmq/broker"
+	"xmq/nodeclient"
+)
+
+// Broker is what `xmq broker` is told.
+type Broker struct {
+	broker.Config `yaml:",inline"`
+	LogLevel      string `yaml:"log_level" doc:"what is written to stderr: debug, info, warn or error"`
+}
+
+// DefaultBroker is a broker that is told nothing.
+func DefaultBroker() Broker { return Broker{Config: broker.Default(), LogLevel: "info"} }
+
+// Node is what `xmq node` is told.
+type Node struct {
+	ID     string   `yaml:"id" doc:"this node's name, 1 to 31 lower-case letters, digits and hyphens (required)"`
+	Broker string   `yaml:"broker" doc:"URL of the broker's NATS server"`
+	Group  string   `yaml:"group" doc:"the broker's group"`
+	Target string   `yaml:"target" doc:"the database: sqlite:PATH or file:PATH (required)"`
+	Topics []string `yaml:"topics" doc:"apply only increments of these topics; empty for all"`
+	Data   string   `yaml:"data" doc:"folder in which relative paths of target and restore lie"`
+
+	From       string `yaml:"from" doc:"join by DUMP from this node when the database is empty or the broker says so"`
+	Replace    bool   `yaml:"replace" doc:"a DUMP may replace a database that is not a copy of this log"`
+	Rejoin     bool   `yaml:"rejoin" doc:"with from: DUMP again when the broker says so; false stops the node instead"`
+	Restore    string `yaml:"restore" doc:"load this backup file (xmq dump) into an empty database before starting"`
+	At         uint64 `yaml:"at" doc:"explicit position: the next increment applied is this one; 0 for none"`
+	ExitOnFail bool   `yaml:"exit_on_fail" doc:"end with code 1 when an increment fails, instead of waiting for an operator"`
+
+	WindowRecords int           `yaml:"window_records" doc:"increments in flight; more hides latency, costs memory"`
+	WindowBytes   int           `yaml:"window_bytes" doc:"bytes in flight"`
+	BatchRecords  int           `yaml:"batch_records" doc:"increments in one transaction"`
+	BatchBytes    int           `yaml:"batch_bytes" doc:"bytes in one transaction"`
+	Tick          time.Duration `yaml:"tick" doc:"clock of the session"`
+	Heartbeat     int           `yaml:"heartbeat" doc:"ticks between heartbeats"`
+	Silence       int           `yaml:"silence" doc:"ticks of the broker's silence after which a new session is opened"`
+	MaxBackoff    int           `yaml:"max_backoff" doc:"longest wait in ticks between tries of a DUMP or of the database"`
+	DumpRate      int64         `yaml:"dump_rate" doc:"bytes a second of a snapshot sent or fetched; 0 for no limit"`
+	LogLevel      string        `yaml:"log_level" doc:"what is written to stderr: debug, info, warn or error"`
+}
+
+// DefaultNode is a node that is told nothing; id and target have no default.
+func DefaultNode() Node {
+	return Node{Broker: "nats://127.0.0.1:4222", Group: nodeclient.DefaultGroup, Data: ".", Rejoin: true,
+		WindowRecords: 8192, WindowBytes: 8 << 20, BatchRecords: 1000, BatchBytes: 4 << 20,
+		Tick: time.Second, Heartbeat: 5, Silence: 30, MaxBackoff: 30, LogLevel: "info"}
+}
+
+// Options is what the library takes of n. Driver is set by whoever opens the target.
+func (n *Node) Options(log *slog.Logger) (nodeclient.Options, error) {
+	for _, required := range []struct{ key, value string }{{"id", n.ID}, {"target", n.Target}, {"broker", n.Broker}} {
+		if required.value == "" {
+			return nodeclient.Options{}, fmt.Errorf("%w: %s is missing: give --%s, %s or the key in a file", ErrConfig, required.key, required.key, "XMQ_"+strings.ToUpper(required.key))
+		}
+	}
+	return nodeclient.Options{Group: n.Group, ID: n.ID, Topics: n.Topics, From: n.From, Replace: n.Replace, Stay: !n.Rejoin, At: n.At,
+		ExitOnFail: n.ExitOnFail, WindowRecords: n.WindowRecords, WindowBytes: n.WindowBytes, BatchRecords: n.BatchRecords, BatchBytes: n.BatchBytes,
+		Tick: n.Tick, Heartbeat: n.Heartbeat, Silence: n.Silence, MaxBackoff: n.MaxBackoff, DumpRate: n.DumpRate, Log: log}, nil
+}
+
+// Logger writes to w what level lets through. When w is a terminal or not, the lines are the same.
+func Logger(w io.Writer, level string) (*slog.Logger, error) {
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(level)); err != nil {
+		return nil, fmt.Errorf("%w: log_level is %q: it must be debug, info, warn or error", ErrConfig, level)
+	}
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: l})), nil
+}
+
+// WriteExample writes an example file for cfg as it stands: every key with its value, unit and meaning.
+func WriteExample(w io.Writer, title string, cfg any) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "# %s\n# Every key stands here with its default. Environment: XMQ_ and the key in capitals; command line: --key-with-hyphens.\n", title)
+	group := ""
+	for _, f := range Fields(cfg) {
+		key, indent := f.Key, ""
+		if g, rest, nested := strings.Cut(f.Key, "."); nested {
+			if g != group {
+				fmt.Fprintf(&b, "\n%s:\n", g)
+			}
+			group, key, indent = g, rest, "  "
+		}
+		fmt.Fprintf(&b, "\n%s# %s (%s)\n%s%s: %s\n", indent, f.Doc, f.Kind(), indent, key, f.Value())
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// IsConfig reports whether err is of the configuration: exit code 78.
+func IsConfig(err error) bool { return errors.Is(err, ErrConfig) }

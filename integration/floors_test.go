@@ -1,0 +1,143 @@
+package integration
+
+import (
+	"encoding/json"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// floors is the plan of the house: which rooms of ours a room may import, and why not others.
+var floors = map[string][]string{
+	"broker/event":                 nil, // the language: imports nobody, so that everybody can speak it
+	"broker/disk":                  nil, // the ground both stores stand on
+	"broker/bus":                   {"broker/event"},
+	"dumpflow":                     {"broker/event"},
+	"increments":                   {"broker/event", "broker/disk"},
+	"statedb":                      {"broker/event", "broker/disk", "dumpflow"}, // dumpflow for the record of a DUMP, which it keeps
+	"worker":                       {"broker/event", "increments", "statedb", "dumpflow"},
+	"nodeclient":                   {"broker/event", "broker/bus", "dumpflow"},
+	"nodeclient/target/sqltext":    nil,
+	"nodeclient/target/sqlite":     {"nodeclient", "broker/event", "nodeclient/target/sqltext"},
+	"nodeclient/target/file":       {"nodeclient", "broker/event"},
+	"broker/door":                  {"broker/event"},
+	"broker/door/http":             {"broker/event", "broker/door"},
+	"broker/door/nats":             {"broker/event", "broker/door"},
+	"broker":                       {"broker/event", "broker/disk", "broker/bus", "broker/door", "broker/door/http", "broker/door/nats", "increments", "statedb", "dumpflow", "worker"},
+	"configs":                      {"broker", "nodeclient"},
+	"cmd/xmq":                      {"*"},
+	"cmd/xmq/shop":                 nil,
+	"integration":                  {"*"},
+	"integration/report":           nil,
+	"broker/disk/disktest":         {"broker/disk"},                // for tests
+	"broker/bus/bustest":           {"broker/bus", "broker/event"}, // for tests
+	"nodeclient/target/targettest": {"nodeclient", "broker/event"}, // for tests
+}
+
+// outside says which foreign modules a room may use besides the standard library.
+var outside = map[string][]string{
+	"broker/bus":               {"github.com/nats-io/nats.go"},
+	"broker/disk":              {"github.com/syndtr/goleveldb"},
+	"increments":               {"github.com/syndtr/goleveldb"},
+	"statedb":                  {"github.com/syndtr/goleveldb"},
+	"dumpflow":                 {"github.com/klauspost/compress", "golang.org/x/time"},
+	"nodeclient/target/sqlite": {"modernc.org/sqlite"},
+	"broker/door/nats":         {"github.com/nats-io/nats.go"},
+	"broker":                   {"github.com/nats-io/nats.go", "github.com/nats-io/nats-server", "github.com/sourcegraph/conc"},
+	"configs":                  {"github.com/goccy/go-yaml"},
+	"cmd/xmq":                  {"github.com/urfave/cli"},
+	"cmd/xmq/shop":             {"modernc.org/sqlite"},
+}
+
+type pkg struct {
+	ImportPath string
+	Imports    []string
+	Dir        string
+	GoFiles    []string
+}
+
+func packages(t *testing.T) []pkg {
+	out, err := exec.Command("go", "list", "-json=ImportPath,Imports,Dir,GoFiles", "xmq/...").Output()
+	require.NoError(t, err)
+	var all []pkg
+	for dec := json.NewDecoder(strings.NewReader(string(out))); dec.More(); {
+		var p pkg
+		require.NoError(t, dec.Decode(&p))
+		all = append(all, p)
+	}
+	return all
+}
+
+// Imports go only downwards.
+func TestFloors(t *testing.T) {
+	for _, p := range packages(t) {
+		room := strings.TrimPrefix(p.ImportPath, "xmq/")
+		allowed, known := floors[room]
+		require.True(t, known, "room %s has no floor: add it to the plan in this test and in README.md", room)
+		testing := strings.HasSuffix(room, "test")
+		for _, imp := range p.Imports {
+			switch ours, is := strings.CutPrefix(imp, "xmq/"); {
+			case is:
+				require.True(t, slices.Contains(allowed, ours) || slices.Contains(allowed, "*"), "%s imports %s, which lies above or beside it", room, ours)
+			case strings.Contains(strings.SplitN(imp, "/", 2)[0], ".") && !testing:
+				require.True(t, slices.ContainsFunc(outside[room], func(m string) bool { return strings.HasPrefix(imp, m) }), "%s uses %s: not in its plan", room, imp)
+			}
+		}
+	}
+}
+
+// Each package has exactly one package comment.
+func TestPackageComments(t *testing.T) {
+	for _, p := range packages(t) {
+		n := 0
+		for _, f := range p.GoFiles {
+			parsed, err := parser.ParseFile(token.NewFileSet(), filepath.Join(p.Dir, f), nil, parser.ParseComments|parser.PackageClauseOnly)
+			require.NoError(t, err)
+			if parsed.Doc != nil {
+				n++
+			}
+		}
+		if len(p.GoFiles) > 0 {
+			require.Equal(t, 1, n, "package comments in %s", p.ImportPath)
+		}
+	}
+}
+
+// The top level of the repository is what users know; nothing else grows there.
+func TestTopLevel(t *testing.T) {
+	want := []string{"CHANGELOG.md", "LICENSE", "Makefile", "README.md", "broker", "cmd", "configs", "dumpflow", "go.mod", "go.sum", "increments", "integration", "nodeclient", "statedb", "worker"}
+	out, err := exec.Command("git", "-C", "..", "ls-files").Output()
+	require.NoError(t, err)
+	var got []string
+	for f := range strings.Lines(string(out)) {
+		top, _, _ := strings.Cut(strings.TrimSpace(f), "/")
+		if !strings.HasPrefix(top, ".") && !slices.Contains(got, top) {
+			got = append(got, top)
+		}
+	}
+	slices.Sort(got)
+	require.Equal(t, want, got)
+}
+
+// Tests do not wait by the clock: a sleep is only allowed where time is fake.
+func TestNoSleepInTests(t *testing.T) {
+	err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, "_test.go") || strings.HasSuffix(path, "floors_test.go") {
+			return err
+		}
+		out, err := exec.Command("grep", "-c", "time[.]Sleep(", path).Output()
+		if err == nil {
+			text, err := exec.Command("grep", "-c", "synctest", path).Output()
+			require.NoError(t, err, "%s sleeps %s times outside a synctest bubble: %s", path, out, text)
+		}
+		return nil
+	})
+	require.NoError(t, err)
+}
