@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"strings"
+	"unicode/utf8"
 )
 
 // Version is the format number of encoded events.
@@ -42,7 +43,8 @@ type Event struct {
 	Body          []byte // INCR_REQ/NONE and DUMP_REQ: Hello; INCR_REP: frame; SNAP_*: chunk
 }
 
-// Append encodes e behind dst. IDs longer than MaxID cannot occur (CheckID) and make it panic.
+// Append encodes e behind dst, copying Text and Body. The speaker keeps Body within MaxBody: Decode refuses more.
+// IDs longer than MaxID cannot occur (CheckID) and make it panic.
 func (e *Event) Append(dst []byte) []byte {
 	start := len(dst)
 	le := binary.LittleEndian
@@ -64,10 +66,7 @@ func (e *Event) Append(dst []byte) []byte {
 		dst = append(dst, byte(len(s)))
 		dst = append(dst, s...)
 	}
-	text := e.Text
-	if len(text) > MaxText {
-		text = text[:MaxText]
-	}
+	text := cutText(e.Text)
 	dst = le.AppendUint16(dst, uint16(len(text)))
 	dst = append(dst, text...)
 	dst = le.AppendUint32(dst, uint32(len(e.Body)))
@@ -114,20 +113,20 @@ func Decode(b []byte) (Event, error) {
 	}
 	rest := b[fixedLen : len(b)-4]
 	for _, s := range [...]*string{&e.Group, &e.ID, &e.Peer} {
-		if len(rest) < 1 || len(rest)-1 < int(rest[0]) {
-			return bad("cut inside an ID")
+		if len(rest) < 1 || int(rest[0]) > min(MaxID, len(rest)-1) {
+			return bad("cut inside an ID, or ID too long")
 		}
-		*s = string(rest[1 : 1+rest[0]])
+		n := 1 + int(rest[0])
+		*s, rest = string(rest[1:n]), rest[n:]
 		if *s != "" && CheckID(*s) != nil {
 			return bad("%v", CheckID(*s))
 		}
-		rest = rest[1+rest[0]:]
 	}
 	if len(rest) < 2 || len(rest)-2 < int(le.Uint16(rest)) || le.Uint16(rest) > MaxText {
 		return bad("cut inside the text, or text too long")
 	}
 	n := int(le.Uint16(rest))
-	e.Text = strings.ToValidUTF8(string(rest[2:2+n]), "\uFFFD")
+	e.Text = cutText(strings.ToValidUTF8(string(rest[2:2+n]), "\uFFFD"))
 	rest = rest[2+n:]
 	if len(rest) < 4 || uint64(len(rest)-4) != uint64(le.Uint32(rest)) || len(rest)-4 > MaxBody {
 		return bad("body length does not fit")
@@ -136,6 +135,18 @@ func Decode(b []byte) (Event, error) {
 		e.Body = body
 	}
 	return e, nil
+}
+
+// cutText cuts s to MaxText bytes, between two characters.
+func cutText(s string) string {
+	if len(s) <= MaxText {
+		return s
+	}
+	n := MaxText
+	for n > MaxText-utf8.UTFMax && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n]
 }
 
 // String is the event as tests, logs and people read it: only what is said.

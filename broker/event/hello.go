@@ -39,7 +39,7 @@ func (h Hello) Encode() []byte {
 	return b
 }
 
-// DecodeHello reads what Encode wrote and checks topics. An empty body is the zero Hello.
+// DecodeHello reads what Encode wrote and checks topics. An empty body is the zero Hello. The error wraps ErrDamaged.
 func DecodeHello(b []byte) (Hello, error) {
 	var h Hello
 	if len(b) == 0 {
@@ -58,8 +58,11 @@ func DecodeHello(b []byte) (Hello, error) {
 		return h, fmt.Errorf("hello: host or target name is too long: %w", ErrDamaged)
 	}
 	topics, err := SortTopics(h.Topics)
+	if err != nil {
+		return h, fmt.Errorf("hello: %w: %w", err, ErrDamaged)
+	}
 	h.Topics = topics
-	return h, err
+	return h, nil
 }
 
 // SortTopics checks topics and returns them sorted, each once; nil for none.

@@ -68,8 +68,8 @@ func hex16(v uint64) string { return fmt.Sprintf("%016x", v) }
 
 func unhex16(b []byte, v *uint64, what string) error {
 	n, err := strconv.ParseUint(string(b), 16, 64)
-	if err != nil || len(b) != 16 {
-		return fmt.Errorf("%s %q is not 16 hexadecimal digits", what, clip(b, 40))
+	if err != nil || hex16(n) != string(b) {
+		return fmt.Errorf("%s %q is not 16 lower-case hexadecimal digits", what, clip(b, 40))
 	}
 	*v = n
 	return nil

@@ -75,12 +75,12 @@ const (
 )
 
 func (c Code) String() string {
-	names := map[Code]string{NoCode: "-", Bye: "bye", Retrying: "retrying", Welcome: "welcome", Reopen: "reopen",
+	names := [...]string{NoCode: "-", Bye: "bye", Retrying: "retrying", Welcome: "welcome", Reopen: "reopen",
 		Fenced: "fenced", NeedsDump: "needs_dump", Unknown: "unknown", Held: "held", Seek: "seek", Foreign: "foreign",
 		OutOfLog: "out_of_log", Opened: "opened", Sealed: "sealed", Lease: "lease", Cancel: "cancel",
 		NotReady: "not_ready", Refused: "refused", Abandoned: "abandoned"}
-	if n, ok := names[c]; ok {
-		return n
+	if int(c) < len(names) && names[c] != "" {
+		return names[c]
 	}
 	return fmt.Sprintf("code_%d", uint8(c))
 }
