@@ -54,25 +54,26 @@ type Broker struct {
 
 // Open opens the stores and all addresses. Nothing is served before Run. Errors are classed by IsTemporary (75),
 // IsDamage (78) and IsStorage (74); others are of the configuration.
-func Open(cfg Config, log *slog.Logger) (b *Broker, err error) {
+func Open(cfg Config, log *slog.Logger) (*Broker, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
-	b = &Broker{cfg: &cfg, log: log, started: time.Now(), poisoned: make(chan error, 1), alerts: map[string]bool{}}
-	b.hooks = newHooks(cfg.Hooks, log)
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, b.close())
-		}
-	}()
+	b := &Broker{cfg: &cfg, log: log, started: time.Now(), poisoned: make(chan error, 1), alerts: map[string]bool{}, hooks: newHooks(cfg.Hooks, log)}
+	if err := b.open(); err != nil {
+		return nil, errors.Join(err, b.close())
+	}
+	return b, nil
+}
+
+func (b *Broker) open() (err error) {
 	poison := func(err error) {
 		select {
 		case b.poisoned <- err:
 		default:
 		}
 	}
-	if b.stores, err = openStores(b.cfg, log, poison, b.hooks.tell); err != nil {
-		return nil, err
+	if b.stores, err = openStores(b.cfg, b.log, poison, b.hooks.tell); err != nil {
+		return err
 	}
 	for _, a := range b.stores.state.Alerts() { // what stood before the restart is looked at anew
 		if a.Cleared == 0 && (a.Key == "disk" || a.Key == "stall") {
@@ -82,17 +83,17 @@ func Open(cfg Config, log *slog.Logger) (b *Broker, err error) {
 			b.pinned = a.Text
 		}
 	}
-	if b.http, err = net.Listen("tcp", cfg.HTTPAddr); err != nil {
-		return nil, fmt.Errorf("HTTP: cannot listen on %s: %w (%w)", cfg.HTTPAddr, err, errTemporary)
+	if b.http, err = net.Listen("tcp", b.cfg.HTTPAddr); err != nil {
+		return fmt.Errorf("HTTP: cannot listen on %s: %w (%w)", b.cfg.HTTPAddr, err, errTemporary)
 	}
-	if err = b.openRoad(); err != nil {
-		return nil, err
+	if err := b.openRoad(); err != nil {
+		return err
 	}
-	b.ingest = newIngest(b.stores.log, func() { b.pool.Wake() }, cfg.MaxIncrement, int64(cfg.QueueCount), int64(cfg.QueueBytes))
-	b.dispatch = newDispatcher(cfg.Group, b.road, log)
+	b.ingest = newIngest(b.stores.log, func() { b.pool.Wake() }, b.cfg.MaxIncrement, int64(b.cfg.QueueCount), int64(b.cfg.QueueBytes))
+	b.dispatch = newDispatcher(b.cfg.Group, b.road, b.log)
 	b.pool = b.newPool()
 	b.dispatch.post = b.pool.Post
-	return b, b.reconcile()
+	return b.reconcile()
 }
 
 // openRoad starts the embedded NATS server, or uses the external one, and connects to it twice: for events, and

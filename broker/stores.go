@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"time"
 
 	"xmq/broker/disk"
@@ -46,7 +48,7 @@ type stores struct {
 	log     *increments.Log
 	state   *statedb.DB
 	staging *dumpflow.Staging
-	damage  chan statedb.Alert // segments set aside, until the watch stores the alerts
+	damage  chan damage // segments set aside, until the watch has seen them
 }
 
 const (
@@ -59,33 +61,29 @@ const (
 // openStores opens everything in the order in which each can vouch for the next: the lock, the log, the state
 // store with its checkpoint of the log, the staging area. Only an empty directory gets a new log, and only when
 // cfg.Create allows.
-func openStores(cfg *Config, log *slog.Logger, onPoison func(error), onAlert func(statedb.Alert)) (s *stores, err error) {
+func openStores(cfg *Config, log *slog.Logger, onPoison func(error), onAlert func(statedb.Alert)) (*stores, error) {
 	dir, err := filepath.Abs(cfg.Data)
 	if err != nil {
 		return nil, err
 	}
-	s = &stores{dir: dir, damage: make(chan statedb.Alert, 64)}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, s.close())
-		}
-	}()
 	empty, err := prepareDir(dir, cfg.Create)
 	if err != nil {
 		return nil, err
 	}
-	if s.lock, err = disk.LockDir(dir); err != nil {
-		return nil, err
+	s := &stores{dir: dir, damage: make(chan damage, 64), ground: disk.NewGround(disk.Options{OnPoison: onPoison})}
+	if s.lock, err = disk.LockDir(dir); err == nil {
+		err = s.openLog(cfg, empty, log)
 	}
-	s.ground = disk.NewGround(disk.Options{OnPoison: onPoison})
-	if err := s.openLog(cfg, empty, log); err != nil {
-		return nil, err
+	if err == nil {
+		err = s.openState(log, onAlert)
 	}
-	if err := s.openState(log, onAlert); err != nil {
-		return nil, err
+	if err == nil {
+		s.staging, err = dumpflow.OpenStaging(filepath.Join(dir, stagingDir), func() error { return s.room(cfg) })
 	}
-	s.staging, err = dumpflow.OpenStaging(filepath.Join(dir, stagingDir), func() error { return s.room(cfg) })
-	return s, err
+	if err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	return s, nil
 }
 
 // prepareDir makes the directory when that is allowed, and reports whether nothing of ours lies in it.
@@ -123,9 +121,8 @@ func (s *stores) openLog(cfg *Config, empty bool, log *slog.Logger) (err error) 
 	o := increments.Options{MaxRecords: uint64(cfg.MaxRecords), RingBytes: cfg.RingBytes,
 		BeforeOpen: func() error { return s.room(cfg) },
 		OnDamage: func(segment string, err error) {
-			select { // told once a segment; more than the channel holds is in the log file all the same
-			case s.damage <- statedb.Alert{Key: "damage/" + segment, Severity: statedb.Critical, Last: time.Now().UnixNano(),
-				Text: fmt.Sprintf("segment %s of the log is damaged and set aside (%v): clients that need it have to DUMP again", segment, err)}:
+			select { // told once a segment; the channel holds more than are ever open
+			case s.damage <- damage{segment, err}:
 			default:
 			}
 			log.Error("a segment of the log is damaged and set aside", "segment", segment, "err", err)
@@ -188,6 +185,19 @@ func (s *stores) openState(log *slog.Logger, onAlert func(statedb.Alert)) error 
 			Text: fmt.Sprintf("the log %s is gone, this broker keeps the new log %s: the databases of its nodes belong to the old one; start the master on a database you trust (--replace or an empty one) and join the others with DUMPs", meta.Log, s.log.ID())})
 	}
 	return s.state.Write(&b)
+}
+
+// damage is one segment of the log that was set aside.
+type damage struct {
+	segment string // its name: first and last possible sequence
+	err     error
+}
+
+// newest reports whether the segment is the one that is appended to.
+func (d damage) newest(head uint64) bool {
+	_, last, _ := strings.Cut(d.segment, "-")
+	n, err := strconv.ParseUint(last, 10, 64)
+	return err == nil && n > head
 }
 
 // rebuiltAlert stands until an operator has confirmed that all clients are back.

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -50,8 +51,12 @@ func (b *Broker) look() error {
 	now := time.Now().UnixNano()
 	for more := true; more; {
 		select {
-		case a := <-b.stores.damage:
-			batch.Raise(a)
+		case d := <-b.stores.damage:
+			batch.Raise(statedb.Alert{Key: "damage/" + d.segment, Severity: statedb.Critical, Last: now,
+				Text: fmt.Sprintf("segment %s of the log is damaged and set aside (%v): clients that need it have to DUMP again", d.segment, d.err)})
+			if d.newest(b.stores.log.Head().Seq) {
+				return fmt.Errorf("%w: the newest segment of the log is damaged: %w", ErrDamaged, errors.Join(d.err, b.stores.state.Write(&batch)))
+			}
 		default:
 			more = false
 		}

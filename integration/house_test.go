@@ -2,7 +2,6 @@ package integration
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"io"
 	"log/slog"
@@ -130,16 +129,7 @@ func (h *house) publish(format string, args ...any) string {
 }
 
 // query reads one value of a node's database.
-func (n *node) query(t *testing.T, q string) string {
-	db, err := sql.Open("sqlite", "file:"+n.path+"?mode=ro")
-	require.NoError(t, err)
-	defer db.Close()
-	var v sql.NullString
-	if err := db.QueryRow(q).Scan(&v); err != nil {
-		return err.Error()
-	}
-	return v.String
-}
+func (n *node) query(t *testing.T, q string) string { return query(t, n.path, q) }
 
 // eventually waits until f answers nil, for at most 20 s.
 func eventually(t *testing.T, f func() error) {

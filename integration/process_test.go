@@ -1,0 +1,208 @@
+package integration
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"xmq/broker"
+	"xmq/statedb"
+)
+
+// The real binary, built once for all tests of real processes.
+var binary = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "xmq-test-")
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, "xmq")
+	out, err := exec.Command("go", "build", "-o", path, "xmq/cmd/xmq").CombinedOutput()
+	if err != nil {
+		err = fmt.Errorf("%w: %s", err, out)
+	}
+	return path, err
+})
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if path, err := binary(); err == nil {
+		_ = os.RemoveAll(filepath.Dir(path)) // a temporary folder
+	}
+	os.Exit(code)
+}
+
+// site is a folder with processes of the real binary in it, all ended with the test.
+type site struct {
+	t          *testing.T
+	dir        string
+	nats, http string
+	brokerArgs []string
+}
+
+func newSite(t *testing.T, brokerArgs ...string) *site {
+	return &site{t: t, dir: t.TempDir(), nats: freeAddr(t), http: freeAddr(t), brokerArgs: brokerArgs}
+}
+
+func freeAddr(t *testing.T) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// process is one running child.
+type process struct {
+	name string
+	cmd  *exec.Cmd
+	done chan struct{}
+	log  *lockedBuffer
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+func (s *site) start(name string, args ...string) *process {
+	path, err := binary()
+	require.NoError(s.t, err)
+	p := &process{name: name, cmd: exec.Command(path, args...), done: make(chan struct{}), log: &lockedBuffer{}}
+	p.cmd.Dir, p.cmd.Stderr, p.cmd.Stdout = s.dir, p.log, p.log
+	p.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.dir}
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	require.NoError(s.t, p.cmd.Start())
+	go func() { _ = p.cmd.Wait(); close(p.done) }() // the exit code is read from ProcessState
+	s.t.Cleanup(func() {
+		p.kill()
+		if s.t.Failed() {
+			text := p.log.String()
+			s.t.Logf("--- %s\n%s", name, text[max(0, len(text)-3000):])
+		}
+	})
+	return p
+}
+
+// kill is kill -9.
+func (p *process) kill() {
+	_ = p.cmd.Process.Kill() // it may have ended
+	<-p.done
+}
+
+// stop is a clean stop; it returns the exit code.
+func (p *process) stop(t *testing.T) int {
+	_ = p.cmd.Process.Signal(syscall.SIGTERM) // it may have ended
+	return p.wait(t)
+}
+
+// wait returns the exit code, of a process that ends by itself within 20 s.
+func (p *process) wait(t *testing.T) int {
+	t.Helper()
+	select {
+	case <-p.done:
+	case <-time.After(20 * time.Second):
+		t.Fatalf("%s did not end in 20 s:\n%s", p.name, p.log)
+	}
+	return p.cmd.ProcessState.ExitCode()
+}
+
+func (s *site) broker(more ...string) *process {
+	args := append([]string{"broker", "--data", filepath.Join(s.dir, "broker"), "--nats-addr", s.nats, "--http-addr", s.http, "--watch-ballast=false",
+		"--watch-min-free", "0"}, s.brokerArgs...)
+	p := s.start("broker", append(args, more...)...)
+	eventually(s.t, func() error {
+		select {
+		case <-p.done:
+			s.t.Fatalf("the broker ended: %s", p.log)
+		default:
+		}
+		if !strings.Contains(p.log.String(), "ready\n") {
+			return fmt.Errorf("not ready: %s", p.log)
+		}
+		return nil
+	})
+	return p
+}
+
+func (s *site) path(id string) string { return filepath.Join(s.dir, id+".db") }
+
+func (s *site) node(id, from string, more ...string) *process {
+	args := []string{"node", "--id", id, "--broker", "nats://" + s.nats, "--target", "sqlite:" + s.path(id), "--tick", "200ms"}
+	if from != "" {
+		args = append(args, "--from", from)
+	}
+	return s.start(id, append(args, more...)...)
+}
+
+// tool runs a command of the binary to its end.
+func (s *site) tool(stdin string, args ...string) (stdout, stderr string, code int) {
+	path, err := binary()
+	require.NoError(s.t, err)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, path, args...)
+	var out, errs bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr, cmd.Dir = strings.NewReader(stdin), &out, &errs, s.dir
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.dir, "XMQ_API=http://" + s.http, "XMQ_BROKER=nats://" + s.nats}
+	_ = cmd.Run() // the exit code tells
+	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
+}
+
+// ok is tool for commands that must succeed; it returns stdout.
+func (s *site) ok(stdin string, args ...string) string {
+	s.t.Helper()
+	out, errs, code := s.tool(stdin, args...)
+	require.Equal(s.t, 0, code, "xmq %v: %s", args, errs)
+	return out
+}
+
+func (s *site) positions() (p broker.Positions) {
+	s.t.Helper()
+	require.NoError(s.t, json.Unmarshal([]byte(s.ok("", "positions", "--json")), &p))
+	return p
+}
+
+// level waits until all of these clients have acked the head.
+func (s *site) level(ids ...string) broker.Positions {
+	s.t.Helper()
+	var p broker.Positions
+	eventually(s.t, func() error {
+		p = s.positions()
+		for _, id := range ids {
+			acked, known := uint64(0), false
+			for _, v := range p.Clients {
+				if v.ID == id && v.State != statedb.Loading {
+					acked, known = v.Acked, true
+				}
+			}
+			if !known || acked != p.Head {
+				return fmt.Errorf("%s stands at %d (known: %v), the head is %d", id, acked, known, p.Head)
+			}
+		}
+		return nil
+	})
+	return p
+}
