@@ -35,6 +35,15 @@ func (m *Machine) asked(e *event.Event, log Log) {
 		m.answer(r, nil, code, text)
 		return
 	}
+	if d.Phase == dumpflow.Failed {
+		m.answer(r, nil, event.NotReady, d.Error)
+		return
+	}
+	for _, q := range d.Requesters {
+		if q.ID == r.ID {
+			delete(m.leases, q.Request) // a new request of the same node replaces its older one
+		}
+	}
 	if d.Join(r) {
 		m.saveDump(d)
 	}
@@ -46,7 +55,7 @@ func (m *Machine) asked(e *event.Event, log Log) {
 func (m *Machine) dumpFor(r dumpflow.Requester, log Log) (d *dumpflow.Dump, code event.Code, why string) {
 	c := &m.c
 	for _, d := range m.dumps { // asked again: the same one, whatever has become of it
-		if slices.ContainsFunc(d.Requesters, func(q dumpflow.Requester) bool { return q.ID == r.ID && q.Request == r.Request }) {
+		if d.ID == r.Request && d.Phase == dumpflow.Failed || slices.ContainsFunc(d.Requesters, func(q dumpflow.Requester) bool { return q.ID == r.ID && q.Request == r.Request }) {
 			return d, 0, ""
 		}
 	}
@@ -62,9 +71,10 @@ func (m *Machine) dumpFor(r dumpflow.Requester, log Log) (d *dumpflow.Dump, code
 	case c.State != statedb.Following && c.State != statedb.Draining && c.State != statedb.Dumping, c.Seek != nil:
 		return nil, event.NotReady, fmt.Sprintf("the target %s is not synchronised yet (%s): wait for it or name another target", c.ID, c.State)
 	}
-	if d := m.running(); d != nil {
+	if d := m.running(); d != nil && d.Pin+1 >= log.First() {
 		return d, 0, ""
 	}
+	m.dropRunning("retention has freed increments behind its position") // if there is one
 	if d := m.reusable(log); d != nil {
 		return d, 0, ""
 	}
@@ -79,7 +89,7 @@ func (m *Machine) dumpFor(r dumpflow.Requester, log Log) (d *dumpflow.Dump, code
 	}
 	d = dumpflow.New(c.ID, r, c.Acked.Seq, m.now)
 	m.dumps = append(m.dumps, d)
-	m.leases[d.ID] = 0
+	m.lease, m.age = 0, 0
 	m.become(statedb.Draining)
 	m.saveDump(d)
 	return d, 0, ""
@@ -89,7 +99,10 @@ func (m *Machine) dumpFor(r dumpflow.Requester, log Log) (d *dumpflow.Dump, code
 // reaches back to it.
 func (m *Machine) reusable(log Log) *dumpflow.Dump {
 	for _, d := range slices.Backward(m.dumps) {
-		if d.Phase == dumpflow.Sealed && m.now-d.Ended < int64(m.rules.SnapshotTTL) && d.Pos.Seq+1 >= log.First() && d.Pos.Seq <= m.c.Acked.Seq {
+		if d.Phase != dumpflow.Sealed || m.now-d.Ended >= int64(m.rules.SnapshotTTL) || d.Pos.Seq > m.c.Acked.Seq {
+			continue
+		}
+		if here, err := log.Position(d.Pos.Seq); err == nil && here == d.Pos {
 			return d
 		}
 	}
@@ -131,7 +144,7 @@ func (m *Machine) targetSays(e *event.Event) {
 		m.reply(event.Event{Kind: event.DumpReq, Code: event.Cancel, Dump: e.Dump, Text: "this DUMP is over"})
 		return
 	}
-	m.leases[d.ID] = 0
+	m.lease = 0
 	switch {
 	case e.State == event.Fail || e.State == event.Fatal: // a dump cannot be FATAL (XS-5)
 		m.dropRunning(fmt.Sprintf("the target %s could not make the snapshot: %s", m.c.ID, e.Text))
@@ -190,6 +203,9 @@ func (m *Machine) dropRunning(text string) {
 	}
 	d.Fail(text, m.now)
 	m.tellAll(d)
+	for _, r := range d.Requesters {
+		delete(m.leases, r.Request)
+	}
 	d.Requesters = nil
 	m.saveDump(d)
 	m.work.Discard = append(m.work.Discard, d.ID)
@@ -236,7 +252,7 @@ func (m *Machine) leave(id string, request event.DumpID, served bool) {
 // their disk space.
 func (m *Machine) tickDumps() {
 	if m.c.Join != nil {
-		if m.joinSilent++; m.joinSilent > 3*m.rules.LeaseTicks {
+		if m.joinSilent++; m.joinSilent > 3*m.rules.lease() {
 			m.dropJoin()
 		}
 	}
@@ -246,23 +262,24 @@ func (m *Machine) tickDumps() {
 }
 
 func (m *Machine) tickDump(d *dumpflow.Dump) {
+	lease := m.rules.lease()
 	for _, r := range slices.Clone(d.Requesters) {
-		if m.leases[r.Request]++; m.leases[r.Request] > 3*m.rules.LeaseTicks {
+		if m.leases[r.Request]++; m.leases[r.Request] > 3*lease {
 			gone := fmt.Sprintf("%s has not been heard for %d ticks", r.ID, m.leases[r.Request])
 			m.answer(r, d, event.NotReady, gone)
 			m.leave(r.ID, r.Request, false)
-		} else if m.leases[r.Request]%m.rules.LeaseTicks == 0 {
+		} else if m.leases[r.Request]%lease == 0 {
 			m.answer(r, d, event.NoCode, "") // heals a notice that was lost
 		}
 	}
 	if d.Running() {
-		m.leases[d.ID]++
-		age := m.now - d.Started
+		m.lease++
+		m.age++
 		switch {
-		case m.leases[d.ID] > m.rules.LeaseTicks:
-			m.dropRunning(fmt.Sprintf("the target %s has been silent for %d ticks, its lease has ended", m.c.ID, m.leases[d.ID]))
-		case m.rules.DumpTicks > 0 && age > int64(m.rules.DumpTicks)*1e9:
-			m.dropRunning(fmt.Sprintf("it has taken longer than its deadline of %d s", m.rules.DumpTicks))
+		case m.lease > lease:
+			m.dropRunning(fmt.Sprintf("the target %s has been silent for %d ticks, its lease has ended", m.c.ID, m.lease))
+		case m.rules.DumpTicks > 0 && m.age > m.rules.DumpTicks:
+			m.dropRunning(fmt.Sprintf("it has taken longer than its deadline of %d ticks", m.rules.DumpTicks))
 		case d.Phase == dumpflow.Opening:
 			m.askTarget(d)
 		}
@@ -271,7 +288,6 @@ func (m *Machine) tickDump(d *dumpflow.Dump) {
 	if len(d.Requesters) == 0 && m.now-d.Ended > int64(m.rules.SnapshotTTL) {
 		m.work.DropDumps = append(m.work.DropDumps, d.ID)
 		m.work.Discard = append(m.work.Discard, d.ID)
-		delete(m.leases, d.ID)
 		m.dumps = slices.DeleteFunc(m.dumps, func(o *dumpflow.Dump) bool { return o == d })
 	}
 }

@@ -14,15 +14,25 @@ type Reader interface {
 	Read(from uint64, maxRecords, maxBytes int) ([]event.Encoded, error)
 }
 
+// What an item of a frame costs besides its record, and what a pass costs (package event).
+const (
+	itemBytes = 5
+	passBytes = 17
+)
+
 // frame reads what f asks for and appends the frame to dst. Increments of other topics and the one an
 // operator skipped become passes: the node's position moves over them and their bodies are not sent.
-// It returns the position behind the last item.
+// It returns the position behind the last item, f.From when the window has no room for one.
 func frame(dst []byte, log Reader, f *Feed) ([]byte, event.Position, error) {
 	records, err := log.Read(f.From.Seq+1, f.MaxRecords, f.MaxBytes)
 	if err != nil {
 		return dst, f.From, err
 	}
 	end, passed := f.From, false
+	fits := func(n int) bool { // with n bytes more, and a pass that may be due
+		n += len(dst) + passBytes
+		return n <= f.Window && (n <= f.MaxBytes || end == f.From)
+	}
 	flush := func() {
 		if passed {
 			dst = event.AppendPass(dst, end.Seq, end.Chain)
@@ -30,17 +40,25 @@ func frame(dst []byte, log Reader, f *Feed) ([]byte, event.Position, error) {
 		}
 	}
 	for _, e := range records {
-		o := f.Override
-		switch {
-		case o != nil && o.Seq == e.Seq() && !o.Skip:
-			flush()
+		o, record := f.Override, e
+		mine := o != nil && o.Seq == e.Seq()
+		if mine && !o.Skip {
 			r, err := e.Decode()
 			if err != nil {
 				return dst, end, fmt.Errorf("replace increment %d: %w", o.Seq, err)
 			}
-			dst = event.AppendReplace(dst, event.Reforge(r, o.Body))
-		case o != nil && o.Seq == e.Seq(), !event.Wants(f.Topics, e.Topic()):
+			record = event.Reforge(r, o.Body)
+		}
+		pass := mine && o.Skip || !mine && !event.Wants(f.Topics, e.Topic())
+		if pass && !fits(0) || !pass && !fits(len(record)+itemBytes) {
+			break
+		}
+		switch {
+		case pass:
 			passed = true
+		case mine:
+			flush()
+			dst = event.AppendReplace(dst, record)
 		default:
 			flush()
 			dst = event.AppendRecord(dst, e)

@@ -24,14 +24,16 @@ func judge(c *statedb.Client, known bool, mayStart bool, pos event.Position, h e
 	refuse := func(code event.Code, format string, args ...any) verdict {
 		return verdict{code: code, text: fmt.Sprintf(format, args...)}
 	}
-	if known && c.State != statedb.Pending && !slices.Equal(c.Topics, h.Topics) {
+	join := known && c.Join != nil && c.Join.Opened && pos == c.Join.Pos
+	loaded := join && h.Loaded == c.Join.Request // the node says so itself; else its position has to be proof enough
+	if known && c.State != statedb.Pending && !loaded && !slices.Equal(c.Topics, h.Topics) {
 		return refuse(event.Foreign, "client %s follows topics %v but its node now names %v, so its data would have holes: start it with the old topics, or run `xmq client forget %s` and join with a DUMP", c.ID, show(c.Topics), show(h.Topics), c.ID)
 	}
 	if !pos.Zero() && pos.Log != head.Log {
 		return refuse(event.Foreign, "the database of %s stands at sequence %d of log %s, but this broker keeps log %s: join with a DUMP (start the node with --from TARGET --replace)", c.ID, pos.Seq, pos.Log, head.Log)
 	}
-	joined := known && c.Join != nil && c.Join.Opened && pos == c.Join.Pos
-	if joined && (h.Loaded == c.Join.Request || c.State != statedb.Fatal) {
+	ordered := known && c.State == statedb.NeedsDump && c.LastError != nil && c.LastError.Class == orderedDump
+	if loaded || join && c.State != statedb.Fatal && !ordered {
 		return fed(c, pos, log, true)
 	}
 	if known && c.State == statedb.Fatal {
@@ -39,6 +41,9 @@ func judge(c *statedb.Client, known bool, mayStart bool, pos event.Position, h e
 	}
 	if known && c.Seek != nil && pos != *c.Seek {
 		return verdict{code: event.Seek, from: *c.Seek}
+	}
+	if ordered && c.Seek == nil {
+		return refuse(event.NeedsDump, "%s", c.LastError.Text)
 	}
 	if h.At != 0 && (!known || c.Seek == nil) {
 		return judgeExplicit(c.ID, h.At, log)
@@ -54,9 +59,6 @@ func judge(c *statedb.Client, known bool, mayStart bool, pos event.Position, h e
 	}
 	if pos.Seq+1 < first {
 		return refuse(event.NeedsDump, "client %s stands at %d, but the log begins at %d: it has to join again, start its node with --from TARGET", c.ID, pos.Seq, first)
-	}
-	if known && c.State == statedb.NeedsDump && c.LastError != nil && c.LastError.Class == orderedDump {
-		return refuse(event.NeedsDump, "an operator ordered client %s to join again (%s): start its node with --from TARGET", c.ID, c.LastError.Text)
 	}
 	return fed(c, pos, log, false)
 }

@@ -1,7 +1,9 @@
 package worker
 
 import (
+	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -24,12 +26,14 @@ type Rules struct {
 	RunningDumps func() int    // how many DUMPs run now in the whole broker
 }
 
+// lease is LeaseTicks, or the shortest one.
+func (r *Rules) lease() int { return max(1, r.LeaseTicks) }
+
 // Classes of trouble in a client's last error.
 const (
 	classFail    = "fail"
 	classFatal   = "fatal"
 	classRetry   = "transient"
-	classDump    = "dump"
 	classRefused = "refused"
 	orderedDump  = "redump"
 )
@@ -38,13 +42,13 @@ const (
 var moves = map[statedb.State][]statedb.State{
 	"":                {statedb.Pending, statedb.Following},
 	statedb.Pending:   {statedb.Loading, statedb.Following, ""},
-	statedb.Loading:   {statedb.Following, statedb.NeedsDump, statedb.Fatal, ""},
+	statedb.Loading:   {statedb.Following, statedb.NeedsDump, ""},
 	statedb.Following: {statedb.Draining, statedb.Failed, statedb.Fatal, statedb.NeedsDump, ""},
-	statedb.Draining:  {statedb.Dumping, statedb.Following, statedb.Failed, statedb.Fatal, statedb.NeedsDump, ""},
-	statedb.Dumping:   {statedb.Following, statedb.Failed, statedb.Fatal, statedb.NeedsDump, ""},
+	statedb.Draining:  {statedb.Dumping, statedb.Following}, // whatever happens, the DUMP is given up first
+	statedb.Dumping:   {statedb.Following},
 	statedb.Failed:    {statedb.Following, statedb.Fatal, statedb.NeedsDump, ""},
-	statedb.Fatal:     {statedb.Following, statedb.NeedsDump, ""},
-	statedb.NeedsDump: {statedb.Following, statedb.Fatal, ""},
+	statedb.Fatal:     {statedb.Following, ""}, // only a new DUMP ends it (XD-8)
+	statedb.NeedsDump: {statedb.Following, ""},
 }
 
 // Machine is one client. All its transitions stand in this file (conversation, increments, orders) and in
@@ -63,11 +67,14 @@ type Machine struct {
 	sent          event.Position
 	flights       []flight // frames sent and not acked, oldest first
 	flightBytes   int
+	full          bool // the next increment does not fit into what is left of the window
 	creditRecords uint64
 	creditBytes   int
 
 	dumps  []*dumpflow.Dump     // of this client's data, oldest first; at most one runs
-	leases map[event.DumpID]int // ticks since a requester (by request id) or the target (by dump id) was heard
+	leases map[event.DumpID]int // ticks since a requester was heard, by request id
+	lease  int                  // ticks since the target was heard of the running dump
+	age    int                  // ticks the dump has run, in this life of the broker
 	held   int64                // when the target's pause began, ns
 
 	joinSilent int // ticks since the target's machine spoke of our join
@@ -81,10 +88,12 @@ type Machine struct {
 	lag   bool // c should be saved soon
 }
 
+// offer is what a node said to open a session, and from where it was told it would be fed.
 type offer struct {
 	session event.Session
 	hello   event.Hello
-	verdict verdict
+	pos     event.Position
+	from    event.Position
 }
 
 type flight struct {
@@ -94,10 +103,7 @@ type flight struct {
 
 // NewMachine starts the machine of client id, with its stored record and dumps if there are any.
 func NewMachine(rules *Rules, id string, stored *statedb.Client, dumps []dumpflow.Dump) *Machine {
-	m := &Machine{rules: rules, c: statedb.Client{V: statedb.ClientVersion, ID: id, Role: statedb.Follower}, leases: map[event.DumpID]int{}}
-	if slices.Contains(rules.Masters, id) {
-		m.c.Role = statedb.Master
-	}
+	m := &Machine{rules: rules, c: statedb.Client{V: statedb.ClientVersion, ID: id}, leases: map[event.DumpID]int{}}
 	if stored != nil {
 		m.c, m.known = stored.Clone(), true
 		m.sent = m.c.Acked
@@ -108,6 +114,13 @@ func NewMachine(rules *Rules, id string, stored *statedb.Client, dumps []dumpflo
 		d := dumps[i].Clone()
 		m.dumps = append(m.dumps, &d)
 		m.held = d.Started
+	}
+	m.c.Role = statedb.Follower
+	if slices.Contains(rules.Masters, id) { // the configuration of now decides, not that of then
+		m.c.Role = statedb.Master
+	}
+	if (m.c.State == statedb.Draining || m.c.State == statedb.Dumping) && m.running() == nil {
+		m.become(statedb.Following) // a store that was put back from parts
 	}
 	return m
 }
@@ -170,8 +183,20 @@ func (m *Machine) Ready(head event.Position) Work {
 	return w
 }
 
-// Record is a copy of the record for a lagging save.
-func (m *Machine) Record() (statedb.Client, bool) { return m.c.Clone(), m.known }
+// Quiet reports that Ready would return nothing but, perhaps, a Feed.
+func (m *Machine) Quiet() bool {
+	w := &m.work
+	return !m.dirty && !m.lag && !w.Urgent() && len(w.Send)+len(w.Route)+len(w.Answers)+len(w.Discard) == 0
+}
+
+// Record is a copy of the record for a lagging save; false when there is none, or when Ready will have it
+// saved with what belongs to it.
+func (m *Machine) Record() (statedb.Client, bool) {
+	if !m.known || m.dirty {
+		return statedb.Client{}, false
+	}
+	return m.c.Clone(), true
+}
 
 // --- conversation ---
 
@@ -188,16 +213,19 @@ func (m *Machine) node(e *event.Event, log Log) {
 	if !m.current(e.Session, log) {
 		return
 	}
+	if m.silent >= m.rules.SilentTicks {
+		m.clear("offline")
+	}
 	m.heard()
 	switch {
 	case e.Kind == event.DumpRep:
 		m.targetSays(e)
+	case e.State == event.Fatal:
+		m.fatal(e)
 	case m.c.Seek != nil:
 		m.reply(event.Event{Kind: event.IncrRep, Code: event.Seek, Pos: *m.c.Seek})
 	case e.State == event.Fail:
 		m.failed(e, log)
-	case e.State == event.Fatal:
-		m.fatal(e)
 	default:
 		m.applied(e, log)
 	}
@@ -221,10 +249,11 @@ func (m *Machine) hello(e *event.Event, log Log) {
 		m.say(event.Event{Kind: event.IncrRep, State: event.Fail, Code: event.Foreign, Session: e.Session, Text: err.Error()})
 		return
 	}
-	mayStart := m.c.Role == statedb.Master
-	v := judge(&m.c, m.known, mayStart, e.Pos, h, log)
+	v := m.judge(e.Pos, h, log)
 	if v.code == event.Welcome || v.code == event.Seek {
-		m.offered = offer{e.Session, h, v}
+		if v.code == event.Welcome {
+			m.offered = offer{e.Session, h, e.Pos, v.from}
+		}
 		if !m.open {
 			m.heard()
 		}
@@ -232,6 +261,10 @@ func (m *Machine) hello(e *event.Event, log Log) {
 		return
 	}
 	m.refuse(e.Session, v)
+}
+
+func (m *Machine) judge(pos event.Position, h event.Hello, log Log) verdict {
+	return judge(&m.c, m.known, m.c.Role == statedb.Master, pos, h, log)
 }
 
 // refuse answers a node that cannot be fed. Its client's state changes only when nobody else speaks for the
@@ -246,11 +279,19 @@ func (m *Machine) refuse(s event.Session, v verdict) {
 		return
 	}
 	m.raise("refused", statedb.Critical, 0, v.text)
-	if m.known && v.code == event.NeedsDump && !m.Connected() && m.c.State != statedb.NeedsDump && m.can(statedb.NeedsDump) {
-		m.become(statedb.NeedsDump)
-		m.trouble(0, classRefused, v.text)
-		m.open = false
+	if v.code == event.NeedsDump && !m.Connected() && m.placed() {
+		m.needsDump(0, classRefused, v.text)
 	}
+}
+
+// needsDump stops the feeding until the node joins again.
+func (m *Machine) needsDump(seq uint64, class, text string) {
+	m.dropRunning(text)
+	m.become(statedb.NeedsDump)
+	m.trouble(seq, class, text)
+	m.reply(event.Event{Kind: event.IncrRep, State: event.Fatal, Code: event.NeedsDump, Text: text})
+	m.open = false
+	m.rewind()
 }
 
 // current reports whether s is the conversation of now. It begins an offered one.
@@ -260,7 +301,7 @@ func (m *Machine) current(s event.Session, log Log) bool {
 		m.fence(s)
 	case m.open && s == m.c.Session:
 		return true
-	case !s.Zero() && s == m.offered.session && m.offered.verdict.code == event.Welcome:
+	case !s.Zero() && s == m.offered.session:
 		return m.begin(log)
 	case s.Instance == m.c.Session.Instance && s.Turn < m.c.Session.Turn:
 		m.nonsense++ // an older conversation of the same process
@@ -277,13 +318,14 @@ func (m *Machine) fence(s event.Session) {
 }
 
 // begin makes the offered session the current one. The newest wins; the process it replaces is told and
-// refused from now on, also after a restart of the broker.
+// refused from now on, also after a restart of the broker. The offer is judged once more: an order, a FATAL or
+// the retention may have come between.
 func (m *Machine) begin(log Log) bool {
 	o := m.offered
 	m.offered = offer{}
-	from := o.verdict.from
-	if from.Seq+1 < log.First() { // trimmed since it was offered
-		m.say(event.Event{Kind: event.IncrRep, Code: event.Reopen, Session: o.session})
+	v := m.judge(o.pos, o.hello, log)
+	if v.code != event.Welcome || v.from != o.from {
+		m.say(event.Event{Kind: event.IncrRep, Code: event.Reopen, Session: o.session, Text: "things have changed since this session was offered: open another one"})
 		return false
 	}
 	old := m.c.Session
@@ -298,10 +340,10 @@ func (m *Machine) begin(log Log) bool {
 	m.open, m.dirty = true, true
 	m.clear("offline")
 	m.clear("refused")
-	m.enter(o.verdict, newProcess)
-	m.c.Acked = from
-	m.c.Base = min(m.c.Base, from.Seq)
-	m.rateSeen = from.Seq
+	m.enter(v, newProcess)
+	m.c.Acked = v.from
+	m.c.Base = min(m.c.Base, v.from.Seq)
+	m.rateSeen = v.from.Seq
 	m.rewind()
 	m.creditRecords, m.creditBytes = 0, 0
 	m.targetReturned(newProcess)
@@ -342,7 +384,7 @@ func (m *Machine) enter(v verdict, newProcess bool) {
 
 // rewind forgets what is in flight: it will be sent again from acked.
 func (m *Machine) rewind() {
-	m.sent, m.flights, m.flightBytes = m.c.Acked, nil, 0
+	m.sent, m.flights, m.flightBytes, m.full = m.c.Acked, nil, 0, false
 }
 
 func (m *Machine) heard() { m.silent = 0 }
@@ -358,8 +400,8 @@ func (m *Machine) applied(e *event.Event, log Log) {
 	if !ok {
 		return
 	}
-	switch e.Code {
-	case event.Bye:
+	switch {
+	case e.Code == event.Bye:
 		if d := m.running(); d != nil && d.Phase != dumpflow.Draining {
 			m.dropRunning(fmt.Sprintf("the node of the target %s was stopped", m.c.ID))
 		}
@@ -367,17 +409,16 @@ func (m *Machine) applied(e *event.Event, log Log) {
 		m.clear("offline")
 		m.lag = true
 		return
-	case event.Retrying:
+	case m.c.State == statedb.Failed:
+		m.hold()
+		return
+	case e.Code == event.Retrying:
 		m.trouble(m.c.Acked.Seq+1, classRetry, e.Text)
 		m.raise("retry", statedb.Warning, m.c.Acked.Seq+1, fmt.Sprintf("client %s cannot reach or use its database and tries again: %s", m.c.ID, e.Text))
 	default:
 		if m.c.LastError != nil && m.c.LastError.Class == classRetry {
 			m.recovered()
 		}
-	}
-	if m.c.State == statedb.Failed {
-		m.hold()
-		return
 	}
 	if !moved { // a heartbeat: tell how far we have sent, so that a lost frame is noticed
 		m.reply(event.Event{Kind: event.IncrRep, State: event.Succ, Pos: m.sent})
@@ -399,7 +440,7 @@ func (m *Machine) ack(e *event.Event, log Log) (moved, ok bool) {
 		m.wrong(fmt.Sprintf("position %d has chain %s there and %s here", e.Pos.Seq, e.Pos.Chain, here.Chain))
 		return false, false
 	}
-	m.creditRecords, m.creditBytes = uint64(e.CreditRecords), int(e.CreditBytes)
+	m.creditRecords, m.creditBytes, m.full = uint64(e.CreditRecords), int(e.CreditBytes), false
 	if e.Pos.Seq == m.c.Acked.Seq {
 		return false, true
 	}
@@ -474,19 +515,16 @@ func (m *Machine) fatal(e *event.Event) {
 // Lost says that the log cannot feed this client from where it stands: trimmed by policy, or damaged.
 func (m *Machine) Lost(why string, now int64) {
 	m.now = now
-	text := fmt.Sprintf("client %s stands at %d and cannot be fed from there (%s): it has to join again with a DUMP", m.c.ID, m.sent.Seq, why)
-	m.dropRunning(text)
-	m.become(statedb.NeedsDump)
-	m.trouble(m.sent.Seq+1, classRefused, text)
-	m.raise("refused", statedb.Critical, m.sent.Seq+1, text)
-	m.reply(event.Event{Kind: event.IncrRep, State: event.Fatal, Code: event.NeedsDump, Text: text})
-	m.open = false
-	m.rewind()
+	seq := m.sent.Seq
+	text := fmt.Sprintf("client %s stands at %d and cannot be fed from there (%s): it has to join again with a DUMP", m.c.ID, seq, why)
+	m.needsDump(seq+1, classRefused, text)
+	m.raise("refused", statedb.Critical, seq+1, text)
 }
 
-// trimmed looks whether the log still reaches back to where this client stands (XR-6).
+// trimmed looks whether the log still reaches back to where this client stands (XR-6). A client that waits for
+// a DUMP anyway loses nothing.
 func (m *Machine) trimmed(log Log) {
-	if _, held := m.c.Pin(); held && m.c.Acked.Seq+1 < log.First() && m.can(statedb.NeedsDump) {
+	if m.placed() && m.c.Acked.Seq+1 < log.First() {
 		m.Lost("retention has freed the log below "+fmt.Sprint(log.First()), m.now)
 	}
 }
@@ -494,7 +532,7 @@ func (m *Machine) trimmed(log Log) {
 // feed says what to send next, or nil: only to a client that follows, is open, is not held for a DUMP and
 // has window left. One increment always fits an empty window of at least one.
 func (m *Machine) feed(head event.Position) *Feed {
-	if !m.feedable() || m.sent.Seq >= head.Seq {
+	if !m.feedable() || m.full || m.sent.Seq >= head.Seq {
 		return nil
 	}
 	inFlight := m.sent.Seq - m.c.Acked.Seq
@@ -502,14 +540,16 @@ func (m *Machine) feed(head event.Position) *Feed {
 		return nil
 	}
 	records := min(m.creditRecords-inFlight, uint64(m.rules.TurnRecords), head.Seq-m.sent.Seq)
-	bytes := min(m.creditBytes-m.flightBytes, m.rules.TurnBytes)
-	if bytes <= 0 {
-		if inFlight > 0 {
-			return nil
-		}
-		bytes = 1
+	left := m.creditBytes - m.flightBytes
+	if left <= 0 && inFlight > 0 {
+		return nil
 	}
-	return &Feed{From: m.sent, MaxRecords: int(records), MaxBytes: bytes, Topics: m.c.Topics, Override: m.c.Override}
+	f := &Feed{From: m.sent, MaxRecords: int(records), MaxBytes: min(left, m.rules.TurnBytes), Topics: m.c.Topics, Override: m.c.Override}
+	f.Window = left
+	if inFlight == 0 {
+		f.Window = math.MaxInt
+	}
+	return f
 }
 
 func (m *Machine) feedable() bool {
@@ -517,7 +557,13 @@ func (m *Machine) feedable() bool {
 }
 
 // Waiting reports that only news in the log would make this machine runnable.
-func (m *Machine) Waiting() bool { return m.feedable() && m.sent.Seq-m.c.Acked.Seq < m.creditRecords }
+func (m *Machine) Waiting() bool {
+	return m.feedable() && !m.full && m.sent.Seq-m.c.Acked.Seq < m.creditRecords
+}
+
+// Full notes that the next increment does not fit into what is left of the window: the next acknowledgement
+// makes room.
+func (m *Machine) Full() { m.full = true }
 
 // Fed notes that the frame up to end, of so many bytes, is on its way, and returns its event.
 func (m *Machine) Fed(end event.Position, frame []byte) event.Event {
@@ -557,17 +603,14 @@ func (m *Machine) obey(o *Order, log Log) (refused string) {
 		m.clearAll()
 		m.gone()
 	case Redump:
-		m.dropRunning(fmt.Sprintf("the target %s was ordered to join again", c.ID))
-		text := "ordered by " + cutBy(o.By)
+		if c.State == statedb.Pending || c.State == statedb.Loading || c.State == statedb.Fatal {
+			return fmt.Sprintf("client %s is %s: it has to join with a DUMP anyway", c.ID, c.State)
+		}
+		text := cmp.Or(o.By, "an operator") + " ordered client " + c.ID + " to join again"
 		if o.Reason != "" {
-			text += ": " + o.Reason
+			text += " (" + o.Reason + ")"
 		}
-		if c.State != statedb.Fatal {
-			m.become(statedb.NeedsDump)
-			m.trouble(0, orderedDump, text)
-		}
-		m.reply(event.Event{Kind: event.IncrRep, State: event.Fatal, Code: event.NeedsDump, Text: fmt.Sprintf("client %s has to join again with a DUMP (%s): start its node with --from TARGET", c.ID, text)})
-		m.open = false
+		m.needsDump(0, orderedDump, text+": start its node with --from TARGET")
 	case Cancel:
 		if m.running() == nil {
 			return fmt.Sprintf("no DUMP runs at %s", c.ID)
@@ -622,22 +665,20 @@ func (m *Machine) seek(o *Order, log Log) (refused string) {
 	return ""
 }
 
-func cutBy(by string) string {
-	if by == "" {
-		return "an operator"
-	}
-	return by
-}
-
 // --- small tools of the transitions ---
 
-func (m *Machine) can(s statedb.State) bool {
-	return m.c.State == s || slices.Contains(moves[m.c.State], s)
+// placed reports that the client has a position from which it is to be fed.
+func (m *Machine) placed() bool {
+	switch m.c.State {
+	case statedb.Loading, statedb.Following, statedb.Draining, statedb.Dumping, statedb.Failed:
+		return true
+	}
+	return false
 }
 
 // become changes the state, by the list of moves only: anything else is a bug of this package.
 func (m *Machine) become(s statedb.State) {
-	if !m.can(s) {
+	if s != m.c.State && !slices.Contains(moves[m.c.State], s) {
 		panic(fmt.Sprintf("worker: client %s cannot go from %q to %q", m.c.ID, m.c.State, s))
 	}
 	m.c.State, m.dirty = s, true
@@ -675,7 +716,9 @@ func (m *Machine) clearAll() {
 }
 
 func (m *Machine) raise(kind string, s statedb.Severity, seq uint64, text string) {
-	m.work.Raise = append(m.work.Raise, statedb.Alert{Key: kind + "/" + m.c.ID, Severity: s, Client: m.c.ID, Seq: seq, Text: text, Last: m.now})
+	key := kind + "/" + m.c.ID
+	m.work.Clear = slices.DeleteFunc(m.work.Clear, func(k string) bool { return k == key }) // what is raised last stands
+	m.work.Raise = append(m.work.Raise, statedb.Alert{Key: key, Severity: s, Client: m.c.ID, Seq: seq, Text: text, Last: m.now})
 }
 
 func (m *Machine) clear(kind string) { m.work.Clear = append(m.work.Clear, kind+"/"+m.c.ID) }

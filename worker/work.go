@@ -81,8 +81,9 @@ type Routed struct {
 // Feed asks for increments to be read and sent: the worker reads, builds a frame and calls Fed.
 type Feed struct {
 	From       event.Position // the frame begins behind it
-	MaxRecords int
-	MaxBytes   int
+	MaxRecords int            // 1 or more
+	MaxBytes   int            // of the frame, but one increment may be longer
+	Window     int            // of the frame, without exception: what is left of the client's window in bytes
 	Topics     []string
 	Override   *statedb.Override
 }

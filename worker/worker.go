@@ -2,12 +2,14 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
 
 	"xmq/broker/event"
 	"xmq/dumpflow"
+	"xmq/increments"
 	"xmq/statedb"
 )
 
@@ -120,7 +122,9 @@ func (w *Worker) turnOver(ctx context.Context, tick <-chan time.Time) error {
 		now := w.now()
 		for _, t := range w.tasks {
 			t.m.Tick(now)
-			w.enqueue(t)
+			if !t.m.Quiet() || t.m.Idle() {
+				w.enqueue(t)
+			}
 		}
 	case <-w.save.C:
 		if err := w.saveLagging(); err != nil {
@@ -187,7 +191,9 @@ func (w *Worker) round() error {
 	for i, t := range turn {
 		w.deliver(&works[i])
 		if f := works[i].Feed; f != nil {
-			w.feed(t, f)
+			if err := w.feed(t, f); err != nil {
+				return err
+			}
 		} else if t.m.Waiting() && !t.waiting {
 			t.waiting = true
 			w.waiting = append(w.waiting, t)
@@ -242,17 +248,24 @@ func (w *Worker) deliver(work *Work) {
 	}
 }
 
-// feed reads one turn's worth of increments and sends it. Whoever may want more is runnable again.
-func (w *Worker) feed(t *task, f *Feed) {
+// feed reads one turn's worth of increments and sends it. Whoever may want more is runnable again. An error is
+// the disk's; increments that are trimmed or set aside are the client's trouble alone.
+func (w *Worker) feed(t *task, f *Feed) error {
 	body, end, err := frame(w.buf[:0], w.env.Log, f)
 	w.buf = body[:0]
-	if err != nil {
+	switch {
+	case errors.Is(err, increments.ErrTrimmed) || errors.Is(err, increments.ErrQuarantined):
 		t.m.Lost(err.Error(), w.now())
-	} else if end.Seq > f.From.Seq {
+	case err != nil:
+		return fmt.Errorf("worker %d: client %s: %w", w.number, t.id, err)
+	case end.Seq > f.From.Seq:
 		e := t.m.Fed(end, body)
 		w.env.Send(&e)
+	default:
+		t.m.Full()
 	}
 	w.enqueue(t)
+	return nil
 }
 
 func (w *Worker) lags(t *task) {
@@ -283,9 +296,16 @@ func (w *Worker) saveLagging() error {
 
 func (w *Worker) views(id string) []View {
 	var all []View
+	tasks := w.tasks
+	if id != "" {
+		tasks = map[string]*task{}
+		if t := w.tasks[id]; t != nil {
+			tasks[id] = t
+		}
+	}
 	head, now := w.env.Log.Head(), w.now()
-	for _, t := range w.tasks {
-		if id != "" && t.id != id || !t.m.known {
+	for _, t := range tasks {
+		if !t.m.known {
 			continue
 		}
 		v := t.m.View(head)

@@ -1,0 +1,205 @@
+package worker
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+
+	"xmq/broker/event"
+	"xmq/dumpflow"
+	"xmq/statedb"
+)
+
+// actor is what a random history knows of one node: enough to say sensible things most of the time.
+type actor struct {
+	id       string
+	session  event.Session
+	pos      event.Position
+	welcomed bool
+	opening  event.DumpID
+	request  event.DumpID
+	join     *event.Event // the DUMP it waits for, as last told
+	said     []event.Event
+}
+
+// history plays n random steps on the machines of four clients: sensible conversations, repetitions of anything
+// said before, nonsense, orders, ticks, trimming, and restarts from what was saved.
+func history(rng *rand.Rand, s *stage, n int) {
+	ids := []string{"master", "n1", "n10", "xn1"}
+	actors := map[string]*actor{}
+	for i, id := range ids {
+		actors[id] = &actor{id: id, session: event.Session{Instance: event.Instance(100 * (i + 1))}}
+	}
+	s.heard = func(e *event.Event) { actors[e.ID].hear(e, rng) }
+	for range n {
+		a := actors[ids[rng.IntN(len(ids))]]
+		switch rng.IntN(30) {
+		case 0, 1, 2:
+			s.log.push(1+rng.IntN(8), "")
+			for id := range s.machines {
+				s.play(id)
+			}
+		case 3, 4, 5:
+			s.tick()
+		case 6:
+			if rng.IntN(8) == 0 {
+				s.restart()
+			}
+		case 7:
+			if rng.IntN(10) == 0 {
+				head := s.log.Head().Seq
+				s.log.trim(max(s.log.First(), head/2))
+				for _, id := range ids {
+					s.step(id, Input{Trimmed: true})
+				}
+			}
+		case 8, 9:
+			verbs := []Verb{Retry, Skip, Replace, SeekTo, Forget, Redump, Cancel, "dance"}
+			o := Order{Verb: verbs[rng.IntN(len(verbs))], Seq: rng.Uint64N(s.log.Head().Seq + 3), Body: []byte("other"), Reason: "chance"}
+			if o.Verb != SeekTo && rng.IntN(2) == 0 {
+				o.Seq = 0
+			}
+			s.step(a.id, Input{Order: &o})
+		case 10, 11:
+			if len(a.said) > 0 { // everything may be repeated
+				s.hearNode(a, a.said[rng.IntN(len(a.said))])
+			}
+		case 12:
+			nonsense := event.Event{Kind: event.Kind(1 + rng.IntN(6)), State: event.State(rng.IntN(4)), Code: event.Code(rng.IntN(40)), ID: a.id, Peer: ids[rng.IntN(4)],
+				Session: a.session, Pos: a.pos, Dump: a.opening, Request: event.DumpID(rng.Uint64N(3)), CreditRecords: rng.Uint32N(20), CreditBytes: rng.Uint32N(300)}
+			if rng.IntN(2) == 0 {
+				nonsense.Pos = event.Position{Log: s.log.id, Seq: rng.Uint64N(100), Chain: event.Chain(rng.Uint64())}
+			}
+			s.hearNode(a, nonsense)
+		case 13:
+			s.step(a.id, Input{Sealed: &dumpflow.Manifest{Dump: a.opening, Target: a.id, Pos: a.pos}})
+		case 14, 15, 16:
+			a.ask(s, ids[rng.IntN(len(ids))], rng)
+		case 17:
+			if rng.IntN(3) == 0 { // a new process
+				a.session = event.Session{Instance: a.session.Instance + 1}
+				a.open(s)
+			}
+		case 18:
+			if a.join != nil && a.join.State == event.Succ { // the snapshot is loaded
+				a.pos = a.join.Pos
+				a.session.Turn++
+				s.hearNode(a, event.Event{Kind: event.IncrReq, ID: a.id, Session: a.session, Pos: a.pos, Body: event.Hello{Loaded: a.request}.Encode()})
+			}
+		default:
+			a.speak(s, rng)
+		}
+		if s.wrong != nil {
+			return
+		}
+	}
+}
+
+func (s *stage) hearNode(a *actor, e event.Event) {
+	if len(a.said) < 200 {
+		a.said = append(a.said, e)
+	}
+	if e.Kind == event.DumpReq {
+		swapped := dumpflow.Swap(e)
+		s.step(swapped.ID, Input{Asked: &swapped})
+		return
+	}
+	s.step(a.id, Input{Node: &e})
+}
+
+func (a *actor) ask(s *stage, from string, rng *rand.Rand) {
+	if a.request == 0 || rng.IntN(3) == 0 {
+		a.request = event.DumpID(rng.Uint64() | 1)
+	}
+	s.hearNode(a, event.Event{Kind: event.DumpReq, ID: a.id, Peer: from, Request: a.request, Body: event.Hello{Backup: rng.IntN(5) == 0}.Encode()})
+}
+
+func (a *actor) open(s *stage) {
+	a.session.Turn++
+	a.welcomed = false
+	s.hearNode(a, event.Event{Kind: event.IncrReq, ID: a.id, Session: a.session, Pos: a.pos})
+}
+
+func (a *actor) speak(s *stage, rng *rand.Rand) {
+	if !a.welcomed {
+		a.open(s)
+		return
+	}
+	e := event.Event{Kind: event.IncrReq, State: event.Succ, ID: a.id, Session: a.session, Pos: a.pos, CreditRecords: 1 + rng.Uint32N(20), CreditBytes: rng.Uint32N(400)}
+	switch rng.IntN(16) {
+	case 0:
+		e.State, e.Text = event.Fail, "cannot"
+	case 1:
+		e.State, e.Text = event.Fatal, "lost"
+	case 2:
+		e.Code = event.Bye
+	case 3:
+		e.Code = event.Retrying
+	case 4, 5, 6, 7:
+		if a.opening != 0 {
+			e = event.Event{Kind: event.DumpRep, State: event.Succ, Code: event.Opened, ID: a.id, Session: a.session, Pos: a.pos, Dump: a.opening,
+				Body: dumpflow.Opened{Format: "mem/1", Online: rng.IntN(2) == 0}.Encode()}
+			if rng.IntN(5) == 0 {
+				e.State = event.Fail
+			}
+		}
+	}
+	s.hearNode(a, e)
+}
+
+func (a *actor) hear(e *event.Event, rng *rand.Rand) {
+	if rng.IntN(8) == 0 {
+		return // lost
+	}
+	switch {
+	case e.Kind == event.DumpReq:
+		a.opening = e.Dump
+	case e.Kind == event.DumpRep:
+		a.join = e
+	case e.Session != a.session:
+	case e.Code == event.Welcome:
+		a.welcomed, a.pos = true, e.Pos
+	case e.Code == event.Seek:
+		a.pos, a.welcomed = e.Pos, false
+	case e.Code != event.NoCode:
+		a.welcomed = a.welcomed && e.Code == event.Held
+	case e.Pos == a.pos:
+		_ = event.Walk(e.Body, e.Pos, func(i event.Item) error { a.pos = i.Pos; return nil })
+	}
+}
+
+// XC-4: base <= acked <= sent at every step. SS-21: only listed changes of state are possible; each that is
+// listed happens. XD-2: nothing anybody says can stop a worker.
+func TestXC04AndSS21InRandomHistories(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	seen := map[[2]statedb.State]bool{}
+	for i := range uint64(400) {
+		s := newStage(0)
+		s.rules.TurnBytes = 300
+		s.moves = seen
+		playHistory(t, s, seed, i)
+	}
+	for from, list := range moves {
+		for _, to := range list {
+			assert.True(t, seen[[2]statedb.State{from, to}], "no history went from %q to %q: is that a move?", from, to)
+		}
+	}
+}
+
+func playHistory(t *testing.T, s *stage, seed, i uint64) {
+	defer func() {
+		if p := recover(); p != nil {
+			out := s.out.String()
+			panic(fmt.Sprintf("history %d of seed %d: %v\n%s", i, seed, p, out[max(0, len(out)-3000):]))
+		}
+	}()
+	history(rand.New(rand.NewPCG(seed, i)), s, 600)
+	if s.wrong != nil {
+		out := s.out.String()
+		t.Fatalf("history %d of seed %d: %v\n%s", i, seed, s.wrong, out[max(0, len(out)-3000):])
+	}
+}
