@@ -21,6 +21,7 @@ type actor struct {
 	welcomed bool
 	opening  event.DumpID
 	request  event.DumpID
+	loaded   event.DumpID
 	join     *event.Event // the DUMP it waits for, as last told
 	said     []event.Event
 }
@@ -83,11 +84,10 @@ func history(rng *rand.Rand, s *stage, n int) {
 				a.session = event.Session{Instance: a.session.Instance + 1}
 				a.open(s)
 			}
-		case 18:
+		case 18, 19:
 			if a.join != nil && a.join.State == event.Succ { // the snapshot is loaded
-				a.pos = a.join.Pos
-				a.session.Turn++
-				s.hearNode(a, event.Event{Kind: event.IncrReq, ID: a.id, Session: a.session, Pos: a.pos, Body: event.Hello{Loaded: a.request}.Encode()})
+				a.pos, a.loaded = a.join.Pos, a.join.Request
+				a.open(s)
 			}
 		default:
 			a.speak(s, rng)
@@ -120,11 +120,14 @@ func (a *actor) ask(s *stage, from string, rng *rand.Rand) {
 func (a *actor) open(s *stage) {
 	a.session.Turn++
 	a.welcomed = false
-	s.hearNode(a, event.Event{Kind: event.IncrReq, ID: a.id, Session: a.session, Pos: a.pos})
+	s.hearNode(a, event.Event{Kind: event.IncrReq, ID: a.id, Session: a.session, Pos: a.pos, Body: event.Hello{Loaded: a.loaded}.Encode()})
 }
 
 func (a *actor) speak(s *stage, rng *rand.Rand) {
 	if !a.welcomed {
+		if rng.IntN(8) == 0 { // its database was put back from elsewhere
+			a.pos, _ = s.log.Position(s.log.First() + rng.Uint64N(s.log.Head().Seq+2-s.log.First()) - 1)
+		}
 		a.open(s)
 		return
 	}
