@@ -7,8 +7,10 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"os"
+	"path/filepath"
 
 	"xmq/broker/event"
 )
@@ -16,15 +18,16 @@ import (
 // A backup file is a snapshot with its position in one file:
 //
 //	0  8  "XMQDUMP" and the version, 0x01
-//	8  .  chunks as in SNAP_REP, each behind its length (4 bytes), in order
-//	.  4  0
-//	.  4  length of the manifest, then the manifest (JSON)
+//	8  .  blocks: length (4 bytes), then a chunk as in SNAP_REP. Op Get: data, numbered from 0
+//	.  .  the last block: Op Stat, number of chunks before it, its data is the manifest (JSON)
 //
-// Integers are little-endian. A file that was cut has no manifest and is refused.
+// Integers are little-endian. Every block has a CRC, the manifest's too, for it holds the position. A file that was
+// cut has no manifest and is refused; so is one that goes on behind it.
 const archiveMagic = "XMQDUMP\x01"
 
-// WriteArchive stores what d yields under path, by way of a temporary file, and returns its manifest. When it
-// returns nil the file is durable. An existing file is not overwritten.
+// WriteArchive stores what d yields under path, by way of path.tmp, and returns its manifest. progress is told the
+// bytes so far after every chunk. When it returns nil the file is durable; after an error there is none. An existing
+// file is not overwritten.
 func WriteArchive(path string, d *Download, progress func(bytes int64)) (m Manifest, err error) {
 	if _, err := os.Stat(path); err == nil {
 		return m, fmt.Errorf("%s exists already: name another file", path)
@@ -39,15 +42,17 @@ func WriteArchive(path string, d *Download, progress func(bytes int64)) (m Manif
 	if err != nil {
 		return m, errors.Join(err, os.Remove(tmp))
 	}
-	return m, os.Rename(tmp, path)
+	if err := os.Rename(tmp, path); err != nil {
+		return m, errors.Join(err, os.Remove(tmp))
+	}
+	return m, syncDir(filepath.Dir(path))
 }
 
 func writeArchive(f io.Writer, d *Download, progress func(int64)) (Manifest, error) {
 	w := bufio.NewWriterSize(f, 1<<20)
-	put := func(b []byte) error {
-		if _, err := w.Write(binary.LittleEndian.AppendUint32(nil, uint32(len(b)))); err != nil {
-			return err
-		}
+	put := func(c Chunk) error {
+		b := c.Append(make([]byte, 4))
+		binary.LittleEndian.PutUint32(b, uint32(len(b)-4))
 		_, err := w.Write(b)
 		return err
 	}
@@ -59,7 +64,7 @@ func writeArchive(f io.Writer, d *Download, progress func(int64)) (Manifest, err
 		n, err := io.ReadFull(d, buf)
 		if n > 0 {
 			size += int64(n)
-			if err := put(Pack(Get, number, buf[:n]).Append(nil)); err != nil {
+			if err := put(Pack(Get, number, buf[:n])); err != nil {
 				return Manifest{}, err
 			}
 			progress(size)
@@ -75,10 +80,10 @@ func writeArchive(f io.Writer, d *Download, progress func(int64)) (Manifest, err
 	if err != nil {
 		return m, err
 	}
-	return m, errors.Join(put(nil), put(m.Encode()), w.Flush())
+	return m, errors.Join(put(Pack(Stat, m.Chunks, m.Encode())), w.Flush())
 }
 
-// Archive reads a backup file.
+// Archive reads a backup file. It is for one reader.
 type Archive struct {
 	file     *os.File
 	r        *bufio.Reader
@@ -86,11 +91,8 @@ type Archive struct {
 	rest     []byte
 	number   uint32
 	size     int64
-	sum      interface {
-		io.Writer
-		Sum([]byte) []byte
-	}
-	end bool
+	sum      hash.Hash
+	end      bool
 }
 
 // OpenArchive opens a backup file and checks everything in it once, so that a damaged file is refused before
@@ -148,9 +150,6 @@ func (a *Archive) advance() error {
 	if err != nil {
 		return err
 	}
-	if len(b) == 0 {
-		return a.finish()
-	}
 	c, err := DecodeChunk(b)
 	if err != nil {
 		return err
@@ -158,13 +157,20 @@ func (a *Archive) advance() error {
 	if c.Number != a.number {
 		return fmt.Errorf("chunk %d stands in the place of %d: %w", c.Number, a.number, event.ErrDamaged)
 	}
-	if a.rest, err = c.Unpack(); err != nil {
+	data, err := c.Unpack()
+	switch {
+	case err != nil:
 		return err
+	case c.Op == Stat:
+		return a.finish(data)
+	case c.Op != Get || len(data) == 0:
+		return fmt.Errorf("block %d of %d bytes is no data: %w", c.Number, len(data), event.ErrDamaged)
 	}
 	a.number++
-	a.size += int64(len(a.rest))
-	_, err = a.sum.Write(a.rest)
-	return err
+	a.size += int64(len(data))
+	a.sum.Write(data)
+	a.rest = data
+	return nil
 }
 
 func (a *Archive) block() ([]byte, error) {
@@ -173,7 +179,7 @@ func (a *Archive) block() ([]byte, error) {
 		return nil, fmt.Errorf("it was cut behind %d bytes of data: %w", a.size, event.ErrDamaged)
 	}
 	size := binary.LittleEndian.Uint32(n[:])
-	if size > 2*ChunkSize {
+	if size > chunkHeader+ChunkSize+ChunkSize/8 {
 		return nil, fmt.Errorf("a block of %d bytes cannot be: %w", size, event.ErrDamaged)
 	}
 	b := make([]byte, size)
@@ -183,17 +189,19 @@ func (a *Archive) block() ([]byte, error) {
 	return b, nil
 }
 
-func (a *Archive) finish() error {
-	b, err := a.block()
+func (a *Archive) finish(manifest []byte) error {
+	m, err := DecodeManifest(manifest)
 	if err != nil {
 		return err
 	}
-	m, err := DecodeManifest(b)
-	if err != nil {
+	if err := m.Matches(a.size, hex.EncodeToString(a.sum.Sum(nil))); err != nil {
 		return err
+	}
+	if _, err := a.r.ReadByte(); err != io.EOF {
+		return errors.Join(fmt.Errorf("something follows its end: %w", event.ErrDamaged), err)
 	}
 	a.manifest, a.end = m, true
-	return m.Matches(a.size, hex.EncodeToString(a.sum.Sum(nil)))
+	return nil
 }
 
 // Close closes the file.

@@ -13,8 +13,13 @@ import (
 // chunks. This and Chunks are the numbering rule of both halves.
 const ChunkSize = 512 << 10
 
-// Chunks is how many chunks a snapshot of size bytes has.
-func Chunks(size int64) int64 { return (size + ChunkSize - 1) / ChunkSize }
+// Chunks is how many chunks a snapshot of size bytes (0 or more) has.
+func Chunks(size int64) int64 {
+	if size%ChunkSize == 0 {
+		return size / ChunkSize
+	}
+	return size/ChunkSize + 1
+}
 
 // ChunkVersion is the format number of a Chunk.
 const ChunkVersion = 1
@@ -86,7 +91,7 @@ func DecodeChunk(b []byte) (Chunk, error) {
 	return c, nil
 }
 
-// A packer is shared: EncodeAll and DecodeAll are safe for concurrent use.
+// The packers are shared: EncodeAll and DecodeAll are safe for concurrent use.
 var (
 	packer, _   = zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(2))
 	unpacker, _ = zstd.NewReader(nil, zstd.WithDecoderConcurrency(2), zstd.WithDecoderMaxMemory(2*ChunkSize))
@@ -102,7 +107,8 @@ func Pack(op Op, number uint32, data []byte) Chunk {
 	return c
 }
 
-// Unpack returns the uncompressed data after its length and CRC have matched. The error wraps event.ErrDamaged.
+// Unpack returns the uncompressed data after its length and CRC have matched; it is c.Data itself when that is not
+// compressed. The error wraps event.ErrDamaged.
 func (c Chunk) Unpack() ([]byte, error) {
 	data := c.Data
 	if c.Packed {

@@ -35,8 +35,8 @@ func (m Manifest) Encode() []byte {
 	return b
 }
 
-// DecodeManifest reads what Encode wrote and checks that its numbers fit each other. The error wraps
-// event.ErrDamaged.
+// DecodeManifest reads what Encode wrote and checks that there is a position and that the numbers fit each other.
+// The error wraps event.ErrDamaged.
 func DecodeManifest(b []byte) (Manifest, error) {
 	var m Manifest
 	if len(b) > 64<<10 {
@@ -48,10 +48,19 @@ func DecodeManifest(b []byte) (Manifest, error) {
 	if m.V != ManifestVersion {
 		return m, fmt.Errorf("manifest: format %d is not known to this version (%d): %w", m.V, ManifestVersion, event.ErrDamaged)
 	}
-	if m.Size < 0 || int64(m.Chunks) != Chunks(m.Size) || len(m.SHA256) != 64 {
-		return m, fmt.Errorf("manifest: %d bytes in %d chunks with digest %q do not fit each other: %w", m.Size, m.Chunks, m.SHA256, event.ErrDamaged)
+	return m, m.check()
+}
+
+// check refuses a manifest that nobody could load by: without a dump or a position (SS-12), or with numbers that
+// do not fit each other.
+func (m Manifest) check() error {
+	if m.Dump == 0 || m.Pos.Log == 0 {
+		return fmt.Errorf("manifest: dump %s at %s has no position: %w", m.Dump, m.Pos, event.ErrDamaged)
 	}
-	return m, nil
+	if m.Size < 0 || int64(m.Chunks) != Chunks(m.Size) || len(m.SHA256) != 64 {
+		return fmt.Errorf("manifest: %d bytes in %d chunks with digest %.80q do not fit each other: %w", m.Size, m.Chunks, m.SHA256, event.ErrDamaged)
+	}
+	return nil
 }
 
 // Opened is what a target says of the consistent read it has opened: the body of DUMP_REP Opened.

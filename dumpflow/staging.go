@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -23,11 +24,12 @@ var ErrNoSuchDump = errors.New("no such dump is staged")
 // chunk, and manifest.json, which appears (by rename) only when everything before it is durable. Paths are made
 // of numbers only, so no name from outside reaches the file system (RS-14). Safe for concurrent use.
 type Staging struct {
-	dir  string
-	room func() error
-	mu   sync.Mutex
-	all  map[event.DumpID]*stage
-	bg   sync.WaitGroup
+	dir   string
+	room  func() error
+	mu    sync.Mutex // taken after a stage's, never before one
+	all   map[event.DumpID]*stage
+	trash int // number of the last directory thrown away
+	bg    sync.WaitGroup
 }
 
 // stage is one dump. changed is closed and replaced whenever there is news for waiting readers.
@@ -39,7 +41,7 @@ type stage struct {
 	hashed  uint32
 	size    int64
 	sealed  *Manifest
-	gone    string // why it was given up
+	gone    error // why it was given up; wraps ErrNoSuchDump
 	changed chan struct{}
 }
 
@@ -71,7 +73,7 @@ func OpenStaging(dir string, room func() error) (*Staging, error) {
 		if err != nil || !e.IsDir() {
 			return nil, fmt.Errorf("staging holds %s, which is not ours: move it away", path)
 		}
-		if s.all[id], err = openStage(path); err != nil {
+		if s.all[id], err = openStage(path, id); err != nil {
 			return nil, err
 		}
 	}
@@ -82,34 +84,54 @@ func newStage(dir string) *stage {
 	return &stage{dir: dir, have: map[uint32]bool{}, sum: sha256.New(), changed: make(chan struct{})}
 }
 
-func openStage(dir string) (*stage, error) {
+func openStage(dir string, id event.DumpID) (*stage, error) {
 	st := newStage(dir)
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, fmt.Errorf("open staging: %w", err)
 	}
 	for _, e := range entries {
-		var n uint32
+		name, tmp := strings.CutSuffix(e.Name(), ".tmp")
+		n, chunk := chunkNumber(name)
 		switch {
-		case strings.HasSuffix(e.Name(), ".tmp"):
+		case !chunk && name != manifestName || !e.Type().IsRegular():
+			err = errors.New("it is not ours: move it away")
+		case tmp:
 			err = os.Remove(filepath.Join(dir, e.Name()))
-		case e.Name() == manifestName:
-			var b []byte
-			if b, err = os.ReadFile(filepath.Join(dir, manifestName)); err == nil {
-				var m Manifest
-				m, err = DecodeManifest(b)
-				st.sealed = &m
-			}
+		case chunk:
+			st.have[n] = true
 		default:
-			if _, err = fmt.Sscanf(e.Name(), "%010d.chunk", &n); err == nil {
-				st.have[n] = true
-			}
+			st.sealed, err = readManifest(filepath.Join(dir, name), id)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("open staging %s: %s: %w", dir, e.Name(), err)
 		}
 	}
+	if st.sealed != nil && len(st.have) != int(st.sealed.Chunks) {
+		return nil, fmt.Errorf("open staging %s: %d chunks are here, the manifest says %d: move the directory away: %w", dir, len(st.have), st.sealed.Chunks, event.ErrDamaged)
+	}
 	return st, nil
+}
+
+func readManifest(path string, id event.DumpID) (*Manifest, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	m, err := DecodeManifest(b)
+	if err == nil && m.Dump != id {
+		err = fmt.Errorf("it is the manifest of dump %s: %w", m.Dump, event.ErrDamaged)
+	}
+	return &m, err
+}
+
+func chunkName(n uint32) string { return fmt.Sprintf("%010d.chunk", n) }
+
+// chunkNumber reads exactly what chunkName writes.
+func chunkNumber(name string) (uint32, bool) {
+	digits, ok := strings.CutSuffix(name, ".chunk")
+	n, err := strconv.ParseUint(digits, 10, 32)
+	return uint32(n), ok && err == nil && chunkName(uint32(n)) == name
 }
 
 // Dumps lists what is staged, complete or not.
@@ -134,8 +156,11 @@ func (s *Staging) Create(id event.DumpID) error {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return fmt.Errorf("stage dump %s: %w", id, err)
 	}
+	if err := syncDir(s.dir); err != nil {
+		return errors.Join(fmt.Errorf("stage dump %s: %w", id, err), os.Remove(dir))
+	}
 	s.all[id] = newStage(dir)
-	return syncDir(s.dir)
+	return nil
 }
 
 func (s *Staging) stage(id event.DumpID) (*stage, error) {
@@ -147,9 +172,10 @@ func (s *Staging) stage(id event.DumpID) (*stage, error) {
 	return nil, fmt.Errorf("dump %s: %w", id, ErrNoSuchDump)
 }
 
-// Put stores a chunk durably. Chunks may come in any order and again; one that differs from what is there, or
-// overlaps nothing legal, is refused. Blocks for one disk sync. Errors: event.ErrDamaged, ErrNoSuchDump, the
-// disk's. After an error the chunk is not there and may be sent again.
+// Put stores a chunk durably, copying it. Chunks may come in any order and again; one that differs from what is
+// there, or follows one that is shorter than ChunkSize, is refused. It blocks for two disk syncs (the file, its name).
+// Errors: event.ErrDamaged, ErrNoSuchDump, room's, the disk's. After an error the chunk counts as not sent.
+// Rules: RS-6, RS-8.
 func (s *Staging) Put(id event.DumpID, c Chunk) error {
 	data, err := c.Unpack()
 	if err != nil {
@@ -162,29 +188,35 @@ func (s *Staging) Put(id event.DumpID, c Chunk) error {
 	if err != nil {
 		return err
 	}
-	if s.room != nil {
-		if err := s.room(); err != nil {
-			return fmt.Errorf("stage chunk %d: %w", c.Number, err)
-		}
-	}
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	switch {
-	case st.gone != "":
-		return fmt.Errorf("dump %s was given up: %s: %w", id, st.gone, ErrNoSuchDump)
+	case st.gone != nil:
+		return st.gone
 	case st.have[c.Number]:
 		return st.same(c)
 	case st.sealed != nil:
 		return fmt.Errorf("chunk %d comes after the snapshot was sealed: %w", c.Number, event.ErrDamaged)
 	}
-	if err := writeFile(st.path(c.Number), c.Append(nil)); err != nil {
+	if c.Number == st.hashed {
+		if err := st.mayFollow(); err != nil {
+			return err
+		}
+	}
+	if s.room != nil {
+		if err := s.room(); err != nil {
+			return fmt.Errorf("stage chunk %d of dump %s: %w", c.Number, id, err)
+		}
+	}
+	if err := errors.Join(writeFile(st.path(c.Number), c.Append(nil)), syncDir(st.dir)); err != nil {
 		return fmt.Errorf("stage chunk %d of dump %s: %w", c.Number, id, err)
 	}
 	st.have[c.Number] = true
+	st.news()
 	if c.Number == st.hashed {
 		st.fold(data)
+		return st.catchUp(2 * Window)
 	}
-	st.news()
 	return nil
 }
 
@@ -197,13 +229,40 @@ func (st *stage) same(c Chunk) error {
 	return err
 }
 
+// mayFollow refuses a chunk behind one that is shorter than ChunkSize: that was the last.
+func (st *stage) mayFollow() error {
+	if st.size != int64(st.hashed)*ChunkSize {
+		return fmt.Errorf("chunk %d follows one that is shorter than %d bytes: %w", st.hashed, ChunkSize, event.ErrDamaged)
+	}
+	return nil
+}
+
 func (st *stage) fold(data []byte) {
 	st.sum.Write(data)
 	st.size += int64(len(data))
 	st.hashed++
 }
 
-func (st *stage) path(n uint32) string { return filepath.Join(st.dir, fmt.Sprintf("%010d.chunk", n)) }
+// catchUp folds up to limit chunks that came before their turn, so that Seal finds little left to read.
+func (st *stage) catchUp(limit int) error {
+	for ; limit > 0 && st.have[st.hashed]; limit-- {
+		if err := st.mayFollow(); err != nil {
+			return err
+		}
+		c, err := st.read(st.hashed)
+		if err != nil {
+			return err
+		}
+		data, err := c.Unpack()
+		if err != nil {
+			return err
+		}
+		st.fold(data)
+	}
+	return nil
+}
+
+func (st *stage) path(n uint32) string { return filepath.Join(st.dir, chunkName(n)) }
 
 func (st *stage) read(n uint32) (Chunk, error) {
 	b, err := os.ReadFile(st.path(n))
@@ -218,8 +277,15 @@ func (st *stage) news() {
 	st.changed = make(chan struct{})
 }
 
-// Get returns a chunk as soon as it is there; with Op Stat the manifest, when the snapshot ends before it. ok is
-// false when ctx ended first. Errors: ErrNoSuchDump, also when the dump is given up meanwhile.
+func (st *stage) givenUp() error {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.gone
+}
+
+// Get returns a chunk as soon as it is there; with Op Stat the manifest, when the snapshot ends before it. It blocks
+// until then; ok is false when ctx ended first. The chunk is the caller's; its CRC is for Unpack to check. Errors:
+// ErrNoSuchDump, also when the dump is given up meanwhile; event.ErrDamaged; the disk's.
 func (s *Staging) Get(ctx context.Context, id event.DumpID, number uint32) (c Chunk, ok bool, err error) {
 	st, err := s.stage(id)
 	if err != nil {
@@ -230,10 +296,15 @@ func (s *Staging) Get(ctx context.Context, id event.DumpID, number uint32) (c Ch
 		have, sealed, gone, changed := st.have[number], st.sealed, st.gone, st.changed
 		st.mu.Unlock()
 		switch {
-		case gone != "":
-			return Chunk{}, false, fmt.Errorf("dump %s was given up: %s: %w", id, gone, ErrNoSuchDump)
+		case gone != nil:
+			return Chunk{}, false, gone
 		case have:
 			c, err := st.read(number)
+			if errors.Is(err, fs.ErrNotExist) {
+				if gone := st.givenUp(); gone != nil { // between the look and the reading
+					err = gone
+				}
+			}
 			c.Op = Get
 			return c, err == nil, err
 		case sealed != nil:
@@ -248,7 +319,9 @@ func (s *Staging) Get(ctx context.Context, id event.DumpID, number uint32) (c Ch
 }
 
 // Seal verifies that the chunks are exactly what the manifest says (count, size, SHA-256 over all bytes) and
-// publishes it. Sealing again with the same manifest answers the published one. After an error nothing is published.
+// publishes it, durably. It reads again what came out of order long before its turn, so it may block for as long as
+// that takes. Sealing again with the same position and bytes answers the published manifest. After an error nothing
+// is published (if the disk's last sync failed, a later start may find it: it is complete). Rules: RS-12, XD-14.
 func (s *Staging) Seal(id event.DumpID, m Manifest) (Manifest, error) {
 	st, err := s.stage(id)
 	if err != nil {
@@ -256,37 +329,36 @@ func (s *Staging) Seal(id event.DumpID, m Manifest) (Manifest, error) {
 	}
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	if st.gone != "" {
-		return m, fmt.Errorf("dump %s was given up: %s: %w", id, st.gone, ErrNoSuchDump)
+	if st.gone != nil {
+		return m, st.gone
+	}
+	if err := m.check(); err != nil {
+		return m, err
+	}
+	if m.Dump != id {
+		return m, fmt.Errorf("dump %s: the manifest is of dump %s: %w", id, m.Dump, event.ErrDamaged)
 	}
 	if st.sealed != nil {
+		if m.Pos != st.sealed.Pos {
+			return m, fmt.Errorf("dump %s was sealed at %s, not at %s: %w", id, st.sealed.Pos, m.Pos, event.ErrDamaged)
+		}
 		return *st.sealed, st.sealed.Matches(m.Size, m.SHA256)
 	}
-	if m.Dump != id || len(st.have) != int(m.Chunks) {
-		return m, fmt.Errorf("dump %s: %d chunks are here, its manifest says %d: %w", id, len(st.have), m.Chunks, event.ErrDamaged)
+	if err := st.catchUp(len(st.have)); err != nil {
+		return m, err
 	}
-	for st.hashed < m.Chunks {
-		c, err := st.read(st.hashed)
-		if err != nil {
-			return m, err
-		}
-		data, err := c.Unpack()
-		if err != nil {
-			return m, err
-		}
-		st.fold(data)
+	if st.hashed != m.Chunks || len(st.have) != int(m.Chunks) {
+		return m, fmt.Errorf("dump %s: %d chunks are here (%d without a hole), its manifest says %d: %w", id, len(st.have), st.hashed, m.Chunks, event.ErrDamaged)
 	}
 	if err := m.Matches(st.size, hex.EncodeToString(st.sum.Sum(nil))); err != nil {
 		return m, err
 	}
-	if err := syncDir(st.dir); err != nil {
-		return m, err
-	}
+	m.V = ManifestVersion
 	if err := writeFile(filepath.Join(st.dir, manifestName), m.Encode()); err != nil {
 		return m, fmt.Errorf("publish manifest of dump %s: %w", id, err)
 	}
 	if err := syncDir(st.dir); err != nil {
-		return m, err
+		return m, fmt.Errorf("publish manifest of dump %s: %w", id, err)
 	}
 	st.sealed = &m
 	st.news()
@@ -319,27 +391,31 @@ func (s *Staging) Progress(id event.DumpID) int {
 }
 
 // Drop gives a dump up: waiting readers and later chunks are refused with the reason, and the files are removed
-// in the background (a crash leaves trash that the next OpenStaging sweeps). Unknown dumps are no error.
+// in the background (a crash leaves trash that the next OpenStaging sweeps). The same ID may be created again at
+// once. Unknown dumps are no error.
 func (s *Staging) Drop(id event.DumpID, why string) {
-	s.mu.Lock()
-	st := s.all[id]
-	delete(s.all, id)
-	s.mu.Unlock()
-	if st == nil {
+	st, err := s.stage(id)
+	if err != nil {
 		return
 	}
-	st.mu.Lock()
-	st.gone = why
+	st.mu.Lock() // a write or a Seal under way ends first; other dumps do not wait
+	defer st.mu.Unlock()
+	if st.gone != nil {
+		return
+	}
+	st.gone = fmt.Errorf("dump %s was given up: %s: %w", id, why, ErrNoSuchDump)
 	st.news()
-	trash := filepath.Join(s.dir, trashPrefix+id.String())
-	err := os.Rename(st.dir, trash)
-	st.mu.Unlock()
-	if err == nil {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.all, id)
+	s.trash++
+	trash := filepath.Join(s.dir, fmt.Sprintf("%s%s-%d", trashPrefix, id, s.trash)) // an older one may still be going
+	if os.Rename(st.dir, trash) == nil {                                            // else its record is gone, and the next start drops it again
 		s.bg.Go(func() { _ = os.RemoveAll(trash) }) // what stays is swept at the next start
 	}
 }
 
-// Close waits for removals under way.
+// Close waits for removals under way. No other call may run or follow.
 func (s *Staging) Close() { s.bg.Wait() }
 
 // writeFile makes b durable under path, or nothing: temporary file, sync, rename. The name itself is durable after

@@ -29,7 +29,9 @@ func (o Options) limiter() *rate.Limiter {
 	if o.Rate <= 0 {
 		return nil
 	}
-	return rate.NewLimiter(rate.Limit(o.Rate), ChunkSize)
+	l := rate.NewLimiter(rate.Limit(o.Rate), ChunkSize)
+	l.AllowN(time.Now(), ChunkSize) // nothing is saved up at the start, so short transfers keep the rate as well
+	return l
 }
 
 func (o Options) pace(ctx context.Context, l *rate.Limiter, n int) error {
@@ -69,7 +71,8 @@ func (o Options) insist(ctx context.Context, call Call, dump event.DumpID, c Chu
 
 // Upload sends what write writes as the chunks of m.Dump, Window of them at a time, then seals it. It returns the
 // published manifest: m with size, count and digest filled in. Requests are repeated for as long as ctx lives,
-// so a cut is survived. Errors: write's own, ErrGivenUp, or the end of ctx.
+// so a cut is survived. It blocks until all is sealed or has failed; no goroutine outlives it. Errors: write's own,
+// ErrGivenUp, or the cause of ctx's end.
 func Upload(ctx context.Context, call Call, m Manifest, write func(context.Context, io.Writer) error, o Options) (Manifest, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -79,11 +82,12 @@ func Upload(ctx context.Context, call Call, m Manifest, write func(context.Conte
 	if err == nil {
 		err = u.flush()
 	}
+	cause := context.Cause(ctx) // a refused chunk ends the writing: that is the error to tell, not how write put it
 	if err != nil {
 		cancel(err)
 	}
 	u.flying.Wait()
-	if err == nil && ctx.Err() != nil {
+	if cause != nil || err == nil {
 		err = context.Cause(ctx)
 	}
 	if err != nil {
@@ -94,7 +98,11 @@ func Upload(ctx context.Context, call Call, m Manifest, write func(context.Conte
 	if err != nil {
 		return m, err
 	}
-	return DecodeManifest(a.Chunk.Data)
+	published, err := DecodeManifest(a.Chunk.Data)
+	if err == nil {
+		err = published.Matches(m.Size, m.SHA256)
+	}
+	return published, err
 }
 
 type uploader struct {
@@ -164,6 +172,7 @@ type Download struct {
 	dump   event.DumpID
 	o      Options
 	limit  *rate.Limiter
+	flying sync.WaitGroup
 	sum    hash.Hash
 	size   int64
 	ahead  []chan fetched // in order
@@ -179,15 +188,18 @@ type fetched struct {
 	err    error
 }
 
-// NewDownload starts fetching. Close it.
+// NewDownload makes a download of dump; the first Read starts fetching. Close it, by the goroutine that reads.
 func NewDownload(ctx context.Context, call Call, dump event.DumpID, o Options) *Download {
 	d := &Download{call: call, dump: dump, o: o, limit: o.limiter(), sum: sha256.New()}
 	d.ctx, d.cancel = context.WithCancelCause(ctx)
 	return d
 }
 
-// Close ends all fetching.
-func (d *Download) Close() { d.cancel(errors.New("download closed")) }
+// Close ends all fetching and waits for it. Read answers an error from then on.
+func (d *Download) Close() {
+	d.cancel(errors.New("download closed"))
+	d.flying.Wait()
+}
 
 // Manifest returns the snapshot's manifest after Read has answered io.EOF, or why there is none.
 func (d *Download) Manifest() (Manifest, error) {
@@ -213,15 +225,18 @@ func (d *Download) Read(p []byte) (int, error) {
 }
 
 func (d *Download) advance() error {
+	if d.ctx.Err() != nil {
+		return context.Cause(d.ctx)
+	}
 	for len(d.ahead) < Window {
 		c := make(chan fetched, 1)
 		d.ahead = append(d.ahead, c)
 		number := d.next
 		d.next++
-		go func() { // ends with its answer or with the context that Close ends
+		d.flying.Go(func() { // ends with its answer or with the context that Close ends
 			a, err := d.o.insist(d.ctx, d.call, d.dump, Chunk{Op: Get, Number: number})
 			c <- fetched{a, err}
-		}()
+		})
 	}
 	f := <-d.ahead[0]
 	d.ahead = d.ahead[1:]
@@ -231,8 +246,8 @@ func (d *Download) advance() error {
 	if f.answer.Chunk.Op == Stat {
 		return d.finish(f.answer.Chunk.Data)
 	}
-	if f.answer.Chunk.Number != d.chunks {
-		return fmt.Errorf("chunk %d came instead of %d: %w", f.answer.Chunk.Number, d.chunks, event.ErrDamaged)
+	if c := f.answer.Chunk; c.Op != Get || c.Number != d.chunks || c.Length == 0 {
+		return fmt.Errorf("chunk %d of %d bytes came instead of %d: %w", c.Number, c.Length, d.chunks, event.ErrDamaged)
 	}
 	data, err := f.answer.Chunk.Unpack()
 	if err != nil {
@@ -253,6 +268,9 @@ func (d *Download) finish(manifest []byte) error {
 	m, err := DecodeManifest(manifest)
 	if err != nil {
 		return err
+	}
+	if m.Dump != d.dump {
+		return fmt.Errorf("the manifest is of dump %s, not %s: %w", m.Dump, d.dump, event.ErrDamaged)
 	}
 	if err := m.Matches(d.size, hex.EncodeToString(d.sum.Sum(nil))); err != nil {
 		return err
