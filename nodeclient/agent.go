@@ -57,14 +57,26 @@ type Agent struct {
 	target Target
 	log    *slog.Logger
 
-	inbox   chan event.Event
-	jobs    chan task    // to the hand; one at a time
-	done    chan outcome // from hand and carrier
-	cargo   chan cargo   // to the carrier; one at a time
-	stopJob context.CancelFunc
-	mu      sync.Mutex // guards view and snap
-	view    Status
-	snap    Snapshot // open, waiting for or under upload
+	inbox chan event.Event
+	jobs  chan job     // to the hand; one at a time
+	done  chan outcome // from the hand and the transfers
+	hands sync.WaitGroup
+
+	// Of the loop alone.
+	stopJob context.CancelFunc // of the newest transfer
+	tail    <-chan struct{}    // closed when all transfers have ended; nil when there was none
+	snap    Snapshot           // open, and its transfer has not begun
+
+	opened Snapshot // the newest; of the hand, and of Run when all hands have ended
+
+	mu   sync.Mutex // guards view
+	view Status
+}
+
+// job is a task for the hand.
+type job struct {
+	task
+	after <-chan struct{} // a snapshot: the one before must be closed
 }
 
 // Status is where an agent stands, for tests and people.
@@ -75,12 +87,6 @@ type Status struct {
 
 // outcome is the result of a task: a function that tells the session.
 type outcome func(*session)
-
-// cargo is work of the carrier.
-type cargo struct {
-	ctx  context.Context
-	work func(ctx context.Context) outcome
-}
 
 // New checks the options. The caller keeps road and target and closes them after Run.
 func New(road bus.Conn, target Target, o Options) (*Agent, error) {
@@ -112,7 +118,7 @@ func New(road bus.Conn, target Target, o Options) (*Agent, error) {
 		return nil, fmt.Errorf("node %s: window and batch need at least 1 increment and %d bytes, ticks must be positive and silence longer than heartbeat", o.ID, MinBytes)
 	}
 	return &Agent{opts: o, road: road, target: target, log: o.Log.With("client", o.ID),
-		inbox: make(chan event.Event, 1024), jobs: make(chan task, 1), done: make(chan outcome, 4), cargo: make(chan cargo, 1)}, nil
+		inbox: make(chan event.Event, 1024), jobs: make(chan job, 1), done: make(chan outcome, 4)}, nil
 }
 
 // Status says where the agent stands now. Safe for concurrent use.
@@ -131,11 +137,14 @@ func (a *Agent) Run(ctx context.Context) error {
 		return err
 	}
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx)) // the hands outlive ctx until the batch is done
-	var hands sync.WaitGroup
-	hands.Go(func() { a.hand(work) })
-	hands.Go(func() { a.carrier(work) })
-	defer hands.Wait()
-	defer cancel()
+	a.hands.Go(func() { a.hand(work) })
+	defer func() {
+		cancel()
+		a.hands.Wait()
+		if a.opened != nil { // its outcome may never have reached the loop
+			a.closeSnapshot(a.opened)
+		}
+	}()
 
 	sub, err := a.road.Subscribe(event.Subject(a.opts.Group, event.Down, a.opts.ID), a.receive)
 	if err != nil {
@@ -238,8 +247,8 @@ func (a *Agent) flush(work context.Context, s *session) {
 	for _, n := range s.notes {
 		a.log.Info(n, "seq", s.pos.Seq, "phase", string(s.phase))
 	}
-	if s.drop && a.stopJob != nil {
-		a.stopJob()
+	if s.drop {
+		a.dropTransfers()
 	}
 	for i := range s.send {
 		err := a.road.Publish(event.Subject(a.opts.Group, event.Up, a.opts.ID), s.send[i].Append(nil))
@@ -255,42 +264,62 @@ func (a *Agent) flush(work context.Context, s *session) {
 	a.mu.Unlock()
 }
 
-// start gives a task to the hand or to the carrier. Neither channel can be full: one task at a time.
+// start gives a task to the hand, whose channel cannot be full: one task at a time. Or it begins a transfer.
 func (a *Agent) start(work context.Context, t task) {
-	if t.restore == nil && t.upload == 0 {
-		a.jobs <- t
-		return
+	switch {
+	case t.restore != nil:
+		a.transfer(work, func(ctx context.Context) outcome { return a.restore(ctx, *t.restore) })
+	case t.upload != 0:
+		snap := a.snap
+		a.snap = nil
+		a.transfer(work, func(ctx context.Context) outcome { return a.upload(ctx, t.upload, snap) })
+	default:
+		a.jobs <- job{t, a.tail}
 	}
+}
+
+// transfer cancels the transfer before and begins another as soon as that one has ended.
+func (a *Agent) transfer(work context.Context, carry func(context.Context) outcome) {
+	a.dropTransfers()
+	ctx, cancel := context.WithCancel(work)
+	before, ended := a.tail, make(chan struct{})
+	a.stopJob, a.tail = cancel, ended
+	a.hands.Go(func() {
+		defer close(ended)
+		defer cancel()
+		if before != nil {
+			<-before
+		}
+		a.tell(work, carry(ctx))
+	})
+}
+
+// dropTransfers cancels what is under way and closes a snapshot that nobody sends.
+func (a *Agent) dropTransfers() {
 	if a.stopJob != nil {
 		a.stopJob()
 	}
-	ctx, cancel := context.WithCancel(work)
-	a.stopJob = cancel
-	c := cargo{ctx, func(ctx context.Context) outcome { return a.restore(ctx, *t.restore) }}
-	if t.upload != 0 {
-		c.work = func(ctx context.Context) outcome { return a.upload(ctx, t.upload) }
+	if a.snap != nil {
+		a.closeSnapshot(a.snap)
+		a.snap = nil
 	}
-	select {
-	case <-a.cargo: // an older transfer that never began
-	default:
-	}
-	a.cargo <- c
 }
 
 // leave ends cleanly: the batch at the database is finished and reported, so that nothing is sent again.
 func (a *Agent) leave(s *session) {
 	limit := time.NewTimer(5 * time.Second)
 	defer limit.Stop()
+	s.leaving = true
 	for s.busy {
 		select {
 		case o := <-a.done:
 			o(s)
-			s.tasks = nil
 		case <-limit.C:
 			return
 		}
 	}
 	s.bye()
+	s.tasks = nil
 	a.flush(context.Background(), s)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
@@ -311,8 +340,11 @@ func (a *Agent) hand(work context.Context) {
 		select {
 		case <-work.Done():
 			return
-		case t := <-a.jobs:
-			a.tell(work, a.serve(work, t))
+		case j := <-a.jobs:
+			if j.snapshot != 0 && j.after != nil {
+				<-j.after
+			}
+			a.tell(work, a.serve(work, j.task))
 		}
 	}
 }
@@ -326,20 +358,10 @@ func (a *Agent) serve(work context.Context, t task) outcome {
 		return a.openSnapshot(work, t.snapshot)
 	default:
 		pos, err := a.target.Apply(work, t.before, t.apply)
-		return func(s *session) { s.applied(len(t.apply), pos, err) }
-	}
-}
-
-// carrier does the transfers.
-func (a *Agent) carrier(work context.Context) {
-	for {
-		select {
-		case <-work.Done():
-			a.closeSnapshot()
-			return
-		case c := <-a.cargo:
-			a.tell(work, c.work(c.ctx))
+		if err == nil {
+			pos = t.apply[len(t.apply)-1].Pos
 		}
+		return func(s *session) { s.applied(len(t.apply), pos, err) }
 	}
 }
 

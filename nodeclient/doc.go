@@ -18,7 +18,7 @@
 //
 // # Goroutines of an Agent
 //
-//	loop     Run itself: the session, one select
-//	hand     one call at a time to the Target: Position, Apply, Seek, Snapshot
-//	carrier  one transfer at a time: upload of a snapshot, or download and restore
+//	loop      Run itself: the session, one select
+//	hand      one call at a time to the Target: Apply, Seek, Snapshot
+//	transfer  upload of a snapshot, or download and restore; each waits for the end of the one before
 package nodeclient

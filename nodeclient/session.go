@@ -59,8 +59,9 @@ type task struct {
 }
 
 type restoreJob struct {
-	dump event.DumpID
-	pos  event.Position
+	request event.DumpID
+	dump    event.DumpID
+	pos     event.Position
 }
 
 // session is one node's side of the conversation. Invariant: pos <= received.
@@ -80,27 +81,30 @@ type session struct {
 	wait                  int // ticks before the next try
 	backoff               int
 	failure               string // held, lost: what is said
+	ruin                  string // the copy is lost, and why: said in every session until a DUMP has replaced it
+	leaving               bool   // nothing new is begun
 
 	request    event.DumpID // joining
-	restoring  bool
+	loading    *restoreJob  // given to the carrier, until its outcome comes, even when it was cancelled
 	loaded     event.DumpID // the DUMP just loaded, told with NONE
 	at         uint64       // explicit position still to be asked for
 	seeking    *event.Position
 	snapping   event.DumpID // the dump our snapshot is for; 0 none
 	snapOpen   *event.Event // DUMP_REP Opened, said again when asked again
 	snapWanted bool         // open the snapshot as soon as the database is at rest
+	still      event.DumpID // the dump whose snapshot allows no Apply until it is closed; 0 none
 	trouble    string       // transient trouble, told in heartbeats
 
 	send  []event.Event
 	tasks []task
-	drop  bool // the carrier's transfer is to be cancelled
+	drop  bool // the transfers given so far are to be cancelled and the open snapshot closed
 	notes []string
 	end   error
 }
 
 func newSession(r rules, self event.Instance, pos event.Position, draw func() event.DumpID) *session {
 	s := &session{rules: r, self: event.Session{Instance: self}, pos: pos, received: pos, at: r.hello.At, draw: draw}
-	if pos.Zero() && r.from != "" && r.hello.At == 0 {
+	if pos.Zero() && r.from != "" && r.hello.At == 0 && !r.hello.Stateless {
 		s.join("this database is empty")
 	} else {
 		s.open()
@@ -122,13 +126,13 @@ func (s *session) open() {
 func (s *session) sayNone() {
 	h := s.rules.hello
 	h.At, h.Loaded = s.at, s.loaded
+	s.saidTicks = 0
 	s.say(event.Event{Kind: event.IncrReq, State: event.None, Pos: s.pos, Body: h.Encode()})
 }
 
 // say sends an event of the current session.
 func (s *session) say(e event.Event) {
 	e.Group, e.ID, e.Session = s.rules.group, s.rules.id, s.self
-	s.saidTicks = 0
 	s.send = append(s.send, e)
 }
 
@@ -139,6 +143,7 @@ func (s *session) report(code event.Code) {
 	if code == event.NoCode && s.trouble != "" {
 		e.Code, e.Text = event.Retrying, s.trouble
 	}
+	s.saidTicks = 0
 	s.say(e)
 }
 
@@ -182,7 +187,7 @@ func (s *session) incrRep(e event.Event) {
 			s.open()
 		}
 	case event.Seek:
-		if !s.busy && s.phase != joining {
+		if !s.busy && s.phase != joining && s.phase != lost {
 			pos := e.Pos
 			s.seeking = &pos
 			s.do(task{seek: &pos})
@@ -220,11 +225,15 @@ func (s *session) welcome(e event.Event) {
 		s.pos = e.Pos // a fresh database starts at the start of this log
 	}
 	if e.Pos != s.pos && !s.rules.hello.Stateless {
-		s.open()
-		return
+		return // not an answer to what we said: the next tick says it again
 	}
 	s.pos, s.received = e.Pos, e.Pos
-	s.phase, s.backoff, s.at = following, 0, 0
+	s.backoff, s.at = 0, 0
+	if s.ruin != "" {
+		s.lose()
+		return
+	}
+	s.phase = following
 	s.report(event.NoCode)
 }
 
@@ -235,6 +244,9 @@ func (s *session) frame(e event.Event) {
 		return
 	}
 	s.welcomed = true
+	if s.phase == held && s.failure != "" {
+		return // sent before our FAIL was heard
+	}
 	if e.Pos != s.received {
 		if e.Pos.Seq > s.received.Seq || e.Pos.Log != s.received.Log {
 			s.note("increments %d to %d did not arrive: asking again", s.received.Seq+1, e.Pos.Seq)
@@ -246,7 +258,7 @@ func (s *session) frame(e event.Event) {
 		if len(e.Body) == 0 {
 			return
 		}
-		s.phase, s.failure = following, "" // an operator has decided
+		s.phase = following // an operator has decided
 	}
 	s.loaded = 0
 	queued := len(s.queue)
@@ -266,7 +278,7 @@ func (s *session) frame(e event.Event) {
 
 // work gives the database its next batch.
 func (s *session) work() {
-	if s.busy || s.wait > 0 || s.phase != following {
+	if s.busy || s.wait > 0 || s.phase != following || s.still != 0 || s.leaving {
 		return
 	}
 	if len(s.queue) == 0 {
@@ -293,6 +305,9 @@ func (s *session) applied(n int, pos event.Position, err error) {
 	if !pos.Zero() {
 		s.pos = pos
 	}
+	if err != nil && IsFatal(err) && s.phase != joining {
+		s.ruin = err.Error()
+	}
 	if s.phase == opening { // a new session was asked for meanwhile
 		s.sayNone()
 		return
@@ -317,13 +332,18 @@ func (s *session) applied(n int, pos event.Position, err error) {
 		s.note("the database cannot take increment %d now, trying again: %v", s.pos.Seq+1, err)
 		s.report(event.NoCode)
 	case IsFatal(err):
-		s.phase, s.failure, s.queue = lost, err.Error(), nil
-		s.sayFailure()
+		s.lose()
 	default:
 		s.phase, s.failure, s.queue, s.received, s.trouble = held, err.Error(), nil, s.pos, ""
 		s.note("increment %d failed: %v", s.pos.Seq+1, err)
 		s.sayFailure()
 	}
+}
+
+// lose stops for good: until a DUMP has replaced the copy nothing is applied to it.
+func (s *session) lose() {
+	s.phase, s.failure, s.queue, s.received = lost, s.ruin, nil, s.pos
+	s.sayFailure()
 }
 
 func (s *session) retryLater() {
@@ -337,6 +357,7 @@ func (s *session) sayFailure() {
 	if s.phase == lost {
 		state = event.Fatal
 	}
+	s.saidTicks = 0
 	s.say(event.Event{Kind: event.IncrReq, State: state, Pos: s.pos, Text: s.failure,
 		CreditRecords: s.rules.windowRecords, CreditBytes: s.rules.windowBytes})
 }
@@ -377,7 +398,7 @@ func (s *session) tick() {
 	if s.wait > 0 {
 		s.wait--
 	}
-	if s.snapping != 0 && s.snapOpen != nil && s.saidTicks > 0 {
+	if s.snapOpen != nil && s.talking() {
 		s.say(event.Event{Kind: event.DumpRep, State: event.None, Code: event.Lease, Dump: s.snapping, Pos: s.snapOpen.Pos})
 	}
 	switch {
@@ -397,6 +418,9 @@ func (s *session) tick() {
 	s.work()
 }
 
+// talking reports that our session has begun, so that a DUMP can be spoken of in it.
+func (s *session) talking() bool { return s.phase == following || s.phase == held }
+
 // connected says that the road stands again: the conversation is opened anew at once.
 func (s *session) connected() {
 	if s.phase == joining {
@@ -408,7 +432,7 @@ func (s *session) connected() {
 
 // bye ends the conversation cleanly.
 func (s *session) bye() {
-	if s.phase == following || s.phase == held {
+	if s.talking() {
 		s.report(event.Bye)
 	}
 }
@@ -417,9 +441,16 @@ func (s *session) bye() {
 
 func (s *session) join(why string) {
 	s.note("joining by DUMP from %s: %s", s.rules.from, why)
-	s.phase, s.queue, s.received = joining, nil, s.pos
+	s.phase, s.queue, s.received, s.failure = joining, nil, s.pos, ""
 	s.self.Turn++
-	s.request, s.restoring = s.draw(), false
+	s.request, s.wait = s.draw(), 0
+	if s.snapping != 0 {
+		s.endSnapshot() // of data that will be replaced
+	}
+	if s.loaded != 0 { // the last one was of no use
+		s.loaded = 0
+		s.retryLater()
+	}
 	s.askDump()
 }
 
@@ -427,6 +458,7 @@ func (s *session) askDump() {
 	if s.wait > 0 {
 		return
 	}
+	s.saidTicks = 0
 	s.say(event.Event{Kind: event.DumpReq, Peer: s.rules.from, Request: s.request, Body: s.rules.hello.Encode()})
 }
 
@@ -447,34 +479,36 @@ func (s *session) dumpRep(e event.Event) {
 		s.stop(ErrRefused, e.Text)
 	case e.State == event.Fail || e.State == event.Fatal:
 		s.tryJoinLater(e.Text)
-	case (e.Code == event.Opened || e.Code == event.Sealed) && !s.restoring && !s.busy:
-		s.restoring = true
-		s.tasks = append(s.tasks, task{restore: &restoreJob{e.Dump, e.Pos}})
+	case (e.Code == event.Opened || e.Code == event.Sealed) && s.loading == nil && !s.busy:
+		s.loading = &restoreJob{s.request, e.Dump, e.Pos}
+		s.tasks = append(s.tasks, task{restore: s.loading})
 	}
 }
 
 func (s *session) tryJoinLater(why string) {
 	s.retryLater()
 	s.note("the DUMP came to nothing, asking again in %d ticks: %s", s.wait, why)
-	if s.restoring {
+	if s.loading != nil {
 		s.drop = true
 	}
-	s.request, s.restoring = s.draw(), false
+	s.request = s.draw()
 }
 
-// restored takes the outcome of a restore task: from here on the snapshot's data is live, or nothing changed.
-func (s *session) restored(pos event.Position, err error) {
-	if s.phase != joining || !s.restoring {
-		return // it was cancelled
-	}
-	s.restoring = false
-	if err != nil {
+// restored takes the outcome of a restore task: from here on the snapshot's data is live, or nothing changed. One
+// that was cancelled may have come to its end all the same; then its data is what we have.
+func (s *session) restored(job restoreJob, err error) {
+	s.loading = nil
+	switch {
+	case err == nil:
+		s.note("snapshot loaded: this node goes on from %d", job.pos.Seq)
+		s.pos, s.loaded, s.ruin, s.wait = job.pos, job.request, "", 0
+		s.open()
+	case job.request != s.request: // it was cancelled; the next word of the broker begins another
+	case errors.Is(err, errNotOurs):
+		s.stop(ErrNeedsDump, err.Error())
+	default:
 		s.tryJoinLater(err.Error())
-		return
 	}
-	s.note("snapshot loaded: this node goes on from %d", pos.Seq)
-	s.pos, s.loaded, s.backoff, s.wait = pos, s.request, 0, 0
-	s.open()
 }
 
 // --- this node is the target of a DUMP ---
@@ -510,36 +544,48 @@ func (s *session) openSnapshot() {
 // opened takes the outcome of a snapshot task.
 func (s *session) opened(dump event.DumpID, pos event.Position, o dumpflow.Opened, err error) {
 	s.busy = false
-	defer func() {
-		if s.phase == opening {
-			s.sayNone()
+	switch {
+	case dump != s.snapping: // cancelled meanwhile
+		s.drop = err == nil
+	case err != nil:
+		s.snapFailed(err)
+	default:
+		s.snapOpen = &event.Event{Kind: event.DumpRep, State: event.Succ, Code: event.Opened, Dump: dump, Pos: pos, Body: o.Encode()}
+		if !o.Online {
+			s.still = dump
 		}
-		s.work()
-	}()
-	if dump != s.snapping {
-		s.drop = true
-		return
+		if s.talking() { // else the broker asks again as soon as the new session has begun
+			s.say(*s.snapOpen)
+		}
+		s.tasks = append(s.tasks, task{upload: dump})
 	}
-	if err != nil {
-		s.say(event.Event{Kind: event.DumpRep, State: event.Fail, Dump: dump, Text: err.Error()})
-		s.snapping = 0
-		return
+	if s.phase == opening {
+		s.sayNone()
 	}
-	s.snapOpen = &event.Event{Kind: event.DumpRep, State: event.Succ, Code: event.Opened, Dump: dump, Pos: pos, Body: o.Encode()}
-	s.say(*s.snapOpen)
-	s.tasks = append(s.tasks, task{upload: dump})
+	s.work()
+}
+
+func (s *session) snapFailed(err error) {
+	s.note("the snapshot for DUMP %s failed: %v", s.snapping, err)
+	if s.talking() {
+		s.say(event.Event{Kind: event.DumpRep, State: event.Fail, Dump: s.snapping, Text: err.Error()})
+	}
+	s.snapping, s.snapOpen = 0, nil
 }
 
 // uploaded takes the outcome of an upload task.
 func (s *session) uploaded(dump event.DumpID, err error) {
-	if dump != s.snapping {
-		return
+	if dump == s.still {
+		s.still = 0
 	}
-	if err != nil {
-		s.note("the snapshot for DUMP %s failed: %v", dump, err)
-		s.say(event.Event{Kind: event.DumpRep, State: event.Fail, Dump: dump, Text: err.Error()})
+	switch {
+	case dump != s.snapping: // cancelled meanwhile
+	case err != nil:
+		s.snapFailed(err)
+	default:
+		s.snapping, s.snapOpen = 0, nil
 	}
-	s.snapping, s.snapOpen = 0, nil
+	s.work()
 }
 
 func (s *session) endSnapshot() {

@@ -14,26 +14,22 @@ import (
 // errNotOurs is returned when a restore would overwrite what is not a copy of this log.
 var errNotOurs = errors.New("the database is not empty and not a copy of this log: empty it, or start the node with --replace")
 
-// openSnapshot runs on the hand, so that it sees the database at rest.
+// openSnapshot runs on the hand, so that it sees the database at rest. The loop keeps the snapshot.
 func (a *Agent) openSnapshot(work context.Context, dump event.DumpID) outcome {
-	a.closeSnapshot()
 	snap, err := a.target.Snapshot(work)
 	if err != nil {
 		return func(s *session) { s.opened(dump, event.Position{}, dumpflow.Opened{}, err) }
 	}
-	a.keepSnapshot(snap)
+	a.opened = snap
 	return func(s *session) {
+		a.snap = snap
 		s.opened(dump, snap.Position(), dumpflow.Opened{Format: snap.Format(), Online: snap.Online()}, nil)
 	}
 }
 
-// upload sends the open snapshot, and closes it whatever happens.
-func (a *Agent) upload(ctx context.Context, dump event.DumpID) outcome {
-	defer a.closeSnapshot()
-	snap := a.openedSnapshot()
-	if snap == nil {
-		return func(s *session) { s.uploaded(dump, errors.New("the snapshot was closed before it was sent")) }
-	}
+// upload sends a snapshot, and closes it whatever happens.
+func (a *Agent) upload(ctx context.Context, dump event.DumpID, snap Snapshot) outcome {
+	defer a.closeSnapshot(snap)
 	m := dumpflow.Manifest{Dump: dump, Target: a.opts.ID, Pos: snap.Position(), Format: snap.Format(), Topics: a.opts.Topics}
 	m, err := dumpflow.Upload(ctx, a.call, m, snap.WriteTo, a.transferOptions())
 	if err == nil {
@@ -49,7 +45,7 @@ func (a *Agent) transferOptions() dumpflow.Options {
 // restore downloads a snapshot into a fresh place, verifies all of it, and only then switches.
 func (a *Agent) restore(ctx context.Context, job restoreJob) outcome {
 	err := a.load(ctx, job)
-	return func(s *session) { s.restored(job.pos, err) }
+	return func(s *session) { s.restored(job, err) }
 }
 
 func (a *Agent) load(ctx context.Context, job restoreJob) error {
@@ -71,7 +67,9 @@ func (a *Agent) load(ctx context.Context, job restoreJob) error {
 	case ctx.Err() != nil:
 		err = ctx.Err()
 	default:
-		err = loaded.Switch(ctx)
+		if err = loaded.Switch(ctx); err == nil {
+			return nil
+		}
 	}
 	return errors.Join(err, loaded.Discard())
 }
@@ -102,7 +100,10 @@ func (a *Agent) LoadBackup(ctx context.Context, m dumpflow.Manifest, r io.Reader
 	if err != nil {
 		return fmt.Errorf("load backup of sequence %d: %w", m.Pos.Seq, err)
 	}
-	return errors.Join(loaded.Switch(ctx), loaded.Discard())
+	if err := loaded.Switch(ctx); err != nil {
+		return errors.Join(err, loaded.Discard())
+	}
+	return nil
 }
 
 // call carries one SNAP_REQ to the broker and its answer back.
@@ -117,26 +118,7 @@ func (a *Agent) call(ctx context.Context, dump event.DumpID, c dumpflow.Chunk) (
 	return dumpflow.DecodeAnswer(m.Data, dump)
 }
 
-func (a *Agent) keepSnapshot(s Snapshot) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.snap = s
-}
-
-func (a *Agent) openedSnapshot() Snapshot {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.snap
-}
-
-func (a *Agent) closeSnapshot() {
-	a.mu.Lock()
-	s := a.snap
-	a.snap = nil
-	a.mu.Unlock()
-	if s == nil {
-		return
-	}
+func (a *Agent) closeSnapshot(s Snapshot) {
 	if err := s.Close(); err != nil {
 		a.log.Warn("closing the snapshot", "err", err)
 	}
