@@ -1,0 +1,501 @@
+package nodeclient
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"xmq/broker/event"
+	"xmq/dumpflow"
+)
+
+const testLog = event.LogID(0xf00d)
+
+// history is n increments of one log: positions 0 to n, and the records between them.
+type history struct {
+	pos     []event.Position
+	records []event.Encoded
+}
+
+func newHistory(n int) *history {
+	h := &history{pos: []event.Position{event.Start(testLog)}}
+	for i := 1; i <= n; i++ {
+		e, c := event.EncodeRecord(nil, uint64(i), int64(i), h.pos[i-1].Chain, event.Draft{Body: fmt.Appendf(nil, "increment %d", i)})
+		h.records = append(h.records, e)
+		h.pos = append(h.pos, event.Position{Log: testLog, Seq: uint64(i), Chain: c})
+	}
+	return h
+}
+
+// frame is the increments from+1 to to.
+func (h *history) frame(from, to int) []byte {
+	var b []byte
+	for i := from; i < to; i++ {
+		b = event.AppendRecord(b, h.records[i])
+	}
+	return b
+}
+
+// talk is a session under test with what it has said and asked for.
+type talk struct {
+	*session
+	t    *testing.T
+	h    *history
+	said []event.Event
+	jobs []task
+	drew event.DumpID
+}
+
+func newTalk(t *testing.T, pos int, change func(*rules)) *talk {
+	r := rules{group: "main", id: "n1", windowRecords: 100, windowBytes: 1 << 20, batchRecords: 10, batchBytes: 1 << 20,
+		heartbeat: 5, silence: 30, maxBackoff: 8, rejoin: true}
+	if change != nil {
+		change(&r)
+	}
+	k := &talk{t: t, h: newHistory(100)}
+	at := event.Position{}
+	if pos >= 0 {
+		at = k.h.pos[pos]
+	}
+	k.session = newSession(r, 7, at, func() event.DumpID { k.drew++; return k.drew })
+	k.flush()
+	return k
+}
+
+// flush takes what the session wants said and done.
+func (k *talk) flush() {
+	k.said, k.jobs = append(k.said, k.send...), append(k.jobs, k.tasks...)
+	k.send, k.tasks, k.drop, k.notes = nil, nil, false, nil
+}
+
+// hear gives the session an event of the broker in its current session.
+func (k *talk) hear(e event.Event) {
+	e.ID, e.Session = "n1", k.self
+	if e.Kind == 0 {
+		e.Kind = event.IncrRep
+	}
+	k.step(e)
+	k.flush()
+}
+
+func (k *talk) feed(from, to int) {
+	k.hear(event.Event{State: event.Succ, Pos: k.h.pos[from], Body: k.h.frame(from, to)})
+}
+
+func (k *talk) ticks(n int) {
+	for range n {
+		k.tick()
+		k.flush()
+	}
+}
+
+func (k *talk) welcomeAt(pos int) {
+	k.hear(event.Event{Code: event.Welcome, Pos: k.h.pos[pos]})
+	require.Equal(k.t, following, k.phase)
+}
+
+// last is the last thing said, which must be of that kind and state.
+func (k *talk) last(kind event.Kind, state event.State) event.Event {
+	k.t.Helper()
+	require.NotEmpty(k.t, k.said)
+	e := k.said[len(k.said)-1]
+	require.Equal(k.t, kind, e.Kind, e.String())
+	require.Equal(k.t, state, e.State, e.String())
+	return e
+}
+
+// job takes the one task that is due.
+func (k *talk) job() task {
+	k.t.Helper()
+	require.Len(k.t, k.jobs, 1)
+	j := k.jobs[0]
+	k.jobs = nil
+	return j
+}
+
+// apply ends the apply task that is due.
+func (k *talk) apply(upTo int, err error) {
+	k.t.Helper()
+	j := k.job()
+	require.NotEmpty(k.t, j.apply)
+	k.applied(len(j.apply), k.h.pos[upTo], err)
+	k.flush()
+}
+
+func TestSessionAcknowledgesAndDropsRepetitions(t *testing.T) {
+	k := newTalk(t, 0, nil)
+	require.Equal(t, k.h.pos[0], k.last(event.IncrReq, event.None).Pos)
+	k.welcomeAt(0)
+	k.feed(0, 5)
+	k.feed(0, 5) // comes twice
+	k.apply(5, nil)
+	require.Equal(t, k.h.pos[5], k.last(event.IncrReq, event.Succ).Pos)
+	k.feed(0, 5)
+	require.Empty(t, k.jobs)
+	k.feed(5, 6)
+	require.Equal(t, k.h.pos[5], k.job().before)
+}
+
+func TestSessionOpensAnewAtAGapAndAtDamage(t *testing.T) {
+	for name, spoil := range map[string]func(*talk){
+		"gap":     func(k *talk) { k.feed(6, 8) },
+		"damage":  func(k *talk) { k.hear(event.Event{Pos: k.h.pos[0], Body: append(k.h.frame(0, 3), 9, 9)}) },
+		"chain":   func(k *talk) { p := k.h.pos[0]; p.Chain++; p.Seq = 1; k.hear(event.Event{Pos: p}) },
+		"reopen":  func(k *talk) { k.hear(event.Event{Code: event.Reopen}) },
+		"silence": func(k *talk) { k.ticks(k.rules.silence + 1) },
+		"cut":     func(k *talk) { k.connected(); k.flush() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			k := newTalk(t, 0, nil)
+			k.welcomeAt(0)
+			spoil(k)
+			require.Equal(t, opening, k.phase)
+			require.Empty(t, k.jobs, "nothing of it may be used")
+			e := k.last(event.IncrReq, event.None)
+			require.Equal(t, uint32(2), e.Session.Turn)
+			k.welcomeAt(0)
+		})
+	}
+}
+
+func TestSessionWaitsForTheDatabaseBeforeItOpensAnew(t *testing.T) {
+	k := newTalk(t, 0, nil)
+	k.welcomeAt(0)
+	k.feed(0, 5)
+	said := len(k.said)
+	k.hear(event.Event{Code: event.Reopen})
+	k.ticks(3)
+	require.Len(t, k.said, said, "the position is moving: nothing true can be said")
+	k.apply(5, nil)
+	require.Equal(t, k.h.pos[5], k.last(event.IncrReq, event.None).Pos)
+}
+
+func TestSessionIgnoresAWelcomeForAnotherPosition(t *testing.T) {
+	k := newTalk(t, 5, nil)
+	k.hear(event.Event{Code: event.Welcome, Pos: k.h.pos[9]})
+	require.Equal(t, opening, k.phase)
+	k.ticks(1)
+	require.Equal(t, k.h.pos[5], k.last(event.IncrReq, event.None).Pos)
+	k.welcomeAt(5)
+}
+
+func TestSessionTriesTransientTroubleAgainAndSaysSo(t *testing.T) {
+	k := newTalk(t, 0, nil)
+	k.welcomeAt(0)
+	k.feed(0, 5)
+	k.apply(2, Transient(errors.New("no connection")))
+	e := k.last(event.IncrReq, event.Succ)
+	require.Equal(t, event.Retrying, e.Code)
+	require.Equal(t, k.h.pos[2], e.Pos)
+	k.ticks(1)
+	j := k.job()
+	require.Equal(t, k.h.pos[2], j.before)
+	require.Len(t, j.apply, 3)
+	k.applied(3, event.Position{}, Transient(errors.New("no connection"))) // unchanged, unknown
+	k.flush()
+	require.Equal(t, k.h.pos[2], k.pos)
+	k.ticks(2)
+	k.apply(5, nil)
+	require.Equal(t, event.NoCode, k.last(event.IncrReq, event.Succ).Code)
+}
+
+// XS-3: FAIL. Nothing more is applied until somebody acts; FAIL is repeated until heard.
+func TestXS03SessionSaysFailUntilHeardAndWaits(t *testing.T) {
+	k := newTalk(t, 0, nil)
+	k.welcomeAt(0)
+	k.feed(0, 5)
+	k.feed(5, 8)
+	k.apply(3, errors.New("duplicate key"))
+	for range 3 {
+		e := k.last(event.IncrReq, event.Fail)
+		require.Equal(t, k.h.pos[3], e.Pos)
+		require.Equal(t, "duplicate key", e.Text)
+		k.ticks(1)
+	}
+	k.feed(8, 9) // was on its way
+	require.Equal(t, held, k.phase)
+	k.hear(event.Event{State: event.Fail, Code: event.Held, Text: "duplicate key"})
+	said := len(k.said)
+	k.ticks(3)
+	require.Len(t, k.said, said)
+	require.Empty(t, k.jobs)
+	k.hear(event.Event{Pos: k.h.pos[3]}) // a heartbeat is no order
+	require.Equal(t, held, k.phase)
+	k.feed(3, 5) // an operator said retry
+	k.apply(5, nil)
+	require.Equal(t, following, k.phase)
+}
+
+// XS-5: FATAL. The node stops and must join again, whatever happens to the conversation before it was heard.
+func TestXS05SessionSaysFatalInEverySessionUntilItHasJoinedAgain(t *testing.T) {
+	k := newTalk(t, 0, func(r *rules) { r.from = "master" })
+	k.welcomeAt(0)
+	k.feed(0, 5)
+	k.apply(0, Fatal(errors.New("the position row is gone")))
+	k.last(event.IncrReq, event.Fatal)
+	k.connected() // the link was cut
+	k.flush()
+	k.hear(event.Event{Code: event.Welcome, Pos: k.h.pos[0]})
+	require.Equal(t, lost, k.phase)
+	require.Equal(t, "the position row is gone", k.last(event.IncrReq, event.Fatal).Text)
+	k.feed(0, 5)
+	k.hear(event.Event{Code: event.Seek, Pos: k.h.pos[9]})
+	require.Empty(t, k.jobs)
+	k.hear(event.Event{State: event.Fatal, Code: event.NeedsDump})
+	require.Equal(t, joining, k.phase)
+	k.load(4, nil)
+	k.welcomeAt(4)
+}
+
+// load plays a DUMP from Opened to the outcome of its restore.
+func (k *talk) load(pos int, err error) {
+	k.t.Helper()
+	k.step(event.Event{Kind: event.DumpRep, State: event.Succ, Code: event.Opened, ID: "n1", Request: k.request, Dump: 99, Pos: k.h.pos[pos]})
+	k.flush()
+	j := k.job()
+	require.NotNil(k.t, j.restore)
+	k.restored(*j.restore, err)
+	k.flush()
+}
+
+// SS-27: needs_dump ends by automatic DUMP where allowed, else the node stops with the sentence.
+func TestSS27NeedsDump(t *testing.T) {
+	for name, c := range map[string]struct {
+		rules func(*rules)
+		code  event.Code
+		joins bool
+	}{
+		"allowed":                  {func(r *rules) { r.from = "master" }, event.NeedsDump, true},
+		"unknown":                  {func(r *rules) { r.from = "master" }, event.Unknown, true},
+		"nobody named":             {nil, event.NeedsDump, false},
+		"stay":                     {func(r *rules) { r.from, r.rejoin = "master", false }, event.NeedsDump, false},
+		"foreign":                  {func(r *rules) { r.from = "master" }, event.Foreign, false},
+		"foreign, may be replaced": {func(r *rules) { r.from, r.replace = "master", true }, event.Foreign, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			k := newTalk(t, 5, c.rules)
+			k.hear(event.Event{State: event.Fatal, Code: c.code, Text: "join again"})
+			if c.joins {
+				require.NoError(t, k.end)
+				require.Equal(t, "master", k.last(event.DumpReq, event.None).Peer)
+				return
+			}
+			require.ErrorIs(t, k.end, ErrNeedsDump)
+			require.ErrorContains(t, k.end, "join again")
+		})
+	}
+}
+
+func TestSessionStopsWhenFencedOrRefused(t *testing.T) {
+	k := newTalk(t, 0, nil)
+	k.hear(event.Event{Code: event.Fenced, Text: "another process"})
+	require.ErrorIs(t, k.end, ErrFenced)
+	k = newTalk(t, 0, nil)
+	k.hear(event.Event{Code: event.OutOfLog, Text: "1 to 9"})
+	require.ErrorIs(t, k.end, ErrRefused)
+	k = newTalk(t, 0, func(r *rules) { r.exitOnFail = true })
+	k.welcomeAt(0)
+	k.feed(0, 1)
+	k.apply(0, errors.New("bad"))
+	k.hear(event.Event{Code: event.Held, Text: "increment 1 failed: bad"})
+	require.ErrorIs(t, k.end, ErrFailed)
+}
+
+// XI-9: an explicit position starts at that very increment; it is tried again until the database has taken it.
+func TestXI09SessionAdoptsAnExplicitPosition(t *testing.T) {
+	k := newTalk(t, 5, func(r *rules) { r.hello.At = 31 })
+	h, err := event.DecodeHello(k.last(event.IncrReq, event.None).Body)
+	require.NoError(t, err)
+	require.EqualValues(t, 31, h.At)
+	k.hear(event.Event{Code: event.Seek, Pos: k.h.pos[30]})
+	require.Equal(t, k.h.pos[30], *k.job().seek)
+	k.sought(Transient(errors.New("locked")))
+	k.ticks(1)
+	k.last(event.IncrReq, event.None)
+	k.hear(event.Event{Code: event.Seek, Pos: k.h.pos[30]})
+	k.job()
+	k.connected() // in the middle of it
+	k.sought(nil)
+	k.flush()
+	e := k.last(event.IncrReq, event.None)
+	require.Equal(t, k.h.pos[30], e.Pos)
+	h, err = event.DecodeHello(e.Body)
+	require.NoError(t, err)
+	require.Zero(t, h.At)
+	k.welcomeAt(30)
+}
+
+// XE-13: old positions stay in force until the new snapshot is loaded and switched. A DUMP that comes to nothing
+// is asked for again, with another request id, after a longer and longer wait.
+func TestXE13SessionAsksAgainWithBackoff(t *testing.T) {
+	k := newTalk(t, -1, func(r *rules) { r.from = "master" })
+	first := k.last(event.DumpReq, event.None).Request
+	k.ticks(2)
+	require.Equal(t, first, k.last(event.DumpReq, event.None).Request, "repeated until answered")
+	waits := []int{1, 2, 4, 8, 8}
+	for _, want := range waits {
+		k.step(event.Event{Kind: event.DumpRep, State: event.Fail, Code: event.NotReady, ID: "n1", Request: k.request})
+		k.flush()
+		require.Equal(t, want, k.wait)
+		said := len(k.said)
+		k.ticks(want - 1)
+		require.Len(t, k.said, said)
+		k.ticks(1)
+		require.NotEqual(t, first, k.last(event.DumpReq, event.None).Request)
+	}
+	k.load(7, errors.New("wrong digest"))
+	require.Equal(t, joining, k.phase)
+	require.True(t, k.pos.Zero())
+	k.ticks(8)
+	k.load(8, nil)
+	h, err := event.DecodeHello(k.last(event.IncrReq, event.None).Body)
+	require.NoError(t, err)
+	require.Equal(t, k.loaded, h.Loaded)
+	k.hear(event.Event{State: event.Fatal, Code: event.NeedsDump}) // of no use: not at once again
+	require.Positive(t, k.wait)
+}
+
+func TestSessionStopsAtARefusedDumpAndAtADatabaseThatMayNotBeReplaced(t *testing.T) {
+	k := newTalk(t, -1, func(r *rules) { r.from = "master" })
+	k.step(event.Event{Kind: event.DumpRep, State: event.Fail, Code: event.Refused, ID: "n1", Request: k.request, Text: "other topics"})
+	require.ErrorIs(t, k.end, ErrRefused)
+	k = newTalk(t, -1, func(r *rules) { r.from = "master" })
+	k.load(3, errNotOurs)
+	require.ErrorIs(t, k.end, ErrNeedsDump)
+}
+
+// XC-8: a late answer to an old request id is ignored; a restore that was cancelled cannot speak for the next.
+func TestXC08SessionTellsTwoDumpsApart(t *testing.T) {
+	k := newTalk(t, -1, func(r *rules) { r.from = "master" })
+	opened := func(request event.DumpID, pos int) {
+		k.step(event.Event{Kind: event.DumpRep, State: event.Succ, Code: event.Opened, ID: "n1", Request: request, Dump: request, Pos: k.h.pos[pos]})
+	}
+	old := k.request
+	opened(old, 5)
+	k.flush()
+	job := k.job()
+	k.step(event.Event{Kind: event.DumpRep, State: event.Fail, Code: event.NotReady, ID: "n1", Request: old})
+	require.True(t, k.drop)
+	k.flush()
+	opened(old, 5)
+	opened(k.request, 6)
+	k.flush()
+	require.Empty(t, k.jobs, "the cancelled one has not ended yet")
+	request := k.request
+	k.restored(*job.restore, errors.New("cancelled"))
+	require.Equal(t, request, k.request, "its failure is not ours")
+	opened(k.request, 6)
+	k.flush()
+	require.Equal(t, k.h.pos[6], k.job().restore.pos)
+}
+
+// XE-7: no increment goes to the target while its dump needs quiet: the snapshot is opened at rest, and one that
+// is not online is read at rest.
+func TestXE07SessionSnapshotsAtRest(t *testing.T) {
+	for _, online := range []bool{true, false} {
+		t.Run(fmt.Sprint("online ", online), func(t *testing.T) {
+			k := newTalk(t, 0, nil)
+			k.welcomeAt(0)
+			k.feed(0, 5)
+			for range 3 { // repeated until answered
+				k.hear(event.Event{Kind: event.DumpReq, Dump: 42})
+			}
+			k.apply(5, nil)
+			require.EqualValues(t, 42, k.job().snapshot)
+			k.hear(event.Event{Kind: event.DumpReq, Dump: 42})
+			k.opened(42, k.h.pos[5], dumpflow.Opened{Format: "mem/1", Online: online}, nil)
+			k.flush()
+			require.Equal(t, k.h.pos[5], k.last(event.DumpRep, event.Succ).Pos)
+			require.EqualValues(t, 42, k.job().upload)
+			k.hear(event.Event{Kind: event.DumpReq, Dump: 42})
+			require.Equal(t, event.Opened, k.last(event.DumpRep, event.Succ).Code)
+			k.feed(5, 6)
+			if !online {
+				require.Empty(t, k.jobs)
+				k.uploaded(42, nil)
+				k.flush()
+			}
+			k.apply(6, nil)
+		})
+	}
+}
+
+// XE-14: the target renews its lease; that does not keep the heartbeat silent.
+func TestXE14SessionRenewsItsLease(t *testing.T) {
+	k := newTalk(t, 5, nil)
+	k.welcomeAt(5)
+	k.hear(event.Event{Kind: event.DumpReq, Dump: 42})
+	k.job()
+	k.opened(42, k.h.pos[5], dumpflow.Opened{Online: true}, nil)
+	k.flush()
+	k.job()
+	k.said = nil
+	k.ticks(10)
+	leases, beats := 0, 0
+	for _, e := range k.said {
+		if e.Code == event.Lease {
+			leases++
+		} else if e.State == event.Succ {
+			beats++
+		}
+	}
+	require.Equal(t, 10, leases)
+	require.GreaterOrEqual(t, beats, 2)
+	k.hear(event.Event{Code: event.Reopen})
+	k.said = nil
+	k.ticks(3)
+	for _, e := range k.said {
+		require.Equal(t, event.IncrReq, e.Kind, "a session that has not begun carries no word of a DUMP")
+	}
+}
+
+func TestSessionGivesASnapshotUp(t *testing.T) {
+	k := newTalk(t, 5, nil)
+	k.welcomeAt(5)
+	k.hear(event.Event{Kind: event.DumpReq, Dump: 42})
+	k.job()
+	k.hear(event.Event{Kind: event.DumpReq, Code: event.Cancel, Dump: 42}) // while it is being opened
+	k.opened(42, k.h.pos[5], dumpflow.Opened{Online: true}, nil)
+	require.True(t, k.drop, "the open snapshot is closed")
+	k.flush()
+	require.Empty(t, k.jobs)
+	k.hear(event.Event{Kind: event.DumpReq, Dump: 43})
+	k.job()
+	k.opened(43, k.h.pos[5], dumpflow.Opened{}, nil) // not online
+	k.flush()
+	k.job()
+	k.step(event.Event{Kind: event.DumpReq, ID: "n1", Session: k.self, Dump: 44}) // a new DUMP replaces it
+	require.True(t, k.drop)
+	k.flush()
+	require.Empty(t, k.jobs, "the older snapshot is still being read")
+	k.uploaded(43, errors.New("cancelled"))
+	k.flush()
+	require.EqualValues(t, 44, k.job().snapshot)
+	k.opened(44, event.Position{}, dumpflow.Opened{}, errors.New("no disk space"))
+	k.flush()
+	require.Equal(t, "no disk space", k.last(event.DumpRep, event.Fail).Text)
+}
+
+// XS-6: a state in a message from the broker only informs.
+func TestXS06SessionBehavesAlikeWhateverStateTheBrokerSends(t *testing.T) {
+	for _, state := range []event.State{event.None, event.Succ, event.Fail, event.Fatal} {
+		k := newTalk(t, 0, nil)
+		k.hear(event.Event{State: state, Code: event.Welcome, Pos: k.h.pos[0]})
+		k.hear(event.Event{State: state, Pos: k.h.pos[0], Body: k.h.frame(0, 3)})
+		k.apply(3, nil)
+		require.Equal(t, k.h.pos[3], k.last(event.IncrReq, event.Succ).Pos)
+	}
+}
+
+func TestSessionSaysByeOnlyWhenItHasBegun(t *testing.T) {
+	k := newTalk(t, 0, nil)
+	k.bye()
+	k.flush()
+	k.last(event.IncrReq, event.None)
+	k.welcomeAt(0)
+	k.bye()
+	k.flush()
+	require.Equal(t, event.Bye, k.last(event.IncrReq, event.Succ).Code)
+}
