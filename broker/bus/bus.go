@@ -36,20 +36,23 @@ type Conn interface {
 	Publish(subject string, data []byte) error
 	// Subscribe calls h for every message on subject, one at a time, in the order of arrival. The last
 	// token of subject may be "*", which matches any one token. A handler that is slow lets messages pile
-	// up to a bound and then be lost; it delays nobody else. After Stop no further call begins.
+	// up to a bound (PendingMsgs, PendingBytes) and then be lost; it delays nobody else. Stop does not wait: after it at
+	// most the one call that was beginning goes on.
 	Subscribe(subject string, h func(Msg)) (Subscription, error)
 	// Request publishes data with a reply address inside this connection's own inbox and waits for the
-	// first answer, ErrNobody, ErrDown or the end of ctx.
+	// first answer, ErrNobody, ErrDown, ErrClosed or the end of ctx. A cut while it waits may show as ErrDown or only
+	// as the end of ctx, so ctx needs one. After an error somebody may have received the data all the same.
 	Request(ctx context.Context, subject string, data []byte) (Msg, error)
 	// Up reports whether the connection stands now; Changes gets a token (one slot) whenever that may have
 	// changed.
 	Up() bool
 	Changes() <-chan struct{}
-	// MaxPayload is the largest data in bytes, as far as known now.
+	// MaxPayload is the largest data in bytes, as far as known now: 0 before the first connection.
 	MaxPayload() int
-	// Flush waits until everything published before has left, or ctx ends.
+	// Flush waits until everything published before has left, ErrDown, ErrClosed or the end of ctx.
 	Flush(ctx context.Context) error
-	// Close ends all subscriptions. It does not wait for handlers.
+	// Close ends all subscriptions and requests. It does not wait for handlers: at most one call of each that was
+	// beginning goes on.
 	Close()
 }
 

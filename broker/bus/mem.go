@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -17,7 +18,7 @@ type Mem struct {
 	mu     sync.Mutex
 	rng    *rand.Rand
 	faults Faults
-	conns  map[*memConn]bool
+	conns  []*memConn // in the order of their making, so that the seed rules
 	count  uint64
 }
 
@@ -30,7 +31,7 @@ type Faults struct {
 
 // NewMem makes a perfect road; the seed rules all later misfortune.
 func NewMem(seed uint64) *Mem {
-	return &Mem{rng: rand.New(rand.NewPCG(seed, 0)), conns: map[*memConn]bool{}}
+	return &Mem{rng: rand.New(rand.NewPCG(seed, 0))}
 }
 
 // SetFaults changes how bad the road is from now on.
@@ -40,11 +41,12 @@ func (m *Mem) SetFaults(f Faults) {
 	m.faults = f
 }
 
-// Cut cuts the connection with this id off, or mends it. While cut it can neither send nor receive.
+// Cut cuts the connections with this id off, or mends them. While cut they can neither send nor receive, and what
+// was on its way to them is lost; what had arrived and waits for its handler is not.
 func (m *Mem) Cut(id string, cut bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for c := range m.conns {
+	for _, c := range m.conns {
 		if c.id == id {
 			c.cut = cut
 			c.changed()
@@ -54,10 +56,10 @@ func (m *Mem) Cut(id string, cut bool) {
 
 // Connect makes a connection as id.
 func (m *Mem) Connect(id string) Conn {
-	c := &memConn{road: m, id: id, changes: make(chan struct{}, 1), subs: map[*memSub]bool{}}
+	c := &memConn{road: m, id: id, changes: make(chan struct{}, 1)}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.conns[c] = true
+	m.conns = append(m.conns, c)
 	return c
 }
 
@@ -67,7 +69,7 @@ type memConn struct {
 	changes chan struct{}
 	// under road.mu
 	cut, closed bool
-	subs        map[*memSub]bool
+	subs        []*memSub
 }
 
 type memSub struct {
@@ -75,6 +77,7 @@ type memSub struct {
 	subject string
 	mu      sync.Mutex
 	queue   []Msg
+	bytes   int           // in queue
 	news    chan struct{} // one slot
 	stop    chan struct{}
 	once    sync.Once
@@ -101,13 +104,10 @@ func (c *memConn) publish(msg Msg) error {
 		return ErrDown
 	}
 	heard := false
-	for to := range m.conns {
-		for s := range to.subs {
-			if !matches(s.subject, msg.Subject) {
-				continue
-			}
-			heard = true
-			if !to.cut {
+	for _, to := range m.conns {
+		for _, s := range to.subs {
+			if matches(s.subject, msg.Subject) {
+				heard = true
 				m.carry(s, msg)
 			}
 		}
@@ -118,7 +118,7 @@ func (c *memConn) publish(msg Msg) error {
 	return nil
 }
 
-// carry brings the message to one subscription, or not, or twice, or late.
+// carry brings the message to one subscription, or not, or twice, or late. Caller holds m.mu.
 func (m *Mem) carry(s *memSub, msg Msg) {
 	copies := 1
 	if m.rng.Float64() < m.faults.Lose {
@@ -130,9 +130,13 @@ func (m *Mem) carry(s *memSub, msg Msg) {
 		own := msg
 		own.Data = append([]byte(nil), msg.Data...)
 		if m.faults.Delay > 0 {
-			time.AfterFunc(time.Duration(m.rng.Int64N(int64(m.faults.Delay)+1)), func() { s.push(own) })
+			time.AfterFunc(time.Duration(m.rng.Int64N(int64(m.faults.Delay)+1)), func() {
+				m.mu.Lock()
+				defer m.mu.Unlock()
+				s.arrive(own)
+			})
 		} else {
-			s.push(own)
+			s.arrive(own)
 		}
 	}
 }
@@ -146,27 +150,50 @@ func matches(pattern, subject string) bool {
 }
 
 func (c *memConn) Subscribe(subject string, h func(Msg)) (Subscription, error) {
+	s, err := c.subscribe(subject, h)
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func (c *memConn) subscribe(subject string, h func(Msg)) (*memSub, error) {
 	s := &memSub{conn: c, subject: subject, news: make(chan struct{}, 1), stop: make(chan struct{})}
 	c.road.mu.Lock()
 	defer c.road.mu.Unlock()
 	if c.closed {
 		return nil, ErrClosed
 	}
-	c.subs[s] = true
+	c.subs = append(c.subs, s)
 	go s.run(h)
 	return s, nil
 }
 
-func (s *memSub) push(m Msg) {
+// arrive queues m for the handler, unless the connection is cut or too much waits already. Caller holds road.mu.
+func (s *memSub) arrive(m Msg) {
 	s.mu.Lock()
-	if len(s.queue) < PendingMsgs {
-		s.queue = append(s.queue, m)
+	defer s.mu.Unlock()
+	if s.conn.cut || len(s.queue) >= PendingMsgs || s.bytes+len(m.Data) > PendingBytes {
+		return
 	}
-	s.mu.Unlock()
+	s.queue, s.bytes = append(s.queue, m), s.bytes+len(m.Data)
 	select {
 	case s.news <- struct{}{}:
 	default:
 	}
+}
+
+// take gives out the oldest message that waits.
+func (s *memSub) take() (m Msg, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.queue) == 0 {
+		return m, false
+	}
+	m = s.queue[0]
+	s.queue[0] = Msg{}
+	s.queue, s.bytes = s.queue[1:], s.bytes-len(m.Data)
+	return m, true
 }
 
 func (s *memSub) run(h func(Msg)) {
@@ -176,11 +203,7 @@ func (s *memSub) run(h func(Msg)) {
 			return
 		case <-s.news:
 		}
-		s.mu.Lock()
-		batch := s.queue
-		s.queue = nil
-		s.mu.Unlock()
-		for _, m := range batch {
+		for m, ok := s.take(); ok; m, ok = s.take() {
 			select {
 			case <-s.stop:
 				return
@@ -196,7 +219,7 @@ func (s *memSub) Stop() {
 	s.once.Do(func() { close(s.stop) })
 	s.conn.road.mu.Lock()
 	defer s.conn.road.mu.Unlock()
-	delete(s.conn.subs, s)
+	s.conn.subs = slices.DeleteFunc(s.conn.subs, func(o *memSub) bool { return o == s })
 }
 
 func (c *memConn) Request(ctx context.Context, subject string, data []byte) (Msg, error) {
@@ -205,7 +228,7 @@ func (c *memConn) Request(ctx context.Context, subject string, data []byte) (Msg
 	reply := fmt.Sprintf("%s.%d", event.InboxPrefix(c.id), c.road.count)
 	c.road.mu.Unlock()
 	answer := make(chan Msg, 1)
-	s, err := c.Subscribe(reply, func(m Msg) {
+	s, err := c.subscribe(reply, func(m Msg) {
 		select {
 		case answer <- m:
 		default:
@@ -221,6 +244,8 @@ func (c *memConn) Request(ctx context.Context, subject string, data []byte) (Msg
 	select {
 	case m := <-answer:
 		return m, nil
+	case <-s.stop:
+		return Msg{}, ErrClosed
 	case <-ctx.Done():
 		return Msg{}, ctx.Err()
 	}
@@ -239,17 +264,30 @@ func (c *memConn) changed() {
 	}
 }
 
-func (c *memConn) Changes() <-chan struct{}    { return c.changes }
-func (c *memConn) MaxPayload() int             { return memPayload }
-func (c *memConn) Flush(context.Context) error { return nil }
+func (c *memConn) Changes() <-chan struct{} { return c.changes }
+func (c *memConn) MaxPayload() int          { return memPayload }
+
+// Flush has nothing to wait for: Publish brings a message as far as it gets.
+func (c *memConn) Flush(ctx context.Context) error {
+	c.road.mu.Lock()
+	defer c.road.mu.Unlock()
+	switch {
+	case c.closed:
+		return ErrClosed
+	case c.cut:
+		return ErrDown
+	}
+	return ctx.Err()
+}
 
 func (c *memConn) Close() {
 	c.road.mu.Lock()
 	defer c.road.mu.Unlock()
 	c.closed = true
-	for s := range c.subs {
+	for _, s := range c.subs {
 		s.once.Do(func() { close(s.stop) })
 	}
-	c.subs = map[*memSub]bool{}
-	delete(c.road.conns, c)
+	c.subs = nil
+	c.road.conns = slices.DeleteFunc(c.road.conns, func(o *memConn) bool { return o == c })
+	c.changed()
 }

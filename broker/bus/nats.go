@@ -60,16 +60,16 @@ func Dial(url, id string, extra ...nats.Option) (Conn, error) {
 }
 
 func (c *natsConn) Publish(subject string, data []byte) error {
-	return roadError(c.nc.Publish(subject, data))
+	return c.roadError(c.nc.Publish(subject, data))
 }
 
 func (c *natsConn) Subscribe(subject string, h func(Msg)) (Subscription, error) {
 	s, err := c.nc.Subscribe(subject, func(m *nats.Msg) { h(Msg{m.Subject, m.Reply, m.Data}) })
 	if err != nil {
-		return nil, roadError(err)
+		return nil, c.roadError(err)
 	}
 	if err := s.SetPendingLimits(PendingMsgs, PendingBytes); err != nil {
-		return nil, roadError(err)
+		return nil, c.roadError(err)
 	}
 	return natsSub{s}, nil
 }
@@ -81,7 +81,7 @@ func (s natsSub) Stop() { _ = s.s.Unsubscribe() } // fails only when the connect
 func (c *natsConn) Request(ctx context.Context, subject string, data []byte) (Msg, error) {
 	m, err := c.nc.RequestWithContext(ctx, subject, data)
 	if err != nil {
-		return Msg{}, roadError(err)
+		return Msg{}, c.roadError(err)
 	}
 	return Msg{m.Subject, m.Reply, m.Data}, nil
 }
@@ -91,9 +91,19 @@ func (c *natsConn) Changes() <-chan struct{} { return c.changes }
 func (c *natsConn) MaxPayload() int          { return int(c.nc.MaxPayload()) }
 func (c *natsConn) Close()                   { c.nc.Close() }
 
-func (c *natsConn) Flush(ctx context.Context) error { return roadError(c.nc.FlushWithContext(ctx)) }
+func (c *natsConn) Flush(ctx context.Context) error {
+	if !c.nc.IsConnected() && !c.nc.IsClosed() {
+		return ErrDown
+	}
+	ctx, cancel := context.WithTimeout(ctx, flushTimeout) // NATS wants a deadline
+	defer cancel()
+	return c.roadError(c.nc.FlushWithContext(ctx))
+}
 
-func roadError(err error) error {
+// flushTimeout ends a Flush whose caller has set no earlier end: the pings will have noticed a dead connection.
+const flushTimeout = time.Minute
+
+func (c *natsConn) roadError(err error) error {
 	switch {
 	case err == nil:
 		return nil
@@ -101,7 +111,10 @@ func roadError(err error) error {
 		return ErrNobody
 	case errors.Is(err, nats.ErrMaxPayload):
 		return ErrTooLarge
-	case errors.Is(err, nats.ErrConnectionClosed):
+	case errors.Is(err, nats.ErrConnectionClosed): // also what NATS says to requests under way at a mere cut
+		if !c.nc.IsClosed() {
+			return ErrDown
+		}
 		return ErrClosed
 	case errors.Is(err, nats.ErrReconnectBufExceeded), errors.Is(err, nats.ErrDisconnected), errors.Is(err, nats.ErrConnectionReconnecting):
 		return ErrDown

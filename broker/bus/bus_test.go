@@ -1,0 +1,179 @@
+package bus_test
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/stretchr/testify/require"
+
+	"xmq/broker/bus"
+	"xmq/broker/bus/bustest"
+)
+
+func TestMemIsARoad(t *testing.T) {
+	bustest.Run(t, func(t *testing.T) bustest.Road {
+		m := bus.NewMem(1)
+		return bustest.Road{Connect: m.Connect, Cut: func(cut bool) {
+			for _, id := range []string{"a", "b"} {
+				m.Cut(id, cut)
+			}
+		}}
+	})
+}
+
+// natsServer starts an embedded server; port -1 takes a free one.
+func natsServer(t *testing.T, port int) *server.Server {
+	t.Helper()
+	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: port, NoSigs: true, NoLog: true, MaxPayload: 8 << 20})
+	require.NoError(t, err)
+	s.Start()
+	require.True(t, s.ReadyForConnections(10*time.Second))
+	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
+	return s
+}
+
+func TestNATSIsARoad(t *testing.T) {
+	bustest.Run(t, func(t *testing.T) bustest.Road {
+		s := natsServer(t, -1)
+		port := s.Addr().(*net.TCPAddr).Port
+		return bustest.Road{
+			Connect: func(id string) bus.Conn {
+				c, err := bus.Dial(s.ClientURL(), id)
+				require.NoError(t, err)
+				return c
+			},
+			Cut: func(cut bool) {
+				if cut {
+					s.Shutdown()
+					s.WaitForShutdown()
+				} else {
+					s = natsServer(t, port)
+				}
+			},
+		}
+	})
+}
+
+// A node may be started before its broker: Dial returns at once and connects when the server comes.
+func TestDialBeforeTheServerIsThere(t *testing.T) {
+	s := natsServer(t, -1)
+	url, port := s.ClientURL(), s.Addr().(*net.TCPAddr).Port
+	s.Shutdown()
+	s.WaitForShutdown()
+	c, err := bus.Dial(url, "n1")
+	require.NoError(t, err)
+	defer c.Close()
+	require.False(t, c.Up())
+	require.Zero(t, c.MaxPayload())
+	require.ErrorIs(t, c.Publish("x", nil), bus.ErrDown)
+	got := make(chan bus.Msg, 1)
+	_, err = c.Subscribe("x", func(m bus.Msg) { got <- m })
+	require.NoError(t, err)
+	natsServer(t, port)
+	for !c.Up() {
+		<-c.Changes()
+	}
+	require.NoError(t, c.Flush(t.Context()))
+	require.NoError(t, c.Publish("x", []byte("hello")))
+	require.Equal(t, "hello", string((<-got).Data))
+	_, err = bus.Dial("nats://127.0.0.1:0 0", "n1")
+	require.ErrorContains(t, err, "connect to NATS")
+}
+
+// misfortune sends numbered messages over a bad road and returns what arrived.
+func misfortune(t *testing.T, seed uint64, f bus.Faults) (got []string) {
+	synctest.Test(t, func(t *testing.T) {
+		m := bus.NewMem(seed)
+		m.SetFaults(f)
+		a, b, c := m.Connect("a"), m.Connect("b"), m.Connect("c")
+		var mu sync.Mutex
+		for _, to := range []bus.Conn{b, c} {
+			_, err := to.Subscribe("x", func(m bus.Msg) {
+				mu.Lock()
+				defer mu.Unlock()
+				if to == b {
+					got = append(got, string(m.Data))
+				}
+			})
+			require.NoError(t, err)
+		}
+		for i := range 1000 {
+			require.NoError(t, a.Publish("x", fmt.Append(nil, i)))
+			time.Sleep(time.Millisecond)
+		}
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		for _, c := range []bus.Conn{a, b, c} {
+			c.Close()
+		}
+	})
+	return got
+}
+
+func distinct(got []string) int {
+	seen := map[string]bool{}
+	for _, s := range got {
+		seen[s] = true
+	}
+	return len(seen)
+}
+
+func TestMemLosesRepeatsAndDelaysBySeed(t *testing.T) {
+	const seed = 7
+	t.Logf("seed %d", seed)
+	got := misfortune(t, seed, bus.Faults{})
+	require.Len(t, got, 1000)
+
+	got = misfortune(t, seed, bus.Faults{Lose: 0.2})
+	require.InDelta(t, 800, len(got), 60)
+	require.Equal(t, got, misfortune(t, seed, bus.Faults{Lose: 0.2}), "the seed rules")
+	require.NotEqual(t, got, misfortune(t, seed+1, bus.Faults{Lose: 0.2}))
+
+	got = misfortune(t, seed, bus.Faults{Repeat: 0.2})
+	require.InDelta(t, 1200, len(got), 60)
+	require.Equal(t, 1000, distinct(got))
+
+	got = misfortune(t, seed, bus.Faults{Delay: 10 * time.Millisecond})
+	require.Equal(t, 1000, distinct(got))
+	require.Len(t, got, 1000)
+	overtaken := 0
+	for i := range got {
+		if got[i] != fmt.Sprint(i) {
+			overtaken++
+		}
+	}
+	require.Positive(t, overtaken)
+}
+
+func TestMemCutLosesWhatIsOnItsWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := bus.NewMem(1)
+		m.SetFaults(bus.Faults{Delay: time.Second})
+		a, b := m.Connect("a"), m.Connect("b")
+		defer a.Close()
+		defer b.Close()
+		got := make(chan bus.Msg, 100)
+		_, err := b.Subscribe("x", func(m bus.Msg) { got <- m })
+		require.NoError(t, err)
+		for range 50 {
+			require.NoError(t, a.Publish("x", nil))
+		}
+		m.Cut("b", true)
+		time.Sleep(time.Minute)
+		m.Cut("b", false)
+		synctest.Wait()
+		require.Empty(t, got)
+
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		m.Cut("b", true)
+		_, err = a.Request(ctx, "x", nil)
+		require.ErrorIs(t, err, context.DeadlineExceeded, "the other end is cut, which this end cannot know")
+	})
+}
