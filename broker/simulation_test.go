@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"math/rand/v2"
 	"os"
@@ -25,6 +24,7 @@ import (
 	"xmq/dumpflow"
 	"xmq/increments"
 	"xmq/nodeclient"
+	"xmq/nodeclient/target/targettest"
 	"xmq/statedb"
 	"xmq/worker"
 )
@@ -105,7 +105,8 @@ func (s *simulation) run() {
 	s.judge()
 	var fails, loads, backs int
 	for _, n := range s.nodes {
-		fails, loads, backs = fails+n.db.fails, loads+n.db.loads, backs+n.db.backs
+		f, l, b := n.db.Counts()
+		fails, loads, backs = fails+f, loads+l, backs+b
 	}
 	s.t.Logf("%d increments from %d on, %d nodes, %d failures, %d snapshots loaded, %d old backups", s.next, s.up.log.First(), len(s.names), fails, loads, backs)
 	for _, n := range s.nodes {
@@ -158,12 +159,12 @@ func (s *simulation) act() {
 	case p < 95 && n.id != "master": // the one copy that was never lost: retention may have passed the backup
 		s.tell("%s: its database is restored from an old backup", n.id)
 		n.kill()
-		n.db.rollback(s.rng)
+		n.db.Rollback(s.rng)
 		n.start()
 	case p < 98:
 		seq := s.up.log.Head().Seq + 1 + uint64(s.rng.IntN(5))
 		s.tell("%s will fail once at %d", n.id, seq)
-		n.db.failOnce(seq)
+		n.db.FailOnce(seq)
 	default:
 		s.tell("operator: retry %s", n.id)
 		s.order(n.id, worker.Order{Verb: worker.Retry})
@@ -199,13 +200,13 @@ func (s *simulation) heal() {
 	s.road.SetFaults(bus.Faults{})
 	for _, id := range s.names {
 		s.road.Cut(id, false)
-		s.nodes[id].db.failOnce(0)
+		s.nodes[id].db.FailOnce(0)
 	}
 	for end := time.Now().Add(10 * time.Minute); ; time.Sleep(time.Second) {
 		level := true
 		head := s.up.log.Head()
 		for _, id := range s.names {
-			if n := s.nodes[id]; n.db.position() != head {
+			if n := s.nodes[id]; n.db.Position() != head {
 				level = false
 				s.order(id, worker.Order{Verb: worker.Retry}) // whoever failed
 				if n.ended() {
@@ -236,7 +237,7 @@ func (s *simulation) judge() {
 		}
 	}
 	for _, id := range s.names {
-		require.Equal(s.t, bodies, s.nodes[id].db.list(), "%s has applied each increment once and in order", id)
+		require.Equal(s.t, bodies, s.nodes[id].db.Bodies(), "%s has applied each increment once and in order", id)
 	}
 	for _, d := range s.up.state.Dumps() {
 		require.False(s.t, d.Running(), "DUMP %s still runs", d.ID)
@@ -365,7 +366,7 @@ func (s *simulation) crashBroker(after func(*disktest.Memory) *disktest.Memory) 
 type simNode struct {
 	s        *simulation
 	id, from string
-	db       *memDB
+	db       *targettest.Memory
 	conn     bus.Conn
 	cancel   context.CancelFunc
 	done     chan struct{}
@@ -373,15 +374,15 @@ type simNode struct {
 }
 
 func (s *simulation) addNode(id, from string) {
-	n := &simNode{s: s, id: id, from: from, db: &memDB{id: id}}
+	n := &simNode{s: s, id: id, from: from, db: targettest.NewMemory()}
 	s.nodes[id], s.names = n, append(s.names, id)
 	n.start()
 }
 
 func (n *simNode) start() {
 	n.conn = n.s.road.Connect(n.id)
-	a, err := nodeclient.New(n.conn, n.db.open(), nodeclient.Options{ID: n.id, From: n.from, Driver: "mem", WindowRecords: 30, WindowBytes: 4096, BatchRecords: 7,
-		Silence: 12, MaxBackoff: 5, Log: slog.New(slog.NewTextHandler(storyWriter{n.s}, nil))})
+	a, err := nodeclient.New(n.conn, n.db.Open(), nodeclient.Options{ID: n.id, From: n.from, Driver: "mem", WindowRecords: 30, WindowBytes: 4096, BatchRecords: 7,
+		Silence: 12, MaxBackoff: 5, Log: slog.New(slog.DiscardHandler)})
 	require.NoError(n.s.t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
@@ -391,10 +392,6 @@ func (n *simNode) start() {
 		close(done)
 	}()
 }
-
-type storyWriter struct{ s *simulation }
-
-func (w storyWriter) Write(p []byte) (int, error) { return len(p), nil }
 
 func (n *simNode) ended() bool {
 	select {
@@ -408,7 +405,7 @@ func (n *simNode) ended() bool {
 // kill ends it without a word: its connection goes first, and its database takes nothing more from it.
 func (n *simNode) kill() {
 	n.conn.Close()
-	n.db.detach()
+	n.db.Detach()
 	n.cancel()
 	<-n.done
 }
@@ -417,169 +414,4 @@ func (n *simNode) stop() {
 	n.cancel()
 	<-n.done
 	n.conn.Close()
-}
-
-// memDB is the database of a node: the list of bodies applied and the position, always together.
-type memDB struct {
-	id   string
-	mu   sync.Mutex
-	gen  int // of the process that may write
-	now  memState
-	past []memState
-	fail uint64
-
-	fails, loads, backs int // what has happened
-}
-
-type memState struct {
-	pos    event.Position
-	bodies []string
-}
-
-func (m *memDB) open() nodeclient.Target {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.gen++
-	return &memTarget{db: m, gen: m.gen}
-}
-
-func (m *memDB) detach() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.gen++
-}
-
-func (m *memDB) position() event.Position {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.now.pos
-}
-
-func (m *memDB) list() []string {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.now.bodies
-}
-
-// rollback puts an older state back, data and position together.
-func (m *memDB) rollback(rng *rand.Rand) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if len(m.past) > 0 {
-		m.now, m.backs = m.past[rng.IntN(len(m.past))], m.backs+1
-	}
-}
-
-func (m *memDB) failOnce(seq uint64) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.fail = seq
-}
-
-type memTarget struct {
-	db  *memDB
-	gen int
-}
-
-func (t *memTarget) locked(f func(*memDB) error) error {
-	t.db.mu.Lock()
-	defer t.db.mu.Unlock()
-	if t.db.gen != t.gen {
-		return nodeclient.Transient(errors.New("this process is dead"))
-	}
-	return f(t.db)
-}
-
-func (t *memTarget) Position(context.Context) (pos event.Position, err error) {
-	return pos, t.locked(func(m *memDB) error { pos = m.now.pos; return nil })
-}
-
-func (t *memTarget) Apply(_ context.Context, before event.Position, batch []event.Item) (pos event.Position, err error) {
-	err = t.locked(func(m *memDB) error {
-		pos = m.now.pos
-		if err := nodeclient.CheckAdvance(m.now.pos, before); err != nil {
-			return err
-		}
-		m.past = append(m.past, m.now)
-		next := m.now
-		for _, i := range batch {
-			if i.Pos.Seq == m.fail {
-				m.fail, m.fails = 0, m.fails+1
-				m.now, pos = next, next.pos
-				return errors.New("told to fail")
-			}
-			if i.Pos.Seq != next.pos.Seq+1 {
-				panic(fmt.Sprintf("%s applies %d behind %d", m.id, i.Pos.Seq, next.pos.Seq))
-			}
-			next.bodies = append(next.bodies[:len(next.bodies):len(next.bodies)], string(i.Record.Body()))
-			next.pos = i.Pos
-		}
-		m.now, pos = next, next.pos
-		return nil
-	})
-	return pos, err
-}
-
-func (t *memTarget) Seek(_ context.Context, pos event.Position) error {
-	return t.locked(func(m *memDB) error { m.now.pos = pos; return nil })
-}
-
-func (t *memTarget) Empty(context.Context) (empty bool, err error) {
-	return empty, t.locked(func(m *memDB) error { empty = m.now.pos.Zero(); return nil })
-}
-
-func (t *memTarget) Close() error { return nil }
-
-func (t *memTarget) Snapshot(context.Context) (s nodeclient.Snapshot, err error) {
-	return s, t.locked(func(m *memDB) error { s = memSnapshot{m.now}; return nil })
-}
-
-type memSnapshot struct{ state memState }
-
-func (s memSnapshot) Position() event.Position { return s.state.pos }
-func (s memSnapshot) Format() string           { return "mem/1" }
-func (s memSnapshot) Online() bool             { return true }
-func (s memSnapshot) Close() error             { return nil }
-
-func (s memSnapshot) WriteTo(ctx context.Context, w io.Writer) error {
-	for _, b := range s.state.bodies {
-		if _, err := fmt.Fprintln(w, b); err != nil {
-			return err
-		}
-	}
-	return ctx.Err()
-}
-
-func (t *memTarget) Restore(_ context.Context, want event.Position, r io.Reader) (nodeclient.Restored, error) {
-	all, err := io.ReadAll(r)
-	if err != nil {
-		return nil, err
-	}
-	fresh := memState{pos: want}
-	for len(all) > 0 {
-		i := 0
-		for all[i] != '\n' {
-			i++
-		}
-		fresh.bodies = append(fresh.bodies, string(all[:i]))
-		all = all[i+1:]
-	}
-	if uint64(len(fresh.bodies)) != want.Seq {
-		return nil, fmt.Errorf("the snapshot holds %d increments, its position says %d", len(fresh.bodies), want.Seq)
-	}
-	return &memRestored{t, fresh}, nil
-}
-
-type memRestored struct {
-	t     *memTarget
-	fresh memState
-}
-
-func (r *memRestored) Discard() error { return nil }
-
-func (r *memRestored) Switch(context.Context) error {
-	return r.t.locked(func(m *memDB) error {
-		m.now, m.past, m.loads = r.fresh, nil, m.loads+1
-		return nil
-	})
 }
