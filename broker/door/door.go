@@ -5,6 +5,7 @@ package door
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"xmq/broker/event"
 )
@@ -71,7 +72,13 @@ func Refuse(c Code, format string, args ...any) *Refusal {
 // MaxKey is the longest idempotency key in bytes.
 const MaxKey = 256
 
-// Check applies the rules that hold at every door: a body of 1 to limit bytes, headers in their grammar.
+// control reports whether s holds a control character: such a header could not be shown or sent on as it came.
+func control(s string) bool {
+	return strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7F })
+}
+
+// Check applies the rules that hold at every door: a body of 1 to limit bytes, headers in their grammar. nil: it may
+// be stored.
 func Check(d *event.Draft, limit int) *Refusal {
 	switch {
 	case len(d.Body) == 0:
@@ -82,6 +89,8 @@ func Check(d *event.Draft, limit int) *Refusal {
 		return Refuse(Invalid, "an idempotency key of %d bytes is longer than %d", len(d.Key), MaxKey)
 	case len(d.ContentType) > 255 || len(d.Origin) > 255:
 		return Refuse(Invalid, "content type and origin have at most 255 bytes")
+	case control(d.Key) || control(d.ContentType) || control(d.Origin):
+		return Refuse(Invalid, "idempotency key, content type and origin hold no control characters")
 	}
 	if d.Topic != "" {
 		if err := event.CheckTopic(d.Topic); err != nil {

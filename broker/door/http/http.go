@@ -4,20 +4,18 @@
 //	                            Xmq-Topic, Xmq-Producer, Xmq-Origin. Answer: {"seq":N,"log":"..."}
 //	POST /v1/increments/batch   one JSON object a line: {"body":"text"} or {"base64":"..."}, and "topic",
 //	                            "content_type", "key", "producer", "origin". All lines are checked before any is
-//	                            taken. Answer: {"first":N,"last":M,"count":K,"log":"...","results":[{"seq":N}, ...]}
+//	                            taken. Answer: {"first":N,"last":M,"count":K,"log":"...","results":[{"seq":N}, ...]};
+//	                            a result may be a refusal of its own, and when all are the first one's status is answered
 //	GET  /v1/increments/{seq}   the body as it came, with Xmq-Seq, Xmq-Time, Xmq-Chain, Xmq-Topic
 //
-// A refusal is {"error":"one sentence","code":"word"} with status 400, 409, 413, 415, 503 or 507. Limits are checked before
-// a body is read.
+// A refusal is {"error":"one sentence","code":"word"} with status 400, 409, 413, 415, 503 or 507; an unknown outcome is a
+// 503 with code "unknown", never a success. Limits are checked before a body is read.
 package http
 
 import (
 	"bytes"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"io"
 	"net/http"
 	"strconv"
 	"time"
@@ -34,7 +32,8 @@ type Door struct {
 	Ingest door.Ingest
 	Log    event.LogID
 	Limit  int // largest body of an increment, in bytes
-	// Read returns the increment with this sequence. Its error is a *door.Refusal with ErrNotYet or ErrGone inside.
+	// Read returns the increment with this sequence. Its error wraps ErrNotYet or ErrGone when there is none; its text
+	// is shown to the client.
 	Read func(seq uint64) (event.Record, error)
 }
 
@@ -61,8 +60,14 @@ func (d *Door) post(w http.ResponseWriter, r *http.Request) {
 		refuse(w, err)
 		return
 	}
-	draft := event.Draft{Headers: event.Headers{Topic: r.Header.Get("Xmq-Topic"), ContentType: r.Header.Get("Content-Type"),
-		Origin: r.Header.Get("Xmq-Origin"), Producer: r.Header.Get("Xmq-Producer"), Key: r.Header.Get("Idempotency-Key")}, Body: body}
+	draft := event.Draft{Body: body}
+	for name, v := range headers(&draft.Headers) {
+		if len(r.Header[name]) > 1 {
+			refuse(w, door.Refuse(door.Invalid, "the header %s stands there %d times: send it once", name, len(r.Header[name])))
+			return
+		}
+		*v = r.Header.Get(name)
+	}
 	out, err := d.Ingest.Wait(r.Context(), []event.Draft{draft})
 	if err == nil && out[0].Refused != nil {
 		err = out[0].Refused
@@ -78,6 +83,12 @@ func (d *Door) post(w http.ResponseWriter, r *http.Request) {
 	}{out[0].Seq, d.Log, out[0].Duplicate})
 }
 
+// headers is where each HTTP header of an increment is kept. The names are in canonical form.
+func headers(h *event.Headers) map[string]*string {
+	return map[string]*string{"Content-Type": &h.ContentType, "Idempotency-Key": &h.Key, "Xmq-Topic": &h.Topic,
+		"Xmq-Producer": &h.Producer, "Xmq-Origin": &h.Origin}
+}
+
 // read takes a body of at most limit bytes; a longer one that announces itself is refused unread.
 func read(w http.ResponseWriter, r *http.Request, limit int) ([]byte, error) {
 	if ce := r.Header.Get("Content-Encoding"); ce != "" && ce != "identity" {
@@ -88,8 +99,8 @@ func read(w http.ResponseWriter, r *http.Request, limit int) ([]byte, error) {
 		return nil, door.Refuse(door.TooLarge, "a body of %d bytes is above the limit of %d", r.ContentLength, limit)
 	}
 	var buf bytes.Buffer
-	if r.ContentLength > 0 {
-		buf.Grow(int(r.ContentLength) + bytes.MinRead)
+	if r.ContentLength > 0 { // an announcement costs the client nothing, so it gets little for it
+		buf.Grow(int(min(r.ContentLength, 64<<10)) + bytes.MinRead)
 	}
 	_, err := buf.ReadFrom(http.MaxBytesReader(w, r.Body, int64(limit)))
 	if large := (*http.MaxBytesError)(nil); errors.As(err, &large) {
@@ -102,17 +113,6 @@ func read(w http.ResponseWriter, r *http.Request, limit int) ([]byte, error) {
 }
 
 type coding struct{ *door.Refusal }
-
-// line is one line of a batch.
-type line struct {
-	Body        *string `json:"body"`
-	Base64      *string `json:"base64"`
-	Topic       string  `json:"topic"`
-	ContentType string  `json:"content_type"`
-	Key         string  `json:"key"`
-	Producer    string  `json:"producer"`
-	Origin      string  `json:"origin"`
-}
 
 func (d *Door) batch(w http.ResponseWriter, r *http.Request) {
 	raw, err := read(w, r, 4*d.Limit+1<<20)
@@ -154,6 +154,10 @@ func (d *Door) batch(w http.ResponseWriter, r *http.Request) {
 		}
 		res.Last = max(res.Last, o.Seq)
 	}
+	if res.Count == 0 {
+		refuse(w, out[0].Refused)
+		return
+	}
 	answer(w, http.StatusOK, res)
 }
 
@@ -169,14 +173,12 @@ func (d *Door) parse(raw []byte) ([]event.Draft, error) {
 		if len(drafts) == MaxBatchLines {
 			return nil, door.Refuse(door.TooLarge, "a batch has at most %d increments: send several", MaxBatchLines)
 		}
-		draft, err := parseLine(b)
-		if err == nil {
-			if refused := door.Check(&draft, d.Limit); refused != nil {
-				err = refused
-			}
+		draft, refused := parseLine(b)
+		if refused == nil {
+			refused = door.Check(&draft, d.Limit)
 		}
-		if err != nil {
-			return nil, door.Refuse(door.Invalid, "line %d: %v; nothing of this batch was stored", n, err)
+		if refused != nil {
+			return nil, door.Refuse(refused.Code, "line %d: %s; nothing of this batch was stored", n, refused.Text)
 		}
 		drafts = append(drafts, draft)
 	}
@@ -184,32 +186,6 @@ func (d *Door) parse(raw []byte) ([]event.Draft, error) {
 		return nil, door.Refuse(door.Empty, "the batch holds no increment")
 	}
 	return drafts, nil
-}
-
-func parseLine(b []byte) (event.Draft, error) {
-	var l line
-	dec := json.NewDecoder(bytes.NewReader(b))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&l); err != nil {
-		return event.Draft{}, fmt.Errorf("it is not the JSON of an increment: %w", err)
-	}
-	if _, err := dec.Token(); err != io.EOF {
-		return event.Draft{}, errors.New("something follows the JSON object")
-	}
-	d := event.Draft{Headers: event.Headers{Topic: l.Topic, ContentType: l.ContentType, Origin: l.Origin, Producer: l.Producer, Key: l.Key}}
-	switch {
-	case l.Body != nil && l.Base64 != nil, l.Body == nil && l.Base64 == nil:
-		return d, errors.New("it needs either body or base64")
-	case l.Body != nil:
-		d.Body = []byte(*l.Body)
-	default:
-		body, err := base64.StdEncoding.DecodeString(*l.Base64)
-		if err != nil {
-			return d, fmt.Errorf("base64: %w", err)
-		}
-		d.Body = body
-	}
-	return d, nil
 }
 
 func (d *Door) get(w http.ResponseWriter, r *http.Request) {
@@ -229,17 +205,15 @@ func (d *Door) get(w http.ResponseWriter, r *http.Request) {
 	default:
 		h := w.Header()
 		h.Set("Content-Type", "application/octet-stream")
-		if rec.ContentType != "" {
-			h.Set("Content-Type", rec.ContentType)
-		}
-		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("X-Content-Type-Options", "nosniff") // what a producer sent does not act in the name of this server
+		h.Set("Content-Security-Policy", "default-src 'none'; sandbox")
 		h.Set("Content-Length", strconv.Itoa(len(rec.Body)))
 		h.Set("Xmq-Seq", strconv.FormatUint(rec.Seq, 10))
 		h.Set("Xmq-Time", time.Unix(0, rec.Time).UTC().Format(time.RFC3339Nano))
 		h.Set("Xmq-Chain", rec.Chain.String())
-		for name, v := range map[string]string{"Xmq-Topic": rec.Topic, "Xmq-Producer": rec.Producer, "Xmq-Origin": rec.Origin, "Idempotency-Key": rec.Key} {
-			if v != "" {
-				h.Set(name, v)
+		for name, v := range headers(&rec.Headers) {
+			if *v != "" {
+				h.Set(name, *v)
 			}
 		}
 		_, _ = w.Write(rec.Body) // the client may be gone
@@ -263,7 +237,11 @@ func refuse(w http.ResponseWriter, err error) {
 		if r.Code == door.Busy || r.Code == door.Closing {
 			w.Header().Set("Retry-After", "1")
 		}
-		fail(w, statuses[r.Code], string(r.Code), r.Text)
+		status, known := statuses[r.Code]
+		if !known {
+			status = http.StatusInternalServerError
+		}
+		fail(w, status, string(r.Code), r.Text)
 	default:
 		fail(w, http.StatusInternalServerError, "internal", err.Error())
 	}

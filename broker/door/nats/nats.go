@@ -1,7 +1,7 @@
 // Package nats is the NATS door: one increment a request on xmq.<group>.pub.<producer>.
 //
 // The data of the message is the body, any bytes. Headers: Idempotency-Key (a decimal number counts per producer,
-// see package increments), Content-Type, Xmq-Topic, Xmq-Origin. The producer is the token of the subject. The
+// see package increments), Content-Type, Xmq-Topic, Xmq-Origin, in exactly this spelling. The producer is the token of the subject. The
 // answer is JSON: {"seq":N,"log":"..."} or {"error":"one sentence","code":"word"}. It goes only into the producer's
 // own inbox, _INBOX_<producer>.> (nats.CustomInboxPrefix); a request with any other reply address is refused
 // without an answer, so that nobody can make the broker speak to somebody else.

@@ -1,0 +1,49 @@
+package door
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"xmq/broker/event"
+)
+
+func TestCheckIsTheSameAtEveryDoor(t *testing.T) {
+	ok := event.Draft{Headers: event.Headers{Topic: "shop", ContentType: "text/plain", Origin: "till 3 ä", Producer: "p1", Key: strings.Repeat("k", MaxKey)}, Body: make([]byte, 10)}
+	require.Nil(t, Check(&ok, 10))
+	require.Nil(t, Check(&event.Draft{Body: []byte{0}}, 10))
+	for want, change := range map[Code][]func(*event.Draft){
+		Empty:    {func(d *event.Draft) { d.Body = nil }},
+		TooLarge: {func(d *event.Draft) { d.Body = make([]byte, 11) }},
+		Invalid: {func(d *event.Draft) { d.Key += "k" }, func(d *event.Draft) { d.Key = "a\x00" }, func(d *event.Draft) { d.ContentType = "a\r\nb: c" },
+			func(d *event.Draft) { d.Origin = "\x7f" }, func(d *event.Draft) { d.Origin = strings.Repeat("o", 256) }, func(d *event.Draft) { d.Topic = "A" },
+			func(d *event.Draft) { d.Producer = "a.b" }},
+	} {
+		for _, c := range change {
+			d := ok
+			c(&d)
+			r := Check(&d, 10)
+			require.NotNil(t, r)
+			require.Equal(t, want, r.Code)
+			require.NotEmpty(t, r.Error())
+		}
+	}
+}
+
+// A request that ends before its write has an unknown outcome, which is never success (XD-5).
+func TestWaitEndsWithItsContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	never := Ingest(func([]event.Draft, func([]Outcome, error)) { cancel() })
+	out, err := never.Wait(ctx, nil)
+	require.Nil(t, out)
+	var r *Refusal
+	require.ErrorAs(t, err, &r)
+	require.Equal(t, Unknown, r.Code)
+
+	at := Ingest(func(_ []event.Draft, done func([]Outcome, error)) { done([]Outcome{{Seq: 7}}, nil) })
+	out, err = at.Wait(t.Context(), nil)
+	require.NoError(t, err)
+	require.Equal(t, []Outcome{{Seq: 7}}, out)
+}

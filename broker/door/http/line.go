@@ -1,0 +1,111 @@
+package http
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"io"
+	"strconv"
+	"unicode/utf8"
+
+	"xmq/broker/door"
+	"xmq/broker/event"
+)
+
+// parseLine reads one line of a batch, a JSON object of strings. It is stricter than encoding/json, which would change
+// a body in silence: names stand once and as written here, and the text is valid Unicode.
+func parseLine(b []byte) (event.Draft, *door.Refusal) {
+	var d event.Draft
+	invalid := func(format string, args ...any) (event.Draft, *door.Refusal) {
+		return event.Draft{}, door.Refuse(door.Invalid, format, args...)
+	}
+	if !utf8.Valid(b) {
+		return invalid("it is not UTF-8: send such a body as base64")
+	}
+	if loneSurrogate(b) {
+		return invalid("it holds half a surrogate pair, which is no character: send such a body as base64")
+	}
+	dec := json.NewDecoder(bytes.NewReader(b))
+	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
+		return invalid("it is not a JSON object")
+	}
+	var body, packed string
+	fields := map[string]*string{"body": &body, "base64": &packed, "topic": &d.Topic, "content_type": &d.ContentType,
+		"key": &d.Key, "producer": &d.Producer, "origin": &d.Origin}
+	seen := map[string]bool{}
+	for dec.More() {
+		t, err := dec.Token()
+		if err != nil {
+			return invalid("it is not the JSON of an increment: %v", err)
+		}
+		name, _ := t.(string) // the decoder lets nothing else be a name
+		into := fields[name]
+		switch {
+		case into == nil:
+			return invalid("the field %.40q is not known", name)
+		case seen[name]:
+			return invalid("the field %q stands there twice", name)
+		}
+		seen[name] = true
+		if t, err = dec.Token(); err != nil {
+			return invalid("it is not the JSON of an increment: %v", err)
+		}
+		v, ok := t.(string)
+		if !ok {
+			return invalid("the field %q is not a string", name)
+		}
+		*into = v
+	}
+	if _, err := dec.Token(); err != nil {
+		return invalid("it is not the JSON of an increment: %v", err)
+	}
+	if _, err := dec.Token(); err != io.EOF {
+		return invalid("something follows the JSON object")
+	}
+	if seen["body"] == seen["base64"] {
+		return invalid("it needs either body or base64")
+	}
+	d.Body = []byte(body)
+	if seen["base64"] {
+		var err error
+		if d.Body, err = base64.StdEncoding.Strict().DecodeString(packed); err != nil {
+			return invalid("base64: %v", err)
+		}
+	}
+	return d, nil
+}
+
+// loneSurrogate reports whether JSON escapes half a UTF-16 pair, which a decoder would replace by another character.
+func loneSurrogate(b []byte) bool {
+	for i := bytes.IndexByte(b, '\\'); i >= 0 && i+1 < len(b); {
+		switch unit := escaped(b[i:]); {
+		case unit >= 0xDC00 && unit < 0xE000:
+			return true
+		case unit >= 0xD800 && unit < 0xDC00:
+			if second := escaped(b[i+6:]); second < 0xDC00 || second >= 0xE000 {
+				return true
+			}
+			i += 12
+		default:
+			i += 2
+		}
+		next := bytes.IndexByte(b[min(i, len(b)):], '\\')
+		if next < 0 {
+			return false
+		}
+		i += next
+	}
+	return false
+}
+
+// escaped is the UTF-16 unit that b escapes (\uXXXX) at its beginning; 0 when it does not.
+func escaped(b []byte) uint64 {
+	if len(b) < 6 || b[0] != '\\' || b[1] != 'u' {
+		return 0
+	}
+	unit, err := strconv.ParseUint(string(b[2:6]), 16, 16)
+	if err != nil {
+		return 0
+	}
+	return unit
+}
