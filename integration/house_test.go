@@ -2,12 +2,14 @@ package integration
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -64,24 +66,19 @@ func (h *house) start() {
 	case err := <-done:
 		h.t.Fatalf("broker ended before it was ready: %v", err)
 	}
-	stopped := false
-	h.stop = func() error {
-		if stopped {
-			return nil
-		}
-		stopped = true
+	h.stop = sync.OnceValue(func() error {
 		cancel()
 		return <-done
-	}
+	})
 	h.t.Cleanup(func() { require.NoError(h.t, h.stop()) })
 }
 
 // level of what broker and nodes log in tests.
 var level = slog.LevelInfo
 
-// node runs a node on a SQLite file until the returned function is called.
+// node is a node that runs in this process until stop.
 type node struct {
-	path string
+	path string // of a SQLite file
 	stop func() error
 	done chan error
 	a    *nodeclient.Agent
@@ -89,31 +86,33 @@ type node struct {
 
 func (h *house) node(id, from string, change ...func(*nodeclient.Options)) *node {
 	path := filepath.Join(h.dir, id+".db")
-	road, err := bus.Dial("nats://"+h.cfg.NATSAddr, id)
-	require.NoError(h.t, err)
 	target, err := sqlite.Open(context.Background(), path, sqlite.Options{})
 	require.NoError(h.t, err)
-	o := nodeclient.Options{ID: id, From: from, Driver: "sqlite", Tick: 50 * time.Millisecond, Log: h.log}
+	n := h.run(id, from, target, change...)
+	n.path = path
+	return n
+}
+
+// run runs a node on any target.
+func (h *house) run(id, from string, target nodeclient.Target, change ...func(*nodeclient.Options)) *node {
+	road, err := bus.Dial("nats://"+h.cfg.NATSAddr, id)
+	require.NoError(h.t, err)
+	o := nodeclient.Options{ID: id, From: from, Tick: 50 * time.Millisecond, Log: h.log}
 	for _, c := range change {
 		c(&o)
 	}
 	a, err := nodeclient.New(road, target, o)
 	require.NoError(h.t, err)
 	ctx, cancel := context.WithCancel(context.Background())
-	n := &node{path: path, done: make(chan error, 1), a: a}
+	n := &node{done: make(chan error, 1), a: a}
 	go func() { n.done <- a.Run(ctx) }()
-	stopped := false
-	n.stop = func() error {
-		if stopped {
-			return nil
-		}
-		stopped = true
+	n.stop = sync.OnceValue(func() error {
 		cancel()
 		err := <-n.done
 		road.Close()
 		require.NoError(h.t, target.Close())
 		return err
-	}
+	})
 	h.t.Cleanup(func() { _ = n.stop() })
 	return n
 }
@@ -173,4 +172,17 @@ func TestWholePath(t *testing.T) {
 	for _, n := range []*node{master, n1, n2} {
 		n.wants(t, "SELECT sum(n) FROM item", "150")
 	}
+}
+
+func getJSON(ctx context.Context, url string, into any) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	return json.NewDecoder(res.Body).Decode(into)
 }

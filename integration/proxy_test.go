@@ -1,0 +1,107 @@
+package integration
+
+import (
+	"io"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// proxy is a TCP link that can be cut and delayed.
+type proxy struct {
+	t     *testing.T
+	l     net.Listener
+	to    string
+	delay time.Duration
+	mu    sync.Mutex
+	open  map[net.Conn]bool
+	down  bool
+}
+
+func newProxy(t *testing.T, to string, delay time.Duration) *proxy {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	p := &proxy{t: t, l: l, to: to, delay: delay, open: map[net.Conn]bool{}}
+	go p.accept() // ends with the listener
+	t.Cleanup(func() { _ = l.Close(); p.cut(true) })
+	return p
+}
+
+func (p *proxy) addr() string { return p.l.Addr().String() }
+
+// cut closes all connections; down refuses new ones as well.
+func (p *proxy) cut(down bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.down = down
+	for c := range p.open {
+		_ = c.Close() // it may be closed already
+	}
+	p.open = map[net.Conn]bool{}
+}
+
+func (p *proxy) heal() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.down = false
+}
+
+func (p *proxy) accept() {
+	for {
+		c, err := p.l.Accept()
+		if err != nil {
+			return
+		}
+		s, err := net.Dial("tcp", p.to)
+		p.mu.Lock()
+		if err != nil || p.down {
+			_ = c.Close()
+			if err == nil {
+				_ = s.Close()
+			}
+			p.mu.Unlock()
+			continue
+		}
+		p.open[c], p.open[s] = true, true
+		p.mu.Unlock()
+		go p.carry(c, s)
+		go p.carry(s, c)
+	}
+}
+
+// carry copies one way; every piece arrives delay after it was read, however many are under way.
+func (p *proxy) carry(from, to net.Conn) {
+	type piece struct {
+		due  time.Time
+		data []byte
+	}
+	pieces := make(chan piece, 4096)
+	go func() {
+		defer to.Close()
+		for x := range pieces {
+			<-time.After(time.Until(x.due))
+			if _, err := to.Write(x.data); err != nil {
+				break
+			}
+		}
+		for range pieces { // the reader must not hang
+		}
+	}()
+	defer close(pieces)
+	for {
+		buf := make([]byte, 64<<10)
+		n, err := from.Read(buf)
+		if n > 0 {
+			pieces <- piece{time.Now().Add(p.delay), buf[:n]}
+		}
+		if err != nil {
+			if err != io.EOF {
+				_ = to.Close()
+			}
+			return
+		}
+	}
+}
