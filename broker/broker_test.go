@@ -1,0 +1,439 @@
+package broker
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"xmq/broker/bus"
+	"xmq/broker/disk"
+	"xmq/broker/door"
+	"xmq/broker/event"
+	"xmq/increments"
+	"xmq/nodeclient"
+	"xmq/nodeclient/target/targettest"
+	"xmq/statedb"
+	"xmq/worker"
+)
+
+// running is a broker in this process on free ports.
+type running struct {
+	*Broker
+	t    *testing.T
+	stop func() error
+}
+
+func testConfig(t *testing.T) Config {
+	cfg := Default()
+	cfg.Data = filepath.Join(t.TempDir(), "data")
+	cfg.NATSAddr, cfg.HTTPAddr = "127.0.0.1:0", "127.0.0.1:0"
+	cfg.Watch.Ballast, cfg.Watch.MinFree, cfg.Watch.Every = false, 0, 20*time.Millisecond
+	cfg.Tick, cfg.Silent, cfg.Lease = 20*time.Millisecond, 400*time.Millisecond, time.Second
+	cfg.Retention.Every = 20 * time.Millisecond
+	return cfg
+}
+
+func startBroker(t *testing.T, cfg Config) *running {
+	b, err := Open(cfg, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	ready, done := make(chan struct{}), make(chan error, 1)
+	go func() { done <- b.Run(ctx, func() { close(ready) }) }()
+	<-ready
+	r := &running{Broker: b, t: t, stop: sync.OnceValue(func() error { cancel(); return <-done })}
+	t.Cleanup(func() { _ = r.stop() })
+	return r
+}
+
+func (r *running) put(bodies ...string) []door.Outcome {
+	r.t.Helper()
+	var drafts []event.Draft
+	for _, b := range bodies {
+		drafts = append(drafts, event.Draft{Body: []byte(b)})
+	}
+	out, err := door.Ingest(r.ingest.put).Wait(context.Background(), drafts)
+	require.NoError(r.t, err)
+	return out
+}
+
+func (r *running) fill(n int) {
+	for range n {
+		r.put("increment")
+	}
+}
+
+// node runs an agent on a database in memory.
+func (r *running) node(id, from string, db *targettest.Memory) (stop func() error) {
+	road, err := bus.Dial(r.NATSURL(), id)
+	require.NoError(r.t, err)
+	a, err := nodeclient.New(road, db.Open(), nodeclient.Options{ID: id, From: from, Tick: 20 * time.Millisecond, Silence: 100, Stay: true, Log: slog.New(slog.DiscardHandler)})
+	require.NoError(r.t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- a.Run(ctx) }()
+	stop = sync.OnceValue(func() error { cancel(); err := <-done; road.Close(); return err })
+	r.t.Cleanup(func() { _ = stop() })
+	return stop
+}
+
+func soon(t *testing.T, what string, f func() bool) {
+	t.Helper()
+	for end := time.Now().Add(15 * time.Second); !f(); <-time.After(2 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("not within 15 s: ", what)
+		}
+	}
+}
+
+// XD-5: "a failed write is never answered as success." The storage fails under load: every waiter hears "unknown", what comes
+// is refused, and Run returns at once with an error of class IsStorage (exit code 74).
+func TestXD05FailedStorageStopsTheBroker(t *testing.T) {
+	r := startBroker(t, testConfig(t))
+	r.fill(3)
+	failure := r.stores.ground.Latch().Trip(errors.New("the disk has gone"))
+	require.ErrorIs(t, failure, disk.ErrStopped)
+	var unknown atomic.Int64
+	var group sync.WaitGroup
+	for range 20 {
+		group.Go(func() {
+			_, err := door.Ingest(r.ingest.put).Wait(context.Background(), []event.Draft{{Body: []byte("x")}})
+			var refused *door.Refusal
+			if errors.As(err, &refused) && (refused.Code == door.Unknown || refused.Code == door.Closing) {
+				unknown.Add(1)
+			}
+		})
+	}
+	group.Wait()
+	require.EqualValues(t, 20, unknown.Load())
+	err := r.stop()
+	require.True(t, IsStorage(err), "%v", err)
+	require.ErrorContains(t, err, "outcome")
+	require.EqualValues(t, 3, r.stores.log.Head().Seq)
+}
+
+// A write that fails inside the log is answered as unknown, and the goroutine ends with the error.
+func TestIngestAnswersUnknownWhenAWriteFails(t *testing.T) {
+	in := newIngest(failingLog{}, func() {}, 100, 10, 1000)
+	done := make(chan error, 3)
+	for range 3 {
+		in.put([]event.Draft{{Body: []byte("x")}}, func(_ []door.Outcome, err error) { done <- err })
+	}
+	require.ErrorIs(t, in.run(context.Background()), disk.ErrStopped)
+	for range 3 {
+		var refused *door.Refusal
+		require.ErrorAs(t, <-done, &refused)
+		require.Equal(t, door.Unknown, refused.Code)
+	}
+	in.refuse(nil) // the watch sees a healthy disk: it must not open the door again
+	in.put([]event.Draft{{Body: []byte("x")}}, func(_ []door.Outcome, err error) { done <- err })
+	require.Error(t, <-done)
+}
+
+type failingLog struct{}
+
+func (failingLog) Append([]event.Draft) ([]increments.Outcome, error) {
+	return nil, fmt.Errorf("append: %w", disk.ErrStopped)
+}
+
+// What waits for the log is bounded in count and bytes; one request alone always fits; refused drafts do not hinder the
+// others of their request.
+func TestIngestIsBounded(t *testing.T) {
+	log := &slowLog{gate: make(chan struct{})}
+	in := newIngest(log, func() {}, 100, 10, 2000)
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- in.run(ctx) }()
+	type answer struct {
+		out []door.Outcome
+		err error
+	}
+	answers := make(chan answer, 100)
+	put := func(bodies ...string) {
+		var drafts []event.Draft
+		for _, b := range bodies {
+			drafts = append(drafts, event.Draft{Body: []byte(b)})
+		}
+		in.put(drafts, func(out []door.Outcome, err error) { answers <- answer{out, err} })
+	}
+	put("first")
+	soon(t, "the first is being written", func() bool { return len(in.queue) == 0 })
+	for range 9 {
+		put("waits")
+	}
+	put("too many")
+	a := <-answers
+	var refused *door.Refusal
+	require.ErrorAs(t, a.err, &refused)
+	require.Equal(t, door.Busy, refused.Code)
+	close(log.gate)
+	for range 10 {
+		require.NoError(t, (<-answers).err)
+	}
+	put("good", "", strings.Repeat("x", 101), "good too")
+	a = <-answers
+	require.NoError(t, a.err)
+	require.EqualValues(t, 11, a.out[0].Seq)
+	require.Equal(t, door.Empty, a.out[1].Refused.Code)
+	require.Equal(t, door.TooLarge, a.out[2].Refused.Code)
+	require.EqualValues(t, 12, a.out[3].Seq)
+	require.Zero(t, in.count.Load())
+	require.Zero(t, in.bytes.Load())
+	cancel()
+	require.NoError(t, <-ended)
+}
+
+type slowLog struct {
+	gate chan struct{}
+	seq  uint64
+}
+
+func (l *slowLog) Append(d []event.Draft) ([]increments.Outcome, error) {
+	<-l.gate
+	out := make([]increments.Outcome, len(d))
+	for i := range d {
+		l.seq++
+		out[i].Seq = l.seq
+	}
+	return out, nil
+}
+
+// XQ-10: "list, ack, clear; webhook and exec hooks; a slow or failing hook delays nothing."
+func TestXQ10Hooks(t *testing.T) {
+	heard := make(chan statedb.Alert, 100)
+	release := make(chan struct{})
+	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		var a statedb.Alert
+		if json.NewDecoder(req.Body).Decode(&a) == nil {
+			heard <- a
+		}
+		<-release
+		w.WriteHeader(http.StatusInternalServerError)
+	}))
+	defer web.Close()
+	defer close(release)
+	cfg := testConfig(t)
+	file := filepath.Join(t.TempDir(), "alerts")
+	cfg.Hooks = Hooks{URL: web.URL, Command: []string{"/bin/sh", "-c", "cat >> " + file}, Timeout: 100 * time.Millisecond}
+	r := startBroker(t, cfg)
+	raise := func(key string) {
+		var b statedb.Batch
+		b.Raise(statedb.Alert{Key: key, Severity: statedb.Warning, Text: "text of " + key, Last: 1})
+		began := time.Now()
+		require.NoError(t, r.stores.state.Write(&b))
+		require.Less(t, time.Since(began), 5*time.Second, "a hanging hook delays nothing")
+	}
+	for i := range 20 {
+		raise(fmt.Sprint("a", i))
+	}
+	require.Equal(t, "text of a0", (<-heard).Text)
+	r.fill(1) // and increments go on
+	require.Len(t, r.stores.state.Alerts(), 20)
+
+	h := newHooks(Hooks{Command: cfg.Hooks.Command, Timeout: 5 * time.Second}, slog.New(slog.DiscardHandler))
+	require.NoError(t, h.call(context.Background(), statedb.Alert{Key: "k", Text: "by exec"}))
+	text, err := os.ReadFile(file)
+	require.NoError(t, err)
+	require.Contains(t, string(text), "by exec")
+	h.cfg.Command = []string{"/bin/sh", "-c", "echo why; exit 3"}
+	require.ErrorContains(t, h.call(context.Background(), statedb.Alert{}), "why")
+}
+
+// SS-31: "Retention by count, size and age. Each limit alone and all together." With a client that never acks, and a policy.
+func TestSS31RetentionLimits(t *testing.T) {
+	for name, set := range map[string]func(*Retention){
+		"count": func(r *Retention) { r.MaxRecords = 25 },
+		"size":  func(r *Retention) { r.MaxBytes = 1 },
+		"age":   func(r *Retention) { r.MaxAge = time.Millisecond },
+		"all":   func(r *Retention) { r.MaxRecords, r.MaxBytes, r.MaxAge = 25, 1, time.Millisecond },
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := testConfig(t)
+			cfg.MaxRecords = 10
+			set(&cfg.Retention)
+			r := startBroker(t, cfg)
+			db := targettest.NewMemory()
+			stop := r.node("master", "", db)
+			r.fill(5)
+			soon(t, "the master is level", func() bool { return db.Position().Seq == 5 })
+			require.NoError(t, stop())
+			r.fill(60)
+			soon(t, "the log is cut", func() bool { return r.stores.log.First() > 35 })
+			soon(t, "the client knows", func() bool {
+				v, _, err := r.pool.View(context.Background(), "master")
+				return err == nil && v.State == statedb.NeedsDump
+			})
+		})
+	}
+}
+
+// XR-6, XD-1: "soak: retained size stays under its limit; nothing unacked by a registered client goes." Segments come and go
+// while a client follows; its position always stays readable; disk and open databases stay bounded.
+func TestXR06LogIsReclaimed(t *testing.T) {
+	cfg := testConfig(t)
+	cfg.MaxRecords = 20
+	r := startBroker(t, cfg)
+	db := targettest.NewMemory()
+	r.fill(30) // before anybody has come, nothing goes: the first master may still want it all
+	require.EqualValues(t, 1, r.stores.log.First())
+	stop := r.node("master", "", db)
+	for range 20 {
+		r.fill(30)
+		pin, _, held := r.stores.state.Pin()
+		require.True(t, !held || pin+1 >= r.stores.log.First(), "retention is never ahead of a durable position")
+	}
+	soon(t, "all is applied", func() bool { return db.Position().Seq == 630 })
+	soon(t, "all full segments are gone", func() bool { return r.stores.log.First() == 621 })
+	soon(t, "their directories are gone", func() bool {
+		entries, err := os.ReadDir(filepath.Join(r.stores.dir, logDir))
+		return err == nil && len(entries) == 1
+	})
+	st, err := r.stores.log.Stats()
+	require.NoError(t, err)
+	require.Equal(t, 1, st.Segments)
+	require.LessOrEqual(t, st.OpenSegments, 8)
+	require.NoError(t, stop())
+	r.fill(50)
+	require.EqualValues(t, 621, r.stores.log.First(), "a client that is away holds the log")
+}
+
+// SS-35: "Long copy, heavy writes, small retention: no needs_dump; an old pin raises an alert." XQ-9: a client away for too long
+// stops holding the log when the policy says so.
+func TestSS35RunningDumpHoldsTheLog(t *testing.T) {
+	cfg := testConfig(t)
+	cfg.MaxRecords, cfg.Retention.MaxRecords, cfg.Retention.PinAlert = 10, 10, 20
+	r := startBroker(t, cfg)
+	db := targettest.NewMemory()
+	r.node("master", "", db)
+	r.fill(5)
+	soon(t, "the master follows", func() bool { return db.Position().Seq == 5 })
+	// A requester that asks and then only keeps its place, like one whose copy takes long.
+	road, err := bus.Dial(r.NATSURL(), "slow")
+	require.NoError(t, err)
+	defer road.Close()
+	ask := event.Event{Kind: event.DumpReq, Group: "main", ID: "slow", Peer: "master", Request: 77, Body: event.Hello{}.Encode()}
+	keep := func() {
+		_ = road.Publish(event.Subject("main", event.Up, "slow"), ask.Append(nil)) // repeated
+	}
+	soon(t, "the snapshot is complete", func() bool {
+		keep()
+		d, known := r.stores.state.Dump(77)
+		return known && d.Phase == "sealed"
+	})
+	d, _ := r.stores.state.Dump(77)
+	for range 12 {
+		r.fill(10)
+		keep()
+	}
+	require.LessOrEqual(t, r.stores.log.First(), d.Pos.Seq+1, "the log is held for the running DUMP, against the limit")
+	soon(t, "somebody is told", func() bool {
+		keep()
+		for _, a := range r.stores.state.Alerts() {
+			if a.Key == "pin" && a.Cleared == 0 && strings.Contains(a.Text, "DUMP") {
+				return true
+			}
+		}
+		return false
+	})
+	ask.Code = event.Abandoned
+	soon(t, "the log is free when the requester has left", func() bool { keep(); return r.stores.log.First() > 100 })
+}
+
+// XQ-9: "a client that is away too long keeps its record but stops holding the log (policy)".
+func TestXQ09AbsentClientHoldsNothing(t *testing.T) {
+	cfg := testConfig(t)
+	cfg.MaxRecords, cfg.Retention.MaxAbsence = 10, 300*time.Millisecond
+	r := startBroker(t, cfg)
+	db := targettest.NewMemory()
+	stop := r.node("master", "", db)
+	r.fill(5)
+	soon(t, "the master follows", func() bool { return db.Position().Seq == 5 })
+	require.NoError(t, stop())
+	r.fill(40)
+	require.EqualValues(t, 1, r.stores.log.First(), "not at once")
+	soon(t, "it holds nothing", func() bool { return r.stores.log.First() == 41 })
+	_, known := r.stores.state.Client("master")
+	require.True(t, known, "its record stays")
+}
+
+// XD-23: "positions, lag, rate, state per client, and match the truth."
+func TestXD23PositionsAreTheTruth(t *testing.T) {
+	r := startBroker(t, testConfig(t))
+	db := targettest.NewMemory()
+	r.node("master", "", db)
+	r.fill(40)
+	soon(t, "level", func() bool { return db.Position().Seq == 40 })
+	release := db.Hang()
+	r.fill(10)
+	var p Positions
+	soon(t, "sent", func() bool {
+		res, err := http.Get("http://" + r.HTTPAddr() + "/v1/positions")
+		require.NoError(t, err)
+		defer res.Body.Close()
+		require.NoError(t, json.NewDecoder(res.Body).Decode(&p))
+		return len(p.Clients) == 1 && p.Clients[0].Sent == 50
+	})
+	v := p.Clients[0]
+	require.EqualValues(t, 50, p.Head)
+	require.EqualValues(t, 1, p.First)
+	require.Equal(t, r.LogID(), p.Log)
+	require.Equal(t, "main", p.Group)
+	require.Equal(t, worker.View{ID: "master", Role: "master", State: "following", Sent: 50, Acked: 40, Lag: 10, LagSeconds: v.LagSeconds, Rate: v.Rate,
+		Connected: true, Log: r.LogID(), Chain: v.Chain, Pin: v.Pin, Session: v.Session, Worker: v.Worker, Created: v.Created, Updated: v.Updated}, v)
+	require.Greater(t, v.LagSeconds, 0.0)
+	require.EqualValues(t, 40, *v.Pin)
+	release()
+	soon(t, "level again", func() bool {
+		v, _, err := r.pool.View(context.Background(), "master")
+		return err == nil && v.Lag == 0 && v.LagSeconds == 0 && v.Rate > 0
+	})
+}
+
+// A clean stop under load loses nothing: every answered increment is there, and starting again needs no repair.
+func TestStopUnderLoadLosesNothing(t *testing.T) {
+	cfg := testConfig(t)
+	r := startBroker(t, cfg)
+	var last atomic.Uint64
+	var writers sync.WaitGroup
+	for range 4 {
+		writers.Go(func() {
+			for {
+				out, err := door.Ingest(r.ingest.put).Wait(context.Background(), []event.Draft{{Body: []byte("x")}})
+				if err != nil {
+					return
+				}
+				for old := last.Load(); out[0].Seq > old && !last.CompareAndSwap(old, out[0].Seq); old = last.Load() {
+				}
+			}
+		})
+	}
+	soon(t, "some load", func() bool { return last.Load() > 100 })
+	require.NoError(t, r.stop())
+	writers.Wait()
+	r = startBroker(t, cfg)
+	require.Equal(t, last.Load(), r.stores.log.Head().Seq)
+	require.Equal(t, r.stores.log.Head(), r.stores.state.Checkpoint(), "the last checkpoint comes after the last commit")
+}
+
+// RS-12, XE-12: after a crash between the manifest and its record, the record is sealed at the next start; what has no record
+// is removed from staging.
+func TestReconcileStagingAndRecords(t *testing.T) {
+	cfg := testConfig(t)
+	r := startBroker(t, cfg)
+	require.NoError(t, r.stores.staging.Create(0xdead))
+	require.NoError(t, r.stop())
+	r = startBroker(t, cfg)
+	require.Empty(t, r.stores.staging.Dumps())
+}
