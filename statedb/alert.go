@@ -30,7 +30,7 @@ type Alert struct {
 // MaxText is the longest text of an alert, in bytes.
 const MaxText = 4096
 
-// KeptAlerts is how many cleared alerts stay listed.
+// KeptAlerts is how many cleared alerts stay listed; a tenth more may be there until the oldest are removed.
 const KeptAlerts = 1000
 
 // AuditVersion is the format number of a stored Audit.

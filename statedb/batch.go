@@ -3,6 +3,7 @@ package statedb
 import (
 	"encoding/json"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/syndtr/goleveldb/leveldb"
 
@@ -33,7 +34,11 @@ func (b *Batch) Empty() bool {
 }
 
 // PutClient stores a copy of c under c.ID.
-func (b *Batch) PutClient(c Client) { c = c.Clone(); b.setClient(c.ID, &c) }
+func (b *Batch) PutClient(c Client) {
+	c = c.Clone()
+	c.V = ClientVersion
+	b.setClient(c.ID, &c)
+}
 
 // DeleteClient removes the record, its position and its pin.
 func (b *Batch) DeleteClient(id string) { b.setClient(id, nil) }
@@ -45,8 +50,12 @@ func (b *Batch) setClient(id string, c *Client) {
 	b.clients[id] = c
 }
 
-// PutDump stores a copy of d.
-func (b *Batch) PutDump(d dumpflow.Dump) { d = d.Clone(); b.setDump(d.ID, &d) }
+// PutDump stores a copy of d under d.ID.
+func (b *Batch) PutDump(d dumpflow.Dump) {
+	d = d.Clone()
+	d.V = dumpflow.RecordVersion
+	b.setDump(d.ID, &d)
+}
 
 // DeleteDump removes a dump's record and its pin.
 func (b *Batch) DeleteDump(id event.DumpID) { b.setDump(id, nil) }
@@ -63,10 +72,11 @@ func (b *Batch) setDump(id event.DumpID, d *dumpflow.Dump) {
 func (b *Batch) Raise(n Alert) {
 	n.V, n.Text, n.First, n.Count, n.Acked, n.Cleared = AlertVersion, cut(n.Text), n.Last, 1, false, 0
 	b.alter(n.Key, func(a *Alert, known bool) bool {
+		raised := n
 		if known && a.Cleared == 0 {
-			n.First, n.Count, n.Acked = a.First, a.Count+1, a.Acked && a.Text == n.Text
+			raised.First, raised.Count, raised.Acked = a.First, a.Count+1, a.Acked && a.Text == n.Text
 		}
-		*a = n
+		*a = raised
 		return true
 	})
 }
@@ -145,9 +155,15 @@ func put(disk *leveldb.Batch, key []byte, v any, gone bool) {
 	disk.Put(key, b)
 }
 
+// cut makes s valid and at most MaxText bytes long, ending between two characters.
 func cut(s string) string {
-	if len(s) > MaxText {
-		s = s[:MaxText]
+	s = strings.ToValidUTF8(s, "\uFFFD")
+	if len(s) <= MaxText {
+		return s
 	}
-	return strings.ToValidUTF8(s, "\uFFFD")
+	n := MaxText
+	for !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n]
 }

@@ -47,7 +47,7 @@ type DB struct {
 	alert func(Alert)
 
 	writing sync.Mutex // one Write at a time
-	audits  uint64     // under writing
+	audits  uint64     // number of the last entry; under writing
 
 	mu         sync.RWMutex // guards what follows: the state that is durable
 	clients    map[string]Client
@@ -79,25 +79,33 @@ func (db *DB) load(key string, value []byte) error {
 		}
 		return nil
 	}
+	named := func(err error, own []byte) error {
+		if err == nil && key != string(own) {
+			err = fmt.Errorf("key %q holds the record of %q: %w", key, own, ErrRecord)
+		}
+		return err
+	}
 	switch {
 	case strings.HasPrefix(key, clientPrefix):
 		var c Client
 		err := read(&c, &c.V, ClientVersion)
 		db.clients[c.ID] = c
-		return err
+		return named(err, clientKey(c.ID))
 	case strings.HasPrefix(key, dumpPrefix):
 		var d dumpflow.Dump
 		err := read(&d, &d.V, dumpflow.RecordVersion)
 		db.dumps[d.ID] = d
-		return err
+		return named(err, dumpKey(d.ID))
 	case strings.HasPrefix(key, alertPrefix):
 		var a Alert
 		err := read(&a, &a.V, AlertVersion)
 		db.alerts[a.Key] = a
-		return err
+		return named(err, alertKey(a.Key))
 	case strings.HasPrefix(key, auditPrefix):
-		db.audits++
-		return nil
+		var a Audit
+		err := read(&a, &a.V, AuditVersion)
+		db.audits = a.Number // in order: the last is the greatest
+		return named(err, auditKey(a.Number))
 	case key == metaKey:
 		return read(&db.meta, &db.meta.V, MetaVersion)
 	case key == checkpointKey:
@@ -245,8 +253,11 @@ func (db *DB) Alerts() []Alert {
 	return all
 }
 
-// Audits returns the last n audit entries, oldest first, from the disk.
+// Audits returns the last n audit entries (none for n below 1), oldest first, from the disk: it reads all there are.
 func (db *DB) Audits(n int) ([]Audit, error) {
+	if n < 1 {
+		return nil, nil
+	}
 	var all []Audit
 	err := db.store.Each(auditPrefix, func(key, value []byte) error {
 		var a Audit
