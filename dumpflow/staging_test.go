@@ -371,6 +371,9 @@ func TestDropThenCreateOfTheSameID(t *testing.T) {
 	s := reopen(t, dir)
 	for range 20 {
 		upload(t, s, 1, content(1))
+		for i := range 500 { // so that removing takes longer than the next round
+			require.NoError(t, os.WriteFile(filepath.Join(dir, event.DumpID(1).String(), fmt.Sprint(i)), nil, 0o600))
+		}
 		s.Drop(1, "again")
 		_, ok := s.Manifest(1)
 		require.False(t, ok)
