@@ -343,6 +343,7 @@ func (m *Machine) begin(log Log) bool {
 	m.enter(v, newProcess)
 	m.c.Acked = v.from
 	m.c.Base = min(m.c.Base, v.from.Seq)
+	m.passed(v.from.Seq)
 	m.rateSeen = v.from.Seq
 	m.rewind()
 	m.creditRecords, m.creditBytes = 0, 0
@@ -452,13 +453,18 @@ func (m *Machine) ack(e *event.Event, log Log) (moved, ok bool) {
 		n++
 	}
 	m.flights = slices.Delete(m.flights, 0, n)
-	if o := m.c.Override; o != nil && e.Pos.Seq >= o.Seq {
+	m.passed(e.Pos.Seq)
+	return true, true
+}
+
+// passed ends the trouble with increments that the client has applied now.
+func (m *Machine) passed(seq uint64) {
+	if o := m.c.Override; o != nil && seq >= o.Seq {
 		m.c.Override, m.dirty = nil, true
 	}
-	if t := m.c.LastError; t != nil && t.Seq <= e.Pos.Seq && t.Class != orderedDump {
+	if t := m.c.LastError; t != nil && seq >= t.Seq && m.c.State != statedb.Failed && t.Class != orderedDump {
 		m.recovered()
 	}
-	return true, true
 }
 
 // wrong answers what cannot be true. Only this session suffers: the node opens another one and is judged.

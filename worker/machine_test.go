@@ -187,11 +187,12 @@ func (s *stage) hello(l *line) event.Hello {
 
 func (s *stage) node(l *line) *event.Event {
 	e := &event.Event{Kind: event.IncrReq, ID: l.id(), Session: l.session(), Pos: l.pos(s.log), Text: l.str("text")}
+	e.CreditRecords, e.CreditBytes = 10, 1<<20
 	switch l.td.Cmd {
 	case "none":
 		e.Body = s.hello(l).Encode()
 	case "succ":
-		e.State, e.CreditRecords, e.CreditBytes = event.Succ, 10, 1<<20
+		e.State = event.Succ
 		if l.has("credit") {
 			e.CreditRecords = uint32(l.num("credit", 10))
 		}
