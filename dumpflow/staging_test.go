@@ -369,15 +369,19 @@ func TestOpenStagingSweepsTrash(t *testing.T) {
 func TestDropThenCreateOfTheSameID(t *testing.T) {
 	dir := t.TempDir()
 	s := reopen(t, dir)
-	for range 20 {
-		upload(t, s, 1, content(1))
-		for i := range 500 { // so that removing takes longer than the next round
-			require.NoError(t, os.WriteFile(filepath.Join(dir, event.DumpID(1).String(), fmt.Sprint(i)), nil, 0o600))
-		}
-		s.Drop(1, "again")
-		_, ok := s.Manifest(1)
-		require.False(t, ok)
+	require.NoError(t, s.Create(1))
+	for i := range 2000 { // so that removing takes longer than the next rounds
+		require.NoError(t, os.WriteFile(filepath.Join(dir, event.DumpID(1).String(), fmt.Sprint(i)), nil, 0o600))
 	}
+	for range 20 {
+		s.Drop(1, "again")
+		require.NoError(t, s.Create(1))
+		require.Zero(t, s.Progress(1))
+	}
+	upload(t, s, 1, content(1))
+	s.Drop(1, "for good")
+	_, ok := s.Manifest(1)
+	require.False(t, ok)
 	s.Close()
 	require.Empty(t, files(t, dir))
 }
