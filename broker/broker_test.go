@@ -22,6 +22,7 @@ import (
 	"xmq/broker/disk"
 	"xmq/broker/door"
 	"xmq/broker/event"
+	"xmq/dumpflow"
 	"xmq/increments"
 	"xmq/nodeclient"
 	"xmq/nodeclient/target/targettest"
@@ -439,4 +440,122 @@ func TestReconcileStagingAndRecords(t *testing.T) {
 	require.NoError(t, r.stop())
 	r = startBroker(t, cfg)
 	require.Empty(t, r.stores.staging.Dumps())
+}
+
+// XR-3: "FAIL and FATAL each give one alert (node, sequence, text), on the admin surface and through a hook; repeats are counted; it
+// clears on recovery." XD-27: "Full text in alert, log and admin; long and binary text is cut safely."
+func TestXR03FailuresAreTold(t *testing.T) {
+	heard := make(chan statedb.Alert, 100)
+	web := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, req *http.Request) {
+		var a statedb.Alert
+		if json.NewDecoder(req.Body).Decode(&a) == nil {
+			heard <- a
+		}
+	}))
+	defer web.Close()
+	cfg := testConfig(t)
+	cfg.Hooks.URL = web.URL
+	r := startBroker(t, cfg)
+	db := targettest.NewMemory()
+	r.node("master", "", db)
+	text := "the database says \xff\x00 " + strings.Repeat("very much ", 1000)
+	db.FailWith(2, errors.New(text))
+	r.fill(3)
+	a := <-heard
+	require.Equal(t, "fail/master", a.Key)
+	require.Equal(t, "master", a.Client)
+	require.EqualValues(t, 2, a.Seq)
+	require.Contains(t, a.Text, "the database says \uFFFD\x00 very much very much")
+	require.LessOrEqual(t, len(a.Text), statedb.MaxText+3)
+	v, _, err := r.pool.View(context.Background(), "master")
+	require.NoError(t, err)
+	require.Contains(t, v.LastError.Text, "the database says")
+	db.FailWith(2, errors.New(text))
+	no, err := r.pool.Order(context.Background(), "master", worker.Order{Verb: worker.Retry})
+	require.NoError(t, err)
+	require.Empty(t, no)
+	require.EqualValues(t, 2, (<-heard).Count, "the same again is counted")
+	_, err = r.pool.Order(context.Background(), "master", worker.Order{Verb: worker.Retry})
+	require.NoError(t, err)
+	require.NotZero(t, (<-heard).Cleared, "recovery clears it")
+	soon(t, "level", func() bool { return db.Position().Seq == 3 })
+	db.FailWith(4, nodeclient.Fatal(errors.New("the copy is gone")))
+	r.fill(1)
+	a = <-heard
+	require.Equal(t, "fatal/master", a.Key)
+	require.Contains(t, a.Text, "the copy is gone")
+}
+
+// SS-28: "Heartbeat carries the position, both intervals configurable. Idle lag is shown; a dead peer is noticed in time."
+func TestSS28DeadPeerIsNoticed(t *testing.T) {
+	r := startBroker(t, testConfig(t))
+	db := targettest.NewMemory()
+	road, err := bus.Dial(r.NATSURL(), "master")
+	require.NoError(t, err)
+	a, err := nodeclient.New(road, db.Open(), nodeclient.Options{ID: "master", Tick: 20 * time.Millisecond, Heartbeat: 2, Log: slog.New(slog.DiscardHandler)})
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- a.Run(ctx) }()
+	connected := func() bool {
+		v, known, err := r.pool.View(context.Background(), "master")
+		return err == nil && known && v.Connected
+	}
+	soon(t, "connected", connected)
+	road.Close() // without a word
+	soon(t, "noticed", func() bool { return !connected() })
+	soon(t, "told", func() bool {
+		for _, a := range r.stores.state.Alerts() {
+			if a.Key == "offline/master" && a.Cleared == 0 {
+				return true
+			}
+		}
+		return false
+	})
+	cancel()
+	require.NoError(t, <-done)
+}
+
+// RS-4: "Workers are bounded; all busy with sub-tasks is not a deadlock." Every place for readers is taken by one that waits for
+// a chunk; the writer of chunks gets through all the same, and then all of them are served.
+func TestRS04WaitingReadersDoNotStarveTheWriter(t *testing.T) {
+	road := bus.NewMem(1)
+	conn := road.Connect(Self)
+	defer conn.Close()
+	staging, err := dumpflow.OpenStaging(t.TempDir(), nil)
+	require.NoError(t, err)
+	rec := dumpflow.New("target", dumpflow.Requester{ID: "reader", Request: 5}, 0, 0)
+	rec.Phase = dumpflow.Uploading
+	d := &desk{group: "main", road: conn, staging: staging, dump: func(event.DumpID) (dumpflow.Dump, bool) { return rec.Clone(), true },
+		log: slog.New(slog.DiscardHandler), puts: make(chan struct{}, deskPuts), gets: make(chan struct{}, deskGets), ctx: context.Background()}
+	require.NoError(t, staging.Create(5))
+	_, err = conn.Subscribe(event.AnySubject("main", event.Snap), d.take)
+	require.NoError(t, err)
+	call := func(c bus.Conn, id string, chunk dumpflow.Chunk) dumpflow.Answer {
+		e := event.Event{Kind: event.SnapReq, Group: "main", ID: id, Dump: 5, Body: chunk.Append(nil)}
+		m, err := c.Request(context.Background(), event.Subject("main", event.Snap, id), e.Append(nil))
+		require.NoError(t, err)
+		a, err := dumpflow.DecodeAnswer(m.Data, 5)
+		require.NoError(t, err)
+		return a
+	}
+	reader, writer := road.Connect("reader"), road.Connect("target")
+	defer reader.Close()
+	defer writer.Close()
+	var waiting sync.WaitGroup
+	var served atomic.Int64
+	for range deskGets {
+		waiting.Go(func() {
+			if call(reader, "reader", dumpflow.Chunk{Op: dumpflow.Get}).State == event.Succ {
+				served.Add(1)
+			}
+		})
+	}
+	soon(t, "every place is taken", func() bool { return len(d.gets) == deskGets })
+	require.Equal(t, event.None, call(reader, "reader", dumpflow.Chunk{Op: dumpflow.Get}).State, "one more is asked to come again")
+	require.Equal(t, event.Fail, call(reader, "reader", dumpflow.Pack(dumpflow.Put, 0, []byte("data"))).State, "a reader puts nothing")
+	require.Equal(t, event.Succ, call(writer, "target", dumpflow.Pack(dumpflow.Put, 0, []byte("data"))).State)
+	waiting.Wait()
+	require.EqualValues(t, deskGets, served.Load())
+	d.wait()
 }

@@ -130,6 +130,9 @@ func checkKey(key string, fields []Field) error {
 
 // unknown is the error for a key that does not exist.
 func unknown(key string, fields []Field) error {
+	if key == "door" {
+		return errors.New("unknown key \"door\": every door has its own key (http_addr, nats_addr); there is no ZeroMQ door")
+	}
 	if now, old := formerly[strings.ToUpper(key)]; old {
 		return fmt.Errorf("%q was the name in the original system, here it is %q", key, now)
 	}

@@ -119,6 +119,12 @@ func TestXN07WrongConfigurationsAreRefusedWithASentence(t *testing.T) {
 	})
 }
 
+// XN-4: "No ZeroMQ door: `door: zeromq` is refused at start."
+func TestXN04ThereIsNoZeroMQDoor(t *testing.T) {
+	cfg := DefaultBroker()
+	require.ErrorContains(t, Load(&cfg, Source{File: write(t, "door: zeromq\n")}), "there is no ZeroMQ door")
+}
+
 // XD-26: "each setting has one name; an old name is refused with the new one in the text".
 func TestXD26OldNamesAreRefusedWithTheNewOne(t *testing.T) {
 	for old, now := range formerly {

@@ -22,6 +22,7 @@ type Memory struct {
 	now    memoryState
 	past   []memoryState
 	failAt uint64
+	failBy error
 	hang   chan struct{} // not nil: Apply waits until it is closed
 
 	fails, loads, backs int
@@ -74,10 +75,13 @@ func (m *Memory) Rollback(rng *rand.Rand) {
 }
 
 // FailOnce lets the increment seq fail the next time it comes; 0 for none.
-func (m *Memory) FailOnce(seq uint64) {
+func (m *Memory) FailOnce(seq uint64) { m.FailWith(seq, errors.New("told to fail")) }
+
+// FailWith is FailOnce with an error of its own.
+func (m *Memory) FailWith(seq uint64, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.failAt = seq
+	m.failAt, m.failBy = seq, err
 }
 
 // Hang lets every Apply wait until the returned function is called, or its context ends.
@@ -141,7 +145,7 @@ func (t *memoryTarget) Apply(ctx context.Context, before event.Position, batch [
 			if i.Pos.Seq == m.failAt {
 				m.failAt, m.fails = 0, m.fails+1
 				m.now, pos = next, next.pos
-				return errors.New("told to fail")
+				return m.failBy
 			}
 			if i.Record != nil && i.Pos.Seq != next.pos.Seq+1 {
 				panic(fmt.Sprintf("increment %d comes behind %d", i.Pos.Seq, next.pos.Seq))
