@@ -14,7 +14,9 @@
 //	             |                                               v
 //	             +------ snapshot loaded and switched ------- joining
 //
-// Any refusal that only a person can mend, and a second process with the same ID, end the agent with a sentence.
+// From following the loss of the copy leads to lost: FATAL is said, in every new session again, until the broker
+// answers NeedsDump; then joining. Any refusal that only a person can mend, and a second
+// process with the same ID, end the agent with a sentence.
 //
 // # Goroutines of an Agent
 //

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"xmq/broker/event"
 	"xmq/dumpflow"
@@ -180,7 +181,7 @@ func TestXC04AndSS21InRandomHistories(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	seen := map[[2]statedb.State]bool{}
-	for i := range uint64(400) {
+	for i := range uint64(300) {
 		s := newStage(0)
 		s.rules.TurnBytes = 300
 		s.moves = seen
@@ -205,4 +206,58 @@ func playHistory(t *testing.T, s *stage, seed, i uint64) {
 		out := s.out.String()
 		t.Fatalf("history %d of seed %d: %v\n%s", i, seed, s.wrong, out[max(0, len(out)-3000):])
 	}
+}
+
+// XB-7: requests queued during an outage arrive late or twice: each is replayed once and ten times, and the records
+// end the same.
+func TestXB07RepetitionsChangeNothing(t *testing.T) {
+	tell := func(times int) *stage {
+		s := newStage(20)
+		say := func(id string, e event.Event) {
+			e.ID = id
+			for range times {
+				again := e
+				if e.Kind == event.DumpReq {
+					again = dumpflow.Swap(e)
+					s.step(again.ID, Input{Asked: &again})
+				} else {
+					s.step(id, Input{Node: &again})
+				}
+			}
+		}
+		a, b := event.Session{Instance: 0xa, Turn: 1}, event.Session{Instance: 0xb, Turn: 1}
+		reports := func(id string, session event.Session, seq uint64, state event.State) {
+			pos, err := s.log.Position(seq)
+			require.NoError(t, err)
+			say(id, event.Event{Kind: event.IncrReq, State: state, Session: session, Pos: pos, CreditRecords: 10, CreditBytes: 1 << 20})
+		}
+		reports("master", a, 0, event.None)
+		reports("master", a, 0, event.Succ)
+		reports("master", a, 10, event.Succ)
+		say("n1", event.Event{Kind: event.DumpReq, Peer: "master", Request: 0x71})
+		reports("master", a, 20, event.Succ)
+		at := s.log.Head()
+		say("master", event.Event{Kind: event.DumpRep, State: event.Succ, Code: event.Opened, Session: a, Dump: 0x71, Pos: at, Body: dumpflow.Opened{Format: "mem/1", Online: true}.Encode()})
+		for range times {
+			s.step("master", Input{Sealed: &dumpflow.Manifest{Dump: 0x71, Pos: at, Size: 9}})
+		}
+		say("n1", event.Event{Kind: event.IncrReq, Session: b, Pos: at, Body: event.Hello{Loaded: 0x71}.Encode()})
+		reports("n1", b, 20, event.Succ)
+		s.log.push(5, "")
+		s.play("n1")
+		reports("n1", b, 22, event.Fail)
+		for range times {
+			s.step("n1", Input{Order: &Order{Verb: Retry}})
+		}
+		reports("n1", b, 25, event.Succ)
+		say("n1", event.Event{Kind: event.DumpReq, Peer: "master", Request: 0x71}) // very late
+		require.NoError(t, s.wrong)
+		return s
+	}
+	once, often := tell(1), tell(10)
+	require.Equal(t, once.clients, often.clients)
+	require.Equal(t, once.dumps, often.dumps)
+	require.Equal(t, once.alerts, often.alerts)
+	require.EqualValues(t, 25, once.clients["n1"].Acked.Seq)
+	require.EqualValues(t, 20, once.clients["n1"].Base)
 }

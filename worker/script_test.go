@@ -73,4 +73,7 @@ func TestSS35(t *testing.T) { play(t, "SS-35") }
 // XD-2: bad sequence, wrong state, unexpected message type hurt only the sender's session.
 func TestXD02(t *testing.T) { play(t, "XD-2") }
 
+// XC-8: two DUMPs of one requester are told apart; a late answer to an old id is ignored and counted.
+func TestXC08(t *testing.T) { play(t, "XC-8") }
+
 func TestAlertsEndWithWhatTheyStandFor(t *testing.T) { play(t, "alerts") }
