@@ -61,6 +61,53 @@ func TestSimulation(t *testing.T) {
 	}
 }
 
+// XD-9: "No timeout, no second send: one lost reply stalls the pair. Each message lost once: all goes on." A history with a
+// master, a DUMP, an increment that fails and is tried again, and a clean restart of the broker is played once for every message in
+// it, with that one lost.
+func TestXD09EachMessageLostOnce(t *testing.T) {
+	_, err := dumpflow.Pack(dumpflow.Put, 0, make([]byte, 100)).Unpack() // see TestSimulation
+	require.NoError(t, err)
+	history := func(t *testing.T, lose int) (messages int) {
+		dir := t.TempDir()
+		synctest.Test(t, func(t *testing.T) {
+			s := newSimulation(t, 1, dir)
+			s.road.SetFaults(bus.Faults{LoseNth: lose})
+			s.startBroker()
+			s.publish(20)
+			s.addNode("master", "")
+			time.Sleep(3 * time.Second)
+			s.addNode("n1", "master")
+			s.publish(20)
+			time.Sleep(3 * time.Second)
+			s.nodes["n1"].db.FailOnce(45)
+			s.publish(10)
+			time.Sleep(3 * time.Second)
+			messages = s.road.Sent()
+			s.heal()
+			s.judge()
+			_, loads, _ := s.nodes["n1"].db.Counts()
+			require.GreaterOrEqual(t, loads, 1)
+			for _, n := range s.nodes {
+				n.stop()
+			}
+			s.up.stop()
+			time.Sleep(3 * time.Second)
+		})
+		return messages
+	}
+	n := history(t, 0)
+	require.Greater(t, n, 30)
+	step := 1
+	if testing.Short() {
+		step = 5
+	}
+	for k := 1; k <= n; k += step {
+		if !t.Run(fmt.Sprint("message ", k), func(t *testing.T) { history(t, k) }) {
+			return
+		}
+	}
+}
+
 type simulation struct {
 	t     *testing.T
 	rng   *rand.Rand

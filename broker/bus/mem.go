@@ -18,15 +18,17 @@ type Mem struct {
 	mu     sync.Mutex
 	rng    *rand.Rand
 	faults Faults
+	sent   int        // messages since the last SetFaults
 	conns  []*memConn // in the order of their making, so that the seed rules
 	count  uint64
 }
 
 // Faults is how bad a road is. Requests suffer like messages.
 type Faults struct {
-	Lose   float64       // chance that a message is lost
-	Repeat float64       // chance that it arrives twice
-	Delay  time.Duration // each arrival is late by up to this, so that messages overtake each other
+	Lose    float64       // chance that a message is lost
+	LoseNth int           // the n-th message from SetFaults on is lost, for sure; 0 for none
+	Repeat  float64       // chance that it arrives twice
+	Delay   time.Duration // each arrival is late by up to this, so that messages overtake each other
 }
 
 // NewMem makes a perfect road; the seed rules all later misfortune.
@@ -38,7 +40,7 @@ func NewMem(seed uint64) *Mem {
 func (m *Mem) SetFaults(f Faults) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.faults = f
+	m.faults, m.sent = f, 0
 }
 
 // Cut cuts the connections with this id off, or mends them. While cut they can neither send nor receive, and what
@@ -52,6 +54,13 @@ func (m *Mem) Cut(id string, cut bool) {
 			c.changed()
 		}
 	}
+}
+
+// Sent is how many messages have been sent since the last SetFaults.
+func (m *Mem) Sent() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.sent
 }
 
 // Connect makes a connection as id.
@@ -102,6 +111,10 @@ func (c *memConn) publish(msg Msg) error {
 	}
 	if c.cut {
 		return ErrDown
+	}
+	m.sent++
+	if m.sent == m.faults.LoseNth {
+		return nil
 	}
 	heard := false
 	for _, to := range m.conns {
