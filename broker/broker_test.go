@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -558,4 +559,49 @@ func TestRS04WaitingReadersDoNotStarveTheWriter(t *testing.T) {
 	waiting.Wait()
 	require.EqualValues(t, deskGets, served.Load())
 	d.wait()
+}
+
+// SS-10: "After the end nothing in flight is lost: slow reader gets all bytes; silent reader is cut at the deadline." The reader takes
+// the snapshot byte by byte; then another asks and never speaks again: its place and its pin are gone after its lease.
+func TestSS10SlowAndSilentReaders(t *testing.T) {
+	cfg := testConfig(t)
+	cfg.Lease = 100 * time.Millisecond
+	r := startBroker(t, cfg)
+	db := targettest.NewMemory()
+	r.node("master", "", db)
+	r.put(strings.Repeat("0123456789", 100_000))
+	soon(t, "the master follows", func() bool { return db.Position().Seq == 1 })
+	road, err := bus.Dial(r.NATSURL(), "slow")
+	require.NoError(t, err)
+	defer road.Close()
+	ask := event.Event{Kind: event.DumpReq, Group: "main", ID: "slow", Peer: "master", Request: 78, Body: event.Hello{Backup: true}.Encode()}
+	soon(t, "the snapshot is complete", func() bool {
+		_ = road.Publish(event.Subject("main", event.Up, "slow"), ask.Append(nil)) // repeated
+		d, known := r.stores.state.Dump(78)
+		return known && d.Phase == dumpflow.Sealed
+	})
+	call := func(ctx context.Context, dump event.DumpID, c dumpflow.Chunk) (dumpflow.Answer, error) {
+		e := event.Event{Kind: event.SnapReq, Group: "main", ID: "slow", Dump: dump, Body: c.Append(nil)}
+		m, err := road.Request(ctx, event.Subject("main", event.Snap, "slow"), e.Append(nil))
+		if err != nil {
+			return dumpflow.Answer{}, err
+		}
+		return dumpflow.DecodeAnswer(m.Data, dump)
+	}
+	d := dumpflow.NewDownload(context.Background(), call, 78, dumpflow.Options{})
+	defer d.Close()
+	var got strings.Builder
+	for one := make([]byte, 1); ; {
+		n, err := d.Read(one)
+		got.Write(one[:n])
+		if err != nil {
+			require.ErrorIs(t, err, io.EOF)
+			break
+		}
+	}
+	require.Equal(t, strings.Repeat("0123456789", 100_000)+"\n", got.String())
+	soon(t, "the silent reader is cut", func() bool {
+		d, known := r.stores.state.Dump(78)
+		return known && len(d.Requesters) == 0 && !d.Pinned()
+	})
 }
