@@ -15,7 +15,7 @@ const (
 	Following State = "following"  // fed from its position
 	Draining  State = "draining"   // target of a DUMP: increments in flight are awaited
 	Dumping   State = "dumping"    // target of a DUMP: its consistent read is being opened
-	Loading   State = "loading"    // has a position from its first DUMP and loads the snapshot
+	Loading   State = "loading"    // loads the snapshot of its first DUMP; its position comes when that is done
 	Failed    State = "failed"     // an increment failed; nothing is sent until somebody acts
 	Fatal     State = "fatal"      // lost its copy: positions cleared, must DUMP
 	NeedsDump State = "needs_dump" // cannot be fed from its position any more, or an operator said so
@@ -86,7 +86,7 @@ type Join struct {
 func (c *Client) Pin() (uint64, bool) {
 	pin, held := uint64(0), false
 	switch c.State {
-	case Following, Draining, Dumping, Loading, Failed:
+	case Following, Draining, Dumping, Failed:
 		pin, held = c.Acked.Seq, true
 	}
 	if c.Seek != nil && held {

@@ -275,7 +275,7 @@ func TestOldClearedAlertsAreRemoved(t *testing.T) {
 func TestPinOfAClientInEachState(t *testing.T) {
 	seek, low := &event.Position{Seq: 5}, &event.Position{Seq: 90}
 	opened, waiting := &Join{Opened: true, Pos: event.Position{Seq: 7}}, &Join{Pos: event.Position{Seq: 7}}
-	for _, s := range []State{Following, Draining, Dumping, Loading, Failed} {
+	for _, s := range []State{Following, Draining, Dumping, Failed} {
 		for _, c := range []struct {
 			seek *event.Position
 			join *Join
@@ -288,7 +288,7 @@ func TestPinOfAClientInEachState(t *testing.T) {
 			require.Equal(t, c.want, pin, s)
 		}
 	}
-	for _, s := range []State{Pending, Fatal, NeedsDump} {
+	for _, s := range []State{Pending, Loading, Fatal, NeedsDump} {
 		client := following("n", 42)
 		client.State, client.Join = s, waiting
 		_, held := client.Pin()

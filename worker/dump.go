@@ -365,9 +365,7 @@ func (m *Machine) keepJoin(n *Notice) bool {
 	}
 	c.Join, m.dirty = &join, true
 	if opened && (c.State == statedb.Pending || c.State == statedb.Loading) {
-		m.become(statedb.Loading)
-		c.Base, c.Acked = d.Pos.Seq, d.Pos
-		m.rewind()
+		m.become(statedb.Loading) // it has applied nothing yet: base and acked come with its INCR_REQ/NONE at S
 	}
 	return true
 }

@@ -42,7 +42,7 @@ const (
 var moves = map[statedb.State][]statedb.State{
 	"":                {statedb.Pending, statedb.Following},
 	statedb.Pending:   {statedb.Loading, statedb.Following, ""},
-	statedb.Loading:   {statedb.Following, statedb.NeedsDump, ""},
+	statedb.Loading:   {statedb.Following, ""},
 	statedb.Following: {statedb.Draining, statedb.Failed, statedb.Fatal, statedb.NeedsDump, ""},
 	statedb.Draining:  {statedb.Dumping, statedb.Following}, // whatever happens, the DUMP is given up first
 	statedb.Dumping:   {statedb.Following},
@@ -676,7 +676,7 @@ func (m *Machine) seek(o *Order, log Log) (refused string) {
 // placed reports that the client has a position from which it is to be fed.
 func (m *Machine) placed() bool {
 	switch m.c.State {
-	case statedb.Loading, statedb.Following, statedb.Draining, statedb.Dumping, statedb.Failed:
+	case statedb.Following, statedb.Draining, statedb.Dumping, statedb.Failed:
 		return true
 	}
 	return false
