@@ -205,7 +205,7 @@ func (b *Broker) apiLog(*http.Request) (any, error) {
 		return nil, err
 	}
 	info := LogInfo{Log: st.Head.Log, Group: b.cfg.Group, First: st.First, Head: st.Head.Seq, Chain: st.Head.Chain, Segments: st.Segments,
-		Bytes: st.Bytes, Quarantined: st.Quarantined, SyncP99MS: float64(st.SyncP99) / 1e6, Rebuilt: b.stores.state.Meta().Rebuilt,
+		Bytes: st.Bytes, Quarantined: append([]string{}, st.Quarantined...), SyncP99MS: float64(st.SyncP99) / 1e6, Rebuilt: b.stores.state.Meta().Rebuilt,
 		Commits: b.ingest.commits.Load(), Taken: b.ingest.took.Load(), Refused: b.dispatch.refused.Load(), Dropped: b.dispatch.dropped.Load(),
 		Checkpoint: b.stores.state.Checkpoint()}
 	if seq, holder, held := b.stores.state.Pin(); held {
@@ -367,9 +367,9 @@ func (b *Broker) readOne(seq uint64) (event.Record, error) {
 	recs, err := b.stores.log.Read(seq, 1, 1)
 	switch {
 	case errors.Is(err, increments.ErrBeyond), err == nil && len(recs) == 0:
-		return event.Record{}, fmt.Errorf("there is no increment %d yet, the log ends at %d: %w", seq, b.stores.log.Head().Seq, httpdoor.ErrNotYet)
+		return event.Record{}, say(httpdoor.ErrNotYet, "there is no increment %d yet, the log ends at %d", seq, b.stores.log.Head().Seq)
 	case errors.Is(err, increments.ErrTrimmed):
-		return event.Record{}, fmt.Errorf("increment %d is not kept any more, the log begins at %d: %w", seq, b.stores.log.First(), httpdoor.ErrGone)
+		return event.Record{}, say(httpdoor.ErrGone, "increment %d is not kept any more, the log begins at %d", seq, b.stores.log.First())
 	case err != nil:
 		return event.Record{}, err
 	}
@@ -401,6 +401,12 @@ func (b *Broker) apiTail(w http.ResponseWriter, r *http.Request) {
 	head := b.stores.log.Head().Seq
 	limit := min(number("limit", 10), 1000)
 	from := max(number("from", head+1-min(head, limit)), b.stores.log.First())
+	if asked := number("from", from); asked < from {
+		b.answer(func(*http.Request) (any, error) {
+			return nil, refuse(http.StatusGone, "increment %d is not kept any more, the log begins at %d", asked, from)
+		})(w, r)
+		return
+	}
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	enc := json.NewEncoder(w)
 	for ; limit > 0 && from <= head; limit, from = limit-1, from+1 {

@@ -84,7 +84,7 @@ func (b *Broker) open() (err error) {
 		}
 	}
 	if b.http, err = net.Listen("tcp", b.cfg.HTTPAddr); err != nil {
-		return fmt.Errorf("HTTP: cannot listen on %s: %w (%w)", b.cfg.HTTPAddr, err, errTemporary)
+		return cannotListen("http_addr", b.cfg.HTTPAddr, err)
 	}
 	if err := b.openRoad(); err != nil {
 		return err
@@ -235,7 +235,7 @@ func (b *Broker) openDoors(p *parts, ended chan<- *part) (err error) {
 	flush, done := context.WithTimeout(context.Background(), 10*time.Second)
 	defer done()
 	if err := errors.Join(b.road.Flush(flush), b.doors.FlushWithContext(flush)); err != nil {
-		return fmt.Errorf("NATS at %s does not answer: %w (%w)", b.NATSURL(), err, errTemporary)
+		return say(errTemporary, "NATS at %s does not answer: is it running? (%v)", b.NATSURL(), err)
 	}
 	return nil
 }

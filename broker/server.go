@@ -1,9 +1,11 @@
 package broker
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -44,7 +46,7 @@ func startNATS(addr string, maxIncrement int) (*server.Server, error) {
 	s.Start()
 	if !s.ReadyForConnections(10 * time.Second) {
 		s.Shutdown()
-		return nil, fmt.Errorf("the embedded NATS server does not listen on %s: is the port taken? (%w)", addr, errTemporary)
+		return nil, say(errTemporary, "nats_addr: the embedded NATS server does not listen on %s after 10 s: look at the machine's load", addr)
 	}
 	return s, nil
 }
@@ -53,7 +55,14 @@ func startNATS(addr string, maxIncrement int) (*server.Server, error) {
 func free(addr string) error {
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
-		return fmt.Errorf("cannot listen on %s: %v: stop what listens there or choose another address (%w)", addr, err, errTemporary)
+		return cannotListen("nats_addr", addr, err)
 	}
 	return l.Close()
+}
+
+func cannotListen(key, addr string, err error) error {
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return say(errTemporary, "%s: cannot listen on %s, it is in use already: stop the other process or choose another address", key, addr)
+	}
+	return say(errTemporary, "%s: cannot listen on %s: %v", key, addr, err)
 }

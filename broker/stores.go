@@ -28,6 +28,19 @@ var (
 // IsTemporary reports whether starting again later may help.
 func IsTemporary(err error) bool { return errors.Is(err, errTemporary) || errors.Is(err, disk.ErrHeld) }
 
+// sentence is an error of a kind, told in one sentence that does not repeat the kind.
+type sentence struct {
+	kind error
+	text string
+}
+
+func (s *sentence) Error() string { return s.text }
+func (s *sentence) Unwrap() error { return s.kind }
+
+func say(kind error, format string, args ...any) error {
+	return &sentence{kind, fmt.Sprintf(format, args...)}
+}
+
 // IsDamage reports whether a person has to look at the data first.
 func IsDamage(err error) bool { return errors.Is(err, ErrDamaged) || disk.IsDamage(err) }
 

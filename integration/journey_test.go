@@ -433,3 +433,41 @@ func (s *site) client(id string) (v worker.View) {
 	require.NoError(s.t, json.Unmarshal([]byte(out), &v), errs)
 	return v
 }
+
+// A house can be furnished before the first increment: a master on an empty log has a position, so others can join from it, and
+// from each other; of both kinds of target.
+func TestJoiningBeforeTheFirstIncrement(t *testing.T) {
+	s := newSite(t)
+	s.broker()
+	s.node("master", "")
+	s.node("n1", "master")
+	s.node("n2", "n1", "--max-backoff", "2")
+	s.level("master", "n1", "n2")
+	s.ok("CREATE TABLE a (n INTEGER)\nINSERT INTO a VALUES (1)\n", "publish")
+	s.level("master", "n1", "n2")
+	require.Equal(t, "1", query(t, s.path("n2"), "SELECT count(*) FROM a"))
+
+	f := newSite(t)
+	f.broker()
+	f.node("master", "", "--target", "file:master.xf")
+	f.node("n1", "master", "--target", "file:n1.xf")
+	f.level("master", "n1")
+	f.ok("any bytes\n", "publish")
+	f.level("master", "n1")
+}
+
+// A snapshot of another kind of database is refused with a sentence, not tried again and again.
+func TestXE12AnotherKindOfTargetIsRefused(t *testing.T) {
+	s := newSite(t)
+	s.broker()
+	s.node("master", "")
+	s.ok("CREATE TABLE a (n INTEGER)\n", "publish")
+	s.level("master")
+	n := s.node("n1", "master", "--target", "file:n1.xf")
+	require.Equal(t, 1, n.wait(t))
+	require.Contains(t, n.log.String(), "the snapshot of master is sqlite-pages/1, which this kind of target cannot load")
+	s.ok("", "dump", "--from", "master", "-o", "b.xmq")
+	n = s.node("n2", "", "--target", "file:n2.xf", "--restore", "b.xmq")
+	require.Equal(t, 1, n.wait(t))
+	require.Contains(t, n.log.String(), "which this kind of target cannot load")
+}

@@ -31,7 +31,9 @@ var rows = map[string][]int{
 // elsewhere names the tests of rows that say the same as others.
 var elsewhere = map[string]string{
 	"XC-7":  "TestXR04LinksAreCut TestXR06LogIsReclaimed",
-	"XE-3":  "TestWholePath",
+	"XE-3":  "TestWholePath TestXE04",
+	"XE-6":  "TestXE04",
+	"XB-3":  "TestXE04",
 	"XB-6":  "TestXD06 TestXD07",
 	"XD-1":  "TestXR06LogIsReclaimed",
 	"XD-22": "TestXD05FailedStorageStopsTheBroker TestXB05BrokerKilledUnderLoad",

@@ -159,7 +159,7 @@ func (a *Agent) session(pos event.Position) *session {
 	host, _ := os.Hostname() // only for people
 	return newSession(rules{
 		hello: event.Hello{Target: o.Driver, Topics: o.Topics, At: o.At, Stateless: o.Stateless, Host: host, Pid: os.Getpid()},
-		group: o.Group, id: o.ID, from: o.From, replace: o.Replace, rejoin: !o.Stay, exitOnFail: o.ExitOnFail,
+		group: o.Group, id: o.ID, from: o.From, replace: o.Replace, rejoin: !o.Stay, exitOnFail: o.ExitOnFail, loads: a.target.Loads,
 		windowRecords: uint32(o.WindowRecords), windowBytes: uint32(o.WindowBytes),
 		batchRecords: o.BatchRecords, batchBytes: o.BatchBytes,
 		heartbeat: o.Heartbeat, silence: o.Silence, maxBackoff: o.MaxBackoff,
@@ -245,7 +245,11 @@ func (a *Agent) loop(ctx, work context.Context, s *session) error {
 // flush does what the session wants done.
 func (a *Agent) flush(work context.Context, s *session) {
 	for _, n := range s.notes {
-		a.log.Info(n, "seq", s.pos.Seq, "phase", string(s.phase))
+		level := slog.LevelInfo
+		if n.trouble {
+			level = slog.LevelWarn
+		}
+		a.log.Log(work, level, n.text, "seq", s.pos.Seq, "phase", string(s.phase))
 	}
 	if s.drop {
 		a.dropTransfers()

@@ -137,6 +137,8 @@ type memRestored struct {
 	done bool
 }
 
+func (m *memTarget) Loads(format string) bool { return format == "mem/1" }
+
 func (m *memTarget) Restore(_ context.Context, want event.Position, r io.Reader) (Restored, error) {
 	b, err := io.ReadAll(r)
 	if err == nil && m.loading != nil {
@@ -225,7 +227,7 @@ func (b *scripted) up(m bus.Msg) {
 	}
 	switch {
 	case e.Kind == event.DumpReq && !b.pos.Zero():
-		b.say(event.Event{Kind: event.DumpRep, State: event.Succ, Code: event.Opened, ID: e.ID, Request: e.Request, Dump: 99, Pos: b.pos})
+		b.say(event.Event{Kind: event.DumpRep, State: event.Succ, Code: event.Opened, ID: e.ID, Request: e.Request, Dump: 99, Pos: b.pos, Body: dumpflow.Opened{Format: "mem/1"}.Encode()})
 	case e.Kind != event.IncrReq:
 	case e.State == event.None:
 		pos := e.Pos

@@ -63,7 +63,7 @@ func (a *Agent) keepAsking(ctx context.Context, request event.DumpID, ask func()
 			switch {
 			case e.Kind != event.DumpRep || e.Request != request:
 			case e.State == event.Fail:
-				fail(fmt.Errorf("%w: %s", ErrRefused, e.Text))
+				fail(&ending{ErrRefused, e.Text})
 			case e.Code == event.Opened || e.Code == event.Sealed:
 				select {
 				case opened <- e.Dump:

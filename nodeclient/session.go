@@ -20,6 +20,15 @@ var (
 	ErrFailed = errors.New("an increment failed")
 )
 
+// ending is one of these errors with a sentence of its own.
+type ending struct {
+	kind error
+	text string
+}
+
+func (e *ending) Error() string { return e.text }
+func (e *ending) Unwrap() error { return e.kind }
+
 // phase is how far the conversation has come; the picture stands in doc.go.
 type phase string
 
@@ -39,6 +48,7 @@ type rules struct {
 	replace       bool   // a foreign history in the database may be replaced by a DUMP
 	rejoin        bool   // needs_dump is answered with a DUMP (only with from)
 	exitOnFail    bool
+	loads         func(format string) bool // what the target can restore
 	windowRecords uint32
 	windowBytes   uint32
 	batchRecords  int
@@ -98,7 +108,7 @@ type session struct {
 	send  []event.Event
 	tasks []task
 	drop  bool // the transfers given so far are to be cancelled and the open snapshot closed
-	notes []string
+	notes []note
 	end   error
 }
 
@@ -147,13 +157,24 @@ func (s *session) report(code event.Code) {
 	s.say(e)
 }
 
+// note is a line for the log file.
+type note struct {
+	text    string
+	trouble bool
+}
+
 func (s *session) note(format string, args ...any) {
-	s.notes = append(s.notes, fmt.Sprintf(format, args...))
+	s.notes = append(s.notes, note{text: fmt.Sprintf(format, args...)})
+}
+
+// warn is note for trouble.
+func (s *session) warn(format string, args ...any) {
+	s.notes = append(s.notes, note{fmt.Sprintf(format, args...), true})
 }
 
 func (s *session) stop(cause error, text string) {
 	if s.end == nil {
-		s.end = fmt.Errorf("%w: %s", cause, text)
+		s.end = &ending{cause, text}
 	}
 }
 
@@ -188,9 +209,7 @@ func (s *session) incrRep(e event.Event) {
 		}
 	case event.Seek:
 		if !s.busy && s.phase != joining && s.phase != lost {
-			pos := e.Pos
-			s.seeking = &pos
-			s.do(task{seek: &pos})
+			s.adopt(e.Pos)
 		}
 	case event.Held:
 		s.heldReply(e)
@@ -221,8 +240,9 @@ func (s *session) welcome(e event.Event) {
 	if s.phase != opening || s.busy {
 		return
 	}
-	if s.pos.Zero() {
-		s.pos = e.Pos // a fresh database starts at the start of this log
+	if s.pos.Zero() && !s.rules.hello.Stateless {
+		s.adopt(e.Pos) // a fresh database: from here on it says which log it belongs to, and can serve DUMPs
+		return
 	}
 	if e.Pos != s.pos && !s.rules.hello.Stateless {
 		return // not an answer to what we said: the next tick says it again
@@ -249,7 +269,7 @@ func (s *session) frame(e event.Event) {
 	}
 	if e.Pos != s.received {
 		if e.Pos.Seq > s.received.Seq || e.Pos.Log != s.received.Log {
-			s.note("increments %d to %d did not arrive: asking again", s.received.Seq+1, e.Pos.Seq)
+			s.warn("increments %d to %d did not arrive: asking again", s.received.Seq+1, e.Pos.Seq)
 			s.open()
 		}
 		return
@@ -269,7 +289,7 @@ func (s *session) frame(e event.Event) {
 	})
 	if err != nil {
 		s.queue = s.queue[:queued]
-		s.note("a frame behind %d was damaged on the way: %v", e.Pos.Seq, err)
+		s.warn("a frame behind %d was damaged on the way: %v", e.Pos.Seq, err)
 		s.open()
 		return
 	}
@@ -329,13 +349,13 @@ func (s *session) applied(n int, pos event.Position, err error) {
 	case IsTransient(err):
 		s.trouble = err.Error()
 		s.retryLater()
-		s.note("the database cannot take increment %d now, trying again: %v", s.pos.Seq+1, err)
+		s.warn("the database cannot take increment %d now, trying again: %v", s.pos.Seq+1, err)
 		s.report(event.NoCode)
 	case IsFatal(err):
 		s.lose()
 	default:
 		s.phase, s.failure, s.queue, s.received, s.trouble = held, err.Error(), nil, s.pos, ""
-		s.note("increment %d failed: %v", s.pos.Seq+1, err)
+		s.warn("increment %d failed: %v", s.pos.Seq+1, err)
 		s.sayFailure()
 	}
 }
@@ -367,7 +387,7 @@ func (s *session) heldReply(e event.Event) {
 	s.welcomed = true
 	if s.phase == following && len(s.queue) == 0 && !s.busy {
 		s.phase = held
-		s.note("the broker holds this node: %s", e.Text)
+		s.warn("the broker holds this node: %s", e.Text)
 	}
 	if s.phase != held {
 		return
@@ -378,15 +398,21 @@ func (s *session) heldReply(e event.Event) {
 	}
 }
 
+// adopt stores a position that the broker names, and opens a new session with it.
+func (s *session) adopt(pos event.Position) {
+	s.seeking = &pos
+	s.do(task{seek: &pos})
+}
+
 // sought takes the outcome of a seek task.
 func (s *session) sought(err error) {
 	s.busy = false
 	if err != nil {
-		s.note("the position could not be set, trying again: %v", err)
-		s.seeking = nil // the broker asks again with the next heartbeat
+		s.warn("the position could not be set, trying again: %v", err)
+		s.seeking = nil // the broker names it again when it is asked again
 		return
 	}
-	s.note("position set to %d by order", s.seeking.Seq)
+	s.note("the position of this database is now %d of log %s", s.seeking.Seq, s.seeking.Log)
 	s.pos, s.seeking, s.at = *s.seeking, nil, 0
 	s.open()
 }
@@ -408,7 +434,7 @@ func (s *session) tick() {
 	case s.phase == opening && !s.busy:
 		s.sayNone()
 	case s.heardTicks > s.rules.silence && s.phase != opening:
-		s.note("the broker has been silent for %d ticks: opening a new session", s.heardTicks)
+		s.warn("the broker has been silent for %d ticks: opening a new session", s.heardTicks)
 		s.open()
 	case s.failure != "":
 		s.sayFailure()
@@ -479,15 +505,27 @@ func (s *session) dumpRep(e event.Event) {
 		s.stop(ErrRefused, e.Text)
 	case e.State == event.Fail || e.State == event.Fatal:
 		s.tryJoinLater(e.Text)
-	case (e.Code == event.Opened || e.Code == event.Sealed) && s.loading == nil && !s.busy:
+	case e.Code != event.Opened && e.Code != event.Sealed, s.loading != nil, s.busy:
+	case !s.rules.loads(format(e)):
+		s.stop(ErrRefused, fmt.Sprintf("the snapshot of %s is %s, which this kind of target cannot load: join from a node with the same kind of target", s.rules.from, format(e)))
+	default:
 		s.loading = &restoreJob{s.request, e.Dump, e.Pos}
 		s.tasks = append(s.tasks, task{restore: s.loading})
 	}
 }
 
+// format is what a DUMP_REP says of its snapshot; "" when it says nothing that makes sense.
+func format(e event.Event) string {
+	o, err := dumpflow.DecodeOpened(e.Body)
+	if err != nil {
+		return ""
+	}
+	return o.Format
+}
+
 func (s *session) tryJoinLater(why string) {
 	s.retryLater()
-	s.note("the DUMP came to nothing, asking again in %d ticks: %s", s.wait, why)
+	s.warn("the DUMP came to nothing, asking again in %d ticks: %s", s.wait, why)
 	if s.loading != nil {
 		s.drop = true
 	}
@@ -518,7 +556,7 @@ func (s *session) dumpReq(e event.Event) {
 	switch {
 	case e.Code == event.Cancel:
 		if e.Dump == s.snapping {
-			s.note("DUMP %s was cancelled: %s", e.Dump, e.Text)
+			s.warn("DUMP %s was cancelled: %s", e.Dump, e.Text)
 			s.endSnapshot()
 		}
 	case e.Dump == s.snapping && s.snapOpen != nil:
@@ -566,7 +604,7 @@ func (s *session) opened(dump event.DumpID, pos event.Position, o dumpflow.Opene
 }
 
 func (s *session) snapFailed(err error) {
-	s.note("the snapshot for DUMP %s failed: %v", s.snapping, err)
+	s.warn("the snapshot for DUMP %s failed: %v", s.snapping, err)
 	if s.talking() {
 		s.say(event.Event{Kind: event.DumpRep, State: event.Fail, Dump: s.snapping, Text: err.Error()})
 	}

@@ -49,7 +49,7 @@ type talk struct {
 }
 
 func newTalk(t *testing.T, pos int, change func(*rules)) *talk {
-	r := rules{group: "main", id: "n1", windowRecords: 100, windowBytes: 1 << 20, batchRecords: 10, batchBytes: 1 << 20,
+	r := rules{group: "main", id: "n1", loads: func(format string) bool { return format == "mem/1" }, windowRecords: 100, windowBytes: 1 << 20, batchRecords: 10, batchBytes: 1 << 20,
 		heartbeat: 5, silence: 30, maxBackoff: 8, rejoin: true}
 	if change != nil {
 		change(&r)
@@ -252,7 +252,7 @@ func TestXS05SessionSaysFatalInEverySessionUntilItHasJoinedAgain(t *testing.T) {
 // load plays a DUMP from Opened to the outcome of its restore.
 func (k *talk) load(pos int, err error) {
 	k.t.Helper()
-	k.step(event.Event{Kind: event.DumpRep, State: event.Succ, Code: event.Opened, ID: "n1", Request: k.request, Dump: 99, Pos: k.h.pos[pos]})
+	k.step(event.Event{Kind: event.DumpRep, State: event.Succ, Code: event.Opened, ID: "n1", Request: k.request, Dump: 99, Pos: k.h.pos[pos], Body: dumpflow.Opened{Format: "mem/1"}.Encode()})
 	k.flush()
 	j := k.job()
 	require.NotNil(k.t, j.restore)
@@ -370,7 +370,7 @@ func TestSessionStopsAtARefusedDumpAndAtADatabaseThatMayNotBeReplaced(t *testing
 func TestXC08SessionTellsTwoDumpsApart(t *testing.T) {
 	k := newTalk(t, -1, func(r *rules) { r.from = "master" })
 	opened := func(request event.DumpID, pos int) {
-		k.step(event.Event{Kind: event.DumpRep, State: event.Succ, Code: event.Opened, ID: "n1", Request: request, Dump: request, Pos: k.h.pos[pos]})
+		k.step(event.Event{Kind: event.DumpRep, State: event.Succ, Code: event.Opened, ID: "n1", Request: request, Dump: request, Pos: k.h.pos[pos], Body: dumpflow.Opened{Format: "mem/1"}.Encode()})
 	}
 	old := k.request
 	opened(old, 5)

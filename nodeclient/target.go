@@ -41,6 +41,9 @@ type Target interface {
 	// database can do that (MVCC). The caller closes it. Only one is open at a time.
 	Snapshot(ctx context.Context) (Snapshot, error)
 
+	// Loads reports whether Restore knows this format of snapshots (Snapshot.Format).
+	Loads(format string) bool
+
 	// Restore loads a snapshot into a fresh place beside the live one. r yields exactly the bytes that
 	// Snapshot.WriteTo wrote on the other node; want is the position they must contain. The old data
 	// stays in force and readable until the Switch of the returned Restored. r's error (a cut, a

@@ -93,6 +93,9 @@ func (a *Agent) mayReplace(ctx context.Context, log event.LogID) error {
 // LoadBackup loads a backup file's bytes (see dumpflow.OpenArchive) into the target before Run, as the first of
 // the two steps of joining by hand (XE-12). It refuses a place that is neither empty nor a copy of the same log.
 func (a *Agent) LoadBackup(ctx context.Context, m dumpflow.Manifest, r io.Reader) error {
+	if !a.target.Loads(m.Format) {
+		return &ending{ErrRefused, fmt.Sprintf("the backup of %s is %s, which this kind of target cannot load", m.Target, m.Format)}
+	}
 	if err := a.mayReplace(ctx, m.Pos.Log); err != nil {
 		return err
 	}

@@ -69,6 +69,9 @@ func (g guard) Read(b []byte) (int, error) {
 // restored is a verified file at restorePath, with the open Target it is to become.
 type restored struct{ t *Target }
 
+// Loads reports whether format is the one this driver writes.
+func (t *Target) Loads(format string) bool { return format == Format }
+
 // Restore implements nodeclient.Target: the copy is read again from the disk and checked entry by entry.
 func (t *Target) Restore(ctx context.Context, want event.Position, r io.Reader) (nodeclient.Restored, error) {
 	path := restorePath(t.path)

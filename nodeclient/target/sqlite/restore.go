@@ -20,6 +20,9 @@ func switchPath(path string) string  { return path + ".xmq-switch" }
 // restored is a verified file at restorePath.
 type restored struct{ t *Target }
 
+// Loads reports whether format is the one this driver writes.
+func (t *Target) Loads(format string) bool { return format == Format }
+
 // Restore implements nodeclient.Target. Before it writes it looks whether the disk has room; then it verifies
 // the checksum, the size, SQLite's own quick_check and the position, and syncs. A snapshot of a database that
 // had no position yet is accepted for the start of a log and given that position.

@@ -191,6 +191,8 @@ func (s memorySnapshot) WriteTo(ctx context.Context, w io.Writer) error {
 	return ctx.Err()
 }
 
+func (t *memoryTarget) Loads(format string) bool { return format == "mem/1" }
+
 func (t *memoryTarget) Restore(_ context.Context, want event.Position, r io.Reader) (nodeclient.Restored, error) {
 	all, err := io.ReadAll(r)
 	if err != nil {
