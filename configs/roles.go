@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/url"
 	"strings"
 	"time"
 
@@ -63,9 +64,23 @@ func (n *Node) Options(log *slog.Logger) (nodeclient.Options, error) {
 			return nodeclient.Options{}, fmt.Errorf("%w: %s is missing: give --%s, %s or the key in a file", ErrConfig, required.key, required.key, "XMQ_"+strings.ToUpper(required.key))
 		}
 	}
+	if err := CheckNATS(n.Broker); err != nil {
+		return nodeclient.Options{}, fmt.Errorf("%w: broker: %w", ErrConfig, err)
+	}
 	return nodeclient.Options{Group: n.Group, ID: n.ID, Topics: n.Topics, From: n.From, Replace: n.Replace, Stay: !n.Rejoin, At: n.At,
 		ExitOnFail: n.ExitOnFail, WindowRecords: n.WindowRecords, WindowBytes: n.WindowBytes, BatchRecords: n.BatchRecords, BatchBytes: n.BatchBytes,
 		Tick: n.Tick, Heartbeat: n.Heartbeat, Silence: n.Silence, MaxBackoff: n.MaxBackoff, DumpRate: n.DumpRate, Log: log}, nil
+}
+
+// CheckNATS refuses what is no URL of a NATS server, or no list of them with commas.
+func CheckNATS(list string) error {
+	for one := range strings.SplitSeq(list, ",") {
+		u, err := url.Parse(strings.TrimSpace(one))
+		if err != nil || u.Host == "" || u.Scheme != "nats" && u.Scheme != "tls" && u.Scheme != "ws" && u.Scheme != "wss" {
+			return fmt.Errorf("%q is no URL of a NATS server: write it like nats://127.0.0.1:4222", one)
+		}
+	}
+	return nil
 }
 
 // Logger writes to w what level lets through. When w is a terminal or not, the lines are the same.

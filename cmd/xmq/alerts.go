@@ -68,9 +68,12 @@ func auditCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			all := []statedb.Audit{}
+			var all []statedb.Audit
 			if err := a.do(c.Context, "GET", "/v1/audit", nil, &all); err != nil {
 				return err
+			}
+			if all == nil {
+				all = []statedb.Audit{}
 			}
 			return show(c, all, func(w io.Writer) {
 				fmt.Fprintln(w, "NUMBER\tTIME\tWHO\tDID\tCLIENT\tSEQUENCE\tREASON")

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -71,7 +72,7 @@ func (a *api) send(ctx context.Context, method, path, contentType string, body i
 	}
 	res, err := a.http.Do(req)
 	if err != nil {
-		return &temporaryError{fmt.Errorf("the broker at %s does not answer: is it running? (%w)", a.base, err)}
+		return &temporaryError{fmt.Errorf("the broker at %s does not answer (%w): is it running?", a.base, innermost(err))}
 	}
 	defer res.Body.Close()
 	if res.StatusCode >= 300 {
@@ -85,10 +86,23 @@ func (a *api) send(ctx context.Context, method, path, contentType string, body i
 	} else {
 		err = json.NewDecoder(res.Body).Decode(out)
 	}
-	if err != nil {
-		return &ioError{fmt.Errorf("the broker's answer was cut: %w", err)}
+	var nonsense *json.SyntaxError
+	var strange *json.UnmarshalTypeError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &nonsense), errors.As(err, &strange):
+		return fmt.Errorf("what answers at %s is no broker of this version (%w): look at --api", a.base, err)
 	}
-	return nil
+	return &ioError{fmt.Errorf("the broker's answer was cut: %w", innermost(err))}
+}
+
+// innermost is the cause at the end of a chain of errors, without the words each floor has put in front.
+func innermost(err error) error {
+	for next := errors.Unwrap(err); next != nil; next = errors.Unwrap(err) {
+		err = next
+	}
+	return err
 }
 
 func readRefusal(res *http.Response) error {
@@ -113,7 +127,7 @@ func show(c *cli.Context, v any, table func(w io.Writer)) error {
 // oneArg returns the one argument a command needs.
 func oneArg(c *cli.Context, name string) (string, error) {
 	if c.NArg() != 1 {
-		return "", usage("xmq %s needs one argument, %s", c.Command.HelpName[len("xmq "):], name)
+		return "", usage("%s needs one argument, %s", c.Command.HelpName, name)
 	}
 	return c.Args().First(), nil
 }
@@ -146,12 +160,37 @@ type progress struct {
 
 func newProgress(w io.Writer) *progress {
 	p := &progress{began: time.Now()}
-	if f, ok := w.(*os.File); ok {
-		if info, err := f.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
-			p.w = w
-		}
+	if terminal(w) {
+		p.w = w
 	}
 	return p
+}
+
+// terminal reports whether somebody looks at w.
+func terminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
+
+// during shows that f, which says nothing itself, is still at work.
+func (p *progress) during(what string, f func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- f() }()
+	clock := time.NewTicker(time.Second)
+	defer clock.Stop()
+	defer p.end()
+	for {
+		select {
+		case err := <-done:
+			return err
+		case <-clock.C:
+			p.say("%s: %d s", what, int(time.Since(p.began).Seconds()))
+		}
+	}
 }
 
 func (p *progress) say(format string, args ...any) {

@@ -27,6 +27,9 @@ func brokerCommand() *cli.Command {
 			if err := cfg.Validate(); err != nil {
 				return fmt.Errorf("%w: %w", configs.ErrConfig, err)
 			}
+			if err := configs.CheckNATS(cfg.NATSURL); cfg.NATSURL != "" && err != nil {
+				return fmt.Errorf("%w: nats_url: %w", configs.ErrConfig, err)
+			}
 			b, err := broker.Open(cfg.Config, log)
 			if err != nil {
 				return err

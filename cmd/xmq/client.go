@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/url"
 	"os"
+	"strconv"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -17,10 +18,12 @@ import (
 func clientCommand() *cli.Command {
 	reason := &cli.StringFlag{Name: "reason", Usage: "why; it will stand in the audit list"}
 	seq := &cli.Uint64Flag{Name: "seq", Usage: "the failed increment; refused when it is another one"}
+	list := positionsCommand()
+	list.Name, list.Usage = "list", "the same as xmq positions"
 	return &cli.Command{
 		Name: "client", Usage: "look at one client, or decide about it",
 		Subcommands: []*cli.Command{
-			{Name: "list", Usage: "the same as xmq positions", Flags: apiFlags(), Action: positionsCommand().Action},
+			list,
 			{Name: "show", Usage: "everything the broker knows of a client", ArgsUsage: "ID", Flags: apiFlags(), Action: clientShow},
 			order(worker.Retry, "deliver the failed increment again", reason, seq),
 			order(worker.Skip, "pass over the failed increment, for this client only (needs --reason)", reason, seq),
@@ -68,25 +71,30 @@ func clientShow(c *cli.Context) error {
 
 // order makes the subcommand for one verb.
 func order(verb worker.Verb, usageText string, flags ...cli.Flag) *cli.Command {
+	argsUsage := "ID"
+	if verb == worker.SeekTo {
+		argsUsage = "ID SEQ"
+	}
 	return &cli.Command{
-		Name: string(verb), Usage: usageText, ArgsUsage: "ID", Flags: apiFlags(flags...),
+		Name: string(verb), Usage: usageText, ArgsUsage: argsUsage, Flags: apiFlags(flags...),
 		Action: func(c *cli.Context) error {
 			req := broker.Order{Seq: c.Uint64("seq"), Reason: c.String("reason"), By: operator()}
 			args := c.Args().Slice()
 			if verb == worker.SeekTo {
 				req.Seq = c.Uint64("to")
 				if len(args) == 2 {
-					if _, err := fmt.Sscan(args[1], &req.Seq); err != nil {
-						return usage("seek: %q is not a sequence", args[1])
+					var err error
+					if req.Seq, err = strconv.ParseUint(args[1], 10, 64); err != nil {
+						return usage("xmq client seek: %q is not a sequence", args[1])
 					}
 					args = args[:1]
 				}
 				if req.Seq == 0 {
-					return usage("seek needs the next increment: xmq client seek ID SEQ")
+					return usage("xmq client seek needs a client ID and the next increment: xmq client seek ID SEQ")
 				}
 			}
 			if len(args) != 1 {
-				return usage("xmq client %s needs one client ID; flags stand before it", verb)
+				return usage("xmq client %s needs one client ID", verb)
 			}
 			if verb == worker.Replace {
 				body, err := replacement(c)
@@ -111,16 +119,12 @@ func order(verb worker.Verb, usageText string, flags ...cli.Flag) *cli.Command {
 func replacement(c *cli.Context) ([]byte, error) {
 	switch path := c.String("file"); {
 	case c.IsSet("body") && path != "", !c.IsSet("body") && path == "":
-		return nil, usage("replace needs either --body or --file")
+		return nil, usage("xmq client replace needs either --body or --file")
 	case c.IsSet("body"):
 		return []byte(c.String("body")), nil
 	case path == "-":
 		return io.ReadAll(c.App.Reader)
 	default:
-		b, err := os.ReadFile(path)
-		if err != nil {
-			err = &ioError{err}
-		}
-		return b, err
+		return os.ReadFile(path)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -44,9 +45,17 @@ func demoCommand() *cli.Command {
 				if dir, err = os.MkdirTemp("", "xmq-demo-"); err != nil {
 					return &ioError{err}
 				}
-				defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-			} else if err := os.Mkdir(dir, 0o700); err != nil {
-				return &ioError{err}
+				defer func() {
+					if err == nil || c.Context.Err() != nil {
+						err = errors.Join(err, os.RemoveAll(dir))
+					} else {
+						err = fmt.Errorf("%w\nEverything is kept in %s", err, dir)
+					}
+				}()
+			} else if err := os.Mkdir(dir, 0o700); errors.Is(err, fs.ErrExist) {
+				return usage("--dir %s exists already: name a folder that does not", dir)
+			} else if err != nil {
+				return err
 			}
 			if dir, err = filepath.Abs(dir); err != nil {
 				return err
@@ -55,7 +64,9 @@ func demoCommand() *cli.Command {
 			defer func() { err = errors.Join(err, d.stopAll()) }()
 			ctx, cancel := context.WithTimeoutCause(c.Context, 5*time.Minute, errors.New("the demo took longer than 5 minutes"))
 			defer cancel()
-			if err := d.run(ctx); err != nil {
+			if err := d.run(ctx); c.Context.Err() != nil {
+				return c.Context.Err()
+			} else if err != nil {
 				return fmt.Errorf("%w\n%s", err, d.lastWords())
 			}
 			if c.Bool("keep") {
@@ -193,7 +204,7 @@ func (d *demo) start(ctx context.Context, c *child) error {
 	defer log.Close()
 	c.cmd = exec.Command(self, c.args...)
 	c.cmd.Stdout, c.cmd.Stderr, c.cmd.Dir, c.cmd.Env = log, log, d.dir, []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME")}
-	c.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	c.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true} // Ctrl-C is for us: we stop them in order
 	if err := c.cmd.Start(); err != nil {
 		return &ioError{err}
 	}

@@ -2,10 +2,8 @@ package main
 
 import (
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"path/filepath"
 	"strings"
 
@@ -14,6 +12,7 @@ import (
 	"xmq/broker"
 	"xmq/broker/bus"
 	"xmq/broker/event"
+	"xmq/configs"
 	"xmq/nodeclient"
 )
 
@@ -22,17 +21,23 @@ func dumpCommand() *cli.Command {
 		Name: "dump", Usage: "write a backup of a node's database, with its position, to a file",
 		Description: "Load it with: xmq node --id ID --target URL --restore FILE",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "from", Usage: "`NODE` whose database is wanted", Required: true},
-			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "`FILE` to write; it must not exist", Required: true},
+			&cli.StringFlag{Name: "from", Usage: "`NODE` whose database is wanted (required)"},
+			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "`FILE` to write; it must not exist (required)"},
 			&cli.StringFlag{Name: "broker", Usage: "`URL` of the broker's NATS server", Value: "nats://127.0.0.1:4222", EnvVars: []string{"XMQ_BROKER"}},
 			&cli.StringFlag{Name: "group", Value: nodeclient.DefaultGroup, Usage: "the broker's group"},
 			&cli.BoolFlag{Name: "json", Usage: "answer in JSON"},
 		},
 		Action: func(c *cli.Context) error {
+			if c.String("from") == "" || c.String("output") == "" {
+				return usage("xmq dump needs a node and a file: xmq dump --from NODE --output FILE")
+			}
+			if err := configs.CheckNATS(c.String("broker")); err != nil {
+				return usage("xmq dump: --broker: %v", err)
+			}
 			id := "backup-" + strings.ToLower(rand.Text()[:12])
 			road, err := bus.Dial(c.String("broker"), id)
 			if err != nil {
-				return usage("--broker: %v", err)
+				return usage("xmq dump: --broker: %v", err)
 			}
 			defer road.Close()
 			if !road.Up() {
@@ -45,10 +50,6 @@ func dumpCommand() *cli.Command {
 			p := newProgress(c.App.ErrWriter)
 			m, err := nodeclient.Backup(c.Context, road, c.String("group"), id, c.String("from"), path, func(n int64) { p.say("%d MiB", n>>20) })
 			p.end()
-			var file *fs.PathError
-			if errors.As(err, &file) {
-				return &ioError{err}
-			}
 			if err != nil {
 				return err
 			}

@@ -29,9 +29,6 @@ func knobFlags(cfg any) []cli.Flag {
 
 // loadKnobs fills cfg from --config, the environment and the flags given.
 func loadKnobs(c *cli.Context, cfg any) error {
-	if c.Args().Present() {
-		return usage("%s takes no arguments, but got %q", c.Command.Name, c.Args().First())
-	}
 	given := map[string][]string{}
 	for _, f := range configs.Fields(cfg) {
 		if !c.IsSet(f.Flag()) {

@@ -1,13 +1,15 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"path/filepath"
 	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -61,17 +63,22 @@ func logShow(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err := strconv.ParseUint(seq, 10, 64); err != nil {
-		return usage("%q is not a sequence", seq)
+	if n, err := strconv.ParseUint(seq, 10, 64); err != nil || n == 0 {
+		return usage("xmq log show: %q is not a sequence: sequences are numbers from 1", seq)
 	}
 	a, err := newAPI(c)
 	if err != nil {
 		return err
 	}
+	var body bytes.Buffer // asked for with --json too: the broker says whether there is such an increment
+	if err := a.send(c.Context, "GET", "/v1/increments/"+seq, "", nil, &body); err != nil {
+		return err
+	}
 	if c.Bool("json") {
 		return a.send(c.Context, "GET", "/v1/increments?limit=1&from="+seq, "", nil, c.App.Writer)
 	}
-	return a.send(c.Context, "GET", "/v1/increments/"+seq, "", nil, c.App.Writer)
+	_, err = c.App.Writer.Write(body.Bytes())
+	return err
 }
 
 func logTail(c *cli.Context) error {
@@ -89,20 +96,14 @@ func logTail(c *cli.Context) error {
 		if err := a.send(c.Context, "GET", path, "", nil, &buf); err != nil {
 			return err
 		}
-		for lines := bufio.NewScanner(&buf); ; {
-			lines.Buffer(nil, 64<<20)
-			if !lines.Scan() {
-				break
-			}
+		for line := range bytes.Lines(buf.Bytes()) {
 			var l broker.Line
-			if err := json.Unmarshal(lines.Bytes(), &l); err != nil || l.Seq == 0 {
-				return &ioError{fmt.Errorf("the broker answered %.200s", lines.Bytes())}
+			if err := json.Unmarshal(line, &l); err != nil || l.Seq == 0 {
+				return &ioError{fmt.Errorf("the broker answered %.200s", line)}
 			}
 			from = l.Seq + 1
-			if c.Bool("json") {
-				fmt.Fprintln(c.App.Writer, lines.Text())
-			} else {
-				fmt.Fprintf(c.App.Writer, "%d  %s  %s  %d bytes  %.80q\n", l.Seq, l.Time.Format("15:04:05.000"), topicWord(l.Topic), len(l.Body), l.Body)
+			if err := printLine(c, line, l); err != nil {
+				return err
 			}
 		}
 		if !c.Bool("follow") {
@@ -120,6 +121,16 @@ func logTail(c *cli.Context) error {
 	}
 }
 
+// printLine prints one increment: as it came with --json, else the beginning of its body on one line.
+func printLine(c *cli.Context, line []byte, l broker.Line) error {
+	if c.Bool("json") {
+		_, err := c.App.Writer.Write(line)
+		return err
+	}
+	_, err := fmt.Fprintf(c.App.Writer, "%d  %s  %s  %d bytes  %.80q\n", l.Seq, l.Time.Format("15:04:05.000"), topicWord(l.Topic), len(l.Body), l.Body)
+	return err
+}
+
 func topicWord(t string) string {
 	if t == "" {
 		return "-"
@@ -129,11 +140,16 @@ func topicWord(t string) string {
 
 func logCheck(c *cli.Context) error {
 	var res broker.Checked
+	p := newProgress(c.App.ErrWriter)
 	if dir := c.String("data"); dir != "" {
-		p := newProgress(c.App.ErrWriter)
 		rep, err := increments.CheckOffline(c.Context, filepath.Join(dir, "log"), func(seq uint64) { p.say("checked up to %d", seq) })
 		p.end()
-		if err != nil {
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return &ioError{fmt.Errorf("%s holds no log: name the data directory of a broker", dir)}
+		case errors.Is(err, syscall.EAGAIN):
+			return &temporaryError{fmt.Errorf("%s is in use by a broker: stop it first, or leave --data out to let it check its log itself", dir)}
+		case err != nil:
 			return err
 		}
 		res = broker.CheckedOf(rep)
@@ -142,7 +158,8 @@ func logCheck(c *cli.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := a.do(c.Context, "POST", "/v1/log/check", nil, &res); err != nil {
+		err = p.during("the broker checks its log", func() error { return a.do(c.Context, "POST", "/v1/log/check", nil, &res) })
+		if err != nil {
 			return err
 		}
 	}
@@ -153,7 +170,7 @@ func logCheck(c *cli.Context) error {
 		}
 	})
 	if err == nil && len(res.Damaged) > 0 {
-		return fmt.Errorf("%d segments are damaged: clients that need them have to DUMP again", len(res.Damaged))
+		return &damageError{fmt.Errorf("damaged segments: %d: clients that need them have to DUMP again", len(res.Damaged))}
 	}
 	return err
 }

@@ -8,8 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/urfave/cli/v2"
@@ -36,6 +38,7 @@ func main() {
 
 // run is the whole program with its surroundings as arguments.
 func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) int {
+	var missing error
 	app := &cli.App{
 		Name: "xmq", Usage: "multi-datacenter replication broker",
 		Description: "Start with `xmq demo`. README.md explains the words.",
@@ -43,36 +46,26 @@ func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) 
 		Commands: []*cli.Command{demoCommand(), brokerCommand(), nodeCommand(), publishCommand(), positionsCommand(), clientCommand(),
 			logCommand(), dumpCommand(), snapshotsCommand(), alertsCommand(), auditCommand(), versionCommand()},
 		ExitErrHandler: func(*cli.Context, error) {}, // exit codes are decided below
-		OnUsageError:   func(_ *cli.Context, err error, _ bool) error { return usage("%v", err) },
-		CommandNotFound: func(c *cli.Context, name string) {
-			fmt.Fprintf(errs, "xmq: there is no command %q: run `xmq help`\n", name)
-		},
-		Action: func(c *cli.Context) error {
-			if c.Args().Present() {
-				return usage("there is no command %q: run `xmq help`", c.Args().First())
-			}
-			return cli.ShowAppHelp(c)
+		OnUsageError:   func(_ *cli.Context, err error, _ bool) error { return wrongFlag("xmq", err) },
+		CommandNotFound: func(_ *cli.Context, name string) {
+			missing = usage("there is no command %q: run `xmq help`", name)
 		},
 	}
 	for _, c := range app.Commands {
-		withUsageErrors(c)
+		withManners(c, "xmq "+c.Name)
 	}
-	err := app.RunContext(ctx, args)
+	err := app.RunContext(ctx, flagsFirst(app.Commands, args))
+	if err == nil {
+		err = missing
+	}
 	if err == nil {
 		return 0
 	}
-	fmt.Fprintf(errs, "xmq: %v\n", err)
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		err = &temporaryError{errors.New("interrupted")}
+	}
+	fmt.Fprintf(errs, "xmq: %s\n", strings.TrimPrefix(err.Error(), "xmq "))
 	return exitCode(err)
-}
-
-// withUsageErrors makes every command answer wrong flags and stray arguments in one way.
-func withUsageErrors(c *cli.Command) {
-	c.OnUsageError = func(_ *cli.Context, err error, _ bool) error {
-		return usage("%s: %v (see xmq %s --help)", c.Name, err, c.Name)
-	}
-	for _, sub := range c.Subcommands {
-		withUsageErrors(sub)
-	}
 }
 
 // usageError is a wrong call of the program.
@@ -92,10 +85,17 @@ type temporaryError struct{ error }
 
 func (e *temporaryError) Unwrap() error { return e.error }
 
+// damageError is damage that a tool has found.
+type damageError struct{ error }
+
+func (e *damageError) Unwrap() error { return e.error }
+
 func exitCode(err error) int {
 	var u *usageError
 	var i *ioError
 	var t *temporaryError
+	var d *damageError
+	var p *fs.PathError // a file or stdout of a tool
 	switch {
 	case errors.As(err, &u):
 		return exitUsage
@@ -103,9 +103,9 @@ func exitCode(err error) int {
 		return exitIO
 	case broker.IsTemporary(err), errors.As(err, &t):
 		return exitTemporary
-	case configs.IsConfig(err), broker.IsDamage(err):
+	case configs.IsConfig(err), broker.IsDamage(err), errors.As(err, &d):
 		return exitConfig
-	case errors.As(err, &i):
+	case errors.As(err, &i), errors.As(err, &p):
 		return exitIO
 	}
 	return exitRefused

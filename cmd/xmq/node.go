@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/urfave/cli/v2"
 
@@ -49,6 +52,9 @@ func runNode(ctx context.Context, cfg configs.Node, log *slog.Logger) (err error
 	if err := event.CheckID(o.ID); err != nil {
 		return fmt.Errorf("%w: id: %w", configs.ErrConfig, err)
 	}
+	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
+		return err
+	}
 	target, driver, err := openTarget(ctx, cfg)
 	if err != nil {
 		return err
@@ -69,6 +75,9 @@ func runNode(ctx context.Context, cfg configs.Node, log *slog.Logger) (err error
 			return err
 		}
 	}
+	if !road.Up() {
+		log.Warn("the broker does not answer yet: trying until it does", "client", o.ID, "broker", cfg.Broker)
+	}
 	log.Info("node starts", "client", o.ID, "broker", cfg.Broker, "target", driver)
 	return a.Run(ctx)
 }
@@ -81,6 +90,9 @@ func loadBackup(ctx context.Context, a *nodeclient.Agent, target nodeclient.Targ
 		return nil
 	}
 	f, err := dumpflow.OpenArchive(path)
+	if errors.Is(err, event.ErrDamaged) {
+		return &damageError{err}
+	}
 	if err != nil {
 		return &ioError{err}
 	}
@@ -108,8 +120,12 @@ func openTarget(ctx context.Context, cfg configs.Node) (nodeclient.Target, strin
 	default:
 		return nil, "", fmt.Errorf("%w: there is no target driver %q in this version: use sqlite:PATH or file:PATH", configs.ErrConfig, scheme)
 	}
-	if err != nil && nodeclient.IsTransient(err) {
+	switch wrongPath := errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EISDIR); {
+	case err == nil:
+	case nodeclient.IsTransient(err) && !wrongPath:
 		err = &temporaryError{err}
+	default:
+		err = fmt.Errorf("%w: target: %w", configs.ErrConfig, err)
 	}
 	return t, scheme, err
 }

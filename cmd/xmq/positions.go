@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -21,16 +22,18 @@ func positionsCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			for {
-				var p broker.Positions
-				if err := a.do(c.Context, "GET", "/v1/positions", nil, &p); err != nil {
+			clear := ""
+			if !c.Bool("json") && terminal(c.App.Writer) {
+				clear = "\x1b[H\x1b[2J"
+			}
+			for shown := false; ; {
+				err := printNow(c, a, clear)
+				away := (*temporaryError)(nil)
+				if !c.Bool("watch") || err != nil && (!shown || !errors.As(err, &away)) {
 					return err
 				}
-				if c.Bool("watch") && !c.Bool("json") {
-					fmt.Fprint(c.App.Writer, "\x1b[H\x1b[2J")
-				}
-				if err := show(c, p, func(w io.Writer) { printPositions(w, p) }); err != nil || !c.Bool("watch") {
-					return err
+				if shown = true; err != nil && c.Context.Err() == nil { // a broker that was there comes back
+					fmt.Fprintf(c.App.ErrWriter, "xmq: %v\n", err)
 				}
 				select {
 				case <-c.Context.Done():
@@ -40,6 +43,18 @@ func positionsCommand() *cli.Command {
 			}
 		},
 	}
+}
+
+// printNow asks for the positions once and prints them.
+func printNow(c *cli.Context, a *api, clear string) error {
+	var p broker.Positions
+	if err := a.do(c.Context, "GET", "/v1/positions", nil, &p); err != nil {
+		return err
+	}
+	if c.Bool("watch") {
+		fmt.Fprint(c.App.Writer, clear)
+	}
+	return show(c, p, func(w io.Writer) { printPositions(w, p) })
 }
 
 func printPositions(w io.Writer, p broker.Positions) {

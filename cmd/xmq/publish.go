@@ -5,11 +5,15 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
+	"strconv"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -47,8 +51,10 @@ func publish(c *cli.Context) error {
 	if prefix == "" {
 		prefix = rand.Text() // so that trying again after an unknown outcome stores nothing twice
 	}
-	p := &publisher{api: a, topic: c.String("topic"), contentType: c.String("content-type"), prefix: prefix, patience: c.Duration("retry"), progress: newProgress(c.App.ErrWriter)}
-	defer p.progress.end()
+	p := &publisher{api: a, topic: c.String("topic"), contentType: c.String("content-type"), prefix: prefix, patience: c.Duration("retry"), progress: newProgress(c.App.ErrWriter),
+		waiting: func(err error) {
+			fmt.Fprintf(c.App.ErrWriter, "xmq: %v Trying again for %s.\n", err, c.Duration("retry"))
+		}}
 	switch {
 	case c.String("sql") != "":
 		err = publishSQL(c, p)
@@ -58,18 +64,31 @@ func publish(c *cli.Context) error {
 		err = publishLines(c.Context, p, c.App.Reader)
 	}
 	err = errors.Join(err, p.flush(c.Context))
+	p.progress.end()
+	if err != nil && p.done.Count > 0 {
+		err = fmt.Errorf("%w (stored before: %d increments of this input, the last one as %d)", err, p.done.Count, p.done.Last)
+	}
 	if err != nil {
-		return fmt.Errorf("%w (%d increments were stored before, the last one is %d)", err, p.done.Count, p.done.Last)
+		return err
 	}
 	return show(c, p.done, func(w io.Writer) {
-		fmt.Fprintf(w, "%d increments published, %d to %d\n", p.done.Count, p.done.First, p.done.Last)
+		switch p.done.Count {
+		case 0:
+			fmt.Fprintln(w, "nothing to publish: the input is empty")
+		case 1:
+			fmt.Fprintf(w, "1 increment published, %d\n", p.done.First)
+		default:
+			fmt.Fprintf(w, "%d increments published, %d to %d\n", p.done.Count, p.done.First, p.done.Last)
+		}
 	})
 }
 
 func publishLines(ctx context.Context, p *publisher, r io.Reader) error {
 	lines := bufio.NewScanner(r)
-	lines.Buffer(nil, 16<<20)
-	for n := 1; lines.Scan(); n++ {
+	lines.Buffer(nil, maxLine)
+	lines.Split(exactLines)
+	n := 1
+	for ; lines.Scan(); n++ {
 		if len(lines.Bytes()) == 0 {
 			return fmt.Errorf("line %d of stdin is empty: an increment needs a body", n)
 		}
@@ -77,20 +96,40 @@ func publishLines(ctx context.Context, p *publisher, r io.Reader) error {
 			return err
 		}
 	}
-	if err := lines.Err(); err != nil {
+	switch err := lines.Err(); {
+	case errors.Is(err, bufio.ErrTooLong):
+		return fmt.Errorf("line %d of stdin is longer than %d bytes: an increment cannot be so large", n, maxLine)
+	case err != nil:
 		return &ioError{fmt.Errorf("stdin: %w", err)}
 	}
 	return nil
+}
+
+// maxLine is the longest line of stdin in bytes; the broker's own limit is lower.
+const maxLine = 16 << 20
+
+// exactLines splits at line feeds and changes nothing else: a carriage return belongs to the line.
+func exactLines(data []byte, end bool) (advance int, line []byte, err error) {
+	if i := bytes.IndexByte(data, '\n'); i >= 0 {
+		return i + 1, data[:i], nil
+	}
+	if end && len(data) > 0 {
+		return len(data), data, nil
+	}
+	return 0, nil, nil
 }
 
 func publishFiles(c *cli.Context, p *publisher) error {
 	for _, path := range c.Args().Slice() {
 		b, err := os.ReadFile(path)
 		if err != nil {
-			return &ioError{err}
+			return err
+		}
+		if len(b) == 0 {
+			return fmt.Errorf("%s is empty: an increment needs a body", path)
 		}
 		if err := p.add(c.Context, b); err != nil {
-			return fmt.Errorf("%s: %w", path, err)
+			return err
 		}
 	}
 	return nil
@@ -108,7 +147,7 @@ func publishSQL(c *cli.Context, p *publisher) error {
 	if name != "-" {
 		f, err := os.Open(name)
 		if err != nil {
-			return &ioError{err}
+			return err
 		}
 		defer f.Close()
 		in = f
@@ -121,7 +160,7 @@ func publishSQL(c *cli.Context, p *publisher) error {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 		if err := p.add(c.Context, []byte(script.Text)); err != nil {
-			return fmt.Errorf("%s, line %d: %w", name, script.Line, err)
+			return err
 		}
 	}
 	return nil
@@ -134,9 +173,11 @@ type publisher struct {
 	topic, contentType, prefix string
 	patience                   time.Duration
 	progress                   *progress
-	number                     uint64 // of the next increment, for its key
+	waiting                    func(error) // is told once when the broker is away; nil for nobody
+	number                     uint64      // of the next increment, for its key
 	batch                      bytes.Buffer
 	lines                      int
+	size                       int // of the newest increment in bytes
 	done                       published
 }
 
@@ -155,10 +196,15 @@ const (
 
 func (p *publisher) add(ctx context.Context, body []byte) error {
 	p.number++
+	p.size = len(body)
 	line := map[string]any{"key": fmt.Sprintf("%s/%d", p.prefix, p.number)}
-	if utf8.Valid(body) {
-		line["body"] = string(body)
-	} else {
+	text, err := json.Marshal(string(body))
+	if err != nil {
+		return err
+	}
+	if utf8.Valid(body) && len(text) <= base64.StdEncoding.EncodedLen(len(body))+len(`"body":""`) {
+		line["body"] = json.RawMessage(text)
+	} else { // what is no text, or mostly escapes
 		line["base64"] = body
 	}
 	if p.topic != "" {
@@ -192,11 +238,16 @@ func (p *publisher) flush(ctx context.Context) error {
 			Error string
 		}
 	}
-	if err := p.insist(ctx, &answer); err != nil {
+	err := p.insist(ctx, &answer)
+	var refused *refusal
+	if errors.As(err, &refused) {
+		err = p.inWords(refused)
+	}
+	p.lines = 0 // what was not stored now is not sent later: order would be lost
+	p.batch.Reset()
+	if err != nil {
 		return err
 	}
-	p.lines = 0
-	p.batch.Reset()
 	for i, r := range answer.Results {
 		if r.Error != "" {
 			return fmt.Errorf("increment %d of this input was refused: %s", p.number-uint64(len(answer.Results)-i-1), r.Error)
@@ -209,6 +260,19 @@ func (p *publisher) flush(ctx context.Context) error {
 	}
 	p.progress.say("%d increments published, up to %d", p.done.Count, p.done.Last)
 	return nil
+}
+
+// inWords turns the number of a line in the batch that was refused into its number in the whole input.
+func (p *publisher) inWords(r *refusal) error {
+	line, text, found := strings.Cut(strings.TrimPrefix(r.text, "line "), ": ")
+	n, err := strconv.ParseUint(line, 10, 64)
+	switch {
+	case r.status == http.StatusRequestEntityTooLarge && !found: // of the whole batch, which the newest one has filled
+		return fmt.Errorf("increment %d of this input was refused: its %d bytes are above the limit", p.number, p.size)
+	case !found || err != nil || n == 0 || n > uint64(p.lines):
+		return r
+	}
+	return fmt.Errorf("increment %d of this input was refused: %s", p.number-uint64(p.lines)+n, text)
 }
 
 // insist sends the batch until the broker has answered it, for as long as patience lasts.
@@ -226,6 +290,10 @@ func (p *publisher) insist(ctx context.Context, answer any) error {
 			return err
 		case !errors.As(err, &refused) && !errors.As(err, &away) && !errors.As(err, &cut), time.Now().After(end):
 			return err
+		}
+		if p.waiting != nil && wait == time.Second { // not for a broker that is back at once
+			p.waiting(err)
+			p.waiting = nil
 		}
 		select {
 		case <-ctx.Done():

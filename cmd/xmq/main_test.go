@@ -1,0 +1,392 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"github.com/urfave/cli/v2"
+
+	"xmq/broker"
+	"xmq/configs"
+)
+
+// call runs the program as if typed and returns what it said.
+func call(t *testing.T, in string, words ...string) (code int, out, errs string) {
+	t.Helper()
+	var o, e bytes.Buffer
+	code = run(t.Context(), append([]string{"xmq"}, words...), strings.NewReader(in), &o, &e)
+	return code, o.String(), e.String()
+}
+
+// good runs what has to succeed in silence and returns its answer.
+func good(t *testing.T, in string, words ...string) string {
+	t.Helper()
+	code, out, errs := call(t, in, words...)
+	require.Zero(t, code, "%q: %s", words, errs)
+	require.Empty(t, errs)
+	return out
+}
+
+// house runs a broker and a node "master" on a file target, and returns the broker's URLs.
+func house(t *testing.T) (api, nats string) {
+	cfg := broker.Default()
+	cfg.Data, cfg.NATSAddr, cfg.HTTPAddr, cfg.Watch.Ballast, cfg.Watch.MinFree = t.TempDir(), "127.0.0.1:0", "127.0.0.1:0", false, 0
+	quiet := slog.New(slog.DiscardHandler)
+	b, err := broker.Open(cfg, quiet)
+	require.NoError(t, err)
+	ctx, stop := context.WithCancel(context.Background())
+	ready, ended := make(chan struct{}), make(chan error, 2)
+	go func() { ended <- b.Run(ctx, func() { close(ready) }) }()
+	<-ready
+	node := configs.DefaultNode()
+	node.ID, node.Broker, node.Target, node.Data = "master", b.NATSURL(), "file:master.log", t.TempDir()
+	nodeCtx, stopNode := context.WithCancel(context.Background())
+	go func() { ended <- runNode(nodeCtx, node, quiet) }()
+	t.Cleanup(func() {
+		stopNode()
+		require.NoError(t, <-ended)
+		stop()
+		require.NoError(t, <-ended)
+	})
+	return "http://" + b.HTTPAddr(), b.NATSURL()
+}
+
+// eventually asks until the answer is content.
+func eventually(t *testing.T, ok func() bool) {
+	t.Helper()
+	require.Eventually(t, ok, 10*time.Second, 10*time.Millisecond)
+}
+
+func TestFlagsMayStandAnywhere(t *testing.T) {
+	commands := []*cli.Command{clientCommand(), alertsCommand(), logCommand(), publishCommand()}
+	for typed, want := range map[string]string{
+		"client skip node1 --reason x":         "client skip --reason x -- node1",
+		"client skip --reason x node1":         "client skip --reason x -- node1",
+		"client --api u skip node1 --reason=x": "client skip --api u --reason=x -- node1",
+		"--json client list":                   "client list --json",
+		"client list --json":                   "client list --json",
+		"client seek node1 5 --reason x":       "client seek --reason x -- node1 5",
+		"client replace n --body --json":       "client replace --body --json -- n",
+		"client show list":                     "client show -- list",
+		"client show -- --odd":                 "client show -- --odd",
+		"alerts --api u ack fail/n1":           "alerts ack --api u -- fail/n1",
+		"alerts --all":                         "alerts --all",
+		"log tail -n 3 -f":                     "log tail -n 3 -f",
+		"log show 5 --json":                    "log show --json -- 5",
+		"publish --sql - --json":               "publish --sql - --json",
+		"publish a --topic t b":                "publish --topic t -- a b",
+		"publish --unknown a":                  "publish --unknown -- a",
+		"publish --topic":                      "publish --topic",
+		"nosuch --flag client":                 "nosuch --flag client",
+		"":                                     "",
+	} {
+		if typed == "nosuch --flag client" {
+			want = "--flag -- nosuch client"
+		}
+		got := flagsFirst(commands, append([]string{"xmq"}, strings.Fields(typed)...))
+		require.Equal(t, append([]string{"xmq"}, strings.Fields(want)...), got, typed)
+	}
+}
+
+// Every wrong call ends with its code and exactly one sentence on stderr, and nothing on stdout.
+func TestWrongCallsAreAnsweredWithOneSentence(t *testing.T) {
+	dead := httptest.NewServer(nil)
+	dead.Close()
+	strange := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "<html>hello") }))
+	defer strange.Close()
+	dir := t.TempDir()
+	taken := filepath.Join(dir, "taken")
+	require.NoError(t, os.WriteFile(taken, []byte("no database, and long enough to be read as one"), 0o600))
+	key := filepath.Join(dir, "c.yaml")
+	require.NoError(t, os.WriteFile(key, []byte("workres: 3\n"), 0o600))
+	for typed, want := range map[string]struct {
+		code int
+		says string
+	}{
+		"frob":                                 {exitUsage, `there is no command "frob"`},
+		"client frob":                          {exitUsage, `"xmq client frob"`},
+		"log frob --json":                      {exitUsage, "no flag --json"},
+		"alerts frob":                          {exitUsage, `"xmq alerts frob"`},
+		"help frob":                            {exitUsage, `"frob"`},
+		"positions now":                        {exitUsage, `takes no arguments, but got "now"`},
+		"version now":                          {exitUsage, "takes no arguments"},
+		"broker now":                           {exitUsage, "takes no arguments"},
+		"node now":                             {exitUsage, "takes no arguments"},
+		"demo now":                             {exitUsage, "takes no arguments"},
+		"positions --jsn":                      {exitUsage, "no flag --jsn"},
+		"positions --api":                      {exitUsage, "--api needs a value"},
+		"positions --api 127.0.0.1:8420":       {exitUsage, "is no URL"},
+		"log tail -n ten":                      {exitUsage, `"ten"`},
+		"log show":                             {exitUsage, "a sequence"},
+		"log show zero":                        {exitUsage, `"zero" is not a sequence`},
+		"log show 0":                           {exitUsage, "numbers from 1"},
+		"client show":                          {exitUsage, "the client's ID"},
+		"client skip a b":                      {exitUsage, "one client ID"},
+		"client seek a":                        {exitUsage, "ID SEQ"},
+		"client seek a 5x":                     {exitUsage, `"5x"`},
+		"client replace a":                     {exitUsage, "either --body or --file"},
+		"client replace a --file /nonexistent": {exitIO, "/nonexistent"},
+		"dump":                                 {exitUsage, "--from NODE --output FILE"},
+		"dump --from a -o f --broker http://h": {exitUsage, "no URL of a NATS server"},
+		"dump --from a -o f --broker nats://DEAD":                           {exitTemporary, "is it running?"},
+		"snapshots cancel zzz":                                              {exitUsage, "zzz"},
+		"demo --increments 3":                                               {exitUsage, "at least 1000"},
+		"demo --dir " + dir:                                                 {exitUsage, "exists already"},
+		"publish --sql a b":                                                 {exitUsage, "not both"},
+		"publish --sql - --dialect x":                                       {exitUsage, "--dialect"},
+		"publish /nonexistent":                                              {exitIO, "/nonexistent"},
+		"publish --sql /nonexistent":                                        {exitIO, "/nonexistent"},
+		"publish --retry 0s --api http://DEAD":                              {exitTemporary, "(connection refused)"},
+		"positions --api http://DEAD":                                       {exitTemporary, "(connection refused)"},
+		"positions --watch --api http://DEAD":                               {exitTemporary, "(connection refused)"},
+		"client skip n --reason x --api http://DEAD":                        {exitTemporary, "(connection refused)"},
+		"positions --api http://STRANGE":                                    {exitRefused, "no broker of this version"},
+		"log check --data " + dir:                                           {exitIO, "holds no log"},
+		"node":                                                              {exitConfig, "--id"},
+		"node --id X --target file:a":                                       {exitConfig, `"X"`},
+		"node --id x --target mysql:a":                                      {exitConfig, `"mysql"`},
+		"node --id x --target sqlite:" + dir:                                {exitConfig, "is a directory"},
+		"node --id x --target sqlite:/nonexistent/db":                       {exitConfig, "no such file"},
+		"node --id x --target sqlite:" + taken:                              {exitConfig, "not a database"},
+		"node --id x --target file:" + taken:                                {exitConfig, "damaged"},
+		"node --id x --target file:a --broker h:1":                          {exitConfig, "no URL of a NATS server"},
+		"node --id x --target file:n --restore " + taken + " --data " + dir: {exitConfig, "backup"},
+		"broker --config /nonexistent":                                      {exitConfig, "/nonexistent"},
+		"broker --config " + key:                                            {exitConfig, `did you mean "workers"?`},
+		"broker --workers many":                                             {exitConfig, `"many"`},
+		"broker --workers 0":                                                {exitConfig, "workers"},
+		"broker --log-level loud":                                           {exitConfig, "log_level"},
+		"broker --nats-url http://x --data " + dir + "/b":                   {exitConfig, "no URL of a NATS server"},
+	} {
+		t.Run(typed, func(t *testing.T) {
+			words := strings.NewReplacer("DEAD", dead.Listener.Addr().String(), "STRANGE", strange.Listener.Addr().String()).Replace(typed)
+			code, out, errs := call(t, "x\n", strings.Fields(words)...)
+			require.Equal(t, want.code, code, errs)
+			require.Contains(t, errs, want.says)
+			require.Empty(t, out)
+			if strings.HasPrefix(typed, "node --id x --target file:n") {
+				return // logs as well
+			}
+			require.Equal(t, 1, strings.Count(errs, "\n"), errs)
+			require.True(t, strings.HasPrefix(errs, "xmq: ") && !strings.HasPrefix(errs, "xmq: xmq"), errs)
+			require.NotContains(t, errs, "dial tcp")
+		})
+	}
+}
+
+// keys are the names in a JSON object.
+func keys(t *testing.T, object string) map[string]any {
+	t.Helper()
+	m := map[string]any{}
+	require.NoError(t, json.Unmarshal([]byte(object), &m), object)
+	return m
+}
+
+func has(t *testing.T, m map[string]any, names ...string) {
+	t.Helper()
+	for _, n := range names {
+		require.Contains(t, m, n)
+	}
+}
+
+// The commands and shapes scripts rely on, against a living broker with a node.
+func TestJSONShapesAreStable(t *testing.T) {
+	api, nats := house(t)
+	require.Equal(t, `{"first":1,"last":2,"count":2}`+"\n", good(t, "one\ntwo", "publish", "--api", api, "--json"))
+	var p struct{ Clients []map[string]any }
+	eventually(t, func() bool {
+		p.Clients = nil
+		out := good(t, "", "positions", "--json", "--api", api)
+		has(t, keys(t, out), "log", "group", "head", "first", "clients")
+		require.NoError(t, json.Unmarshal([]byte(out), &p))
+		return len(p.Clients) == 1 && p.Clients[0]["acked"] == 2.0
+	})
+	has(t, p.Clients[0], "id", "role", "state", "base", "sent", "acked", "lag", "lag_seconds", "rate", "connected", "last_error", "target")
+	require.Equal(t, "master", p.Clients[0]["id"])
+	require.Equal(t, "following", p.Clients[0]["state"])
+	require.Nil(t, p.Clients[0]["last_error"])
+	require.Equal(t, keys(t, good(t, "", "client", "list", "--api", api, "--json"))["head"], 2.0)
+	has(t, keys(t, good(t, "", "client", "show", "master", "--json", "--api", api)), "id", "state", "acked")
+	has(t, keys(t, good(t, "", "log", "head", "--json", "--api", api)), "log", "first", "head", "chain", "segments", "bytes", "pin")
+	has(t, keys(t, good(t, "", "log", "check", "--json", "--api", api)), "first", "last", "records", "damaged")
+	has(t, keys(t, good(t, "", "log", "trim", "--json", "--api", api)), "freed_segments", "first")
+	require.Equal(t, "two", good(t, "", "log", "show", "2", "--api", api))
+	has(t, keys(t, good(t, "", "log", "show", "2", "--json", "--api", api)), "seq", "time", "chain", "body")
+	code, out, errs := call(t, "", "log", "show", "9", "--json", "--api", api)
+	require.Equal(t, exitRefused, code)
+	require.Empty(t, out)
+	require.Contains(t, errs, "no increment 9 yet")
+	require.Equal(t, "[]\n", good(t, "", "alerts", "--json", "--api", api))
+	require.Equal(t, "[]\n", good(t, "", "audit", "--json", "--api", api))
+	require.Equal(t, "[]\n", good(t, "", "snapshots", "--json", "--api", api))
+	backup := filepath.Join(t.TempDir(), "b.xmq")
+	has(t, keys(t, good(t, "", "dump", "--from", "master", "-o", backup, "--broker", nats, "--json")), "target", "size")
+	var dumps []map[string]any
+	require.NoError(t, json.Unmarshal([]byte(good(t, "", "snapshots", "--json", "--api", api)), &dumps))
+	require.Len(t, dumps, 1)
+	has(t, dumps[0], "id", "target", "requesters", "seq", "state", "pause_ms", "bytes", "duration_ms")
+	has(t, keys(t, good(t, "", "version", "--json")), "version", "go", "formats")
+	code, _, errs = call(t, "", "dump", "--from", "master", "-o", backup, "--broker", nats)
+	require.Equal(t, exitRefused, code)
+	require.Contains(t, errs, "exists already")
+}
+
+func TestLogTailShowsEveryIncrement(t *testing.T) {
+	api, _ := house(t)
+	good(t, "a\nb\nc\nd\n", "publish", "--api", api, "--topic", "t1")
+	out := good(t, "", "log", "tail", "-n", "3", "--api", api)
+	require.Equal(t, 3, strings.Count(out, "\n"))
+	require.Contains(t, out, `t1  1 bytes  "d"`)
+	out = good(t, "", "log", "tail", "--from", "2", "--json", "--api", api)
+	require.Equal(t, 3, strings.Count(out, "\n"))
+	has(t, keys(t, strings.SplitAfter(out, "\n")[0]), "seq", "time", "chain", "topic", "key", "body")
+}
+
+func TestPublishTakesEveryInput(t *testing.T) {
+	api, _ := house(t)
+	publish := func(in string, words ...string) (int, string, string) {
+		return call(t, in, append([]string{"publish", "--api", api}, words...)...)
+	}
+	sql := "-- a comment; with a semicolon\nINSERT INTO t VALUES ('a;b''c');\nBEGIN; UPDATE t SET n = 1; DELETE FROM t; COMMIT;\n" +
+		"CREATE TRIGGER g AFTER UPDATE ON t BEGIN UPDATE u SET n = 2; SELECT 1; END;\n/* ; */ SELECT \"x;\""
+	dir := t.TempDir()
+	binary := filepath.Join(dir, "help")
+	require.NoError(t, os.WriteFile(binary, []byte{0, 0xff, '\n', 0x80}, 0o600))
+	empty := filepath.Join(dir, "empty")
+	require.NoError(t, os.WriteFile(empty, nil, 0o600))
+	large := filepath.Join(dir, "large")
+	require.NoError(t, os.WriteFile(large, make([]byte, 1<<20+1), 0o600))
+	huge := filepath.Join(dir, "huge")
+	require.NoError(t, os.WriteFile(huge, make([]byte, 9<<20), 0o600))
+	zeros := filepath.Join(dir, "zeros")
+	require.NoError(t, os.WriteFile(zeros, make([]byte, 1<<20), 0o600))
+	var head uint64
+	for _, c := range []struct {
+		name, in string
+		words    []string
+		code     int
+		stored   uint64
+		says     string
+	}{
+		{"lines", "a\nb\n", nil, 0, 2, "2 increments published, 1 to 2"},
+		{"no line feed at the end", "a\nb", nil, 0, 2, "3 to 4"},
+		{"one line", "a", nil, 0, 1, "1 increment published, 5"},
+		{"nothing", "", nil, 0, 0, "the input is empty"},
+		{"an empty line", "a\n\nb\n", nil, exitRefused, 1, "line 2 of stdin is empty: an increment needs a body (stored before: 1 increments of this input, the last one as 6)"},
+		{"a binary file named like a command", "", []string{binary}, 0, 1, "published"},
+		{"an empty file", "", []string{empty}, exitRefused, 0, "is empty"},
+		{"a large file behind a good one", "", []string{binary, large}, exitRefused, 0, "increment 2 of this input was refused: a body of 1048577 bytes is above the limit"},
+		{"a huge file", "", []string{huge}, exitRefused, 0, "increment 1 of this input was refused: its 9437184 bytes are above the limit"},
+		{"a file at the limit that JSON would blow up", "", []string{zeros}, 0, 1, "published"},
+		{"a wrong topic", "a\n", []string{"--topic", "a b"}, exitRefused, 0, "increment 1 of this input was refused"},
+		{"a script", sql, []string{"--sql", "-"}, 0, 4, "4 increments published"},
+		{"a script of comments", "-- nothing\n/* here */", []string{"--sql", "-"}, 0, 0, "the input is empty"},
+		{"a script that ends in a string", "SELECT 1; SELECT 'x", []string{"--sql", "-"}, exitRefused, 1, "line 1"},
+		{"1200 lines", strings.Repeat("x\n", 1200), nil, 0, 1200, "1200 increments published"},
+	} {
+		code, out, errs := publish(c.in, c.words...)
+		require.Equal(t, c.code, code, "%s: %s%s", c.name, out, errs)
+		require.Contains(t, out+errs, c.says, c.name)
+		require.LessOrEqual(t, strings.Count(errs, "\n"), 1, errs)
+		head += c.stored
+		require.EqualValues(t, head, keys(t, good(t, "", "log", "head", "--json", "--api", api))["head"], c.name)
+	}
+	code, out, _ := publish("a\r\nb\n", "--json", "--idempotency-prefix", "twice")
+	require.Zero(t, code)
+	_, again, _ := publish("a\r\nb\n", "--json", "--idempotency-prefix", "twice")
+	require.Equal(t, out, again)
+	require.EqualValues(t, head+2, keys(t, good(t, "", "log", "head", "--json", "--api", api))["head"])
+	require.EqualValues(t, "YQ0=", keys(t, good(t, "", "log", "tail", "-n", "1", "--from", jsonNumber(head+1), "--json", "--api", api))["body"], "bytes of a line stay as they are")
+}
+
+func jsonNumber(n uint64) string {
+	b, _ := json.Marshal(n) // a number
+	return string(b)
+}
+
+// A broker that comes back in the middle of an input is waited for, and nothing is stored twice.
+func TestPublishWaitsForTheBroker(t *testing.T) {
+	api, _ := house(t)
+	var asked atomic.Int64
+	flaky := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			return
+		}
+		n := asked.Add(1)
+		if n%3 == 1 { // gone before the broker has it
+			panic(http.ErrAbortHandler)
+		}
+		res, err := http.Post(api+r.URL.Path, r.Header.Get("Content-Type"), bytes.NewReader(body))
+		if err != nil || n%3 == 2 { // stored, but the answer is lost
+			panic(http.ErrAbortHandler)
+		}
+		defer res.Body.Close()
+		w.WriteHeader(res.StatusCode)
+		_, _ = io.Copy(w, res.Body)
+	}))
+	defer flaky.Close()
+	require.Equal(t, `{"first":1,"last":1100,"count":1100}`+"\n", good(t, strings.Repeat("x\n", 1100), "publish", "--api", flaky.URL, "--json"))
+	require.EqualValues(t, 1100, keys(t, good(t, "", "log", "head", "--json", "--api", api))["head"])
+}
+
+// Interrupted tools say so, and not that a broker is missing.
+func TestInterruptedToolsSaySo(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	slow := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { cancel(); <-r.Context().Done() }))
+	defer slow.Close()
+	var errs bytes.Buffer
+	require.Equal(t, exitTemporary, run(ctx, []string{"xmq", "log", "head", "--api", slow.URL}, nil, io.Discard, &errs))
+	require.Equal(t, "xmq: interrupted\n", errs.String())
+}
+
+func TestWatchOutlivesTheBroker(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	var asked atomic.Int64
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		switch asked.Add(1) {
+		case 2, 3: // the client tries a reused connection twice
+			panic(http.ErrAbortHandler)
+		case 4:
+			cancel()
+		}
+		_, _ = io.WriteString(w, `{"log":"00000000000000aa","group":"main","head":1,"first":1,"clients":[]}`)
+	}))
+	defer s.Close()
+	var out, errs bytes.Buffer
+	code := run(ctx, []string{"xmq", "positions", "--watch", "--api", s.URL}, nil, &out, &errs)
+	require.Zero(t, code, errs.String())
+	require.Contains(t, errs.String(), "does not answer")
+	require.NotContains(t, out.String(), "\x1b", "no terminal, no escapes")
+}
+
+func TestExitCodes(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		want int
+	}{
+		{errors.New("no"), exitRefused},
+		{usage("x"), exitUsage},
+		{&ioError{io.ErrUnexpectedEOF}, exitIO},
+		{&temporaryError{errors.New("later")}, exitTemporary},
+		{&damageError{errors.New("broken")}, exitConfig},
+		{configs.ErrConfig, exitConfig},
+		{broker.ErrDamaged, exitConfig},
+		{&os.PathError{Op: "open", Path: "x", Err: os.ErrPermission}, exitIO},
+	} {
+		require.Equal(t, c.want, exitCode(c.err), c.err)
+	}
+}
