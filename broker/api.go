@@ -33,9 +33,9 @@ func (b *Broker) web() *http.Server {
 		"GET /v1/log":                  b.apiLog,
 		"POST /v1/log/trim":            b.apiTrim,
 		"POST /v1/log/check":           b.apiCheck,
-		"GET /v1/alerts":               func(*http.Request) (any, error) { return b.stores.state.Alerts(), nil },
+		"GET /v1/alerts":               func(*http.Request) (any, error) { return append([]statedb.Alert{}, b.stores.state.Alerts()...), nil },
 		"POST /v1/alerts":              b.apiAlert,
-		"GET /v1/audit":                func(*http.Request) (any, error) { return b.stores.state.Audits(1000) },
+		"GET /v1/audit":                b.apiAudit,
 		"GET /v1/dumps":                b.apiDumps,
 		"GET /v1/dumps/{id}":           b.apiDump,
 		"POST /v1/dumps/{id}/cancel":   b.apiCancel,
@@ -290,6 +290,11 @@ func (b *Broker) apiAlert(r *http.Request) (any, error) {
 		}
 	}
 	return nil, refuse(http.StatusNotFound, "there is no alert %.100q", req.Key)
+}
+
+func (b *Broker) apiAudit(*http.Request) (any, error) {
+	all, err := b.stores.state.Audits(1000)
+	return append([]statedb.Audit{}, all...), err
 }
 
 // DumpView is one DUMP as the outside sees it.

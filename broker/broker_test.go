@@ -460,10 +460,17 @@ func TestXR03FailuresAreTold(t *testing.T) {
 	db := targettest.NewMemory()
 	r.node("master", "", db)
 	text := "the database says \xff\x00 " + strings.Repeat("very much ", 1000)
+	next := func(key string) statedb.Alert { // a slow machine may also think the node silent
+		for a := range heard {
+			if a.Key == key {
+				return a
+			}
+		}
+		return statedb.Alert{}
+	}
 	db.FailWith(2, errors.New(text))
 	r.fill(3)
-	a := <-heard
-	require.Equal(t, "fail/master", a.Key)
+	a := next("fail/master")
 	require.Equal(t, "master", a.Client)
 	require.EqualValues(t, 2, a.Seq)
 	require.Contains(t, a.Text, "the database says \uFFFD\x00 very much very much")
@@ -475,15 +482,14 @@ func TestXR03FailuresAreTold(t *testing.T) {
 	no, err := r.pool.Order(context.Background(), "master", worker.Order{Verb: worker.Retry})
 	require.NoError(t, err)
 	require.Empty(t, no)
-	require.EqualValues(t, 2, (<-heard).Count, "the same again is counted")
+	require.EqualValues(t, 2, next("fail/master").Count, "the same again is counted")
 	_, err = r.pool.Order(context.Background(), "master", worker.Order{Verb: worker.Retry})
 	require.NoError(t, err)
-	require.NotZero(t, (<-heard).Cleared, "recovery clears it")
+	require.NotZero(t, next("fail/master").Cleared, "recovery clears it")
 	soon(t, "level", func() bool { return db.Position().Seq == 3 })
 	db.FailWith(4, nodeclient.Fatal(errors.New("the copy is gone")))
 	r.fill(1)
-	a = <-heard
-	require.Equal(t, "fatal/master", a.Key)
+	a = next("fatal/master")
 	require.Contains(t, a.Text, "the copy is gone")
 }
 

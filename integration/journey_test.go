@@ -166,7 +166,7 @@ func TestXE12BackupAndJoinInTwoSteps(t *testing.T) {
 	text[len(text)/2] ^= 1
 	require.NoError(t, os.WriteFile(backup+".bad", text, 0o600))
 	bad := s.node("n2", "", "--restore", backup+".bad")
-	require.Equal(t, 74, bad.wait(t))
+	require.Equal(t, 78, bad.wait(t))
 	require.Contains(t, bad.log.String(), "damaged")
 	require.Len(t, s.positions().Clients, 2, "backups make no clients")
 }
