@@ -48,8 +48,10 @@ type Broker struct {
 	poisoned chan error // the storage has failed
 	ready    atomic.Bool
 
-	alerts map[string]bool // of the watch: which of its alerts stand
-	pinned string          // of retention: the text of its standing alert
+	alerts      map[string]bool // of the watch: which of its alerts stand
+	seenCommits uint64          // of the watch: commits, and when they last grew or nothing waited
+	seenAt      time.Time
+	pinned      string // of retention: the text of its standing alert
 }
 
 // Open opens the stores and all addresses. Nothing is served before Run. Errors are classed by IsTemporary (75),
@@ -182,7 +184,7 @@ func (b *Broker) Run(ctx context.Context, onReady func()) error {
 		p.workers = append(p.workers, start(fmt.Sprintf("worker %d", i), ended, w.Run))
 	}
 	p.ingest = start("ingest", ended, b.ingest.run)
-	p.keepers = append(p.keepers, start("watch", ended, b.watch), start("retention", ended, b.retain), start("hooks", ended, b.hooks.run))
+	p.keepers = append(p.keepers, start("watch", ended, b.watch), start("retention", ended, b.retain), start("scrub", ended, b.scrub), start("hooks", ended, b.hooks.run))
 	web := b.web()
 	p.http = start("http", ended, func(context.Context) error {
 		if err := web.Serve(b.http); !errors.Is(err, http.ErrServerClosed) {

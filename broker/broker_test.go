@@ -611,3 +611,52 @@ func TestSS10SlowAndSilentReaders(t *testing.T) {
 		return known && len(d.Requesters) == 0 && !d.Pinned()
 	})
 }
+
+// Storage that does not get on is told: increments that wait without a commit for 5 seconds.
+func TestStuckIngestIsNoticed(t *testing.T) {
+	b := &Broker{ingest: newIngest(nil, nil, 1, 1, 1)}
+	now := time.Unix(1000, 0)
+	require.False(t, b.stuck(now))
+	b.ingest.count.Store(3)
+	require.False(t, b.stuck(now.Add(time.Second)))
+	require.False(t, b.stuck(now.Add(5*time.Second)))
+	require.True(t, b.stuck(now.Add(6*time.Second)))
+	b.ingest.commits.Add(1)
+	require.False(t, b.stuck(now.Add(20*time.Second)), "a commit")
+	b.ingest.count.Store(0)
+	require.False(t, b.stuck(now.Add(60*time.Second)), "nothing waits")
+}
+
+// XQ-8: "flipped byte: alert, that segment is set aside, nothing wrong is delivered." Nobody has to read the segment for that: the
+// slow reading of the whole log finds it, and tells.
+func TestXQ08ScrubFindsDamageInAnOldSegment(t *testing.T) {
+	cfg := testConfig(t)
+	cfg.MaxRecords, cfg.Watch.Scrub = 50, 50*time.Millisecond
+	r := startBroker(t, cfg)
+	for range 12 {
+		r.put(strings.Split(strings.Repeat("an increment of some length,", 10), ",")[:10]...)
+	}
+	require.NoError(t, r.stop())
+	files, err := filepath.Glob(filepath.Join(cfg.Data, logDir, "*-00000000000000000050", "*.l*"))
+	require.NoError(t, err)
+	for _, f := range files {
+		text, err := os.ReadFile(f)
+		require.NoError(t, err)
+		if len(text) > 500 {
+			text[len(text)/2] ^= 1
+			require.NoError(t, os.WriteFile(f, text, 0o600))
+		}
+	}
+	r = startBroker(t, cfg)
+	soon(t, "it is told", func() bool {
+		for _, a := range r.stores.state.Alerts() {
+			if strings.HasPrefix(a.Key, "damage/") && a.Cleared == 0 {
+				return true
+			}
+		}
+		return false
+	})
+	_, err = r.stores.log.Read(10, 1, 1)
+	require.ErrorIs(t, err, increments.ErrQuarantined)
+	require.NotZero(t, r.put("goes on")[0].Seq)
+}

@@ -7,6 +7,7 @@
 //	worker      Workers      machines of the clients, see package worker
 //	watch       1            checkpoint of the log, free disk, stalls
 //	retention   1            frees segments that nobody needs
+//	scrub       1            reads the whole log slowly, for damage
 //	hooks       1            tells alerts to the outside
 //	HTTP        1 + requests the HTTP door and the API
 //	NATS door   1            answers of the NATS door

@@ -17,6 +17,55 @@ const (
 	level0Refuse = 24
 )
 
+// slowSync and stuckFor are when a disk is called slow, and an ingest stuck.
+const (
+	slowSync = 100 * time.Millisecond
+	stuckFor = 5 * time.Second
+)
+
+// stuck reports whether increments have waited for stuckFor without any commit.
+func (b *Broker) stuck(now time.Time) bool {
+	if n := b.ingest.commits.Load(); n != b.seenCommits || b.ingest.count.Load() == 0 {
+		b.seenCommits, b.seenAt = n, now
+	}
+	return now.Sub(b.seenAt) > stuckFor
+}
+
+// scrub reads the whole log again and again, slowly: damage in a sealed segment is found, and the segment set aside,
+// before a client needs it.
+func (b *Broker) scrub(ctx context.Context) error {
+	if b.cfg.Watch.Scrub == 0 {
+		<-ctx.Done()
+		return nil
+	}
+	pause := time.NewTimer(min(scrubFirst, b.cfg.Watch.Scrub))
+	defer pause.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-pause.C:
+		}
+		report, err := b.stores.log.Check(ctx, 0, func(uint64) {
+			select { // about 1,000 records were read
+			case <-time.After(scrubPace):
+			case <-ctx.Done():
+			}
+		})
+		if err != nil && ctx.Err() == nil {
+			b.log.Warn("reading the log for damage", "err", err)
+		}
+		b.log.Debug("the log was read for damage", "records", report.Records, "damaged", len(report.Damaged))
+		pause.Reset(b.cfg.Watch.Scrub)
+	}
+}
+
+// scrubFirst is the longest wait before the first reading, scrubPace the pause after every 1,000 records: at most 100,000 a second.
+const (
+	scrubFirst = time.Minute
+	scrubPace  = 10 * time.Millisecond
+)
+
 // watch writes the checkpoint of the log every Watch.Every, after the log's own sync, and looks whether disk and
 // stores can go on taking input.
 func (b *Broker) watch(ctx context.Context) error {
@@ -69,9 +118,11 @@ func (b *Broker) look() error {
 	if err != nil {
 		b.log.Warn("statistics of the log", "err", err)
 	}
-	slow := st.Newest.Level0 >= level0Alert || st.Newest.WritePaused
+	stuck := b.stuck(time.Now())
+	slow := st.Newest.Level0 >= level0Alert || st.Newest.WritePaused || st.SyncP99 > slowSync || stuck
 	b.standing(&batch, "stall", slow, now, func() string {
-		return fmt.Sprintf("the log's storage lags behind: %d tables wait to be merged (input is refused at %d); look at the disk's load", st.Newest.Level0, level0Refuse)
+		return fmt.Sprintf("the log's storage lags behind: %d tables wait to be merged (input is refused at %d), one sync in a hundred takes %s or longer, increments wait without a commit: %v; look at the disk's load",
+			st.Newest.Level0, level0Refuse, st.SyncP99.Round(time.Millisecond), stuck)
 	})
 	switch {
 	case full != nil:

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -66,11 +67,8 @@ func loadFile(cfg any, fields []Field, path string) error {
 	if len(b) > MaxFile {
 		return fmt.Errorf("it is larger than %d bytes: is it a configuration file?", MaxFile)
 	}
-	if some, err := knownKeys(b, fields); err != nil || !some {
+	if err := parse(b, fields); err != nil {
 		return err
-	}
-	if err := yaml.UnmarshalWithOptions(b, cfg, yaml.Strict()); err != nil {
-		return errors.New(yaml.FormatError(err, false, true))
 	}
 	if secret(fields) {
 		info, err := f.Stat()
@@ -84,34 +82,58 @@ func loadFile(cfg any, fields []Field, path string) error {
 	return nil
 }
 
-// knownKeys refuses what is no key, with the nearest one, and reports whether there are any keys.
-func knownKeys(b []byte, fields []Field) (some bool, err error) {
+// parse sets the fields a YAML file names. It takes one document, a map of keys or nothing.
+func parse(b []byte, fields []Field) error {
 	if bytes.HasPrefix(b, []byte("\xEF\xBB\xBF")) {
-		return false, errors.New("it begins with a byte order mark: save it as plain UTF-8")
+		return errors.New("it begins with a byte order mark: save it as plain UTF-8")
 	}
 	var doc yaml.MapSlice
-	if err := yaml.Unmarshal(b, &doc); err != nil {
-		return false, errors.New(yaml.FormatError(err, false, true))
+	dec := yaml.NewDecoder(bytes.NewReader(b))
+	if err := dec.Decode(&doc); err != nil && !errors.Is(err, io.EOF) {
+		return plain(err)
 	}
-	return len(doc) > 0, checkMap(doc, "", fields)
+	if err := dec.Decode(new(any)); !errors.Is(err, io.EOF) {
+		return errors.New("it holds more than one document: leave out the line ---")
+	}
+	return setMap(doc, "", fields)
 }
 
-func checkMap(doc yaml.MapSlice, prefix string, fields []Field) error {
+// plain is an error of the YAML library in one line, without the text of the file, which may hold a password.
+func plain(err error) error {
+	var y yaml.Error
+	if errors.As(err, &y) && y.GetToken() != nil && y.GetToken().Position != nil {
+		return fmt.Errorf("line %d: %s", y.GetToken().Position.Line, y.GetMessage())
+	}
+	first, _, _ := strings.Cut(yaml.FormatError(err, false, false), "\n")
+	return errors.New(first)
+}
+
+// setMap sets what stands under prefix. A group without keys is none.
+func setMap(doc yaml.MapSlice, prefix string, fields []Field) error {
 	for _, item := range doc {
 		key := prefix + fmt.Sprint(item.Key)
-		if sub, ok := item.Value.(map[string]any); ok && isGroup(key, fields) {
-			for k := range sub {
-				if err := checkKey(key+"."+k, fields); err != nil {
-					return err
+		if isGroup(key, fields) {
+			sub := yaml.MapSlice{}
+			switch v := item.Value.(type) {
+			case nil:
+			case map[string]any:
+				for _, k := range slices.Sorted(maps.Keys(v)) {
+					sub = append(sub, yaml.MapItem{Key: k, Value: v[k]})
 				}
+			default:
+				return fmt.Errorf("%s is a group of keys, not %v: write them indented below it", key, v)
+			}
+			if err := setMap(sub, key+".", fields); err != nil {
+				return err
 			}
 			continue
 		}
-		if isGroup(key, fields) && item.Value == nil {
-			continue
+		i := slices.IndexFunc(fields, func(f Field) bool { return f.Key == key })
+		if i < 0 {
+			return unknown(key, fields)
 		}
-		if err := checkKey(key, fields); err != nil {
-			return err
+		if err := fields[i].setYAML(item.Value); err != nil {
+			return fmt.Errorf("%s: %w", key, err)
 		}
 	}
 	return nil
@@ -119,13 +141,6 @@ func checkMap(doc yaml.MapSlice, prefix string, fields []Field) error {
 
 func isGroup(key string, fields []Field) bool {
 	return slices.ContainsFunc(fields, func(f Field) bool { return strings.HasPrefix(f.Key, key+".") })
-}
-
-func checkKey(key string, fields []Field) error {
-	if slices.ContainsFunc(fields, func(f Field) bool { return f.Key == key }) {
-		return nil
-	}
-	return unknown(key, fields)
 }
 
 // unknown is the error for a key that does not exist.
@@ -142,7 +157,13 @@ func unknown(key string, fields []Field) error {
 			best, distance = f.Key, d
 		}
 	}
-	return fmt.Errorf("unknown key %q: did you mean %q?", key, best)
+	switch {
+	case distance <= max(2, len(key)/3):
+		return fmt.Errorf("unknown key %q: did you mean %q?", key, best)
+	case ours("XMQ_" + strings.ToUpper(strings.ReplaceAll(key, ".", "_"))):
+		return fmt.Errorf("unknown key %q: it belongs to the other role, the nearest one here is %q", key, best)
+	}
+	return fmt.Errorf("unknown key %q: the nearest one is %q; --help lists all", key, best)
 }
 
 // formerly maps the names of the original system to ours (XD-26).

@@ -72,6 +72,16 @@ func TestXN07WrongConfigurationsAreRefusedWithASentence(t *testing.T) {
 		"a list":            {file: "- a\n- b\n", want: "c.yaml"},
 		"text for a number": {file: "workers: many\n", want: "workers"},
 		"too large number":  {file: "workers: 99999999999999999999\n", want: "workers"},
+		"number for a text": {file: "group: 1.10\n", want: "group: 1.1 is no text: put it in quotes"},
+		"list for a number": {file: "workers: [1]\n", want: "workers: it is one value (number), not a list"},
+		"map for a number":  {file: "workers: {a: 1}\n", want: "workers"},
+		"no value":          {file: "workers:\n", want: "workers: it has no value"},
+		"value for a group": {file: "retention: 5\n", want: "retention is a group of keys"},
+		"two documents":     {file: "workers: 1\n---\nworkers: 2\n", want: "more than one document"},
+		"cut list":          {file: "workers: 1\nmasters: [a\n", want: "line 2: "},
+		"maybe":             {file: "create: maybe\n", want: `create: "maybe" is neither true nor false`},
+		"of the other role": {file: "target: sqlite:x\n", want: "belongs to the other role"},
+		"far from all":      {env: "XMQ_FOO=1", want: "--help lists all"},
 		"unit missing":      {file: "tick: 5\n", want: "tick"},
 		"environment":       {env: "XMQ_WORKRES=3", want: `did you mean "workers"?`},
 		"environment value": {env: "XMQ_WORKERS=1e9", want: "XMQ_WORKERS"},
@@ -89,6 +99,7 @@ func TestXN07WrongConfigurationsAreRefusedWithASentence(t *testing.T) {
 			err := Load(&cfg, s)
 			require.ErrorContains(t, err, c.want)
 			require.True(t, IsConfig(err))
+			require.NotContains(t, err.Error(), "\n", "one line")
 		})
 	}
 	t.Run("empty file", func(t *testing.T) {
@@ -116,7 +127,27 @@ func TestXN07WrongConfigurationsAreRefusedWithASentence(t *testing.T) {
 		n.ID = "n1"
 		_, err = n.Options(nil)
 		require.ErrorContains(t, err, "--target")
+		n.Target, n.Broker = "file:x", "nats://u:secret@h:1,http://u:secret@h"
+		_, err = n.Options(nil)
+		require.ErrorContains(t, err, "no URL of a NATS server")
+		require.NotContains(t, err.Error(), "secret")
+		n.Broker, n.Silence = "nats://h:1, tls://g", 0
+		_, err = n.Options(nil)
+		require.ErrorContains(t, err, "silence")
 	})
+}
+
+// Lists keep what stands in them: a comma in a file is a comma.
+func TestListsOfAFile(t *testing.T) {
+	cfg := DefaultBroker()
+	require.NoError(t, Load(&cfg, Source{File: write(t, "hooks:\n  command: [sh, -c, \"a, b\"]\nmasters: one\n")}))
+	require.Equal(t, []string{"sh", "-c", "a, b"}, cfg.Hooks.Command)
+	require.Equal(t, []string{"one"}, cfg.Masters)
+}
+
+// Passwords in URLs do not reach logs.
+func TestRedacted(t *testing.T) {
+	require.Equal(t, "nats://u:xxxxx@h:1,tls://g", Redacted("nats://u:secret@h:1,tls://g"))
 }
 
 // XN-4: "No ZeroMQ door: `door: zeromq` is refused at start."

@@ -1,6 +1,7 @@
 package configs
 
 import (
+	"errors"
 	"fmt"
 	"net/url"
 	"reflect"
@@ -130,6 +131,32 @@ func (f Field) Set(values []string) error {
 		}
 	}
 	return nil
+}
+
+// setYAML sets the knob from a value of a YAML file: what a text is must be one there too, or 1.10 would become 1.1.
+func (f Field) setYAML(v any) error {
+	var values []string
+	items, list := v.([]any)
+	if !list {
+		items = []any{v}
+	}
+	for _, item := range items {
+		_, text := item.(string)
+		switch {
+		case item == nil:
+			return errors.New("it has no value: write one, or leave the key out")
+		case list && !f.IsList():
+			return fmt.Errorf("it is one value (%s), not a list", f.Kind())
+		case !text && (f.IsList() || f.Kind() == "text"):
+			return fmt.Errorf("%v is no text: put it in quotes", item)
+		}
+		values = append(values, fmt.Sprint(item))
+	}
+	if f.IsList() {
+		f.value.Set(reflect.ValueOf(values))
+		return nil
+	}
+	return f.Set(values)
 }
 
 // secret reports whether a value holds a password: a URL with one.

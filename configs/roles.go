@@ -67,6 +67,13 @@ func (n *Node) Options(log *slog.Logger) (nodeclient.Options, error) {
 	if err := CheckNATS(n.Broker); err != nil {
 		return nodeclient.Options{}, fmt.Errorf("%w: broker: %w", ErrConfig, err)
 	}
+	for key, value := range map[string]int64{"window_records": int64(n.WindowRecords), "window_bytes": int64(n.WindowBytes),
+		"batch_records": int64(n.BatchRecords), "batch_bytes": int64(n.BatchBytes), "tick": int64(n.Tick), "heartbeat": int64(n.Heartbeat),
+		"silence": int64(n.Silence), "max_backoff": int64(n.MaxBackoff), "dump_rate": n.DumpRate + 1} {
+		if value < 1 {
+			return nodeclient.Options{}, fmt.Errorf("%w: %s is too small: see configs/node.example.yaml for its default", ErrConfig, key)
+		}
+	}
 	return nodeclient.Options{Group: n.Group, ID: n.ID, Topics: n.Topics, From: n.From, Replace: n.Replace, Stay: !n.Rejoin, At: n.At,
 		ExitOnFail: n.ExitOnFail, WindowRecords: n.WindowRecords, WindowBytes: n.WindowBytes, BatchRecords: n.BatchRecords, BatchBytes: n.BatchBytes,
 		Tick: n.Tick, Heartbeat: n.Heartbeat, Silence: n.Silence, MaxBackoff: n.MaxBackoff, DumpRate: n.DumpRate, Log: log}, nil
@@ -77,10 +84,21 @@ func CheckNATS(list string) error {
 	for one := range strings.SplitSeq(list, ",") {
 		u, err := url.Parse(strings.TrimSpace(one))
 		if err != nil || u.Host == "" || u.Scheme != "nats" && u.Scheme != "tls" && u.Scheme != "ws" && u.Scheme != "wss" {
-			return fmt.Errorf("%q is no URL of a NATS server: write it like nats://127.0.0.1:4222", one)
+			return fmt.Errorf("%q is no URL of a NATS server: write it like nats://127.0.0.1:4222", Redacted(one))
 		}
 	}
 	return nil
+}
+
+// Redacted is a list of URLs without their passwords, for logs.
+func Redacted(list string) string {
+	urls := strings.Split(list, ",")
+	for i, one := range urls {
+		if u, err := url.Parse(one); err == nil {
+			urls[i] = u.Redacted()
+		}
+	}
+	return strings.Join(urls, ",")
 }
 
 // Logger writes to w what level lets through. When w is a terminal or not, the lines are the same.
