@@ -130,4 +130,4 @@ func WriteExample(w io.Writer, title string, cfg any) error {
 }
 
 // IsConfig reports whether err is of the configuration: exit code 78.
-func IsConfig(err error) bool { return errors.Is(err, ErrConfig) }
+func IsConfig(err error) bool { return errors.Is(err, ErrConfig) || errors.Is(err, broker.ErrConfig) }

@@ -41,7 +41,7 @@ func dumpCommand() *cli.Command {
 			}
 			defer road.Close()
 			if !road.Up() {
-				return &temporaryError{fmt.Errorf("the broker at %s does not answer: is it running?", c.String("broker"))}
+				return &temporaryError{fmt.Errorf("the broker at %s does not answer: is it running?", configs.Redacted(c.String("broker")))}
 			}
 			path, err := filepath.Abs(c.String("output"))
 			if err != nil {

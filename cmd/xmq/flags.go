@@ -93,9 +93,10 @@ func wrongFlag(path string, err error) error {
 	if name, found := strings.CutPrefix(text, "flag needs an argument: -"); found {
 		return usage("%s: --%s needs a value", path, name)
 	}
-	if value, name, found := strings.Cut(text, " for flag -"); found { // invalid value "x" for flag -seq: parse error
+	text = strings.Replace(text, " for flag -", " for -", 1)
+	if value, name, found := strings.Cut(text, " for -"); found { // invalid value "x" for flag -seq: parse error
 		name, _, _ = strings.Cut(name, ":")
-		return usage("%s: --%s does not take the %s", path, name, strings.TrimPrefix(value, "invalid "))
+		return usage("%s: --%s does not take the %s", path, name, strings.TrimPrefix(strings.TrimPrefix(value, "invalid "), "boolean "))
 	}
 	return usage("%s: %s", path, text)
 }

@@ -167,6 +167,7 @@ func TestWrongCallsAreAnsweredWithOneSentence(t *testing.T) {
 		"broker --config /nonexistent":                                      {exitConfig, "/nonexistent"},
 		"broker --config " + key:                                            {exitConfig, `did you mean "workers"?`},
 		"broker --workers many":                                             {exitConfig, `"many"`},
+		"broker --create=maybe":                                             {exitUsage, `does not take the value "maybe"`},
 		"broker --workers 0":                                                {exitConfig, "workers"},
 		"broker --log-level loud":                                           {exitConfig, "log_level"},
 		"broker --nats-url http://x --data " + dir + "/b":                   {exitConfig, "no URL of a NATS server"},

@@ -76,9 +76,9 @@ func runNode(ctx context.Context, cfg configs.Node, log *slog.Logger) (err error
 		}
 	}
 	if !road.Up() {
-		log.Warn("the broker does not answer yet: trying until it does", "client", o.ID, "broker", cfg.Broker)
+		log.Warn("the broker does not answer yet: trying until it does", "client", o.ID, "broker", configs.Redacted(cfg.Broker))
 	}
-	log.Info("node starts", "client", o.ID, "broker", cfg.Broker, "target", driver)
+	log.Info("node starts", "client", o.ID, "broker", configs.Redacted(cfg.Broker), "target", driver)
 	return a.Run(ctx)
 }
 
