@@ -215,31 +215,67 @@ func (b *Broker) Run(ctx context.Context, onReady func()) error {
 
 // openDoors subscribes to everything that comes in over NATS.
 func (b *Broker) openDoors(p *parts, ended chan<- *part) (err error) {
-	if b.cfg.NATSURL != "" {
-		if need := b.cfg.MaxIncrement + natsRoom; b.road.Up() && b.road.MaxPayload() < need {
-			return fmt.Errorf("the NATS server %s takes messages of %d bytes, but max_increment of %d needs %d: raise its max_payload or lower max_increment",
-				b.cfg.NATSURL, b.road.MaxPayload(), b.cfg.MaxIncrement, need)
+	ctx, done := context.WithTimeout(context.Background(), 10*time.Second)
+	defer done()
+	if err := b.claimGroup(ctx); err != nil {
+		return err
+	}
+	var work context.Context
+	work, p.deskCancel = context.WithCancel(context.Background())
+	b.desk = newDesk(work, b.cfg.Group, b.road, b.stores, b.pool, b.log)
+	for subject, take := range map[string]func(bus.Msg){
+		event.AnySubject(b.cfg.Group, event.Up):      b.dispatch.up,
+		event.AnySubject(b.cfg.Group, event.Snap):    b.desk.take,
+		event.Subject(b.cfg.Group, event.Info, Self): b.introduce,
+	} {
+		s, err := b.road.Subscribe(subject, take)
+		if err != nil {
+			return fmt.Errorf("subscribe to %s: %w", subject, err)
 		}
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	p.deskCancel = cancel
-	b.desk = newDesk(ctx, b.cfg.Group, b.road, b.stores, b.pool, b.log)
-	if p.up, err = b.road.Subscribe(event.AnySubject(b.cfg.Group, event.Up), b.dispatch.up); err != nil {
-		return fmt.Errorf("subscribe to events: %w", err)
-	}
-	if p.snap, err = b.road.Subscribe(event.AnySubject(b.cfg.Group, event.Snap), b.desk.take); err != nil {
-		return fmt.Errorf("subscribe to chunks: %w", err)
+		p.subscriptions = append(p.subscriptions, s)
 	}
 	if b.publish, err = natsdoor.Open(b.doors, b.cfg.Group, b.stores.log.ID(), b.ingest.put, b.log); err != nil {
 		return err
 	}
 	p.nats = start("NATS door", ended, func(ctx context.Context) error { b.publish.Run(ctx); return nil })
-	flush, done := context.WithTimeout(context.Background(), 10*time.Second)
-	defer done()
-	if err := errors.Join(b.road.Flush(flush), b.doors.FlushWithContext(flush)); err != nil {
-		return say(errTemporary, "NATS at %s does not answer: is it running? (%v)", b.NATSURL(), err)
+	if err := cmp.Or(b.road.Flush(ctx), b.doors.FlushWithContext(ctx)); err != nil {
+		return b.awayNATS(err)
 	}
 	return nil
+}
+
+// claimGroup waits for the NATS server and makes sure that this broker may serve its group there: messages are large
+// enough, and no other broker does.
+func (b *Broker) claimGroup(ctx context.Context) error {
+	if err := b.road.Flush(ctx); err != nil {
+		return b.awayNATS(err)
+	}
+	if need := b.cfg.MaxIncrement + natsRoom; b.road.MaxPayload() < need {
+		return say(ErrConfig, "the NATS server %s takes messages of %d bytes, but max_increment of %d needs %d: raise its max_payload or lower max_increment",
+			b.cfg.NATSURL, b.road.MaxPayload(), b.cfg.MaxIncrement, need)
+	}
+	m, err := b.road.Request(ctx, event.Subject(b.cfg.Group, event.Info, Self), nil)
+	if errors.Is(err, bus.ErrNobody) {
+		return nil
+	}
+	if err != nil {
+		return say(errTemporary, "another broker may serve group %s on %s, but it does not answer (%v): stop it or choose another --group", b.cfg.Group, b.NATSURL(), err)
+	}
+	return say(errTemporary, "another broker, with the log %.16q, serves group %s on %s: stop it or choose another --group", m.Data, b.cfg.Group, b.NATSURL())
+}
+
+// introduce answers another broker that asks whether this group is served.
+func (b *Broker) introduce(m bus.Msg) {
+	if !event.ReplyAllowed(Self, m.Reply) {
+		return
+	}
+	if err := b.road.Publish(m.Reply, []byte(b.stores.log.ID().String())); err != nil {
+		b.log.Debug("answer lost", "err", err)
+	}
+}
+
+func (b *Broker) awayNATS(err error) error {
+	return say(errTemporary, "NATS at %s does not answer: is it running? (%v)", b.NATSURL(), err)
 }
 
 // shutdown ends a healthy broker. The order matters:
@@ -265,10 +301,8 @@ func (b *Broker) shutdown(web *http.Server, p *parts) error {
 		errs = append(errs, p.nats.stop())
 	}
 	errs = append(errs, p.ingest.stop())
-	for _, s := range []bus.Subscription{p.up, p.snap} {
-		if s != nil {
-			s.Stop()
-		}
+	for _, s := range p.subscriptions {
+		s.Stop()
 	}
 	if p.deskCancel != nil {
 		p.deskCancel()
@@ -311,7 +345,7 @@ func (b *Broker) close() error {
 type parts struct {
 	workers, keepers   []*part
 	ingest, http, nats *part
-	up, snap           bus.Subscription
+	subscriptions      []bus.Subscription
 	deskCancel         context.CancelFunc
 }
 

@@ -631,13 +631,13 @@ func TestStuckIngestIsNoticed(t *testing.T) {
 // slow reading of the whole log finds it, and tells.
 func TestXQ08ScrubFindsDamageInAnOldSegment(t *testing.T) {
 	cfg := testConfig(t)
-	cfg.MaxRecords, cfg.Watch.Scrub = 50, 50*time.Millisecond
+	cfg.MaxRecords, cfg.Watch.Scrub = 2000, 50*time.Millisecond
 	r := startBroker(t, cfg)
-	for range 12 {
-		r.put(strings.Split(strings.Repeat("an increment of some length,", 10), ",")[:10]...)
+	for range 115 { // beyond the 100,000 that every start verifies, where damage refuses the start
+		r.put(strings.Split(strings.Repeat("an increment of some length,", 1000), ",")[:1000]...)
 	}
 	require.NoError(t, r.stop())
-	files, err := filepath.Glob(filepath.Join(cfg.Data, logDir, "*-00000000000000000050", "*.l*"))
+	files, err := filepath.Glob(filepath.Join(cfg.Data, logDir, "*-00000000000000002000", "*.l*"))
 	require.NoError(t, err)
 	for _, f := range files {
 		text, err := os.ReadFile(f)
@@ -659,4 +659,54 @@ func TestXQ08ScrubFindsDamageInAnOldSegment(t *testing.T) {
 	_, err = r.stores.log.Read(10, 1, 1)
 	require.ErrorIs(t, err, increments.ErrQuarantined)
 	require.NotZero(t, r.put("goes on")[0].Seq)
+}
+
+// Two brokers cannot serve one group on one NATS server: the second one is refused before it says anything to a node. A server that
+// takes only small messages is refused, too.
+func TestOneBrokerAGroup(t *testing.T) {
+	nats, err := startNATS("127.0.0.1:0", 1<<20)
+	require.NoError(t, err)
+	defer nats.Shutdown()
+	cfg := testConfig(t)
+	cfg.NATSURL = nats.ClientURL()
+	first := startBroker(t, cfg)
+	first.fill(1)
+	other := testConfig(t)
+	other.NATSURL = cfg.NATSURL
+	run := func(cfg Config) error {
+		b, err := Open(cfg, slog.New(slog.DiscardHandler))
+		require.NoError(t, err)
+		return b.Run(context.Background(), nil)
+	}
+	err = run(other)
+	require.True(t, IsTemporary(err), "%v", err)
+	require.ErrorContains(t, err, first.LogID().String())
+	other.Group = "other"
+	startBroker(t, other)
+	large := testConfig(t)
+	large.NATSURL, large.Group, large.MaxIncrement = cfg.NATSURL, "large", 4<<20
+	err = run(large)
+	require.ErrorIs(t, err, ErrConfig)
+	require.ErrorContains(t, err, "raise its max_payload")
+}
+
+// What cannot work is refused before anything is opened.
+func TestValidateRefusesWithASentence(t *testing.T) {
+	for want, change := range map[string]func(*Config){
+		"http_alias":          func(c *Config) { c.HTTPAlias = "/v1/log/trim" },
+		"http_alias is \"/\"": func(c *Config) { c.HTTPAlias = "/" },
+		"port up to":          func(c *Config) { c.HTTPAddr = "127.0.0.1:99999" },
+		"longer than 0s":      func(c *Config) { c.Tick = 0 },
+		"min_free":            func(c *Config) { c.Watch.MinFree = -5 },
+		"hooks.url":           func(c *Config) { c.Hooks.URL = "ftp://x" },
+		"workers":             func(c *Config) { c.Workers = 0 },
+		"no RESP door":        func(c *Config) { c.RESPAddr = "127.0.0.1:6380" },
+		"group":               func(c *Config) { c.Group = "A.b" },
+	} {
+		cfg := Default()
+		change(&cfg)
+		require.ErrorContains(t, cfg.Validate(), want)
+	}
+	cfg := Default()
+	require.NoError(t, cfg.Validate())
 }

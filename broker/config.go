@@ -3,6 +3,8 @@ package broker
 import (
 	"fmt"
 	"net"
+	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -97,13 +99,17 @@ func (c *Config) Validate() error {
 	}{
 		{"workers", int64(c.Workers)}, {"max_increment", int64(c.MaxIncrement)}, {"queue_count", int64(c.QueueCount)},
 		{"queue_bytes", int64(c.QueueBytes)}, {"ring_bytes", int64(c.RingBytes)}, {"turn_records", int64(c.TurnRecords)},
-		{"turn_bytes", int64(c.TurnBytes)}, {"max_records", c.MaxRecords}, {"tick", int64(c.Tick)}, {"max_dumps", int64(c.MaxDumps)},
-		{"save_every", int64(c.SaveEvery)}, {"retention.every", int64(c.Retention.Every)}, {"hooks.timeout", int64(c.Hooks.Timeout)},
-		{"watch.every", int64(c.Watch.Every)},
+		{"turn_bytes", int64(c.TurnBytes)}, {"max_records", c.MaxRecords}, {"max_dumps", int64(c.MaxDumps)},
 	}
 	for _, p := range positive {
 		if p.value < 1 {
 			return fmt.Errorf("%s is %d: it must be at least 1", p.name, p.value)
+		}
+	}
+	for name, d := range map[string]time.Duration{"tick": c.Tick, "save_every": c.SaveEvery, "retention.every": c.Retention.Every,
+		"hooks.timeout": c.Hooks.Timeout, "watch.every": c.Watch.Every} {
+		if d <= 0 {
+			return fmt.Errorf("%s is %s: it must be longer than 0s", name, d)
 		}
 	}
 	for name, v := range map[string]int64{"dump_limit": int64(c.DumpLimit), "snapshot_ttl": int64(c.SnapshotTTL),
@@ -128,6 +134,15 @@ func (c *Config) Validate() error {
 	if c.HTTPAlias != "" && (c.HTTPAlias[0] != '/' || strings.ContainsAny(c.HTTPAlias, "{} ")) {
 		return fmt.Errorf("http_alias is %q: it must be a plain path like /publicentry", c.HTTPAlias)
 	}
+	if a := c.HTTPAlias; a == "/" || strings.HasPrefix(a, "/v1") || a == "/healthz" || a == "/readyz" || a == "/metrics" || strings.HasSuffix(a, "/") && a != "" {
+		return fmt.Errorf("http_alias is %q: that path is the API's own, or ends with a slash", c.HTTPAlias)
+	}
+	if c.Watch.MinFree < -1 {
+		return fmt.Errorf("watch.min_free is %d: it must be -1, 0 or a number of bytes", c.Watch.MinFree)
+	}
+	if u, err := url.Parse(c.Hooks.URL); c.Hooks.URL != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "") {
+		return fmt.Errorf("hooks.url is %q: it must be a URL like http://127.0.0.1:9000/alerts", c.Hooks.URL)
+	}
 	if err := event.CheckID(c.Group); err != nil {
 		return fmt.Errorf("group: %w", err)
 	}
@@ -140,8 +155,9 @@ func (c *Config) Validate() error {
 		if name == "nats_addr" && c.NATSURL != "" {
 			continue
 		}
-		if _, _, err := net.SplitHostPort(addr); err != nil {
-			return fmt.Errorf("%s is %q: it must be HOST:PORT", name, addr)
+		_, port, err := net.SplitHostPort(addr)
+		if n, bad := strconv.ParseUint(port, 10, 16); err != nil || bad != nil || n > 65535 {
+			return fmt.Errorf("%s is %q: it must be HOST:PORT with a port up to 65535", name, addr)
 		}
 	}
 	return nil

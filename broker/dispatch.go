@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -79,6 +80,9 @@ func (d *dispatcher) send(e *event.Event) {
 	*buf = e.Append((*buf)[:0])
 	if err := d.road.Publish(event.Subject(d.group, event.Down, e.ID), *buf); err != nil {
 		d.unsent.Add(1)
+		if errors.Is(err, bus.ErrTooLarge) {
+			d.log.Error("an event is larger than the NATS server carries: raise its max_payload", "client", e.ID, "seq", e.Pos.Seq+1, "bytes", len(*buf), "max_payload", d.road.MaxPayload())
+		}
 	}
 	if cap(*buf) <= 1<<20 {
 		d.messages.Put(buf)

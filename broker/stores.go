@@ -23,6 +23,8 @@ var (
 	errTemporary = errors.New("temporary")
 	// ErrDamaged marks data that must not be served before a person has looked. Exit code 78.
 	ErrDamaged = errors.New("the broker does not serve this data")
+	// ErrConfig marks what the configuration and the surroundings do not allow together. Exit code 78.
+	ErrConfig = errors.New("this configuration cannot work here")
 )
 
 // IsTemporary reports whether starting again later may help.

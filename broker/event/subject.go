@@ -8,18 +8,20 @@ import "strings"
 //	xmq.<group>.down.<client>   broker -> node, events
 //	xmq.<group>.snap.<client>   node -> broker, requests: chunks of a snapshot
 //	xmq.<group>.pub.<producer>  producer -> broker, requests: one increment each
+//	xmq.<group>.info.broker     broker -> broker, requests: who serves this group? The answer is its log ID
 //
 // Replies go only to _INBOX_<client>.> (see ReplyAllowed).
 
 // Road is the third token of a subject.
 type Road string
 
-// The four roads.
+// The roads.
 const (
 	Up   Road = "up"
 	Down Road = "down"
 	Snap Road = "snap"
 	Pub  Road = "pub"
+	Info Road = "info"
 )
 
 // Subject names one client's (or producer's) end of a road.
