@@ -71,6 +71,9 @@ func (a *api) send(ctx context.Context, method, path, contentType string, body i
 		req.Header.Set("Content-Type", contentType)
 	}
 	res, err := a.http.Do(req)
+	if err != nil && ctx.Err() != nil {
+		return ctx.Err()
+	}
 	if err != nil {
 		return &temporaryError{fmt.Errorf("the broker at %s does not answer (%w): is it running?", a.base, innermost(err))}
 	}

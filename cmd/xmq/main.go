@@ -62,7 +62,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) 
 		return 0
 	}
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
-		err = &temporaryError{errors.New("interrupted")}
+		err = &temporaryError{errors.New(strings.Replace(err.Error(), context.Canceled.Error(), "interrupted", 1))}
 	}
 	fmt.Fprintf(errs, "xmq: %s\n", strings.TrimPrefix(err.Error(), "xmq "))
 	return exitCode(err)

@@ -286,7 +286,7 @@ func TestPublishTakesEveryInput(t *testing.T) {
 		{"no line feed at the end", "a\nb", nil, 0, 2, "3 to 4"},
 		{"one line", "a", nil, 0, 1, "1 increment published, 5"},
 		{"nothing", "", nil, 0, 0, "the input is empty"},
-		{"an empty line", "a\n\nb\n", nil, exitRefused, 1, "line 2 of stdin is empty: an increment needs a body (stored before: 1 increments of this input, the last one as 6)"},
+		{"an empty line", "a\n\nb\n", nil, exitRefused, 1, "line 2 of stdin is empty: an increment needs a body (of this input, 1 are stored, the last one as 6)"},
 		{"a binary file named like a command", "", []string{binary}, 0, 1, "published"},
 		{"an empty file", "", []string{empty}, exitRefused, 0, "is empty"},
 		{"a large file behind a good one", "", []string{binary, large}, exitRefused, 0, "increment 2 of this input was refused: a body of 1048577 bytes is above the limit"},

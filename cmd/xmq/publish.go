@@ -66,7 +66,7 @@ func publish(c *cli.Context) error {
 	err = errors.Join(err, p.flush(c.Context))
 	p.progress.end()
 	if err != nil && p.done.Count > 0 {
-		err = fmt.Errorf("%w (stored before: %d increments of this input, the last one as %d)", err, p.done.Count, p.done.Last)
+		err = fmt.Errorf("%w (of this input, %d are stored, the last one as %d)", err, p.done.Count, p.done.Last)
 	}
 	if err != nil {
 		return err
@@ -143,9 +143,10 @@ func publishSQL(c *cli.Context, p *publisher) error {
 	if !known {
 		return usage("--dialect is sqlite, postgres or mariadb, not %q", c.String("dialect"))
 	}
-	in, name := c.App.Reader, c.String("sql")
-	if name != "-" {
-		f, err := os.Open(name)
+	in, name := c.App.Reader, "stdin"
+	if path := c.String("sql"); path != "-" {
+		name = path
+		f, err := os.Open(path)
 		if err != nil {
 			return err
 		}
