@@ -122,7 +122,7 @@ func (b *Broker) openRoad() (err error) {
 func (b *Broker) newPool() *worker.Pool {
 	c, s := b.cfg, b.stores
 	ticks := func(d time.Duration) int { return int((d + c.Tick - 1) / c.Tick) }
-	rules := worker.Rules{Group: c.Group, Masters: c.Masters, SilentTicks: ticks(c.Silent), LeaseTicks: ticks(c.Lease), DumpTicks: ticks(c.DumpLimit),
+	rules := worker.Rules{Group: c.Group, Masters: c.Masters, Tick: c.Tick, SilentTicks: ticks(c.Silent), LeaseTicks: ticks(c.Lease), DumpTicks: ticks(c.DumpLimit),
 		MaxDumps: c.MaxDumps, SnapshotTTL: c.SnapshotTTL, TurnRecords: c.TurnRecords, TurnBytes: c.TurnBytes, RunningDumps: b.runningDumps}
 	env := worker.Env{Log: s.log, Now: time.Now, Tick: c.Tick, Save: s.state.Write, SaveEvery: c.SaveEvery, Send: b.dispatch.send,
 		Discard: func(id event.DumpID) { s.staging.Drop(id, "the DUMP is over") }}

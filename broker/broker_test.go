@@ -495,7 +495,8 @@ func TestXR03FailuresAreTold(t *testing.T) {
 
 // SS-28: "Heartbeat carries the position, both intervals configurable. Idle lag is shown; a dead peer is noticed in time."
 func TestSS28DeadPeerIsNoticed(t *testing.T) {
-	r := startBroker(t, testConfig(t))
+	cfg := testConfig(t)
+	r := startBroker(t, cfg)
 	db := targettest.NewMemory()
 	road, err := bus.Dial(r.NATSURL(), "master")
 	require.NoError(t, err)
@@ -511,16 +512,24 @@ func TestSS28DeadPeerIsNoticed(t *testing.T) {
 	soon(t, "connected", connected)
 	road.Close() // without a word
 	soon(t, "noticed", func() bool { return !connected() })
-	soon(t, "told", func() bool {
-		for _, a := range r.stores.state.Alerts() {
-			if a.Key == "offline/master" && a.Cleared == 0 {
-				return true
+	told := func(times uint64) func() bool {
+		return func() bool {
+			for _, a := range r.stores.state.Alerts() {
+				if a.Key == "offline/master" && a.Cleared == 0 && a.Count == times {
+					return true
+				}
 			}
+			return false
 		}
-		return false
-	})
+	}
+	soon(t, "told", told(1))
 	cancel()
 	require.NoError(t, <-done)
+	require.NoError(t, r.stop())
+	r = startBroker(t, cfg)
+	soon(t, "told again, because it does not come back after a restart of the broker", told(2))
+	r.node("master", "", db)
+	soon(t, "it is over when the node comes back", func() bool { return connected() && !told(2)() })
 }
 
 // RS-4: "Workers are bounded; all busy with sub-tasks is not a deadlock." Every place for readers is taken by one that waits for

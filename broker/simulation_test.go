@@ -339,7 +339,7 @@ func (s *simulation) startBroker() {
 
 	quiet := slog.New(slog.DiscardHandler)
 	d := newDispatcher("main", b.conn, quiet)
-	rules := worker.Rules{Group: "main", Masters: []string{"master"}, SilentTicks: 15, LeaseTicks: 10, DumpTicks: 600, MaxDumps: 4,
+	rules := worker.Rules{Group: "main", Masters: []string{"master"}, Tick: time.Second, SilentTicks: 15, LeaseTicks: 10, DumpTicks: 600, MaxDumps: 4,
 		SnapshotTTL: 20 * time.Second, TurnRecords: 16, TurnBytes: 2 << 10, RunningDumps: func() int { return 0 }}
 	env := worker.Env{Log: b.log, Now: time.Now, Tick: time.Second, SaveEvery: 200 * time.Millisecond,
 		Save: b.state.Write,

@@ -3,6 +3,7 @@ package worker
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"xmq/broker/event"
 	"xmq/dumpflow"
@@ -132,8 +133,12 @@ func (m *Machine) advance() {
 	m.askTarget(d)
 }
 
+func (m *Machine) leaseMS() uint32 {
+	return uint32(time.Duration(m.rules.LeaseTicks) * m.rules.Tick / time.Millisecond)
+}
+
 func (m *Machine) askTarget(d *dumpflow.Dump) {
-	m.reply(event.Event{Kind: event.DumpReq, Dump: d.ID, Pos: m.c.Acked, LeaseMS: uint32(m.rules.LeaseTicks) * 1000})
+	m.reply(event.Event{Kind: event.DumpReq, Dump: d.ID, Pos: m.c.Acked, LeaseMS: m.leaseMS()})
 }
 
 // targetSays takes the target's DUMP_REP.
@@ -194,10 +199,14 @@ func (m *Machine) sealed(man dumpflow.Manifest) {
 // dropRunning gives the running dump up, if there is one: every requester gets FAIL with the text, staging
 // goes, the target goes on (XS-4, XB-2, XE-6).
 func (m *Machine) dropRunning(text string) {
-	d := m.running()
-	if d == nil {
-		return
+	if d := m.running(); d != nil {
+		m.abandon(d, text)
+		m.raise("dump", statedb.Warning, d.Pos.Seq, fmt.Sprintf("DUMP %s of %s failed: %s", d.ID, m.c.ID, text))
 	}
+}
+
+// abandon is dropRunning without an alert: nobody misses the dump.
+func (m *Machine) abandon(d *dumpflow.Dump, text string) {
 	if d.Phase != dumpflow.Draining {
 		m.reply(event.Event{Kind: event.DumpReq, Code: event.Cancel, Dump: d.ID, Text: text})
 	}
@@ -212,7 +221,6 @@ func (m *Machine) dropRunning(text string) {
 	if m.c.State == statedb.Draining || m.c.State == statedb.Dumping {
 		m.become(statedb.Following)
 	}
-	m.raise("dump", statedb.Warning, d.Pos.Seq, fmt.Sprintf("DUMP %s of %s failed: %s", d.ID, m.c.ID, text))
 }
 
 // targetReturned is called when a session of this client begins while a dump runs. The snapshot lives in the
@@ -242,7 +250,7 @@ func (m *Machine) leave(id string, request event.DumpID, served bool) {
 		delete(m.leases, request)
 		m.saveDump(d)
 		if len(d.Requesters) == 0 && d.Running() {
-			m.dropRunning("nobody waits for it any more")
+			m.abandon(d, "nobody waits for it any more")
 		}
 		return
 	}
@@ -338,7 +346,7 @@ func (m *Machine) notice(n *Notice) {
 		e.State, e.Code = event.None, event.Lease
 	}
 	e.Body = dumpflow.Opened{Format: d.Format, Online: d.Online}.Encode()
-	e.LeaseMS = uint32(m.rules.LeaseTicks) * 1000
+	e.LeaseMS = m.leaseMS()
 	m.say(e)
 }
 

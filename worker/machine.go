@@ -16,6 +16,7 @@ import (
 type Rules struct {
 	Group        string
 	Masters      []string      // client IDs that may start without a DUMP
+	Tick         time.Duration // how long one tick is
 	SilentTicks  int           // a client not heard of for so long is shown as not connected
 	LeaseTicks   int           // a target's lease on its DUMP, and a requester's on its place in it
 	DumpTicks    int           // a DUMP is given up after so many ticks, whatever its lease; 0 never
@@ -62,7 +63,8 @@ type Machine struct {
 
 	offered offer // a session that begins when the node uses it
 	open    bool  // c.Session has begun since this broker started
-	silent  int   // ticks since its last word
+	silent  int   // ticks since its last word, or since the broker started
+	awaited bool  // it followed before the broker was restarted and has not come back yet
 
 	sent          event.Position
 	flights       []flight // frames sent and not acked, oldest first
@@ -108,7 +110,7 @@ func NewMachine(rules *Rules, id string, stored *statedb.Client, dumps []dumpflo
 		m.c, m.known = stored.Clone(), true
 		m.sent = m.c.Acked
 		m.rateSeen = m.c.Acked.Seq
-		m.silent = rules.SilentTicks
+		m.awaited = m.placed()
 	}
 	for i := range dumps {
 		d := dumps[i].Clone()
@@ -160,8 +162,8 @@ func (m *Machine) Tick(now int64) {
 	m.tickRate()
 	m.tickDumps()
 	m.advance()
-	if m.known && m.open && m.silent == m.rules.SilentTicks {
-		m.raise("offline", statedb.Warning, 0, fmt.Sprintf("client %s has not been heard for %d ticks: look at its node and the network between", m.c.ID, m.silent))
+	if m.known && (m.open || m.awaited) && m.silent == m.rules.SilentTicks {
+		m.raise("offline", statedb.Warning, 0, fmt.Sprintf("client %s has not been heard for %s: look at its node and the network between", m.c.ID, time.Duration(m.silent)*m.rules.Tick))
 	}
 }
 
@@ -337,7 +339,7 @@ func (m *Machine) begin(log Log) bool {
 		}
 	}
 	m.c.Session, m.c.Driver, m.c.Topics = o.session, o.hello.Target, o.hello.Topics
-	m.open, m.dirty = true, true
+	m.open, m.awaited, m.dirty = true, false, true
 	m.clear("offline")
 	m.clear("refused")
 	m.enter(v, newProcess)

@@ -34,7 +34,7 @@ type network struct {
 
 func newNetwork(workers, records int, clients ...string) *network {
 	n := &network{log: newLog(records), pos: map[string]event.Position{}, stalled: map[string]bool{}}
-	rules := Rules{Group: "main", Masters: []string{"master"}, SilentTicks: 15, LeaseTicks: 5, DumpTicks: 60, MaxDumps: 4, SnapshotTTL: time.Minute,
+	rules := Rules{Group: "main", Masters: []string{"master"}, Tick: time.Second, SilentTicks: 15, LeaseTicks: 5, DumpTicks: 60, MaxDumps: 4, SnapshotTTL: time.Minute,
 		TurnRecords: 50, TurnBytes: 1 << 16, RunningDumps: func() int { return 0 }}
 	env := Env{Log: n.log, Now: time.Now, Tick: time.Second, SaveEvery: 100 * time.Millisecond, Send: n.hear, Discard: func(event.DumpID) {}, Save: n.save}
 	var stored []statedb.Client

@@ -116,7 +116,7 @@ type stage struct {
 func newStage(n int) *stage {
 	s := &stage{log: newLog(n), now: 1e9, machines: map[string]*Machine{}, clients: map[string]statedb.Client{},
 		dumps: map[event.DumpID]dumpflow.Dump{}, alerts: map[string]bool{}, moves: map[[2]statedb.State]bool{}, heard: func(*event.Event) {}}
-	s.rules = Rules{Group: "main", Masters: []string{"master"}, SilentTicks: 10, LeaseTicks: 3, DumpTicks: 60, MaxDumps: 2,
+	s.rules = Rules{Group: "main", Masters: []string{"master"}, Tick: time.Second, SilentTicks: 10, LeaseTicks: 3, DumpTicks: 60, MaxDumps: 2,
 		SnapshotTTL: 20 * time.Second, TurnRecords: 100, TurnBytes: 1 << 16, RunningDumps: s.runningDumps}
 	return s
 }
