@@ -202,6 +202,7 @@ func (b *Broker) Run(ctx context.Context, onReady func()) error {
 		case <-ctx.Done():
 		case part := <-ended:
 			err = fmt.Errorf("%s ended: %w", part.name, cmp.Or(part.err, errors.New("without being told to")))
+			part.err = nil // told once
 		case err = <-b.poisoned:
 		}
 	}
