@@ -31,6 +31,7 @@ const (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // the first signal asks to end, a second one ends at once
 	code := run(ctx, os.Args, os.Stdin, os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)
@@ -42,7 +43,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) 
 	app := &cli.App{
 		Name: "xmq", Usage: "multi-datacenter replication broker",
 		Description: "Start with `xmq demo`. README.md explains the words.",
-		Reader:      in, Writer: out, ErrWriter: errs, HideVersion: true,
+		Reader:      interruptible{ctx, in}, Writer: out, ErrWriter: errs, HideVersion: true,
 		Commands: []*cli.Command{demoCommand(), brokerCommand(), nodeCommand(), publishCommand(), positionsCommand(), clientCommand(),
 			logCommand(), dumpCommand(), snapshotsCommand(), alertsCommand(), auditCommand(), versionCommand()},
 		ExitErrHandler: func(*cli.Context, error) {}, // exit codes are decided below

@@ -349,7 +349,22 @@ func TestInterruptedToolsSaySo(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	slow := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { cancel(); <-r.Context().Done() }))
 	defer slow.Close()
+	api, _ := house(t)
 	var errs bytes.Buffer
+	in, hand := io.Pipe() // never closed: the tool waits for a line, like at a terminal
+	sending, stop := context.WithCancel(t.Context())
+	ended := make(chan int)
+	go func() { ended <- run(sending, []string{"xmq", "publish", "--api", api}, in, io.Discard, &errs) }()
+	_, err := io.WriteString(hand, strings.Repeat("x\n", batchLines+1))
+	require.NoError(t, err)
+	eventually(t, func() bool {
+		return keys(t, good(t, "", "log", "head", "--json", "--api", api))["head"] == float64(batchLines)
+	})
+	stop()
+	require.Equal(t, exitTemporary, <-ended)
+	require.NoError(t, hand.Close())
+	require.Equal(t, "xmq: interrupted (of this input, 500 are stored, the last one as 500)\n", errs.String())
+	errs.Reset()
 	require.Equal(t, exitTemporary, run(ctx, []string{"xmq", "log", "head", "--api", slow.URL}, nil, io.Discard, &errs))
 	require.Equal(t, "xmq: interrupted\n", errs.String())
 }

@@ -28,11 +28,14 @@ func positionsCommand() *cli.Command {
 			}
 			for shown := false; ; {
 				err := printNow(c, a, clear)
+				if c.Bool("watch") && c.Context.Err() != nil {
+					return nil
+				}
 				away := (*temporaryError)(nil)
 				if !c.Bool("watch") || err != nil && (!shown || !errors.As(err, &away)) {
 					return err
 				}
-				if shown = true; err != nil && c.Context.Err() == nil { // a broker that was there comes back
+				if shown = true; err != nil { // a broker that was there comes back
 					fmt.Fprintf(c.App.ErrWriter, "xmq: %v\n", err)
 				}
 				select {

@@ -63,7 +63,11 @@ func publish(c *cli.Context) error {
 	default:
 		err = publishLines(c.Context, p, c.App.Reader)
 	}
-	err = errors.Join(err, p.flush(c.Context))
+	if c.Context.Err() == nil { // what came before a mistake in the input is stored, and counted below
+		if last := p.flush(c.Context); err == nil {
+			err = last
+		}
+	}
 	p.progress.end()
 	if err != nil && p.done.Count > 0 {
 		err = fmt.Errorf("%w (of this input, %d are stored, the last one as %d)", err, p.done.Count, p.done.Last)
@@ -99,8 +103,10 @@ func publishLines(ctx context.Context, p *publisher, r io.Reader) error {
 	switch err := lines.Err(); {
 	case errors.Is(err, bufio.ErrTooLong):
 		return fmt.Errorf("line %d of stdin is longer than %d bytes: an increment cannot be so large", n, maxLine)
-	case err != nil:
+	case err != nil && ctx.Err() == nil:
 		return &ioError{fmt.Errorf("stdin: %w", err)}
+	case err != nil:
+		return err
 	}
 	return nil
 }
