@@ -63,7 +63,7 @@ func publish(c *cli.Context) error {
 	default:
 		err = publishLines(c.Context, p, c.App.Reader)
 	}
-	if c.Context.Err() == nil { // what came before a mistake in the input is stored, and counted below
+	if err == nil || c.Context.Err() == nil { // what came before a mistake in the input is stored, and counted below
 		if last := p.flush(c.Context); err == nil {
 			err = last
 		}
