@@ -20,7 +20,11 @@ func alertsCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			return a.do(c.Context, "POST", "/v1/alerts", map[string]string{"key": key, "do": do, "by": operator()}, nil)
+			var done map[string]string
+			if err := a.do(c.Context, "POST", "/v1/alerts", map[string]string{"key": key, "do": do, "by": operator()}, &done); err != nil {
+				return err
+			}
+			return show(c, done, func(w io.Writer) { fmt.Fprintf(w, "%s: %s\n", key, do) })
 		}}
 	}
 	return &cli.Command{

@@ -37,8 +37,11 @@ func newAPI(c *cli.Context) (*api, error) {
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
 		return nil, usage("--api %q is no URL like http://127.0.0.1:8420", c.String("api"))
 	}
-	return &api{strings.TrimRight(u.String(), "/"), &http.Client{Timeout: 10 * time.Minute}}, nil
+	return &api{strings.TrimRight(u.String(), "/"), &http.Client{Timeout: patience}}, nil
 }
+
+// patience is how long a broker may take for an answer; orders that read the whole log wait without end.
+const patience = 30 * time.Second
 
 // refusal is what the broker said when it refused: its sentence.
 type refusal struct {
@@ -73,6 +76,9 @@ func (a *api) send(ctx context.Context, method, path, contentType string, body i
 	res, err := a.http.Do(req)
 	if err != nil && ctx.Err() != nil {
 		return ctx.Err()
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return &temporaryError{fmt.Errorf("the broker at %s has not answered within %s: look at its log and its disk", a.base, a.http.Timeout)}
 	}
 	if err != nil {
 		return &temporaryError{fmt.Errorf("the broker at %s does not answer (%w): is it running?", a.base, innermost(err))}

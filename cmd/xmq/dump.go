@@ -61,7 +61,7 @@ func dumpCommand() *cli.Command {
 }
 
 func snapshotsCommand() *cli.Command {
-	cancel := &cli.Command{Name: "cancel", Usage: "give a running DUMP up", ArgsUsage: "ID", Flags: apiFlags(&cli.StringFlag{Name: "reason"}), Action: func(c *cli.Context) error {
+	cancel := &cli.Command{Name: "cancel", Usage: "give a running DUMP up", ArgsUsage: "ID", Flags: apiFlags(&cli.StringFlag{Name: "reason", Usage: "why; it will stand in the audit list"}), Action: func(c *cli.Context) error {
 		id, err := oneArg(c, "a dump's ID")
 		if err != nil {
 			return err
@@ -73,7 +73,11 @@ func snapshotsCommand() *cli.Command {
 		if err != nil {
 			return err
 		}
-		return a.do(c.Context, "POST", "/v1/dumps/"+id+"/cancel", broker.Order{Reason: c.String("reason"), By: operator()}, nil)
+		var done map[string]string
+		if err := a.do(c.Context, "POST", "/v1/dumps/"+id+"/cancel", broker.Order{Reason: c.String("reason"), By: operator()}, &done); err != nil {
+			return err
+		}
+		return show(c, done, func(w io.Writer) { fmt.Fprintf(w, "%s: cancel\n", id) })
 	}}
 	return &cli.Command{
 		Name: "snapshots", Usage: "DUMPs that run, and snapshots that are kept", Flags: apiFlags(), Subcommands: []*cli.Command{cancel},

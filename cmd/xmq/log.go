@@ -158,6 +158,7 @@ func logCheck(c *cli.Context) error {
 		if err != nil {
 			return err
 		}
+		a.http.Timeout = 0
 		err = p.during("the broker checks its log", func() error { return a.do(c.Context, "POST", "/v1/log/check", nil, &res) })
 		if err != nil {
 			return err
@@ -184,7 +185,11 @@ func logTrim(c *cli.Context) error {
 		Freed int    `json:"freed_segments"`
 		First uint64 `json:"first"`
 	}
-	if err := a.do(c.Context, "POST", "/v1/log/trim", map[string]any{"confirm": c.Bool("confirm"), "by": operator()}, &res); err != nil {
+	a.http.Timeout = 0
+	err = newProgress(c.App.ErrWriter).during("the broker frees segments", func() error {
+		return a.do(c.Context, "POST", "/v1/log/trim", map[string]any{"confirm": c.Bool("confirm"), "by": operator()}, &res)
+	})
+	if err != nil {
 		return err
 	}
 	return show(c, res, func(w io.Writer) { fmt.Fprintf(w, "%d segments freed, the log begins at %d\n", res.Freed, res.First) })

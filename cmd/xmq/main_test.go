@@ -360,6 +360,8 @@ func TestInterruptedToolsSaySo(t *testing.T) {
 	eventually(t, func() bool {
 		return keys(t, good(t, "", "log", "head", "--json", "--api", api))["head"] == float64(batchLines)
 	})
+	_, err = io.WriteString(hand, "y\n") // is read only after the answer has come
+	require.NoError(t, err)
 	stop()
 	require.Equal(t, exitTemporary, <-ended)
 	require.NoError(t, hand.Close())
@@ -405,4 +407,35 @@ func TestExitCodes(t *testing.T) {
 	} {
 		require.Equal(t, c.want, exitCode(c.err), c.err)
 	}
+}
+
+// What an operator does by hand is answered, and stands in the audit list with the reason.
+func TestOrdersOfOperators(t *testing.T) {
+	api, _ := house(t)
+	good(t, "x\ny\n", "publish", "--api", api)
+	eventually(t, func() bool {
+		code, _, _ := call(t, "", "client", "seek", "master", "1", "--reason", "again", "--api", api)
+		return code == 0
+	})
+	code, _, errs := call(t, "", "client", "skip", "master", "--reason", "x", "--api", api)
+	require.Equal(t, exitRefused, code)
+	require.Contains(t, errs, "master")
+	code, _, errs = call(t, "", "alerts", "ack", "nosuch", "--api", api)
+	require.Equal(t, exitRefused, code)
+	require.Contains(t, errs, `"nosuch"`)
+	var audit []map[string]any
+	require.NoError(t, json.Unmarshal([]byte(good(t, "", "audit", "--json", "--api", api)), &audit))
+	require.NotEmpty(t, audit)
+	has(t, audit[0], "number", "time", "verb", "client", "seq", "reason", "by")
+	require.Equal(t, "again", audit[0]["reason"])
+}
+
+// A broker that hangs does not hold a tool for ever.
+func TestToolsDoNotWaitForEver(t *testing.T) {
+	hanging := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
+	defer hanging.Close()
+	a := &api{hanging.URL, &http.Client{Timeout: 50 * time.Millisecond}}
+	err := a.do(t.Context(), "GET", "/v1/log", nil, nil)
+	require.ErrorContains(t, err, "has not answered within 50ms")
+	require.Equal(t, exitTemporary, exitCode(err))
 }
