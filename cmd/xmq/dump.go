@@ -6,6 +6,7 @@ import (
 	"io"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -48,7 +49,14 @@ func dumpCommand() *cli.Command {
 				return err
 			}
 			p := newProgress(c.App.ErrWriter)
-			m, err := nodeclient.Backup(c.Context, road, c.String("group"), id, c.String("from"), path, func(n int64) { p.say("%d MiB", n>>20) })
+			silence := time.AfterFunc(5*time.Second, func() {
+				fmt.Fprintf(c.App.ErrWriter, "xmq: nothing has come yet of %s from the broker of group %s: waiting on\n", c.String("from"), c.String("group"))
+			})
+			m, err := nodeclient.Backup(c.Context, road, c.String("group"), id, c.String("from"), path, func(n int64) {
+				silence.Stop()
+				p.say("%d MiB", n>>20)
+			})
+			silence.Stop()
 			p.end()
 			if err != nil {
 				return err

@@ -62,8 +62,9 @@ func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) 
 	if err == nil {
 		return 0
 	}
-	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
-		err = &temporaryError{errors.New(strings.Replace(err.Error(), context.Canceled.Error(), "interrupted", 1))}
+	if cause := context.Cause(ctx); cause != nil && (errors.Is(err, context.Canceled) || errors.Is(err, cause)) {
+		words := strings.NewReplacer(context.Canceled.Error(), "interrupted", cause.Error(), "interrupted")
+		err = &temporaryError{errors.New(words.Replace(err.Error()))}
 	}
 	fmt.Fprintf(errs, "xmq: %s\n", strings.TrimPrefix(err.Error(), "xmq "))
 	return exitCode(err)

@@ -367,6 +367,11 @@ func TestInterruptedToolsSaySo(t *testing.T) {
 	require.NoError(t, hand.Close())
 	require.Equal(t, "xmq: interrupted (of this input, 500 are stored, the last one as 500)\n", errs.String())
 	errs.Reset()
+	signalled, kill := context.WithCancelCause(t.Context())
+	kill(errors.New("terminated signal received"))
+	require.Equal(t, exitTemporary, run(signalled, []string{"xmq", "log", "head", "--api", api}, nil, io.Discard, &errs))
+	require.Equal(t, "xmq: interrupted\n", errs.String())
+	errs.Reset()
 	require.Equal(t, exitTemporary, run(ctx, []string{"xmq", "log", "head", "--api", slow.URL}, nil, io.Discard, &errs))
 	require.Equal(t, "xmq: interrupted\n", errs.String())
 }
