@@ -25,7 +25,7 @@ func dumpCommand() *cli.Command {
 			&cli.StringFlag{Name: "from", Usage: "`NODE` whose database is wanted (required)"},
 			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "`FILE` to write; it must not exist (required)"},
 			&cli.StringFlag{Name: "broker", Usage: "`URL` of the broker's NATS server", Value: "nats://127.0.0.1:4222", EnvVars: []string{"XMQ_BROKER"}},
-			&cli.StringFlag{Name: "group", Value: nodeclient.DefaultGroup, Usage: "the broker's group"},
+			&cli.StringFlag{Name: "group", Value: nodeclient.DefaultGroup, Usage: "the broker's group", EnvVars: []string{"XMQ_GROUP"}},
 			&cli.BoolFlag{Name: "json", Usage: "answer in JSON"},
 		},
 		Action: func(c *cli.Context) error {
