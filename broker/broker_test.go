@@ -54,7 +54,11 @@ func startBroker(t *testing.T, cfg Config) *running {
 	ctx, cancel := context.WithCancel(context.Background())
 	ready, done := make(chan struct{}), make(chan error, 1)
 	go func() { done <- b.Run(ctx, func() { close(ready) }) }()
-	<-ready
+	select {
+	case <-ready:
+	case err := <-done:
+		t.Fatalf("the broker ended before it was ready: %v", err)
+	}
 	r := &running{Broker: b, t: t, stop: sync.OnceValue(func() error { cancel(); return <-done })}
 	t.Cleanup(func() { _ = r.stop() })
 	return r
@@ -148,6 +152,36 @@ type failingLog struct{}
 
 func (failingLog) Append([]event.Draft) ([]increments.Outcome, error) {
 	return nil, fmt.Errorf("append: %w", disk.ErrStopped)
+}
+
+// Whoever comes at the very end is answered: a request that passed the check and was queued behind the last one is turned away,
+// not forgotten.
+func TestIngestAnswersWhoeverComesWhileItEnds(t *testing.T) {
+	for range 200 {
+		in := newIngest(&slowLog{gate: closedGate()}, func() {}, 100, 1000, 100_000)
+		ctx, cancel := context.WithCancel(context.Background())
+		ended := make(chan error, 1)
+		go func() { ended <- in.run(ctx) }()
+		var group sync.WaitGroup
+		for range 4 {
+			group.Go(func() {
+				for range 20 {
+					_, _ = door.Ingest(in.put).Wait(context.Background(), []event.Draft{{Body: []byte("x")}}) // answered, whatever it is
+				}
+			})
+		}
+		cancel()
+		require.NoError(t, <-ended)
+		group.Wait()
+		require.Zero(t, in.count.Load())
+		require.Zero(t, in.bytes.Load())
+	}
+}
+
+func closedGate() chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
 }
 
 // What waits for the log is bounded in count and bytes; one request alone always fits; refused drafts do not hinder the
@@ -461,12 +495,17 @@ func TestXR03FailuresAreTold(t *testing.T) {
 	r.node("master", "", db)
 	text := "the database says \xff\x00 " + strings.Repeat("very much ", 1000)
 	next := func(key string) statedb.Alert { // a slow machine may also think the node silent
-		for a := range heard {
-			if a.Key == key {
-				return a
+		t.Helper()
+		for limit := time.After(20 * time.Second); ; {
+			select {
+			case a := <-heard:
+				if a.Key == key {
+					return a
+				}
+			case <-limit:
+				t.Fatalf("no alert %s in 20 s", key)
 			}
 		}
-		return statedb.Alert{}
 	}
 	db.FailWith(2, errors.New(text))
 	r.fill(3)

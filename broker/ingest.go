@@ -31,6 +31,7 @@ type ingest struct {
 	count, bytes  atomic.Int64
 	group         []*request
 	drafts        []event.Draft
+	ended         atomic.Bool // run appends no more
 	commits, took atomic.Uint64
 }
 
@@ -77,6 +78,27 @@ func (in *ingest) put(drafts []event.Draft, done func([]door.Outcome, error)) {
 		return
 	}
 	in.queue <- req // has room for maxCount requests, and none is empty
+	if in.ended.Load() {
+		in.turnAway() // whoever comes while the last ones are answered is answered, too
+	}
+}
+
+// turnAway answers everybody who waits for a goroutine that appends no more: with what is refused since, or with
+// Closing. None of these requests has reached the log.
+func (in *ingest) turnAway() {
+	r := in.refusing.Load()
+	if r == nil {
+		r = door.Refuse(door.Closing, "the broker is stopping: try again")
+	}
+	for {
+		select {
+		case req := <-in.queue:
+			in.leave(req)
+			req.done(nil, r)
+		default:
+			return
+		}
+	}
 }
 
 // leave takes a request out of what waits.
@@ -118,6 +140,7 @@ func (in *ingest) run(ctx context.Context) error {
 				return err
 			}
 		case <-ctx.Done():
+			in.ended.Store(true)
 			return in.drain()
 		}
 	}
@@ -188,15 +211,9 @@ func (in *ingest) refuse(r *door.Refusal) {
 func (in *ingest) unknown() {
 	r := door.Refuse(door.Unknown, "the broker's storage failed while this was written: the outcome is unknown, repeat it with the same idempotency key")
 	in.refusing.Store(r)
+	in.ended.Store(true)
 	for _, req := range in.group {
 		req.done(nil, r)
 	}
-	for {
-		select {
-		case req := <-in.queue:
-			req.done(nil, r)
-		default:
-			return
-		}
-	}
+	in.turnAway()
 }
