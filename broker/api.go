@@ -91,9 +91,13 @@ func parse(r *http.Request, limit int64, into any) error {
 	if t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || t != "application/json" {
 		return refuse(http.StatusUnsupportedMediaType, "send the request as application/json")
 	}
-	dec := json.NewDecoder(io.LimitReader(r.Body, limit))
+	dec := json.NewDecoder(http.MaxBytesReader(nil, r.Body, limit))
 	dec.DisallowUnknownFields()
-	if err := dec.Decode(into); err != nil {
+	err := dec.Decode(into)
+	if large := (*http.MaxBytesError)(nil); errors.As(err, &large) {
+		return refuse(http.StatusRequestEntityTooLarge, "the request is above its limit of %d bytes", limit)
+	}
+	if err != nil {
 		return refuse(http.StatusBadRequest, "the request is not the JSON it should be: %v", err)
 	}
 	return nil
@@ -155,8 +159,11 @@ func (b *Broker) apiOrder(r *http.Request) (any, error) {
 	if err := parse(r, int64(2*b.cfg.MaxIncrement)+1<<16, &o); err != nil {
 		return nil, err
 	}
-	if len(o.Body) > b.cfg.MaxIncrement || len(o.Reason) > 1000 || len(o.By) > 100 {
-		return nil, refuse(http.StatusRequestEntityTooLarge, "the body is above the limit of %d bytes, or reason or name is too long", b.cfg.MaxIncrement)
+	if len(o.Body) > b.cfg.MaxIncrement {
+		return nil, refuse(http.StatusRequestEntityTooLarge, "a body of %d bytes is above the limit of %d", len(o.Body), b.cfg.MaxIncrement)
+	}
+	if len(o.Reason) > 1000 || len(o.By) > 100 {
+		return nil, refuse(http.StatusRequestEntityTooLarge, "a reason has at most 1000 bytes and a name at most 100")
 	}
 	verb := worker.Verb(r.PathValue("verb"))
 	switch verb {

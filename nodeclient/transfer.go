@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 	"time"
 
 	"xmq/broker/event"
@@ -96,6 +98,9 @@ func (a *Agent) LoadBackup(ctx context.Context, m dumpflow.Manifest, r io.Reader
 	if !a.target.Loads(m.Format) {
 		return &ending{ErrRefused, fmt.Sprintf("the backup of %s is %s, which this kind of target cannot load", m.Target, m.Format)}
 	}
+	if !slices.Equal(m.Topics, a.opts.Topics) {
+		return &ending{ErrRefused, fmt.Sprintf("the backup of %s holds topics %s and this node follows %s: start it with the same topics", m.Target, names(m.Topics), names(a.opts.Topics))}
+	}
 	if err := a.mayReplace(ctx, m.Pos.Log); err != nil {
 		return err
 	}
@@ -125,4 +130,12 @@ func (a *Agent) closeSnapshot(s Snapshot) {
 	if err := s.Close(); err != nil {
 		a.log.Warn("closing the snapshot", "err", err)
 	}
+}
+
+// names is a list of topics for people.
+func names(topics []string) string {
+	if len(topics) == 0 {
+		return "(all)"
+	}
+	return strings.Join(topics, ",")
 }

@@ -110,25 +110,54 @@ func openTarget(ctx context.Context, cfg configs.Node) (nodeclient.Target, strin
 	if !found || rest == "" {
 		return nil, "", fmt.Errorf("%w: target %q is no database: write sqlite:PATH or file:PATH", configs.ErrConfig, cfg.Target)
 	}
-	var t nodeclient.Target
-	var err error
-	switch scheme {
-	case "sqlite":
-		t, err = sqlite.Open(ctx, under(cfg.Data, rest), sqlite.Options{})
-	case "file":
-		t, err = file.Open(under(cfg.Data, rest))
-	default:
+	if scheme != "sqlite" && scheme != "file" {
 		return nil, "", fmt.Errorf("%w: there is no target driver %q in this version: use sqlite:PATH or file:PATH", configs.ErrConfig, scheme)
+	}
+	path := under(cfg.Data, rest)
+	lock, err := claim(path)
+	if err != nil {
+		return nil, "", err
+	}
+	var t nodeclient.Target
+	if scheme == "sqlite" {
+		t, err = sqlite.Open(ctx, path, sqlite.Options{})
+	} else {
+		t, err = file.Open(path)
 	}
 	switch wrongPath := errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EISDIR); {
 	case err == nil:
+		return &claimed{t, lock}, scheme, nil
 	case nodeclient.IsTransient(err) && !wrongPath:
 		err = &temporaryError{err}
 	default:
 		err = fmt.Errorf("%w: target: %w", configs.ErrConfig, err)
 	}
-	return t, scheme, err
+	_ = lock.Close() // the error of opening is the one to tell
+	return nil, "", err
 }
+
+// claimed is a database file that belongs to this process.
+type claimed struct {
+	nodeclient.Target
+	lock *os.File
+}
+
+// claim takes a database file by a lock on PATH.lock, which the kernel frees when the process ends: two nodes on one file would
+// overtake each other, and the healthy one would lose its copy.
+func claim(path string) (*os.File, error) {
+	f, err := os.OpenFile(path+".lock", os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("%w: target: %w", configs.ErrConfig, err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		_ = f.Close() // nothing was written
+		return nil, &temporaryError{fmt.Errorf("target: another node is running on %s: stop it or choose another file", path)}
+	}
+	return f, nil
+}
+
+// Close closes the database, then gives it up.
+func (c *claimed) Close() error { return errors.Join(c.Target.Close(), c.lock.Close()) }
 
 func under(dir, path string) string {
 	if filepath.IsAbs(path) {
