@@ -49,7 +49,7 @@ func TestHangingTargetDelaysNobody(t *testing.T) {
 	if testing.Short() {
 		clients = 60
 	}
-	h := newHouse(t, func(c *broker.Config) { c.Workers = 4; c.Masters = nil })
+	h := newHouse(t, func(c *broker.Config) { c.Workers, c.Masters, c.Silent = 4, nil, time.Minute })
 	for i := range clients {
 		h.cfg.Masters = append(h.cfg.Masters, fmt.Sprint("c", i))
 	}
