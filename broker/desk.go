@@ -2,7 +2,6 @@ package broker
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -111,7 +110,12 @@ func (d *desk) serve(id string, dump event.DumpID, c dumpflow.Chunk) dumpflow.An
 	case dumpflow.Seal:
 		return d.seal(id, rec, c.Data)
 	default:
-		return d.get(dump, c.Number)
+		if rec.Phase == dumpflow.Uploading {
+			err = d.staging.Create(dump) // a reader may be there before the first chunk
+		}
+		if err == nil {
+			return d.get(dump, c.Number)
+		}
 	}
 	if err != nil {
 		return fail("%v", err)
@@ -150,11 +154,6 @@ func (d *desk) get(dump event.DumpID, number uint32) dumpflow.Answer {
 	defer cancel()
 	c, ok, err := d.staging.Get(ctx, dump, number)
 	switch {
-	case errors.Is(err, dumpflow.ErrNoSuchDump):
-		if rec, known := d.dump(dump); known && rec.Running() { // no chunk has come yet
-			return dumpflow.Answer{State: event.None, Text: "nothing has arrived yet: ask again"}
-		}
-		return dumpflow.Answer{State: event.Fail, Text: err.Error()}
 	case err != nil:
 		return dumpflow.Answer{State: event.Fail, Text: err.Error()}
 	case !ok:
