@@ -276,7 +276,13 @@ func TestXQ10Hooks(t *testing.T) {
 	}
 	require.Equal(t, "text of a0", (<-heard).Text)
 	r.fill(1) // and increments go on
-	require.Len(t, r.stores.state.Alerts(), 20)
+	raised := 0
+	for _, a := range r.stores.state.Alerts() { // a busy machine may add one of its own
+		if strings.HasPrefix(a.Text, "text of a") {
+			raised++
+		}
+	}
+	require.Equal(t, 20, raised)
 
 	h := newHooks(Hooks{Command: cfg.Hooks.Command, Timeout: 5 * time.Second}, slog.New(slog.DiscardHandler))
 	require.NoError(t, h.call(context.Background(), statedb.Alert{Key: "k", Text: "by exec"}))
@@ -551,24 +557,23 @@ func TestSS28DeadPeerIsNoticed(t *testing.T) {
 	soon(t, "connected", connected)
 	road.Close() // without a word
 	soon(t, "noticed", func() bool { return !connected() })
-	told := func(times uint64) func() bool {
-		return func() bool {
-			for _, a := range r.stores.state.Alerts() {
-				if a.Key == "offline/master" && a.Cleared == 0 && a.Count == times {
-					return true
-				}
+	told := func() (times uint64) { // 0 when the alert does not stand
+		for _, a := range r.stores.state.Alerts() {
+			if a.Key == "offline/master" && a.Cleared == 0 {
+				times = a.Count
 			}
-			return false
 		}
+		return times
 	}
-	soon(t, "told", told(1))
+	soon(t, "told", func() bool { return told() > 0 })
+	before := told()
 	cancel()
 	require.NoError(t, <-done)
 	require.NoError(t, r.stop())
 	r = startBroker(t, cfg)
-	soon(t, "told again, because it does not come back after a restart of the broker", told(2))
+	soon(t, "told again, because it does not come back after a restart of the broker", func() bool { return told() > before })
 	r.node("master", "", db)
-	soon(t, "it is over when the node comes back", func() bool { return connected() && !told(2)() })
+	soon(t, "it is over when the node comes back", func() bool { return connected() && told() == 0 })
 }
 
 // RS-4: "Workers are bounded; all busy with sub-tasks is not a deadlock." Every place for readers is taken by one that waits for
