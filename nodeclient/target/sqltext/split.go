@@ -178,7 +178,8 @@ func Unwrap(d Dialect, text string) string {
 }
 
 // Mentions reports whether name (lower case) stands in text as a word or as the whole of anything quoted, in
-// any case: as a table it can then be meant, in a comment or inside a longer string it cannot.
+// any case: as a table it can then be meant, in a comment or inside a longer string it cannot. PostgreSQL's
+// $tag$ strings are searched like the text around them, since they hold the bodies of functions and DO.
 func Mentions(d Dialect, text, name string) bool {
 	s := textScanner(d, text)
 	for {
@@ -187,7 +188,12 @@ func Mentions(d Dialect, text, name string) bool {
 			return false
 		}
 		t := text[s.at : s.at+n]
-		if k == quoted && len(t) >= 2 {
+		if k == quoted && t[0] == '$' {
+			tag := strings.IndexByte(t[1:], '$') + 2
+			if Mentions(d, t[tag:n-tag], name) {
+				return true
+			}
+		} else if k == quoted && len(t) >= 2 {
 			t = t[1 : len(t)-1]
 		}
 		if (k == word || k == quoted) && strings.EqualFold(t, name) {
