@@ -19,6 +19,7 @@ import (
 	"xmq/dumpflow"
 	"xmq/nodeclient"
 	"xmq/nodeclient/target/file"
+	"xmq/nodeclient/target/postgres"
 	"xmq/nodeclient/target/sqlite"
 )
 
@@ -104,21 +105,27 @@ func loadBackup(ctx context.Context, a *nodeclient.Agent, target nodeclient.Targ
 	return nil
 }
 
+// targets are the forms of a target URL.
+const targets = "sqlite:PATH, postgres://USER@HOST:PORT/DATABASE or file:PATH"
+
 // openTarget opens the database a target URL names, and says which driver it is.
 func openTarget(ctx context.Context, cfg configs.Node) (nodeclient.Target, string, error) {
 	scheme, rest, found := strings.Cut(cfg.Target, ":")
 	if !found || rest == "" {
-		return nil, "", fmt.Errorf("%w: target %q is no database: write sqlite:PATH or file:PATH", configs.ErrConfig, cfg.Target)
+		return nil, "", fmt.Errorf("%w: target %q is no database: write "+targets, configs.ErrConfig, cfg.Target)
 	}
 	var t nodeclient.Target
 	var err error
 	switch scheme {
 	case "sqlite":
 		t, err = sqlite.Open(ctx, under(cfg.Data, rest), sqlite.Options{})
+	case "postgres", "postgresql":
+		scheme = "postgres"
+		t, err = postgres.Open(ctx, cfg.Target, postgres.Options{})
 	case "file":
 		t, err = file.Open(under(cfg.Data, rest))
 	default:
-		return nil, "", fmt.Errorf("%w: there is no target driver %q in this version: use sqlite:PATH or file:PATH", configs.ErrConfig, scheme)
+		return nil, "", fmt.Errorf("%w: there is no target driver %q in this version: use "+targets, configs.ErrConfig, scheme)
 	}
 	switch wrongPath := errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EISDIR); {
 	case err == nil:
