@@ -39,19 +39,19 @@ func begin(ctx context.Context, c *pgconn.PgConn) (stored event.Position, deferr
 // readPosition reads the one row of the position table, which is there; lock goes behind the query. A table that
 // does not hold exactly one good row is Fatal.
 func readPosition(ctx context.Context, c *pgconn.PgConn, lock string) (event.Position, error) {
-	fail := func(err error) (event.Position, error) {
+	rows, err := query(ctx, c, "SELECT log_id, seq, chain FROM public.xmq_position"+lock)
+	if err != nil {
 		err = classify(fmt.Errorf("postgres: read the position: %w", err))
-		if nodeclient.IsTransient(err) {
+		switch {
+		case nodeclient.IsTransient(err):
 			return event.Position{}, err
-		}
-		if code(err) == insufficient { // nothing is lost, the role was changed
+		case code(err) == insufficient: // nothing is lost, the role was changed
 			return event.Position{}, nodeclient.Transient(err)
 		}
 		return event.Position{}, nodeclient.Fatal(err)
 	}
-	rows, err := query(ctx, c, "SELECT log_id, seq, chain FROM public.xmq_position"+lock)
-	if err != nil {
-		return fail(err)
+	fail := func(err error) (event.Position, error) {
+		return event.Position{}, nodeclient.Fatal(fmt.Errorf("postgres: read the position: %w", err))
 	}
 	if len(rows) != 1 {
 		return fail(fmt.Errorf("the table xmq_position has %d rows instead of one: this copy has lost its place; restore it from another node, or seek if you know its position", len(rows)))

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -103,3 +104,9 @@ func TestAWrongURLIsRefusedWithoutItsPassword(t *testing.T) {
 	require.True(t, nodeclient.IsTransient(err), "a server that is not there may come: %v", err)
 	require.NotContains(t, err.Error(), "word of")
 }
+
+// patience is how long a test waits for what must come; tick is how often it looks.
+const (
+	patience = 20 * time.Second
+	tick     = 5 * time.Millisecond
+)
