@@ -342,8 +342,8 @@ func TestADeferredConstraintFailsItsOwnIncrement(t *testing.T) {
 // Settings of the server, the database and the role do not change what an increment means.
 func TestSessionSettingsArePinned(t *testing.T) {
 	n := newNode(t)
-	require.NoError(t, server.Exec("postgres", `ALTER DATABASE "`+n.db+`" SET timezone = 'Asia/Tokyo'; ALTER DATABASE "`+n.db+`" SET datestyle = 'German, DMY';
-		ALTER DATABASE "`+n.db+`" SET statement_timeout = 1; ALTER DATABASE "`+n.db+`" SET default_transaction_isolation = 'serializable'; ALTER DATABASE "`+n.db+`" SET synchronous_commit = off`))
+	require.NoError(t, server.Exec("postgres", strings.ReplaceAll(`@ timezone = 'Asia/Tokyo'; @ datestyle = 'German, DMY'; @ statement_timeout = 1;
+		@ default_transaction_isolation = 'serializable'; @ synchronous_commit = off`, "@", "ALTER ROLE xmq IN DATABASE "+n.db+" SET")))
 	require.NoError(t, n.reopen())
 	n.run("CREATE TABLE s (k text, v text)", `INSERT INTO s SELECT x, current_setting(x) FROM unnest(ARRAY['timezone', 'client_encoding', 'standard_conforming_strings',
 		'transaction_isolation', 'statement_timeout', 'synchronous_commit', 'datestyle']) x; SELECT pg_sleep(0.01)`)

@@ -146,6 +146,14 @@ func (f *frameReader) check() error {
 	return nil
 }
 
+// peek reads the first frame ahead: what is damaged or cut there costs nobody a database.
+func (f *frameReader) peek() error {
+	if f.piece, f.err = f.next(); f.err != io.EOF {
+		return f.err
+	}
+	return nil
+}
+
 // Read yields the archive; io.EOF behind an end that was seen and checked, with nothing behind it.
 func (f *frameReader) Read(b []byte) (int, error) {
 	for len(f.piece) == 0 && f.err == nil {

@@ -62,6 +62,9 @@ func (t *Target) restore(ctx context.Context, want event.Position, r io.Reader) 
 	if h.pos != want && !(h.pos.Zero() && want == event.Start(want.Log) && !want.Zero()) {
 		return fmt.Errorf("the snapshot holds position %s, expected was %s", h.pos, want)
 	}
+	if err := frames.peek(); err != nil {
+		return fmt.Errorf("read the snapshot: %w", err)
+	}
 	program, err := t.create(ctx)
 	if err != nil {
 		return err

@@ -58,7 +58,7 @@ func open(t *testing.T, dir string) *Target {
 var factory = targettest.Factory{
 	Open: func(t *testing.T, dir string) nodeclient.Target { return open(t, dir) },
 	Body: func(k uint64) []byte {
-		return fmt.Appendf(nil, "CREATE TABLE IF NOT EXISTS n (at bigserial PRIMARY KEY, k bigint, pad bytea);\nINSERT INTO n (k, pad) VALUES (%d, decode(repeat('00', 2000), 'hex'));", k)
+		return fmt.Appendf(nil, "CREATE TABLE IF NOT EXISTS n (at bigserial PRIMARY KEY, k bigint, pad bytea);\nINSERT INTO n (k, pad) VALUES (%d, decode(repeat('00', 1000), 'hex'));", k)
 	},
 	Invalid: []byte("CREATE TABLE half (a int); INSERT INTO nowhere VALUES (1)"),
 	Applied: func(t *testing.T, dir string) (numbers []uint64) {

@@ -125,7 +125,8 @@ func (s *Server) Run() error {
 	for end := time.Now().Add(patience); time.Now().Before(end); <-time.After(20 * time.Millisecond) {
 		if s.cmd == nil {
 			cmd := s.program("postgres", "-D", filepath.Join(s.dir, "data"), "-h", "127.0.0.1", "-p", port, "-c", "unix_socket_directories=",
-				"-c", "fsync=off", "-c", "shared_buffers=32MB", "-c", "max_connections=60", "-c", "max_prepared_transactions=2")
+				"-c", "fsync=off", "-c", "shared_buffers=32MB", "-c", "max_connections=60", "-c", "autovacuum=off",
+				"-c", "wal_level=minimal", "-c", "max_wal_senders=0", "-c", "full_page_writes=off")
 			cmd.Stdout, cmd.Stderr = s.log, s.log
 			if err := cmd.Start(); err != nil {
 				return err
