@@ -12,10 +12,9 @@ import (
 
 // SQLSTATEs that are looked for by name.
 const (
-	duplicateDatabase = "42P04"
-	insufficient      = "42501"
-	missingDatabase   = "3D000"
-	objectInUse       = "55006"
+	insufficient    = "42501"
+	missingDatabase = "3D000"
+	objectInUse     = "55006"
 )
 
 // code is the SQLSTATE in err; "" when the server did not say it.

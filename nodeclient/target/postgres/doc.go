@@ -46,7 +46,7 @@
 //
 //	 0  8  "XMQPGDMP"
 //	 8  4  version = 1
-//	12  8  log ID      16 hexadecimal digits in the manifest; here the number
+//	12  8  log ID
 //	20  8  sequence
 //	28  8  chain
 //	36  4  bytes of the script

@@ -123,9 +123,13 @@ func checkStatement(st sqltext.Statement) error {
 		}
 	case "RESET", "DISCARD", "LISTEN", "UNLISTEN", "PREPARE", "EXECUTE", "DEALLOCATE", "DECLARE", "FETCH", "MOVE", "CLOSE", "LOAD":
 		return fmt.Errorf("%s works on the connection, not on the data, and would be gone after a restart", st.Keyword)
-	case "CREATE":
-		if st.Second == "TEMP" || st.Second == "TEMPORARY" {
+	case "CREATE", "ALTER":
+		switch st.Second {
+		case "TEMP", "TEMPORARY", "LOCAL", "GLOBAL":
 			return errors.New("a temporary object lives in one connection only and would be gone after a restart")
+		}
+		if sqltext.Mentions(sqltext.PostgreSQL, st.Text, "unlogged") {
+			return errors.New("a crash of the server empties an unlogged table, while the position stays")
 		}
 	}
 	return nil

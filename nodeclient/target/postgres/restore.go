@@ -25,9 +25,6 @@ func oldName(database string) string     { return database + "_xmq_old" }
 // quoteName quotes an identifier.
 func quoteName(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
 
-// quoteText quotes a string, as SQL and as the value of a connection string.
-func quoteText(text string) string { return "'" + strings.ReplaceAll(text, "'", "''") + "'" }
-
 // restored is a verified database beside the live one.
 type restored struct{ t *Target }
 

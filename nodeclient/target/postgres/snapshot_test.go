@@ -115,13 +115,14 @@ func TestXD13(t *testing.T) {
 		n := nodeOn(t, server, p.addr())
 		n.fill(mib)
 		read := "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_user_tables WHERE relname = 'big'"
-		n.query("SELECT pg_stat_force_next_flush()")
 		before := n.value(read)
 		trips = p.counted(func() {
 			s, err := n.Snapshot(t.Context())
 			require.NoError(t, err)
 			require.NoError(t, s.Close())
 		})
+		sessions := "SELECT count(*) FROM pg_stat_activity WHERE datname = '" + n.db + "' AND application_name = 'xmq'"
+		require.Eventually(t, func() bool { return server.Query(t, "postgres", sessions)[0] == "1" }, patience, tick) // it has said what it read
 		require.Equal(t, before, n.value(read), "no row was read")
 		return trips, n.value("SELECT count(*) FROM big")
 	}

@@ -179,8 +179,14 @@ func Unwrap(d Dialect, text string) string {
 
 // Mentions reports whether name (lower case) stands in text as a word or as the whole of anything quoted, in
 // any case: as a table it can then be meant, in a comment or inside a longer string it cannot. PostgreSQL's
-// $tag$ strings are searched like the text around them, since they hold the bodies of functions and DO.
-func Mentions(d Dialect, text, name string) bool {
+// $tag$ strings are searched like the text around them, since they hold the bodies of functions and DO; below the
+// depth at which people nest them, any appearance counts.
+func Mentions(d Dialect, text, name string) bool { return mentions(d, text, name, 3) }
+
+func mentions(d Dialect, text, name string, depth int) bool {
+	if depth == 0 {
+		return strings.Contains(strings.ToLower(text), name)
+	}
 	s := textScanner(d, text)
 	for {
 		k, n, ended, _, err := s.token()
@@ -190,7 +196,7 @@ func Mentions(d Dialect, text, name string) bool {
 		t := text[s.at : s.at+n]
 		if k == quoted && t[0] == '$' {
 			tag := strings.IndexByte(t[1:], '$') + 2
-			if Mentions(d, t[tag:n-tag], name) {
+			if mentions(d, t[tag:n-tag], name, depth-1) {
 				return true
 			}
 		} else if k == quoted && len(t) >= 2 {
