@@ -4,11 +4,15 @@ GO ?= go
 PACKAGES = ./...
 LIMIT = 20m
 
-.PHONY: test vet race unit demo build bench
+.PHONY: test servers vet race unit demo build bench
 
 ## test: everything that has to pass: formats, vet, staticcheck, unit tests, the same with -race, real processes
-test: vet unit race
+test: servers vet unit race
 	@echo "all tests passed"
+
+## servers: the databases that the tests start for themselves; as root it installs what is missing
+servers:
+	@.ci/servers
 
 vet:
 	@out=$$(gofmt -l $$(git ls-files '*.go' 2>/dev/null || find . -name '*.go')); if [ -n "$$out" ]; then echo "gofmt: $$out"; exit 1; fi

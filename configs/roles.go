@@ -27,7 +27,7 @@ type Node struct {
 	ID     string   `yaml:"id" doc:"this node's name, 1 to 31 lower-case letters, digits and hyphens (required)"`
 	Broker string   `yaml:"broker" doc:"URL of the broker's NATS server"`
 	Group  string   `yaml:"group" doc:"the broker's group"`
-	Target string   `yaml:"target" doc:"the database: sqlite:PATH or file:PATH (required)"`
+	Target string   `yaml:"target" doc:"the database: sqlite:PATH, postgres://USER@HOST:PORT/DATABASE (the password best in PGPASSWORD or a password file) or file:PATH (required)"`
 	Topics []string `yaml:"topics" doc:"apply only increments of these topics; empty for all"`
 	Data   string   `yaml:"data" doc:"folder in which relative paths of target and restore lie"`
 

@@ -26,6 +26,7 @@ var floors = map[string][]string{
 	"nodeclient":                   {"broker/event", "broker/bus", "dumpflow"},
 	"nodeclient/target/sqltext":    nil,
 	"nodeclient/target/sqlite":     {"nodeclient", "broker/event", "nodeclient/target/sqltext"},
+	"nodeclient/target/postgres":   {"nodeclient", "broker/event", "nodeclient/target/sqltext"},
 	"nodeclient/target/file":       {"nodeclient", "broker/event"},
 	"broker/door":                  {"broker/event"},
 	"broker/door/http":             {"broker/event", "broker/door"},
@@ -39,21 +40,23 @@ var floors = map[string][]string{
 	"broker/disk/disktest":         {"broker/disk"},                // for tests
 	"broker/bus/bustest":           {"broker/bus", "broker/event"}, // for tests
 	"nodeclient/target/targettest": {"nodeclient", "broker/event"}, // for tests
+	"nodeclient/target/postgres/postgrestest": nil, // for tests
 }
 
 // outside says which foreign modules a room may use besides the standard library.
 var outside = map[string][]string{
-	"broker/bus":               {"github.com/nats-io/nats.go"},
-	"broker/disk":              {"github.com/syndtr/goleveldb"},
-	"increments":               {"github.com/syndtr/goleveldb"},
-	"statedb":                  {"github.com/syndtr/goleveldb"},
-	"dumpflow":                 {"github.com/klauspost/compress", "golang.org/x/time"},
-	"nodeclient/target/sqlite": {"modernc.org/sqlite"},
-	"broker/door/nats":         {"github.com/nats-io/nats.go"},
-	"broker":                   {"github.com/nats-io/nats.go", "github.com/nats-io/nats-server", "github.com/sourcegraph/conc"},
-	"configs":                  {"github.com/goccy/go-yaml"},
-	"cmd/xmq":                  {"github.com/urfave/cli"},
-	"cmd/xmq/shop":             {"modernc.org/sqlite"},
+	"broker/bus":                 {"github.com/nats-io/nats.go"},
+	"broker/disk":                {"github.com/syndtr/goleveldb"},
+	"increments":                 {"github.com/syndtr/goleveldb"},
+	"statedb":                    {"github.com/syndtr/goleveldb"},
+	"dumpflow":                   {"github.com/klauspost/compress", "golang.org/x/time"},
+	"nodeclient/target/sqlite":   {"modernc.org/sqlite"},
+	"nodeclient/target/postgres": {"github.com/jackc/pgx"},
+	"broker/door/nats":           {"github.com/nats-io/nats.go"},
+	"broker":                     {"github.com/nats-io/nats.go", "github.com/nats-io/nats-server", "github.com/sourcegraph/conc"},
+	"configs":                    {"github.com/goccy/go-yaml"},
+	"cmd/xmq":                    {"github.com/urfave/cli"},
+	"cmd/xmq/shop":               {"modernc.org/sqlite"},
 }
 
 type pkg struct {

@@ -19,6 +19,7 @@ import (
 	"xmq/dumpflow"
 	"xmq/nodeclient"
 	"xmq/nodeclient/target/file"
+	"xmq/nodeclient/target/postgres"
 	"xmq/nodeclient/target/sqlite"
 )
 
@@ -104,36 +105,51 @@ func loadBackup(ctx context.Context, a *nodeclient.Agent, target nodeclient.Targ
 	return nil
 }
 
+// targets are the forms of a target URL.
+const targets = "sqlite:PATH, postgres://USER@HOST:PORT/DATABASE or file:PATH"
+
 // openTarget opens the database a target URL names, and says which driver it is.
 func openTarget(ctx context.Context, cfg configs.Node) (nodeclient.Target, string, error) {
 	scheme, rest, found := strings.Cut(cfg.Target, ":")
 	if !found || rest == "" {
-		return nil, "", fmt.Errorf("%w: target %q is no database: write sqlite:PATH or file:PATH", configs.ErrConfig, cfg.Target)
-	}
-	if scheme != "sqlite" && scheme != "file" {
-		return nil, "", fmt.Errorf("%w: there is no target driver %q in this version: use sqlite:PATH or file:PATH", configs.ErrConfig, scheme)
-	}
-	path := under(cfg.Data, rest)
-	lock, err := claim(path)
-	if err != nil {
-		return nil, "", err
+		return nil, "", fmt.Errorf("%w: target %q is no database: write "+targets, configs.ErrConfig, cfg.Target)
 	}
 	var t nodeclient.Target
-	if scheme == "sqlite" {
-		t, err = sqlite.Open(ctx, path, sqlite.Options{})
-	} else {
-		t, err = file.Open(path)
+	var err error
+	switch path := under(cfg.Data, rest); scheme {
+	case "sqlite":
+		t, err = openFile(path, func() (nodeclient.Target, error) { return sqlite.Open(ctx, path, sqlite.Options{}) })
+	case "file":
+		t, err = openFile(path, func() (nodeclient.Target, error) { return file.Open(path) })
+	case "postgres", "postgresql":
+		scheme = "postgres"
+		t, err = postgres.Open(ctx, cfg.Target, postgres.Options{})
+	default:
+		return nil, "", fmt.Errorf("%w: there is no target driver %q in this version: use "+targets, configs.ErrConfig, scheme)
 	}
+	var away *temporaryError
 	switch wrongPath := errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EISDIR); {
-	case err == nil:
-		return &claimed{t, lock}, scheme, nil
+	case err == nil, errors.As(err, &away):
 	case nodeclient.IsTransient(err) && !wrongPath:
 		err = &temporaryError{err}
 	default:
 		err = fmt.Errorf("%w: target: %w", configs.ErrConfig, err)
 	}
-	_ = lock.Close() // the error of opening is the one to tell
-	return nil, "", err
+	return t, scheme, err
+}
+
+// openFile opens a database that is a file of this process alone.
+func openFile(path string, open func() (nodeclient.Target, error)) (nodeclient.Target, error) {
+	lock, err := claim(path)
+	if err != nil {
+		return nil, err
+	}
+	t, err := open()
+	if err != nil {
+		_ = lock.Close() // the error of opening is the one to tell
+		return nil, err
+	}
+	return &claimed{t, lock}, nil
 }
 
 // claimed is a database file that belongs to this process.
@@ -147,7 +163,7 @@ type claimed struct {
 func claim(path string) (*os.File, error) {
 	f, err := os.OpenFile(path+".lock", os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("%w: target: %w", configs.ErrConfig, err)
+		return nil, err
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		_ = f.Close() // nothing was written

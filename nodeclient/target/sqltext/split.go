@@ -178,8 +178,15 @@ func Unwrap(d Dialect, text string) string {
 }
 
 // Mentions reports whether name (lower case) stands in text as a word or as the whole of anything quoted, in
-// any case: as a table it can then be meant, in a comment or inside a longer string it cannot.
-func Mentions(d Dialect, text, name string) bool {
+// any case: as a table it can then be meant, in a comment or inside a longer string it cannot. PostgreSQL's
+// $tag$ strings are searched like the text around them, since they hold the bodies of functions and DO; below the
+// depth at which people nest them, any appearance counts.
+func Mentions(d Dialect, text, name string) bool { return mentions(d, text, name, 3) }
+
+func mentions(d Dialect, text, name string, depth int) bool {
+	if depth == 0 {
+		return strings.Contains(strings.ToLower(text), name)
+	}
 	s := textScanner(d, text)
 	for {
 		k, n, ended, _, err := s.token()
@@ -187,7 +194,12 @@ func Mentions(d Dialect, text, name string) bool {
 			return false
 		}
 		t := text[s.at : s.at+n]
-		if k == quoted && len(t) >= 2 {
+		if k == quoted && t[0] == '$' {
+			tag := strings.IndexByte(t[1:], '$') + 2
+			if mentions(d, t[tag:n-tag], name, depth-1) {
+				return true
+			}
+		} else if k == quoted && len(t) >= 2 {
 			t = t[1 : len(t)-1]
 		}
 		if (k == word || k == quoted) && strings.EqualFold(t, name) {

@@ -266,6 +266,15 @@ func TestMentions(t *testing.T) {
 	for _, s := range []string{"SELECT * FROM XMQ", "main.xmq", `"Xmq"`, "[xmq]", "`xmq`", "'xmq'"} {
 		require.True(t, Mentions(SQLite, s, "xmq"), s)
 	}
+	for text, want := range map[string]bool{
+		"DO $$ BEGIN DELETE FROM Xmq; END $$":                            true,
+		"DO $a$ EXECUTE $b$ DELETE FROM xmq $b$ $a$":                     true,
+		"SELECT $a$ $b$ $c$ $d$ xmqs $d$ $c$ $b$ $a$":                    true, // too deep to be read
+		"SELECT $$ -- xmq\n 'not xmq here' $$":                           false,
+		"CREATE FUNCTION f() RETURNS int LANGUAGE sql AS $$ SELECT 1 $$": false,
+	} {
+		require.Equal(t, want, Mentions(PostgreSQL, text, "xmq"), text)
+	}
 }
 
 var seeds = []string{

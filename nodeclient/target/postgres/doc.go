@@ -1,0 +1,76 @@
+// Package postgres is the target driver for PostgreSQL, 13 and later. Increments are SQL scripts or one statement
+// with arguments; the position lives in the table public.xmq_position of the same database and moves in the same
+// transaction as the data.
+//
+// # Settings
+//
+// Each connection runs with TimeZone UTC, client_encoding UTF8, DateStyle "ISO, MDY", IntervalStyle postgres,
+// standard_conforming_strings on, read committed, synchronous_commit on, no statement timeout and no idle
+// timeout. search_path is what the URL says, else the server's. The connection must be a direct one: a pooler
+// that shares sessions breaks locks and exported snapshots. The URL names one server.
+//
+// # Increments
+//
+// A body that begins with { is {"sql": "one statement", "args": [...]}: args stand for $1, $2, ... and are sent as
+// text of whatever type the server finds the parameter to be; null is NULL, an object or array is JSON. Any
+// other body is a script. checkScript and checkStatement say what is refused before anything runs.
+//
+// A batch is one transaction: its statements go out without waiting for answers, so that a round trip is paid
+// per batch. When one fails, the transaction is rolled back and those before it are applied again. Where a
+// constraint is deferrable each increment is a transaction of its own, because such a constraint is checked at
+// the commit.
+//
+// Each transaction begins with an advisory lock. It makes a reader of the position wait for the end of a
+// transaction whose connection was cut, so that a commit whose answer was lost is never mistaken for none.
+//
+// What cannot be the same on every node: now(), random(), gen_random_uuid(); the numbers a sequence gives, once a
+// transaction was rolled back or a server crashed, since sequences do not roll back; currval and lastval of an
+// earlier increment. Write keys and times into the increment where that matters.
+//
+// # Table public.xmq_position
+//
+//	log_id      text         16 hexadecimal digits
+//	seq         bigint       the last sequence applied
+//	chain       text         16 hexadecimal digits
+//	updated_at  timestamptz  broker time of the last increment applied; NULL before the first
+//
+// It has exactly one row. A database without the table is at the zero position, whatever else it holds. The
+// table without its row is a copy that lost its place: Fatal.
+//
+// # Snapshots
+//
+// A snapshot is a repeatable-read transaction with an exported snapshot and a shared lock on every table: TRUNCATE
+// and ALTER TABLE are not subject to snapshots and wait until the dump is done; other increments go on. The values
+// of sequences, which are not subject to snapshots either, are read when it is opened. pg_dump, of the server's major
+// version, writes the data in the custom format; publications and subscriptions are left out.
+//
+//	 0  8  "XMQPGDMP"
+//	 8  4  version = 1
+//	12  8  log ID
+//	20  8  sequence
+//	28  8  chain
+//	36  4  bytes of the script
+//	40  .  a script of setval calls for the sequences, at most 16 MiB
+//	 .  4  CRC-32C of all bytes before
+//	then frames, each
+//	 0  4  bytes of data, at most 65536; 0 ends the stream
+//	 4  .  data: a piece of the archive of pg_dump
+//	 .  4  CRC-32C of all bytes of the stream before
+//
+// All integers are little-endian. The format's name is "postgres-dump/1".
+//
+// # Databases
+//
+//	DB              the database of the URL
+//	DB_xmq_restore  a snapshot being loaded; nothing, once a node opens DB anew
+//	DB_xmq_old      what DB was before the last restore; dropped right behind the switch, or by the next Open
+//
+// The two renames of a switch are one transaction, so there is no state between old and new. A restore needs a
+// role that owns DB and has CREATEDB, and connects to the maintenance database for that. Privileges and settings
+// of DB itself (GRANT CONNECT, ALTER DATABASE SET), and owners of tables, are not carried along.
+//
+// # Credentials
+//
+// The password comes from the URL, PGPASSWORD or a password file (PGPASSFILE, ~/.pgpass). It reaches pg_dump and
+// pg_restore by their environment only and stands in no error.
+package postgres

@@ -1,0 +1,136 @@
+package postgres
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"xmq/nodeclient/target/sqltext"
+)
+
+// maxArgs is how many parameters PostgreSQL takes.
+const maxArgs = 65535
+
+// statement is one statement ready to be sent.
+type statement struct {
+	text string
+	line int
+	args [][]byte // in text format; nil is NULL
+}
+
+// parse looks at an increment before it runs; doc.go describes its two forms. alone says that it must be a
+// transaction of its own.
+func parse(body []byte) (all []statement, alone bool, err error) {
+	script := string(body)
+	var args [][]byte
+	object := bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte{'{'})
+	if object {
+		if script, args, err = parseObject(body); err != nil {
+			return nil, false, err
+		}
+	}
+	statements, err := checkScript(script)
+	if err != nil {
+		return nil, false, err
+	}
+	if object && len(statements) != 1 {
+		return nil, false, fmt.Errorf(`"sql" has %d statements, and arguments belong to exactly one`, len(statements))
+	}
+	for _, st := range statements {
+		all = append(all, statement{st.Text, st.Line, args})
+	}
+	lower := strings.ToLower(script)
+	return all, strings.Contains(lower, "defer") || strings.Contains(lower, "constraints"), nil
+}
+
+func parseObject(body []byte) (sql string, args [][]byte, err error) {
+	var object struct {
+		SQL  string            `json:"sql"`
+		Args []json.RawMessage `json:"args"`
+	}
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&object); err != nil {
+		return "", nil, fmt.Errorf(`it begins with { but is not {"sql": ..., "args": [...]}: %w`, err)
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return "", nil, errors.New("something stands behind its JSON object")
+	}
+	if len(object.Args) > maxArgs {
+		return "", nil, fmt.Errorf("it has %d arguments, more than the %d PostgreSQL takes", len(object.Args), maxArgs)
+	}
+	for _, raw := range object.Args {
+		args = append(args, argument(raw))
+	}
+	return object.SQL, args, nil
+}
+
+// argument is the text of a JSON value: a string without its quotes, anything else as it stands, nil for null.
+func argument(raw json.RawMessage) []byte {
+	var s string
+	switch {
+	case string(raw) == "null":
+		return nil
+	case raw[0] == '"' && json.Unmarshal(raw, &s) == nil:
+		return []byte(s)
+	}
+	return raw
+}
+
+// checkScript cuts a script and strips one outer BEGIN ... COMMIT. Refused, as a FAIL:
+//
+//   - a NUL byte, which no text of PostgreSQL can hold
+//   - an open quote, comment or body
+//   - transaction control, and every mention of xmq_position as a name, also in a $$ body
+//   - what checkStatement refuses, and set_config
+//
+// It is a check of words, not of meaning.
+func checkScript(text string) ([]sqltext.Statement, error) {
+	if strings.IndexByte(text, 0) >= 0 {
+		return nil, errors.New(`it has a NUL byte; write bytea as '\x00'`)
+	}
+	statements, err := sqltext.Increment(sqltext.PostgreSQL, text)
+	if err != nil {
+		return nil, err
+	}
+	for _, st := range statements {
+		if err := checkStatement(st); err != nil {
+			return nil, fmt.Errorf("line %d: %w", st.Line, err)
+		}
+	}
+	lower := strings.ToLower(text)
+	if strings.Contains(lower, "xmq_position") && sqltext.Mentions(sqltext.PostgreSQL, text, "xmq_position") {
+		return nil, errors.New("it mentions xmq_position, the table in which XMQ keeps its place")
+	}
+	if strings.Contains(lower, "set_config") && sqltext.Mentions(sqltext.PostgreSQL, text, "set_config") {
+		return nil, errors.New("it calls set_config, which changes the connection for the increments behind it")
+	}
+	return statements, nil
+}
+
+// checkStatement refuses what stays in the connection behind the increment, so that the same increment would mean
+// something else after a restart, and what reads or writes files of one server.
+func checkStatement(st sqltext.Statement) error {
+	switch st.Keyword {
+	case "COPY":
+		return errors.New("COPY moves data between the database and a file or the client; write INSERT")
+	case "SET":
+		if st.Second != "CONSTRAINTS" {
+			return fmt.Errorf("SET %s changes the connection for the increments behind it, not the data; name schemas in full and leave it out", st.Second)
+		}
+	case "RESET", "DISCARD", "LISTEN", "UNLISTEN", "PREPARE", "EXECUTE", "DEALLOCATE", "DECLARE", "FETCH", "MOVE", "CLOSE", "LOAD":
+		return fmt.Errorf("%s works on the connection, not on the data, and would be gone after a restart", st.Keyword)
+	case "CREATE", "ALTER":
+		switch st.Second {
+		case "TEMP", "TEMPORARY", "LOCAL", "GLOBAL":
+			return errors.New("a temporary object lives in one connection only and would be gone after a restart")
+		}
+		if sqltext.Mentions(sqltext.PostgreSQL, st.Text, "unlogged") {
+			return errors.New("a crash of the server empties an unlogged table, while the position stays")
+		}
+	}
+	return nil
+}

@@ -1,0 +1,272 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"xmq/broker/event"
+	"xmq/nodeclient"
+)
+
+// maxName is how many bytes PostgreSQL keeps of a name.
+const maxName = 63
+
+// switchTries is how often sessions of others are ended before a switch gives up; the server waits 5 s each time.
+const switchTries = 3
+
+func restoreName(database string) string { return database + "_xmq_restore" }
+func oldName(database string) string     { return database + "_xmq_old" }
+
+// quoteName quotes an identifier.
+func quoteName(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
+
+// restored is a verified database beside the live one.
+type restored struct{ t *Target }
+
+// Loads reports whether format is the one this driver writes.
+func (t *Target) Loads(format string) bool { return format == Format }
+
+// Restore implements nodeclient.Target. pg_restore loads the archive into DB_xmq_restore while it comes; each piece
+// is checked first. Then the sequences are set and the position is compared. A snapshot of a database that had no
+// position yet is accepted for the start of a log and given that position.
+func (t *Target) Restore(ctx context.Context, want event.Position, r io.Reader) (nodeclient.Restored, error) {
+	err := t.restore(ctx, want, r)
+	if err == nil {
+		return &restored{t}, nil
+	}
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
+		err = nodeclient.Transient(fmt.Errorf("%w: %w", cause, err))
+	}
+	if code(err) != "" {
+		err = classify(err)
+	}
+	if nodeclient.IsFatal(err) { // the snapshot's state, not that of the live database
+		err = fmt.Errorf("%v: %w", err, event.ErrDamaged)
+	}
+	return nil, errors.Join(fmt.Errorf("postgres: restore %d: %w", want.Seq, err), t.drop(restoreName(t.cfg.Database)))
+}
+
+func (t *Target) restore(ctx context.Context, want event.Position, r io.Reader) error {
+	frames, h, err := newFrameReader(r)
+	if err != nil {
+		return fmt.Errorf("read the header: %w", err)
+	}
+	if h.pos != want && !(h.pos.Zero() && want == event.Start(want.Log) && !want.Zero()) {
+		return fmt.Errorf("the snapshot holds position %s, expected was %s", h.pos, want)
+	}
+	if err := frames.peek(); err != nil {
+		return fmt.Errorf("read the snapshot: %w", err)
+	}
+	program, err := t.create(ctx)
+	if err != nil {
+		return err
+	}
+	if err := t.load(ctx, program, frames); err != nil {
+		return err
+	}
+	return t.verify(ctx, want, h)
+}
+
+// create makes the fresh database, with encoding and locale of the live one, and finds pg_restore.
+func (t *Target) create(ctx context.Context) (program string, err error) {
+	c, err := t.connect(ctx, t.opts.Maintenance)
+	if err != nil {
+		return "", err
+	}
+	defer closeConn(c)
+	if program, err = findProgram(ctx, "pg_restore", major(c)); err != nil {
+		return "", err
+	}
+	fresh := quoteName(restoreName(t.cfg.Database))
+	if err := execute(ctx, c, "DROP DATABASE IF EXISTS "+fresh+" WITH (FORCE)"); err != nil {
+		return "", fmt.Errorf("drop the database of an earlier restore: %w", err)
+	}
+	rows, err := query(ctx, c, "SELECT format(' ENCODING %L LC_COLLATE %L LC_CTYPE %L', pg_encoding_to_char(encoding), datcollate, datctype) FROM pg_catalog.pg_database WHERE datname = $1", t.cfg.Database)
+	if err != nil {
+		return "", err
+	}
+	if len(rows) != 1 {
+		return "", nodeclient.Transient(fmt.Errorf("the database %q is not there", t.cfg.Database))
+	}
+	err = execute(ctx, c, "CREATE DATABASE "+fresh+" TEMPLATE template0"+rows[0][0])
+	if code(err) == insufficient {
+		return "", fmt.Errorf("a restore loads into a fresh database, and the role %q may not create one: ALTER ROLE %s CREATEDB: %w", t.cfg.User, quoteName(t.cfg.User), err)
+	}
+	if err != nil {
+		return "", fmt.Errorf("create the database for the restore: %w", err)
+	}
+	return program, nil
+}
+
+// load feeds the archive to pg_restore.
+func (t *Target) load(ctx context.Context, program string, archive io.Reader) error {
+	name := restoreName(t.cfg.Database)
+	conninfo := "dbname='" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(name) + "'"
+	cmd, stderr := t.program(ctx, program, name, "--exit-on-error", "--no-owner", "--no-privileges", "--no-password", "--dbname="+conninfo)
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	reader := &noting{r: archive}
+	_, write := io.CopyBuffer(struct{ io.Writer }{in}, reader, make([]byte, maxFrame))
+	if reader.err != nil {
+		_ = cmd.Process.Kill() // the archive will not be whole
+	}
+	_ = in.Close() // its reader may have ended; the exit code tells
+	exit := ended(program, stderr, cmd.Wait())
+	switch {
+	case reader.err != nil:
+		return fmt.Errorf("read the snapshot: %w", reader.err)
+	case exit != nil:
+		return exit
+	case write != nil: // it needed no more of the archive
+		if _, err := io.Copy(io.Discard, archive); err != nil {
+			return fmt.Errorf("read the snapshot: %w", err)
+		}
+	}
+	return nil
+}
+
+// noting remembers with which error, other than io.EOF, its reader ended.
+type noting struct {
+	r   io.Reader
+	err error
+}
+
+func (n *noting) Read(b []byte) (int, error) {
+	k, err := n.r.Read(b)
+	if err != nil && err != io.EOF {
+		n.err = err
+	}
+	return k, err
+}
+
+// verify sets the sequences of the fresh database and compares its position.
+func (t *Target) verify(ctx context.Context, want event.Position, h head) error {
+	c, err := t.connect(ctx, restoreName(t.cfg.Database))
+	if err != nil {
+		return err
+	}
+	defer closeConn(c)
+	if err := execute(ctx, c, h.script); err != nil {
+		return fmt.Errorf("set the sequences: %w", err)
+	}
+	stored, _, err := begin(ctx, c)
+	if err != nil {
+		return err
+	}
+	if stored.Zero() {
+		if err := replacePosition(ctx, c, want); err != nil {
+			return err
+		}
+		stored = want
+	}
+	if stored != want || h.pos.Zero() && want.Seq != 0 {
+		return fmt.Errorf("the restored data stands at %s, expected was %s: %w", stored, want, event.ErrDamaged)
+	}
+	return execute(ctx, c, "COMMIT")
+}
+
+// Switch implements nodeclient.Restored. Sessions of others on the database are ended; two renames in one
+// transaction make the fresh database the live one. A commit whose answer was lost is looked for. Transient:
+// others came back faster than they could be ended, or the server is away.
+func (r *restored) Switch(ctx context.Context) error {
+	t := r.t
+	if t.pg != nil {
+		closeConn(t.pg)
+	}
+	var err error
+	for range switchTries {
+		if err = t.rename(ctx); err == nil || code(err) != objectInUse {
+			break
+		}
+	}
+	if err != nil && road(err) {
+		if names, lookErr := t.leftovers(ctx); lookErr == nil && !names[restoreName(t.cfg.Database)] {
+			err = nil // it was committed
+		}
+	}
+	if code(err) == insufficient {
+		return fmt.Errorf("postgres: switch to the restored database: the role %q must own the database, have CREATEDB, and may end the sessions on it: %w", t.cfg.User, err)
+	}
+	if err != nil {
+		return nodeclient.Transient(fmt.Errorf("postgres: switch to the restored database: %w", err))
+	}
+	_ = t.drop(oldName(t.cfg.Database)) // the next Open does it
+	return nil
+}
+
+// rename is the point of no return.
+func (t *Target) rename(ctx context.Context) error {
+	c, err := t.connect(ctx, t.opts.Maintenance)
+	if err != nil {
+		return err
+	}
+	defer closeConn(c)
+	live, fresh, old := t.cfg.Database, restoreName(t.cfg.Database), oldName(t.cfg.Database)
+	if err := execute(ctx, c, "DROP DATABASE IF EXISTS "+quoteName(old)+" WITH (FORCE)"); err != nil {
+		return err
+	}
+	_, err = query(ctx, c, "SELECT pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE datname IN ($1, $2) AND backend_type = 'client backend'", live, fresh)
+	if err != nil {
+		return err
+	}
+	return execute(ctx, c, "BEGIN; ALTER DATABASE "+quoteName(live)+" RENAME TO "+quoteName(old)+"; ALTER DATABASE "+quoteName(fresh)+" RENAME TO "+quoteName(live)+"; COMMIT")
+}
+
+// Discard implements nodeclient.Restored.
+func (r *restored) Discard() error { return r.t.drop(restoreName(r.t.cfg.Database)) }
+
+// drop removes a database that may be absent, with a context of its own: it cleans up behind errors too.
+func (t *Target) drop(database string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 3*settleTime)
+	defer cancel()
+	c, err := t.connect(ctx, t.opts.Maintenance)
+	if err != nil {
+		return err
+	}
+	defer closeConn(c)
+	if err := execute(ctx, c, "DROP DATABASE IF EXISTS "+quoteName(database)+" WITH (FORCE)"); err != nil {
+		return nodeclient.Transient(fmt.Errorf("postgres: drop the database %q: %w", database, err))
+	}
+	return nil
+}
+
+// leftovers tells which databases of a restore there are.
+func (t *Target) leftovers(ctx context.Context) (map[string]bool, error) {
+	c, err := t.connect(ctx, t.cfg.Database)
+	if err != nil {
+		return nil, err
+	}
+	defer closeConn(c)
+	return databases(ctx, c, restoreName(t.cfg.Database), oldName(t.cfg.Database))
+}
+
+func databases(ctx context.Context, c *pgconn.PgConn, a, b string) (map[string]bool, error) {
+	rows, err := query(ctx, c, "SELECT datname FROM pg_catalog.pg_database WHERE datname IN ($1, $2)", a, b)
+	names := make(map[string]bool)
+	for _, row := range rows {
+		names[row[0]] = true
+	}
+	return names, err
+}
+
+// tidy drops what an interrupted restore or switch left beside the live database.
+func (t *Target) tidy(ctx context.Context) error {
+	names, err := databases(ctx, t.pg, restoreName(t.cfg.Database), oldName(t.cfg.Database))
+	if err != nil {
+		return classify(fmt.Errorf("postgres: look for the rest of a restore: %w", err))
+	}
+	for name := range names {
+		err = errors.Join(err, t.drop(name))
+	}
+	return err
+}

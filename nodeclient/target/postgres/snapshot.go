@@ -1,0 +1,175 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"xmq/broker/event"
+	"xmq/nodeclient"
+)
+
+// Format is the name of the bytes a snapshot writes; doc.go draws them.
+const Format = "postgres-dump/1"
+
+// snapshot is a repeatable-read transaction on a connection of its own, whose snapshot pg_dump borrows.
+type snapshot struct {
+	t    *Target
+	head head
+	name string // of the exported snapshot
+	dump string // path of pg_dump
+
+	mu    sync.Mutex
+	pg    *pgconn.PgConn // nil after Close
+	close context.CancelFunc
+	ctx   context.Context // ends with Close
+}
+
+// Snapshot implements nodeclient.Target; doc.go says how. It blocks for a few questions to the catalog, whatever
+// the size of the data, and for sessions of others that hold a table exclusively.
+func (t *Target) Snapshot(ctx context.Context) (nodeclient.Snapshot, error) {
+	if _, err := t.Position(ctx); err != nil { // waits for what a lost connection left behind
+		return nil, err
+	}
+	c, err := t.connect(ctx, t.cfg.Database)
+	if err != nil {
+		return nil, err
+	}
+	s := &snapshot{t: t, pg: c}
+	s.ctx, s.close = context.WithCancel(context.Background())
+	if s.dump, err = findProgram(ctx, "pg_dump", major(c)); err == nil {
+		err = s.hold(ctx)
+	}
+	if err != nil {
+		return nil, errors.Join(classify(fmt.Errorf("postgres: open a snapshot: %w", err)), s.Close())
+	}
+	return s, nil
+}
+
+// hold locks the tables, opens the snapshot and reads what it holds.
+func (s *snapshot) hold(ctx context.Context) error {
+	tables, err := query(ctx, s.pg, "SELECT coalesce('LOCK TABLE ' || string_agg(format('%I.%I', n.nspname, c.relname), ', ') || ' IN ACCESS SHARE MODE', '') "+
+		fmt.Sprintf(relations, "'r', 'p'"))
+	if err != nil {
+		return err
+	}
+	if err := execute(ctx, s.pg, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; "+tables[0][0]); err != nil {
+		return err
+	}
+	there, err := query(ctx, s.pg, look)
+	if err != nil {
+		return err
+	}
+	if there[0][0] == "t" {
+		if s.head.pos, err = readPosition(ctx, s.pg, ""); err != nil {
+			return err
+		}
+	}
+	if s.head.script, err = sequences(ctx, s.pg); err != nil {
+		return err
+	}
+	name, err := query(ctx, s.pg, "SELECT pg_export_snapshot()")
+	if err != nil {
+		return err
+	}
+	s.name = name[0][0]
+	return nil
+}
+
+// sequences writes a script that sets every sequence to what it is now.
+func sequences(ctx context.Context, c *pgconn.PgConn) (string, error) {
+	read, err := query(ctx, c, "SELECT coalesce(string_agg(format('SELECT %L, last_value, is_called FROM %I.%I', format('%I.%I', n.nspname, c.relname), n.nspname, c.relname), ' UNION ALL '), '') "+
+		fmt.Sprintf(relations, "'S'"))
+	if err != nil || read[0][0] == "" {
+		return "", err
+	}
+	script, err := query(ctx, c, "SELECT string_agg(format('SELECT pg_catalog.setval(%L, %s, %L);', name, last, called), E'\\n' ORDER BY name) FROM ("+read[0][0]+") s (name, last, called)")
+	if err != nil {
+		return "", err
+	}
+	return script[0][0], nil
+}
+
+func (s *snapshot) Position() event.Position { return s.head.pos }
+func (s *snapshot) Format() string           { return Format }
+func (s *snapshot) Online() bool             { return true }
+
+// Close ends the transaction; a WriteTo that still runs fails.
+func (s *snapshot) Close() error {
+	s.close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.pg != nil {
+		closeConn(s.pg)
+		s.pg = nil
+	}
+	return nil
+}
+
+// WriteTo implements nodeclient.Snapshot: it runs pg_dump.
+func (s *snapshot) WriteTo(ctx context.Context, w io.Writer) error {
+	if s.ctx.Err() != nil {
+		return errors.New("postgres: write a snapshot: the snapshot has been closed")
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(s.ctx, cancel)()
+	if err := s.write(ctx, w); err != nil {
+		if cause := context.Cause(ctx); cause != nil {
+			err = fmt.Errorf("%w: %w", cause, err)
+		}
+		return fmt.Errorf("postgres: write a snapshot: %w", err)
+	}
+	return nil
+}
+
+func (s *snapshot) write(ctx context.Context, w io.Writer) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	frames, err := newFrameWriter(w, s.head)
+	if err != nil {
+		return err
+	}
+	cmd, stderr := s.t.program(ctx, s.dump, s.t.cfg.Database, "--format=custom", "--compress=0", "--snapshot="+s.name, "--no-password",
+		"--no-publications", "--no-subscriptions")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	if err = copyFull(frames, out); err != nil {
+		_ = cmd.Process.Kill() // its output has nowhere to go
+	}
+	if exit := ended(s.dump, stderr, cmd.Wait()); err == nil {
+		err = exit
+	}
+	if err != nil {
+		return err
+	}
+	return frames.end()
+}
+
+// copyFull copies r in full frames, so that the same archive always makes the same stream.
+func copyFull(frames *frameWriter, r io.Reader) error {
+	buf := make([]byte, maxFrame)
+	for {
+		n, err := io.ReadFull(r, buf)
+		if _, err := frames.Write(buf[:n]); err != nil {
+			return err
+		}
+		switch err {
+		case nil:
+		case io.EOF, io.ErrUnexpectedEOF:
+			return nil
+		default:
+			return err
+		}
+	}
+}
