@@ -905,7 +905,7 @@ func TestDamageOfTheNewestSegmentStopsTheBroker(t *testing.T) {
 // connected is not away, however long ago its record was written.
 func TestRetentionKeepsTheNextIncrementOfWhoeverIsThere(t *testing.T) {
 	cfg := testConfig(t)
-	cfg.MaxRecords, cfg.Retention.Every = 10, time.Hour
+	cfg.MaxRecords, cfg.Retention.Every, cfg.Silent = 10, time.Hour, 30*time.Second
 	r := startBroker(t, cfg)
 	r.fill(25)
 	var b statedb.Batch
