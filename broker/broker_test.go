@@ -1,7 +1,10 @@
 package broker
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -762,4 +765,242 @@ func TestValidateRefusesWithASentence(t *testing.T) {
 	}
 	cfg := Default()
 	require.NoError(t, cfg.Validate())
+}
+
+// What lies in the data directory is compared before anything of it is served.
+func TestStoresAreServedOnlyWhenTheyVouchForEachOther(t *testing.T) {
+	cfg := testConfig(t)
+	open := func() (*stores, error) {
+		return openStores(&cfg, slog.New(slog.DiscardHandler), func(error) {}, func(statedb.Alert) {})
+	}
+	good := func() *stores {
+		t.Helper()
+		s, err := open()
+		require.NoError(t, err)
+		return s
+	}
+	damaged := func(says string) {
+		t.Helper()
+		_, err := open()
+		require.ErrorIs(t, err, ErrDamaged)
+		require.ErrorContains(t, err, says)
+	}
+	grow := func(s *stores) { // by one increment that the state store vouches for
+		t.Helper()
+		_, err := s.log.Append([]event.Draft{{Body: []byte("x")}})
+		require.NoError(t, err)
+		var b statedb.Batch
+		b.Checkpoint(s.log.Head())
+		b.PutClient(statedb.Client{ID: "n1", State: statedb.Following, Acked: s.log.Head()})
+		require.NoError(t, s.state.Write(&b))
+		require.NoError(t, s.close())
+	}
+
+	cfg.Create = false
+	damaged("there is no data directory")
+	require.NoError(t, os.Mkdir(cfg.Data, 0o700))
+	damaged("is empty")
+	cfg.Create = true
+	require.NoError(t, os.WriteFile(filepath.Join(cfg.Data, "diary"), nil, 0o600))
+	damaged("not ours")
+	require.NoError(t, os.Remove(filepath.Join(cfg.Data, "diary")))
+
+	log, old := filepath.Join(cfg.Data, logDir), filepath.Join(t.TempDir(), "old")
+	grow(good())
+	require.NoError(t, os.CopyFS(old, os.DirFS(log)))
+	grow(good())
+	require.NoError(t, os.RemoveAll(log))
+	require.NoError(t, os.CopyFS(log, os.DirFS(old))) // a log put back from an old copy has lost what was acknowledged
+	damaged("acknowledged increments are missing")
+
+	require.NoError(t, os.RemoveAll(log))
+	for range 2 { // the new log stands at its second start, too
+		s := good()
+		require.Empty(t, s.state.Clients(), "who stood in the old log has no place in the new one")
+		require.Equal(t, s.log.ID(), s.state.Meta().Log)
+		require.Equal(t, s.log.Head(), s.state.Checkpoint())
+		require.NoError(t, s.close())
+	}
+
+	grow(good())
+	require.NoError(t, os.RemoveAll(filepath.Join(cfg.Data, stateDir)))
+	for range 2 {
+		s := good()
+		require.True(t, s.state.Meta().Rebuilt, "nobody known is not nobody there")
+		require.NoError(t, s.close())
+	}
+}
+
+// After the state store was lost nothing of the log is freed before an operator has confirmed.
+func TestNothingIsFreedBeforeALostStateStoreIsConfirmed(t *testing.T) {
+	cfg := testConfig(t)
+	cfg.MaxRecords = 10
+	r := startBroker(t, cfg)
+	r.fill(35)
+	require.NoError(t, r.stop())
+	require.NoError(t, os.RemoveAll(filepath.Join(cfg.Data, stateDir)))
+	r = startBroker(t, cfg)
+	db := targettest.NewMemory()
+	r.node("master", "", db)
+	soon(t, "one of perhaps many is back", func() bool {
+		pin, _, held := r.stores.state.Pin()
+		return held && pin == 35
+	})
+	call := func(method, path, kind, body string) int {
+		req := httptest.NewRequest(method, path, strings.NewReader(body))
+		req.Header.Set("Content-Type", kind)
+		w := httptest.NewRecorder()
+		r.web().Handler.ServeHTTP(w, req)
+		return w.Code
+	}
+	trim := func(body string) int { return call(http.MethodPost, "/v1/log/trim", "application/json", body) }
+	require.Equal(t, http.StatusUnsupportedMediaType, call(http.MethodPost, "/v1/log/trim", "text/plain", `{"confirm":true}`), "what a page of another site can send")
+	require.Equal(t, http.StatusConflict, trim(`{}`))
+	freed, err := r.trim()
+	require.NoError(t, err)
+	require.Zero(t, freed)
+	require.EqualValues(t, 1, r.stores.log.First())
+	require.Equal(t, http.StatusOK, trim(`{"confirm":true}`))
+	require.EqualValues(t, 31, r.stores.log.First())
+	require.Equal(t, http.StatusGone, call(http.MethodGet, "/v1/increments?from=30", "", ""), "a reader is told of the hole")
+	require.Equal(t, http.StatusOK, call(http.MethodGet, "/v1/increments?from=31", "", ""))
+}
+
+func TestAReplacementIsNoLargerThanAnIncrement(t *testing.T) {
+	cfg := testConfig(t)
+	cfg.MaxIncrement = 1000
+	r := startBroker(t, cfg)
+	body, err := json.Marshal(Order{Body: make([]byte, 1001), Reason: "mended"})
+	require.NoError(t, err)
+	req := httptest.NewRequest(http.MethodPost, "/v1/clients/n1/replace", bytes.NewReader(body))
+	req.Header.Set("Content-Type", "application/json")
+	w := httptest.NewRecorder()
+	r.web().Handler.ServeHTTP(w, req)
+	require.Equal(t, http.StatusRequestEntityTooLarge, w.Code)
+}
+
+// The watch, which opens the door again when there is room, does not open one that is closed for good.
+func TestIngestStaysClosed(t *testing.T) {
+	for _, code := range []door.Code{door.Closing, door.Unknown} {
+		in := newIngest(failingLog{}, func() {}, 100, 10, 1000)
+		r := door.Refuse(code, "it ends")
+		in.refuse(r)
+		in.refuse(nil)
+		require.Same(t, r, in.refusing.Load())
+	}
+}
+
+// Damage in the segment that is appended to stops the broker; in an older one it is told.
+func TestDamageOfTheNewestSegmentStopsTheBroker(t *testing.T) {
+	b, err := Open(testConfig(t), slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	defer func() { require.NoError(t, b.stores.close()) }()
+	b.stores.damage <- damage{"00-00", errors.New("rot")}
+	require.NoError(t, b.look())
+	b.stores.damage <- damage{"01-99", errors.New("rot")}
+	require.ErrorIs(t, b.look(), ErrDamaged)
+}
+
+// The increment behind a durable position stays: also when it is the last of its segment. A client that is
+// connected is not away, however long ago its record was written.
+func TestRetentionKeepsTheNextIncrementOfWhoeverIsThere(t *testing.T) {
+	cfg := testConfig(t)
+	cfg.MaxRecords, cfg.Retention.Every, cfg.Silent = 10, time.Hour, 30*time.Second
+	r := startBroker(t, cfg)
+	r.fill(25)
+	var b statedb.Batch
+	at, err := r.stores.log.Position(9)
+	require.NoError(t, err)
+	b.PutClient(statedb.Client{ID: "away", State: statedb.Following, Acked: at})
+	require.NoError(t, r.stores.state.Write(&b))
+	_, err = r.trim()
+	require.NoError(t, err)
+	require.EqualValues(t, 1, r.stores.log.First(), "it needs increment 10")
+
+	db := targettest.NewMemory()
+	r.node("master", "", db)
+	soon(t, "the master follows", func() bool { c, _ := r.stores.state.Client("master"); return c.Acked.Seq == 25 })
+	b = statedb.Batch{}
+	c, _ := r.stores.state.Client("master")
+	c.Acked = at // as if nothing had been saved since
+	b.PutClient(c)
+	b.DeleteClient("away")
+	require.NoError(t, r.stores.state.Write(&b))
+	r.cfg.Retention.MaxAbsence = time.Nanosecond
+	_, err = r.trim()
+	require.NoError(t, err)
+	require.EqualValues(t, 1, r.stores.log.First())
+}
+
+// deaf is a road on which only what is published is noted.
+type deaf struct {
+	bus.Conn
+	said []string // subjects
+}
+
+func (d *deaf) Publish(subject string, _ []byte) error {
+	d.said = append(d.said, subject)
+	return nil
+}
+
+// XD-16: identity is the token of the subject: who says otherwise in the body, or wants the answer elsewhere, is refused.
+func TestXD16NobodySpeaksForAnother(t *testing.T) {
+	road, quiet := &deaf{}, slog.New(slog.DiscardHandler)
+	d := newDispatcher("main", road, quiet)
+	heard := 0
+	d.post = func(string, worker.Input) bool { heard++; return true }
+	for _, id := range []string{"n2", "n1"} {
+		e := event.Event{Kind: event.IncrReq, Group: "main", ID: id}
+		d.up(bus.Msg{Subject: event.Subject("main", event.Up, "n1"), Data: e.Append(nil)})
+	}
+	require.Equal(t, 1, heard)
+	require.EqualValues(t, 1, d.refused.Load())
+
+	var asked atomic.Int32
+	desk := &desk{group: "main", road: road, log: quiet, puts: make(chan struct{}, 1), gets: make(chan struct{}, 1), ctx: t.Context(),
+		dump: func(event.DumpID) (dumpflow.Dump, bool) { asked.Add(1); return dumpflow.Dump{}, false }}
+	snap := func(id, reply string) {
+		e := event.Event{Kind: event.SnapReq, Group: "main", ID: id, Dump: 1, Body: dumpflow.Chunk{Op: dumpflow.Get}.Append(nil)}
+		desk.take(bus.Msg{Subject: event.Subject("main", event.Snap, "n1"), Reply: reply, Data: e.Append(nil)})
+		desk.wait()
+	}
+	snap("n2", "_INBOX_n1.a")
+	require.Zero(t, asked.Load(), "the body says another")
+	snap("n1", "_INBOX_n2.a")
+	require.Zero(t, asked.Load())
+	snap("n1", "_INBOX_n1.b")
+	require.EqualValues(t, 1, asked.Load())
+	require.Equal(t, []string{"_INBOX_n1.a", "_INBOX_n1.b"}, road.said, "nothing goes into the inbox of another")
+}
+
+// XD-14: a manifest of another position than was opened is not published. Only its target writes a snapshot, only its
+// requesters read it.
+func TestXD14TheDeskServesOnlyWhatTheRecordSays(t *testing.T) {
+	staging, err := dumpflow.OpenStaging(t.TempDir(), nil)
+	require.NoError(t, err)
+	defer staging.Close()
+	rec := dumpflow.Dump{ID: 1, Target: "master", Phase: dumpflow.Uploading, Format: "mem/1", Pos: event.Position{Log: 1, Seq: 7, Chain: 9},
+		Requesters: []dumpflow.Requester{{ID: "n1", Request: 1}}}
+	d := &desk{staging: staging, dump: func(event.DumpID) (dumpflow.Dump, bool) { return rec, true }, ctx: t.Context(),
+		post: func(context.Context, string, worker.Input) error { return nil }}
+	chunk := dumpflow.Pack(dumpflow.Put, 0, []byte("x"))
+	require.Equal(t, event.Fail, d.serve("n1", 1, chunk).State)
+	require.Equal(t, event.Succ, d.serve("master", 1, chunk).State)
+	get := dumpflow.Chunk{Op: dumpflow.Get}
+	require.Equal(t, event.Fail, d.serve("n2", 1, get).State)
+	require.Equal(t, event.Succ, d.serve("n1", 1, get).State)
+	sum := sha256.Sum256([]byte("x"))
+	m := dumpflow.Manifest{V: dumpflow.ManifestVersion, Dump: 1, Target: "master", Pos: rec.Pos, Format: "mem/1", Size: 1, Chunks: 1, SHA256: hex.EncodeToString(sum[:])}
+	seal := func(m dumpflow.Manifest) event.State {
+		return d.serve("master", 1, dumpflow.Chunk{Op: dumpflow.Seal, Data: m.Encode()}).State
+	}
+	other := m
+	other.Pos.Chain++
+	require.Equal(t, event.Fail, seal(other))
+	other = m
+	other.Pos.Seq++
+	require.Equal(t, event.Fail, seal(other))
+	_, sealed := staging.Manifest(1)
+	require.False(t, sealed)
+	require.Equal(t, event.Succ, seal(m))
 }

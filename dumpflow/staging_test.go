@@ -163,6 +163,7 @@ func TestRS08RepeatsAreHarmlessAndNonsenseIsRefused(t *testing.T) {
 		require.NoError(t, s.Put(1, chunks[0]))
 	}
 	refused(Pack(Put, 0, content(5)), "other content")
+	refused(Pack(Put, 0, append([]byte{1}, b[1:ChunkSize]...)), "other content") // as long as the first
 	require.NoError(t, s.Put(1, chunks[2]))
 	require.NoError(t, s.Put(1, chunks[1]))
 	refused(Pack(Put, 3, content(1)), "follows one that is shorter") // overlap: chunk 2 was the last
@@ -355,6 +356,38 @@ func TestOpenStagingRefusesAManifestThatDoesNotFit(t *testing.T) {
 		_, err := OpenStaging(dir, nil)
 		require.ErrorIs(t, err, event.ErrDamaged, name)
 	}
+}
+
+// A chunk behind a hole is no part of what the manifest says: sealed with it, the next start would refuse the directory.
+func TestSealRefusesAChunkBehindAHole(t *testing.T) {
+	s := open(t)
+	b := content(2 * ChunkSize)
+	require.NoError(t, s.Create(1))
+	for _, c := range append(cutUp(b), Pack(Put, 3, content(1))) {
+		require.NoError(t, s.Put(1, c))
+	}
+	_, err := s.Seal(1, manifest(1, b))
+	require.ErrorIs(t, err, event.ErrDamaged)
+	_, sealed := s.Manifest(1)
+	require.False(t, sealed)
+}
+
+// Whoever found the dump just before it was given up learns that as soon as it is his turn.
+func TestADumpGivenUpMeanwhileTakesNothing(t *testing.T) {
+	s := open(t)
+	b := content(5)
+	require.NoError(t, s.Create(1))
+	require.NoError(t, s.Put(1, cutUp(b)[0]))
+	st, err := s.stage(1)
+	require.NoError(t, err)
+	s.Drop(1, "cancelled")
+	s.all[1] = st // as he found it
+	require.ErrorIs(t, s.Put(1, cutUp(b)[0]), ErrNoSuchDump)
+	_, err = s.Seal(1, manifest(1, b))
+	require.ErrorIs(t, err, ErrNoSuchDump)
+	require.ErrorContains(t, err, "cancelled")
+	_, _, err = s.Get(t.Context(), 1, 0)
+	require.ErrorIs(t, err, ErrNoSuchDump)
 }
 
 func TestOpenStagingSweepsTrash(t *testing.T) {

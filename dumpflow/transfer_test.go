@@ -228,6 +228,10 @@ func TestXD14ManifestOfAnotherSnapshotIsRefused(t *testing.T) {
 	elsewhere.Pos.Seq++
 	_, err = s.Seal(1, elsewhere)
 	require.ErrorIs(t, err, event.ErrDamaged, "sealed at one position, repeated at another")
+	elsewhere = manifest(1, b)
+	elsewhere.Pos.Chain++
+	_, err = s.Seal(1, elsewhere)
+	require.ErrorIs(t, err, event.ErrDamaged, "of another history")
 	// a requester compares too
 	call := func(ctx context.Context, dump event.DumpID, c Chunk) (Answer, error) {
 		return serve(s, time.Second)(ctx, 1, c)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -31,6 +32,7 @@ type memTarget struct {
 	apply    func(ctx context.Context) error
 	after    func() error // after a durable Apply: the outcome is lost
 	loading  func(n int) error
+	sending  func() // a snapshot is being read
 }
 
 func (m *memTarget) Position(context.Context) (event.Position, error) {
@@ -116,6 +118,9 @@ func (s *memSnapshot) Position() event.Position { return s.pos }
 func (s *memSnapshot) Format() string           { return "mem/1" }
 func (s *memSnapshot) Online() bool             { return true }
 func (s *memSnapshot) WriteTo(ctx context.Context, w io.Writer) error {
+	if s.of.sending != nil {
+		s.of.sending()
+	}
 	_, err := w.Write(s.bytes)
 	return err
 }
@@ -479,6 +484,9 @@ func TestXN06WaitsForTheDatabaseAtStart(t *testing.T) {
 		r = run(t, road, &memTarget{position: func() error { return Fatal(errors.New("no position row")) }}, Options{})
 		require.ErrorContains(t, <-r.ended, "no position row")
 		r.cancel()
+		r = run(t, road, &memTarget{position: func() error { return Fatal(errors.New("no position row")) }}, Options{From: "master"})
+		require.ErrorContains(t, <-r.ended, "--replace", "a DUMP over it has to be allowed")
+		r.cancel()
 	})
 }
 
@@ -550,6 +558,117 @@ func TestADatabaseThatIsNotACopyIsReplacedOnlyWhenAllowed(t *testing.T) {
 			}
 		})
 	}
+}
+
+// XE-13: whatever is wrong is found before the switch: the old data and position stay, and nothing half.
+func TestXE13ALoadThatIsNotWhatWasOfferedIsNotSwitched(t *testing.T) {
+	for _, name := range []string{"another position", "another chain", "cancelled", "not a copy"} {
+		t.Run(name, func(t *testing.T) {
+			world(t, 30, func(t *testing.T, road *bus.Mem, b *scripted) {
+				b.stages(t, 20)
+				m := &memTarget{pos: b.h.pos[3], data: increments(3)}
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				switch name {
+				case "another position":
+					b.sealed.Pos = b.h.pos[19]
+				case "another chain":
+					b.sealed.Pos.Chain++
+				case "cancelled":
+					m.loading = func(int) error { cancel(); return nil }
+				case "not a copy":
+					m.pos.Log++
+				}
+				old := m.pos
+				conn := road.Connect("n1")
+				defer conn.Close()
+				a, err := New(conn, m, Options{ID: "n1", From: "master", Log: slog.New(slog.DiscardHandler)})
+				require.NoError(t, err)
+				require.Error(t, a.load(ctx, restoreJob{request: 1, dump: 99, pos: b.h.pos[20]}))
+				pos, data := m.holds()
+				require.Equal(t, old, pos)
+				require.Equal(t, increments(3), data)
+				require.Zero(t, m.switched)
+				require.Zero(t, m.fresh)
+			})
+		})
+	}
+}
+
+// XE-12: a backup of another kind, of other topics, or over a database that is not a copy is not loaded.
+func TestXE12ABackupIsLoadedOnlyWhereItBelongs(t *testing.T) {
+	at := newHistory(5).pos[5]
+	for name, c := range map[string]struct {
+		m  dumpflow.Manifest
+		on event.LogID // what the database is a copy of
+		ok bool
+	}{
+		"copy":         {dumpflow.Manifest{Pos: at, Format: "mem/1", Topics: []string{"a"}}, testLog, true},
+		"other kind":   {dumpflow.Manifest{Pos: at, Format: "sql/1", Topics: []string{"a"}}, testLog, false},
+		"other topics": {dumpflow.Manifest{Pos: at, Format: "mem/1", Topics: []string{"a", "b"}}, testLog, false},
+		"all topics":   {dumpflow.Manifest{Pos: at, Format: "mem/1"}, testLog, false},
+		"other log":    {dumpflow.Manifest{Pos: at, Format: "mem/1", Topics: []string{"a"}}, testLog + 1, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := &memTarget{pos: event.Start(c.on), data: []string{"x"}}
+			a := &Agent{target: m, opts: Options{Topics: []string{"a"}}}
+			err := a.LoadBackup(t.Context(), c.m, strings.NewReader("increment 1\n"))
+			if c.ok {
+				require.NoError(t, err)
+				require.Equal(t, at, m.pos)
+				return
+			}
+			require.Error(t, err)
+			require.Equal(t, []string{"x"}, m.data)
+			require.Zero(t, m.switched)
+		})
+	}
+}
+
+func TestEventsOfAnotherGroupAreNotHeard(t *testing.T) {
+	a, err := New(nil, nil, Options{ID: "n1", Group: "ours", Log: slog.New(slog.DiscardHandler)})
+	require.NoError(t, err)
+	for _, group := range []string{"theirs", "ours"} {
+		e := event.Event{Kind: event.IncrRep, Group: group, ID: "n1"}
+		a.receive(bus.Msg{Data: e.Append(nil)})
+	}
+	require.Len(t, a.inbox, 1)
+	require.Equal(t, "ours", (<-a.inbox).Group)
+}
+
+// A snapshot that is still being read is closed before the next one is opened and before a restore begins.
+func TestTransfersOfOneNodeDoNotOverlap(t *testing.T) {
+	world(t, 20, func(t *testing.T, road *bus.Mem, b *scripted) {
+		m := &memTarget{sending: func() { time.Sleep(3 * time.Second) }}
+		r := run(t, road, m, Options{From: "master", At: 1})
+		time.Sleep(10 * time.Second)
+		say := func(e event.Event) {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			e.ID, e.Session = "n1", b.heard[len(b.heard)-1].Session
+			b.say(e)
+		}
+		say(event.Event{Kind: event.DumpReq, Dump: 1})
+		time.Sleep(time.Second)
+		say(event.Event{Kind: event.DumpReq, Dump: 2})
+		time.Sleep(4 * time.Second) // the second is being read
+		require.Zero(t, b.count(func(e event.Event) bool { return e.Kind == event.DumpRep && e.State == event.Fail }))
+		restored := false
+		m.loading = func(int) error {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			restored = true
+			require.Zero(t, m.open)
+			return nil
+		}
+		b.stages(t, 20)
+		say(event.Event{Kind: event.IncrRep, State: event.Fatal, Code: event.NeedsDump})
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		require.True(t, restored)
+		requireHolds(t, m, b, 20)
+		r.stop(t)
+	})
 }
 
 // XB-2: the target's half of a DUMP: chunks and manifest arrive, increments go on, the snapshot is closed; a

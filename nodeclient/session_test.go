@@ -143,6 +143,7 @@ func TestSessionOpensAnewAtAGapAndAtDamage(t *testing.T) {
 		"gap":     func(k *talk) { k.feed(6, 8) },
 		"damage":  func(k *talk) { k.hear(event.Event{Pos: k.h.pos[0], Body: append(k.h.frame(0, 3), 9, 9)}) },
 		"chain":   func(k *talk) { p := k.h.pos[0]; p.Chain++; p.Seq = 1; k.hear(event.Event{Pos: p}) },
+		"log":     func(k *talk) { p := k.h.pos[0]; p.Log++; k.hear(event.Event{Pos: p}) },
 		"reopen":  func(k *talk) { k.hear(event.Event{Code: event.Reopen}) },
 		"silence": func(k *talk) { k.ticks(k.rules.silence + 1) },
 		"cut":     func(k *talk) { k.connected(); k.flush() },
@@ -178,7 +179,70 @@ func TestSessionIgnoresAWelcomeForAnotherPosition(t *testing.T) {
 	require.Equal(t, opening, k.phase)
 	k.ticks(1)
 	require.Equal(t, k.h.pos[5], k.last(event.IncrReq, event.None).Pos)
+	other := k.h.pos[5]
+	other.Chain++ // another history that is as long
+	k.hear(event.Event{Code: event.Welcome, Pos: other})
+	require.Equal(t, opening, k.phase)
 	k.welcomeAt(5)
+}
+
+func TestSessionIgnoresWhatWasSaidInAnother(t *testing.T) {
+	k := newTalk(t, 0, nil)
+	k.welcomeAt(0)
+	late := event.Event{Kind: event.IncrRep, State: event.Succ, ID: "n1", Session: k.self, Pos: k.h.pos[0], Body: k.h.frame(0, 5)}
+	k.hear(event.Event{Code: event.Reopen})
+	k.welcomeAt(0)
+	k.step(late)
+	k.flush()
+	require.Empty(t, k.jobs, "it was sent in the turn before")
+	late.Session = k.self
+	late.Session.Instance++
+	late.Code = event.Fenced
+	k.step(late)
+	require.NoError(t, k.end, "it is meant for another process")
+	late.Session, late.ID = k.self, "n2"
+	k.step(late)
+	require.NoError(t, k.end, "it is meant for another node")
+}
+
+// One task at a time: whatever the broker says while the database works waits for the outcome.
+func TestSessionGivesTheDatabaseOneTaskAtATime(t *testing.T) {
+	fresh := newTalk(t, -1, nil)
+	for range 2 { // the answer comes twice
+		fresh.hear(event.Event{Code: event.Welcome, Pos: fresh.h.pos[0]})
+	}
+	require.NotNil(t, fresh.job().seek)
+
+	moved := newTalk(t, 0, nil)
+	moved.welcomeAt(0)
+	moved.feed(0, 5)
+	moved.hear(event.Event{Code: event.Seek, Pos: moved.h.pos[9]})
+	moved.apply(5, nil)
+	moved.hear(event.Event{Code: event.Seek, Pos: moved.h.pos[9]})
+	require.Equal(t, moved.h.pos[9], *moved.job().seek)
+
+	joins := newTalk(t, 0, func(r *rules) { r.from = "master" })
+	joins.welcomeAt(0)
+	joins.feed(0, 5)
+	apply := joins.job()
+	joins.hear(event.Event{State: event.Fatal, Code: event.NeedsDump})
+	opened := event.Event{Kind: event.DumpRep, State: event.Succ, Code: event.Opened, Request: joins.request, Dump: 99, Pos: joins.h.pos[9], Body: dumpflow.Opened{Format: "mem/1"}.Encode()}
+	joins.hear(opened)
+	require.Empty(t, joins.jobs, "a batch is still being applied to what the snapshot will replace")
+	joins.applied(len(apply.apply), joins.h.pos[5], nil)
+	joins.hear(opened)
+	require.Equal(t, joins.h.pos[9], joins.job().restore.pos)
+}
+
+// A late Held must not strand increments that wait here for the database: nothing would call for them again.
+func TestSessionKeepsWorkingWhenHeldComesLate(t *testing.T) {
+	k := newTalk(t, 0, nil)
+	k.welcomeAt(0)
+	k.feed(0, 5)
+	k.apply(2, Transient(errors.New("no connection")))
+	k.hear(event.Event{State: event.Fail, Code: event.Held})
+	k.ticks(1)
+	k.apply(5, nil)
 }
 
 func TestSessionTriesTransientTroubleAgainAndSaysSo(t *testing.T) {
@@ -241,12 +305,25 @@ func TestXS05SessionSaysFatalInEverySessionUntilItHasJoinedAgain(t *testing.T) {
 	require.Equal(t, lost, k.phase)
 	require.Equal(t, "the position row is gone", k.last(event.IncrReq, event.Fatal).Text)
 	k.feed(0, 5)
+	require.Empty(t, k.queue)
 	k.hear(event.Event{Code: event.Seek, Pos: k.h.pos[9]})
 	require.Empty(t, k.jobs)
 	k.hear(event.Event{State: event.Fatal, Code: event.NeedsDump})
 	require.Equal(t, joining, k.phase)
 	k.load(4, nil)
 	k.welcomeAt(4)
+}
+
+// XS-5: the loss of the copy is told although a new session was asked for while the database found it out.
+func TestXS05SessionRemembersALossBetweenTwoSessions(t *testing.T) {
+	k := newTalk(t, 0, nil)
+	k.welcomeAt(0)
+	k.feed(0, 5)
+	k.hear(event.Event{Code: event.Reopen})
+	k.apply(0, Fatal(errors.New("the position row is gone")))
+	k.hear(event.Event{Code: event.Welcome, Pos: k.h.pos[0]})
+	require.Equal(t, lost, k.phase)
+	k.last(event.IncrReq, event.Fatal)
 }
 
 // load plays a DUMP from Opened to the outcome of its restore.
@@ -386,6 +463,9 @@ func TestXC08SessionTellsTwoDumpsApart(t *testing.T) {
 	request := k.request
 	k.restored(*job.restore, errors.New("cancelled"))
 	require.Equal(t, request, k.request, "its failure is not ours")
+	opened(old, 5)
+	k.flush()
+	require.Empty(t, k.jobs, "a late answer to the old request")
 	opened(k.request, 6)
 	k.flush()
 	require.Equal(t, k.h.pos[6], k.job().restore.pos)
@@ -476,6 +556,38 @@ func TestSessionGivesASnapshotUp(t *testing.T) {
 	k.opened(44, event.Position{}, dumpflow.Opened{}, errors.New("no disk space"))
 	k.flush()
 	require.Equal(t, "no disk space", k.last(event.DumpRep, event.Fail).Text)
+}
+
+// XE-7: the end of an older upload does not end the quiet that a newer snapshot needs.
+func TestXE07SessionKeepsStillForTheNewerSnapshot(t *testing.T) {
+	k := newTalk(t, 5, nil)
+	k.welcomeAt(5)
+	for _, dump := range []event.DumpID{1, 2} {
+		k.hear(event.Event{Kind: event.DumpReq, Dump: dump})
+		require.Equal(t, dump, k.job().snapshot)
+		k.opened(dump, k.h.pos[5], dumpflow.Opened{Online: dump == 1}, nil)
+		k.flush()
+		require.Equal(t, dump, k.job().upload)
+	}
+	k.uploaded(1, errors.New("cancelled"))
+	k.feed(5, 6)
+	require.Empty(t, k.jobs)
+	k.uploaded(2, nil)
+	k.flush()
+	k.apply(6, nil)
+}
+
+func TestSessionGivesASnapshotOfReplacedDataUp(t *testing.T) {
+	k := newTalk(t, 5, func(r *rules) { r.from = "master" })
+	k.welcomeAt(5)
+	k.hear(event.Event{Kind: event.DumpReq, Dump: 42})
+	k.job()
+	k.opened(42, k.h.pos[5], dumpflow.Opened{Online: true}, nil)
+	k.flush()
+	k.step(event.Event{Kind: event.IncrRep, ID: "n1", Session: k.self, State: event.Fatal, Code: event.NeedsDump})
+	require.True(t, k.drop)
+	require.Zero(t, k.snapping)
+	require.Nil(t, k.snapOpen)
 }
 
 // XS-6: a state in a message from the broker only informs.

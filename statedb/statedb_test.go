@@ -313,6 +313,9 @@ func TestPinIsTheLowestOfAllAndNamesItsHolder(t *testing.T) {
 		require.Equal(t, "40 dump 0000000000000009 true", pin())
 		db = reopen()
 		require.Equal(t, "40 dump 0000000000000009 true", pin())
+		d.Phase = dumpflow.Sealed // and still waited for
+		write(t, db, func(b *Batch) { b.PutDump(*d) })
+		require.Equal(t, "40 dump 0000000000000009 true", pin())
 		d.Fail("gone", 6)
 		write(t, db, func(b *Batch) { b.PutDump(*d) })
 		require.Equal(t, "42 client a true", pin())
@@ -413,6 +416,7 @@ func TestFencesAreBounded(t *testing.T) {
 	}
 	require.Len(t, c.Fenced, MaxFences)
 	require.True(t, c.IsFenced(20))
+	require.True(t, c.IsFenced(13), "one that is fenced twice takes one place")
 	require.False(t, c.IsFenced(12))
 	require.False(t, c.IsFenced(0))
 }

@@ -261,3 +261,19 @@ func TestXB07RepetitionsChangeNothing(t *testing.T) {
 	require.EqualValues(t, 25, once.clients["n1"].Acked.Seq)
 	require.EqualValues(t, 20, once.clients["n1"].Base)
 }
+
+// What a turn is to save goes with the DUMPs and alerts of that turn: a lagging save must not run ahead of them.
+func TestALaggingSaveDoesNotOvertakeATurn(t *testing.T) {
+	s := newStage(5)
+	s.clients["n1"] = statedb.Client{V: statedb.ClientVersion, ID: "n1", State: statedb.Following, Acked: s.log.at(3)}
+	s.revive("n1")
+	m := s.machine("n1")
+	_, ok := m.Record()
+	require.True(t, ok)
+	m.Step(Input{Order: &Order{Verb: Redump}}, s.log, 1)
+	_, ok = m.Record()
+	require.False(t, ok)
+	m.Ready(s.log.Head())
+	_, ok = m.Record()
+	require.True(t, ok)
+}

@@ -77,3 +77,7 @@ func TestXD02(t *testing.T) { play(t, "XD-2") }
 func TestXC08(t *testing.T) { play(t, "XC-8") }
 
 func TestAlertsEndWithWhatTheyStandFor(t *testing.T) { play(t, "alerts") }
+
+// What a comparison of less than everything would let through: an overtaken offer, an emptied or foreign database, a
+// snapshot of another history, the manifest or refusal of another DUMP, a client that is to move, the edge of the log.
+func TestNothingPassesByHalfAProof(t *testing.T) { play(t, "guards") }
