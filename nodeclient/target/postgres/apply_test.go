@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
@@ -38,10 +39,14 @@ func nodeOn(t *testing.T, srv *postgrestest.Server, addr string) *node {
 	return &node{t, target, db, targettest.NewLog(7), srv}
 }
 
-// at is the stored position, or the start of the log.
+// at is the stored position, or the start of the log. Like an agent it asks again while the trouble may pass: a connection
+// whose server was killed meanwhile says so only when it is used.
 func (n *node) at() event.Position {
 	n.Helper()
 	pos, err := n.Position(n.Context())
+	for end := time.Now().Add(10 * time.Second); nodeclient.IsTransient(err) && time.Now().Before(end); {
+		pos, err = n.Position(n.Context())
+	}
 	require.NoError(n, err)
 	if pos.Zero() {
 		return event.Start(7)
