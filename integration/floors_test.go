@@ -24,6 +24,7 @@ var floors = map[string][]string{
 	"statedb":                      {"broker/event", "broker/disk", "dumpflow"}, // dumpflow for the record of a DUMP, which it keeps
 	"worker":                       {"broker/event", "increments", "statedb", "dumpflow"},
 	"nodeclient":                   {"broker/event", "broker/bus", "dumpflow"},
+	"nodeclient/target":            {"nodeclient", "nodeclient/target/file", "nodeclient/target/postgres", "nodeclient/target/sqlite"},
 	"nodeclient/target/sqltext":    nil,
 	"nodeclient/target/sqlite":     {"nodeclient", "broker/event", "nodeclient/target/sqltext"},
 	"nodeclient/target/postgres":   {"nodeclient", "broker/event", "nodeclient/target/sqltext"},
@@ -40,7 +41,8 @@ var floors = map[string][]string{
 	"broker/disk/disktest":         {"broker/disk"},                // for tests
 	"broker/bus/bustest":           {"broker/bus", "broker/event"}, // for tests
 	"nodeclient/target/targettest": {"nodeclient", "broker/event"}, // for tests
-	"nodeclient/target/postgres/postgrestest": nil, // for tests
+	"nodeclient/target/servertest": nil,                            // for tests
+	"nodeclient/target/postgres/postgrestest": {"nodeclient/target/servertest"}, // for tests
 }
 
 // outside says which foreign modules a room may use besides the standard library.
