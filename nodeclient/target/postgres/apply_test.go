@@ -105,7 +105,7 @@ func (n *node) value(sql string) string {
 // A batch costs a round trip, not each of its statements.
 func TestABatchTakesFourRoundTrips(t *testing.T) {
 	p := newProxy(t, server.Addr())
-	n := nodeOn(t, server, p.addr())
+	n := nodeOn(t, server, p.Addr())
 	n.run("CREATE TABLE c (id int PRIMARY KEY, v int)")
 	var scripts []string
 	for i := range 500 {
@@ -131,17 +131,17 @@ func TestResultsOfAnyWidthAreReadAndDropped(t *testing.T) {
 // before the commit arrives, and after the server has done it but before it says so.
 func TestXD28CommitOnALostRoad(t *testing.T) {
 	p := newProxy(t, server.Addr())
-	n := nodeOn(t, server, p.addr())
+	n := nodeOn(t, server, p.Addr())
 	n.run("CREATE TABLE c (v int); INSERT INTO c VALUES (0)")
 
 	before, batch := n.at(), items(n.log, "UPDATE c SET v = v + 1")
-	p.set(func() { p.cutOn = "COMMIT" })
+	p.Do(func() { p.cutOn = "COMMIT" })
 	applied, err := n.Apply(t.Context(), before, batch)
 	require.True(t, nodeclient.IsTransient(err), err)
 	require.Equal(t, before, applied, "nothing is stored")
 	require.Equal(t, "0", n.value("SELECT v FROM c"))
 
-	p.set(func() { p.loseOf = "COMMIT" })
+	p.Do(func() { p.loseOf = "COMMIT" })
 	applied, err = n.Apply(t.Context(), before, batch)
 	require.NoError(t, err, "it is stored: read back, not guessed")
 	require.Equal(t, batch[0].Pos, applied)
@@ -155,23 +155,25 @@ func TestXD28CommitOnALostRoad(t *testing.T) {
 // When the server cannot be asked either, the doubt is kept, and cleared by the next Apply, whatever was stored.
 func TestADoubtIsKeptUntilTheServerAnswers(t *testing.T) {
 	p := newProxy(t, server.Addr())
-	n := nodeOn(t, server, p.addr())
+	n := nodeOn(t, server, p.Addr())
 	n.run("CREATE TABLE c (v int); INSERT INTO c VALUES (0)")
 	before, batch := n.at(), items(n.log, "UPDATE c SET v = v + 1", "UPDATE c SET v = v + 10")
 
-	p.set(func() { p.cutOn, p.refuse = "COMMIT", true })
+	p.Refuse(true)
+	p.Do(func() { p.cutOn = "COMMIT" })
 	applied, err := n.Apply(t.Context(), before, batch)
 	require.True(t, nodeclient.IsTransient(err), err)
 	require.Equal(t, before, applied)
-	p.set(func() { p.refuse = false })
+	p.Refuse(false)
 	_, err = n.Apply(t.Context(), before, batch[:1])
 	require.NoError(t, err, "nothing was stored, so all goes on")
 
-	p.set(func() { p.loseOf, p.refuse = "COMMIT", true })
+	p.Refuse(true)
+	p.Do(func() { p.loseOf = "COMMIT" })
 	applied, err = n.Apply(t.Context(), batch[0].Pos, batch[1:])
 	require.True(t, nodeclient.IsTransient(err), err)
 	require.Equal(t, batch[0].Pos, applied)
-	p.set(func() { p.refuse = false })
+	p.Refuse(false)
 	applied, err = n.Apply(t.Context(), batch[0].Pos, batch[1:])
 	require.True(t, nodeclient.IsTransient(err), "it was stored: %v", err)
 	require.Equal(t, batch[1].Pos, applied, "and the agent learns where to go on")

@@ -44,20 +44,8 @@
 // of sequences, which are not subject to snapshots either, are read when it is opened. pg_dump, of the server's major
 // version, writes the data in the custom format; publications and subscriptions are left out.
 //
-//	 0  8  "XMQPGDMP"
-//	 8  4  version = 1
-//	12  8  log ID
-//	20  8  sequence
-//	28  8  chain
-//	36  4  bytes of the script
-//	40  .  a script of setval calls for the sequences, at most 16 MiB
-//	 .  4  CRC-32C of all bytes before
-//	then frames, each
-//	 0  4  bytes of data, at most 65536; 0 ends the stream
-//	 4  .  data: a piece of the archive of pg_dump
-//	 .  4  CRC-32C of all bytes of the stream before
-//
-// All integers are little-endian. The format's name is "postgres-dump/1".
+// Format "postgres-dump/1" is a stream of room frames with magic "XMQPGDMP" and version 1. Its preface is a script of
+// setval calls for the sequences, its data the archive of pg_dump.
 //
 // # Databases
 //

@@ -11,6 +11,7 @@ import (
 
 	"xmq/broker/event"
 	"xmq/nodeclient"
+	"xmq/nodeclient/target/frames"
 )
 
 // maxName is how many bytes PostgreSQL keeps of a name.
@@ -52,21 +53,21 @@ func (t *Target) Restore(ctx context.Context, want event.Position, r io.Reader) 
 }
 
 func (t *Target) restore(ctx context.Context, want event.Position, r io.Reader) error {
-	frames, h, err := newFrameReader(r)
+	archive, h, err := stream.NewReader(r)
 	if err != nil {
 		return fmt.Errorf("read the header: %w", err)
 	}
-	if h.pos != want && !(h.pos.Zero() && want == event.Start(want.Log) && !want.Zero()) {
-		return fmt.Errorf("the snapshot holds position %s, expected was %s", h.pos, want)
+	if h.Pos != want && !(h.Pos.Zero() && want == event.Start(want.Log) && !want.Zero()) {
+		return fmt.Errorf("the snapshot holds position %s, expected was %s", h.Pos, want)
 	}
-	if err := frames.peek(); err != nil {
+	if err := archive.Peek(); err != nil {
 		return fmt.Errorf("read the snapshot: %w", err)
 	}
 	program, err := t.create(ctx)
 	if err != nil {
 		return err
 	}
-	if err := t.load(ctx, program, frames); err != nil {
+	if err := t.load(ctx, program, archive); err != nil {
 		return err
 	}
 	return t.verify(ctx, want, h)
@@ -116,7 +117,7 @@ func (t *Target) load(ctx context.Context, program string, archive io.Reader) er
 		return err
 	}
 	reader := &noting{r: archive}
-	_, write := io.CopyBuffer(struct{ io.Writer }{in}, reader, make([]byte, maxFrame))
+	_, write := io.CopyBuffer(struct{ io.Writer }{in}, reader, make([]byte, frames.MaxFrame))
 	if reader.err != nil {
 		_ = cmd.Process.Kill() // the archive will not be whole
 	}
@@ -150,13 +151,13 @@ func (n *noting) Read(b []byte) (int, error) {
 }
 
 // verify sets the sequences of the fresh database and compares its position.
-func (t *Target) verify(ctx context.Context, want event.Position, h head) error {
+func (t *Target) verify(ctx context.Context, want event.Position, h frames.Head) error {
 	c, err := t.connect(ctx, restoreName(t.cfg.Database))
 	if err != nil {
 		return err
 	}
 	defer closeConn(c)
-	if err := execute(ctx, c, h.script); err != nil {
+	if err := execute(ctx, c, string(h.Preface)); err != nil {
 		return fmt.Errorf("set the sequences: %w", err)
 	}
 	stored, _, err := begin(ctx, c)
@@ -169,7 +170,7 @@ func (t *Target) verify(ctx context.Context, want event.Position, h head) error 
 		}
 		stored = want
 	}
-	if stored != want || h.pos.Zero() && want.Seq != 0 {
+	if stored != want || h.Pos.Zero() && want.Seq != 0 {
 		return fmt.Errorf("the restored data stands at %s, expected was %s: %w", stored, want, event.ErrDamaged)
 	}
 	return execute(ctx, c, "COMMIT")

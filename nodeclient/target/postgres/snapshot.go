@@ -11,15 +11,19 @@ import (
 
 	"xmq/broker/event"
 	"xmq/nodeclient"
+	"xmq/nodeclient/target/frames"
 )
 
 // Format is the name of the bytes a snapshot writes; doc.go draws them.
 const Format = "postgres-dump/1"
 
+// stream is what Format's bytes look like.
+var stream = frames.Format{Name: Format, Magic: "XMQPGDMP", Version: 1}
+
 // snapshot is a repeatable-read transaction on a connection of its own, whose snapshot pg_dump borrows.
 type snapshot struct {
 	t    *Target
-	head head
+	head frames.Head
 	name string // of the exported snapshot
 	dump string // path of pg_dump
 
@@ -65,13 +69,15 @@ func (s *snapshot) hold(ctx context.Context) error {
 		return err
 	}
 	if there[0][0] == "t" {
-		if s.head.pos, err = readPosition(ctx, s.pg, ""); err != nil {
+		if s.head.Pos, err = readPosition(ctx, s.pg, ""); err != nil {
 			return err
 		}
 	}
-	if s.head.script, err = sequences(ctx, s.pg); err != nil {
+	script, err := sequences(ctx, s.pg)
+	if err != nil {
 		return err
 	}
+	s.head.Preface = []byte(script)
 	name, err := query(ctx, s.pg, "SELECT pg_export_snapshot()")
 	if err != nil {
 		return err
@@ -94,7 +100,7 @@ func sequences(ctx context.Context, c *pgconn.PgConn) (string, error) {
 	return script[0][0], nil
 }
 
-func (s *snapshot) Position() event.Position { return s.head.pos }
+func (s *snapshot) Position() event.Position { return s.head.Pos }
 func (s *snapshot) Format() string           { return Format }
 func (s *snapshot) Online() bool             { return true }
 
@@ -131,7 +137,7 @@ func (s *snapshot) write(ctx context.Context, w io.Writer) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	frames, err := newFrameWriter(w, s.head)
+	data, err := stream.NewWriter(w, s.head)
 	if err != nil {
 		return err
 	}
@@ -144,7 +150,7 @@ func (s *snapshot) write(ctx context.Context, w io.Writer) error {
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	if err = copyFull(frames, out); err != nil {
+	if err = copyFull(data, out); err != nil {
 		_ = cmd.Process.Kill() // its output has nowhere to go
 	}
 	if exit := ended(s.dump, stderr, cmd.Wait()); err == nil {
@@ -153,15 +159,15 @@ func (s *snapshot) write(ctx context.Context, w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	return frames.end()
+	return data.End()
 }
 
 // copyFull copies r in full frames, so that the same archive always makes the same stream.
-func copyFull(frames *frameWriter, r io.Reader) error {
-	buf := make([]byte, maxFrame)
+func copyFull(w *frames.Writer, r io.Reader) error {
+	buf := make([]byte, frames.MaxFrame)
 	for {
 		n, err := io.ReadFull(r, buf)
-		if _, err := frames.Write(buf[:n]); err != nil {
+		if _, err := w.Write(buf[:n]); err != nil {
 			return err
 		}
 		switch err {

@@ -3,8 +3,6 @@ package postgres
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -17,6 +15,7 @@ import (
 
 	"xmq/broker/event"
 	"xmq/nodeclient"
+	"xmq/nodeclient/target/frames"
 	"xmq/nodeclient/target/postgres/postgrestest"
 )
 
@@ -112,7 +111,7 @@ func TestSS11(t *testing.T) {
 func TestXD13(t *testing.T) {
 	p := newProxy(t, server.Addr())
 	opening := func(mib int) (trips int, rows string) {
-		n := nodeOn(t, server, p.addr())
+		n := nodeOn(t, server, p.Addr())
 		n.fill(mib)
 		read := "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_user_tables WHERE relname = 'big'"
 		before := n.value(read)
@@ -246,19 +245,20 @@ func TestXE13TheSwitchIsOneStep(t *testing.T) {
 		hinder   func()
 		switched bool
 	}{
-		"cut before the switch":     {func() { p.cutOn = "BEGIN; ALTER" }, false},
-		"answer lost in the middle": {func() { p.loseOf = "ALTER DATABASE" }, true}, // the script is at the server, whole
-		"answer lost at the commit": {func() { p.loseOf = "COMMIT" }, true},
-		"away for good":             {func() { p.refuse = true }, false},
+		"cut before the switch":     {func() { p.Do(func() { p.cutOn = "BEGIN; ALTER" }) }, false},
+		"answer lost in the middle": {func() { p.Do(func() { p.loseOf = "ALTER DATABASE" }) }, true}, // the script is at the server, whole
+		"answer lost at the commit": {func() { p.Do(func() { p.loseOf = "COMMIT" }) }, true},
+		"away for good":             {func() { p.Refuse(true) }, false},
 	} {
-		n := nodeOn(t, server, p.addr())
+		n := nodeOn(t, server, p.Addr())
 		n.run("CREATE TABLE c (v text); INSERT INTO c VALUES ('old')")
 		old := n.at()
 		r, err := n.Restore(t.Context(), at, bytes.NewReader(snapshot))
 		require.NoError(t, err, name)
-		p.set(c.hinder)
+		c.hinder()
 		err = r.Switch(t.Context())
-		p.set(func() { p.refuse, p.cutOn, p.loseOf = false, "", "" })
+		p.Refuse(false)
+		p.Do(func() { p.cutOn, p.loseOf = "", "" })
 		require.Equal(t, c.switched, err == nil, "%s: %v", name, err)
 		require.NoError(t, n.Close())
 		require.NoError(t, n.reopen())
@@ -346,10 +346,10 @@ func TestTheDataMustStandWhereTheHeaderSays(t *testing.T) {
 	require.NoError(t, err)
 	defer func() { require.NoError(t, s.Close()) }()
 	lie := s.(*snapshot)
-	lie.head.pos.Seq++
+	lie.head.Pos.Seq++
 	var b bytes.Buffer
 	require.NoError(t, s.WriteTo(t.Context(), &b))
-	_, err = n.Restore(t.Context(), lie.head.pos, &b)
+	_, err = n.Restore(t.Context(), lie.head.Pos, &b)
 	require.ErrorIs(t, err, event.ErrDamaged)
 	require.Empty(t, leftovers(t))
 }
@@ -389,59 +389,16 @@ func TestAProgramOfAnotherVersionIsPassedOver(t *testing.T) {
 // A stream as it was written on the first day of format 1.
 func TestTheFormatOfASnapshotStays(t *testing.T) {
 	var b bytes.Buffer
-	w, err := newFrameWriter(&b, head{event.Position{Log: 1, Seq: 2, Chain: 3}, "S;"})
+	w, err := stream.NewWriter(&b, frames.Head{Pos: event.Position{Log: 1, Seq: 2, Chain: 3}, Preface: []byte("S;")})
 	require.NoError(t, err)
 	_, err = w.Write([]byte("data"))
 	require.NoError(t, err)
-	require.NoError(t, w.end())
+	require.NoError(t, w.End())
 	require.Equal(t, golden, fmt.Sprintf("%x", b.Bytes()))
 }
 
 // golden is header, script, its checksum, one frame with "data" and the end.
 const golden = "584d515047444d50" + "01000000" + "0100000000000000" + "0200000000000000" + "0300000000000000" + "02000000" + "533b" + "876ca7d1" +
 	"04000000" + "64617461" + "2601c2ec" + "00000000" + "8ab2288c"
-
-// FuzzFrames: no bytes make the reader panic, take much memory or hand out what was not checked.
-func FuzzFrames(f *testing.F) {
-	var b bytes.Buffer
-	w, err := newFrameWriter(&b, head{event.Position{Log: 1, Seq: 2, Chain: 3}, "SELECT 1;"})
-	require.NoError(f, err)
-	_, err = w.Write(bytes.Repeat([]byte("x"), 3*maxFrame/2))
-	require.NoError(f, err)
-	require.NoError(f, w.end())
-	whole := b.Bytes()
-	f.Add(whole)
-	for n := 0; n < len(whole); n += 1 + len(whole)/40 {
-		f.Add(whole[:n])
-		f.Add(append(bytes.Clone(whole[:n]), 0xff))
-	}
-	huge := bytes.Clone(whole)
-	binary.LittleEndian.PutUint32(huge[36:], 1<<31)
-	f.Add(huge)
-	f.Fuzz(func(t *testing.T, in []byte) {
-		r, h, err := newFrameReader(bytes.NewReader(in))
-		if err != nil {
-			require.True(t, errors.Is(err, event.ErrDamaged) || errors.Is(err, io.ErrUnexpectedEOF), err)
-			return
-		}
-		data, err := io.ReadAll(r)
-		if err != nil {
-			require.True(t, errors.Is(err, event.ErrDamaged) || errors.Is(err, io.ErrUnexpectedEOF), err)
-			return
-		}
-		again := bytes.Buffer{}
-		w, err := newFrameWriter(&again, h)
-		require.NoError(t, err)
-		_, err = w.Write(data)
-		require.NoError(t, err)
-		require.NoError(t, w.end())
-		reread, h2, err := newFrameReader(&again)
-		require.NoError(t, err)
-		require.Equal(t, h, h2)
-		same, err := io.ReadAll(reread)
-		require.NoError(t, err)
-		require.Equal(t, data, same)
-	})
-}
 
 var _ nodeclient.Snapshot = (*snapshot)(nil)
