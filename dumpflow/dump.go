@@ -36,7 +36,8 @@ type Dump struct {
 	Pos        event.Position `json:"position"`
 	Format     string         `json:"format,omitempty"`
 	Online     bool           `json:"online"`
-	Size       int64          `json:"bytes"` // of the snapshot, uncompressed; known when sealed
+	Size       int64          `json:"bytes"`           // of the snapshot, uncompressed; known when sealed
+	About      int64          `json:"about,omitempty"` // what the target thinks Size will be; 0 when it does not know
 	PauseMS    float64        `json:"pause_ms"`
 	Started    int64          `json:"started"` // ns since 1970, for people
 	OpenedAt   int64          `json:"opened,omitempty"`
@@ -113,7 +114,7 @@ func (d *Dump) Open(pos event.Position, o Opened, now int64, pauseMS float64) er
 	if d.Phase != Opening {
 		return fmt.Errorf("DUMP %s of %s is %s, not opening", d.ID, d.Target, d.Phase)
 	}
-	d.Phase, d.Pos, d.Format, d.Online = Uploading, pos, o.Format, o.Online
+	d.Phase, d.Pos, d.Format, d.Online, d.About = Uploading, pos, o.Format, o.Online, o.Size
 	d.OpenedAt, d.PauseMS = now, pauseMS
 	return nil
 }

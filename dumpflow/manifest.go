@@ -66,7 +66,8 @@ func (m Manifest) check() error {
 // Opened is what a target says of the consistent read it has opened: the body of DUMP_REP Opened.
 type Opened struct {
 	Format string `json:"format"`
-	Online bool   `json:"online"` // increments may flow while the snapshot is copied
+	Online bool   `json:"online"`         // increments may flow while the snapshot is copied
+	Size   int64  `json:"size,omitempty"` // about how many bytes it will have; 0 when not known
 }
 
 // Encode returns o as the body of an event.
@@ -81,7 +82,7 @@ func (o Opened) Encode() []byte {
 // DecodeOpened reads what Encode wrote.
 func DecodeOpened(b []byte) (Opened, error) {
 	var o Opened
-	if err := json.Unmarshal(b, &o); err != nil || o.Format == "" || len(o.Format) > 64 {
+	if err := json.Unmarshal(b, &o); err != nil || o.Format == "" || len(o.Format) > 64 || o.Size < 0 {
 		return o, fmt.Errorf("opened snapshot: %q names no format: %w", b[:min(len(b), 80)], event.ErrDamaged)
 	}
 	return o, nil

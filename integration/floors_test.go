@@ -16,34 +16,46 @@ import (
 
 // floors is the plan of the house: which rooms of ours a room may import, and why not others.
 var floors = map[string][]string{
-	"broker/event":                 nil, // the language: imports nobody, so that everybody can speak it
-	"broker/disk":                  nil, // the ground both stores stand on
-	"broker/bus":                   {"broker/event"},
-	"dumpflow":                     {"broker/event"},
-	"increments":                   {"broker/event", "broker/disk"},
-	"statedb":                      {"broker/event", "broker/disk", "dumpflow"}, // dumpflow for the record of a DUMP, which it keeps
-	"worker":                       {"broker/event", "increments", "statedb", "dumpflow"},
-	"nodeclient":                   {"broker/event", "broker/bus", "dumpflow"},
-	"nodeclient/target":            {"nodeclient", "nodeclient/target/file", "nodeclient/target/postgres", "nodeclient/target/sqlite"},
-	"nodeclient/target/sqltext":    nil,
-	"nodeclient/target/sqlite":     {"nodeclient", "broker/event", "nodeclient/target/sqltext"},
-	"nodeclient/target/frames":     {"broker/event"},
-	"nodeclient/target/postgres":   {"nodeclient", "broker/event", "nodeclient/target/frames", "nodeclient/target/sqltext"},
-	"nodeclient/target/file":       {"nodeclient", "broker/event"},
-	"broker/door":                  {"broker/event"},
-	"broker/door/http":             {"broker/event", "broker/door"},
-	"broker/door/nats":             {"broker/event", "broker/door"},
-	"broker":                       {"broker/event", "broker/disk", "broker/bus", "broker/door", "broker/door/http", "broker/door/nats", "increments", "statedb", "dumpflow", "worker"},
-	"configs":                      {"broker", "nodeclient"},
-	"cmd/xmq":                      {"*"},
-	"cmd/xmq/shop":                 nil,
-	"integration":                  {"*"},
-	"integration/report":           nil,
-	"broker/disk/disktest":         {"broker/disk"},                // for tests
-	"broker/bus/bustest":           {"broker/bus", "broker/event"}, // for tests
-	"nodeclient/target/targettest": {"nodeclient", "broker/event"}, // for tests
-	"nodeclient/target/servertest": nil,                            // for tests
+	"broker/event":     nil, // the language: imports nobody, so that everybody can speak it
+	"broker/disk":      nil, // the ground both stores stand on
+	"broker/bus":       {"broker/event"},
+	"dumpflow":         {"broker/event"},
+	"increments":       {"broker/event", "broker/disk"},
+	"statedb":          {"broker/event", "broker/disk", "dumpflow"}, // dumpflow for the record of a DUMP, which it keeps
+	"worker":           {"broker/event", "increments", "statedb", "dumpflow"},
+	"broker/failpoint": nil, // names of the places at which a test lets a process die
+	"nodeclient":       {"broker/event", "broker/bus", "broker/failpoint", "dumpflow"},
+	"nodeclient/target": {"nodeclient", "nodeclient/target/exec", "nodeclient/target/file", "nodeclient/target/kv", "nodeclient/target/mysql", "nodeclient/target/postgres",
+		"nodeclient/target/redis", "nodeclient/target/sqlite", "nodeclient/target/webhook"},
+	"nodeclient/target/sqltext":               nil,
+	"nodeclient/target/batch":                 {"nodeclient", "broker/event"},
+	"nodeclient/target/room":                  {"nodeclient"},
+	"nodeclient/target/sqlite":                {"nodeclient", "broker/event", "broker/failpoint", "nodeclient/target/batch", "nodeclient/target/room", "nodeclient/target/sqltext"},
+	"nodeclient/target/frames":                {"broker/event"},
+	"nodeclient/target/postgres":              {"nodeclient", "broker/event", "broker/failpoint", "nodeclient/target/batch", "nodeclient/target/frames", "nodeclient/target/room", "nodeclient/target/sqltext"},
+	"nodeclient/target/mysql":                 {"nodeclient", "broker/event", "broker/failpoint", "nodeclient/target/batch", "nodeclient/target/frames", "nodeclient/target/room", "nodeclient/target/sqltext"},
+	"nodeclient/target/command":               nil,
+	"nodeclient/target/redis":                 {"nodeclient", "broker/event", "broker/failpoint", "nodeclient/target/batch", "nodeclient/target/command", "nodeclient/target/frames"},
+	"nodeclient/target/kv":                    {"nodeclient", "broker/disk", "broker/event", "broker/failpoint", "nodeclient/target/batch", "nodeclient/target/command", "nodeclient/target/frames", "nodeclient/target/room"},
+	"nodeclient/target/webhook":               {"nodeclient", "broker/event"},
+	"nodeclient/target/exec":                  {"nodeclient", "broker/event"},
+	"nodeclient/target/file":                  {"nodeclient", "broker/event", "broker/failpoint", "nodeclient/target/room"},
+	"broker/door":                             {"broker/event"},
+	"broker/door/http":                        {"broker/event", "broker/door"},
+	"broker/door/nats":                        {"broker/event", "broker/door"},
+	"broker":                                  {"broker/event", "broker/disk", "broker/bus", "broker/door", "broker/door/http", "broker/door/nats", "increments", "statedb", "dumpflow", "worker"},
+	"configs":                                 {"broker", "nodeclient"},
+	"cmd/xmq":                                 {"*"},
+	"cmd/xmq/shop":                            nil,
+	"integration":                             {"*"},
+	"integration/report":                      nil,
+	"broker/disk/disktest":                    {"broker/disk"},                  // for tests
+	"broker/bus/bustest":                      {"broker/bus", "broker/event"},   // for tests
+	"nodeclient/target/targettest":            {"nodeclient", "broker/event"},   // for tests
+	"nodeclient/target/servertest":            nil,                              // for tests
 	"nodeclient/target/postgres/postgrestest": {"nodeclient/target/servertest"}, // for tests
+	"nodeclient/target/mysql/mysqltest":       {"nodeclient/target/servertest"}, // for tests
+	"nodeclient/target/redis/redistest":       {"nodeclient/target/servertest"}, // for tests
 }
 
 // outside says which foreign modules a room may use besides the standard library.
@@ -53,8 +65,12 @@ var outside = map[string][]string{
 	"increments":                 {"github.com/syndtr/goleveldb"},
 	"statedb":                    {"github.com/syndtr/goleveldb"},
 	"dumpflow":                   {"github.com/klauspost/compress", "golang.org/x/time"},
+	"nodeclient/target/room":     {"golang.org/x/sys"},
 	"nodeclient/target/sqlite":   {"modernc.org/sqlite"},
 	"nodeclient/target/postgres": {"github.com/jackc/pgx"},
+	"nodeclient/target/mysql":    {"github.com/go-sql-driver/mysql"},
+	"nodeclient/target/redis":    {"github.com/redis/go-redis"},
+	"nodeclient/target/kv":       {"github.com/syndtr/goleveldb"},
 	"broker/door/nats":           {"github.com/nats-io/nats.go"},
 	"broker":                     {"github.com/nats-io/nats.go", "github.com/nats-io/nats-server", "github.com/sourcegraph/conc"},
 	"configs":                    {"github.com/goccy/go-yaml"},

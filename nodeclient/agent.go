@@ -13,6 +13,7 @@ import (
 
 	"xmq/broker/bus"
 	"xmq/broker/event"
+	"xmq/broker/failpoint"
 	"xmq/dumpflow"
 )
 
@@ -257,6 +258,9 @@ func (a *Agent) flush(work context.Context, s *session) {
 	for i := range s.send {
 		err := a.road.Publish(event.Subject(a.opts.Group, event.Up, a.opts.ID), s.send[i].Append(nil))
 		a.log.Debug("said", "event", s.send[i], "err", err) // one that could not leave is lost, and repeated
+		if s.send[i].State == event.Succ {
+			failpoint.Hit(failpoint.Acked)
+		}
 	}
 	tasks := s.tasks
 	s.notes, s.drop, s.send, s.tasks = nil, false, nil, nil
@@ -361,9 +365,11 @@ func (a *Agent) serve(work context.Context, t task) outcome {
 	case t.snapshot != 0:
 		return a.openSnapshot(work, t.snapshot)
 	default:
+		failpoint.Hit(failpoint.FetchedBeforeApply)
 		pos, err := a.target.Apply(work, t.before, t.apply)
 		if err == nil {
 			pos = t.apply[len(t.apply)-1].Pos
+			failpoint.Hit(failpoint.CommittedBeforeAck)
 		}
 		return func(s *session) { s.applied(len(t.apply), pos, err) }
 	}

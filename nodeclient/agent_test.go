@@ -33,6 +33,8 @@ type memTarget struct {
 	after    func() error // after a durable Apply: the outcome is lost
 	loading  func(n int) error
 	sending  func() // a snapshot is being read
+	full     error  // there is no room for a restore
+	asked    int64  // for how many bytes room was asked
 }
 
 func (m *memTarget) Position(context.Context) (event.Position, error) {
@@ -91,6 +93,13 @@ func (m *memTarget) Empty(context.Context) (bool, error) {
 	return len(m.data) == 0, nil
 }
 
+func (m *memTarget) Room(_ context.Context, size int64) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.asked = size
+	return m.full
+}
+
 func (m *memTarget) Close() error { return nil }
 
 type memSnapshot struct {
@@ -116,6 +125,7 @@ func (m *memTarget) Snapshot(context.Context) (Snapshot, error) {
 
 func (s *memSnapshot) Position() event.Position { return s.pos }
 func (s *memSnapshot) Format() string           { return "mem/1" }
+func (s *memSnapshot) Size() int64              { return int64(len(s.bytes)) }
 func (s *memSnapshot) Online() bool             { return true }
 func (s *memSnapshot) WriteTo(ctx context.Context, w io.Writer) error {
 	if s.of.sending != nil {

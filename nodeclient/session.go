@@ -72,6 +72,7 @@ type restoreJob struct {
 	request event.DumpID
 	dump    event.DumpID
 	pos     event.Position
+	size    int64 // about how many bytes it has; 0 when not known
 }
 
 // session is one node's side of the conversation. Invariant: pos <= received.
@@ -506,21 +507,21 @@ func (s *session) dumpRep(e event.Event) {
 	case e.State == event.Fail || e.State == event.Fatal:
 		s.tryJoinLater(e.Text)
 	case e.Code != event.Opened && e.Code != event.Sealed, s.loading != nil, s.busy:
-	case !s.rules.loads(format(e)):
-		s.stop(ErrRefused, fmt.Sprintf("the snapshot of %s is %s, which this kind of target cannot load: join from a node with the same kind of target", s.rules.from, format(e)))
+	case !s.rules.loads(opened(e).Format):
+		s.stop(ErrRefused, fmt.Sprintf("the snapshot of %s is %s, which this kind of target cannot load: join from a node with the same kind of target", s.rules.from, opened(e).Format))
 	default:
-		s.loading = &restoreJob{s.request, e.Dump, e.Pos}
+		s.loading = &restoreJob{s.request, e.Dump, e.Pos, opened(e).Size}
 		s.tasks = append(s.tasks, task{restore: s.loading})
 	}
 }
 
-// format is what a DUMP_REP says of its snapshot; "" when it says nothing that makes sense.
-func format(e event.Event) string {
+// opened is what a DUMP_REP says of its snapshot; zero when it says nothing that makes sense.
+func opened(e event.Event) dumpflow.Opened {
 	o, err := dumpflow.DecodeOpened(e.Body)
 	if err != nil {
-		return ""
+		return dumpflow.Opened{}
 	}
-	return o.Format
+	return o
 }
 
 func (s *session) tryJoinLater(why string) {

@@ -50,6 +50,10 @@ type Target interface {
 	// damaged digest) fails Restore, and nothing of the fresh place survives that. Rules: XE-12, XE-13.
 	Restore(ctx context.Context, want event.Position, r io.Reader) (Restored, error)
 
+	// Room reports, as one sentence, that a snapshot of about size bytes (0: not known) will not fit beside the
+	// live data; nil when it will, or when nobody can tell from here. It comes before Restore.
+	Room(ctx context.Context, size int64) error
+
 	// Empty reports whether the place holds nothing at all, so that a restore overwrites nothing.
 	Empty(ctx context.Context) (bool, error)
 
@@ -64,6 +68,8 @@ type Snapshot interface {
 	// Format names the bytes that WriteTo writes, with a version: "sqlite-pages/1". A requester's driver
 	// refuses formats it does not know.
 	Format() string
+	// Size is about how many bytes WriteTo will write; 0 when that is not known without reading it all.
+	Size() int64
 	// Online reports that increments may be applied while WriteTo runs. When false the agent holds them
 	// until the snapshot is closed.
 	Online() bool

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"xmq/broker/event"
+	"xmq/broker/failpoint"
 	"xmq/dumpflow"
 )
 
@@ -25,7 +26,7 @@ func (a *Agent) openSnapshot(work context.Context, dump event.DumpID) outcome {
 	a.opened = snap
 	return func(s *session) {
 		a.snap = snap
-		s.opened(dump, snap.Position(), dumpflow.Opened{Format: snap.Format(), Online: snap.Online()}, nil)
+		s.opened(dump, snap.Position(), dumpflow.Opened{Format: snap.Format(), Online: snap.Online(), Size: snap.Size()}, nil)
 	}
 }
 
@@ -54,6 +55,9 @@ func (a *Agent) load(ctx context.Context, job restoreJob) error {
 	if err := a.mayReplace(ctx, job.pos.Log); err != nil {
 		return err
 	}
+	if err := a.target.Room(ctx, job.size); err != nil {
+		return err
+	}
 	a.log.Info("loading snapshot", "dump", job.dump, "seq", job.pos.Seq)
 	d := dumpflow.NewDownload(ctx, a.call, job.dump, a.transferOptions())
 	defer d.Close()
@@ -69,6 +73,7 @@ func (a *Agent) load(ctx context.Context, job restoreJob) error {
 	case ctx.Err() != nil:
 		err = ctx.Err()
 	default:
+		failpoint.Hit(failpoint.LoadedBeforeSwitch)
 		if err = loaded.Switch(ctx); err == nil {
 			return nil
 		}
@@ -102,6 +107,9 @@ func (a *Agent) LoadBackup(ctx context.Context, m dumpflow.Manifest, r io.Reader
 		return &ending{ErrRefused, fmt.Sprintf("the backup of %s holds topics %s and this node follows %s: start it with the same topics", m.Target, names(m.Topics), names(a.opts.Topics))}
 	}
 	if err := a.mayReplace(ctx, m.Pos.Log); err != nil {
+		return err
+	}
+	if err := a.target.Room(ctx, m.Size); err != nil {
 		return err
 	}
 	loaded, err := a.target.Restore(ctx, m.Pos, r)

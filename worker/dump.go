@@ -345,7 +345,7 @@ func (m *Machine) notice(n *Notice) {
 	default:
 		e.State, e.Code = event.None, event.Lease
 	}
-	e.Body = dumpflow.Opened{Format: d.Format, Online: d.Online}.Encode()
+	e.Body = dumpflow.Opened{Format: d.Format, Online: d.Online, Size: d.About}.Encode()
 	e.LeaseMS = m.leaseMS()
 	m.say(e)
 }

@@ -11,6 +11,7 @@ import (
 
 	"xmq/broker/event"
 	"xmq/nodeclient"
+	"xmq/nodeclient/target/room"
 )
 
 // Format is the name of the bytes a snapshot writes: those of the file.
@@ -35,6 +36,7 @@ func (t *Target) Snapshot(context.Context) (nodeclient.Snapshot, error) {
 
 func (s *snapshot) Position() event.Position { return s.pos }
 func (s *snapshot) Format() string           { return Format }
+func (s *snapshot) Size() int64              { return s.r.Size() }
 func (s *snapshot) Online() bool             { return true }
 
 func (s *snapshot) Close() error {
@@ -71,6 +73,11 @@ type restored struct{ t *Target }
 
 // Loads reports whether format is the one this driver writes.
 func (t *Target) Loads(format string) bool { return format == Format }
+
+// Room implements nodeclient.Target.
+func (t *Target) Room(_ context.Context, size int64) error {
+	return room.For(filepath.Dir(t.path), size)
+}
 
 // Restore implements nodeclient.Target: the copy is read again from the disk and checked entry by entry.
 func (t *Target) Restore(ctx context.Context, want event.Position, r io.Reader) (nodeclient.Restored, error) {

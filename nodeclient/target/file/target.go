@@ -9,6 +9,7 @@ import (
 	"os"
 
 	"xmq/broker/event"
+	"xmq/broker/failpoint"
 	"xmq/nodeclient"
 )
 
@@ -202,6 +203,7 @@ func (t *Target) append(ctx context.Context, entries []byte, pos event.Position)
 		return nodeclient.Transient(fmt.Errorf("file: append up to %d: %w", pos.Seq, context.Cause(ctx)))
 	}
 	entries = appendSeal(entries, pos, t.end)
+	failpoint.Hit(failpoint.SeqBeforeCommit)
 	_, err := t.file.WriteAt(entries, t.end)
 	if err == nil {
 		err = t.file.Sync()

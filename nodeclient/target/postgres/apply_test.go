@@ -346,10 +346,11 @@ func FuzzIncrement(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		all, _, err := parse(body)
+		w, err := parse(body)
 		if err != nil {
 			return
 		}
+		all := w.statements
 		for _, st := range all {
 			require.NotContains(t, st.text, "\x00")
 			require.True(t, len(all) == 1 || st.args == nil)

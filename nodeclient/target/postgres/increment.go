@@ -1,11 +1,9 @@
 package postgres
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 
 	"xmq/nodeclient/target/sqltext"
@@ -21,51 +19,43 @@ type statement struct {
 	args [][]byte // in text format; nil is NULL
 }
 
-// parse looks at an increment before it runs; doc.go describes its two forms. alone says that it must be a
-// transaction of its own.
-func parse(body []byte) (all []statement, alone bool, err error) {
+// work is an increment that has been looked at. alone says that it must be a transaction of its own.
+type work struct {
+	statements []statement
+	alone      bool
+}
+
+// parse looks at an increment before it runs; doc.go describes its two forms.
+func parse(body []byte) (w work, err error) {
 	script := string(body)
 	var args [][]byte
-	object := bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte{'{'})
+	object := sqltext.IsObject(body)
 	if object {
-		if script, args, err = parseObject(body); err != nil {
-			return nil, false, err
+		o, err := sqltext.ParseObject(body)
+		if err != nil {
+			return w, err
+		}
+		if len(o.Args) > maxArgs {
+			return w, fmt.Errorf("it has %d arguments, more than the %d PostgreSQL takes", len(o.Args), maxArgs)
+		}
+		script = o.SQL
+		for _, raw := range o.Args {
+			args = append(args, argument(raw))
 		}
 	}
 	statements, err := checkScript(script)
 	if err != nil {
-		return nil, false, err
+		return w, err
 	}
 	if object && len(statements) != 1 {
-		return nil, false, fmt.Errorf(`"sql" has %d statements, and arguments belong to exactly one`, len(statements))
+		return w, fmt.Errorf(`"sql" has %d statements, and arguments belong to exactly one`, len(statements))
 	}
 	for _, st := range statements {
-		all = append(all, statement{st.Text, st.Line, args})
+		w.statements = append(w.statements, statement{st.Text, st.Line, args})
 	}
 	lower := strings.ToLower(script)
-	return all, strings.Contains(lower, "defer") || strings.Contains(lower, "constraints"), nil
-}
-
-func parseObject(body []byte) (sql string, args [][]byte, err error) {
-	var object struct {
-		SQL  string            `json:"sql"`
-		Args []json.RawMessage `json:"args"`
-	}
-	d := json.NewDecoder(bytes.NewReader(body))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&object); err != nil {
-		return "", nil, fmt.Errorf(`it begins with { but is not {"sql": ..., "args": [...]}: %w`, err)
-	}
-	if _, err := d.Token(); err != io.EOF {
-		return "", nil, errors.New("something stands behind its JSON object")
-	}
-	if len(object.Args) > maxArgs {
-		return "", nil, fmt.Errorf("it has %d arguments, more than the %d PostgreSQL takes", len(object.Args), maxArgs)
-	}
-	for _, raw := range object.Args {
-		args = append(args, argument(raw))
-	}
-	return object.SQL, args, nil
+	w.alone = strings.Contains(lower, "defer") || strings.Contains(lower, "constraints")
+	return w, nil
 }
 
 // argument is the text of a JSON value: a string without its quotes, anything else as it stands, nil for null.

@@ -12,6 +12,7 @@ import (
 	"xmq/broker/event"
 	"xmq/nodeclient"
 	"xmq/nodeclient/target/frames"
+	"xmq/nodeclient/target/room"
 )
 
 // maxName is how many bytes PostgreSQL keeps of a name.
@@ -31,6 +32,22 @@ type restored struct{ t *Target }
 
 // Loads reports whether format is the one this driver writes.
 func (t *Target) Loads(format string) bool { return format == Format }
+
+// Room implements nodeclient.Target. The size of a database on its server says about how much its copy takes.
+func (t *Target) Room(ctx context.Context, size int64) error {
+	c, err := t.conn(ctx)
+	if err != nil {
+		return err
+	}
+	rows, err := query(ctx, c, "SELECT setting FROM pg_catalog.pg_settings WHERE name = 'data_directory'") // none: the role may not know
+	if err != nil {
+		return classify(fmt.Errorf("postgres: ask where the data lies: %w", err))
+	}
+	if len(rows) == 0 {
+		return nil
+	}
+	return room.ForServer(t.cfg.Host, rows[0][0], size)
+}
 
 // Restore implements nodeclient.Target. pg_restore loads the archive into DB_xmq_restore while it comes; each piece
 // is checked first. Then the sequences are set and the position is compared. A snapshot of a database that had no

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"sync"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -26,6 +27,7 @@ type snapshot struct {
 	head frames.Head
 	name string // of the exported snapshot
 	dump string // path of pg_dump
+	size int64  // of the database, in bytes
 
 	mu    sync.Mutex
 	pg    *pgconn.PgConn // nil after Close
@@ -78,12 +80,13 @@ func (s *snapshot) hold(ctx context.Context) error {
 		return err
 	}
 	s.head.Preface = []byte(script)
-	name, err := query(ctx, s.pg, "SELECT pg_export_snapshot()")
+	name, err := query(ctx, s.pg, "SELECT pg_export_snapshot(), pg_database_size(current_database())")
 	if err != nil {
 		return err
 	}
 	s.name = name[0][0]
-	return nil
+	s.size, err = strconv.ParseInt(name[0][1], 10, 64)
+	return err
 }
 
 // sequences writes a script that sets every sequence to what it is now.
@@ -102,6 +105,7 @@ func sequences(ctx context.Context, c *pgconn.PgConn) (string, error) {
 
 func (s *snapshot) Position() event.Position { return s.head.Pos }
 func (s *snapshot) Format() string           { return Format }
+func (s *snapshot) Size() int64              { return s.size }
 func (s *snapshot) Online() bool             { return true }
 
 // Close ends the transaction; a WriteTo that still runs fails.

@@ -8,10 +8,10 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"syscall"
 
 	"xmq/broker/event"
 	"xmq/nodeclient"
+	"xmq/nodeclient/target/room"
 )
 
 func restorePath(path string) string { return path + ".xmq-restore" }
@@ -22,6 +22,11 @@ type restored struct{ t *Target }
 
 // Loads reports whether format is the one this driver writes.
 func (t *Target) Loads(format string) bool { return format == Format }
+
+// Room implements nodeclient.Target.
+func (t *Target) Room(_ context.Context, size int64) error {
+	return room.For(filepath.Dir(t.path), size)
+}
 
 // Restore implements nodeclient.Target. Before it writes it looks whether the disk has room; then it verifies
 // the checksum, the size, SQLite's own quick_check and the position, and syncs. A snapshot of a database that
@@ -54,7 +59,7 @@ func load(ctx context.Context, path string, r io.Reader) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := checkRoom(filepath.Dir(path), h.size()); err != nil {
+	if err := room.For(filepath.Dir(path), h.size()); err != nil {
 		return err
 	}
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
@@ -76,18 +81,6 @@ func (c *contextReader) Read(b []byte) (int, error) {
 		return 0, context.Cause(c.ctx)
 	}
 	return c.r.Read(b)
-}
-
-// checkRoom refuses what would fill the disk: Transient, since room can be made.
-func checkRoom(dir string, need int64) error {
-	var fs syscall.Statfs_t
-	if err := syscall.Statfs(dir, &fs); err != nil {
-		return nodeclient.Transient(fmt.Errorf("ask for the free space of %s: %w", dir, err))
-	}
-	if free := fs.Bavail * uint64(fs.Bsize); uint64(need) > free {
-		return nodeclient.Transient(fmt.Errorf("the snapshot needs %d bytes and %s has %d free: make room", need, dir, free))
-	}
-	return nil
 }
 
 // verify opens the loaded file alone, without a WAL, asks SQLite to check it and compares the position.

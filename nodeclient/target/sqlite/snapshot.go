@@ -101,6 +101,7 @@ func checkpoint(ctx context.Context, c *sql.Conn, timeout time.Duration) error {
 
 func (s *snapshot) Position() event.Position { return s.pos }
 func (s *snapshot) Format() string           { return Format }
+func (s *snapshot) Size() int64              { return s.head.size() }
 func (s *snapshot) Online() bool             { return true }
 
 // Close ends the read transaction; a WriteTo that still runs fails.

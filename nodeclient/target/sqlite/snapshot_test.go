@@ -303,7 +303,7 @@ func TestARestoreAsksForRoomFirst(t *testing.T) {
 	head := header{pageSize: 65536, pages: 1<<32 - 1}.append(nil)
 	_, err := n.Restore(t.Context(), event.Start(7), io.MultiReader(bytes.NewReader(head), neverRead{t}))
 	require.True(t, nodeclient.IsTransient(err), err)
-	require.ErrorContains(t, err, "the snapshot needs 281474976645120 bytes")
+	require.ErrorContains(t, err, "268435455 MiB")
 }
 
 type neverRead struct{ t *testing.T }

@@ -169,6 +169,8 @@ func (t *memoryTarget) Empty(context.Context) (empty bool, err error) {
 	return empty, t.locked(func(m *Memory) error { empty = m.now.pos.Zero(); return nil })
 }
 
+func (t *memoryTarget) Room(context.Context, int64) error { return nil }
+
 func (t *memoryTarget) Close() error { return nil }
 
 func (t *memoryTarget) Snapshot(context.Context) (s nodeclient.Snapshot, err error) {
@@ -179,6 +181,7 @@ type memorySnapshot struct{ state memoryState }
 
 func (s memorySnapshot) Position() event.Position { return s.state.pos }
 func (s memorySnapshot) Format() string           { return "mem/1" }
+func (s memorySnapshot) Size() int64              { return 0 }
 func (s memorySnapshot) Online() bool             { return true }
 func (s memorySnapshot) Close() error             { return nil }
 

@@ -22,6 +22,9 @@ type Factory struct {
 	// Open opens the place dir, an existing folder that is the place's own: fresh when it has never been
 	// opened, else with what it holds.
 	Open func(t *testing.T, dir string) nodeclient.Target
+	// Setup makes in the place dir, which is open and fresh, what Body needs, by another way than the driver: a table where
+	// increments with DDL stand alone. nil when Body needs nothing.
+	Setup func(t *testing.T, dir string)
 	// Body is a valid increment that leaves the number k, at least 1, in the place. Applied twice it must
 	// show twice or fail, never pass unseen.
 	Body func(k uint64) []byte
@@ -50,6 +53,12 @@ func (f Factory) fresh(t *testing.T) *place {
 	p := &place{T: t, f: f, dir: t.TempDir(), log: NewLog(logID)}
 	p.Target = f.Open(t, p.dir)
 	t.Cleanup(func() { _ = p.Target.Close() })
+	empty, err := p.Empty(t.Context())
+	require.NoError(t, err)
+	require.True(t, empty, "a fresh place")
+	if f.Setup != nil {
+		f.Setup(t, p.dir)
+	}
 	return p
 }
 
@@ -181,12 +190,9 @@ func (f Factory) concerns(name string) bool {
 }
 
 func freshPlace(p *place) {
-	empty, err := p.Empty(p.Context())
-	require.NoError(p, err)
-	require.True(p, empty)
 	p.holds(event.Position{})
 	p.feed(1, 1)
-	empty, err = p.Empty(p.Context())
+	empty, err := p.Empty(p.Context())
 	require.NoError(p, err)
 	require.False(p, empty)
 }
@@ -353,6 +359,7 @@ func snapshotOnline(p *place) {
 	require.NoError(p, err)
 	require.Equal(p, at, s.Position())
 	require.NotEmpty(p, s.Format())
+	require.NoError(p, p.Room(p.Context(), s.Size()))
 	w := &applyingWriter{p: p, next: 51}
 	if s.Online() {
 		p.feed(w.next, w.next+200)
