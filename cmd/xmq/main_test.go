@@ -444,3 +444,15 @@ func TestToolsDoNotWaitForEver(t *testing.T) {
 	require.ErrorContains(t, err, "has not answered within 50ms")
 	require.Equal(t, exitTemporary, exitCode(err))
 }
+
+// What nodes would answer differently is said once, with its line, and published all the same.
+func TestPublishWarnsOfClocksAndDice(t *testing.T) {
+	api, _ := house(t)
+	script := "INSERT INTO t VALUES (1);\nINSERT INTO t\nVALUES (random());\nINSERT INTO t VALUES (RANDOM());"
+	code, out, errs := call(t, script, "publish", "--api", api, "--sql", "-", "--json")
+	require.Zero(t, code)
+	require.JSONEq(t, `{"first":1,"last":3,"count":3}`, out)
+	require.Equal(t, "xmq: warning: stdin, line 3: random(): every node throws its own dice: write the value itself (said once; --lint=false for silence)\n", errs)
+	good(t, script, "publish", "--api", api, "--sql", "-", "--lint=false")
+	good(t, "SELECT random()", "publish", "--api", api)
+}

@@ -32,6 +32,7 @@ func publishCommand() *cli.Command {
 			&cli.StringFlag{Name: "content-type", Usage: "content type of the increments"},
 			&cli.StringFlag{Name: "sql", Usage: "SQL script `FILE`; - for stdin"},
 			&cli.StringFlag{Name: "dialect", Usage: "of the script: sqlite, postgres or mariadb", Value: "sqlite"},
+			&cli.BoolFlag{Name: "lint", Usage: "with --sql: warn of what every node answers differently (clocks, dice, sequences)", Value: true},
 			&cli.StringFlag{Name: "idempotency-prefix", Usage: "`NAME` of this input: publishing it again stores nothing twice"},
 			&cli.DurationFlag{Name: "retry", Usage: "how long to try again while the broker is away", Value: time.Minute},
 		),
@@ -162,15 +163,37 @@ func publishSQL(c *cli.Context, p *publisher) error {
 	if p.contentType == "" {
 		p.contentType = "application/sql"
 	}
+	l := linter{w: c.App.ErrWriter, name: name, dialect: dialect, seen: map[string]bool{}}
 	for script, err := range sqltext.Split(in, dialect, maxStatement) {
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
+		}
+		if c.Bool("lint") {
+			l.look(script)
 		}
 		if err := p.add(c.Context, []byte(script.Text)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// linter warns of each word once.
+type linter struct {
+	w       io.Writer
+	name    string // of the input
+	dialect sqltext.Dialect
+	seen    map[string]bool
+}
+
+func (l *linter) look(script sqltext.Script) {
+	for _, w := range sqltext.Lint(l.dialect, script.Text) {
+		if key := strings.ToUpper(w.What); !l.seen[key] {
+			l.seen[key] = true
+			w.Line += script.Line - 1
+			fmt.Fprintf(l.w, "xmq: warning: %s, %v (said once; --lint=false for silence)\n", l.name, w)
+		}
+	}
 }
 
 // publisher sends increments in batches, in order, each with an idempotency key, and tries again while the broker is

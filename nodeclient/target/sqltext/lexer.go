@@ -3,6 +3,7 @@ package sqltext
 import (
 	"bytes"
 	"errors"
+	"strings"
 )
 
 // kind is what a token is to the splitter. Everything that is no other kind is a symbol of one byte.
@@ -173,6 +174,12 @@ func dollar(b []byte, eof bool) (kind, int, error) {
 		return symbol, 1, nil
 	}
 	return until(b, n+1, b[:n+1], eof)
+}
+
+// dollarBody is what stands between the tags of such a string.
+func dollarBody(t string) string {
+	tag := strings.IndexByte(t[1:], '$') + 2
+	return t[tag : len(t)-tag]
 }
 
 func (l *lexer) word(b []byte, eof bool) (kind, int, error) {

@@ -195,8 +195,7 @@ func mentions(d Dialect, text, name string, depth int) bool {
 		}
 		t := text[s.at : s.at+n]
 		if k == quoted && t[0] == '$' {
-			tag := strings.IndexByte(t[1:], '$') + 2
-			if mentions(d, t[tag:n-tag], name, depth-1) {
+			if mentions(d, dollarBody(t), name, depth-1) {
 				return true
 			}
 		} else if k == quoted && len(t) >= 2 {
