@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/url"
 	"reflect"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -159,17 +160,22 @@ func (f Field) setYAML(v any) error {
 	return f.Set(values)
 }
 
-// secret reports whether a value holds a password: a URL with one.
+// password finds USER:PASSWORD@ in a URL, also in one that stands behind another scheme or in the query of another.
+var password = regexp.MustCompile(`://[^/?#@\s]*:[^/?#@\s]*@`)
+
+// HasPassword reports whether text is or holds a URL with a password.
+func HasPassword(text string) bool {
+	if plain, err := url.PathUnescape(text); err == nil && password.MatchString(plain) {
+		return true
+	}
+	return password.MatchString(text)
+}
+
+// secret reports whether a value holds a password.
 func secret(fields []Field) bool {
 	for _, f := range fields {
-		s, ok := f.value.Interface().(string)
-		if !ok {
-			continue
-		}
-		if u, err := url.Parse(s); err == nil && u.User != nil {
-			if _, has := u.User.Password(); has {
-				return true
-			}
+		if s, ok := f.value.Interface().(string); ok && HasPassword(s) {
+			return true
 		}
 	}
 	return false

@@ -24,12 +24,13 @@ func DefaultBroker() Broker { return Broker{Config: broker.Default(), LogLevel: 
 
 // Node is what `xmq node` is told.
 type Node struct {
-	ID     string   `yaml:"id" doc:"this node's name, 1 to 31 lower-case letters, digits and hyphens (required)"`
-	Broker string   `yaml:"broker" doc:"URL of the broker's NATS server"`
-	Group  string   `yaml:"group" doc:"the broker's group"`
-	Target string   `yaml:"target" doc:"the database: sqlite:PATH, postgres://USER@HOST:PORT/DATABASE (the password best in PGPASSWORD or a password file) or file:PATH (required)"`
-	Topics []string `yaml:"topics" doc:"apply only increments of these topics; empty for all"`
-	Data   string   `yaml:"data" doc:"folder in which relative paths of target and restore lie"`
+	ID                 string   `yaml:"id" doc:"this node's name, 1 to 31 lower-case letters, digits and hyphens (required)"`
+	Broker             string   `yaml:"broker" doc:"URL of the broker's NATS server"`
+	Group              string   `yaml:"group" doc:"the broker's group"`
+	Target             string   `yaml:"target" doc:"the database: sqlite:PATH, postgres://USER@HOST:PORT/DATABASE, mysql://USER@HOST:PORT/DATABASE, redis://USER@HOST:PORT/NUMBER, kv:PATH, file:PATH, webhook:URL or exec:COMMAND (required)"`
+	TargetPasswordFile string   `yaml:"target_password_file" doc:"a file whose first line is the password of the target URL, which then has a user and no password"`
+	Topics             []string `yaml:"topics" doc:"apply only increments of these topics; empty for all"`
+	Data               string   `yaml:"data" doc:"folder in which relative paths of target and restore lie"`
 
 	From       string `yaml:"from" doc:"join by DUMP from this node when the database is empty or the broker says so"`
 	Replace    bool   `yaml:"replace" doc:"a DUMP may replace a database that is not a copy of this log"`

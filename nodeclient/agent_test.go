@@ -572,7 +572,7 @@ func TestADatabaseThatIsNotACopyIsReplacedOnlyWhenAllowed(t *testing.T) {
 
 // XE-13: whatever is wrong is found before the switch: the old data and position stay, and nothing half.
 func TestXE13ALoadThatIsNotWhatWasOfferedIsNotSwitched(t *testing.T) {
-	for _, name := range []string{"another position", "another chain", "cancelled", "not a copy"} {
+	for _, name := range []string{"another position", "another chain", "cancelled", "not a copy", "no room"} {
 		t.Run(name, func(t *testing.T) {
 			world(t, 30, func(t *testing.T, road *bus.Mem, b *scripted) {
 				b.stages(t, 20)
@@ -588,13 +588,18 @@ func TestXE13ALoadThatIsNotWhatWasOfferedIsNotSwitched(t *testing.T) {
 					m.loading = func(int) error { cancel(); return nil }
 				case "not a copy":
 					m.pos.Log++
+				case "no room":
+					m.full = errors.New("make room")
 				}
 				old := m.pos
 				conn := road.Connect("n1")
 				defer conn.Close()
 				a, err := New(conn, m, Options{ID: "n1", From: "master", Log: slog.New(slog.DiscardHandler)})
 				require.NoError(t, err)
-				require.Error(t, a.load(ctx, restoreJob{request: 1, dump: 99, pos: b.h.pos[20]}))
+				require.Error(t, a.load(ctx, restoreJob{request: 1, dump: 99, pos: b.h.pos[20], size: 4711}))
+				if name != "not a copy" {
+					require.EqualValues(t, 4711, m.asked, "room is asked for first")
+				}
 				pos, data := m.holds()
 				require.Equal(t, old, pos)
 				require.Equal(t, increments(3), data)

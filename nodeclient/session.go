@@ -241,14 +241,14 @@ func (s *session) welcome(e event.Event) {
 	if s.phase != opening || s.busy {
 		return
 	}
-	if s.pos.Zero() && !s.rules.hello.Stateless {
-		s.adopt(e.Pos) // a fresh database: from here on it says which log it belongs to, and can serve DUMPs
+	if s.pos.Zero() {
+		s.adopt(e.Pos) // a fresh database, or one that remembers nothing: from here on it knows its place, and can serve DUMPs
 		return
 	}
-	if e.Pos != s.pos && !s.rules.hello.Stateless {
+	if e.Pos != s.pos {
 		return // not an answer to what we said: the next tick says it again
 	}
-	s.pos, s.received = e.Pos, e.Pos
+	s.received = s.pos
 	s.backoff, s.at = 0, 0
 	if s.ruin != "" {
 		s.lose()

@@ -30,6 +30,7 @@ const (
 )
 
 func main() {
+	hidePassword()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // the first signal asks to end, a second one ends at once
 	code := run(ctx, os.Args, os.Stdin, os.Stdout, os.Stderr)

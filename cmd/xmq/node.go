@@ -102,7 +102,7 @@ func loadBackup(ctx context.Context, a *nodeclient.Agent, db nodeclient.Target, 
 
 // openTarget opens the database of the configuration.
 func openTarget(ctx context.Context, cfg configs.Node) (target.Opened, error) {
-	t, err := target.Open(ctx, cfg.Target, cfg.Data)
+	t, err := target.Open(ctx, cfg.Target, cfg.TargetPasswordFile, cfg.Data)
 	switch {
 	case errors.Is(err, target.ErrBusy), nodeclient.IsTransient(err):
 		err = &temporaryError{fmt.Errorf("target: %w", err)}

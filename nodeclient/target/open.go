@@ -7,19 +7,22 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 
 	"xmq/nodeclient"
+	"xmq/nodeclient/target/exec"
 	"xmq/nodeclient/target/file"
 	"xmq/nodeclient/target/postgres"
 	"xmq/nodeclient/target/sqlite"
+	"xmq/nodeclient/target/webhook"
 )
 
 // URLs are the forms of a target URL, for people.
-const URLs = "sqlite:PATH, postgres://USER@HOST:PORT/DATABASE or file:PATH"
+const URLs = "sqlite:PATH, postgres://USER@HOST:PORT/DATABASE, file:PATH, webhook:URL or exec:COMMAND"
 
 // ErrBusy is returned when another process works on the same database file.
 var ErrBusy = errors.New("another node is running")
@@ -31,50 +34,95 @@ type Opened struct {
 	Stateless bool   // it cannot store a position: increments are applied at least once
 }
 
+// place is what a target URL names, and where.
+type place struct {
+	url  string // with its password
+	path string // what stands behind the scheme, as a path
+	dir  string // the node's folder
+}
+
 // driver is one entry of the shelf.
 type driver struct {
 	scheme string
-	// open opens the target; path is what stands behind the scheme, relative to the node's folder.
-	open      func(ctx context.Context, url, path string) (nodeclient.Target, error)
-	stateless bool
+	open   func(ctx context.Context, at place) (nodeclient.Target, error)
 }
 
 var drivers = []driver{
-	{scheme: "sqlite", open: func(ctx context.Context, _, path string) (nodeclient.Target, error) {
-		return claim(path, func() (nodeclient.Target, error) { return sqlite.Open(ctx, path, sqlite.Options{}) })
+	{"sqlite", func(ctx context.Context, at place) (nodeclient.Target, error) {
+		return claim(at.path, func() (nodeclient.Target, error) { return sqlite.Open(ctx, at.path, sqlite.Options{}) })
 	}},
-	{scheme: "file", open: func(_ context.Context, _, path string) (nodeclient.Target, error) {
-		return claim(path, func() (nodeclient.Target, error) { return file.Open(path) })
+	{"file", func(_ context.Context, at place) (nodeclient.Target, error) {
+		return claim(at.path, func() (nodeclient.Target, error) { return file.Open(at.path) })
 	}},
-	{scheme: "postgres", open: func(ctx context.Context, url, _ string) (nodeclient.Target, error) {
-		return postgres.Open(ctx, url, postgres.Options{})
+	{"postgres", func(ctx context.Context, at place) (nodeclient.Target, error) {
+		return postgres.Open(ctx, at.url, postgres.Options{})
 	}},
+	{"webhook", func(ctx context.Context, at place) (nodeclient.Target, error) { return webhook.Open(ctx, at.url) }},
+	{"exec", func(ctx context.Context, at place) (nodeclient.Target, error) { return exec.Open(ctx, at.url, at.dir) }},
 }
 
 // synonyms are other spellings of a scheme.
 var synonyms = map[string]string{"postgresql": "postgres"}
 
-// Open opens the database a target URL names; relative paths begin at dir. It blocks as long as the database takes to answer
-// once. Trouble that may pass is Transient or ErrBusy; any other error says that the URL or what it names is wrong.
-func Open(ctx context.Context, url, dir string) (Opened, error) {
-	scheme, rest, found := strings.Cut(url, ":")
+// Open opens the database a target URL names; relative paths begin at dir, and passwordFile, when not "", holds the password
+// of a URL that has none. It blocks as long as the database takes to answer once. Trouble that may pass is Transient or
+// ErrBusy; any other error says that the URL or what it names is wrong.
+func Open(ctx context.Context, target, passwordFile, dir string) (Opened, error) {
+	scheme, rest, found := strings.Cut(target, ":")
 	if !found || rest == "" {
-		return Opened{}, fmt.Errorf("target %q is no database: write %s", url, URLs)
+		return Opened{}, fmt.Errorf("the target URL names no database: write %s", URLs)
 	}
 	if s, ok := synonyms[scheme]; ok {
 		scheme = s
 	}
-	path := rest
-	if !filepath.IsAbs(path) {
-		path = filepath.Join(dir, path)
+	if passwordFile != "" {
+		with, err := withPassword(target, under(dir, passwordFile))
+		if err != nil {
+			return Opened{}, err
+		}
+		target = with
 	}
 	for _, d := range drivers {
-		if d.scheme == scheme {
-			t, err := d.open(ctx, url, path)
-			return Opened{t, d.scheme, d.stateless}, wrongPath(err)
+		if d.scheme != scheme {
+			continue
 		}
+		t, err := d.open(ctx, place{target, under(dir, rest), dir})
+		if err != nil {
+			return Opened{}, wrongPath(err)
+		}
+		forgets, is := t.(interface{ Stateless() bool })
+		return Opened{t, scheme, is && forgets.Stateless()}, nil
 	}
 	return Opened{}, fmt.Errorf("there is no target driver %q in this version: use %s", scheme, URLs)
+}
+
+func under(dir, path string) string {
+	if filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(dir, path)
+}
+
+// withPassword puts the first line of a file into a URL as its password.
+func withPassword(text, path string) (string, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return "", fmt.Errorf("target_password_file: %w", err)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return "", fmt.Errorf("target_password_file: %w", err)
+	}
+	if info.Mode().Perm()&0o004 != 0 {
+		return "", fmt.Errorf("target_password_file: everybody on this machine can read %s: chmod 600 it", path)
+	}
+	password, _, _ := strings.Cut(string(b), "\n")
+	scheme, rest, _ := strings.Cut(text, "://") // a webhook's URL stands behind another scheme
+	user, host, found := strings.Cut(rest, "@")
+	if slash := strings.IndexAny(rest, "/?#"); !found || password == "" || strings.Contains(user, ":") || slash >= 0 && slash < len(user) {
+		return "", errors.New("target_password_file: it needs a target URL with a user and without a password, SCHEME://USER@HOST, and a file whose first line is the password")
+	}
+	return scheme + "://" + user + url.UserPassword("", strings.TrimSuffix(password, "\r")).String() + "@" + host, nil
 }
 
 // wrongPath takes the mark of trouble that may pass from errors of a path that will stay wrong.

@@ -98,6 +98,25 @@ func (f *Writer) Write(b []byte) (n int, err error) {
 	return n, nil
 }
 
+// Fill writes all of r in full frames, so that the same data always makes the same stream.
+func (f *Writer) Fill(r io.Reader) error {
+	buf := make([]byte, MaxFrame)
+	for end := false; !end; {
+		n := 0
+		for n < len(buf) && !end { // not io.ReadFull, whose ErrUnexpectedEOF could be r's own
+			k, err := r.Read(buf[n:])
+			n += k
+			if end = err == io.EOF; err != nil && !end {
+				return err
+			}
+		}
+		if _, err := f.Write(buf[:n]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // End writes the frame behind which nothing comes.
 func (f *Writer) End() error { return f.write(make([]byte, 4)) }
 
@@ -189,6 +208,15 @@ func (f *Reader) Read(b []byte) (int, error) {
 	n := copy(b, f.piece)
 	f.piece = f.piece[n:]
 	return n, nil
+}
+
+// Failed is the error, other than io.EOF, with which Read or Peek has ended; nil while there was none. It tells a reader that
+// broke from one who did.
+func (f *Reader) Failed() error {
+	if f.err == io.EOF {
+		return nil
+	}
+	return f.err
 }
 
 func (f *Reader) next() ([]byte, error) {

@@ -5,7 +5,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"strings"
 	"testing"
+	"testing/iotest"
 
 	"github.com/stretchr/testify/require"
 
@@ -69,4 +71,22 @@ func FuzzFrames(f *testing.F) {
 		require.NoError(t, err)
 		require.Equal(t, data, same)
 	})
+}
+
+// What fills a stream may itself end too early; that is no end.
+func TestFillTellsACutFromAnEnd(t *testing.T) {
+	format := Format{Name: "test/1", Magic: "TESTTEST", Version: 1}
+	for _, err := range []error{io.ErrUnexpectedEOF, io.ErrClosedPipe} {
+		w, e := format.NewWriter(io.Discard, Head{})
+		require.NoError(t, e)
+		require.ErrorIs(t, w.Fill(io.MultiReader(strings.NewReader("part"), iotest.ErrReader(err))), err)
+	}
+	var whole, pieces bytes.Buffer
+	for b, r := range map[*bytes.Buffer]io.Reader{&whole: strings.NewReader(strings.Repeat("x", MaxFrame+7)), &pieces: iotest.OneByteReader(strings.NewReader(strings.Repeat("x", MaxFrame+7)))} {
+		w, err := format.NewWriter(b, Head{})
+		require.NoError(t, err)
+		require.NoError(t, w.Fill(r))
+		require.NoError(t, w.End())
+	}
+	require.Equal(t, whole.Bytes(), pieces.Bytes())
 }

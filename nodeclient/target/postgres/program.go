@@ -1,9 +1,7 @@
 package postgres
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -14,6 +12,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"xmq/nodeclient/target/program"
 )
 
 // packaged is where the packages of distributions keep the programs of each major version; %s is the version.
@@ -52,7 +52,7 @@ func findProgram(ctx context.Context, name, version string) (string, error) {
 
 // program prepares a client program that connects to database of the target's server; stderr keeps its last words.
 // The password goes by the environment, which only this user can read.
-func (t *Target) program(ctx context.Context, path, database string, args ...string) (cmd *exec.Cmd, stderr *tail) {
+func (t *Target) program(ctx context.Context, path, database string, args ...string) (cmd *exec.Cmd, stderr *program.Tail) {
 	cmd = exec.CommandContext(ctx, path, args...)
 	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "PG") })
 	cmd.Env = append(cmd.Env, "LC_MESSAGES=C", "PGHOST="+t.cfg.Host, "PGPORT="+strconv.Itoa(int(t.cfg.Port)), "PGUSER="+t.cfg.User,
@@ -60,27 +60,7 @@ func (t *Target) program(ctx context.Context, path, database string, args ...str
 		"PGCONNECT_TIMEOUT="+strconv.Itoa(int(t.cfg.ConnectTimeout/time.Second)))
 	cmd.Env = append(cmd.Env, t.tls...)
 	cmd.WaitDelay = 2 * time.Second
-	stderr = &tail{}
+	stderr = &program.Tail{}
 	cmd.Stderr = stderr
 	return cmd, stderr
-}
-
-// tail keeps the end of what is written.
-type tail struct{ b []byte }
-
-func (t *tail) Write(b []byte) (int, error) {
-	t.b = append(t.b, b...)
-	if cut := len(t.b) - 2000; cut > 0 {
-		t.b = t.b[cut:]
-	}
-	return len(b), nil
-}
-
-// ended makes the error of a program that has ended.
-func ended(path string, stderr *tail, err error) error {
-	var exit *exec.ExitError
-	if err == nil || !errors.As(err, &exit) {
-		return err
-	}
-	return fmt.Errorf("%s: %w: %s", filepath.Base(path), err, bytes.TrimSpace(stderr.b))
 }

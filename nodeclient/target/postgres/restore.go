@@ -12,6 +12,7 @@ import (
 	"xmq/broker/event"
 	"xmq/nodeclient"
 	"xmq/nodeclient/target/frames"
+	"xmq/nodeclient/target/program"
 	"xmq/nodeclient/target/room"
 )
 
@@ -80,24 +81,24 @@ func (t *Target) restore(ctx context.Context, want event.Position, r io.Reader) 
 	if err := archive.Peek(); err != nil {
 		return fmt.Errorf("read the snapshot: %w", err)
 	}
-	program, err := t.create(ctx)
+	restorer, err := t.create(ctx)
 	if err != nil {
 		return err
 	}
-	if err := t.load(ctx, program, archive); err != nil {
+	if err := t.load(ctx, restorer, archive); err != nil {
 		return err
 	}
 	return t.verify(ctx, want, h)
 }
 
 // create makes the fresh database, with encoding and locale of the live one, and finds pg_restore.
-func (t *Target) create(ctx context.Context) (program string, err error) {
+func (t *Target) create(ctx context.Context) (restorer string, err error) {
 	c, err := t.connect(ctx, t.opts.Maintenance)
 	if err != nil {
 		return "", err
 	}
 	defer closeConn(c)
-	if program, err = findProgram(ctx, "pg_restore", major(c)); err != nil {
+	if restorer, err = findProgram(ctx, "pg_restore", major(c)); err != nil {
 		return "", err
 	}
 	fresh := quoteName(restoreName(t.cfg.Database))
@@ -118,14 +119,14 @@ func (t *Target) create(ctx context.Context) (program string, err error) {
 	if err != nil {
 		return "", fmt.Errorf("create the database for the restore: %w", err)
 	}
-	return program, nil
+	return restorer, nil
 }
 
 // load feeds the archive to pg_restore.
-func (t *Target) load(ctx context.Context, program string, archive io.Reader) error {
+func (t *Target) load(ctx context.Context, restorer string, archive *frames.Reader) error {
 	name := restoreName(t.cfg.Database)
 	conninfo := "dbname='" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(name) + "'"
-	cmd, stderr := t.program(ctx, program, name, "--exit-on-error", "--no-owner", "--no-privileges", "--no-password", "--dbname="+conninfo)
+	cmd, stderr := t.program(ctx, restorer, name, "--exit-on-error", "--no-owner", "--no-privileges", "--no-password", "--dbname="+conninfo)
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		return err
@@ -133,16 +134,15 @@ func (t *Target) load(ctx context.Context, program string, archive io.Reader) er
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	reader := &noting{r: archive}
-	_, write := io.CopyBuffer(struct{ io.Writer }{in}, reader, make([]byte, frames.MaxFrame))
-	if reader.err != nil {
+	_, write := io.CopyBuffer(struct{ io.Writer }{in}, archive, make([]byte, frames.MaxFrame))
+	if archive.Failed() != nil {
 		_ = cmd.Process.Kill() // the archive will not be whole
 	}
 	_ = in.Close() // its reader may have ended; the exit code tells
-	exit := ended(program, stderr, cmd.Wait())
+	exit := program.Ended("pg_restore", stderr, cmd.Wait())
 	switch {
-	case reader.err != nil:
-		return fmt.Errorf("read the snapshot: %w", reader.err)
+	case archive.Failed() != nil:
+		return fmt.Errorf("read the snapshot: %w", archive.Failed())
 	case exit != nil:
 		return exit
 	case write != nil: // it needed no more of the archive
@@ -151,20 +151,6 @@ func (t *Target) load(ctx context.Context, program string, archive io.Reader) er
 		}
 	}
 	return nil
-}
-
-// noting remembers with which error, other than io.EOF, its reader ended.
-type noting struct {
-	r   io.Reader
-	err error
-}
-
-func (n *noting) Read(b []byte) (int, error) {
-	k, err := n.r.Read(b)
-	if err != nil && err != io.EOF {
-		n.err = err
-	}
-	return k, err
 }
 
 // verify sets the sequences of the fresh database and compares its position.

@@ -13,6 +13,7 @@ import (
 	"xmq/broker/event"
 	"xmq/nodeclient"
 	"xmq/nodeclient/target/frames"
+	"xmq/nodeclient/target/program"
 )
 
 // Format is the name of the bytes a snapshot writes; doc.go draws them.
@@ -154,32 +155,14 @@ func (s *snapshot) write(ctx context.Context, w io.Writer) error {
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	if err = copyFull(data, out); err != nil {
+	if err = data.Fill(out); err != nil {
 		_ = cmd.Process.Kill() // its output has nowhere to go
 	}
-	if exit := ended(s.dump, stderr, cmd.Wait()); err == nil {
+	if exit := program.Ended("pg_dump", stderr, cmd.Wait()); err == nil {
 		err = exit
 	}
 	if err != nil {
 		return err
 	}
 	return data.End()
-}
-
-// copyFull copies r in full frames, so that the same archive always makes the same stream.
-func copyFull(w *frames.Writer, r io.Reader) error {
-	buf := make([]byte, frames.MaxFrame)
-	for {
-		n, err := io.ReadFull(r, buf)
-		if _, err := w.Write(buf[:n]); err != nil {
-			return err
-		}
-		switch err {
-		case nil:
-		case io.EOF, io.ErrUnexpectedEOF:
-			return nil
-		default:
-			return err
-		}
-	}
 }

@@ -32,6 +32,11 @@ type Factory struct {
 	Invalid []byte
 	// Opaque says that the driver takes any bytes; the suite then feeds it some.
 	Opaque bool
+	// Stateless says that the driver remembers no position of its own: the suite then tells it where it stood whenever it was
+	// opened anew, as an agent does with what the broker says.
+	Stateless bool
+	// Costly says that an increment takes milliseconds: the suite then feeds fewer.
+	Costly bool
 	// Applied returns the numbers that Body left in the open place, in the order of application, and every
 	// other increment of an Opaque driver as 0. It must not disturb the target.
 	Applied func(t *testing.T, dir string) []uint64
@@ -64,8 +69,13 @@ func (f Factory) fresh(t *testing.T) *place {
 
 func (p *place) reopen() {
 	p.Helper()
+	stood, err := p.Position(p.Context())
+	require.NoError(p, err)
 	require.NoError(p, p.Target.Close())
 	p.Target = p.f.Open(p.T, p.dir)
+	if p.f.Stateless && !stood.Zero() {
+		require.NoError(p, p.Seek(p.Context(), stood))
+	}
 }
 
 // bodies are the increments first to last.
@@ -101,6 +111,14 @@ func (p *place) holds(pos event.Position, numbers ...uint64) {
 	require.NoError(p, err)
 	require.Equal(p, pos, got)
 	require.Equal(p, numbers, p.f.Applied(p.T, p.dir))
+}
+
+// often is n, or less for a Costly driver.
+func (f Factory) often(n int) int {
+	if f.Costly {
+		return 1 + n/5
+	}
+	return n
 }
 
 // numbers is first to last.
@@ -362,8 +380,9 @@ func snapshotOnline(p *place) {
 	require.NoError(p, p.Room(p.Context(), s.Size()))
 	w := &applyingWriter{p: p, next: 51}
 	if s.Online() {
-		p.feed(w.next, w.next+200)
-		w.next += 201
+		n := uint64(p.f.often(200))
+		p.feed(w.next, w.next+n)
+		w.next += n + 1
 		require.NoError(p, s.WriteTo(p.Context(), w))
 	} else {
 		require.NoError(p, s.WriteTo(p.Context(), &w.Buffer))
@@ -400,11 +419,12 @@ func snapshotBeside(p *place) {
 	var b bytes.Buffer
 	written := make(chan error, 1)
 	go func() { written <- errors.Join(s.WriteTo(p.Context(), &b), s.Close()) }()
-	for k := uint64(51); k <= 150; k++ {
+	last := uint64(50 + p.f.often(100))
+	for k := uint64(51); k <= last; k++ {
 		p.feed(k, k)
 	}
 	require.NoError(p, <-written)
-	p.holds(p.log.At(), numbers(1, 150)...)
+	p.holds(p.log.At(), numbers(1, last)...)
 	q := p.f.fresh(p.T)
 	q.restore(at, b.Bytes())
 	q.holds(at, numbers(1, 50)...)
@@ -514,7 +534,7 @@ func restoreCut(p *place) {
 	snapshot, at := p.snapshot()
 	q := p.f.fresh(p.T)
 	q.feed(90, 92)
-	for n := 0; n < len(snapshot); n += 1 + len(snapshot)/13 {
+	for n := 0; n < len(snapshot); n += 1 + len(snapshot)/p.f.often(13) {
 		q.refuses(at, bytes.NewReader(snapshot[:n]))
 		err := q.refuses(at, io.MultiReader(bytes.NewReader(snapshot[:n]), failing{}))
 		require.ErrorIs(q, err, errCut)
@@ -533,7 +553,7 @@ func restoreDamaged(p *place) {
 	p.feed(1, 40)
 	snapshot, at := p.snapshot()
 	q := p.f.fresh(p.T)
-	for n := 0; n < len(snapshot); n += 1 + len(snapshot)/29 {
+	for n := 0; n < len(snapshot); n += 1 + len(snapshot)/p.f.often(29) {
 		damaged := bytes.Clone(snapshot)
 		damaged[n] ^= 0x10
 		q.refuses(at, bytes.NewReader(damaged))

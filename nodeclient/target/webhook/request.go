@@ -1,0 +1,156 @@
+package webhook
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"xmq/broker/event"
+	"xmq/nodeclient"
+)
+
+// maxAnswer is how much of an answer is read, in bytes.
+const maxAnswer = 64 << 10
+
+// dropped are the headers of a replayed request that belong to its own connection or to the one who sent it first.
+var dropped = []string{"Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "Proxy-Connection", "Te", "Trailer",
+	"Transfer-Encoding", "Upgrade", "Expect", "Authorization", "Content-Length"}
+
+// request makes the request that an increment is.
+func (h *hooks) request(ctx context.Context, r event.Record) (*http.Request, error) {
+	if media, _, err := mime.ParseMediaType(r.ContentType); err == nil && media == "message/http" {
+		return h.replay(ctx, r.Body)
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, h.base.String(), bytes.NewReader(r.Body))
+	if err != nil {
+		return nil, err
+	}
+	set(req.Header, "Content-Type", r.ContentType)
+	return req, nil
+}
+
+// replay reads an increment that is a whole request, and addresses it to the host of the target.
+func (h *hooks) replay(ctx context.Context, raw []byte) (*http.Request, error) {
+	in, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(raw)))
+	if err != nil {
+		return nil, fmt.Errorf("its content type is message/http, but it is no HTTP request: %w", err)
+	}
+	body, err := io.ReadAll(in.Body)
+	if err != nil {
+		return nil, fmt.Errorf("its body is shorter than it says: %w", err)
+	}
+	if in.Method == http.MethodConnect || !strings.HasPrefix(in.URL.Path, "/") || in.URL.Host != "" {
+		return nil, fmt.Errorf("%s %.80q cannot be replayed: write a method and a path that begins with /", in.Method, in.RequestURI)
+	}
+	to := *h.base
+	to.Path, to.RawPath = strings.TrimSuffix(h.base.Path, "/")+in.URL.Path, ""
+	if in.URL.RawPath != "" {
+		to.RawPath = strings.TrimSuffix(h.base.EscapedPath(), "/") + in.URL.EscapedPath()
+	}
+	to.RawQuery = joinQuery(h.base.RawQuery, in.URL.RawQuery)
+	out, err := http.NewRequestWithContext(ctx, in.Method, to.String(), bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	if len(body) == 0 {
+		out.Body, out.ContentLength = http.NoBody, 0
+	}
+	for _, name := range append(dropped, in.Header.Values("Connection")...) {
+		in.Header.Del(name)
+	}
+	for name := range in.Header {
+		if strings.HasPrefix(name, "Xmq-") {
+			in.Header.Del(name)
+		}
+	}
+	out.Header = in.Header
+	return out, nil
+}
+
+func joinQuery(a, b string) string {
+	if a == "" || b == "" {
+		return a + b
+	}
+	return a + "&" + b
+}
+
+// place says where the copy stands; nothing for the zero position.
+func place(header http.Header, pos event.Position) {
+	if pos.Zero() {
+		return
+	}
+	header.Set("Xmq-Seq", strconv.FormatUint(pos.Seq, 10))
+	header.Set("Xmq-Log", pos.Log.String())
+	header.Set("Xmq-Chain", pos.Chain.String())
+}
+
+// set sets a header that has a value.
+func set(header http.Header, name, value string) {
+	if value != "" {
+		header.Set(name, value)
+	}
+}
+
+// refusal is an answer that is not 2xx.
+type refusal struct {
+	status int
+	text   string // the beginning of its body
+}
+
+func (r *refusal) Error() string {
+	text := fmt.Sprintf("the answer was %d %s", r.status, http.StatusText(r.status))
+	if r.text != "" {
+		text += ": " + r.text
+	}
+	return text
+}
+
+// transient is the one table of answers: these may pass. Every other one that is not 2xx is a FAIL.
+func transient(status int) bool {
+	switch status {
+	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests, // it was not looked at
+		http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout: // the way to it
+		return true
+	}
+	return false
+}
+
+// send sends a request and returns the body of an answer that is 2xx. Other answers are classed; no answer is Transient.
+func (h *hooks) send(req *http.Request) (io.ReadCloser, error) {
+	if h.authorization != "" {
+		req.Header.Set("Authorization", h.authorization)
+	}
+	res, err := h.client.Do(req)
+	if err != nil {
+		var of *url.Error
+		if errors.As(err, &of) { // it repeats the URL
+			err = of.Err
+		}
+		if cause := context.Cause(req.Context()); cause != nil {
+			err = cause
+		}
+		return nil, nodeclient.Transient(fmt.Errorf("%s %s: %w", req.Method, req.URL.Redacted(), err))
+	}
+	if res.StatusCode/100 == 2 {
+		return res.Body, nil
+	}
+	defer func() { _ = res.Body.Close() }()
+	begin, _ := io.ReadAll(io.LimitReader(res.Body, 200)) // for people
+	refused := &refusal{res.StatusCode, strings.ToValidUTF8(strings.TrimSpace(string(begin)), "?")}
+	err = fmt.Errorf("%s %s: %w", req.Method, req.URL.Redacted(), refused)
+	switch state := strings.ToUpper(res.Header.Get("Xmq-State")); {
+	case state == "FATAL":
+		return nil, nodeclient.Fatal(err)
+	case state == "RETRY", state == "" && transient(res.StatusCode):
+		return nil, nodeclient.Transient(err)
+	}
+	return nil, err
+}
