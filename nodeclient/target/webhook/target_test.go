@@ -6,11 +6,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/httptest"
-	"net/url"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -20,75 +17,14 @@ import (
 	"xmq/nodeclient"
 	"xmq/nodeclient/target/hook"
 	"xmq/nodeclient/target/targettest"
+	"xmq/nodeclient/target/webhook/webhooktest"
 )
 
-// receiver is somebody's program behind HTTP. It keeps the bodies of POSTs to / and dumps and loads them.
-type receiver struct {
-	*httptest.Server
-	mu    sync.Mutex
-	live  []string
-	fresh []string
-	seen  []*http.Request
-	rule  func(w http.ResponseWriter, r *http.Request, body string) bool // true: it has answered
-}
-
-func newReceiver(t *testing.T) *receiver {
-	r := &receiver{}
-	r.Server = httptest.NewServer(r)
-	t.Cleanup(r.Close)
-	return r
-}
-
-func (s *receiver) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	b, err := io.ReadAll(r.Body)
-	if err != nil {
-		return // cut
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.seen = append(s.seen, r)
-	if s.rule != nil && s.rule(w, r, string(b)) {
-		return
-	}
-	switch op := r.Header.Get("Xmq-Op"); {
-	case op == "dump":
-		_, _ = io.WriteString(w, strings.Join(s.live, "")) // a reader that is gone needs nothing
-	case op == "discard":
-		s.fresh = nil
-	case op == "load":
-		s.fresh = nil
-		for line := range strings.Lines(string(b)) {
-			s.fresh = append(s.fresh, line)
-		}
-	case op == "switch":
-		s.live, s.fresh = s.fresh, nil
-	case op == "empty" && len(s.live) > 0:
-		w.WriteHeader(http.StatusConflict)
-	case op == "empty":
-		w.WriteHeader(http.StatusNoContent)
-	case string(b) == "bad":
-		http.Error(w, "this one is refused", http.StatusUnprocessableEntity)
-	default:
-		s.live = append(s.live, string(b)+"\n")
-	}
-}
-
-// target is the URL of a receiver with all hooks.
-func (s *receiver) target(more string) string {
-	return "webhook:" + s.URL + "#dump=" + url.QueryEscape(s.URL+"/copy") + "&load=" + url.QueryEscape(s.URL+"/copy") + more
-}
-
-func (s *receiver) bodies() []string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return append([]string(nil), s.live...)
-}
-
 // open opens a target on a receiver of its own, at the start of a log.
-func open(t *testing.T, more string) (*receiver, *hook.Target, *targettest.Log) {
+func open(t *testing.T, more string) (*webhooktest.Receiver, *hook.Target, *targettest.Log) {
 	t.Helper()
-	s := newReceiver(t)
-	target, err := Open(t.Context(), s.target(more))
+	s := webhooktest.New(t)
+	target, err := Open(t.Context(), s.Target(more))
 	require.NoError(t, err)
 	log := targettest.NewLog(7)
 	require.NoError(t, target.Seek(t.Context(), log.At()))
@@ -97,13 +33,13 @@ func open(t *testing.T, more string) (*receiver, *hook.Target, *targettest.Log) 
 
 func TestTheDriverPassesTheConformanceSuite(t *testing.T) {
 	for _, more := range []string{"", "&online=true"} {
-		receivers := map[string]*receiver{}
+		receivers := map[string]*webhooktest.Receiver{}
 		targettest.Run(t, targettest.Factory{
 			Open: func(t *testing.T, dir string) nodeclient.Target {
 				if receivers[dir] == nil {
-					receivers[dir] = newReceiver(t)
+					receivers[dir] = webhooktest.New(t)
 				}
-				target, err := Open(t.Context(), receivers[dir].target(more))
+				target, err := Open(t.Context(), receivers[dir].Target(more))
 				require.NoError(t, err)
 				require.True(t, target.Stateless())
 				return target
@@ -112,8 +48,8 @@ func TestTheDriverPassesTheConformanceSuite(t *testing.T) {
 			Body:      func(k uint64) []byte { return strconv.AppendUint([]byte("number "), k, 10) },
 			Invalid:   []byte("bad"),
 			Applied: func(t *testing.T, dir string) (numbers []uint64) {
-				for _, line := range receivers[dir].bodies() {
-					k, err := strconv.ParseUint(strings.TrimPrefix(strings.TrimSpace(line), "number "), 10, 64)
+				for _, line := range receivers[dir].Bodies() {
+					k, err := strconv.ParseUint(strings.TrimPrefix(line, "number "), 10, 64)
 					require.NoError(t, err)
 					numbers = append(numbers, k)
 				}
@@ -138,8 +74,7 @@ func TestXD20Answers(t *testing.T) {
 		{400, "odd", false, false},
 		{0, "", true, false}, // no answer
 	} {
-		s.mu.Lock()
-		s.rule = func(w http.ResponseWriter, r *http.Request, body string) bool {
+		s.Set(func(w http.ResponseWriter, r *http.Request, body string) bool {
 			if body != "two" {
 				return false
 			}
@@ -147,14 +82,12 @@ func TestXD20Answers(t *testing.T) {
 				<-r.Context().Done()
 				return true
 			}
-			w.Header().Set("Location", s.URL+"/elsewhere")
+			w.Header().Set("Location", s.URL()+"/elsewhere")
 			w.Header().Set("Xmq-State", c.state)
 			w.WriteHeader(c.status)
 			_, _ = io.WriteString(w, "why \xff "+strings.Repeat("x", 1000))
 			return true
-		}
-		s.live = nil
-		s.mu.Unlock()
+		})
 		before, err := target.Position(t.Context())
 		require.NoError(t, err)
 		items := log.Next([]byte("one"), []byte("two"), []byte("three"))
@@ -168,7 +101,7 @@ func TestXD20Answers(t *testing.T) {
 			require.ErrorContains(t, err, fmt.Sprint(c.status))
 			require.ErrorContains(t, err, "why ? x")
 		}
-		require.Equal(t, []string{"one\n"}, s.bodies())
+		require.Equal(t, []string{"one"}, s.Bodies())
 		require.NoError(t, target.Seek(t.Context(), items[2].Pos))
 	}
 }
@@ -176,27 +109,21 @@ func TestXD20Answers(t *testing.T) {
 // A lost answer means that the same request comes again, with the same key: at least once.
 func TestALostAnswerMeansAgain(t *testing.T) {
 	s, target, log := open(t, "")
-	lose := true
-	s.rule = func(w http.ResponseWriter, r *http.Request, body string) bool {
-		if lose {
-			s.live = append(s.live, body+"\n")
-			panic(http.ErrAbortHandler)
-		}
-		return false
-	}
+	s.Set(func(_ http.ResponseWriter, _ *http.Request, body string) bool {
+		s.Keep(body)
+		panic(http.ErrAbortHandler)
+	})
 	before := log.At()
 	items := log.Next([]byte("a"))
 	applied, err := target.Apply(t.Context(), before, items)
 	require.True(t, nodeclient.IsTransient(err), err)
 	require.Equal(t, before, applied)
-	s.mu.Lock()
-	lose = false
-	s.mu.Unlock()
+	s.Heal()
 	_, err = target.Apply(t.Context(), before, items)
 	require.NoError(t, err)
-	require.GreaterOrEqual(t, len(s.bodies()), 2)
+	require.GreaterOrEqual(t, len(s.Bodies()), 2)
 	keys := map[string]bool{}
-	for _, r := range s.seen {
+	for _, r := range s.Seen() {
 		if r.Header.Get("Xmq-Op") == "" {
 			keys[r.Header.Get("Idempotency-Key")] = true
 		}
@@ -205,25 +132,22 @@ func TestALostAnswerMeansAgain(t *testing.T) {
 }
 
 // apply sends one increment with headers and returns the request the receiver saw.
-func (s *receiver) apply(t *testing.T, target *hook.Target, d event.Draft) (*http.Request, string, error) {
+func apply(t *testing.T, s *webhooktest.Receiver, target *hook.Target, d event.Draft) (*http.Request, string, error) {
 	t.Helper()
 	var got string
-	s.mu.Lock()
-	s.rule = func(w http.ResponseWriter, r *http.Request, body string) bool { got = body; return true }
-	s.mu.Unlock()
+	s.Set(func(_ http.ResponseWriter, _ *http.Request, body string) bool { got = body; return true })
 	before, err := target.Position(t.Context())
 	require.NoError(t, err)
 	record, chain := event.EncodeRecord(nil, before.Seq+1, 1e18, before.Chain, d)
 	pos := event.Position{Log: before.Log, Seq: before.Seq + 1, Chain: chain}
 	_, err = target.Apply(t.Context(), before, []event.Item{{Pos: pos, Record: record}})
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.seen[len(s.seen)-1], got, err
+	seen := s.Seen()
+	return seen[len(seen)-1], got, err
 }
 
 func TestAnIncrementIsAPostWithItsContentType(t *testing.T) {
 	s, target, _ := open(t, "")
-	r, body, err := s.apply(t, target, event.Draft{Body: []byte("\x00\xff\r\n"), Headers: event.Headers{ContentType: "text/x; a=b", Topic: "orders", Key: "k"}})
+	r, body, err := apply(t, s, target, event.Draft{Body: []byte("\x00\xff\r\n"), Headers: event.Headers{ContentType: "text/x; a=b", Topic: "orders", Key: "k"}})
 	require.NoError(t, err)
 	require.Equal(t, "POST / \x00\xff\r\n", r.Method+" "+r.RequestURI+" "+body)
 	for name, want := range map[string]string{"Content-Type": "text/x; a=b", "Xmq-Seq": "1", "Xmq-Log": "0000000000000007", "Xmq-Time": "2001-09-09T01:46:40Z",
@@ -235,30 +159,30 @@ func TestAnIncrementIsAPostWithItsContentType(t *testing.T) {
 // A whole request is replayed at the target's host, without what belongs to its first road.
 func TestARequestIsReplayed(t *testing.T) {
 	t.Setenv(AuthorizationEnv, "Bearer secret")
-	s := newReceiver(t)
-	target, err := Open(t.Context(), "webhook:"+s.URL+"/base/?tenant=1")
+	s := webhooktest.New(t)
+	target, err := Open(t.Context(), "webhook:"+s.URL()+"/base/?tenant=1")
 	require.NoError(t, err)
 	require.NoError(t, target.Seek(t.Context(), event.Start(7)))
 	raw := "PATCH /orders/a%2Fb?x=1&y=%20 HTTP/1.1\r\nHost: elsewhere.example\r\nAuthorization: Basic x\r\nConnection: X-Hop\r\nX-Hop: 1\r\nX-Kept: yes\r\nXmq-Seq: 99\r\n" +
 		"Content-Type: application/json\r\nContent-Length: 7\r\n\r\n{\"a\":1}"
-	r, body, err := s.apply(t, target, event.Draft{Body: []byte(raw), Headers: event.Headers{ContentType: "message/http; version=1.1"}})
+	r, body, err := apply(t, s, target, event.Draft{Body: []byte(raw), Headers: event.Headers{ContentType: "message/http; version=1.1"}})
 	require.NoError(t, err)
 	require.Equal(t, `PATCH /base/orders/a%2Fb?tenant=1&x=1&y=%20 {"a":1}`, r.Method+" "+r.RequestURI+" "+body)
-	require.Equal(t, strings.TrimPrefix(s.URL, "http://"), r.Host)
+	require.Equal(t, strings.TrimPrefix(s.URL(), "http://"), r.Host)
 	for name, want := range map[string]string{"Authorization": "Bearer secret", "X-Kept": "yes", "X-Hop": "", "Xmq-Seq": "1", "Content-Type": "application/json"} {
 		require.Equal(t, want, r.Header.Get(name), name)
 	}
-	r, _, err = s.apply(t, target, event.Draft{Body: []byte("DELETE /x HTTP/1.1\r\nHost: h\r\n\r\n"), Headers: event.Headers{ContentType: "message/http"}})
+	r, _, err = apply(t, s, target, event.Draft{Body: []byte("DELETE /x HTTP/1.1\r\nHost: h\r\n\r\n"), Headers: event.Headers{ContentType: "message/http"}})
 	require.NoError(t, err)
 	require.Equal(t, "DELETE /base/x?tenant=1", r.Method+" "+r.RequestURI)
 
 	for _, bad := range []string{"hello", "GET / HTTP/1.1\r\nbad header\r\n\r\n", "POST /x HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nab",
 		"CONNECT h:1 HTTP/1.1\r\nHost: h\r\n\r\n", "GET http://other.example/x HTTP/1.1\r\nHost: other.example\r\n\r\n", "OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n"} {
-		seen := len(s.seen)
-		_, _, err := s.apply(t, target, event.Draft{Body: []byte(bad), Headers: event.Headers{ContentType: "message/http"}})
+		seen := len(s.Seen())
+		_, _, err := apply(t, s, target, event.Draft{Body: []byte(bad), Headers: event.Headers{ContentType: "message/http"}})
 		require.Error(t, err, bad)
 		require.False(t, nodeclient.IsTransient(err), err)
-		require.Len(t, s.seen, seen, "nothing was sent")
+		require.Len(t, s.Seen(), seen, "nothing was sent")
 	}
 }
 
@@ -270,12 +194,12 @@ func TestAWrongURLIsRefusedWithoutItsPassword(t *testing.T) {
 		require.NotContains(t, err.Error(), "secret")
 		require.False(t, nodeclient.IsTransient(err), err)
 	}
-	s := newReceiver(t)
-	gone := s.target("")
+	s := webhooktest.New(t)
+	gone := s.Target("")
 	s.Close()
 	_, err := Open(t.Context(), gone)
 	require.True(t, nodeclient.IsTransient(err), err)
-	with := strings.Replace(s.URL, "http://", "http://u:secret@", 1)
+	with := strings.Replace(s.URL(), "http://", "http://u:secret@", 1)
 	target, err := Open(t.Context(), "webhook:"+with)
 	require.NoError(t, err)
 	_, err = target.Apply(t.Context(), event.Start(7), targettest.NewLog(7).Next([]byte("a")))
@@ -286,18 +210,18 @@ func TestAWrongURLIsRefusedWithoutItsPassword(t *testing.T) {
 // A dump that breaks off is no snapshot, and one that does not begin ends with its context.
 func TestADumpThatFailsIsNone(t *testing.T) {
 	s, target, _ := open(t, "")
-	s.rule = func(w http.ResponseWriter, r *http.Request, _ string) bool {
+	s.Set(func(w http.ResponseWriter, r *http.Request, _ string) bool {
 		_, _ = io.WriteString(w, "part")
 		w.(http.Flusher).Flush()
 		panic(http.ErrAbortHandler)
-	}
+	})
 	snap, err := target.Snapshot(t.Context())
 	require.NoError(t, err)
 	require.Error(t, snap.WriteTo(t.Context(), io.Discard))
 	require.NoError(t, snap.Close())
 
 	s, target, _ = open(t, "")
-	s.rule = func(_ http.ResponseWriter, r *http.Request, _ string) bool { <-r.Context().Done(); return true }
+	s.Set(func(_ http.ResponseWriter, r *http.Request, _ string) bool { <-r.Context().Done(); return true })
 	ctx, cancel := context.WithCancel(t.Context())
 	time.AfterFunc(50*time.Millisecond, cancel)
 	_, err = target.Snapshot(ctx)
