@@ -1,0 +1,160 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/redis/go-redis/v9"
+
+	"xmq/broker/event"
+	"xmq/nodeclient"
+)
+
+// Options are the knobs of a Target. There are none yet: what differs from node to node stands in the URL.
+type Options struct{}
+
+// Target is one logical database of a Redis server. Methods are called one at a time; a Snapshot is read meanwhile.
+type Target struct {
+	place      place
+	road       *road
+	table      table
+	durability string
+	shut       bool
+	// doubt are the positions at which a call that nobody answered may have left the database; empty when there is none.
+	doubt []event.Position
+	// open is the snapshot that is being read; nil when there is none.
+	open *snapshot
+}
+
+var _ nodeclient.Target = (*Target)(nil)
+
+// Open connects to the logical database of a URL redis://[USER[:PASSWORD]@]HOST[:PORT][/DB][?restore_db=N], rediss:// for TLS,
+// and empties what an interrupted restore left beside it. The password may also come from REDISCLI_AUTH; it stands in
+// no error. Errors that may pass are Transient; a wrong URL, password, or a server that cannot be a target, is not.
+func Open(ctx context.Context, rawURL string, _ Options) (*Target, error) {
+	p, err := parseURL(rawURL)
+	if err != nil {
+		return nil, err
+	}
+	t := &Target{place: p, road: newRoad(p.options, p.db)}
+	defer t.road.until(ctx)()
+	if err := t.look(ctx); err != nil {
+		return nil, errors.Join(openError(ctx, err), t.Close())
+	}
+	return t, nil
+}
+
+// openError classes what the first connection met: what the server refuses by name will not pass.
+func openError(ctx context.Context, err error) error {
+	if text := said(err); text != "" && (!transient(text) || redis.HasErrorPrefix(err, "NOAUTH") || redis.HasErrorPrefix(err, "WRONGPASS")) {
+		return fmt.Errorf("redis: connect: %w", err)
+	}
+	var e interface{ Timeout() bool }
+	if said(err) == "" && !errors.As(err, &e) && context.Cause(ctx) == nil && isVerdict(err) {
+		return err
+	}
+	return classify(ctx, "connect", err)
+}
+
+// verdict is an error of ours about the server, not of the road to it.
+type verdict struct{ error }
+
+func (v verdict) Unwrap() error { return v.error }
+
+func isVerdict(err error) bool {
+	var v verdict
+	return errors.As(err, &v)
+}
+
+// look learns what must be known of the server and tidies up.
+func (t *Target) look(ctx context.Context) error {
+	i, err := readInfo(ctx, t.road)
+	if err != nil {
+		return err
+	}
+	if err := i.check(); err != nil {
+		return verdict{err}
+	}
+	if t.table, err = readTable(ctx, t.road); err != nil {
+		return err
+	}
+	fsync, databases := t.setting(ctx, "appendfsync"), t.setting(ctx, "databases")
+	t.durability = durability(i, fsync)
+	if t.place.restore < 0 {
+		t.place.restore = 15
+		if n, err := strconv.Atoi(databases); err == nil {
+			t.place.restore = n - 1
+		}
+		if t.place.restore == t.place.db { // -1 when the server has no other
+			t.place.restore--
+		}
+	}
+	return t.tidy(ctx)
+}
+
+// setting is a setting of the server; "" when it does not tell.
+func (t *Target) setting(ctx context.Context, name string) string {
+	values, err := t.road.ConfigGet(ctx, name).Result()
+	if err != nil {
+		return ""
+	}
+	return values[name]
+}
+
+// Durability says, as one sentence, what a crash of the server can take although it was acknowledged; "" when nothing. It is what
+// the server was set to at Open, for a log.
+func (t *Target) Durability() string { return t.durability }
+
+func (t *Target) usable() error {
+	if t.shut {
+		return errors.New("redis: the target has been closed")
+	}
+	return nil
+}
+
+// Close implements nodeclient.Target.
+func (t *Target) Close() error {
+	if t.shut {
+		return nil
+	}
+	t.shut = true
+	return t.road.Close()
+}
+
+// Position implements nodeclient.Target. It waits for a script that a lost connection left behind.
+func (t *Target) Position(ctx context.Context) (event.Position, error) {
+	if err := t.usable(); err != nil {
+		return event.Position{}, err
+	}
+	defer t.road.until(ctx)()
+	return readPosition(ctx, t.road)
+}
+
+// Empty implements nodeclient.Target: no key but the position.
+func (t *Target) Empty(ctx context.Context) (bool, error) {
+	if err := t.usable(); err != nil {
+		return false, err
+	}
+	defer t.road.until(ctx)()
+	pipe := t.road.TxPipeline()
+	size, position := pipe.DBSize(ctx), pipe.Exists(ctx, positionKey)
+	if _, err := pipe.Exec(ctx); err != nil {
+		return false, classify(ctx, "count the keys", err)
+	}
+	return size.Val() == position.Val(), nil
+}
+
+// Seek implements nodeclient.Target. It also mends a position that is incomplete or of a wrong type.
+func (t *Target) Seek(ctx context.Context, pos event.Position) error {
+	if err := t.usable(); err != nil {
+		return err
+	}
+	defer t.road.until(ctx)()
+	if _, err := seekScript.run(ctx, t.road, []string{positionKey}, words(pos)); err != nil {
+		return classify(ctx, fmt.Sprintf("store the position %d", pos.Seq), err)
+	}
+	t.doubt = nil
+	return nil
+}
