@@ -1,0 +1,234 @@
+package mysql
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"hash/fnv"
+	"strconv"
+	"strings"
+
+	"xmq/broker/event"
+	"xmq/broker/failpoint"
+	"xmq/nodeclient"
+	"xmq/nodeclient/target/batch"
+)
+
+// maxChunk is how many bytes of statements go out at once, unless the server takes fewer or one statement is longer.
+const maxChunk = 4 << 20
+
+// step is one item of a batch, ready to run.
+type step = batch.Step[work]
+
+// Apply implements nodeclient.Target. The text of a FAIL names the increment, what the server said and the
+// beginning of the statement. A Transient after a lost commit may come with a position ahead of before. Increments that
+// change the schema cut the batch; they wait for the open snapshot to be closed.
+func (t *Target) Apply(ctx context.Context, before event.Position, items []event.Item) (event.Position, error) {
+	steps, refused := batch.Prepare("mysql", items, parse)
+	for len(steps) > 0 {
+		n, transact := 1, t.alter
+		if steps[0].Work.ddl == nil {
+			transact = t.transact
+			for n < len(steps) && steps[n].Work.ddl == nil {
+				n++
+			}
+		}
+		var err error
+		before, err = batch.Apply(before, steps[:n], nil, func(before event.Position, steps []step) (event.Position, *batch.Failure) {
+			return transact(ctx, before, steps)
+		})
+		if err != nil {
+			return before, err
+		}
+		steps = steps[n:]
+	}
+	return before, refused
+}
+
+// transact runs steps and moves the position in one transaction. On a failure nothing is committed, unless
+// the commit's outcome was unknown and the position read back says otherwise. Its round trips: one to begin, one for
+// everything, one to commit.
+func (t *Target) transact(ctx context.Context, before event.Position, steps []step) (event.Position, *batch.Failure) {
+	s, p, err := t.enter(ctx, before)
+	if err != nil {
+		return p.pos, batch.Fail(0, err)
+	}
+	defer t.giveBack(ctx, s)
+	if at, err := t.run(ctx, s, p.pos, steps); err != nil {
+		return before, batch.Fail(at, err)
+	}
+	last := len(steps) - 1
+	failpoint.Hit(failpoint.SeqBeforeCommit)
+	if err := t.commit(ctx, s); err != nil {
+		return t.settle(ctx, before, p.pos, steps[last].Pos, last, err)
+	}
+	return steps[last].Pos, nil
+}
+
+// enter begins a transaction at before. The session is to be given back. The place beside an error says where the database
+// stands, as far as that is known.
+func (t *Target) enter(ctx context.Context, before event.Position) (*session, place, error) {
+	s, err := t.session(ctx)
+	if err != nil {
+		return nil, place{pos: before}, err
+	}
+	p, err := t.begin(ctx, s)
+	if err == nil {
+		if err = t.compare(p.pos, before); err != nil {
+			t.giveBack(ctx, s)
+			return nil, p, err
+		}
+	}
+	if err == nil && p.missing {
+		t.giveBack(ctx, s)
+		if err = t.create(ctx, s); err == nil {
+			p, err = t.begin(ctx, s)
+		}
+	}
+	if err != nil {
+		t.giveBack(ctx, s)
+		return nil, place{pos: before}, err
+	}
+	return s, p, nil
+}
+
+// compare is nodeclient.CheckAdvance that remembers a commit nobody answered.
+func (t *Target) compare(stored, before event.Position) error {
+	doubt := t.doubt
+	t.doubt = event.Position{}
+	if !doubt.Zero() && stored == doubt && stored != before {
+		return nodeclient.Transient(fmt.Errorf("mysql: a commit whose answer was lost is stored after all: going on behind %d", stored.Seq))
+	}
+	return nodeclient.CheckAdvance(stored, before)
+}
+
+// ref is a statement that was sent: the index of its step, and its own in that.
+type ref struct{ step, at int }
+
+// run sends all statements of a transaction, and the moving of the position, a chunk at a time without waiting in between.
+// Before each statement it notes in @xmq_at which one comes. It returns the index of the failing step.
+func (t *Target) run(ctx context.Context, s *session, stored event.Position, steps []step) (int, error) {
+	c := chunks{ctx: ctx, s: s, limit: min(maxChunk, s.packet/2)}
+	var sent []ref
+	leaked := false
+	for i, st := range steps {
+		if len(st.Work.statements) > 0 && leaked {
+			c.add(pins)
+		}
+		for k, statement := range st.Work.statements {
+			if len(statement.text) >= s.packet {
+				c.err = fmt.Errorf("a statement of %d bytes is longer than the server takes (max_allowed_packet = %d)", len(statement.text), s.packet)
+				return i, t.failure(steps, ref{i, k}, c.err)
+			}
+			switch note := "SET @xmq_at = " + strconv.Itoa(len(sent)); {
+			case k == 0:
+				c.add(note + pin(st))
+			case !st.Work.counts:
+				c.add(note)
+			}
+			sent = append(sent, ref{i, k})
+			c.add(statement.text)
+			leaked = leaked || st.Work.leaks
+		}
+	}
+	c.flush()
+	failpoint.Hit(failpoint.AppliedBeforeSeq)
+	c.add("SET @xmq_at = " + strconv.Itoa(len(sent)))
+	c.add(advance(stored, steps[len(steps)-1].Pos, batch.LastTime(steps)))
+	c.flush()
+	if c.err == nil && c.found == 1 {
+		return 0, nil
+	}
+	if c.err == nil {
+		return 0, moved(steps, fmt.Errorf("moving the position found %d rows instead of one", c.found))
+	}
+	if err := classify(fmt.Errorf("mysql: apply %d to %d: %w", steps[0].Pos.Seq, steps[len(steps)-1].Pos.Seq, c.err)); nodeclient.IsTransient(err) {
+		return 0, err
+	}
+	rows, err := s.query(ctx, "SELECT @xmq_at")
+	if err != nil {
+		return 0, nodeclient.Transient(fmt.Errorf("mysql: ask which increment failed: %w; %w", err, c.err))
+	}
+	n, err := strconv.Atoi(rows[0][0])
+	if err != nil || n >= len(sent) {
+		return 0, moved(steps, c.err)
+	}
+	return sent[n].step, t.failure(steps, sent[n], c.err)
+}
+
+// failure is the FAIL of a statement.
+func (t *Target) failure(steps []step, at ref, err error) error {
+	s := steps[at.step]
+	if number(err) == inTransaction {
+		err = fmt.Errorf("a procedure or block may neither commit, roll back nor change the schema, since the position is stored with what it does: %w", err)
+	}
+	st := s.Work.statements[at.at]
+	return fmt.Errorf("mysql: increment %d: %w, in line %d: %s", s.Pos.Seq, err, st.line, batch.Start(st.text))
+}
+
+// pin is what an increment's clock, dice and variables stand at when it begins, the same on each node however batches fall.
+func pin(s step) string {
+	h := fnv.New64a()
+	_ = binary.Write(h, binary.LittleEndian, [2]uint64{s.Pos.Seq, uint64(s.Time)}) // a hash never fails
+	seed := h.Sum64()
+	const most = 0x3FFFFFFF // of the server's dice
+	return fmt.Sprintf(", timestamp = %d.%06d, rand_seed1 = %d, rand_seed2 = %d, last_insert_id = 0%s", s.Time/1e9, s.Time%1e9/1e3, seed>>32%most, seed%most, s.Work.resets)
+}
+
+// chunks sends statements, many in one packet.
+type chunks struct {
+	ctx   context.Context
+	s     *session
+	limit int
+	text  strings.Builder
+	found int64 // rows of the last statement sent
+	err   error
+}
+
+// add sends what has gathered when the statement does not fit in with it. Behind an error nothing more is sent.
+func (c *chunks) add(statement string) {
+	if c.text.Len() > 0 && c.text.Len()+len(statement)+2 > c.limit {
+		c.flush()
+	}
+	if c.text.Len() > 0 {
+		c.text.WriteString(";\n")
+	}
+	c.text.WriteString(statement)
+}
+
+func (c *chunks) flush() {
+	if c.err == nil && c.text.Len() > 0 {
+		c.found, c.err = c.s.exec(c.ctx, c.text.String())
+	}
+	c.text.Reset()
+}
+
+// moved judges a position that does not move although it was locked: the increments have touched it, by ways that
+// words do not show. Which one is found by applying them alone; that one is a FAIL.
+func moved(steps []step, err error) error {
+	if len(steps) > 1 {
+		return fmt.Errorf("%w: %w", batch.ErrAlone, err)
+	}
+	return fmt.Errorf("mysql: increment %d: it changes the table in which XMQ keeps its place: %w", steps[0].Pos.Seq, err)
+}
+
+// settle answers for a commit that returned an error. Whatever it was, the position read back over a new session
+// tells; that waits for the old session to end.
+func (t *Target) settle(ctx context.Context, before, stored, last event.Position, at int, failed error) (event.Position, *batch.Failure) {
+	t.s.close()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
+	defer cancel()
+	now, err := t.Position(ctx)
+	switch {
+	case err != nil && !nodeclient.IsFatal(err):
+		t.doubt = last
+		return before, batch.Fail(at, nodeclient.Transient(fmt.Errorf("mysql: whether the commit of %d is stored is unknown until the server answers again: %w; %w", last.Seq, failed, err)))
+	case err != nil:
+		return before, batch.Fail(at, err)
+	case now == last:
+		return now, nil
+	case now == stored:
+		return before, batch.Fail(at, nodeclient.Transient(fmt.Errorf("mysql: the commit of %d failed and nothing of it is stored: %w", last.Seq, failed)))
+	}
+	return now, batch.Fail(at, nodeclient.Fatal(fmt.Errorf("mysql: after a failed commit of %d the database stands at %s: another hand has written its position: %w", last.Seq, now, failed)))
+}

@@ -1,0 +1,153 @@
+package mysql
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"xmq/nodeclient/target/sqltext"
+)
+
+// ddl is a statement that changes the schema. MariaDB commits before and behind it, so that an intent goes before
+// it; intent.go says how.
+type ddl struct {
+	verb   string // CREATE TABLE
+	repeat bool   // run twice it does the same as once
+	blind  bool   // the schema may look the same behind it as before it
+	words  []string
+}
+
+// objects are the words that say what a statement is about, and whether it may be.
+var objects = map[string]bool{
+	"TABLE": true, "VIEW": true, "INDEX": true, "TRIGGER": true, "PROCEDURE": true, "FUNCTION": true, "SEQUENCE": true,
+	"EVENT": false, "USER": false, "ROLE": false, "DATABASE": false, "SCHEMA": false, "SERVER": false, "PACKAGE": false, "TEMPORARY": false,
+	"TABLESPACE": false, "LOGFILE": false, "TABLES": false,
+}
+
+// parseDDL looks at CREATE, ALTER, DROP, RENAME and TRUNCATE. Marks of executed comments are not among tokens.
+func parseDDL(st sqltext.Statement, tokens []sqltext.Token) (*ddl, error) {
+	d := &ddl{verb: st.Keyword}
+	for _, t := range tokens {
+		d.words = append(d.words, name(t))
+	}
+	if st.Keyword == "TRUNCATE" {
+		d.verb, d.repeat = "TRUNCATE TABLE", true
+		return d, nil
+	}
+	at := slices.IndexFunc(tokens, func(t sqltext.Token) bool {
+		_, known := objects[strings.ToUpper(t.Text)]
+		return t.Word && known
+	})
+	if at < 0 {
+		return nil, fmt.Errorf("%s %s: it is not to be seen what it changes", st.Keyword, st.Second)
+	}
+	object := strings.ToUpper(tokens[at].Text)
+	d.verb += " " + object
+	switch {
+	case object == "TEMPORARY":
+		return nil, errors.New("a temporary table lives in one connection only and would be gone after a restart")
+	case !objects[object]:
+		return nil, fmt.Errorf("%s changes the server, not the data of one database", d.verb)
+	}
+	is := func(i int, words ...string) bool {
+		for k, w := range words {
+			if i+k >= len(tokens) || !tokens[i+k].Is(w) {
+				return false
+			}
+		}
+		return true
+	}
+	has := func(words ...string) bool {
+		for i := range tokens {
+			if is(i, words...) {
+				return true
+			}
+		}
+		return false
+	}
+	switch st.Keyword {
+	case "CREATE":
+		d.repeat = is(1, "OR", "REPLACE") || is(at+1, "IF", "NOT", "EXISTS")
+		if object == "TABLE" && (has("SELECT") || has("VALUES") && !has("PARTITION")) {
+			return nil, errors.New("CREATE TABLE ... SELECT changes schema and data in one statement; CREATE TABLE first, INSERT ... SELECT in the next increment")
+		}
+		if object == "FUNCTION" && has("SONAME") {
+			return nil, errors.New("SONAME loads a library of one server")
+		}
+	case "DROP":
+		d.repeat = is(at+1, "IF", "EXISTS")
+		if slices.ContainsFunc(tokens, func(t sqltext.Token) bool { return t.Text == "," }) {
+			return nil, fmt.Errorf("%s of several at once may stop in the middle; make each an increment", d.verb)
+		}
+	case "RENAME":
+		d.blind = swaps(tokens[at+1:])
+	case "ALTER":
+		if has("DISCARD") || has("IMPORT") {
+			return nil, errors.New("it exchanges files of one server")
+		}
+		d.blind = has("EXCHANGE", "PARTITION") || has("RENAME") && swaps(tokens[at+1:])
+	}
+	if object == "TABLE" || object == "SEQUENCE" {
+		err := checkEngine(tokens)
+		return d, err
+	}
+	return d, nil
+}
+
+// name is a token without its quotes, in lower case.
+func name(t sqltext.Token) string {
+	text := t.Text
+	if t.Quoted && len(text) > 1 {
+		text = strings.ReplaceAll(text[1:len(text)-1], "``", "`")
+	}
+	return strings.ToLower(text)
+}
+
+// swaps reports whether a RENAME TABLE gives a name to one table and takes it from another, so that the names may be
+// the same behind it.
+func swaps(tokens []sqltext.Token) bool {
+	seen := map[string]int{}
+	for _, t := range tokens {
+		if !t.Is("TO") && (t.Word || t.Quoted) {
+			seen[name(t)]++
+		}
+	}
+	for _, n := range seen {
+		if n > 1 {
+			return true
+		}
+	}
+	return false
+}
+
+// engines without transactions, or with their data elsewhere, that may stand behind ENGINE without =.
+var engines = []string{"MYISAM", "ARIA", "MEMORY", "HEAP", "ARCHIVE", "CSV", "MERGE", "MRG_MYISAM", "BLACKHOLE", "FEDERATED", "FEDERATEDX", "CONNECT", "SPIDER", "S3",
+	"ROCKSDB", "COLUMNSTORE", "MROONGA", "SPHINX", "OQGRAPH", "SEQUENCE", "TOKUDB", "NDB", "NDBCLUSTER", "PERFORMANCE_SCHEMA"}
+
+func checkEngine(tokens []sqltext.Token) error {
+	depth := 0
+	for i, t := range tokens {
+		switch t.Text {
+		case "(":
+			depth++
+		case ")":
+			depth--
+		}
+		if t.Is("SYSTEM") && i+1 < len(tokens) && tokens[i+1].Is("VERSIONING") && (i == 0 || !tokens[i-1].Is("DROP")) {
+			return errors.New("SYSTEM VERSIONING keeps a history that a snapshot cannot carry")
+		}
+		if !t.Is("ENGINE") || depth > 0 || i+1 == len(tokens) {
+			continue
+		}
+		next := tokens[i+1]
+		equal := next.Text == "=" && i+2 < len(tokens)
+		if equal {
+			next = tokens[i+2]
+		}
+		if engine := name(next); equal && engine != "innodb" || slices.Contains(engines, strings.ToUpper(engine)) {
+			return fmt.Errorf("the engine %s knows no transactions of InnoDB, so that its data and the position could part; leave ENGINE out", engine)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,2 @@
+// Package mysql is the target driver for MariaDB.
+package mysql

@@ -1,0 +1,181 @@
+package mysql
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"xmq/nodeclient/target/sqltext"
+)
+
+// statement is one statement ready to be sent.
+type statement struct {
+	text string
+	line int
+}
+
+// work is an increment that has been looked at.
+type work struct {
+	statements []statement
+	resets     string // ", @a = NULL" for each variable it names
+	counts     bool   // it asks how many rows the statement before has changed: nothing may be sent in between
+	leaks      bool   // what it calls may change settings of the session
+	ddl        *ddl   // it changes the schema; then that is its only statement
+}
+
+// names that no increment may use, with the reason.
+var names = [...]struct{ name, why string }{
+	{"xmq_position", "it mentions xmq_position, the table in which XMQ keeps its place"},
+	{"xmq_position_new", "it mentions xmq_position_new, which becomes the table in which XMQ keeps its place"},
+	{"xmq_at", "it mentions @xmq_at, in which XMQ notes how far a batch has come"},
+	{"get_lock", "it calls GET_LOCK, and XMQ holds its place by a lock of that kind"},
+	{"release_lock", "it calls RELEASE_LOCK, and XMQ holds its place by a lock of that kind"},
+	{"release_all_locks", "it calls RELEASE_ALL_LOCKS, and XMQ holds its place by a lock of that kind"},
+	{"load_file", "it reads a file of one server"},
+}
+
+// parse looks at an increment before it runs; doc.go describes its two forms.
+func parse(body []byte) (w work, err error) {
+	script := string(body)
+	object := sqltext.IsObject(body)
+	if object {
+		o, err := sqltext.ParseObject(body)
+		if err != nil {
+			return w, err
+		}
+		if script, err = sqltext.Bind(sqltext.MariaDB, o.SQL, o.Args); err != nil {
+			return w, err
+		}
+	}
+	statements, err := sqltext.Increment(sqltext.MariaDB, script)
+	if err != nil {
+		return w, err
+	}
+	if object && len(statements) != 1 {
+		return w, fmt.Errorf(`"sql" has %d statements, and arguments belong to exactly one`, len(statements))
+	}
+	if err := checkNames(script); err != nil {
+		return w, err
+	}
+	for _, st := range statements {
+		if err := w.check(st); err != nil {
+			return w, fmt.Errorf("line %d: %w", st.Line, err)
+		}
+		w.statements = append(w.statements, statement{st.Text, st.Line})
+	}
+	if w.ddl != nil && len(statements) != 1 {
+		return w, fmt.Errorf("it changes the schema (%s) beside %d other statements, and MariaDB commits around such a change: make it an increment of its own, without BEGIN and COMMIT around others", w.ddl.verb, len(statements)-1)
+	}
+	return w, nil
+}
+
+func checkNames(script string) error {
+	lower := strings.ToLower(script)
+	for _, n := range names {
+		if strings.Contains(lower, n.name) && sqltext.Mentions(sqltext.MariaDB, script, n.name) {
+			return errors.New(n.why)
+		}
+	}
+	return nil
+}
+
+// check refuses what cannot be undone, what stays in the session behind the increment, so that the same increment would mean
+// something else after a restart, and what reads or writes files of one server. Everything else that is not known to
+// change data in a transaction is refused too. It is a check of words, not of meaning.
+func (w *work) check(st sqltext.Statement) error {
+	tokens, err := sqltext.Tokens(sqltext.MariaDB, st.Text)
+	if err != nil {
+		return err
+	}
+	for i, t := range tokens {
+		if err := checkMark(t); err != nil {
+			return err
+		}
+		if t.Is("OUTFILE") || t.Is("DUMPFILE") {
+			return fmt.Errorf("INTO %s writes a file of one server", strings.ToUpper(t.Text))
+		}
+		w.counts = w.counts || t.Is("ROW_COUNT") || t.Is("FOUND_ROWS") || t.Is("DIAGNOSTICS")
+		if name := variable(st.Text, tokens, i); name != "" && !strings.Contains(w.resets+",", ", @"+name+" = NULL,") {
+			w.resets += ", @" + name + " = NULL"
+		}
+	}
+	tokens = slices.DeleteFunc(tokens, func(t sqltext.Token) bool { return t.Mark })
+	switch st.Keyword {
+	case "INSERT", "REPLACE", "UPDATE", "DELETE", "SELECT", "WITH", "VALUES", "DO":
+		return nil
+	case "":
+		if tokens[0].Text == "(" {
+			return nil
+		}
+		return errors.New("it begins with no word of SQL")
+	case "CALL", "BEGIN":
+		w.leaks = true
+		return nil
+	case "SET":
+		return checkSet(tokens)
+	case "CREATE", "ALTER", "DROP", "RENAME", "TRUNCATE":
+		w.ddl, err = parseDDL(st, tokens)
+		return err
+	case "LOAD":
+		return errors.New("LOAD reads a file of one server; write INSERT")
+	case "LOCK", "UNLOCK":
+		return fmt.Errorf("%s TABLES commits what runs; an increment is a transaction already", st.Keyword)
+	case "USE":
+		return errors.New("USE changes the database for the increments behind it; a node writes to the database of its target URL")
+	case "PREPARE", "EXECUTE", "DEALLOCATE", "HANDLER", "DECLARE":
+		return fmt.Errorf("%s works on the connection, not on the data, and would be gone after a restart", st.Keyword)
+	case "GRANT", "REVOKE":
+		return fmt.Errorf("%s belongs to one server, not to the data", st.Keyword)
+	case "IF", "CASE", "LOOP", "WHILE", "REPEAT", "FOR":
+		return fmt.Errorf("%s at the top of a script: put it into BEGIN NOT ATOMIC ... END", st.Keyword)
+	}
+	return fmt.Errorf("%s is no statement that changes the data in a transaction", st.Keyword)
+}
+
+// checkMark refuses an executed comment that not every MariaDB executes: what it hides would be read in two ways.
+func checkMark(t sqltext.Token) error {
+	digits := strings.TrimLeft(t.Text, "/*M!")
+	if !t.Mark || digits == "" {
+		return nil
+	}
+	if n, err := strconv.Atoi(digits); err != nil || n > 50699 || strings.HasPrefix(t.Text, "/*M") {
+		return fmt.Errorf("the comment %s is executed by some servers only; write the statement plainly", t.Text)
+	}
+	return nil
+}
+
+// variable is the name of the user variable that the token with index i, an @, begins, as it stands; "" when it is none.
+func variable(text string, tokens []sqltext.Token, i int) string {
+	if tokens[i].Text != "@" || i+1 == len(tokens) || tokens[i+1].At != tokens[i].At+1 || i > 0 && tokens[i-1].Text == "@" && tokens[i-1].At == tokens[i].At-1 {
+		return ""
+	}
+	next := tokens[i+1]
+	if next.Quoted {
+		return next.Text
+	}
+	end := next.At
+	for end < len(text) && (text[end] == '.' || text[end] == '_' || text[end] == '$' || '0' <= text[end] && text[end] <= '9' || 'a' <= text[end]|0x20 && text[end]|0x20 <= 'z' || text[end] >= 0x80) {
+		end++
+	}
+	return text[next.At:end]
+}
+
+// checkSet lets only user variables be set: SET @a = 1, @b = 2.
+func checkSet(tokens []sqltext.Token) error {
+	begins, depth := true, 0
+	for i, t := range tokens[1:] {
+		if begins && (t.Text != "@" || i+2 < len(tokens) && tokens[i+2].Text == "@") {
+			return fmt.Errorf("SET %s changes the connection for the increments behind it, not the data; leave it out", strings.ToUpper(t.Text))
+		}
+		switch t.Text {
+		case "(":
+			depth++
+		case ")":
+			depth--
+		}
+		begins = t.Text == "," && depth == 0
+	}
+	return nil
+}

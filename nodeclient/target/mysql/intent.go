@@ -1,0 +1,160 @@
+package mysql
+
+import (
+	"context"
+	"fmt"
+	"hash/fnv"
+	"regexp"
+	"slices"
+	"strings"
+
+	"xmq/broker/event"
+	"xmq/broker/failpoint"
+	"xmq/nodeclient"
+	"xmq/nodeclient/target/batch"
+)
+
+// alter applies one increment that changes the schema, which MariaDB commits by itself. The position row holds the
+// intent while it runs. A step that finds its own intent comes behind a crash or a lost answer: what the schema
+// looks like says whether the statement was done, since MariaDB does such a statement whole or not at all.
+func (t *Target) alter(ctx context.Context, before event.Position, steps []step) (event.Position, *batch.Failure) {
+	if err := t.untilClosed(ctx); err != nil {
+		return before, batch.Fail(0, err)
+	}
+	st := steps[0]
+	s, p, err := t.enter(ctx, before)
+	if err != nil {
+		return p.pos, batch.Fail(0, err)
+	}
+	defer t.giveBack(ctx, s)
+	now, err := t.fingerprint(ctx, s, st.Work.ddl)
+	if err != nil {
+		return before, batch.Fail(0, classify(fmt.Errorf("mysql: look at the schema before %d: %w", st.Pos.Seq, err)))
+	}
+	ours := p.ddl.pos.Seq == st.Pos.Seq && p.ddl.pos.Chain == st.Pos.Chain
+	switch d := st.Work.ddl; {
+	case !ours || d.repeat || p.ddl.before == asked: // it has not run, or may run again
+	case p.ddl.before != now: // it has run
+		return t.done(ctx, s, before, p.pos, st)
+	case d.blind:
+		unsure := intent{st.Pos, asked}
+		if err := t.record(ctx, s, p.pos, unsure); err != nil {
+			return before, batch.Fail(0, err)
+		}
+		return before, batch.Fail(0, fmt.Errorf("mysql: increment %d: whether its %s was done when the server or the node stopped cannot be seen, since the schema may look the same before and behind it: "+
+			"look whether it was; retry runs it (again), skip takes it as done: %s", st.Pos.Seq, d.verb, batch.Start(st.Work.statements[0].text)))
+	}
+	if err := t.record(ctx, s, p.pos, intent{st.Pos, now}); err != nil {
+		return before, batch.Fail(0, err)
+	}
+	return t.change(ctx, s, before, p.pos, st)
+}
+
+// record stores an intent, or with the zero intent takes it back, and ends the transaction but keeps the place locked.
+func (t *Target) record(ctx context.Context, s *session, stored event.Position, i intent) error {
+	script := intend(stored, i)
+	if i == (intent{}) {
+		script = "UPDATE xmq_position SET ddl_seq = NULL, ddl_chain = NULL, ddl_before = NULL" + where(stored)
+	}
+	found, err := s.exec(ctx, script)
+	if err == nil && found != 1 {
+		err = fmt.Errorf("it found %d rows instead of one", found)
+	}
+	if err == nil {
+		err = s.do(ctx, "XA END "+t.lock+"; XA COMMIT "+t.lock+" ONE PHASE")
+		s.xa = err != nil
+	}
+	if err != nil { // the next Apply sees what is stored
+		return nodeclient.Transient(fmt.Errorf("mysql: write down the intent of %d: %w", i.pos.Seq, err))
+	}
+	return nil
+}
+
+// change runs the statement between two transactions.
+func (t *Target) change(ctx context.Context, s *session, before, stored event.Position, st step) (event.Position, *batch.Failure) {
+	text := st.Work.statements[0].text
+	err := error(nil)
+	if len(text) >= s.packet {
+		err = fmt.Errorf("a statement of %d bytes is longer than the server takes (max_allowed_packet = %d)", len(text), s.packet)
+		err = t.failure([]step{st}, ref{}, err)
+	} else if err = s.do(ctx, "SET @xmq_at = 0"+pin(st)); err == nil {
+		if err = s.do(ctx, text); err != nil && !road(err) {
+			err = t.failure([]step{st}, ref{}, err)
+		}
+	}
+	if err == nil {
+		failpoint.Hit(failpoint.AppliedBeforeSeq)
+		s.xa = true
+		if err = s.do(ctx, "XA START "+t.lock); err != nil {
+			return before, batch.Fail(0, nodeclient.Transient(fmt.Errorf("mysql: move the position behind %d: %w", st.Pos.Seq, err)))
+		}
+		return t.done(ctx, s, before, stored, st)
+	}
+	if road(err) {
+		return before, batch.Fail(0, nodeclient.Transient(fmt.Errorf("mysql: whether %d was done is seen when the server answers again: %w", st.Pos.Seq, err)))
+	}
+	if err = classify(err); nodeclient.IsTransient(err) { // the intent stays: it was not done
+		return before, batch.Fail(0, err)
+	}
+	s.xa = true
+	if start := s.do(ctx, "XA START "+t.lock); start != nil {
+		return before, batch.Fail(0, nodeclient.Transient(fmt.Errorf("mysql: take the intent of %d back: %w; %w", st.Pos.Seq, start, err)))
+	}
+	if back := t.record(ctx, s, stored, intent{}); back != nil {
+		return before, batch.Fail(0, back)
+	}
+	return before, batch.Fail(0, err)
+}
+
+// done moves the position behind a statement that was done, and takes its intent back, in the open transaction.
+func (t *Target) done(ctx context.Context, s *session, before, stored event.Position, st step) (event.Position, *batch.Failure) {
+	found, err := s.exec(ctx, advance(stored, st.Pos, st.Time))
+	if err == nil && found != 1 {
+		return before, batch.Fail(0, nodeclient.Fatal(fmt.Errorf("mysql: moving the position behind %d found %d rows instead of one: another hand has written it", st.Pos.Seq, found)))
+	}
+	if err != nil {
+		return before, batch.Fail(0, nodeclient.Transient(fmt.Errorf("mysql: move the position behind %d: %w", st.Pos.Seq, err)))
+	}
+	failpoint.Hit(failpoint.SeqBeforeCommit)
+	if err := t.commit(ctx, s); err != nil {
+		return t.settle(ctx, before, stored, st.Pos, 0, err)
+	}
+	return st.Pos, nil
+}
+
+// counter is what SHOW CREATE TABLE says of the next AUTO_INCREMENT.
+var counter = regexp.MustCompile(`ENGINE=InnoDB AUTO_INCREMENT=\d+`)
+
+// fingerprint is a digest of what a statement can change: the names of everything in the schema, and how the tables, views,
+// triggers and routines look whose names stand in the statement. For a DROP the names tell.
+func (t *Target) fingerprint(ctx context.Context, s *session, d *ddl) (string, error) {
+	schema := quoteText(t.cfg.DBName)
+	rows, err := s.query(ctx, "SELECT table_type, table_name FROM information_schema.tables WHERE table_schema = "+schema+
+		" UNION ALL SELECT routine_type, routine_name FROM information_schema.routines WHERE routine_schema = "+schema+
+		" UNION ALL SELECT 'TRIGGER', trigger_name FROM information_schema.triggers WHERE trigger_schema = "+schema+" ORDER BY 1, 2")
+	if err != nil {
+		return "", err
+	}
+	h := fnv.New64a()
+	var script []string
+	for _, row := range rows {
+		_, _ = fmt.Fprintf(h, "%q %q\n", row[0], row[1]) // a hash never fails
+		if kind, known := shown[row[0]]; known && !strings.HasPrefix(d.verb, "DROP") && slices.Contains(d.words, strings.ToLower(row[1])) {
+			script = append(script, "SHOW CREATE "+kind+" "+quoteName(row[1]))
+		}
+	}
+	if len(script) == 0 {
+		return fmt.Sprintf("%016x", h.Sum64()), nil
+	}
+	sets, err := s.results(ctx, strings.Join(script, "; "))
+	if err != nil {
+		return "", err
+	}
+	for _, set := range sets {
+		_, _ = fmt.Fprintf(h, "%q\n", counter.ReplaceAllString(strings.Join(set[0], "\n"), ""))
+	}
+	return fmt.Sprintf("%016x", h.Sum64()), nil
+}
+
+// shown is the word behind SHOW CREATE for each kind of thing.
+var shown = map[string]string{"BASE TABLE": "TABLE", "VIEW": "VIEW", "SEQUENCE": "SEQUENCE", "PROCEDURE": "PROCEDURE", "FUNCTION": "FUNCTION", "TRIGGER": "TRIGGER"}

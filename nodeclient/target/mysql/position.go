@@ -1,0 +1,191 @@
+package mysql
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"strconv"
+	"strings"
+	"time"
+
+	"xmq/broker/event"
+	"xmq/nodeclient"
+)
+
+// table is where the position lives; doc.go describes its columns.
+const table = "xmq_position"
+
+// createPosition makes the table with the zero position. It takes the name it belongs to when it is whole: a table
+// without its row is a lost place.
+const createPosition = "DROP TABLE IF EXISTS xmq_position_new; CREATE TABLE xmq_position_new (one tinyint NOT NULL DEFAULT 1 PRIMARY KEY CHECK (one = 1), " +
+	"log_id char(16) NOT NULL, seq bigint unsigned NOT NULL, chain char(16) NOT NULL, updated_at datetime(6) NULL, " +
+	"ddl_seq bigint unsigned NULL, ddl_chain char(16) NULL, ddl_before char(16) NULL) ENGINE=InnoDB DEFAULT CHARSET=ascii; " +
+	"INSERT INTO xmq_position_new (log_id, seq, chain) VALUES ('0000000000000000', 0, '0000000000000000'); RENAME TABLE xmq_position_new TO xmq_position"
+
+const readPosition = "SELECT log_id, seq, chain, coalesce(ddl_seq, ''), coalesce(ddl_chain, ''), coalesce(ddl_before, '') FROM xmq_position FOR UPDATE"
+
+// lockName names the lock of the place, which is the server's, and the transactions that hold it.
+func lockName(database string) string {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(strings.ToLower(database))) // a hash never fails
+	return fmt.Sprintf("'xmq-%016x'", h.Sum64())
+}
+
+// intent is the DDL statement that was to run when it was written down; the zero intent is none.
+type intent struct {
+	pos    event.Position // behind the increment
+	before string         // fingerprint of the schema before it; asked when a FAIL has asked a person
+}
+
+// asked stands in the place of a fingerprint when a person was asked what has happened.
+const asked = "asked"
+
+// place is what the position table says. missing: there is no table, which is the zero position.
+type place struct {
+	pos     event.Position
+	ddl     intent
+	missing bool
+}
+
+// begin waits for every session that may still move the position, also one whose connection is gone, and returns the
+// place, locked in an open transaction. It is an XA transaction: in one of those MariaDB refuses every commit that is not
+// XMQ's, also that of a procedure. On an error the transaction may be open.
+func (t *Target) begin(ctx context.Context, s *session) (place, error) {
+	return t.look(ctx, s, "XA START "+t.lock+"; ")
+}
+
+// look is begin with another beginning of the transaction; "" for none.
+func (t *Target) look(ctx context.Context, s *session, start string) (place, error) {
+	s.place, s.xa = true, start != ""
+	sets, err := s.results(ctx, "SELECT GET_LOCK("+t.lock+", "+lockSeconds+"); "+start+readPosition)
+	switch {
+	case number(err) == missingTable:
+		return place{missing: true}, nil
+	case err != nil && forbidden(err):
+		return place{}, nodeclient.Transient(fmt.Errorf("mysql: read the position: %w", err))
+	case err != nil:
+		if err = classify(fmt.Errorf("mysql: read the position: %w", err)); !nodeclient.IsTransient(err) {
+			err = nodeclient.Fatal(err)
+		}
+		return place{}, err
+	case len(sets) != 2 || sets[0][0][0] != "1":
+		return place{}, nodeclient.Transient(errors.New("mysql: another session holds the place of this node, perhaps one whose connection was lost"))
+	}
+	p, err := parsePlace(sets[1])
+	if err != nil {
+		return place{}, nodeclient.Fatal(fmt.Errorf("mysql: read the position: %w", err))
+	}
+	return p, nil
+}
+
+// parsePlace reads the one row of the position table.
+func parsePlace(rows [][]string) (p place, err error) {
+	if len(rows) != 1 {
+		return p, fmt.Errorf("the table xmq_position has %d rows instead of one: this copy has lost its place; restore it from another node, or seek if you know its position", len(rows))
+	}
+	row := rows[0]
+	if p.pos, err = parsePosition(row[0], row[1], row[2]); err != nil || row[3] == "" {
+		return p, err
+	}
+	p.ddl.before = row[5]
+	p.ddl.pos, err = parsePosition(row[0], row[3], row[4])
+	return p, err
+}
+
+func parsePosition(log, seq, chain string) (pos event.Position, err error) {
+	if pos.Log, err = event.ParseLogID(log); err != nil {
+		return pos, err
+	}
+	if pos.Seq, err = strconv.ParseUint(seq, 10, 63); err != nil {
+		return pos, err
+	}
+	pos.Chain, err = event.ParseChain(chain)
+	return pos, err
+}
+
+// where is the compare half of every change of the row.
+func where(stored event.Position) string {
+	return fmt.Sprintf(" WHERE log_id = '%s' AND seq = %d AND chain = '%s'", stored.Log, stored.Seq, stored.Chain)
+}
+
+// advance is the statement that moves the position from stored to pos: compare and set. It must find exactly one row. at
+// is the broker time of the last increment applied, in nanoseconds; 0 keeps the stored one.
+func advance(stored, pos event.Position, at int64) string {
+	updated := ""
+	if at != 0 {
+		updated = ", updated_at = '" + time.Unix(0, at).UTC().Format("2006-01-02 15:04:05.000000") + "'"
+	}
+	return fmt.Sprintf("UPDATE xmq_position SET log_id = '%s', seq = %d, chain = '%s'%s, ddl_seq = NULL, ddl_chain = NULL, ddl_before = NULL", pos.Log, pos.Seq, pos.Chain, updated) + where(stored)
+}
+
+// intend is the statement that writes an intent down beside the stored position.
+func intend(stored event.Position, i intent) string {
+	return fmt.Sprintf("UPDATE xmq_position SET ddl_seq = %d, ddl_chain = '%s', ddl_before = '%s'", i.pos.Seq, i.pos.Chain, i.before) + where(stored)
+}
+
+// commit ends the transaction and gives the place free.
+func (t *Target) commit(ctx context.Context, s *session) error {
+	err := s.do(ctx, "XA END "+t.lock+"; XA COMMIT "+t.lock+" ONE PHASE; DO RELEASE_ALL_LOCKS()")
+	if err == nil {
+		s.place, s.xa = false, false
+	}
+	return err
+}
+
+// giveBack ends whatever transaction is open and gives the place free; a session that cannot do that is closed.
+func (t *Target) giveBack(ctx context.Context, s *session) {
+	if s.dead || !s.place {
+		return
+	}
+	if ctx.Err() != nil {
+		s.close()
+		return
+	}
+	end := "ROLLBACK"
+	if s.xa {
+		_ = s.do(ctx, "XA END "+t.lock) // after some failures it has ended already
+		end = "XA ROLLBACK " + t.lock
+	}
+	if err := s.do(ctx, end); err != nil && number(err) != missingXA || s.do(ctx, "DO RELEASE_ALL_LOCKS()") != nil {
+		s.close()
+		return
+	}
+	s.place, s.xa = false, false
+}
+
+// create makes the position table where there is none.
+func (t *Target) create(ctx context.Context, s *session) error {
+	defer t.giveBack(ctx, s)
+	p, err := t.look(ctx, s, "")
+	if err != nil || !p.missing {
+		return err
+	}
+	if err := s.do(ctx, createPosition); err != nil {
+		return classify(fmt.Errorf("mysql: create the table of the position: %w", err))
+	}
+	return nil
+}
+
+// Seek implements nodeclient.Target. It also mends a position table that has lost its row.
+func (t *Target) Seek(ctx context.Context, pos event.Position) error {
+	s, err := t.session(ctx)
+	if err != nil {
+		return err
+	}
+	defer t.giveBack(ctx, s)
+	p, err := t.look(ctx, s, "")
+	if err == nil && p.missing {
+		err = s.do(ctx, createPosition)
+	}
+	if err == nil || nodeclient.IsFatal(err) { // it is what a seek mends
+		err = s.do(ctx, "START TRANSACTION; DELETE FROM xmq_position WHERE one <> 1; "+
+			fmt.Sprintf("INSERT INTO xmq_position (one, log_id, seq, chain) VALUES (1, '%s', %d, '%s')", pos.Log, pos.Seq, pos.Chain)+
+			" ON DUPLICATE KEY UPDATE log_id = VALUES(log_id), seq = VALUES(seq), chain = VALUES(chain), ddl_seq = NULL, ddl_chain = NULL, ddl_before = NULL; COMMIT")
+	}
+	if err != nil {
+		return classify(fmt.Errorf("mysql: store the position %d: %w", pos.Seq, err))
+	}
+	t.doubt = event.Position{}
+	return nil
+}

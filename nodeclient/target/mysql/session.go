@@ -1,0 +1,198 @@
+package mysql
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+
+	"xmq/nodeclient"
+	"xmq/nodeclient/target/sqltext"
+)
+
+const collation = "utf8mb4_general_ci"
+
+// sqlMode is MariaDB's own default: what does not fit a column is an error, zero dates are dates.
+const sqlMode = "STRICT_TRANS_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_AUTO_CREATE_USER,NO_ENGINE_SUBSTITUTION"
+
+// idleTime is after how much idleness the server ends a session, and with it the locks of one whose node is cut off. A
+// session idle for half of it is not used again.
+const idleTime = 60 * time.Second
+
+// lockSeconds is how long a statement waits for a lock before it is Transient.
+const lockSeconds = "20"
+
+// pins are the settings under which a statement means the same on every node.
+const pins = "SET NAMES utf8mb4 COLLATE " + collation + "; SET SESSION time_zone = '+00:00', sql_mode = '" + sqlMode + "', tx_isolation = 'REPEATABLE-READ', " +
+	"tx_read_only = 0, autocommit = 1, completion_type = 0, foreign_key_checks = 1, unique_checks = 1, check_constraint_checks = 1, max_statement_time = 0, " +
+	"default_storage_engine = InnoDB, innodb_strict_mode = 1, auto_increment_increment = 1, auto_increment_offset = 1, innodb_lock_wait_timeout = " + lockSeconds +
+	", lock_wait_timeout = " + lockSeconds + ", sql_safe_updates = 0, sql_select_limit = DEFAULT, sql_big_selects = 1, sql_auto_is_null = 0, sql_if_exists = 0, " +
+	"div_precision_increment = 4, default_week_format = 0, group_concat_max_len = 1048576, max_sort_length = 1024, lc_time_names = 'en_US', lc_messages = 'en_US', " +
+	"default_regex_flags = '', old_mode = 'UTF8_IS_UTF8MB3', sql_quote_show_create = 1, max_sp_recursion_depth = 0, max_recursive_iterations = 1000, timestamp = DEFAULT"
+
+// session is one connection to the server. It is for one goroutine.
+type session struct {
+	c      driver.Conn
+	packet int       // bytes of the longest statement the server takes
+	used   time.Time // for the last time
+	place  bool      // it may hold the lock of the place
+	xa     bool      // it may be in the transaction that goes with it
+	dead   bool
+}
+
+// connect opens a session in a database of the target's server. Trouble is Transient: it says nothing about an increment.
+func (t *Target) connect(ctx context.Context, database string) (*session, error) {
+	s, err := t.dial(ctx, database)
+	if err != nil {
+		return nil, nodeclient.Transient(fmt.Errorf("mysql: connect: %w", err))
+	}
+	return s, nil
+}
+
+func (t *Target) dial(ctx context.Context, database string) (*session, error) {
+	cfg := t.cfg.Clone()
+	cfg.DBName = database
+	connector, err := mysql.NewConnector(cfg)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, connectTime)
+	defer cancel()
+	c, err := connector.Connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s := &session{c: c, used: time.Now()}
+	seconds := strconv.Itoa(int(idleTime / time.Second))
+	rows, err := s.query(ctx, pins+", wait_timeout = "+seconds+", idle_transaction_timeout = "+seconds+"; SELECT @@max_allowed_packet")
+	if err == nil {
+		s.packet, err = strconv.Atoi(rows[0][0])
+	}
+	if err != nil {
+		s.close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// exec runs a script, whose rows nobody needs, and returns how many rows its last statement found.
+func (s *session) exec(ctx context.Context, script string) (found int64, err error) {
+	execer, ok := s.c.(driver.ExecerContext)
+	if !ok {
+		return 0, errors.New("the connection runs no scripts")
+	}
+	result, err := execer.ExecContext(ctx, script, nil)
+	if err = s.note(ctx, err); err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}
+
+// do is exec without the number.
+func (s *session) do(ctx context.Context, script string) error {
+	_, err := s.exec(ctx, script)
+	return err
+}
+
+// query returns the rows of a script's last result as text; NULL is "".
+func (s *session) query(ctx context.Context, script string) ([][]string, error) {
+	sets, err := s.results(ctx, script)
+	if err != nil {
+		return nil, err
+	}
+	if len(sets) == 0 {
+		return nil, errors.New("the server sent no rows")
+	}
+	return sets[len(sets)-1], nil
+}
+
+// results returns the rows of all results of a script as text; NULL is "".
+func (s *session) results(ctx context.Context, script string) (sets [][][]string, err error) {
+	queryer, ok := s.c.(driver.QueryerContext)
+	if !ok {
+		return nil, errors.New("the connection answers no queries")
+	}
+	rows, err := queryer.QueryContext(ctx, script, nil)
+	if err = s.note(ctx, err); err != nil {
+		return nil, err
+	}
+	defer func() { _ = rows.Close() }() // everything of it was read, or the session is at its end
+	more, ok := rows.(driver.RowsNextResultSet)
+	if !ok {
+		return nil, errors.New("the connection knows one result only")
+	}
+	for {
+		set, err := readAll(rows)
+		if err = s.note(ctx, err); err != nil {
+			return nil, err
+		}
+		if len(rows.Columns()) > 0 {
+			sets = append(sets, set)
+		}
+		if err := more.NextResultSet(); err == io.EOF {
+			return sets, nil
+		} else if err = s.note(ctx, err); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func readAll(rows driver.Rows) (all [][]string, err error) {
+	values := make([]driver.Value, len(rows.Columns()))
+	for {
+		switch err := rows.Next(values); {
+		case err == io.EOF:
+			return all, nil
+		case err != nil:
+			return nil, err
+		}
+		text := make([]string, len(values))
+		for i, v := range values {
+			switch v := v.(type) {
+			case nil:
+			case []byte:
+				text[i] = string(v)
+			default:
+				text[i] = fmt.Sprint(v)
+			}
+		}
+		all = append(all, text)
+	}
+}
+
+// note keeps in mind that the session was used, and whether it can be used again. When the wait for an answer was given up
+// it says so.
+func (s *session) note(ctx context.Context, err error) error {
+	s.used = time.Now()
+	if err == nil || !road(err) {
+		return err
+	}
+	s.close()
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
+		return fmt.Errorf("%w: %w", cause, err)
+	}
+	return err
+}
+
+// close ends the session; what the server thinks of that changes nothing.
+func (s *session) close() {
+	if !s.dead {
+		s.dead = true
+		_ = s.c.Close()
+	}
+}
+
+// quoteName quotes an identifier.
+func quoteName(name string) string { return "`" + strings.ReplaceAll(name, "`", "``") + "`" }
+
+// quoteText is a string literal.
+func quoteText(s string) string {
+	quoted, _ := sqltext.Quote(sqltext.MariaDB, s) // MariaDB has a literal for every string
+	return quoted
+}

@@ -1,0 +1,182 @@
+package mysql
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+
+	"xmq/broker/event"
+	"xmq/nodeclient"
+)
+
+// settleTime is how long a lost answer is looked for before Apply reports the doubt. The next Apply looks again.
+const settleTime = 10 * time.Second
+
+// oldest is the first version whose DDL is atomic.
+const oldest = 10*100 + 6
+
+// Options are the knobs of a Target. There are none yet.
+type Options struct{}
+
+// Target is one database of a MariaDB server. Methods are called one at a time; a Snapshot is read meanwhile.
+type Target struct {
+	cfg  *mysql.Config
+	lock string   // of the place, as a literal; transactions have the same name
+	s    *session // nil or dead until the next use
+	shut bool
+	// doubt is the position behind a commit that nobody answered and that could not be looked for yet;
+	// zero when there is none.
+	doubt event.Position
+	// switching says that a switch may have been decided and is not finished: that comes before everything else.
+	switching bool
+
+	mu   sync.Mutex
+	open chan struct{} // closed with the open snapshot; nil when there is none
+}
+
+var _ nodeclient.Target = (*Target)(nil)
+
+// Open connects to the database of a mysql:// or mariadb:// URL, which must exist, finishes a switch that was decided and
+// drops what an interrupted restore left beside it. Errors that may pass are Transient; a wrong URL, password or database
+// name, a server that is too old and a table of another engine than InnoDB are not.
+func Open(ctx context.Context, rawURL string, _ Options) (*Target, error) {
+	cfg, err := parseURL(rawURL)
+	if err != nil {
+		return nil, err
+	}
+	t := &Target{cfg: cfg, lock: lockName(cfg.DBName)}
+	if t.s, err = t.dial(ctx, cfg.DBName); err != nil {
+		return nil, openError(cfg, err)
+	}
+	err = t.fits(ctx)
+	if err == nil {
+		err = t.tidy(ctx)
+	}
+	if err == nil {
+		err = t.engines(ctx, t.s)
+	}
+	if err != nil {
+		return nil, errors.Join(err, t.Close())
+	}
+	return t, nil
+}
+
+// openError classes what the first connection met: what the server refuses by name will not pass.
+func openError(cfg *mysql.Config, err error) error {
+	text := fmt.Errorf("mysql: connect: %w", err)
+	switch n := number(err); {
+	case n == missingDatabase, n == deniedDatabase:
+		return fmt.Errorf("mysql: there is no database %q that the user %q may use: create it, empty, and start again: %w", cfg.DBName, cfg.User, err)
+	case n != 0 && !transient(n):
+		return text
+	}
+	return nodeclient.Transient(text)
+}
+
+// fits refuses a server on which XMQ cannot keep its promises.
+func (t *Target) fits(ctx context.Context) error {
+	rows, err := t.s.query(ctx, "SELECT version(), @@secure_timestamp, @@lower_case_table_names, @@wsrep_on")
+	if number(err) == 1193 { // unknown variable: no MariaDB
+		return errors.New("mysql: the server is no MariaDB, and XMQ's promises were tested with MariaDB 10.6 and later only")
+	}
+	if err != nil {
+		return classify(fmt.Errorf("mysql: ask for the version: %w", err))
+	}
+	version, stamp, wsrep := rows[0][0], rows[0][1], rows[0][3]
+	numbers := strings.SplitN(version, ".", 3)
+	major, err1 := strconv.Atoi(numbers[0])
+	minor, err2 := strconv.Atoi(numbers[min(1, len(numbers)-1)])
+	switch {
+	case !strings.Contains(version, "MariaDB"):
+		return fmt.Errorf("mysql: the server is %s, and XMQ's promises were tested with MariaDB 10.6 and later only", version)
+	case err1 != nil || err2 != nil || major*100+minor < oldest:
+		return fmt.Errorf("mysql: the server is MariaDB %s, and a target needs 10.6 or later, whose changes of the schema are atomic", version)
+	case stamp == "YES" || stamp == "REPLICATION":
+		return fmt.Errorf("mysql: the server runs with secure_timestamp=%s, so that NOW() could not be the same on every node: start it with NO", stamp)
+	case wsrep == "1" || wsrep == "ON":
+		return errors.New("mysql: the server is part of a Galera cluster, which knows neither the locks nor the transactions that hold a target's place")
+	}
+	return nil
+}
+
+// engines refuses tables whose data would not follow a transaction, or whose history a snapshot cannot carry.
+func (t *Target) engines(ctx context.Context, s *session) error {
+	rows, err := s.query(ctx, "SELECT table_name, coalesce(engine, '') FROM information_schema.tables WHERE table_schema = "+quoteText(t.cfg.DBName)+
+		" AND (table_type IN ('BASE TABLE', 'SEQUENCE') AND engine <> 'InnoDB' OR table_type = 'SYSTEM VERSIONED') LIMIT 1")
+	if err != nil {
+		return classify(fmt.Errorf("mysql: look at the engines of tables: %w", err))
+	}
+	if len(rows) == 0 {
+		return nil
+	}
+	if rows[0][1] == "InnoDB" {
+		return fmt.Errorf("mysql: the table %q keeps its history (SYSTEM VERSIONING), which a snapshot cannot carry: ALTER TABLE %s DROP SYSTEM VERSIONING", rows[0][0], quoteName(rows[0][0]))
+	}
+	return fmt.Errorf("mysql: the table %q has the engine %s, which knows no transactions, so that its data and the position could part: ALTER TABLE %s ENGINE=InnoDB", rows[0][0], rows[0][1], quoteName(rows[0][0]))
+}
+
+// session is the connection for increments, opened again when it was lost or idle for long. A switch that was decided is
+// finished first.
+func (t *Target) session(ctx context.Context) (*session, error) {
+	if t.shut {
+		return nil, fmt.Errorf("mysql: the target %s has been closed", t.cfg.DBName)
+	}
+	if t.s != nil && !t.s.dead && time.Since(t.s.used) > idleTime/2 {
+		t.s.close()
+	}
+	if t.s == nil || t.s.dead {
+		s, err := t.connect(ctx, t.cfg.DBName)
+		if err != nil {
+			return nil, err
+		}
+		t.s = s
+	}
+	if t.switching {
+		if _, err := t.finish(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return t.s, nil
+}
+
+// Close implements nodeclient.Target.
+func (t *Target) Close() error {
+	t.shut = true
+	if t.s != nil {
+		t.s.close()
+		t.s = nil
+	}
+	return nil
+}
+
+// Position implements nodeclient.Target. It waits for a transaction that a lost connection left behind.
+func (t *Target) Position(ctx context.Context) (event.Position, error) {
+	s, err := t.session(ctx)
+	if err != nil {
+		return event.Position{}, err
+	}
+	defer t.giveBack(ctx, s)
+	p, err := t.look(ctx, s, "")
+	return p.pos, err
+}
+
+// Empty implements nodeclient.Target: no table, view, sequence or routine but the position table.
+func (t *Target) Empty(ctx context.Context) (bool, error) {
+	s, err := t.session(ctx)
+	if err != nil {
+		return false, err
+	}
+	name := quoteText(t.cfg.DBName)
+	rows, err := s.query(ctx, "SELECT (SELECT count(*) FROM information_schema.tables WHERE table_schema = "+name+" AND table_name NOT IN ('xmq_position', 'xmq_position_new')) + "+
+		"(SELECT count(*) FROM information_schema.routines WHERE routine_schema = "+name+")")
+	if err != nil {
+		return false, classify(fmt.Errorf("mysql: look for tables: %w", err))
+	}
+	return rows[0][0] == "0", nil
+}
