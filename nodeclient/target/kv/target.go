@@ -1,0 +1,250 @@
+package kv
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
+
+	"xmq/broker/disk"
+	"xmq/broker/event"
+	"xmq/nodeclient"
+)
+
+const (
+	positionKey = "position"
+	versionKey  = "version"
+	version     = 1
+	dataPrefix  = 'k'
+)
+
+// dataKey is a key as the database has it.
+func dataKey[T string | []byte](key T) []byte {
+	return append(append(make([]byte, 0, 1+len(key)), dataPrefix), key...)
+}
+
+// Target is one database. Methods are called one at a time; a Snapshot, Get and Scan are read meanwhile.
+type Target struct {
+	place disk.Place
+	dir   string // where the place lies
+	name  string // of the database in it
+	// ground has the latch: it is this database's alone, and new with each opening.
+	ground *disk.Ground
+	db     *disk.DB       // nil after Close, or a Switch that could not open the new database
+	pos    event.Position // as stored
+	closed bool
+}
+
+var _ nodeclient.Target = (*Target)(nil)
+
+// Open opens the database in the folder path and makes it when it is not there; the folder around it must exist. A Switch that
+// a crash interrupted is finished first, an unfinished restore removed. A database that is damaged is Fatal; what is no
+// database of this driver, or a path that cannot be one, is an error without a mark.
+func Open(path string) (*Target, error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return nil, fmt.Errorf("kv: %w", err)
+	}
+	if info, err := os.Stat(filepath.Dir(abs)); err != nil || !info.IsDir() {
+		return nil, fmt.Errorf("kv: the folder around %s is not there: %w", abs, errors.Join(err, syscall.ENOTDIR))
+	}
+	if info, err := os.Stat(abs); err == nil && !info.IsDir() {
+		return nil, fmt.Errorf("kv: %s is no folder: %w", abs, syscall.ENOTDIR)
+	}
+	return openIn(disk.Dir(filepath.Dir(abs)), filepath.Dir(abs), filepath.Base(abs))
+}
+
+func openIn(place disk.Place, dir, name string) (*Target, error) {
+	t := &Target{place: place, dir: dir, name: name}
+	if err := t.open(); err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+// newGround is a ground whose latch is that of one database.
+func newGround() *disk.Ground {
+	return disk.NewGround(disk.Options{BlockCache: 8 << 20, OpenFiles: 64})
+}
+
+// open finishes a decided switch, tidies up and opens the database. On an error everything is closed again.
+func (t *Target) open() error {
+	if err := t.settle(); err != nil {
+		return nodeclient.Transient(fmt.Errorf("kv: finish what a restore of %s left: %w", t.name, err))
+	}
+	t.ground = newGround()
+	names, err := t.place.List()
+	if err != nil {
+		return nodeclient.Transient(fmt.Errorf("kv: %w", err))
+	}
+	if slices.Contains(names, t.name) {
+		t.db, err = t.ground.Open(t.place, t.name, disk.State)
+	} else {
+		t.db, err = t.ground.Create(t.place, t.name, disk.State, first())
+	}
+	if err != nil {
+		t.db = nil
+		return t.trouble("open", err)
+	}
+	if t.pos, err = readPosition(t.db); err != nil {
+		err = t.trouble("open", err)
+		return errors.Join(err, t.shut())
+	}
+	return nil
+}
+
+// first is what a new database holds.
+func first() *disk.Batch {
+	var b disk.Batch
+	b.Put([]byte(versionKey), []byte{version})
+	return &b
+}
+
+var errForeign = errors.New("it holds no data of this driver, or of a later version")
+
+// readPosition reads the position, zero when there is none, and checks the version.
+func readPosition(db *disk.DB) (event.Position, error) {
+	v, err := db.Get([]byte(versionKey))
+	if errors.Is(err, disk.ErrNotFound) || err == nil && (len(v) != 1 || v[0] != version) {
+		return event.Position{}, errForeign
+	}
+	if err != nil {
+		return event.Position{}, err
+	}
+	b, err := db.Get([]byte(positionKey))
+	if errors.Is(err, disk.ErrNotFound) {
+		empty, err := empty(db)
+		if err == nil && !empty {
+			err = nodeclient.Fatal(errors.New("it has data but no position: this copy has lost its place; restore it from another node"))
+		}
+		return event.Position{}, err
+	}
+	if err != nil {
+		return event.Position{}, err
+	}
+	if len(b) != 24 {
+		return event.Position{}, nodeclient.Fatal(fmt.Errorf("its position has %d bytes: %w", len(b), event.ErrDamaged))
+	}
+	le := binary.LittleEndian
+	return event.Position{Log: event.LogID(le.Uint64(b)), Seq: le.Uint64(b[8:]), Chain: event.Chain(le.Uint64(b[16:]))}, nil
+}
+
+func encodePosition(pos event.Position) (b []byte) {
+	for _, v := range [...]uint64{uint64(pos.Log), pos.Seq, uint64(pos.Chain)} {
+		b = binary.LittleEndian.AppendUint64(b, v)
+	}
+	return b
+}
+
+// empty reports whether there is no value.
+func empty(db *disk.DB) (bool, error) {
+	c := db.Range([]byte{dataPrefix}, []byte{dataPrefix + 1})
+	found := c.Next()
+	return !found, c.Close()
+}
+
+// trouble classes an error of the database.
+func (t *Target) trouble(what string, err error) error {
+	text := fmt.Errorf("kv: %s %s: %w", what, t.name, err)
+	switch {
+	case nodeclient.IsFatal(err) || nodeclient.IsTransient(err):
+		return text
+	case errors.Is(err, errForeign):
+		return text
+	case disk.IsDamage(err):
+		return nodeclient.Fatal(fmt.Errorf("%w; restore it from another node", text))
+	case errors.Is(err, disk.ErrStopped):
+		text = fmt.Errorf("kv: %s takes nothing more since a write failed, restart the node: %w", t.name, err)
+	}
+	return nodeclient.Transient(text)
+}
+
+// usable opens the database again when a Switch could not, and refuses after the first failed write.
+func (t *Target) usable() error {
+	switch {
+	case t.closed:
+		return fmt.Errorf("kv: %s has been closed", t.name)
+	case t.db == nil:
+		return t.open()
+	}
+	if err := t.ground.Latch().Err(); err != nil {
+		return t.trouble("use", err)
+	}
+	return nil
+}
+
+// Close implements nodeclient.Target.
+func (t *Target) Close() error {
+	t.closed = true
+	return t.shut()
+}
+
+func (t *Target) shut() error {
+	if t.db == nil {
+		return nil
+	}
+	err := t.db.Close()
+	t.db = nil
+	if errors.Is(err, disk.ErrStopped) { // told already
+		return nil
+	}
+	return err
+}
+
+// Position implements nodeclient.Target.
+func (t *Target) Position(context.Context) (event.Position, error) {
+	err := t.usable()
+	return t.pos, err
+}
+
+// Empty implements nodeclient.Target.
+func (t *Target) Empty(context.Context) (bool, error) {
+	if err := t.usable(); err != nil {
+		return false, err
+	}
+	none, err := empty(t.db)
+	if err != nil {
+		return false, t.trouble("read", err)
+	}
+	return none && t.pos.Zero(), nil
+}
+
+// Seek implements nodeclient.Target.
+func (t *Target) Seek(ctx context.Context, pos event.Position) error {
+	if err := t.usable(); err != nil {
+		return err
+	}
+	if ctx.Err() != nil {
+		return nodeclient.Transient(fmt.Errorf("kv: seek %d: %w", pos.Seq, context.Cause(ctx)))
+	}
+	return t.write(nil, pos)
+}
+
+// ErrNotFound is returned by Get for a key that is not there.
+var ErrNotFound = disk.ErrNotFound
+
+// Get returns a copy of a key's value, or ErrNotFound.
+func (t *Target) Get(key []byte) ([]byte, error) {
+	if t.db == nil {
+		return nil, fmt.Errorf("kv: %s has been closed", t.name)
+	}
+	return t.db.Get(dataKey(key))
+}
+
+// Scan hands out the pairs of a range, as SnapshotRange has it, in the order of their keys, borrowed until each returns. It sees
+// one moment, and ends with the error of each.
+func (t *Target) Scan(start, end []byte, limit uint64, each func(key, value []byte) error) error {
+	if t.db == nil {
+		return fmt.Errorf("kv: %s has been closed", t.name)
+	}
+	c := span{start, end, limit}.cursor(t.db)
+	var err error
+	for n := uint64(0); (limit == 0 || n < limit) && err == nil && c.Next(); n++ {
+		err = each(c.Key()[1:], c.Value())
+	}
+	return errors.Join(err, c.Close())
+}
