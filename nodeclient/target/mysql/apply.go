@@ -131,7 +131,6 @@ func (t *Target) run(ctx context.Context, s *session, stored event.Position, ste
 			leaked = leaked || st.Work.leaks
 		}
 	}
-	c.flush()
 	failpoint.Hit(failpoint.AppliedBeforeSeq)
 	c.add("SET @xmq_at = " + strconv.Itoa(len(sent)))
 	c.add(advance(stored, steps[len(steps)-1].Pos, batch.LastTime(steps)))

@@ -23,7 +23,7 @@ const createPosition = "DROP TABLE IF EXISTS xmq_position_new; CREATE TABLE xmq_
 	"ddl_seq bigint unsigned NULL, ddl_chain char(16) NULL, ddl_before char(16) NULL) ENGINE=InnoDB DEFAULT CHARSET=ascii; " +
 	"INSERT INTO xmq_position_new (log_id, seq, chain) VALUES ('0000000000000000', 0, '0000000000000000'); RENAME TABLE xmq_position_new TO xmq_position"
 
-const readPosition = "SELECT log_id, seq, chain, coalesce(ddl_seq, ''), coalesce(ddl_chain, ''), coalesce(ddl_before, '') FROM xmq_position FOR UPDATE"
+const readPosition = "SELECT log_id, seq, chain, coalesce(ddl_seq, ''), coalesce(ddl_chain, ''), coalesce(ddl_before, '') FROM xmq_position"
 
 // lockName names the lock of the place, which is the server's, and the transactions that hold it.
 func lockName(database string) string {
@@ -52,13 +52,17 @@ type place struct {
 // place, locked in an open transaction. It is an XA transaction: in one of those MariaDB refuses every commit that is not
 // XMQ's, also that of a procedure. On an error the transaction may be open.
 func (t *Target) begin(ctx context.Context, s *session) (place, error) {
-	return t.look(ctx, s, "XA START "+t.lock+"; ")
+	return t.see(ctx, s, "XA START "+t.lock+"; ", " FOR UPDATE")
 }
 
-// look is begin with another beginning of the transaction; "" for none.
-func (t *Target) look(ctx context.Context, s *session, start string) (place, error) {
+// look is begin without a transaction, and works on a server that is read only.
+func (t *Target) look(ctx context.Context, s *session) (place, error) {
+	return t.see(ctx, s, "", " LOCK IN SHARE MODE")
+}
+
+func (t *Target) see(ctx context.Context, s *session, start, lock string) (place, error) {
 	s.place, s.xa = true, start != ""
-	sets, err := s.results(ctx, "SELECT GET_LOCK("+t.lock+", "+lockSeconds+"); "+start+readPosition)
+	sets, err := s.results(ctx, "SELECT GET_LOCK("+t.lock+", "+lockSeconds+"); "+start+readPosition+lock)
 	switch {
 	case number(err) == missingTable:
 		return place{missing: true}, nil
@@ -157,7 +161,7 @@ func (t *Target) giveBack(ctx context.Context, s *session) {
 // create makes the position table where there is none.
 func (t *Target) create(ctx context.Context, s *session) error {
 	defer t.giveBack(ctx, s)
-	p, err := t.look(ctx, s, "")
+	p, err := t.look(ctx, s)
 	if err != nil || !p.missing {
 		return err
 	}
@@ -174,7 +178,7 @@ func (t *Target) Seek(ctx context.Context, pos event.Position) error {
 		return err
 	}
 	defer t.giveBack(ctx, s)
-	p, err := t.look(ctx, s, "")
+	p, err := t.look(ctx, s)
 	if err == nil && p.missing {
 		err = s.do(ctx, createPosition)
 	}

@@ -258,7 +258,7 @@ func (l *load) compare(ctx context.Context, c counted) error {
 
 // verify compares the position of the fresh database.
 func (t *Target) verify(ctx context.Context, s *session, want, head event.Position) error {
-	sets, err := s.results(ctx, strings.TrimSuffix(readPosition, " FOR UPDATE"))
+	sets, err := s.results(ctx, readPosition)
 	var p place
 	switch {
 	case number(err) == missingTable:

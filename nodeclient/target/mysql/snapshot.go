@@ -75,7 +75,7 @@ func (t *Target) settled(ctx context.Context) (place, error) {
 		return place{}, err
 	}
 	defer t.giveBack(ctx, s)
-	p, err := t.look(ctx, s, "")
+	p, err := t.look(ctx, s)
 	if err == nil && p.ddl.pos.Seq != 0 {
 		err = nodeclient.Transient(fmt.Errorf("mysql: whether the change of the schema by %d was done is not settled yet", p.ddl.pos.Seq))
 	}
@@ -90,7 +90,7 @@ func (s *snapshot) hold(ctx context.Context, missing bool) error {
 		"SELECT table_name, table_type, coalesce(auto_increment, ''), coalesce(data_length + index_length, 0) FROM information_schema.tables WHERE table_schema = " + schema +
 		" AND table_type IN ('BASE TABLE', 'SEQUENCE') AND table_name <> 'xmq_position_new' ORDER BY table_name"
 	if !missing {
-		script += "; " + strings.TrimSuffix(readPosition, " FOR UPDATE")
+		script += "; " + readPosition
 	}
 	sets, err := s.s.results(ctx, script)
 	if err != nil {

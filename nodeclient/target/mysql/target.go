@@ -162,7 +162,7 @@ func (t *Target) Position(ctx context.Context) (event.Position, error) {
 		return event.Position{}, err
 	}
 	defer t.giveBack(ctx, s)
-	p, err := t.look(ctx, s, "")
+	p, err := t.look(ctx, s)
 	return p.pos, err
 }
 

@@ -1,0 +1,193 @@
+package mysql
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"xmq/broker/event"
+	"xmq/nodeclient"
+	"xmq/nodeclient/target/mysql/mysqltest"
+)
+
+// cuts are the steps of a change of the schema at which the road may be cut, in their order; of each script the arrival or the
+// answer is lost.
+var cuts = []struct {
+	script string // "" is the statement itself
+	skip   int
+}{{"SELECT GET_LOCK", 0}, {"SELECT table_type", 0}, {"UPDATE xmq_position SET ddl_seq", 0}, {"XA END", 0}, {"SET @xmq_at = 0", 0}, {"", 0}, {"XA START", 0}, {"UPDATE xmq_position SET log_id", 0}, {"XA END", 1}}
+
+// settles applies batch like an agent until it is applied or fails, and returns the failure.
+func (n *node) settles(before event.Position, batch []event.Item) error {
+	n.Helper()
+	at := before
+	for end := time.Now().Add(patience); time.Now().Before(end); {
+		for len(batch) > 0 && batch[0].Pos.Seq <= at.Seq {
+			batch = batch[1:]
+		}
+		if len(batch) == 0 {
+			return nil
+		}
+		pos, err := n.Apply(n.Context(), at, batch)
+		if err != nil && !nodeclient.IsTransient(err) {
+			return err
+		}
+		at = pos
+	}
+	require.Fail(n, "it does not come to an end")
+	return nil
+}
+
+// A change of the schema that cannot be done twice is done once, wherever the road is cut, or the server killed, or the node
+// started again.
+func TestAChangeOfTheSchemaIsDoneOnceWhereverTheRoadIsCut(t *testing.T) {
+	own := mysqltest.New(t)
+	p := newProxy(t, own.Addr())
+	n := nodeOn(t, own, p.Addr())
+	n.run("CREATE TABLE c (v int)", "INSERT INTO c VALUES (1)")
+	column := 0
+	for _, killed := range []bool{false, true} {
+		for _, lose := range []bool{false, true} {
+			for _, c := range cuts {
+				column++
+				name := fmt.Sprintf("killed %v, answer lost %v, at %q %d", killed, lose, c.script, c.skip)
+				statement := fmt.Sprintf("ALTER TABLE c ADD COLUMN x%d int", column)
+				if c.script == "" {
+					c.script = statement
+				}
+				before := n.at()
+				batch := items(n.log, "UPDATE c SET v = v + 1", statement, fmt.Sprintf("UPDATE c SET x%d = 5", column))
+				_, err := n.Apply(t.Context(), before, batch[:1])
+				require.NoError(t, err)
+				before, batch = batch[0].Pos, batch[1:]
+				p.Do(func() {
+					p.skip = c.skip
+					if lose {
+						p.loseOf = c.script
+					} else {
+						p.cutOn = c.script
+					}
+					if p.then = nil; killed {
+						p.then = func() { _ = own.Kill() } // its end is waited for
+					}
+				})
+				at, err := n.Apply(t.Context(), before, batch)
+				if err != nil { // a lost answer to the last commit is settled at once
+					require.True(t, nodeclient.IsTransient(err), "%s: %v", name, err)
+				} else {
+					require.False(t, killed, name)
+					require.Contains(t, c.script, "XA END", name)
+				}
+				p.Do(func() { require.True(t, p.cutOn == "" && p.loseOf == "" && !p.armed, "%s: it was cut", name) })
+				if killed {
+					require.NoError(t, own.Run())
+				}
+				if column%2 == 0 {
+					require.Eventually(t, func() bool { return n.reopen() == nil }, patience, tick)
+					at = n.at() // as an agent begins
+				}
+				require.NoError(t, n.settles(at, batch), name)
+				require.Equal(t, batch[len(batch)-1].Pos, n.at(), name)
+				require.Equal(t, "5", n.value(fmt.Sprintf("SELECT x%d FROM c", column)), name)
+				require.Equal(t, "NULL|NULL|NULL", n.value("SELECT ddl_seq, ddl_chain, ddl_before FROM xmq_position"), name)
+			}
+		}
+	}
+	require.Equal(t, fmt.Sprint(column+1), n.value("SELECT v FROM c"))
+}
+
+// interrupted leaves the intent of script behind, with the statement done or not.
+func (n *node) interrupted(p *proxy, script string, done bool) (event.Position, []event.Item) {
+	n.Helper()
+	before, batch := n.at(), items(n.log, script)
+	p.Do(func() {
+		if p.then = nil; done {
+			p.cutOn = "XA START"
+		} else {
+			p.cutOn = script[:10]
+		}
+	})
+	_, err := n.Apply(n.Context(), before, batch)
+	require.True(n, nodeclient.IsTransient(err), err)
+	require.Equal(n, before, n.at())
+	return before, batch
+}
+
+// What does the same twice as once is done again.
+func TestARepeatableChangeIsDoneAgain(t *testing.T) {
+	p := newProxy(t, server.Addr())
+	n := nodeOn(t, server, p.Addr())
+	n.run("CREATE TABLE c (v int)", "CREATE VIEW w AS SELECT 1 AS one")
+	for _, script := range []string{"TRUNCATE TABLE c", "CREATE OR REPLACE TABLE c (v int, w int)", "CREATE TABLE IF NOT EXISTS d (v int)", "DROP TABLE IF EXISTS d", "CREATE OR REPLACE VIEW w AS SELECT 2 AS two"} {
+		for _, done := range []bool{false, true} {
+			before, batch := n.interrupted(p, script, done)
+			require.NoError(t, n.settles(before, batch), script)
+			require.Equal(t, batch[0].Pos, n.at())
+		}
+	}
+}
+
+// Of a swap nobody can see whether it was done: a person is asked, and retry and skip do what they say.
+func TestWhatCannotBeSeenIsAsked(t *testing.T) {
+	p := newProxy(t, server.Addr())
+	n := nodeOn(t, server, p.Addr())
+	n.run("CREATE TABLE a (v int)", "CREATE TABLE b (v int)", "INSERT INTO a VALUES (1)")
+	swap := "RENAME TABLE a TO c, b TO a, c TO b"
+	before, batch := n.interrupted(p, swap, false)
+	err := n.settles(before, batch)
+	require.ErrorContains(t, err, fmt.Sprintf("mysql: increment %d: whether its RENAME TABLE was done", batch[0].Pos.Seq))
+	require.ErrorContains(t, err, "retry runs it (again), skip takes it as done")
+	require.False(t, nodeclient.IsFatal(err))
+	_, err = n.Snapshot(t.Context())
+	require.True(t, nodeclient.IsTransient(err), "what it would hold is not known: %v", err)
+	require.NoError(t, n.reopen())
+	require.NoError(t, n.settles(before, batch), "retry")
+	require.Equal(t, "1", n.value("SELECT v FROM b"))
+
+	before, batch = n.interrupted(p, swap, true)
+	require.Error(t, n.settles(before, batch))
+	_, err = n.Apply(t.Context(), before, []event.Item{{Pos: batch[0].Pos}}) // skip
+	require.NoError(t, err)
+	require.Equal(t, "1", n.value("SELECT v FROM a"), "it was done once")
+	n.run("INSERT INTO a VALUES (2)")
+	s, err := n.Snapshot(t.Context())
+	require.NoError(t, err, "the intent is gone")
+	require.NoError(t, s.Close())
+}
+
+// What the server refuses is a FAIL, and leaves no intent behind.
+func TestARefusedChangeLeavesNoIntent(t *testing.T) {
+	n := newNode(t)
+	n.run("CREATE TABLE c (v int)")
+	for script, code := range map[string]string{
+		"CREATE TABLE c (v int)": "Error 1050", "DROP TABLE nowhere": "Error 1051", "ALTER TABLE c ADD COLUMN v int": "Error 1060", "CREATE TABLE x (v nonsense)": "Error 4161",
+		"ALTER TABLE nowhere ADD COLUMN v int": "Error 1146", "CREATE VIEW w AS SELECT * FROM nowhere": "Error 1146", "CREATE TRIGGER tr BEFORE INSERT ON nowhere FOR EACH ROW SET @a = 1": "Error 1146",
+		"CREATE TABLE x (v int": "Error 1064",
+	} {
+		require.ErrorContains(t, n.fails(1, "INSERT INTO c VALUES (1)", script, "INSERT INTO c VALUES (2)"), code, script)
+		require.Equal(t, "NULL", n.value("SELECT ddl_seq FROM xmq_position"), script)
+	}
+	require.Equal(t, "8", n.value("SELECT count(*) FROM c"))
+}
+
+// A table that others hold makes a change of the schema wait, then Transient, then it is done.
+func TestAHeldTableIsWaitedFor(t *testing.T) {
+	n := newNode(t)
+	n.run("CREATE TABLE c (v int)")
+	other, err := server.Connect(n.db)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, other.Close()) }()
+	tx, err := other.BeginTx(t.Context(), nil)
+	require.NoError(t, err)
+	_, err = tx.ExecContext(t.Context(), "SELECT * FROM c")
+	require.NoError(t, err)
+	require.NoError(t, n.Target.s.do(t.Context(), "SET lock_wait_timeout = 1"))
+	before, batch := n.at(), items(n.log, "ALTER TABLE c ADD COLUMN w int")
+	_, err = n.Apply(t.Context(), before, batch)
+	require.True(t, nodeclient.IsTransient(err), err)
+	require.NoError(t, tx.Rollback())
+	_, err = n.Apply(t.Context(), before, batch)
+	require.NoError(t, err)
+}
