@@ -40,8 +40,9 @@ type Conn interface {
 	// most the one call that was beginning goes on.
 	Subscribe(subject string, h func(Msg)) (Subscription, error)
 	// Request publishes data with a reply address inside this connection's own inbox and waits for the
-	// first answer, ErrNobody, ErrDown, ErrClosed or the end of ctx. A cut while it waits may show as ErrDown or only
-	// as the end of ctx, so ctx needs one. After an error somebody may have received the data all the same.
+	// first answer, ErrNobody, ErrDown, ErrClosed or the end of ctx. A cut of this connection while it waits is ErrDown: the
+	// answer will not come any more. One at the other end shows as the end of ctx, so ctx needs one. After an error somebody may
+	// have received the data all the same.
 	Request(ctx context.Context, subject string, data []byte) (Msg, error)
 	// Up reports whether the connection stands now; Changes gets a token (one slot) whenever that may have
 	// changed.

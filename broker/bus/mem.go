@@ -50,6 +50,10 @@ func (m *Mem) Cut(id string, cut bool) {
 	defer m.mu.Unlock()
 	for _, c := range m.conns {
 		if c.id == id {
+			if cut && !c.cut {
+				close(c.life)
+				c.life = make(chan struct{})
+			}
 			c.cut = cut
 			c.changed()
 		}
@@ -65,7 +69,7 @@ func (m *Mem) Sent() int {
 
 // Connect makes a connection as id.
 func (m *Mem) Connect(id string) Conn {
-	c := &memConn{road: m, id: id, changes: make(chan struct{}, 1)}
+	c := &memConn{road: m, id: id, changes: make(chan struct{}, 1), life: make(chan struct{})}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.conns = append(m.conns, c)
@@ -73,6 +77,7 @@ func (m *Mem) Connect(id string) Conn {
 }
 
 type memConn struct {
+	life    chan struct{} // closed by the next cut
 	road    *Mem
 	id      string
 	changes chan struct{}
@@ -239,6 +244,7 @@ func (c *memConn) Request(ctx context.Context, subject string, data []byte) (Msg
 	c.road.mu.Lock()
 	c.road.count++
 	reply := fmt.Sprintf("%s.%d", event.InboxPrefix(c.id), c.road.count)
+	life := c.life
 	c.road.mu.Unlock()
 	answer := make(chan Msg, 1)
 	s, err := c.subscribe(reply, func(m Msg) {
@@ -259,6 +265,8 @@ func (c *memConn) Request(ctx context.Context, subject string, data []byte) (Msg
 		return m, nil
 	case <-s.stop:
 		return Msg{}, ErrClosed
+	case <-life:
+		return Msg{}, ErrDown
 	case <-ctx.Done():
 		return Msg{}, ctx.Err()
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -20,6 +21,19 @@ const (
 type natsConn struct {
 	nc      *nats.Conn
 	changes chan struct{}
+	mu      sync.Mutex
+	life    context.Context // of the connection that stands now; ends when it is cut
+	cut     context.CancelFunc
+}
+
+// lives begins the life of the next connection and ends that of the one before.
+func (c *natsConn) lives() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.cut != nil {
+		c.cut()
+	}
+	c.life, c.cut = context.WithCancel(context.Background())
 }
 
 // Dial connects to a NATS server as id, whose inbox prefix it takes (replies go nowhere else). It returns at
@@ -27,6 +41,7 @@ type natsConn struct {
 // backoff from 100 ms to 2 s. extra options come last, for example nats.InProcessServer or credentials.
 func Dial(url, id string, extra ...nats.Option) (Conn, error) {
 	c := &natsConn{changes: make(chan struct{}, 1)}
+	c.lives()
 	changed := func(*nats.Conn) {
 		select {
 		case c.changes <- struct{}{}:
@@ -48,7 +63,10 @@ func Dial(url, id string, extra ...nats.Option) (Conn, error) {
 		nats.ConnectHandler(changed),
 		nats.ReconnectHandler(changed),
 		nats.ClosedHandler(changed),
-		nats.DisconnectErrHandler(func(nc *nats.Conn, _ error) { changed(nc) }),
+		nats.DisconnectErrHandler(func(nc *nats.Conn, _ error) {
+			c.lives()
+			changed(nc)
+		}),
 		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}), // a slow consumer: the loss heals by repetition
 	}, extra...)
 	nc, err := nats.Connect(url, opts...)
@@ -79,7 +97,16 @@ type natsSub struct{ s *nats.Subscription }
 func (s natsSub) Stop() { _ = s.s.Unsubscribe() } // fails only when the connection is closed: then it has stopped
 
 func (c *natsConn) Request(ctx context.Context, subject string, data []byte) (Msg, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	c.mu.Lock()
+	life := c.life
+	c.mu.Unlock()
+	defer context.AfterFunc(life, func() { cancel(ErrDown) })() // NATS itself lets requests wait across a cut
 	m, err := c.nc.RequestWithContext(ctx, subject, data)
+	if err != nil && !c.nc.IsClosed() && context.Cause(ctx) == ErrDown {
+		return Msg{}, ErrDown
+	}
 	if err != nil {
 		return Msg{}, c.roadError(err)
 	}

@@ -245,7 +245,17 @@ func cut(t *testing.T, r Road) {
 	got := inbound(t, b, "x")
 	drain(a)
 	drain(b)
+	heard := inbound(t, b, "silent")
+	waiting := make(chan error, 1)
+	go func() { _, err := a.Request(t.Context(), "silent", nil); waiting <- err }()
+	next(t, heard)
 	r.Cut(true)
+	select {
+	case err := <-waiting:
+		require.ErrorIs(t, err, bus.ErrDown)
+	case <-time.After(patience):
+		t.Fatal("a request whose answer cannot come any more still waits")
+	}
 	await(t, a, false)
 	require.ErrorIs(t, a.Publish("x", []byte("lost")), bus.ErrDown)
 	_, err := a.Request(t.Context(), "x", []byte("lost"))
