@@ -173,10 +173,13 @@ var formerly = map[string]string{
 	"LOG_FILE": "log_level", "LOG_LEVEL": "log_level", "LOG_PATH": "log_level",
 }
 
+// elsewhere are the variables that others read than this package.
+var elsewhere = []string{"XMQ_API", "XMQ_CONFIG", "XMQ_WEBHOOK_AUTHORIZATION", "XMQ_FAILPOINT"}
+
 func loadEnv(fields []Field, env []string) error {
 	for _, e := range env {
 		name, value, _ := strings.Cut(e, "=")
-		if !strings.HasPrefix(name, "XMQ_") || name == "XMQ_API" || name == "XMQ_CONFIG" {
+		if !strings.HasPrefix(name, "XMQ_") || slices.Contains(elsewhere, name) {
 			continue
 		}
 		i := slices.IndexFunc(fields, func(f Field) bool { return f.Env() == name })

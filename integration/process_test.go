@@ -21,24 +21,30 @@ import (
 	"xmq/statedb"
 )
 
-// The real binary, built once for all tests of real processes.
-var binary = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "xmq-test-")
+// The real binary, built once for all tests of real processes; mortal is the same with failpoints.
+var (
+	folder = sync.OnceValues(func() (string, error) { return os.MkdirTemp("", "xmq-test-") })
+	binary = sync.OnceValues(func() (string, error) { return build("xmq") })
+	mortal = sync.OnceValues(func() (string, error) { return build("mortal", "-tags", "failpoint") })
+)
+
+func build(name string, flags ...string) (string, error) {
+	dir, err := folder()
 	if err != nil {
 		return "", err
 	}
-	path := filepath.Join(dir, "xmq")
-	out, err := exec.Command("go", "build", "-o", path, "xmq/cmd/xmq").CombinedOutput()
+	path := filepath.Join(dir, name)
+	out, err := exec.Command("go", append(append([]string{"build", "-o", path}, flags...), "xmq/cmd/xmq")...).CombinedOutput()
 	if err != nil {
 		err = fmt.Errorf("%w: %s", err, out)
 	}
 	return path, err
-})
+}
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if path, err := binary(); err == nil {
-		_ = os.RemoveAll(filepath.Dir(path)) // a temporary folder
+	if dir, err := folder(); err == nil {
+		_ = os.RemoveAll(dir) // a temporary folder
 	}
 	os.Exit(code)
 }
@@ -90,9 +96,14 @@ func (l *lockedBuffer) String() string {
 func (s *site) start(name string, args ...string) *process {
 	path, err := binary()
 	require.NoError(s.t, err)
+	return s.launch(path, nil, name, args...)
+}
+
+// launch starts the program at path with more environment.
+func (s *site) launch(path string, env []string, name string, args ...string) *process {
 	p := &process{name: name, cmd: exec.Command(path, args...), done: make(chan struct{}), log: &lockedBuffer{}}
 	p.cmd.Dir, p.cmd.Stderr, p.cmd.Stdout = s.dir, p.log, p.log
-	p.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.dir}
+	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.dir}, env...)
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	require.NoError(s.t, p.cmd.Start())
 	go func() { _ = p.cmd.Wait(); close(p.done) }() // the exit code is read from ProcessState
@@ -124,6 +135,8 @@ func (p *process) wait(t *testing.T) int {
 	select {
 	case <-p.done:
 	case <-time.After(20 * time.Second):
+		_ = p.cmd.Process.Signal(syscall.SIGQUIT) // what hangs shows its goroutines
+		<-p.done
 		t.Fatalf("%s did not end in 20 s:\n%s", p.name, p.log)
 	}
 	return p.cmd.ProcessState.ExitCode()

@@ -1,0 +1,428 @@
+package integration
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"xmq/broker/event"
+	"xmq/broker/failpoint"
+	"xmq/nodeclient/target"
+	"xmq/statedb"
+)
+
+// These are the scenarios of the conformance suite that need a broker and real processes; what a driver promises by itself stands
+// in nodeclient/target/targettest.
+
+// course is one scenario on one kind of database.
+type course struct {
+	*site
+	rig
+	next int // number of the next body
+	pad  string
+}
+
+// onEveryDriver runs a scenario on each rig that suits.
+func onEveryDriver(t *testing.T, suits func(rig) bool, scenario func(*course)) {
+	for _, r := range rigs(t) {
+		if suits == nil || suits(r) {
+			t.Run(r.name, func(t *testing.T) {
+				c := &course{site: newSite(t), rig: r}
+				c.broker()
+				c.post(c.setup...)
+				scenario(c)
+			})
+		}
+	}
+}
+
+// runs starts a node on a place.
+func (c *course) runs(id, from string, at *place, more ...string) *process {
+	path, err := binary()
+	require.NoError(c.t, err)
+	return c.launch(path, at.env, id, c.nodeArgs(id, from, at, more...)...)
+}
+
+func (c *course) nodeArgs(id, from string, at *place, more ...string) []string {
+	args := []string{"node", "--id", id, "--broker", "nats://" + c.nats, "--target", at.target, "--tick", "100ms", "--data", c.dir}
+	if from != "" {
+		args = append(args, "--from", from)
+	}
+	return append(args, more...)
+}
+
+// dies starts a node that is killed by itself at the count-th time it passes a failpoint.
+func (c *course) dies(point string, count int, id, from string, at *place, more ...string) *process {
+	path, err := mortal()
+	require.NoError(c.t, err)
+	return c.launch(path, append([]string{fmt.Sprintf("XMQ_FAILPOINT=%s:kill:%d", point, count)}, at.env...), id, c.nodeArgs(id, from, at, more...)...)
+}
+
+// died waits until a process has killed itself.
+func (c *course) died(p *process, point string) {
+	c.t.Helper()
+	p.wait(c.t)
+	status, ok := p.cmd.ProcessState.Sys().(syscall.WaitStatus)
+	require.True(c.t, ok && status.Signaled() && status.Signal() == syscall.SIGKILL, "%s: it ended otherwise: %v\n%s", point, p.cmd.ProcessState, p.log)
+}
+
+// post publishes bodies as one request.
+func (c *course) post(bodies ...string) {
+	c.t.Helper()
+	if len(bodies) > 0 {
+		require.NoError(c.t, c.tryPost(bodies...))
+	}
+}
+
+func (c *course) tryPost(bodies ...string) error {
+	var b bytes.Buffer
+	for _, body := range bodies {
+		if err := json.NewEncoder(&b).Encode(map[string]string{"body": body}); err != nil {
+			return err
+		}
+	}
+	res, err := http.Post("http://"+c.http+"/v1/increments/batch", "application/x-ndjson", &b)
+	if err != nil {
+		return err
+	}
+	if err := res.Body.Close(); err != nil || res.StatusCode != 200 {
+		return errors.Join(err, fmt.Errorf("status %d", res.StatusCode))
+	}
+	return nil
+}
+
+// some publishes n more numbers.
+func (c *course) some(n int) {
+	c.t.Helper()
+	var bodies []string
+	for range n {
+		c.next++
+		bodies = append(bodies, c.body(c.next, c.pad))
+	}
+	c.post(bodies...)
+}
+
+// holds checks that a place has the numbers 1 to n in order: each once, or for at least once each at least once, none before its
+// first predecessor.
+func (c *course) holds(at *place, n int) {
+	c.t.Helper()
+	got := at.numbers(c.t)
+	if !c.once {
+		got = firsts(got)
+	}
+	var want []int
+	for k := 1; k <= n; k++ {
+		want = append(want, k)
+	}
+	require.Equal(c.t, want, got)
+}
+
+// firsts leaves out what was there before.
+func firsts(numbers []int) (all []int) {
+	seen := map[int]bool{}
+	for _, k := range numbers {
+		if !seen[k] {
+			all = append(all, k)
+		}
+		seen[k] = true
+	}
+	return all
+}
+
+// failedAt waits until a client has failed, and returns at which sequence.
+func (c *course) failed(id string) (seq uint64) {
+	c.t.Helper()
+	eventually(c.t, func() error {
+		v := c.client(id)
+		if v.State != statedb.Failed || v.LastError == nil {
+			return fmt.Errorf("%+v", v)
+		}
+		seq = v.LastError.Seq
+		return nil
+	})
+	return seq
+}
+
+// A node is killed with SIGKILL between each two steps: fetch, apply, position, commit, acknowledgement. What it had applied is there
+// once, what not is applied when it comes back.
+func TestEveryDriverKilledBetweenTwoSteps(t *testing.T) {
+	onEveryDriver(t, nil, func(c *course) {
+		at := c.place(c.t)
+		for _, point := range append([]string{failpoint.FetchedBeforeApply, failpoint.CommittedBeforeAck, failpoint.Acked}, c.steps...) {
+			p := c.dies(point, 3, "master", "", at)
+			for running := true; running; {
+				c.some(5)
+				select {
+				case <-p.done:
+					running = false
+				case <-time.After(20 * time.Millisecond):
+					require.Less(c.t, c.next, 20_000, "%s was never passed:\n%s", point, p.log)
+				}
+			}
+			c.died(p, point)
+			c.some(5)
+			alive := c.runs("master", "", at)
+			c.level("master")
+			c.holds(at, c.next)
+			require.Zero(c.t, alive.stop(c.t))
+		}
+	})
+}
+
+// The server of a database is killed under load and comes back; the node is not restarted.
+func TestEveryDriverDatabaseRestartedUnderLoad(t *testing.T) {
+	onEveryDriver(t, func(r rig) bool { return r.place(t).restart != nil }, func(c *course) {
+		at := c.place(c.t)
+		p := c.runs("master", "", at)
+		c.some(50)
+		c.level("master")
+		for range 2 {
+			restarted := make(chan error, 1)
+			go func() { restarted <- at.restart() }()
+			for waiting := true; waiting; {
+				c.some(20)
+				select {
+				case err := <-restarted:
+					require.NoError(c.t, err)
+					waiting = false
+				case <-time.After(5 * time.Millisecond):
+				}
+			}
+			c.some(20)
+			c.level("master")
+		}
+		c.holds(at, c.next)
+		require.NotContains(c.t, p.log.String(), cmpSecret(at))
+		require.Zero(c.t, p.stop(c.t))
+	})
+}
+
+// cmpSecret is a place's password, or what stands in no text.
+func cmpSecret(at *place) string {
+	if at.secret == "" {
+		return "\x00"
+	}
+	return at.secret
+}
+
+// An increment that fails in the middle of others stops its client right before it; retry, skip and replace go on from there.
+func TestEveryDriverFailRetrySkipReplace(t *testing.T) {
+	onEveryDriver(t, func(r rig) bool { return r.invalid != "" }, func(c *course) {
+		at := c.place(c.t)
+		c.runs("master", "", at)
+		good := func(k int) string { return c.body(k, "") }
+		c.post(good(1), good(2), c.invalid, good(4), c.invalid, good(5))
+		first := uint64(len(c.setup)) + 3
+		require.Equal(c.t, first, c.failed("master"))
+		c.holds(at, 2)
+		c.ok("", "client", "retry", "master")
+		require.Equal(c.t, first, c.failed("master"))
+		c.holds(at, 2)
+		c.ok("", "client", "replace", "--reason", "a test", "--body", good(3), "master")
+		eventually(c.t, func() error {
+			if seq := c.failed("master"); seq != first+2 {
+				return fmt.Errorf("failed at %d", seq)
+			}
+			return nil
+		})
+		c.holds(at, 4)
+		c.ok("", "client", "skip", "--reason", "a test", "master")
+		c.level("master")
+		c.holds(at, 5)
+	})
+}
+
+// A node joins by DUMP while four producers write. Both roads are cut in mid-transfer and the transfer goes on; the newcomer is killed
+// right before its switch and joins again. In the end both copies are equal and whole.
+func TestEveryDriverDumpUnderLoadCutAndKilled(t *testing.T) {
+	onEveryDriver(t, nil, func(c *course) {
+		from, to := c.place(c.t), c.place(c.t)
+		direct := c.nats
+		link := newProxy(c.t, direct, 0)
+		c.nats = link.addr()
+		slow := []string{"--dump-rate", "3000000"}
+		c.runs("master", "", from, slow...)
+		c.pad = strings.Repeat("x", 8000)
+		for range 5 {
+			c.some(100)
+		}
+		c.pad = ""
+		c.level("master")
+
+		stop := make(chan struct{})
+		var producers sync.WaitGroup
+		var mu sync.Mutex
+		for range 4 {
+			producers.Go(func() {
+				for {
+					select {
+					case <-stop:
+						return
+					case <-time.After(20 * time.Millisecond):
+					}
+					mu.Lock()
+					if c.next++; c.next > 900 { // enough to flow until the newcomer is there
+						c.next--
+						mu.Unlock()
+						return
+					}
+					k := c.next
+					err := c.tryPost(c.body(k, "")) // under the lock, so that numbers lie in the log in their order
+					mu.Unlock()
+					if err != nil {
+						c.t.Errorf("publish %d: %v", k, err)
+						return
+					}
+				}
+			})
+		}
+		dying := c.dies(failpoint.LoadedBeforeSwitch, 1, "two", "master", to, slow...)
+		for range 2 {
+			eventually(c.t, func() error { return c.transferring() })
+			link.cut(false)
+		}
+		c.died(dying, failpoint.LoadedBeforeSwitch)
+		c.runs("two", "master", to, slow...)
+		c.level2("two", c.next)
+		close(stop)
+		producers.Wait()
+		c.nats = direct
+		c.level("master", "two")
+		c.holds(from, c.next)
+		c.holds(to, c.next)
+		var dumps []struct{ ID, State, Error string }
+		require.NoError(c.t, getJSON(context.Background(), "http://"+c.http+"/v1/dumps", &dumps))
+		for _, d := range dumps {
+			require.Equal(c.t, "sealed", d.State, "no transfer began anew because its road was cut: %+v", dumps)
+		}
+	})
+}
+
+// transferring is nil while a snapshot is being uploaded.
+func (c *course) transferring() error {
+	var dumps []struct{ State string }
+	if err := getJSON(context.Background(), "http://"+c.http+"/v1/dumps", &dumps); err != nil {
+		return err
+	}
+	for _, d := range dumps {
+		if d.State == "uploading" {
+			return nil
+		}
+	}
+	return fmt.Errorf("%+v", dumps)
+}
+
+// level2 waits until a client has acked at least n increments.
+func (c *course) level2(id string, n int) {
+	c.t.Helper()
+	eventually(c.t, func() error {
+		for _, v := range c.positions().Clients {
+			if v.ID == id && v.Acked >= uint64(n) {
+				return nil
+			}
+		}
+		return fmt.Errorf("%s has not acked %d", id, n)
+	})
+}
+
+// A copy restored from an old backup is behind and goes on. One that is ahead of the log, has another chain, or belongs to another log is
+// refused with a sentence, and nothing is applied to it.
+func TestEveryDriverOldBackupsAndForeignCopies(t *testing.T) {
+	onEveryDriver(t, nil, func(c *course) {
+		at := c.place(c.t)
+		p := c.runs("master", "", at)
+		c.some(20)
+		c.level("master")
+		backup := filepath.Join(c.dir, "old.xmq")
+		c.ok("", "dump", "--from", "master", "-o", backup)
+		c.some(20)
+		c.level("master")
+		require.Zero(c.t, p.stop(c.t))
+
+		old := c.place(c.t)
+		args := []string{"--restore", backup}
+		if !c.once { // nothing but the broker knows where such a copy stands
+			args = append(args, "--at", fmt.Sprint(len(c.setup)+21), "--replace")
+		}
+		p = c.runs("master", "", old, args...)
+		c.some(5)
+		c.level("master")
+		c.holds(old, c.next)
+		require.Zero(c.t, p.stop(c.t))
+		if !c.once {
+			return
+		}
+		for says, move := range map[string]func(*event.Position){
+			"ahead of this log":          func(p *event.Position) { p.Seq += 1000 },
+			"comes from another history": func(p *event.Position) { p.Chain++ },
+			"but this broker keeps log":  func(p *event.Position) { p.Log++ },
+		} {
+			stood := c.moved(old, move)
+			p := c.runs("master", "", old)
+			require.Equal(c.t, 1, p.wait(c.t), p.log)
+			require.Contains(c.t, p.log.String(), says)
+			c.holds(old, c.next)
+			c.moved(old, func(p *event.Position) { *p = stood })
+		}
+		c.runs("master", "", old)
+		c.some(1)
+		c.level("master")
+		c.holds(old, c.next)
+	})
+}
+
+// moved changes the stored position of a place whose node does not run, and returns what it was.
+func (c *course) moved(at *place, move func(*event.Position)) (was event.Position) {
+	c.t.Helper()
+	db, err := target.Open(c.t.Context(), at.target, "", c.dir)
+	require.NoError(c.t, err)
+	was, err = db.Position(c.t.Context())
+	require.NoError(c.t, err)
+	pos := was
+	move(&pos)
+	require.NoError(c.t, db.Seek(c.t.Context(), pos))
+	require.NoError(c.t, db.Close())
+	return was
+}
+
+// A password in a target URL is in no process title, log line, position or alert.
+func TestEveryDriverKeepsItsPasswordToItself(t *testing.T) {
+	onEveryDriver(t, func(r rig) bool { return r.place(t).secret != "" }, func(c *course) {
+		at := c.place(c.t)
+		p := c.runs("master", "", at, "--log-level", "debug")
+		c.some(3)
+		c.level("master")
+		if c.invalid != "" {
+			c.post(c.invalid)
+			c.failed("master")
+		}
+		title, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", p.cmd.Process.Pid))
+		require.NoError(c.t, err)
+		require.Contains(c.t, string(title), "node\x00--id\x00master")
+		said := string(title) + p.log.String() + c.ok("", "positions", "--json") + c.ok("", "alerts", "--json") + c.ok("", "client", "show", "master", "--json")
+		for _, form := range []string{at.secret, secretInURL(at.target)} {
+			require.NotContains(c.t, said, form)
+		}
+	})
+}
+
+// secretInURL is the password as the URL writes it.
+func secretInURL(target string) string {
+	_, rest, _ := strings.Cut(target, "://")
+	login, _, _ := strings.Cut(rest, "@")
+	_, secret, _ := strings.Cut(login, ":")
+	return secret
+}
+
