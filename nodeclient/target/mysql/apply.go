@@ -22,14 +22,15 @@ type step = batch.Step[work]
 
 // Apply implements nodeclient.Target. The text of a FAIL names the increment, what the server said and the
 // beginning of the statement. A Transient after a lost commit may come with a position ahead of before. Increments that
-// change the schema cut the batch; they wait for the open snapshot to be closed.
+// change the schema, or may leave something in the session, cut the batch; the former wait for the open snapshot to be
+// closed.
 func (t *Target) Apply(ctx context.Context, before event.Position, items []event.Item) (event.Position, error) {
 	steps, refused := batch.Prepare("mysql", items, parse)
 	for len(steps) > 0 {
 		n, transact := 1, t.alter
 		if steps[0].Work.ddl == nil {
 			transact = t.transact
-			for n < len(steps) && steps[n].Work.ddl == nil {
+			for n < len(steps) && !steps[0].Work.leaks && !steps[n].Work.leaks && steps[n].Work.ddl == nil {
 				n++
 			}
 		}
@@ -54,6 +55,9 @@ func (t *Target) transact(ctx context.Context, before event.Position, steps []st
 		return p.pos, batch.Fail(0, err)
 	}
 	defer t.giveBack(ctx, s)
+	if steps[0].Work.leaks { // settings, variables, temporary tables of what it calls go with the session
+		defer s.close()
+	}
 	if at, err := t.run(ctx, s, p.pos, steps); err != nil {
 		return before, batch.Fail(at, err)
 	}
@@ -110,15 +114,10 @@ type ref struct{ step, at int }
 func (t *Target) run(ctx context.Context, s *session, stored event.Position, steps []step) (int, error) {
 	c := chunks{ctx: ctx, s: s, limit: min(maxChunk, s.packet/2)}
 	var sent []ref
-	leaked := false
 	for i, st := range steps {
-		if len(st.Work.statements) > 0 && leaked {
-			c.add(pins)
-		}
 		for k, statement := range st.Work.statements {
 			if len(statement.text) >= s.packet {
-				c.err = fmt.Errorf("a statement of %d bytes is longer than the server takes (max_allowed_packet = %d)", len(statement.text), s.packet)
-				return i, t.failure(steps, ref{i, k}, c.err)
+				return i, t.failure(steps, ref{i, k}, tooLong(statement.text, s.packet))
 			}
 			switch note := "SET @xmq_at = " + strconv.Itoa(len(sent)); {
 			case k == 0:
@@ -128,7 +127,6 @@ func (t *Target) run(ctx context.Context, s *session, stored event.Position, ste
 			}
 			sent = append(sent, ref{i, k})
 			c.add(statement.text)
-			leaked = leaked || st.Work.leaks
 		}
 	}
 	failpoint.Hit(failpoint.AppliedBeforeSeq)
@@ -153,6 +151,10 @@ func (t *Target) run(ctx context.Context, s *session, stored event.Position, ste
 		return 0, moved(steps, c.err)
 	}
 	return sent[n].step, t.failure(steps, sent[n], c.err)
+}
+
+func tooLong(text string, packet int) error {
+	return fmt.Errorf("a statement of %d bytes is longer than the server takes (max_allowed_packet = %d)", len(text), packet)
 }
 
 // failure is the FAIL of a statement.

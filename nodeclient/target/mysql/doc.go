@@ -1,2 +1,105 @@
-// Package mysql is the target driver for MariaDB.
+// Package mysql is the target driver for MariaDB, 10.6 and later, whose changes of the schema are atomic. MySQL and Galera
+// clusters are refused: the promises below were never tested there, or cannot hold. Increments are SQL scripts or
+// one statement with arguments; the position lives in the table xmq_position of the same database and moves in the
+// same transaction as the data.
+//
+// # URL
+//
+//	mysql://USER[:PASSWORD]@HOST[:PORT]/DATABASE[?tls=true|false|skip-verify][&ca=FILE][&socket=PATH]
+//
+// mariadb:// means the same. The database must exist. ca names a file of PEM certificates and implies tls=true. A
+// socket stands for host and port. The connection must be a direct one: a pooler that shares sessions breaks locks.
+//
+// # Settings
+//
+// Each session runs with the settings of pins: time zone +00:00, sql_mode of a default server (sqlMode: what does not fit is
+// an error, "" quotes strings, backslashes escape), utf8mb4 with utf8mb4_general_ci, repeatable read, checks of
+// keys and constraints on, InnoDB, no statement timeout, and 20 s of waiting for locks, after which the increment is
+// tried again. A session idle for 60 s is ended by the server, and with it the locks of one whose node is cut off. What is the
+// server's own must be alike on all nodes: lower_case_table_names, the default character set of the
+// database, innodb_autoinc_lock_mode, time zone tables. With innodb_flush_log_at_trx_commit other than 1 a power cut may
+// take the last transactions along, data and position together.
+//
+// # Increments
+//
+// A body that begins with { is {"sql": "one statement", "args": [...]}: args stand for ?, ?, ... and are written into the
+// text; null is NULL, an object or array is a string of JSON. Any other body is a script. work.check says what is
+// refused before anything runs; among it is every table of another engine than InnoDB.
+//
+// A batch is one transaction: its statements go out in packets of many, so that a round trip is paid per batch. When
+// one fails, the transaction is rolled back and those before it are applied again. It is an XA transaction (of one
+// phase), because in one of those MariaDB refuses COMMIT, ROLLBACK and changes of the schema also inside procedures. An increment with CALL
+// or BEGIN NOT ATOMIC is a transaction of its own, and its session ends with it, because procedures may leave settings,
+// temporary tables and variables behind.
+//
+// Each transaction begins with GET_LOCK. It makes a reader of the position wait for the end of a session
+// whose connection was cut, so that a commit whose answer was lost is never mistaken for none.
+//
+// When an increment begins, the clock of the session stands at its broker time (NOW(), CURRENT_TIMESTAMP, UNIX_TIMESTAMP()),
+// RAND() begins with seeds made of sequence and time, LAST_INSERT_ID() is 0 and each @variable that its text names is
+// NULL: all the same on each node, however batches fall. What cannot be the same: SYSDATE(), UUID(), CONNECTION_ID(), USER(),
+// @@ settings of a server; values of AUTO_INCREMENT and sequences once a transaction was rolled back, since they do not
+// roll back; @variables and temporary tables that triggers and functions keep. Write keys and
+// times into the increment where that matters. Increments that name other databases leave what a snapshot carries.
+//
+// # Changes of the schema
+//
+// MariaDB commits before and behind CREATE, ALTER, DROP, RENAME and TRUNCATE, so each is an increment of its own. An
+// intent is committed into the position row before it: the position behind it and a fingerprint of the schema. Behind a
+// crash the fingerprint says whether it was done; MariaDB does it whole or not at all. CREATE OR REPLACE,
+// IF [NOT] EXISTS and TRUNCATE are done again. Where the schema may look the same before and behind (a swap of names,
+// EXCHANGE PARTITION) a FAIL asks: retry runs it, skip takes it as done. CREATE TABLE ... SELECT and DROP of several at once are
+// not one step and refused. A change of the schema waits while a snapshot is open.
+//
+// # Table xmq_position
+//
+//	one         tinyint          1
+//	log_id      char(16)         16 hexadecimal digits
+//	seq         bigint unsigned  the last sequence applied
+//	chain       char(16)         16 hexadecimal digits
+//	updated_at  datetime(6)      broker time of the last increment applied, UTC; NULL before the first
+//	ddl_seq     bigint unsigned  an intent: position behind the change of the schema that was to run; NULL for none
+//	ddl_chain   char(16)
+//	ddl_before  char(16)         fingerprint of the schema before it, or "asked"
+//
+// It has exactly one row, of zeros before the first position. A database without the table is at the zero position,
+// whatever else it holds. The table without its row is a copy that lost its place: Fatal. xmq_position_new is the
+// table while it is made.
+//
+// # Snapshots
+//
+// A snapshot is a transaction with a consistent read. Where AUTO_INCREMENT and sequences stand, which are not subject to it, is
+// read when it is opened; a sequence with a cache goes on behind its cache in the copy. Increments flow while it is
+// written. Values are read in binary form, characters as bytes of their column's own set. Left out are events,
+// privileges and generated columns, which the copy generates; each DEFINER becomes the user who restores.
+//
+// Format "mysql-dump/1" is a stream of room frames with magic "XMQMYDMP" and version 1. Its preface is "CHARSET
+// COLLATION" of the database. Its data is records: a byte for the kind, 4 bytes of length, little-endian, and so many bytes.
+//
+//	s  CREATE SEQUENCE ...; DO setval(...)
+//	t  name of a table, a NUL byte, CREATE TABLE ...; then its rows
+//	r  INSERT ... VALUES ..., of about 256 KiB or one row
+//	d  ends a table: number of rows, sum of the FNV-1a digests of their literals; 8 bytes each, little-endian
+//	x  a script as JSON: kind, name, sql_mode, collation and text of a default, routine, view or trigger
+//
+// # Databases
+//
+//	DB              the database of the URL
+//	DB_xmq_restore  a snapshot being loaded; holds xmq_switch once the switch is decided
+//	DB_xmq_old      the tables that DB had before the switch, until it is finished
+//
+// MariaDB cannot rename a database. A restore loads into DB_xmq_restore, reads every table again, and makes routines, views and
+// triggers on trial. The switch is decided by one RENAME TABLE, that of xmq_scripts to xmq_switch; everything behind
+// it can be repeated and is finished by the next Open or the next use: those of DB are dropped, one RENAME TABLE exchanges
+// all tables, those of the snapshot are made in DB. Other readers of DB see views and routines missing for that long.
+// Privileges of DB stay, and its character set becomes the snapshot's. An undecided restore is dropped by the next Open.
+//
+// # Credentials and privileges
+//
+// The password comes from the URL or MYSQL_PWD and stands in no error. The user needs
+//
+//	GRANT ALL ON `DB`.* TO ...; GRANT ALL ON `DB\_xmq\_%`.* TO ...
+//
+// and nothing global, except that a server with a binary log wants log_bin_trust_function_creators=1 for functions and
+// triggers. Routines must be made by this user, or their text cannot be read.
 package mysql

@@ -21,7 +21,7 @@ type work struct {
 	statements []statement
 	resets     string // ", @a = NULL" for each variable it names
 	counts     bool   // it asks how many rows the statement before has changed: nothing may be sent in between
-	leaks      bool   // what it calls may change settings of the session
+	leaks      bool   // what it calls may change the session: it gets one of its own
 	ddl        *ddl   // it changes the schema; then that is its only statement
 }
 

@@ -270,13 +270,15 @@ func TestIncrementsMeanTheSameHoweverBatchesFall(t *testing.T) {
 		"INSERT INTO c (v, r, a) VALUES (NOW(6), RAND(), @A); INSERT INTO c (v, r, a, l) VALUES (CURRENT_TIMESTAMP(6), RAND(), UNIX_TIMESTAMP(), LAST_INSERT_ID())",
 		"INSERT INTO c (a, l) VALUES (@`a`, LAST_INSERT_ID())",
 		"CALL p(); INSERT INTO c (v, a) VALUES (NOW(6), @@sql_mode <> '')",
-		"INSERT INTO c (v, r, a, s) VALUES (NOW(6), RAND(), @@sql_mode <> '', @@time_zone)",
+		"CALL p()",
+		"INSERT INTO c (v, r, a, l, s) VALUES (NOW(6), RAND(), @@sql_mode <> '', f(), @@time_zone)",
 	}
 	var all [][]string
 	for _, together := range []bool{true, false} {
 		n := newNode(t)
 		n.run("CREATE TABLE c (id int AUTO_INCREMENT PRIMARY KEY, v datetime(6), r double, a int, l bigint, s text, t timestamp DEFAULT CURRENT_TIMESTAMP)",
-			"CREATE PROCEDURE p() BEGIN SET SESSION sql_mode = '', time_zone = '+05:00', timestamp = 1; END")
+			"CREATE PROCEDURE p() BEGIN CREATE TEMPORARY TABLE scratch (v int); SET SESSION sql_mode = '', time_zone = '+05:00', timestamp = 1, autocommit = 0, @left = 3; END",
+			"CREATE FUNCTION f() RETURNS int RETURN @left")
 		if together {
 			n.run(scripts...)
 		} else {
@@ -289,7 +291,7 @@ func TestIncrementsMeanTheSameHoweverBatchesFall(t *testing.T) {
 	}
 	require.Len(t, all[0], 6)
 	require.Equal(t, all[0], all[1])
-	require.Contains(t, all[0][0], "|2024-01-01 00:00:03", "broker time")
+	require.Contains(t, all[0][0], "|2024-01-01 00:00:04", "broker time")
 	require.Contains(t, all[0][5], "|1|NULL|+00:00|", "what a procedure sets does not stay")
 	require.Equal(t, "NULL", strings.Split(all[0][1], "|")[3], "a variable of another increment is not there")
 	require.NotEqual(t, strings.Split(all[0][0], "|")[2], strings.Split(all[0][1], "|")[2], "each increment has its own dice")
@@ -324,6 +326,32 @@ func TestTablesOfOtherEnginesAreRefused(t *testing.T) {
 		require.NoError(t, server.Exec(n.db, "DROP TABLE m; CREATE VIEW m AS SELECT 1; CREATE SEQUENCE q"))
 		require.NoError(t, n.reopen())
 	}
+}
+
+// A table whose engine its increment does not say is found behind it.
+func TestAnEngineThatWordsDoNotShowIsAFail(t *testing.T) {
+	n := newNode(t)
+	require.NoError(t, server.Exec("mysql", "CREATE DATABASE "+n.db+"_other; CREATE TABLE "+n.db+"_other.m (a int) ENGINE=MyISAM; GRANT SELECT ON "+n.db+"_other.* TO xmq@'%'"))
+	before, batch := n.at(), items(n.log, "CREATE TABLE x LIKE "+n.db+"_other.m")
+	pos, err := n.Apply(t.Context(), before, batch)
+	require.ErrorContains(t, err, "was done, but is not counted")
+	require.ErrorContains(t, err, "ALTER TABLE `x` ENGINE=InnoDB")
+	require.False(t, nodeclient.IsTransient(err) || nodeclient.IsFatal(err))
+	require.Equal(t, before.Seq, pos.Seq)
+	require.NoError(t, server.Exec(n.db, "ALTER TABLE x ENGINE=InnoDB"))
+	_, err = n.Apply(t.Context(), before, append([]event.Item{{Pos: batch[0].Pos}}, items(n.log, "INSERT INTO x VALUES (1)")...)) // skip
+	require.NoError(t, err)
+}
+
+// A session that was idle for as long as the server lets it is not used.
+func TestAnIdleSessionIsNotUsedAgain(t *testing.T) {
+	n := newNode(t)
+	n.run("CREATE TABLE c (v int)")
+	id := "SELECT max(id) FROM information_schema.processlist WHERE db = '" + n.db + "' AND user = 'xmq'"
+	was := n.value(id)
+	n.Target.s.used = n.Target.s.used.Add(-idleTime)
+	n.run("INSERT INTO c VALUES (1)")
+	require.NotEqual(t, was, n.value(id))
 }
 
 // A server that lets nobody set the time is refused.

@@ -72,38 +72,49 @@ func (t *Target) record(ctx context.Context, s *session, stored event.Position, 
 
 // change runs the statement between two transactions.
 func (t *Target) change(ctx context.Context, s *session, before, stored event.Position, st step) (event.Position, *batch.Failure) {
-	text := st.Work.statements[0].text
-	err := error(nil)
-	if len(text) >= s.packet {
-		err = fmt.Errorf("a statement of %d bytes is longer than the server takes (max_allowed_packet = %d)", len(text), s.packet)
-		err = t.failure([]step{st}, ref{}, err)
-	} else if err = s.do(ctx, "SET @xmq_at = 0"+pin(st)); err == nil {
-		if err = s.do(ctx, text); err != nil && !road(err) {
-			err = t.failure([]step{st}, ref{}, err)
-		}
+	refused, err := t.statement(ctx, s, st)
+	if err != nil { // the intent stays: what was done is seen by the next Apply
+		return before, batch.Fail(0, nodeclient.Transient(fmt.Errorf("mysql: whether %d was done is seen when it is tried again: %w", st.Pos.Seq, err)))
 	}
-	if err == nil {
-		failpoint.Hit(failpoint.AppliedBeforeSeq)
-		s.xa = true
-		if err = s.do(ctx, "XA START "+t.lock); err != nil {
-			return before, batch.Fail(0, nodeclient.Transient(fmt.Errorf("mysql: move the position behind %d: %w", st.Pos.Seq, err)))
-		}
+	failpoint.Hit(failpoint.AppliedBeforeSeq)
+	s.xa = true
+	if err := s.do(ctx, "XA START "+t.lock); err != nil {
+		return before, batch.Fail(0, nodeclient.Transient(fmt.Errorf("mysql: move the position behind %d: %w", st.Pos.Seq, err)))
+	}
+	if refused == nil {
 		return t.done(ctx, s, before, stored, st)
 	}
-	if road(err) {
-		return before, batch.Fail(0, nodeclient.Transient(fmt.Errorf("mysql: whether %d was done is seen when the server answers again: %w", st.Pos.Seq, err)))
-	}
-	if err = classify(err); nodeclient.IsTransient(err) { // the intent stays: it was not done
+	if err := t.record(ctx, s, stored, intent{}); err != nil {
 		return before, batch.Fail(0, err)
 	}
-	s.xa = true
-	if start := s.do(ctx, "XA START "+t.lock); start != nil {
-		return before, batch.Fail(0, nodeclient.Transient(fmt.Errorf("mysql: take the intent of %d back: %w; %w", st.Pos.Seq, start, err)))
+	return before, batch.Fail(0, refused)
+}
+
+// statement runs the one statement of a step. refused is its FAIL, err is trouble that may pass.
+func (t *Target) statement(ctx context.Context, s *session, st step) (refused, err error) {
+	text := st.Work.statements[0].text
+	fail := func(err error) error { return t.failure([]step{st}, ref{}, err) }
+	if len(text) >= s.packet {
+		return fail(tooLong(text, s.packet)), nil
 	}
-	if back := t.record(ctx, s, stored, intent{}); back != nil {
-		return before, batch.Fail(0, back)
+	if err := s.do(ctx, "SET @xmq_at = 0"+pin(st)); err != nil {
+		return nil, err
 	}
-	return before, batch.Fail(0, err)
+	switch err := s.do(ctx, text); {
+	case err != nil && (road(err) || transient(number(err))):
+		return nil, err
+	case err != nil:
+		return fail(err), nil
+	}
+	if !strings.HasSuffix(st.Work.ddl.verb, " TABLE") {
+		return nil, nil
+	}
+	if err := t.engines(ctx, s); nodeclient.IsTransient(err) { // words do not show every engine: LIKE another's table
+		return nil, err
+	} else if err != nil {
+		return fmt.Errorf("mysql: increment %d was done, but is not counted: %w", st.Pos.Seq, err), nil
+	}
+	return nil, nil
 }
 
 // done moves the position behind a statement that was done, and takes its intent back, in the open transaction.

@@ -22,6 +22,9 @@ type proxy struct {
 	first  bool
 	skip   int    // so many scripts that begin like that pass first
 	then   func() // what happens at the cut, besides
+	nth    int    // the command that many places ahead, from 1, is cut; 0 is none
+	lose   bool   // its last answer, instead of itself
+	cuts   int    // so many cuts there were
 }
 
 func newProxy(t *testing.T, server string) *proxy {
@@ -58,6 +61,11 @@ func (p *proxy) watch(down bool, raw []byte) (cut bool) {
 	case !down:
 		if raw[3] == 0 && raw[4] != 1 { // a command, other than the goodbye
 			p.trips++
+			if p.nth > 0 {
+				if p.nth--; p.nth == 0 {
+					p.armed, p.first, cut = p.lose, false, !p.lose
+				}
+			}
 		}
 		switch {
 		case p.skip > 0 && (starts(raw, p.cutOn) || starts(raw, p.loseOf) || starts(raw, p.half)):
@@ -69,14 +77,17 @@ func (p *proxy) watch(down bool, raw []byte) (cut bool) {
 		case starts(raw, p.half):
 			p.half, p.armed, p.first = "", true, true
 		}
-	case p.armed && (raw[4] == 0 || raw[4] == 0xff):
-		last := p.first || raw[4] == 0xff || len(raw) >= 9 && raw[7]&moreResults == 0
+	case p.armed && (raw[4] == 0 || raw[4] == 0xff || raw[4] == 0xfe && len(raw) < 13): // also the end of rows
+		last := p.first || raw[4] == 0xff || raw[4] == 0xfe || len(raw) >= 9 && raw[7]&moreResults == 0
 		if cut = last; cut {
 			p.armed = false
 		}
 	}
-	if cut && p.then != nil {
-		p.then()
+	if cut {
+		p.cuts++
+		if p.then != nil {
+			p.then()
+		}
 	}
 	return cut
 }
