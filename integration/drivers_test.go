@@ -3,6 +3,8 @@ package integration
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -30,13 +32,14 @@ import (
 type course struct {
 	*site
 	rig
-	next int // number of the next body
-	pad  string
+	next  int // number of the last body
+	pad   string
+	topic string // of what it publishes
 }
 
 // onEveryDriver runs a scenario on each rig that suits.
 func onEveryDriver(t *testing.T, suits func(rig) bool, scenario func(*course)) {
-	for _, r := range rigs(t) {
+	for _, r := range rigs() {
 		if suits == nil || suits(r) {
 			t.Run(r.name, func(t *testing.T) {
 				c := &course{site: newSite(t), rig: r}
@@ -82,18 +85,19 @@ func (c *course) died(p *process, point string) {
 func (c *course) post(bodies ...string) {
 	c.t.Helper()
 	if len(bodies) > 0 {
-		require.NoError(c.t, c.tryPost(bodies...))
+		require.NoError(c.t, c.send(c.topic, bodies...))
 	}
 }
 
-func (c *course) tryPost(bodies ...string) error {
+// send publishes bodies of one topic as one request; an error leaves it open whether they are stored.
+func (s *site) send(topic string, bodies ...string) error {
 	var b bytes.Buffer
 	for _, body := range bodies {
-		if err := json.NewEncoder(&b).Encode(map[string]string{"body": body}); err != nil {
+		if err := json.NewEncoder(&b).Encode(map[string]string{"body": body, "topic": topic}); err != nil {
 			return err
 		}
 	}
-	res, err := http.Post("http://"+c.http+"/v1/increments/batch", "application/x-ndjson", &b)
+	res, err := http.Post("http://"+s.http+"/v1/increments/batch", "application/x-ndjson", &b)
 	if err != nil {
 		return err
 	}
@@ -183,7 +187,7 @@ func TestEveryDriverKilledBetweenTwoSteps(t *testing.T) {
 
 // The server of a database is killed under load and comes back; the node is not restarted.
 func TestEveryDriverDatabaseRestartedUnderLoad(t *testing.T) {
-	onEveryDriver(t, func(r rig) bool { return r.place(t).restart != nil }, func(c *course) {
+	onEveryDriver(t, func(r rig) bool { return r.server }, func(c *course) {
 		at := c.place(c.t)
 		p := c.runs("master", "", at)
 		c.some(50)
@@ -204,17 +208,9 @@ func TestEveryDriverDatabaseRestartedUnderLoad(t *testing.T) {
 			c.level("master")
 		}
 		c.holds(at, c.next)
-		require.NotContains(c.t, p.log.String(), cmpSecret(at))
+		require.NotContains(c.t, p.log.String(), at.secret)
 		require.Zero(c.t, p.stop(c.t))
 	})
-}
-
-// cmpSecret is a place's password, or what stands in no text.
-func cmpSecret(at *place) string {
-	if at.secret == "" {
-		return "\x00"
-	}
-	return at.secret
 }
 
 // An increment that fails in the middle of others stops its client right before it; retry, skip and replace go on from there.
@@ -252,9 +248,12 @@ func TestEveryDriverDumpUnderLoadCutAndKilled(t *testing.T) {
 		direct := c.nats
 		link := newProxy(c.t, direct, 0)
 		c.nats = link.addr()
-		slow := []string{"--dump-rate", "3000000"}
-		c.runs("master", "", from, slow...)
-		c.pad = strings.Repeat("x", 8000)
+		limit, size := []string{"--dump-rate", "3000000"}, 8000
+		if c.slow {
+			limit, size = []string{"--dump-rate", "600000"}, 1600
+		}
+		c.runs("master", "", from, limit...)
+		c.pad = noise(size)
 		for range 5 {
 			c.some(100)
 		}
@@ -273,13 +272,13 @@ func TestEveryDriverDumpUnderLoadCutAndKilled(t *testing.T) {
 					case <-time.After(20 * time.Millisecond):
 					}
 					mu.Lock()
-					if c.next++; c.next > 900 { // enough to flow until the newcomer is there
+					if c.next++; c.next > 800 { // enough to flow until the newcomer is there
 						c.next--
 						mu.Unlock()
 						return
 					}
 					k := c.next
-					err := c.tryPost(c.body(k, "")) // under the lock, so that numbers lie in the log in their order
+					err := c.send("", c.body(k, "")) // under the lock, so that numbers lie in the log in their order
 					mu.Unlock()
 					if err != nil {
 						c.t.Errorf("publish %d: %v", k, err)
@@ -288,13 +287,13 @@ func TestEveryDriverDumpUnderLoadCutAndKilled(t *testing.T) {
 				}
 			})
 		}
-		dying := c.dies(failpoint.LoadedBeforeSwitch, 1, "two", "master", to, slow...)
+		dying := c.dies(failpoint.LoadedBeforeSwitch, 1, "two", "master", to, limit...)
 		for range 2 {
 			eventually(c.t, func() error { return c.transferring() })
 			link.cut(false)
 		}
 		c.died(dying, failpoint.LoadedBeforeSwitch)
-		c.runs("two", "master", to, slow...)
+		c.runs("two", "master", to, limit...)
 		c.level2("two", c.next)
 		close(stop)
 		producers.Wait()
@@ -308,6 +307,13 @@ func TestEveryDriverDumpUnderLoadCutAndKilled(t *testing.T) {
 			require.Equal(c.t, "sealed", d.State, "no transfer began anew because its road was cut: %+v", dumps)
 		}
 	})
+}
+
+// noise is text that cannot be compressed well.
+func noise(size int) string {
+	b := make([]byte, size/2)
+	_, _ = rand.Read(b) // never fails (crypto/rand)
+	return hex.EncodeToString(b)
 }
 
 // transferring is nil while a snapshot is being uploaded.
@@ -399,7 +405,7 @@ func (c *course) moved(at *place, move func(*event.Position)) (was event.Positio
 
 // A password in a target URL is in no process title, log line, position or alert.
 func TestEveryDriverKeepsItsPasswordToItself(t *testing.T) {
-	onEveryDriver(t, func(r rig) bool { return r.place(t).secret != "" }, func(c *course) {
+	onEveryDriver(t, func(r rig) bool { return r.server }, func(c *course) {
 		at := c.place(c.t)
 		p := c.runs("master", "", at, "--log-level", "debug")
 		c.some(3)
@@ -425,4 +431,3 @@ func secretInURL(target string) string {
 	_, secret, _ := strings.Cut(login, ":")
 	return secret
 }
-

@@ -56,6 +56,7 @@ var floors = map[string][]string{
 	"nodeclient/target/targettest":            {"nodeclient", "broker/event"},   // for tests
 	"nodeclient/target/servertest":            nil,                              // for tests
 	"nodeclient/target/postgres/postgrestest": {"nodeclient/target/servertest"}, // for tests
+	"nodeclient/target/webhook/webhooktest":   nil,                              // for tests
 	"nodeclient/target/mysql/mysqltest":       {"nodeclient/target/servertest"}, // for tests
 	"nodeclient/target/redis/redistest":       {"nodeclient/target/servertest"}, // for tests
 }

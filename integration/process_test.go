@@ -43,6 +43,10 @@ func build(name string, flags ...string) (string, error) {
 
 func TestMain(m *testing.M) {
 	code := m.Run()
+	if err := shared.close(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
 	if dir, err := folder(); err == nil {
 		_ = os.RemoveAll(dir) // a temporary folder
 	}

@@ -2,6 +2,7 @@ package integration
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
@@ -9,13 +10,19 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
 	"xmq/broker/failpoint"
 	"xmq/nodeclient/target/file"
+	"xmq/nodeclient/target/kv"
+	"xmq/nodeclient/target/mysql/mysqltest"
 	"xmq/nodeclient/target/postgres/postgrestest"
+	"xmq/nodeclient/target/redis/redistest"
 	"xmq/nodeclient/target/webhook/webhooktest"
 )
 
@@ -28,15 +35,17 @@ type rig struct {
 	invalid string                         // is refused by the database; "" when it takes anything
 	once    bool                           // exactly once; else at least once
 	steps   []string                       // the failpoints it has besides those of every node
+	slow    bool                           // an increment takes milliseconds, or more where there is much data
+	server  bool                           // it lives on a server that can be restarted, and needs a password
 }
 
 // place is one fresh database.
 type place struct {
-	target  string                          // URL with its password, if it has one
-	secret  string                          // the password
-	env     []string                        // of its node
+	target  string                         // URL with its password, if it has one
+	secret  string                         // the password
+	env     []string                       // of its node
 	numbers func(t *testing.T) (all []int) // that bodies left, in order; it checks what else must be true of them
-	restart func() error                    // kill -9 of the server, and its start; nil when it has none
+	restart func() error                   // kill -9 of the server, and its start; nil when it has none
 }
 
 // parts of bodies in SQL: the counter tells what is applied twice, or in another order.
@@ -65,9 +74,65 @@ func sqlNumbers(t *testing.T, rows []string, total string) (all []int) {
 
 var inTransaction = []string{failpoint.AppliedBeforeSeq, failpoint.SeqBeforeCommit}
 
-// rigs are all drivers. Servers are started for the test that asks and end with it.
-func rigs(t *testing.T) []rig {
-	return []rig{sqliteRig(), fileRig(), postgresRig(t), webhookRig(), execRig("exec", false), execRig("exec with a position", true)}
+// servers are the private servers of this package's tests: each is started by the first test that asks, shared, and stopped with
+// the last.
+type servers struct {
+	postgres func() (*postgrestest.Server, error)
+	mysql    func() (*mysqltest.Server, error)
+	redis    func() (*redistest.Server, error)
+	places   atomic.Int64 // so that each has a name of its own
+	stop     []func() error
+}
+
+var shared = newServers()
+
+func newServers() *servers {
+	s := &servers{}
+	s.postgres = sync.OnceValues(func() (*postgrestest.Server, error) {
+		server, err := postgrestest.Start()
+		if err == nil {
+			s.stop = append(s.stop, server.Stop)
+		}
+		return server, err
+	})
+	s.mysql = sync.OnceValues(func() (*mysqltest.Server, error) {
+		server, err := mysqltest.Start()
+		if err == nil {
+			s.stop = append(s.stop, server.Stop)
+		}
+		return server, err
+	})
+	s.redis = sync.OnceValues(func() (*redistest.Server, error) {
+		server, err := redistest.Start("--databases", "512")
+		if err == nil {
+			s.stop = append(s.stop, server.Stop)
+		}
+		return server, err
+	})
+	return s
+}
+
+// close stops them.
+func (s *servers) close() (err error) {
+	for _, stop := range s.stop {
+		err = errors.Join(err, stop())
+	}
+	return err
+}
+
+// rigs are all drivers.
+func rigs() []rig {
+	return []rig{sqliteRig(), fileRig(), kvRig(), postgresRig(), mysqlRig(), redisRig(), webhookRig(), execRig("exec", false), execRig("exec with a position", true)}
+}
+
+// running makes the restart of a server.
+func running(kill, run func() error) func() error {
+	return func() error {
+		if err := kill(); err != nil {
+			return err
+		}
+		return run()
+	}
 }
 
 func sqliteRig() rig {
@@ -81,21 +146,79 @@ func sqliteRig() rig {
 		}}
 }
 
-func postgresRig(t *testing.T) rig {
-	server := postgrestest.New(t)
-	names := 0
-	return rig{name: "postgres", setup: sqlSetup, body: sqlBody, invalid: "UPDATE total SET n = n + 1; INSERT INTO nowhere VALUES (1)", once: true, steps: inTransaction,
+func postgresRig() rig {
+	return rig{name: "postgres", setup: sqlSetup, body: sqlBody, invalid: "UPDATE total SET n = n + 1; INSERT INTO nowhere VALUES (1)", once: true, steps: inTransaction, server: true,
 		place: func(t *testing.T) *place {
-			names++
-			db := fmt.Sprint("place", names)
+			server, err := shared.postgres()
+			require.NoError(t, err)
+			db := fmt.Sprint("place", shared.places.Add(1))
 			server.Create(t, db)
-			return &place{target: server.URL(db), secret: postgrestest.Password, numbers: func(t *testing.T) []int {
+			return &place{target: server.URL(db), secret: postgrestest.Password, restart: running(server.Kill, server.Run), numbers: func(t *testing.T) []int {
 				return sqlNumbers(t, server.Query(t, db, "SELECT at, k FROM item ORDER BY at"), server.Query(t, db, "SELECT n FROM total")[0])
-			}, restart: func() error {
-				if err := server.Kill(); err != nil {
+			}}
+		}}
+}
+
+func mysqlRig() rig {
+	return rig{name: "mysql", setup: sqlSetup, body: sqlBody, invalid: "UPDATE total SET n = n + 1; INSERT INTO nowhere VALUES (1)", once: true, steps: inTransaction, server: true,
+		place: func(t *testing.T) *place {
+			server, err := shared.mysql()
+			require.NoError(t, err)
+			db := fmt.Sprint("place", shared.places.Add(1))
+			server.Create(t, db)
+			return &place{target: server.URL(db), secret: mysqltest.Password, restart: running(server.Kill, server.Run), numbers: func(t *testing.T) []int {
+				return sqlNumbers(t, server.Query(t, db, "SELECT at, k FROM item ORDER BY at"), server.Query(t, db, "SELECT n FROM total")[0])
+			}}
+		}}
+}
+
+// redisRig: an increment of two commands, of which the second tells what is applied twice.
+func redisRig() rig {
+	return rig{name: "redis", once: true, steps: []string{failpoint.SeqBeforeCommit}, server: true,
+		body: func(k int, pad string) string {
+			return fmt.Sprintf("RPUSH item %d\nINCR total\nSET pad:%d \"%s\"", k, k, pad)
+		},
+		invalid: "INCR total\nRPUSH total x",
+		place: func(t *testing.T) *place {
+			server, err := shared.redis()
+			require.NoError(t, err)
+			db := 2 * int(shared.places.Add(1))
+			return &place{target: server.URL(db), secret: redistest.Password, restart: running(server.Kill, server.Run),
+				numbers: func(t *testing.T) (all []int) {
+					c := redis.NewClient(&redis.Options{Addr: server.Addr(), Password: redistest.Password, DB: db})
+					defer c.Close()
+					items, err := c.LRange(t.Context(), "item", 0, -1).Result()
+					require.NoError(t, err)
+					total, err := c.Get(t.Context(), "total").Int()
+					require.NoError(t, err)
+					require.Len(t, items, total)
+					return readNumbers(t, items)
+				}}
+		}}
+}
+
+// kvRig: the order shows in a counter that is set from the number before, INCR fails where it would not fit.
+func kvRig() rig {
+	return rig{name: "kv", once: true, steps: []string{failpoint.SeqBeforeCommit},
+		body:    func(k int, pad string) string { return fmt.Sprintf("INCR total\nSET item:%08d \"%s\"", k, pad) },
+		invalid: "INCR total\nSET text abc\nINCR text",
+		place: func(t *testing.T) *place {
+			path := filepath.Join(t.TempDir(), "kv")
+			return &place{target: "kv:" + path, numbers: func(t *testing.T) (all []int) {
+				still := filepath.Join(t.TempDir(), "copy") // the database belongs to its node
+				require.NoError(t, os.CopyFS(still, os.DirFS(path)))
+				db, err := kv.Open(still)
+				require.NoError(t, err)
+				defer db.Close()
+				require.NoError(t, db.Scan([]byte("item:"), []byte("item;"), 0, func(key, _ []byte) error {
+					k, err := strconv.Atoi(strings.TrimPrefix(string(key), "item:"))
+					all = append(all, k)
 					return err
-				}
-				return server.Run()
+				}))
+				total, err := db.Get([]byte("total"))
+				require.NoError(t, err)
+				require.Equal(t, strconv.Itoa(len(all)), string(total))
+				return all
 			}}
 		}}
 }
@@ -137,7 +260,7 @@ func webhookRig() rig {
 }
 
 func execRig(name string, keep bool) rig {
-	return rig{name: name, body: numberBody, invalid: "bad", once: keep, place: func(t *testing.T) *place {
+	return rig{name: name, body: numberBody, invalid: "bad", once: keep, slow: true, place: func(t *testing.T) *place {
 		dir := t.TempDir()
 		script, err := filepath.Abs("../nodeclient/target/exec/testdata/copy.sh")
 		require.NoError(t, err)

@@ -16,13 +16,16 @@ import (
 	"xmq/nodeclient"
 	"xmq/nodeclient/target/exec"
 	"xmq/nodeclient/target/file"
+	"xmq/nodeclient/target/kv"
+	"xmq/nodeclient/target/mysql"
 	"xmq/nodeclient/target/postgres"
+	"xmq/nodeclient/target/redis"
 	"xmq/nodeclient/target/sqlite"
 	"xmq/nodeclient/target/webhook"
 )
 
 // URLs are the forms of a target URL, for people.
-const URLs = "sqlite:PATH, postgres://USER@HOST:PORT/DATABASE, file:PATH, webhook:URL or exec:COMMAND"
+const URLs = "sqlite:PATH, postgres://USER@HOST:PORT/DATABASE, mysql://USER@HOST:PORT/DATABASE, redis://USER@HOST:PORT/NUMBER, kv:PATH, file:PATH, webhook:URL or exec:COMMAND"
 
 // ErrBusy is returned when another process works on the same database file.
 var ErrBusy = errors.New("another node is running")
@@ -54,15 +57,24 @@ var drivers = []driver{
 	{"file", func(_ context.Context, at place) (nodeclient.Target, error) {
 		return claim(at.path, func() (nodeclient.Target, error) { return file.Open(at.path) })
 	}},
+	{"kv", func(_ context.Context, at place) (nodeclient.Target, error) {
+		return claim(at.path, func() (nodeclient.Target, error) { return kv.Open(at.path) })
+	}},
 	{"postgres", func(ctx context.Context, at place) (nodeclient.Target, error) {
 		return postgres.Open(ctx, at.url, postgres.Options{})
+	}},
+	{"mysql", func(ctx context.Context, at place) (nodeclient.Target, error) {
+		return mysql.Open(ctx, at.url, mysql.Options{})
+	}},
+	{"redis", func(ctx context.Context, at place) (nodeclient.Target, error) {
+		return redis.Open(ctx, at.url, redis.Options{})
 	}},
 	{"webhook", func(ctx context.Context, at place) (nodeclient.Target, error) { return webhook.Open(ctx, at.url) }},
 	{"exec", func(ctx context.Context, at place) (nodeclient.Target, error) { return exec.Open(ctx, at.url, at.dir) }},
 }
 
 // synonyms are other spellings of a scheme.
-var synonyms = map[string]string{"postgresql": "postgres"}
+var synonyms = map[string]string{"postgresql": "postgres", "mariadb": "mysql", "rediss": "redis"}
 
 // Open opens the database a target URL names; relative paths begin at dir, and passwordFile, when not "", holds the password
 // of a URL that has none. It blocks as long as the database takes to answer once. Trouble that may pass is Transient or
