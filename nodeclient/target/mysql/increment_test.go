@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -127,7 +128,7 @@ func TestADeadlockIsTriedAgain(t *testing.T) {
 		got <- err
 	}()
 	locked := "SELECT count(*) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT' AND trx_query LIKE '%id = 2%'"
-	require.Eventually(t, func() bool { return n.value(locked) == "1" }, patience, tick)
+	require.Eventually(t, func() bool { return n.value(locked) == "1" }, patience, 200*time.Millisecond, "the server looks anew when nobody has asked for a while")
 	_, err = tx.ExecContext(t.Context(), "UPDATE c SET v = 5 WHERE id = 1")
 	require.NoError(t, err)
 	err = <-got

@@ -71,7 +71,7 @@ func (t *Target) Restore(ctx context.Context, want event.Position, r io.Reader) 
 	return nil, errors.Join(fmt.Errorf("mysql: restore %d: %w", want.Seq, err), t.drop(restoreName(t.cfg.DBName)))
 }
 
-func (t *Target) restore(ctx context.Context, want event.Position, r io.Reader) error {
+func (t *Target) restore(ctx context.Context, want event.Position, r io.Reader) (err error) {
 	records, h, err := stream.NewReader(r)
 	if err != nil {
 		return fmt.Errorf("read the header: %w", err)
@@ -92,7 +92,12 @@ func (t *Target) restore(ctx context.Context, want event.Position, r io.Reader) 
 	if err != nil {
 		return err
 	}
-	defer s.close()
+	defer func() {
+		if err != nil && s.dead && !errors.Is(err, event.ErrDamaged) { // the road, or the server
+			err = nodeclient.Transient(err)
+		}
+		s.close()
+	}()
 	if err := s.do(ctx, loading); err != nil {
 		return err
 	}

@@ -183,6 +183,41 @@ func TestADumpEndsWithItsReader(t *testing.T) {
 	require.Eventually(t, func() bool { return n.value(sessions) == "1" }, patience, tick, "no session is left behind")
 }
 
+// A server that is killed in a restore has the old data, and the trouble may pass.
+func TestAServerKilledInARestoreHasTheOldData(t *testing.T) {
+	own := mysqltest.New(t)
+	n := nodeOn(t, own, own.Addr())
+	n.fill(2)
+	snapshot, at := n.taken()
+	n.run("TRUNCATE TABLE big")
+	then := n.at()
+	r := &killing{Reader: bytes.NewReader(snapshot), at: len(snapshot) / 2, f: func() { _ = own.Kill() }}
+	_, err := n.Restore(t.Context(), at, r)
+	require.True(t, nodeclient.IsTransient(err), err)
+	require.NoError(t, own.Run())
+	require.Eventually(t, func() bool { return n.reopen() == nil }, patience, tick)
+	require.Equal(t, then, n.at())
+	require.Equal(t, "0", n.value("SELECT count(*) FROM big"))
+	require.Empty(t, leftovers(t, own, n.db))
+	n.load(snapshot, at)
+	require.Equal(t, "2048", n.value("SELECT count(*) FROM big"))
+}
+
+// killing calls f once it was read half.
+type killing struct {
+	*bytes.Reader
+	at int
+	f  func()
+}
+
+func (k *killing) Read(b []byte) (int, error) {
+	if k.at > 0 && k.Len() < k.at {
+		k.at = 0
+		k.f()
+	}
+	return k.Reader.Read(b)
+}
+
 type failAfter func() error
 
 func (f failAfter) Write(b []byte) (int, error) { return len(b), f() }
