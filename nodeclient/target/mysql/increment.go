@@ -89,10 +89,16 @@ func (w *work) check(st sqltext.Statement) error {
 	if err != nil {
 		return err
 	}
+	end, inside := 0, false
 	for i, t := range tokens {
 		if err := checkMark(t); err != nil {
 			return err
 		}
+		if inside && strings.Contains(st.Text[end:t.At], "/*") {
+			return errors.New("a comment stands inside an executed comment, which servers read in different ways")
+		}
+		end = t.At + len(t.Text)
+		inside = inside != t.Mark
 		if t.Is("OUTFILE") || t.Is("DUMPFILE") {
 			return fmt.Errorf("INTO %s writes a file of one server", strings.ToUpper(t.Text))
 		}
@@ -106,7 +112,7 @@ func (w *work) check(st sqltext.Statement) error {
 	case "INSERT", "REPLACE", "UPDATE", "DELETE", "SELECT", "WITH", "VALUES", "DO":
 		return nil
 	case "":
-		if tokens[0].Text == "(" {
+		if len(tokens) > 0 && tokens[0].Text == "(" {
 			return nil
 		}
 		return errors.New("it begins with no word of SQL")

@@ -196,6 +196,8 @@ func TestWhatAnIncrementMayNotSayIsRefusedBeforeItRuns(t *testing.T) {
 		"SELECT 1 INTO /*!50000 DUMPFILE */ '/tmp/x'":                    "DUMPFILE writes a file",
 		"INSERT INTO c VALUES (length(LOAD_FILE('/etc/passwd')))":        "reads a file",
 		"SELECT 1 /*!999999 '*/; COMMIT; -- '*/":                         "executed by some servers only",
+		"/*!50000 DO 1 /*!50000 ; SET sql_mode = '' */ */":               "inside an executed comment",
+		"/*!50000 SELECT /* a */ 1 */":                                   "inside an executed comment",
 		"SELECT 1 /*M!100600 + 1 */":                                     "executed by some servers only",
 		"LOCK TABLES c WRITE":                                            "LOCK TABLES commits",
 		"USE mysql":                                                      "USE changes",
@@ -382,7 +384,7 @@ func TestEmptyLooksForTablesViewsSequencesAndRoutines(t *testing.T) {
 // the schema stands alone.
 func FuzzIncrement(f *testing.F) {
 	for _, seed := range append([]string{`{"sql": "SELECT ?", "args": [null, true, 1e400, "a", {}, []]}`, "{", "{}", "BEGIN; SELECT 1; COMMIT", "/*!50000 x */", "SET @a=1,@@b=2", "@", "SET", "SET @", "RENAME TABLE",
-		"CREATE", "DROP TABLE a", "(", "/*!", "SELECT @`", "CREATE TABLE t (a int) ENGINE", "TRUNCATE"}, schema...) {
+		"CREATE", "DROP TABLE a", "(", "/*!", "SELECT @`", "CREATE TABLE t (a int) ENGINE", "TRUNCATE", "/*!*/", "/*!50000*/;SET"}, schema...) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
