@@ -255,9 +255,16 @@ func TestThePositionWaitsForAnOpenTransaction(t *testing.T) {
 	require.Equal(t, next, <-got)
 }
 
-// A server that is killed under load comes back: every increment is there once, the position too.
+// A server that is killed under load comes back: every increment is there once, the position too, also where a binary log
+// has its part in each commit.
 func TestAServerKilledUnderLoadLosesAndRepeatsNothing(t *testing.T) {
-	own := mysqltest.New(t)
+	t.Run("plain", func(t *testing.T) { killedUnderLoad(t, mysqltest.New(t)) })
+	t.Run("with a binary log", func(t *testing.T) {
+		killedUnderLoad(t, mysqltest.New(t, "--log-bin=bin", "--binlog-format=MIXED"))
+	})
+}
+
+func killedUnderLoad(t *testing.T, own *mysqltest.Server) {
 	n := nodeOn(t, own, own.Addr())
 	n.run("CREATE TABLE c (v int)", "INSERT INTO c VALUES (0)", "CREATE TABLE seen (k int)")
 	const total = 3000

@@ -100,6 +100,6 @@
 //
 //	GRANT ALL ON `DB`.* TO ...; GRANT ALL ON `DB\_xmq\_%`.* TO ...
 //
-// and nothing global, except that a server with a binary log wants log_bin_trust_function_creators=1 for functions and
-// triggers. Routines must be made by this user, or their text cannot be read.
+// and nothing global. A server with a binary log wants log_bin_trust_function_creators=1 for functions and triggers, and a
+// binlog_format of MIXED or ROW. Routines must be made by this user, or their text cannot be read.
 package mysql

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"xmq/broker/event"
+	"xmq/nodeclient/target/mysql/mysqltest"
 )
 
 // schema is a database of the kind people have.
@@ -123,4 +124,13 @@ func TestARealSchemaSurvivesApplyAndDump(t *testing.T) {
 	again, then := copied.taken() // a copy of the copy, over what is there
 	n.load(again, then)
 	require.Equal(t, copied.contents(), n.contents())
+}
+
+// The same with a binary log, whose formats MIXED and ROW take everything.
+func TestARealSchemaSurvivesOnAServerWithABinaryLog(t *testing.T) {
+	own := mysqltest.New(t, "--log-bin=bin", "--log-bin-trust-function-creators=1", "--binlog-format=MIXED")
+	n, copied := nodeOn(t, own, own.Addr()), nodeOn(t, own, own.Addr())
+	n.run(schema...)
+	copied.load(n.taken())
+	require.Equal(t, n.contents(), copied.contents())
 }
