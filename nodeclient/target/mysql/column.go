@@ -72,12 +72,8 @@ func read(ctx context.Context, s *session, table string, all []column, f func(ro
 	if err := s.do(ctx, "SET character_set_results = binary"); err != nil {
 		return err
 	}
-	preparer, ok := s.c.(driver.ConnPrepareContext)
-	if !ok {
-		return errors.New("the connection prepares no statements")
-	}
-	stmt, err := preparer.PrepareContext(ctx, "SELECT "+list(all)+" FROM "+quoteName(table))
-	if err = s.note(ctx, err); err != nil {
+	stmt, err := s.prepare(ctx, "SELECT "+list(all)+" FROM "+quoteName(table))
+	if err != nil {
 		return err
 	}
 	defer func() { _ = stmt.Close() }() // nothing is lost with it

@@ -169,6 +169,9 @@ func (d *dump) scripts(ctx context.Context) error {
 		sc := script{Kind: th.kind, Name: th.name, Mode: row[1], SQL: row[2]}
 		if th.kind == "VIEW" {
 			sc.Mode, sc.SQL, sc.Collation = sqlMode, row[1], row[3]
+			if err := d.whole(ctx, th.name); err != nil {
+				return err
+			}
 		} else {
 			sc.Collation = row[4]
 		}
@@ -183,6 +186,15 @@ func (d *dump) scripts(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// whole refuses a view that nobody could make again, before all the data has gone to another node.
+func (d *dump) whole(ctx context.Context, view string) error {
+	stmt, err := d.s.prepare(ctx, "SELECT * FROM "+quoteName(view))
+	if err != nil {
+		return fmt.Errorf("the view %s cannot be read, so that no copy could make it: mend or drop it: %w", view, err)
+	}
+	return stmt.Close()
 }
 
 func (d *dump) script(sc script) error {

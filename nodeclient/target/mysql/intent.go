@@ -29,7 +29,7 @@ func (t *Target) alter(ctx context.Context, before event.Position, steps []step)
 	defer t.giveBack(ctx, s)
 	now, err := t.fingerprint(ctx, s, st.Work.ddl)
 	if err != nil {
-		return before, batch.Fail(0, classify(fmt.Errorf("mysql: look at the schema before %d: %w", st.Pos.Seq, err)))
+		return before, batch.Fail(0, classify(fmt.Errorf("mysql: increment %d: look at the schema before it: %w", st.Pos.Seq, err)))
 	}
 	ours := p.ddl.pos.Seq == st.Pos.Seq && p.ddl.pos.Chain == st.Pos.Chain
 	switch d := st.Work.ddl; {

@@ -143,6 +143,16 @@ func (s *session) results(ctx context.Context, script string) (sets [][][]string
 	}
 }
 
+// prepare lets the server look at a statement. The caller closes it.
+func (s *session) prepare(ctx context.Context, statement string) (driver.Stmt, error) {
+	preparer, ok := s.c.(driver.ConnPrepareContext)
+	if !ok {
+		return nil, errors.New("the connection prepares no statements")
+	}
+	stmt, err := preparer.PrepareContext(ctx, statement)
+	return stmt, s.note(ctx, err)
+}
+
 func readAll(rows driver.Rows) (all [][]string, err error) {
 	values := make([]driver.Value, len(rows.Columns()))
 	for {

@@ -176,8 +176,8 @@ func TestARestoreNeedsTheRightToItsDatabases(t *testing.T) {
 	n.load(snapshot, at)
 }
 
-// A routine whose text the user may not see cannot be carried, and is named.
-func TestARoutineOfAnotherUserIsNamed(t *testing.T) {
+// A routine whose text the user may not see cannot be carried, nor can a view on what is gone: they are named.
+func TestWhatCannotBeCarriedIsNamed(t *testing.T) {
 	n := newNode(t)
 	require.NoError(t, server.Exec(n.db, "CREATE FUNCTION theirs() RETURNS int RETURN 1; CREATE VIEW w AS SELECT 1 AS one; CREATE EVENT e ON SCHEDULE EVERY 1 DAY DO DO 1"))
 	s, err := n.Snapshot(t.Context())
@@ -185,6 +185,13 @@ func TestARoutineOfAnotherUserIsNamed(t *testing.T) {
 	require.ErrorContains(t, s.WriteTo(t.Context(), &bytes.Buffer{}), "the function theirs: its text may be seen by its definer only")
 	require.NoError(t, s.Close())
 	require.NoError(t, server.Exec(n.db, "DROP FUNCTION theirs"))
+	n.run("CREATE TABLE gone (v int)", "CREATE VIEW stale AS SELECT * FROM gone", "DROP TABLE gone")
+	s, err = n.Snapshot(t.Context())
+	require.NoError(t, err)
+	require.ErrorContains(t, s.WriteTo(t.Context(), &bytes.Buffer{}), "the view stale cannot be read")
+	require.NoError(t, s.Close())
+	n.run("CREATE OR REPLACE VIEW stale AS SELECT 1", "DROP VIEW stale")
+	require.NoError(t, server.Exec(n.db, "DROP TABLE xmq_position"))
 	snapshot, _ := n.taken()
 	copied := newNode(t)
 	copied.load(snapshot, event.Start(7))
