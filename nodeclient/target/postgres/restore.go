@@ -187,6 +187,9 @@ func (r *restored) Switch(ctx context.Context) error {
 	if t.pg != nil {
 		closeConn(t.pg)
 	}
+	if c := t.spare.take(); c != nil { // it would hold the old database
+		closeConn(c)
+	}
 	var err error
 	for range switchTries {
 		if err = t.rename(ctx); err == nil || code(err) != objectInUse {

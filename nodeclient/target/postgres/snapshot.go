@@ -7,6 +7,7 @@ import (
 	"io"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -42,19 +43,74 @@ func (t *Target) Snapshot(ctx context.Context) (nodeclient.Snapshot, error) {
 	if _, err := t.Position(ctx); err != nil { // waits for what a lost connection left behind
 		return nil, err
 	}
-	c, err := t.connect(ctx, t.cfg.Database)
-	if err != nil {
-		return nil, err
-	}
-	s := &snapshot{t: t, pg: c}
+	s := &snapshot{t: t}
 	s.ctx, s.close = context.WithCancel(context.Background())
-	if s.dump, err = findProgram(ctx, "pg_dump", major(c)); err == nil {
-		err = s.hold(ctx)
+	err := errStale
+	if s.pg = t.spare.take(); s.pg != nil {
+		err = s.begin(ctx)
+	}
+	if err != nil && (road(err) || errors.Is(err, errStale)) && ctx.Err() == nil { // it may have died while it was kept
+		if s.pg != nil {
+			closeConn(s.pg)
+		}
+		if s.pg, err = t.connect(ctx, t.cfg.Database); err != nil {
+			return nil, err
+		}
+		err = s.begin(ctx)
 	}
 	if err != nil {
 		return nil, errors.Join(classify(fmt.Errorf("postgres: open a snapshot: %w", err)), s.Close())
 	}
 	return s, nil
+}
+
+// errStale says that there is no connection to begin with.
+var errStale = errors.New("no connection is kept")
+
+// begin opens the snapshot on its connection.
+func (s *snapshot) begin(ctx context.Context) (err error) {
+	if s.dump, err = s.t.dumper(ctx, major(s.pg)); err != nil {
+		return err
+	}
+	return s.hold(ctx)
+}
+
+// spare keeps a connection ready, so that the increments that wait for a snapshot do not wait for a login.
+type spare struct {
+	mu   sync.Mutex
+	c    *pgconn.PgConn // nil: none
+	shut bool
+}
+
+// take takes the connection; nil when there is none.
+func (s *spare) take() *pgconn.PgConn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.c
+	s.c = nil
+	return c
+}
+
+// put keeps c, unless it is of no more use: then it closes it.
+func (s *spare) put(c *pgconn.PgConn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.c != nil || s.shut || c.IsClosed() || c.TxStatus() != 'I' {
+		closeConn(c)
+		return
+	}
+	s.c = c
+}
+
+// close closes what is kept, and what will come.
+func (s *spare) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.shut = true
+	if s.c != nil {
+		closeConn(s.c)
+		s.c = nil
+	}
 }
 
 // hold locks the tables, opens the snapshot and reads what it holds.
@@ -115,7 +171,10 @@ func (s *snapshot) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.pg != nil {
-		closeConn(s.pg)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		giveBack(ctx, s.pg)
+		s.t.spare.put(s.pg)
 		s.pg = nil
 	}
 	return nil

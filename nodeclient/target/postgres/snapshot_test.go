@@ -120,6 +120,7 @@ func TestXD13(t *testing.T) {
 			require.NoError(t, err)
 			require.NoError(t, s.Close())
 		})
+		closeConn(n.spare.take()) // a session says what it has read when it ends
 		sessions := "SELECT count(*) FROM pg_stat_activity WHERE datname = '" + n.db + "' AND application_name = 'xmq'"
 		require.Eventually(t, func() bool { return server.Query(t, "postgres", sessions)[0] == "1" }, patience, tick) // it has said what it read
 		require.Equal(t, before, n.value(read), "no row was read")
@@ -129,6 +130,27 @@ func TestXD13(t *testing.T) {
 	large, many := opening(24)
 	require.Equal(t, "1024|24576", few+"|"+many)
 	require.Equal(t, small, large, "round trips before increments flow again")
+}
+
+// A snapshot that comes on a connection kept ready costs neither a login nor a program; one that has died meanwhile is replaced.
+func TestASnapshotIsOpenedOnAConnectionKeptReady(t *testing.T) {
+	n := newNode(t)
+	n.run("CREATE TABLE c (v int)")
+	opened := func() uint32 {
+		s, err := n.Snapshot(t.Context())
+		require.NoError(t, err)
+		pid := s.(*snapshot).pg.PID()
+		require.NoError(t, s.WriteTo(t.Context(), io.Discard))
+		require.NoError(t, s.Close())
+		return pid
+	}
+	first := opened()
+	require.Equal(t, first, opened())
+	server.Query(t, "postgres", fmt.Sprintf("SELECT pg_terminate_backend(%d, 5000)", first))
+	require.NotEqual(t, first, opened())
+	require.NoError(t, n.Close())
+	mine := "SELECT count(*) FROM pg_stat_activity WHERE datname = '" + n.db + "'"
+	require.Eventually(t, func() bool { return server.Query(t, "postgres", mine)[0] == "0" }, patience, tick)
 }
 
 // TRUNCATE and ALTER TABLE know no snapshots: between the opening of a snapshot and pg_dump's first look they have

@@ -34,6 +34,9 @@ type Target struct {
 	opts Options
 	pg   *pgconn.PgConn // nil or closed until the next use
 	shut bool
+	// spare is a second connection for the next snapshot; dump and version are its program and the server's it belongs to.
+	spare         spare
+	dump, version string
 	// doubt is the position behind a commit that nobody answered and that could not be looked for yet;
 	// zero when there is none.
 	doubt event.Position
@@ -83,7 +86,22 @@ func Open(ctx context.Context, rawURL string, o Options) (*Target, error) {
 	if err := t.tidy(ctx); err != nil {
 		return nil, errors.Join(err, t.Close())
 	}
+	if c, err := t.connect(ctx, cfg.Database); err == nil { // without one, and without the program, the first snapshot says so
+		t.spare.put(c)
+		_, _ = t.dumper(ctx, major(c))
+	}
 	return t, nil
+}
+
+// dumper is pg_dump of the server's major version. It is looked for once.
+func (t *Target) dumper(ctx context.Context, version string) (path string, err error) {
+	if t.version == version {
+		return t.dump, nil
+	}
+	if path, err = findProgram(ctx, "pg_dump", version); err == nil {
+		t.dump, t.version = path, version
+	}
+	return path, err
 }
 
 // openError classes what the first connection met: what the server refuses by name will not pass.
@@ -159,6 +177,7 @@ func closeConn(c *pgconn.PgConn) {
 // Close implements nodeclient.Target.
 func (t *Target) Close() error {
 	t.shut = true
+	t.spare.close()
 	if t.pg != nil {
 		closeConn(t.pg)
 		t.pg = nil
