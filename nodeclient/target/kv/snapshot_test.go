@@ -48,7 +48,7 @@ func keysIn(t *testing.T, snapshot []byte) (keys []string, count uint64) {
 	return keys, count
 }
 
-// TestSS04: "Range excludes start and includes end; '' runs to the last key", with a limit, which counts pairs; 0 is none here.
+// TestSS04: "Range excludes start and includes end", an empty end runs to the last key; with a limit, which counts pairs; 0 is none here.
 // TestSS07: "our reader compares the count".
 func TestSS04AndSS07Ranges(t *testing.T) {
 	n := newNode(t)

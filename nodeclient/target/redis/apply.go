@@ -195,7 +195,9 @@ func (t *Target) compare(before event.Position, f []any) (event.Position, error)
 func (t *Target) settle(ctx context.Context, before event.Position, steps []step, failed error) (event.Position, error) {
 	t.road.cut()
 	for _, s := range steps {
-		t.doubt = append(t.doubt, s.Pos)
+		if !slices.Contains(t.doubt, s.Pos) {
+			t.doubt = append(t.doubt, s.Pos)
+		}
 	}
 	if cause := context.Cause(ctx); cause != nil {
 		failed = fmt.Errorf("%w: %w", cause, failed)

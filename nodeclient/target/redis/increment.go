@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/redis/go-redis/v9"
 
@@ -54,6 +56,9 @@ func (t table) order(c command.Command) (order, error) {
 	}
 	if len(c) > maxWords {
 		return order{}, fmt.Errorf("%s has %d words, more than the %d one command can have here: cut it into several", s.name, len(c), maxWords)
+	}
+	if s.name == "COPY" && slices.ContainsFunc(c[3:], func(option []byte) bool { return strings.EqualFold(string(option), "DB") }) {
+		return order{}, fmt.Errorf("COPY with DB is refused: %s", reaches)
 	}
 	o := order{spec: s, words: c}
 	if !s.movable {

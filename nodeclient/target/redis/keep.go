@@ -99,7 +99,7 @@ func (s *snapshot) takeRoom(ctx context.Context) error {
 			return err
 		}
 		s.mu.Lock()
-		full := s.waitingBytes > maxWaiting
+		full := s.waitingBytes > s.limit
 		s.mu.Unlock()
 		if s.over() {
 			s.give()

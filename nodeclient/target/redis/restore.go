@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 
 	"github.com/redis/go-redis/v9"
 
@@ -162,7 +163,7 @@ func (l *loader) flush() error {
 		return nil
 	}
 	answers, err := l.pipe.Exec(l.ctx)
-	if redis.HasErrorPrefix(err, "ERR DUMP payload") || redis.HasErrorPrefix(err, "ERR Bad data format") {
+	if text := said(err); strings.HasPrefix(text, "ERR DUMP payload") || strings.HasPrefix(text, "ERR Bad data format") {
 		return fmt.Errorf("load keys: the server does not read what the other node's server has written, which may be of a later version: %w", err)
 	}
 	if err != nil {
@@ -236,10 +237,7 @@ func (t *Target) drop(ctx context.Context, mark string) error {
 	defer func() { _ = way.Close() }()
 	defer way.until(ctx)()
 	if _, err := dropScript.run(ctx, way, []string{markerKey}, []any{mark}); err != nil {
-		return classify(ctx, fmt.Sprintf("empty the logical database %d", t.place.restore), err)
+		return classify(ctx, fmt.Sprintf("empty what a restore left in the logical database %d", t.place.restore), err)
 	}
 	return nil
 }
-
-// tidy empties what an interrupted restore of this target left.
-func (t *Target) tidy(ctx context.Context) error { return t.drop(ctx, t.mark()) }

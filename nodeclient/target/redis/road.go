@@ -44,13 +44,20 @@ func (l *line) SyscallConn() (syscall.RawConn, error) {
 	return nil, errors.ErrUnsupported
 }
 
+// quiet keeps the client from writing to the log of the whole process: what it says there it also returns as an error.
+var quiet = sync.OnceFunc(func() { redis.SetLogger(silence{}) })
+
+type silence struct{}
+
+func (silence) Printf(context.Context, string, ...any) {}
+
 // newRoad makes the way to a logical database; the first use connects.
 func newRoad(o redis.Options, db int) *road {
+	quiet()
 	r := &road{lines: make(map[*line]bool)}
 	o.DB, o.Protocol = db, 2
 	o.MaxRetries, o.DialerRetries = -1, 1
 	o.DialTimeout, o.ReadTimeout, o.WriteTimeout = dialTime, -1, -1
-	o.ContextTimeoutEnabled = true
 	o.PoolSize = 4
 	o.DisableIdentity = true
 	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}

@@ -38,6 +38,7 @@ type snapshot struct {
 	// turn is taken by whoever reads values: the walk for a piece of it, or Apply for the keys it is about to change.
 	turn    chan struct{}
 	drained chan struct{} // one slot: waiting was taken
+	limit   int           // bytes of old values that may wait; maxWaiting
 	done    chan struct{} // closed when nothing more needs to be kept: the walk is over, or was given up
 	finish  sync.Once
 	closing sync.Once
@@ -71,7 +72,7 @@ func (t *Target) Snapshot(ctx context.Context) (nodeclient.Snapshot, error) {
 		return nil, classify(ctx, "open a snapshot", err)
 	}
 	s := &snapshot{
-		t: t, pos: pos, size: i.number("used_memory_dataset"), runID: i["run_id"], road: newRoad(t.place.options, t.place.db),
+		t: t, pos: pos, limit: maxWaiting, size: i.number("used_memory_dataset"), runID: i["run_id"], road: newRoad(t.place.options, t.place.db),
 		turn: make(chan struct{}, 1), drained: make(chan struct{}, 1), done: make(chan struct{}), touched: make(map[string]struct{}),
 	}
 	t.open = s

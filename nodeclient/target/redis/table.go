@@ -26,14 +26,16 @@ type spec struct {
 type table map[string]*spec
 
 // beyond are commands that reach beyond the target's logical database.
-const beyond = "SWAPDB MOVE FLUSHALL MIGRATE RESTORE-ASKING"
+const beyond = "SELECT SWAPDB MOVE FLUSHALL MIGRATE RESTORE-ASKING"
+
+const reaches = "it reaches beyond the logical database that is the target"
 
 // refusal says why a command of this kind cannot be in an increment.
 func refusal(name string, flags, tips []string) string {
 	has := func(flag string) bool { return slices.Contains(flags, flag) }
 	switch {
 	case slices.Contains(strings.Fields(beyond), name):
-		return "it reaches beyond the logical database that is the target"
+		return reaches
 	case has("admin") || has("pubsub"):
 		return "it works on the server, not on the data"
 	case has("blocking"):
@@ -52,7 +54,7 @@ func refusal(name string, flags, tips []string) string {
 func readTable(ctx context.Context, c redis.UniversalClient) (table, error) {
 	answer, err := c.Do(ctx, "COMMAND").Slice()
 	if err != nil {
-		return nil, err
+		return nil, openError(ctx, err)
 	}
 	return parseTable(answer, "")
 }
@@ -99,7 +101,10 @@ func (t table) find(c command.Command) (*spec, error) {
 	if s == nil {
 		return nil, fmt.Errorf("the server knows no command %q", c[0][:min(len(c[0]), 64)])
 	}
-	if len(s.subs) > 0 && len(c) > 1 {
+	if len(s.subs) > 0 {
+		if len(c) == 1 {
+			return nil, fmt.Errorf("wrong number of arguments for %s", s.name)
+		}
 		sub := s.subs[c[1:].Name()]
 		if sub == nil {
 			return nil, fmt.Errorf("the server knows no command %q of %s", c[1][:min(len(c[1]), 64)], s.name)
@@ -109,7 +114,7 @@ func (t table) find(c command.Command) (*spec, error) {
 	switch {
 	case s.refused != "":
 		return nil, fmt.Errorf("%s is refused: %s", s.name, s.refused)
-	case len(s.subs) > 0 || s.arity > 0 && len(c) != s.arity || len(c) < -s.arity:
+	case s.arity > 0 && len(c) != s.arity || len(c) < -s.arity:
 		return nil, fmt.Errorf("wrong number of arguments for %s", s.name)
 	}
 	return s, nil

@@ -5,8 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-
-	"github.com/redis/go-redis/v9"
+	"strings"
 
 	"xmq/broker/event"
 	"xmq/nodeclient"
@@ -41,41 +40,28 @@ func Open(ctx context.Context, rawURL string, _ Options) (*Target, error) {
 	t := &Target{place: p, road: newRoad(p.options, p.db)}
 	defer t.road.until(ctx)()
 	if err := t.look(ctx); err != nil {
-		return nil, errors.Join(openError(ctx, err), t.Close())
+		return nil, errors.Join(err, t.Close())
 	}
 	return t, nil
 }
 
-// openError classes what the first connection met: what the server refuses by name will not pass.
+// openError classes what the first connection met: what the server refuses by name will not pass, nor will a wrong password.
 func openError(ctx context.Context, err error) error {
-	if text := said(err); text != "" && (!transient(text) || redis.HasErrorPrefix(err, "NOAUTH") || redis.HasErrorPrefix(err, "WRONGPASS")) {
+	text := said(err)
+	if text != "" && !transient(text) || strings.HasPrefix(text, "NOAUTH") || strings.HasPrefix(text, "WRONGPASS") {
 		return fmt.Errorf("redis: connect: %w", err)
 	}
-	var e interface{ Timeout() bool }
-	if said(err) == "" && !errors.As(err, &e) && context.Cause(ctx) == nil && isVerdict(err) {
-		return err
-	}
 	return classify(ctx, "connect", err)
-}
-
-// verdict is an error of ours about the server, not of the road to it.
-type verdict struct{ error }
-
-func (v verdict) Unwrap() error { return v.error }
-
-func isVerdict(err error) bool {
-	var v verdict
-	return errors.As(err, &v)
 }
 
 // look learns what must be known of the server and tidies up.
 func (t *Target) look(ctx context.Context) error {
 	i, err := readInfo(ctx, t.road)
 	if err != nil {
-		return err
+		return openError(ctx, err)
 	}
 	if err := i.check(); err != nil {
-		return verdict{err}
+		return err
 	}
 	if t.table, err = readTable(ctx, t.road); err != nil {
 		return err
@@ -91,7 +77,10 @@ func (t *Target) look(ctx context.Context) error {
 			t.place.restore--
 		}
 	}
-	return t.tidy(ctx)
+	if err := t.drop(ctx, t.mark()); err != nil { // what an interrupted restore left
+		return openError(ctx, err)
+	}
+	return nil
 }
 
 // setting is a setting of the server; "" when it does not tell.
