@@ -37,6 +37,7 @@ type Dump struct {
 	Format     string         `json:"format,omitempty"`
 	Online     bool           `json:"online"`
 	Size       int64          `json:"bytes"`           // of the snapshot, uncompressed; known when sealed
+	Range      *event.Range   `json:"range,omitempty"` // a part of the copy; nil for all of it
 	About      int64          `json:"about,omitempty"` // what the target thinks Size will be; 0 when it does not know
 	PauseMS    float64        `json:"pause_ms"`
 	Started    int64          `json:"started"` // ns since 1970, for people
@@ -51,6 +52,7 @@ type Requester struct {
 	Request event.DumpID `json:"request"`
 	Backup  bool         `json:"backup,omitempty"` // wants the bytes only, becomes no client
 	Topics  []string     `json:"topics,omitempty"`
+	Range   *event.Range `json:"range,omitempty"` // a backup of a part; nil for all
 }
 
 // Swap exchanges requester and target: what a requester asked as {ID requester, Peer target} becomes the
@@ -63,7 +65,7 @@ func Swap(e event.Event) event.Event {
 
 // New starts the record of a DUMP that r asked for. Its ID is r's request id: random, drawn once by r.
 func New(target string, r Requester, pin uint64, now int64) *Dump {
-	return &Dump{V: RecordVersion, ID: r.Request, Target: target, Requesters: []Requester{r}, Phase: Draining, Pin: pin, Started: now}
+	return &Dump{V: RecordVersion, ID: r.Request, Target: target, Requesters: []Requester{r}, Phase: Draining, Pin: pin, Range: r.Range, Started: now}
 }
 
 // Running reports whether the target still has work with it.

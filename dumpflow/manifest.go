@@ -19,10 +19,11 @@ type Manifest struct {
 	Pos    event.Position `json:"position"` // exactly what the data holds
 	Format string         `json:"format"`   // the target driver's name for the bytes, with a version
 	Topics []string       `json:"topics,omitempty"`
-	Size   int64          `json:"size"`   // bytes, uncompressed
-	Chunks uint32         `json:"chunks"` // number of chunks, each ChunkSize long but the last
-	SHA256 string         `json:"sha256"` // of the uncompressed bytes, hexadecimal
-	Time   int64          `json:"time"`   // ns since 1970, when it was sealed; for people
+	Range  *event.Range   `json:"range,omitempty"` // a part of the copy, which nobody can restore from; nil for all of it
+	Size   int64          `json:"size"`            // bytes, uncompressed
+	Chunks uint32         `json:"chunks"`          // number of chunks, each ChunkSize long but the last
+	SHA256 string         `json:"sha256"`          // of the uncompressed bytes, hexadecimal
+	Time   int64          `json:"time"`            // ns since 1970, when it was sealed; for people
 }
 
 // Encode returns m as JSON of a few hundred bytes.

@@ -8,9 +8,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
@@ -21,7 +23,10 @@ import (
 
 	"xmq/broker/event"
 	"xmq/broker/failpoint"
+	"xmq/dumpflow"
 	"xmq/nodeclient/target"
+	"xmq/nodeclient/target/frames"
+	"xmq/nodeclient/target/kv"
 	"xmq/statedb"
 )
 
@@ -430,4 +435,47 @@ func secretInURL(target string) string {
 	login, _, _ := strings.Cut(rest, "@")
 	_, secret, _ := strings.Cut(login, ":")
 	return secret
+}
+
+// SS-7: "key ranges: start exclusive, end inclusive": a backup of a part of a copy whose driver has keys, and a sentence where it has none.
+func TestSS07BackupOfARange(t *testing.T) {
+	c := &course{site: newSite(t, "--masters", "kv,sql"), rig: kvRig(), topic: "kv"}
+	c.broker()
+	at, other := c.place(t), sqliteRig().place(t)
+	c.runs("kv", "", at, "--topics", "kv")
+	c.runs("sql", "", other, "--topics", "sql")
+	c.some(9) // item:00000001 to item:00000009, and total
+	c.level("kv", "sql")
+	for i, part := range []struct {
+		args []string
+		want []string
+	}{
+		{[]string{"--start", "item:00000002", "--end", "item:00000005"}, []string{"3", "4", "5"}},
+		{[]string{"--start", "item:00000002", "--limit", "2"}, []string{"3", "4"}},
+		{[]string{"--end", "item:00000001"}, []string{"1"}},
+		{[]string{"--start", "item:00000009", "--end", "item:00000009"}, nil},
+	} {
+		file := filepath.Join(c.dir, fmt.Sprint("part", i))
+		c.ok("", append([]string{"dump", "--from", "kv", "-o", file}, part.args...)...)
+		f, err := dumpflow.OpenArchive(file)
+		require.NoError(t, err)
+		pairs, _, err := frames.Format{Name: kv.Format, Magic: "XMQPAIRS", Version: 1}.NewReader(f)
+		require.NoError(t, err)
+		b, err := io.ReadAll(pairs)
+		require.NoError(t, err)
+		require.NoError(t, f.Close())
+		var got []string
+		for _, m := range regexp.MustCompile(`item:0000000(\d)\x00`).FindAllSubmatch(b, -1) {
+			got = append(got, string(m[1]))
+		}
+		require.Equal(t, part.want, got, part.args)
+		require.NotNil(t, f.Manifest().Range)
+	}
+	file := filepath.Join(c.dir, "part0")
+	_, errs, code := c.tool("", "node", "--id", "new", "--target", "kv:"+filepath.Join(c.dir, "new"), "--topics", "kv", "--restore", file)
+	require.Equal(t, 1, code, errs)
+	require.Contains(t, errs, "holds only a part of its keys")
+	_, errs, code = c.tool("", "dump", "--from", "sql", "-o", filepath.Join(c.dir, "none"), "--limit", "3")
+	require.Equal(t, 1, code)
+	require.Contains(t, errs, "has no ranges")
 }

@@ -67,6 +67,7 @@ type Agent struct {
 	stopJob context.CancelFunc // of the newest transfer
 	tail    <-chan struct{}    // closed when all transfers have ended; nil when there was none
 	snap    Snapshot           // open, and its transfer has not begun
+	part    *event.Range       // what it holds; nil for all
 
 	opened Snapshot // the newest; of the hand, and of Run when all hands have ended
 
@@ -278,9 +279,9 @@ func (a *Agent) start(work context.Context, t task) {
 	case t.restore != nil:
 		a.transfer(work, func(ctx context.Context) outcome { return a.restore(ctx, *t.restore) })
 	case t.upload != 0:
-		snap := a.snap
+		snap, part := a.snap, a.part
 		a.snap = nil
-		a.transfer(work, func(ctx context.Context) outcome { return a.upload(ctx, t.upload, snap) })
+		a.transfer(work, func(ctx context.Context) outcome { return a.upload(ctx, t.upload, snap, part) })
 	default:
 		a.jobs <- job{t, a.tail}
 	}
@@ -363,7 +364,7 @@ func (a *Agent) serve(work context.Context, t task) outcome {
 		err := a.target.Seek(work, *t.seek)
 		return func(s *session) { s.sought(err) }
 	case t.snapshot != 0:
-		return a.openSnapshot(work, t.snapshot)
+		return a.openSnapshot(work, t.snapshot, t.part)
 	default:
 		failpoint.Hit(failpoint.FetchedBeforeApply)
 		pos, err := a.target.Apply(work, t.before, t.apply)

@@ -12,9 +12,9 @@ import (
 )
 
 // Backup asks for a DUMP of node from and writes the snapshot with its position to the file at path, which must not
-// exist. id is the requester's own client ID; no client is made for it. progress (not nil) hears the bytes written
+// exist. part (nil for all) is the range of keys that is wanted, where the target's driver has keys. id is the requester's own client ID; no client is made for it. progress (not nil) hears the bytes written
 // so far. It blocks until the file is durable or ctx ends; ErrRefused: the broker's sentence why not.
-func Backup(ctx context.Context, road bus.Conn, group, id, from, path string, progress func(bytes int64)) (dumpflow.Manifest, error) {
+func Backup(ctx context.Context, road bus.Conn, group, id, from, path string, part *event.Range, progress func(bytes int64)) (dumpflow.Manifest, error) {
 	a, err := New(road, nil, Options{Group: group, ID: id, From: from, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return dumpflow.Manifest{}, err
@@ -26,7 +26,7 @@ func Backup(ctx context.Context, road bus.Conn, group, id, from, path string, pr
 	defer sub.Stop()
 	request := event.DumpID(random())
 	ask := func(code event.Code) error {
-		e := event.Event{Kind: event.DumpReq, Code: code, Group: a.opts.Group, ID: id, Peer: from, Request: request, Body: event.Hello{Backup: true}.Encode()}
+		e := event.Event{Kind: event.DumpReq, Code: code, Group: a.opts.Group, ID: id, Peer: from, Request: request, Body: event.Hello{Backup: true, Range: part}.Encode()}
 		return road.Publish(event.Subject(a.opts.Group, event.Up, id), e.Append(nil))
 	}
 	defer func() { _ = ask(event.Abandoned) }() // if it is lost, the lease ends

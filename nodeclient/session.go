@@ -64,6 +64,7 @@ type task struct {
 	before   event.Position
 	seek     *event.Position
 	snapshot event.DumpID // open one
+	part     *event.Range // of a snapshot; nil for all
 	restore  *restoreJob
 	upload   event.DumpID // of the open snapshot
 }
@@ -102,6 +103,7 @@ type session struct {
 	seeking    *event.Position
 	snapping   event.DumpID // the dump our snapshot is for; 0 none
 	snapOpen   *event.Event // DUMP_REP Opened, said again when asked again
+	part       *event.Range // of the copy that the snapshot is to hold; nil for all
 	snapWanted bool         // open the snapshot as soon as the database is at rest
 	still      event.DumpID // the dump whose snapshot allows no Apply until it is closed; 0 none
 	trouble    string       // transient trouble, told in heartbeats
@@ -567,7 +569,11 @@ func (s *session) dumpReq(e event.Event) {
 		if s.snapping != 0 {
 			s.endSnapshot()
 		}
-		s.snapping, s.snapWanted = e.Dump, true
+		h, err := event.DecodeHello(e.Body)
+		if err != nil {
+			return // it comes again
+		}
+		s.snapping, s.snapWanted, s.part = e.Dump, true, h.Range
 		s.work()
 	}
 }
@@ -576,7 +582,7 @@ func (s *session) dumpReq(e event.Event) {
 func (s *session) openSnapshot() {
 	if s.snapWanted {
 		s.snapWanted = false
-		s.do(task{snapshot: s.snapping})
+		s.do(task{snapshot: s.snapping, part: s.part})
 	}
 }
 

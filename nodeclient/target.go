@@ -61,6 +61,17 @@ type Target interface {
 	Close() error
 }
 
+// Ranger is a target whose keys have an order, so that a part of them can be read.
+type Ranger interface {
+	// SnapshotRange is Snapshot of the keys behind start, up to and with end, at most limit of them. An empty start stands for the
+	// beginning, an empty end for the end, limit 0 for no limit. Nobody restores from such a snapshot. ErrNoRanges: the target
+	// behind this one has no keys.
+	SnapshotRange(ctx context.Context, start, end []byte, limit uint64) (Snapshot, error)
+}
+
+// ErrNoRanges is returned when a part is asked of a copy that has no keys in an order.
+var ErrNoRanges = errors.New("this kind of target has no ranges: leave --start, --end and --limit out")
+
 // Snapshot is one consistent read of a database.
 type Snapshot interface {
 	// Position is the position the snapshot holds, exactly.

@@ -18,22 +18,33 @@ import (
 var errNotOurs = errors.New("the database is not empty and not a copy of this log: empty it, or start the node with --replace")
 
 // openSnapshot runs on the hand, so that it sees the database at rest. The loop keeps the snapshot.
-func (a *Agent) openSnapshot(work context.Context, dump event.DumpID) outcome {
-	snap, err := a.target.Snapshot(work)
+func (a *Agent) openSnapshot(work context.Context, dump event.DumpID, part *event.Range) outcome {
+	snap, err := a.snapshot(work, part)
 	if err != nil {
 		return func(s *session) { s.opened(dump, event.Position{}, dumpflow.Opened{}, err) }
 	}
 	a.opened = snap
 	return func(s *session) {
-		a.snap = snap
+		a.snap, a.part = snap, part
 		s.opened(dump, snap.Position(), dumpflow.Opened{Format: snap.Format(), Online: snap.Online(), Size: snap.Size()}, nil)
 	}
 }
 
+// snapshot opens the whole copy or a part of it.
+func (a *Agent) snapshot(ctx context.Context, part *event.Range) (Snapshot, error) {
+	if part == nil {
+		return a.target.Snapshot(ctx)
+	}
+	if r, ok := a.target.(Ranger); ok {
+		return r.SnapshotRange(ctx, part.Start, part.End, part.Limit)
+	}
+	return nil, fmt.Errorf("%w (its target is %s)", ErrNoRanges, a.opts.Driver)
+}
+
 // upload sends a snapshot, and closes it whatever happens.
-func (a *Agent) upload(ctx context.Context, dump event.DumpID, snap Snapshot) outcome {
+func (a *Agent) upload(ctx context.Context, dump event.DumpID, snap Snapshot, part *event.Range) outcome {
 	defer a.closeSnapshot(snap)
-	m := dumpflow.Manifest{Dump: dump, Target: a.opts.ID, Pos: snap.Position(), Format: snap.Format(), Topics: a.opts.Topics}
+	m := dumpflow.Manifest{Dump: dump, Target: a.opts.ID, Pos: snap.Position(), Format: snap.Format(), Topics: a.opts.Topics, Range: part}
 	m, err := dumpflow.Upload(ctx, a.call, m, snap.WriteTo, a.transferOptions())
 	if err == nil {
 		a.log.Info("snapshot sent", "dump", dump, "seq", m.Pos.Seq, "bytes", m.Size)
@@ -102,6 +113,9 @@ func (a *Agent) mayReplace(ctx context.Context, log event.LogID) error {
 func (a *Agent) LoadBackup(ctx context.Context, m dumpflow.Manifest, r io.Reader) error {
 	if !a.target.Loads(m.Format) {
 		return &ending{ErrRefused, fmt.Sprintf("the backup of %s is %s, which this kind of target cannot load", m.Target, m.Format)}
+	}
+	if m.Range != nil {
+		return &ending{ErrRefused, fmt.Sprintf("the backup of %s holds only a part of its keys: nobody can go on from it", m.Target)}
 	}
 	if !slices.Equal(m.Topics, a.opts.Topics) {
 		return &ending{ErrRefused, fmt.Sprintf("the backup of %s holds topics %s and this node follows %s: start it with the same topics", m.Target, names(m.Topics), names(a.opts.Topics))}

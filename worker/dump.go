@@ -23,7 +23,7 @@ func (m *Machine) asked(e *event.Event, log Log) {
 		return
 	}
 	h, err := event.DecodeHello(e.Body)
-	r := dumpflow.Requester{ID: e.Peer, Request: e.Request, Backup: h.Backup, Topics: h.Topics}
+	r := dumpflow.Requester{ID: e.Peer, Request: e.Request, Backup: h.Backup, Topics: h.Topics, Range: h.Range}
 	if err == nil && r.Request == 0 {
 		err = fmt.Errorf("a DUMP needs a request id")
 	}
@@ -73,6 +73,9 @@ func (m *Machine) dumpFor(r dumpflow.Requester, log Log) (d *dumpflow.Dump, code
 		return nil, event.NotReady, fmt.Sprintf("the target %s is not synchronised yet (%s): wait for it or name another target", c.ID, c.State)
 	}
 	if d := m.running(); d != nil && d.Pin+1 >= log.First() {
+		if !d.Range.Equal(r.Range) {
+			return nil, event.NotReady, fmt.Sprintf("a DUMP of another part of %s runs: wait for its end", c.ID)
+		}
 		return d, 0, ""
 	}
 	m.dropRunning("retention has freed increments behind its position") // if there is one
@@ -100,7 +103,7 @@ func (m *Machine) dumpFor(r dumpflow.Requester, log Log) (d *dumpflow.Dump, code
 // reaches back to it.
 func (m *Machine) reusable(log Log) *dumpflow.Dump {
 	for _, d := range slices.Backward(m.dumps) {
-		if d.Phase != dumpflow.Sealed || m.now-d.Ended >= int64(m.rules.SnapshotTTL) || d.Pos.Seq > m.c.Acked.Seq {
+		if d.Phase != dumpflow.Sealed || d.Range != nil || m.now-d.Ended >= int64(m.rules.SnapshotTTL) || d.Pos.Seq > m.c.Acked.Seq {
 			continue
 		}
 		if here, err := log.Position(d.Pos.Seq); err == nil && here == d.Pos {
@@ -138,7 +141,11 @@ func (m *Machine) leaseMS() uint32 {
 }
 
 func (m *Machine) askTarget(d *dumpflow.Dump) {
-	m.reply(event.Event{Kind: event.DumpReq, Dump: d.ID, Pos: m.c.Acked, LeaseMS: m.leaseMS()})
+	e := event.Event{Kind: event.DumpReq, Dump: d.ID, Pos: m.c.Acked, LeaseMS: m.leaseMS()}
+	if d.Range != nil {
+		e.Body = event.Hello{Backup: true, Range: d.Range}.Encode()
+	}
+	m.reply(e)
 }
 
 // targetSays takes the target's DUMP_REP.

@@ -9,6 +9,25 @@ import (
 // HelloVersion is the format number of a Hello.
 const HelloVersion = 1
 
+// Range is a part of a copy whose target driver has keys in an order: those behind Start, up to and with End, at most Limit. An
+// empty Start stands for the beginning, an empty End for the end, Limit 0 for all. Rules: SS-4, SS-7.
+type Range struct {
+	Start []byte `json:"start,omitempty"` // at most MaxRangeKey bytes
+	End   []byte `json:"end,omitempty"`
+	Limit uint64 `json:"limit,omitempty"`
+}
+
+// MaxRangeKey is the longest bound of a Range in bytes.
+const MaxRangeKey = 1024
+
+// Equal reports whether two ranges are the same; nil is the whole copy.
+func (r *Range) Equal(o *Range) bool {
+	if r == nil || o == nil {
+		return r == o
+	}
+	return string(r.Start) == string(o.Start) && string(r.End) == string(o.End) && r.Limit == o.Limit
+}
+
 // Hello is what a node says of itself when it opens a session (INCR_REQ/NONE) or asks for a DUMP
 // (DUMP_REQ). It travels as the body of that event, as JSON of at most 8 KiB.
 type Hello struct {
@@ -24,6 +43,8 @@ type Hello struct {
 	Stateless bool `json:"stateless,omitempty"`
 	// Backup marks a requester that only wants the bytes (xmq dump): no client is made for it.
 	Backup bool `json:"backup,omitempty"`
+	// Range is the part that such a requester wants; nil for all of it. In the DUMP_REQ that reaches the target it says the same.
+	Range *Range `json:"range,omitempty"`
 	// Pid and Host tell an operator which process speaks.
 	Host string `json:"host,omitempty"`
 	Pid  int    `json:"pid,omitempty"`
@@ -56,6 +77,9 @@ func DecodeHello(b []byte) (Hello, error) {
 	}
 	if len(h.Host) > 255 || len(h.Target) > 32 {
 		return h, fmt.Errorf("hello: host or target name is too long: %w", ErrDamaged)
+	}
+	if r := h.Range; r != nil && (!h.Backup || len(r.Start) > MaxRangeKey || len(r.End) > MaxRangeKey) {
+		return h, fmt.Errorf("hello: a range belongs to a backup, and its bounds have at most %d bytes: %w", MaxRangeKey, ErrDamaged)
 	}
 	topics, err := SortTopics(h.Topics)
 	if err != nil {

@@ -24,6 +24,9 @@ func dumpCommand() *cli.Command {
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "from", Usage: "`NODE` whose database is wanted (required)"},
 			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "`FILE` to write; it must not exist (required)"},
+			&cli.StringFlag{Name: "start", Usage: "only keys behind this `KEY` (kv)"},
+			&cli.StringFlag{Name: "end", Usage: "only keys up to and with this `KEY` (kv)"},
+			&cli.Uint64Flag{Name: "limit", Usage: "at most so many keys (kv)"},
 			&cli.StringFlag{Name: "broker", Usage: "`URL` of the broker's NATS server", Value: "nats://127.0.0.1:4222", EnvVars: []string{"XMQ_BROKER"}},
 			&cli.StringFlag{Name: "group", Value: nodeclient.DefaultGroup, Usage: "the broker's group", EnvVars: []string{"XMQ_GROUP"}},
 			&cli.BoolFlag{Name: "json", Usage: "answer in JSON"},
@@ -52,7 +55,7 @@ func dumpCommand() *cli.Command {
 			silence := time.AfterFunc(5*time.Second, func() {
 				fmt.Fprintf(c.App.ErrWriter, "xmq: nothing has come yet of %s from the broker of group %s: waiting on\n", c.String("from"), c.String("group"))
 			})
-			m, err := nodeclient.Backup(c.Context, road, c.String("group"), id, c.String("from"), path, func(n int64) {
+			m, err := nodeclient.Backup(c.Context, road, c.String("group"), id, c.String("from"), path, part(c), func(n int64) {
 				silence.Stop()
 				p.say("%d MiB", n>>20)
 			})
@@ -66,6 +69,14 @@ func dumpCommand() *cli.Command {
 			})
 		},
 	}
+}
+
+// part is the range the flags name; nil for all.
+func part(c *cli.Context) *event.Range {
+	if c.String("start") == "" && c.String("end") == "" && c.Uint64("limit") == 0 {
+		return nil
+	}
+	return &event.Range{Start: []byte(c.String("start")), End: []byte(c.String("end")), Limit: c.Uint64("limit")}
 }
 
 func snapshotsCommand() *cli.Command {

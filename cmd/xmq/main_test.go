@@ -157,7 +157,7 @@ func TestWrongCallsAreAnsweredWithOneSentence(t *testing.T) {
 		"log check --data " + dir:                                           {exitIO, "holds no log"},
 		"node":                                                              {exitConfig, "--id"},
 		"node --id X --target file:a":                                       {exitConfig, `"X"`},
-		"node --id x --target mysql:a":                                      {exitConfig, `"mysql"`},
+		"node --id x --target oracle:a":                                      {exitConfig, `"oracle"`},
 		"node --id x --target sqlite:" + dir:                                {exitConfig, "is a directory"},
 		"node --id x --target sqlite:/nonexistent/db":                       {exitConfig, "no such file"},
 		"node --id x --target sqlite:" + taken:                              {exitConfig, "not a database"},

@@ -170,5 +170,13 @@ func claim(path string, open func() (nodeclient.Target, error)) (nodeclient.Targ
 	return &claimed{t, lock}, nil
 }
 
+// SnapshotRange implements nodeclient.Ranger, as far as the database does.
+func (c *claimed) SnapshotRange(ctx context.Context, start, end []byte, limit uint64) (nodeclient.Snapshot, error) {
+	if r, ok := c.Target.(nodeclient.Ranger); ok {
+		return r.SnapshotRange(ctx, start, end, limit)
+	}
+	return nil, nodeclient.ErrNoRanges
+}
+
 // Close closes the database, then gives it up.
 func (c *claimed) Close() error { return errors.Join(c.Target.Close(), c.lock.Close()) }
