@@ -46,8 +46,8 @@
 //
 //	PATH              the database
 //	PATH.xmq-restore  a snapshot being loaded; nothing, once a process opens the database anew
-//	PATH.xmq-switch   a snapshot loaded, verified and decided on: the next Open makes it the database
-//	PATH.xmq-old      what the database was before that; removed by the next Open
+//	PATH.xmq-switch   a snapshot loaded, verified and decided on: the next Open removes the old one and
+//	                  makes it the database
 //
 // Beside them stand, for moments, folders whose names begin with tmp- and trash- and go on with one of these.
 package kv

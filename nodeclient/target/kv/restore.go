@@ -20,7 +20,6 @@ const loadBytes = 4 << 20
 
 func (t *Target) restoreName() string { return t.name + ".xmq-restore" }
 func (t *Target) switchName() string  { return t.name + ".xmq-switch" }
-func (t *Target) oldName() string     { return t.name + ".xmq-old" }
 
 // restored is a verified database beside the live one.
 type restored struct {
@@ -183,17 +182,12 @@ func (t *Target) settle() error {
 		return err
 	}
 	if slices.Contains(all, t.switchName()) {
-		if slices.Contains(all, t.name) {
-			if err := t.remove(t.oldName()); err != nil {
-				return err
-			}
-			if err := t.place.Rename(t.name, t.oldName()); err != nil {
-				return err
-			}
+		if err := t.remove(t.name); err != nil { // a crash in it leaves the decision, and is finished here again
+			return err
 		}
 		if err := t.place.Rename(t.switchName(), t.name); err != nil {
 			return err
 		}
 	}
-	return t.remove(t.oldName(), t.restoreName(), "tmp-"+t.restoreName(), "tmp-"+t.name)
+	return t.remove(t.restoreName(), "tmp-"+t.restoreName(), "tmp-"+t.name)
 }

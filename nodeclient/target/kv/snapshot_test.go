@@ -289,7 +289,9 @@ func TestAFailedRestoreLeavesTheLiveDatabaseAlone(t *testing.T) {
 	source := newNode(t)
 	source.run("SET who new")
 	snapshot, at := source.taken(), source.at()
-	fault := &disktest.Fault{Match: func(op disktest.Op) bool { return op.Verb == disktest.Write && strings.HasSuffix(op.Database, "restore") }, Nth: 3, Err: syscall.ENOSPC, Stays: true}
+	fault := &disktest.Fault{Match: func(op disktest.Op) bool {
+		return op.Verb == disktest.Write && strings.HasSuffix(op.Database, "restore")
+	}, Nth: 3, Err: syscall.ENOSPC, Stays: true}
 	n := nodeIn(t, disktest.Hooked(disktest.NewMemory(), fault.Hook))
 	n.run("SET who old")
 	_, err := n.Restore(t.Context(), at, bytes.NewReader(snapshot))
@@ -342,4 +344,28 @@ func TestARestoreLeavesNoFolder(t *testing.T) {
 	require.NoError(t, again.Room(t.Context(), 1))
 	require.True(t, nodeclient.IsTransient(again.Room(t.Context(), 1<<60)))
 	require.NoError(t, again.Close())
+}
+
+// A crash while the old database is being removed, behind the decision, is finished by the next Open, whatever is left of it.
+func TestXE13AHalfRemovedOldDatabase(t *testing.T) {
+	source := newNode(t)
+	source.run("SET who new")
+	snapshot, at := source.taken(), source.at()
+	dir := t.TempDir()
+	target, err := Open(filepath.Join(dir, "db"))
+	require.NoError(t, err)
+	n := &node{t, target, targettest.NewLog(7)}
+	n.run("SET who old")
+	_, err = n.Restore(t.Context(), at, bytes.NewReader(snapshot))
+	require.NoError(t, err)
+	require.NoError(t, n.Close())
+	require.NoError(t, os.Rename(filepath.Join(dir, "db.xmq-restore"), filepath.Join(dir, "db.xmq-switch")))
+	require.NoError(t, os.Remove(filepath.Join(dir, "db", "CURRENT")))
+	again, err := Open(filepath.Join(dir, "db"))
+	require.NoError(t, err)
+	defer func() { require.NoError(t, again.Close()) }()
+	who, err := again.Get([]byte("who"))
+	require.NoError(t, err)
+	require.Equal(t, "new", string(who))
+	require.Equal(t, at, again.pos)
 }

@@ -61,6 +61,7 @@ func (n *node) run(scripts ...string) {
 	n.Helper()
 	_, err := n.Apply(n.Context(), n.at(), n.items(scripts...))
 	require.NoError(n, err)
+	require.Equal(n, n.log.At(), n.at())
 }
 
 // fails applies scripts as one batch of which the i-th, from 0, must FAIL. The log then goes on from there.
