@@ -41,7 +41,7 @@ func Start(options ...string) (*Server, error) {
 	s := &Server{base}
 	s.Launch = func() *exec.Cmd {
 		args := []string{"--no-defaults", "--datadir=" + s.data(), "--bind-address=127.0.0.1", "--port=" + s.Port(), "--socket=" + filepath.Join(s.Dir(), "sock"),
-			"--pid-file=" + filepath.Join(s.Dir(), "pid"), "--tmpdir=" + s.Dir(), "--skip-name-resolve", "--skip-log-bin", "--sync-frm=0", "--performance-schema=OFF",
+			"--pid-file=" + filepath.Join(s.Dir(), "pid"), "--tmpdir=" + s.Dir(), "--skip-name-resolve", "--skip-log-bin", "--sync-frm=0", "--debug-no-sync", "--performance-schema=OFF",
 			"--innodb-buffer-pool-size=64M", "--innodb-log-file-size=32M", "--innodb-flush-log-at-trx-commit=2", "--innodb-flush-method=nosync", "--innodb-doublewrite=0",
 			"--innodb-fast-shutdown=2", "--max-connections=100", "--character-set-server=utf8mb4", "--lc-messages-dir=/usr/share/mysql"}
 		return s.Command(daemon, append(args, options...)...)
