@@ -4,7 +4,7 @@ GO ?= go
 PACKAGES = ./...
 LIMIT = 20m
 
-.PHONY: test servers vet race unit demo build bench
+.PHONY: test servers vet race unit demo build bench measure
 
 ## test: everything that has to pass: formats, vet, staticcheck, unit tests, the same with -race, real processes
 test: servers vet unit race
@@ -31,6 +31,10 @@ demo:
 
 build:
 	$(GO) build -o xmq ./cmd/xmq
+
+## measure: pause and duration of a DUMP at 10 MiB and 1 GiB of each database; needs about 6 GiB of disk
+measure: servers
+	$(GO) test ./integration -run TestMeasureDUMP -v -timeout 60m -args -measure 1024 | grep -E 'measured|^(FAIL|ok|---)'
 
 bench:
 	$(GO) test -run '^$$' -bench . -benchmem $(PACKAGES)

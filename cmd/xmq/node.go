@@ -74,6 +74,9 @@ func runNode(ctx context.Context, cfg configs.Node, log *slog.Logger) (err error
 	if !road.Up() {
 		log.Warn("the broker does not answer yet: trying until it does", "client", o.ID, "broker", configs.Redacted(cfg.Broker))
 	}
+	if d, is := db.Target.(interface{ Durability() string }); is && d.Durability() != "" {
+		log.Warn("what this database acknowledges may be gone after a crash of its server", "client", o.ID, "why", d.Durability())
+	}
 	log.Info("node starts", "client", o.ID, "broker", configs.Redacted(cfg.Broker), "target", db.Driver)
 	return a.Run(ctx)
 }
