@@ -103,7 +103,7 @@ func (b *Broker) open() (err error) {
 func (b *Broker) openRoad() (err error) {
 	url, extra := b.cfg.NATSURL, []natsgo.Option(nil)
 	if url == "" {
-		if b.server, err = startNATS(b.cfg.NATSAddr, b.cfg.MaxIncrement); err != nil {
+		if b.server, err = startNATS(b.cfg.NATSAddr, b.cfg.MaxIncrement, b.cfg.MemoryLimit); err != nil {
 			return err
 		}
 		url, extra = b.server.ClientURL(), []natsgo.Option{natsgo.InProcessServer(b.server)}
@@ -123,7 +123,8 @@ func (b *Broker) newPool() *worker.Pool {
 	c, s := b.cfg, b.stores
 	ticks := func(d time.Duration) int { return int((d + c.Tick - 1) / c.Tick) }
 	rules := worker.Rules{Group: c.Group, Masters: c.Masters, Tick: c.Tick, SilentTicks: ticks(c.Silent), LeaseTicks: ticks(c.Lease), DumpTicks: ticks(c.DumpLimit),
-		MaxDumps: c.MaxDumps, SnapshotTTL: c.SnapshotTTL, TurnRecords: c.TurnRecords, TurnBytes: c.TurnBytes, RunningDumps: b.runningDumps}
+		MaxDumps: c.MaxDumps, SnapshotTTL: c.SnapshotTTL, TurnRecords: c.TurnRecords, TurnBytes: c.TurnBytes, RunningDumps: b.runningDumps,
+		Flight: worker.NewFlight(c.MemoryLimit / 4)}
 	env := worker.Env{Log: s.log, Now: time.Now, Tick: c.Tick, Save: s.state.Write, SaveEvery: c.SaveEvery, Send: b.dispatch.send,
 		Discard: func(id event.DumpID) { s.staging.Drop(id, "the DUMP is over") }}
 	return worker.NewPool(c.Workers, rules, env, s.state.Clients(), s.state.Dumps())

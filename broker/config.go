@@ -32,6 +32,7 @@ type Config struct {
 	QueueCount   int   `yaml:"queue_count" doc:"increments that may wait for the log"`
 	QueueBytes   int   `yaml:"queue_bytes" doc:"bytes that may wait for the log"`
 	RingBytes    int   `yaml:"ring_bytes" doc:"memory for the newest increments"`
+	MemoryLimit  int64 `yaml:"memory_limit" doc:"memory this broker may take in bytes: a quarter is for what is under way to nodes, ring and queue have at most a half"`
 	TurnRecords  int   `yaml:"turn_records" doc:"increments sent to one client in one turn"`
 	TurnBytes    int   `yaml:"turn_bytes" doc:"bytes sent to one client in one turn"`
 	MaxRecords   int64 `yaml:"max_records" doc:"increments in one segment of the log"`
@@ -81,7 +82,7 @@ func Default() Config {
 		Data: "xmq-data", Create: true, Group: "main",
 		NATSAddr: "127.0.0.1:4222", HTTPAddr: "127.0.0.1:8420",
 		Workers: 4, Masters: []string{"master"},
-		MaxIncrement: 1 << 20, QueueCount: 65536, QueueBytes: 64 << 20, RingBytes: 64 << 20,
+		MaxIncrement: 1 << 20, QueueCount: 65536, QueueBytes: 64 << 20, RingBytes: 64 << 20, MemoryLimit: 512 << 20,
 		TurnRecords: 2048, TurnBytes: 256 << 10, MaxRecords: 2_000_000,
 		Tick: time.Second, Silent: 15 * time.Second, Lease: 15 * time.Second, DumpLimit: 24 * time.Hour, MaxDumps: 4,
 		SnapshotTTL: 10 * time.Minute, SaveEvery: 200 * time.Millisecond,
@@ -118,6 +119,9 @@ func (c *Config) Validate() error {
 		if v < 0 {
 			return fmt.Errorf("%s is %d: it cannot be negative", name, v)
 		}
+	}
+	if need := 2 * (int64(c.QueueBytes) + int64(c.RingBytes)); c.MemoryLimit < need {
+		return fmt.Errorf("memory_limit is %d: it must be at least twice queue_bytes and ring_bytes together, which is %d", c.MemoryLimit, need)
 	}
 	if c.Data == "" {
 		return fmt.Errorf("data is empty: name a directory")

@@ -15,8 +15,9 @@ import (
 const natsRoom = 1 << 20
 
 // startNATS runs a NATS server in this process, with everything off that is not needed: no routes, gateways, leaf
-// nodes, websockets, MQTT, monitoring, JetStream or system account. It listens before it returns.
-func startNATS(addr string, maxIncrement int) (*server.Server, error) {
+// nodes, websockets, MQTT, monitoring, JetStream or system account. It listens before it returns. A connection for which more than
+// an eighth of memory waits is closed: its node does not read.
+func startNATS(addr string, maxIncrement int, memory int64) (*server.Server, error) {
 	host, p, err := net.SplitHostPort(addr)
 	if err != nil {
 		return nil, fmt.Errorf("nats_addr %q: %w", addr, err)
@@ -36,7 +37,7 @@ func startNATS(addr string, maxIncrement int) (*server.Server, error) {
 		ServerName: "xmq", Host: host, Port: port,
 		NoLog: true, NoSigs: true, NoSystemAccount: true,
 		MaxConn: 16384, MaxSubs: 64, MaxControlLine: 1024,
-		MaxPayload: int32(payload), MaxPending: 64 << 20,
+		MaxPayload: int32(payload), MaxPending: max(2*int64(payload), min(64<<20, memory/8)),
 		WriteDeadline: 5 * time.Second, AuthTimeout: 2,
 		PingInterval: 5 * time.Second, MaxPingsOut: 2,
 	})

@@ -25,6 +25,7 @@ type Rules struct {
 	TurnRecords  int           // increments read and sent in one turn
 	TurnBytes    int           // bytes of increments read and sent in one turn
 	RunningDumps func() int    // how many DUMPs run now in the whole broker
+	Flight       *Flight       // what all clients may have under way together; nil for no limit
 }
 
 // lease is LeaseTicks, or the shortest one.
@@ -69,6 +70,7 @@ type Machine struct {
 	sent          event.Position
 	flights       []flight // frames sent and not acked, oldest first
 	flightBytes   int
+	counted       int  // of flightBytes, in rules.Flight
 	full          bool // the next increment does not fit into what is left of the window
 	creditRecords uint64
 	creditBytes   int
@@ -150,6 +152,17 @@ func (m *Machine) Step(in Input, log Log, now int64) {
 		m.trimmed(log)
 	}
 	m.advance()
+	m.account()
+}
+
+// account counts what is under way in the whole broker's sum. What was under way to a node that is gone is no more.
+func (m *Machine) account() {
+	bytes := 0
+	if m.Connected() {
+		bytes = m.flightBytes
+	}
+	m.rules.Flight.add(bytes - m.counted)
+	m.counted = bytes
 }
 
 // Tick says that one tick has passed.
@@ -162,6 +175,7 @@ func (m *Machine) Tick(now int64) {
 	m.tickRate()
 	m.tickDumps()
 	m.advance()
+	m.account()
 	if m.known && (m.open || m.awaited) && m.silent == m.rules.SilentTicks {
 		m.raise("offline", statedb.Warning, 0, fmt.Sprintf("client %s has not been heard for %s: look at its node and the network between", m.c.ID, time.Duration(m.silent)*m.rules.Tick))
 	}
@@ -549,7 +563,7 @@ func (m *Machine) feed(head event.Position) *Feed {
 	}
 	records := min(m.creditRecords-inFlight, uint64(m.rules.TurnRecords), head.Seq-m.sent.Seq)
 	left := m.creditBytes - m.flightBytes
-	if left <= 0 && inFlight > 0 {
+	if inFlight > 0 && (left <= 0 || m.rules.Flight.full()) {
 		return nil
 	}
 	f := &Feed{From: m.sent, MaxRecords: int(records), MaxBytes: min(left, m.rules.TurnBytes), Topics: m.c.Topics, Override: m.c.Override}
@@ -579,6 +593,7 @@ func (m *Machine) Fed(end event.Position, frame []byte) event.Event {
 	m.sent = end
 	m.flights = append(m.flights, flight{end, len(frame)})
 	m.flightBytes += len(frame)
+	m.account()
 	return e
 }
 

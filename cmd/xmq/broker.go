@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"os"
+	"runtime/debug"
 
 	"github.com/urfave/cli/v2"
 
@@ -29,6 +31,9 @@ func brokerCommand() *cli.Command {
 			}
 			if err := configs.CheckNATS(cfg.NATSURL); cfg.NATSURL != "" && err != nil {
 				return fmt.Errorf("%w: nats_url: %w", configs.ErrConfig, err)
+			}
+			if os.Getenv("GOMEMLIMIT") == "" {
+				debug.SetMemoryLimit(cfg.MemoryLimit / 4 * 3) // the rest is for what the runtime does not count, and for peaks
 			}
 			b, err := broker.Open(cfg.Config, log)
 			if err != nil {

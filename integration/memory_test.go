@@ -1,0 +1,95 @@
+package integration
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"regexp"
+	"strconv"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"xmq/broker/event"
+	"xmq/nodeclient"
+	"xmq/nodeclient/target/targettest"
+)
+
+// stuck is a target that stands still until it is let go, and keeps nothing but its position.
+type stuck struct {
+	nodeclient.Target // what is not asked of it
+	pos               atomic.Pointer[event.Position]
+	let               <-chan struct{}
+}
+
+func (s *stuck) Position(context.Context) (event.Position, error) { return *s.pos.Load(), nil }
+
+func (s *stuck) Seek(_ context.Context, pos event.Position) error {
+	s.pos.Store(&pos)
+	return nil
+}
+
+func (s *stuck) Apply(ctx context.Context, before event.Position, batch []event.Item) (event.Position, error) {
+	select {
+	case <-s.let:
+	case <-ctx.Done():
+		return before, nodeclient.Transient(ctx.Err())
+	}
+	pos := batch[len(batch)-1].Pos
+	s.pos.Store(&pos)
+	return pos, nil
+}
+
+// The broker keeps its memory_limit with 16 nodes that stand still, whose windows together are twice that, while increments of 1 MiB come
+// in; and when they are let go, all of them come level.
+func TestMemoryIsBoundedWithSlowNodes(t *testing.T) {
+	const nodes, count, limit = 16, 160, 512
+	masters := "master"
+	for i := range nodes {
+		masters += fmt.Sprint(",slow", i)
+	}
+	s := newSite(t, "--masters", masters, "--memory-limit", fmt.Sprint(limit<<20))
+	p := s.broker()
+	h := &house{t: t, log: slog.New(slog.DiscardHandler)}
+	h.cfg.NATSAddr = s.nats
+	let := make(chan struct{})
+	var all []*stuck
+	for i := range nodes {
+		target := &stuck{Target: targettest.NewMemory().Open(), let: let}
+		target.pos.Store(&event.Position{})
+		all = append(all, target)
+		h.run(fmt.Sprint("slow", i), "", target, func(o *nodeclient.Options) { o.WindowBytes, o.WindowRecords = 64<<20, 1<<20 })
+	}
+	body := make([]byte, 1<<20)
+	for range count {
+		_, _ = rand.Read(body) // never fails (crypto/rand)
+		res, err := http.Post("http://"+s.http+"/v1/increments", "application/octet-stream", bytes.NewReader(body))
+		require.NoError(t, err)
+		require.NoError(t, res.Body.Close())
+		require.Equal(t, 200, res.StatusCode)
+	}
+	peak := func() int {
+		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+		require.NoError(t, err)
+		kib, err := strconv.Atoi(string(regexp.MustCompile(`VmHWM:\s+(\d+) kB`).FindSubmatch(status)[1]))
+		require.NoError(t, err)
+		return kib >> 10
+	}
+	still := peak()
+	close(let)
+	for _, target := range all {
+		eventually(t, func() error {
+			if seq := target.pos.Load().Seq; seq < count {
+				return fmt.Errorf("stands at %d, not %d", seq, count)
+			}
+			return nil
+		})
+	}
+	t.Logf("measured: memory of the broker with %d nodes: %d MiB at most while they stand still, %d MiB when they come level", nodes, still, peak())
+	require.Less(t, peak(), limit)
+}
