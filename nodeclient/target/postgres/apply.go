@@ -45,7 +45,11 @@ func (t *Target) transact(ctx context.Context, before event.Position, steps []st
 			return stored, batch.Fail(0, batch.ErrAlone)
 		}
 	}
-	if at, err := run(ctx, c, stored, steps); err != nil {
+	if err := t.templates.on(ctx, c); err != nil {
+		return before, batch.Fail(0, classify(fmt.Errorf("postgres: forget prepared statements: %w", err)))
+	}
+	if at, err := t.run(ctx, c, stored, steps); err != nil {
+		t.templates.dirty = true // which of them were made is not known
 		return before, batch.Fail(at, err)
 	}
 	last := len(steps) - 1
@@ -68,15 +72,24 @@ func (t *Target) compare(stored, before event.Position) error {
 
 // run sends all statements of a transaction, and the moving of the position, without waiting in between. It
 // returns the index of the failing step.
-func run(ctx context.Context, c *pgconn.PgConn, stored event.Position, steps []step) (int, error) {
+func (t *Target) run(ctx context.Context, c *pgconn.PgConn, stored event.Position, steps []step) (int, error) {
 	p := c.StartPipeline(ctx)
 	send := func(all []statement) {
-		for _, st := range all {
-			p.SendQueryParams(st.text, st.args, nil, nil, nil)
+		for i := range all {
+			st := &all[i]
+			name, fresh := t.templates.prepares(st)
+			if st.prepared = fresh; fresh {
+				p.SendPrepare(name, st.text, nil)
+			}
+			if name == "" {
+				p.SendQueryParams(st.text, st.args, nil, nil, nil)
+			} else {
+				p.SendQueryPrepared(name, st.args, nil, nil)
+			}
 		}
 	}
-	for _, s := range steps {
-		send(s.Work.statements)
+	for i := range steps {
+		send(steps[i].Work.statements)
 	}
 	failpoint.Hit(failpoint.AppliedBeforeSeq)
 	moving := advance(stored, steps[len(steps)-1].Pos, batch.LastTime(steps))
@@ -95,7 +108,15 @@ func run(ctx context.Context, c *pgconn.PgConn, stored event.Position, steps []s
 func answers(p *pgconn.Pipeline, steps []step, moving []statement) (int, error) {
 	for i, s := range steps {
 		for _, st := range s.Work.statements {
-			if _, err := answer(p); err != nil {
+			err := error(nil)
+			if st.prepared {
+				_, err = p.GetResults()
+				err = classify(err)
+			}
+			if err == nil {
+				_, err = answer(p)
+			}
+			if err != nil {
 				return i, fmt.Errorf("postgres: increment %d: %w, in line %d: %s", s.Pos.Seq, err, st.line, batch.Start(st.text))
 			}
 		}

@@ -360,6 +360,28 @@ func FuzzIncrement(f *testing.F) {
 	})
 }
 
+// A statement that comes again is prepared, and forgotten when the schema may have changed: what its parameters were then is not what they
+// are now. A failing one in the middle changes nothing of that.
+func TestTemplatesArePreparedAndForgottenWithTheSchema(t *testing.T) {
+	n := newNode(t)
+	n.run("CREATE TABLE c (id int PRIMARY KEY, v int)")
+	insert := func(id int, v string) string {
+		return fmt.Sprintf(`{"sql": "INSERT INTO c VALUES ($1, $2)", "args": [%d, %s]}`, id, v)
+	}
+	n.run(insert(1, "1"), insert(2, "2"), insert(3, "null"), "DELETE FROM c WHERE id = 0", "DELETE FROM c WHERE id = 0")
+	require.Len(t, n.templates.names, 2)
+	require.ErrorContains(t, n.fails(2, insert(4, "4"), insert(5, "5"), insert(6, `"six"`), insert(7, "7")), "22P02")
+	n.run(insert(8, "8"), insert(9, "9"), "ALTER TABLE c ALTER v TYPE text", insert(10, `"ten"`), insert(11, `"eleven"`))
+	n.run(insert(12, `"twelve"`), insert(13, `"thirteen"`))
+	n.run("SELECT 1", insert(14, `"a"`), "DO $$ BEGIN ALTER TABLE c ADD w int DEFAULT 0; END $$")
+	n.run(insert(15, `"b"`), insert(16, `"c"`), "DELETE FROM c WHERE id = 16 RETURNING *", "DELETE FROM c WHERE id = 16 RETURNING *")
+	require.Equal(t, "1=1,2=2,4=4,5=5,8=8,9=9,10=ten,11=eleven,12=twelve,13=thirteen,14=a,15=b", n.value("SELECT string_agg(id || '=' || v, ',' ORDER BY id) FROM c"))
+	server.Query(t, "postgres", "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '"+n.db+"'")
+	n.at() // over a new connection, which has prepared nothing
+	n.run(insert(17, `"d"`), insert(18, `"e"`), insert(19, `"f"`))
+	require.Equal(t, "15", n.value("SELECT count(v) FROM c"))
+}
+
 // A deferred constraint is checked at the commit: the increment that breaks it is the one that fails, however the
 // batches fall.
 func TestADeferredConstraintFailsItsOwnIncrement(t *testing.T) {

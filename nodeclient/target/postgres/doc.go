@@ -15,6 +15,9 @@
 // text of whatever type the server finds the parameter to be; null is NULL, an object or array is JSON. Any
 // other body is a script. checkScript and checkStatement say what is refused before anything runs.
 //
+// INSERT, UPDATE and DELETE whose very text comes again, as that of an increment with arguments does, are prepared; any other
+// kind of statement ends that, since it may change the schema. (A trigger that changes the types of columns is not noticed.)
+//
 // A batch is one transaction: its statements go out without waiting for answers, so that a round trip is paid
 // per batch. When one fails, the transaction is rolled back and those before it are applied again. Where a
 // constraint is deferrable each increment is a transaction of its own, because such a constraint is checked at

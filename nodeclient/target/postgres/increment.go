@@ -17,6 +17,9 @@ type statement struct {
 	text string
 	line int
 	args [][]byte // in text format; nil is NULL
+	// plain and changes are what templates want to know of it.
+	plain, changes bool
+	prepared       bool // it was prepared right before it was sent
 }
 
 // work is an increment that has been looked at. alone says that it must be a transaction of its own.
@@ -51,7 +54,8 @@ func parse(body []byte) (w work, err error) {
 		return w, fmt.Errorf(`"sql" has %d statements, and arguments belong to exactly one`, len(statements))
 	}
 	for _, st := range statements {
-		w.statements = append(w.statements, statement{st.Text, st.Line, args})
+		plain, changes := kinds(st.Keyword, st.Text)
+		w.statements = append(w.statements, statement{text: st.Text, line: st.Line, args: args, plain: plain, changes: changes})
 	}
 	lower := strings.ToLower(script)
 	w.alone = strings.Contains(lower, "defer") || strings.Contains(lower, "constraints")

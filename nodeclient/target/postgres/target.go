@@ -37,6 +37,7 @@ type Target struct {
 	// spare is a second connection for the next snapshot; dump and version are its program and the server's it belongs to.
 	spare         spare
 	dump, version string
+	templates     templates // of pg
 	// doubt is the position behind a commit that nobody answered and that could not be looked for yet;
 	// zero when there is none.
 	doubt event.Position
