@@ -1,6 +1,6 @@
-// Package servertest runs private database servers for tests: one process on a free port of 127.0.0.1, with its data in a
-// folder below /tmp that is removed with it, as the user the server insists on. What is special about one kind of server
-// stands in the package that uses this one.
+// Package servertest runs private database servers for tests and for xmq bench: one process on a free port of 127.0.0.1, with its data in a
+// folder below /tmp that is removed with it, as the user the server insists on. It does not import testing; the packages
+// postgrestest, mysqltest and redistest are its faces for tests.
 package servertest
 
 import (
@@ -12,9 +12,18 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
+
+// Password is that of every user who has one.
+const Password = "p@ss/word of:xmq"
+
+// escaped is Password as a URL writes it.
+func escaped() string {
+	return strings.NewReplacer("@", "%40", "/", "%2F", ":", "%3A", " ", "%20").Replace(Password)
+}
 
 // Patience is how long a server may take to start or to answer.
 const Patience = 30 * time.Second

@@ -3,60 +3,24 @@
 package mysqltest
 
 import (
-	"context"
-	"database/sql"
-	"errors"
-	"fmt"
-	"os/exec"
-	"path/filepath"
-	"strings"
-	"syscall"
 	"testing"
 
-	"github.com/go-sql-driver/mysql"
 	"github.com/stretchr/testify/require"
 
 	"xmq/nodeclient/target/servertest"
 )
 
-// Password is that of both users: root, who may do everything, and xmq, who owns the databases of Create and what a restore
-// puts beside them.
-const Password = "p@ss/word of:xmq"
+// Password is that of the user xmq, who owns the databases of Create and what a restore puts beside them; root has none.
+const Password = servertest.Password
 
 // Server is one MariaDB server.
-type Server struct{ *servertest.Server }
+type Server struct{ *servertest.MariaDB }
 
 // Start makes a new server and waits until it answers; options are further ones of its command line. The caller stops
 // it, also behind a failed test.
 func Start(options ...string) (*Server, error) {
-	daemon, err := exec.LookPath("mariadbd")
-	install, err2 := exec.LookPath("mariadb-install-db")
-	if err := errors.Join(err, err2); err != nil {
-		return nil, fmt.Errorf("the programs of a MariaDB server are missing: run .ci/servers as root, or install mariadb-server: %w", err)
-	}
-	base, err := servertest.New("my", "mysql")
-	if err != nil {
-		return nil, err
-	}
-	s := &Server{base}
-	s.Launch = func() *exec.Cmd {
-		args := []string{"--no-defaults", "--datadir=" + s.data(), "--bind-address=127.0.0.1", "--port=" + s.Port(), "--socket=" + filepath.Join(s.Dir(), "sock"),
-			"--pid-file=" + filepath.Join(s.Dir(), "pid"), "--tmpdir=" + s.Dir(), "--skip-name-resolve", "--skip-log-bin", "--sync-frm=0", "--debug-no-sync", "--performance-schema=OFF",
-			"--innodb-buffer-pool-size=64M", "--innodb-log-file-size=32M", "--innodb-flush-log-at-trx-commit=2", "--innodb-flush-method=nosync", "--innodb-doublewrite=0",
-			"--innodb-fast-shutdown=2", "--max-connections=100", "--character-set-server=utf8mb4", "--lc-messages-dir=/usr/share/mysql"}
-		return s.Command(daemon, append(args, options...)...)
-	}
-	s.Answers = func() error { return s.Exec("mysql", "DO 1") }
-	if err = s.initialise(install); err == nil {
-		err = s.Run()
-	}
-	if err == nil {
-		err = s.Exec("mysql", "CREATE USER xmq@'%' IDENTIFIED BY '"+Password+"'")
-	}
-	if err != nil {
-		return nil, errors.Join(err, s.Stop())
-	}
-	return s, nil
+	s, err := servertest.StartMariaDB(options...)
+	return &Server{s}, err
 }
 
 // New is Start for one test, stopped with it.
@@ -68,97 +32,19 @@ func New(t *testing.T, options ...string) *Server {
 	return s
 }
 
-func (s *Server) data() string { return filepath.Join(s.Dir(), "data") }
-
-// initialise makes the data folder, with a root who has no password yet.
-func (s *Server) initialise(install string) error {
-	out, err := s.Command(install, "--no-defaults", "--datadir="+s.data(), "--auth-root-authentication-method=normal", "--skip-test-db",
-		"--skip-name-resolve", "--innodb-log-file-size=32M", "--innodb-flush-method=nosync").CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("mariadb-install-db: %w: %s", err, out)
-	}
-	return nil
-}
-
-// Halt stops the server, its sessions told so.
-func (s *Server) Halt() error { return s.End(syscall.SIGTERM) }
-
-// URL is that of a database for the user xmq.
-func (s *Server) URL(database string) string { return URL(s.Addr(), database) }
-
 // URL is that of a database behind addr, such as a proxy's, for the user xmq.
-func URL(addr, database string) string {
-	return "mysql://xmq:" + strings.NewReplacer("@", "%40", "/", "%2F", ":", "%3A", " ", "%20").Replace(Password) + "@" + addr + "/" + database
-}
-
-// Exec runs a script as root.
-func (s *Server) Exec(database, script string) error {
-	_, err := s.read(database, script)
-	return err
-}
+func URL(addr, database string) string { return servertest.MariaDBURL(addr, database) }
 
 // Query returns the rows of a script's last result, columns joined by "|", NULL as "NULL".
 func (s *Server) Query(t *testing.T, database, script string) []string {
 	t.Helper()
-	rows, err := s.read(database, script)
+	rows, err := s.Read(database, script)
 	require.NoError(t, err)
 	return rows
-}
-
-// Connect opens a pool of sessions as root. The caller closes it.
-func (s *Server) Connect(database string) (*sql.DB, error) {
-	cfg := mysql.NewConfig()
-	cfg.User, cfg.Net, cfg.Addr, cfg.DBName, cfg.MultiStatements, cfg.Logger = "root", "tcp", s.Addr(), database, true, &mysql.NopLogger{}
-	cfg.Params = map[string]string{"time_zone": "'+00:00'"}
-	connector, err := mysql.NewConnector(cfg)
-	if err != nil {
-		return nil, err
-	}
-	return sql.OpenDB(connector), nil
-}
-
-func (s *Server) read(database, script string) (all []string, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), servertest.Patience)
-	defer cancel()
-	db, err := s.Connect(database)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = db.Close() }() // the answer is here already
-	rows, err := db.QueryContext(ctx, script)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = rows.Close() }() // it was read to its end
-	for more := true; more; more = rows.NextResultSet() {
-		all = nil
-		columns, err := rows.Columns()
-		if err != nil {
-			return nil, err
-		}
-		values, into := make([]sql.NullString, len(columns)), make([]any, len(columns))
-		for i := range values {
-			into[i] = &values[i]
-		}
-		for rows.Next() {
-			if err := rows.Scan(into...); err != nil {
-				return nil, err
-			}
-			text := make([]string, len(values))
-			for i, v := range values {
-				if text[i] = v.String; !v.Valid {
-					text[i] = "NULL"
-				}
-			}
-			all = append(all, strings.Join(text, "|"))
-		}
-	}
-	return all, rows.Err()
 }
 
 // Create makes an empty database that the user xmq may do everything with.
 func (s *Server) Create(t *testing.T, database string) {
 	t.Helper()
-	pattern := strings.NewReplacer("_", `\_`, "%", `\%`).Replace(database)
-	require.NoError(t, s.Exec("mysql", "CREATE DATABASE `"+database+"`; GRANT ALL ON `"+pattern+"`.* TO xmq@'%'; GRANT ALL ON `"+pattern+`\_xmq\_%`+"`.* TO xmq@'%'"))
+	require.NoError(t, s.Make(database))
 }

@@ -3,14 +3,7 @@
 package redistest
 
 import (
-	"errors"
-	"fmt"
-	"net"
-	"os/exec"
-	"strings"
-	"syscall"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -18,35 +11,19 @@ import (
 )
 
 // Password is that of the default user.
-const Password = "p@ss/word of:xmq"
+const Password = servertest.Password
 
 // Databases is how many logical databases a server has.
-const Databases = 2000
+const Databases = servertest.RedisDatabases
 
 // Server is one Redis server.
-type Server struct{ *servertest.Server }
+type Server struct{ *servertest.Redis }
 
 // Start makes a new server and waits until it answers; args are added to its command line. It keeps an append-only file that is
 // synced at each write unless args say otherwise. The caller stops it, also behind a failed test.
 func Start(args ...string) (*Server, error) {
-	path, err := exec.LookPath("redis-server")
-	if err != nil {
-		return nil, errors.New("the program redis-server is missing: run .ci/servers as root, or install redis-server")
-	}
-	base, err := servertest.New("redis", "redis")
-	if err != nil {
-		return nil, err
-	}
-	s := &Server{base}
-	s.Launch = func() *exec.Cmd {
-		return s.Command(path, append([]string{"--bind", "127.0.0.1", "--port", s.Port(), "--dir", s.Dir(), "--databases", fmt.Sprint(Databases),
-			"--requirepass", Password, "--save", "", "--appendonly", "yes", "--appendfsync", "always", "--enable-debug-command", "yes"}, args...)...)
-	}
-	s.Answers = s.ping
-	if err := s.Run(); err != nil {
-		return nil, errors.Join(err, s.Stop())
-	}
-	return s, nil
+	s, err := servertest.StartRedis(args...)
+	return &Server{s}, err
 }
 
 // New is Start for one test, stopped with it.
@@ -58,43 +35,5 @@ func New(t *testing.T, args ...string) *Server {
 	return s
 }
 
-// ping asks whether the server serves.
-func (s *Server) ping() error {
-	c, err := net.DialTimeout("tcp", s.Addr(), time.Second)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = c.Close() }()
-	if err := c.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
-		return err
-	}
-	if _, err := fmt.Fprintf(c, "*2\r\n$4\r\nAUTH\r\n$%d\r\n%s\r\n*1\r\n$4\r\nPING\r\n", len(Password), Password); err != nil {
-		return err
-	}
-	var answer []byte
-	buf := make([]byte, 512)
-	for !strings.Contains(string(answer), "PONG") {
-		n, err := c.Read(buf)
-		if err != nil {
-			return fmt.Errorf("it says %q: %w", answer, err)
-		}
-		if answer = append(answer, buf[:n]...); strings.Contains(string(answer), "-") {
-			return fmt.Errorf("it says %q", answer)
-		}
-	}
-	return nil
-}
-
-// Halt stops the server, which saves what it has.
-func (s *Server) Halt() error { return s.End(syscall.SIGTERM) }
-
-// URL is that of a logical database, whose restores load into the next one.
-func (s *Server) URL(db int) string { return URL(s.Addr(), db) }
-
 // URL is that of a logical database behind addr, such as a proxy's.
-func URL(addr string, db int) string {
-	return fmt.Sprintf("redis://:%s@%s/%d?restore_db=%d", escaped, addr, db, db+1)
-}
-
-// escaped is Password as a URL writes it.
-var escaped = strings.NewReplacer("@", "%40", "/", "%2F", ":", "%3A", " ", "%20").Replace(Password)
+func URL(addr string, db int) string { return servertest.RedisURL(addr, db) }
