@@ -16,15 +16,16 @@ import (
 
 // floors is the plan of the house: which rooms of ours a room may import, and why not others.
 var floors = map[string][]string{
-	"broker/event":     nil, // the language: imports nobody, so that everybody can speak it
-	"broker/disk":      nil, // the ground both stores stand on
-	"broker/bus":       {"broker/event"},
-	"dumpflow":         {"broker/event"},
-	"increments":       {"broker/event", "broker/disk"},
-	"statedb":          {"broker/event", "broker/disk", "dumpflow"}, // dumpflow for the record of a DUMP, which it keeps
-	"worker":           {"broker/event", "increments", "statedb", "dumpflow"},
-	"broker/failpoint": nil, // names of the places at which a test lets a process die
-	"nodeclient":       {"broker/event", "broker/bus", "broker/failpoint", "dumpflow"},
+	"broker/event":        nil, // the language: imports nobody, so that everybody can speak it
+	"broker/disk":         nil, // the ground both stores stand on
+	"broker/bus":          {"broker/event"},
+	"dumpflow":            {"broker/event"},
+	"nodeclient/producer": {"broker/event", "broker/bus"},
+	"increments":          {"broker/event", "broker/disk"},
+	"statedb":             {"broker/event", "broker/disk", "dumpflow"}, // dumpflow for the record of a DUMP, which it keeps
+	"worker":              {"broker/event", "increments", "statedb", "dumpflow"},
+	"broker/failpoint":    nil, // names of the places at which a test lets a process die
+	"nodeclient":          {"broker/event", "broker/bus", "broker/failpoint", "dumpflow"},
 	"nodeclient/target": {"nodeclient", "nodeclient/target/exec", "nodeclient/target/file", "nodeclient/target/kv", "nodeclient/target/mysql", "nodeclient/target/postgres",
 		"nodeclient/target/redis", "nodeclient/target/sqlite", "nodeclient/target/webhook"},
 	"nodeclient/target/sqltext":               nil,
@@ -51,6 +52,7 @@ var floors = map[string][]string{
 	"cmd/xmq/shop":                            nil,
 	"integration":                             {"*"},
 	"integration/report":                      nil,
+	"integration/bench":                       {"*"},                            // measures everything
 	"broker/disk/disktest":                    {"broker/disk"},                  // for tests
 	"broker/bus/bustest":                      {"broker/bus", "broker/event"},   // for tests
 	"nodeclient/target/targettest":            {"nodeclient", "broker/event"},   // for tests
@@ -64,6 +66,7 @@ var floors = map[string][]string{
 // outside says which foreign modules a room may use besides the standard library.
 var outside = map[string][]string{
 	"broker/bus":                 {"github.com/nats-io/nats.go"},
+	"nodeclient/producer":        {"github.com/nats-io/nats.go"}, // for the options of a connection
 	"broker/disk":                {"github.com/syndtr/goleveldb"},
 	"increments":                 {"github.com/syndtr/goleveldb"},
 	"statedb":                    {"github.com/syndtr/goleveldb"},
@@ -78,6 +81,7 @@ var outside = map[string][]string{
 	"broker":                     {"github.com/nats-io/nats.go", "github.com/nats-io/nats-server", "github.com/sourcegraph/conc"},
 	"configs":                    {"github.com/goccy/go-yaml"},
 	"cmd/xmq":                    {"github.com/urfave/cli"},
+	"integration/bench":          {"github.com/nats-io/nats.go", "github.com/nats-io/nats-server", "github.com/klauspost/compress", "modernc.org/sqlite"},
 	"cmd/xmq/shop":               {"modernc.org/sqlite"},
 }
 

@@ -46,7 +46,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) 
 		Description: "Start with `xmq demo`. README.md explains the words.",
 		Reader:      interruptible{ctx, in}, Writer: out, ErrWriter: errs, HideVersion: true,
 		Commands: []*cli.Command{demoCommand(), brokerCommand(), nodeCommand(), publishCommand(), positionsCommand(), clientCommand(),
-			logCommand(), dumpCommand(), snapshotsCommand(), alertsCommand(), auditCommand(), versionCommand()},
+			logCommand(), dumpCommand(), snapshotsCommand(), alertsCommand(), auditCommand(), benchCommand(), versionCommand()},
 		ExitErrHandler: func(*cli.Context, error) {}, // exit codes are decided below
 		OnUsageError:   func(_ *cli.Context, err error, _ bool) error { return wrongFlag("xmq", err) },
 		CommandNotFound: func(_ *cli.Context, name string) {

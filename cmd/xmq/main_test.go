@@ -71,7 +71,7 @@ func eventually(t *testing.T, ok func() bool) {
 }
 
 func TestFlagsMayStandAnywhere(t *testing.T) {
-	commands := []*cli.Command{clientCommand(), alertsCommand(), logCommand(), publishCommand()}
+	commands := []*cli.Command{clientCommand(), alertsCommand(), logCommand(), publishCommand(), benchCommand()}
 	for typed, want := range map[string]string{
 		"client skip node1 --reason x":         "client skip --reason x -- node1",
 		"client skip --reason x node1":         "client skip --reason x -- node1",
@@ -90,6 +90,7 @@ func TestFlagsMayStandAnywhere(t *testing.T) {
 		"publish a --topic t b":                "publish --topic t -- a b",
 		"publish --unknown a":                  "publish --unknown -- a",
 		"publish --topic":                      "publish --topic",
+		"bench ingest --tiny --peer redis":     "bench --tiny --peer redis -- ingest",
 		"nosuch --flag client":                 "nosuch --flag client",
 		"":                                     "",
 	} {
@@ -116,13 +117,20 @@ func TestWrongCallsAreAnsweredWithOneSentence(t *testing.T) {
 		code int
 		says string
 	}{
-		"frob":                                 {exitUsage, `there is no command "frob"`},
-		"client frob":                          {exitUsage, `"xmq client frob"`},
-		"log frob --json":                      {exitUsage, "no flag --json"},
-		"alerts frob":                          {exitUsage, `"xmq alerts frob"`},
-		"help frob":                            {exitUsage, `"frob"`},
-		"positions now":                        {exitUsage, `takes no arguments, but got "now"`},
-		"version now":                          {exitUsage, "takes no arguments"},
+		"frob":                      {exitUsage, `there is no command "frob"`},
+		"client frob":               {exitUsage, `"xmq client frob"`},
+		"log frob --json":           {exitUsage, "no flag --json"},
+		"alerts frob":               {exitUsage, `"xmq alerts frob"`},
+		"help frob":                 {exitUsage, `"frob"`},
+		"positions now":             {exitUsage, `takes no arguments, but got "now"`},
+		"version now":               {exitUsage, "takes no arguments"},
+		"bench":                     {exitUsage, "a scenario or all"},
+		"bench frob":                {exitUsage, `no scenario "frob": use ingest`},
+		"bench ingest all":          {exitUsage, "a scenario or all"},
+		"bench ingest --peer kafka": {exitUsage, `no peer "kafka": it has jetstream-sync`},
+		"bench all --peer kafka":    {exitUsage, "no scenario has the peer kafka"},
+		"bench ingest --rounds 0":   {exitUsage, "at least 1"},
+		"bench ingest --cpuprofile /nonexistent/f": {exitIO, "/nonexistent"},
 		"broker now":                           {exitUsage, "takes no arguments"},
 		"node now":                             {exitUsage, "takes no arguments"},
 		"demo now":                             {exitUsage, "takes no arguments"},
@@ -157,7 +165,7 @@ func TestWrongCallsAreAnsweredWithOneSentence(t *testing.T) {
 		"log check --data " + dir:                                           {exitIO, "holds no log"},
 		"node":                                                              {exitConfig, "--id"},
 		"node --id X --target file:a":                                       {exitConfig, `"X"`},
-		"node --id x --target oracle:a":                                      {exitConfig, `"oracle"`},
+		"node --id x --target oracle:a":                                     {exitConfig, `"oracle"`},
 		"node --id x --target sqlite:" + dir:                                {exitConfig, "is a directory"},
 		"node --id x --target sqlite:/nonexistent/db":                       {exitConfig, "no such file"},
 		"node --id x --target sqlite:" + taken:                              {exitConfig, "not a database"},

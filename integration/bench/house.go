@@ -1,0 +1,166 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"path/filepath"
+	"sync/atomic"
+
+	"xmq/broker"
+	"xmq/broker/bus"
+	"xmq/broker/event"
+	"xmq/nodeclient"
+)
+
+// house is our side: a broker in this process, on free ports, its data in a folder, and what talks to it over TCP.
+type house struct {
+	cfg    broker.Config
+	broker *broker.Broker
+	end    context.CancelFunc
+	ended  chan error
+}
+
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+// newHouse opens a broker and waits until its doors are open.
+func newHouse(dir string, change ...func(*broker.Config)) (*house, error) {
+	cfg := broker.Default()
+	cfg.Data, cfg.NATSAddr, cfg.HTTPAddr = filepath.Join(dir, "broker"), "127.0.0.1:0", "127.0.0.1:0"
+	cfg.Watch.Ballast, cfg.Watch.MinFree = false, 0
+	for _, c := range change {
+		c(&cfg)
+	}
+	return openHouse(cfg)
+}
+
+func openHouse(cfg broker.Config) (*house, error) {
+	b, err := broker.Open(cfg, quiet())
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	h := &house{cfg: cfg, broker: b, end: cancel, ended: make(chan error, 1)}
+	ready := make(chan struct{})
+	go func() { h.ended <- b.Run(ctx, func() { close(ready) }) }()
+	select {
+	case <-ready:
+		return h, nil
+	case err := <-h.ended:
+		cancel()
+		return nil, errors.Join(errors.New("the broker ended before it was ready"), err)
+	}
+}
+
+func (h *house) close() error {
+	h.end()
+	return <-h.ended
+}
+
+// sink is a target that receives, checks (the session has) and acknowledges everything and keeps only its position.
+type sink struct {
+	pos   atomic.Pointer[event.Position]
+	seen  func(event.Item) // nil: nobody looks
+	moved chan struct{}    // one slot: the position has moved
+}
+
+func newSink() *sink {
+	s := &sink{moved: make(chan struct{}, 1)}
+	s.pos.Store(&event.Position{})
+	return s
+}
+
+func (s *sink) set(pos event.Position) {
+	s.pos.Store(&pos)
+	select {
+	case s.moved <- struct{}{}:
+	default:
+	}
+}
+
+func (s *sink) Position(context.Context) (event.Position, error) { return *s.pos.Load(), nil }
+func (s *sink) Seek(_ context.Context, pos event.Position) error { s.set(pos); return nil }
+func (s *sink) Loads(string) bool                                { return false }
+func (s *sink) Room(context.Context, int64) error                { return nil }
+func (s *sink) Empty(context.Context) (bool, error)              { return true, nil }
+func (s *sink) Close() error                                     { return nil }
+
+func (s *sink) Apply(_ context.Context, before event.Position, batch []event.Item) (event.Position, error) {
+	if err := nodeclient.CheckAdvance(*s.pos.Load(), before); err != nil {
+		return before, err
+	}
+	if s.seen != nil {
+		for _, i := range batch {
+			s.seen(i)
+		}
+	}
+	pos := batch[len(batch)-1].Pos
+	s.set(pos)
+	return pos, nil
+}
+
+func (s *sink) Snapshot(context.Context) (nodeclient.Snapshot, error) {
+	return nil, errors.New("a sink has no snapshots")
+}
+
+func (s *sink) Restore(context.Context, event.Position, io.Reader) (nodeclient.Restored, error) {
+	return nil, errors.New("a sink has no snapshots")
+}
+
+// reaches waits until the sink stands at seq or behind.
+func (s *sink) reaches(ctx context.Context, seq uint64) error {
+	for s.pos.Load().Seq < seq {
+		select {
+		case <-s.moved:
+		case <-ctx.Done():
+			return fmt.Errorf("a node stands at %d, not %d: %w", s.pos.Load().Seq, seq, ctx.Err())
+		}
+	}
+	return nil
+}
+
+// node is an agent of this process.
+type node struct {
+	target nodeclient.Target
+	road   bus.Conn
+	end    context.CancelFunc
+	ended  chan error
+}
+
+// start runs a node; url is the NATS server, or a proxy before it.
+func start(url, id, from string, target nodeclient.Target, change ...func(*nodeclient.Options)) (*node, error) {
+	road, err := bus.Dial(url, id)
+	if err != nil {
+		return nil, err
+	}
+	o := nodeclient.Options{ID: id, From: from, Log: quiet()}
+	for _, c := range change {
+		c(&o)
+	}
+	a, err := nodeclient.New(road, target, o)
+	if err != nil {
+		road.Close()
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	n := &node{target: target, road: road, end: cancel, ended: make(chan error, 1)}
+	go func() { n.ended <- a.Run(ctx) }()
+	return n, nil
+}
+
+func (n *node) close() error {
+	n.end()
+	err := <-n.ended
+	n.road.Close()
+	return err
+}
+
+// names are the IDs of n nodes that may start without a DUMP.
+func names(n int) (ids []string) {
+	for i := range n {
+		ids = append(ids, fmt.Sprint("n", i))
+	}
+	return ids
+}
