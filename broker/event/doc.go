@@ -64,4 +64,28 @@
 //	1  record   4 length, record                          an increment
 //	2  pass     8 sequence, 8 chain                       up to there nothing is for this node
 //	3  replace  4 length, record with another body        an operator's replacement; chain is the log's
+//
+// # Batch, version 1: many drafts of one producer in one request
+//
+//	 0  1  version = 1
+//	 1  8  stream: the life of the producer that numbers its batches, never 0
+//	 9  8  number of the batch, from 1
+//	17  8  base: all batches below it are answered; 1 to number
+//	25  8  first key: draft i has the idempotency key "first key + i" in decimal; 0 for none
+//	33  4  count of drafts, 1 to 4096, then for each:
+//	       1 number of headers, then for each, in rising order of id: 1 id (1, 2, 3, 5 as in a record), 2 length, value
+//	       4 length of the body, body
+//	 .  4  CRC-32C of all bytes before it
+//
+// # Answer, version 1: what became of a batch
+//
+//	0  1  version = 1
+//	1  8  log ID
+//	9  .  runs until all drafts are told of, or one run of kind 4
+//	.  4  CRC-32C of all bytes before it
+//
+//	1  stored     4 count, 8 first sequence               consecutive sequences
+//	2  duplicate  4 count, 8 first sequence               the same, but there before
+//	3  refused    4 count, 1+n code, 1+n text             drafts that were refused for one reason
+//	4  whole      1+n code, 1+n text                      nothing of the batch was taken, or its outcome is unknown
 package event

@@ -8,6 +8,7 @@ import "strings"
 //	xmq.<group>.down.<client>   broker -> node, events
 //	xmq.<group>.snap.<client>   node -> broker, requests: chunks of a snapshot
 //	xmq.<group>.pub.<producer>  producer -> broker, requests: one increment each
+//	xmq.<group>.batch.<producer>  producer -> broker, requests: a Batch each; not ordered with those on pub
 //	xmq.<group>.info.broker     broker -> broker, requests: who serves this group? The answer is its log ID
 //
 // Replies go only to _INBOX_<client>.> (see ReplyAllowed).
@@ -21,6 +22,7 @@ const (
 	Down Road = "down"
 	Snap Road = "snap"
 	Pub  Road = "pub"
+	Many Road = "batch"
 	Info Road = "info"
 )
 
