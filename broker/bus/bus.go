@@ -34,6 +34,10 @@ type Conn interface {
 	// Publish sends data to whoever listens on subject now. It copies data and never waits for a receiver.
 	// nil means "on its way", not "arrived".
 	Publish(subject string, data []byte) error
+	// Ask is Publish with a reply address, for senders that have many questions under way: the caller has subscribed to
+	// it, inside its own inbox. ErrNobody may come at once, or an empty message without a Reply to that address says so
+	// later, or nothing does.
+	Ask(subject, reply string, data []byte) error
 	// Subscribe calls h for every message on subject, one at a time, in the order of arrival. The last
 	// token of subject may be "*", which matches any one token. A handler that is slow lets messages pile
 	// up to a bound (PendingMsgs, PendingBytes) and then be lost; it delays nobody else. Stop does not wait: after it at

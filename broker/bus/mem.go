@@ -104,6 +104,10 @@ func (c *memConn) Publish(subject string, data []byte) error {
 	return c.publish(Msg{Subject: subject, Data: data})
 }
 
+func (c *memConn) Ask(subject, reply string, data []byte) error {
+	return c.publish(Msg{Subject: subject, Reply: reply, Data: data})
+}
+
 func (c *memConn) publish(msg Msg) error {
 	if len(msg.Data) > memPayload {
 		return ErrTooLarge

@@ -81,6 +81,10 @@ func (c *natsConn) Publish(subject string, data []byte) error {
 	return c.roadError(c.nc.Publish(subject, data))
 }
 
+func (c *natsConn) Ask(subject, reply string, data []byte) error {
+	return c.roadError(c.nc.PublishRequest(subject, reply, data))
+}
+
 func (c *natsConn) Subscribe(subject string, h func(Msg)) (Subscription, error) {
 	s, err := c.nc.Subscribe(subject, func(m *nats.Msg) { h(Msg{m.Subject, m.Reply, m.Data}) })
 	if err != nil {

@@ -33,6 +33,7 @@ func Run(t *testing.T, make func(t *testing.T) Road) {
 		"request to nobody":             nobody,
 		"request ends with its context": requestEnds,
 		"reply lies in the own inbox":   inbox,
+		"questions under way":           questions,
 		"publish copies":                copies,
 		"too large":                     tooLarge,
 		"stop":                          stop,
@@ -124,6 +125,21 @@ func nobody(t *testing.T, r Road) {
 	_, err := a.Request(t.Context(), "xmq.main.snap.a", nil)
 	require.ErrorIs(t, err, bus.ErrNobody)
 	require.NoError(t, a.Publish("xmq.main.snap.a", nil), "a message needs nobody")
+}
+
+// Many questions are under way at once, and each answer finds its own address.
+func questions(t *testing.T, r Road) {
+	a, b := connect(t, r, "a"), connect(t, r, "b")
+	echo(t, b, "xmq.main.batch.*")
+	got := inbound(t, a, event.InboxPrefix("a")+".life.*")
+	for i := range 100 {
+		require.NoError(t, a.Ask("xmq.main.batch.a", fmt.Sprint(event.InboxPrefix("a"), ".life.", i), fmt.Append(nil, i)))
+	}
+	for i := range 100 {
+		m := next(t, got)
+		require.Equal(t, fmt.Sprint(event.InboxPrefix("a"), ".life.", i), m.Subject)
+		require.Equal(t, fmt.Sprint("to ", i), string(m.Data))
+	}
 }
 
 func requestEnds(t *testing.T, r Road) {
