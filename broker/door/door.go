@@ -50,6 +50,7 @@ const (
 	TooLarge Code = "too_large" // above the limit
 	Invalid  Code = "invalid"   // a header or the request breaks a rule
 	TooOld   Code = "too_old"   // a producer's number from before what is remembered
+	Gap      Code = "gap"       // a batch before this one is missing: repeat from there
 	Busy     Code = "busy"      // too much waits already: try again
 	DiskFull Code = "disk_full" // the broker's disk is nearly full
 	Closing  Code = "closing"   // the broker stops: try again

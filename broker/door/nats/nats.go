@@ -5,6 +5,10 @@
 // answer is JSON: {"seq":N,"log":"..."} or {"error":"one sentence","code":"word"}. It goes only into the producer's
 // own inbox, _INBOX_<producer>.> (nats.CustomInboxPrefix); a request with any other reply address is refused
 // without an answer, so that nobody can make the broker speak to somebody else.
+//
+// Producers that have much to say send many increments a request, on xmq.<group>.batch.<producer>: the data is an
+// event.Batch, the answer an event.Answer, and everything else holds in the same way. A batch that comes before an
+// earlier one of its producer is refused as a whole (door.Gap), so that order is kept with several under way.
 package nats
 
 import (
@@ -21,8 +25,12 @@ import (
 	"xmq/broker/event"
 )
 
-// InFlight is how many requests wait for the log or their answer at once; beyond that they wait in the connection.
-const InFlight = 16384
+// InFlight and InFlightBytes are how many requests, and of how many bytes, wait for the log or their answer at once;
+// beyond that they wait in the connection. One request alone may be larger.
+const (
+	InFlight      = 16384
+	InFlightBytes = 64 << 20
+)
 
 // Door is the open door.
 type Door struct {
@@ -30,68 +38,97 @@ type Door struct {
 	group   string
 	log     event.LogID
 	logger  *slog.Logger
-	sub     *nats.Subscription
-	slots   chan struct{}  // a request holds one from its arrival until it is answered
-	answers chan answer    // has room for every slot, so whoever brings an outcome never waits
-	busy    sync.WaitGroup // requests without an answer
-	mu      sync.Mutex
-	closed  bool
+	subs    []*nats.Subscription
+	streams streams
+	answers chan answer // has room for all requests, so whoever brings an outcome never waits
+	buf     []byte      // of Run, for answers
+
+	mu     sync.Mutex
+	room   sync.Cond // requests or bytes have become fewer
+	count  int       // requests from their arrival until they are answered
+	bytes  int       // of their data
+	closed bool
 }
 
 type answer struct {
-	m   *nats.Msg
-	out []door.Outcome
-	err error
+	m     *nats.Msg
+	batch bool
+	out   []door.Outcome
+	err   error
 }
 
 // Open subscribes on nc, which the caller keeps and closes after Close. Run has to be running.
 func Open(nc *nats.Conn, group string, log event.LogID, ingest door.Ingest, logger *slog.Logger) (*Door, error) {
-	d := &Door{ingest: ingest, group: group, log: log, logger: logger, slots: make(chan struct{}, InFlight), answers: make(chan answer, InFlight)}
-	sub, err := nc.Subscribe(event.AnySubject(group, event.Pub), d.take)
-	if err != nil {
-		return nil, fmt.Errorf("NATS door: %w", err)
+	d := &Door{ingest: ingest, group: group, log: log, logger: logger, streams: streams{next: make(map[string]stream)}, answers: make(chan answer, InFlight)}
+	d.room.L = &d.mu
+	for road, take := range map[event.Road]nats.MsgHandler{event.Pub: d.take, event.Many: d.takeBatch} {
+		sub, err := nc.Subscribe(event.AnySubject(group, road), take)
+		if err != nil {
+			return nil, fmt.Errorf("NATS door: %w", err)
+		}
+		if err := sub.SetPendingLimits(1<<20, 256<<20); err != nil {
+			return nil, fmt.Errorf("NATS door: %w", err)
+		}
+		d.subs = append(d.subs, sub)
 	}
-	if err := sub.SetPendingLimits(1<<20, 256<<20); err != nil {
-		return nil, fmt.Errorf("NATS door: %w", err)
-	}
-	d.sub = sub
 	return d, nil
 }
 
 // Close takes no further requests and waits until those taken are answered.
 func (d *Door) Close() {
-	_ = d.sub.Unsubscribe() // fails only when the connection is closed: then nothing comes any more
+	for _, sub := range d.subs {
+		_ = sub.Unsubscribe() // fails only when the connection is closed: then nothing comes any more
+	}
 	d.mu.Lock()
+	defer d.mu.Unlock()
 	d.closed = true
-	d.mu.Unlock()
-	d.busy.Wait()
+	d.room.Broadcast()
+	for d.count > 0 {
+		d.room.Wait()
+	}
+}
+
+// sender is the producer a message comes from; false when it is none, or wants its answer sent to somebody else.
+func (d *Door) sender(m *nats.Msg, road event.Road) (string, bool) {
+	producer, ok := event.SubjectID(m.Subject, d.group, road)
+	if !ok || m.Reply != "" && !event.ReplyAllowed(producer, m.Reply) {
+		d.logger.Debug("request refused", "subject", m.Subject, "reply", m.Reply)
+		return "", false
+	}
+	return producer, true
 }
 
 // take enqueues one request. Requests arrive here one after the other, so a producer's own order is kept (XQ-2).
 func (d *Door) take(m *nats.Msg) {
-	producer, ok := event.SubjectID(m.Subject, d.group, event.Pub)
-	if !ok || m.Reply != "" && !event.ReplyAllowed(producer, m.Reply) {
-		d.logger.Debug("request refused", "subject", m.Subject, "reply", m.Reply)
+	producer, ok := d.sender(m, event.Pub)
+	if !ok || !d.enter(len(m.Data)) {
 		return
 	}
 	draft := event.Draft{Headers: event.Headers{Topic: m.Header.Get("Xmq-Topic"), ContentType: m.Header.Get("Content-Type"),
 		Origin: m.Header.Get("Xmq-Origin"), Producer: producer, Key: m.Header.Get("Idempotency-Key")}, Body: m.Data}
-	if !d.enter() {
-		return
-	}
-	d.slots <- struct{}{}
-	d.ingest([]event.Draft{draft}, func(out []door.Outcome, err error) { d.answers <- answer{m, out, err} })
+	d.ingest([]event.Draft{draft}, func(out []door.Outcome, err error) { d.answers <- answer{m, false, out, err} })
 }
 
-// enter counts a request in, unless the door is closed.
-func (d *Door) enter() bool {
+// enter counts a request of size bytes in, when there is room; false when the door is closed.
+func (d *Door) enter(size int) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	for !d.closed && d.count > 0 && (d.count >= InFlight || d.bytes+size > InFlightBytes) {
+		d.room.Wait()
+	}
 	if d.closed {
 		return false
 	}
-	d.busy.Add(1)
+	d.count, d.bytes = d.count+1, d.bytes+size
 	return true
+}
+
+// leave counts a request out that is answered.
+func (d *Door) leave(size int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.count, d.bytes = d.count-1, d.bytes-size
+	d.room.Broadcast()
 }
 
 // Run answers until ctx ends. Close before ending it.
@@ -99,9 +136,10 @@ func (d *Door) Run(ctx context.Context) {
 	for {
 		select {
 		case a := <-d.answers:
-			d.reply(a)
-			<-d.slots
-			d.busy.Done()
+			if a.m.Reply != "" { // or the producer does not want to know
+				d.reply(a)
+			}
+			d.leave(len(a.m.Data))
 		case <-ctx.Done():
 			return
 		}
@@ -109,8 +147,9 @@ func (d *Door) Run(ctx context.Context) {
 }
 
 func (d *Door) reply(a answer) {
-	if a.m.Reply == "" {
-		return // the producer does not want to know
+	if a.batch {
+		d.replyBatch(a)
+		return
 	}
 	var r *door.Refusal
 	if a.err != nil && !errors.As(a.err, &r) {

@@ -255,7 +255,7 @@ func TestCloseAnswersWhatWasTaken(t *testing.T) {
 		require.NoError(t, p.PublishRequest(event.Subject("main", event.Pub, "p1"), inbox, []byte("x")))
 	}
 	require.NoError(t, p.Flush())
-	require.Eventually(t, func() bool { return len(h.door.slots) == 100 }, 20*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { h.door.mu.Lock(); defer h.door.mu.Unlock(); return h.door.count == 100 }, 20*time.Second, time.Millisecond)
 	closed := make(chan struct{})
 	go func() { h.door.Close(); close(closed) }()
 	require.Eventually(t, func() bool { h.door.mu.Lock(); defer h.door.mu.Unlock(); return h.door.closed }, 20*time.Second, time.Millisecond)

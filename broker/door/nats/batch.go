@@ -1,0 +1,97 @@
+package nats
+
+import (
+	"errors"
+	"sync"
+
+	"github.com/nats-io/nats.go"
+
+	"xmq/broker/door"
+	"xmq/broker/event"
+)
+
+// streams knows how far each producer's numbered batches have come. What it does not know costs nobody anything
+// but a repetition (see event.Batch), so it forgets what is too much.
+type streams struct {
+	mu   sync.Mutex
+	next map[string]stream // by producer
+}
+
+type stream struct {
+	life event.Instance
+	next uint64 // number of the batch that follows those taken
+}
+
+// maxStreams bounds the producers that are remembered.
+const maxStreams = 1 << 16
+
+// take reports whether the batch follows those taken before, and takes it then.
+func (s *streams) take(producer string, b *event.Batch) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if at, known := s.next[producer]; b.Number != b.Base && (!known || at.life != b.Stream || b.Number > at.next) {
+		return false
+	}
+	if len(s.next) >= maxStreams {
+		clear(s.next)
+	}
+	s.next[producer] = stream{b.Stream, b.Number + 1}
+	return true
+}
+
+// giveBack takes back a batch that was refused as a whole: none behind it may come before it does again.
+func (s *streams) giveBack(producer string, b *event.Batch) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if at, known := s.next[producer]; known && at.life == b.Stream && at.next > b.Number {
+		s.next[producer] = stream{b.Stream, b.Number}
+	}
+}
+
+// takeBatch enqueues one batch. Batches arrive here one after the other.
+func (d *Door) takeBatch(m *nats.Msg) {
+	producer, ok := d.sender(m, event.Many)
+	if !ok || !d.enter(len(m.Data)) {
+		return
+	}
+	b, err := event.DecodeBatch(m.Data, nil)
+	if err != nil {
+		d.answers <- answer{m: m, batch: true, err: door.Refuse(door.Invalid, "%v", err)}
+		return
+	}
+	if !d.streams.take(producer, &b) {
+		d.answers <- answer{m: m, batch: true, err: door.Refuse(door.Gap, "batch %d comes before one that is missing: repeat from %d on", b.Number, b.Base)}
+		return
+	}
+	for i := range b.Drafts {
+		b.Drafts[i].Producer = producer
+	}
+	d.ingest(b.Drafts, func(out []door.Outcome, err error) {
+		if err != nil { // said before Ingest returns, or by a log that takes nothing any more: none behind it is taken
+			d.streams.giveBack(producer, &b)
+		}
+		d.answers <- answer{m, true, out, err}
+	})
+}
+
+// replyBatch writes the answer to a batch.
+func (d *Door) replyBatch(a answer) {
+	said := event.Answer{Log: d.log}
+	switch r := (*door.Refusal)(nil); {
+	case errors.As(a.err, &r):
+		said.Code, said.Text = string(r.Code), r.Text
+	case a.err != nil:
+		said.Code, said.Text = string(door.Unknown), a.err.Error()
+	}
+	for _, o := range a.out {
+		if o.Refused != nil {
+			said.Refused(string(o.Refused.Code), o.Refused.Text)
+		} else {
+			said.Stored(o.Seq, o.Duplicate)
+		}
+	}
+	d.buf = said.Append(d.buf[:0])
+	if err := a.m.Respond(d.buf); err != nil { // the producer repeats its batch
+		d.logger.Debug("answer lost", "subject", a.m.Subject, "err", err)
+	}
+}
