@@ -1,0 +1,23 @@
+// Package producer is for writers in Go: it hands increments to the broker over NATS, many a request and several requests
+// under way, in order, and repeats what was not answered.
+//
+//	p, err := producer.Dial("nats://127.0.0.1:4222", "shop-1", producer.Options{Once: true})
+//	...
+//	err = p.Publish(ctx, event.Draft{Body: body}) // does not wait for the answer
+//	...
+//	err = p.Flush(ctx) // all of it is on the broker's disk
+//	p.Close()
+//
+// Drafts gather in a batch while earlier batches are under way; nothing lingers, and a full batch goes at once. Batches
+// are numbered, and the broker takes none before the one in front of it (see event.Batch), so the order of one Producer
+// is the order of its Publish calls whatever happens on the way.
+//
+// # Once or at least once
+//
+// An answer can be lost when the road is cut or the broker dies. The batch is then repeated. With Options.Once each draft
+// carries a number, so that the broker knows it again and stores it once. Without, a repeated draft may be in the log twice.
+//
+// Numbers grow from draft to draft, and across restarts because a Producer begins with the clock's nanoseconds since 1970:
+// nobody publishes more than one draft a nanosecond. A clock that was set back behind an earlier run shows as ErrNumber,
+// never as a silent loss. One ID is for one Producer at a time.
+package producer

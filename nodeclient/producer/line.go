@@ -1,0 +1,264 @@
+package producer
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"xmq/broker/bus"
+	"xmq/broker/event"
+)
+
+// The pauses after trouble: doubled each time, and the first again after an answer.
+const (
+	firstPause = 5 * time.Millisecond
+	lastPause  = time.Second
+)
+
+// run sends batches until Close. It is the only one that sends.
+func (p *Producer) run() {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	down := false
+	for {
+		timer.Reset(p.pump())
+		select {
+		case <-p.news:
+		case <-timer.C:
+		case <-p.road.Changes():
+			if up := p.road.Up(); !up {
+				p.stop(bus.ErrDown, time.Now().Add(lastPause)) // what was under way is gone
+				down = true
+			} else if down {
+				p.again()
+				down = false
+			}
+		case <-p.quit:
+			return
+		}
+	}
+}
+
+// pump sends what may be sent now, and returns how long nothing has to be done without news.
+func (p *Producer) pump() time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := time.Now()
+	if len(p.line) > 0 && p.resume.IsZero() && p.line[0].tries > 0 && now.Sub(p.line[0].sent) >= p.o.Timeout {
+		p.trouble = fmt.Errorf("no answer within %s", p.o.Timeout)
+		p.next = p.base
+	}
+	if !p.resume.IsZero() {
+		if d := p.resume.Sub(now); d > 0 {
+			return d
+		}
+		p.resume, p.next = time.Time{}, p.base
+	}
+	if p.forming != nil && len(p.line) == 0 {
+		p.cut()
+	}
+	for p.resume.IsZero() && p.next < p.base+uint64(len(p.line)) {
+		p.send(p.line[p.next-p.base], now)
+	}
+	if !p.resume.IsZero() {
+		return p.resume.Sub(now)
+	}
+	if len(p.line) == 0 {
+		return time.Hour
+	}
+	return max(time.Millisecond, p.line[0].sent.Add(p.o.Timeout).Sub(now))
+}
+
+// send sends one batch of the line, or not when its answer came meanwhile. Caller holds mu, which is free while it sends.
+func (p *Producer) send(b *batch, now time.Time) {
+	p.next = b.number + 1
+	if b.answer != nil {
+		return
+	}
+	b.tries, b.sent, b.sending = b.tries+1, now, true
+	h := event.Batch{Stream: p.life, Number: b.number, Base: p.base}
+	if p.o.Once {
+		h.First = p.start + b.first
+	}
+	reply := p.inbox() + "." + strconv.FormatUint(b.number, 10) + "-" + strconv.Itoa(b.tries)
+	p.mu.Unlock()
+	n := len(b.data)
+	sealed := event.SealBatch(b.data, h, b.count)
+	err := p.road.Ask(event.Subject(p.o.Group, event.Many, p.id), reply, sealed)
+	p.mu.Lock()
+	b.data, b.sending = sealed[:n], false
+	switch {
+	case b.answer != nil: // it came while the road was still at it
+	case errors.Is(err, bus.ErrTooLarge):
+		b.answer = &event.Answer{Code: "too_large", Text: fmt.Sprintf("%d bytes are more than the road carries", len(sealed))}
+		p.settle()
+	case err != nil:
+		p.trip(err, now)
+	}
+}
+
+// answered takes the answer to one batch.
+func (p *Producer) answered(m bus.Msg) {
+	number, try, ok := parseToken(m.Subject[strings.LastIndexByte(m.Subject, '.')+1:])
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !ok || p.closed || number < p.base || number >= p.base+uint64(len(p.line)) {
+		return
+	}
+	b := p.line[number-p.base]
+	if b.answer != nil {
+		return
+	}
+	a, err := event.DecodeAnswer(m.Data, b.count)
+	switch {
+	case len(m.Data) == 0:
+		err = bus.ErrNobody
+	case err == nil && mayRepeat[a.Code]:
+		err = errors.New(a.Text)
+	}
+	if err != nil {
+		if try == b.tries { // an older one says nothing about what is under way
+			p.trip(err, time.Now())
+			p.wake()
+		}
+		return
+	}
+	b.answer = &a
+	p.pause, p.trouble = 0, nil
+	p.settle()
+	p.wake()
+}
+
+// mayRepeat are the refusals of a whole batch behind which it is sent again.
+var mayRepeat = map[string]bool{"gap": true, "busy": true, "closing": true, "disk_full": true, "unknown": true}
+
+func parseToken(s string) (number uint64, try int, ok bool) {
+	a, b, _ := strings.Cut(s, "-")
+	number, err := strconv.ParseUint(a, 10, 64)
+	try, err2 := strconv.Atoi(b)
+	return number, try, err == nil && err2 == nil
+}
+
+// trip stops the line for a pause; then it goes back to the first batch without an answer. Caller holds mu.
+func (p *Producer) trip(err error, now time.Time) {
+	if !p.resume.IsZero() {
+		return // it stands already: the refusals of those behind the first say nothing new
+	}
+	p.pause = min(max(2*p.pause, firstPause), lastPause)
+	p.resume, p.trouble = now.Add(p.pause), err
+}
+
+// stop stops the line until resume, unless again comes before.
+func (p *Producer) stop(err error, resume time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.resume, p.trouble = resume, err
+}
+
+// again ends the pause: the road is mended.
+func (p *Producer) again() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.resume, p.next, p.pause = time.Time{}, p.base, 0
+}
+
+// cut ends the forming of a batch. Caller holds mu.
+func (p *Producer) cut() {
+	if p.forming == nil {
+		return
+	}
+	p.forming.number = p.base + uint64(len(p.line))
+	p.line = append(p.line, p.forming)
+	p.forming = nil
+}
+
+// settle takes the answered batches off the head of the line. Caller holds mu.
+func (p *Producer) settle() {
+	n := 0
+	for ; n < len(p.line) && p.line[n].answer != nil; n++ {
+		b := p.line[n]
+		runs := b.answer.Runs
+		if b.answer.Code != "" {
+			runs = []event.Run{{Count: b.count, Code: b.answer.Code, Text: b.answer.Text}}
+		}
+		for _, r := range runs {
+			p.tell(b, r)
+		}
+		p.passed(b)
+		p.line[n] = nil
+	}
+	p.line = p.line[n:]
+	p.base += uint64(n)
+	p.next = max(p.next, p.base)
+	if n > 0 {
+		p.shift()
+	}
+}
+
+// tell says what became of the next run of b's drafts, those behind settled. Caller holds mu.
+func (p *Producer) tell(b *batch, r event.Run) {
+	foreign := p.o.Once && r.Duplicate && b.tries == 1
+	if r.Code == "" && !foreign && p.o.Done == nil && len(b.waiters) == 0 {
+		p.settled += uint64(r.Count)
+		return
+	}
+	for i := range r.Count {
+		v := verdict{seq: r.First + uint64(i)}
+		switch {
+		case foreign:
+			v = verdict{err: fmt.Errorf("draft %d: %w", p.settled+1, ErrNumber)}
+		case r.Code != "":
+			v = verdict{err: &Refused{p.settled + 1, r.Code, r.Text}}
+		}
+		p.one(b, v)
+	}
+}
+
+// one says what became of the next draft of b. Caller holds mu.
+func (p *Producer) one(b *batch, v verdict) {
+	p.settled++
+	if v.err != nil && p.failed == nil {
+		p.failed = v.err
+	}
+	if p.o.Done != nil {
+		p.o.Done(p.settled, v.seq, v.err)
+	}
+	if len(b.waiters) > 0 && b.first+uint64(b.waiters[0].index) == p.settled {
+		b.waiters[0].c <- v // has room
+		b.waiters = b.waiters[1:]
+	}
+}
+
+// passed frees what a settled batch held. Caller holds mu.
+func (p *Producer) passed(b *batch) {
+	p.records, p.bytes = p.records-b.count, p.bytes-b.bytes
+	if !b.sending && cap(b.data) <= 2*batchBytes {
+		p.spare = append(p.spare, b.data[:0])
+	}
+}
+
+// abandon says of everything that has no answer that its outcome is unknown. Caller holds mu.
+func (p *Producer) abandon() {
+	p.cut()
+	for _, b := range p.line {
+		for range b.count {
+			p.one(b, verdict{err: ErrUnknown})
+		}
+		p.passed(b)
+	}
+	p.line = nil
+	p.shift()
+}
+
+// memory is what an answered batch has left, or new.
+func (p *Producer) memory() []byte {
+	n := len(p.spare)
+	if n == 0 {
+		return make([]byte, 0, batchBytes+1024)
+	}
+	b := p.spare[n-1]
+	p.spare = p.spare[:n-1]
+	return b
+}
