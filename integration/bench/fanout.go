@@ -36,6 +36,11 @@ func oursFanout(ctx context.Context, dir string, p *Params) (v float64, err erro
 		defer closing(&err, n.close)
 		sinks = append(sinks, s)
 	}
+	for _, s := range sinks {
+		if err := s.placed(ctx); err != nil {
+			return 0, err
+		}
+	}
 	total, began, err := pour(ctx, producers, bodySize(p), span(p), natsWriters(h.broker.NATSURL()))
 	if err != nil {
 		return 0, err

@@ -121,6 +121,18 @@ func (s *sink) reaches(ctx context.Context, seq uint64) error {
 	return nil
 }
 
+// placed waits until the broker has told the sink its place in the log: from here on it is fed.
+func (s *sink) placed(ctx context.Context) error {
+	for s.pos.Load().Zero() {
+		select {
+		case <-s.moved:
+		case <-ctx.Done():
+			return fmt.Errorf("a node was not welcomed: %w", ctx.Err())
+		}
+	}
+	return nil
+}
+
 // node is an agent of this process.
 type node struct {
 	target nodeclient.Target
