@@ -3,6 +3,7 @@ package nodeclient
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"xmq/broker/event"
 	"xmq/dumpflow"
@@ -285,6 +286,7 @@ func (s *session) frame(e event.Event) {
 	}
 	s.loaded = 0
 	queued := len(s.queue)
+	s.queue = slices.Grow(s.queue, event.Count(e.Body)) // once a frame, not once and again within it
 	err := event.Walk(e.Body, s.received, func(i event.Item) error {
 		s.queue = append(s.queue, i)
 		s.received = i.Pos

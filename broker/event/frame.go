@@ -41,6 +41,24 @@ type Item struct {
 	Record Encoded  // borrowed from the frame; nil for a pass
 }
 
+// Count is how many items a frame has, as far as its lengths can be followed; nothing is checked.
+func Count(frame []byte) (n int) {
+	for len(frame) > 0 {
+		size := uint64(17)
+		if frame[0] != itemPass {
+			if len(frame) < 5 {
+				return n
+			}
+			size = 5 + uint64(binary.LittleEndian.Uint32(frame[1:]))
+		}
+		if uint64(len(frame)) < size {
+			return n
+		}
+		n, frame = n+1, frame[size:]
+	}
+	return n
+}
+
 // Walk checks a whole frame that starts behind from and calls f for each item in order. Sequence, CRC and
 // chain of each record are verified, passes must go forward. The first error ends it: f's own, or one
 // that wraps ErrDamaged. Items before the error have been handed out.
