@@ -7,7 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"path/filepath"
-	"sync/atomic"
 
 	"xmq/broker"
 	"xmq/broker/bus"
@@ -61,24 +60,11 @@ func (h *house) close() error {
 
 // sink is a target that receives, checks (the session has) and acknowledges everything and keeps only its position.
 type sink struct {
-	pos   atomic.Pointer[event.Position]
-	seen  func(event.Item) // nil: nobody looks
-	moved chan struct{}    // one slot: the position has moved
+	*place
+	seen func(event.Item) // nil: nobody looks
 }
 
-func newSink() *sink {
-	s := &sink{moved: make(chan struct{}, 1)}
-	s.pos.Store(&event.Position{})
-	return s
-}
-
-func (s *sink) set(pos event.Position) {
-	s.pos.Store(&pos)
-	select {
-	case s.moved <- struct{}{}:
-	default:
-	}
-}
+func newSink() *sink { return &sink{place: newPlace()} }
 
 func (s *sink) Position(context.Context) (event.Position, error) { return *s.pos.Load(), nil }
 func (s *sink) Seek(_ context.Context, pos event.Position) error { s.set(pos); return nil }
@@ -107,30 +93,6 @@ func (s *sink) Snapshot(context.Context) (nodeclient.Snapshot, error) {
 
 func (s *sink) Restore(context.Context, event.Position, io.Reader) (nodeclient.Restored, error) {
 	return nil, errors.New("a sink has no snapshots")
-}
-
-// reaches waits until the sink stands at seq or behind.
-func (s *sink) reaches(ctx context.Context, seq uint64) error {
-	for s.pos.Load().Seq < seq {
-		select {
-		case <-s.moved:
-		case <-ctx.Done():
-			return fmt.Errorf("a node stands at %d, not %d: %w", s.pos.Load().Seq, seq, ctx.Err())
-		}
-	}
-	return nil
-}
-
-// placed waits until the broker has told the sink its place in the log: from here on it is fed.
-func (s *sink) placed(ctx context.Context) error {
-	for s.pos.Load().Zero() {
-		select {
-		case <-s.moved:
-		case <-ctx.Done():
-			return fmt.Errorf("a node was not welcomed: %w", ctx.Err())
-		}
-	}
-	return nil
 }
 
 // node is an agent of this process.

@@ -21,7 +21,9 @@ func latency(percent int) Scenario {
 		Name: fmt.Sprint("latency-p", percent), Asks: fmt.Sprintf("2,000 increments a second, from publish to a node's handler: the %dth percentile", percent), Unit: "ms", Less: true,
 		Aim:  "not above jetstream-sync",
 		disk: everyAnswerSynced,
-		ours: func(ctx context.Context, dir string, p *Params) (float64, error) { return oursLatency(ctx, dir, p, percent) },
+		ours: func(ctx context.Context, dir string, p *Params) (float64, error) {
+			return oursLatency(ctx, dir, p, percent)
+		},
 		peers: jetstreams(func(ctx context.Context, j *jets, p *Params) (float64, error) {
 			return jetstreamLatency(ctx, j, p, percent)
 		}),

@@ -4,15 +4,16 @@ import "math/rand/v2"
 
 // payloads is a supply of random bodies, so large that no compressor finds them again.
 type payloads struct {
-	bytes []byte
-	size  int
+	bytes  []byte
+	size   int
+	random *rand.ChaCha8
 }
 
 func newPayloads(size int, seed uint64) *payloads {
-	p := &payloads{bytes: make([]byte, max(1<<20, 4*size)), size: size}
 	var key [32]byte
 	key[0], key[1] = byte(seed), byte(seed>>8)
-	_, _ = rand.NewChaCha8(key).Read(p.bytes) // never fails
+	p := &payloads{bytes: make([]byte, max(1<<20, 4*size)), size: size, random: rand.NewChaCha8(key)}
+	_, _ = p.random.Read(p.bytes) // never fails
 	return p
 }
 
@@ -20,4 +21,11 @@ func newPayloads(size int, seed uint64) *payloads {
 func (p *payloads) body(i int) []byte {
 	at := i * 61 % (len(p.bytes) - p.size)
 	return p.bytes[at : at+p.size]
+}
+
+// fresh is a payload that never came before; it is borrowed until the next call, and must not be mixed with body.
+func (p *payloads) fresh() []byte {
+	b := p.bytes[:p.size]
+	_, _ = p.random.Read(b) // never fails
+	return b
 }

@@ -6,5 +6,6 @@ func Scenarios() []Scenario {
 		ingest(), fanout(), latency(50), latency(99),
 		wan("wan", "a node 150 ms away, by the round trip", 0),
 		wan("wan-narrow", "a node 150 ms away, by the round trip, on a line of 100 Mbit/s", wanRate),
+		dumpSQLite(), dumpPostgres(), applySQLite(), applyPostgres(), applyMariaDB(),
 	}
 }

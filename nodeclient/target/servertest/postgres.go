@@ -15,7 +15,10 @@ import (
 
 // Postgres is one PostgreSQL server of this machine's newest installed version. It has two roles, both with Password: postgres,
 // who may do everything, and xmq, who may log in and create databases.
-type Postgres struct{ *Server }
+type Postgres struct {
+	*Server
+	bin string
+}
 
 // StartPostgres makes a new server and waits until it answers; settings ("fsync=on") overrule those for tests, which are fast and
 // keep nothing through a crash of the machine. The caller stops it, also behind a failed test.
@@ -28,8 +31,8 @@ func StartPostgres(settings ...string) (*Postgres, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Postgres{base}
 	bin := filepath.Dir(installed[len(installed)-1])
+	s := &Postgres{base, bin}
 	s.Launch = func() *exec.Cmd {
 		args := []string{"-D", filepath.Join(s.Dir(), "data"), "-h", "127.0.0.1", "-p", s.Port(), "-c", "unix_socket_directories=",
 			"-c", "fsync=off", "-c", "shared_buffers=32MB", "-c", "max_connections=60", "-c", "autovacuum=off",
@@ -37,10 +40,10 @@ func StartPostgres(settings ...string) (*Postgres, error) {
 		for _, setting := range settings {
 			args = append(args, "-c", setting)
 		}
-		return s.Command(filepath.Join(bin, "postgres"), args...)
+		return s.Command(s.Program("postgres"), args...)
 	}
 	s.Answers = func() error { return s.Exec("postgres", "SELECT 1") }
-	if err = s.initialise(bin); err == nil {
+	if err = s.initialise(); err == nil {
 		err = s.Run()
 	}
 	if err == nil {
@@ -52,13 +55,16 @@ func StartPostgres(settings ...string) (*Postgres, error) {
 	return s, nil
 }
 
+// Program is the path of one that came with the server, such as pg_dump.
+func (s *Postgres) Program(name string) string { return filepath.Join(s.bin, name) }
+
 // initialise makes the data folder.
-func (s *Postgres) initialise(bin string) error {
+func (s *Postgres) initialise() error {
 	password := filepath.Join(s.Dir(), "password")
 	if err := os.WriteFile(password, []byte(Password), 0o644); err != nil {
 		return err
 	}
-	out, err := s.Command(filepath.Join(bin, "initdb"), "--pgdata", filepath.Join(s.Dir(), "data"), "--username=postgres", "--pwfile="+password, "--auth=scram-sha-256",
+	out, err := s.Command(s.Program("initdb"), "--pgdata", filepath.Join(s.Dir(), "data"), "--username=postgres", "--pwfile="+password, "--auth=scram-sha-256",
 		"--encoding=UTF8", "--locale=C.UTF-8", "--no-sync").CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("initdb: %w: %s", err, out)
