@@ -89,16 +89,19 @@ func (h *house) ingest(drafts []event.Draft, done func([]door.Outcome, error)) {
 			done(nil, h.refuse)
 			return
 		}
-		if r := door.Check(&drafts[0], limit); r != nil {
-			done([]door.Outcome{{Refused: r}}, nil)
-			return
+		all := make([]door.Outcome, len(drafts))
+		for i := range drafts {
+			if all[i].Refused = door.Check(&drafts[i], limit); all[i].Refused != nil {
+				continue
+			}
+			o, err := h.log.Append(drafts[i : i+1])
+			if err != nil {
+				done(nil, err)
+				return
+			}
+			all[i].Seq, all[i].Duplicate = o[0].Seq, o[0].Duplicate
 		}
-		o, err := h.log.Append(drafts)
-		if err != nil {
-			done(nil, err)
-			return
-		}
-		done([]door.Outcome{{Seq: o[0].Seq, Duplicate: o[0].Duplicate}}, nil)
+		done(all, nil)
 	}
 }
 
