@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"strconv"
+	"strings"
 )
 
 // BatchVersion is the format number in the first byte of every batch.
@@ -118,20 +119,32 @@ func DecodeBatch(b []byte, into []Draft) (Batch, error) {
 	return h, nil
 }
 
-// number gives consecutive keys, which share one string.
+// number gives consecutive keys, which share one string. Each is the one before it plus one, digit by digit.
 func number(drafts []Draft, first uint64) {
 	const digits = 20
-	all := make([]byte, 0, len(drafts)*digits)
-	var ends [MaxDrafts]int
+	key := strconv.AppendUint(make([]byte, 0, digits), first, 10)
+	var all strings.Builder
+	all.Grow(len(drafts) * digits)
 	for i := range drafts {
-		all = strconv.AppendUint(all, first+uint64(i), 10)
-		ends[i] = len(all)
+		at := all.Len()
+		all.Write(key)
+		drafts[i].Key = all.String()[at:]
+		key = increment(key)
 	}
-	text, at := string(all), 0
-	for i := range drafts {
-		drafts[i].Key = text[at:ends[i]]
-		at = ends[i]
+}
+
+// increment adds one to a decimal number in place; one of nines grows by a digit.
+func increment(n []byte) []byte {
+	for i := len(n) - 1; i >= 0; i-- {
+		if n[i] < '9' {
+			n[i]++
+			return n
+		}
+		n[i] = '0'
 	}
+	n = append(n, '0')
+	n[0] = '1'
+	return n
 }
 
 // draftReader reads drafts one after the other. Neighbours mostly have the same headers: they share their strings.
