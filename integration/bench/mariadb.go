@@ -29,7 +29,7 @@ func applyMariaDB() Scenario {
 		Name: "apply-mariadb", Asks: "single-row INSERTs of a full log, applied exactly once to MariaDB", Unit: "increments/s",
 		Aim:  "2x replication",
 		disk: "innodb_flush_log_at_trx_commit=1", ours: oursApply(full, mariaDBDatabase, createMariaDB, template("INSERT INTO t VALUES (?, ?)")),
-		peers: []peer{{"replication", "innodb_flush_log_at_trx_commit=1, ROW, 4 parallel threads", func(ctx context.Context, _ string, p *Params) (float64, error) {
+		peers: []peer{{"replication", "innodb_flush_log_at_trx_commit=1, ROW, 16 parallel threads", func(ctx context.Context, _ string, p *Params) (float64, error) {
 			return mariaDBReplication(ctx, applyRows(p, full))
 		}}},
 	}
@@ -52,7 +52,7 @@ func mariaDBReplication(ctx context.Context, n int) (v float64, err error) {
 		return 0, err
 	}
 	defer closing(&err, from.Stop)
-	to, err := newMariaDB("--server-id=2", "--slave-parallel-threads=4", "--relay-log=relay")
+	to, err := newMariaDB("--server-id=2", "--slave-parallel-threads=16", "--relay-log=relay")
 	if err != nil {
 		return 0, err
 	}

@@ -12,14 +12,14 @@ type payloads struct {
 func newPayloads(size int, seed uint64) *payloads {
 	var key [32]byte
 	key[0], key[1] = byte(seed), byte(seed>>8)
-	p := &payloads{bytes: make([]byte, max(1<<20, 4*size)), size: size, random: rand.NewChaCha8(key)}
+	p := &payloads{bytes: make([]byte, max(1<<20, 4*size)+61), size: size, random: rand.NewChaCha8(key)}
 	_, _ = p.random.Read(p.bytes) // never fails
 	return p
 }
 
 // body is the i-th payload; it is borrowed and must not be written to.
 func (p *payloads) body(i int) []byte {
-	at := i * 61 % (len(p.bytes) - p.size)
+	at := i * p.size % (len(p.bytes) - p.size) // neighbours share nothing
 	return p.bytes[at : at+p.size]
 }
 

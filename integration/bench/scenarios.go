@@ -7,5 +7,6 @@ func Scenarios() []Scenario {
 		wan("wan", "a node 150 ms away, by the round trip", 0),
 		wan("wan-narrow", "a node 150 ms away, by the round trip, on a line of 100 Mbit/s", wanRate),
 		dumpSQLite(), dumpPostgres(), applySQLite(), applyPostgres(), applyMariaDB(),
+		idleMemory(), idleCPU(), idleWake(), restart(), growthAppend(), growthTail(), trim(), trimIngest(),
 	}
 }

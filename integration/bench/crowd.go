@@ -1,0 +1,172 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	"xmq/broker/bus"
+	"xmq/broker/event"
+)
+
+// crowd are many clients that follow and have nothing to do. They speak the protocol of nodes, so the broker's side is real, but
+// share one connection: ten thousand agents and connections in this process would be measured instead of the broker. What a
+// connection of its own costs the NATS server is therefore not in the figures.
+type crowd struct {
+	road  bus.Conn
+	ids   []string
+	hands bus.Subscription
+	moved chan struct{} // one slot: count has grown
+
+	mu    sync.Mutex
+	pos   []event.Position
+	count int         // answers that were waited for
+	seen  func(i int) // client i has taken an increment
+}
+
+// crowdSize is how many clients.
+func crowdSize(p *Params) int { return pick(p, 10_000, 200) }
+
+// crowdBeat is how often each client says where it is, as a node does.
+const crowdBeat = 5 * time.Second
+
+func newCrowd(url string, ids []string) (*crowd, error) {
+	road, err := bus.Dial(url, "crowd")
+	if err != nil {
+		return nil, err
+	}
+	c := &crowd{road: road, ids: ids, pos: make([]event.Position, len(ids)), moved: make(chan struct{}, 1)}
+	if c.hands, err = road.Subscribe(event.AnySubject("main", event.Down), c.take); err != nil {
+		road.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *crowd) close() {
+	c.hands.Stop()
+	c.road.Close()
+}
+
+// join opens a session for each client and waits until the broker feeds all of them.
+func (c *crowd) join(ctx context.Context, log event.LogID) error {
+	if err := c.road.Flush(ctx); err != nil {
+		return err
+	}
+	for i := range c.ids {
+		c.mu.Lock()
+		c.pos[i] = event.Start(log)
+		c.mu.Unlock()
+		if err := c.say(i, event.Event{State: event.None, Body: event.Hello{Master: true, Target: "crowd"}.Encode()}); err != nil {
+			return err
+		}
+	}
+	return c.all(ctx)
+}
+
+// all waits for so many answers as there are clients, and begins to count anew.
+func (c *crowd) all(ctx context.Context) error {
+	for {
+		c.mu.Lock()
+		n := c.count
+		if n >= len(c.ids) {
+			c.count = 0
+		}
+		c.mu.Unlock()
+		if n >= len(c.ids) {
+			return nil
+		}
+		select {
+		case <-c.moved:
+		case <-ctx.Done():
+			return fmt.Errorf("%d of %d clients were answered: %w", n, len(c.ids), ctx.Err())
+		}
+	}
+}
+
+func (c *crowd) say(i int, e event.Event) error {
+	c.mu.Lock()
+	e.Pos = c.pos[i]
+	c.mu.Unlock()
+	e.Kind, e.Group, e.ID, e.Session = event.IncrReq, "main", c.ids[i], event.Session{Instance: event.Instance(i + 1), Turn: 1}
+	e.CreditRecords, e.CreditBytes = 8192, 8<<20
+	return c.road.Publish(event.Subject("main", event.Up, e.ID), e.Append(nil))
+}
+
+// take hears what the broker says to anybody.
+func (c *crowd) take(m bus.Msg) {
+	e, err := event.Decode(m.Data)
+	if err != nil || len(e.ID) < 2 || e.Kind != event.IncrRep {
+		return
+	}
+	i, err := strconv.Atoi(e.ID[1:])
+	if err != nil || i < 0 || i >= len(c.ids) {
+		return
+	}
+	switch {
+	case e.Code == event.Welcome:
+		_ = c.say(i, event.Event{State: event.Succ}) // lost when the road is cut: then nobody is counted
+		c.counted()
+	case e.Code == event.NoCode && len(e.Body) > 0:
+		c.advance(i, e)
+	}
+}
+
+// advance takes and acknowledges a frame.
+func (c *crowd) advance(i int, e event.Event) {
+	c.mu.Lock()
+	at := c.pos[i]
+	c.mu.Unlock()
+	if e.Pos != at {
+		return // a repetition
+	}
+	if err := event.Walk(e.Body, at, func(i event.Item) error { at = i.Pos; return nil }); err != nil {
+		return
+	}
+	c.mu.Lock()
+	c.pos[i] = at
+	seen := c.seen
+	c.mu.Unlock()
+	if seen != nil {
+		seen(i)
+	}
+	_ = c.say(i, event.Event{State: event.Succ}) // the next heartbeat says it again
+	c.counted()
+}
+
+func (c *crowd) counted() {
+	c.mu.Lock()
+	c.count++
+	c.mu.Unlock()
+	select {
+	case c.moved <- struct{}{}:
+	default:
+	}
+}
+
+// beat says for everybody in turn where it is, each once every crowdBeat, for a while.
+func (c *crowd) beat(ctx context.Context, d time.Duration) error {
+	const step = 10 * time.Millisecond
+	t := time.NewTicker(step)
+	defer t.Stop()
+	next, began := 0, time.Now()
+	for {
+		due := int(float64(len(c.ids)) * float64(time.Since(began)) / float64(crowdBeat))
+		for ; next < due; next++ {
+			if err := c.say(next%len(c.ids), event.Event{State: event.Succ}); err != nil {
+				return err
+			}
+		}
+		if time.Since(began) >= d {
+			return nil
+		}
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return errors.Join(errors.New("interrupted"), ctx.Err())
+		}
+	}
+}
