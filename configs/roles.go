@@ -47,6 +47,7 @@ type Node struct {
 	Heartbeat     int           `yaml:"heartbeat" doc:"ticks between heartbeats"`
 	Silence       int           `yaml:"silence" doc:"ticks of the broker's silence after which a new session is opened"`
 	MaxBackoff    int           `yaml:"max_backoff" doc:"longest wait in ticks between tries of a DUMP or of the database"`
+	Compress      bool          `yaml:"compress" doc:"get increments compressed: for a node at the end of a narrow road"`
 	DumpRate      int64         `yaml:"dump_rate" doc:"bytes a second of a snapshot sent or fetched; 0 for no limit"`
 	LogLevel      string        `yaml:"log_level" doc:"what is written to stderr: debug, info, warn or error"`
 }
@@ -77,7 +78,7 @@ func (n *Node) Options(log *slog.Logger) (nodeclient.Options, error) {
 	}
 	return nodeclient.Options{Group: n.Group, ID: n.ID, Topics: n.Topics, From: n.From, Replace: n.Replace, Stay: !n.Rejoin, At: n.At,
 		ExitOnFail: n.ExitOnFail, WindowRecords: n.WindowRecords, WindowBytes: n.WindowBytes, BatchRecords: n.BatchRecords, BatchBytes: n.BatchBytes,
-		Tick: n.Tick, Heartbeat: n.Heartbeat, Silence: n.Silence, MaxBackoff: n.MaxBackoff, DumpRate: n.DumpRate, Log: log}, nil
+		Tick: n.Tick, Heartbeat: n.Heartbeat, Silence: n.Silence, MaxBackoff: n.MaxBackoff, Compress: n.Compress, DumpRate: n.DumpRate, Log: log}, nil
 }
 
 // CheckNATS refuses what is no URL of a NATS server, or no list of them with commas.

@@ -65,6 +65,7 @@ var floors = map[string][]string{
 
 // outside says which foreign modules a room may use besides the standard library.
 var outside = map[string][]string{
+	"broker/event":               {"github.com/klauspost/compress"}, // frames for far nodes
 	"broker/bus":                 {"github.com/nats-io/nats.go"},
 	"nodeclient/producer":        {"github.com/nats-io/nats.go"}, // for the options of a connection
 	"broker/disk":                {"github.com/syndtr/goleveldb"},

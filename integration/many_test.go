@@ -195,3 +195,28 @@ func (h *house) positions(t *testing.T) (p broker.Positions, err error) {
 	defer cancel()
 	return p, getJSON(ctx, "http://"+h.cfg.HTTPAddr+"/v1/positions", &p)
 }
+
+// A node at the end of a narrow road gets its increments compressed when it asks for it: the same, in fewer bytes.
+func TestCompressedFramesAreFewerBytesAndTheSameIncrements(t *testing.T) {
+	h := newHouse(t, func(c *broker.Config) { c.Masters = []string{"plain", "packed"} })
+	carried := map[string]int64{}
+	var dbs []*targettest.Memory
+	direct := h.cfg.NATSAddr
+	for _, id := range []string{"plain", "packed"} {
+		link := newProxy(t, direct, 0)
+		h.cfg.NATSAddr = link.addr()
+		db := targettest.NewMemory()
+		dbs = append(dbs, db)
+		h.run(id, "", db.Open(), func(o *nodeclient.Options) { o.Compress = id == "packed" })
+		h.cfg.NATSAddr = direct
+		reached(t, db, 0)
+		for range 10 {
+			h.batch(100, "UPDATE account SET balance = balance + 1 WHERE id = 4711 AND branch = 'the one in the high street'")
+		}
+		reached(t, db, uint64(1000*len(dbs)))
+		carried[id] = link.carried.Load()
+	}
+	reached(t, dbs[0], 2000)
+	require.Equal(t, dbs[0].Bodies(), dbs[1].Bodies())
+	require.Less(t, carried["packed"], carried["plain"], "twice as many increments, in fewer bytes")
+}

@@ -4,6 +4,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,6 +20,8 @@ type proxy struct {
 	mu    sync.Mutex
 	open  map[net.Conn]bool
 	down  bool
+
+	carried atomic.Int64 // bytes, both ways
 }
 
 func newProxy(t *testing.T, to string, delay time.Duration) *proxy {
@@ -94,6 +97,7 @@ func (p *proxy) carry(from, to net.Conn) {
 	for {
 		buf := make([]byte, 64<<10)
 		n, err := from.Read(buf)
+		p.carried.Add(int64(n))
 		if n > 0 {
 			pieces <- piece{time.Now().Add(p.delay), buf[:n]}
 		}

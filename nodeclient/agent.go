@@ -40,6 +40,7 @@ type Options struct {
 	Heartbeat     int           // ticks between heartbeats; default 5
 	Silence       int           // ticks of silence after which a new session is opened; default 30
 	MaxBackoff    int           // longest wait in ticks between tries; default 30
+	Compress      bool          // ask the broker for compressed frames: for a node at the end of a narrow road
 	DumpRate      int64         // bytes a second of a snapshot sent or fetched; 0 for no limit
 
 	Log *slog.Logger // default slog.Default()
@@ -160,7 +161,7 @@ func (a *Agent) session(pos event.Position) *session {
 	o := &a.opts
 	host, _ := os.Hostname() // only for people
 	return newSession(rules{
-		hello: event.Hello{Target: o.Driver, Topics: o.Topics, At: o.At, Stateless: o.Stateless, Host: host, Pid: os.Getpid()},
+		hello: event.Hello{Target: o.Driver, Topics: o.Topics, At: o.At, Stateless: o.Stateless, Packs: o.Compress, Host: host, Pid: os.Getpid()},
 		group: o.Group, id: o.ID, from: o.From, replace: o.Replace, rejoin: !o.Stay, exitOnFail: o.ExitOnFail, loads: a.target.Loads,
 		windowRecords: uint32(o.WindowRecords), windowBytes: uint32(o.WindowBytes),
 		batchRecords: o.BatchRecords, batchBytes: o.BatchBytes,

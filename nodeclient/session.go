@@ -286,12 +286,15 @@ func (s *session) frame(e event.Event) {
 	}
 	s.loaded = 0
 	queued := len(s.queue)
-	s.queue = slices.Grow(s.queue, event.Count(e.Body)) // once a frame, not once and again within it
-	err := event.Walk(e.Body, s.received, func(i event.Item) error {
-		s.queue = append(s.queue, i)
-		s.received = i.Pos
-		return nil
-	})
+	items, err := event.Unpack(e.Body)
+	s.queue = slices.Grow(s.queue, event.Count(items)) // once a frame, not once and again within it
+	if err == nil {
+		err = event.Walk(items, s.received, func(i event.Item) error {
+			s.queue = append(s.queue, i)
+			s.received = i.Pos
+			return nil
+		})
+	}
 	if err != nil {
 		s.queue = s.queue[:queued]
 		s.warn("a frame behind %d was damaged on the way: %v", e.Pos.Seq, err)

@@ -74,6 +74,7 @@ type Machine struct {
 	full          bool // the next increment does not fit into what is left of the window
 	creditRecords uint64
 	creditBytes   int
+	packs         bool // the node wants packed frames
 
 	dumps  []*dumpflow.Dump     // of this client's data, oldest first; at most one runs
 	leases map[event.DumpID]int // ticks since a requester was heard, by request id
@@ -353,7 +354,7 @@ func (m *Machine) begin(log Log) bool {
 		}
 	}
 	m.c.Session, m.c.Driver, m.c.Topics = o.session, o.hello.Target, o.hello.Topics
-	m.open, m.awaited, m.dirty = true, false, true
+	m.open, m.awaited, m.dirty, m.packs = true, false, true, o.hello.Packs
 	m.clear("offline")
 	m.clear("refused")
 	m.enter(v, newProcess)
@@ -566,7 +567,7 @@ func (m *Machine) feed(head event.Position) *Feed {
 	if inFlight > 0 && (left <= 0 || m.rules.Flight.full()) {
 		return nil
 	}
-	f := &Feed{From: m.sent, MaxRecords: int(records), MaxBytes: min(left, m.rules.TurnBytes), Topics: m.c.Topics, Override: m.c.Override}
+	f := &Feed{From: m.sent, MaxRecords: int(records), MaxBytes: min(left, m.rules.TurnBytes), Topics: m.c.Topics, Override: m.c.Override, Pack: m.packs}
 	f.Window = left
 	if inFlight == 0 {
 		f.Window = math.MaxInt

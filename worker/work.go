@@ -86,6 +86,7 @@ type Feed struct {
 	Window     int            // of the frame, without exception: what is left of the client's window in bytes
 	Topics     []string
 	Override   *statedb.Override
+	Pack       bool // compress the frame
 }
 
 // Work is what a machine wants done. The fields stand in the order in which they are done.

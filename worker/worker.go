@@ -51,8 +51,12 @@ type Worker struct {
 	lagging []*task // their record is to be saved soon
 	save    *time.Timer
 	buf     []byte // of the frame being built
-	tokens  map[uint64]chan<- Answer
-	token   uint64
+	packed  struct {
+		from, end event.Position
+		bytes     []byte
+	} // the newest packed frame
+	tokens map[uint64]chan<- Answer
+	token  uint64
 }
 
 type task struct {
@@ -259,13 +263,29 @@ func (w *Worker) feed(t *task, f *Feed) error {
 	case err != nil:
 		return fmt.Errorf("worker %d: client %s: %w", w.number, t.id, err)
 	case end.Seq > f.From.Seq:
-		e := t.m.Fed(end, body)
+		e := t.m.Fed(end, body) // the window counts what the node has to keep
+		if f.Pack {
+			e.Body = w.pack(f, end, body)
+		}
 		w.env.Send(&e)
 	default:
 		t.m.Full()
 	}
 	w.enqueue(t)
 	return nil
+}
+
+// pack compresses a frame, or takes what was made of the same increments for the client before.
+func (w *Worker) pack(f *Feed, end event.Position, body []byte) []byte {
+	whole := len(f.Topics) == 0 && f.Override == nil
+	if !whole || w.packed.from != f.From || w.packed.end != end {
+		w.packed.bytes = event.Pack(w.packed.bytes[:0], body)
+		w.packed.from, w.packed.end = f.From, end
+		if !whole {
+			w.packed.end = event.Position{} // for this client alone
+		}
+	}
+	return w.packed.bytes
 }
 
 func (w *Worker) lags(t *task) {

@@ -3,6 +3,9 @@ package event
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
+
+	"github.com/klauspost/compress/s2"
 )
 
 // The kinds of items in a frame. Never reuse a number.
@@ -10,10 +13,11 @@ const (
 	itemRecord  = 1 // an increment as it stands in the log
 	itemPass    = 2 // a run of increments that are not for this node
 	itemReplace = 3 // an increment whose body an operator replaced; its chain is the log's
+	itemPacked  = 4 // all the others, compressed
 )
 
 // A frame is the body of INCR_REP: items that follow each other without a gap, starting right behind
-// the event's Pos. AppendRecord, AppendPass and AppendReplace write items; Walk reads them.
+// the event's Pos. AppendRecord, AppendPass and AppendReplace write items; Walk reads them, behind Unpack.
 
 // AppendRecord adds one record. Cost in bytes: len(e) + 5.
 func AppendRecord(dst []byte, e Encoded) []byte { return appendItem(dst, itemRecord, e) }
@@ -39,6 +43,38 @@ func AppendPass(dst []byte, seq uint64, chain Chain) []byte {
 type Item struct {
 	Pos    Position // after this item
 	Record Encoded  // borrowed from the frame; nil for a pass
+}
+
+// Pack appends frame to dst as one packed item (S2), for a node far away that asked for it; as it is, when that is not shorter.
+func Pack(dst, frame []byte) []byte {
+	start := len(dst)
+	dst = append(dst, itemPacked, 0, 0, 0, 0)
+	dst = slices.Grow(dst, s2.MaxEncodedLen(len(frame)))
+	block := s2.Encode(dst[start+5:cap(dst)], frame)
+	if len(block)+5 >= len(frame) {
+		return append(dst[:start], frame...)
+	}
+	binary.LittleEndian.PutUint32(dst[start+1:], uint32(len(block)))
+	return dst[:start+5+len(block)]
+}
+
+// Unpack returns the items of a frame that may be packed. They lie in new memory then, at most MaxBody bytes. The error wraps
+// ErrDamaged.
+func Unpack(frame []byte) ([]byte, error) {
+	if len(frame) == 0 || frame[0] != itemPacked {
+		return frame, nil
+	}
+	if len(frame) < 5 || uint64(len(frame)-5) != uint64(binary.LittleEndian.Uint32(frame[1:])) {
+		return nil, fmt.Errorf("a packed frame of %d bytes lies about its length: %w", len(frame), ErrDamaged)
+	}
+	if n, err := s2.DecodedLen(frame[5:]); err != nil || n > MaxBody {
+		return nil, fmt.Errorf("a packed frame holds %d bytes: %w", n, ErrDamaged)
+	}
+	items, err := s2.Decode(nil, frame[5:])
+	if err != nil {
+		return nil, fmt.Errorf("a packed frame: %v: %w", err, ErrDamaged)
+	}
+	return items, nil
 }
 
 // Count is how many items a frame has, as far as its lengths can be followed; nothing is checked.

@@ -1,8 +1,10 @@
 package event
 
 import (
+	"bytes"
 	"encoding/hex"
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -141,5 +143,61 @@ func FuzzFrame(f *testing.F) {
 		if err != nil {
 			require.ErrorIs(t, err, ErrDamaged)
 		}
+	})
+}
+
+// A packed frame holds the very items, shorter; one that would not be shorter stays as it is.
+func TestPackedFrames(t *testing.T) {
+	pos := Start(7)
+	var frame []byte
+	for seq := uint64(1); seq <= 50; seq++ {
+		record, chain := EncodeRecord(nil, seq, int64(seq), pos.Chain, Draft{Body: []byte("INSERT INTO item VALUES (1, 'the same text again and again')")})
+		pos = Position{7, seq, chain}
+		frame = AppendRecord(frame, record)
+	}
+	packed := Pack([]byte("before"), frame)
+	require.Equal(t, "before", string(packed[:6]))
+	packed = packed[6:]
+	require.Less(t, len(packed), len(frame)*2/3)
+	items, err := Unpack(packed)
+	require.NoError(t, err)
+	require.Equal(t, frame, items)
+	require.Equal(t, 50, Count(items))
+	same, err := Unpack(frame)
+	require.NoError(t, err)
+	require.Equal(t, frame, same)
+	short := AppendPass(nil, 9, 1)
+	require.Equal(t, short, Pack(nil, short))
+
+	require.ErrorIs(t, Walk(packed, Start(7), func(Item) error { return nil }), ErrDamaged, "packed items are not walked over")
+	for n := 1; n < len(packed); n++ {
+		_, err := Unpack(packed[:n])
+		require.ErrorIs(t, err, ErrDamaged, "cut at %d", n)
+	}
+	for _, bad := range []string{"\x04", "\x04\x05\x00\x00\x00\xff\xff\xff\xff\x0f", "\x04\x01\x00\x00\x00\x05", "\x04\xff\xff\xff\xffx"} {
+		_, err := Unpack([]byte(bad))
+		require.ErrorIs(t, err, ErrDamaged, "%x", bad)
+	}
+}
+
+func TestGoldenPackedFrame(t *testing.T) {
+	packed, err := hex.DecodeString(goldenPacked)
+	require.NoError(t, err)
+	items, err := Unpack(packed)
+	require.NoError(t, err)
+	require.Equal(t, strings.Repeat("a", 100), string(items))
+}
+
+// goldenPacked is 100 times "a", packed when the item was new.
+const goldenPacked = "04080000006400611101150053"
+
+func FuzzUnpack(f *testing.F) {
+	f.Add(Pack(nil, bytes.Repeat([]byte("ab"), 500)))
+	f.Add([]byte("\x04\x00\x00\x00\x00"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		items, err := Unpack(b)
+		require.True(t, err == nil || errors.Is(err, ErrDamaged), err)
+		require.LessOrEqual(t, len(items), max(MaxBody, len(b)))
+		require.LessOrEqual(t, Count(items), len(items)/5)
 	})
 }

@@ -41,6 +41,8 @@ type Hello struct {
 	Loaded DumpID `json:"loaded,omitempty"`
 	// Stateless marks a driver that cannot store a position (webhook, exec): the broker's acked one rules.
 	Stateless bool `json:"stateless,omitempty"`
+	// Packs asks for packed frames: fewer bytes on the road, more work at both ends.
+	Packs bool `json:"packs,omitempty"`
 	// Backup marks a requester that only wants the bytes (xmq dump): no client is made for it.
 	Backup bool `json:"backup,omitempty"`
 	// Range is the part that such a requester wants; nil for all of it. In the DUMP_REQ that reaches the target it says the same.
