@@ -19,12 +19,13 @@ type crowd struct {
 	road  bus.Conn
 	ids   []string
 	hands bus.Subscription
-	moved chan struct{} // one slot: count has grown
+	moved chan struct{} // one slot: answers or arrivals have grown
 
-	mu    sync.Mutex
-	pos   []event.Position
-	count int         // answers that were waited for
-	seen  func(i int) // client i has taken an increment
+	mu       sync.Mutex
+	pos      []event.Position
+	answers  int    // to heartbeats, since somebody waited for them
+	arrivals int    // of increments
+	seen     func() // an increment has arrived; nil: nobody looks
 }
 
 // crowdSize is how many clients.
@@ -64,16 +65,26 @@ func (c *crowd) join(ctx context.Context, log event.LogID) error {
 			return err
 		}
 	}
-	return c.all(ctx)
+	return c.all(ctx, &c.answers)
 }
 
-// all waits for so many answers as there are clients, and begins to count anew.
-func (c *crowd) all(ctx context.Context) error {
+// rest lets each client say where it is, and waits for all answers: the broker has then taken everything said before.
+func (c *crowd) rest(ctx context.Context) error {
+	for i := range c.ids {
+		if err := c.say(i, event.Event{State: event.Succ}); err != nil {
+			return err
+		}
+	}
+	return c.all(ctx, &c.answers)
+}
+
+// all waits until count stands at one for each client, and sets it back.
+func (c *crowd) all(ctx context.Context, count *int) error {
 	for {
 		c.mu.Lock()
-		n := c.count
+		n := *count
 		if n >= len(c.ids) {
-			c.count = 0
+			*count = 0
 		}
 		c.mu.Unlock()
 		if n >= len(c.ids) {
@@ -82,7 +93,7 @@ func (c *crowd) all(ctx context.Context) error {
 		select {
 		case <-c.moved:
 		case <-ctx.Done():
-			return fmt.Errorf("%d of %d clients were answered: %w", n, len(c.ids), ctx.Err())
+			return fmt.Errorf("%d of %d clients were heard: %w", n, len(c.ids), ctx.Err())
 		}
 	}
 }
@@ -108,8 +119,9 @@ func (c *crowd) take(m bus.Msg) {
 	}
 	switch {
 	case e.Code == event.Welcome:
-		_ = c.say(i, event.Event{State: event.Succ}) // lost when the road is cut: then nobody is counted
-		c.counted()
+		_ = c.say(i, event.Event{State: event.Succ}) // the session begins; lost when the road is cut: then nobody is counted
+	case e.Code == event.NoCode && len(e.Body) == 0:
+		c.counted(&c.answers)
 	case e.Code == event.NoCode && len(e.Body) > 0:
 		c.advance(i, e)
 	}
@@ -131,15 +143,15 @@ func (c *crowd) advance(i int, e event.Event) {
 	seen := c.seen
 	c.mu.Unlock()
 	if seen != nil {
-		seen(i)
+		seen()
 	}
 	_ = c.say(i, event.Event{State: event.Succ}) // the next heartbeat says it again
-	c.counted()
+	c.counted(&c.arrivals)
 }
 
-func (c *crowd) counted() {
+func (c *crowd) counted(count *int) {
 	c.mu.Lock()
-	c.count++
+	*count++
 	c.mu.Unlock()
 	select {
 	case c.moved <- struct{}{}:

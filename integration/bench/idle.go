@@ -86,14 +86,17 @@ func idleWake() Scenario {
 		var t tally
 		times := pick(p, 20, 3)
 		for i := range times {
+			if err := c.rest(ctx); err != nil {
+				return 0, err
+			}
 			began := time.Now()
 			c.mu.Lock()
-			c.seen = func(int) { t.add(time.Since(began)) }
+			c.seen = func() { t.add(time.Since(began)) }
 			c.mu.Unlock()
 			if _, err := w.PublishWait(ctx, event.Draft{Body: newPayloads(bodySize(p), uint64(i)).body(0)}); err != nil {
 				return 0, err
 			}
-			if err := c.all(ctx); err != nil {
+			if err := c.all(ctx, &c.arrivals); err != nil {
 				return 0, err
 			}
 		}
