@@ -90,8 +90,8 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// Log is the log of one broker. Append, Trim and Close exclude each other; everything else is for any
-// goroutine at any time. It starts no goroutines of its own.
+// Log is the log of one broker. Append, Trim and Close exclude each other, Prepare and Commit keep their own
+// order; everything else is for any goroutine at any time. It starts no goroutines of its own.
 type Log struct {
 	options Options
 	ground  *disk.Ground
@@ -100,14 +100,18 @@ type Log struct {
 	head    atomic.Pointer[event.Position]
 	low     atomic.Uint64
 
-	write    sync.Mutex // the one writer; guards what follows
-	closed   bool
+	turn sync.Mutex // of Append, which has a group of its own
+	own  Group
+
+	write    sync.Mutex // guards what is prepared: what follows
+	closed   bool       // written under store as well
 	newest   *segment
+	ahead    event.Position    // the end of what is prepared
+	pending  []*Group          // prepared and not committed, in order
 	counters map[string]uint64 // highest counter by producer
-	batch    disk.Batch
 	key      []byte
-	fresh    map[idem]uint64     // keyed drafts of the running Append
-	touched  map[string]struct{} // producers whose counter the running batch moves
+
+	store sync.Mutex // whoever writes to a database; behind write, when both are held
 }
 
 func prepare(place disk.Place, ground *disk.Ground, o Options) *Log {
@@ -119,7 +123,7 @@ func prepare(place disk.Place, ground *disk.Ground, o Options) *Log {
 			beforeOpen: o.BeforeOpen, onDamage: o.OnDamage,
 		},
 		ring:     ring{limit: o.RingBytes},
-		counters: make(map[string]uint64), fresh: make(map[idem]uint64), touched: make(map[string]struct{}),
+		counters: make(map[string]uint64),
 	}
 }
 
@@ -345,6 +349,8 @@ func (l *Log) First() uint64 { return l.low.Load() }
 func (l *Log) Close() error {
 	l.write.Lock()
 	defer l.write.Unlock()
+	l.store.Lock()
+	defer l.store.Unlock()
 	if l.closed || l.shelf.list.Load() == nil {
 		return nil
 	}

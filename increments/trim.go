@@ -46,6 +46,8 @@ func (l *Log) unlist(keep uint64) ([]*segment, error) {
 	if n == 0 {
 		return nil, nil
 	}
+	l.store.Lock()
+	defer l.store.Unlock()
 	var b disk.Batch
 	b.Put(keyLow, number(list[n].First))
 	if err := l.newest.db.Write(&b); err != nil {
