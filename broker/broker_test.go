@@ -153,9 +153,11 @@ func TestIngestAnswersUnknownWhenAWriteFails(t *testing.T) {
 
 type failingLog struct{}
 
-func (failingLog) Append([]event.Draft) ([]increments.Outcome, error) {
-	return nil, fmt.Errorf("append: %w", disk.ErrStopped)
+func (failingLog) Prepare(_ *increments.Group, d []event.Draft, _ []increments.Outcome) (int, error) {
+	return len(d), nil
 }
+
+func (failingLog) Commit(*increments.Group) error { return fmt.Errorf("append: %w", disk.ErrStopped) }
 
 // Whoever comes at the very end is answered: a request that passed the check and was queued behind the last one is turned away,
 // not forgotten.
@@ -239,15 +241,15 @@ type slowLog struct {
 	seq  uint64
 }
 
-func (l *slowLog) Append(d []event.Draft) ([]increments.Outcome, error) {
-	<-l.gate
-	out := make([]increments.Outcome, len(d))
+func (l *slowLog) Prepare(_ *increments.Group, d []event.Draft, out []increments.Outcome) (int, error) {
 	for i := range d {
 		l.seq++
 		out[i].Seq = l.seq
 	}
-	return out, nil
+	return len(d), nil
 }
+
+func (l *slowLog) Commit(*increments.Group) error { <-l.gate; return nil }
 
 // XQ-10: "list, ack, clear; webhook and exec hooks; a slow or failing hook delays nothing."
 func TestXQ10Hooks(t *testing.T) {

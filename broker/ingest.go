@@ -1,9 +1,11 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 
 	"xmq/broker/door"
@@ -13,12 +15,14 @@ import (
 
 // appender is the log as ingest needs it.
 type appender interface {
-	Append([]event.Draft) ([]increments.Outcome, error)
+	Prepare(*increments.Group, []event.Draft, []increments.Outcome) (int, error)
+	Commit(*increments.Group) error
 }
 
-// ingest is the entrance: it gathers what all doors bring, and one goroutine (run), the only writer of the log,
-// appends it in groups with one sync each. A group forms while the last sync runs; nothing lingers. What waits
-// is bounded in count and bytes: beyond that, requests are refused.
+// ingest is the entrance: it gathers what all doors bring and appends it in groups with one sync each. It is the only
+// writer of the log, in two goroutines: run prepares a group while commit writes the one before it. A group grows
+// while the sync before it runs, and goes when that has ended; nothing lingers. What waits is bounded in count and
+// bytes: beyond that, requests are refused.
 type ingest struct {
 	log      appender
 	moved    func() // the head has moved
@@ -29,29 +33,43 @@ type ingest struct {
 
 	queue         chan *request
 	count, bytes  atomic.Int64
-	group         []*request
-	drafts        []event.Draft
-	ended         atomic.Bool // run appends no more
+	free          chan *group          // those that are not under way
+	out           []increments.Outcome // of run, to be used again
+	broken        chan struct{}        // closed when a write has failed
+	ended         atomic.Bool          // run appends no more
 	commits, took atomic.Uint64
 }
 
 type request struct {
 	all    []door.Outcome // one for each draft that came
 	drafts []event.Draft  // those that were not refused at once
+	next   int            // in all: the first draft whose outcome is open
 	bytes  int64
 	done   func([]door.Outcome, error)
 }
 
-// The size of one group. A larger single request goes alone.
+// group is what goes into the log with one sync.
+type group struct {
+	increments.Group
+	requests []*request // those whose last draft is in it
+	count    int        // drafts
+	bytes    int64
+}
+
+// The size of one group, beyond which it takes no further request. With the largest request it stays below a quarter of what the
+// log's database buffers.
 const (
-	groupRecords = 1000
-	groupBytes   = 1 << 20
+	groupRecords = 4096
+	groupBytes   = 2 << 20
 )
 
 func newIngest(log appender, moved func(), limit int, maxCount, maxBytes int64) *ingest {
 	return &ingest{log: log, moved: moved, limit: limit, maxCount: maxCount, maxBytes: maxBytes,
-		queue: make(chan *request, maxCount)}
+		queue: make(chan *request, maxCount), free: make(chan *group, groups), broken: make(chan struct{})}
 }
+
+// groups is how many there are: one is prepared while another is written.
+const groups = 2
 
 // put is the door.Ingest of every door.
 func (in *ingest) put(drafts []event.Draft, done func([]door.Outcome, error)) {
@@ -59,13 +77,19 @@ func (in *ingest) put(drafts []event.Draft, done func([]door.Outcome, error)) {
 		done(nil, r)
 		return
 	}
-	req := &request{all: make([]door.Outcome, len(drafts)), done: done}
+	req := &request{all: make([]door.Outcome, len(drafts)), drafts: drafts, done: done}
+	kept := 0
 	for i := range drafts {
-		if req.all[i].Refused = door.Check(&drafts[i], in.limit); req.all[i].Refused == nil {
-			req.drafts = append(req.drafts, drafts[i])
-			req.bytes += int64(len(drafts[i].Body)) + 128
+		if req.all[i].Refused = door.Check(&drafts[i], in.limit); req.all[i].Refused != nil {
+			continue
 		}
+		req.bytes += int64(len(drafts[i].Body)) + 128
+		if kept != i {
+			drafts[kept] = drafts[i]
+		}
+		kept++
 	}
+	req.drafts = drafts[:kept]
 	if len(req.drafts) == 0 {
 		done(req.all, nil)
 		return
@@ -107,91 +131,145 @@ func (in *ingest) leave(req *request) {
 	in.bytes.Add(-req.bytes)
 }
 
-// finish puts the log's outcomes into the places of the drafts that were not refused before, and answers.
-func (req *request) finish(out []increments.Outcome) {
-	all, next := req.all, 0
-	for i := range all {
-		if all[i].Refused != nil {
-			continue
+// take puts the log's outcomes into the places of the next drafts that were not refused before.
+func (req *request) take(out []increments.Outcome) {
+	for _, o := range out {
+		for req.all[req.next].Refused != nil {
+			req.next++
 		}
-		o := out[next]
-		next++
-		all[i].Seq, all[i].Duplicate = o.Seq, o.Duplicate
+		at := &req.all[req.next]
+		req.next++
+		at.Seq, at.Duplicate = o.Seq, o.Duplicate
 		switch {
 		case o.Err == nil:
 		case errors.Is(o.Err, increments.ErrTooOld):
-			all[i].Refused = door.Refuse(door.TooOld, "%v", o.Err)
+			at.Refused = door.Refuse(door.TooOld, "%v", o.Err)
 		case errors.Is(o.Err, increments.ErrTooLarge):
-			all[i].Refused = door.Refuse(door.TooLarge, "%v", o.Err)
+			at.Refused = door.Refuse(door.TooLarge, "%v", o.Err)
 		default:
-			all[i].Refused = door.Refuse(door.Invalid, "%v", o.Err)
+			at.Refused = door.Refuse(door.Invalid, "%v", o.Err)
 		}
 	}
-	req.done(all, nil)
 }
 
 // run appends until ctx ends, and then everything that was queued before. An error means that a write failed:
 // the process must end.
 func (in *ingest) run(ctx context.Context) error {
+	for range groups {
+		in.free <- &group{}
+	}
+	work, failed := make(chan *group), make(chan error, 1)
+	go func() { failed <- in.commit(work) }()
+	err := in.prepare(ctx, work)
+	close(work)
+	err = cmp.Or(<-failed, err)
+	if err != nil {
+		in.turnAway()
+	}
+	return err
+}
+
+// prepare fills groups and hands them to work, until ctx ends and the queue is empty, or a write has failed.
+func (in *ingest) prepare(ctx context.Context, work chan<- *group) error {
 	for {
+		var req *request
 		select {
-		case req := <-in.queue:
-			if err := in.commit(req); err != nil {
-				return err
-			}
+		case req = <-in.queue:
+		case <-in.broken:
+			return nil
 		case <-ctx.Done():
 			in.ended.Store(true)
-			return in.drain()
-		}
-	}
-}
-
-func (in *ingest) drain() error {
-	for {
-		select {
-		case req := <-in.queue:
-			if err := in.commit(req); err != nil {
-				return err
+			select {
+			case req = <-in.queue:
+			default:
+				return nil
 			}
-		default:
-			return nil
+		}
+		if err := in.gather(req, work); err != nil {
+			return err
 		}
 	}
 }
 
-// commit appends one group: first and what else waits, up to the group's size.
-func (in *ingest) commit(first *request) error {
-	in.group, in.drafts = append(in.group[:0], first), append(in.drafts[:0], first.drafts...)
-	size := first.bytes
-	for len(in.drafts) < groupRecords && size < groupBytes {
-		var next *request
-		select {
-		case next = <-in.queue:
+// gather makes one group of first and of what else comes until the group before it is written, up to the group's size.
+func (in *ingest) gather(first *request, work chan<- *group) error {
+	g := <-in.free
+	for req := first; ; {
+		var err error
+		if g, err = in.add(g, req, work); err != nil {
+			in.fail(g, req)
+			in.free <- g
+			return fmt.Errorf("prepare %d increments, their outcome is unknown: %w", len(req.drafts), err)
+		}
+		queue := in.queue
+		if g.count >= groupRecords || g.bytes >= groupBytes {
+			queue = nil
+		}
+		select { // what waits already goes with it
+		case req = <-queue:
+			continue
 		default:
 		}
-		if next == nil {
-			break
+		select {
+		case work <- g:
+			return nil
+		case req = <-queue:
 		}
-		in.group, in.drafts = append(in.group, next), append(in.drafts, next.drafts...)
-		size += next.bytes
 	}
-	out, err := in.log.Append(in.drafts)
-	if err != nil {
-		in.unknown()
-		return fmt.Errorf("append %d increments, their outcome is unknown: %w", len(in.drafts), err)
+}
+
+// add puts all of a request into g; when the newest segment of the log is full, into the groups behind it. It returns the
+// group that holds the request's last draft.
+func (in *ingest) add(g *group, req *request, work chan<- *group) (*group, error) {
+	for rest := req.drafts; ; {
+		if cap(in.out) < len(rest) {
+			in.out = make([]increments.Outcome, len(rest))
+		}
+		out := in.out[:len(rest)]
+		clear(out)
+		n, err := in.log.Prepare(&g.Group, rest, out)
+		if err != nil {
+			return g, err
+		}
+		req.take(out[:n])
+		if g.count += n; n == len(rest) {
+			g.bytes += req.bytes
+			g.requests = append(g.requests, req)
+			return g, nil
+		}
+		rest = rest[n:]
+		work <- g
+		g = <-in.free
+		other := <-in.free // both are there: everything is written
+		in.free <- other
 	}
-	in.moved()
-	in.commits.Add(1)
-	in.took.Add(uint64(len(in.drafts)))
-	for _, req := range in.group {
-		n := len(req.drafts)
-		in.leave(req)
-		req.finish(out[:n])
-		out = out[n:]
+}
+
+// commit writes what comes from work, in order, and answers. After a failed write it answers that everything is unknown.
+func (in *ingest) commit(work <-chan *group) (failed error) {
+	for g := range work {
+		if failed == nil {
+			if err := in.log.Commit(&g.Group); err != nil {
+				failed = fmt.Errorf("append %d increments, their outcome is unknown: %w", g.count, err)
+			}
+		}
+		if failed != nil {
+			in.fail(g)
+		} else {
+			in.moved()
+			in.commits.Add(1)
+			in.took.Add(uint64(g.count))
+			for _, req := range g.requests {
+				in.leave(req)
+				req.done(req.all, nil)
+			}
+		}
+		clear(g.requests)
+		g.requests, g.count, g.bytes = g.requests[:0], 0, 0
+		g.Reset()
+		in.free <- g
 	}
-	clear(in.drafts)
-	clear(in.group)
-	return nil
+	return failed
 }
 
 // refuse makes put refuse everything with r, or take input again (nil). A broker that stops keeps its own refusal.
@@ -207,13 +285,14 @@ func (in *ingest) refuse(r *door.Refusal) {
 	}
 }
 
-// unknown answers everybody who waits after a failed write, and everybody who comes.
-func (in *ingest) unknown() {
+// fail answers whoever has something in g, and more, after a failed write, and everybody who comes.
+func (in *ingest) fail(g *group, more ...*request) {
 	r := door.Refuse(door.Unknown, "the broker's storage failed while this was written: the outcome is unknown, repeat it with the same idempotency key")
 	in.refusing.Store(r)
-	in.ended.Store(true)
-	for _, req := range in.group {
+	if !in.ended.Swap(true) {
+		close(in.broken)
+	}
+	for _, req := range slices.Concat(g.requests, more) {
 		req.done(nil, r)
 	}
-	in.turnAway()
 }
