@@ -37,6 +37,7 @@ type Broker struct {
 	doors  *natsgo.Conn   // of the NATS door
 	road   bus.Conn
 	http   net.Listener
+	pprof  net.Listener // nil for none
 
 	ingest   *ingest
 	dispatch *dispatcher
@@ -87,6 +88,12 @@ func (b *Broker) open() (err error) {
 	}
 	if b.http, err = net.Listen("tcp", b.cfg.HTTPAddr); err != nil {
 		return cannotListen("http_addr", b.cfg.HTTPAddr, err)
+	}
+	if b.cfg.Pprof != "" {
+		if b.pprof, err = net.Listen("tcp", b.cfg.Pprof); err != nil {
+			return cannotListen("pprof", b.cfg.Pprof, err)
+		}
+		b.log.Info("profiles are served", "pprof", "http://"+b.pprof.Addr().String()+"/debug/pprof/")
 	}
 	if err := b.openRoad(); err != nil {
 		return err
@@ -186,6 +193,9 @@ func (b *Broker) Run(ctx context.Context, onReady func()) error {
 	}
 	p.ingest = start("ingest", ended, b.ingest.run)
 	p.keepers = append(p.keepers, start("watch", ended, b.watch), start("retention", ended, b.retain), start("scrub", ended, b.scrub), start("hooks", ended, b.hooks.run))
+	if b.pprof != nil {
+		p.keepers = append(p.keepers, start("pprof", ended, func(ctx context.Context) error { return profiles(ctx, b.pprof) }))
+	}
 	web := b.web()
 	p.http = start("http", ended, func(context.Context) error {
 		if err := web.Serve(b.http); !errors.Is(err, http.ErrServerClosed) {
@@ -322,8 +332,11 @@ func (b *Broker) shutdown(web *http.Server, p *parts) error {
 // close closes what Open has opened.
 func (b *Broker) close() error {
 	var errs []error
-	if b.http != nil {
-		if err := b.http.Close(); !errors.Is(err, net.ErrClosed) {
+	for _, l := range []net.Listener{b.http, b.pprof} {
+		if l == nil {
+			continue
+		}
+		if err := l.Close(); !errors.Is(err, net.ErrClosed) {
 			errs = append(errs, err)
 		}
 	}

@@ -24,6 +24,7 @@ type Config struct {
 	HTTPAddr  string `yaml:"http_addr" doc:"address of the HTTP door and the API"`
 	HTTPAlias string `yaml:"http_alias" doc:"a further path that takes increments like POST /v1/increments; empty for none"`
 	RESPAddr  string `yaml:"resp_addr" doc:"address of the RESP door; not in this version"`
+	Pprof     string `yaml:"pprof" doc:"address of this machine, such as 127.0.0.1:6060, for profiles of the running broker under /debug/pprof/; empty for none"`
 
 	Workers int      `yaml:"workers" doc:"goroutines that serve the clients"`
 	Masters []string `yaml:"masters" doc:"client IDs that may start without a DUMP"`
@@ -154,6 +155,9 @@ func (c *Config) Validate() error {
 		if err := event.CheckID(m); err != nil {
 			return fmt.Errorf("masters: %w", err)
 		}
+	}
+	if host, _, err := net.SplitHostPort(c.Pprof); c.Pprof != "" && (err != nil || host != "localhost" && !net.ParseIP(host).IsLoopback()) {
+		return fmt.Errorf("pprof is %q: it must be HOST:PORT of this machine alone, such as 127.0.0.1:6060, since profiles are for nobody else", c.Pprof)
 	}
 	for name, addr := range map[string]string{"nats_addr": c.NATSAddr, "http_addr": c.HTTPAddr} {
 		if name == "nats_addr" && c.NATSURL != "" {

@@ -9,6 +9,7 @@
 //	retention   1            frees segments that nobody needs
 //	scrub       1            reads the whole log slowly, for damage
 //	hooks       1            tells alerts to the outside
+//	pprof       1 + requests profiles, when they are asked for
 //	HTTP        1 + requests the HTTP door and the API
 //	NATS door   1            answers of the NATS door
 //	desk        bounded      chunks of snapshots

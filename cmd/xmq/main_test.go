@@ -176,6 +176,7 @@ func TestWrongCallsAreAnsweredWithOneSentence(t *testing.T) {
 		"broker --config " + key:                                            {exitConfig, `did you mean "workers"?`},
 		"broker --workers many":                                             {exitConfig, `"many"`},
 		"broker --create=maybe":                                             {exitUsage, `does not take the value "maybe"`},
+		"broker --pprof :6060":                                              {exitConfig, "pprof"},
 		"broker --workers 0":                                                {exitConfig, "workers"},
 		"broker --log-level loud":                                           {exitConfig, "log_level"},
 		"broker --nats-url http://x --data " + dir + "/b":                   {exitConfig, "no URL of a NATS server"},
