@@ -15,7 +15,7 @@ import (
 // request. With code Unknown some of it may be in the log: the producer repeats it with the same idempotency keys.
 //
 // Ingest itself does not block. done may be called before Ingest returns or later from another goroutine, and must
-// not block. The bodies belong to Ingest from now on.
+// not block. The drafts and their bodies belong to Ingest until done is called; it may change the slice.
 type Ingest func(drafts []event.Draft, done func([]Outcome, error))
 
 // Wait is Ingest for doors that serve one request in one goroutine. When ctx ends first the outcome is unknown.

@@ -3,6 +3,7 @@ package event
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -101,6 +102,7 @@ func DecodeBatch(b []byte, into []Draft) (Batch, error) {
 		return h, fmt.Errorf("batch %d: its keys run past the last number: %w", h.Number, ErrDamaged)
 	}
 	r := draftReader{rest: b[batchFixed:end]}
+	into = slices.Grow(into, int(count))
 	at := len(into)
 	for i := range int(count) {
 		into = append(into, Draft{})

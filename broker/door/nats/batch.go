@@ -54,7 +54,11 @@ func (d *Door) takeBatch(m *nats.Msg) {
 	if !ok || !d.enter(len(m.Data)) {
 		return
 	}
-	b, err := event.DecodeBatch(m.Data, nil)
+	into, again := d.drafts.Get().(*[]event.Draft)
+	if !again {
+		into = new([]event.Draft)
+	}
+	b, err := event.DecodeBatch(m.Data, (*into)[:0])
 	if err != nil {
 		d.answers <- answer{m: m, batch: true, err: door.Refuse(door.Invalid, "%v", err)}
 		return
@@ -66,12 +70,21 @@ func (d *Door) takeBatch(m *nats.Msg) {
 	for i := range b.Drafts {
 		b.Drafts[i].Producer = producer
 	}
+	*into = b.Drafts
 	d.ingest(b.Drafts, func(out []door.Outcome, err error) {
 		if err != nil { // said before Ingest returns, or by a log that takes nothing any more: none behind it is taken
 			d.streams.giveBack(producer, &b)
 		}
-		d.answers <- answer{m, true, out, err}
+		d.answers <- answer{m, into, true, out, err}
 	})
+}
+
+// reuse lets the next batch have the memory of one whose outcome has come.
+func (d *Door) reuse(drafts *[]event.Draft) {
+	if drafts != nil {
+		clear(*drafts) // they must not hold the message
+		d.drafts.Put(drafts)
+	}
 }
 
 // replyBatch writes the answer to a batch.

@@ -42,6 +42,7 @@ type Door struct {
 	streams streams
 	answers chan answer // has room for all requests, so whoever brings an outcome never waits
 	buf     []byte      // of Run, for answers
+	drafts  sync.Pool   // of *[]event.Draft, empty
 
 	mu     sync.Mutex
 	room   sync.Cond // requests or bytes have become fewer
@@ -51,10 +52,11 @@ type Door struct {
 }
 
 type answer struct {
-	m     *nats.Msg
-	batch bool
-	out   []door.Outcome
-	err   error
+	m      *nats.Msg
+	drafts *[]event.Draft // of a batch, when it reached the log; nobody uses them any more
+	batch  bool
+	out    []door.Outcome
+	err    error
 }
 
 // Open subscribes on nc, which the caller keeps and closes after Close. Run has to be running.
@@ -106,7 +108,7 @@ func (d *Door) take(m *nats.Msg) {
 	}
 	draft := event.Draft{Headers: event.Headers{Topic: m.Header.Get("Xmq-Topic"), ContentType: m.Header.Get("Content-Type"),
 		Origin: m.Header.Get("Xmq-Origin"), Producer: producer, Key: m.Header.Get("Idempotency-Key")}, Body: m.Data}
-	d.ingest([]event.Draft{draft}, func(out []door.Outcome, err error) { d.answers <- answer{m, false, out, err} })
+	d.ingest([]event.Draft{draft}, func(out []door.Outcome, err error) { d.answers <- answer{m: m, out: out, err: err} })
 }
 
 // enter counts a request of size bytes in, when there is room; false when the door is closed.
@@ -139,6 +141,7 @@ func (d *Door) Run(ctx context.Context) {
 			if a.m.Reply != "" { // or the producer does not want to know
 				d.reply(a)
 			}
+			d.reuse(a.drafts)
 			d.leave(len(a.m.Data))
 		case <-ctx.Done():
 			return
