@@ -191,7 +191,10 @@ func inFolder(ctx context.Context, f side, p *Params) (v float64, err error) {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	return f(ctx, dir, p)
+	if v, err = f(ctx, dir, p); err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx) // said once, not by each part that it ended
+	}
+	return v, err
 }
 
 // WriteTable writes results for people.

@@ -1,6 +1,7 @@
 package servertest
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -22,7 +23,7 @@ type MariaDB struct{ *Server }
 func StartMariaDB(options ...string) (*MariaDB, error) {
 	daemon, err := exec.LookPath("mariadbd")
 	install, err2 := exec.LookPath("mariadb-install-db")
-	if err := errors.Join(err, err2); err != nil {
+	if err := cmp.Or(err, err2); err != nil {
 		return nil, fmt.Errorf("the programs of a MariaDB server are missing: run .ci/servers as root, or install mariadb-server: %w", err)
 	}
 	base, err := New("my", "mysql")
