@@ -39,45 +39,24 @@ func nodeIn(t *testing.T, place disk.Place) *node {
 	return &node{t, target, targettest.NewLog(7)}
 }
 
+// at is the stored position, or the start of the log.
 func (n *node) at() event.Position {
 	n.Helper()
-	pos, err := n.Position(n.Context())
-	require.NoError(n, err)
-	if pos.Zero() {
-		return event.Start(7)
-	}
-	return pos
-}
-
-func (n *node) items(scripts ...string) (items []event.Item) {
-	for _, s := range scripts {
-		items = append(items, n.log.Next([]byte(s))...)
-	}
-	return items
+	return targettest.At(n.T, n.Target, n.log)
 }
 
 // run applies scripts as one batch.
 func (n *node) run(scripts ...string) {
 	n.Helper()
-	_, err := n.Apply(n.Context(), n.at(), n.items(scripts...))
-	require.NoError(n, err)
+	targettest.Feed(n.T, n.Target, n.log, scripts...)
 }
 
-// fails applies scripts as one batch of which the i-th, from 0, must FAIL. The log then goes on from there.
+func (n *node) items(scripts ...string) []event.Item { return n.log.Scripts(scripts...) }
+
+// fails applies scripts as one batch of which the i-th, from 0, must FAIL. The log then goes on behind all of them.
 func (n *node) fails(i int, scripts ...string) error {
 	n.Helper()
-	want := n.at()
-	items := n.items(scripts...)
-	applied, err := n.Apply(n.Context(), want, items)
-	if i > 0 {
-		want = items[i-1].Pos
-	}
-	require.ErrorContains(n, err, fmt.Sprintf("increment %d: ", items[i].Pos.Seq))
-	require.False(n, nodeclient.IsTransient(err) || nodeclient.IsFatal(err), err)
-	require.Equal(n, want, applied)
-	require.Equal(n, want, n.at())
-	require.NoError(n, n.Seek(n.Context(), items[len(items)-1].Pos))
-	return err
+	return targettest.Fails(n.T, n.Target, n.log, i, scripts...)
 }
 
 // all is every pair, as "key=value".

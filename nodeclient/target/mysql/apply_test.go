@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -38,53 +37,22 @@ func nodeOn(t *testing.T, srv *mysqltest.Server, addr string) *node {
 	return &node{t, target, db, addr, targettest.NewLog(7), srv}
 }
 
-// at is the stored position, or the start of the log. Like an agent it asks again while the trouble may pass: a connection
-// whose server was killed meanwhile says so only when it is used.
+// at is the stored position, or the start of the log.
 func (n *node) at() event.Position {
 	n.Helper()
-	pos, err := n.Position(n.Context())
-	for end := time.Now().Add(10 * time.Second); nodeclient.IsTransient(err) && time.Now().Before(end); {
-		pos, err = n.Position(n.Context())
-	}
-	require.NoError(n, err)
-	if pos.Zero() {
-		return event.Start(7)
-	}
-	return pos
-}
-
-func items(log *targettest.Log, scripts ...string) (items []event.Item) {
-	for _, s := range scripts {
-		items = append(items, log.Next([]byte(s))...)
-	}
-	return items
+	return targettest.At(n.T, n.Target, n.log)
 }
 
 // run applies scripts as one batch.
 func (n *node) run(scripts ...string) {
 	n.Helper()
-	_, err := n.Apply(n.Context(), n.at(), items(n.log, scripts...))
-	require.NoError(n, err)
+	targettest.Feed(n.T, n.Target, n.log, scripts...)
 }
 
 // fails applies scripts as one batch of which the i-th, from 0, must FAIL. The log then goes on behind all of them.
 func (n *node) fails(i int, scripts ...string) error {
 	n.Helper()
-	before := n.at()
-	batch := items(n.log, scripts...)
-	want := before
-	if i > 0 {
-		want = batch[i-1].Pos
-	}
-	applied, err := n.Apply(n.Context(), before, batch)
-	require.Error(n, err)
-	require.False(n, nodeclient.IsTransient(err), err)
-	require.False(n, nodeclient.IsFatal(err), err)
-	require.ErrorContains(n, err, fmt.Sprintf("mysql: increment %d: ", batch[i].Pos.Seq))
-	require.Equal(n, want.Seq, applied.Seq)
-	require.Equal(n, want, n.at())
-	require.NoError(n, n.Seek(n.Context(), batch[len(batch)-1].Pos))
-	return err
+	return targettest.Fails(n.T, n.Target, n.log, i, scripts...)
 }
 
 // query reads as another client would.
@@ -121,7 +89,7 @@ func TestABatchTakesThreeRoundTrips(t *testing.T) {
 	for i := range 500 {
 		scripts = append(scripts, fmt.Sprintf("INSERT INTO c VALUES (%d, 0); UPDATE c SET v = v + 1 WHERE id = %d", i, i))
 	}
-	before, batch := n.at(), items(n.log, scripts...)
+	before, batch := n.at(), n.log.Scripts(scripts...)
 	trips := p.counted(func() {
 		_, err := n.Apply(t.Context(), before, batch)
 		require.NoError(t, err)
@@ -166,7 +134,7 @@ func TestXD28CommitOnALostRoad(t *testing.T) {
 	n := nodeOn(t, server, p.Addr())
 	n.run("CREATE TABLE c (v int)", "INSERT INTO c VALUES (0)")
 
-	before, batch := n.at(), items(n.log, "UPDATE c SET v = v + 1")
+	before, batch := n.at(), n.log.Scripts("UPDATE c SET v = v + 1")
 	p.Do(func() { p.cutOn = "XA END" })
 	applied, err := n.Apply(t.Context(), before, batch)
 	require.True(t, nodeclient.IsTransient(err), err)
@@ -184,7 +152,7 @@ func TestXD28CommitOnALostRoad(t *testing.T) {
 	require.Equal(t, "1", n.value("SELECT v FROM c"), "nothing twice")
 
 	for range 10 { // whether it was done, nobody knows but the database
-		before, batch = n.at(), items(n.log, "UPDATE c SET v = v + 1")
+		before, batch = n.at(), n.log.Scripts("UPDATE c SET v = v + 1")
 		was := n.value("SELECT v FROM c")
 		p.Do(func() { p.half = "XA END" })
 		applied, err = n.Apply(t.Context(), before, batch)
@@ -206,7 +174,7 @@ func TestADoubtIsKeptUntilTheServerAnswers(t *testing.T) {
 	p := newProxy(t, server.Addr())
 	n := nodeOn(t, server, p.Addr())
 	n.run("CREATE TABLE c (v int)", "INSERT INTO c VALUES (0)")
-	before, batch := n.at(), items(n.log, "UPDATE c SET v = v + 1", "UPDATE c SET v = v + 10")
+	before, batch := n.at(), n.log.Scripts("UPDATE c SET v = v + 1", "UPDATE c SET v = v + 10")
 
 	p.Refuse(true)
 	p.Do(func() { p.cutOn = "XA END" })
@@ -271,7 +239,7 @@ func killedUnderLoad(t *testing.T, own *mysqltest.Server) {
 	at, killed := n.at(), 0
 	var queue []event.Item
 	for k := range total {
-		queue = append(queue, items(n.log, fmt.Sprintf("UPDATE c SET v = v + 1; INSERT INTO seen VALUES (%d)", k))...)
+		queue = append(queue, n.log.Scripts(fmt.Sprintf("UPDATE c SET v = v + 1; INSERT INTO seen VALUES (%d)", k))...)
 	}
 	started := make(chan error, 1)
 	for len(queue) > 0 {

@@ -55,7 +55,7 @@ func TestXN08ErrorClasses(t *testing.T) {
 	// Transient, as the real server says it. Each is tried again and then passes.
 	passes := func(what string, script string, hinder, free func()) {
 		t.Helper()
-		before, batch := n.at(), items(n.log, script)
+		before, batch := n.at(), n.log.Scripts(script)
 		hinder()
 		_, err := n.Apply(t.Context(), before, batch)
 		require.True(t, nodeclient.IsTransient(err), "%s: %v", what, err)
@@ -95,18 +95,18 @@ func TestXN08ErrorClasses(t *testing.T) {
 	_, err = n.Position(t.Context())
 	require.True(t, nodeclient.IsFatal(err), err)
 	require.ErrorContains(t, err, "0 rows instead of one")
-	_, err = n.Apply(t.Context(), at, items(n.log, "UPDATE c SET v = v"))
+	_, err = n.Apply(t.Context(), at, n.log.Scripts("UPDATE c SET v = v"))
 	require.True(t, nodeclient.IsFatal(err), err)
 	require.NoError(t, n.Seek(t.Context(), at))
 	require.Equal(t, at, n.at())
 	require.NoError(t, server.Exec(n.db, "UPDATE xmq_position SET log_id = '00000000000000ff'"))
-	_, err = n.Apply(t.Context(), at, items(n.log, "UPDATE c SET v = v"))
+	_, err = n.Apply(t.Context(), at, n.log.Scripts("UPDATE c SET v = v"))
 	require.True(t, nodeclient.IsFatal(err), err)
 	require.NoError(t, server.Exec(n.db, "UPDATE xmq_position SET log_id = 'x'"))
 	_, err = n.Position(t.Context())
 	require.True(t, nodeclient.IsFatal(err), err)
 	require.NoError(t, server.Exec(n.db, "DROP TABLE xmq_position"))
-	_, err = n.Apply(t.Context(), at, items(n.log, "UPDATE c SET v = v"))
+	_, err = n.Apply(t.Context(), at, n.log.Scripts("UPDATE c SET v = v"))
 	require.True(t, nodeclient.IsFatal(err), err)
 }
 
@@ -121,7 +121,7 @@ func TestADeadlockIsTriedAgain(t *testing.T) {
 	require.NoError(t, err)
 	_, err = tx.ExecContext(t.Context(), "UPDATE c SET v = 1, pad = 1 WHERE id = 2; INSERT INTO c SELECT seq, 0, 0 FROM seq_100_to_3000") // the other weighs more
 	require.NoError(t, err)
-	before, batch := n.at(), items(n.log, "UPDATE c SET v = v + 1 WHERE id = 1; UPDATE c SET v = v + 1 WHERE id = 2")
+	before, batch := n.at(), n.log.Scripts("UPDATE c SET v = v + 1 WHERE id = 1; UPDATE c SET v = v + 1 WHERE id = 2")
 	got := make(chan error, 1)
 	go func() {
 		_, err := n.Apply(t.Context(), before, batch)
@@ -145,8 +145,8 @@ func TestAReadOnlyServerIsWaitedFor(t *testing.T) {
 	own := mysqltest.New(t)
 	n := nodeOn(t, own, own.Addr())
 	n.run("CREATE TABLE c (v int)")
-	before, batch := n.at(), items(n.log, "INSERT INTO c VALUES (1)")
-	change := append(batch[:1:1], items(n.log, "CREATE TABLE d (v int)")...)
+	before, batch := n.at(), n.log.Scripts("INSERT INTO c VALUES (1)")
+	change := append(batch[:1:1], n.log.Scripts("CREATE TABLE d (v int)")...)
 	require.NoError(t, own.Exec("mysql", "SET GLOBAL read_only = 1"))
 	require.Equal(t, before, n.at(), "the position can be read")
 	_, err := n.Apply(t.Context(), before, batch)
@@ -335,14 +335,14 @@ func TestTablesOfOtherEnginesAreRefused(t *testing.T) {
 func TestAnEngineThatWordsDoNotShowIsAFail(t *testing.T) {
 	n := newNode(t)
 	require.NoError(t, server.Exec("mysql", "CREATE DATABASE "+n.db+"_other; CREATE TABLE "+n.db+"_other.m (a int) ENGINE=MyISAM; GRANT SELECT ON "+n.db+"_other.* TO xmq@'%'"))
-	before, batch := n.at(), items(n.log, "CREATE TABLE x LIKE "+n.db+"_other.m")
+	before, batch := n.at(), n.log.Scripts("CREATE TABLE x LIKE "+n.db+"_other.m")
 	pos, err := n.Apply(t.Context(), before, batch)
 	require.ErrorContains(t, err, "was done, but is not counted")
 	require.ErrorContains(t, err, "ALTER TABLE `x` ENGINE=InnoDB")
 	require.False(t, nodeclient.IsTransient(err) || nodeclient.IsFatal(err))
 	require.Equal(t, before.Seq, pos.Seq)
 	require.NoError(t, server.Exec(n.db, "ALTER TABLE x ENGINE=InnoDB"))
-	_, err = n.Apply(t.Context(), before, append([]event.Item{{Pos: batch[0].Pos}}, items(n.log, "INSERT INTO x VALUES (1)")...)) // skip
+	_, err = n.Apply(t.Context(), before, append([]event.Item{{Pos: batch[0].Pos}}, n.log.Scripts("INSERT INTO x VALUES (1)")...)) // skip
 	require.NoError(t, err)
 }
 

@@ -58,7 +58,7 @@ func TestAChangeOfTheSchemaIsDoneOnceWhereverTheRoadIsCut(t *testing.T) {
 					c.script = statement
 				}
 				before := n.at()
-				batch := items(n.log, "UPDATE c SET v = v + 1", statement, fmt.Sprintf("UPDATE c SET x%d = 5", column))
+				batch := n.log.Scripts("UPDATE c SET v = v + 1", statement, fmt.Sprintf("UPDATE c SET x%d = 5", column))
 				_, err := n.Apply(t.Context(), before, batch[:1])
 				require.NoError(t, err)
 				before, batch = batch[0].Pos, batch[1:]
@@ -101,7 +101,7 @@ func TestAChangeOfTheSchemaIsDoneOnceWhereverTheRoadIsCut(t *testing.T) {
 // interrupted leaves the intent of script behind, with the statement done or not.
 func (n *node) interrupted(p *proxy, script string, done bool) (event.Position, []event.Item) {
 	n.Helper()
-	before, batch := n.at(), items(n.log, script)
+	before, batch := n.at(), n.log.Scripts(script)
 	p.Do(func() {
 		if p.then = nil; done {
 			p.cutOn = "XA START"
@@ -184,7 +184,7 @@ func TestAHeldTableIsWaitedFor(t *testing.T) {
 	_, err = tx.ExecContext(t.Context(), "SELECT * FROM c")
 	require.NoError(t, err)
 	require.NoError(t, n.Target.s.do(t.Context(), "SET lock_wait_timeout = 1"))
-	before, batch := n.at(), items(n.log, "ALTER TABLE c ADD COLUMN w int")
+	before, batch := n.at(), n.log.Scripts("ALTER TABLE c ADD COLUMN w int")
 	_, err = n.Apply(t.Context(), before, batch)
 	require.True(t, nodeclient.IsTransient(err), err)
 	require.NoError(t, tx.Rollback())

@@ -138,7 +138,7 @@ func TestAChangeOfTheSchemaWaitsForTheDump(t *testing.T) {
 	s, err := n.Snapshot(t.Context())
 	require.NoError(t, err)
 	n.run("INSERT INTO c VALUES (2)")
-	at, batch := n.at(), items(n.log, "TRUNCATE TABLE c")
+	at, batch := n.at(), n.log.Scripts("TRUNCATE TABLE c")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	pos, err := n.Apply(ctx, at, batch)

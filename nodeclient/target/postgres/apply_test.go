@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
@@ -39,53 +38,22 @@ func nodeOn(t *testing.T, srv *postgrestest.Server, addr string) *node {
 	return &node{t, target, db, targettest.NewLog(7), srv}
 }
 
-// at is the stored position, or the start of the log. Like an agent it asks again while the trouble may pass: a connection
-// whose server was killed meanwhile says so only when it is used.
+// at is the stored position, or the start of the log.
 func (n *node) at() event.Position {
 	n.Helper()
-	pos, err := n.Position(n.Context())
-	for end := time.Now().Add(10 * time.Second); nodeclient.IsTransient(err) && time.Now().Before(end); {
-		pos, err = n.Position(n.Context())
-	}
-	require.NoError(n, err)
-	if pos.Zero() {
-		return event.Start(7)
-	}
-	return pos
-}
-
-func items(log *targettest.Log, scripts ...string) (items []event.Item) {
-	for _, s := range scripts {
-		items = append(items, log.Next([]byte(s))...)
-	}
-	return items
+	return targettest.At(n.T, n.Target, n.log)
 }
 
 // run applies scripts as one batch.
 func (n *node) run(scripts ...string) {
 	n.Helper()
-	_, err := n.Apply(n.Context(), n.at(), items(n.log, scripts...))
-	require.NoError(n, err)
+	targettest.Feed(n.T, n.Target, n.log, scripts...)
 }
 
-// fails applies scripts as one batch of which the i-th, from 0, must FAIL. The log then goes on from there.
+// fails applies scripts as one batch of which the i-th, from 0, must FAIL. The log then goes on behind all of them.
 func (n *node) fails(i int, scripts ...string) error {
 	n.Helper()
-	before := n.at()
-	batch := items(n.log, scripts...)
-	want := before
-	if i > 0 {
-		want = batch[i-1].Pos
-	}
-	applied, err := n.Apply(n.Context(), before, batch)
-	require.Error(n, err)
-	require.False(n, nodeclient.IsTransient(err), err)
-	require.False(n, nodeclient.IsFatal(err), err)
-	require.ErrorContains(n, err, fmt.Sprintf("increment %d: ", batch[i].Pos.Seq))
-	require.Equal(n, want.Seq, applied.Seq)
-	require.Equal(n, want, n.at())
-	require.NoError(n, n.Seek(n.Context(), batch[len(batch)-1].Pos))
-	return err
+	return targettest.Fails(n.T, n.Target, n.log, i, scripts...)
 }
 
 // query reads as another client would.
@@ -111,7 +79,7 @@ func TestABatchTakesFourRoundTrips(t *testing.T) {
 	for i := range 500 {
 		scripts = append(scripts, fmt.Sprintf("INSERT INTO c VALUES (%d, 0); UPDATE c SET v = v + 1 WHERE id = %d", i, i))
 	}
-	before, batch := n.at(), items(n.log, scripts...)
+	before, batch := n.at(), n.log.Scripts(scripts...)
 	trips := p.counted(func() {
 		_, err := n.Apply(t.Context(), before, batch)
 		require.NoError(t, err)
@@ -134,7 +102,7 @@ func TestXD28CommitOnALostRoad(t *testing.T) {
 	n := nodeOn(t, server, p.Addr())
 	n.run("CREATE TABLE c (v int); INSERT INTO c VALUES (0)")
 
-	before, batch := n.at(), items(n.log, "UPDATE c SET v = v + 1")
+	before, batch := n.at(), n.log.Scripts("UPDATE c SET v = v + 1")
 	p.Do(func() { p.cutOn = "COMMIT" })
 	applied, err := n.Apply(t.Context(), before, batch)
 	require.True(t, nodeclient.IsTransient(err), err)
@@ -157,7 +125,7 @@ func TestADoubtIsKeptUntilTheServerAnswers(t *testing.T) {
 	p := newProxy(t, server.Addr())
 	n := nodeOn(t, server, p.Addr())
 	n.run("CREATE TABLE c (v int); INSERT INTO c VALUES (0)")
-	before, batch := n.at(), items(n.log, "UPDATE c SET v = v + 1", "UPDATE c SET v = v + 10")
+	before, batch := n.at(), n.log.Scripts("UPDATE c SET v = v + 1", "UPDATE c SET v = v + 10")
 
 	p.Refuse(true)
 	p.Do(func() { p.cutOn = "COMMIT" })
@@ -233,7 +201,7 @@ func TestXN08ErrorClasses(t *testing.T) {
 	// Transient, as the real server says it. Each is tried again and then passes.
 	passes := func(what string, hinder string, script string, free func()) {
 		t.Helper()
-		before, batch := n.at(), items(n.log, script)
+		before, batch := n.at(), n.log.Scripts(script)
 		_, err := n.Apply(t.Context(), before, batch)
 		require.True(t, nodeclient.IsTransient(err), "%s: %v", what, err)
 		require.ErrorContains(t, err, hinder, what)
@@ -271,14 +239,14 @@ func TestXN08ErrorClasses(t *testing.T) {
 	require.NoError(t, server.Exec(n.db, "DELETE FROM xmq_position"))
 	_, err = n.Position(t.Context())
 	require.True(t, nodeclient.IsFatal(err), err)
-	_, err = n.Apply(t.Context(), at, items(n.log, "UPDATE c SET v = v"))
+	_, err = n.Apply(t.Context(), at, n.log.Scripts("UPDATE c SET v = v"))
 	require.True(t, nodeclient.IsFatal(err), err)
 	require.NoError(t, n.Seek(t.Context(), at))
 	require.NoError(t, server.Exec(n.db, "UPDATE xmq_position SET log_id = '00000000000000ff'"))
-	_, err = n.Apply(t.Context(), at, items(n.log, "UPDATE c SET v = v"))
+	_, err = n.Apply(t.Context(), at, n.log.Scripts("UPDATE c SET v = v"))
 	require.True(t, nodeclient.IsFatal(err), err)
 	require.NoError(t, server.Exec(n.db, "DROP TABLE xmq_position"))
-	_, err = n.Apply(t.Context(), at, items(n.log, "UPDATE c SET v = v"))
+	_, err = n.Apply(t.Context(), at, n.log.Scripts("UPDATE c SET v = v"))
 	require.True(t, nodeclient.IsFatal(err), err)
 }
 
@@ -408,7 +376,7 @@ func TestSessionSettingsArePinned(t *testing.T) {
 	target, err := Open(t.Context(), server.URL(n.db)+"&search_path=app", Options{})
 	require.NoError(t, err)
 	defer func() { require.NoError(t, target.Close()) }()
-	_, err = target.Apply(t.Context(), n.at(), items(n.log, "CREATE TABLE here ()"))
+	_, err = target.Apply(t.Context(), n.at(), n.log.Scripts("CREATE TABLE here ()"))
 	require.NoError(t, err)
 	require.Equal(t, "0", n.value("SELECT count(*) FROM app.here"))
 }
@@ -422,7 +390,7 @@ func TestAServerKilledUnderLoadLosesAndRepeatsNothing(t *testing.T) {
 	at, killed := n.at(), 0
 	var queue []event.Item
 	for k := range total {
-		queue = append(queue, items(n.log, fmt.Sprintf("UPDATE c SET v = v + 1; INSERT INTO seen VALUES (%d)", k))...)
+		queue = append(queue, n.log.Scripts(fmt.Sprintf("UPDATE c SET v = v + 1; INSERT INTO seen VALUES (%d)", k))...)
 	}
 	started := make(chan error, 1)
 	for len(queue) > 0 {

@@ -161,7 +161,7 @@ func TestTruncateWaitsForTheDump(t *testing.T) {
 	at := n.at()
 	s, err := n.Snapshot(t.Context())
 	require.NoError(t, err)
-	batch := items(n.log, "TRUNCATE c")
+	batch := n.log.Scripts("TRUNCATE c")
 	applied := make(chan error, 1)
 	go func() {
 		_, err := n.Apply(context.Background(), at, batch)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -34,46 +33,19 @@ func newNode(t *testing.T) *node {
 // at is the stored position, or the start of the log.
 func (n *node) at() event.Position {
 	n.Helper()
-	pos, err := n.Position(n.Context())
-	require.NoError(n, err)
-	if pos.Zero() {
-		return event.Start(7)
-	}
-	return pos
-}
-
-func items(log *targettest.Log, scripts ...string) (items []event.Item) {
-	for _, s := range scripts {
-		items = append(items, log.Next([]byte(s))...)
-	}
-	return items
+	return targettest.At(n.T, n.Target, n.log)
 }
 
 // run applies scripts as one batch.
 func (n *node) run(scripts ...string) {
 	n.Helper()
-	_, err := n.Apply(n.Context(), n.at(), items(n.log, scripts...))
-	require.NoError(n, err)
+	targettest.Feed(n.T, n.Target, n.log, scripts...)
 }
 
-// fails applies scripts as one batch of which the i-th, from 0, must FAIL. The log then goes on from there.
+// fails applies scripts as one batch of which the i-th, from 0, must FAIL. The log then goes on behind all of them.
 func (n *node) fails(i int, scripts ...string) error {
 	n.Helper()
-	before := n.at()
-	batch := items(n.log, scripts...)
-	want := before
-	if i > 0 {
-		want = batch[i-1].Pos
-	}
-	applied, err := n.Apply(n.Context(), before, batch)
-	require.Error(n, err)
-	require.False(n, nodeclient.IsTransient(err), err)
-	require.False(n, nodeclient.IsFatal(err), err)
-	require.ErrorContains(n, err, fmt.Sprintf("increment %d: ", batch[i].Pos.Seq))
-	require.Equal(n, want.Seq, applied.Seq)
-	require.Equal(n, want, n.at())
-	require.NoError(n, n.Seek(n.Context(), batch[len(batch)-1].Pos))
-	return err
+	return targettest.Fails(n.T, n.Target, n.log, i, scripts...)
 }
 
 // clone copies the files of a live database, as a crash would leave them, and returns the new path.
@@ -97,7 +69,7 @@ func TestXD28(t *testing.T) {
 	n := newNode(t)
 	n.run("CREATE TABLE c (v INTEGER); INSERT INTO c VALUES (0)")
 	before := n.at()
-	batch := items(n.log, "UPDATE c SET v = v + 1", "UPDATE c SET v = v + 10")
+	batch := n.log.Scripts("UPDATE c SET v = v + 1", "UPDATE c SET v = v + 10")
 	var inside string
 	n.commit = func(ctx context.Context, c *sql.Conn) error {
 		inside = n.clone()
@@ -131,7 +103,7 @@ func TestACommitWithAnUnknownOutcomeIsReadBack(t *testing.T) {
 
 	n.commit = func(ctx context.Context, c *sql.Conn) error { return errors.Join(commit(ctx, c), lost) }
 	before := n.at()
-	batch := items(n.log, "UPDATE c SET v = v + 1")
+	batch := n.log.Scripts("UPDATE c SET v = v + 1")
 	applied, err := n.Apply(t.Context(), before, batch)
 	require.NoError(t, err, "it is durable, so it is done")
 	require.Equal(t, batch[0].Pos, applied)
@@ -139,7 +111,7 @@ func TestACommitWithAnUnknownOutcomeIsReadBack(t *testing.T) {
 
 	n.commit = func(context.Context, *sql.Conn) error { return lost }
 	before = n.at()
-	batch = items(n.log, "UPDATE c SET v = v + 1")
+	batch = n.log.Scripts("UPDATE c SET v = v + 1")
 	applied, err = n.Apply(t.Context(), before, batch)
 	require.ErrorIs(t, err, lost)
 	require.True(t, nodeclient.IsTransient(err), err)
@@ -163,7 +135,7 @@ func TestXI06(t *testing.T) {
 	var all []event.Item
 	for range 5 {
 		at = append(at, n.at())
-		all = append(all, items(n.log, "UPDATE c SET v = v + 1")...)
+		all = append(all, n.log.Scripts("UPDATE c SET v = v + 1")...)
 		_, err := n.Apply(t.Context(), n.at(), all[len(all)-1:])
 		require.NoError(t, err)
 	}
@@ -218,7 +190,7 @@ func TestXN08(t *testing.T) {
 	_, err = blocker.Exec("BEGIN IMMEDIATE") // another process writes
 	require.NoError(t, err)
 	before := n.at()
-	applied, err := impatient.Apply(t.Context(), before, items(n.log, "INSERT INTO q VALUES (1)"))
+	applied, err := impatient.Apply(t.Context(), before, n.log.Scripts("INSERT INTO q VALUES (1)"))
 	require.True(t, nodeclient.IsTransient(err), err)
 	require.ErrorContains(t, err, "database is locked")
 	require.Equal(t, before, applied)
@@ -348,7 +320,7 @@ func TestALostPositionIsFatalUntilSomebodySeeks(t *testing.T) {
 		require.NoError(t, err)
 		_, err = n.Position(t.Context())
 		require.True(t, nodeclient.IsFatal(err), "%s: %v", damage, err)
-		_, err = n.Apply(t.Context(), pos, items(n.log, "INSERT INTO c VALUES (1)"))
+		_, err = n.Apply(t.Context(), pos, n.log.Scripts("INSERT INTO c VALUES (1)"))
 		require.True(t, nodeclient.IsFatal(err), "%s: %v", damage, err)
 		_, err = n.Snapshot(t.Context())
 		require.True(t, nodeclient.IsFatal(err), "%s: %v", damage, err)
@@ -379,7 +351,7 @@ func TestAReplacedFileIsNotWrittenTo(t *testing.T) {
 	n.run("CREATE TABLE c (v INTEGER)")
 	before := n.at()
 	require.NoError(t, os.Rename(n.path, n.path+".away"))
-	batch := items(n.log, "INSERT INTO c VALUES (1)")
+	batch := n.log.Scripts("INSERT INTO c VALUES (1)")
 	_, err := n.Apply(t.Context(), before, batch)
 	require.True(t, nodeclient.IsTransient(err), err)
 	require.ErrorContains(t, err, "removed or replaced")
@@ -441,7 +413,7 @@ func TestAnEndlessIncrementEndsWithItsContext(t *testing.T) {
 	n := newNode(t)
 	n.run("CREATE TABLE c (v INTEGER)")
 	before := n.at()
-	batch := items(n.log, "INSERT INTO c VALUES (1)", "INSERT INTO c VALUES (2); WITH RECURSIVE i(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM i) SELECT max(x) FROM i")
+	batch := n.log.Scripts("INSERT INTO c VALUES (1)", "INSERT INTO c VALUES (2); WITH RECURSIVE i(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM i) SELECT max(x) FROM i")
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	applied, err := n.Apply(ctx, before, batch)
@@ -459,13 +431,13 @@ func BenchmarkApply(b *testing.B) {
 	defer func() { require.NoError(b, target.Close()) }()
 	log := targettest.NewLog(7)
 	at := log.At()
-	_, err = target.Apply(b.Context(), at, items(log, "CREATE TABLE c (id INTEGER PRIMARY KEY, name TEXT, v INTEGER)"))
+	_, err = target.Apply(b.Context(), at, log.Scripts("CREATE TABLE c (id INTEGER PRIMARY KEY, name TEXT, v INTEGER)"))
 	require.NoError(b, err)
 	for b.Loop() { // one operation is a group of 256 increments
 		before := log.At()
 		var group []event.Item
 		for range 256 {
-			group = append(group, items(log, "INSERT INTO c (name, v) VALUES ('somebody''s name', 12345)")...)
+			group = append(group, log.Scripts("INSERT INTO c (name, v) VALUES ('somebody''s name', 12345)")...)
 		}
 		_, err := target.Apply(b.Context(), before, group)
 		require.NoError(b, err)
