@@ -139,7 +139,7 @@ func (s *Scenario) Run(ctx context.Context, p Params) (Result, error) {
 	for i := range rounds {
 		var round Round
 		var err error
-		label := fmt.Sprintf("%s %s, round %d of %d", s.Name, r.Peer, i+1, rounds)
+		label := fmt.Sprintf("%s, round %d of %d", strings.TrimSpace(s.Name+" "+r.Peer), i+1, rounds)
 		if round.Ours, err = inFolder(ctx, s.ours, &p); err != nil {
 			return r, fmt.Errorf("%s: %w", s.Name, err)
 		}

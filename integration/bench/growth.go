@@ -3,8 +3,10 @@ package bench
 import (
 	"context"
 	"errors"
+	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"time"
 
 	"xmq/broker/disk"
@@ -24,6 +26,9 @@ type grower struct {
 }
 
 func newGrower(dir string, p *Params, o increments.Options) (*grower, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
 	log, err := increments.Create(disk.Dir(filepath.Join(dir, "log")), disk.NewGround(disk.Options{}), o)
 	if err != nil {
 		return nil, err
@@ -50,26 +55,38 @@ func (g *grower) to(ctx context.Context, n int) error {
 	return nil
 }
 
-// growth asks whether cost, of a grower at some length, stays the same while the log grows.
-func growth(name, asks string, cost func(g *grower) (time.Duration, error)) Scenario {
-	return Scenario{Name: name, Asks: asks + " at 10^4, 10^5, 10^6 and 10^7 increments: the slowest by the fastest", Unit: "slowest/fastest", Less: true,
+// growth asks whether a step costs the same on logs of each length. They are measured in turn, a step each, so that a machine that
+// becomes slower does so for all of them.
+func growth(name, asks string, steps int, step func(g *grower) error) Scenario {
+	return Scenario{Name: name, Asks: asks + " on logs of 10^4, 10^5, 10^6 and 10^7 increments: the slowest by the fastest", Unit: "slowest/fastest", Less: true,
 		Aim: "1.2", disk: "synced after every 1,000", most: 1,
 		ours: func(ctx context.Context, dir string, p *Params) (v float64, err error) {
-			g, err := newGrower(dir, p, increments.Options{})
-			if err != nil {
-				return 0, err
-			}
-			defer closing(&err, g.log.Close)
-			var costs []float64
+			var all []*grower
 			for _, n := range pick(p, []int{1e4, 1e5, 1e6, 1e7}, []int{2e3, 2e4}) {
+				g, err2 := newGrower(filepath.Join(dir, strconv.Itoa(n)), p, increments.Options{})
+				if err2 != nil {
+					return 0, err2
+				}
+				defer closing(&err, g.log.Close)
 				if err := g.to(ctx, n); err != nil {
 					return 0, err
 				}
-				c, err := cost(g)
-				if err != nil {
-					return 0, err
+				all = append(all, g)
+			}
+			took := make([][]time.Duration, len(all))
+			for range steps {
+				for i, g := range all {
+					began := time.Now()
+					if err := errors.Join(ctx.Err(), step(g)); err != nil {
+						return 0, err
+					}
+					took[i] = append(took[i], time.Since(began))
 				}
-				p.say("%s: %d increments, %s", name, n, c)
+			}
+			var costs []float64
+			for i, g := range all {
+				c := quietMean(took[i])
+				p.say("%s: %s at %d increments", name, c, g.count)
 				costs = append(costs, float64(c))
 			}
 			return slices.Max(costs) / slices.Min(costs), nil
@@ -77,36 +94,26 @@ func growth(name, asks string, cost func(g *grower) (time.Duration, error)) Scen
 }
 
 // quietMean is the mean of all but the slowest twentieth, which are the machine's.
-func quietMean(n int, f func() error) (time.Duration, error) {
-	var took []time.Duration
-	for range n {
-		began := time.Now()
-		if err := f(); err != nil {
-			return 0, err
-		}
-		took = append(took, time.Since(began))
-	}
+func quietMean(took []time.Duration) time.Duration {
 	slices.Sort(took)
 	took = took[:len(took)-len(took)/20]
 	var sum time.Duration
 	for _, t := range took {
 		sum += t
 	}
-	return sum / time.Duration(len(took)), nil
+	return sum / time.Duration(len(took))
 }
 
 func growthAppend() Scenario {
-	return growth("growth-append", "an append of 1,000 with its sync", func(g *grower) (time.Duration, error) { return quietMean(60, g.append) })
+	return growth("growth-append", "an append of 1,000 with its sync", 100, (*grower).append)
 }
 
 func growthTail() Scenario {
-	return growth("growth-tail", "a read of the newest 1,000", func(g *grower) (time.Duration, error) {
-		return quietMean(1000, func() error {
-			got, err := g.log.Read(uint64(g.count-groupSize+1), groupSize, 1<<20)
-			if err == nil && len(got) != groupSize {
-				err = errors.New("the log did not read what was asked for")
-			}
-			return err
-		})
+	return growth("growth-tail", "a read of the newest 1,000", 1000, func(g *grower) error {
+		got, err := g.log.Read(uint64(g.count-groupSize+1), groupSize, 1<<20)
+		if err == nil && len(got) != groupSize {
+			err = errors.New("the log did not read what was asked for")
+		}
+		return err
 	})
 }
