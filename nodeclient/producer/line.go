@@ -46,15 +46,15 @@ func (p *Producer) pump() time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := time.Now()
-	if len(p.line) > 0 && p.resume.IsZero() && p.line[0].tries > 0 && now.Sub(p.line[0].sent) >= p.o.Timeout {
-		p.trouble = fmt.Errorf("no answer within %s", p.o.Timeout)
-		p.next = p.base
-	}
 	if !p.resume.IsZero() {
 		if d := p.resume.Sub(now); d > 0 {
 			return d
 		}
-		p.resume, p.next = time.Time{}, p.base
+		p.resume, p.next = time.Time{}, max(p.base, min(p.next, p.from)) // what was still to be repeated is
+	}
+	if len(p.line) > 0 && p.line[0].tries > 0 && now.Sub(p.line[0].sent) >= p.o.Timeout {
+		p.trouble = fmt.Errorf("no answer within %s", p.o.Timeout)
+		p.next = p.base
 	}
 	if p.forming != nil && len(p.line) == 0 {
 		p.cut()
@@ -95,7 +95,7 @@ func (p *Producer) send(b *batch, now time.Time) {
 		b.answer = &event.Answer{Code: "too_large", Text: fmt.Sprintf("%d bytes are more than the road carries", len(sealed))}
 		p.settle()
 	case err != nil:
-		p.trip(err, now)
+		p.trip(b.number, err, now)
 	}
 }
 
@@ -120,7 +120,10 @@ func (p *Producer) answered(m bus.Msg) {
 	}
 	if err != nil {
 		if try == b.tries { // an older one says nothing about what is under way
-			p.trip(err, time.Now())
+			if a.Code == gap && p.o.Once {
+				number = p.base // whichever is missing: those that are not are known again
+			}
+			p.trip(number, err, time.Now())
 			p.wake()
 		}
 		return
@@ -131,8 +134,11 @@ func (p *Producer) answered(m bus.Msg) {
 	p.wake()
 }
 
+// gap refuses a batch that came before an earlier one.
+const gap = "gap"
+
 // mayRepeat are the refusals of a whole batch behind which it is sent again.
-var mayRepeat = map[string]bool{"gap": true, "busy": true, "closing": true, "disk_full": true, "unknown": true}
+var mayRepeat = map[string]bool{gap: true, "busy": true, "closing": true, "disk_full": true, "unknown": true}
 
 func parseToken(s string) (number uint64, try int, ok bool) {
 	a, b, _ := strings.Cut(s, "-")
@@ -141,20 +147,22 @@ func parseToken(s string) (number uint64, try int, ok bool) {
 	return number, try, err == nil && err2 == nil
 }
 
-// trip stops the line for a pause; then it goes back to the first batch without an answer. Caller holds mu.
-func (p *Producer) trip(err error, now time.Time) {
+// trip stops the line for a pause; then it goes back to the batch number, or to an earlier one that tripped meanwhile. Those
+// in front of it are under way: to repeat them as well might store them twice. Caller holds mu.
+func (p *Producer) trip(number uint64, err error, now time.Time) {
 	if !p.resume.IsZero() {
-		return // it stands already: the refusals of those behind the first say nothing new
+		p.from = min(p.from, number)
+		return // the refusals of those behind the first say nothing new
 	}
 	p.pause = min(max(2*p.pause, firstPause), lastPause)
-	p.resume, p.trouble = now.Add(p.pause), err
+	p.resume, p.trouble, p.from = now.Add(p.pause), err, number
 }
 
-// stop stops the line until resume, unless again comes before.
+// stop stops the line until resume, unless again comes before; then all that has no answer is repeated.
 func (p *Producer) stop(err error, resume time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.resume, p.trouble = resume, err
+	p.resume, p.trouble, p.from = resume, err, p.base
 }
 
 // again ends the pause: the road is mended.

@@ -86,6 +86,7 @@ type Producer struct {
 	base      uint64
 	next      uint64    // number of the batch to send next; behind trouble it goes back
 	resume    time.Time // not zero: trouble, nothing is sent before
+	from      uint64    // with resume: the batch to go back to
 	pause     time.Duration
 	trouble   error // the last, until an answer comes
 	records   int   // the window: published and not answered

@@ -97,6 +97,28 @@ func TestRefusedForNowKeepsTheOrder(t *testing.T) {
 	}
 }
 
+// Without Once, too, a refusal repeats only what was refused: what was taken before it and has no answer yet is not sent again.
+func TestRefusedForNowDoublesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFar(t, 1)
+		f.hold = true
+		p := f.producer(Options{})
+		f.pour(p, 0, 5000) // two batches go at once, and a part waits for the answer to the first
+		synctest.Wait()
+		taken := len(f.stored())
+		require.Greater(t, taken, 0)
+		f.mu.Lock()
+		f.refuse, f.times = "busy", 7
+		f.mu.Unlock()
+		f.pour(p, 5000, 10_000)
+		time.Sleep(4 * time.Second)
+		require.Greater(t, len(f.stored()), taken, "it went on behind the one that was taken")
+		f.letGo()
+		require.NoError(t, p.Flush(t.Context()))
+		require.Equal(t, numbers(10_000), f.stored())
+	})
+}
+
 // XQ-6: with Once, a batch whose answer is lost is stored once; so is one that is told to be unknown and was stored.
 func TestXQ06LostAnswersStoreOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
