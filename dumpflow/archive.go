@@ -59,22 +59,19 @@ func writeArchive(f io.Writer, d *Download, progress func(int64)) (Manifest, err
 	if _, err := w.WriteString(archiveMagic); err != nil {
 		return Manifest{}, err
 	}
-	buf, size := make([]byte, ChunkSize), int64(0)
-	for number := uint32(0); ; number++ {
-		n, err := io.ReadFull(d, buf)
-		if n > 0 {
-			size += int64(n)
-			if err := put(Pack(Get, number, buf[:n])); err != nil {
-				return Manifest{}, err
-			}
-			progress(size)
-		}
-		if err == io.EOF || err == io.ErrUnexpectedEOF {
+	for size := int64(0); ; {
+		c, err := d.take() // as it came: nothing is compressed twice
+		if err == io.EOF {
 			break
+		}
+		if err == nil {
+			err = put(c)
 		}
 		if err != nil {
 			return Manifest{}, err
 		}
+		size += int64(c.Length)
+		progress(size)
 	}
 	m, err := d.Manifest()
 	if err != nil {

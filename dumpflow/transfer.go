@@ -177,6 +177,7 @@ type Download struct {
 	size   int64
 	ahead  []chan fetched // in order
 	next   uint32         // number of the next fetch to begin
+	chunk  Chunk // the newest
 	rest   []byte
 	chunks uint32
 	done   *Manifest
@@ -224,6 +225,15 @@ func (d *Download) Read(p []byte) (int, error) {
 	return n, nil
 }
 
+// take returns the next chunk, verified, as it came. It ends as Read does, and is not mixed with it.
+func (d *Download) take() (Chunk, error) {
+	if d.err == nil {
+		d.err = d.advance()
+	}
+	d.rest = nil
+	return d.chunk, d.err
+}
+
 func (d *Download) advance() error {
 	if d.ctx.Err() != nil {
 		return context.Cause(d.ctx)
@@ -259,7 +269,7 @@ func (d *Download) advance() error {
 	d.chunks++
 	d.size += int64(len(data))
 	d.sum.Write(data)
-	d.rest = data
+	d.chunk, d.rest = f.answer.Chunk, data
 	return nil
 }
 

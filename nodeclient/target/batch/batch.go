@@ -5,7 +5,9 @@ package batch
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"strconv"
+	"sync"
 
 	"xmq/broker/event"
 	"xmq/nodeclient"
@@ -35,22 +37,48 @@ var ErrAlone = errors.New("these increments must be applied one by one")
 // is, and the position that is durable is returned beside the failure.
 type Transact[W any] func(before event.Position, steps []Step[W]) (event.Position, *Failure)
 
-// Prepare makes steps of items. Items that cannot be read are FAILs: steps ends before the first of them, and refused is its
-// error, which begins with the driver's name and the increment.
+// Prepare makes steps of items, on all processors when there are many. Items that cannot be read are FAILs: steps ends before the
+// first of them, and refused is its error, which begins with the driver's name and the increment. parse is called
+// concurrently.
 func Prepare[W any](driver string, items []event.Item, parse func(body []byte) (W, error)) (steps []Step[W], refused error) {
-	steps = make([]Step[W], 0, len(items))
-	for _, item := range items {
-		s := Step[W]{Pos: item.Pos}
-		if item.Record != nil {
-			var err error
-			if s.Work, err = parse(item.Record.Body()); err != nil {
-				return steps, fmt.Errorf("%s: increment %d: %w", driver, item.Pos.Seq, err)
-			}
-			s.Time = item.Record.Time()
+	steps = make([]Step[W], len(items))
+	parts := min(runtime.GOMAXPROCS(0), 1+len(items)/few)
+	ends, errs := make([]int, parts), make([]error, parts) // of each part: where it stops, and why not behind its last item
+	var work sync.WaitGroup
+	for i := range parts {
+		from, to := i*len(items)/parts, (i+1)*len(items)/parts
+		part := func() { ends[i], errs[i] = prepare(steps, items, from, to, parse) }
+		if i == parts-1 {
+			part()
+		} else {
+			work.Go(part)
 		}
-		steps = append(steps, s)
+	}
+	work.Wait()
+	for i, err := range errs {
+		if err != nil {
+			return steps[:ends[i]], fmt.Errorf("%s: increment %d: %w", driver, items[ends[i]].Pos.Seq, err)
+		}
 	}
 	return steps, nil
+}
+
+// few is how many items are not worth another goroutine.
+const few = 64
+
+// prepare makes the steps from to to, and returns where it stopped.
+func prepare[W any](steps []Step[W], items []event.Item, from, to int, parse func(body []byte) (W, error)) (end int, err error) {
+	for i := from; i < to; i++ {
+		s := Step[W]{Pos: items[i].Pos}
+		if record := items[i].Record; record != nil {
+			if s.Work, err = parse(record.Body()); err != nil {
+				return i, err
+			}
+			s.Time = record.Time()
+		}
+		steps[i] = s
+	}
+	return to, nil
 }
 
 // Apply commits steps, or those before the first that fails, and returns as nodeclient.Target's Apply does. refused is the
