@@ -177,7 +177,7 @@ type Download struct {
 	size   int64
 	ahead  []chan fetched // in order
 	next   uint32         // number of the next fetch to begin
-	chunk  Chunk // the newest
+	chunk  Chunk          // the newest
 	rest   []byte
 	chunks uint32
 	done   *Manifest
