@@ -22,6 +22,9 @@ type MariaDB struct{ *Server }
 // tests: they are fast and keep nothing through a crash of the machine. The caller stops it, also behind a failed test.
 func StartMariaDB(options ...string) (*MariaDB, error) {
 	daemon, err := exec.LookPath("mariadbd")
+	if err != nil { // not in the PATH of everybody
+		daemon, err = exec.LookPath("/usr/sbin/mariadbd")
+	}
 	install, err2 := exec.LookPath("mariadb-install-db")
 	if err := cmp.Or(err, err2); err != nil {
 		return nil, fmt.Errorf("the programs of a MariaDB server are missing: run .ci/servers as root, or install mariadb-server: %w", err)
