@@ -299,7 +299,10 @@ func TestEveryDriverDumpUnderLoadCutAndKilled(t *testing.T) {
 		}
 		c.died(dying, failpoint.LoadedBeforeSwitch)
 		c.runs("two", "master", to, limit...)
-		c.level2("two", c.next)
+		mu.Lock()
+		published := c.next
+		mu.Unlock()
+		c.level2("two", published)
 		close(stop)
 		producers.Wait()
 		c.nats = direct
