@@ -45,8 +45,9 @@ func (s *stuck) Apply(ctx context.Context, before event.Position, batch []event.
 	return pos, nil
 }
 
-// The broker keeps its memory_limit with 16 nodes that stand still, whose windows together are twice that, while increments of 1 MiB come
-// in; and when they are let go, all of them come level.
+// The broker keeps its memory_limit with 16 nodes that apply nothing, whose windows together are twice that, while increments of 1 MiB come
+// in; and when they are let go, all of them come level. These nodes still read their connections, so what waits lies with them: that
+// the sum of what is under way is bounded shows TestFlightBoundsAllClientsTogether in worker.
 func TestMemoryIsBoundedWithSlowNodes(t *testing.T) {
 	const nodes, count, limit = 16, 160, 512
 	masters := "master"

@@ -48,7 +48,8 @@
 // intent is committed into the position row before it: the position behind it and a fingerprint of the schema. Behind a
 // crash the fingerprint says whether it was done; MariaDB does it whole or not at all. CREATE OR REPLACE,
 // IF [NOT] EXISTS and TRUNCATE are done again. Where the schema may look the same before and behind (a swap of names,
-// EXCHANGE PARTITION) a FAIL asks: retry runs it, skip takes it as done. CREATE TABLE ... SELECT and DROP of several at once are
+// EXCHANGE PARTITION) a FAIL asks: retry runs it, skip takes it as done. A node that is restarted before an operator has
+// answered runs it, as if told to retry. CREATE TABLE ... SELECT and DROP of several at once are
 // not one step and refused. A change of the schema waits while a snapshot is open.
 //
 // # Table xmq_position
