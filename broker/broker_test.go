@@ -45,7 +45,7 @@ func testConfig(t *testing.T) Config {
 	cfg := Default()
 	cfg.Data = filepath.Join(t.TempDir(), "data")
 	cfg.NATSAddr, cfg.HTTPAddr = "127.0.0.1:0", "127.0.0.1:0"
-	cfg.Watch.Ballast, cfg.Watch.MinFree, cfg.Watch.Every = false, 0, 20*time.Millisecond
+	cfg.Watch.Ballast, cfg.Watch.MinFree, cfg.Watch.Every, cfg.Watch.SlowSync = false, 0, 20*time.Millisecond, 0
 	cfg.Tick, cfg.Silent, cfg.Lease = 20*time.Millisecond, 400*time.Millisecond, time.Second
 	cfg.Retention.Every = 20 * time.Millisecond
 	return cfg
@@ -1005,4 +1005,33 @@ func TestXD14TheDeskServesOnlyWhatTheRecordSays(t *testing.T) {
 	_, sealed := staging.Manifest(1)
 	require.False(t, sealed)
 	require.Equal(t, event.Succ, seal(m))
+}
+
+// A disk that syncs slowly raises one alert, unless the operator expects it to.
+func TestSlowDiskIsTold(t *testing.T) {
+	for bound, want := range map[time.Duration]bool{time.Nanosecond: true, 0: false, time.Hour: false} {
+		cfg := testConfig(t)
+		cfg.Watch.SlowSync = bound
+		r := startBroker(t, cfg)
+		r.fill(3)
+		for range 3 {
+			r.put("one at a time")
+		}
+		told := func() bool {
+			for _, a := range r.stores.state.Alerts() {
+				if a.Key == "stall" && a.Cleared == 0 {
+					require.Contains(t, a.Text, "one sync in a hundred takes")
+					return true
+				}
+			}
+			return false
+		}
+		if want {
+			require.Eventually(t, told, 10*time.Second, 5*time.Millisecond)
+		} else {
+			require.NoError(t, r.look())
+			require.False(t, told(), bound)
+		}
+		require.NoError(t, r.stop())
+	}
 }

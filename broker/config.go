@@ -71,10 +71,11 @@ type Hooks struct {
 
 // Watch says when the broker refuses input to save itself.
 type Watch struct {
-	Every   time.Duration `yaml:"every" doc:"how often disk and stores are looked at"`
-	Scrub   time.Duration `yaml:"scrub" doc:"pause between two slow readings of the whole log that look for damage; 0 for none"`
-	Ballast bool          `yaml:"ballast" doc:"keep 64 MiB in reserve, so that a full disk can be started from"`
-	MinFree int64         `yaml:"min_free" doc:"bytes that must stay free on the disk; -1 for 5 % or 256 MiB, whichever is more"`
+	Every    time.Duration `yaml:"every" doc:"how often disk and stores are looked at"`
+	Scrub    time.Duration `yaml:"scrub" doc:"pause between two slow readings of the whole log that look for damage; 0 for none"`
+	SlowSync time.Duration `yaml:"slow_sync" doc:"alert when one sync in a hundred of the log's disk takes longer; 0 for never"`
+	Ballast  bool          `yaml:"ballast" doc:"keep 64 MiB in reserve, so that a full disk can be started from"`
+	MinFree  int64         `yaml:"min_free" doc:"bytes that must stay free on the disk; -1 for 5 % or 256 MiB, whichever is more"`
 }
 
 // Default is the configuration of a broker that is told nothing.
@@ -89,7 +90,7 @@ func Default() Config {
 		SnapshotTTL: 10 * time.Minute, SaveEvery: 200 * time.Millisecond,
 		Retention: Retention{Every: 2 * time.Second, PinAlert: 10_000_000},
 		Hooks:     Hooks{Timeout: 5 * time.Second},
-		Watch:     Watch{Every: time.Second, Scrub: 24 * time.Hour, Ballast: true, MinFree: -1},
+		Watch:     Watch{Every: time.Second, Scrub: 24 * time.Hour, SlowSync: 100 * time.Millisecond, Ballast: true, MinFree: -1},
 	}
 }
 
@@ -116,7 +117,7 @@ func (c *Config) Validate() error {
 	}
 	for name, v := range map[string]int64{"dump_limit": int64(c.DumpLimit), "snapshot_ttl": int64(c.SnapshotTTL),
 		"retention.max_records": c.Retention.MaxRecords, "retention.max_bytes": c.Retention.MaxBytes, "retention.max_age": int64(c.Retention.MaxAge),
-		"retention.max_absence": int64(c.Retention.MaxAbsence), "retention.pin_alert": c.Retention.PinAlert, "watch.scrub": int64(c.Watch.Scrub)} {
+		"retention.max_absence": int64(c.Retention.MaxAbsence), "retention.pin_alert": c.Retention.PinAlert, "watch.scrub": int64(c.Watch.Scrub), "watch.slow_sync": int64(c.Watch.SlowSync)} {
 		if v < 0 {
 			return fmt.Errorf("%s is %d: it cannot be negative", name, v)
 		}

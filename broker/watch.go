@@ -17,11 +17,8 @@ const (
 	level0Refuse = 24
 )
 
-// slowSync and stuckFor are when a disk is called slow, and an ingest stuck.
-const (
-	slowSync = 100 * time.Millisecond
-	stuckFor = 5 * time.Second
-)
+// stuckFor is when an ingest is called stuck.
+const stuckFor = 5 * time.Second
 
 // stuck reports whether increments have waited for stuckFor without any commit.
 func (b *Broker) stuck(now time.Time) bool {
@@ -119,7 +116,7 @@ func (b *Broker) look() error {
 		b.log.Warn("statistics of the log", "err", err)
 	}
 	stuck := b.stuck(time.Now())
-	slow := st.Newest.Level0 >= level0Alert || st.Newest.WritePaused || st.SyncP99 > slowSync || stuck
+	slow := st.Newest.Level0 >= level0Alert || st.Newest.WritePaused || (b.cfg.Watch.SlowSync > 0 && st.SyncP99 > b.cfg.Watch.SlowSync) || stuck
 	b.standing(&batch, "stall", slow, now, func() string {
 		return fmt.Sprintf("the log's storage lags behind: %d tables wait to be merged (input is refused at %d), one sync in a hundred takes %s or longer, increments wait without a commit: %v; look at the disk's load",
 			st.Newest.Level0, level0Refuse, st.SyncP99.Round(time.Millisecond), stuck)

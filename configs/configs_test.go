@@ -1,6 +1,7 @@
 package configs
 
 import (
+	"flag"
 	"os"
 	"path/filepath"
 	"strings"
@@ -9,6 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+var update = flag.Bool("update", false, "write the example files anew")
+
 // The examples hold every key, each with its default: what they say is what happens.
 func TestExamplesEqualTheDefaults(t *testing.T) {
 	broker, node := DefaultBroker(), DefaultNode()
@@ -16,6 +19,9 @@ func TestExamplesEqualTheDefaults(t *testing.T) {
 		var want strings.Builder
 		require.NoError(t, WriteExample(&want, "xmq "+name, cfg))
 		path := name + ".example.yaml"
+		if *update {
+			require.NoError(t, os.WriteFile(path, []byte(want.String()), 0o644))
+		}
 		got, err := os.ReadFile(path)
 		require.NoError(t, err)
 		require.Equal(t, want.String(), string(got), "%s is not what WriteExample writes", path)

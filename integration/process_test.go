@@ -148,7 +148,7 @@ func (p *process) wait(t *testing.T) int {
 
 func (s *site) broker(more ...string) *process {
 	args := append([]string{"broker", "--data", filepath.Join(s.dir, "broker"), "--nats-addr", s.nats, "--http-addr", s.http, "--watch-ballast=false",
-		"--watch-min-free", "0"}, s.brokerArgs...)
+		"--watch-min-free", "0", "--watch-slow-sync", "0s"}, s.brokerArgs...)
 	p := s.start("broker", append(args, more...)...)
 	eventually(s.t, func() error {
 		select {

@@ -43,7 +43,8 @@ func good(t *testing.T, in string, words ...string) string {
 // house runs a broker and a node "master" on a file target, and returns the broker's URLs.
 func house(t *testing.T) (api, nats string) {
 	cfg := broker.Default()
-	cfg.Data, cfg.NATSAddr, cfg.HTTPAddr, cfg.Watch.Ballast, cfg.Watch.MinFree = t.TempDir(), "127.0.0.1:0", "127.0.0.1:0", false, 0
+	cfg.Data, cfg.NATSAddr, cfg.HTTPAddr = t.TempDir(), "127.0.0.1:0", "127.0.0.1:0"
+	cfg.Watch.Ballast, cfg.Watch.MinFree, cfg.Watch.SlowSync = false, 0, 0
 	quiet := slog.New(slog.DiscardHandler)
 	b, err := broker.Open(cfg, quiet)
 	require.NoError(t, err)
