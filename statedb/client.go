@@ -47,6 +47,7 @@ type Client struct {
 	Fenced    []event.Instance `json:"fenced,omitempty"` // processes that have been replaced, newest last
 	LastError *Trouble         `json:"last_error,omitempty"`
 	Override  *Override        `json:"override,omitempty"`
+	Answers   uint64           `json:"answers,omitempty"` // operators' decisions so far, which numbers them
 	Seek      *event.Position  `json:"seek,omitempty"` // an explicit position the node has not adopted yet
 	Join      *Join            `json:"join,omitempty"`
 	Joined    event.DumpID     `json:"joined,omitempty"` // request of the last DUMP this client was made from
@@ -68,8 +69,9 @@ type Trouble struct {
 // Override is an operator's decision on one failed increment, for one client; the log is not rewritten.
 type Override struct {
 	Seq    uint64 `json:"seq"`
+	Answer uint64 `json:"answer"`         // its number, from 1, so that the node can tell a new decision from an old one said again
 	Skip   bool   `json:"skip"`           // pass over it
-	Body   []byte `json:"body,omitempty"` // or apply this instead
+	Body   []byte `json:"body,omitempty"` // or apply this instead; neither: apply it as it is
 	Reason string `json:"reason"`
 }
 

@@ -18,6 +18,8 @@ type Reader interface {
 const (
 	itemBytes = 5
 	passBytes = 17
+	// answerBytes comes on top for an increment that an operator sends again.
+	answerBytes = 8
 )
 
 // frame reads what f asks for and appends the frame to dst. Increments of other topics and the one an
@@ -42,7 +44,7 @@ func frame(dst []byte, log Reader, f *Feed) ([]byte, event.Position, error) {
 	for _, e := range records {
 		o, record := f.Override, e
 		mine := o != nil && o.Seq == e.Seq()
-		if mine && !o.Skip {
+		if mine && len(o.Body) > 0 {
 			r, err := e.Decode()
 			if err != nil {
 				return dst, end, fmt.Errorf("replace increment %d: %w", o.Seq, err)
@@ -50,7 +52,7 @@ func frame(dst []byte, log Reader, f *Feed) ([]byte, event.Position, error) {
 			record = event.Reforge(r, o.Body)
 		}
 		pass := mine && o.Skip || !mine && !event.Wants(f.Topics, e.Topic())
-		if pass && !fits(0) || !pass && !fits(len(record)+itemBytes) {
+		if pass && !fits(0) || !pass && !fits(len(record)+itemBytes+answerBytes) {
 			break
 		}
 		switch {
@@ -58,7 +60,7 @@ func frame(dst []byte, log Reader, f *Feed) ([]byte, event.Position, error) {
 			passed = true
 		case mine:
 			flush()
-			dst = event.AppendReplace(dst, record)
+			dst = event.AppendAnswer(dst, record, o.Answer)
 		default:
 			flush()
 			dst = event.AppendRecord(dst, e)

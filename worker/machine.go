@@ -660,14 +660,13 @@ func (m *Machine) mend(o *Order) (refused string) {
 	if o.Verb != Retry && o.Reason == "" {
 		return fmt.Sprintf("%s needs a reason: it will stand in the audit list", o.Verb)
 	}
-	switch o.Verb {
-	case Skip:
-		c.Override = &statedb.Override{Seq: o.Seq, Skip: true, Reason: o.Reason}
-	case Replace:
-		if len(o.Body) == 0 {
-			return "replace needs a body"
-		}
-		c.Override = &statedb.Override{Seq: o.Seq, Body: o.Body, Reason: o.Reason}
+	if o.Verb == Replace && len(o.Body) == 0 {
+		return "replace needs a body"
+	}
+	c.Answers++
+	c.Override = &statedb.Override{Seq: o.Seq, Answer: c.Answers, Skip: o.Verb == Skip, Reason: o.Reason}
+	if o.Verb == Replace {
+		c.Override.Body = o.Body
 	}
 	m.rewind()
 	m.become(statedb.Following)

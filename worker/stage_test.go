@@ -357,7 +357,7 @@ func record(c *statedb.Client) string {
 		s += fmt.Sprintf(" error=%s@%d", t.Class, t.Seq)
 	}
 	if o := c.Override; o != nil {
-		s += fmt.Sprintf(" override=%d skip=%v body=%q", o.Seq, o.Skip, o.Body)
+		s += fmt.Sprintf(" override=%d answer=%d skip=%v body=%q", o.Seq, o.Answer, o.Skip, o.Body)
 	}
 	if c.Seek != nil {
 		s += fmt.Sprintf(" seek=%d", c.Seek.Seq)

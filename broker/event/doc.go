@@ -63,7 +63,7 @@
 //
 //	1  record   4 length, record                          an increment
 //	2  pass     8 sequence, 8 chain                       up to there nothing is for this node
-//	3  replace  4 length, record with another body        an operator's replacement; chain is the log's
+//	3  answer   4 length, 8 number of the answer, record  an operator sends it again, perhaps with another body; chain is the log's
 //	4  packed   4 length, S2 block of items 1 to 3        stands alone; only to nodes that asked for it (Hello)
 //
 // # Batch, version 1: many drafts of one producer in one request

@@ -10,20 +10,25 @@ import (
 
 // The kinds of items in a frame. Never reuse a number.
 const (
-	itemRecord  = 1 // an increment as it stands in the log
-	itemPass    = 2 // a run of increments that are not for this node
-	itemReplace = 3 // an increment whose body an operator replaced; its chain is the log's
-	itemPacked  = 4 // all the others, compressed
+	itemRecord = 1 // an increment as it stands in the log
+	itemPass   = 2 // a run of increments that are not for this node
+	itemAnswer = 3 // an increment that failed here, behind the number of an operator's answer; as it is, or with another body under the log's chain
+	itemPacked = 4 // all the others, compressed
 )
 
 // A frame is the body of INCR_REP: items that follow each other without a gap, starting right behind
-// the event's Pos. AppendRecord, AppendPass and AppendReplace write items; Walk reads them, behind Unpack.
+// the event's Pos. AppendRecord, AppendPass and AppendAnswer write items; Walk reads them, behind Unpack.
 
 // AppendRecord adds one record. Cost in bytes: len(e) + 5.
 func AppendRecord(dst []byte, e Encoded) []byte { return appendItem(dst, itemRecord, e) }
 
-// AppendReplace adds one record made by Reforge.
-func AppendReplace(dst []byte, e Encoded) []byte { return appendItem(dst, itemReplace, e) }
+// AppendAnswer adds one record that an operator sends again: as it is, or made by Reforge. answer is not 0. Cost in bytes: len(e) + 13.
+func AppendAnswer(dst []byte, e Encoded, answer uint64) []byte {
+	dst = append(dst, itemAnswer)
+	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(e)+8))
+	dst = binary.LittleEndian.AppendUint64(dst, answer)
+	return append(dst, e...)
+}
 
 func appendItem(dst []byte, kind byte, e Encoded) []byte {
 	dst = append(dst, kind)
@@ -43,6 +48,7 @@ func AppendPass(dst []byte, seq uint64, chain Chain) []byte {
 type Item struct {
 	Pos    Position // after this item
 	Record Encoded  // borrowed from the frame; nil for a pass
+	Answer uint64   // number of the operator's answer to the failure of this increment: try it (again); 0 for none
 }
 
 // Pack appends frame to dst as one packed item (S2), for a node far away that asked for it; as it is, when that is not shorter.
@@ -123,19 +129,28 @@ func nextItem(b []byte, at Position) (Item, []byte, error) {
 		}
 		return Item{Pos: pos}, b[17:], nil
 	}
-	if b[0] != itemRecord && b[0] != itemReplace {
+	if b[0] != itemRecord && b[0] != itemAnswer {
 		return Item{}, nil, fmt.Errorf("frame behind %d: unknown kind of item %d: %w", at.Seq, b[0], ErrDamaged)
 	}
 	if len(b) < 5 || uint64(len(b)-5) < uint64(binary.LittleEndian.Uint32(b[1:])) {
 		return Item{}, nil, fmt.Errorf("frame behind %d: cut inside a record: %w", at.Seq, ErrDamaged)
 	}
 	end := 5 + int(binary.LittleEndian.Uint32(b[1:]))
-	e := Encoded(b[5:end:end])
+	e, answer := Encoded(b[5:end:end]), uint64(0)
+	if b[0] == itemAnswer {
+		if len(e) < 8 {
+			return Item{}, nil, fmt.Errorf("frame behind %d: cut inside an answer: %w", at.Seq, ErrDamaged)
+		}
+		answer, e = binary.LittleEndian.Uint64(e), e[8:]
+		if answer == 0 {
+			return Item{}, nil, fmt.Errorf("frame behind %d: an answer without a number: %w", at.Seq, ErrDamaged)
+		}
+	}
 	if err := e.Verify(); err != nil {
 		return Item{}, nil, fmt.Errorf("frame behind %d: %w", at.Seq, err)
 	}
 	if e.Seq() != at.Seq+1 || b[0] == itemRecord && !e.Follows(at) {
 		return Item{}, nil, fmt.Errorf("frame behind %d: record %d with chain %s does not follow: %w", at.Seq, e.Seq(), e.Chain(), ErrDamaged)
 	}
-	return Item{Pos: Position{at.Log, e.Seq(), e.Chain()}, Record: e}, b[end:], nil
+	return Item{Position{at.Log, e.Seq(), e.Chain()}, e, answer}, b[end:], nil
 }

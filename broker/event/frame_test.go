@@ -29,13 +29,13 @@ func walk(frame []byte, from Position) (items []Item, err error) {
 // goldenFrame holds each kind of item once. It may never change.
 const goldenFrame = "01" + "1f000000" + "0101000000000000000700000000000000" + "0215a0e8" + "fa6a418c0876dacc" + "0061" +
 	"02" + "0500000000000000" + "0900000000000000" +
-	"03" + "1f000000" + "0106000000000000000700000000000000" + "04d3052c" + "0a00000000000000" + "0062"
+	"03" + "27000000" + "0b00000000000000" + "0106000000000000000700000000000000" + "04d3052c" + "0a00000000000000" + "0062"
 
 func goldenItems() []byte {
 	records, _ := chained(Start(7), "a")
 	frame := AppendRecord(nil, records[0])
 	frame = AppendPass(frame, 5, 9)
-	return AppendReplace(frame, Reforge(Record{Seq: 6, Time: 7, Chain: 10}, []byte("b")))
+	return AppendAnswer(frame, Reforge(Record{Seq: 6, Time: 7, Chain: 10}, []byte("b")), 11)
 }
 
 func TestFrameGoldenBytes(t *testing.T) {
@@ -49,6 +49,7 @@ func TestFrameGoldenBytes(t *testing.T) {
 	require.Equal(t, Item{Pos: Position{7, 5, 9}}, items[1])
 	require.Equal(t, "b", string(items[2].Record.Body()))
 	require.Equal(t, Position{7, 6, 10}, items[2].Pos)
+	require.EqualValues(t, 11, items[2].Answer)
 }
 
 func TestFrameCutAtEveryByteIsDamagedOrAWholePrefix(t *testing.T) {
@@ -71,17 +72,19 @@ func TestFrameRefusesWhatDoesNotFollow(t *testing.T) {
 	other, _ := chained(Start(8), "a")
 	pass := func(seq uint64) []byte { return AppendPass(nil, seq, 1) }
 	for name, frame := range map[string][]byte{
-		"a hole":                    AppendRecord(nil, records[1]),
-		"a repetition":              AppendRecord(AppendRecord(nil, records[0]), records[0]),
-		"another history":           AppendRecord(nil, other[0]),
-		"a pass to where we are":    pass(0),
-		"a pass back":               append(pass(5), pass(4)...),
-		"an item of kind 0":         {0},
-		"an item of kind 4":         {4, 0, 0, 0, 0},
-		"a record of no bytes":      {itemRecord, 0, 0, 0, 0},
-		"a record of 4 GiB":         {itemRecord, 255, 255, 255, 255, 1},
-		"a replacement with a hole": AppendReplace(nil, records[1]),
-		"a damaged record":          AppendRecord(nil, append(append(Encoded(nil), records[0][:len(records[0])-1]...), 'x')),
+		"a hole":                 AppendRecord(nil, records[1]),
+		"a repetition":           AppendRecord(AppendRecord(nil, records[0]), records[0]),
+		"another history":        AppendRecord(nil, other[0]),
+		"a pass to where we are": pass(0),
+		"a pass back":            append(pass(5), pass(4)...),
+		"an item of kind 0":      {0},
+		"an item of kind 4":      {4, 0, 0, 0, 0},
+		"a record of no bytes":   {itemRecord, 0, 0, 0, 0},
+		"a record of 4 GiB":      {itemRecord, 255, 255, 255, 255, 1},
+		"an answer with a hole":  AppendAnswer(nil, records[1], 1),
+		"an answer of number 0":  AppendAnswer(nil, records[0], 0),
+		"an answer of no bytes":  {itemAnswer, 7, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0},
+		"a damaged record":       AppendRecord(nil, append(append(Encoded(nil), records[0][:len(records[0])-1]...), 'x')),
 	} {
 		items, err := walk(frame, from)
 		require.ErrorIs(t, err, ErrDamaged, name)
@@ -106,15 +109,15 @@ func TestFrameWalkIsTheInverseOfAppending(t *testing.T) {
 			switch rapid.IntRange(0, 2).Draw(t, "kind") {
 			case 0:
 				b, chain := EncodeRecord(nil, at.Seq+1, 1, at.Chain, genDraft().Draw(t, "draft"))
-				item = Item{Position{at.Log, at.Seq + 1, chain}, b}
+				item = Item{Pos: Position{at.Log, at.Seq + 1, chain}, Record: b}
 				frame = AppendRecord(frame, b)
 			case 1:
 				item.Pos = Position{at.Log, at.Seq + rapid.Uint64Range(1, 1000).Draw(t, "run"), Chain(rapid.Uint64().Draw(t, "chain"))}
 				frame = AppendPass(frame, item.Pos.Seq, item.Pos.Chain)
 			default:
 				r := Record{Seq: at.Seq + 1, Chain: Chain(rapid.Uint64().Draw(t, "chain"))}
-				item = Item{Position{at.Log, r.Seq, r.Chain}, Reforge(r, []byte("instead"))}
-				frame = AppendReplace(frame, item.Record)
+				item = Item{Position{at.Log, r.Seq, r.Chain}, Reforge(r, []byte("instead")), rapid.Uint64Min(1).Draw(t, "answer")}
+				frame = AppendAnswer(frame, item.Record, item.Answer)
 			}
 			at, want = item.Pos, append(want, item)
 		}

@@ -18,6 +18,8 @@ type Step[W any] struct {
 	Pos  event.Position // after it
 	Time int64          // broker time of the increment in nanoseconds since 1970; 0 for a pass
 	Work W              // zero for a pass, which only moves the position
+	// Answer is that of the item: not 0 when an operator has decided that it is tried again.
+	Answer uint64
 }
 
 // Failure is a failing step: the FAIL of its increment, or classed trouble that ends the batch.
@@ -69,7 +71,7 @@ const few = 64
 // prepare makes the steps from to to, and returns where it stopped.
 func prepare[W any](steps []Step[W], items []event.Item, from, to int, parse func(body []byte) (W, error)) (end int, err error) {
 	for i := from; i < to; i++ {
-		s := Step[W]{Pos: items[i].Pos}
+		s := Step[W]{Pos: items[i].Pos, Answer: items[i].Answer}
 		if record := items[i].Record; record != nil {
 			if s.Work, err = parse(record.Body()); err != nil {
 				return i, err

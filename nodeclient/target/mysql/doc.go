@@ -48,8 +48,8 @@
 // intent is committed into the position row before it: the position behind it and a fingerprint of the schema. Behind a
 // crash the fingerprint says whether it was done; MariaDB does it whole or not at all. CREATE OR REPLACE,
 // IF [NOT] EXISTS and TRUNCATE are done again. Where the schema may look the same before and behind (a swap of names,
-// EXCHANGE PARTITION) a FAIL asks: retry runs it, skip takes it as done. A node that is restarted before an operator has
-// answered runs it, as if told to retry. CREATE TABLE ... SELECT and DROP of several at once are
+// EXCHANGE PARTITION) a FAIL asks: retry runs it, skip takes it as done. It runs behind an answer only, and behind each answer
+// once: a node that is restarted before an operator has answered, or in the middle of what an answer began, asks again. CREATE TABLE ... SELECT and DROP of several at once are
 // not one step and refused. A change of the schema waits while a snapshot is open.
 //
 // # Table xmq_position
@@ -61,7 +61,8 @@
 //	updated_at  datetime(6)      broker time of the last increment applied, UTC; NULL before the first
 //	ddl_seq     bigint unsigned  an intent: position behind the change of the schema that was to run; NULL for none
 //	ddl_chain   char(16)
-//	ddl_before  char(16)         fingerprint of the schema before it, or "asked"
+//	ddl_before  char(16)         fingerprint of the schema before it
+//	ddl_answer  bigint unsigned  number of the operator's answer behind which it ran; 0 for none
 //
 // It has exactly one row, of zeros before the first position. A database without the table is at the zero position,
 // whatever else it holds. The table without its row is a copy that lost its place: Fatal. xmq_position_new is the

@@ -32,19 +32,16 @@ func (t *Target) alter(ctx context.Context, before event.Position, steps []step)
 		return before, batch.Fail(0, classify(fmt.Errorf("mysql: increment %d: look at the schema before it: %w", st.Pos.Seq, err)))
 	}
 	ours := p.ddl.pos.Seq == st.Pos.Seq && p.ddl.pos.Chain == st.Pos.Chain
+	answered := st.Answer != 0 && st.Answer != p.ddl.answer // since it ran last
 	switch d := st.Work.ddl; {
-	case !ours || d.repeat || p.ddl.before == asked: // it has not run, or may run again
+	case !ours || d.repeat || answered: // it has not run, or may run again
 	case p.ddl.before != now: // it has run
 		return t.done(ctx, s, before, p.pos, st)
-	case d.blind:
-		unsure := intent{st.Pos, asked}
-		if err := t.record(ctx, s, p.pos, unsure); err != nil {
-			return before, batch.Fail(0, err)
-		}
+	case d.blind: // whoever comes again without an answer asks again: a new process, a new session
 		return before, batch.Fail(0, fmt.Errorf("mysql: increment %d: whether its %s was done when the server or the node stopped cannot be seen, since the schema may look the same before and behind it: "+
 			"look whether it was; retry runs it (again), skip takes it as done: %s", st.Pos.Seq, d.verb, batch.Start(st.Work.statements[0].text)))
 	}
-	if err := t.record(ctx, s, p.pos, intent{st.Pos, now}); err != nil {
+	if err := t.record(ctx, s, p.pos, intent{st.Pos, now, st.Answer}); err != nil {
 		return before, batch.Fail(0, err)
 	}
 	return t.change(ctx, s, before, p.pos, st)
@@ -54,7 +51,7 @@ func (t *Target) alter(ctx context.Context, before event.Position, steps []step)
 func (t *Target) record(ctx context.Context, s *session, stored event.Position, i intent) error {
 	script := intend(stored, i)
 	if i == (intent{}) {
-		script = "UPDATE xmq_position SET ddl_seq = NULL, ddl_chain = NULL, ddl_before = NULL" + where(stored)
+		script = "UPDATE xmq_position SET ddl_seq = NULL, ddl_chain = NULL, ddl_before = NULL, ddl_answer = NULL" + where(stored)
 	}
 	found, err := s.exec(ctx, script)
 	if err == nil && found != 1 {

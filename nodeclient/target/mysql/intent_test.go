@@ -91,7 +91,7 @@ func TestAChangeOfTheSchemaIsDoneOnceWhereverTheRoadIsCut(t *testing.T) {
 				require.NoError(t, n.settles(at, batch), name)
 				require.Equal(t, batch[len(batch)-1].Pos, n.at(), name)
 				require.Equal(t, "5", n.value(fmt.Sprintf("SELECT x%d FROM c", column)), name)
-				require.Equal(t, "NULL|NULL|NULL", n.value("SELECT ddl_seq, ddl_chain, ddl_before FROM xmq_position"), name)
+				require.Equal(t, "NULL|NULL|NULL|NULL", n.value("SELECT ddl_seq, ddl_chain, ddl_before, ddl_answer FROM xmq_position"), name)
 			}
 		}
 	}
@@ -142,7 +142,18 @@ func TestWhatCannotBeSeenIsAsked(t *testing.T) {
 	require.False(t, nodeclient.IsFatal(err))
 	_, err = n.Snapshot(t.Context())
 	require.True(t, nodeclient.IsTransient(err), "what it would hold is not known: %v", err)
+	require.ErrorContains(t, n.settles(before, batch), "cannot be seen", "the failure was not heard of, and it is delivered again")
 	require.NoError(t, n.reopen())
+	require.ErrorContains(t, n.settles(before, batch), "cannot be seen", "a new process")
+	require.Equal(t, "1", n.value("SELECT v FROM a"), "nothing ran unasked")
+	batch[0].Answer = 1 // retry
+	p.Do(func() { p.cutOn = swap[:10] })
+	_, err = n.Apply(t.Context(), before, batch)
+	require.True(t, nodeclient.IsTransient(err), err)
+	require.ErrorContains(t, n.settles(before, batch), "cannot be seen", "one answer is for one run")
+	require.NoError(t, n.reopen())
+	require.ErrorContains(t, n.settles(before, batch), "cannot be seen")
+	batch[0].Answer = 2
 	require.NoError(t, n.settles(before, batch), "retry")
 	require.Equal(t, "1", n.value("SELECT v FROM b"))
 

@@ -20,10 +20,10 @@ const table = "xmq_position"
 // without its row is a lost place.
 const createPosition = "DROP TABLE IF EXISTS xmq_position_new; CREATE TABLE xmq_position_new (one tinyint NOT NULL DEFAULT 1 PRIMARY KEY CHECK (one = 1), " +
 	"log_id char(16) NOT NULL, seq bigint unsigned NOT NULL, chain char(16) NOT NULL, updated_at datetime(6) NULL, " +
-	"ddl_seq bigint unsigned NULL, ddl_chain char(16) NULL, ddl_before char(16) NULL) ENGINE=InnoDB DEFAULT CHARSET=ascii; " +
+	"ddl_seq bigint unsigned NULL, ddl_chain char(16) NULL, ddl_before char(16) NULL, ddl_answer bigint unsigned NULL) ENGINE=InnoDB DEFAULT CHARSET=ascii; " +
 	"INSERT INTO xmq_position_new (log_id, seq, chain) VALUES ('0000000000000000', 0, '0000000000000000'); RENAME TABLE xmq_position_new TO xmq_position"
 
-const readPosition = "SELECT log_id, seq, chain, coalesce(ddl_seq, ''), coalesce(ddl_chain, ''), coalesce(ddl_before, '') FROM xmq_position"
+const readPosition = "SELECT log_id, seq, chain, coalesce(ddl_seq, ''), coalesce(ddl_chain, ''), coalesce(ddl_before, ''), coalesce(ddl_answer, 0) FROM xmq_position"
 
 // lockName names the lock of the place, which is the server's, and the transactions that hold it.
 func lockName(database string) string {
@@ -35,11 +35,9 @@ func lockName(database string) string {
 // intent is the DDL statement that was to run when it was written down; the zero intent is none.
 type intent struct {
 	pos    event.Position // behind the increment
-	before string         // fingerprint of the schema before it; asked when a FAIL has asked a person
+	before string         // fingerprint of the schema before it
+	answer uint64         // number of the operator's answer behind which it ran; 0 for none
 }
-
-// asked stands in the place of a fingerprint when a person was asked what has happened.
-const asked = "asked"
 
 // place is what the position table says. missing: there is no table, which is the zero position.
 type place struct {
@@ -93,6 +91,9 @@ func parsePlace(rows [][]string) (p place, err error) {
 		return p, err
 	}
 	p.ddl.before = row[5]
+	if p.ddl.answer, err = strconv.ParseUint(row[6], 10, 64); err != nil {
+		return p, err
+	}
 	p.ddl.pos, err = parsePosition(row[0], row[3], row[4])
 	return p, err
 }
@@ -120,12 +121,12 @@ func advance(stored, pos event.Position, at int64) string {
 	if at != 0 {
 		updated = ", updated_at = '" + time.Unix(0, at).UTC().Format("2006-01-02 15:04:05.000000") + "'"
 	}
-	return fmt.Sprintf("UPDATE xmq_position SET log_id = '%s', seq = %d, chain = '%s'%s, ddl_seq = NULL, ddl_chain = NULL, ddl_before = NULL", pos.Log, pos.Seq, pos.Chain, updated) + where(stored)
+	return fmt.Sprintf("UPDATE xmq_position SET log_id = '%s', seq = %d, chain = '%s'%s, ddl_seq = NULL, ddl_chain = NULL, ddl_before = NULL, ddl_answer = NULL", pos.Log, pos.Seq, pos.Chain, updated) + where(stored)
 }
 
 // intend is the statement that writes an intent down beside the stored position.
 func intend(stored event.Position, i intent) string {
-	return fmt.Sprintf("UPDATE xmq_position SET ddl_seq = %d, ddl_chain = '%s', ddl_before = '%s'", i.pos.Seq, i.pos.Chain, i.before) + where(stored)
+	return fmt.Sprintf("UPDATE xmq_position SET ddl_seq = %d, ddl_chain = '%s', ddl_before = '%s', ddl_answer = %d", i.pos.Seq, i.pos.Chain, i.before, i.answer) + where(stored)
 }
 
 // commit ends the transaction and gives the place free.
@@ -185,7 +186,7 @@ func (t *Target) Seek(ctx context.Context, pos event.Position) error {
 	if err == nil || nodeclient.IsFatal(err) { // it is what a seek mends
 		err = s.do(ctx, "START TRANSACTION; DELETE FROM xmq_position WHERE one <> 1; "+
 			fmt.Sprintf("INSERT INTO xmq_position (one, log_id, seq, chain) VALUES (1, '%s', %d, '%s')", pos.Log, pos.Seq, pos.Chain)+
-			" ON DUPLICATE KEY UPDATE log_id = VALUES(log_id), seq = VALUES(seq), chain = VALUES(chain), ddl_seq = NULL, ddl_chain = NULL, ddl_before = NULL; COMMIT")
+			" ON DUPLICATE KEY UPDATE log_id = VALUES(log_id), seq = VALUES(seq), chain = VALUES(chain), ddl_seq = NULL, ddl_chain = NULL, ddl_before = NULL, ddl_answer = NULL; COMMIT")
 	}
 	if err != nil {
 		return classify(fmt.Errorf("mysql: store the position %d: %w", pos.Seq, err))
