@@ -31,7 +31,7 @@ type desk struct {
 
 // The limits of a desk, and how long a reader waits for a chunk before it has to ask again.
 const (
-	deskPuts = 8
+	deskPuts = 16
 	deskGets = 256
 	getWait  = 5 * time.Second
 )

@@ -51,9 +51,12 @@ func WriteArchive(path string, d *Download, progress func(bytes int64)) (m Manif
 func writeArchive(f io.Writer, d *Download, progress func(int64)) (Manifest, error) {
 	w := bufio.NewWriterSize(f, 1<<20)
 	put := func(c Chunk) error {
-		b := c.Append(make([]byte, 4))
-		binary.LittleEndian.PutUint32(b, uint32(len(b)-4))
-		_, err := w.Write(b)
+		head := c.appendHeader(make([]byte, 4))
+		binary.LittleEndian.PutUint32(head, uint32(len(head)-4+len(c.Data)))
+		_, err := w.Write(head)
+		if err == nil {
+			_, err = w.Write(c.Data)
+		}
 		return err
 	}
 	if _, err := w.WriteString(archiveMagic); err != nil {

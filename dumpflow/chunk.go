@@ -3,6 +3,7 @@ package dumpflow
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -60,6 +61,11 @@ type Chunk struct {
 
 // Append encodes c behind dst.
 func (c Chunk) Append(dst []byte) []byte {
+	return append(c.appendHeader(slices.Grow(dst, chunkHeader+len(c.Data))), c.Data...)
+}
+
+// appendHeader is Append without the data.
+func (c Chunk) appendHeader(dst []byte) []byte {
 	packed := byte(0)
 	if c.Packed {
 		packed = 1
@@ -67,8 +73,7 @@ func (c Chunk) Append(dst []byte) []byte {
 	dst = append(dst, ChunkVersion, byte(c.Op), packed, 0)
 	dst = binary.LittleEndian.AppendUint32(dst, c.Number)
 	dst = binary.LittleEndian.AppendUint32(dst, c.Length)
-	dst = binary.LittleEndian.AppendUint32(dst, c.CRC)
-	return append(dst, c.Data...)
+	return binary.LittleEndian.AppendUint32(dst, c.CRC)
 }
 
 // DecodeChunk reads what Append wrote; Data is borrowed from b. Lengths are checked, the data's CRC is
@@ -91,20 +96,43 @@ func DecodeChunk(b []byte) (Chunk, error) {
 	return c, nil
 }
 
-// The packers are shared: EncodeAll and DecodeAll are safe for concurrent use.
+// The packers are shared: EncodeAll and DecodeAll are safe for concurrent use. Entropy is compressed also where nothing
+// repeats, as in the hexadecimal digits in which PostgreSQL dumps its bytes.
 var (
-	packer, _   = zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(2))
+	packer, _   = zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(2), zstd.WithAllLitEntropyCompression(true))
 	unpacker, _ = zstd.NewReader(nil, zstd.WithDecoderConcurrency(2), zstd.WithDecoderMaxMemory(2*ChunkSize))
 )
 
-// Pack makes a chunk of data, compressed when that is shorter. data is not kept.
+// Pack makes a chunk of data, compressed when that is shorter; else data is kept in it as it is.
 func Pack(op Op, number uint32, data []byte) Chunk {
-	c := Chunk{Op: op, Number: number, Length: uint32(len(data)), CRC: event.CRC32C(data)}
-	c.Data = packer.EncodeAll(data, nil)
-	if c.Packed = len(c.Data) < len(data); !c.Packed {
-		c.Data = append([]byte(nil), data...)
+	c := Chunk{Op: op, Number: number, Length: uint32(len(data)), CRC: event.CRC32C(data), Data: data}
+	if !shrinks(data) {
+		return c
+	}
+	if packed := packer.EncodeAll(data, nil); len(packed) < len(data) {
+		c.Data, c.Packed = packed, true
 	}
 	return c
+}
+
+// Of data longer than all samples together only these are compressed at first.
+const (
+	samples    = 8
+	sampleSize = 4 << 10
+)
+
+// shrinks guesses by samples from all over data whether compressing it is worth the work, which is a third of a DUMP's when
+// the values are random, encrypted or compressed already: one byte in 32, or it is not.
+func shrinks(data []byte) bool {
+	if len(data) <= samples*sampleSize {
+		return true
+	}
+	sample := make([]byte, 0, samples*sampleSize)
+	for i := range samples {
+		at := i * (len(data) - sampleSize) / (samples - 1)
+		sample = append(sample, data[at:at+sampleSize]...)
+	}
+	return len(packer.EncodeAll(sample, nil)) < len(sample)-len(sample)/32
 }
 
 // Unpack returns the uncompressed data after its length and CRC have matched; it is c.Data itself when that is not

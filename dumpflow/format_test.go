@@ -3,6 +3,8 @@ package dumpflow
 import (
 	"bytes"
 	"encoding/hex"
+	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -141,4 +143,23 @@ func FuzzManifest(f *testing.F) {
 		_, err = DecodeManifest(m.Encode())
 		require.NoError(t, err)
 	})
+}
+
+// Random bytes are sent as they are; their hexadecimal digits, in which nothing repeats either, take half the room.
+func TestPackCompressesWhatShrinks(t *testing.T) {
+	random := make([]byte, ChunkSize)
+	_, _ = rand.NewChaCha8([32]byte{}).Read(random) // never fails
+	digits := hex.AppendEncode(nil, random[:ChunkSize/2])
+	tail := append(slices.Clone(random[:ChunkSize-ChunkSize/4]), make([]byte, ChunkSize/4)...)
+	for name, c := range map[string]struct {
+		data []byte
+		most int
+	}{"random": {random, ChunkSize}, "short random": {random[:100], 100}, "digits": {digits, ChunkSize*51/100 + 500}, "a quarter": {tail, ChunkSize * 76 / 100}} {
+		packed := Pack(Put, 1, c.data)
+		require.LessOrEqual(t, len(packed.Data), c.most, name)
+		require.Equal(t, len(c.data) != c.most, packed.Packed, name)
+		data, err := packed.Unpack()
+		require.NoError(t, err, name)
+		require.Equal(t, c.data, data, name)
+	}
 }

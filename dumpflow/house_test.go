@@ -49,7 +49,7 @@ func answer(ctx context.Context, s *Staging, dump event.DumpID, c Chunk, patienc
 	fail := func(err error) Answer { return Answer{State: event.Fail, Text: err.Error()} }
 	switch c.Op {
 	case Put:
-		if err := errors.Join(s.Create(dump), s.Put(dump, c)); err != nil {
+		if err := errors.Join(s.Create(dump), s.Put(dump, kept(c))); err != nil {
 			return fail(err)
 		}
 		return Answer{State: event.Succ}
@@ -157,4 +157,10 @@ func files(t testing.TB, dir string) (names []string) {
 		return err
 	}))
 	return names
+}
+
+// kept is a chunk as it would have come over the road, of which the caller's is free again.
+func kept(c Chunk) Chunk {
+	c.Data = bytes.Clone(c.Data)
+	return c
 }

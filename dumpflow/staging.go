@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"xmq/broker/event"
 )
@@ -33,11 +34,18 @@ type Staging struct {
 }
 
 // stage is one dump. changed is closed and replaced whenever there is news for waiting readers.
+//
+// Chunks are written outside of mu, so that their syncs overlap: flying are those under way. Whoever ends or replaces the
+// directory waits until there are none.
 type stage struct {
 	mu      sync.Mutex
 	dir     string
-	have    map[uint32]bool // durable chunks
-	sum     hash.Hash       // over chunks 0 to hashed-1
+	names   names
+	have    map[uint32]bool   // durable chunks
+	flying  map[uint32]bool   // chunks that somebody is writing
+	landed  sync.Cond         // one of them is written, or failed
+	early   map[uint32][]byte // data of a few durable chunks that came before their turn
+	sum     hash.Hash         // over chunks 0 to hashed-1
 	hashed  uint32
 	size    int64
 	sealed  *Manifest
@@ -81,7 +89,9 @@ func OpenStaging(dir string, room func() error) (*Staging, error) {
 }
 
 func newStage(dir string) *stage {
-	return &stage{dir: dir, have: map[uint32]bool{}, sum: sha256.New(), changed: make(chan struct{})}
+	st := &stage{dir: dir, names: names{dir: dir}, have: map[uint32]bool{}, flying: map[uint32]bool{}, early: map[uint32][]byte{}, sum: sha256.New(), changed: make(chan struct{})}
+	st.landed.L = &st.mu
+	return st
 }
 
 func openStage(dir string, id event.DumpID) (*stage, error) {
@@ -172,8 +182,9 @@ func (s *Staging) stage(id event.DumpID) (*stage, error) {
 	return nil, fmt.Errorf("dump %s: %w", id, ErrNoSuchDump)
 }
 
-// Put stores a chunk durably, copying it. Chunks may come in any order and again; one that differs from what is
-// there, or follows one that is shorter than ChunkSize, is refused. It blocks for two disk syncs (the file, its name).
+// Put stores a chunk durably. Its data may be kept until the dump is sealed: nobody writes into it any more. Chunks may come in any order and again; one that differs from what is
+// there, or follows one that is shorter than ChunkSize, is refused. It blocks for two disk syncs (the file, its name), which
+// those of other chunks share and overlap.
 // Errors: event.ErrDamaged, ErrNoSuchDump, room's, the disk's. After an error the chunk counts as not sent.
 // Rules: RS-6, RS-8.
 func (s *Staging) Put(id event.DumpID, c Chunk) error {
@@ -190,6 +201,9 @@ func (s *Staging) Put(id event.DumpID, c Chunk) error {
 	}
 	st.mu.Lock()
 	defer st.mu.Unlock()
+	for st.flying[c.Number] { // sent again while its first copy is written
+		st.landed.Wait()
+	}
 	switch {
 	case st.gone != nil:
 		return st.gone
@@ -208,15 +222,62 @@ func (s *Staging) Put(id event.DumpID, c Chunk) error {
 			return fmt.Errorf("stage chunk %d of dump %s: %w", c.Number, id, err)
 		}
 	}
-	if err := errors.Join(writeFile(st.path(c.Number), c.Append(nil)), syncDir(st.dir)); err != nil {
+	if err := st.write(c); err != nil {
 		return fmt.Errorf("stage chunk %d of dump %s: %w", c.Number, id, err)
+	}
+	if st.gone != nil {
+		return st.gone
 	}
 	st.have[c.Number] = true
 	st.news()
-	if c.Number == st.hashed {
-		st.fold(data)
-		return st.catchUp(2 * Window)
+	if len(st.early) < 2*Window {
+		st.early[c.Number] = data
 	}
+	return st.catchUp(2 * Window)
+}
+
+// write makes a chunk durable without holding mu, which the caller holds before and behind it.
+func (st *stage) write(c Chunk) error {
+	st.flying[c.Number] = true
+	st.mu.Unlock()
+	err := writeFile(st.path(c.Number), c.appendHeader(nil), c.Data)
+	if err == nil {
+		err = st.names.sync()
+	}
+	st.mu.Lock()
+	delete(st.flying, c.Number)
+	st.landed.Broadcast()
+	return err
+}
+
+// settle waits until nothing is being written.
+func (st *stage) settle() {
+	for len(st.flying) > 0 {
+		st.landed.Wait()
+	}
+}
+
+// names syncs the names in a directory for many at once: one sync serves everybody who came before it began.
+type names struct {
+	dir   string
+	mu    sync.Mutex // held while a sync runs
+	asked atomic.Uint64
+	done  uint64 // what was asked before the last good sync began
+}
+
+// sync returns when all names that were there when it was called are durable. It blocks for at most two disk syncs.
+func (n *names) sync() error {
+	mine := n.asked.Add(1)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.done >= mine {
+		return nil
+	}
+	upTo := n.asked.Load()
+	if err := syncDir(n.dir); err != nil {
+		return err
+	}
+	n.done = upTo
 	return nil
 }
 
@@ -249,13 +310,15 @@ func (st *stage) catchUp(limit int) error {
 		if err := st.mayFollow(); err != nil {
 			return err
 		}
-		c, err := st.read(st.hashed)
-		if err != nil {
-			return err
-		}
-		data, err := c.Unpack()
-		if err != nil {
-			return err
+		data, early := st.early[st.hashed]
+		if delete(st.early, st.hashed); !early {
+			c, err := st.read(st.hashed)
+			if err != nil {
+				return err
+			}
+			if data, err = c.Unpack(); err != nil {
+				return err
+			}
 		}
 		st.fold(data)
 	}
@@ -329,6 +392,7 @@ func (s *Staging) Seal(id event.DumpID, m Manifest) (Manifest, error) {
 	}
 	st.mu.Lock()
 	defer st.mu.Unlock()
+	st.settle()
 	if st.gone != nil {
 		return m, st.gone
 	}
@@ -398,13 +462,14 @@ func (s *Staging) Drop(id event.DumpID, why string) {
 	if err != nil {
 		return
 	}
-	st.mu.Lock() // a write or a Seal under way ends first; other dumps do not wait
+	st.mu.Lock() // a Seal under way ends first; other dumps do not wait
 	defer st.mu.Unlock()
 	if st.gone != nil {
 		return
 	}
 	st.gone = fmt.Errorf("dump %s was given up: %s: %w", id, why, ErrNoSuchDump)
 	st.news()
+	st.settle()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.all, id)
@@ -418,15 +483,20 @@ func (s *Staging) Drop(id event.DumpID, why string) {
 // Close waits for removals under way. No other call may run or follow.
 func (s *Staging) Close() { s.bg.Wait() }
 
-// writeFile makes b durable under path, or nothing: temporary file, sync, rename. The name itself is durable after
+// writeFile makes parts durable under path, or nothing: temporary file, sync, rename. The name itself is durable after
 // the directory's next sync.
-func writeFile(path string, b []byte) error {
+func writeFile(path string, parts ...[]byte) error {
 	f, err := os.OpenFile(path+".tmp", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(b)
-	err = errors.Join(err, f.Sync(), f.Close())
+	for i := 0; err == nil && i < len(parts); i++ {
+		_, err = f.Write(parts[i])
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	err = errors.Join(err, f.Close())
 	if err == nil {
 		err = os.Rename(path+".tmp", path)
 	}

@@ -17,7 +17,7 @@ import (
 )
 
 // Window is how many chunks of one transfer are under way at once.
-const Window = 4
+const Window = 8
 
 // Options of a transfer.
 type Options struct {
@@ -77,7 +77,10 @@ func Upload(ctx context.Context, call Call, m Manifest, write func(context.Conte
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	u := &uploader{ctx: ctx, fail: cancel, call: call, dump: m.Dump, o: o, limit: o.limiter(), sum: sha256.New(),
-		slots: make(chan struct{}, Window), buf: make([]byte, 0, ChunkSize)}
+		slots: make(chan []byte, Window), buf: make([]byte, 0, ChunkSize)}
+	for range Window {
+		u.slots <- nil
+	}
 	err := write(ctx, u)
 	if err == nil {
 		err = u.flush()
@@ -116,7 +119,7 @@ type uploader struct {
 	size   int64
 	number uint32
 	buf    []byte
-	slots  chan struct{}
+	slots  chan []byte // buffers of chunks that have been sent, or nil
 	flying sync.WaitGroup
 }
 
@@ -145,17 +148,20 @@ func (u *uploader) flush() error {
 	if err := u.o.pace(u.ctx, u.limit, len(u.buf)); err != nil {
 		return err
 	}
+	var next []byte
 	select {
-	case u.slots <- struct{}{}:
+	case next = <-u.slots:
 	case <-u.ctx.Done():
 		return context.Cause(u.ctx)
 	}
 	data, number := u.buf, u.number
 	u.size += int64(len(data))
 	u.number++
-	u.buf = make([]byte, 0, ChunkSize)
+	if u.buf = next[:0]; next == nil {
+		u.buf = make([]byte, 0, ChunkSize)
+	}
 	u.flying.Go(func() {
-		defer func() { <-u.slots }()
+		defer func() { u.slots <- data }()
 		if _, err := u.o.insist(u.ctx, u.call, u.dump, Pack(Put, number, data)); err != nil {
 			u.fail(err)
 		}
