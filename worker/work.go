@@ -89,6 +89,9 @@ type Feed struct {
 	Pack       bool // compress the frame
 }
 
+// whole reports whether everything between is asked for as it stands in the log.
+func (f *Feed) whole() bool { return len(f.Topics) == 0 && f.Override == nil }
+
 // Work is what a machine wants done. The fields stand in the order in which they are done.
 type Work struct {
 	// Save, Gone, Dumps, DropDumps, Raise, Clear and Audit go into one synced batch, which must be durable

@@ -50,13 +50,9 @@ type Worker struct {
 	waiting []*task // runnable again when the head moves
 	lagging []*task // their record is to be saved soon
 	save    *time.Timer
-	buf     []byte // of the frame being built
-	packed  struct {
-		from, end event.Position
-		bytes     []byte
-	} // the newest packed frame
-	tokens map[uint64]chan<- Answer
-	token  uint64
+	laid    laid // the newest frame
+	tokens  map[uint64]chan<- Answer
+	token   uint64
 }
 
 type task struct {
@@ -255,17 +251,19 @@ func (w *Worker) deliver(work *Work) {
 // feed reads one turn's worth of increments and sends it. Whoever may want more is runnable again. An error is
 // the disk's; increments that are trimmed or set aside are the client's trouble alone.
 func (w *Worker) feed(t *task, f *Feed) error {
-	body, end, err := frame(w.buf[:0], w.env.Log, f)
-	w.buf = body[:0]
-	switch {
+	err := w.lay(f)
+	switch l := &w.laid; {
 	case errors.Is(err, increments.ErrTrimmed) || errors.Is(err, increments.ErrQuarantined):
 		t.m.Lost(err.Error(), w.now())
 	case err != nil:
 		return fmt.Errorf("worker %d: client %s: %w", w.number, t.id, err)
-	case end.Seq > f.From.Seq:
-		e := t.m.Fed(end, body) // the window counts what the node has to keep
+	case l.end.Seq > f.From.Seq:
+		e := t.m.Fed(l.end, l.body) // the window counts what the node has to keep
 		if f.Pack {
-			e.Body = w.pack(f, end, body)
+			if len(l.packed) == 0 {
+				l.packed = event.Pack(l.packed, l.body)
+			}
+			e.Body = l.packed
 		}
 		w.env.Send(&e)
 	default:
@@ -275,17 +273,31 @@ func (w *Worker) feed(t *task, f *Feed) error {
 	return nil
 }
 
-// pack compresses a frame, or takes what was made of the same increments for the client before.
-func (w *Worker) pack(f *Feed, end event.Position, body []byte) []byte {
-	whole := len(f.Topics) == 0 && f.Override == nil
-	if !whole || w.packed.from != f.From || w.packed.end != end {
-		w.packed.bytes = event.Pack(w.packed.bytes[:0], body)
-		w.packed.from, w.packed.end = f.From, end
-		if !whole {
-			w.packed.end = event.Position{} // for this client alone
-		}
+// laid is the newest frame of a worker. Clients that follow each other at the same position get the same one.
+type laid struct {
+	from, end    event.Position
+	body, packed []byte // packed is empty until somebody wants it
+	shared       bool   // all of the increments between: whoever takes everything may have it
+	records      int    // what it was asked for: it may be short because of these
+	bytes        int
+}
+
+// suits reports whether a frame is one that f could get.
+func (l *laid) suits(f *Feed) bool {
+	return l.shared && f.whole() && l.from == f.From && f.MaxRecords <= l.records && min(f.MaxBytes, f.Window) <= l.bytes &&
+		l.end.Seq-l.from.Seq <= uint64(f.MaxRecords) && len(l.body) <= min(f.Window, f.MaxBytes)
+}
+
+// lay makes w.laid the frame that f asks for.
+func (w *Worker) lay(f *Feed) (err error) {
+	l := &w.laid
+	if l.suits(f) {
+		return nil
 	}
-	return w.packed.bytes
+	l.from, l.packed, l.records, l.bytes = f.From, l.packed[:0], f.MaxRecords, min(f.MaxBytes, f.Window)
+	l.body, l.end, err = frame(l.body[:0], w.env.Log, f)
+	l.shared = err == nil && f.whole() && l.end != l.from
+	return err
 }
 
 func (w *Worker) lags(t *task) {

@@ -1,0 +1,71 @@
+package worker
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"xmq/broker/event"
+	"xmq/statedb"
+)
+
+// readings counts how often the log is read.
+type readings struct {
+	Reader
+	n int
+}
+
+func (r *readings) Read(from uint64, maxRecords, maxBytes int) ([]event.Encoded, error) {
+	r.n++
+	return r.Reader.Read(from, maxRecords, maxBytes)
+}
+
+// Clients at the same position share one frame; whoever wants less, or something else, gets its own, and the frame
+// shared before is not taken for it.
+func TestAFrameIsSharedOnlyWithWhoMayHaveIt(t *testing.T) {
+	l := newLog(10)
+	log := &readings{Reader: l}
+	w := &Worker{env: &Env{Log: log}}
+	start := event.Start(l.id)
+	all := Feed{From: start, MaxRecords: 5, MaxBytes: 1 << 20, Window: 1 << 20}
+	lay := func(change func(f *Feed)) (body string, read int) {
+		f, before := all, log.n
+		change(&f)
+		require.NoError(t, w.lay(&f))
+		want, end, err := frame(nil, l, &f)
+		require.NoError(t, err)
+		if log.n > before {
+			require.Equal(t, end, w.laid.end)
+			require.Equal(t, want, w.laid.body)
+		}
+		return string(w.laid.body), log.n - before
+	}
+	same := func(*Feed) {}
+	first, _ := lay(same)
+	for name, c := range map[string]struct {
+		change func(*Feed)
+		reads  int
+	}{
+		"the same":             {same, 0},
+		"more":                 {func(f *Feed) { f.MaxRecords = 6 }, 1},
+		"more bytes":           {func(f *Feed) { f.MaxBytes, f.Window = 2<<20, 2<<20 }, 1},
+		"more window":          {func(f *Feed) { f.Window = 2 << 20 }, 0},
+		"packed":               {func(f *Feed) { f.Pack = true }, 0},
+		"fewer increments":     {func(f *Feed) { f.MaxRecords = 4 }, 1},
+		"fewer bytes":          {func(f *Feed) { f.MaxBytes = len(first) - 1 }, 1},
+		"a smaller window":     {func(f *Feed) { f.Window = len(first) - 1 }, 1},
+		"an empty window":      {func(f *Feed) { f.Window = 0 }, 1},
+		"topics":               {func(f *Feed) { f.Topics = []string{"a"} }, 1},
+		"an operator's answer": {func(f *Feed) { f.Override = &statedb.Override{Seq: 2, Answer: 1} }, 1},
+		"another position":     {func(f *Feed) { f.From, _ = l.Position(1) }, 1},
+		"a history of its own": {func(f *Feed) { f.From.Chain++ }, 1},
+	} {
+		_, read := lay(c.change)
+		require.Equal(t, c.reads, read, name)
+		body, read := lay(same)
+		require.Equal(t, first, body, name)
+		if read == 0 {
+			require.Zero(t, c.reads, "%s: behind it", name)
+		}
+	}
+}
