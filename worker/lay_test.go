@@ -36,7 +36,7 @@ func TestAFrameIsSharedOnlyWithWhoMayHaveIt(t *testing.T) {
 		require.NoError(t, err)
 		if log.n > before {
 			require.Equal(t, end, w.laid.end)
-			require.Equal(t, want, w.laid.body)
+			require.Equal(t, string(want), string(w.laid.body))
 		}
 		return string(w.laid.body), log.n - before
 	}
@@ -62,10 +62,7 @@ func TestAFrameIsSharedOnlyWithWhoMayHaveIt(t *testing.T) {
 	} {
 		_, read := lay(c.change)
 		require.Equal(t, c.reads, read, name)
-		body, read := lay(same)
-		require.Equal(t, first, body, name)
-		if read == 0 {
-			require.Zero(t, c.reads, "%s: behind it", name)
-		}
+		body, _ := lay(same)
+		require.Equal(t, first, body, "%s: behind it", name)
 	}
 }
