@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// proxy is a TCP link that can be cut and delayed.
+// proxy is a TCP link that can be cut, delayed and stopped.
 type proxy struct {
 	t     *testing.T
 	l     net.Listener
@@ -20,6 +20,7 @@ type proxy struct {
 	mu    sync.Mutex
 	open  map[net.Conn]bool
 	down  bool
+	still chan struct{} // while it is not nil and open nothing more is read of what the server says
 
 	carried atomic.Int64 // bytes, both ways
 }
@@ -52,6 +53,25 @@ func (p *proxy) heal() {
 	p.down = false
 }
 
+// hold stops reading what the server says, but keeps the connections, until the returned function is called.
+func (p *proxy) hold() (release func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	still := make(chan struct{})
+	p.still = still
+	return sync.OnceFunc(func() { close(still) })
+}
+
+// held waits while the link is stopped.
+func (p *proxy) held() {
+	p.mu.Lock()
+	still := p.still
+	p.mu.Unlock()
+	if still != nil {
+		<-still
+	}
+}
+
 func (p *proxy) accept() {
 	for {
 		c, err := p.l.Accept()
@@ -70,13 +90,13 @@ func (p *proxy) accept() {
 		}
 		p.open[c], p.open[s] = true, true
 		p.mu.Unlock()
-		go p.carry(c, s)
-		go p.carry(s, c)
+		go p.carry(c, s, func() {})
+		go p.carry(s, c, p.held)
 	}
 }
 
-// carry copies one way; every piece arrives delay after it was read, however many are under way.
-func (p *proxy) carry(from, to net.Conn) {
+// carry copies one way; every piece arrives delay after it was read, however many are under way. It asks may before each reading.
+func (p *proxy) carry(from, to net.Conn, may func()) {
 	type piece struct {
 		due  time.Time
 		data []byte
@@ -95,6 +115,7 @@ func (p *proxy) carry(from, to net.Conn) {
 	}()
 	defer close(pieces)
 	for {
+		may()
 		buf := make([]byte, 64<<10)
 		n, err := from.Read(buf)
 		p.carried.Add(int64(n))
