@@ -131,7 +131,7 @@ func (b *Broker) newPool() *worker.Pool {
 	ticks := func(d time.Duration) int { return int((d + c.Tick - 1) / c.Tick) }
 	rules := worker.Rules{Group: c.Group, Masters: c.Masters, Tick: c.Tick, SilentTicks: ticks(c.Silent), LeaseTicks: ticks(c.Lease), DumpTicks: ticks(c.DumpLimit),
 		MaxDumps: c.MaxDumps, SnapshotTTL: c.SnapshotTTL, TurnRecords: c.TurnRecords, TurnBytes: c.TurnBytes, RunningDumps: b.runningDumps,
-		Flight: worker.NewFlight(c.MemoryLimit / 4)}
+		Flight: worker.NewFlight(c.MemoryLimit / 4), Crowd: new(worker.Crowd)}
 	env := worker.Env{Log: s.log, Now: time.Now, Tick: c.Tick, Save: s.state.Write, SaveEvery: c.SaveEvery, Send: b.dispatch.send,
 		Discard: func(id event.DumpID) { s.staging.Drop(id, "the DUMP is over") }}
 	return worker.NewPool(c.Workers, rules, env, s.state.Clients(), s.state.Dumps())

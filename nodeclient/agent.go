@@ -37,7 +37,7 @@ type Options struct {
 	BatchRecords  int           // increments in one transaction; default 1000
 	BatchBytes    int           // bytes in one transaction; default 4 MiB
 	Tick          time.Duration // clock of the session; default 1 s
-	Heartbeat     int           // ticks between heartbeats; default 5
+	Heartbeat     int           // ticks between heartbeats, more when the broker has thousands of clients; default 5
 	Silence       int           // ticks of silence after which a new session is opened; default 30
 	MaxBackoff    int           // longest wait in ticks between tries; default 30
 	Compress      bool          // ask the broker for compressed frames: for a node at the end of a narrow road
@@ -165,7 +165,7 @@ func (a *Agent) session(pos event.Position) *session {
 		group: o.Group, id: o.ID, from: o.From, replace: o.Replace, rejoin: !o.Stay, exitOnFail: o.ExitOnFail, loads: a.target.Loads,
 		windowRecords: uint32(o.WindowRecords), windowBytes: uint32(o.WindowBytes),
 		batchRecords: o.BatchRecords, batchBytes: o.BatchBytes,
-		heartbeat: o.Heartbeat, silence: o.Silence, maxBackoff: o.MaxBackoff,
+		heartbeat: o.Heartbeat, silence: o.Silence, tick: o.Tick, maxBackoff: o.MaxBackoff,
 	}, event.Instance(random()), pos, func() event.DumpID { return event.DumpID(random()) })
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"xmq/broker/event"
 	"xmq/dumpflow"
@@ -56,6 +57,7 @@ type rules struct {
 	batchBytes    int
 	heartbeat     int // a heartbeat after so many ticks without a word of ours
 	silence       int // a new session after so many ticks without a word of the broker
+	tick          time.Duration
 	maxBackoff    int // longest wait between tries of a DUMP or of a transient error
 }
 
@@ -91,6 +93,7 @@ type session struct {
 	welcomed bool           // the broker has spoken in this session
 
 	heardTicks, saidTicks int
+	rarely                int // the broker has many clients and lets us be silent for so many ticks
 	wait                  int // ticks before the next try
 	backoff               int
 	failure               string // held, lost: what is said
@@ -129,7 +132,7 @@ func newSession(r rules, self event.Instance, pos event.Position, draw func() ev
 // open begins a new turn of the conversation with our position: the one way to recover. While a task is at the
 // database the position is moving, so NONE is said when it is done.
 func (s *session) open() {
-	s.phase, s.queue, s.received, s.welcomed, s.failure = opening, nil, s.pos, false, ""
+	s.phase, s.queue, s.received, s.welcomed, s.failure, s.rarely = opening, nil, s.pos, false, "", 0
 	s.self.Turn++
 	s.heardTicks = 0
 	if !s.busy {
@@ -203,8 +206,12 @@ func (s *session) step(e event.Event) {
 func (s *session) incrRep(e event.Event) {
 	switch e.Code {
 	case event.Welcome:
+		s.pace(e)
 		s.welcome(e)
 	case event.NoCode:
+		if len(e.Body) == 0 {
+			s.pace(e)
+		}
 		s.frame(e)
 	case event.Reopen:
 		if s.phase != joining {
@@ -226,6 +233,14 @@ func (s *session) incrRep(e event.Event) {
 	default: // OutOfLog, or a code of a newer broker
 		s.stop(ErrRefused, e.Text)
 	}
+}
+
+// maxInterval is the longest time between heartbeats that is believed.
+const maxInterval = 5 * time.Minute
+
+// pace takes the broker's word for how rarely we may speak.
+func (s *session) pace(e event.Event) {
+	s.rarely = int(min(time.Duration(e.LeaseMS)*time.Millisecond, maxInterval) / s.rules.tick)
 }
 
 // mustJoin answers "you have to DUMP": by doing it where that is allowed, else by stopping with the sentence.
@@ -441,12 +456,12 @@ func (s *session) tick() {
 		return
 	case s.phase == opening && !s.busy:
 		s.sayNone()
-	case s.heardTicks > s.rules.silence && s.phase != opening:
+	case s.heardTicks > max(s.rules.silence, 3*s.rarely) && s.phase != opening:
 		s.warn("the broker has been silent for %d ticks: opening a new session", s.heardTicks)
 		s.open()
 	case s.failure != "":
 		s.sayFailure()
-	case s.phase == following && !s.welcomed, s.saidTicks >= s.rules.heartbeat:
+	case s.phase == following && !s.welcomed, s.saidTicks >= max(s.rules.heartbeat, s.rarely):
 		s.report(event.NoCode)
 	}
 	s.work()

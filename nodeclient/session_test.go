@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -50,7 +51,7 @@ type talk struct {
 
 func newTalk(t *testing.T, pos int, change func(*rules)) *talk {
 	r := rules{group: "main", id: "n1", loads: func(format string) bool { return format == "mem/1" }, windowRecords: 100, windowBytes: 1 << 20, batchRecords: 10, batchBytes: 1 << 20,
-		heartbeat: 5, silence: 30, maxBackoff: 8, rejoin: true}
+		heartbeat: 5, silence: 30, tick: time.Second, maxBackoff: 8, rejoin: true}
 	if change != nil {
 		change(&r)
 	}
@@ -610,4 +611,30 @@ func TestSessionSaysByeOnlyWhenItHasBegun(t *testing.T) {
 	k.bye()
 	k.flush()
 	require.Equal(t, event.Bye, k.last(event.IncrReq, event.Succ).Code)
+}
+
+// A broker with many clients lets a node be silent for longer; then its own silence means nothing before three times that.
+func TestSessionSpeaksAsRarelyAsTheBrokerLetsIt(t *testing.T) {
+	for ms, ticks := range map[uint32]int{0: 5, 4000: 5, 10_000: 10, 1 << 31: 300} {
+		k := newTalk(t, 0, nil)
+		k.hear(event.Event{Code: event.Welcome, Pos: k.h.pos[0], LeaseMS: ms})
+		k.hear(event.Event{State: event.Succ, Pos: k.h.pos[0], LeaseMS: ms})
+		k.feed(0, 1) // frames say nothing of it
+		k.apply(1, nil)
+		for range 2 {
+			said := len(k.said)
+			k.ticks(ticks - 1)
+			require.Len(t, k.said, said, ms)
+			k.ticks(1)
+			require.Len(t, k.said, said+1, ms)
+		}
+		k.ticks(max(30, 3*ticks) - 2*ticks)
+		require.Equal(t, following, k.phase, ms)
+		k.ticks(1)
+		require.Equal(t, opening, k.phase, ms)
+		k.welcomeAt(1)
+		said := len(k.said)
+		k.ticks(5)
+		require.Greater(t, len(k.said), said, "what an older session was told is forgotten")
+	}
 }

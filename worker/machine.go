@@ -26,6 +26,7 @@ type Rules struct {
 	TurnBytes    int           // bytes of increments read and sent in one turn
 	RunningDumps func() int    // how many DUMPs run now in the whole broker
 	Flight       *Flight       // what all clients may have under way together; nil for no limit
+	Crowd        *Crowd        // how many clients are connected; nil: a few
 }
 
 // lease is LeaseTicks, or the shortest one.
@@ -65,6 +66,8 @@ type Machine struct {
 	offered offer // a session that begins when the node uses it
 	open    bool  // c.Session has begun since this broker started
 	silent  int   // ticks since its last word, or since the broker started
+	patient int   // so many of them make it silent
+	present bool  // it is counted in rules.Crowd
 	awaited bool  // it followed before the broker was restarted and has not come back yet
 
 	sent          event.Position
@@ -108,7 +111,7 @@ type flight struct {
 
 // NewMachine starts the machine of client id, with its stored record and dumps if there are any.
 func NewMachine(rules *Rules, id string, stored *statedb.Client, dumps []dumpflow.Dump) *Machine {
-	m := &Machine{rules: rules, c: statedb.Client{V: statedb.ClientVersion, ID: id}, leases: map[event.DumpID]int{}}
+	m := &Machine{rules: rules, patient: rules.patience(), c: statedb.Client{V: statedb.ClientVersion, ID: id}, leases: map[event.DumpID]int{}}
 	if stored != nil {
 		m.c, m.known = stored.Clone(), true
 		m.sent = m.c.Acked
@@ -164,6 +167,13 @@ func (m *Machine) account() {
 	}
 	m.rules.Flight.add(bytes - m.counted)
 	m.counted = bytes
+	switch here := m.Connected(); {
+	case here && !m.present:
+		m.rules.Crowd.add(1)
+	case !here && m.present:
+		m.rules.Crowd.add(-1)
+	}
+	m.present = m.Connected()
 }
 
 // Tick says that one tick has passed.
@@ -177,7 +187,7 @@ func (m *Machine) Tick(now int64) {
 	m.tickDumps()
 	m.advance()
 	m.account()
-	if m.known && (m.open || m.awaited) && m.silent == m.rules.SilentTicks {
+	if m.known && (m.open || m.awaited) && m.silent == m.patient {
 		m.raise("offline", statedb.Warning, 0, fmt.Sprintf("client %s has not been heard for %s: look at its node and the network between", m.c.ID, time.Duration(m.silent)*m.rules.Tick))
 	}
 }
@@ -230,7 +240,7 @@ func (m *Machine) node(e *event.Event, log Log) {
 	if !m.current(e.Session, log) {
 		return
 	}
-	if m.silent >= m.rules.SilentTicks {
+	if m.silent >= m.patient {
 		m.clear("offline")
 	}
 	m.heard()
@@ -274,7 +284,7 @@ func (m *Machine) hello(e *event.Event, log Log) {
 		if !m.open {
 			m.heard()
 		}
-		m.say(event.Event{Kind: event.IncrRep, State: event.None, Code: v.code, Session: e.Session, Pos: v.from})
+		m.say(event.Event{Kind: event.IncrRep, State: event.None, Code: v.code, Session: e.Session, Pos: v.from, LeaseMS: m.rules.rarely()})
 		return
 	}
 	m.refuse(e.Session, v)
@@ -405,10 +415,10 @@ func (m *Machine) rewind() {
 	m.sent, m.flights, m.flightBytes, m.full = m.c.Acked, nil, 0, false
 }
 
-func (m *Machine) heard() { m.silent = 0 }
+func (m *Machine) heard() { m.silent, m.patient = 0, m.rules.patience() }
 
 // Connected reports whether the node has been heard of lately.
-func (m *Machine) Connected() bool { return m.open && m.silent < m.rules.SilentTicks }
+func (m *Machine) Connected() bool { return m.open && m.silent < m.patient }
 
 // --- increments ---
 
@@ -439,7 +449,7 @@ func (m *Machine) applied(e *event.Event, log Log) {
 		}
 	}
 	if !moved { // a heartbeat: tell how far we have sent, so that a lost frame is noticed
-		m.reply(event.Event{Kind: event.IncrRep, State: event.Succ, Pos: m.sent})
+		m.reply(event.Event{Kind: event.IncrRep, State: event.Succ, Pos: m.sent, LeaseMS: m.rules.rarely()})
 	}
 }
 

@@ -39,7 +39,7 @@ type Event struct {
 
 	CreditRecords uint32 // window: increments the node takes beyond Pos
 	CreditBytes   uint32 // window: bytes of records the node takes beyond Pos
-	LeaseMS       uint32 // DUMP: milliseconds until the sender must hear again
+	LeaseMS       uint32 // milliseconds; DUMP: until the sender must hear again; INCR_REP without increments: so long a node may be silent, 0 for as usual
 	Text          string // for people; valid UTF-8 after Decode
 	Body          []byte // INCR_REQ/NONE and DUMP_REQ: Hello; INCR_REP: frame; SNAP_*: chunk
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"xmq/broker/bus"
@@ -21,6 +22,7 @@ type crowd struct {
 	hands bus.Subscription
 	moved chan struct{} // one slot: answers or arrivals have grown
 
+	rarely   atomic.Int64 // what the broker has said last, ns
 	mu       sync.Mutex
 	pos      []event.Position
 	answers  int    // to heartbeats, since somebody waited for them
@@ -31,7 +33,7 @@ type crowd struct {
 // crowdSize is how many clients.
 func crowdSize(p *Params) int { return pick(p, 10_000, 200) }
 
-// crowdBeat is how often each client says where it is, as a node does.
+// crowdBeat is how often each client says where it is, as a node does, unless the broker lets it be silent for longer.
 const crowdBeat = 5 * time.Second
 
 func newCrowd(url string, ids []string) (*crowd, error) {
@@ -121,6 +123,7 @@ func (c *crowd) take(m bus.Msg) {
 	case e.Code == event.Welcome:
 		_ = c.say(i, event.Event{State: event.Succ}) // the session begins; lost when the road is cut: then nobody is counted
 	case e.Code == event.NoCode && len(e.Body) == 0:
+		c.rarely.Store(int64(e.LeaseMS) * int64(time.Millisecond))
 		c.counted(&c.answers)
 	case e.Code == event.NoCode && len(e.Body) > 0:
 		c.advance(i, e)
@@ -159,12 +162,13 @@ func (c *crowd) counted(count *int) {
 	}
 }
 
-// beat says for everybody in turn where it is, each once every crowdBeat, for a while.
+// beat says for everybody in turn where it is, for a while.
 func (c *crowd) beat(ctx context.Context, d time.Duration) error {
 	const step = 10 * time.Millisecond
 	t := time.NewTicker(step)
 	defer t.Stop()
 	next, began := 0, time.Now()
+	crowdBeat := max(crowdBeat, time.Duration(c.rarely.Load()))
 	for {
 		due := int(float64(len(c.ids)) * float64(time.Since(began)) / float64(crowdBeat))
 		for ; next < due; next++ {

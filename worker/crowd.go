@@ -1,0 +1,44 @@
+package worker
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// Crowd counts the connected clients of a broker and says how rarely each may speak, so that the heartbeats of many cost no
+// more than those of a few. Safe for concurrent use; nil lets everybody speak as usual.
+type Crowd struct{ n atomic.Int64 }
+
+// Heartbeats that all clients together may say in a second, and how often a node says one by itself.
+const (
+	heartbeats    = 400
+	usualInterval = 5 * time.Second
+)
+
+// unheard is how many heartbeats may be lost before a client counts as silent.
+const unheard = 3
+
+func (c *Crowd) add(n int64) {
+	if c != nil {
+		c.n.Add(n)
+	}
+}
+
+// interval is how long each client may be silent; 0 for as usual.
+func (c *Crowd) interval() time.Duration {
+	if c == nil {
+		return 0
+	}
+	if d := time.Duration(c.n.Load()) * time.Second / heartbeats; d > usualInterval {
+		return d
+	}
+	return 0
+}
+
+// patience is how many ticks after its last word a client counts as silent.
+func (r *Rules) patience() int {
+	return max(r.SilentTicks, int((unheard*r.Crowd.interval()+r.Tick-1)/max(1, r.Tick)))
+}
+
+// rarely is interval as an event says it.
+func (r *Rules) rarely() uint32 { return uint32(r.Crowd.interval() / time.Millisecond) }

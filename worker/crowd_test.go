@@ -1,0 +1,65 @@
+package worker
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"xmq/broker/event"
+)
+
+// A broker with thousands of clients lets each be silent for longer, says so, and does not call it silent for that; connected
+// clients are counted whatever they do.
+func TestManyClientsSpeakRarely(t *testing.T) {
+	l := newLog(1)
+	crowd := &Crowd{}
+	rules := &Rules{Group: "main", Masters: []string{"n1"}, Tick: time.Second, SilentTicks: 15, LeaseTicks: 15, TurnRecords: 100, TurnBytes: 1 << 16, Crowd: crowd}
+	start, me := event.Start(l.id), event.Session{Instance: 1, Turn: 1}
+	m := NewMachine(rules, "n1", nil, nil)
+	hears := func(e event.Event) (said []event.Event) {
+		e.Kind, e.Group, e.ID, e.Session = event.IncrReq, "main", "n1", me
+		m.Step(Input{Node: &e}, l, 1)
+		return m.Ready(l.Head()).Send
+	}
+	ticks := func(n int) (alerts int) {
+		for range n {
+			m.Tick(1)
+			alerts += len(m.Ready(l.Head()).Raise)
+		}
+		return alerts
+	}
+	open := func() event.Event {
+		me.Turn++
+		said := hears(event.Event{State: event.None, Pos: start, Body: event.Hello{}.Encode()})
+		require.Len(t, said, 1)
+		require.Equal(t, event.Welcome, said[0].Code)
+		hears(event.Event{State: event.Succ, Pos: start})
+		return said[0]
+	}
+	beat := func() uint32 { return hears(event.Event{State: event.Succ, Pos: start})[0].LeaseMS }
+
+	require.Zero(t, open().LeaseMS, "a few speak as usual")
+	require.EqualValues(t, 1, crowd.n.Load())
+	require.Zero(t, beat())
+	crowd.add(1999)
+	require.Zero(t, beat(), "2000 in five seconds are as usual")
+	crowd.add(2000)
+	require.EqualValues(t, 10_000, beat())
+	require.Zero(t, ticks(29))
+	require.True(t, m.Connected())
+	crowd.add(-2000)
+	require.Equal(t, 1, ticks(1), "30 s after its last word, whatever has become of the others")
+	require.False(t, m.Connected())
+	require.EqualValues(t, 1999, crowd.n.Load())
+	require.Zero(t, ticks(100))
+
+	crowd.add(2001)
+	require.EqualValues(t, 10_000, open().LeaseMS)
+	require.EqualValues(t, 4001, crowd.n.Load())
+	hears(event.Event{State: event.Succ, Code: event.Bye, Pos: start})
+	require.EqualValues(t, 4000, crowd.n.Load())
+	open()
+	hears(event.Event{State: event.Fatal, Pos: start, Text: "lost"})
+	require.EqualValues(t, 4000, crowd.n.Load())
+}
