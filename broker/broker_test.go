@@ -1038,3 +1038,18 @@ func TestSlowDiskIsTold(t *testing.T) {
 		require.NoError(t, r.stop())
 	}
 }
+
+// The ring grows with the memory, unless it is given its own size.
+func TestRingIsSizedByTheMemoryLimit(t *testing.T) {
+	cfg := Default()
+	require.Equal(t, 64<<20, cfg.ring())
+	cfg.MemoryLimit = 4 << 30
+	require.Equal(t, 512<<20, cfg.ring())
+	require.NoError(t, cfg.Validate())
+	cfg.MemoryLimit = 100 << 20
+	require.ErrorContains(t, cfg.Validate(), "memory_limit is 104857600: it must be at least twice queue_bytes and ring_bytes together")
+	cfg.QueueBytes = 1 << 20
+	require.NoError(t, cfg.Validate())
+	cfg.RingBytes = 1 << 10
+	require.Equal(t, 1<<10, cfg.ring())
+}

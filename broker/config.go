@@ -32,7 +32,7 @@ type Config struct {
 	MaxIncrement int   `yaml:"max_increment" doc:"largest body of an increment in bytes"`
 	QueueCount   int   `yaml:"queue_count" doc:"increments that may wait for the log"`
 	QueueBytes   int   `yaml:"queue_bytes" doc:"bytes that may wait for the log"`
-	RingBytes    int   `yaml:"ring_bytes" doc:"memory for the newest increments"`
+	RingBytes    int   `yaml:"ring_bytes" doc:"memory for the newest increments; 0 for an eighth of memory_limit"`
 	MemoryLimit  int64 `yaml:"memory_limit" doc:"memory this broker may take in bytes: a quarter is for what is under way to nodes, ring and queue have at most a half"`
 	TurnRecords  int   `yaml:"turn_records" doc:"increments sent to one client in one turn"`
 	TurnBytes    int   `yaml:"turn_bytes" doc:"bytes sent to one client in one turn"`
@@ -84,7 +84,7 @@ func Default() Config {
 		Data: "xmq-data", Create: true, Group: "main",
 		NATSAddr: "127.0.0.1:4222", HTTPAddr: "127.0.0.1:8420",
 		Workers: 4, Masters: []string{"master"},
-		MaxIncrement: 1 << 20, QueueCount: 65536, QueueBytes: 64 << 20, RingBytes: 64 << 20, MemoryLimit: 512 << 20,
+		MaxIncrement: 1 << 20, QueueCount: 65536, QueueBytes: 64 << 20, MemoryLimit: 512 << 20,
 		TurnRecords: 2048, TurnBytes: 256 << 10, MaxRecords: 2_000_000,
 		Tick: time.Second, Silent: 15 * time.Second, Lease: 15 * time.Second, DumpLimit: 24 * time.Hour, MaxDumps: 4,
 		SnapshotTTL: 10 * time.Minute, SaveEvery: 200 * time.Millisecond,
@@ -94,6 +94,14 @@ func Default() Config {
 	}
 }
 
+// ring is how many bytes the newest increments may take.
+func (c *Config) ring() int {
+	if c.RingBytes == 0 {
+		return int(c.MemoryLimit / 8)
+	}
+	return c.RingBytes
+}
+
 // Validate checks everything that can be checked without opening anything.
 func (c *Config) Validate() error {
 	positive := []struct {
@@ -101,7 +109,7 @@ func (c *Config) Validate() error {
 		value int64
 	}{
 		{"workers", int64(c.Workers)}, {"max_increment", int64(c.MaxIncrement)}, {"queue_count", int64(c.QueueCount)},
-		{"queue_bytes", int64(c.QueueBytes)}, {"ring_bytes", int64(c.RingBytes)}, {"turn_records", int64(c.TurnRecords)},
+		{"queue_bytes", int64(c.QueueBytes)}, {"turn_records", int64(c.TurnRecords)},
 		{"turn_bytes", int64(c.TurnBytes)}, {"max_records", c.MaxRecords}, {"max_dumps", int64(c.MaxDumps)},
 	}
 	for _, p := range positive {
@@ -116,13 +124,13 @@ func (c *Config) Validate() error {
 		}
 	}
 	for name, v := range map[string]int64{"dump_limit": int64(c.DumpLimit), "snapshot_ttl": int64(c.SnapshotTTL),
-		"retention.max_records": c.Retention.MaxRecords, "retention.max_bytes": c.Retention.MaxBytes, "retention.max_age": int64(c.Retention.MaxAge),
+		"ring_bytes": int64(c.RingBytes), "retention.max_records": c.Retention.MaxRecords, "retention.max_bytes": c.Retention.MaxBytes, "retention.max_age": int64(c.Retention.MaxAge),
 		"retention.max_absence": int64(c.Retention.MaxAbsence), "retention.pin_alert": c.Retention.PinAlert, "watch.scrub": int64(c.Watch.Scrub), "watch.slow_sync": int64(c.Watch.SlowSync)} {
 		if v < 0 {
 			return fmt.Errorf("%s is %d: it cannot be negative", name, v)
 		}
 	}
-	if need := 2 * (int64(c.QueueBytes) + int64(c.RingBytes)); c.MemoryLimit < need {
+	if need := 2 * (int64(c.QueueBytes) + int64(c.ring())); c.MemoryLimit < need {
 		return fmt.Errorf("memory_limit is %d: it must be at least twice queue_bytes and ring_bytes together, which is %d", c.MemoryLimit, need)
 	}
 	if c.Data == "" {

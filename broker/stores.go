@@ -133,7 +133,7 @@ func prepareDir(dir string, create bool) (empty bool, err error) {
 
 func (s *stores) openLog(cfg *Config, empty bool, log *slog.Logger) (err error) {
 	place := disk.Dir(filepath.Join(s.dir, logDir))
-	o := increments.Options{MaxRecords: uint64(cfg.MaxRecords), RingBytes: cfg.RingBytes,
+	o := increments.Options{MaxRecords: uint64(cfg.MaxRecords), RingBytes: cfg.ring(),
 		BeforeOpen: func() error { return s.room(cfg) },
 		OnDamage: func(segment string, err error) {
 			select { // told once a segment; the channel holds more than are ever open
