@@ -49,7 +49,6 @@ type Scenario struct {
 	Less  bool // the smaller figure is the better one
 	Aim   string
 	disk  string // what is on the disk when our answer comes
-	most  int    // more rounds than that are not run, since one takes minutes; 0 for any
 	ours  side
 	peers []peer // none: the figure stands alone
 }
@@ -133,9 +132,6 @@ func (s *Scenario) Run(ctx context.Context, p Params) (Result, error) {
 		r.Peer, r.PeerDisk = against.name, against.disk
 	}
 	rounds := max(1, p.Rounds)
-	if s.most > 0 {
-		rounds = min(rounds, s.most)
-	}
 	for i := range rounds {
 		var round Round
 		var err error

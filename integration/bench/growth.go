@@ -59,7 +59,7 @@ func (g *grower) to(ctx context.Context, n int) error {
 // becomes slower does so for all of them.
 func growth(name, asks string, steps int, step func(g *grower) error) Scenario {
 	return Scenario{Name: name, Asks: asks + " on logs of 10^4, 10^5, 10^6 and 10^7 increments: the slowest by the fastest", Unit: "slowest/fastest", Less: true,
-		Aim: "1.2", disk: "synced after every 1,000", most: 1,
+		Aim: "1.2", disk: "synced after every 1,000",
 		ours: func(ctx context.Context, dir string, p *Params) (v float64, err error) {
 			var all []*grower
 			for _, n := range pick(p, []int{1e4, 1e5, 1e6, 1e7}, []int{2e3, 2e4}) {
