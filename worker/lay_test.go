@@ -1,7 +1,9 @@
 package worker
 
 import (
+	"fmt"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -64,5 +66,28 @@ func TestAFrameIsSharedOnlyWithWhoMayHaveIt(t *testing.T) {
 		require.Equal(t, c.reads, read, name)
 		body, _ := lay(same)
 		require.Equal(t, first, body, "%s: behind it", name)
+	}
+}
+
+// The listing of many clients at one position reads the log once.
+func TestViewsReadEachPositionOnce(t *testing.T) {
+	l := newLog(10)
+	log := &readings{Reader: l}
+	w := &Worker{env: &Env{Log: log, Tick: time.Second, Now: func() time.Time { return time.Unix(100, 0) }}, tasks: map[string]*task{}}
+	for i := range 6 {
+		pos, err := l.Position(uint64(5 * (i % 3))) // the last third is level
+		require.NoError(t, err)
+		id := fmt.Sprint("n", i)
+		w.tasks[id] = &task{m: NewMachine(&Rules{}, id, &statedb.Client{ID: id, State: statedb.Following, Acked: pos}, nil)}
+	}
+	all := w.views("")
+	require.Len(t, all, 6)
+	require.Equal(t, 2, log.n)
+	for _, v := range all {
+		want := 0.0
+		if v.Lag > 0 {
+			want = 100 - float64(v.Acked+1)/1e9
+		}
+		require.InDelta(t, want, v.LagSeconds, 1e-6, v.ID)
 	}
 }

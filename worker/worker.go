@@ -336,6 +336,7 @@ func (w *Worker) views(id string) []View {
 		}
 	}
 	head, now := w.env.Log.Head(), w.now()
+	behind := map[uint64]float64{} // seconds, by position: thousands may stand at one that is on the disk only
 	for _, t := range tasks {
 		if !t.m.known {
 			continue
@@ -344,9 +345,14 @@ func (w *Worker) views(id string) []View {
 		v.Worker = w.number
 		v.Rate /= w.env.Tick.Seconds()
 		if v.Lag > 0 {
-			if next, err := w.env.Log.Read(v.Acked+1, 1, 1); err == nil && len(next) > 0 {
-				v.LagSeconds = max(0, float64(now-next[0].Time())/1e9)
+			lag, known := behind[v.Acked]
+			if !known {
+				if next, err := w.env.Log.Read(v.Acked+1, 1, 1); err == nil && len(next) > 0 {
+					lag = max(0, float64(now-next[0].Time())/1e9)
+				}
+				behind[v.Acked] = lag
 			}
+			v.LagSeconds = lag
 		}
 		all = append(all, v)
 	}

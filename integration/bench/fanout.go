@@ -4,23 +4,31 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 
 	"xmq/broker"
 )
 
-func fanout() Scenario {
+func fanout(name string, nodes int, aim string) Scenario {
+	manned := func(p *Params) *Params {
+		q := *p
+		q.Nodes = cmp.Or(p.Nodes, nodes)
+		return &q
+	}
 	return Scenario{
-		Name: "fanout", Asks: "ingest, and 4 nodes (--nodes) that receive, check and acknowledge everything; until the last has all", Unit: "increments/s",
-		Aim:  "30x jetstream-sync, 10x jetstream; with 16 nodes 10x jetstream",
-		disk: everyAnswerSynced, ours: oursFanout,
-		peers: jetstreams(jetstreamFanout),
+		Name: name, Asks: fmt.Sprintf("ingest, and %d nodes (--nodes) that receive, check and acknowledge everything; until the last has all", nodes), Unit: "increments/s",
+		Aim: aim, disk: everyAnswerSynced,
+		ours: func(ctx context.Context, dir string, p *Params) (float64, error) {
+			return oursFanout(ctx, dir, manned(p))
+		},
+		peers: jetstreams(func(ctx context.Context, j *jets, p *Params) (float64, error) {
+			return jetstreamFanout(ctx, j, manned(p))
+		}),
 	}
 }
 
-func nodeCount(p *Params) int { return cmp.Or(p.Nodes, 4) }
-
 func oursFanout(ctx context.Context, dir string, p *Params) (v float64, err error) {
-	ids := names(nodeCount(p))
+	ids := names(p.Nodes)
 	h, err := newHouse(dir, func(c *broker.Config) { c.Masters = ids })
 	if err != nil {
 		return 0, err

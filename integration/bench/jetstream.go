@@ -178,7 +178,7 @@ func (r *jetReader) close() {
 
 func jetstreamFanout(ctx context.Context, j *jets, p *Params) (float64, error) {
 	var readers []*jetReader
-	for _, name := range names(nodeCount(p)) {
+	for _, name := range names(p.Nodes) {
 		r, err := j.reader(ctx, name, jetBatch, nil)
 		if err != nil {
 			return 0, err
