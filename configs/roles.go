@@ -55,7 +55,7 @@ type Node struct {
 // DefaultNode is a node that is told nothing; id and target have no default.
 func DefaultNode() Node {
 	return Node{Broker: "nats://127.0.0.1:4222", Group: nodeclient.DefaultGroup, Data: ".", Rejoin: true,
-		WindowRecords: 131072, WindowBytes: 16 << 20, BatchRecords: 1000, BatchBytes: 4 << 20,
+		WindowRecords: 262144, WindowBytes: 32 << 20, BatchRecords: 1000, BatchBytes: 4 << 20,
 		Tick: time.Second, Heartbeat: 5, Silence: 30, MaxBackoff: 30, LogLevel: "info"}
 }
 

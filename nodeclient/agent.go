@@ -32,8 +32,8 @@ type Options struct {
 	Stateless  bool // the driver cannot store a position
 	ExitOnFail bool // end with ErrFailed when an increment fails, instead of waiting for an operator
 
-	WindowRecords int           // increments in flight; more hides latency, costs memory; default 131072
-	WindowBytes   int           // bytes in flight; default 16 MiB
+	WindowRecords int           // increments in flight; more hides latency, costs memory; default 262144
+	WindowBytes   int           // bytes in flight; default 32 MiB
 	BatchRecords  int           // increments in one transaction; default 1000
 	BatchBytes    int           // bytes in one transaction; default 4 MiB
 	Tick          time.Duration // clock of the session; default 1 s
@@ -94,7 +94,7 @@ type outcome func(*session)
 // New checks the options. The caller keeps road and target and closes them after Run.
 func New(road bus.Conn, target Target, o Options) (*Agent, error) {
 	o.Group = cmp.Or(o.Group, DefaultGroup)
-	o.WindowRecords, o.WindowBytes = cmp.Or(o.WindowRecords, 131072), cmp.Or(o.WindowBytes, 16<<20)
+	o.WindowRecords, o.WindowBytes = cmp.Or(o.WindowRecords, 262144), cmp.Or(o.WindowBytes, 32<<20)
 	o.BatchRecords, o.BatchBytes = cmp.Or(o.BatchRecords, 1000), cmp.Or(o.BatchBytes, 4<<20)
 	o.Tick, o.Heartbeat = cmp.Or(o.Tick, time.Second), cmp.Or(o.Heartbeat, 5)
 	o.Silence, o.MaxBackoff = cmp.Or(o.Silence, 30), cmp.Or(o.MaxBackoff, 30)
