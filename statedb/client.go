@@ -48,7 +48,7 @@ type Client struct {
 	LastError *Trouble         `json:"last_error,omitempty"`
 	Override  *Override        `json:"override,omitempty"`
 	Answers   uint64           `json:"answers,omitempty"` // operators' decisions so far, which numbers them
-	Seek      *event.Position  `json:"seek,omitempty"` // an explicit position the node has not adopted yet
+	Seek      *event.Position  `json:"seek,omitempty"`    // an explicit position the node has not adopted yet
 	Join      *Join            `json:"join,omitempty"`
 	Joined    event.DumpID     `json:"joined,omitempty"` // request of the last DUMP this client was made from
 	Created   int64            `json:"created"`          // ns since 1970
