@@ -89,7 +89,7 @@ func OpenStaging(dir string, room func() error) (*Staging, error) {
 }
 
 func newStage(dir string) *stage {
-	st := &stage{dir: dir, names: names{dir: dir}, have: map[uint32]bool{}, flying: map[uint32]bool{}, early: map[uint32][]byte{}, sum: sha256.New(), changed: make(chan struct{})}
+	st := &stage{dir: dir, names: names{do: func() error { return syncDir(dir) }}, have: map[uint32]bool{}, flying: map[uint32]bool{}, early: map[uint32][]byte{}, sum: sha256.New(), changed: make(chan struct{})}
 	st.landed.L = &st.mu
 	return st
 }
@@ -259,8 +259,8 @@ func (st *stage) settle() {
 
 // names syncs the names in a directory for many at once: one sync serves everybody who came before it began.
 type names struct {
-	dir   string
-	mu    sync.Mutex // held while a sync runs
+	do    func() error // syncs the directory
+	mu    sync.Mutex   // held while a sync runs
 	asked atomic.Uint64
 	done  uint64 // what was asked before the last good sync began
 }
@@ -274,7 +274,7 @@ func (n *names) sync() error {
 		return nil
 	}
 	upTo := n.asked.Load()
-	if err := syncDir(n.dir); err != nil {
+	if err := n.do(); err != nil {
 		return err
 	}
 	n.done = upTo

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -438,4 +439,77 @@ func TestSealNoticesRot(t *testing.T) {
 	require.ErrorIs(t, err, event.ErrDamaged)
 	_, _, err = download(t, serve(s, time.Millisecond), 1)
 	require.ErrorIs(t, err, event.ErrDamaged)
+}
+
+// A name is durable only behind a sync that began after it was there: who comes while one runs waits for the next, which
+// serves all of them. A failed sync serves nobody.
+func TestNamesShareASyncThatBeganBehindThem(t *testing.T) {
+	began, end := make(chan struct{}), make(chan error)
+	n := names{do: func() error { began <- struct{}{}; return <-end }}
+	results := make(chan error, 10)
+	come := func() {
+		asked := n.asked.Load()
+		go func() { results <- n.sync() }()
+		require.Eventually(t, func() bool { return n.asked.Load() > asked }, 10*time.Second, time.Millisecond)
+	}
+	come()
+	<-began
+	come()
+	come()
+	end <- nil
+	require.NoError(t, <-results)
+	<-began // those who came while it ran are not served by it
+	require.Empty(t, results)
+	end <- nil
+	require.NoError(t, <-results)
+	require.NoError(t, <-results, "one sync for both")
+	come()
+	<-began
+	come()
+	end <- errors.New("broken")
+	require.ErrorContains(t, <-results, "broken")
+	<-began // the other one tries for itself
+	end <- nil
+	require.NoError(t, <-results)
+}
+
+// A chunk that is sent again while its first copy is written is stored once, and a dump that is given up and made anew meanwhile
+// has no chunk of its former life: what a restart finds is what was said to be there.
+func TestChunksUnderWay(t *testing.T) {
+	dir := t.TempDir()
+	s := reopen(t, dir)
+	have := map[event.DumpID]int{}
+	for id := event.DumpID(1); id <= 200; id++ {
+		chunks := cutUp(content(6 * ChunkSize))
+		if id%2 == 0 {
+			chunks = []Chunk{Pack(Put, 0, content(1)), Pack(Put, 1, content(1)), Pack(Put, 2, content(1)), Pack(Put, 3, content(1))}
+		}
+		require.NoError(t, s.Create(id))
+		var puts sync.WaitGroup
+		var stored atomic.Int32
+		for _, c := range append(slices.Clone(chunks), chunks...) {
+			puts.Go(func() {
+				switch err := s.Put(id, c); {
+				case err == nil:
+					stored.Add(1)
+				case id%2 == 1 || !errors.Is(err, ErrNoSuchDump) && !errors.Is(err, event.ErrDamaged):
+					t.Error(err)
+				}
+			})
+		}
+		if id%2 == 0 {
+			s.Drop(id, "a test")
+			require.NoError(t, s.Create(id))
+		}
+		puts.Wait()
+		if have[id] = s.Progress(id); id%2 == 1 {
+			require.EqualValues(t, 2*len(chunks), stored.Load())
+			require.Equal(t, len(chunks), have[id])
+		}
+	}
+	s.Close()
+	s = reopen(t, dir)
+	for id, n := range have {
+		require.Equal(t, n, s.Progress(id), id)
+	}
 }
