@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Crowd counts the connected clients of a broker and says how rarely each may speak, so that the heartbeats of many cost no
+// Crowd counts the connected clients of a broker, and those it expects back, and says how rarely each may speak, so that the heartbeats of many cost no
 // more than those of a few. Safe for concurrent use; nil lets everybody speak as usual.
 type Crowd struct{ n atomic.Int64 }
 
@@ -18,9 +18,14 @@ const (
 // unheard is how many heartbeats may be lost before a client counts as silent.
 const unheard = 3
 
-func (c *Crowd) add(n int64) {
-	if c != nil {
-		c.n.Add(n)
+// count takes one client more, or one less.
+func (c *Crowd) count(more bool) {
+	switch {
+	case c == nil:
+	case more:
+		c.n.Add(1)
+	default:
+		c.n.Add(-1)
 	}
 }
 

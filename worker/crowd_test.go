@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"xmq/broker/event"
+	"xmq/statedb"
 )
 
 // A broker with thousands of clients lets each be silent for longer, says so, and does not call it silent for that; connected
@@ -42,19 +43,19 @@ func TestManyClientsSpeakRarely(t *testing.T) {
 	require.Zero(t, open().LeaseMS, "a few speak as usual")
 	require.EqualValues(t, 1, crowd.n.Load())
 	require.Zero(t, beat())
-	crowd.add(1999)
+	crowd.n.Add(1999)
 	require.Zero(t, beat(), "2000 in five seconds are as usual")
-	crowd.add(2000)
+	crowd.n.Add(2000)
 	require.EqualValues(t, 10_000, beat())
 	require.Zero(t, ticks(29))
 	require.True(t, m.Connected())
-	crowd.add(-2000)
+	crowd.n.Add(-2000)
 	require.Equal(t, 1, ticks(1), "30 s after its last word, whatever has become of the others")
 	require.False(t, m.Connected())
 	require.EqualValues(t, 1999, crowd.n.Load())
 	require.Zero(t, ticks(100))
 
-	crowd.add(2001)
+	crowd.n.Add(2001)
 	require.EqualValues(t, 10_000, open().LeaseMS)
 	require.EqualValues(t, 4001, crowd.n.Load())
 	hears(event.Event{State: event.Succ, Code: event.Bye, Pos: start})
@@ -62,4 +63,28 @@ func TestManyClientsSpeakRarely(t *testing.T) {
 	open()
 	hears(event.Event{State: event.Fatal, Pos: start, Text: "lost"})
 	require.EqualValues(t, 4000, crowd.n.Load())
+}
+
+// Behind a restart of the broker nodes that have not noticed it go on speaking as rarely as they were let.
+func TestManyClientsAreAwaitedPatiently(t *testing.T) {
+	rules := &Rules{Group: "main", Tick: time.Second, SilentTicks: 15, LeaseTicks: 15, Crowd: &Crowd{}}
+	l := newLog(1)
+	var all []*Machine
+	for range 8000 {
+		all = append(all, NewMachine(rules, "n", &statedb.Client{ID: "n", State: statedb.Following, Acked: event.Start(l.id)}, nil))
+	}
+	require.EqualValues(t, 8000, rules.Crowd.n.Load())
+	alerts := func() (n int) {
+		for _, m := range all {
+			m.Tick(1)
+			n += len(m.Ready(l.Head()).Raise)
+		}
+		return n
+	}
+	for range 59 {
+		require.Zero(t, alerts())
+	}
+	require.Equal(t, 8000, alerts(), "three intervals of 20 s")
+	require.Zero(t, rules.Crowd.n.Load())
+	require.Zero(t, alerts())
 }

@@ -52,7 +52,11 @@ func frame(dst []byte, log Reader, f *Feed) ([]byte, event.Position, error) {
 			record = event.Reforge(r, o.Body)
 		}
 		pass := mine && o.Skip || !mine && !event.Wants(f.Topics, e.Topic())
-		if pass && !fits(0) || !pass && !fits(len(record)+itemBytes+answerBytes) {
+		size := len(record) + itemBytes
+		if mine {
+			size += answerBytes
+		}
+		if pass && !fits(0) || !pass && !fits(size) {
 			break
 		}
 		switch {

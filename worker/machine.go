@@ -67,7 +67,7 @@ type Machine struct {
 	open    bool  // c.Session has begun since this broker started
 	silent  int   // ticks since its last word, or since the broker started
 	patient int   // so many of them make it silent
-	present bool  // it is counted in rules.Crowd
+	present bool  // it is counted in rules.Crowd: connected, or expected back behind a restart of the broker
 	awaited bool  // it followed before the broker was restarted and has not come back yet
 
 	sent          event.Position
@@ -117,6 +117,7 @@ func NewMachine(rules *Rules, id string, stored *statedb.Client, dumps []dumpflo
 		m.sent = m.c.Acked
 		m.rateSeen = m.c.Acked.Seq
 		m.awaited = m.placed()
+		m.account()
 	}
 	for i := range dumps {
 		d := dumps[i].Clone()
@@ -167,19 +168,18 @@ func (m *Machine) account() {
 	}
 	m.rules.Flight.add(bytes - m.counted)
 	m.counted = bytes
-	switch here := m.Connected(); {
-	case here && !m.present:
-		m.rules.Crowd.add(1)
-	case !here && m.present:
-		m.rules.Crowd.add(-1)
+	if here := (m.open || m.awaited) && m.silent < m.patient; here != m.present {
+		m.present = here
+		m.rules.Crowd.count(here)
 	}
-	m.present = m.Connected()
 }
 
 // Tick says that one tick has passed.
 func (m *Machine) Tick(now int64) {
 	m.now = now
-	m.silent++
+	if m.silent++; m.awaited && m.silent == 1 { // by now all clients of the broker are counted, and each may speak as rarely as before
+		m.patient = m.rules.patience()
+	}
 	if m.silent > m.rules.SilentTicks {
 		m.offered = offer{} // nobody took it
 	}
