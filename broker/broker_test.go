@@ -1048,6 +1048,14 @@ func TestRingIsSizedByTheMemoryLimit(t *testing.T) {
 	require.NoError(t, cfg.Validate())
 	cfg.MemoryLimit = 100 << 20
 	require.ErrorContains(t, cfg.Validate(), "memory_limit is 104857600: it must be at least twice queue_bytes and ring_bytes together")
+	var need int64
+	_, err := fmt.Sscanf(cfg.Validate().Error(), "memory_limit is 104857600: it must be at least twice queue_bytes and ring_bytes together, which is %d", &need)
+	require.NoError(t, err)
+	cfg.MemoryLimit = need
+	require.NoError(t, cfg.Validate(), "what the sentence says is enough")
+	require.LessOrEqual(t, 2*int64(cfg.QueueBytes+cfg.ring()), need+2)
+	cfg.MemoryLimit--
+	require.Error(t, cfg.Validate())
 	cfg.QueueBytes = 1 << 20
 	require.NoError(t, cfg.Validate())
 	cfg.RingBytes = 1 << 10

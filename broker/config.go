@@ -130,7 +130,11 @@ func (c *Config) Validate() error {
 			return fmt.Errorf("%s is %d: it cannot be negative", name, v)
 		}
 	}
-	if need := 2 * (int64(c.QueueBytes) + int64(c.ring())); c.MemoryLimit < need {
+	need := 2 * (int64(c.QueueBytes) + int64(c.RingBytes))
+	if c.RingBytes == 0 { // the ring grows with the limit
+		need = (8*int64(c.QueueBytes) + 2) / 3
+	}
+	if c.MemoryLimit < need {
 		return fmt.Errorf("memory_limit is %d: it must be at least twice queue_bytes and ring_bytes together, which is %d", c.MemoryLimit, need)
 	}
 	if c.Data == "" {
