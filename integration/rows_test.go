@@ -2,9 +2,11 @@ package integration
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -19,6 +21,7 @@ import (
 	"xmq/nodeclient"
 	"xmq/nodeclient/target/targettest"
 	"xmq/statedb"
+	"xmq/worker"
 )
 
 // Rows of the conformance table that need the whole house and have no longer story of their own.
@@ -38,7 +41,18 @@ func TestXR01FailingDumpIsToldToTheRequester(t *testing.T) {
 	h.run("master", "", first.Open())
 	h.batch(5, "x")
 	h.run("n1", "master", brokenSnapshots{second.Open()})
-	reached(t, second, 5)
+	eventually(t, func() error { // the broker has heard that n1 has its snapshot
+		res, err := http.Get("http://" + h.cfg.HTTPAddr + "/v1/clients/n1")
+		if err != nil {
+			return err
+		}
+		defer res.Body.Close()
+		var v worker.View
+		if err := json.NewDecoder(res.Body).Decode(&v); err != nil || v.State != statedb.Following || v.Acked != 5 {
+			return fmt.Errorf("%+v, %v", v, err)
+		}
+		return nil
+	})
 	road, err := bus.Dial("nats://"+h.cfg.NATSAddr, "backup-1")
 	require.NoError(t, err)
 	defer road.Close()
