@@ -50,9 +50,9 @@ type Broker struct {
 	ready    atomic.Bool
 
 	alerts      map[string]bool // of the watch: which of its alerts stand
-	seenCommits uint64          // of the watch: commits, and when they last grew or nothing waited
-	seenAt      time.Time
-	pinned      string // of retention: the text of its standing alert
+	seenCommits uint64          // of the watch: commits, and since when increments were seen waiting without one
+	waitsSince  time.Time       // zero: they are not
+	pinned      string          // of retention: the text of its standing alert
 }
 
 // Open opens the stores and all addresses. Nothing is served before Run. Errors are classed by IsTemporary (75),

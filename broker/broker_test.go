@@ -1061,3 +1061,24 @@ func TestRingIsSizedByTheMemoryLimit(t *testing.T) {
 	cfg.RingBytes = 1 << 10
 	require.Equal(t, 1<<10, cfg.ring())
 }
+
+// Increments that were seen waiting for five seconds without a commit are stuck; those of a young broker, or of one that
+// nobody has looked at for long, are not.
+func TestStuckMeansSeenWaiting(t *testing.T) {
+	b := &Broker{ingest: &ingest{}}
+	at := time.Unix(1e9, 0)
+	after := func(d time.Duration) bool { at = at.Add(d); return b.stuck(at) }
+	b.ingest.count.Store(1)
+	require.False(t, after(0), "the first look")
+	require.False(t, after(5*time.Second-time.Nanosecond))
+	require.True(t, after(time.Nanosecond))
+	b.ingest.commits.Add(1)
+	require.False(t, after(time.Hour), "nobody has looked for long")
+	require.False(t, after(time.Second))
+	require.True(t, after(6*time.Second))
+	b.ingest.count.Store(0)
+	require.False(t, after(time.Hour))
+	b.ingest.count.Store(1)
+	require.False(t, after(time.Hour))
+	require.True(t, after(6*time.Second))
+}

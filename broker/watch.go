@@ -20,12 +20,18 @@ const (
 // stuckFor is when an ingest is called stuck.
 const stuckFor = 5 * time.Second
 
-// stuck reports whether increments have waited for stuckFor without any commit.
+// stuck reports whether increments have waited for stuckFor without any commit. Whoever is seen waiting for the first time has only
+// just come, however long nobody has looked.
 func (b *Broker) stuck(now time.Time) bool {
-	if n := b.ingest.commits.Load(); n != b.seenCommits || b.ingest.count.Load() == 0 {
-		b.seenCommits, b.seenAt = n, now
+	n := b.ingest.commits.Load()
+	if n != b.seenCommits || b.ingest.count.Load() == 0 {
+		b.seenCommits, b.waitsSince = n, time.Time{}
+		return false
 	}
-	return now.Sub(b.seenAt) > stuckFor
+	if b.waitsSince.IsZero() {
+		b.waitsSince = now
+	}
+	return now.Sub(b.waitsSince) >= stuckFor
 }
 
 // scrub reads the whole log again and again, slowly: damage in a sealed segment is found, and the segment set aside,
