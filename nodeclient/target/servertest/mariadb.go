@@ -14,7 +14,7 @@ import (
 	"github.com/go-sql-driver/mysql"
 )
 
-// MariaDB is one MariaDB server. It has two users: root, who may do everything and has no password, and xmq with Password, who owns
+// MariaDB is one server of MariaDB, or of MySQL, which speaks the same. It has two users: root, who may do everything and has no password, and xmq with Password, who owns
 // the databases of Make and what a restore puts beside them.
 type MariaDB struct{ *Server }
 
@@ -34,15 +34,32 @@ func StartMariaDB(options ...string) (*MariaDB, error) {
 		return nil, err
 	}
 	s := &MariaDB{base}
+	own := []string{"--sync-frm=0", "--debug-no-sync", "--innodb-log-file-size=32M", "--lc-messages-dir=/usr/share/mysql"}
+	return s.start(daemon, append(own, options...), install, "--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve", "--innodb-log-file-size=32M")
+}
+
+// StartMySQL is StartMariaDB with the mysqld of a MySQL.
+func StartMySQL(daemon string, options ...string) (*MariaDB, error) {
+	base, err := New("my", "mysql")
+	if err != nil {
+		return nil, err
+	}
+	s := &MariaDB{base}
+	own := []string{"--innodb-redo-log-capacity=32M", "--mysqlx=OFF", "--secure-file-priv="}
+	return s.start(daemon, append(own, options...), daemon, "--initialize-insecure", "--innodb-redo-log-capacity=32M")
+}
+
+// start makes the data folder, runs the server on it and makes the user xmq.
+func (s *MariaDB) start(daemon string, options []string, install string, installing ...string) (_ *MariaDB, err error) {
 	s.Launch = func() *exec.Cmd {
-		args := []string{"--no-defaults", "--datadir=" + s.folder(), "--bind-address=127.0.0.1", "--port=" + s.Port(), "--socket=" + filepath.Join(s.Dir(), "sock"),
-			"--pid-file=" + filepath.Join(s.Dir(), "pid"), "--tmpdir=" + s.Dir(), "--skip-name-resolve", "--skip-log-bin", "--sync-frm=0", "--debug-no-sync", "--performance-schema=OFF",
-			"--innodb-buffer-pool-size=64M", "--innodb-log-file-size=32M", "--innodb-flush-log-at-trx-commit=2", "--innodb-flush-method=nosync", "--innodb-doublewrite=0",
-			"--innodb-fast-shutdown=2", "--max-connections=100", "--character-set-server=utf8mb4", "--lc-messages-dir=/usr/share/mysql"}
+		args := []string{"--no-defaults", "--datadir=" + s.folder(), "--bind-address=127.0.0.1", "--port=" + s.Port(), "--socket=" + s.socket(),
+			"--pid-file=" + filepath.Join(s.Dir(), "pid"), "--tmpdir=" + s.Dir(), "--skip-name-resolve", "--skip-log-bin", "--performance-schema=OFF",
+			"--innodb-buffer-pool-size=64M", "--innodb-flush-log-at-trx-commit=2", "--innodb-flush-method=nosync", "--innodb-doublewrite=0",
+			"--innodb-fast-shutdown=2", "--max-connections=100", "--character-set-server=utf8mb4"}
 		return s.Command(daemon, append(args, options...)...)
 	}
 	s.Answers = func() error { return s.Exec("mysql", "DO 1") }
-	if err = s.initialise(install); err == nil {
+	if err = s.initialise(install, installing); err == nil {
 		err = s.Run()
 	}
 	if err == nil {
@@ -54,14 +71,14 @@ func StartMariaDB(options ...string) (*MariaDB, error) {
 	return s, nil
 }
 
+func (s *MariaDB) socket() string { return filepath.Join(s.Dir(), "sock") }
 func (s *MariaDB) folder() string { return filepath.Join(s.Dir(), "data") }
 
 // initialise makes the data folder, with a root who has no password yet.
-func (s *MariaDB) initialise(install string) error {
-	out, err := s.Command(install, "--no-defaults", "--datadir="+s.folder(), "--auth-root-authentication-method=normal", "--skip-test-db",
-		"--skip-name-resolve", "--innodb-log-file-size=32M", "--innodb-flush-method=nosync").CombinedOutput()
+func (s *MariaDB) initialise(install string, options []string) error {
+	out, err := s.Command(install, append([]string{"--no-defaults", "--datadir=" + s.folder(), "--innodb-flush-method=nosync"}, options...)...).CombinedOutput()
 	if err != nil {
-		return fmt.Errorf("mariadb-install-db: %w: %s", err, out)
+		return fmt.Errorf("%s: %w: %s", filepath.Base(install), err, out)
 	}
 	return nil
 }
@@ -86,7 +103,7 @@ func (s *MariaDB) Exec(database, script string) error {
 // Connect opens a pool of sessions as root. The caller closes it.
 func (s *MariaDB) Connect(database string) (*sql.DB, error) {
 	cfg := mysql.NewConfig()
-	cfg.User, cfg.Net, cfg.Addr, cfg.DBName, cfg.MultiStatements, cfg.Logger = "root", "tcp", s.Addr(), database, true, &mysql.NopLogger{}
+	cfg.User, cfg.Net, cfg.Addr, cfg.DBName, cfg.MultiStatements, cfg.Logger = "root", "unix", s.socket(), database, true, &mysql.NopLogger{}
 	cfg.Params = map[string]string{"time_zone": "'+00:00'"}
 	connector, err := mysql.NewConnector(cfg)
 	if err != nil {

@@ -1,8 +1,9 @@
-// Package mysqltest runs private MariaDB servers for tests: the installed one, on a free port of 127.0.0.1, with data in a
+// Package mysqltest runs private MariaDB servers for tests: the installed one, or the MySQL whose mysqld XMQ_TEST_MYSQLD names, on a free port of 127.0.0.1, with data in a
 // folder that is removed with them.
 package mysqltest
 
 import (
+	"os"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -13,13 +14,22 @@ import (
 // Password is that of the user xmq, who owns the databases of Create and what a restore puts beside them; root has none.
 const Password = servertest.Password
 
-// Server is one MariaDB server.
+// MySQL says that the servers are MySQL's.
+var MySQL = os.Getenv("XMQ_TEST_MYSQLD") != ""
+
+// Server is one server.
 type Server struct{ *servertest.MariaDB }
 
 // Start makes a new server and waits until it answers; options are further ones of its command line. The caller stops
 // it, also behind a failed test.
 func Start(options ...string) (*Server, error) {
-	s, err := servertest.StartMariaDB(options...)
+	start := servertest.StartMariaDB
+	if MySQL {
+		start = func(options ...string) (*servertest.MariaDB, error) {
+			return servertest.StartMySQL(os.Getenv("XMQ_TEST_MYSQLD"), options...)
+		}
+	}
+	s, err := start(options...)
 	return &Server{s}, err
 }
 
