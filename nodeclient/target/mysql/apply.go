@@ -163,6 +163,9 @@ func (t *Target) failure(steps []step, at ref, err error) error {
 	if number(err) == inTransaction {
 		err = fmt.Errorf("a procedure or block may neither commit, roll back nor change the schema, since the position is stored with what it does: %w", err)
 	}
+	if hint := t.flavour.hints[number(err)]; hint != "" {
+		err = fmt.Errorf("%w (%s)", err, hint)
+	}
 	st := s.Work.statements[at.at]
 	return fmt.Errorf("mysql: increment %d: %w, in line %d: %s", s.Pos.Seq, err, st.line, batch.Start(st.text))
 }

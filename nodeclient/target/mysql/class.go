@@ -41,13 +41,13 @@ func transient(number uint16) bool {
 		return true
 	case 1042, 1043, 1129, 1130, 1152, 1156, 1157, 1158, 1159, 1160, 1161, 1184: // the road
 		return true
-	case 1053, 1077, 1079, killed: // the server stops, the session was killed
+	case 1053, 1077, 1079, killed, 3168, 3169: // the server stops, the session was killed
 		return true
-	case 1028, 1317, 1969: // the statement was interrupted, or took longer than an administrator allows
+	case 1028, 1317, 1969, 3024: // the statement was interrupted, or took longer than an administrator allows
 		return true
-	case 1020, 1205, 1213, 1412, 1440, 1613, 1614, 1689: // lock timeout, deadlock, a table altered meanwhile
+	case 1020, 1205, 1213, 1412, 1440, 1613, 1614, 1689, 3058, 3101: // lock timeout, deadlock, a table altered meanwhile
 		return true
-	case 1290, 1792, 1836: // read only
+	case 1290, 1792, 1836, 3032: // read only, offline
 		return true
 	case 1021, 1023, 1026, 1030, 1037, 1038, 1041, 1114, 1135, 1180, 1181: // disk or memory is used up or fails
 		return true
@@ -70,7 +70,7 @@ func classify(err error) error {
 // road reports whether err is trouble of the connection itself: whatever was asked, the answer is not known.
 func road(err error) bool {
 	switch number(err) {
-	case 0, 1053, 1077, 1079, killed, 1152, 1156, 1157, 1158, 1159, 1160, 1161, 1184:
+	case 0, 1053, 1077, 1079, killed, 3168, 3169, 1152, 1156, 1157, 1158, 1159, 1160, 1161, 1184:
 		return err != nil
 	}
 	return false

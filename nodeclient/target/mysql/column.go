@@ -16,13 +16,14 @@ type column struct {
 	name  string
 	intro string // what stands before a literal of it: _utf8mb4, _binary, or nothing
 	text  bool   // its literals are quoted
+	json  bool   // a value of MySQL's own type
 	seq   string // its default, where that takes the next value of a sequence
 }
 
 // columns are those of a table that are not generated.
 func columns(ctx context.Context, s *session, table string) (all []column, err error) {
 	rows, err := s.query(ctx, "SELECT column_name, data_type, coalesce(character_set_name, ''), coalesce(column_default, '') FROM information_schema.columns "+
-		"WHERE table_schema = database() AND table_name = "+quoteText(table)+" AND is_generated = 'NEVER' ORDER BY ordinal_position")
+		"WHERE table_schema = database() AND table_name = "+quoteText(table)+" AND coalesce(generation_expression, '') = '' ORDER BY ordinal_position")
 	if err != nil {
 		return nil, err
 	}
@@ -32,8 +33,10 @@ func columns(ctx context.Context, s *session, table string) (all []column, err e
 		case "tinyint", "smallint", "mediumint", "int", "bigint", "decimal", "float", "double", "year":
 			c.text = false
 		case "binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob", "bit",
-			"geometry", "point", "linestring", "polygon", "multipoint", "multilinestring", "multipolygon", "geometrycollection":
+			"vector", "geometry", "point", "linestring", "polygon", "multipoint", "multilinestring", "multipolygon", "geometrycollection":
 			c.intro = "_binary"
+		case "json":
+			c.json = true
 		default: // characters as bytes of the column's own set; dates, times, addresses and UUIDs as they are written
 			if row[2] != "" {
 				c.intro = "_" + row[2]
@@ -45,6 +48,18 @@ func columns(ctx context.Context, s *session, table string) (all []column, err e
 		all = append(all, c)
 	}
 	return all, nil
+}
+
+// selected is what a copy of the columns is made of. JSON goes through its text, as the copy does: of a decimal or a date in it the
+// text is kept.
+func selected(all []column) string {
+	values := make([]string, len(all))
+	for i, c := range all {
+		if values[i] = quoteName(c.name); c.json {
+			values[i] = "CAST(CONVERT(" + values[i] + " USING utf8mb4) AS JSON)"
+		}
+	}
+	return strings.Join(values, ", ")
 }
 
 // list is the names of columns.
@@ -72,7 +87,7 @@ func read(ctx context.Context, s *session, table string, all []column, f func(ro
 	if err := s.do(ctx, "SET character_set_results = binary"); err != nil {
 		return err
 	}
-	stmt, err := s.prepare(ctx, "SELECT "+list(all)+" FROM "+quoteName(table))
+	stmt, err := s.prepare(ctx, "SELECT "+selected(all)+" FROM "+quoteName(table))
 	if err != nil {
 		return err
 	}

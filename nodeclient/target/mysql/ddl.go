@@ -9,7 +9,7 @@ import (
 	"xmq/nodeclient/target/sqltext"
 )
 
-// ddl is a statement that changes the schema. MariaDB commits before and behind it, so that an intent goes before
+// ddl is a statement that changes the schema. The server commits before and behind it, so that an intent goes before
 // it; intent.go says how.
 type ddl struct {
 	verb   string // CREATE TABLE

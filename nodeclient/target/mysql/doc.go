@@ -1,23 +1,24 @@
-// Package mysql is the target driver for MariaDB, 10.6 and later, whose changes of the schema are atomic. MySQL and Galera
-// clusters are refused: the promises below were never tested there, or cannot hold. Increments are SQL scripts or
-// one statement with arguments; the position lives in the table xmq_position of the same database and moves in the
-// same transaction as the data.
+// Package mysql is the target driver for MariaDB, 10.6 and later, and MySQL, 8.4 and later; both change the schema atomically.
+// flavour.go holds in what they differ. Galera clusters, replication groups and what else speaks like MySQL are refused:
+// the promises below were never tested there, or cannot hold. Increments are SQL scripts or one statement with arguments;
+// the position lives in the table xmq_position of the same database and moves in the same transaction as the data.
 //
 // # URL
 //
 //	mysql://USER[:PASSWORD]@HOST[:PORT]/DATABASE[?tls=true|false|skip-verify][&ca=FILE][&socket=PATH]
 //
-// mariadb:// means the same. The database must exist. ca names a file of PEM certificates and implies tls=true. A
+// mariadb:// means the same, and the server says itself which it is. The database must exist. ca names a file of PEM certificates and implies tls=true. A
 // socket stands for host and port. The connection must be a direct one: a pooler that shares sessions breaks locks.
 //
 // # Settings
 //
-// Each session runs with the settings of pins: time zone +00:00, sql_mode of a default server (sqlMode: what does not fit is
-// an error, "" quotes strings, backslashes escape), utf8mb4 with utf8mb4_general_ci, repeatable read, checks of
+// Each session runs with the pins of its flavour: time zone +00:00, sql_mode of a default server (what does not fit is
+// an error, "" quotes strings, backslashes escape), utf8mb4 with utf8mb4_general_ci (MySQL: utf8mb4_0900_ai_ci), repeatable read, checks of
 // keys and constraints on, InnoDB, no statement timeout, and 20 s of waiting for locks, after which the increment is
 // tried again. A session idle for 60 s is ended by the server, and with it the locks of one whose node is cut off. What is the
 // server's own must be alike on all nodes: lower_case_table_names, the default character set of the
-// database, innodb_autoinc_lock_mode, time zone tables. With innodb_flush_log_at_trx_commit other than 1 a power cut may
+// database, innodb_autoinc_lock_mode, time zone tables, sql_require_primary_key; MySQL's innodb_strict_mode and
+// sql_generate_invisible_primary_key must be as they are by default. With innodb_flush_log_at_trx_commit other than 1 a power cut may
 // take the last transactions along, data and position together.
 //
 // # Increments
@@ -28,9 +29,10 @@
 //
 // A batch is one transaction: its statements go out in packets of many, so that a round trip is paid per batch. When
 // one fails, the transaction is rolled back and those before it are applied again. It is an XA transaction (of one
-// phase), because in one of those MariaDB refuses COMMIT, ROLLBACK and changes of the schema also inside procedures. An increment with CALL
+// phase), because in one of those the server refuses COMMIT, ROLLBACK and changes of the schema also inside procedures. An increment with CALL
 // or BEGIN NOT ATOMIC is a transaction of its own, and its session ends with it, because procedures may leave settings,
-// temporary tables and variables behind.
+// temporary tables and variables behind. MySQL lets a procedure use temporary tables there when the server runs with
+// xa_detach_on_prepare=OFF.
 //
 // Each transaction begins with GET_LOCK. It makes a reader of the position wait for the end of a session
 // whose connection was cut, so that a commit whose answer was lost is never mistaken for none.
@@ -44,9 +46,9 @@
 //
 // # Changes of the schema
 //
-// MariaDB commits before and behind CREATE, ALTER, DROP, RENAME and TRUNCATE, so each is an increment of its own. An
+// The server commits before and behind CREATE, ALTER, DROP, RENAME and TRUNCATE, so each is an increment of its own. An
 // intent is committed into the position row before it: the position behind it and a fingerprint of the schema. Behind a
-// crash the fingerprint says whether it was done; MariaDB does it whole or not at all. CREATE OR REPLACE,
+// crash the fingerprint says whether it was done; the server does it whole or not at all. CREATE OR REPLACE,
 // IF [NOT] EXISTS and TRUNCATE are done again. Where the schema may look the same before and behind (a swap of names,
 // EXCHANGE PARTITION) a FAIL asks: retry runs it, skip takes it as done. It runs behind an answer only, and behind each answer
 // once: a node that is restarted before an operator has answered, or in the middle of what an answer began, asks again. CREATE TABLE ... SELECT and DROP of several at once are
@@ -73,9 +75,11 @@
 // A snapshot is a transaction with a consistent read. Where AUTO_INCREMENT and sequences stand, which are not subject to it, is
 // read when it is opened; a sequence with a cache goes on behind its cache in the copy. Increments flow while it is
 // written. Values are read in binary form, characters as bytes of their column's own set. Left out are events,
-// privileges and generated columns, which the copy generates; each DEFINER becomes the user who restores.
+// privileges and generated columns, which the copy generates; each DEFINER becomes the user who restores. In MySQL's own
+// JSON a copy keeps the text: a decimal or a date in it is a double or a string there.
 //
-// Format "mysql-dump/1" is a stream of room frames with magic "XMQMYDMP" and version 1. Its preface is "CHARSET
+// Format "mysql-dump/1" is a stream of room frames with magic "XMQMYDMP" and version 1; "mysql8-dump/1", with magic "XMQM8DMP",
+// is the same in MySQL's words, and neither server takes the other's. Its preface is "CHARSET
 // COLLATION" of the database. Its data is records: a byte for the kind, 4 bytes of length, little-endian, and so many bytes.
 //
 //	s  CREATE SEQUENCE ...; DO setval(...)
@@ -90,7 +94,7 @@
 //	DB_xmq_restore  a snapshot being loaded; holds xmq_switch once the switch is decided
 //	DB_xmq_old      the tables that DB had before the switch, until it is finished
 //
-// MariaDB cannot rename a database. A restore loads into DB_xmq_restore, reads every table again, and makes routines, views and
+// A database cannot be renamed. A restore loads into DB_xmq_restore, reads every table again, and makes routines, views and
 // triggers on trial. The switch is decided by one RENAME TABLE, that of xmq_scripts to xmq_switch; everything behind
 // it can be repeated and is finished by the next Open or the next use: those of DB are dropped, one RENAME TABLE exchanges
 // all tables, those of the snapshot are made in DB. Other readers of DB see views and routines missing for that long.
@@ -103,5 +107,6 @@
 //	GRANT ALL ON `DB`.* TO ...; GRANT ALL ON `DB\_xmq\_%`.* TO ...
 //
 // and nothing global. A server with a binary log wants log_bin_trust_function_creators=1 for functions and triggers, and a
-// binlog_format of MIXED or ROW. Routines must be made by this user, or their text cannot be read.
+// binlog_format of MIXED or ROW; MySQL has one by default. What an administrator has made in DB, MySQL lets nobody replace who
+// has not SYSTEM_USER: a restore then names it and changes nothing. Routines must be made by this user, or their text cannot be read.
 package mysql

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"xmq/nodeclient/target/frames"
@@ -38,7 +39,7 @@ type script struct {
 }
 
 func (s *snapshot) write(ctx context.Context, w io.Writer) error {
-	data, err := stream.NewWriter(w, s.head)
+	data, err := s.t.flavour.stream.NewWriter(w, s.head)
 	if err != nil {
 		return err
 	}
@@ -111,7 +112,7 @@ func (d *dump) table(ctx context.Context, t tableState) error {
 	}
 	for _, c := range all {
 		if c.seq != "" {
-			d.defaults = append(d.defaults, script{Kind: "DEFAULT", Name: t.name, Mode: sqlMode, Collation: collation,
+			d.defaults = append(d.defaults, script{Kind: "DEFAULT", Name: t.name, Mode: d.t.flavour.sqlMode, Collation: d.t.flavour.collation,
 				SQL: "ALTER TABLE " + quoteName(t.name) + " ALTER COLUMN " + quoteName(c.name) + " SET DEFAULT " + d.home(c.seq)})
 		}
 	}
@@ -168,7 +169,7 @@ func (d *dump) scripts(ctx context.Context) error {
 		row := rows[0]
 		sc := script{Kind: th.kind, Name: th.name, Mode: row[1], SQL: row[2]}
 		if th.kind == "VIEW" {
-			sc.Mode, sc.SQL, sc.Collation = sqlMode, row[1], row[3]
+			sc.Mode, sc.SQL, sc.Collation = d.t.flavour.sqlMode, row[1], row[3]
 			if err := d.whole(ctx, th.name); err != nil {
 				return err
 			}
@@ -178,7 +179,7 @@ func (d *dump) scripts(ctx context.Context) error {
 		if sc.SQL == "" {
 			return fmt.Errorf("the %s %s: its text may be seen by its definer only, who is another user", strings.ToLower(th.kind), th.name)
 		}
-		if sc.SQL, err = ownerless(sc.SQL); err != nil {
+		if sc.SQL, err = remake(d.t.flavour, th, sc.SQL); err != nil {
 			return fmt.Errorf("the %s %s: %w", strings.ToLower(th.kind), th.name, err)
 		}
 		if err := d.script(sc); err != nil {
@@ -227,8 +228,12 @@ func listThings(ctx context.Context, s *session, database string) (all []thing, 
 	return all, nil
 }
 
-// ownerless makes CREATE OR REPLACE of a CREATE, without the DEFINER, so that the user who runs it becomes that.
-func ownerless(create string) (string, error) {
+// remake makes a script of a CREATE that replaces what is there, without the DEFINER, so that the user who runs it becomes that.
+func remake(f *flavour, th thing, create string) (string, error) {
+	begin := "CREATE OR REPLACE"
+	if !slices.Contains(f.replaces, th.kind) {
+		begin = "DROP " + th.kind + " IF EXISTS " + quoteName(th.name) + "; CREATE"
+	}
 	tokens, err := sqltext.Tokens(sqltext.MariaDB, create)
 	if err != nil {
 		return "", err
@@ -240,8 +245,8 @@ func ownerless(create string) (string, error) {
 	for i := 1; i+4 < len(tokens) && !tokens[i].Is("AS"); i++ {
 		if tokens[i].Is("DEFINER") && tokens[i+1].Text == "=" && tokens[i+3].Text == "@" { // DEFINER = `user` @ `host`
 			end := tokens[i+4].At + len(tokens[i+4].Text)
-			return "CREATE OR REPLACE" + create[from:tokens[i].At] + strings.TrimLeft(create[end:], " "), nil
+			return begin + create[from:tokens[i].At] + strings.TrimLeft(create[end:], " "), nil
 		}
 	}
-	return "CREATE OR REPLACE" + create[from:], nil
+	return begin + create[from:], nil
 }

@@ -66,7 +66,7 @@ func parse(body []byte) (w work, err error) {
 		w.statements = append(w.statements, statement{st.Text, st.Line})
 	}
 	if w.ddl != nil && len(statements) != 1 {
-		return w, fmt.Errorf("it changes the schema (%s) beside %d other statements, and MariaDB commits around such a change: make it an increment of its own, without BEGIN and COMMIT around others", w.ddl.verb, len(statements)-1)
+		return w, fmt.Errorf("it changes the schema (%s) beside %d other statements, and the server commits around such a change: make it an increment of its own, without BEGIN and COMMIT around others", w.ddl.verb, len(statements)-1)
 	}
 	return w, nil
 }
@@ -99,6 +99,9 @@ func (w *work) check(st sqltext.Statement) error {
 		}
 		end = t.At + len(t.Text)
 		inside = inside != t.Mark
+		if t.Word && t.Text[0] == '$' && strings.Contains(t.Text[1:], "$") {
+			return fmt.Errorf("%s may begin a string on some servers and be a name on others; put a name into backticks", t.Text)
+		}
 		if t.Is("OUTFILE") || t.Is("DUMPFILE") {
 			return fmt.Errorf("INTO %s writes a file of one server", strings.ToUpper(t.Text))
 		}

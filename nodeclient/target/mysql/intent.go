@@ -14,9 +14,9 @@ import (
 	"xmq/nodeclient/target/batch"
 )
 
-// alter applies one increment that changes the schema, which MariaDB commits by itself. The position row holds the
+// alter applies one increment that changes the schema, which the server commits by itself. The position row holds the
 // intent while it runs. A step that finds its own intent comes behind a crash or a lost answer: what the schema
-// looks like says whether the statement was done, since MariaDB does such a statement whole or not at all.
+// looks like says whether the statement was done, since the server does such a statement whole or not at all.
 func (t *Target) alter(ctx context.Context, before event.Position, steps []step) (event.Position, *batch.Failure) {
 	if err := t.untilClosed(ctx); err != nil {
 		return before, batch.Fail(0, err)

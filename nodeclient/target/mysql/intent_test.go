@@ -120,7 +120,7 @@ func TestARepeatableChangeIsDoneAgain(t *testing.T) {
 	p := newProxy(t, server.Addr())
 	n := nodeOn(t, server, p.Addr())
 	n.run("CREATE TABLE c (v int)", "CREATE VIEW w AS SELECT 1 AS one")
-	for _, script := range []string{"TRUNCATE TABLE c", "CREATE OR REPLACE TABLE c (v int, w int)", "CREATE TABLE IF NOT EXISTS d (v int)", "DROP TABLE IF EXISTS d", "CREATE OR REPLACE VIEW w AS SELECT 2 AS two"} {
+	for _, script := range []string{"TRUNCATE TABLE c", either("CREATE OR REPLACE TABLE c (v int, w int)", "TRUNCATE c"), "CREATE TABLE IF NOT EXISTS d (v int)", "DROP TABLE IF EXISTS d", "CREATE OR REPLACE VIEW w AS SELECT 2 AS two"} {
 		for _, done := range []bool{false, true} {
 			before, batch := n.interrupted(p, script, done)
 			require.NoError(t, n.settles(before, batch), script)
@@ -173,7 +173,7 @@ func TestARefusedChangeLeavesNoIntent(t *testing.T) {
 	n := newNode(t)
 	n.run("CREATE TABLE c (v int)")
 	for script, code := range map[string]string{
-		"CREATE TABLE c (v int)": "Error 1050", "DROP TABLE nowhere": "Error 1051", "ALTER TABLE c ADD COLUMN v int": "Error 1060", "CREATE TABLE x (v nonsense)": "Error 4161",
+		"CREATE TABLE c (v int)": "Error 1050", "DROP TABLE nowhere": "Error 1051", "ALTER TABLE c ADD COLUMN v int": "Error 1060", "CREATE TABLE x (v nonsense)": either("Error 4161", "Error 1064"),
 		"ALTER TABLE nowhere ADD COLUMN v int": "Error 1146", "CREATE VIEW w AS SELECT * FROM nowhere": "Error 1146", "CREATE TRIGGER tr BEFORE INSERT ON nowhere FOR EACH ROW SET @a = 1": "Error 1146",
 		"CREATE TABLE x (v int": "Error 1064",
 	} {

@@ -47,7 +47,7 @@ type place struct {
 }
 
 // begin waits for every session that may still move the position, also one whose connection is gone, and returns the
-// place, locked in an open transaction. It is an XA transaction: in one of those MariaDB refuses every commit that is not
+// place, locked in an open transaction. It is an XA transaction: in one of those the server refuses every commit that is not
 // XMQ's, also that of a procedure. On an error the transaction may be open.
 func (t *Target) begin(ctx context.Context, s *session) (place, error) {
 	return t.see(ctx, s, "XA START "+t.lock+"; ", " FOR UPDATE")

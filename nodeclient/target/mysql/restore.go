@@ -24,7 +24,7 @@ func oldName(database string) string     { return database + "_xmq_old" }
 type restored struct{ t *Target }
 
 // Loads reports whether format is the one this driver writes.
-func (t *Target) Loads(format string) bool { return format == Format }
+func (t *Target) Loads(format string) bool { return format == t.flavour.stream.Name }
 
 // Room implements nodeclient.Target. The size of a database on its server says about how much its copy takes.
 func (t *Target) Room(ctx context.Context, size int64) error {
@@ -43,9 +43,6 @@ func (t *Target) Room(ctx context.Context, size int64) error {
 	}
 	return room.ForServer(host, rows[0][0], size)
 }
-
-// loading are the settings under which rows come in as they went out.
-const loading = "SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO', foreign_key_checks = 0, check_constraint_checks = 0, innodb_strict_mode = 0; " + forLong
 
 // charset is the preface of a snapshot: character set and collation of the database.
 var charset = regexp.MustCompile(`^[a-z0-9_]+ [a-z0-9_]+$`)
@@ -72,7 +69,7 @@ func (t *Target) Restore(ctx context.Context, want event.Position, r io.Reader) 
 }
 
 func (t *Target) restore(ctx context.Context, want event.Position, r io.Reader) (err error) {
-	records, h, err := stream.NewReader(r)
+	records, h, err := t.flavour.stream.NewReader(r)
 	if err != nil {
 		return fmt.Errorf("read the header: %w", err)
 	}
@@ -98,7 +95,7 @@ func (t *Target) restore(ctx context.Context, want event.Position, r io.Reader) 
 		}
 		s.close()
 	}()
-	if err := s.do(ctx, loading); err != nil {
+	if err := s.do(ctx, t.flavour.loading+t.flavour.forLong); err != nil {
 		return err
 	}
 	l := load{s: s}
@@ -117,6 +114,9 @@ func (t *Target) fresh(ctx context.Context, preface string) error {
 	if err != nil {
 		return err
 	}
+	if err := t.owned(ctx, s); err != nil {
+		return err
+	}
 	name := quoteName(restoreName(t.cfg.DBName))
 	characters, order, _ := strings.Cut(preface, " ")
 	err = s.do(ctx, "DROP DATABASE IF EXISTS "+name+"; CREATE DATABASE "+name+" CHARACTER SET "+characters+" COLLATE "+order)
@@ -127,6 +127,26 @@ func (t *Target) fresh(ctx context.Context, preface string) error {
 		return fmt.Errorf("create the database for the restore: %w", err)
 	}
 	return nil
+}
+
+// owned refuses what the switch could not drop, before anything is decided.
+func (t *Target) owned(ctx context.Context, s *session) error {
+	if !t.flavour.guards {
+		return nil
+	}
+	schema := quoteText(t.cfg.DBName)
+	rows, err := s.query(ctx, "SELECT kind, name, definer FROM (SELECT routine_type AS kind, routine_name AS name, definer FROM information_schema.routines WHERE routine_schema = "+schema+
+		" UNION ALL SELECT 'VIEW', table_name, definer FROM information_schema.views WHERE table_schema = "+schema+
+		" UNION ALL SELECT 'TRIGGER', trigger_name, definer FROM information_schema.triggers WHERE trigger_schema = "+schema+
+		") d WHERE definer <> current_user() AND NOT EXISTS (SELECT 1 FROM information_schema.user_privileges WHERE privilege_type = 'SYSTEM_USER') LIMIT 1")
+	if err != nil {
+		return fmt.Errorf("look for what others have made: %w", err)
+	}
+	if len(rows) == 0 {
+		return nil
+	}
+	return fmt.Errorf("the %s %s belongs to %s, and if that is an administrator the user %q may not replace it: DROP %s %s, or GRANT SYSTEM_USER ON *.* TO that user",
+		strings.ToLower(rows[0][0]), rows[0][1], rows[0][2], t.cfg.User, rows[0][0], quoteName(rows[0][1]))
 }
 
 // escapeGrant writes a name as a pattern of GRANT.

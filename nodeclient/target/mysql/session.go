@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -16,25 +17,12 @@ import (
 	"xmq/nodeclient/target/sqltext"
 )
 
-const collation = "utf8mb4_general_ci"
-
-// sqlMode is MariaDB's own default: what does not fit a column is an error, zero dates are dates.
-const sqlMode = "STRICT_TRANS_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_AUTO_CREATE_USER,NO_ENGINE_SUBSTITUTION"
-
 // idleTime is after how much idleness the server ends a session, and with it the locks of one whose node is cut off. A
 // session idle for half of it is not used again.
 const idleTime = 60 * time.Second
 
 // lockSeconds is how long a statement waits for a lock before it is Transient.
 const lockSeconds = "20"
-
-// pins are the settings under which a statement means the same on every node.
-const pins = "SET NAMES utf8mb4 COLLATE " + collation + "; SET SESSION time_zone = '+00:00', sql_mode = '" + sqlMode + "', tx_isolation = 'REPEATABLE-READ', " +
-	"tx_read_only = 0, autocommit = 1, completion_type = 0, foreign_key_checks = 1, unique_checks = 1, check_constraint_checks = 1, max_statement_time = 0, " +
-	"default_storage_engine = InnoDB, innodb_strict_mode = 1, auto_increment_increment = 1, auto_increment_offset = 1, innodb_lock_wait_timeout = " + lockSeconds +
-	", lock_wait_timeout = " + lockSeconds + ", sql_safe_updates = 0, sql_select_limit = DEFAULT, sql_big_selects = 1, sql_auto_is_null = 0, sql_if_exists = 0, " +
-	"div_precision_increment = 4, default_week_format = 0, group_concat_max_len = 1048576, max_sort_length = 1024, lc_time_names = 'en_US', lc_messages = 'en_US', " +
-	"default_regex_flags = '', old_mode = 'UTF8_IS_UTF8MB3', sql_quote_show_create = 1, max_sp_recursion_depth = 0, max_recursive_iterations = 1000, timestamp = DEFAULT"
 
 // session is one connection to the server. It is for one goroutine.
 type session struct {
@@ -44,6 +32,7 @@ type session struct {
 	place  bool      // it may hold the lock of the place
 	xa     bool      // it may be in the transaction that goes with it
 	dead   bool
+	gone   []uint16 // error numbers that mean it was ended
 }
 
 // connect opens a session in a database of the target's server. Trouble is Transient: it says nothing about an increment.
@@ -69,16 +58,31 @@ func (t *Target) dial(ctx context.Context, database string) (*session, error) {
 		return nil, err
 	}
 	s := &session{c: c, used: time.Now()}
-	seconds := strconv.Itoa(int(idleTime / time.Second))
-	rows, err := s.query(ctx, pins+", wait_timeout = "+seconds+", idle_transaction_timeout = "+seconds+"; SELECT @@max_allowed_packet")
-	if err == nil {
-		s.packet, err = strconv.Atoi(rows[0][0])
-	}
-	if err != nil {
+	if err := t.pin(ctx, s); err != nil {
 		s.close()
 		return nil, err
 	}
 	return s, nil
+}
+
+// pin sets a new session as its server's flavour wants it. The first session of a target asks which that is.
+func (t *Target) pin(ctx context.Context, s *session) error {
+	if t.flavour == nil {
+		rows, err := s.query(ctx, "SELECT version()")
+		if err != nil {
+			return err
+		}
+		if t.flavour, err = flavourOf(rows[0][0]); err != nil {
+			return err
+		}
+	}
+	s.gone = t.flavour.gone
+	rows, err := s.query(ctx, t.flavour.pins+", "+t.flavour.idle+"; SELECT @@max_allowed_packet")
+	if err != nil {
+		return err
+	}
+	s.packet, err = strconv.Atoi(rows[0][0])
+	return err
 }
 
 // exec runs a script, whose rows nobody needs, and returns how many rows its last statement found.
@@ -180,6 +184,9 @@ func readAll(rows driver.Rows) (all [][]string, err error) {
 // it says so.
 func (s *session) note(ctx context.Context, err error) error {
 	s.used = time.Now()
+	if n := number(err); n != 0 && slices.Contains(s.gone, n) {
+		err = fmt.Errorf("the server has ended the session: %v", err) // the number means something else elsewhere
+	}
 	if err == nil || !road(err) {
 		return err
 	}
@@ -203,6 +210,6 @@ func quoteName(name string) string { return "`" + strings.ReplaceAll(name, "`", 
 
 // quoteText is a string literal.
 func quoteText(s string) string {
-	quoted, _ := sqltext.Quote(sqltext.MariaDB, s) // MariaDB has a literal for every string
+	quoted, _ := sqltext.Quote(sqltext.MariaDB, s) // both have a literal for every string
 	return quoted
 }

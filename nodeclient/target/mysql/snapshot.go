@@ -14,12 +14,6 @@ import (
 	"xmq/nodeclient/target/frames"
 )
 
-// Format is the name of the bytes a snapshot writes; doc.go draws them.
-const Format = "mysql-dump/1"
-
-// stream is what Format's bytes look like.
-var stream = frames.Format{Name: Format, Magic: "XMQMYDMP", Version: 1}
-
 // snapshot is a transaction with a consistent read, in a session of its own.
 type snapshot struct {
 	t         *Target
@@ -42,9 +36,6 @@ type tableState struct{ name, next string }
 
 // sequenceState is where a sequence stands.
 type sequenceState struct{ name, next, cycle string }
-
-// forLong are the settings of a session that may wait long for its reader.
-const forLong = "SET SESSION wait_timeout = 604800, net_write_timeout = 604800, idle_transaction_timeout = 0; "
 
 // Snapshot implements nodeclient.Target; doc.go says how. It blocks for a few questions, whatever the size of the data.
 // Transient: whether an interrupted change of the schema was done is not settled yet; the next Apply does that.
@@ -85,7 +76,7 @@ func (t *Target) settled(ctx context.Context) (place, error) {
 // hold opens the consistent read and reads what is not subject to it.
 func (s *snapshot) hold(ctx context.Context, missing bool) error {
 	schema := quoteText(s.t.cfg.DBName)
-	script := forLong + "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY; " +
+	script := s.t.flavour.forLong + "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY; " +
 		"SELECT default_character_set_name, default_collation_name FROM information_schema.schemata WHERE schema_name = " + schema + "; " +
 		"SELECT table_name, table_type, coalesce(auto_increment, ''), coalesce(data_length + index_length, 0) FROM information_schema.tables WHERE table_schema = " + schema +
 		" AND table_type IN ('BASE TABLE', 'SEQUENCE') AND table_name <> 'xmq_position_new' ORDER BY table_name"
@@ -128,7 +119,7 @@ func (s *snapshot) hold(ctx context.Context, missing bool) error {
 }
 
 func (s *snapshot) Position() event.Position { return s.head.Pos }
-func (s *snapshot) Format() string           { return Format }
+func (s *snapshot) Format() string           { return s.t.flavour.stream.Name }
 func (s *snapshot) Size() int64              { return s.size }
 func (s *snapshot) Online() bool             { return true }
 

@@ -20,13 +20,13 @@ const (
 // rehearse makes everything that lies above the tables once, to see that it can be made, takes it away again, and
 // stores how it is made.
 func (t *Target) rehearse(ctx context.Context, s *session, scripts []script) error {
-	if err := makeAll(ctx, s, scripts[:len(scripts)-1]); err != nil {
+	if err := t.makeAll(ctx, s, scripts[:len(scripts)-1]); err != nil {
 		return err
 	}
 	if err := clearAll(ctx, s, restoreName(t.cfg.DBName)); err != nil {
 		return err
 	}
-	if err := s.do(ctx, pins+"; CREATE TABLE "+undecided+" (id int PRIMARY KEY, script longtext NOT NULL) CHARACTER SET utf8mb4"); err != nil {
+	if err := s.do(ctx, t.flavour.pins+"; CREATE TABLE "+undecided+" (id int PRIMARY KEY, script longtext NOT NULL) CHARACTER SET utf8mb4"); err != nil {
 		return err
 	}
 	for i, sc := range scripts {
@@ -43,7 +43,7 @@ func (t *Target) rehearse(ctx context.Context, s *session, scripts []script) err
 
 // makeAll runs scripts until all have run; those that need a later one are tried again while any succeeds. Each is
 // CREATE OR REPLACE or does the same twice.
-func makeAll(ctx context.Context, s *session, scripts []script) error {
+func (t *Target) makeAll(ctx context.Context, s *session, scripts []script) error {
 	for len(scripts) > 0 {
 		var later []script
 		var failed error
@@ -64,7 +64,7 @@ func makeAll(ctx context.Context, s *session, scripts []script) error {
 		}
 		scripts = later
 	}
-	return s.do(ctx, pins)
+	return s.do(ctx, t.flavour.pins)
 }
 
 // clearAll drops what lies above the tables of a database: triggers first, then views, then routines.
@@ -154,7 +154,7 @@ func (t *Target) exchange(ctx context.Context, fresh map[string]string) error {
 			return err
 		}
 	}
-	if err := makeAll(ctx, t.s, scripts); err != nil {
+	if err := t.makeAll(ctx, t.s, scripts); err != nil {
 		return err
 	}
 	if err := t.dropIn(ctx, t.s, old); err != nil {

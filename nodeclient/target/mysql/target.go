@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -18,18 +16,16 @@ import (
 // settleTime is how long a lost answer is looked for before Apply reports the doubt. The next Apply looks again.
 const settleTime = 10 * time.Second
 
-// oldest is the first version whose DDL is atomic.
-const oldest = 10*100 + 6
-
 // Options are the knobs of a Target. There are none yet.
 type Options struct{}
 
 // Target is one database of a MariaDB server. Methods are called one at a time; a Snapshot is read meanwhile.
 type Target struct {
-	cfg  *mysql.Config
-	lock string   // of the place, as a literal; transactions have the same name
-	s    *session // nil or dead until the next use
-	shut bool
+	cfg     *mysql.Config
+	flavour *flavour // of the server; nil until the first session asks
+	lock    string   // of the place, as a literal; transactions have the same name
+	s       *session // nil or dead until the next use
+	shut    bool
 	// doubt is the position behind a commit that nobody answered and that could not be looked for yet;
 	// zero when there is none.
 	doubt event.Position
@@ -73,7 +69,7 @@ func openError(cfg *mysql.Config, err error) error {
 	switch n := number(err); {
 	case n == missingDatabase, n == deniedDatabase:
 		return fmt.Errorf("mysql: there is no database %q that the user %q may use: create it, empty, and start again: %w", cfg.DBName, cfg.User, err)
-	case n != 0 && !transient(n):
+	case n != 0 && !transient(n), errors.Is(err, errFlavour):
 		return text
 	}
 	return nodeclient.Transient(text)
@@ -81,26 +77,12 @@ func openError(cfg *mysql.Config, err error) error {
 
 // fits refuses a server on which XMQ cannot keep its promises.
 func (t *Target) fits(ctx context.Context) error {
-	rows, err := t.s.query(ctx, "SELECT version(), @@secure_timestamp, @@lower_case_table_names, @@wsrep_on")
-	if number(err) == 1193 { // unknown variable: no MariaDB
-		return errors.New("mysql: the server is no MariaDB, and XMQ's promises were tested with MariaDB 10.6 and later only")
-	}
+	rows, err := t.s.query(ctx, t.flavour.unfit)
 	if err != nil {
-		return classify(fmt.Errorf("mysql: ask for the version: %w", err))
+		return classify(fmt.Errorf("mysql: ask for the settings of the server: %w", err))
 	}
-	version, stamp, wsrep := rows[0][0], rows[0][1], rows[0][3]
-	numbers := strings.SplitN(version, ".", 3)
-	major, err1 := strconv.Atoi(numbers[0])
-	minor, err2 := strconv.Atoi(numbers[min(1, len(numbers)-1)])
-	switch {
-	case !strings.Contains(version, "MariaDB"):
-		return fmt.Errorf("mysql: the server is %s, and XMQ's promises were tested with MariaDB 10.6 and later only", version)
-	case err1 != nil || err2 != nil || major*100+minor < oldest:
-		return fmt.Errorf("mysql: the server is MariaDB %s, and a target needs 10.6 or later, whose changes of the schema are atomic", version)
-	case stamp == "YES" || stamp == "REPLICATION":
-		return fmt.Errorf("mysql: the server runs with secure_timestamp=%s, so that NOW() could not be the same on every node: start it with NO", stamp)
-	case wsrep == "1" || wsrep == "ON":
-		return errors.New("mysql: the server is part of a Galera cluster, which knows neither the locks nor the transactions that hold a target's place")
+	if why := rows[0][0]; why != "" {
+		return errors.New("mysql: the server " + why)
 	}
 	return nil
 }

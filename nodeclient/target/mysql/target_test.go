@@ -16,6 +16,23 @@ import (
 	"xmq/nodeclient/target/targettest"
 )
 
+// onMySQL says that the tests run on MySQL instead of MariaDB: make mysql.
+var onMySQL = mysqltest.MySQL
+
+// either is what a test says to MariaDB, or to MySQL.
+func either[T any](maria, mysql T) T {
+	if onMySQL {
+		return mysql
+	}
+	return maria
+}
+
+// series is a table s with the numbers 1 to n in seq.
+func series(n int) string {
+	const digit = "(SELECT 0 AS i UNION ALL SELECT 1 UNION ALL SELECT 2 UNION ALL SELECT 3 UNION ALL SELECT 4 UNION ALL SELECT 5 UNION ALL SELECT 6 UNION ALL SELECT 7 UNION ALL SELECT 8 UNION ALL SELECT 9)"
+	return "(SELECT 1 + a.i + 10 * b.i + 100 * c.i + 1000 * d.i + 10000 * e.i AS seq FROM " + digit + " a, " + digit + " b, " + digit + " c, " + digit + " d, " + digit + " e HAVING seq <= " + strconv.Itoa(n) + ") s"
+}
+
 // server is shared by the tests that do not hurt it; each has databases of its own.
 var server *mysqltest.Server
 

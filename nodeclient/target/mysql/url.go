@@ -16,7 +16,7 @@ import (
 	"github.com/go-sql-driver/mysql"
 )
 
-// maxName is how many characters MariaDB gives a name.
+// maxName is how many characters a name may have.
 const maxName = 64
 
 // connectTime is how long a connection may take to come about.
@@ -69,8 +69,8 @@ func parseURL(rawURL string) (*mysql.Config, error) {
 	}
 	cfg.Timeout = connectTime
 	cfg.MultiStatements, cfg.ClientFoundRows = true, true
-	cfg.MaxAllowedPacket = 1 << 30 // the server's own limit is asked for, and kept
-	cfg.Collation = collation
+	cfg.MaxAllowedPacket = 1 << 30       // the server's own limit is asked for, and kept
+	cfg.Collation = "utf8mb4_general_ci" // every server knows it; pins set the one of increments
 	cfg.ConnectionAttributes = "program_name:xmq"
 	cfg.Logger = &mysql.NopLogger{}
 	return cfg, nil
