@@ -4,10 +4,10 @@ GO ?= go
 PACKAGES = ./...
 LIMIT = 20m
 
-.PHONY: test servers vet race unit demo build bench measure
+.PHONY: test servers vet race unit mysql demo build bench measure
 
 ## test: everything that has to pass: formats, vet, staticcheck, unit tests, the same with -race, real processes
-test: servers vet unit race
+test: servers vet unit race mysql
 	@echo "all tests passed"
 
 ## servers: the databases that the tests start for themselves; as root it installs what is missing
@@ -25,6 +25,13 @@ unit:
 ## race: the packages in which goroutines meet, under the race detector (-short leaves out what only counts or measures)
 race:
 	@$(GO) test -p 2 -short -race -timeout $(LIMIT) -json $(PACKAGES) | $(GO) run ./integration/report
+
+## mysql: what runs on MariaDB, again on MySQL: the one XMQ_TEST_MYSQLD names, or Debian's where it can be had
+mysql: servers
+	@XMQ_TEST_MYSQLD=$${XMQ_TEST_MYSQLD:-$$(.ci/mysql)}; export XMQ_TEST_MYSQLD; \
+	if [ -z "$$XMQ_TEST_MYSQLD" ]; then echo "MySQL: NOT TESTED, for the reason above"; exit; fi; \
+	{ $(GO) test -count=1 -timeout $(LIMIT) -json ./nodeclient/target/mysql; \
+	  $(GO) test -count=1 -timeout $(LIMIT) -json -run 'TestEveryDriver/mysql|TestMixedKindsOnOneLog|TestMariaDBAsks' ./integration; } | $(GO) run ./integration/report
 
 demo:
 	$(GO) run ./cmd/xmq demo
