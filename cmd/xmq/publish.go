@@ -31,7 +31,7 @@ func publishCommand() *cli.Command {
 			&cli.StringFlag{Name: "topic", Usage: "topic of the increments"},
 			&cli.StringFlag{Name: "content-type", Usage: "content type of the increments"},
 			&cli.StringFlag{Name: "sql", Usage: "SQL script `FILE`; - for stdin"},
-			&cli.StringFlag{Name: "dialect", Usage: "of the script: sqlite, postgres or mariadb", Value: "sqlite"},
+			&cli.StringFlag{Name: "dialect", Usage: "of the script: sqlite, postgres, mariadb or mysql", Value: "sqlite"},
 			&cli.BoolFlag{Name: "lint", Usage: "with --sql: warn of what every node answers differently (clocks, dice, sequences)", Value: true},
 			&cli.StringFlag{Name: "idempotency-prefix", Usage: "`NAME` of this input: publishing it again stores nothing twice"},
 			&cli.DurationFlag{Name: "retry", Usage: "how long to try again while the broker is away", Value: time.Minute},
@@ -146,9 +146,9 @@ func publishFiles(c *cli.Context, p *publisher) error {
 const maxStatement = 8 << 20
 
 func publishSQL(c *cli.Context, p *publisher) error {
-	dialect, known := map[string]sqltext.Dialect{"sqlite": sqltext.SQLite, "postgres": sqltext.PostgreSQL, "mariadb": sqltext.MariaDB}[c.String("dialect")]
+	dialect, known := map[string]sqltext.Dialect{"sqlite": sqltext.SQLite, "postgres": sqltext.PostgreSQL, "mariadb": sqltext.MariaDB, "mysql": sqltext.MariaDB}[c.String("dialect")]
 	if !known {
-		return usage("--dialect is sqlite, postgres or mariadb, not %q", c.String("dialect"))
+		return usage("--dialect is sqlite, postgres, mariadb or mysql, not %q", c.String("dialect"))
 	}
 	in, name := c.App.Reader, "stdin"
 	if path := c.String("sql"); path != "-" {
