@@ -249,6 +249,10 @@ func TestXB07RepetitionsChangeNothing(t *testing.T) {
 		for range times {
 			s.step("n1", Input{Order: &Order{Verb: Retry}})
 		}
+		reports("n1", b, 22, event.Fail) // late: it undoes no order
+		b.Turn++
+		reports("n1", b, 22, event.None)
+		reports("n1", b, 22, event.Succ)
 		reports("n1", b, 25, event.Succ)
 		say("n1", event.Event{Kind: event.DumpReq, Peer: "master", Request: 0x71}) // very late
 		require.NoError(t, s.wrong)

@@ -68,7 +68,7 @@ type Machine struct {
 	silent  int   // ticks since its last word, or since the broker started
 	patient int   // so many of them make it silent
 	present bool  // it is counted in rules.Crowd: connected, or expected back behind a restart of the broker
-	awaited bool  // it followed before the broker was restarted and has not come back yet
+	awaited bool  // it followed before the broker was restarted, or an order ended its session, and has not come back yet
 
 	sent          event.Position
 	flights       []flight // frames sent and not acked, oldest first
@@ -680,6 +680,8 @@ func (m *Machine) mend(o *Order) (refused string) {
 	}
 	m.rewind()
 	m.become(statedb.Following)
+	m.reply(event.Event{Kind: event.IncrRep, Code: event.Reopen, Text: fmt.Sprintf("an operator has decided about increment %d", o.Seq)})
+	m.awaited, m.open = m.awaited || m.open, false // the FAIL is repeated until heard: said in this session it is of before
 	return ""
 }
 
