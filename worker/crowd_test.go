@@ -88,3 +88,14 @@ func TestManyClientsAreAwaitedPatiently(t *testing.T) {
 	require.Zero(t, rules.Crowd.n.Load())
 	require.Zero(t, alerts())
 }
+
+// A client that is forgotten before it has come back is expected no more: nobody ticks it, so it would be counted for ever.
+func TestAForgottenClientIsNotAwaited(t *testing.T) {
+	rules := &Rules{Group: "main", Tick: time.Second, SilentTicks: 15, LeaseTicks: 15, Crowd: &Crowd{}}
+	l := newLog(1)
+	m := NewMachine(rules, "n1", &statedb.Client{ID: "n1", State: statedb.Following, Acked: event.Start(l.id)}, nil)
+	require.EqualValues(t, 1, rules.Crowd.n.Load())
+	m.Step(Input{Order: &Order{Verb: Forget}}, l, 1)
+	require.True(t, m.Idle())
+	require.Zero(t, rules.Crowd.n.Load())
+}

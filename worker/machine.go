@@ -724,7 +724,7 @@ func (m *Machine) gone() {
 	id, role := m.c.ID, m.c.Role
 	m.become("")
 	m.c = statedb.Client{V: statedb.ClientVersion, ID: id, Role: role}
-	m.known, m.open, m.dirty, m.lag, m.offered = false, false, false, false, offer{}
+	m.known, m.open, m.awaited, m.dirty, m.lag, m.offered = false, false, false, false, false, offer{}
 	m.rewind()
 	m.work.Gone = true
 }
