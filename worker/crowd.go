@@ -40,10 +40,14 @@ func (c *Crowd) interval() time.Duration {
 	return 0
 }
 
-// patience is how many ticks after its last word a client counts as silent.
-func (r *Rules) patience() int {
-	return max(r.SilentTicks, int((unheard*r.Crowd.interval()+r.Tick-1)/max(1, r.Tick)))
+// patience is how many ticks after its last word a client counts as silent. told is the interval it knows: there may have been
+// more of them then.
+func (r *Rules) patience(told time.Duration) int {
+	return max(r.SilentTicks, int((unheard*max(told, r.Crowd.interval())+r.Tick-1)/max(1, r.Tick)))
 }
 
-// rarely is interval as an event says it.
-func (r *Rules) rarely() uint32 { return uint32(r.Crowd.interval() / time.Millisecond) }
+// rarely is interval as an event says it to the node.
+func (m *Machine) rarely() uint32 {
+	m.told = m.rules.Crowd.interval()
+	return uint32(m.told / time.Millisecond)
+}

@@ -99,3 +99,39 @@ func TestAForgottenClientIsNotAwaited(t *testing.T) {
 	require.True(t, m.Idle())
 	require.Zero(t, rules.Crowd.n.Load())
 }
+
+// The others going, a client is not called silent for being as silent as it was let when there were many.
+func TestPatienceIsForWhatTheNodeWasTold(t *testing.T) {
+	l := newLog(40)
+	crowd := &Crowd{}
+	rules := &Rules{Group: "main", Masters: []string{"n1"}, Tick: time.Second, SilentTicks: 15, LeaseTicks: 15, TurnRecords: 100, TurnBytes: 1 << 16, Crowd: crowd}
+	me := event.Session{Instance: 1, Turn: 1}
+	m := NewMachine(rules, "n1", nil, nil)
+	hears := func(state event.State, seq uint64) event.Event {
+		m.Step(Input{Node: &event.Event{Kind: event.IncrReq, State: state, Group: "main", ID: "n1", Session: me, Pos: l.at(seq), CreditRecords: 100, CreditBytes: 1 << 20}}, l, 1)
+		w := m.Ready(l.Head())
+		if w.Feed != nil {
+			m.Fed(l.Head(), nil)
+		}
+		return append(w.Send, event.Event{})[0]
+	}
+	alerts := func(ticks int) (n int) {
+		for range ticks {
+			m.Tick(1)
+			n += len(m.Ready(l.Head()).Raise)
+		}
+		return n
+	}
+	crowd.n.Add(8000)
+	require.EqualValues(t, 20_000, hears(event.None, 0).LeaseMS)
+	require.Equal(t, event.Succ, hears(event.Succ, 0).State)
+	crowd.n.Add(-8000)
+	require.Zero(t, hears(event.Succ, 40), "what moves is not answered")
+	require.Zero(t, alerts(59))
+	require.Equal(t, 1, alerts(1))
+	require.Zero(t, hears(event.Succ, 40).LeaseMS, "it may not hear this")
+	require.Zero(t, alerts(59))
+	hears(event.Succ, 40)
+	require.Zero(t, alerts(14))
+	require.Equal(t, 1, alerts(1))
+}

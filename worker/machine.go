@@ -63,12 +63,13 @@ type Machine struct {
 	c     statedb.Client // the record as it should be on disk
 	known bool           // it is there, or will be with the next save
 
-	offered offer // a session that begins when the node uses it
-	open    bool  // c.Session has begun since this broker started
-	silent  int   // ticks since its last word, or since the broker started
-	patient int   // so many of them make it silent
-	present bool  // it is counted in rules.Crowd: connected, or expected back behind a restart of the broker
-	awaited bool  // it followed before the broker was restarted, or an order ended its session, and has not come back yet
+	offered offer         // a session that begins when the node uses it
+	open    bool          // c.Session has begun since this broker started
+	silent  int           // ticks since its last word, or since the broker started
+	patient int           // so many of them make it silent
+	told    time.Duration // how rarely it may speak, as it was told last
+	present bool          // it is counted in rules.Crowd: connected, or expected back behind a restart of the broker
+	awaited bool          // it followed before the broker was restarted, or an order ended its session, and has not come back yet
 
 	sent          event.Position
 	flights       []flight // frames sent and not acked, oldest first
@@ -111,7 +112,7 @@ type flight struct {
 
 // NewMachine starts the machine of client id, with its stored record and dumps if there are any.
 func NewMachine(rules *Rules, id string, stored *statedb.Client, dumps []dumpflow.Dump) *Machine {
-	m := &Machine{rules: rules, patient: rules.patience(), c: statedb.Client{V: statedb.ClientVersion, ID: id}, leases: map[event.DumpID]int{}}
+	m := &Machine{rules: rules, patient: rules.patience(0), c: statedb.Client{V: statedb.ClientVersion, ID: id}, leases: map[event.DumpID]int{}}
 	if stored != nil {
 		m.c, m.known = stored.Clone(), true
 		m.sent = m.c.Acked
@@ -178,7 +179,7 @@ func (m *Machine) account() {
 func (m *Machine) Tick(now int64) {
 	m.now = now
 	if m.silent++; m.awaited && m.silent == 1 { // by now all clients of the broker are counted, and each may speak as rarely as before
-		m.patient = m.rules.patience()
+		m.patient = m.rules.patience(m.told)
 	}
 	if m.silent > m.rules.SilentTicks {
 		m.offered = offer{} // nobody took it
@@ -284,7 +285,7 @@ func (m *Machine) hello(e *event.Event, log Log) {
 		if !m.open {
 			m.heard()
 		}
-		m.say(event.Event{Kind: event.IncrRep, State: event.None, Code: v.code, Session: e.Session, Pos: v.from, LeaseMS: m.rules.rarely()})
+		m.say(event.Event{Kind: event.IncrRep, State: event.None, Code: v.code, Session: e.Session, Pos: v.from, LeaseMS: m.rarely()})
 		return
 	}
 	m.refuse(e.Session, v)
@@ -415,7 +416,7 @@ func (m *Machine) rewind() {
 	m.sent, m.flights, m.flightBytes, m.full = m.c.Acked, nil, 0, false
 }
 
-func (m *Machine) heard() { m.silent, m.patient = 0, m.rules.patience() }
+func (m *Machine) heard() { m.silent, m.patient = 0, m.rules.patience(m.told) }
 
 // Connected reports whether the node has been heard of lately.
 func (m *Machine) Connected() bool { return m.open && m.silent < m.patient }
@@ -449,7 +450,7 @@ func (m *Machine) applied(e *event.Event, log Log) {
 		}
 	}
 	if !moved { // a heartbeat: tell how far we have sent, so that a lost frame is noticed
-		m.reply(event.Event{Kind: event.IncrRep, State: event.Succ, Pos: m.sent, LeaseMS: m.rules.rarely()})
+		m.reply(event.Event{Kind: event.IncrRep, State: event.Succ, Pos: m.sent, LeaseMS: m.rarely()})
 	}
 }
 
