@@ -263,6 +263,7 @@ type names struct {
 	mu    sync.Mutex   // held while a sync runs
 	asked atomic.Uint64
 	done  uint64 // what was asked before the last good sync began
+	err   error  // of the first bad sync, and everybody's from then on: a second one may call good what the first one has lost
 }
 
 // sync returns when all names that were there when it was called are durable. It blocks for at most two disk syncs.
@@ -273,12 +274,14 @@ func (n *names) sync() error {
 	if n.done >= mine {
 		return nil
 	}
-	upTo := n.asked.Load()
-	if err := n.do(); err != nil {
-		return err
+	if n.err != nil {
+		return n.err
 	}
-	n.done = upTo
-	return nil
+	upTo := n.asked.Load()
+	if n.err = n.do(); n.err == nil {
+		n.done = upTo
+	}
+	return n.err
 }
 
 // same accepts a repetition and refuses another chunk under the same number.
