@@ -48,7 +48,7 @@ type Event struct {
 // IDs longer than MaxID cannot occur (CheckID) and make it panic.
 func (e *Event) Append(dst []byte) []byte {
 	start := len(dst)
-	dst = slices.Grow(dst, fixedLen+len(e.Group)+len(e.ID)+len(e.Peer)+min(len(e.Text), MaxText)+len(e.Body)+8)
+	dst = slices.Grow(dst, fixedLen+len(e.Group)+len(e.ID)+len(e.Peer)+min(len(e.Text), MaxText)+len(e.Body)+3+2+4+4)
 	le := binary.LittleEndian
 	dst = append(dst, 'X', 'M', Version, byte(e.Kind), byte(e.State), byte(e.Code), 0, 0)
 	dst = le.AppendUint64(dst, uint64(e.Session.Instance))

@@ -3,6 +3,7 @@ package event
 import (
 	"encoding/binary"
 	"encoding/hex"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -135,6 +136,15 @@ func TestEventRefusalAllocatesLittle(t *testing.T) {
 	binary.LittleEndian.PutUint32(b[len(b)-4-3-4:], 1<<31)
 	resealed(b)
 	require.Less(t, testing.AllocsPerRun(100, func() { _, _ = Decode(b) }), 12.0)
+}
+
+func TestEventIsLaidOutInOnePiece(t *testing.T) {
+	var b []byte
+	once := testing.AllocsPerRun(1, func() { b = slices.Grow(b[:0:0], 100) }) // more than 1 under the race detector
+	for n := range 1000 {
+		e := Event{Kind: IncrRep, Group: "main", ID: "n1", Peer: "n2", Text: "why", Body: make([]byte, n)}
+		require.Equal(t, once, testing.AllocsPerRun(1, func() { b = e.Append(nil) }), n)
+	}
 }
 
 func TestEventTextIsCutBetweenCharacters(t *testing.T) {
