@@ -103,7 +103,7 @@ var (
 	unpacker, _ = zstd.NewReader(nil, zstd.WithDecoderConcurrency(2), zstd.WithDecoderMaxMemory(2*ChunkSize))
 )
 
-// Pack makes a chunk of data, compressed when that is shorter; else data is kept in it as it is.
+// Pack makes a chunk of data, compressed when samples say that it is worth the work and it is shorter then; else data is kept in it as it is.
 func Pack(op Op, number uint32, data []byte) Chunk {
 	c := Chunk{Op: op, Number: number, Length: uint32(len(data)), CRC: event.CRC32C(data), Data: data}
 	if !shrinks(data) {

@@ -182,9 +182,10 @@ func (s *Staging) stage(id event.DumpID) (*stage, error) {
 	return nil, fmt.Errorf("dump %s: %w", id, ErrNoSuchDump)
 }
 
-// Put stores a chunk durably. Its data may be kept until the dump is sealed: nobody writes into it any more. Chunks may come in any order and again; one that differs from what is
-// there, or follows one that is shorter than ChunkSize, is refused. It blocks for two disk syncs (the file, its name), which
-// those of other chunks share and overlap.
+// Put stores a chunk durably. Its data belongs to the Staging from then on, which may keep it until the dump is sealed. Chunks may
+// come in any order and again; one that differs from what is there, or follows one that is shorter than ChunkSize, is
+// refused. It blocks for the sync of the file and at most two of the directory; those of other chunks overlap with the first and
+// share the others.
 // Errors: event.ErrDamaged, ErrNoSuchDump, room's, the disk's. After an error the chunk counts as not sent.
 // Rules: RS-6, RS-8.
 func (s *Staging) Put(id event.DumpID, c Chunk) error {

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Crowd counts the connected clients of a broker, and those it expects back, and says how rarely each may speak, so that the heartbeats of many cost no
-// more than those of a few. Safe for concurrent use; nil lets everybody speak as usual.
+// Crowd counts the connected clients of a broker, and those it expects back, and says how rarely each may speak, so that the
+// heartbeats of many cost no more than those of a few. Safe for concurrent use; nil lets everybody speak as usual.
 type Crowd struct{ n atomic.Int64 }
 
 // Heartbeats that all clients together may say in a second, and how often a node says one by itself.

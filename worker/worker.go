@@ -25,7 +25,7 @@ type Env struct {
 	// Send hands an event to the network. It never waits for a receiver and may lose the event; it has
 	// copied everything when it returns.
 	Send func(*event.Event)
-	// Discard frees the staging of a dump. It returns at once.
+	// Discard frees the staging of a dump. It waits for what is being written there, not for the removal.
 	Discard func(event.DumpID)
 }
 

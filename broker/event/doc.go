@@ -37,8 +37,8 @@
 //	INCR_REQ/SUCC            node: applied up to Pos, credit beyond it; also the heartbeat (Retrying, Bye)
 //	INCR_REQ/FAIL            node: the increment behind Pos failed, Text says why
 //	INCR_REQ/FATAL           node: my copy is lost, Text says why
-//	INCR_REP Welcome         broker: session offered, Pos is where feeding starts
-//	INCR_REP with a frame    broker: increments behind Pos; an empty frame is the heartbeat
+//	INCR_REP Welcome         broker: session offered, Pos is where feeding starts; LeaseMS as in the heartbeat
+//	INCR_REP with a frame    broker: increments behind Pos; an empty frame is the heartbeat, LeaseMS how long the node may be silent
 //	INCR_REP other codes     broker: why not, and what to do
 //	DUMP_REQ                 requester: {ID requester, Peer target, Request}; broker swaps ID and Peer
 //	DUMP_REQ Cancel          broker to target: give the snapshot up
