@@ -85,6 +85,9 @@ func OpenStaging(dir string, room func() error) (*Staging, error) {
 			return nil, err
 		}
 	}
+	if err := syncDir(dir); err != nil { // as in openStage
+		return nil, fmt.Errorf("open staging: %w", err)
+	}
 	return s, nil
 }
 
@@ -116,6 +119,9 @@ func openStage(dir string, id event.DumpID) (*stage, error) {
 		if err != nil {
 			return nil, fmt.Errorf("open staging %s: %s: %w", dir, e.Name(), err)
 		}
+	}
+	if err := st.names.sync(); err != nil { // a kill may have come between a name and its sync: what is listed is durable
+		return nil, fmt.Errorf("open staging: %w", err)
 	}
 	if st.sealed != nil && len(st.have) != int(st.sealed.Chunks) {
 		return nil, fmt.Errorf("open staging %s: %d chunks are here, the manifest says %d: move the directory away: %w", dir, len(st.have), st.sealed.Chunks, event.ErrDamaged)
