@@ -69,7 +69,7 @@ type Machine struct {
 	patient int           // so many of them make it silent
 	told    time.Duration // how rarely it may speak, as it was told last
 	present bool          // it is counted in rules.Crowd: connected, or expected back behind a restart of the broker
-	awaited bool          // it followed before the broker was restarted, or an order ended its session, and has not come back yet
+	awaited bool          // it followed before the broker was restarted, or its session was ended to begin anew, and has not come back yet
 
 	sent          event.Position
 	flights       []flight // frames sent and not acked, oldest first
@@ -498,8 +498,13 @@ func (m *Machine) passed(seq uint64) {
 // wrong answers what cannot be true. Only this session suffers: the node opens another one and is judged.
 func (m *Machine) wrong(text string) {
 	m.nonsense++
+	m.reopen(text)
+}
+
+// reopen ends the session and asks for another one. Who does not come back for it is missed as any node that falls silent.
+func (m *Machine) reopen(text string) {
 	m.reply(event.Event{Kind: event.IncrRep, Code: event.Reopen, Text: text})
-	m.open = false
+	m.awaited, m.open = m.awaited || m.open, false
 }
 
 // failed takes INCR_REQ/FAIL: the increment behind e.Pos failed. Feeding stops until somebody acts (XS-3).
@@ -681,8 +686,7 @@ func (m *Machine) mend(o *Order) (refused string) {
 	}
 	m.rewind()
 	m.become(statedb.Following)
-	m.reply(event.Event{Kind: event.IncrRep, Code: event.Reopen, Text: fmt.Sprintf("an operator has decided about increment %d", o.Seq)})
-	m.awaited, m.open = m.awaited || m.open, false // the FAIL is repeated until heard: said in this session it is of before
+	m.reopen(fmt.Sprintf("an operator has decided about increment %d", o.Seq)) // a FAIL that is repeated is of before then
 	return ""
 }
 
