@@ -3,6 +3,7 @@ package mysql
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"strconv"
@@ -58,7 +59,16 @@ func (t *Target) transact(ctx context.Context, before event.Position, steps []st
 	if steps[0].Work.leaks { // settings, variables, temporary tables of what it calls go with the session
 		defer s.close()
 	}
-	if at, err := t.run(ctx, s, p.pos, steps); err != nil {
+	at, err := t.run(ctx, s, p.pos, steps, t.flavour.inline)
+	if errors.Is(err, errWhich) {
+		t.giveBack(ctx, s)
+		if s, p, err = t.enter(ctx, before); err != nil {
+			return p.pos, batch.Fail(0, err)
+		}
+		defer t.giveBack(ctx, s)
+		at, err = t.run(ctx, s, p.pos, steps, false)
+	}
+	if err != nil {
 		return before, batch.Fail(at, err)
 	}
 	last := len(steps) - 1
@@ -109,12 +119,24 @@ func (t *Target) compare(stored, before event.Position) error {
 // ref is a statement that was sent: the index of its step, and its own in that.
 type ref struct{ step, at int }
 
+// errWhich says that a statement failed and nobody noted which one.
+var errWhich = errors.New("a statement of the batch failed")
+
 // run sends all statements of a transaction, and the moving of the position, a chunk at a time without waiting in between.
-// Before each statement it notes in @xmq_at which one comes. It returns the index of the failing step.
-func (t *Target) run(ctx context.Context, s *session, stored event.Position, steps []step) (int, error) {
+// Before each statement it notes in @xmq_at which one comes. It returns the index of the failing step. With inline set, increments of
+// one plain statement carry their pins in it and are not noted, which saves half of the statements; what fails is then
+// errWhich, and run again without.
+func (t *Target) run(ctx context.Context, s *session, stored event.Position, steps []step, inline bool) (int, error) {
 	c := chunks{ctx: ctx, s: s, limit: min(maxChunk, s.packet/2)}
+	unnoted := false
 	var sent []ref
 	for i, st := range steps {
+		if text := st.Work.statements; inline && st.Work.plain && len(text[0].text)+maxPins < s.packet {
+			unnoted = true
+			sent = append(sent, ref{i, 0})
+			c.add("SET STATEMENT " + pin(st)[len(", "):] + " FOR " + text[0].text)
+			continue
+		}
 		for k, statement := range st.Work.statements {
 			if len(statement.text) >= s.packet {
 				return i, t.failure(steps, ref{i, k}, tooLong(statement.text, s.packet))
@@ -141,6 +163,9 @@ func (t *Target) run(ctx context.Context, s *session, stored event.Position, ste
 	}
 	if err := classify(fmt.Errorf("mysql: apply %d to %d: %w", steps[0].Pos.Seq, steps[len(steps)-1].Pos.Seq, c.err)); nodeclient.IsTransient(err) {
 		return 0, err
+	}
+	if unnoted {
+		return 0, errWhich
 	}
 	rows, err := s.query(ctx, "SELECT @xmq_at")
 	if err != nil {
@@ -169,6 +194,9 @@ func (t *Target) failure(steps []step, at ref, err error) error {
 	st := s.Work.statements[at.at]
 	return fmt.Errorf("mysql: increment %d: %w, in line %d: %s", s.Pos.Seq, err, st.line, batch.Start(st.text))
 }
+
+// maxPins is more than the pins of a plain increment and the words around them are long.
+const maxPins = 256
 
 // pin is what an increment's clock, dice and variables stand at when it begins, the same on each node however batches fall.
 func pin(s step) string {

@@ -27,7 +27,8 @@
 // text; null is NULL, an object or array is a string of JSON. Any other body is a script. work.check says what is
 // refused before anything runs; among it is every table of another engine than InnoDB.
 //
-// A batch is one transaction: its statements go out in packets of many, so that a round trip is paid per batch. When
+// A batch is one transaction: its statements go out in packets of many, so that a round trip is paid per batch. In MariaDB an
+// increment of one INSERT, UPDATE, DELETE or REPLACE carries its settings (SET STATEMENT). When
 // one fails, the transaction is rolled back and those before it are applied again. It is an XA transaction (of one
 // phase), because in one of those the server refuses COMMIT, ROLLBACK and changes of the schema also inside procedures. An increment with CALL
 // or BEGIN NOT ATOMIC is a transaction of its own, and its session ends with it, because procedures may leave settings,

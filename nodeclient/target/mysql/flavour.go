@@ -29,6 +29,8 @@ type flavour struct {
 	unfit string
 	// replaces are the kinds of things that CREATE OR REPLACE replaces.
 	replaces []string
+	// inline says that a statement can carry its settings: SET STATEMENT ... FOR.
+	inline bool
 	// guards says that what an administrator has made can be dropped by administrators only.
 	guards bool
 	// hints are what to do about an error number that increments of no other flavour meet.
@@ -67,6 +69,7 @@ var mariaDB = flavour{
 	unfit: "SELECT CASE WHEN @@secure_timestamp IN ('YES', 'REPLICATION') THEN concat('runs with secure_timestamp=', @@secure_timestamp, ', so that NOW() could not be the same on every node: start it with NO') " +
 		"WHEN @@wsrep_on THEN 'is part of a Galera cluster, which knows neither the locks nor the transactions that hold a target''s place' END",
 	replaces: []string{"VIEW", "PROCEDURE", "FUNCTION", "TRIGGER"},
+	inline:   true,
 	stream:   frames.Format{Name: "mysql-dump/1", Magic: "XMQMYDMP", Version: 1},
 }
 

@@ -21,6 +21,7 @@ type work struct {
 	statements []statement
 	resets     string // ", @a = NULL" for each variable it names
 	counts     bool   // it asks how many rows the statement before has changed: nothing may be sent in between
+	plain      bool   // it is one INSERT, UPDATE, DELETE or REPLACE that asks nothing of what came before it
 	leaks      bool   // what it calls may change the session: it gets one of its own
 	ddl        *ddl   // it changes the schema; then that is its only statement
 }
@@ -67,6 +68,12 @@ func parse(body []byte) (w work, err error) {
 	}
 	if w.ddl != nil && len(statements) != 1 {
 		return w, fmt.Errorf("it changes the schema (%s) beside %d other statements, and the server commits around such a change: make it an increment of its own, without BEGIN and COMMIT around others", w.ddl.verb, len(statements)-1)
+	}
+	if len(statements) == 1 && w.resets == "" && !w.counts {
+		text := statements[0].Text
+		w.plain = slices.ContainsFunc([]string{"INSERT ", "UPDATE ", "DELETE ", "REPLACE "}, func(verb string) bool {
+			return len(text) > len(verb) && strings.EqualFold(text[:len(verb)], verb)
+		})
 	}
 	return w, nil
 }

@@ -306,6 +306,31 @@ func TestIncrementsMeanTheSameHoweverBatchesFall(t *testing.T) {
 	require.NotEqual(t, strings.Split(all[0][0], "|")[2], strings.Split(all[0][1], "|")[2], "each increment has its own dice")
 }
 
+// Pins that a statement carries are the same as pins in front of it, for what the statement, defaults and triggers ask; and
+// what fails among them is named, with everything before it done.
+func TestAStatementCarriesItsPins(t *testing.T) {
+	var all [][]string
+	for _, inline := range []bool{true, false} {
+		n := newNode(t)
+		own := *n.flavour
+		own.inline = own.inline && inline
+		n.flavour = &own
+		n.run("CREATE TABLE c (id int AUTO_INCREMENT PRIMARY KEY, v datetime(6), r double, s double DEFAULT (RAND()), l bigint, t timestamp(6) DEFAULT CURRENT_TIMESTAMP(6), u varchar(99) UNIQUE, n bigint)",
+			"CREATE TRIGGER tr BEFORE INSERT ON c FOR EACH ROW SET NEW.n = LAST_INSERT_ID() * 1000 + RAND() * 100 + UNIX_TIMESTAMP() % 7")
+		n.run("INSERT INTO c (v, r, l, u) VALUES (NOW(6), RAND(), LAST_INSERT_ID(), 'a'), (NOW(6), RAND(), LAST_INSERT_ID(), 'b')", "UPDATE c SET r = r + RAND(), v = NOW(6) WHERE id = 1",
+			"insert into c (u, l) select concat(u, u), last_insert_id() from c", "REPLACE INTO c (u, l, r) VALUES ('b', LAST_INSERT_ID(), RAND())", "DELETE FROM c WHERE r > RAND() + 1.5",
+			"SET @a = 1; INSERT INTO c (u, l, r, v) VALUES ('c', LAST_INSERT_ID(), RAND(), NOW(6)); INSERT INTO c (u, l, r, v) VALUES ('d', LAST_INSERT_ID(), RAND(), NOW(6))",
+			"INSERT INTO c (u, l) VALUES ('e', LAST_INSERT_ID())")
+		err := n.fails(2, "INSERT INTO c (u) VALUES ('f')", "DELETE FROM c WHERE u = 'e'", "INSERT INTO c (u) VALUES ('a')", "DELETE FROM c")
+		require.ErrorContains(t, err, "Error 1062")
+		require.ErrorContains(t, err, "in line 1: \"INSERT INTO c (u) VALUES ('a')\"")
+		n.run("INSERT INTO c (u, v) VALUES ('g', NOW(6))")
+		all = append(all, n.query("SELECT v, r, s, l, t, u, n FROM c ORDER BY u"))
+	}
+	require.Len(t, all[0], 8)
+	require.Equal(t, all[1], all[0])
+}
+
 // Settings of the server and of the user do not change what an increment means.
 func TestSessionSettingsArePinned(t *testing.T) {
 	limit := either("max_statement_time", "max_execution_time")
