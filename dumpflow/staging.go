@@ -314,7 +314,7 @@ func (st *stage) fold(data []byte) {
 	st.hashed++
 }
 
-// catchUp folds up to limit chunks that came before their turn, so that Seal finds little left to read.
+// catchUp folds up to limit chunks whose turn it is, so that Seal finds little left to read.
 func (st *stage) catchUp(limit int) error {
 	for ; limit > 0 && st.have[st.hashed]; limit-- {
 		if err := st.mayFollow(); err != nil {
@@ -400,26 +400,31 @@ func (s *Staging) Seal(id event.DumpID, m Manifest) (Manifest, error) {
 	if err != nil {
 		return m, err
 	}
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	st.settle()
-	if st.gone != nil {
-		return m, st.gone
-	}
 	if err := m.check(); err != nil {
 		return m, err
 	}
 	if m.Dump != id {
 		return m, fmt.Errorf("dump %s: the manifest is of dump %s: %w", id, m.Dump, event.ErrDamaged)
 	}
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.settle()
+	for st.gone == nil && st.sealed == nil && st.have[st.hashed] { // behind a restart: much, and a Drop must not wait for all of it
+		if err := st.catchUp(2 * Window); err != nil {
+			return m, err
+		}
+		st.mu.Unlock()
+		st.mu.Lock()
+		st.settle()
+	}
+	if st.gone != nil {
+		return m, st.gone
+	}
 	if st.sealed != nil {
 		if m.Pos != st.sealed.Pos {
 			return m, fmt.Errorf("dump %s was sealed at %s, not at %s: %w", id, st.sealed.Pos, m.Pos, event.ErrDamaged)
 		}
 		return *st.sealed, st.sealed.Matches(m.Size, m.SHA256)
-	}
-	if err := st.catchUp(len(st.have)); err != nil {
-		return m, err
 	}
 	if st.hashed != m.Chunks || len(st.have) != int(m.Chunks) {
 		return m, fmt.Errorf("dump %s: %d chunks are here (%d without a hole), its manifest says %d: %w", id, len(st.have), st.hashed, m.Chunks, event.ErrDamaged)
@@ -472,7 +477,7 @@ func (s *Staging) Drop(id event.DumpID, why string) {
 	if err != nil {
 		return
 	}
-	st.mu.Lock() // a Seal under way ends first; other dumps do not wait
+	st.mu.Lock() // it waits for a part of a Seal under way at most; other dumps do not wait
 	defer st.mu.Unlock()
 	if st.gone != nil {
 		return

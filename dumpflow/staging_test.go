@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -511,4 +514,44 @@ func TestChunksUnderWay(t *testing.T) {
 	for id, n := range have {
 		require.Equal(t, n, s.Progress(id), id)
 	}
+}
+
+// Behind a restart Seal reads everything again. A dump that is given up meanwhile does not wait for all of it: what a worker asks
+// for is answered for one client while the others wait.
+func TestADropDoesNotWaitForALongSeal(t *testing.T) {
+	dir := t.TempDir()
+	s := reopen(t, dir)
+	require.NoError(t, s.Create(1))
+	b := content(6 * Window * ChunkSize)
+	for _, c := range cutUp(b) {
+		require.NoError(t, s.Put(1, c))
+	}
+	s = reopen(t, dir)
+	slow := filepath.Join(dir, event.DumpID(1).String(), chunkName(3*Window)) // reading it takes as long as we like
+	data, err := os.ReadFile(slow)
+	require.NoError(t, err)
+	require.NoError(t, os.Remove(slow))
+	require.NoError(t, syscall.Mkfifo(slow, 0o600))
+
+	sealed, dropped := make(chan error, 1), make(chan struct{})
+	go func() {
+		_, err := s.Seal(1, manifest(1, b))
+		sealed <- err
+	}()
+	pipe, err := os.OpenFile(slow, os.O_WRONLY, 0) // waits for the reader
+	require.NoError(t, err)
+	go func() {
+		s.Drop(1, "for a test")
+		close(dropped)
+	}()
+	require.Eventually(t, func() bool { // it waits for the chunk that is being read
+		stacks := make([]byte, 1<<20)
+		return slices.ContainsFunc(strings.Split(string(stacks[:runtime.Stack(stacks, true)]), "\n\n"), func(s string) bool {
+			return strings.Contains(s, "[sync.Mutex.Lock") && strings.Contains(s, ".Drop(")
+		})
+	}, 10*time.Second, time.Millisecond)
+	_, err = pipe.Write(data)
+	require.NoError(t, errors.Join(err, pipe.Close()))
+	<-dropped
+	require.ErrorIs(t, <-sealed, ErrNoSuchDump)
 }
