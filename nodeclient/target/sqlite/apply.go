@@ -3,7 +3,9 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	sqlite3 "modernc.org/sqlite/lib"
@@ -15,13 +17,19 @@ import (
 	"xmq/nodeclient/target/sqltext"
 )
 
+// work is an increment that has been looked at.
+type work struct {
+	statements []sqltext.Statement
+	defers     bool // it speaks of deferring
+}
+
 // step is one item of a batch, ready to run.
-type step = batch.Step[[]sqltext.Statement]
+type step = batch.Step[work]
 
 // Apply implements nodeclient.Target. Errors of SQLite are classed as in classify; the text of a FAIL names the
 // increment, what SQLite said and the beginning of the statement.
 func (t *Target) Apply(ctx context.Context, before event.Position, items []event.Item) (event.Position, error) {
-	steps, refused := batch.Prepare("sqlite", items, func(body []byte) ([]sqltext.Statement, error) { return checkScript(string(body)) })
+	steps, refused := batch.Prepare("sqlite", items, parse)
 	if len(steps) == 0 {
 		return before, refused
 	}
@@ -46,12 +54,12 @@ func (t *Target) Apply(ctx context.Context, before event.Position, items []event
 // transact runs steps and moves the position in one transaction. On a failure nothing is committed, unless
 // the commit's outcome was unknown and the position read back says otherwise.
 func (t *Target) transact(ctx context.Context, c *sql.Conn, before event.Position, steps []step) (event.Position, *batch.Failure) {
-	stored, at, err := run(ctx, c, before, steps)
+	stored, at, err := attempt(ctx, c, before, steps, maxChunk)
+	if errors.Is(err, errWhich) {
+		stored, at, err = attempt(ctx, c, before, steps, 0)
+	}
 	if err != nil {
-		if rollback := exec(context.WithoutCancel(ctx), c, "ROLLBACK"); rollback != nil && code(rollback) != codeError {
-			err = nodeclient.Transient(fmt.Errorf("%w; and the rollback failed: %w", err, rollback))
-		}
-		return stored, batch.Fail(at, classify(err))
+		return stored, batch.Fail(at, err)
 	}
 	last := len(steps) - 1
 	failpoint.Hit(failpoint.SeqBeforeCommit)
@@ -64,9 +72,28 @@ func (t *Target) transact(ctx context.Context, c *sql.Conn, before event.Positio
 	return steps[last].Pos, nil
 }
 
-// run does everything of a transaction but its end. It returns the position that is stored as long as nothing
-// is committed, and the index of the failing step.
-func run(ctx context.Context, c *sql.Conn, before event.Position, steps []step) (event.Position, int, error) {
+// maxChunk is how many bytes of statements are run at once, unless one is longer. Each run costs as much as parsing a short
+// statement.
+const maxChunk = 64 << 10
+
+// errWhich says that one statement of a chunk failed: they have to be run one by one.
+var errWhich = errors.New("a statement of the batch failed")
+
+// attempt is run, rolled back and classed when it fails.
+func attempt(ctx context.Context, c *sql.Conn, before event.Position, steps []step, chunk int) (event.Position, int, error) {
+	stored, at, err := run(ctx, c, before, steps, chunk)
+	if err == nil {
+		return stored, at, nil
+	}
+	if rollback := exec(context.WithoutCancel(ctx), c, "ROLLBACK"); rollback != nil && code(rollback) != codeError {
+		err = nodeclient.Transient(fmt.Errorf("%w; and the rollback failed: %w", err, rollback))
+	}
+	return stored, at, classify(err)
+}
+
+// run does everything of a transaction but its end, at most chunk bytes of statements at once and never less than one. It returns
+// the position that is stored as long as nothing is committed, and the index of the failing step.
+func run(ctx context.Context, c *sql.Conn, before event.Position, steps []step, chunk int) (event.Position, int, error) {
 	if err := exec(ctx, c, "BEGIN IMMEDIATE"); err != nil {
 		return before, 0, fmt.Errorf("sqlite: begin: %w", err)
 	}
@@ -77,10 +104,16 @@ func run(ctx context.Context, c *sql.Conn, before event.Position, steps []step) 
 	if err := nodeclient.CheckAdvance(stored, before); err != nil {
 		return stored, 0, err
 	}
-	for i, s := range steps {
-		for _, st := range s.Work {
-			if err := exec(ctx, c, st.Text); err != nil {
-				return stored, i, fmt.Errorf("sqlite: increment %d: %w, in line %d: %s", s.Pos.Seq, err, st.Line, batch.Start(st.Text))
+	if chunk > 0 {
+		if err := runChunks(ctx, c, steps, chunk); err != nil {
+			return stored, 0, err
+		}
+	} else {
+		for i, s := range steps {
+			for _, st := range s.Work.statements {
+				if err := exec(ctx, c, st.Text); err != nil {
+					return stored, i, fmt.Errorf("sqlite: increment %d: %w, in line %d: %s", s.Pos.Seq, err, st.Line, batch.Start(st.Text))
+				}
 			}
 		}
 	}
@@ -89,6 +122,34 @@ func run(ctx context.Context, c *sql.Conn, before event.Position, steps []step) 
 		return stored, 0, fmt.Errorf("sqlite: move the position: %w", err)
 	}
 	return stored, 0, nil
+}
+
+// runChunks runs the statements of all steps, many at once. What is no transient trouble is errWhich.
+func runChunks(ctx context.Context, c *sql.Conn, steps []step, limit int) error {
+	var text strings.Builder
+	flush := func() error {
+		if text.Len() == 0 {
+			return nil
+		}
+		err := classify(exec(ctx, c, text.String()))
+		text.Reset()
+		if err != nil && !nodeclient.IsTransient(err) {
+			return errWhich
+		}
+		return err
+	}
+	for _, s := range steps {
+		for _, st := range s.Work.statements {
+			if text.Len() > 0 && text.Len()+len(st.Text) > limit {
+				if err := flush(); err != nil {
+					return err
+				}
+			}
+			text.WriteString(st.Text)
+			text.WriteString("\n;\n") // it may end with a comment
+		}
+	}
+	return flush()
 }
 
 // settle answers for a commit that returned an error. A deferred constraint keeps the transaction open and is
@@ -119,12 +180,8 @@ func (t *Target) settle(ctx context.Context, c *sql.Conn, stored, pos event.Posi
 // defers reports whether a foreign key may be deferred to the commit: then a group of increments could
 // succeed where one of them alone fails, and nodes with other groups would differ.
 func defers(ctx context.Context, c *sql.Conn, steps []step) (bool, error) {
-	for _, s := range steps {
-		for _, st := range s.Work {
-			if strings.Contains(strings.ToLower(st.Text), "defer") {
-				return true, nil
-			}
-		}
+	if slices.ContainsFunc(steps, func(s step) bool { return s.Work.defers }) {
+		return true, nil
 	}
 	var found bool
 	err := c.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM main.sqlite_schema WHERE sql LIKE '%deferred%')").Scan(&found)

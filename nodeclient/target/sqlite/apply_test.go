@@ -4,8 +4,10 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -205,6 +207,28 @@ func TestXD20(t *testing.T) {
 	err := n.fails(1, "INSERT INTO c VALUES (1)", "INSERT INTO c VALUES (?)", "INSERT INTO c VALUES (3)")
 	require.Zero(t, code(err), "an error that is not even SQLite's")
 	require.Equal(t, 1, query[int](t, n.db, "SELECT sum(v) FROM c"), "not skipped")
+}
+
+// Statements are run many at once. Which of them failed is known all the same, however many there are and whatever they end
+// with, and everything before it is there.
+func TestStatementsRunTogetherFailAlone(t *testing.T) {
+	n := newNode(t)
+	n.run("CREATE TABLE c (v INTEGER PRIMARY KEY, pad TEXT)", "CREATE TABLE seen (k INTEGER)")
+	pad := strings.Repeat("x", 999)
+	var scripts []string
+	for k := range 200 { // several chunks
+		scripts = append(scripts, fmt.Sprintf("INSERT INTO c VALUES (%d, '%s') -- a comment", k, pad), "INSERT INTO seen SELECT changes() /* one */", "SELECT 1; -- nothing", "")
+	}
+	for _, at := range []int{0, 1, 300, len(scripts) - 1} {
+		fails := slices.Clone(scripts)
+		fails[at] = "DELETE FROM seen; INSERT INTO c SELECT max(v), '' FROM c UNION ALL SELECT 1, NULL UNION ALL SELECT 1, NULL"
+		require.ErrorContains(t, n.fails(at, fails...), "UNIQUE")
+		require.Equal(t, (at+3)/4, query[int](t, n.db, "SELECT count(*) FROM c"))
+		n.run("DELETE FROM c", "DELETE FROM seen")
+	}
+	n.run(scripts...)
+	require.Equal(t, 200, query[int](t, n.db, "SELECT count(*) FROM c"))
+	require.Equal(t, 200, query[int](t, n.db, "SELECT sum(k) FROM seen"), "each is a statement of its own")
 }
 
 // SQLite may end the whole transaction of a group by itself; still exactly those before are committed.

@@ -8,6 +8,14 @@ import (
 	"xmq/nodeclient/target/sqltext"
 )
 
+// parse looks at the body of an increment.
+func parse(body []byte) (w work, err error) {
+	script := string(body)
+	w.statements, err = checkScript(script)
+	w.defers = strings.Contains(strings.ToLower(script), "defer")
+	return w, err
+}
+
 // checkScript looks at an increment before it runs and strips one outer BEGIN ... COMMIT. Refused, as a FAIL:
 //
 //   - a NUL byte, behind which SQLite would read nothing and say nothing
