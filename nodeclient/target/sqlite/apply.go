@@ -124,6 +124,10 @@ func run(ctx context.Context, c *sql.Conn, before event.Position, steps []step, 
 	return stored, 0, nil
 }
 
+// mixes are the words that begin statements which may be run together. SQLite keeps the text of others, with what stands behind
+// it, and every copy shall have the same.
+var mixes = []string{"INSERT", "UPDATE", "DELETE", "REPLACE", "SELECT", "WITH"}
+
 // runChunks runs the statements of all steps, many at once. What is no transient trouble is errWhich.
 func runChunks(ctx context.Context, c *sql.Conn, steps []step, limit int) error {
 	var text strings.Builder
@@ -140,13 +144,18 @@ func runChunks(ctx context.Context, c *sql.Conn, steps []step, limit int) error 
 	}
 	for _, s := range steps {
 		for _, st := range s.Work.statements {
-			if text.Len() > 0 && text.Len()+len(st.Text) > limit {
+			alone := !slices.Contains(mixes, st.Keyword)
+			if alone || text.Len()+len(st.Text) > limit {
 				if err := flush(); err != nil {
 					return err
 				}
 			}
 			text.WriteString(st.Text)
-			text.WriteString("\n;\n") // it may end with a comment
+			if !alone {
+				text.WriteString("\n;\n") // it may end with a comment
+			} else if err := flush(); err != nil {
+				return err
+			}
 		}
 	}
 	return flush()

@@ -229,6 +229,12 @@ func TestStatementsRunTogetherFailAlone(t *testing.T) {
 	n.run(scripts...)
 	require.Equal(t, 200, query[int](t, n.db, "SELECT count(*) FROM c"))
 	require.Equal(t, 200, query[int](t, n.db, "SELECT sum(k) FROM seen"), "each is a statement of its own")
+
+	index := "CREATE INDEX by_pad ON c (pad, v)"
+	n.run("DELETE FROM seen", index, "DELETE FROM c WHERE v = 1; CREATE VIEW w AS SELECT v FROM c; DELETE FROM c WHERE v = 2")
+	require.Equal(t, index, query[string](t, n.db, "SELECT sql FROM sqlite_schema WHERE name = 'by_pad'"), "SQLite keeps the text as it was published")
+	require.Equal(t, "CREATE VIEW w AS SELECT v FROM c", query[string](t, n.db, "SELECT sql FROM sqlite_schema WHERE name = 'w'"))
+	require.Equal(t, 198, query[int](t, n.db, "SELECT count(*) FROM w"))
 }
 
 // SQLite may end the whole transaction of a group by itself; still exactly those before are committed.
