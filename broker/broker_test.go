@@ -758,8 +758,12 @@ func TestValidateRefusesWithASentence(t *testing.T) {
 		"min_free":            func(c *Config) { c.Watch.MinFree = -5 },
 		"hooks.url":           func(c *Config) { c.Hooks.URL = "ftp://x" },
 		"workers":             func(c *Config) { c.Workers = 0 },
-		"no RESP door":        func(c *Config) { c.RESPAddr = "127.0.0.1:6380" },
-		"group":               func(c *Config) { c.Group = "A.b" },
+		"watch.slow_sync is -1.5s: it cannot be negative": func(c *Config) { c.Watch.SlowSync = -1500 * time.Millisecond },
+		"dump_limit is -1h0m0s: it cannot be negative":    func(c *Config) { c.DumpLimit = -time.Hour },
+		"watch.scrub is -1m0s: it cannot be negative":     func(c *Config) { c.Watch.Scrub = -time.Minute },
+		"ring_bytes is -5: it cannot be negative":         func(c *Config) { c.RingBytes = -5 },
+		"no RESP door": func(c *Config) { c.RESPAddr = "127.0.0.1:6380" },
+		"group":        func(c *Config) { c.Group = "A.b" },
 	} {
 		cfg := Default()
 		change(&cfg)

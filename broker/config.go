@@ -123,13 +123,14 @@ func (c *Config) Validate() error {
 			return fmt.Errorf("%s is %s: it must be longer than 0s", name, d)
 		}
 	}
-	for name, d := range map[string]time.Duration{"snapshot_ttl": c.SnapshotTTL, "retention.max_age": c.Retention.MaxAge, "retention.max_absence": c.Retention.MaxAbsence, "watch.slow_sync": c.Watch.SlowSync} {
+	for name, d := range map[string]time.Duration{"dump_limit": c.DumpLimit, "snapshot_ttl": c.SnapshotTTL, "retention.max_age": c.Retention.MaxAge,
+		"retention.max_absence": c.Retention.MaxAbsence, "watch.scrub": c.Watch.Scrub, "watch.slow_sync": c.Watch.SlowSync} {
 		if d < 0 {
 			return fmt.Errorf("%s is %s: it cannot be negative", name, d)
 		}
 	}
-	for name, v := range map[string]int64{"dump_limit": int64(c.DumpLimit), "ring_bytes": int64(c.RingBytes), "retention.max_records": c.Retention.MaxRecords, "retention.max_bytes": c.Retention.MaxBytes,
-		"retention.pin_alert": c.Retention.PinAlert, "watch.scrub": int64(c.Watch.Scrub)} {
+	for name, v := range map[string]int64{"ring_bytes": int64(c.RingBytes), "retention.max_records": c.Retention.MaxRecords, "retention.max_bytes": c.Retention.MaxBytes,
+		"retention.pin_alert": c.Retention.PinAlert} {
 		if v < 0 {
 			return fmt.Errorf("%s is %d: it cannot be negative", name, v)
 		}
