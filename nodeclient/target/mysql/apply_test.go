@@ -117,6 +117,9 @@ func TestABatchLongerThanAPacketIsCut(t *testing.T) {
 	require.ErrorContains(t, n.fails(39, scripts...), "Error 1062")
 	require.ErrorContains(t, n.fails(1, "DELETE FROM c WHERE id = 1", "INSERT INTO c VALUES (99, '"+strings.Repeat("z", 1<<20)+"')", "DELETE FROM c"), "max_allowed_packet = 1048576")
 	require.Equal(t, "39", n.value("SELECT count(*) FROM c"))
+	almost := "INSERT INTO c VALUES (100, '')"
+	n.run(almost[:len(almost)-2] + strings.Repeat("z", 1<<20-40) + "')") // with its pins it would be longer than a packet
+	require.Equal(t, "40", n.value("SELECT count(*) FROM c"))
 }
 
 // An answer larger than all buffers of the road does not block the batch.
