@@ -68,10 +68,17 @@ func refuse(status int, format string, args ...any) error {
 	return &refused{status, fmt.Sprintf(format, args...)}
 }
 
-// answer turns a function into a handler: its value as JSON, its error as {"error": "..."}.
+// answer turns a function into a handler: its value as JSON, its error as {"error": "..."}. Orders are sent as JSON: no page can make a
+// browser send that unasked.
 func (b *Broker) answer(f func(*http.Request) (any, error)) http.HandlerFunc {
+	ask := func(r *http.Request) (any, error) {
+		if t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); r.Method != http.MethodGet && r.Method != http.MethodHead && (err != nil || t != "application/json") {
+			return nil, refuse(http.StatusUnsupportedMediaType, "send the request with the header Content-Type: application/json")
+		}
+		return f(r)
+	}
 	return func(w http.ResponseWriter, r *http.Request) {
-		v, err := f(r)
+		v, err := ask(r)
 		status := http.StatusOK
 		if err != nil {
 			status = http.StatusInternalServerError
@@ -86,11 +93,8 @@ func (b *Broker) answer(f func(*http.Request) (any, error)) http.HandlerFunc {
 	}
 }
 
-// parse reads the JSON of an API request, at most limit bytes. The content type keeps browsers of other sites out.
+// parse reads the JSON of an API request, at most limit bytes.
 func parse(r *http.Request, limit int64, into any) error {
-	if t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || t != "application/json" {
-		return refuse(http.StatusUnsupportedMediaType, "send the request as application/json")
-	}
 	dec := json.NewDecoder(http.MaxBytesReader(nil, r.Body, limit))
 	dec.DisallowUnknownFields()
 	err := dec.Decode(into)

@@ -79,7 +79,7 @@ func (b *Broker) open() (err error) {
 		return err
 	}
 	for _, a := range b.stores.state.Alerts() { // what stood before the restart is looked at anew
-		if a.Cleared == 0 && (a.Key == "disk" || a.Key == "stall") {
+		if a.Cleared == 0 && (a.Key == "disk" || a.Key == "stall" || a.Key == "insecure") {
 			b.alerts[a.Key] = true
 		}
 		if a.Cleared == 0 && a.Key == "pin" {
@@ -194,15 +194,10 @@ func (b *Broker) Run(ctx context.Context, onReady func()) error {
 	p.ingest = start("ingest", ended, b.ingest.run)
 	p.keepers = append(p.keepers, start("watch", ended, b.watch), start("retention", ended, b.retain), start("scrub", ended, b.scrub), start("hooks", ended, b.hooks.run))
 	if b.pprof != nil {
-		p.keepers = append(p.keepers, start("pprof", ended, func(ctx context.Context) error { return profiles(ctx, b.pprof) }))
+		p.keepers = append(p.keepers, start("pprof", ended, func(ctx context.Context) error { return b.profiles(ctx) }))
 	}
 	web := b.web()
-	p.http = start("http", ended, func(context.Context) error {
-		if err := web.Serve(b.http); !errors.Is(err, http.ErrServerClosed) {
-			return err
-		}
-		return nil
-	})
+	p.http = start("http", ended, func(context.Context) error { return b.serve(web, b.http, b.cfg.HTTPAddr) })
 	err := b.openDoors(p, ended)
 	if err == nil {
 		b.ready.Store(true)

@@ -19,12 +19,15 @@ type Config struct {
 	Create bool   `yaml:"create" doc:"make a new log when the directory is empty; false refuses an emptied disk"`
 	Group  string `yaml:"group" doc:"name of this broker's subjects; brokers that share a NATS cluster need different ones"`
 
-	NATSAddr  string `yaml:"nats_addr" doc:"address of the embedded NATS server"`
-	NATSURL   string `yaml:"nats_url" doc:"use this external NATS server instead"`
-	HTTPAddr  string `yaml:"http_addr" doc:"address of the HTTP door and the API"`
-	HTTPAlias string `yaml:"http_alias" doc:"a further path that takes increments like POST /v1/increments; empty for none"`
-	RESPAddr  string `yaml:"resp_addr" doc:"address of the RESP door; not in this version"`
-	Pprof     string `yaml:"pprof" doc:"address of this machine, such as 127.0.0.1:6060, for profiles of the running broker under /debug/pprof/; empty for none"`
+	NATSAddr  string   `yaml:"nats_addr" doc:"address of the embedded NATS server"`
+	NATSURL   string   `yaml:"nats_url" doc:"use this external NATS server instead"`
+	HTTPAddr  string   `yaml:"http_addr" doc:"address of the HTTP door and the API"`
+	HTTPHosts []string `yaml:"http_hosts" doc:"further names by which the HTTP door and the API are asked for, besides localhost, addresses and the name in http_addr"`
+	HTTPAlias string   `yaml:"http_alias" doc:"a further path that takes increments like POST /v1/increments; empty for none"`
+	RESPAddr  string   `yaml:"resp_addr" doc:"address of the RESP door; not in this version"`
+	Pprof     string   `yaml:"pprof" doc:"address such as 127.0.0.1:6060 for profiles of the running broker under /debug/pprof/; empty for none"`
+
+	Insecure bool `yaml:"insecure_i_know" doc:"listen on addresses that other machines reach, although whoever reaches them may do everything: for a network that is yours alone"`
 
 	Workers int      `yaml:"workers" doc:"goroutines that serve the clients"`
 	Masters []string `yaml:"masters" doc:"client IDs that may start without a DUMP"`
@@ -102,7 +105,8 @@ func (c *Config) ring() int {
 	return c.RingBytes
 }
 
-// Validate checks everything that can be checked without opening anything.
+// Validate checks everything that can be checked without opening anything. Host names of addresses to listen on are resolved, which takes
+// at most 5 s each.
 func (c *Config) Validate() error {
 	positive := []struct {
 		name  string
@@ -174,16 +178,23 @@ func (c *Config) Validate() error {
 			return fmt.Errorf("masters: %w", err)
 		}
 	}
-	if host, _, err := net.SplitHostPort(c.Pprof); c.Pprof != "" && (err != nil || host != "localhost" && !net.ParseIP(host).IsLoopback()) {
-		return fmt.Errorf("pprof is %q: it must be HOST:PORT of this machine alone, such as 127.0.0.1:6060, since profiles are for nobody else", c.Pprof)
+	for _, h := range c.HTTPHosts {
+		if h == "" || strings.ContainsAny(h, "/:*[]@ \t") {
+			return fmt.Errorf("http_hosts holds %q: it must be a name alone, without scheme and port, such as broker1.example.com", h)
+		}
 	}
-	for name, addr := range map[string]string{"nats_addr": c.NATSAddr, "http_addr": c.HTTPAddr} {
-		if name == "nats_addr" && c.NATSURL != "" {
+	for name, addr := range map[string]string{"nats_addr": c.NATSAddr, "http_addr": c.HTTPAddr, "pprof": c.Pprof} {
+		if name == "nats_addr" && c.NATSURL != "" || name == "pprof" && addr == "" {
 			continue
 		}
 		_, port, err := net.SplitHostPort(addr)
 		if n, bad := strconv.ParseUint(port, 10, 16); err != nil || bad != nil || n > 65535 {
 			return fmt.Errorf("%s is %q: it must be HOST:PORT with a port up to 65535", name, addr)
+		}
+		if !c.Insecure {
+			if err := reached(name, addr); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

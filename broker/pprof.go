@@ -2,16 +2,14 @@ package broker
 
 import (
 	"context"
-	"errors"
-	"net"
 	"net/http"
 	"net/http/pprof"
 	"time"
 )
 
-// profiles serves profiles of this process on l until ctx ends. They have an address of their own, which is never reached from
-// another machine: a profile shows what the process holds, and making one costs.
-func profiles(ctx context.Context, l net.Listener) error {
+// profiles serves profiles of this process until ctx ends. They have an address of their own: a profile shows what the process holds,
+// and making one costs.
+func (b *Broker) profiles(ctx context.Context) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/debug/pprof/", pprof.Index)
 	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
@@ -24,12 +22,9 @@ func profiles(ctx context.Context, l net.Listener) error {
 		defer close(closed)
 		_ = s.Close() // a profile that runs is cut off
 	})
-	err := s.Serve(l)
+	err := b.serve(s, b.pprof, b.cfg.Pprof)
 	if !stop() {
 		<-closed
-	}
-	if errors.Is(err, http.ErrServerClosed) {
-		return nil
 	}
 	return err
 }

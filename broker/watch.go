@@ -113,6 +113,7 @@ func (b *Broker) look() error {
 			more = false
 		}
 	}
+	b.standing(&batch, "insecure", b.cfg.Insecure, now, func() string { return insecure })
 	full := b.stores.room(b.cfg)
 	b.standing(&batch, "disk", full != nil, now, func() string {
 		return fmt.Sprintf("the broker refuses increments: %v", full)

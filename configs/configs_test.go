@@ -29,7 +29,7 @@ func TestExamplesEqualTheDefaults(t *testing.T) {
 	changedBroker, changedNode := Broker{}, Node{}
 	require.NoError(t, Load(&changedBroker, Source{File: "broker.example.yaml"}))
 	require.NoError(t, Load(&changedNode, Source{File: "node.example.yaml"}))
-	changedBroker.Hooks.Command, changedNode.Topics = nil, nil // an empty list and none are the same
+	changedBroker.Hooks.Command, changedBroker.HTTPHosts, changedNode.Topics = nil, nil, nil // an empty list and none are the same
 	require.Equal(t, broker, changedBroker)
 	require.Equal(t, node, changedNode)
 }

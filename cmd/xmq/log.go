@@ -159,7 +159,7 @@ func logCheck(c *cli.Context) error {
 			return err
 		}
 		a.http.Timeout = 0
-		err = p.during("the broker checks its log", func() error { return a.do(c.Context, "POST", "/v1/log/check", nil, &res) })
+		err = p.during("the broker checks its log", func() error { return a.do(c.Context, "POST", "/v1/log/check", struct{}{}, &res) })
 		if err != nil {
 			return err
 		}

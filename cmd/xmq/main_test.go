@@ -178,6 +178,7 @@ func TestWrongCallsAreAnsweredWithOneSentence(t *testing.T) {
 		"broker --workers many":                                             {exitConfig, `"many"`},
 		"broker --create=maybe":                                             {exitUsage, `does not take the value "maybe"`},
 		"broker --pprof :6060":                                              {exitConfig, "pprof"},
+		"broker --nats-addr 0.0.0.0:4222 --data " + dir + "/b":              {exitConfig, "nats_addr 0.0.0.0:4222 is reached from other machines: listen on 127.0.0.1, or --insecure-i-know"},
 		"broker --workers 0":                                                {exitConfig, "workers"},
 		"broker --log-level loud":                                           {exitConfig, "log_level"},
 		"broker --nats-url http://x --data " + dir + "/b":                   {exitConfig, "no URL of a NATS server"},

@@ -9,7 +9,8 @@
 //	GET  /v1/increments/{seq}   the body as it came, with Xmq-Seq, Xmq-Time, Xmq-Chain, Xmq-Topic
 //
 // A refusal is {"error":"one sentence","code":"word"} with status 400, 409, 413, 415, 503 or 507; an unknown outcome is a
-// 503 with code "unknown", never a success. Limits are checked before a body is read.
+// 503 with code "unknown", never a success. Limits are checked before a body is read. Any
+// content type is taken but multipart, whose parts would be stored with their borders.
 package http
 
 import (
@@ -18,6 +19,7 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"xmq/broker/door"
@@ -91,8 +93,11 @@ func headers(h *event.Headers) map[string]*string {
 
 // read takes a body of at most limit bytes; a longer one that announces itself is refused unread.
 func read(w http.ResponseWriter, r *http.Request, limit int) ([]byte, error) {
+	if ct := strings.ToLower(strings.TrimSpace(r.Header.Get("Content-Type"))); strings.HasPrefix(ct, "multipart/") {
+		return nil, &unsupported{door.Refuse(door.Invalid, "a multipart body is taken nowhere: send the increment's bytes as they are (curl --data-binary, not --form)")}
+	}
 	if ce := r.Header.Get("Content-Encoding"); ce != "" && ce != "identity" {
-		return nil, &coding{door.Refuse(door.Invalid, "Content-Encoding %.40q is not taken: send the bytes as they are", ce)}
+		return nil, &unsupported{door.Refuse(door.Invalid, "Content-Encoding %.40q is not taken: send the bytes as they are", ce)}
 	}
 	if r.ContentLength > int64(limit) {
 		w.Header().Set("Connection", "close")
@@ -112,7 +117,8 @@ func read(w http.ResponseWriter, r *http.Request, limit int) ([]byte, error) {
 	return buf.Bytes(), nil
 }
 
-type coding struct{ *door.Refusal }
+// unsupported is a refusal of how a body is wrapped, whatever it holds.
+type unsupported struct{ *door.Refusal }
 
 func (d *Door) batch(w http.ResponseWriter, r *http.Request) {
 	raw, err := read(w, r, 4*d.Limit+1<<20)
@@ -229,7 +235,7 @@ var statuses = map[door.Code]int{
 
 func refuse(w http.ResponseWriter, err error) {
 	var r *door.Refusal
-	var c *coding
+	var c *unsupported
 	switch {
 	case errors.As(err, &c):
 		fail(w, http.StatusUnsupportedMediaType, string(c.Code), c.Text)
