@@ -72,6 +72,12 @@ type task struct {
 	upload   event.DumpID // of the open snapshot
 }
 
+// arrival is a frame some of whose items are not applied yet: all of its bytes are in memory.
+type arrival struct {
+	end   uint64
+	bytes int
+}
+
 type restoreJob struct {
 	request event.DumpID
 	dump    event.DumpID
@@ -89,6 +95,9 @@ type session struct {
 	pos      event.Position // durable in the database
 	received event.Position // last item queued, in this session
 	queue    []event.Item   // received and not applied
+	arrived  []arrival      // the frames behind queue, oldest first
+	kept     int            // bytes of arrived
+	refused  event.Position // the last one that was not adopted
 	busy     bool           // a task is at the database: only its result goes on
 	welcomed bool           // the broker has spoken in this session
 
@@ -219,7 +228,7 @@ func (s *session) incrRep(e event.Event) {
 			s.open()
 		}
 	case event.Seek:
-		if !s.busy && s.phase != joining && s.phase != lost {
+		if !s.busy && s.phase != joining && s.phase != lost && s.mayAdopt(e.Pos) {
 			s.adopt(e.Pos)
 		}
 	case event.Held:
@@ -260,7 +269,9 @@ func (s *session) welcome(e event.Event) {
 		return
 	}
 	if s.pos.Zero() {
-		s.adopt(e.Pos) // a fresh database, or one that remembers nothing: from here on it knows its place, and can serve DUMPs
+		if s.mayAdopt(e.Pos) {
+			s.adopt(e.Pos) // a fresh database, or one that remembers nothing: from here on it knows its place, and can serve DUMPs
+		}
 		return
 	}
 	if e.Pos != s.pos {
@@ -276,8 +287,24 @@ func (s *session) welcome(e event.Event) {
 	s.report(event.NoCode)
 }
 
+// mayAdopt reports whether the broker may set the stored position to pos: it must be of the log that the database
+// follows, unless that follows none yet, or the operator allows another history (--replace).
+func (s *session) mayAdopt(pos event.Position) bool {
+	if pos.Log == 0 || !s.pos.Zero() && pos.Log != s.pos.Log && !s.rules.replace {
+		if s.refused == pos {
+			return false // it is said again and again
+		}
+		s.refused = pos
+		s.warn("the broker wants to set this database, which stands at %s, to %s: refused, it is no position of that log"+
+			" (start with --replace if the database is to follow another log)", s.pos, pos)
+		return false
+	}
+	return true
+}
+
 // frame takes increments. They must begin right behind what was received: a repetition is dropped, a gap means
-// a new session. Damage means a new session too: nothing of such bytes is used.
+// a new session. Damage means a new session too: nothing of such bytes is used. The same goes for more than was asked
+// for: a broker that keeps to the window never sends that.
 func (s *session) frame(e event.Event) {
 	if s.phase == opening || s.phase == joining || s.phase == lost {
 		return
@@ -301,22 +328,44 @@ func (s *session) frame(e event.Event) {
 	}
 	s.loaded = 0
 	queued := len(s.queue)
-	items, err := event.Unpack(e.Body)
-	s.queue = slices.Grow(s.queue, event.Count(items)) // once a frame, not once and again within it
-	if err == nil {
-		err = event.Walk(items, s.received, func(i event.Item) error {
-			s.queue = append(s.queue, i)
-			s.received = i.Pos
-			return nil
-		})
-	}
-	if err != nil {
+	if err := s.take(e.Body); err != nil {
 		s.queue = s.queue[:queued]
 		s.warn("a frame behind %d was damaged on the way: %v", e.Pos.Seq, err)
 		s.open()
 		return
 	}
 	s.work()
+}
+
+// take queues the items of a frame. Memory is taken only within the window, and for a frame that is alone. On an error
+// some of them may stand in the queue.
+func (s *session) take(frame []byte) error {
+	for len(s.arrived) > 0 && (len(s.queue) == 0 || s.arrived[0].end <= s.pos.Seq) {
+		s.kept -= s.arrived[0].bytes
+		s.arrived = s.arrived[1:]
+	}
+	most := event.MaxBody // one increment always fits, however small the window
+	if len(s.queue) > 0 {
+		most = min(most, int(s.rules.windowBytes)-s.kept)
+	}
+	items, err := event.Unpack(frame, most)
+	if err != nil {
+		return err
+	}
+	last := s.pos.Seq + uint64(s.rules.windowRecords)
+	if s.received.Seq < last { // once a frame, not once and again within it
+		s.queue = slices.Grow(s.queue, int(min(uint64(event.Count(items)), last-s.received.Seq)))
+	}
+	err = event.Walk(items, s.received, func(i event.Item) error {
+		if i.Pos.Seq > last {
+			return fmt.Errorf("it goes on to %d, more than the %d increments asked for behind %d", i.Pos.Seq, s.rules.windowRecords, s.pos.Seq)
+		}
+		s.queue = append(s.queue, i)
+		s.received = i.Pos
+		return nil
+	})
+	s.arrived, s.kept = append(s.arrived, arrival{s.received.Seq, len(items)}), s.kept+len(items)
+	return err
 }
 
 // work gives the database its next batch.

@@ -1,6 +1,7 @@
 package nodeclient
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"testing"
@@ -403,6 +404,97 @@ func TestXI09SessionAdoptsAnExplicitPosition(t *testing.T) {
 	require.NoError(t, err)
 	require.Zero(t, h.At)
 	k.welcomeAt(30)
+}
+
+// A node believes a broker only within its own history: a position of another log is neither sought nor welcomed, whoever
+// names it, unless the operator has allowed that.
+func TestSessionMovesOnlyWithinItsLog(t *testing.T) {
+	other := event.Position{Log: 0xdead, Seq: 7, Chain: 9}
+	sets := map[string]func(*talk) event.Event{
+		"welcome":           func(*talk) event.Event { return event.Event{Code: event.Welcome, Pos: other} },
+		"seek":              func(*talk) event.Event { return event.Event{Code: event.Seek, Pos: other} },
+		"seek to no log":    func(*talk) event.Event { return event.Event{Code: event.Seek, Pos: event.Position{Seq: 3}} },
+		"seek in a session": func(k *talk) event.Event { k.welcomeAt(5); return event.Event{Code: event.Seek, Pos: other} },
+	}
+	for name, word := range sets {
+		t.Run(name, func(t *testing.T) {
+			k := newTalk(t, 5, nil)
+			e := word(k)
+			k.hear(e)
+			k.ticks(3)
+			k.hear(e)
+			require.Empty(t, k.jobs)
+			require.Equal(t, k.h.pos[5], k.pos)
+			require.NoError(t, k.end, "a false word ends nothing")
+		})
+	}
+	for name, k := range map[string]*talk{"a database without a position": newTalk(t, -1, nil), "--replace": newTalk(t, 5, func(r *rules) { r.replace = true })} {
+		k.hear(event.Event{Code: event.Seek, Pos: other})
+		require.Equal(t, other, *k.job().seek, name)
+	}
+	k := newTalk(t, -1, nil)
+	k.hear(event.Event{Code: event.Welcome})
+	require.Empty(t, k.jobs, "not even a database without a position adopts that of no log")
+}
+
+// What one node holds in memory is bounded by the window it has given, whatever the broker sends.
+func TestSessionTakesNoMoreThanItsWindow(t *testing.T) {
+	pass := func(k *talk, from int, n uint64) event.Event {
+		p := k.h.pos[from]
+		return event.Event{State: event.Succ, Pos: p, Body: event.AppendPass(nil, p.Seq+n, 1)}
+	}
+	t.Run("increments", func(t *testing.T) {
+		k := newTalk(t, 0, func(r *rules) { r.windowRecords = 10 })
+		k.welcomeAt(0)
+		k.feed(0, 7)
+		k.feed(7, 10)
+		require.Len(t, k.queue, 10)
+		k.hear(pass(k, 10, 1))
+		require.Equal(t, opening, k.phase)
+		require.Empty(t, k.queue)
+		require.NoError(t, k.end)
+	})
+	t.Run("one frame", func(t *testing.T) {
+		k := newTalk(t, 0, func(r *rules) { r.windowRecords = 10 })
+		k.welcomeAt(0)
+		k.hear(pass(k, 0, 11))
+		require.Equal(t, opening, k.phase)
+		require.Empty(t, k.jobs)
+	})
+	t.Run("bytes", func(t *testing.T) {
+		k := newTalk(t, 0, nil)
+		k.rules.windowBytes = uint32(len(k.h.frame(0, 8)))
+		k.welcomeAt(0)
+		k.feed(0, 5)
+		k.feed(5, 8)
+		require.Len(t, k.queue, 8)
+		k.apply(5, nil)
+		k.apply(8, nil)
+		k.feed(8, 9) // what was applied makes room
+		k.feed(9, 13)
+		require.Len(t, k.queue, 5)
+		k.feed(13, 20)
+		require.Equal(t, opening, k.phase)
+		require.Empty(t, k.queue)
+	})
+	t.Run("one increment is longer than the window", func(t *testing.T) {
+		k := newTalk(t, 0, func(r *rules) { r.windowBytes = 1 })
+		k.welcomeAt(0)
+		k.feed(0, 1)
+		k.apply(1, nil)
+		k.feed(1, 2)
+		k.apply(2, nil)
+		require.Equal(t, following, k.phase)
+	})
+	t.Run("packed", func(t *testing.T) {
+		k := newTalk(t, 0, nil)
+		k.welcomeAt(0)
+		k.feed(0, 1)
+		before := cap(k.queue)
+		k.hear(event.Event{Pos: k.h.pos[1], Body: event.Pack(nil, bytes.Repeat([]byte{9, 0, 0, 0, 0}, 1<<20))})
+		require.Equal(t, opening, k.phase)
+		require.LessOrEqual(t, cap(k.queue), before)
+	})
 }
 
 // XE-13: old positions stay in force until the new snapshot is loaded and switched. A DUMP that comes to nothing

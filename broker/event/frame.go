@@ -64,17 +64,21 @@ func Pack(dst, frame []byte) []byte {
 	return dst[:start+5+len(block)]
 }
 
-// Unpack returns the items of a frame that may be packed. They lie in new memory then, at most MaxBody bytes. The error wraps
-// ErrDamaged.
-func Unpack(frame []byte) ([]byte, error) {
+// Unpack returns the items of a frame that may be packed, at most most bytes of them; packed ones lie in new memory, which is
+// taken only when they fit. The error wraps ErrDamaged.
+func Unpack(frame []byte, most int) ([]byte, error) {
+	most = max(0, min(most, MaxBody))
 	if len(frame) == 0 || frame[0] != itemPacked {
+		if len(frame) > most {
+			return nil, fmt.Errorf("a frame of %d bytes is longer than the %d there is room for: %w", len(frame), most, ErrDamaged)
+		}
 		return frame, nil
 	}
 	if len(frame) < 5 || uint64(len(frame)-5) != uint64(binary.LittleEndian.Uint32(frame[1:])) {
 		return nil, fmt.Errorf("a packed frame of %d bytes lies about its length: %w", len(frame), ErrDamaged)
 	}
-	if n, err := s2.DecodedLen(frame[5:]); err != nil || n > MaxBody {
-		return nil, fmt.Errorf("a packed frame holds %d bytes: %w", n, ErrDamaged)
+	if n, err := s2.DecodedLen(frame[5:]); err != nil || n > most {
+		return nil, fmt.Errorf("a packed frame holds %d bytes, and there is room for %d: %w", n, most, ErrDamaged)
 	}
 	items, err := s2.Decode(nil, frame[5:])
 	if err != nil {
@@ -83,17 +87,18 @@ func Unpack(frame []byte) ([]byte, error) {
 	return items, nil
 }
 
-// Count is how many items a frame has, as far as its lengths can be followed; nothing is checked.
+// Count is how many items a frame has, as far as its lengths can be followed: at most one in 17 bytes, each of a known kind.
+// Nothing else is checked.
 func Count(frame []byte) (n int) {
 	for len(frame) > 0 {
 		size := uint64(17)
 		if frame[0] != itemPass {
-			if len(frame) < 5 {
+			if len(frame) < 5 || frame[0] != itemRecord && frame[0] != itemAnswer {
 				return n
 			}
 			size = 5 + uint64(binary.LittleEndian.Uint32(frame[1:]))
 		}
-		if uint64(len(frame)) < size {
+		if size < 17 || uint64(len(frame)) < size {
 			return n
 		}
 		n, frame = n+1, frame[size:]

@@ -162,11 +162,11 @@ func TestPackedFrames(t *testing.T) {
 	require.Equal(t, "before", string(packed[:6]))
 	packed = packed[6:]
 	require.Less(t, len(packed), len(frame)*2/3)
-	items, err := Unpack(packed)
+	items, err := Unpack(packed, MaxBody)
 	require.NoError(t, err)
 	require.Equal(t, frame, items)
 	require.Equal(t, 50, Count(items))
-	same, err := Unpack(frame)
+	same, err := Unpack(frame, MaxBody)
 	require.NoError(t, err)
 	require.Equal(t, frame, same)
 	short := AppendPass(nil, 9, 1)
@@ -174,11 +174,11 @@ func TestPackedFrames(t *testing.T) {
 
 	require.ErrorIs(t, Walk(packed, Start(7), func(Item) error { return nil }), ErrDamaged, "packed items are not walked over")
 	for n := 1; n < len(packed); n++ {
-		_, err := Unpack(packed[:n])
+		_, err := Unpack(packed[:n], MaxBody)
 		require.ErrorIs(t, err, ErrDamaged, "cut at %d", n)
 	}
 	for _, bad := range []string{"\x04", "\x04\x05\x00\x00\x00\xff\xff\xff\xff\x0f", "\x04\x01\x00\x00\x00\x05", "\x04\xff\xff\xff\xffx"} {
-		_, err := Unpack([]byte(bad))
+		_, err := Unpack([]byte(bad), MaxBody)
 		require.ErrorIs(t, err, ErrDamaged, "%x", bad)
 	}
 }
@@ -186,7 +186,7 @@ func TestPackedFrames(t *testing.T) {
 func TestGoldenPackedFrame(t *testing.T) {
 	packed, err := hex.DecodeString(goldenPacked)
 	require.NoError(t, err)
-	items, err := Unpack(packed)
+	items, err := Unpack(packed, MaxBody)
 	require.NoError(t, err)
 	require.Equal(t, strings.Repeat("a", 100), string(items))
 }
@@ -194,13 +194,30 @@ func TestGoldenPackedFrame(t *testing.T) {
 // goldenPacked is 100 times "a", packed when the item was new.
 const goldenPacked = "04080000006400611101150053"
 
+// What a frame says of itself costs nothing before it is checked: neither memory for more bytes than there is room for, nor
+// more items than its bytes can hold.
+func TestAFrameCostsNothingBeforeItIsChecked(t *testing.T) {
+	junk := bytes.Repeat([]byte{9, 0, 0, 0, 0}, MaxBody/5)
+	packed := Pack(nil, junk)
+	require.Less(t, len(packed), len(junk)/10)
+	_, err := Unpack(packed, 1<<20)
+	require.ErrorIs(t, err, ErrDamaged)
+	_, err = Unpack(junk, 1<<20)
+	require.ErrorIs(t, err, ErrDamaged)
+	_, err = Unpack([]byte{itemRecord}, -1)
+	require.ErrorIs(t, err, ErrDamaged)
+	require.Zero(t, Count(junk), "no kind of item")
+	require.Zero(t, Count(bytes.Repeat([]byte{itemRecord, 0, 0, 0, 0}, 1000)), "a record of no bytes")
+	require.Equal(t, 1000, Count(bytes.Repeat(AppendPass(nil, 0, 0), 1000)))
+}
+
 func FuzzUnpack(f *testing.F) {
 	f.Add(Pack(nil, bytes.Repeat([]byte("ab"), 500)))
 	f.Add([]byte("\x04\x00\x00\x00\x00"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		items, err := Unpack(b)
+		items, err := Unpack(b, MaxBody)
 		require.True(t, err == nil || errors.Is(err, ErrDamaged), err)
 		require.LessOrEqual(t, len(items), max(MaxBody, len(b)))
-		require.LessOrEqual(t, Count(items), len(items)/5)
+		require.LessOrEqual(t, Count(items), len(items)/17)
 	})
 }

@@ -44,7 +44,7 @@ func (t *Target) Room(ctx context.Context, size int64) error {
 		return classify(ctx, "look for room", err)
 	}
 	used, limit := i.number("used_memory"), i.number("maxmemory")
-	if limit > 0 && used+size > limit {
+	if limit > 0 && size > limit-used {
 		return nodeclient.Transient(fmt.Errorf("redis: a snapshot of about %d MiB is loaded beside the live data, and the server uses %d of %d MiB (maxmemory): raise that; the restore is tried again", size>>20, used>>20, limit>>20))
 	}
 	return nil

@@ -23,7 +23,7 @@ func For(dir string, size int64) error {
 	if err := unix.Statfs(dir, &st); err != nil {
 		return nodeclient.Transient(fmt.Errorf("look for room in %s: %w", dir, err))
 	}
-	if free := int64(st.Bavail) * st.Bsize; free < size+margin {
+	if free := int64(st.Bavail) * st.Bsize; size > free-margin {
 		return nodeclient.Transient(fmt.Errorf("a snapshot of about %d MiB needs as much room beside the live data, and %s has %d MiB free: make room; the restore is tried again", size>>20, dir, free>>20))
 	}
 	return nil
