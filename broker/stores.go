@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"xmq/broker/disk"
@@ -82,6 +83,9 @@ func openStores(cfg *Config, log *slog.Logger, onPoison func(error), onAlert fun
 		return nil, err
 	}
 	empty, err := prepareDir(dir, cfg.Create)
+	if err == nil {
+		err = closeDir(dir, log)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -129,6 +133,31 @@ func prepareDir(dir string, create bool) (empty bool, err error) {
 		return false, fmt.Errorf("%w: the data directory %s is empty, and `create: false` says that it should not be: is the disk mounted?", ErrDamaged, dir)
 	}
 	return empty, nil
+}
+
+// closeDir keeps everybody else out of the data directory: what lies in it is the data of all nodes.
+func closeDir(dir string, log *slog.Logger) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return fmt.Errorf("%w: open data directory: %w", ErrDamaged, err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return fmt.Errorf("look at data directory: %w", err)
+	}
+	if owner := info.Sys().(*syscall.Stat_t).Uid; int(owner) != os.Geteuid() {
+		return say(ErrConfig, "the data directory %s belongs to user %d, and this broker runs as user %d: run it as that user, or give the directory to this one with chown", dir, owner, os.Geteuid())
+	}
+	mode := info.Mode().Perm()
+	if mode&0o077 == 0 {
+		return nil
+	}
+	if err := f.Chmod(0o700); err != nil {
+		return say(ErrConfig, "the data directory %s is open to other users of this machine (mode %04o), and that cannot be changed: %v", dir, mode, err)
+	}
+	log.Warn("the data directory was open to other users of this machine: its mode is 0700 now", "dir", dir, "mode", fmt.Sprintf("%04o", mode))
+	return nil
 }
 
 func (s *stores) openLog(cfg *Config, empty bool, log *slog.Logger) (err error) {

@@ -2,6 +2,7 @@ package dumpflow
 
 import (
 	"bufio"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -9,8 +10,12 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
+
+	"golang.org/x/sys/unix"
 
 	"xmq/broker/event"
 )
@@ -25,27 +30,52 @@ import (
 // cut has no manifest and is refused; so is one that goes on behind it.
 const archiveMagic = "XMQDUMP\x01"
 
-// WriteArchive stores what d yields under path, by way of path.tmp, and returns its manifest. progress is told the
-// bytes so far after every chunk. When it returns nil the file is durable; after an error there is none. An existing
-// file is not overwritten.
-func WriteArchive(path string, d *Download, progress func(bytes int64)) (m Manifest, err error) {
-	if _, err := os.Stat(path); err == nil {
-		return m, fmt.Errorf("%s exists already: name another file", path)
+// WriteArchive stores what d yields under path, by way of a new file of a random name beside it, and returns its manifest.
+// progress is told the bytes so far after every chunk. When it returns nil the file is durable; after an error there is
+// none. What lies at path, a link too, is an error, or with replace is replaced itself, in one step; no link is followed.
+func WriteArchive(path string, replace bool, d *Download, progress func(bytes int64)) (m Manifest, err error) {
+	if _, err := os.Lstat(path); err == nil && !replace {
+		return m, existsAlready(path)
 	}
-	tmp := path + ".tmp"
-	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	tmp := path + "." + rand.Text() + ".tmp"
+	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_EXCL|os.O_WRONLY|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return m, err
 	}
 	m, err = writeArchive(f, d, progress)
 	err = errors.Join(err, f.Sync(), f.Close())
+	switch {
+	case err != nil:
+	case replace:
+		err = os.Rename(tmp, path)
+	default:
+		err = name(tmp, path)
+	}
 	if err != nil {
 		return m, errors.Join(err, os.Remove(tmp))
 	}
-	if err := os.Rename(tmp, path); err != nil {
-		return m, errors.Join(err, os.Remove(tmp))
-	}
 	return m, syncDir(filepath.Dir(path))
+}
+
+func existsAlready(path string) error {
+	return fmt.Errorf("%s exists already: name another file, or replace it with --force", path)
+}
+
+// name gives the file tmp the name path, and fails when something has that name, also since a moment ago.
+func name(tmp, path string) error {
+	err := unix.Renameat2(unix.AT_FDCWD, tmp, unix.AT_FDCWD, path, unix.RENAME_NOREPLACE)
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) { // a file system that cannot, such as NFS
+		if err = os.Link(tmp, path); err == nil {
+			return os.Remove(tmp)
+		}
+	}
+	if errors.Is(err, fs.ErrExist) {
+		return existsAlready(path)
+	}
+	if err != nil {
+		return fmt.Errorf("give the backup its name %s: %w", path, err)
+	}
+	return nil
 }
 
 func writeArchive(f io.Writer, d *Download, progress func(int64)) (Manifest, error) {

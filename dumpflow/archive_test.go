@@ -22,12 +22,24 @@ func archived(t testing.TB, b []byte) string {
 	d := NewDownload(t.Context(), serve(s, time.Second), 1, fast)
 	defer d.Close()
 	path, told := filepath.Join(t.TempDir(), "backup"), int64(0)
-	m, err := WriteArchive(path, d, func(n int64) { told = n })
+	m, err := WriteArchive(path, false, d, func(n int64) { told = n })
 	require.NoError(t, err)
 	require.Equal(t, manifest(1, b), m)
 	require.Equal(t, int64(len(b)), told)
-	require.NoFileExists(t, path+".tmp")
+	requireAlone(t, path)
 	return path
+}
+
+// requireAlone looks that nothing lies beside a backup file.
+func requireAlone(t testing.TB, paths ...string) {
+	t.Helper()
+	entries, err := os.ReadDir(filepath.Dir(paths[0]))
+	require.NoError(t, err)
+	require.Len(t, entries, len(paths))
+	for _, path := range paths {
+		_, err := os.Lstat(path)
+		require.NoError(t, err)
+	}
 }
 
 // readArchive opens and reads what stands in b.
@@ -139,15 +151,59 @@ func TestArchiveIsNotOverwrittenAndLeavesNothingBehindAFailure(t *testing.T) {
 	s := open(t)
 	d := NewDownload(t.Context(), serve(s, 0), 9, fast)
 	defer d.Close()
-	_, err := WriteArchive(path, d, func(int64) {})
+	_, err := WriteArchive(path, false, d, func(int64) {})
 	require.ErrorContains(t, err, "exists already")
 	other := path + "2"
-	_, err = WriteArchive(other, d, func(int64) {})
+	_, err = WriteArchive(other, false, d, func(int64) {})
 	require.ErrorIs(t, err, ErrGivenUp)
 	require.NoFileExists(t, other)
-	require.NoFileExists(t, other+".tmp")
+	requireAlone(t, path)
 	_, err = OpenArchive(other)
 	require.ErrorIs(t, err, os.ErrNotExist)
+}
+
+// What has the name of a backup file already, a link to somebody's file or to nothing too, is neither written through nor
+// replaced, unless that was asked for: then the name is replaced, and what the link led to stays as it is.
+func TestArchiveFollowsNoLink(t *testing.T) {
+	dir := t.TempDir()
+	victim, link := filepath.Join(dir, "victim"), filepath.Join(dir, "link")
+	require.NoError(t, os.WriteFile(victim, []byte("precious"), 0o600))
+	s, b := open(t), content(5)
+	upload(t, s, 1, b)
+	write := func(path string, replace bool) error {
+		d := NewDownload(t.Context(), serve(s, time.Second), 1, fast)
+		defer d.Close()
+		_, err := WriteArchive(path, replace, d, func(int64) {})
+		return err
+	}
+	for _, to := range []string{victim, filepath.Join(dir, "nothing")} {
+		require.NoError(t, os.Symlink(to, link))
+		require.ErrorContains(t, write(link, false), "exists already")
+		requireAlone(t, victim, link)
+		require.NoError(t, write(link, true))
+		requireAlone(t, victim, link)
+		a, err := OpenArchive(link)
+		require.NoError(t, err)
+		require.NoError(t, a.Close())
+		info, err := os.Lstat(link)
+		require.NoError(t, err)
+		require.Equal(t, os.FileMode(0o600), info.Mode(), "a file, no link")
+		require.NoError(t, os.Remove(link))
+	}
+	text, err := os.ReadFile(victim)
+	require.NoError(t, err)
+	require.Equal(t, "precious", string(text))
+	require.Error(t, write(dir, true), "a folder is not replaced")
+
+	late := filepath.Join(dir, "late") // comes while the backup is written
+	d := NewDownload(t.Context(), serve(s, time.Second), 1, fast)
+	defer d.Close()
+	_, err = WriteArchive(late, false, d, func(int64) { require.NoError(t, os.WriteFile(late, []byte("first"), 0o600)) })
+	require.ErrorContains(t, err, "exists already")
+	text, err = os.ReadFile(late)
+	require.NoError(t, err)
+	require.Equal(t, "first", string(text))
+	requireAlone(t, victim, late)
 }
 
 // A file that changes between the check and the reading does not end like a whole one.

@@ -185,7 +185,7 @@ func measure(t *testing.T, f filled, mib, opens int) {
 	take := func(path string, progress func()) (dumpflow.Manifest, error) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		return nodeclient.Backup(ctx, road, nodeclient.DefaultGroup, "backup-measure", "master", path, nil, func(int64) {
+		return nodeclient.Backup(ctx, road, nodeclient.DefaultGroup, "backup-measure", "master", path, false, nil, func(int64) {
 			if progress != nil {
 				progress()
 				cancel()

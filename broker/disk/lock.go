@@ -21,7 +21,7 @@ type Lock struct{ f *os.File }
 // writes pid, host and time into it. The kernel frees it when the process ends, however it ends. ErrHeld:
 // taken; the error says by whom. It does not block.
 func LockDir(path string) (*Lock, error) {
-	f, err := os.OpenFile(filepath.Join(path, "LOCK"), os.O_RDWR|os.O_CREATE, 0o644)
+	f, err := os.OpenFile(filepath.Join(path, "LOCK"), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("lock data directory: %w", err)
 	}

@@ -63,7 +63,7 @@ func (d dir) List() ([]string, error) {
 func (d dir) Open(name string, create bool) (Files, error) {
 	path := d.path(name)
 	if create {
-		if err := os.MkdirAll(path, 0o755); err != nil {
+		if err := os.MkdirAll(path, 0o700); err != nil {
 			return nil, fmt.Errorf("create database: %w", err)
 		}
 		if err := SyncDir(filepath.Dir(string(d))); err != nil {

@@ -23,7 +23,8 @@ func dumpCommand() *cli.Command {
 		Description: "Load it with: xmq node --id ID --target URL --restore FILE",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "from", Usage: "`NODE` whose database is wanted (required)"},
-			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "`FILE` to write; it must not exist (required)"},
+			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "`FILE` to write; it must not exist without --force (required)"},
+			&cli.BoolFlag{Name: "force", Usage: "replace what has the name FILE, in one step; what a link leads to stays as it is"},
 			&cli.StringFlag{Name: "start", Usage: "only keys behind this `KEY` (kv)"},
 			&cli.StringFlag{Name: "end", Usage: "only keys up to and with this `KEY` (kv)"},
 			&cli.Uint64Flag{Name: "limit", Usage: "at most so many keys (kv)"},
@@ -55,7 +56,7 @@ func dumpCommand() *cli.Command {
 			silence := time.AfterFunc(5*time.Second, func() {
 				fmt.Fprintf(c.App.ErrWriter, "xmq: nothing has come yet of %s from the broker of group %s: waiting on\n", c.String("from"), c.String("group"))
 			})
-			m, err := nodeclient.Backup(c.Context, road, c.String("group"), id, c.String("from"), path, part(c), func(n int64) {
+			m, err := nodeclient.Backup(c.Context, road, c.String("group"), id, c.String("from"), path, c.Bool("force"), part(c), func(n int64) {
 				silence.Stop()
 				p.say("%d MiB", n>>20)
 			})

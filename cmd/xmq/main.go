@@ -30,6 +30,7 @@ const (
 )
 
 func main() {
+	syscall.Umask(0o077) // what this program and its children write is for its own user
 	hidePassword()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // the first signal asks to end, a second one ends at once

@@ -154,7 +154,7 @@ type claimed struct {
 // claim opens a database that is a file of this process alone, behind a lock on PATH.lock, which the kernel frees when the
 // process ends: two nodes on one file would overtake each other, and the healthy one would lose its copy.
 func claim(path string, open func() (nodeclient.Target, error)) (nodeclient.Target, error) {
-	lock, err := os.OpenFile(path+".lock", os.O_CREATE|os.O_RDWR, 0o600)
+	lock, err := os.OpenFile(path+".lock", os.O_CREATE|os.O_RDWR|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, err
 	}

@@ -11,6 +11,7 @@ import (
 
 	"xmq/broker/event"
 	"xmq/nodeclient"
+	"xmq/nodeclient/target/files"
 	"xmq/nodeclient/target/room"
 )
 
@@ -82,14 +83,21 @@ func (t *Target) Room(_ context.Context, size int64) error {
 // Restore implements nodeclient.Target: the copy is read again from the disk and checked entry by entry.
 func (t *Target) Restore(ctx context.Context, want event.Position, r io.Reader) (nodeclient.Restored, error) {
 	path := restorePath(t.path)
-	if err := load(ctx, path, want, r); err != nil {
+	err := remove(path)
+	if err == nil {
+		err = load(ctx, path, want, r)
+	}
+	if err == nil {
+		err = files.Inherit(path, t.path)
+	}
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("file: restore %d: %w", want.Seq, err), remove(path))
 	}
 	return &restored{t}, nil
 }
 
 func load(ctx context.Context, path string, want event.Position, r io.Reader) (err error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o644)
+	f, err := files.Create(path)
 	if err != nil {
 		return nodeclient.Transient(err)
 	}

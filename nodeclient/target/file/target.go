@@ -11,6 +11,7 @@ import (
 	"xmq/broker/event"
 	"xmq/broker/failpoint"
 	"xmq/nodeclient"
+	"xmq/nodeclient/target/files"
 )
 
 // Target is one file. Methods are called one at a time; a Snapshot is read meanwhile.
@@ -42,7 +43,7 @@ func Open(path string) (*Target, error) {
 
 func (t *Target) open() (err error) {
 	t.end, t.pos, t.failed = 0, event.Position{}, nil
-	if t.file, err = os.OpenFile(t.path, os.O_RDWR|os.O_CREATE, 0o644); err != nil {
+	if t.file, err = files.Open(t.path); err != nil {
 		return nodeclient.Transient(err)
 	}
 	size, err := t.file.Seek(0, io.SeekEnd)

@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"slices"
 
 	"xmq/broker/disk"
 	"xmq/broker/event"
 	"xmq/nodeclient"
+	"xmq/nodeclient/target/files"
 	"xmq/nodeclient/target/frames"
 	"xmq/nodeclient/target/room"
 )
@@ -81,7 +83,10 @@ func (t *Target) load(ctx context.Context, want event.Position, r io.Reader) err
 	if err == nil {
 		err = verify(db, want, count)
 	}
-	return errors.Join(err, db.Close())
+	if err = errors.Join(err, db.Close()); err != nil {
+		return err
+	}
+	return files.Inherit(filepath.Join(t.dir, t.restoreName()), filepath.Join(t.dir, t.name))
 }
 
 // fill writes all pairs, then the position.

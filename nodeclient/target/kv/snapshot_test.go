@@ -369,3 +369,25 @@ func TestXE13AHalfRemovedOldDatabase(t *testing.T) {
 	require.Equal(t, "new", string(who))
 	require.Equal(t, at, again.pos)
 }
+
+// A database that a restore replaces stays open to whom it was open before; a new one is its user's alone.
+func TestARestoredFolderKeepsItsMode(t *testing.T) {
+	n := newNode(t)
+	n.run("SET a 1")
+	for _, mode := range []os.FileMode{0o700, 0o750} {
+		path := filepath.Join(t.TempDir(), "db")
+		target, err := Open(path)
+		require.NoError(t, err)
+		info, err := os.Stat(path)
+		require.NoError(t, err)
+		require.Equal(t, os.FileMode(0o700), info.Mode().Perm())
+		require.NoError(t, os.Chmod(path, mode))
+		restored, err := target.Restore(t.Context(), n.at(), bytes.NewReader(n.taken()))
+		require.NoError(t, err)
+		require.NoError(t, restored.Switch(t.Context()))
+		info, err = os.Stat(path)
+		require.NoError(t, err)
+		require.Equal(t, mode, info.Mode().Perm())
+		require.NoError(t, target.Close())
+	}
+}

@@ -11,6 +11,7 @@ import (
 
 	"xmq/broker/event"
 	"xmq/nodeclient"
+	"xmq/nodeclient/target/files"
 	"xmq/nodeclient/target/room"
 )
 
@@ -33,7 +34,13 @@ func (t *Target) Room(_ context.Context, size int64) error {
 // had no position yet is accepted for the start of a log and given that position.
 func (t *Target) Restore(ctx context.Context, want event.Position, r io.Reader) (nodeclient.Restored, error) {
 	path := restorePath(t.path)
-	err := load(ctx, path, r)
+	err := discard(path)
+	if err == nil {
+		err = load(ctx, path, r)
+	}
+	if err == nil {
+		err = files.Inherit(path, t.path)
+	}
 	if err == nil {
 		err = verify(ctx, path, want)
 	}
@@ -62,7 +69,7 @@ func load(ctx context.Context, path string, r io.Reader) (err error) {
 	if err := room.For(filepath.Dir(path), h.size()); err != nil {
 		return err
 	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
+	f, err := files.Create(path)
 	if err != nil {
 		return nodeclient.Transient(err)
 	}

@@ -16,6 +16,7 @@ import (
 
 	"xmq/broker/event"
 	"xmq/nodeclient"
+	"xmq/nodeclient/target/files"
 )
 
 // DefaultBusyTimeout is how long a statement waits for a lock that another connection holds.
@@ -72,7 +73,7 @@ func (t *Target) open(ctx context.Context) (err error) {
 	if err := finishSwitch(t.path); err != nil {
 		return nodeclient.Transient(fmt.Errorf("sqlite: finish the switch to a restored database: %w", err))
 	}
-	t.file, err = os.OpenFile(t.path, os.O_RDWR|os.O_CREATE, 0o644)
+	t.file, err = files.Open(t.path)
 	if err != nil {
 		return nodeclient.Transient(fmt.Errorf("sqlite: %w", err))
 	}
