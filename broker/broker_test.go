@@ -589,7 +589,7 @@ func TestRS04WaitingReadersDoNotStarveTheWriter(t *testing.T) {
 	defer conn.Close()
 	staging, err := dumpflow.OpenStaging(t.TempDir(), nil)
 	require.NoError(t, err)
-	rec := dumpflow.New("target", dumpflow.Requester{ID: "reader", Request: 5}, 0, 0)
+	rec := dumpflow.New("target", event.AllTopics, dumpflow.Requester{ID: "reader", Request: 5}, 0, 0)
 	rec.Phase = dumpflow.Uploading
 	d := &desk{group: "main", road: conn, staging: staging, dump: func(event.DumpID) (dumpflow.Dump, bool) { return rec.Clone(), true },
 		log: slog.New(slog.DiscardHandler), puts: make(chan struct{}, deskPuts), gets: make(chan struct{}, deskGets), ctx: context.Background()}
@@ -1005,6 +1005,10 @@ func TestXD14TheDeskServesOnlyWhatTheRecordSays(t *testing.T) {
 	require.Equal(t, event.Fail, seal(other))
 	other = m
 	other.Pos.Seq++
+	require.Equal(t, event.Fail, seal(other))
+	rec.Topics = event.AllTopics
+	other = m
+	other.Topics = []string{"shop"}
 	require.Equal(t, event.Fail, seal(other))
 	_, sealed := staging.Manifest(1)
 	require.False(t, sealed)

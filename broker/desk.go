@@ -133,6 +133,9 @@ func (d *desk) seal(id string, rec dumpflow.Dump, body []byte) dumpflow.Answer {
 		}
 		err = fmt.Errorf("the manifest of DUMP %s says %s at %s, opened was %s at %s", rec.ID, m.Format, m.Pos, rec.Format, rec.Pos)
 	}
+	if err == nil && rec.Topics.Known() && event.TopicsOf(m.Topics) != rec.Topics {
+		err = fmt.Errorf("the manifest of DUMP %s says topics %s, its target follows %s", rec.ID, event.TopicsOf(m.Topics), rec.Topics)
+	}
 	if err == nil {
 		err = d.staging.Create(rec.ID) // a snapshot of no bytes has no chunks
 	}

@@ -30,7 +30,8 @@ type Dump struct {
 	Target     string         `json:"target"`
 	Instance   event.Instance `json:"instance"` // the target's process that holds the snapshot open
 	Requesters []Requester    `json:"waiting"`
-	Served     []string       `json:"served"` // requesters that have loaded it or left with it
+	Served     []string       `json:"served"`           // requesters that have loaded it or left with it
+	Topics     event.Topics   `json:"topics,omitempty"` // that the data holds; "" in a record of the first revision: not known
 	Phase      Phase          `json:"state"`
 	Pin        uint64         `json:"pin"` // the log is kept behind this sequence while anybody needs it
 	Pos        event.Position `json:"position"`
@@ -63,9 +64,11 @@ func Swap(e event.Event) event.Event {
 	return e
 }
 
-// New starts the record of a DUMP that r asked for. Its ID is r's request id: random, drawn once by r.
-func New(target string, r Requester, pin uint64, now int64) *Dump {
-	return &Dump{V: RecordVersion, ID: r.Request, Target: target, Requesters: []Requester{r}, Phase: Draining, Pin: pin, Range: r.Range, Started: now}
+// New starts the record of a DUMP that r asked for, of a target that follows topics. Its ID is r's request id: random, drawn
+// once by r.
+func New(target string, topics event.Topics, r Requester, pin uint64, now int64) *Dump {
+	return &Dump{V: RecordVersion, ID: r.Request, Target: target, Topics: topics, Requesters: []Requester{r}, Phase: Draining, Pin: pin,
+		Range: r.Range, Started: now}
 }
 
 // Running reports whether the target still has work with it.

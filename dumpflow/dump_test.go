@@ -9,7 +9,7 @@ import (
 )
 
 func TestDumpServesEveryRequesterOnce(t *testing.T) {
-	d := New("master", Requester{ID: "n1", Request: 11}, 42, 5)
+	d := New("master", event.AllTopics, Requester{ID: "n1", Request: 11}, 42, 5)
 	require.Equal(t, event.DumpID(11), d.ID)
 	require.True(t, d.Running() && d.Pinned())
 	require.True(t, d.Join(Requester{ID: "n2", Request: 22}))
@@ -30,7 +30,7 @@ func TestDumpServesEveryRequesterOnce(t *testing.T) {
 }
 
 func TestDumpPinLastsAsLongAsSomebodyNeedsIt(t *testing.T) {
-	d := New("master", Requester{ID: "n1", Request: 11}, 42, 5)
+	d := New("master", event.AllTopics, Requester{ID: "n1", Request: 11}, 42, 5)
 	require.Error(t, d.Open(at, Opened{Format: "f/1"}, 6, 1), "it still drains")
 	d.Phase = Opening
 	require.NoError(t, d.Open(at, Opened{Format: "f/1", Online: true}, 6, 1.5))

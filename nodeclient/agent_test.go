@@ -572,7 +572,7 @@ func TestADatabaseThatIsNotACopyIsReplacedOnlyWhenAllowed(t *testing.T) {
 
 // XE-13: whatever is wrong is found before the switch: the old data and position stay, and nothing half.
 func TestXE13ALoadThatIsNotWhatWasOfferedIsNotSwitched(t *testing.T) {
-	for _, name := range []string{"another position", "another chain", "cancelled", "not a copy", "no room"} {
+	for _, name := range []string{"another position", "another chain", "other topics", "cancelled", "not a copy", "no room"} {
 		t.Run(name, func(t *testing.T) {
 			world(t, 30, func(t *testing.T, road *bus.Mem, b *scripted) {
 				b.stages(t, 20)
@@ -584,6 +584,8 @@ func TestXE13ALoadThatIsNotWhatWasOfferedIsNotSwitched(t *testing.T) {
 					b.sealed.Pos = b.h.pos[19]
 				case "another chain":
 					b.sealed.Pos.Chain++
+				case "other topics":
+					b.sealed.Topics = []string{"shop"}
 				case "cancelled":
 					m.loading = func(int) error { cancel(); return nil }
 				case "not a copy":

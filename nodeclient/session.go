@@ -616,6 +616,8 @@ func (s *session) restored(job restoreJob, err error) {
 	case job.request != s.request: // it was cancelled; the next word of the broker begins another
 	case errors.Is(err, errNotOurs):
 		s.stop(ErrNeedsDump, err.Error())
+	case errors.Is(err, errOtherTopics):
+		s.stop(ErrRefused, err.Error())
 	default:
 		s.tryJoinLater(err.Error())
 	}

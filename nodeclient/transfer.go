@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 	"time"
 
 	"xmq/broker/event"
@@ -16,6 +15,9 @@ import (
 
 // errNotOurs is returned when a restore would overwrite what is not a copy of this log.
 var errNotOurs = errors.New("the database is not empty and not a copy of this log: empty it, or start the node with --replace")
+
+// errOtherTopics is returned when a snapshot holds other topics than this node follows.
+var errOtherTopics = errors.New("not loaded")
 
 // openSnapshot runs on the hand, so that it sees the database at rest. The loop keeps the snapshot.
 func (a *Agent) openSnapshot(work context.Context, dump event.DumpID, part *event.Range) outcome {
@@ -81,6 +83,9 @@ func (a *Agent) load(ctx context.Context, job restoreJob) error {
 	case err != nil:
 	case m.Pos != job.pos || m.Dump != job.dump:
 		err = fmt.Errorf("its manifest says %s, not %s", m.Pos, job.pos)
+	case !slices.Equal(m.Topics, a.opts.Topics):
+		err = fmt.Errorf("%w: the snapshot of %s holds topics %s, and this node follows %s: start it with the same topics, or join from another node",
+			errOtherTopics, m.Target, event.TopicsOf(m.Topics), event.TopicsOf(a.opts.Topics))
 	case ctx.Err() != nil:
 		err = ctx.Err()
 	default:
@@ -118,7 +123,7 @@ func (a *Agent) LoadBackup(ctx context.Context, m dumpflow.Manifest, r io.Reader
 		return &ending{ErrRefused, fmt.Sprintf("the backup of %s holds only a part of its keys: nobody can go on from it", m.Target)}
 	}
 	if !slices.Equal(m.Topics, a.opts.Topics) {
-		return &ending{ErrRefused, fmt.Sprintf("the backup of %s holds topics %s and this node follows %s: start it with the same topics", m.Target, names(m.Topics), names(a.opts.Topics))}
+		return &ending{ErrRefused, fmt.Sprintf("the backup of %s holds topics %s and this node follows %s: start it with the same topics", m.Target, event.TopicsOf(m.Topics), event.TopicsOf(a.opts.Topics))}
 	}
 	if err := a.mayReplace(ctx, m.Pos.Log); err != nil {
 		return err
@@ -152,12 +157,4 @@ func (a *Agent) closeSnapshot(s Snapshot) {
 	if err := s.Close(); err != nil {
 		a.log.Warn("closing the snapshot", "err", err)
 	}
-}
-
-// names is a list of topics for people.
-func names(topics []string) string {
-	if len(topics) == 0 {
-		return "(all)"
-	}
-	return strings.Join(topics, ",")
 }

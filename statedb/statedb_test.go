@@ -113,7 +113,7 @@ func TestEverythingIsThereAfterReopening(t *testing.T) {
 		c := following("node1", 42)
 		c.V, c.Topics, c.Fenced, c.LastError = 0, []string{"a"}, []event.Instance{1, 2}, &Trouble{Seq: 43, Class: "fail", Text: "no"}
 		c.Override, c.Seek, c.Join = &Override{Seq: 43, Skip: true, Reason: "r"}, &event.Position{Log: 7, Seq: 1}, &Join{Request: 5, Target: "master"}
-		d := *dumpflow.New("master", dumpflow.Requester{ID: "node2", Request: 9}, 40, 5)
+		d := *dumpflow.New("master", event.AllTopics, dumpflow.Requester{ID: "node2", Request: 9}, 40, 5)
 		p, meta := event.Position{Log: 7, Seq: 42, Chain: 1}, Meta{Log: 7, Rebuilt: true}
 		write(t, db, func(b *Batch) {
 			b.PutClient(c)
@@ -304,7 +304,7 @@ func TestPinIsTheLowestOfAllAndNamesItsHolder(t *testing.T) {
 	eachStore(t, func(t *testing.T, db *DB, reopen func() *DB) {
 		_, _, held := db.Pin()
 		require.False(t, held)
-		d := dumpflow.New("master", dumpflow.Requester{ID: "n", Request: 9}, 40, 5)
+		d := dumpflow.New("master", event.AllTopics, dumpflow.Requester{ID: "n", Request: 9}, 40, 5)
 		write(t, db, func(b *Batch) { b.PutClient(following("b", 42)); b.PutClient(following("a", 42)); b.PutDump(*d) })
 		pin := func() string {
 			seq, who, held := db.Pin()

@@ -79,7 +79,7 @@ func (m *Machine) dumpFor(r dumpflow.Requester, log Log) (d *dumpflow.Dump, code
 		return d, 0, ""
 	}
 	m.dropRunning("retention has freed increments behind its position") // if there is one
-	if d := m.reusable(log); d != nil && !r.Backup {                    // a backup is to hold the data of now
+	if d := m.reusable(r, log); d != nil && !r.Backup {                 // a backup is to hold the data of now
 		return d, 0, ""
 	}
 	if !m.Connected() {
@@ -91,7 +91,7 @@ func (m *Machine) dumpFor(r dumpflow.Requester, log Log) (d *dumpflow.Dump, code
 	if slices.ContainsFunc(m.dumps, func(d *dumpflow.Dump) bool { return d.ID == r.Request }) {
 		return nil, event.Refused, fmt.Sprintf("request id %s was used before: draw a new one", r.Request)
 	}
-	d = dumpflow.New(c.ID, r, c.Acked.Seq, m.now)
+	d = dumpflow.New(c.ID, event.TopicsOf(c.Topics), r, c.Acked.Seq, m.now)
 	m.dumps = append(m.dumps, d)
 	m.lease, m.age = 0, 0
 	m.become(statedb.Draining)
@@ -99,10 +99,13 @@ func (m *Machine) dumpFor(r dumpflow.Requester, log Log) (d *dumpflow.Dump, code
 	return d, 0, ""
 }
 
-// reusable is a complete snapshot that later requesters can be served with: young enough, and the log still
-// reaches back to it.
-func (m *Machine) reusable(log Log) *dumpflow.Dump {
+// reusable is a complete snapshot that a later requester can be served with: of the topics that it names, which this client may
+// not have followed always, young enough, and the log still reaches back to it.
+func (m *Machine) reusable(r dumpflow.Requester, log Log) *dumpflow.Dump {
 	for _, d := range slices.Backward(m.dumps) {
+		if d.Topics != event.TopicsOf(r.Topics) {
+			continue
+		}
 		if d.Phase != dumpflow.Sealed || d.Range != nil || m.now-d.Ended >= int64(m.rules.SnapshotTTL) || d.Pos.Seq > m.c.Acked.Seq {
 			continue
 		}

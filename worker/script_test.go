@@ -81,3 +81,6 @@ func TestAlertsEndWithWhatTheyStandFor(t *testing.T) { play(t, "alerts") }
 // What a comparison of less than everything would let through: an overtaken offer, an emptied or foreign database, a
 // snapshot of another history, the manifest or refusal of another DUMP, a client that is to move, the edge of the log.
 func TestNothingPassesByHalfAProof(t *testing.T) { play(t, "guards") }
+
+// Topics are compared with those of the snapshot itself, not with what its target follows now.
+func TestASnapshotServesOnlyTheTopicsItHolds(t *testing.T) { play(t, "topics") }
