@@ -186,7 +186,7 @@ func (b *Broker) LogID() event.LogID { return b.stores.log.ID() }
 // open. If the storage fails it returns at once with an error of class IsStorage, and the process must exit with 74:
 // nothing is closed then. Any other failure of a part stops all of it and is returned. It may be called once.
 func (b *Broker) Run(ctx context.Context, onReady func()) error {
-	ended := make(chan *part, 64)
+	ended := make(chan *part, 1) // the first end is enough to know
 	p := &parts{}
 	for i, w := range b.pool.Workers() {
 		p.workers = append(p.workers, start(fmt.Sprintf("worker %d", i), ended, w.Run))
@@ -367,12 +367,18 @@ type part struct {
 	err    error
 }
 
-// start runs f until stop. A part that ends in any way is told to ended; a panic in it is raised again by stop.
+// start runs f until stop. A part that ends in any way is told to ended, unless that is full: nobody waits for it. A panic in it is
+// raised again by stop.
 func start(name string, ended chan<- *part, f func(context.Context) error) *part {
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &part{name: name, cancel: cancel}
 	p.group.Go(func() {
-		defer func() { ended <- p }()
+		defer func() {
+			select {
+			case ended <- p:
+			default:
+			}
+		}()
 		p.err = f(ctx)
 	})
 	return p
