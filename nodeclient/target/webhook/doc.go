@@ -11,7 +11,8 @@
 // # Increments
 //
 // An increment whose content type is message/http is a whole HTTP/1.1 request (RFC 9112): its method, path, query, headers
-// and body are replayed at the host of URL, the path behind that of URL. Host, Authorization and what belongs to
+// and body are replayed at the host of URL, the path behind that of URL. A path that any server could take for one outside of that
+// (dot segments, // at its beginning, a / or \ that is percent-encoded, however often) is a FAIL. Host, Authorization and what belongs to
 // a connection are not taken over. Any other increment is a POST to URL with its own content type. Beside that every request carries
 //
 //	Idempotency-Key   LOG/SEQ

@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"xmq/broker/event"
 	"xmq/nodeclient"
@@ -20,9 +21,10 @@ import (
 // maxAnswer is how much of an answer is read, in bytes.
 const maxAnswer = 64 << 10
 
-// dropped are the headers of a replayed request that belong to its own connection or to the one who sent it first.
+// dropped are the headers of a replayed request that belong to its own connection or to the one who sent it first, or that
+// some servers take for its path.
 var dropped = []string{"Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "Proxy-Connection", "Te", "Trailer",
-	"Transfer-Encoding", "Upgrade", "Expect", "Authorization", "Content-Length"}
+	"Transfer-Encoding", "Upgrade", "Expect", "Authorization", "Content-Length", "X-Original-Url", "X-Rewrite-Url"}
 
 // request makes the request that an increment is.
 func (h *hooks) request(ctx context.Context, r event.Record) (*http.Request, error) {
@@ -50,6 +52,10 @@ func (h *hooks) replay(ctx context.Context, raw []byte) (*http.Request, error) {
 	if in.Method == http.MethodConnect || !strings.HasPrefix(in.URL.Path, "/") || in.URL.Host != "" {
 		return nil, fmt.Errorf("%s %.80q cannot be replayed: write a method and a path that begins with /", in.Method, in.RequestURI)
 	}
+	path, _, _ := strings.Cut(in.RequestURI, "?")
+	if err := staysBehind(path); err != nil {
+		return nil, fmt.Errorf("%s %.80q cannot be replayed: %w", in.Method, in.RequestURI, err)
+	}
 	to := *h.base
 	to.Path, to.RawPath = strings.TrimSuffix(h.base.Path, "/")+in.URL.Path, ""
 	if in.URL.RawPath != "" {
@@ -73,6 +79,40 @@ func (h *hooks) replay(ctx context.Context, raw []byte) (*http.Request, error) {
 	}
 	out.Header = in.Header
 	return out, nil
+}
+
+// staysBehind refuses the path of a request, as it stands in it, that some server or proxy could take for one that does not
+// lie behind the path of the target's URL: with this node's secret only that part of the host may be reached. Servers
+// differ in how often they decode and in what they call a separator, so every reading has to stay behind.
+func staysBehind(path string) error {
+	if strings.HasPrefix(path, "//") {
+		return errors.New("its path begins with //, which some servers take for another host")
+	}
+	for reading, first := path, true; ; first = false {
+		for _, c := range []byte(reading) {
+			if c < ' ' || c == 0x7f {
+				return errors.New("its path holds a control character")
+			}
+		}
+		switch {
+		case strings.Contains(reading, `\`):
+			return errors.New(`its path holds a \, which some servers take for a /`)
+		case !utf8.ValidString(reading):
+			return errors.New("its path is no UTF-8")
+		case !first && strings.Count(reading, "/") > strings.Count(path, "/"):
+			return errors.New("its path holds a / that is percent-encoded, which some servers decode")
+		}
+		for segment := range strings.SplitSeq(reading, "/") {
+			if name, _, _ := strings.Cut(segment, ";"); name == "." || name == ".." {
+				return errors.New("its path holds . or .. and could leave the path of the target")
+			}
+		}
+		next, err := url.PathUnescape(reading)
+		if err != nil || next == reading { // a % that encodes nothing is one
+			return nil
+		}
+		reading = next
+	}
 }
 
 func joinQuery(a, b string) string {

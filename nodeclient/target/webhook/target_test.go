@@ -163,11 +163,11 @@ func TestARequestIsReplayed(t *testing.T) {
 	target, err := Open(t.Context(), "webhook:"+s.URL()+"/base/?tenant=1")
 	require.NoError(t, err)
 	require.NoError(t, target.Seek(t.Context(), event.Start(7)))
-	raw := "PATCH /orders/a%2Fb?x=1&y=%20 HTTP/1.1\r\nHost: elsewhere.example\r\nAuthorization: Basic x\r\nConnection: X-Hop\r\nX-Hop: 1\r\nX-Kept: yes\r\nXmq-Seq: 99\r\n" +
+	raw := "PATCH /orders/a%20b?x=1&y=%20 HTTP/1.1\r\nHost: elsewhere.example\r\nAuthorization: Basic x\r\nConnection: X-Hop\r\nX-Hop: 1\r\nX-Kept: yes\r\nXmq-Seq: 99\r\n" +
 		"Content-Type: application/json\r\nContent-Length: 7\r\n\r\n{\"a\":1}"
 	r, body, err := apply(t, s, target, event.Draft{Body: []byte(raw), Headers: event.Headers{ContentType: "message/http; version=1.1"}})
 	require.NoError(t, err)
-	require.Equal(t, `PATCH /base/orders/a%2Fb?tenant=1&x=1&y=%20 {"a":1}`, r.Method+" "+r.RequestURI+" "+body)
+	require.Equal(t, `PATCH /base/orders/a%20b?tenant=1&x=1&y=%20 {"a":1}`, r.Method+" "+r.RequestURI+" "+body)
 	require.Equal(t, strings.TrimPrefix(s.URL(), "http://"), r.Host)
 	for name, want := range map[string]string{"Authorization": "Bearer secret", "X-Kept": "yes", "X-Hop": "", "Xmq-Seq": "1", "Content-Type": "application/json"} {
 		require.Equal(t, want, r.Header.Get(name), name)
@@ -182,6 +182,36 @@ func TestARequestIsReplayed(t *testing.T) {
 		_, _, err := apply(t, s, target, event.Draft{Body: []byte(bad), Headers: event.Headers{ContentType: "message/http"}})
 		require.Error(t, err, bad)
 		require.False(t, nodeclient.IsTransient(err), err)
+		require.Len(t, s.Seen(), seen, "nothing was sent")
+	}
+}
+
+// A replayed request reaches nothing but what lies behind the target's path, however often somebody decodes it.
+func TestAReplayedRequestStaysBehindTheTargetsPath(t *testing.T) {
+	t.Setenv(AuthorizationEnv, "Bearer secret")
+	s := webhooktest.New(t)
+	target, err := Open(t.Context(), "webhook:"+s.URL()+"/base")
+	require.NoError(t, err)
+	require.NoError(t, target.Seek(t.Context(), event.Start(7)))
+	send := func(path string) error {
+		raw := "GET " + path + " HTTP/1.1\r\nHost: h\r\nX-Original-URL: /up\r\nX-Rewrite-URL: /up\r\n\r\n"
+		r, _, err := apply(t, s, target, event.Draft{Body: []byte(raw), Headers: event.Headers{ContentType: "message/http"}})
+		if err == nil {
+			require.Equal(t, "/base"+path, r.RequestURI)
+			require.Empty(t, r.Header.Get("X-Original-Url")+r.Header.Get("X-Rewrite-Url"))
+		}
+		return err
+	}
+	for _, path := range []string{"/", "/a", "/a.b/..c/c../...", "/a//b", "/a/", "/a;v=1/b", "/%C3%A4", "/100%25", "/a?x=../../up", "/a?x=%2e%2e%2f", "/a%20b", "/.well-known/x"} {
+		require.NoError(t, send(path), path)
+	}
+	for _, path := range []string{"/../up", "/a/../../up", "/..", "/.", "/./x", "/a/..", "/%2e%2e/up", "/%2E%2e/up", "/.%2e/up", "/%2e/up", "/%252e%252e/up",
+		"/%25252e%25252e/up", "//other.example/x", "//", "/..;/up", "/..;a=b/up", "/%2e%2e;/up", "/..%3b/up", `/..\up`, `/a\..\up`, "/a%5c..%5cup", "/a%5Cup",
+		"/..%2fup", "/..%2Fup", "/..%252fup", "/a%2f..%2f..%2fup", "/%c0%ae%c0%ae/up", "/a%00/up", "/a%0d%0a", "/a/..%00/up"} {
+		seen := len(s.Seen())
+		err := send(path)
+		require.ErrorContains(t, err, "cannot be replayed", path)
+		require.False(t, nodeclient.IsTransient(err) || nodeclient.IsFatal(err), "the increment's own fault: %v", err)
 		require.Len(t, s.Seen(), seen, "nothing was sent")
 	}
 }
