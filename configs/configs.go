@@ -23,7 +23,7 @@ import (
 var ErrConfig = errors.New("configuration")
 
 // MaxFile is the largest configuration file in bytes.
-const MaxFile = 1 << 20
+const MaxFile = 256 << 10
 
 // Source is where values come from besides the defaults.
 type Source struct {
@@ -86,6 +86,9 @@ func loadFile(cfg any, fields []Field, path string) error {
 func parse(b []byte, fields []Field) error {
 	if bytes.HasPrefix(b, []byte("\xEF\xBB\xBF")) {
 		return errors.New("it begins with a byte order mark: save it as plain UTF-8")
+	}
+	if err := shallow(string(b)); err != nil {
+		return err
 	}
 	var doc yaml.MapSlice
 	dec := yaml.NewDecoder(bytes.NewReader(b))

@@ -4,6 +4,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -141,6 +142,37 @@ func TestXN07WrongConfigurationsAreRefusedWithASentence(t *testing.T) {
 		_, err = n.Options(nil)
 		require.ErrorContains(t, err, "silence")
 	})
+}
+
+// A file that would cost the parser more than it is worth is refused before the parser sees it.
+func TestADeepFileIsRefusedAtOnce(t *testing.T) {
+	laughs := "a: &a [x,x,x,x,x,x,x,x,x]\n"
+	for c := 'b'; c < 'z'; c++ {
+		p := string(c - 1)
+		laughs += string(c) + ": &" + string(c) + " [*" + strings.TrimSuffix(strings.Repeat(p+",*", 9), ",*") + "]\n"
+	}
+	stairs := ""
+	for i := range 600 {
+		stairs += strings.Repeat(" ", i) + "a:\n"
+	}
+	for name, text := range map[string]string{"brackets": strings.Repeat("[", MaxFile), "braces": strings.Repeat("{", MaxFile), "pairs": strings.Repeat("{a: [", MaxFile/5),
+		"entries": strings.Repeat("- ", MaxFile/2), "keys": strings.Repeat("? ", MaxFile/2), "stairs": stairs, "tags": strings.Repeat("!!a ", MaxFile/4), "laughs": laughs,
+		"in a value": "hooks:\n  command: " + strings.Repeat("[", 100_000), "closed in comments": strings.Repeat("[ # ]\n", MaxFile/7),
+		"closed in quotes": strings.Repeat("[ ']', ", MaxFile/7), "mixed": strings.Repeat("- [", 1) + strings.Repeat("{x: [", 50), "merged": "a: 1\n<<: {b: 1}\n"} {
+		t.Run(name, func(t *testing.T) {
+			cfg := DefaultBroker()
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			err := Load(&cfg, Source{File: write(t, text)})
+			runtime.ReadMemStats(&after)
+			require.True(t, IsConfig(err), err)
+			require.Regexp(t, "nested more than 64|anchors and aliases", err.Error())
+			require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(128<<20), "bytes allocated")
+		})
+	}
+	cfg := DefaultBroker()
+	require.NoError(t, Load(&cfg, Source{File: write(t, "hooks:\n  command: [a, \"[[[[\", '{{{{']  # [[[[\n# [\nmasters:\n"+strings.Repeat("  - m\n", 1000))}))
+	require.Len(t, cfg.Masters, 1000)
 }
 
 // Lists keep what stands in them: a comma in a file is a comma.
