@@ -148,10 +148,11 @@ func (b *Broker) apiClient(r *http.Request) (any, error) {
 
 // Order is the body of POST /v1/clients/{id}/{verb}.
 type Order struct {
-	Seq    uint64 `json:"seq,omitempty"`
-	Body   []byte `json:"body,omitempty"` // base64 in JSON
-	Reason string `json:"reason,omitempty"`
-	By     string `json:"by,omitempty"`
+	Seq    uint64   `json:"seq,omitempty"`
+	Topics []string `json:"topics,omitempty"` // add
+	Body   []byte   `json:"body,omitempty"`   // base64 in JSON
+	Reason string   `json:"reason,omitempty"`
+	By     string   `json:"by,omitempty"`
 }
 
 func (b *Broker) apiOrder(r *http.Request) (any, error) {
@@ -171,11 +172,15 @@ func (b *Broker) apiOrder(r *http.Request) (any, error) {
 	}
 	verb := worker.Verb(r.PathValue("verb"))
 	switch verb {
-	case worker.Retry, worker.Skip, worker.Replace, worker.SeekTo, worker.Forget, worker.Redump:
+	case worker.Retry, worker.Skip, worker.Replace, worker.SeekTo, worker.Forget, worker.Redump, worker.Add:
 	default:
-		return nil, refuse(http.StatusNotFound, "there is no order %.40q: retry, skip, replace, seek, forget or redump", verb)
+		return nil, refuse(http.StatusNotFound, "there is no order %.40q: add, retry, skip, replace, seek, forget or redump", verb)
 	}
-	return b.order(r.Context(), id, worker.Order{Verb: verb, Seq: o.Seq, Body: o.Body, Reason: o.Reason, By: o.By})
+	topics, err := event.SortTopics(o.Topics)
+	if err != nil {
+		return nil, refuse(http.StatusBadRequest, "%v", err)
+	}
+	return b.order(r.Context(), id, worker.Order{Verb: verb, Seq: o.Seq, Topics: topics, Body: o.Body, Reason: o.Reason, By: o.By})
 }
 
 func (b *Broker) order(ctx context.Context, id string, o worker.Order) (any, error) {

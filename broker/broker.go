@@ -39,12 +39,13 @@ type Broker struct {
 	http   net.Listener
 	pprof  net.Listener // nil for none
 
-	ingest   *ingest
-	dispatch *dispatcher
-	desk     *desk
-	pool     *worker.Pool
-	hooks    *hooks
-	publish  *natsdoor.Door
+	ingest    *ingest
+	dispatch  *dispatcher
+	desk      *desk
+	admission *worker.Admission
+	pool      *worker.Pool
+	hooks     *hooks
+	publish   *natsdoor.Door
 
 	poisoned chan error // the storage has failed
 	ready    atomic.Bool
@@ -61,7 +62,8 @@ func Open(cfg Config, log *slog.Logger) (*Broker, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
-	b := &Broker{cfg: &cfg, log: log, started: time.Now(), poisoned: make(chan error, 1), alerts: map[string]bool{}, hooks: newHooks(cfg.Hooks, log)}
+	b := &Broker{cfg: &cfg, log: log, started: time.Now(), poisoned: make(chan error, 1), alerts: map[string]bool{}, hooks: newHooks(cfg.Hooks, log),
+		admission: worker.NewAdmission(cfg.MaxClients)}
 	if err := b.open(); err != nil {
 		return nil, errors.Join(err, b.close())
 	}
@@ -126,14 +128,19 @@ func (b *Broker) openRoad() (err error) {
 	return nil
 }
 
+// silenceGrain is how often the silence of a client that is away is written down, at least.
+const silenceGrain = 10 * time.Minute
+
 func (b *Broker) newPool() *worker.Pool {
 	c, s := b.cfg, b.stores
 	ticks := func(d time.Duration) int { return int((d + c.Tick - 1) / c.Tick) }
 	rules := worker.Rules{Group: c.Group, Masters: c.Masters, Tick: c.Tick, SilentTicks: ticks(c.Silent), LeaseTicks: ticks(c.Lease), DumpTicks: ticks(c.DumpLimit),
 		MaxDumps: c.MaxDumps, SnapshotTTL: c.SnapshotTTL, TurnRecords: c.TurnRecords, TurnBytes: c.TurnBytes, RunningDumps: b.runningDumps,
-		Flight: worker.NewFlight(c.MemoryLimit / 4), Crowd: new(worker.Crowd)}
+		Flight: worker.NewFlight(c.MemoryLimit / 4), Crowd: new(worker.Crowd),
+		Admission: b.admission, SilenceTicks: ticks(min(max(c.Retention.MaxAbsence/20, c.Tick), silenceGrain))}
 	env := worker.Env{Log: s.log, Now: time.Now, Tick: c.Tick, Save: s.state.Write, SaveEvery: c.SaveEvery, Send: b.dispatch.send,
-		Discard: func(id event.DumpID) { s.staging.Drop(id, "the DUMP is over") }}
+		Forgotten: s.state.Forgotten,
+		Discard:   func(id event.DumpID) { s.staging.Drop(id, "the DUMP is over") }}
 	return worker.NewPool(c.Workers, rules, env, s.state.Clients(), s.state.Dumps())
 }
 

@@ -31,6 +31,8 @@ type Config struct {
 
 	Workers int      `yaml:"workers" doc:"goroutines that serve the clients"`
 	Masters []string `yaml:"masters" doc:"client IDs that may start without a DUMP"`
+	// MaxClients bounds records: those that are there stay when it is lowered.
+	MaxClients int `yaml:"max_clients" doc:"clients that this broker knows at most, over all workers; 0 for no limit"`
 
 	MaxIncrement int   `yaml:"max_increment" doc:"largest body of an increment in bytes"`
 	QueueCount   int   `yaml:"queue_count" doc:"increments that may wait for the log"`
@@ -86,7 +88,7 @@ func Default() Config {
 	return Config{
 		Data: "xmq-data", Create: true, Group: "main",
 		NATSAddr: "127.0.0.1:4222", HTTPAddr: "127.0.0.1:8420",
-		Workers: 4, Masters: []string{"master"},
+		Workers: 4, Masters: []string{"master"}, MaxClients: 1024,
 		MaxIncrement: 1 << 20, QueueCount: 65536, QueueBytes: 64 << 20, MemoryLimit: 512 << 20,
 		TurnRecords: 2048, TurnBytes: 256 << 10, MaxRecords: 2_000_000,
 		Tick: time.Second, Silent: 15 * time.Second, Lease: 15 * time.Second, DumpLimit: 24 * time.Hour, MaxDumps: 4,
@@ -133,7 +135,7 @@ func (c *Config) Validate() error {
 			return fmt.Errorf("%s is %s: it cannot be negative", name, d)
 		}
 	}
-	for name, v := range map[string]int64{"ring_bytes": int64(c.RingBytes), "retention.max_records": c.Retention.MaxRecords, "retention.max_bytes": c.Retention.MaxBytes,
+	for name, v := range map[string]int64{"max_clients": int64(c.MaxClients), "ring_bytes": int64(c.RingBytes), "retention.max_records": c.Retention.MaxRecords, "retention.max_bytes": c.Retention.MaxBytes,
 		"retention.pin_alert": c.Retention.PinAlert} {
 		if v < 0 {
 			return fmt.Errorf("%s is %d: it cannot be negative", name, v)

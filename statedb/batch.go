@@ -2,6 +2,7 @@ package statedb
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -15,6 +16,7 @@ import (
 // and ready. It is not for concurrent use.
 type Batch struct {
 	clients    map[string]*Client // nil: delete
+	forgotten  map[string]Forgotten
 	dumps      map[event.DumpID]*dumpflow.Dump
 	alerts     []alertChange
 	audits     []Audit
@@ -40,6 +42,16 @@ func (b *Batch) PutClient(c Client) {
 	b.setClient(c.ID, &c)
 }
 
+// Forget removes the record of f.ID like DeleteClient, and remembers f until the ID has a record again.
+func (b *Batch) Forget(f Forgotten) {
+	b.DeleteClient(f.ID)
+	if b.forgotten == nil {
+		b.forgotten = map[string]Forgotten{}
+	}
+	f.V, f.Fenced = ForgottenVersion, slices.Clone(f.Fenced)
+	b.forgotten[f.ID] = f
+}
+
 // DeleteClient removes the record, its position and its pin.
 func (b *Batch) DeleteClient(id string) { b.setClient(id, nil) }
 
@@ -48,6 +60,7 @@ func (b *Batch) setClient(id string, c *Client) {
 		b.clients = map[string]*Client{}
 	}
 	b.clients[id] = c
+	delete(b.forgotten, id)
 }
 
 // PutDump stores a copy of d under d.ID.
@@ -114,6 +127,9 @@ func (b *Batch) encode(standing func(key string) (Alert, bool), audits uint64) (
 	disk, changed := new(leveldb.Batch), map[string]Alert{}
 	for id, c := range b.clients {
 		put(disk, clientKey(id), c, c == nil)
+	}
+	for id, f := range b.forgotten {
+		put(disk, fenceKey(id), f, false)
 	}
 	for id, d := range b.dumps {
 		put(disk, dumpKey(id), d, d == nil)

@@ -51,12 +51,32 @@ type Client struct {
 	Seek      *event.Position  `json:"seek,omitempty"`    // an explicit position the node has not adopted yet
 	Join      *Join            `json:"join,omitempty"`
 	Joined    event.DumpID     `json:"joined,omitempty"` // request of the last DUMP this client was made from
-	Created   int64            `json:"created"`          // ns since 1970
-	Updated   int64            `json:"updated"`          // ns since 1970, of the last write of this record
+	// Registered says that an operator has made the record (add, or seek of an unknown ID) and that no node has followed yet. It stays
+	// when a first DUMP comes to nothing; Topics, if any, are those that the node must name.
+	Registered bool  `json:"registered,omitempty"`
+	Silent     int64 `json:"silent,omitempty"` // ns for which nothing has been heard of the node while a broker ran; may lag by SilentGrain
+	Created    int64 `json:"created"`          // ns since 1970
+	Updated    int64 `json:"updated"`          // ns since 1970, of the last write of this record
 }
 
 // MaxFences is how many replaced processes are remembered per client.
 const MaxFences = 8
+
+// MaxForgotten is how many forgotten clients' fences are remembered, the newest.
+const MaxForgotten = 1024
+
+// ForgottenVersion is the format number of a stored Forgotten.
+const ForgottenVersion = 1
+
+// Forgotten is what is left of a client whose record was removed: its processes that had been replaced are refused when the ID comes
+// back. It ends with the next record of that ID.
+type Forgotten struct {
+	V       int              `json:"v"`
+	ID      string           `json:"id"`
+	Session event.Session    `json:"session"` // the last one: another process that comes replaces it
+	Fenced  []event.Instance `json:"fenced,omitempty"`
+	Time    int64            `json:"time"` // ns since 1970
+}
 
 // Trouble is the last error a node reported.
 type Trouble struct {
@@ -86,18 +106,26 @@ type Join struct {
 
 // Pin is the sequence behind which the log must be kept for this client; false when it holds nothing.
 func (c *Client) Pin() (uint64, bool) {
-	pin, held := uint64(0), false
-	switch c.State {
-	case Following, Draining, Dumping, Failed:
-		pin, held = c.Acked.Seq, true
+	pin, held := uint64(0), c.Placed()
+	if held {
+		pin = c.Acked.Seq
 	}
-	if c.Seek != nil && held {
-		pin = min(pin, c.Seek.Seq)
+	if c.Seek != nil && (!held || c.Seek.Seq < pin) {
+		pin, held = c.Seek.Seq, true
 	}
 	if c.Join != nil && c.Join.Opened && (!held || c.Join.Pos.Seq < pin) {
 		pin, held = c.Join.Pos.Seq, true
 	}
 	return pin, held
+}
+
+// Placed reports that the client has a copy, at Acked, and is to be fed from there.
+func (c *Client) Placed() bool {
+	switch c.State {
+	case Following, Draining, Dumping, Failed:
+		return true
+	}
+	return false
 }
 
 // Fence remembers that instance has been replaced.

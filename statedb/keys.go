@@ -9,6 +9,7 @@ import (
 // All keys of the store. Every key begins with one letter for its kind and a slash.
 //
 //	c/<client>     Client
+//	f/<client>     Forgotten
 //	d/<dump>       dumpflow.Dump
 //	a/<alert key>  Alert
 //	u/<20 digits>  Audit, by its number
@@ -17,6 +18,7 @@ import (
 const (
 	clientPrefix  = "c/"
 	dumpPrefix    = "d/"
+	fencePrefix   = "f/"
 	alertPrefix   = "a/"
 	auditPrefix   = "u/"
 	metaKey       = "m/meta"
@@ -24,6 +26,7 @@ const (
 )
 
 func clientKey(id string) []byte     { return []byte(clientPrefix + id) }
+func fenceKey(id string) []byte      { return []byte(fencePrefix + id) }
 func dumpKey(id event.DumpID) []byte { return []byte(dumpPrefix + id.String()) }
 func alertKey(key string) []byte     { return []byte(alertPrefix + key) }
 func auditKey(number uint64) []byte  { return fmt.Appendf(nil, "%s%020d", auditPrefix, number) }

@@ -36,6 +36,8 @@ type Meta struct {
 	// Rebuilt is set when the store was found empty beside a log with increments. Then "no client holds
 	// it" means "unknown", and retention frees nothing until an operator confirms.
 	Rebuilt bool `json:"rebuilt"`
+	// MaxBytes is what retention.max_bytes is when nobody sets it: half of the disk at the first start; 0 before it is recorded.
+	MaxBytes int64 `json:"max_bytes,omitempty"`
 }
 
 // ErrRecord is returned when a stored value cannot be read: damage, or a newer format.
@@ -51,6 +53,7 @@ type DB struct {
 
 	mu         sync.RWMutex // guards what follows: the state that is durable
 	clients    map[string]Client
+	forgotten  map[string]Forgotten
 	dumps      map[event.DumpID]dumpflow.Dump
 	alerts     map[string]Alert
 	meta       Meta
@@ -61,7 +64,7 @@ type DB struct {
 // called after every durable change of an alert; it must not block. ErrRecord: a value cannot be read, with
 // its key in the text.
 func Open(store Store, onAlert func(Alert)) (*DB, error) {
-	db := &DB{store: store, alert: onAlert, clients: map[string]Client{}, dumps: map[event.DumpID]dumpflow.Dump{}, alerts: map[string]Alert{}}
+	db := &DB{store: store, alert: onAlert, clients: map[string]Client{}, forgotten: map[string]Forgotten{}, dumps: map[event.DumpID]dumpflow.Dump{}, alerts: map[string]Alert{}}
 	err := store.Each("", func(key, value []byte) error { return db.load(string(key), value) })
 	if err != nil {
 		return nil, fmt.Errorf("open state store: %w", err)
@@ -91,6 +94,11 @@ func (db *DB) load(key string, value []byte) error {
 		err := read(&c, &c.V, ClientVersion)
 		db.clients[c.ID] = c
 		return named(err, clientKey(c.ID))
+	case strings.HasPrefix(key, fencePrefix):
+		var f Forgotten
+		err := read(&f, &f.V, ForgottenVersion)
+		db.forgotten[f.ID] = f
+		return named(err, fenceKey(f.ID))
 	case strings.HasPrefix(key, dumpPrefix):
 		var d dumpflow.Dump
 		err := read(&d, &d.V, dumpflow.RecordVersion)
@@ -123,10 +131,14 @@ func (db *DB) Write(b *Batch) error {
 	}
 	db.writing.Lock()
 	defer db.writing.Unlock()
-	disk, changed := b.encode(db.alertByKey, db.audits)
+	disk, changed := b.encode(db.Alert, db.audits)
 	old := db.oldAlerts(changed)
 	for _, key := range old {
 		disk.Delete(alertKey(key))
+	}
+	spent := db.spentFences(b)
+	for _, id := range spent {
+		disk.Delete(fenceKey(id))
 	}
 	if disk.Len() == 0 {
 		return nil
@@ -134,7 +146,7 @@ func (db *DB) Write(b *Batch) error {
 	if err := db.store.Write(disk); err != nil {
 		return fmt.Errorf("write state store: the outcome is unknown: %w", err)
 	}
-	db.publish(b, changed, old)
+	db.publish(b, changed, old, spent)
 	if db.alert != nil {
 		for _, a := range changed {
 			db.alert(a)
@@ -143,7 +155,7 @@ func (db *DB) Write(b *Batch) error {
 	return nil
 }
 
-func (db *DB) publish(b *Batch, changed map[string]Alert, old []string) {
+func (db *DB) publish(b *Batch, changed map[string]Alert, old, spent []string) {
 	db.mu.Lock()
 	defer db.mu.Unlock()
 	for id, c := range b.clients {
@@ -153,6 +165,10 @@ func (db *DB) publish(b *Batch, changed map[string]Alert, old []string) {
 		}
 		db.clients[id] = *c
 	}
+	for _, id := range spent {
+		delete(db.forgotten, id)
+	}
+	maps.Copy(db.forgotten, b.forgotten)
 	for id, d := range b.dumps {
 		if d == nil {
 			delete(db.dumps, id)
@@ -195,7 +211,39 @@ func (db *DB) oldAlerts(changed map[string]Alert) []string {
 	return keys
 }
 
-func (db *DB) alertByKey(key string) (Alert, bool) {
+// spentFences names the fences that a new record of their client carries now, and the oldest beyond MaxForgotten.
+func (db *DB) spentFences(b *Batch) (ids []string) {
+	db.mu.RLock()
+	defer db.mu.RUnlock()
+	for id, c := range b.clients {
+		if _, there := db.forgotten[id]; there && c != nil {
+			ids = append(ids, id)
+		}
+	}
+	extra := len(db.forgotten) + len(b.forgotten) - len(ids) - MaxForgotten
+	if len(b.forgotten) == 0 || extra <= 0 {
+		return ids
+	}
+	oldest := slices.SortedFunc(maps.Values(db.forgotten), func(a, b Forgotten) int { return cmp.Or(cmp.Compare(a.Time, b.Time), strings.Compare(a.ID, b.ID)) })
+	for _, f := range oldest {
+		if _, again := b.forgotten[f.ID]; extra > 0 && !again && !slices.Contains(ids, f.ID) {
+			ids, extra = append(ids, f.ID), extra-1
+		}
+	}
+	return ids
+}
+
+// Forgotten returns what is left of a client that was forgotten; false for nothing.
+func (db *DB) Forgotten(id string) (Forgotten, bool) {
+	db.mu.RLock()
+	defer db.mu.RUnlock()
+	f, ok := db.forgotten[id]
+	f.Fenced = slices.Clone(f.Fenced)
+	return f, ok
+}
+
+// Alert returns one alert, standing or cleared.
+func (db *DB) Alert(key string) (Alert, bool) {
 	db.mu.RLock()
 	defer db.mu.RUnlock()
 	a, ok := db.alerts[key]
@@ -284,31 +332,6 @@ func (db *DB) Checkpoint() event.Position {
 	db.mu.RLock()
 	defer db.mu.RUnlock()
 	return db.checkpoint
-}
-
-// Pin names the lowest sequence behind which the log must be kept, and who holds it ("client node1", "dump
-// 00ab..."), computed from durable state only. held is false when nobody holds anything.
-func (db *DB) Pin() (seq uint64, holder string, held bool) {
-	db.mu.RLock()
-	defer db.mu.RUnlock()
-	hold := func(s uint64, who string) {
-		if !held || s < seq || s == seq && who < holder {
-			seq, holder, held = s, who, true
-		}
-	}
-	for id := range db.clients {
-		c := db.clients[id]
-		if s, ok := c.Pin(); ok {
-			hold(s, "client "+id)
-		}
-	}
-	for id := range db.dumps {
-		d := db.dumps[id]
-		if d.Pinned() {
-			hold(d.Pin, "dump "+id.String())
-		}
-	}
-	return seq, holder, held
 }
 
 // Close closes the store below. Every write was durable already.

@@ -465,3 +465,45 @@ func TestXQ04CrashAtEachWriteLeavesNoClientWithoutPosition(t *testing.T) {
 	armed = false
 	require.Greater(t, cuts.Load(), uint64(40))
 }
+
+// What protects from replaced processes is kept for forgotten clients, in bounded space, until the ID has a record again.
+func TestForgottenClientsAreRememberedInBoundedSpace(t *testing.T) {
+	eachStore(t, func(t *testing.T, db *DB, reopen func() *DB) {
+		forget := func(id string, at int64) func(*Batch) {
+			return func(b *Batch) {
+				b.Forget(Forgotten{ID: id, Session: event.Session{Instance: 7, Turn: 1}, Fenced: []event.Instance{5, 6}, Time: at})
+			}
+		}
+		write(t, db, func(b *Batch) { b.PutClient(following("n", 42)); b.PutClient(following("m", 42)) })
+		write(t, db, forget("n", 1))
+		for range 2 {
+			f, there := db.Forgotten("n")
+			require.True(t, there)
+			require.Equal(t, []event.Instance{5, 6}, f.Fenced)
+			require.EqualValues(t, 7, f.Session.Instance)
+			_, known := db.Client("n")
+			require.False(t, known)
+			db = reopen()
+		}
+		write(t, db, func(b *Batch) { b.PutClient(following("n", 43)) })
+		for range 2 {
+			_, there := db.Forgotten("n")
+			require.False(t, there, "the record carries it now")
+			db = reopen()
+		}
+		write(t, db, func(b *Batch) {
+			for i := range MaxForgotten {
+				forget(fmt.Sprint("x", i), int64(10+i))(b)
+			}
+		})
+		write(t, db, forget("m", 1<<40))
+		for range 2 {
+			require.Len(t, db.forgotten, MaxForgotten)
+			_, oldest := db.Forgotten("x0")
+			require.False(t, oldest)
+			_, newest := db.Forgotten("m")
+			require.True(t, newest)
+			db = reopen()
+		}
+	})
+}

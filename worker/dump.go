@@ -377,6 +377,12 @@ func (m *Machine) keepJoin(n *Notice) bool {
 	if c.Join != nil && c.Join.Target != d.Target {
 		m.route(c.Join.Target, Input{Left: &Left{Dump: c.Join.Dump, ID: c.ID, Request: c.Join.Request}})
 	}
+	if !m.known && !m.rules.Admission.take() {
+		m.route(d.Target, Input{Left: &Left{Dump: d.ID, ID: c.ID, Request: r.Request}})
+		m.say(event.Event{Kind: event.DumpRep, Peer: d.Target, Dump: d.ID, Request: r.Request, State: event.Fail, Code: event.Refused,
+			Text: m.rules.Admission.tooMany(c.ID)})
+		return false
+	}
 	if !m.known {
 		m.known, c.Created, c.Topics = true, m.now, r.Topics
 		m.become(statedb.Pending)
@@ -392,7 +398,10 @@ func (m *Machine) keepJoin(n *Notice) bool {
 // position (XC-3, XE-13).
 func (m *Machine) dropJoin() {
 	m.joinSilent = 0
-	if m.c.State == statedb.Pending || m.c.State == statedb.Loading {
+	switch {
+	case m.c.Registered:
+		m.become(statedb.Pending)
+	case m.c.State == statedb.Pending || m.c.State == statedb.Loading:
 		m.gone()
 		return
 	}

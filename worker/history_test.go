@@ -59,7 +59,7 @@ func history(rng *rand.Rand, s *stage, n int) {
 				}
 			}
 		case 8, 9:
-			verbs := []Verb{Retry, Skip, Replace, SeekTo, Forget, Redump, Cancel, "dance"}
+			verbs := []Verb{Add, Retry, Skip, Replace, SeekTo, Forget, Redump, Cancel, "dance"}
 			o := Order{Verb: verbs[rng.IntN(len(verbs))], Seq: rng.Uint64N(s.log.Head().Seq + 3), Body: []byte("other"), Reason: "chance"}
 			if o.Verb != SeekTo && rng.IntN(2) == 0 {
 				o.Seq = 0

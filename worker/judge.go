@@ -25,8 +25,9 @@ func judge(c *statedb.Client, known bool, mayStart bool, pos event.Position, h e
 		return verdict{code: code, text: fmt.Sprintf(format, args...)}
 	}
 	join := known && c.Join != nil && c.Join.Opened && pos == c.Join.Pos
-	loaded := join && h.Loaded == c.Join.Request // the node says so itself; else its position has to be proof enough
-	if known && c.State != statedb.Pending && !loaded && !slices.Equal(c.Topics, h.Topics) {
+	loaded := join && h.Loaded == c.Join.Request        // the node says so itself; else its position has to be proof enough
+	named := known && c.Registered && len(c.Topics) > 0 // by an operator, before any node came
+	if (known && c.State != statedb.Pending && !loaded || named) && !slices.Equal(c.Topics, h.Topics) {
 		return refuse(event.Foreign, "client %s follows topics %v but its node now names %v, so its data would have holes: start it with the old topics, or run `xmq client forget %s` and join with a DUMP", c.ID, show(c.Topics), show(h.Topics), c.ID)
 	}
 	if !pos.Zero() && pos.Log != head.Log {
@@ -44,6 +45,9 @@ func judge(c *statedb.Client, known bool, mayStart bool, pos event.Position, h e
 	}
 	if ordered && c.Seek == nil {
 		return refuse(event.NeedsDump, "%s", c.LastError.Text)
+	}
+	if _, err := explicit(h.At, log); h.At != 0 && !known && !mayStart && err == nil {
+		return refuse(event.Refused, "nobody knows client %s, so it cannot choose where it begins (--at %d): run `xmq client add %s` or `xmq client seek %s %d` first, or join with a DUMP (start the node with --from TARGET)", c.ID, h.At, c.ID, c.ID, h.At)
 	}
 	if h.At != 0 && (!known || c.Seek == nil) {
 		return judgeExplicit(c.ID, h.At, log)
@@ -78,6 +82,8 @@ func fed(c *statedb.Client, pos event.Position, log Log, promote bool) verdict {
 // judgeFresh decides for a database that has applied nothing.
 func judgeFresh(c *statedb.Client, known, mayStart bool, log Log) verdict {
 	switch {
+	case known && c.Registered:
+		return verdict{code: event.NeedsDump, text: fmt.Sprintf("client %s is registered and its database is empty: start its node with --from TARGET, or with --at SEQ when its data is there", c.ID)}
 	case known && (c.Base > 0 || c.State == statedb.Pending || c.State == statedb.Loading):
 		return verdict{code: event.NeedsDump, text: fmt.Sprintf("the database of %s is empty, but its data began with a snapshot: join with a DUMP, start its node with --from TARGET", c.ID)}
 	case !known && !mayStart:

@@ -27,6 +27,8 @@ type Rules struct {
 	RunningDumps func() int    // how many DUMPs run now in the whole broker
 	Flight       *Flight       // what all clients may have under way together; nil for no limit
 	Crowd        *Crowd        // how many clients are connected; nil: a few
+	Admission    *Admission    // how many clients are known; nil: no limit
+	SilenceTicks int           // how often the silence of a client that is away is written down; 0 never
 }
 
 // lease is LeaseTicks, or the shortest one.
@@ -45,7 +47,7 @@ const (
 var moves = map[statedb.State][]statedb.State{
 	"":                {statedb.Pending, statedb.Following},
 	statedb.Pending:   {statedb.Loading, statedb.Following, ""},
-	statedb.Loading:   {statedb.Following, ""},
+	statedb.Loading:   {statedb.Following, statedb.Pending, ""},
 	statedb.Following: {statedb.Draining, statedb.Failed, statedb.Fatal, statedb.NeedsDump, ""},
 	statedb.Draining:  {statedb.Dumping, statedb.Following}, // whatever happens, the DUMP is given up first
 	statedb.Dumping:   {statedb.Following},
@@ -66,6 +68,7 @@ type Machine struct {
 	offered offer         // a session that begins when the node uses it
 	open    bool          // c.Session has begun since this broker started
 	silent  int           // ticks since its last word, or since the broker started
+	before  int64         // ns of silence before the broker started; 0 once it has been heard
 	patient int           // so many of them make it silent
 	told    time.Duration // how rarely it may speak, as it was told last
 	present bool          // it is counted in rules.Crowd: connected, or expected back behind a restart of the broker
@@ -118,6 +121,8 @@ func NewMachine(rules *Rules, id string, stored *statedb.Client, dumps []dumpflo
 		m.sent = m.c.Acked
 		m.rateSeen = m.c.Acked.Seq
 		m.awaited = m.placed()
+		m.before = m.c.Silent
+		rules.Admission.restore()
 		m.account()
 	}
 	for i := range dumps {
@@ -133,6 +138,13 @@ func NewMachine(rules *Rules, id string, stored *statedb.Client, dumps []dumpflo
 		m.become(statedb.Following) // a store that was put back from parts
 	}
 	return m
+}
+
+// Remember gives a machine without a record what is still known of the processes of its client, which was forgotten.
+func (m *Machine) Remember(f statedb.Forgotten) {
+	if !m.known {
+		m.c.Session, m.c.Fenced = f.Session, f.Fenced
+	}
 }
 
 // Idle reports that nothing would be lost by forgetting this machine: no record, no dump, no session offered.
@@ -156,6 +168,8 @@ func (m *Machine) Step(in Input, log Log, now int64) {
 		m.order(in.Order, log)
 	case in.Trimmed:
 		m.trimmed(log)
+	case in.Evict != nil:
+		m.evict(in.Evict)
 	}
 	m.advance()
 	m.account()
@@ -183,6 +197,9 @@ func (m *Machine) Tick(now int64) {
 	}
 	if m.silent > m.rules.SilentTicks {
 		m.offered = offer{} // nobody took it
+	}
+	if m.known && !m.Connected() && m.rules.SilenceTicks > 0 && m.silent%m.rules.SilenceTicks == 0 {
+		m.c.Silent, m.lag = m.silence(), true
 	}
 	m.tickRate()
 	m.tickDumps()
@@ -292,7 +309,11 @@ func (m *Machine) hello(e *event.Event, log Log) {
 }
 
 func (m *Machine) judge(pos event.Position, h event.Hello, log Log) verdict {
-	return judge(&m.c, m.known, m.c.Role == statedb.Master, pos, h, log)
+	v := judge(&m.c, m.known, m.c.Role == statedb.Master, pos, h, log)
+	if !m.known && (v.code == event.Welcome || v.code == event.Seek) && m.rules.Admission.crowded() {
+		return verdict{code: event.Refused, text: m.rules.Admission.tooMany(m.c.ID)}
+	}
+	return v
 }
 
 // refuse answers a node that cannot be fed. Its client's state changes only when nobody else speaks for the
@@ -303,7 +324,10 @@ func (m *Machine) refuse(s event.Session, v verdict) {
 		state = event.Fatal
 	}
 	m.say(event.Event{Kind: event.IncrRep, State: state, Code: v.code, Session: s, Text: v.text})
-	if v.code == event.Unknown {
+	if !m.known { // anybody can call himself anything: no record and no alert for each
+		if v.code != event.Unknown && v.code != event.Refused {
+			m.rules.Admission.turnedAway(v.text)
+		}
 		return
 	}
 	m.raise("refused", statedb.Critical, 0, v.text)
@@ -315,6 +339,7 @@ func (m *Machine) refuse(s event.Session, v verdict) {
 // needsDump stops the feeding until the node joins again.
 func (m *Machine) needsDump(seq uint64, class, text string) {
 	m.dropRunning(text)
+	m.supersede()
 	m.become(statedb.NeedsDump)
 	m.trouble(seq, class, text)
 	m.reply(event.Event{Kind: event.IncrRep, State: event.Fatal, Code: event.NeedsDump, Text: text})
@@ -356,6 +381,10 @@ func (m *Machine) begin(log Log) bool {
 		m.say(event.Event{Kind: event.IncrRep, Code: event.Reopen, Session: o.session, Text: "things have changed since this session was offered: open another one"})
 		return false
 	}
+	if !m.known && !m.rules.Admission.take() {
+		m.refuse(o.session, verdict{code: event.Refused, text: m.rules.Admission.tooMany(m.c.ID)})
+		return false
+	}
 	old := m.c.Session
 	newProcess := old.Instance != o.session.Instance
 	if newProcess && old.Instance != 0 {
@@ -389,13 +418,14 @@ func (m *Machine) enter(v verdict, newProcess bool) {
 		return
 	}
 	if c.Seek != nil && *c.Seek == v.from {
-		c.Seek, c.Base = nil, v.from.Seq
-		c.Override = nil
+		m.supersede()
+		c.Base = v.from.Seq
 		newProcess = true // an operator or the node itself chose this position: a failure before it is over
 	}
 	if v.promote {
 		m.route(c.Join.Target, Input{Left: &Left{Dump: c.Join.Dump, ID: c.ID, Request: c.Join.Request, Served: true}})
-		c.Joined, c.Join, c.Base, c.Override = c.Join.Request, nil, v.from.Seq, nil
+		c.Joined, c.Join, c.Base = c.Join.Request, nil, v.from.Seq
+		m.supersede() // of the copy that was replaced
 		m.clear("dump")
 	}
 	if c.State == statedb.Draining || c.State == statedb.Dumping || c.State == statedb.Following {
@@ -407,8 +437,18 @@ func (m *Machine) enter(v verdict, newProcess bool) {
 	if c.State == statedb.Pending || c.State == statedb.Loading {
 		c.Base = v.from.Seq
 	}
+	c.Registered = false
 	m.recovered()
 	m.become(statedb.Following)
+}
+
+// supersede drops what operators ordered before and the client has not carried out: a position to adopt, a decision about an
+// increment. Whatever comes later wins: another order, or the end of the copy that the order was for (DUMP, FATAL, needs_dump). It is
+// the one place where pending orders end without having been carried out.
+func (m *Machine) supersede() {
+	if m.c.Seek != nil || m.c.Override != nil {
+		m.c.Seek, m.c.Override, m.dirty = nil, nil, true
+	}
 }
 
 // rewind forgets what is in flight: it will be sent again from acked.
@@ -416,7 +456,16 @@ func (m *Machine) rewind() {
 	m.sent, m.flights, m.flightBytes, m.full = m.c.Acked, nil, 0, false
 }
 
-func (m *Machine) heard() { m.silent, m.patient = 0, m.rules.patience(m.told) }
+func (m *Machine) heard() {
+	m.silent, m.patient, m.before = 0, m.rules.patience(m.told), 0
+	if m.c.Silent != 0 {
+		m.c.Silent, m.lag = 0, true
+	}
+}
+
+// silence is for how long nothing has been heard of the node while a broker ran, in ns. The time for which the broker itself was
+// away does not count, and no clock of the system is asked.
+func (m *Machine) silence() int64 { return m.before + int64(m.silent)*int64(m.rules.Tick) }
 
 // Connected reports whether the node has been heard of lately.
 func (m *Machine) Connected() bool { return m.open && m.silent < m.patient }
@@ -524,7 +573,7 @@ func (m *Machine) failed(e *event.Event, log Log) {
 	m.dropRunning(fmt.Sprintf("the target %s failed at increment %d: %s", m.c.ID, seq, e.Text))
 	m.become(statedb.Failed)
 	m.trouble(seq, classFail, e.Text)
-	m.c.Override = nil
+	m.supersede()
 	m.rewind()
 	m.raise("fail", statedb.Critical, seq, fmt.Sprintf("client %s could not apply increment %d: %s. Mend it and run `xmq client retry %s`, or skip or replace the increment", m.c.ID, seq, e.Text, m.c.ID))
 	m.hold()
@@ -544,7 +593,8 @@ func (m *Machine) fatal(e *event.Event) {
 	m.dropRunning(fmt.Sprintf("the target %s lost its copy: %s", m.c.ID, e.Text))
 	m.become(statedb.Fatal)
 	m.trouble(m.c.Acked.Seq, classFatal, e.Text)
-	m.c.Acked, m.c.Base, m.c.Override, m.c.Seek = event.Position{}, 0, nil, nil
+	m.supersede()
+	m.c.Acked, m.c.Base = event.Position{}, 0
 	m.rewind()
 	m.raise("fatal", statedb.Critical, m.c.LastError.Seq, fmt.Sprintf("client %s lost its copy: %s. It has to join again with a DUMP", m.c.ID, e.Text))
 	m.reply(event.Event{Kind: event.IncrRep, State: event.Fatal, Code: event.NeedsDump, Text: "heard: join again with a DUMP, start the node with --from TARGET"})
@@ -563,9 +613,27 @@ func (m *Machine) Lost(why string, now int64) {
 // trimmed looks whether the log still reaches back to where this client stands (XR-6). A client that waits for
 // a DUMP anyway loses nothing.
 func (m *Machine) trimmed(log Log) {
-	if m.placed() && m.c.Acked.Seq+1 < log.First() {
+	if m.placed() && m.from().Seq+1 < log.First() {
 		m.Lost("retention has freed the log below "+fmt.Sprint(log.First()), m.now)
 	}
+}
+
+// evict takes the client's place in the log, which is at its limit: it has to join again with a DUMP.
+func (m *Machine) evict(e *Evict) {
+	if !m.placed() || m.silence() < e.Silent {
+		return // it has changed since retention looked
+	}
+	seq := m.c.Acked.Seq + 1
+	m.needsDump(seq, classRefused, e.Reason)
+	m.raise("refused", statedb.Critical, seq, e.Reason)
+}
+
+// from is behind which increment the client is fed next: where it stands, or where an operator moves it to.
+func (m *Machine) from() event.Position {
+	if m.c.Seek != nil {
+		return *m.c.Seek
+	}
+	return m.c.Acked
 }
 
 // feed says what to send next, or nil: only to a client that follows, is open, is not held for a DUMP and
@@ -626,7 +694,7 @@ func (m *Machine) order(o *Order, log Log) {
 
 func (m *Machine) obey(o *Order, log Log) (refused string) {
 	c := &m.c
-	if !m.known && o.Verb != Cancel {
+	if !m.known && o.Verb != Cancel && o.Verb != Add && o.Verb != SeekTo {
 		return fmt.Sprintf("there is no client %s", c.ID)
 	}
 	switch o.Verb {
@@ -634,6 +702,8 @@ func (m *Machine) obey(o *Order, log Log) (refused string) {
 		return m.mend(o)
 	case SeekTo:
 		return m.seek(o, log)
+	case Add:
+		return m.add(o)
 	case Forget:
 		m.dropRunning(fmt.Sprintf("the target %s was forgotten", c.ID))
 		if c.Join != nil {
@@ -679,6 +749,7 @@ func (m *Machine) mend(o *Order) (refused string) {
 	if o.Verb == Replace && len(o.Body) == 0 {
 		return "replace needs a body"
 	}
+	m.supersede()
 	c.Answers++
 	c.Override = &statedb.Override{Seq: o.Seq, Answer: c.Answers, Skip: o.Verb == Skip, Reason: o.Reason}
 	if o.Verb == Replace {
@@ -692,29 +763,51 @@ func (m *Machine) mend(o *Order) (refused string) {
 
 func (m *Machine) seek(o *Order, log Log) (refused string) {
 	c := &m.c
-	if c.State == statedb.Fatal || c.State == statedb.Pending || c.State == statedb.Loading {
+	if c.State == statedb.Fatal || (c.State == statedb.Pending || c.State == statedb.Loading) && (!c.Registered || c.Join != nil) {
 		return fmt.Sprintf("client %s is %s: it has to finish a DUMP before it can be moved", c.ID, c.State)
 	}
 	pos, err := explicit(o.Seq, log)
 	if err != nil {
 		return fmt.Sprintf("client %s cannot be moved to %d: %v", c.ID, o.Seq, err)
 	}
+	if !m.known {
+		if refused = m.register(nil); refused != "" {
+			return refused
+		}
+	}
 	m.dropRunning(fmt.Sprintf("the target %s was moved to another position", c.ID))
+	m.supersede()
 	c.Seek, m.dirty = &pos, true
 	m.reply(event.Event{Kind: event.IncrRep, Code: event.Seek, Pos: pos})
+	return ""
+}
+
+// add registers an ID of which no node has been heard: with --at it may choose where it begins.
+func (m *Machine) add(o *Order) (refused string) {
+	c := &m.c
+	switch {
+	case !m.known:
+		return m.register(o.Topics)
+	case c.Registered && slices.Equal(c.Topics, o.Topics):
+		return "" // said twice
+	}
+	return fmt.Sprintf("client %s is there already, it is %s: there is nothing to add", c.ID, c.State)
+}
+
+// register makes the record of an ID that nobody knows, because an operator says so.
+func (m *Machine) register(topics []string) (refused string) {
+	if !m.rules.Admission.take() {
+		return m.rules.Admission.tooMany(m.c.ID)
+	}
+	m.known, m.c.Created, m.c.Registered, m.c.Topics = true, m.now, true, slices.Clone(topics)
+	m.become(statedb.Pending)
 	return ""
 }
 
 // --- small tools of the transitions ---
 
 // placed reports that the client has a position from which it is to be fed.
-func (m *Machine) placed() bool {
-	switch m.c.State {
-	case statedb.Following, statedb.Draining, statedb.Dumping, statedb.Failed:
-		return true
-	}
-	return false
-}
+func (m *Machine) placed() bool { return m.c.Placed() }
 
 // become changes the state, by the list of moves only: anything else is a bug of this package.
 func (m *Machine) become(s statedb.State) {
@@ -724,14 +817,18 @@ func (m *Machine) become(s statedb.State) {
 	m.c.State, m.dirty = s, true
 }
 
-// gone removes the record.
+// gone removes the record. What it knew of the client's processes stays: one that was replaced is refused when the ID comes back.
 func (m *Machine) gone() {
-	id, role := m.c.ID, m.c.Role
+	old := m.c
 	m.become("")
-	m.c = statedb.Client{V: statedb.ClientVersion, ID: id, Role: role}
+	m.c = statedb.Client{V: statedb.ClientVersion, ID: old.ID, Role: old.Role, Session: old.Session, Fenced: old.Fenced}
+	m.rules.Admission.give()
 	m.known, m.open, m.awaited, m.dirty, m.lag, m.offered = false, false, false, false, false, offer{}
 	m.rewind()
 	m.work.Gone = true
+	if old.Session.Instance != 0 || len(old.Fenced) > 0 {
+		m.work.Forgotten = &statedb.Forgotten{ID: old.ID, Session: old.Session, Fenced: old.Fenced}
+	}
 }
 
 func (m *Machine) trouble(seq uint64, class, text string) {
@@ -811,6 +908,9 @@ func (m *Machine) View(head event.Position) View {
 	}
 	if pin, held := c.Pin(); held {
 		v.Pin = &pin
+	}
+	if !v.Connected {
+		v.SilentSeconds = float64(m.silence()) / 1e9
 	}
 	return v
 }

@@ -84,3 +84,6 @@ func TestNothingPassesByHalfAProof(t *testing.T) { play(t, "guards") }
 
 // Topics are compared with those of the snapshot itself, not with what its target follows now.
 func TestASnapshotServesOnlyTheTopicsItHolds(t *testing.T) { play(t, "topics") }
+
+// What protects from processes that were replaced outlives the record of their client; a registered ID stays when its DUMP fails.
+func TestForgettingAClientForgetsNoFence(t *testing.T) { play(t, "forget") }

@@ -100,21 +100,22 @@ func (l *memLog) Read(from uint64, maxRecords, maxBytes int) ([]event.Encoded, e
 // stage is a broker's machines without a broker: what they want saved is saved, what they route is stepped, what
 // they want read is read, and everything they do is written down.
 type stage struct {
-	rules    Rules
-	log      *memLog
-	now      int64
-	machines map[string]*Machine
-	clients  map[string]statedb.Client // as saved
-	dumps    map[event.DumpID]dumpflow.Dump
-	alerts   map[string]bool
-	moves    map[[2]statedb.State]bool // seen
-	out      strings.Builder
-	heard    func(*event.Event) // what nodes hear, if somebody listens
-	wrong    error              // the first invariant that did not hold
+	rules     Rules
+	log       *memLog
+	now       int64
+	machines  map[string]*Machine
+	clients   map[string]statedb.Client // as saved
+	forgotten map[string]statedb.Forgotten
+	dumps     map[event.DumpID]dumpflow.Dump
+	alerts    map[string]bool
+	moves     map[[2]statedb.State]bool // seen
+	out       strings.Builder
+	heard     func(*event.Event) // what nodes hear, if somebody listens
+	wrong     error              // the first invariant that did not hold
 }
 
 func newStage(n int) *stage {
-	s := &stage{log: newLog(n), now: 1e9, machines: map[string]*Machine{}, clients: map[string]statedb.Client{},
+	s := &stage{log: newLog(n), now: 1e9, machines: map[string]*Machine{}, clients: map[string]statedb.Client{}, forgotten: map[string]statedb.Forgotten{},
 		dumps: map[event.DumpID]dumpflow.Dump{}, alerts: map[string]bool{}, moves: map[[2]statedb.State]bool{}, heard: func(*event.Event) {}}
 	s.rules = Rules{Group: "main", Masters: []string{"master"}, Tick: time.Second, SilentTicks: 10, LeaseTicks: 3, DumpTicks: 60, MaxDumps: 2,
 		SnapshotTTL: 20 * time.Second, TurnRecords: 100, TurnBytes: 1 << 16, RunningDumps: s.runningDumps}
@@ -134,6 +135,9 @@ func (s *stage) machine(id string) *Machine {
 	m := s.machines[id]
 	if m == nil {
 		m = NewMachine(&s.rules, id, nil, nil)
+		if f, there := s.forgotten[id]; there {
+			m.Remember(f)
+		}
 		s.machines[id] = m
 	}
 	return m
@@ -247,9 +251,14 @@ func (s *stage) feed(m *Machine, f *Feed) {
 func (s *stage) save(id string, w *Work) {
 	if w.Gone {
 		delete(s.clients, id)
+		delete(s.forgotten, id)
+		if w.Forgotten != nil {
+			s.forgotten[id] = *w.Forgotten
+		}
 		s.say("save %s: gone", id)
 	}
 	if c := w.Save; c != nil {
+		delete(s.forgotten, id)
 		s.clients[id] = *c
 		s.say("save %s", record(c))
 	}

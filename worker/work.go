@@ -23,7 +23,15 @@ type Input struct {
 	Sealed *dumpflow.Manifest // the snapshot this client uploaded is published
 	Order  *Order             // an operator's command
 
-	Trimmed bool // retention has freed increments that this client may still have needed
+	Evict   *Evict // retention needs the room that this client holds
+	Trimmed bool   // retention has freed increments that this client may still have needed
+}
+
+// Evict tells a client's machine that the log has reached its limit in bytes and that this client holds it. Silent is how long it had
+// been away when that was decided, in ns: one that has been heard since keeps its place until it is asked again.
+type Evict struct {
+	Reason string // what the client's record and the alert say
+	Silent int64
 }
 
 // Notice tells a requester's machine how its DUMP stands.
@@ -50,17 +58,19 @@ const (
 	Retry   Verb = "retry"   // failed: deliver the failed increment again
 	Skip    Verb = "skip"    // failed: pass over it, with a reason
 	Replace Verb = "replace" // failed: apply another body instead, with a reason
-	SeekTo  Verb = "seek"    // the next increment applied is number Seq
+	SeekTo  Verb = "seek"    // the next increment applied is number Seq; makes the record of an ID that nobody knows
 	Forget  Verb = "forget"  // remove the client, its position and its pin
 	Redump  Verb = "redump"  // this client must DUMP again
+	Add     Verb = "add"     // register an ID that nobody knows: it may choose its position with --at
 	Cancel  Verb = "cancel"  // give up the DUMPs running at this client
 )
 
 // Order is one command of an operator for one client.
 type Order struct {
 	Verb   Verb
-	Seq    uint64 // skip, replace: the failed increment, or 0 for "whichever it is"; seek: the next one
-	Body   []byte // replace
+	Seq    uint64   // skip, replace: the failed increment, or 0 for "whichever it is"; seek: the next one
+	Body   []byte   // replace
+	Topics []string // add: those the node must name; empty for any
 	Reason string
 	By     string
 	Token  uint64 // comes back in the Answer
@@ -98,6 +108,7 @@ type Work struct {
 	// BEFORE anything of Send, Route, Answers and Discard leaves.
 	Save      *statedb.Client
 	Gone      bool
+	Forgotten *statedb.Forgotten // Gone: what is still known of the client's processes; nil for nothing
 	Dumps     []dumpflow.Dump
 	DropDumps []event.DumpID
 	Raise     []statedb.Alert
@@ -144,5 +155,7 @@ type View struct {
 	Nonsense   uint64           `json:"refused_events"` // events of this client that made no sense, since start
 	Join       *statedb.Join    `json:"dump,omitempty"`
 	Created    int64            `json:"created"`
-	Updated    int64            `json:"updated"`
+	// SilentSeconds is how long nothing has been heard of the node while a broker ran; 0 while it is connected.
+	SilentSeconds float64 `json:"silent_seconds,omitempty"`
+	Updated       int64   `json:"updated"`
 }

@@ -25,6 +25,8 @@ type Env struct {
 	// Send hands an event to the network. It never waits for a receiver and may lose the event; it has
 	// copied everything when it returns.
 	Send func(*event.Event)
+	// Forgotten returns what is still known of the processes of a client whose record is gone; false for nothing.
+	Forgotten func(id string) (statedb.Forgotten, bool)
 	// Discard frees the staging of a dump. It waits for what is being written there, not for the removal.
 	Discard func(event.DumpID)
 }
@@ -77,8 +79,17 @@ func newWorker(number int, rules *Rules, env *Env, route func(string, Input)) *W
 
 // restore adds a stored client before Run.
 func (w *Worker) restore(id string, stored *statedb.Client, dumps []dumpflow.Dump) {
+	w.tasks[id] = w.newTask(id, stored, dumps)
+}
+
+func (w *Worker) newTask(id string, stored *statedb.Client, dumps []dumpflow.Dump) *task {
 	t := &task{id: id, m: NewMachine(w.rules, id, stored, dumps)}
-	w.tasks[id] = t
+	if stored == nil && w.env.Forgotten != nil {
+		if f, there := w.env.Forgotten(id); there {
+			t.m.Remember(f)
+		}
+	}
+	return t
 }
 
 // Run serves until ctx ends, then saves what lags and returns nil; or until a save fails, and returns that.
@@ -153,7 +164,7 @@ func (w *Worker) take(l letter) {
 	}
 	t := w.tasks[l.id]
 	if t == nil {
-		t = &task{id: l.id, m: NewMachine(w.rules, l.id, nil, nil)}
+		t = w.newTask(l.id, nil, nil)
 		w.tasks[l.id] = t
 	}
 	if l.in.Order != nil && l.answer != nil {
@@ -208,7 +219,13 @@ func (w *Worker) round() error {
 // collect puts what must be durable into the batch.
 func collect(b *statedb.Batch, id string, w *Work) {
 	if w.Gone {
-		b.DeleteClient(id)
+		if w.Forgotten != nil {
+			f := *w.Forgotten
+			f.Time = w.At
+			b.Forget(f)
+		} else {
+			b.DeleteClient(id)
+		}
 	}
 	if w.Save != nil {
 		b.PutClient(*w.Save)

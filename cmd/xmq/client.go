@@ -25,11 +25,13 @@ func clientCommand() *cli.Command {
 		Subcommands: []*cli.Command{
 			list,
 			{Name: "show", Usage: "everything the broker knows of a client", ArgsUsage: "ID", Flags: apiFlags(), Action: clientShow},
+			order(worker.Add, "register an ID before its node comes: it may begin where it says with --at", reason,
+				&cli.StringSliceFlag{Name: "topics", Usage: "the topics that the node must name (default: any)"}),
 			order(worker.Retry, "deliver the failed increment again", reason, seq),
 			order(worker.Skip, "pass over the failed increment, for this client only (needs --reason)", reason, seq),
 			order(worker.Replace, "apply another body instead of the failed increment, for this client only (needs --reason)", reason, seq,
 				&cli.StringFlag{Name: "body", Usage: "the body itself"}, &cli.StringFlag{Name: "file", Usage: "`FILE` that holds the body; - for stdin"}),
-			order(worker.SeekTo, "set the position: the next increment applied is number SEQ", reason, &cli.Uint64Flag{Name: "to", Usage: "the next increment applied (or give it as the second argument)"}),
+			order(worker.SeekTo, "set the position: the next increment applied is number SEQ; also of an ID that nobody knows yet", reason, &cli.Uint64Flag{Name: "to", Usage: "the next increment applied (or give it as the second argument)"}),
 			order(worker.Forget, "remove the client, its position and its pin", reason),
 			order(worker.Redump, "let the client join again with a DUMP", reason),
 		},
@@ -78,7 +80,7 @@ func order(verb worker.Verb, usageText string, flags ...cli.Flag) *cli.Command {
 	return &cli.Command{
 		Name: string(verb), Usage: usageText, ArgsUsage: argsUsage, Flags: apiFlags(flags...),
 		Action: func(c *cli.Context) error {
-			req := broker.Order{Seq: c.Uint64("seq"), Reason: c.String("reason"), By: operator()}
+			req := broker.Order{Seq: c.Uint64("seq"), Topics: c.StringSlice("topics"), Reason: c.String("reason"), By: operator()}
 			args := c.Args().Slice()
 			if verb == worker.SeekTo {
 				req.Seq = c.Uint64("to")
