@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"os/user"
+	"reflect"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -28,8 +29,9 @@ func apiFlags(more ...cli.Flag) []cli.Flag {
 
 // api is the broker's HTTP side as the tools use it.
 type api struct {
-	base string
-	http *http.Client
+	base  string
+	http  *http.Client
+	exact bool // answers are printed as JSON, and stay as they came; otherwise their strings are made plain
 }
 
 func newAPI(c *cli.Context) (*api, error) {
@@ -37,7 +39,7 @@ func newAPI(c *cli.Context) (*api, error) {
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
 		return nil, usage("--api %q is no URL like http://127.0.0.1:8420", c.String("api"))
 	}
-	return &api{strings.TrimRight(u.String(), "/"), &http.Client{Timeout: patience}}, nil
+	return &api{strings.TrimRight(u.String(), "/"), &http.Client{Timeout: patience}, c.Bool("json")}, nil
 }
 
 // patience is how long a broker may take for an answer; orders that read the whole log wait without end.
@@ -90,10 +92,10 @@ func (a *api) send(ctx context.Context, method, path, contentType string, body i
 	if out == nil {
 		return nil
 	}
-	if raw, ok := out.(io.Writer); ok {
-		_, err = io.Copy(raw, res.Body)
-	} else {
-		err = json.NewDecoder(res.Body).Decode(out)
+	if w, ok := out.(io.Writer); ok {
+		_, err = io.Copy(w, res.Body)
+	} else if err = json.NewDecoder(res.Body).Decode(out); err == nil && !a.exact {
+		makePlain(reflect.ValueOf(out))
 	}
 	var nonsense *json.SyntaxError
 	var strange *json.UnmarshalTypeError
@@ -120,13 +122,13 @@ func readRefusal(res *http.Response) error {
 	if json.Unmarshal(b, &e) != nil || e.Error == "" {
 		e.Error = fmt.Sprintf("the broker answered %s: %.200s", res.Status, b)
 	}
-	return &refusal{res.StatusCode, e.Error, e.Code}
+	return &refusal{res.StatusCode, plain(e.Error), e.Code}
 }
 
 // show prints v as JSON with --json, else calls table with a writer that aligns columns at tabs.
 func show(c *cli.Context, v any, table func(w io.Writer)) error {
 	if c.Bool("json") {
-		return json.NewEncoder(c.App.Writer).Encode(v)
+		return writeJSON(c, v)
 	}
 	w := tabwriter.NewWriter(c.App.Writer, 0, 0, 2, ' ', 0)
 	table(w)
@@ -170,14 +172,14 @@ type progress struct {
 func newProgress(w io.Writer) *progress {
 	p := &progress{began: time.Now()}
 	if terminal(w) {
-		p.w = w
+		p.w = raw(w)
 	}
 	return p
 }
 
 // terminal reports whether somebody looks at w.
 func terminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
+	f, ok := raw(w).(*os.File)
 	if !ok {
 		return false
 	}
@@ -208,7 +210,7 @@ func (p *progress) say(format string, args ...any) {
 		return
 	}
 	p.last, p.shown = now, true
-	fmt.Fprintf(p.w, "\r\x1b[K"+format, args...)
+	fmt.Fprint(p.w, "\r\x1b[K", plain(fmt.Sprintf(format, args...)))
 }
 
 func (p *progress) end() {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/url"
 	"os"
+	"reflect"
 	"strconv"
 	"strings"
 
@@ -47,25 +48,27 @@ func clientShow(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	var v json.RawMessage
-	if err := a.do(c.Context, "GET", "/v1/clients/"+url.PathEscape(id), nil, &v); err != nil {
+	var v worker.View
+	var whole json.RawMessage
+	if err := a.do(c.Context, "GET", "/v1/clients/"+url.PathEscape(id), nil, &whole); err != nil {
 		return err
 	}
+	if c.Bool("json") {
+		return writeJSON(c, whole)
+	}
+	if err := json.Unmarshal(whole, &v); err != nil {
+		return fmt.Errorf("what answers at %s is no broker of this version (%w): look at --api", a.base, err)
+	}
+	makePlain(reflect.ValueOf(&v))
 	return show(c, v, func(w io.Writer) {
-		var fields map[string]any
-		if json.Unmarshal(v, &fields) != nil {
-			return
-		}
-		var ordered worker.View
-		_ = json.Unmarshal(v, &ordered) // it was an object above
-		fmt.Fprintf(w, "client\t%s\nrole\t%s\nstate\t%s\nbase\t%d\nsent\t%d\nacked\t%d\nlag\t%d increments, %.2f s\nrate\t%.0f/s\n", ordered.ID, ordered.Role,
-			stateWords(ordered), ordered.Base, ordered.Sent, ordered.Acked, ordered.Lag, ordered.LagSeconds, ordered.Rate)
-		fmt.Fprintf(w, "target\t%s\ntopics\t%s\nlog\t%s\nchain\t%s\nsession\t%s\nworker\t%d\ncreated\t%s\nupdated\t%s\n", ordered.Target,
-			strings.Join(ordered.Topics, ", "), ordered.Log, ordered.Chain, ordered.Session, ordered.Worker, clock(ordered.Created), clock(ordered.Updated))
-		if e := ordered.LastError; e != nil {
+		fmt.Fprintf(w, "client\t%s\nrole\t%s\nstate\t%s\nbase\t%d\nsent\t%d\nacked\t%d\nlag\t%d increments, %.2f s\nrate\t%.0f/s\n", v.ID, v.Role,
+			stateWords(v), v.Base, v.Sent, v.Acked, v.Lag, v.LagSeconds, v.Rate)
+		fmt.Fprintf(w, "target\t%s\ntopics\t%s\nlog\t%s\nchain\t%s\nsession\t%s\nworker\t%d\ncreated\t%s\nupdated\t%s\n", v.Target,
+			strings.Join(v.Topics, ", "), v.Log, v.Chain, v.Session, v.Worker, clock(v.Created), clock(v.Updated))
+		if e := v.LastError; e != nil {
 			fmt.Fprintf(w, "last error\t%s at %d (%s): %s\n", e.Class, e.Seq, clock(e.Time), e.Text)
 		}
-		if j := ordered.Join; j != nil {
+		if j := v.Join; j != nil {
 			fmt.Fprintf(w, "joins from\t%s by DUMP %s\n", j.Target, j.Dump)
 		}
 	})

@@ -66,6 +66,7 @@ func dumpCommand() *cli.Command {
 				return err
 			}
 			return show(c, m, func(w io.Writer) {
+				m.Target, m.Format = plain(m.Target), plain(m.Format)
 				fmt.Fprintf(w, "%s: %d bytes of %s (%s) at sequence %d of log %s, taken %s\n", path, m.Size, m.Target, m.Format, m.Pos.Seq, m.Pos.Log, clock(m.Time))
 			})
 		},

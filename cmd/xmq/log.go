@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"path/filepath"
+	"reflect"
 	"strconv"
 	"syscall"
 	"time"
@@ -23,7 +24,7 @@ func logCommand() *cli.Command {
 		Name: "log", Usage: "look at the log of increments, check it, free what nobody needs",
 		Subcommands: []*cli.Command{
 			{Name: "head", Usage: "where the log begins and ends, who holds it", Flags: apiFlags(), Action: logHead},
-			{Name: "show", Usage: "one increment: its body on stdout", ArgsUsage: "SEQ", Flags: apiFlags(), Action: logShow},
+			{Name: "show", Usage: "one increment: its body on stdout, byte for byte unless that is a terminal", ArgsUsage: "SEQ", Flags: apiFlags(), Action: logShow},
 			{Name: "tail", Usage: "the last increments, a line each", Flags: apiFlags(
 				&cli.Uint64Flag{Name: "n", Usage: "how many", Value: 10}, &cli.Uint64Flag{Name: "from", Usage: "begin at this sequence"},
 				&cli.BoolFlag{Name: "follow", Aliases: []string{"f"}, Usage: "go on as more come"}), Action: logTail},
@@ -74,10 +75,18 @@ func logShow(c *cli.Context) error {
 	if err := a.send(c.Context, "GET", "/v1/increments/"+seq, "", nil, &body); err != nil {
 		return err
 	}
-	if c.Bool("json") {
-		return a.send(c.Context, "GET", "/v1/increments?limit=1&from="+seq, "", nil, c.App.Writer)
+	to := raw(c.App.Writer) // to a file or a program as it is
+	switch {
+	case c.Bool("json"):
+		body.Reset()
+		if err := a.send(c.Context, "GET", "/v1/increments?limit=1&from="+seq, "", nil, &body); err != nil {
+			return err
+		}
+		to = screen{to, true}
+	case terminal(to):
+		to = c.App.Writer
 	}
-	_, err = c.App.Writer.Write(body.Bytes())
+	_, err = to.Write(body.Bytes())
 	return err
 }
 
@@ -99,7 +108,7 @@ func logTail(c *cli.Context) error {
 		for line := range bytes.Lines(buf.Bytes()) {
 			var l broker.Line
 			if err := json.Unmarshal(line, &l); err != nil || l.Seq == 0 {
-				return &ioError{fmt.Errorf("the broker answered %.200s", line)}
+				return &ioError{fmt.Errorf("the broker answered %.200q", line)}
 			}
 			from = l.Seq + 1
 			if err := printLine(c, line, l); err != nil {
@@ -124,9 +133,10 @@ func logTail(c *cli.Context) error {
 // printLine prints one increment: as it came with --json, else the beginning of its body on one line.
 func printLine(c *cli.Context, line []byte, l broker.Line) error {
 	if c.Bool("json") {
-		_, err := c.App.Writer.Write(line)
+		_, err := screen{raw(c.App.Writer), true}.Write(line)
 		return err
 	}
+	makePlain(reflect.ValueOf(&l))
 	_, err := fmt.Fprintf(c.App.Writer, "%d  %s  %s  %d bytes  %.80q\n", l.Seq, l.Time.Format("15:04:05.000"), topicWord(l.Topic), len(l.Body), l.Body)
 	return err
 }

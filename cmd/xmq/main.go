@@ -42,12 +42,12 @@ func main() {
 // run is the whole program with its surroundings as arguments.
 func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) int {
 	var missing error
+	out, errs = screen{w: out}, screen{w: errs}
 	app := &cli.App{
 		Name: "xmq", Usage: "multi-datacenter replication broker",
 		Description: "Start with `xmq demo`. README.md explains the words.",
 		Reader:      interruptible{ctx, in}, Writer: out, ErrWriter: errs, HideVersion: true,
-		Commands: []*cli.Command{demoCommand(), brokerCommand(), nodeCommand(), publishCommand(), positionsCommand(), clientCommand(),
-			logCommand(), dumpCommand(), snapshotsCommand(), alertsCommand(), auditCommand(), benchCommand(), versionCommand()},
+		Commands:       commands(),
 		ExitErrHandler: func(*cli.Context, error) {}, // exit codes are decided below
 		OnUsageError:   func(_ *cli.Context, err error, _ bool) error { return wrongFlag("xmq", err) },
 		CommandNotFound: func(_ *cli.Context, name string) {
@@ -68,8 +68,15 @@ func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) 
 		words := strings.NewReplacer(context.Canceled.Error(), "interrupted", cause.Error(), "interrupted")
 		err = &temporaryError{errors.New(words.Replace(err.Error()))}
 	}
-	fmt.Fprintf(errs, "xmq: %s\n", strings.TrimPrefix(err.Error(), "xmq "))
+	text := strings.ReplaceAll(strings.TrimPrefix(err.Error(), "xmq "), "\n", "\n  ") // no line of it looks like one of ours
+	fmt.Fprintf(errs, "xmq: %s\n", text)
 	return exitCode(err)
+}
+
+// commands are all there are.
+func commands() []*cli.Command {
+	return []*cli.Command{demoCommand(), brokerCommand(), nodeCommand(), publishCommand(), positionsCommand(), clientCommand(),
+		logCommand(), dumpCommand(), snapshotsCommand(), alertsCommand(), auditCommand(), benchCommand(), versionCommand()}
 }
 
 // usageError is a wrong call of the program.

@@ -55,7 +55,7 @@ func printNow(c *cli.Context, a *api, clear string) error {
 		return err
 	}
 	if c.Bool("watch") {
-		fmt.Fprint(c.App.Writer, clear)
+		fmt.Fprint(raw(c.App.Writer), clear)
 	}
 	return show(c, p, func(w io.Writer) { printPositions(w, p) })
 }
