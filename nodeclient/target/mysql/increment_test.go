@@ -228,7 +228,7 @@ func TestWhatAnIncrementMayNotSayIsRefusedBeforeItRuns(t *testing.T) {
 		"ALTER TABLE c IMPORT TABLESPACE":                                "files of one server",
 		"CREATE TABLE x (a int); INSERT INTO x VALUES (1)":               "an increment of its own",
 		"BEGIN; CREATE TABLE x (a int); CREATE TABLE y (a int); COMMIT":  "an increment of its own",
-		"IF 1 THEN DELETE FROM c":                                        "BEGIN NOT ATOMIC",
+		"IF 1 THEN DELETE FROM c; END IF":                                "BEGIN NOT ATOMIC",
 		"DO GET_LOCK('x', 1)":                                            "GET_LOCK",
 		"DO release_all_locks()":                                         "RELEASE_ALL_LOCKS",
 		"?":                                                              "no word of SQL",

@@ -19,7 +19,7 @@ func parse(body []byte) (w work, err error) {
 // checkScript looks at an increment before it runs and strips one outer BEGIN ... COMMIT. Refused, as a FAIL:
 //
 //   - a NUL byte, behind which SQLite would read nothing and say nothing
-//   - an open quote, comment or trigger body
+//   - an open quote or trigger body
 //   - transaction control: BEGIN, COMMIT, END, ROLLBACK, SAVEPOINT, RELEASE
 //   - ATTACH and DETACH, and every mention of the table xmq_position as a name
 //   - what would stay in the connection and be gone after a restart: temporary objects, and every PRAGMA but

@@ -20,7 +20,7 @@ const (
 )
 
 // lookahead is how many bytes next must see to tell a token by its beginning.
-const lookahead = 4
+const lookahead = len(never)
 
 var (
 	errQuote   = errors.New("a quote is not closed")
@@ -55,6 +55,8 @@ func (l *lexer) next(b []byte, eof bool) (kind, int, error) {
 	case c == '*' && l.hinted && len(b) > 1 && b[1] == '/':
 		l.hinted = false
 		return hint, 2, nil
+	case c == '\'' && l.dialect == PostgreSQL:
+		return continued(b, 0, false, eof)
 	case c == '\'' || c == '"':
 		return quote(b, c, l.dialect == MariaDB, eof)
 	case c == '`' && l.dialect != PostgreSQL:
@@ -93,8 +95,20 @@ func lineComment(b []byte, eof bool) (kind, int, error) {
 	return comment, 0, nil
 }
 
+// never is how a comment begins that no server executes: mariadb-dump speaks to its own client by it.
+const never = "/*M!999999"
+
 func (l *lexer) blockComment(b []byte, eof bool) (kind, int, error) {
 	if l.dialect == MariaDB && !l.hinted {
+		if bytes.HasPrefix(b, []byte(never)) {
+			n := bytes.Index(b, []byte("*/"))
+			if n < 0 && !eof {
+				return comment, 0, nil
+			}
+			if n > 0 && !bytes.Contains(b[len(never):n], []byte("/*")) {
+				return comment, n + 2, nil
+			}
+		}
 		n := 0
 		if bytes.HasPrefix(b, []byte("/*!")) {
 			n = 3
@@ -125,10 +139,47 @@ func (l *lexer) blockComment(b []byte, eof bool) (kind, int, error) {
 			i++
 		}
 	}
-	if eof {
-		return comment, 0, errComment
+	switch {
+	case !eof:
+		return comment, 0, nil
+	case l.dialect == SQLite: // the end of the text ends it
+		return comment, len(b), nil
 	}
-	return comment, 0, nil
+	return comment, 0, errComment
+}
+
+// continued: a string of PostgreSQL, whose quote is at from, with all its parts: after a line break another quote goes
+// on with it, by the same rule for backslashes. Line comments are space there.
+func continued(b []byte, from int, backslash, eof bool) (kind, int, error) {
+	for {
+		k, n, err := quote(b[from:], '\'', backslash, eof)
+		if n == 0 {
+			return k, 0, err
+		}
+		end := from + n
+		lines := false
+		for from = end; ; {
+			for from < len(b) && isSpace(b[from]) {
+				lines = lines || b[from] == '\n' || b[from] == '\r'
+				from++
+			}
+			if from+1 >= len(b) && !eof {
+				return quoted, 0, nil
+			}
+			if !bytes.HasPrefix(b[from:], []byte("--")) {
+				break
+			}
+			_, n, _ := lineComment(b[from:], eof) // which has no errors
+			if n == 0 {
+				return quoted, 0, nil
+			}
+			lines = true // but at the end of the text, where no quote comes
+			from += n
+		}
+		if !lines || from == len(b) || b[from] != '\'' {
+			return quoted, end, nil
+		}
+	}
 }
 
 // quote: a doubled quote stands for itself; with backslash set a backslash takes the byte behind it along.
@@ -191,11 +242,7 @@ func (l *lexer) word(b []byte, eof bool) (kind, int, error) {
 		return word, 0, nil
 	}
 	if l.dialect == PostgreSQL && n == 1 && b[0]|0x20 == 'e' && n < len(b) && b[n] == '\'' {
-		k, m, err := quote(b[1:], '\'', true, eof)
-		if m > 0 {
-			m++
-		}
-		return k, m, err
+		return continued(b, 1, true, eof)
 	}
 	return word, n, nil
 }

@@ -138,14 +138,19 @@ func (s *scanner) next() (Statement, error) {
 			}
 		}
 		custom := len(s.delim) > 1 || s.delim[0] != ';'
+		ends := ended || delimited || k == semicolon && !custom
+		whole := !ends || custom || sh.complete()
 		switch {
 		case ended && s.start < 0:
 			return Statement{}, io.EOF
-		case ended && !sh.complete():
+		case ends && !custom && sh.unsure():
+			return Statement{}, errAt(line, "it cannot be told where this %s ends: use DELIMITER, "+
+				"a line DELIMITER // before it, // after it, and then a line DELIMITER ;", strings.Join(sh.head, " "))
+		case ended && !whole:
 			return Statement{}, errAt(line, "the body of this %s is not closed with END", strings.Join(sh.head, " "))
 		case ended && s.lex.hinted:
 			return Statement{}, errAt(line, "%w", errComment)
-		case ended, delimited, k == semicolon && !custom && sh.complete() && !s.lex.hinted:
+		case ended, delimited, ends && whole && !s.lex.hinted:
 			st, err := s.cut(&sh, line)
 			s.pass(n)
 			if err != nil || s.start >= 0 {
@@ -154,6 +159,11 @@ func (s *scanner) next() (Statement, error) {
 		case k == space || k == comment:
 			s.pass(n)
 		default:
+			if k == symbol && s.buf[s.at] == '\\' {
+				if err := s.escaped(); err != nil {
+					return Statement{}, err
+				}
+			}
 			if s.start < 0 {
 				s.start, line = s.at, s.line
 			}
@@ -182,36 +192,70 @@ func (s *scanner) cut(sh *shape, line int) (Statement, error) {
 	return st, nil
 }
 
+// rest returns what is left of the line at s.at, read as far as needed.
+func (s *scanner) rest() ([]byte, error) {
+	for {
+		if end := bytes.IndexByte(s.buf[s.at:], '\n'); end >= 0 {
+			return s.buf[s.at : s.at+end], nil
+		}
+		if s.eof {
+			return s.buf[s.at:], nil
+		}
+		if err := s.fill(); err != nil {
+			return nil, err
+		}
+	}
+}
+
 // directive passes a line that speaks to a command-line client where a statement would begin: DELIMITER of
-// mysql, and the two lines that pg_dump puts around everything. Other psql commands are refused.
+// mysql, and the two lines that pg_dump puts around everything. Other commands of clients are refused.
 func (s *scanner) directive(k kind, n int) (bool, error) {
 	first := s.buf[s.at : s.at+n]
 	delimiter := s.lex.dialect == MariaDB && k == word && bytes.EqualFold(first, []byte("DELIMITER"))
 	backslash := s.lex.dialect == PostgreSQL && k == symbol && first[0] == '\\'
+	if s.lex.dialect == SQLite && k == symbol && first[0] == '.' {
+		return false, s.command("sqlite3")
+	}
 	if !delimiter && !backslash {
 		return false, nil
 	}
-	end := -1
-	for end < 0 {
-		if end = bytes.IndexByte(s.buf[s.at:], '\n'); end < 0 && s.eof {
-			end = len(s.buf) - s.at
-		} else if end < 0 {
-			if err := s.fill(); err != nil {
-				return false, err
-			}
-		}
+	line, err := s.rest()
+	if err != nil {
+		return false, err
 	}
-	fields := bytes.Fields(s.buf[s.at : s.at+end])
+	fields := bytes.Fields(line)
 	switch {
 	case backslash && string(fields[0]) != `\restrict` && string(fields[0]) != `\unrestrict`:
-		return false, errAt(s.line, "%.40q is a command of psql, not SQL", fields[0])
-	case delimiter && len(fields) != 2:
+		return false, s.command("psql")
+	case delimiter && len(fields) < 2:
 		return false, errAt(s.line, "DELIMITER needs one word behind it")
 	case delimiter && len(fields[1]) > 16:
 		return false, errAt(s.line, "a delimiter of %d bytes is longer than 16", len(fields[1]))
-	case delimiter:
+	case delimiter: // the client reads no further than that word
 		s.delim = bytes.Clone(fields[1])
 	}
-	s.pass(end)
+	s.pass(len(line))
 	return true, nil
+}
+
+// command refuses what stands at s.at as a command of a client program.
+func (s *scanner) command(program string) error {
+	line, err := s.rest()
+	if err != nil {
+		return err
+	}
+	return errAt(s.line, "%.40q is a command of %s, not SQL", bytes.Fields(line)[0], program)
+}
+
+// escaped refuses a backslash outside quotes: a command of the client, but for MariaDB's \N, which is NULL.
+func (s *scanner) escaped() error {
+	switch s.lex.dialect {
+	case PostgreSQL:
+		return s.command("psql")
+	case MariaDB:
+		if s.at+1 == len(s.buf) || s.buf[s.at+1] != 'N' {
+			return s.command("mariadb and mysql")
+		}
+	}
+	return nil
 }

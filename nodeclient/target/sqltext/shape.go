@@ -7,39 +7,42 @@ type shape struct {
 	dialect Dialect
 	head    []string // the words it begins with, in upper case, at most 3
 	open    bool     // head may still grow
+	count   int      // tokens added
 	object  string   // what a CREATE makes: TABLE, TRIGGER, ...
-	depth   int      // open BEGIN and CASE of a body
+	depth   int      // PostgreSQL: open BEGIN ATOMIC and CASE of a body
 	parens  int      // PostgreSQL: CREATE RULE ... DO (a; b)
-	last    string   // the word before, in upper case; ";" or "" for other tokens
-	ended   bool     // SQLite: the last two tokens were ; END. MariaDB: the last one was an END not counted yet
+	last    string   // the token before: a word in upper case, a symbol, "'" for anything quoted; "" where nobody asks
+	ended   bool     // SQLite: the last two tokens were ; END
 	stdin   bool     // PostgreSQL: COPY ... FROM STDIN
+	body    *body    // MariaDB
+	nested  bool     // MariaDB: in the statement behind SET STATEMENT ... FOR
+	lost    bool     // MariaDB: that one may have a body
 }
 
 // add takes one token that is neither space nor comment.
 func (s *shape) add(k kind, text []byte) {
-	w := ""
-	switch k {
-	case hint:
+	t := ""
+	switch {
+	case k == hint:
 		return
-	case word:
+	case k == word:
 		if s.open || s.follows() {
-			w = strings.ToUpper(string(text))
+			t = strings.ToUpper(string(text))
 		}
-	case semicolon:
-		w = ";"
-	case symbol:
-		if s.dialect == PostgreSQL && text[0] == '(' {
-			s.parens++
-		} else if s.dialect == PostgreSQL && text[0] == ')' {
-			s.parens--
-		}
+	case k == semicolon:
+		t = ";"
+	case k == symbol:
+		t = string(text[:1])
+	case k == quoted:
+		t = "'"
 	}
 	if s.open = s.open && k == word; s.open {
-		s.head = append(s.head, w)
+		s.head = append(s.head, t)
 		s.open = len(s.head) < 3
 	}
-	s.body(k, w)
-	s.last = w
+	s.token(k, t)
+	s.count++
+	s.last = t
 }
 
 // follows reports whether words behind the head matter.
@@ -47,10 +50,12 @@ func (s *shape) follows() bool {
 	switch s.first() {
 	case "CREATE", "ALTER", "COPY":
 		return true
-	case "BEGIN":
-		return s.anonymous()
+	case "EXPLAIN":
+		return s.dialect == SQLite
+	case "SET":
+		return s.dialect == MariaDB
 	}
-	return false
+	return s.body != nil
 }
 
 func (s *shape) first() string {
@@ -65,85 +70,112 @@ func (s *shape) anonymous() bool {
 	return s.dialect == MariaDB && len(s.head) > 1 && s.head[0] == "BEGIN" && s.head[1] == "NOT"
 }
 
-func (s *shape) body(k kind, w string) {
-	if s.first() == "COPY" && s.last == "FROM" && w == "STDIN" {
+// objects are what CREATE may make, by the word that says so.
+var objects = words("TABLE VIEW INDEX TRIGGER PROCEDURE FUNCTION EVENT RULE USER ROLE DATABASE SCHEMA SEQUENCE SERVER TYPE " +
+	"EXTENSION DOMAIN POLICY PACKAGE")
+
+func (s *shape) token(k kind, t string) {
+	if s.first() == "COPY" && s.last == "FROM" && t == "STDIN" {
 		s.stdin = true
 	}
-	if s.object == "" && (s.first() == "CREATE" || s.first() == "ALTER") {
-		switch w {
-		case "TABLE", "VIEW", "INDEX", "TRIGGER", "PROCEDURE", "FUNCTION", "EVENT", "RULE", "USER", "ROLE",
-			"DATABASE", "SCHEMA", "SEQUENCE", "SERVER", "TYPE", "EXTENSION", "DOMAIN", "POLICY", "PACKAGE":
-			s.object = w
-		}
+	if s.body != nil {
+		s.body.add(t)
 		return
 	}
-	switch s.dialect {
-	case SQLite: // the rule of sqlite3_complete: a trigger ends with ; END ;
-		s.ended = w == "END" && s.last == ";"
-	case PostgreSQL:
-		switch {
-		case w == "ATOMIC" && s.last == "BEGIN", w == "CASE" && s.depth > 0:
-			s.depth++
-		case w == "END" && s.depth > 0:
-			s.depth--
+	if s.dialect == PostgreSQL {
+		s.standard(t)
+		return
+	}
+	if s.object == "" {
+		switch s.first() {
+		case "CREATE", "ALTER":
+			if k == word && objects[t] && s.last != "." && s.last != "@" && s.last != "=" {
+				s.object = t
+				s.enter(t)
+			}
+			return
+		case "EXPLAIN":
+			if t == "TRIGGER" && (s.last == "CREATE" || s.last == "TEMP" || s.last == "TEMPORARY") {
+				s.object = t
+			}
+			return
 		}
-	case MariaDB:
-		s.mariadb(w)
+	}
+	if s.dialect == SQLite { // the rule of sqlite3_complete: a trigger ends with ; END ;
+		s.ended = t == "END" && s.last == ";"
+	} else if s.count < 2 || s.first() == "SET" {
+		s.compound(t)
 	}
 }
 
-// mariadb counts BEGIN and CASE up, END and END CASE down. IF, LOOP, WHILE, REPEAT and FOR are not counted,
-// nor are their ENDs: an END is judged by the word behind it.
-func (s *shape) mariadb(w string) {
-	if !s.routine() {
-		return
-	}
-	if s.anonymous() && s.depth == 0 && len(s.head) == 2 && s.last == "BEGIN" {
-		s.depth = 1
-		return
-	}
-	if s.ended {
-		s.ended = false
-		switch w {
-		case "IF", "LOOP", "WHILE", "REPEAT", "FOR":
-			return
-		}
-		s.depth--
-		if w == "CASE" {
-			return
-		}
-	}
-	switch w {
-	case "BEGIN", "CASE":
+// standard counts what keeps PostgreSQL's statement open: parentheses, as psql does, BEGIN ATOMIC, and CASE in it.
+func (s *shape) standard(t string) {
+	switch {
+	case t == "(":
+		s.parens++
+	case t == ")" && s.parens > 0:
+		s.parens--
+	case s.last == ".", s.last == "AS": // a name
+	case t == "ATOMIC" && s.last == "BEGIN", t == "CASE" && s.depth > 0:
 		s.depth++
-	case "END":
-		s.ended = s.depth > 0
+	case t == "END" && s.depth > 0:
+		s.depth--
 	}
 }
 
-// routine reports whether the statement may have a body with semicolons.
-func (s *shape) routine() bool {
-	switch s.object {
-	case "TRIGGER", "PROCEDURE", "FUNCTION", "EVENT":
-		return true
+// enter begins the body of what MariaDB's CREATE makes.
+func (s *shape) enter(object string) {
+	if s.dialect != MariaDB {
+		return
 	}
-	return s.anonymous()
+	alters := s.first() == "ALTER"
+	switch object {
+	case "TRIGGER", "PROCEDURE", "FUNCTION", "PACKAGE":
+		if alters {
+			return
+		}
+	case "EVENT":
+	default:
+		return
+	}
+	s.body = &body{object: object, bare: alters}
+	s.body.add(object)
 }
+
+// compound begins the body of a compound statement that stands by itself, or behind a label.
+func (s *shape) compound(t string) {
+	switch {
+	case s.count == 0 && t != "BEGIN" && blockWords[t]:
+		s.body = &body{}
+		s.body.begin(t)
+		s.body.prev = t
+	case s.count == 1 && s.anonymous():
+		s.body = &body{}
+		s.body.begin("BEGIN")
+		s.body.prev = "NOT"
+	case s.count == 1 && t == ":":
+		s.body = &body{}
+		s.body.begin("")
+	case t == "FOR" && len(s.head) > 1 && s.head[1] == "STATEMENT":
+		s.nested = true
+	case s.nested && (t == "CREATE" || blockWords[t]):
+		s.lost = true
+	}
+}
+
+// unsure reports whether this package cannot tell where the statement ends.
+func (s *shape) unsure() bool { return s.lost || s.body != nil && s.body.unsure }
 
 // complete reports whether the statement may end behind the tokens so far: by a semicolon or by the end of
-// the text. MariaDB's END must be judged first, which this does.
+// the text.
 func (s *shape) complete() bool {
-	switch s.dialect {
-	case SQLite:
+	switch {
+	case s.dialect == SQLite:
 		return s.object != "TRIGGER" || s.ended
-	case MariaDB:
-		if s.ended {
-			s.ended = false
-			s.depth--
-		}
-		return s.depth <= 0
+	case s.dialect == PostgreSQL:
+		return s.depth <= 0 && s.parens <= 0
 	}
-	return s.depth <= 0 && s.parens <= 0
+	return s.body == nil || s.body.complete()
 }
 
 // control returns the word with which the statement controls a transaction; "" when it does not.

@@ -47,7 +47,7 @@ func nextScript(s *scanner) (Script, error) {
 		case err != nil:
 			return Script{}, err
 		case st.Control == "" && begin == 0:
-			return Script{st.Text + ";", st.Line}, nil
+			return Script{s.ended(st.Text), st.Line}, nil
 		case st.Control == "":
 			if text.Len()+len(st.Text)+2 > s.limit {
 				return Script{}, errAt(begin, "the transaction that begins here is longer than the limit of %d bytes", s.limit)
@@ -55,7 +55,7 @@ func nextScript(s *scanner) (Script, error) {
 			if text.Len() > 0 {
 				text.WriteByte('\n')
 			}
-			text.WriteString(st.Text + ";")
+			text.WriteString(s.ended(st.Text))
 		case begins(st) && begin == 0:
 			begin = st.Line
 		case commits(st) && begin > 0:
@@ -72,6 +72,29 @@ func nextScript(s *scanner) (Script, error) {
 			return Script{}, errAt(st.Line, "%.80q stands outside a transaction", st.Text)
 		}
 	}
+}
+
+// ended is a statement with its delimiter: a semicolon, unless only the script's DELIMITER told where it ends. Then the
+// increment has a DELIMITER as well.
+func (s *scanner) ended(text string) string {
+	if string(s.delim) == ";" || readable(s.lex.dialect, text) {
+		return text + ";"
+	}
+	delim := "//"
+	for strings.Contains(text, delim) {
+		delim += "/"
+	}
+	return "DELIMITER " + delim + "\n" + text + delim + "\nDELIMITER ;"
+}
+
+// readable reports whether text can be cut into statements to its end.
+func readable(d Dialect, text string) bool {
+	for _, err := range Statements(d, text) {
+		if err != nil {
+			return false
+		}
+	}
+	return true
 }
 
 func begins(st Statement) bool { return st.Control == "BEGIN" || st.Control == "START" }

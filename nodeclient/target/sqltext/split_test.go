@@ -104,7 +104,7 @@ func TestSplitErrorsNameTheLine(t *testing.T) {
 	}{
 		{SQLite, "a;\nb 'c\n;", "line 2: a quote is not closed"},
 		{SQLite, "\n\n[a", "line 3: a quote is not closed"},
-		{SQLite, "a\n/* b", "line 2: a comment is not closed"},
+		{MariaDB, "a\n/* b", "line 2: a comment is not closed"},
 		{PostgreSQL, "/* /* */", "line 1: a comment is not closed"},
 		{PostgreSQL, "a;\n$x$ $y$", "line 2: a quote is not closed"},
 		{MariaDB, "\n/*!40000 a;", "line 2: a comment is not closed"},
