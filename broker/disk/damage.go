@@ -3,6 +3,9 @@ package disk
 import (
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
+	"syscall"
 
 	lerrors "github.com/syndtr/goleveldb/leveldb/errors"
 )
@@ -33,15 +36,29 @@ func IsDamage(err error) bool {
 	return errors.As(err, &d)
 }
 
-// asDamage turns goleveldb's corruption errors into Damage and leaves others alone.
+// asDamage classes the error of a read. What goleveldb calls corrupted is Damage, and so is a file that is gone or that the disk
+// cannot read any more (EIO, an early end): a checksum finds only the rest. Everything else says that the file could not be
+// opened or read this time, and stays as it is.
 func asDamage(database string, err error) error {
-	if err == nil || !lerrors.IsCorrupted(err) {
-		return err
+	var (
+		corrupted *lerrors.ErrCorrupted
+		read      *readError
+	)
+	switch {
+	case err == nil:
+		return nil
+	case noDescriptor(err):
+		return asDescriptors(err)
+	case lerrors.IsCorrupted(err):
+		d := &Damage{File: database, Offset: -1, What: err.Error()}
+		if errors.As(err, &corrupted) && !corrupted.Fd.Zero() {
+			d.File += "/" + corrupted.Fd.String()
+		}
+		return d
+	case errors.As(err, &read) && (errors.Is(err, syscall.EIO) || errors.Is(err, io.ErrUnexpectedEOF)):
+		return &Damage{File: database + "/" + read.fd.String(), Offset: -1, What: fmt.Sprintf("the disk cannot read it: %v", read.err)}
+	case errors.Is(err, fs.ErrNotExist):
+		return &Damage{File: database, Offset: -1, What: fmt.Sprintf("a file is missing: %v", err)}
 	}
-	d := &Damage{File: database, Offset: -1, What: err.Error()}
-	var c *lerrors.ErrCorrupted
-	if errors.As(err, &c) && !c.Fd.Zero() {
-		d.File += "/" + c.Fd.String()
-	}
-	return d
+	return err
 }

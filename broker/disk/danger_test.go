@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -362,4 +364,88 @@ func TestCrashAtEveryOperation(t *testing.T) {
 	}
 	require.NoError(t, db.Close())
 	require.Greater(t, checked, 300)
+}
+
+// A compaction whose table cannot be finished is tried again by goleveldb a second later, with a writer that is gone. Whichever
+// Sync or Close of a table a full disk fails, the storage stops and the second try harms nobody.
+func TestDangerD10UnfinishedTableIsTriedAgain(t *testing.T) {
+	type stopped struct {
+		name  string
+		mem   *disktest.Memory
+		db    *disk.DB
+		acked int
+		tries chan string
+	}
+	var all []stopped
+	at := func(i int) int { return i * 7919 % 1000 } // tables overlap, so that compactions have to merge them
+	for _, verb := range []disktest.Verb{disktest.Sync, disktest.Close} {
+		for nth := 1; nth <= 14; nth++ {
+			s := stopped{name: fmt.Sprint(verb, " ", nth), mem: disktest.NewMemory(), tries: make(chan string, 100)}
+			fault := &disktest.Fault{Match: disktest.On(verb, storage.TypeTable), Err: syscall.ENOSPC, Stays: true}
+			g := small()
+			s.db = start(t, g, talking{disktest.Hooked(s.mem, fault.Hook), s.tries}, 1)
+			fault.Nth = fault.Seen() + nth
+			rng := seeded(t, uint64(nth))
+			for ; s.acked < 1000 && s.db.Write(batch(at(s.acked), noise(rng, 1000))) == nil; s.acked++ {
+			}
+			<-g.Latch().Poisoned()
+			require.ErrorIs(t, g.Latch().Err(), syscall.ENOSPC, s.name)
+			require.ErrorIs(t, s.db.Write(batch(0, nil)), disk.ErrStopped, s.name)
+			all = append(all, s)
+		}
+	}
+	for _, s := range all {
+		<-s.tries
+		<-s.tries // the second one is over, and the process lives
+		s.db.Close()
+		db, err := small().Open(s.mem.Copy(), "db", disk.Newest)
+		require.NoError(t, err, s.name)
+		for i := range s.acked {
+			_, err := db.Get(key(at(i)))
+			require.NoError(t, err, s.name)
+		}
+		require.NoError(t, db.Close())
+	}
+}
+
+// The same full disk at the start: opening puts the journal into a table, which fails, and so does every start until there is room.
+func TestDangerD10FullDiskAtStart(t *testing.T) {
+	mem := disktest.NewMemory()
+	start(t, disk.NewGround(disk.Options{}), mem, 2000) // not closed: all of it is in the journal
+	mem = mem.Copy()
+	for _, verb := range []disktest.Verb{disktest.Sync, disktest.Close} {
+		for nth := 1; nth <= 3; nth++ {
+			full := mem.Copy()
+			fault := &disktest.Fault{Match: disktest.On(verb, storage.TypeTable), Nth: nth, Err: syscall.ENOSPC, Stays: true}
+			for range 2 {
+				_, err := small().Open(disktest.Hooked(full, fault.Hook), "db", disk.Newest)
+				require.ErrorIs(t, err, disk.ErrStopped, "%s %d", verb, nth)
+				require.ErrorIs(t, err, syscall.ENOSPC)
+				full = full.Copy()
+			}
+			requireAll(t, full, 2000)
+		}
+	}
+}
+
+// talking tells of every time that a compaction has failed.
+type talking struct {
+	disk.Place
+	failed chan string
+}
+
+func (p talking) Open(name string, create bool) (disk.Files, error) {
+	f, err := p.Place.Open(name, create)
+	return talkingFiles{f, p.failed}, err
+}
+
+type talkingFiles struct {
+	disk.Files
+	failed chan string
+}
+
+func (f talkingFiles) Log(line string) {
+	if strings.Contains(line, " error I") {
+		f.failed <- line
+	}
 }

@@ -29,13 +29,19 @@ type DB struct {
 // while goleveldb's compactions lag. nil: all of it survives power loss. An error wraps ErrStopped: the
 // outcome is unknown, everything on this ground is stopped, and the process must end.
 func (d *DB) Write(b *Batch) error {
-	if err := d.ground.latch.Err(); err != nil {
-		return err
+	for {
+		if err := d.ground.latch.Err(); err != nil {
+			return err
+		}
+		err := d.db.Write(b, &opt.WriteOptions{Sync: true})
+		if err == nil {
+			return d.ground.latch.Err()
+		}
+		if !noDescriptor(err) {
+			return d.ground.latch.Trip(fmt.Errorf("write %s: %w", d.name, err))
+		}
+		d.ground.short.wait(d.ground.latch) // a compaction could not open a table; the same batch twice is the same batch
 	}
-	if err := d.db.Write(b, &opt.WriteOptions{Sync: true}); err != nil {
-		return d.ground.latch.Trip(fmt.Errorf("write %s: %w", d.name, err))
-	}
-	return d.ground.latch.Err()
 }
 
 // Get returns a copy of the value, ErrNotFound, Damage or a read error.

@@ -15,6 +15,12 @@ import (
 	"xmq/broker/disk/disktest"
 )
 
+// How long a test waits for something that may take as long as the machine likes.
+const (
+	waitLong = time.Minute
+	waitStep = 5 * time.Millisecond
+)
+
 // One suite for a directory and for memory.
 func TestPlaces(t *testing.T) {
 	places := map[string]func(t *testing.T) disk.Place{
@@ -106,6 +112,40 @@ func TestFailedRemoveDoesNotTrip(t *testing.T) {
 	require.NotZero(t, fault.Hit())
 	require.NoError(t, g.Latch().Err())
 	requireAll(t, mem, 2000)
+}
+
+// A supervisor that starts a broker on damaged data again and again does not fill the disk with copies.
+func TestDamagedFileIsCopiedOnce(t *testing.T) {
+	path := t.TempDir()
+	require.NoError(t, start(t, disk.NewGround(disk.Options{}), disk.Dir(path), 400).Close())
+	logs, err := filepath.Glob(filepath.Join(path, "db", "*.log"))
+	require.NoError(t, err)
+	manifests, err := filepath.Glob(filepath.Join(path, "db", "MANIFEST-*"))
+	require.NoError(t, err)
+	require.NotEmpty(t, logs)
+	flip := func(name string, at int) {
+		b, err := os.ReadFile(name)
+		require.NoError(t, err)
+		b[at] ^= 1
+		require.NoError(t, os.WriteFile(name, b, 0o600))
+	}
+	copies := func() int {
+		all, err := filepath.Glob(filepath.Join(path, "db", "damaged-*"))
+		require.NoError(t, err)
+		return len(all)
+	}
+	flip(manifests[0], 12)
+	for range 3 {
+		_, err := small().Open(disk.Dir(path), "db", disk.Newest)
+		var d *disk.Damage
+		require.ErrorAs(t, err, &d)
+		require.FileExists(t, d.Copy)
+		require.Equal(t, 1, copies())
+	}
+	flip(manifests[0], 13)
+	_, err = small().Open(disk.Dir(path), "db", disk.Newest)
+	require.True(t, disk.IsDamage(err))
+	require.Equal(t, 2, copies(), "other bytes are another find")
 }
 
 // A torn last edit of a manifest had no effect yet; the same edit damaged after it took effect is refused.

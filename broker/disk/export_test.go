@@ -8,5 +8,5 @@ import (
 
 // Failstop puts files on a ground of their own, for tests that write what a DB cannot.
 func Failstop(files Files) storage.Storage {
-	return &failstop{Files: files, name: "test", latch: NewLatch(nil), meter: new(meter), limit: time.Minute}
+	return &failstop{Files: files, name: "test", latch: NewLatch(nil), meter: new(meter), limit: time.Minute, short: new(shortage)}
 }

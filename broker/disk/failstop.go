@@ -14,40 +14,96 @@ import (
 // failstop is a database's files behind the latch. The first error of a mutating call trips it; from then
 // on every mutating call of every database on the ground answers with that error and leaves the disk alone.
 // Reads go on. A failed Remove alone does not trip: what it leaves behind is garbage, not a lie.
+//
+// To have no descriptor left is no failed write, because nothing was written: an open database waits for one.
 type failstop struct {
 	Files
-	name  string // of the database, for errors
-	latch *Latch
-	meter *meter
-	limit time.Duration // a call that takes longer counts as failed
+	name    string // of the database, for errors
+	latch   *Latch
+	meter   *meter
+	limit   time.Duration // a call that takes longer counts as failed
+	short   *shortage
+	patient atomic.Bool           // the database is open: calls wait for a descriptor
+	refused atomic.Pointer[error] // the last call that found none and did not wait; goleveldb hides it
 }
 
 // do runs one mutating call. An error, or no answer within the limit, trips the latch. When another
-// database tripped it meanwhile, this call's success is not believed either.
+// database tripped it meanwhile, this call's success is not believed either. A call that finds no descriptor is
+// repeated while the database is open, and is otherwise answered with ErrDescriptors.
 func (f *failstop) do(verb string, fd storage.FileDesc, call func() error) error {
-	if err := f.latch.Err(); err != nil {
+	for {
+		if err := f.latch.Err(); err != nil {
+			return err
+		}
+		watch := time.AfterFunc(f.limit, func() {
+			f.latch.Trip(fmt.Errorf("%s %s/%s: no answer from the disk for %s", verb, f.name, fd, f.limit))
+		})
+		err := call()
+		watch.Stop()
+		if err == nil {
+			return f.latch.Err()
+		}
+		err = fmt.Errorf("%s %s/%s: %w", verb, f.name, fd, err)
+		if !noDescriptor(err) {
+			return f.latch.Trip(err)
+		}
+		if !f.patient.Load() {
+			err = asDescriptors(err)
+			f.refused.Store(&err)
+			return err
+		}
+		f.short.wait(f.latch)
+	}
+}
+
+// Open tells a file that cannot be read from one that cannot be opened.
+func (f *failstop) Open(fd storage.FileDesc) (storage.Reader, error) {
+	r, err := f.Files.Open(fd)
+	if err != nil {
+		return nil, err
+	}
+	return &reader{r, fd}, nil
+}
+
+// reader is one file being read.
+type reader struct {
+	storage.Reader
+	fd storage.FileDesc
+}
+
+func (r *reader) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
+	return n, r.failed(err)
+}
+
+func (r *reader) ReadAt(p []byte, off int64) (int, error) {
+	n, err := r.Reader.ReadAt(p, off)
+	return n, r.failed(err)
+}
+
+func (r *reader) failed(err error) error {
+	if err == nil || err == io.EOF { // goleveldb compares without unwrapping
 		return err
 	}
-	watch := time.AfterFunc(f.limit, func() {
-		f.latch.Trip(fmt.Errorf("%s %s/%s: no answer from the disk for %s", verb, f.name, fd, f.limit))
-	})
-	err := call()
-	watch.Stop()
-	if err != nil {
-		return f.latch.Trip(fmt.Errorf("%s %s/%s: %w", verb, f.name, fd, err))
-	}
-	return f.latch.Err()
+	return &readError{r.fd, err}
 }
+
+// readError says that a file that could be opened could not be read.
+type readError struct {
+	fd  storage.FileDesc
+	err error
+}
+
+func (e *readError) Error() string { return fmt.Sprintf("read %s: %v", e.fd, e.err) }
+func (e *readError) Unwrap() error { return e.err }
 
 // Create also syncs the directory, because goleveldb leaves the names of new journals and tables to luck.
 func (f *failstop) Create(fd storage.FileDesc) (storage.Writer, error) {
 	var w storage.Writer
-	err := f.do("create", fd, func() (err error) {
-		if w, err = f.Files.Create(fd); err != nil || fd.Type&(storage.TypeJournal|storage.TypeTable) == 0 {
-			return err
-		}
-		return f.SyncDir()
-	})
+	err := f.do("create", fd, func() (err error) { w, err = f.Files.Create(fd); return err })
+	if err == nil && fd.Type&(storage.TypeJournal|storage.TypeTable) != 0 {
+		err = f.do("sync the name of", fd, f.SyncDir)
+	}
 	if err != nil {
 		if w != nil {
 			w.Close() // the latch already holds the cause
@@ -65,9 +121,12 @@ func (f *failstop) Rename(from, to storage.FileDesc) error {
 	return f.do("rename", from, func() error { return f.Files.Rename(from, to) })
 }
 
+// Remove says that it is done once the latch has tripped, and leaves the file for the next start. goleveldb drops a half-made
+// table before it tries a compaction again, which it does a second later; when that fails it goes on with a writer that is
+// gone, and panics.
 func (f *failstop) Remove(fd storage.FileDesc) error {
-	if err := f.latch.Err(); err != nil {
-		return err
+	if f.latch.Err() != nil {
+		return nil
 	}
 	return f.Files.Remove(fd)
 }
@@ -78,6 +137,7 @@ type writer struct {
 	f     *failstop
 	fd    storage.FileDesc
 	dirty bool // bytes were written since the last sync
+	done  bool // it was closed, well or not
 }
 
 func (w *writer) Write(p []byte) (n int, err error) {
@@ -102,8 +162,13 @@ func (w *writer) Sync() error {
 	return err
 }
 
-// Close syncs a journal that has unsynced bytes: a rotated journal must not be weaker than its successor.
+// Close syncs a journal that has unsynced bytes: a rotated journal must not be weaker than its successor. goleveldb closes a
+// table again whose Close has failed; its error was told, and the latch keeps it.
 func (w *writer) Close() error {
+	if w.done {
+		return nil
+	}
+	w.done = true
 	var err error
 	if w.dirty && w.fd.Type == storage.TypeJournal {
 		err = w.Sync()

@@ -25,18 +25,11 @@ func (d frozenDir) Open(name string, create bool) (Files, error) {
 	if create {
 		return nil, errFrozen
 	}
-	path := d.path(name)
-	if _, err := os.Stat(path); err != nil {
-		return nil, fmt.Errorf("open database: %w", err)
-	}
-	base, err := storage.OpenFile(path, true)
+	files, err := d.Look(name)
 	if err != nil {
-		return nil, fmt.Errorf("open database %s for looking: %w", path, err)
+		return nil, err
 	}
-	return &overlay{
-		Storage: base, above: storage.NewMemStorage(),
-		made: make(map[storage.FileDesc]bool), hidden: make(map[storage.FileDesc]bool),
-	}, nil
+	return overlaid(files), nil
 }
 
 func (d frozenDir) Rename(string, string) error { return errFrozen }
@@ -47,12 +40,17 @@ func (d frozenDir) SetAside(name, file string) (string, error) {
 
 // overlay keeps new files in memory above files that must not change.
 type overlay struct {
-	storage.Storage // below
-	above           storage.Storage
+	Files // below
+	above storage.Storage
 
 	mu     sync.Mutex
 	made   map[storage.FileDesc]bool // lies above
 	hidden map[storage.FileDesc]bool // lies below, but was removed
+}
+
+func overlaid(files Files) *overlay {
+	return &overlay{Files: files, above: storage.NewMemStorage(),
+		made: make(map[storage.FileDesc]bool), hidden: make(map[storage.FileDesc]bool)}
 }
 
 func (o *overlay) place(fd storage.FileDesc) (storage.Storage, error) {
@@ -64,7 +62,7 @@ func (o *overlay) place(fd storage.FileDesc) (storage.Storage, error) {
 	if o.hidden[fd] {
 		return nil, os.ErrNotExist
 	}
-	return o.Storage, nil
+	return o.Files, nil
 }
 
 func (o *overlay) SyncDir() error { return nil }
@@ -75,11 +73,11 @@ func (o *overlay) GetMeta() (storage.FileDesc, error) {
 	if fd, err := o.above.GetMeta(); err == nil {
 		return fd, nil
 	}
-	return o.Storage.GetMeta()
+	return o.Files.GetMeta()
 }
 
 func (o *overlay) List(t storage.FileType) ([]storage.FileDesc, error) {
-	fds, err := o.Storage.List(t)
+	fds, err := o.Files.List(t)
 	if err != nil {
 		return nil, err
 	}

@@ -3,13 +3,16 @@ package disk
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"math"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/syndtr/goleveldb/leveldb"
 	"github.com/syndtr/goleveldb/leveldb/opt"
+	"github.com/syndtr/goleveldb/leveldb/storage"
 )
 
 // Kind says how a database is used, and with that how much memory it may take.
@@ -18,7 +21,7 @@ type Kind int
 // The kinds of databases.
 const (
 	Newest Kind = iota // the log's segment that is written
-	Sealed             // a full segment, read only, though goleveldb writes a little when it opens one
+	Sealed             // a full segment, read alone: what goleveldb writes when it opens one stays in memory
 	State              // the state store
 )
 
@@ -40,6 +43,7 @@ type Ground struct {
 	options       Options
 	latch         *Latch
 	meter         meter
+	short         shortage
 	blocks, files opt.Cacher
 }
 
@@ -94,8 +98,9 @@ func (g *Ground) leveldbOptions(kind Kind) *opt.Options {
 		WriteL0PauseTrigger:          32, // the default 12 blocks the writer inside goleveldb
 	}
 	switch kind {
-	case Sealed: // the buffer is allocated when a database is opened
+	case Sealed: // the buffer is allocated when a database is opened, and nothing is merged, since that would lie in memory
 		o.WriteBuffer = min(o.WriteBuffer, 1*opt.MiB)
+		o.CompactionL0Trigger, o.CompactionTotalSize, o.CompactionTotalSizeMultiplier = math.MaxInt32, math.MaxInt, 1
 	case State:
 		o.WriteBuffer = min(o.WriteBuffer, 4*opt.MiB)
 	}
@@ -103,19 +108,67 @@ func (g *Ground) leveldbOptions(kind Kind) *opt.Options {
 }
 
 // Open opens an existing database after scanning it. fs.ErrNotExist: there is none of that name. Damage:
-// refused, see there. A database that another process holds open is refused as well. It blocks for the
-// time of reading the manifest and the journals.
+// refused, see there. ErrDescriptors: try again later. A database that another process holds open is refused as well.
+// It blocks for the time of reading the manifest and the journals. One of kind Sealed is never written: it opens on a
+// full disk, and no trouble with it trips the latch. It takes as much memory as its journals hold (see Settle).
 func (g *Ground) Open(place Place, name string, kind Kind) (*DB, error) {
 	return g.open(place, name, kind, false)
 }
 
+// settled is how many bytes of journals a database may have for Settle to leave it as it is.
+const settled = 1 << 20
+
+// Settle opens a closed database for writing and closes it again when its journals hold much, so that all of it lies in
+// tables and it can be looked at with little memory. It writes as much as the journals hold; there has to be room.
+func (g *Ground) Settle(place Place, name string) error {
+	n, err := journaled(place, name)
+	if err != nil || n <= settled {
+		return err
+	}
+	db, err := g.open(place, name, Newest, false)
+	if err != nil {
+		return err
+	}
+	return db.Close()
+}
+
+// journaled is how many bytes the journals of a database hold.
+func journaled(place Place, name string) (n int64, err error) {
+	files, err := place.Look(name)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, files.Close()) }()
+	journals, err := files.List(storage.TypeJournal)
+	if err != nil {
+		return 0, err
+	}
+	for _, fd := range journals {
+		r, err := files.Open(fd)
+		if err != nil {
+			return 0, err
+		}
+		size, err := r.Seek(0, io.SeekEnd)
+		if err = errors.Join(err, r.Close()); err != nil {
+			return 0, err
+		}
+		n += size
+	}
+	return n, nil
+}
+
 // Create makes a database that holds first, as one step: whatever crash comes, afterwards it exists under
-// its name with first in it, or not at all. It is an error (fs.ErrExist) when the name is taken.
+// its name with first in it, or not at all. It is an error (fs.ErrExist) when the name is taken. ErrDescriptors: the same
+// call may be repeated; the database is not there, or is there whole and only not open.
 func (g *Ground) Create(place Place, name string, kind Kind, first *Batch) (*DB, error) {
 	if names, err := place.List(); err != nil {
-		return nil, err
+		return nil, asDescriptors(err)
 	} else if slices.Contains(names, name) {
 		return nil, fmt.Errorf("create database %s/%s: %w", place, name, fs.ErrExist)
+	} else if slices.Contains(names, making+name) { // an earlier try found no descriptor
+		if err := place.Remove(making + name); err != nil {
+			return nil, asDescriptors(err)
+		}
 	}
 	db, err := g.open(place, making+name, kind, true)
 	if err != nil {
@@ -168,34 +221,42 @@ func (g *Ground) rename(place Place, old, new string) error {
 	if err := g.latch.Err(); err != nil {
 		return err
 	}
-	if err := place.Rename(old, new); err != nil {
+	err := place.Rename(old, new)
+	if noDescriptor(err) {
+		return asDescriptors(err)
+	}
+	if err != nil {
 		return g.latch.Trip(err)
 	}
 	return g.latch.Err()
 }
 
 func (g *Ground) open(place Place, name string, kind Kind, create bool) (*DB, error) {
-	if err := g.latch.Err(); err != nil {
+	if err := g.latch.Err(); err != nil && kind != Sealed {
 		return nil, err
 	}
 	full := place.String() + "/" + name
-	files, err := place.Open(name, create)
-	if err != nil && create {
-		return nil, g.latch.Trip(err) // making a directory is a write like any other
-	}
+	files, err := g.filesOf(place, name, kind, create)
 	if err != nil {
 		return nil, err
 	}
+	f := &failstop{Files: files, name: full, latch: g.latch, meter: &g.meter, limit: g.options.SyncLimit, short: &g.short}
+	if kind == Sealed {
+		f.latch, f.meter = NewLatch(nil), new(meter) // memory
+	}
 	fail := func(err error) (*DB, error) {
 		files.Close() // the first error matters
-		if stopped := g.latch.Err(); stopped != nil {
-			err = stopped // goleveldb hides it behind its own cleaning up
+		if refused := f.refused.Load(); refused != nil {
+			err = *refused // goleveldb hides it behind its own cleaning up
+		}
+		if stopped := f.latch.Err(); stopped != nil {
+			err = stopped
 		}
 		return nil, fmt.Errorf("open database %s: %w", full, asDamage(full, err))
 	}
 	o := g.leveldbOptions(kind)
 	if o.ErrorIfExist, o.ErrorIfMissing = create, !create; !create {
-		torn, err := prescan(place, name, files)
+		torn, err := prescan(place, name, f)
 		if err != nil {
 			return fail(err)
 		}
@@ -203,9 +264,26 @@ func (g *Ground) open(place Place, name string, kind Kind, create bool) (*DB, er
 			o.Strict &^= opt.StrictManifest
 		}
 	}
-	db, err := leveldb.Open(&failstop{Files: files, name: full, latch: g.latch, meter: &g.meter, limit: g.options.SyncLimit}, o)
+	db, err := leveldb.Open(f, o)
 	if err != nil {
 		return fail(err)
 	}
+	f.patient.Store(true)
 	return &DB{db: db, files: files, ground: g, name: full}, nil
+}
+
+// filesOf opens the files of a database as its kind needs them.
+func (g *Ground) filesOf(place Place, name string, kind Kind, create bool) (Files, error) {
+	if kind == Sealed && !create {
+		files, err := place.Look(name)
+		if err != nil {
+			return nil, asDescriptors(err)
+		}
+		return overlaid(files), nil
+	}
+	files, err := place.Open(name, create)
+	if err != nil && create && !noDescriptor(err) {
+		return nil, g.latch.Trip(err) // making a directory is a write like any other
+	}
+	return files, asDescriptors(err)
 }

@@ -1,9 +1,9 @@
 package disk
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -19,11 +19,14 @@ type Place interface {
 	// Open opens the files of one database. create makes the place and the database's directory; without
 	// it a missing one is an error that is fs.ErrNotExist.
 	Open(name string, create bool) (Files, error)
+	// Look opens the files of an existing database for reading alone: nothing is changed through them.
+	Look(name string) (Files, error)
 	// Rename renames a closed database. When it returns nil the new name survives power loss.
 	Rename(old, new string) error
 	// Remove deletes a closed database and all its files.
 	Remove(name string) error
-	// SetAside copies one file of a database beside it and returns the copy's name for people.
+	// SetAside copies one file of a database beside it and returns the copy's name for people. The same bytes are copied once,
+	// however often it is called.
 	SetAside(name, file string) (string, error)
 	// Size is the number of bytes all files of a database take.
 	Size(name string) (int64, error)
@@ -79,11 +82,30 @@ func (d dir) Open(name string, create bool) (Files, error) {
 	return &dirFiles{files, path}, nil
 }
 
+func (d dir) Look(name string) (Files, error) {
+	path := d.path(name)
+	if _, err := os.Stat(path); err != nil {
+		return nil, fmt.Errorf("open database: %w", err)
+	}
+	files, err := storage.OpenFile(path, true)
+	if err != nil {
+		return nil, fmt.Errorf("open database %s for reading: %w", path, err)
+	}
+	return &dirFiles{files, path}, nil
+}
+
 func (d dir) Rename(old, new string) error {
-	if err := os.Rename(d.path(old), d.path(new)); err != nil {
+	parent, err := os.Open(string(d)) // first: behind the rename there may be no descriptor left for it
+	if err != nil {
 		return fmt.Errorf("rename database: %w", err)
 	}
-	return SyncDir(string(d))
+	if err = os.Rename(d.path(old), d.path(new)); err == nil {
+		err = parent.Sync()
+	}
+	if err = errors.Join(err, parent.Close()); err != nil {
+		return fmt.Errorf("rename database: %w", err)
+	}
+	return nil
 }
 
 func (d dir) Remove(name string) error {
@@ -94,17 +116,44 @@ func (d dir) Remove(name string) error {
 }
 
 func (d dir) SetAside(name, file string) (string, error) {
-	from, err := os.Open(filepath.Join(d.path(name), file))
+	copied, err := setAside(filepath.Join(d.path(name), file), filepath.Join(d.path(name), "damaged-"+file))
 	if err != nil {
 		return "", fmt.Errorf("set damaged file aside: %w", err)
 	}
-	defer from.Close()
-	to, err := os.CreateTemp(d.path(name), "damaged-"+file+"-*")
+	return copied, nil
+}
+
+// setAside copies the file at path to the name to beside it, with a number when other bytes have taken that name.
+func setAside(path, to string) (string, error) {
+	b, err := os.ReadFile(path)
 	if err != nil {
-		return "", fmt.Errorf("set damaged file aside: %w", err)
+		return "", err
 	}
-	_, err = io.Copy(to, from)
-	return to.Name(), errors.Join(err, to.Sync(), to.Close())
+	name := to
+	for n := 2; ; n++ {
+		switch old, err := os.ReadFile(name); {
+		case errors.Is(err, fs.ErrNotExist):
+			return name, writeNew(name, b)
+		case err != nil:
+			return "", err
+		case bytes.Equal(old, b):
+			return name, nil
+		}
+		name = fmt.Sprintf("%s-%d", to, n)
+	}
+}
+
+// writeNew writes a file that is not there, durably. After an error there is none: half a copy would be kept for a whole one.
+func writeNew(name string, b []byte) error {
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return errors.Join(err, os.Remove(name))
+	}
+	return nil
 }
 
 func (d dir) Size(name string) (int64, error) {

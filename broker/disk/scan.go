@@ -2,10 +2,13 @@ package disk
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"slices"
 
+	lerrors "github.com/syndtr/goleveldb/leveldb/errors"
 	"github.com/syndtr/goleveldb/leveldb/storage"
 	"github.com/syndtr/goleveldb/leveldb/util"
 )
@@ -37,8 +40,11 @@ func prescan(place Place, name string, files Files) (tornManifest bool, err erro
 		return d
 	}
 	manifest, err := files.GetMeta()
-	if err != nil {
+	if cut := new(fs.PathError); errors.Is(err, fs.ErrNotExist) || lerrors.IsCorrupted(err) || errors.As(err, &cut) && cut.Op == "read" {
 		return false, &Damage{File: place.String() + "/" + name + "/CURRENT", Offset: -1, What: "names no manifest: " + err.Error()}
+	}
+	if err != nil {
+		return false, fmt.Errorf("read CURRENT: %w", err)
 	}
 	v, err := scanFile(files, manifest)
 	switch {
@@ -53,6 +59,9 @@ func prescan(place Place, name string, files Files) (tornManifest bool, err erro
 	// of the last readable edit is there, nothing behind that edit was in force yet; without it, edits that
 	// were in force have gone.
 	r, err := files.Open(storage.FileDesc{Type: storage.TypeJournal, Num: v.journal})
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false, fmt.Errorf("open journal %d: %w", v.journal, err)
+	}
 	if err != nil {
 		return false, refuse(manifest, v.offset, fmt.Sprintf("its end is lost (%s): journal %d, which it names last, does not exist", v.what, v.journal))
 	}

@@ -25,6 +25,9 @@ const (
 	Remove  Verb = "remove"
 	SyncDir Verb = "syncdir"
 
+	Open Verb = "open" // a file for reading: HookedReads only
+	Read Verb = "read" // of an open file: HookedReads only
+
 	MakeDB   Verb = "make database"
 	RenameDB Verb = "rename database"
 	RemoveDB Verb = "remove database"
@@ -58,6 +61,14 @@ func (h *hooked) Open(name string, create bool) (disk.Files, error) {
 		}
 	}
 	f, err := h.Place.Open(name, create)
+	if err != nil {
+		return nil, err
+	}
+	return &hookedFiles{f, name, h.hook}, nil
+}
+
+func (h *hooked) Look(name string) (disk.Files, error) {
+	f, err := h.Place.Look(name)
 	if err != nil {
 		return nil, err
 	}
@@ -154,6 +165,67 @@ func (w *hookedWriter) Sync() error {
 func (w *hookedWriter) Close() error {
 	err := w.files.ask(Close, w.fd)
 	return errors.Join(err, w.Writer.Close())
+}
+
+// HookedReads is place with a hook that is asked before every file is opened for reading and before every read of one.
+func HookedReads(place disk.Place, hook func(Op) error) disk.Place { return &hookedReads{place, hook} }
+
+type hookedReads struct {
+	disk.Place
+	hook func(Op) error
+}
+
+func (h *hookedReads) Open(name string, create bool) (disk.Files, error) {
+	f, err := h.Place.Open(name, create)
+	if err != nil {
+		return nil, err
+	}
+	return &readFiles{f, name, h.hook}, nil
+}
+
+func (h *hookedReads) Look(name string) (disk.Files, error) {
+	f, err := h.Place.Look(name)
+	if err != nil {
+		return nil, err
+	}
+	return &readFiles{f, name, h.hook}, nil
+}
+
+type readFiles struct {
+	disk.Files
+	name string
+	hook func(Op) error
+}
+
+func (f *readFiles) Open(fd storage.FileDesc) (storage.Reader, error) {
+	if err := f.hook(Op{Open, f.name, fd}); err != nil {
+		return nil, err
+	}
+	r, err := f.Files.Open(fd)
+	if err != nil {
+		return nil, err
+	}
+	return &hookedReader{r, f, fd}, nil
+}
+
+type hookedReader struct {
+	storage.Reader
+	files *readFiles
+	fd    storage.FileDesc
+}
+
+func (r *hookedReader) Read(p []byte) (int, error) {
+	if err := r.files.hook(Op{Read, r.files.name, r.fd}); err != nil {
+		return 0, err
+	}
+	return r.Reader.Read(p)
+}
+
+func (r *hookedReader) ReadAt(p []byte, off int64) (int, error) {
+	if err := r.files.hook(Op{Read, r.files.name, r.fd}); err != nil {
+		return 0, err
+	}
+	return r.Reader.ReadAt(p, off)
 }
 
 // Fault is a hook that fails one operation. It is for concurrent use.

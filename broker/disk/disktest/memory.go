@@ -81,6 +81,9 @@ func (m *Memory) Open(name string, create bool) (disk.Files, error) {
 	return &files{db}, nil
 }
 
+// Look opens a database that is there, as Open does.
+func (m *Memory) Look(name string) (disk.Files, error) { return m.Open(name, false) }
+
 // Rename renames a database, durably.
 func (m *Memory) Rename(old, new string) error {
 	m.mu.Lock()
