@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"slices"
 	"sync/atomic"
+	"time"
 
+	"xmq/broker/disk"
 	"xmq/broker/door"
 	"xmq/broker/event"
 	"xmq/increments"
@@ -30,6 +32,8 @@ type ingest struct {
 	maxCount int64
 	maxBytes int64
 	refusing atomic.Pointer[door.Refusal] // set while no input is taken at all
+	starved  func() bool                  // the stores wait for a file descriptor; nil: never
+	waits    atomic.Bool                  // run does
 
 	queue         chan *request
 	count, bytes  atomic.Int64
@@ -75,6 +79,10 @@ const groups = 2
 func (in *ingest) put(drafts []event.Draft, done func([]door.Outcome, error)) {
 	if r := in.refusing.Load(); r != nil {
 		done(nil, r)
+		return
+	}
+	if in.waits.Load() || in.starved != nil && in.starved() {
+		done(nil, door.Refuse(door.Descriptors, "the broker has no file descriptor left for its log: try again, and close connections or raise its limit"))
 		return
 	}
 	req := &request{all: make([]door.Outcome, len(drafts)), drafts: drafts, done: done}
@@ -185,18 +193,18 @@ func (in *ingest) prepare(ctx context.Context, work chan<- *group) error {
 				return nil
 			}
 		}
-		if err := in.gather(req, work); err != nil {
+		if err := in.gather(ctx, req, work); err != nil {
 			return err
 		}
 	}
 }
 
 // gather makes one group of first and of what else comes until the group before it is written, up to the group's size.
-func (in *ingest) gather(first *request, work chan<- *group) error {
+func (in *ingest) gather(ctx context.Context, first *request, work chan<- *group) error {
 	g := <-in.free
 	for req := first; ; {
 		var err error
-		if g, err = in.add(g, req, work); err != nil {
+		if g, err = in.add(ctx, g, req, work); err != nil {
 			in.fail(g, req)
 			in.free <- g
 			return fmt.Errorf("prepare %d increments, their outcome is unknown: %w", len(req.drafts), err)
@@ -220,7 +228,7 @@ func (in *ingest) gather(first *request, work chan<- *group) error {
 
 // add puts all of a request into g; when the newest segment of the log is full, into the groups behind it. It returns the
 // group that holds the request's last draft.
-func (in *ingest) add(g *group, req *request, work chan<- *group) (*group, error) {
+func (in *ingest) add(ctx context.Context, g *group, req *request, work chan<- *group) (*group, error) {
 	for rest := req.drafts; ; {
 		if cap(in.out) < len(rest) {
 			in.out = make([]increments.Outcome, len(rest))
@@ -228,11 +236,17 @@ func (in *ingest) add(g *group, req *request, work chan<- *group) (*group, error
 		out := in.out[:len(rest)]
 		clear(out)
 		n, err := in.log.Prepare(&g.Group, rest, out)
-		if err != nil {
+		wait := errors.Is(err, disk.ErrDescriptors)
+		if err != nil && (!wait || !in.pause(ctx)) {
 			return g, err
 		}
 		req.take(out[:n])
-		if g.count += n; n == len(rest) {
+		g.count += n
+		if wait {
+			rest = rest[n:]
+			continue
+		}
+		if n == len(rest) {
 			g.bytes += req.bytes
 			g.requests = append(g.requests, req)
 			return g, nil
@@ -242,6 +256,19 @@ func (in *ingest) add(g *group, req *request, work chan<- *group) (*group, error
 		g = <-in.free
 		other := <-in.free // both are there: everything is written
 		in.free <- other
+	}
+}
+
+// pause waits before the log is asked again for a segment that no file descriptor is left for. Nothing has failed: increments are
+// refused meanwhile. It is false when ctx has ended: a broker that stops has closed its doors, and does not wait for others.
+func (in *ingest) pause(ctx context.Context) bool {
+	in.waits.Store(true)
+	defer in.waits.Store(false)
+	select {
+	case <-time.After(50 * time.Millisecond):
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 

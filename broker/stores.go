@@ -163,7 +163,7 @@ func closeDir(dir string, log *slog.Logger) error {
 func (s *stores) openLog(cfg *Config, empty bool, log *slog.Logger) (err error) {
 	place := disk.Dir(filepath.Join(s.dir, logDir))
 	o := increments.Options{MaxRecords: uint64(cfg.MaxRecords), RingBytes: cfg.ring(),
-		BeforeOpen: func() error { return s.room(cfg) },
+		Room: func() error { return s.room(cfg) },
 		OnDamage: func(segment string, err error) {
 			select { // told once a segment; the channel holds more than are ever open
 			case s.damage <- damage{segment, err}:

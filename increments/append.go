@@ -3,6 +3,7 @@ package increments
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 
 	"xmq/broker/disk"
@@ -29,6 +30,8 @@ type Outcome struct {
 //
 // An error means: the outcome of every draft is unknown, some may be in the log after a restart, every
 // later call fails alike, and the process must end (the error wraps disk.ErrStopped). ErrClosed: nothing was done.
+// disk.ErrDescriptors: the rest waits for a segment for which no file descriptor is left; nothing has failed, and drafts with
+// keys may be appended again.
 //
 // A draft with a Key is stored once. A Key that is a decimal number of a named Producer counts: above the
 // producer's highest it is new, at or below it is looked up within the window and answered with its
@@ -42,8 +45,8 @@ func (l *Log) Append(drafts []event.Draft) ([]Outcome, error) {
 		g := &l.own
 		g.Reset()
 		n, err := l.Prepare(g, drafts[done:], out[done:])
-		if err == nil {
-			err = l.Commit(g)
+		if err == nil || errors.Is(err, disk.ErrDescriptors) {
+			err = errors.Join(err, l.Commit(g))
 		}
 		if err != nil {
 			return nil, err
@@ -140,6 +143,14 @@ func (l *Log) make(s span, base event.Position, low uint64, counters map[string]
 	}
 	g := newSegment(s)
 	db, err := l.ground.Create(l.shelf.place, g.name, disk.Newest, &first)
+	if errors.Is(err, fs.ErrExist) && l.begun == g.name { // an earlier try made it, and had no descriptor to open it
+		if db, err = l.ground.Open(l.shelf.place, g.name, disk.Newest); err == nil {
+			err = db.Write(&first) // what has changed since
+		}
+	}
+	if errors.Is(err, disk.ErrDescriptors) {
+		l.begun = g.name
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -17,6 +17,8 @@ type Group struct {
 	segment *segment // nil while nothing is to be written
 	records []event.Encoded
 	arena   []byte // where records lie; it becomes the ring's
+	memory  int    // bytes of all its arenas
+	due     int    // bytes of the drafts that are not prepared yet
 	end     event.Position
 	free    map[idem]uint64 // its keyed drafts whose keys do not count
 	runs    []run           // those whose keys do
@@ -39,7 +41,7 @@ func (g *Group) Reset() {
 	g.batch.Reset()
 	clear(g.free)
 	clear(g.runs)
-	g.segment, g.records, g.arena, g.runs, g.listed = nil, nil, nil, g.runs[:0], false
+	g.segment, g.records, g.arena, g.memory, g.runs, g.listed = nil, nil, nil, 0, g.runs[:0], false
 }
 
 // Records is how many drafts it will store.
@@ -64,7 +66,9 @@ func (g *Group) find(d *event.Draft, n uint64, counts bool) (uint64, bool) {
 // returned nil. It blocks for no sync, except of a new segment. It copies what it keeps.
 //
 // It returns how many drafts are settled: fewer than all when the newest segment is full. Then g and every group before it has
-// to be committed before Prepare is called for the rest with an empty one. An error is as Append's.
+// to be committed before Prepare is called for the rest with an empty one. An error is as Append's; but with disk.ErrDescriptors,
+// which comes when a new segment has to be made and no file descriptor is left, nothing has failed: Prepare is called again
+// with the same group for the drafts that are not settled.
 //
 // It is for one writer that calls Prepare in the order of the drafts and Commit in the order of the groups, from two goroutines
 // if it likes, so that one group is prepared while the one before it is synced. Append is not called meanwhile.
@@ -83,27 +87,53 @@ func (l *Log) Prepare(g *Group, drafts []event.Draft, out []Outcome) (int, error
 	if !g.listed {
 		g.listed, l.pending = true, append(l.pending, g)
 	}
-	g.grow(drafts)
+	g.expect(drafts)
 	n, err := l.fill(g, drafts, out)
 	g.end = l.ahead
+	if errors.Is(err, disk.ErrDescriptors) {
+		return n, fmt.Errorf("append: %w", err)
+	}
 	if err != nil {
 		return 0, fmt.Errorf("append: %w", l.ground.Latch().Trip(err))
 	}
 	return n, nil
 }
 
-// grow makes room for drafts, so that the records of one Prepare lie together.
-func (g *Group) grow(drafts []event.Draft) {
-	size := 0
+// arenaSize is how much memory records are given at a time, in bytes.
+const arenaSize = 64 << 10
+
+// expect says what drafts may need: room is made as they turn out to be new, since most of them may be known.
+func (g *Group) expect(drafts []event.Draft) {
+	g.due = 0
 	for i := range drafts {
-		size += recordSize(&drafts[i])
+		g.due += recordSize(&drafts[i])
 	}
-	if cap(g.arena)-len(g.arena) < size {
-		g.arena = make([]byte, 0, min(size, MaxRecord))
+}
+
+// room makes room for a record of n bytes.
+func (g *Group) room(n int) {
+	if cap(g.arena)-len(g.arena) < n {
+		g.arena = make([]byte, 0, max(n, min(g.due, arenaSize)))
+		g.memory += cap(g.arena)
 	}
-	if cap(g.records)-len(g.records) < len(drafts) {
-		g.records = append(make([]event.Encoded, 0, max(2*cap(g.records), len(drafts))), g.records...)
+}
+
+// pack moves records that take less than half of the memory they keep alive into memory of their own size.
+func (g *Group) pack() {
+	size := 0
+	for _, e := range g.records {
+		size += len(e)
 	}
+	if size > g.memory/2 && len(g.records) > cap(g.records)/2 {
+		return
+	}
+	arena, records := make([]byte, 0, size), make([]event.Encoded, len(g.records))
+	for i, e := range g.records {
+		at := len(arena)
+		arena = append(arena, e...)
+		records[i] = event.Encoded(arena[at:len(arena):len(arena)])
+	}
+	g.records, g.memory = records, cap(arena)
 }
 
 // fill prepares drafts one by one. Caller holds write.
@@ -113,13 +143,16 @@ func (l *Log) fill(g *Group, drafts []event.Draft, out []Outcome) (int, error) {
 	defer func() { tally.settle(l, g) }()
 	for n := range drafts {
 		d := &drafts[n]
+		size := recordSize(d)
 		tally.turn(l, g, d)
 		settled := false
 		if out[n], settled = l.known(d, &tally); settled {
+			g.due -= size
 			continue
 		}
 		if l.ahead.Seq == math.MaxUint64 {
 			out[n].Err = ErrFull
+			g.due -= size
 			continue
 		}
 		if l.ahead.Seq == l.newest.Last {
@@ -127,10 +160,12 @@ func (l *Log) fill(g *Group, drafts []event.Draft, out []Outcome) (int, error) {
 				return n, nil
 			}
 			if err := l.roll(); err != nil {
-				return 0, err
+				return n, err
 			}
 		}
 		g.segment = l.newest
+		g.room(size)
+		g.due -= size
 		l.put(g, d, now)
 		out[n].Seq = l.ahead.Seq
 		l.remember(g, d, &tally)
@@ -266,7 +301,8 @@ func (l *Log) persist(g *Group) error {
 	if err := g.segment.db.Write(&g.batch); err != nil {
 		return fmt.Errorf("append: %w", l.ground.Latch().Trip(err))
 	}
-	l.ring.add(g.records)
+	g.pack()
+	l.ring.add(g.records, g.memory)
 	end := g.end
 	l.head.Store(&end)
 	return nil

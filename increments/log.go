@@ -24,6 +24,9 @@ var (
 	ErrBeyond = errors.New("beyond the end of the log")
 	// ErrQuarantined is returned for a record in a damaged segment, which is never served.
 	ErrQuarantined = errors.New("set aside because it is damaged")
+	// ErrLater is returned for a record that cannot be read now: the disk answers an open with an error, or no file descriptor
+	// is left. It says nothing about the record: whoever needs it asks again, and nobody's state changes for it.
+	ErrLater = errors.New("cannot be read now")
 	// ErrTooOld refuses a producer's number that is at or below its highest and not found any more.
 	ErrTooOld = errors.New("too old to tell whether it was stored")
 	// ErrTooLarge refuses a draft that no record can hold.
@@ -60,9 +63,9 @@ type Options struct {
 	OpenSegments int
 	// Now gives records their time. nil means time.Now.
 	Now func() time.Time
-	// BeforeOpen is asked before a sealed segment is opened, which writes a little to disk; its error
-	// refuses the read. nil allows all. The broker refuses here while space is short.
-	BeforeOpen func() error
+	// Room is asked before the journal of a sealed segment is put into tables, which writes as much as the journal
+	// holds, once; its error puts that off, and the segment is read all the same. nil allows all.
+	Room func() error
 	// OnDamage is told once for each segment that is set aside. nil tells nobody. It is called from
 	// readers and the writer and must not call the log.
 	OnDamage func(segment string, err error)
@@ -106,6 +109,7 @@ type Log struct {
 	write    sync.Mutex // guards what is prepared: what follows
 	closed   bool       // written under store as well
 	newest   *segment
+	begun    string            // the segment that a roll without descriptors may have made
 	ahead    event.Position    // the end of what is prepared
 	pending  []*Group          // prepared and not committed, in order
 	counters map[string]uint64 // highest counter by producer
@@ -120,7 +124,7 @@ func prepare(place disk.Place, ground *disk.Ground, o Options) *Log {
 		options: o, ground: ground,
 		shelf: shelf{
 			place: place, ground: ground, open: o.OpenSegments,
-			beforeOpen: o.BeforeOpen, onDamage: o.OnDamage,
+			onDamage: o.OnDamage,
 		},
 		ring:     ring{limit: o.RingBytes},
 		counters: make(map[string]uint64),
@@ -154,19 +158,22 @@ func create(place disk.Place, ground *disk.Ground, o Options, base event.Positio
 		return nil, fmt.Errorf("create log: %w", err)
 	}
 	l.begin([]*segment{g}, base.Seq+1, base)
+	l.shelf.settles(l.options.Room)
 	return l, nil
 }
 
 // Open opens the log that lies in place. Interrupted rolls and trims are finished first. The end is the last
 // record; the last Options.Walk records are verified and the ring is filled with the newest of them, which
 // takes about a second at most. fs.ErrNotExist: there is no log. disk.Damage: a segment is missing, foreign,
-// short or damaged; nobody may be served (exit 78). The caller compares its checkpoint next
+// short or damaged, or the disk cannot read it; nobody may be served (exit 78). ErrLater: a file could not be opened this
+// time (exit 75). Nothing of a sealed segment is written. The caller compares its checkpoint next
 // (VerifyCheckpoint). Rules: XI-1, XD-6, XD-7, XD-18, XQ-8.
 func Open(place disk.Place, ground *disk.Ground, o Options) (*Log, error) {
 	l := prepare(place, ground, o)
 	if err := l.load(false); err != nil {
-		return nil, fmt.Errorf("open log: %w", errors.Join(err, l.Close()))
+		return nil, fmt.Errorf("open log: %w", errors.Join(later(err), l.Close()))
 	}
+	l.shelf.settles(l.options.Room)
 	return l, nil
 }
 
@@ -325,7 +332,11 @@ func (l *Log) verifyTail(end event.Position) error {
 		if !records[0].Follows(at) {
 			return l.shelf.damage(l.shelf.find(at.Seq+1).name, "its first record does not follow the segment before it")
 		}
-		l.ring.add(records)
+		bytes := 0
+		for _, e := range records {
+			bytes += len(e)
+		}
+		l.ring.add(records, (bytes/readChunk+1)*readChunk) // they were read in chunks
 		last := records[len(records)-1]
 		at.Seq, at.Chain = last.Seq(), last.Chain()
 		if at.Seq == end.Seq && at != end {

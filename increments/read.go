@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"time"
 
 	"xmq/broker/disk"
 	"xmq/broker/event"
@@ -16,7 +17,8 @@ import (
 // Near the head the records are shared with all other readers, farther back they are read from disk, CRC
 // and chain verified; in both cases nobody may write into them. It is for concurrent use and blocks for a
 // disk read at most. ErrTrimmed: from is below First. ErrBeyond: from is more than one above the head.
-// ErrQuarantined: the segment is damaged and is not served. Rules: XQ-2, XQ-3, XQ-8.
+// ErrQuarantined: the segment is damaged and is not served. ErrLater: it cannot be read this time, ask again.
+// Rules: XQ-2, XQ-3, XQ-8.
 func (l *Log) Read(from uint64, maxRecords, maxBytes int) ([]event.Encoded, error) {
 	head := l.Head()
 	switch {
@@ -33,9 +35,17 @@ func (l *Log) Read(from uint64, maxRecords, maxBytes int) ([]event.Encoded, erro
 	}
 	records, err := l.stored(from, head.Seq, maxRecords, maxBytes)
 	if err != nil {
-		return nil, fmt.Errorf("read from %d: %w", from, err)
+		return nil, fmt.Errorf("read from %d: %w", from, l.shelf.later(err))
 	}
 	return records, nil
+}
+
+// Unreadable returns the last ErrLater that a reader got, and when; nil when there was none.
+func (l *Log) Unreadable() (error, time.Time) {
+	if f := l.shelf.failed.Load(); f != nil {
+		return f.err, f.at
+	}
+	return nil, time.Time{}
 }
 
 // readChunk is how much memory a read from disk takes at a time, in bytes.
@@ -109,7 +119,7 @@ func (l *Log) walk(db *disk.DB, g *segment, base event.Position, from, to uint64
 
 // Position returns the position at seq, which is First-1 to Head. Near the head it is cheap, farther back
 // it reads one record. For concurrent use. ErrTrimmed: seq is below First-1. ErrBeyond: above the head.
-// ErrQuarantined: the record lies in a damaged segment.
+// ErrQuarantined: the record lies in a damaged segment. ErrLater: it cannot be read this time.
 func (l *Log) Position(seq uint64) (event.Position, error) {
 	head, first := l.Head(), l.First()
 	switch {
@@ -148,7 +158,7 @@ func (l *Log) Position(seq uint64) (event.Position, error) {
 		return nil
 	})
 	if err != nil {
-		return event.Position{}, fmt.Errorf("position at %d: %w", seq, err)
+		return event.Position{}, fmt.Errorf("position at %d: %w", seq, l.shelf.later(err))
 	}
 	return p, nil
 }

@@ -10,7 +10,7 @@ import (
 // ring holds the newest records of the log as encoded, by groups as they were appended, so that readers
 // near the head share one copy. It may hold nothing. Readers may read while the writer adds.
 type ring struct {
-	limit int // bytes of records; one group is kept however long it is
+	limit int // bytes of memory that is kept; one group is kept however long it is
 
 	mu     sync.RWMutex
 	bytes  int
@@ -32,12 +32,9 @@ func (r *ring) reset(before event.Position) {
 	r.before, r.groups, r.bytes = before, nil, 0
 }
 
-// add takes over records, which follow the last one, and lets go of the oldest groups.
-func (r *ring) add(records []event.Encoded) {
-	g := group{first: records[0].Seq(), records: records}
-	for _, e := range records {
-		g.bytes += len(e) + 24 // the slice header counts
-	}
+// add takes over records, which follow the last one and keep memory of so many bytes alive, and lets go of the oldest groups.
+func (r *ring) add(records []event.Encoded, memory int) {
+	g := group{first: records[0].Seq(), records: records, bytes: memory + 24*cap(records)} // a slice header has 24
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.groups = append(r.groups, g)

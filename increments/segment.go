@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"xmq/broker/disk"
 	"xmq/broker/event"
@@ -22,10 +23,11 @@ type segment struct {
 	damaged atomic.Pointer[damaged] // set once: quarantined
 	used    atomic.Uint64           // the shelf's clock when it was last used
 
-	mu   sync.RWMutex
-	db   *disk.DB       // nil while closed
-	base event.Position // before the first record; known once db was open
-	gone bool           // retention has taken it
+	mu      sync.RWMutex
+	settled bool           // its journal is in tables
+	db      *disk.DB       // nil while closed
+	base    event.Position // before the first record; known once db was open
+	gone    bool           // retention has taken it
 }
 
 type damaged struct{ err error }
@@ -34,12 +36,13 @@ func newSegment(s span) *segment { return &segment{span: s, name: s.String()} }
 
 // shelf opens segments when they are read and closes those that were not used for longest.
 type shelf struct {
-	place      disk.Place
-	ground     *disk.Ground
-	log        event.LogID
-	open       int // how many sealed segments stay open
-	beforeOpen func() error
-	onDamage   func(segment string, err error)
+	place    disk.Place
+	ground   *disk.Ground
+	log      event.LogID
+	open     int // how many sealed segments stay open
+	onDamage func(segment string, err error)
+	room     atomic.Pointer[func() error] // nil: no journal is put into tables
+	failed   atomic.Pointer[failure]      // the last read that could not be done
 
 	clock atomic.Uint64
 	list  atomic.Pointer[[]*segment] // by sequence, without gaps; the last one is written. Replaced, never changed
@@ -110,10 +113,8 @@ func (s *shelf) load(g *segment) error {
 	if g.db != nil || g.gone {
 		return nil
 	}
-	if s.beforeOpen != nil {
-		if err := s.beforeOpen(); err != nil {
-			return fmt.Errorf("segment %s: %w", g.name, err)
-		}
+	if err := s.settle(g); err != nil {
+		return err
 	}
 	db, err := s.ground.Open(s.place, g.name, disk.Sealed)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -131,6 +132,56 @@ func (s *shelf) load(g *segment) error {
 	}
 	g.db, g.base = db, base
 	return nil
+}
+
+// settles lets the journals of sealed segments be put into tables where room says nil.
+func (s *shelf) settles(room func() error) {
+	if room == nil {
+		room = func() error { return nil }
+	}
+	s.room.Store(&room)
+}
+
+// settle puts the journal of a sealed segment into tables, once, when there is room. What hinders it hinders no reader, but for
+// a failed write.
+func (s *shelf) settle(g *segment) error {
+	room := s.room.Load()
+	if room == nil || g.settled || (*room)() != nil {
+		return nil
+	}
+	err := s.ground.Settle(s.place, g.name)
+	if g.settled = err == nil; errors.Is(err, disk.ErrStopped) {
+		return err
+	}
+	return nil
+}
+
+// failure is a read that could not be done, and when.
+type failure struct {
+	err error
+	at  time.Time
+}
+
+// later classes the error of a read: what is no verdict on the records says ErrLater.
+func later(err error) error {
+	if err == nil || disk.IsDamage(err) {
+		return err
+	}
+	for _, verdict := range []error{ErrTrimmed, ErrBeyond, ErrQuarantined, ErrLater, disk.ErrStopped, fs.ErrNotExist} {
+		if errors.Is(err, verdict) {
+			return err
+		}
+	}
+	return fmt.Errorf("%w: %w", ErrLater, err)
+}
+
+// later classes the error of a read and remembers it for Unreadable.
+func (s *shelf) later(err error) error {
+	err = later(err)
+	if errors.Is(err, ErrLater) {
+		s.failed.Store(&failure{err, time.Now()})
+	}
+	return err
 }
 
 // inspect checks that an open database is a segment of this log at this place in it, and returns its base.

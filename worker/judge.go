@@ -1,16 +1,18 @@
 package worker
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
 	"xmq/broker/event"
+	"xmq/increments"
 	"xmq/statedb"
 )
 
 // verdict says how a node that opens a session is to be fed, or why not.
 type verdict struct {
-	code    event.Code     // Welcome, or the refusal
+	code    event.Code     // Welcome, or the refusal; NoCode: the log cannot say now, and the node asks again
 	from    event.Position // Welcome: feed from behind it; Seek: what to adopt
 	text    string         // refusal: one sentence that says what to do
 	promote bool           // the snapshot of the running join has been loaded
@@ -67,9 +69,21 @@ func judge(c *statedb.Client, known bool, mayStart bool, pos event.Position, h e
 	return fed(c, pos, log, false)
 }
 
+// final reports whether the error of a read is a verdict on what was to be read. Any other one says only that it could not be
+// read this time, and then nothing changes.
+func final(err error) bool {
+	return errors.Is(err, increments.ErrTrimmed) || errors.Is(err, increments.ErrQuarantined)
+}
+
 // fed checks the chain: the position must be of this very history.
 func fed(c *statedb.Client, pos event.Position, log Log, promote bool) verdict {
 	here, err := log.Position(pos.Seq)
+	if errors.Is(err, increments.ErrBeyond) {
+		return verdict{code: event.Foreign, text: fmt.Sprintf("the database of %s stands at %d, ahead of this log, which ends at %d: the broker lost increments or this is another history; compare them before anything else", c.ID, pos.Seq, log.Head().Seq)}
+	}
+	if err != nil && !final(err) {
+		return verdict{}
+	}
 	if err != nil {
 		return verdict{code: event.NeedsDump, text: fmt.Sprintf("client %s stands at %d, which this log cannot confirm (%v): join with a DUMP, start its node with --from TARGET", c.ID, pos.Seq, err)}
 	}
@@ -97,6 +111,9 @@ func judgeFresh(c *statedb.Client, known, mayStart bool, log Log) verdict {
 // judgeExplicit decides for "the next increment I apply is number at".
 func judgeExplicit(id string, at uint64, log Log) verdict {
 	pos, err := explicit(at, log)
+	if errors.Is(err, increments.ErrLater) {
+		return verdict{}
+	}
 	if err != nil {
 		return verdict{code: event.OutOfLog, text: fmt.Sprintf("client %s cannot start at %d: %v", id, at, err)}
 	}

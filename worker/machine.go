@@ -295,6 +295,9 @@ func (m *Machine) hello(e *event.Event, log Log) {
 		return
 	}
 	v := m.judge(e.Pos, h, log)
+	if v.code == event.NoCode {
+		return
+	}
 	if v.code == event.Welcome || v.code == event.Seek {
 		if v.code == event.Welcome {
 			m.offered = offer{e.Session, h, e.Pos, v.from}
@@ -377,6 +380,10 @@ func (m *Machine) begin(log Log) bool {
 	o := m.offered
 	m.offered = offer{}
 	v := m.judge(o.pos, o.hello, log)
+	if v.code == event.NoCode { // the node says it again
+		m.offered = o
+		return false
+	}
 	if v.code != event.Welcome || v.from != o.from {
 		m.say(event.Event{Kind: event.IncrRep, Code: event.Reopen, Session: o.session, Text: "things have changed since this session was offered: open another one"})
 		return false
@@ -514,7 +521,14 @@ func (m *Machine) ack(e *event.Event, log Log) (moved, ok bool) {
 		return false, false
 	}
 	here, err := log.Position(e.Pos.Seq)
-	if err != nil || here != e.Pos {
+	if err != nil && !final(err) {
+		return false, false // the node says it again
+	}
+	if err != nil {
+		m.wrong(fmt.Sprintf("position %d cannot be compared: %v", e.Pos.Seq, err))
+		return false, false
+	}
+	if here != e.Pos {
 		m.wrong(fmt.Sprintf("position %d has chain %s there and %s here", e.Pos.Seq, e.Pos.Chain, here.Chain))
 		return false, false
 	}

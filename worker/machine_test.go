@@ -11,6 +11,7 @@ import (
 
 	"xmq/broker/event"
 	"xmq/dumpflow"
+	"xmq/increments"
 	"xmq/statedb"
 )
 
@@ -115,6 +116,8 @@ func (s *stage) command(t *testing.T, l *line) {
 		for _, a := range l.td.CmdArgs[1:] {
 			s.step(a.Key, Input{Trimmed: true})
 		}
+	case "reads": // reads fine | later | damaged: how the log answers from now on
+		s.log.refuse = map[string]error{"later": increments.ErrLater, "damaged": increments.ErrQuarantined}[l.id()]
 	case "rules":
 		s.adjust(l)
 	case "client": // a stored record

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,6 +16,7 @@ import (
 
 	"xmq/broker/event"
 	"xmq/dumpflow"
+	"xmq/increments"
 	"xmq/statedb"
 )
 
@@ -293,6 +295,53 @@ func TestAFailingLogStopsTheWorkerAndHurtsNoClient(t *testing.T) {
 		synctest.Wait()
 		require.ErrorContains(t, stop(), "input/output error")
 	})
+}
+
+// What cannot be read now is tried again at the next tick, not sooner, and not later than that.
+func TestWhatCannotBeReadNowIsReadAtALaterTick(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork(1, 5, "n1")
+		log := &lateLog{memLog: n.log}
+		log.late.Store(true)
+		n.pool.workers[0].env.Log = log
+		stop := n.run(t)
+		n.open("n1", n.log.at(0))
+		synctest.Wait()
+		for range 20 {
+			n.grow(1)
+			synctest.Wait()
+		}
+		require.EqualValues(t, 1, log.reads.Load(), "news in the log and words of nodes are no reason to try")
+		time.Sleep(10*time.Second + time.Millisecond)
+		synctest.Wait()
+		require.LessOrEqual(t, log.reads.Load(), int64(12))
+		require.GreaterOrEqual(t, log.reads.Load(), int64(9))
+		require.Zero(t, n.at("n1"))
+		log.late.Store(false)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		require.EqualValues(t, 25, n.at("n1"))
+		v, _, err := n.pool.View(t.Context(), "n1")
+		require.NoError(t, err)
+		require.Equal(t, statedb.Following, v.State)
+		require.NoError(t, stop())
+	})
+}
+
+type lateLog struct {
+	*memLog
+	late  atomic.Bool
+	reads atomic.Int64
+}
+
+func (l *lateLog) Read(from uint64, maxRecords, maxBytes int) ([]event.Encoded, error) {
+	if l.late.Load() {
+		if maxRecords > 1 { // View asks for one
+			l.reads.Add(1)
+		}
+		return nil, increments.ErrLater
+	}
+	return l.memLog.Read(from, maxRecords, maxBytes)
 }
 
 type brokenLog struct{ *memLog }

@@ -76,6 +76,10 @@ func TestXD02(t *testing.T) { play(t, "XD-2") }
 // XC-8: two DUMPs of one requester are told apart; a late answer to an old id is ignored and counted.
 func TestXC08(t *testing.T) { play(t, "XC-8") }
 
+// A read that fails now is no verdict: no client changes, the node repeats what it said, the feed is tried again. Only what is
+// trimmed, set aside or of another chain changes a client.
+func TestAReadThatFailsNowChangesNobody(t *testing.T) { play(t, "later") }
+
 func TestAlertsEndWithWhatTheyStandFor(t *testing.T) { play(t, "alerts") }
 
 // What a comparison of less than everything would let through: an overtaken offer, an emptied or foreign database, a

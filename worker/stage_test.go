@@ -21,6 +21,7 @@ type memLog struct {
 	id      event.LogID
 	first   uint64
 	records []event.Encoded // of sequence 1 on
+	refuse  error           // of every read of what is not the head
 	body    func(seq uint64) []byte
 }
 
@@ -78,6 +79,9 @@ func (l *memLog) Position(seq uint64) (event.Position, error) {
 	if seq > uint64(len(l.records)) {
 		return event.Position{}, fmt.Errorf("position %d: %w", seq, increments.ErrBeyond)
 	}
+	if l.refuse != nil && seq < uint64(len(l.records)) {
+		return event.Position{}, fmt.Errorf("position %d: %w", seq, l.refuse)
+	}
 	return l.at(seq), nil
 }
 
@@ -86,6 +90,9 @@ func (l *memLog) Read(from uint64, maxRecords, maxBytes int) ([]event.Encoded, e
 	defer l.mu.Unlock()
 	if from < l.first {
 		return nil, fmt.Errorf("read from %d: %w", from, increments.ErrTrimmed)
+	}
+	if l.refuse != nil {
+		return nil, fmt.Errorf("read from %d: %w", from, l.refuse)
 	}
 	end, bytes := from-1, 0
 	for end < uint64(len(l.records)) && end-from+1 < uint64(maxRecords) {
@@ -225,15 +232,21 @@ func (s *stage) play(id string) {
 		if w.Feed == nil {
 			return
 		}
-		s.feed(m, w.Feed)
+		if !s.feed(m, w.Feed) {
+			return
+		}
 	}
 	panic("a machine that never rests")
 }
 
-func (s *stage) feed(m *Machine, f *Feed) {
+// feed is false when the log cannot be read now: the next tick tries again.
+func (s *stage) feed(m *Machine, f *Feed) bool {
 	before := m.flightBytes
 	body, end, err := frame(nil, s.log, f)
 	switch {
+	case err != nil && !final(err):
+		s.say("%s is not fed now", m.c.ID)
+		return false
 	case err != nil:
 		m.Lost(err.Error(), s.now)
 	case end == f.From:
@@ -246,6 +259,7 @@ func (s *stage) feed(m *Machine, f *Feed) {
 			s.fail("%s: %d bytes and %d records in flight are more than %d and %d", m.c.ID, before+len(body), end.Seq-m.c.Acked.Seq, m.creditBytes, m.creditRecords)
 		}
 	}
+	return true
 }
 
 func (s *stage) save(id string, w *Work) {

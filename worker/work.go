@@ -10,7 +10,8 @@ import (
 type Log interface {
 	First() uint64        // lowest sequence that can be read
 	Head() event.Position // last durable increment
-	// Position of a sequence from First-1 to Head.
+	// Position of a sequence from First-1 to Head. Errors as those of increments.Log; only ErrTrimmed and ErrQuarantined are
+	// verdicts.
 	Position(seq uint64) (event.Position, error)
 }
 

@@ -61,6 +61,7 @@ type task struct {
 	m                        *Machine
 	id                       string
 	queued, waiting, lagging bool
+	later                    bool // what it needs of the log could not be read: not before the next tick
 }
 
 // letter is one thing in the inbox: an input for id, or a question.
@@ -133,7 +134,8 @@ func (w *Worker) turnOver(ctx context.Context, tick <-chan time.Time) error {
 		now := w.now()
 		for _, t := range w.tasks {
 			t.m.Tick(now)
-			if !t.m.Quiet() || t.m.Idle() {
+			if !t.m.Quiet() || t.m.Idle() || t.later {
+				t.later = false
 				w.enqueue(t)
 			}
 		}
@@ -201,11 +203,11 @@ func (w *Worker) round() error {
 	}
 	for i, t := range turn {
 		w.deliver(&works[i])
-		if f := works[i].Feed; f != nil {
+		if f := works[i].Feed; f != nil && !t.later {
 			if err := w.feed(t, f); err != nil {
 				return err
 			}
-		} else if t.m.Waiting() && !t.waiting {
+		} else if t.m.Waiting() && !t.waiting && !t.later {
 			t.waiting = true
 			w.waiting = append(w.waiting, t)
 		}
@@ -265,13 +267,17 @@ func (w *Worker) deliver(work *Work) {
 	}
 }
 
-// feed reads one turn's worth of increments and sends it. Whoever may want more is runnable again. An error is
-// the disk's; increments that are trimmed or set aside are the client's trouble alone.
+// feed reads one turn's worth of increments and sends it. Whoever may want more is runnable again; whose increments cannot be
+// read now, at the next tick. Increments that are trimmed or set aside are the client's trouble alone. An error is the end of
+// the broker.
 func (w *Worker) feed(t *task, f *Feed) error {
 	err := w.lay(f)
 	switch l := &w.laid; {
-	case errors.Is(err, increments.ErrTrimmed) || errors.Is(err, increments.ErrQuarantined):
+	case final(err):
 		t.m.Lost(err.Error(), w.now())
+	case errors.Is(err, increments.ErrLater):
+		t.later = true
+		return nil
 	case err != nil:
 		return fmt.Errorf("worker %d: client %s: %w", w.number, t.id, err)
 	case l.end.Seq > f.From.Seq:

@@ -46,15 +46,16 @@ type Code string
 
 // The codes.
 const (
-	Empty    Code = "empty"     // a body of no bytes
-	TooLarge Code = "too_large" // above the limit
-	Invalid  Code = "invalid"   // a header or the request breaks a rule
-	TooOld   Code = "too_old"   // a producer's number from before what is remembered
-	Gap      Code = "gap"       // a batch before this one is missing: repeat from there
-	Busy     Code = "busy"      // too much waits already: try again
-	DiskFull Code = "disk_full" // the broker's disk is nearly full
-	Closing  Code = "closing"   // the broker stops: try again
-	Unknown  Code = "unknown"   // the outcome is unknown: repeat with the same idempotency key
+	Empty       Code = "empty"       // a body of no bytes
+	TooLarge    Code = "too_large"   // above the limit
+	Invalid     Code = "invalid"     // a header or the request breaks a rule
+	TooOld      Code = "too_old"     // a producer's number from before what is remembered
+	Gap         Code = "gap"         // a batch before this one is missing: repeat from there
+	Busy        Code = "busy"        // too much waits already: try again
+	DiskFull    Code = "disk_full"   // the broker's disk is nearly full
+	Descriptors Code = "descriptors" // the broker has no file descriptor left: try again
+	Closing     Code = "closing"     // the broker stops: try again
+	Unknown     Code = "unknown"     // the outcome is unknown: repeat with the same idempotency key
 )
 
 // Refusal is a request that was not taken, with one sentence for people.

@@ -230,7 +230,7 @@ func (d *Door) get(w http.ResponseWriter, r *http.Request) {
 var statuses = map[door.Code]int{
 	door.Empty: http.StatusBadRequest, door.Invalid: http.StatusBadRequest, door.TooLarge: http.StatusRequestEntityTooLarge,
 	door.TooOld: http.StatusConflict, door.Busy: http.StatusServiceUnavailable, door.Closing: http.StatusServiceUnavailable,
-	door.DiskFull: http.StatusInsufficientStorage, door.Unknown: http.StatusServiceUnavailable,
+	door.DiskFull: http.StatusInsufficientStorage, door.Unknown: http.StatusServiceUnavailable, door.Descriptors: http.StatusServiceUnavailable,
 }
 
 func refuse(w http.ResponseWriter, err error) {
@@ -240,7 +240,7 @@ func refuse(w http.ResponseWriter, err error) {
 	case errors.As(err, &c):
 		fail(w, http.StatusUnsupportedMediaType, string(c.Code), c.Text)
 	case errors.As(err, &r):
-		if r.Code == door.Busy || r.Code == door.Closing {
+		if r.Code == door.Busy || r.Code == door.Closing || r.Code == door.Descriptors {
 			w.Header().Set("Retry-After", "1")
 		}
 		status, known := statuses[r.Code]
