@@ -133,10 +133,13 @@ func (a *Agent) Status() Status {
 
 // Run keeps the conversation until ctx ends: then the batch at the database is finished (for up to 5 seconds),
 // the broker is told, and nil is returned. Otherwise it returns why this node cannot go on: ErrFenced,
-// ErrNeedsDump, ErrRefused, ErrFailed, or an error of the database's stored position. It may be called once.
+// ErrNeedsDump, ErrRefused, ErrFailed, ErrTopics, or an error of the database's stored position. It may be called once.
 func (a *Agent) Run(ctx context.Context) error {
-	pos, err := a.position(ctx)
+	pos, topics, err := a.stored(ctx)
 	if err != nil || ctx.Err() != nil {
+		return err
+	}
+	if pos, err = a.compare(pos, topics); err != nil {
 		return err
 	}
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx)) // the hands outlive ctx until the batch is done
@@ -154,10 +157,10 @@ func (a *Agent) Run(ctx context.Context) error {
 		return fmt.Errorf("node %s: subscribe: %w", a.opts.ID, err)
 	}
 	defer sub.Stop()
-	return a.loop(ctx, work, a.session(pos))
+	return a.loop(ctx, work, a.session(pos, topics.Known()))
 }
 
-func (a *Agent) session(pos event.Position) *session {
+func (a *Agent) session(pos event.Position, proved bool) *session {
 	o := &a.opts
 	host, _ := os.Hostname() // only for people
 	return newSession(rules{
@@ -166,7 +169,7 @@ func (a *Agent) session(pos event.Position) *session {
 		windowRecords: uint32(o.WindowRecords), windowBytes: uint32(o.WindowBytes),
 		batchRecords: o.BatchRecords, batchBytes: o.BatchBytes,
 		heartbeat: o.Heartbeat, silence: o.Silence, tick: o.Tick, maxBackoff: o.MaxBackoff,
-	}, event.Instance(random()), pos, func() event.DumpID { return event.DumpID(random()) })
+	}, event.Instance(random()), pos, proved, func() event.DumpID { return event.DumpID(random()) })
 }
 
 // random draws 64 bits that are not zero.
@@ -180,22 +183,25 @@ func random() uint64 {
 	}
 }
 
-// position asks the database until it answers: it may not be there yet (any start order works, XN-6).
-func (a *Agent) position(ctx context.Context) (event.Position, error) {
+// stored asks the database for its position and topics until it answers: it may not be there yet (any start order works, XN-6).
+func (a *Agent) stored(ctx context.Context) (pos event.Position, topics event.Topics, err error) {
 	for wait := 1; ; wait = min(2*wait, a.opts.MaxBackoff) {
-		pos, err := a.target.Position(ctx)
+		pos, err = a.target.Position(ctx)
+		if err == nil && !pos.Zero() {
+			topics, err = a.target.Topics(ctx)
+		}
 		if err == nil || ctx.Err() != nil {
-			return pos, nil
+			return pos, topics, nil
 		}
 		if !IsTransient(err) && a.opts.From == "" {
-			return pos, fmt.Errorf("node %s: read the stored position: %w", a.opts.ID, err)
+			return pos, "", fmt.Errorf("node %s: read the stored position: %w", a.opts.ID, err)
 		}
 		if !IsTransient(err) { // lost: a DUMP replaces it, if it may
 			if a.opts.Replace {
 				a.log.Warn("the stored position is lost, joining by DUMP", "err", err)
-				return event.Position{}, nil
+				return event.Position{}, "", nil
 			}
-			return pos, fmt.Errorf("node %s: read the stored position (start with --replace to join by DUMP over this database): %w", a.opts.ID, err)
+			return pos, "", fmt.Errorf("node %s: read the stored position (start with --replace to join by DUMP over this database): %w", a.opts.ID, err)
 		}
 		a.log.Warn("the database does not answer, trying again", "err", err, "ticks", wait)
 		select {
@@ -203,6 +209,26 @@ func (a *Agent) position(ctx context.Context) (event.Position, error) {
 		case <-ctx.Done():
 		}
 	}
+}
+
+// compare refuses to go on from pos with other topics than are stored beside it: what was not for this node is not in its data. A
+// database that may be replaced is taken for one without a position, and joins by DUMP.
+func (a *Agent) compare(pos event.Position, stored event.Topics) (event.Position, error) {
+	mine := event.TopicsOf(a.opts.Topics)
+	if pos.Zero() || !stored.Known() || stored == mine {
+		return pos, nil
+	}
+	if a.opts.From != "" && a.opts.Replace && a.opts.At == 0 {
+		a.log.Warn("the database holds other topics than this node follows, joining by DUMP", "holds", stored, "follows", mine)
+		return event.Position{}, nil
+	}
+	old := "--topics " + stored.String()
+	if stored == event.AllTopics {
+		old = "without --topics"
+	}
+	return pos, &ending{ErrTopics, fmt.Sprintf("node %s: the database holds topics %s up to %d, and this node is to follow %s: its data would have holes."+
+		" Start it with the topics it holds (%s), or replace the data by that of a node with the new topics (--from TARGET --replace)",
+		a.opts.ID, stored, pos.Seq, mine, old)}
 }
 
 // receive takes a message of the road. An event that finds the inbox full is lost; its sender repeats it.
@@ -361,6 +387,9 @@ func (a *Agent) hand(work context.Context) {
 
 func (a *Agent) serve(work context.Context, t task) outcome {
 	switch {
+	case t.keep:
+		err := a.target.Keep(work, event.TopicsOf(a.opts.Topics))
+		return func(s *session) { s.storedTopics(err) }
 	case t.seek != nil:
 		err := a.target.Seek(work, *t.seek)
 		return func(s *session) { s.sought(err) }

@@ -23,6 +23,7 @@ import (
 type memTarget struct {
 	mu       sync.Mutex
 	pos      event.Position
+	topics   event.Topics
 	data     []string
 	open     int // snapshots
 	switched int
@@ -87,6 +88,19 @@ func (m *memTarget) Seek(_ context.Context, pos event.Position) error {
 	return nil
 }
 
+func (m *memTarget) Topics(context.Context) (event.Topics, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.topics, nil
+}
+
+func (m *memTarget) Keep(_ context.Context, topics event.Topics) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.topics = topics
+	return nil
+}
+
 func (m *memTarget) Empty(context.Context) (bool, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -146,15 +160,16 @@ func (s *memSnapshot) Close() error {
 }
 
 type memRestored struct {
-	of   *memTarget
-	pos  event.Position
-	data []string
-	done bool
+	of     *memTarget
+	pos    event.Position
+	topics event.Topics
+	data   []string
+	done   bool
 }
 
 func (m *memTarget) Loads(format string) bool { return format == "mem/1" }
 
-func (m *memTarget) Restore(_ context.Context, want event.Position, r io.Reader) (Restored, error) {
+func (m *memTarget) Restore(_ context.Context, want event.Position, topics event.Topics, r io.Reader) (Restored, error) {
 	b, err := io.ReadAll(r)
 	if err == nil && m.loading != nil {
 		err = m.loading(len(b))
@@ -165,7 +180,7 @@ func (m *memTarget) Restore(_ context.Context, want event.Position, r io.Reader)
 	m.mu.Lock()
 	m.fresh++
 	m.mu.Unlock()
-	loaded := &memRestored{of: m, pos: want}
+	loaded := &memRestored{of: m, pos: want, topics: topics}
 	for len(b) > 0 {
 		var line []byte
 		line, b, _ = cutLine(b)
@@ -186,7 +201,7 @@ func cutLine(b []byte) (line, rest []byte, ok bool) {
 func (r *memRestored) Switch(context.Context) error {
 	r.of.mu.Lock()
 	defer r.of.mu.Unlock()
-	r.of.pos, r.of.data, r.done = r.pos, r.data, true
+	r.of.pos, r.of.topics, r.of.data, r.done = r.pos, r.topics, r.data, true
 	r.of.switched++
 	r.of.fresh--
 	return nil
@@ -732,4 +747,89 @@ func TestNewRefusesImpossibleOptions(t *testing.T) {
 		_, err := New(nil, nil, o)
 		require.Error(t, err, "%+v", o)
 	}
+}
+
+// A node whose topics are not those of its database says so, and nothing to the broker: its data would have holes, whatever the
+// broker remembers or has forgotten.
+func TestANodeWithOtherTopicsRefusesItself(t *testing.T) {
+	for name, c := range map[string]struct {
+		holds event.Topics
+		o     Options
+		says  string
+	}{
+		"fewer":              {"shop,users", Options{Topics: []string{"shop"}}, "(--topics shop,users)"},
+		"all":                {"shop", Options{}, "(--topics shop)"},
+		"some of all":        {event.AllTopics, Options{Topics: []string{"shop"}}, "(without --topics)"},
+		"without --replace":  {"shop", Options{From: "master"}, "(--from TARGET --replace)"},
+		"with a position":    {"shop", Options{From: "master", Replace: true, At: 3}, "up to 5"},
+		"that are no topics": {"Shop;\x1b", Options{Topics: []string{"shop"}}, "would have holes"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			world(t, 30, func(t *testing.T, road *bus.Mem, b *scripted) {
+				m := &memTarget{pos: b.h.pos[5], data: increments(5), topics: c.holds}
+				c.o.ID, c.o.Log = "n1", slog.New(slog.DiscardHandler)
+				conn := road.Connect("n1")
+				defer conn.Close()
+				a, err := New(conn, m, c.o)
+				require.NoError(t, err)
+				err = a.Run(t.Context())
+				require.ErrorIs(t, err, ErrTopics)
+				require.ErrorContains(t, err, c.says)
+				require.Zero(t, b.count(func(event.Event) bool { return true }))
+				require.Equal(t, c.holds, m.topics)
+				require.Equal(t, b.h.pos[5], m.pos)
+			})
+		})
+	}
+}
+
+func TestADatabaseOfOtherTopicsIsReplacedWhenAllowed(t *testing.T) {
+	world(t, 30, func(t *testing.T, road *bus.Mem, b *scripted) {
+		b.stages(t, 20)
+		m := &memTarget{pos: b.h.pos[5], data: increments(5), topics: "shop"}
+		r := run(t, road, m, Options{ID: "n1", From: "master", Replace: true})
+		time.Sleep(time.Minute)
+		requireHolds(t, m, b, 30)
+		require.Equal(t, 1, m.switched)
+		require.Equal(t, event.AllTopics, m.topics)
+		r.stop(t)
+	})
+}
+
+// A database that does not say which topics it holds is one of the first revision, or fresh: it says so as soon as the broker has
+// welcomed it, and before anything is applied to it.
+func TestTopicsAreStoredAtTheFirstWelcome(t *testing.T) {
+	for _, at := range []int{0, 5} {
+		world(t, 30, func(t *testing.T, road *bus.Mem, b *scripted) {
+			m := &memTarget{data: increments(at)}
+			if at > 0 {
+				m.pos = b.h.pos[at]
+			}
+			m.apply = func(context.Context) error {
+				if topics, _ := m.Topics(t.Context()); topics != "a,b" {
+					return Fatal(fmt.Errorf("topics %s", topics))
+				}
+				return nil
+			}
+			r := run(t, road, m, Options{ID: "n1", Topics: []string{"b", "a"}})
+			time.Sleep(time.Minute)
+			requireHolds(t, m, b, 30)
+			r.stop(t)
+		})
+	}
+	world(t, 30, func(t *testing.T, road *bus.Mem, b *scripted) {
+		b.mute = func(e event.Event) bool {
+			if e.State == event.None {
+				b.say(event.Event{Kind: event.IncrRep, State: event.Fail, Code: event.OutOfLog, ID: e.ID, Session: e.Session, Text: "no"})
+			}
+			return true
+		}
+		m := &memTarget{pos: b.h.pos[5], data: increments(5)}
+		conn := road.Connect("n1")
+		defer conn.Close()
+		a, err := New(conn, m, Options{ID: "n1", Topics: []string{"a"}, Log: slog.New(slog.DiscardHandler)})
+		require.NoError(t, err)
+		require.ErrorIs(t, a.Run(t.Context()), ErrRefused)
+		require.False(t, m.topics.Known(), "a broker that knows better has refused it")
+	})
 }

@@ -18,6 +18,8 @@ var (
 	ErrNeedsDump = errors.New("this node has to join by DUMP")
 	// ErrRefused is returned when the broker refuses what this node is or asks for.
 	ErrRefused = errors.New("refused by the broker")
+	// ErrTopics is returned when the database holds other topics than the node is told to follow.
+	ErrTopics = errors.New("the database holds other topics")
 	// ErrFailed is returned when an increment failed and the agent was told to end then (ExitOnFail).
 	ErrFailed = errors.New("an increment failed")
 )
@@ -66,6 +68,7 @@ type task struct {
 	apply    []event.Item // behind before
 	before   event.Position
 	seek     *event.Position
+	keep     bool         // store the topics
 	snapshot event.DumpID // open one
 	part     *event.Range // of a snapshot; nil for all
 	restore  *restoreJob
@@ -111,6 +114,7 @@ type session struct {
 
 	request    event.DumpID // joining
 	loading    *restoreJob  // given to the carrier, until its outcome comes, even when it was cancelled
+	proved     bool         // the topics stand beside the position
 	loaded     event.DumpID // the DUMP just loaded, told with NONE
 	at         uint64       // explicit position still to be asked for
 	seeking    *event.Position
@@ -128,8 +132,8 @@ type session struct {
 	end   error
 }
 
-func newSession(r rules, self event.Instance, pos event.Position, draw func() event.DumpID) *session {
-	s := &session{rules: r, self: event.Session{Instance: self}, pos: pos, received: pos, at: r.hello.At, draw: draw}
+func newSession(r rules, self event.Instance, pos event.Position, proved bool, draw func() event.DumpID) *session {
+	s := &session{rules: r, proved: proved || r.hello.Stateless, self: event.Session{Instance: self}, pos: pos, received: pos, at: r.hello.At, draw: draw}
 	if pos.Zero() && r.from != "" && r.hello.At == 0 && !r.hello.Stateless {
 		s.join("this database is empty")
 	} else {
@@ -276,6 +280,10 @@ func (s *session) welcome(e event.Event) {
 	}
 	if e.Pos != s.pos {
 		return // not an answer to what we said: the next tick says it again
+	}
+	if !s.proved { // the broker has compared them with what it knows: from here on the database says it itself
+		s.do(task{keep: true})
+		return
 	}
 	s.received = s.pos
 	s.backoff, s.at = 0, 0
@@ -489,6 +497,17 @@ func (s *session) sought(err error) {
 	s.open()
 }
 
+// storedTopics takes the outcome of a keep task.
+func (s *session) storedTopics(err error) {
+	s.busy = false
+	if err != nil {
+		s.warn("the topics of this database could not be stored, trying again: %v", err)
+		return // the next tick says NONE again
+	}
+	s.proved = true
+	s.open()
+}
+
 // tick says that one tick has passed.
 func (s *session) tick() {
 	s.heardTicks++
@@ -611,7 +630,7 @@ func (s *session) restored(job restoreJob, err error) {
 	switch {
 	case err == nil:
 		s.note("snapshot loaded: this node goes on from %d", job.pos.Seq)
-		s.pos, s.loaded, s.ruin, s.wait = job.pos, job.request, "", 0
+		s.pos, s.loaded, s.ruin, s.wait, s.proved = job.pos, job.request, "", 0, true
 		s.open()
 	case job.request != s.request: // it was cancelled; the next word of the broker begins another
 	case errors.Is(err, errNotOurs):

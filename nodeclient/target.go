@@ -37,6 +37,16 @@ type Target interface {
 	// When it returns nil that is durable.
 	Seek(ctx context.Context, pos event.Position) error
 
+	// Topics returns what Keep has stored beside the position: the topics whose increments the data holds. "" when nothing is
+	// stored: on a place without a position, in a database of a node of the first revision until Keep, and always by a driver
+	// that stores nothing (webhook, exec), whose topics the broker alone remembers.
+	Topics(ctx context.Context) (event.Topics, error)
+
+	// Keep stores topics beside the position, which is there, and touches neither position nor data. When it returns nil that
+	// is durable, and stays through every Apply and Seek. A table of the first revision gets the column for it; done twice, or
+	// interrupted in between, it comes to the same.
+	Keep(ctx context.Context, topics event.Topics) error
+
 	// Snapshot opens a consistent read at exactly the applied position and returns at once where the
 	// database can do that (MVCC). The caller closes it. Only one is open at a time.
 	Snapshot(ctx context.Context) (Snapshot, error)
@@ -45,10 +55,11 @@ type Target interface {
 	Loads(format string) bool
 
 	// Restore loads a snapshot into a fresh place beside the live one. r yields exactly the bytes that
-	// Snapshot.WriteTo wrote on the other node; want is the position they must contain. The old data
+	// Snapshot.WriteTo wrote on the other node; want is the position they must contain, topics are those that the fresh place
+	// keeps beside it, whatever is stored in the snapshot: the caller compares them with the manifest before Switch. The old data
 	// stays in force and readable until the Switch of the returned Restored. r's error (a cut, a
 	// damaged digest) fails Restore, and nothing of the fresh place survives that. Rules: XE-12, XE-13.
-	Restore(ctx context.Context, want event.Position, r io.Reader) (Restored, error)
+	Restore(ctx context.Context, want event.Position, topics event.Topics, r io.Reader) (Restored, error)
 
 	// Room reports, as one sentence, that a snapshot of about size bytes (0: not known) will not fit beside the
 	// live data; nil when it will, or when nobody can tell from here. It comes before Restore.

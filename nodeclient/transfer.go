@@ -74,7 +74,7 @@ func (a *Agent) load(ctx context.Context, job restoreJob) error {
 	a.log.Info("loading snapshot", "dump", job.dump, "seq", job.pos.Seq)
 	d := dumpflow.NewDownload(ctx, a.call, job.dump, a.transferOptions())
 	defer d.Close()
-	loaded, err := a.target.Restore(ctx, job.pos, d)
+	loaded, err := a.target.Restore(ctx, job.pos, event.TopicsOf(a.opts.Topics), d)
 	if err != nil {
 		return fmt.Errorf("load snapshot of sequence %d: %w", job.pos.Seq, err)
 	}
@@ -131,7 +131,7 @@ func (a *Agent) LoadBackup(ctx context.Context, m dumpflow.Manifest, r io.Reader
 	if err := a.target.Room(ctx, m.Size); err != nil {
 		return err
 	}
-	loaded, err := a.target.Restore(ctx, m.Pos, r)
+	loaded, err := a.target.Restore(ctx, m.Pos, event.TopicsOf(a.opts.Topics), r)
 	if err != nil {
 		return fmt.Errorf("load backup of sequence %d: %w", m.Pos.Seq, err)
 	}

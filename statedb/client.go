@@ -100,6 +100,7 @@ type Join struct {
 	Request event.DumpID   `json:"request"`
 	Dump    event.DumpID   `json:"dump"`
 	Target  string         `json:"target"`
+	Topics  event.Topics   `json:"topics,omitempty"` // that the snapshot holds
 	Opened  bool           `json:"opened"`
 	Pos     event.Position `json:"position"` // of the snapshot, once opened
 }

@@ -370,7 +370,7 @@ func (m *Machine) keepJoin(n *Notice) bool {
 	}
 	m.joinSilent = 0
 	opened := d.Phase == dumpflow.Uploading || d.Phase == dumpflow.Sealed
-	join := statedb.Join{Request: r.Request, Dump: d.ID, Target: d.Target, Opened: opened, Pos: d.Pos}
+	join := statedb.Join{Request: r.Request, Dump: d.ID, Target: d.Target, Topics: event.TopicsOf(r.Topics), Opened: opened, Pos: d.Pos}
 	if c.Join != nil && *c.Join == join {
 		return true
 	}

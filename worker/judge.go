@@ -27,9 +27,10 @@ func judge(c *statedb.Client, known bool, mayStart bool, pos event.Position, h e
 		return verdict{code: code, text: fmt.Sprintf(format, args...)}
 	}
 	join := known && c.Join != nil && c.Join.Opened && pos == c.Join.Pos
-	loaded := join && h.Loaded == c.Join.Request        // the node says so itself; else its position has to be proof enough
-	named := known && c.Registered && len(c.Topics) > 0 // by an operator, before any node came
-	if (known && c.State != statedb.Pending && !loaded || named) && !slices.Equal(c.Topics, h.Topics) {
+	loaded := join && h.Loaded == c.Join.Request               // the node says so itself; else its position has to be proof enough
+	asked := join && c.Join.Topics == event.TopicsOf(h.Topics) // it was restarted right behind the load
+	named := known && c.Registered && len(c.Topics) > 0        // by an operator, before any node came
+	if (known && c.State != statedb.Pending && !loaded && !asked || named) && !slices.Equal(c.Topics, h.Topics) {
 		return refuse(event.Foreign, "client %s follows topics %v but its node now names %v, so its data would have holes: start it with the old topics, or run `xmq client forget %s` and join with a DUMP", c.ID, show(c.Topics), show(h.Topics), c.ID)
 	}
 	if !pos.Zero() && pos.Log != head.Log {

@@ -78,7 +78,11 @@ func runNode(ctx context.Context, cfg configs.Node, log *slog.Logger) (err error
 		log.Warn("what this database acknowledges may be gone after a crash of its server", "client", o.ID, "why", d.Durability())
 	}
 	log.Info("node starts", "client", o.ID, "broker", configs.Redacted(cfg.Broker), "target", db.Driver)
-	return a.Run(ctx)
+	err = a.Run(ctx)
+	if errors.Is(err, nodeclient.ErrTopics) {
+		err = fmt.Errorf("%w: %w", configs.ErrConfig, err)
+	}
+	return err
 }
 
 // loadBackup loads a backup file into a database that has no position yet; later starts pass over it.

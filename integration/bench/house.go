@@ -87,11 +87,14 @@ func (s *sink) Apply(_ context.Context, before event.Position, batch []event.Ite
 	return pos, nil
 }
 
+func (s *sink) Topics(context.Context) (event.Topics, error) { return "", nil }
+func (s *sink) Keep(context.Context, event.Topics) error     { return nil }
+
 func (s *sink) Snapshot(context.Context) (nodeclient.Snapshot, error) {
 	return nil, errors.New("a sink has no snapshots")
 }
 
-func (s *sink) Restore(context.Context, event.Position, io.Reader) (nodeclient.Restored, error) {
+func (s *sink) Restore(context.Context, event.Position, event.Topics, io.Reader) (nodeclient.Restored, error) {
 	return nil, errors.New("a sink has no snapshots")
 }
 

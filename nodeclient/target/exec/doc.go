@@ -38,6 +38,9 @@
 //	XMQ_OP=position   it prints "LOG SEQ CHAIN" as stored, or nothing when there is none
 //	XMQ_OP=seek       it stores XMQ_LOG, XMQ_SEQ and XMQ_CHAIN
 //
+// The topics of the copy are remembered by the broker alone: behind `xmq client forget`, or the loss of the broker's state store,
+// start the node with the topics it had.
+//
 // # DUMP
 //
 // The dump command writes the copy to stdout, with XMQ_OP=dump. Increments are held until it has ended, unless online=true

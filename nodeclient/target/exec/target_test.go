@@ -45,6 +45,7 @@ func factory(keep bool, more string) targettest.Factory {
 	return targettest.Factory{
 		Open:      func(t *testing.T, dir string) nodeclient.Target { return open(t, dir, keep, more) },
 		Stateless: !keep,
+		Topicless: true,
 		Body:      func(k uint64) []byte { return strconv.AppendUint([]byte("number "), k, 10) },
 		Invalid:   []byte("bad"),
 		Applied: func(t *testing.T, dir string) (numbers []uint64) {
@@ -243,13 +244,13 @@ func TestALoadThatFails(t *testing.T) {
 	} {
 		target, err := Open(t.Context(), "exec:true?load="+url.QueryEscape(command), t.TempDir())
 		require.NoError(t, err)
-		_, err = target.Restore(t.Context(), log.At(), bytes.NewReader(b.Bytes()))
+		_, err = target.Restore(t.Context(), log.At(), event.AllTopics, bytes.NewReader(b.Bytes()))
 		require.ErrorContains(t, err, says)
 		require.False(t, nodeclient.IsFatal(err))
 	}
 	lazy, err := Open(t.Context(), "exec:true?load="+url.QueryEscape("[ $XMQ_OP != load ] || exit 0"), t.TempDir())
 	require.NoError(t, err)
-	_, err = lazy.Restore(t.Context(), log.At(), bytes.NewReader(b.Bytes()[:b.Len()-1]))
+	_, err = lazy.Restore(t.Context(), log.At(), event.AllTopics, bytes.NewReader(b.Bytes()[:b.Len()-1]))
 	require.ErrorContains(t, err, "read the snapshot", "a cut stream is refused although the command was content")
 }
 

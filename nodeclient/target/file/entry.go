@@ -11,13 +11,16 @@ import (
 )
 
 const (
-	fileHeader   = "XMQFILE\x01"
+	fileHeader   = "XMQFILE\x02"
+	firstHeader  = "XMQFILE\x01" // of the first revision, which knew no topics
 	kindRecord   = 1
 	kindPosition = 2
+	kindTopics   = 3
 	entryHead    = 9
 	sealBody     = 32
 	sealLen      = entryHead + sealBody + 4
 	maxRecord    = 256 << 20 // bytes; more than any record can have
+	maxTopics    = 4096
 )
 
 func appendEntry(dst []byte, kind byte, body []byte) []byte {
@@ -53,6 +56,9 @@ type reader struct {
 	batch int64          // offset at which the open batch begins: what precedes it is sealed
 	pos   event.Position // of the last seal; zero before the first
 	last  uint64         // sequence of the last record of the open batch
+	first bool           // the file has the header of the first revision
+	named event.Topics   // of the open batch; "" when it names none
+	held  event.Topics   // as sealed; "" when none are
 }
 
 // newReader reads the file header.
@@ -62,8 +68,9 @@ func newReader(r io.Reader) (*reader, error) {
 	if err != nil {
 		return nil, fmt.Errorf("its header: %w", cut(err))
 	}
-	if string(b) != fileHeader {
-		return nil, fmt.Errorf("it does not begin with the header of version 1, %q: %w", fileHeader, event.ErrDamaged)
+	f.first = string(b) == firstHeader
+	if string(b) != fileHeader && !f.first {
+		return nil, fmt.Errorf("it does not begin with the header of version 1 or 2, %q: %w", fileHeader, event.ErrDamaged)
 	}
 	f.batch = f.at
 	return f, nil
@@ -89,7 +96,7 @@ func (f *reader) read(n int) ([]byte, error) {
 	return f.buf, nil
 }
 
-// next returns the next record, borrowed until the next call, or nil for a seal. The error is io.EOF behind a
+// next returns the next record, borrowed until the next call, or nil for a seal and for topics. The error is io.EOF behind a
 // seal at the end, io.ErrUnexpectedEOF for an end anywhere else; it wraps event.ErrDamaged for bytes that
 // were never written so.
 func (f *reader) next() (event.Encoded, error) {
@@ -109,7 +116,8 @@ func (f *reader) next() (event.Encoded, error) {
 	switch {
 	case event.CRC32C(head[:5]) != le.Uint32(head[5:]):
 		return bad("wrong CRC of its head: %w", event.ErrDamaged)
-	case kind == kindRecord && n > maxRecord, kind == kindPosition && n != sealBody, kind != kindRecord && kind != kindPosition:
+	case kind == kindRecord && n > maxRecord, kind == kindPosition && n != sealBody, kind == kindTopics && n > maxTopics,
+		kind < kindRecord || kind > kindTopics:
 		return bad("kind %d with %d bytes is not known to this version: %w", kind, n, event.ErrDamaged)
 	}
 	b, err := f.read(int(n) + 4)
@@ -120,12 +128,19 @@ func (f *reader) next() (event.Encoded, error) {
 	if event.CRC32C(body) != le.Uint32(b[n:]) {
 		return bad("wrong CRC: %w", event.ErrDamaged)
 	}
-	if kind == kindPosition {
+	switch kind {
+	case kindTopics:
+		f.named = event.Topics(body)
+		return nil, nil
+	case kindPosition:
 		pos, from := parseSeal(body)
 		if from != f.batch || pos.Seq < f.last {
 			return bad("position %d of the batch at byte %d does not seal the batch at byte %d: %w", pos.Seq, from, f.batch, event.ErrDamaged)
 		}
 		f.pos, f.batch, f.last = pos, f.at, 0
+		if f.named.Known() {
+			f.held, f.named = f.named, ""
+		}
 		return nil, nil
 	}
 	record := event.Encoded(body)

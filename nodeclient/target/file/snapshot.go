@@ -15,8 +15,12 @@ import (
 	"xmq/nodeclient/target/room"
 )
 
-// Format is the name of the bytes a snapshot writes: those of the file.
-const Format = "file-log/1"
+// Format is the name of the bytes a snapshot writes: those of the file. firstFormat is that of a node of the first revision, whose
+// files hold no topics.
+const (
+	Format      = "file-log/2"
+	firstFormat = "file-log/1"
+)
 
 func restorePath(path string) string { return path + ".xmq-restore" }
 
@@ -72,8 +76,8 @@ func (g guard) Read(b []byte) (int, error) {
 // restored is a verified file at restorePath, with the open Target it is to become.
 type restored struct{ t *Target }
 
-// Loads reports whether format is the one this driver writes.
-func (t *Target) Loads(format string) bool { return format == Format }
+// Loads reports whether format is one that this driver writes, or wrote.
+func (t *Target) Loads(format string) bool { return format == Format || format == firstFormat }
 
 // Room implements nodeclient.Target.
 func (t *Target) Room(_ context.Context, size int64) error {
@@ -81,11 +85,11 @@ func (t *Target) Room(_ context.Context, size int64) error {
 }
 
 // Restore implements nodeclient.Target: the copy is read again from the disk and checked entry by entry.
-func (t *Target) Restore(ctx context.Context, want event.Position, r io.Reader) (nodeclient.Restored, error) {
+func (t *Target) Restore(ctx context.Context, want event.Position, topics event.Topics, r io.Reader) (nodeclient.Restored, error) {
 	path := restorePath(t.path)
 	err := remove(path)
 	if err == nil {
-		err = load(ctx, path, want, r)
+		err = load(ctx, path, want, topics, r)
 	}
 	if err == nil {
 		err = files.Inherit(path, t.path)
@@ -96,7 +100,7 @@ func (t *Target) Restore(ctx context.Context, want event.Position, r io.Reader) 
 	return &restored{t}, nil
 }
 
-func load(ctx context.Context, path string, want event.Position, r io.Reader) (err error) {
+func load(ctx context.Context, path string, want event.Position, topics event.Topics, r io.Reader) (err error) {
 	f, err := files.Create(path)
 	if err != nil {
 		return nodeclient.Transient(err)
@@ -113,12 +117,20 @@ func load(ctx context.Context, path string, want event.Position, r io.Reader) (e
 	pos := copied.pos
 	if pos.Zero() && want == event.Start(want.Log) && !want.Zero() { // a place that had applied nothing
 		pos = want
-		if _, err := f.WriteAt(appendSeal(nil, want, size), size); err != nil {
-			return nodeclient.Transient(err)
-		}
 	}
 	if pos != want {
 		return fmt.Errorf("the snapshot holds position %s, expected was %s", pos, want)
+	}
+	if copied.first {
+		if err := upgrade(f); err != nil {
+			return nodeclient.Transient(err)
+		}
+	}
+	if copied.pos != want || copied.held != topics {
+		batch := appendSeal(appendEntry(nil, kindTopics, []byte(topics)), want, size)
+		if _, err := f.WriteAt(batch, size); err != nil {
+			return nodeclient.Transient(err)
+		}
 	}
 	return f.Sync()
 }

@@ -20,6 +20,9 @@ type Target struct {
 	file *os.File
 	end  int64          // behind the last seal: where the next batch goes
 	pos  event.Position // of the last seal
+	held event.Topics   // beside it; "" when none are stored
+	// first says that the file has the header of the first revision, which knew no topics.
+	first bool
 	// failed is the first failed write or sync. What is on the disk is unknown then, so nothing more is
 	// written until the file has been opened again.
 	failed error
@@ -43,6 +46,7 @@ func Open(path string) (*Target, error) {
 
 func (t *Target) open() (err error) {
 	t.end, t.pos, t.failed = 0, event.Position{}, nil
+	t.held, t.first = "", false
 	if t.file, err = files.Open(t.path); err != nil {
 		return nodeclient.Transient(err)
 	}
@@ -53,7 +57,7 @@ func (t *Target) open() (err error) {
 	if size < int64(len(fileHeader)) {
 		return t.create(size)
 	}
-	if t.end, t.pos, err = scan(t.file, size); err != nil {
+	if t.end, err = t.scan(size); err != nil {
 		return err
 	}
 	if t.end == size {
@@ -71,7 +75,7 @@ func (t *Target) create(size int64) error {
 	if _, err := t.file.ReadAt(have, 0); err != nil {
 		return nodeclient.Transient(err)
 	}
-	if fileHeader[:size] != string(have) {
+	if fileHeader[:size] != string(have) { // one shorter than the header names no version
 		return nodeclient.Fatal(fmt.Errorf("it holds %d bytes that are no file of this driver: %w", size, event.ErrDamaged))
 	}
 	if _, err := t.file.WriteAt([]byte(fileHeader), 0); err != nil {
@@ -84,25 +88,28 @@ func (t *Target) create(size int64) error {
 	return nil
 }
 
-// scan reads a whole file and returns where its last sealed batch ends, and its position.
-func scan(file io.ReaderAt, size int64) (end int64, pos event.Position, err error) {
-	r, err := readAll(io.NewSectionReader(file, 0, size))
+// scan reads the whole file, takes its position and topics, and returns where its last sealed batch ends.
+func (t *Target) scan(size int64) (end int64, err error) {
+	r, err := readAll(io.NewSectionReader(t.file, 0, size))
+	if r != nil {
+		t.pos, t.held, t.first = r.pos, r.held, r.first
+	}
 	switch {
 	case err == nil:
-		return r.at, r.pos, nil
+		return r.at, nil
 	case r == nil:
-		return 0, pos, nodeclient.Fatal(err)
+		return 0, nodeclient.Fatal(err)
 	case !errors.Is(err, event.ErrDamaged) && !errors.Is(err, io.ErrUnexpectedEOF):
-		return 0, pos, nodeclient.Transient(err)
+		return 0, nodeclient.Transient(err)
 	}
-	sealed, searchErr := sealedBehind(file, r.batch, size)
+	sealed, searchErr := sealedBehind(t.file, r.batch, size)
 	if searchErr != nil {
-		return 0, pos, nodeclient.Transient(searchErr)
+		return 0, nodeclient.Transient(searchErr)
 	}
 	if sealed {
-		return 0, pos, nodeclient.Fatal(fmt.Errorf("it is damaged before its end, restore it from another node: %w", err))
+		return 0, nodeclient.Fatal(fmt.Errorf("it is damaged before its end, restore it from another node: %w", err))
 	}
-	return r.batch, r.pos, nil
+	return r.batch, nil
 }
 
 // readAll reads to the end. r stands where the error is, or the end; it is nil when the header is wrong.
@@ -195,6 +202,39 @@ func (t *Target) Seek(ctx context.Context, pos event.Position) error {
 		return err
 	}
 	return t.append(ctx, nil, pos)
+}
+
+// Topics implements nodeclient.Target.
+func (t *Target) Topics(context.Context) (event.Topics, error) { return t.held, t.usable() }
+
+// Keep implements nodeclient.Target. A file of the first revision gets the header of now before: one without topics says what
+// none says.
+func (t *Target) Keep(ctx context.Context, topics event.Topics) error {
+	if err := t.usable(); err != nil {
+		return err
+	}
+	if t.pos.Zero() {
+		return errors.New("file: store the topics: there is no position beside which they could stand")
+	}
+	if t.first {
+		if err := upgrade(t.file); err != nil {
+			t.failed = err
+			return nodeclient.Transient(fmt.Errorf("file: store the topics: %w", err))
+		}
+		t.first = false
+	}
+	if err := t.append(ctx, appendEntry(nil, kindTopics, []byte(topics)), t.pos); err != nil {
+		return err
+	}
+	t.held = topics
+	return nil
+}
+
+// upgrade gives a file of the first revision the header of now, durably.
+func upgrade(file *os.File) error {
+	const version = len(fileHeader) - 1
+	_, err := file.WriteAt([]byte(fileHeader[version:]), int64(version))
+	return errors.Join(err, file.Sync())
 }
 
 // append writes one batch. After an error nothing of it counts in this process; whether it is on the disk

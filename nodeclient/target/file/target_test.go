@@ -21,6 +21,12 @@ var factory = targettest.Factory{
 	Open:   func(t *testing.T, dir string) nodeclient.Target { return open(t, filepath.Join(dir, "increments")) },
 	Body:   body,
 	Opaque: true,
+	Earlier: func(t *testing.T, dir string) {
+		f, err := os.OpenFile(filepath.Join(dir, "increments"), os.O_RDWR, 0)
+		require.NoError(t, err)
+		_, err = f.WriteAt([]byte(firstHeader), 0)
+		require.NoError(t, errors.Join(err, f.Close()))
+	},
 	Applied: func(t *testing.T, dir string) (numbers []uint64) {
 		b, err := os.ReadFile(filepath.Join(dir, "increments"))
 		require.NoError(t, err)
@@ -168,7 +174,7 @@ func TestDamageBeforeTheLastBatchIsFatal(t *testing.T) {
 }
 
 func TestAForeignFileIsLeftAlone(t *testing.T) {
-	for _, content := range []string{"hello", "hello, this is somebody's letter", "XMQFILE\x02 of a later version"} {
+	for _, content := range []string{"hello", "hello, this is somebody's letter", "XMQFILE\x03 of a later version"} {
 		path := filepath.Join(t.TempDir(), "increments")
 		require.NoError(t, os.WriteFile(path, []byte(content), 0o644))
 		_, err := Open(path)

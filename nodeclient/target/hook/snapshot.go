@@ -85,7 +85,7 @@ func (t *Target) Loads(format string) bool { return format == t.o.Format.Name &&
 
 // Restore implements nodeclient.Target: the program verifies what it can; the checksums of the stream are verified here, and
 // what is damaged or cut is discarded although the program may be content.
-func (t *Target) Restore(ctx context.Context, want event.Position, r io.Reader) (nodeclient.Restored, error) {
+func (t *Target) Restore(ctx context.Context, want event.Position, _ event.Topics, r io.Reader) (nodeclient.Restored, error) {
 	err := t.restore(ctx, want, r)
 	if err == nil {
 		return &restored{t: t, pos: want}, nil

@@ -154,6 +154,12 @@ func (t *Target) Seek(ctx context.Context, pos event.Position) error {
 	return nil
 }
 
+// Topics implements nodeclient.Target: the broker alone remembers them.
+func (t *Target) Topics(context.Context) (event.Topics, error) { return "", nil }
+
+// Keep implements nodeclient.Target, and keeps nothing.
+func (t *Target) Keep(context.Context, event.Topics) error { return nil }
+
 // Empty implements nodeclient.Target. A copy that cannot be loaded is never empty.
 func (t *Target) Empty(ctx context.Context) (bool, error) {
 	if !t.o.Loads {

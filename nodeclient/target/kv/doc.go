@@ -17,6 +17,7 @@
 //
 //	"k" + key   a value
 //	"position"  log ID 8, sequence 8, chain 8 bytes, little-endian; absent in a place that has never applied anything
+//	"topics"    the topics the data holds, with commas between; * for all; absent when not known (event.Topics)
 //	"version"   1 byte, = 1
 //
 // # Trouble

@@ -38,8 +38,8 @@ func (t *Target) Room(_ context.Context, size int64) error { return room.For(t.d
 // Restore implements nodeclient.Target. It loads into a database of its own with a latch of its own, so that trouble there leaves the
 // live one alone; then the keys are counted again and the position is compared. A snapshot of a place that had no position
 // yet is accepted for the start of a log and given that position.
-func (t *Target) Restore(ctx context.Context, want event.Position, r io.Reader) (nodeclient.Restored, error) {
-	err := t.load(ctx, want, r)
+func (t *Target) Restore(ctx context.Context, want event.Position, topics event.Topics, r io.Reader) (nodeclient.Restored, error) {
+	err := t.load(ctx, want, topics, r)
 	if err == nil {
 		return &restored{t: t}, nil
 	}
@@ -55,7 +55,7 @@ func (t *Target) Restore(ctx context.Context, want event.Position, r io.Reader) 
 	return nil, errors.Join(fmt.Errorf("kv: restore %d: %w", want.Seq, err), t.discard())
 }
 
-func (t *Target) load(ctx context.Context, want event.Position, r io.Reader) error {
+func (t *Target) load(ctx context.Context, want event.Position, topics event.Topics, r io.Reader) error {
 	if err := t.usable(); err != nil {
 		return err
 	}
@@ -79,7 +79,7 @@ func (t *Target) load(ctx context.Context, want event.Position, r io.Reader) err
 	if err != nil {
 		return err
 	}
-	count, err := fill(ctx, db, in, want)
+	count, err := fill(ctx, db, in, want, topics)
 	if err == nil {
 		err = verify(db, want, count)
 	}
@@ -89,8 +89,8 @@ func (t *Target) load(ctx context.Context, want event.Position, r io.Reader) err
 	return files.Inherit(filepath.Join(t.dir, t.restoreName()), filepath.Join(t.dir, t.name))
 }
 
-// fill writes all pairs, then the position.
-func fill(ctx context.Context, db *disk.DB, in io.Reader, want event.Position) (uint64, error) {
+// fill writes all pairs, then the position and the topics.
+func fill(ctx context.Context, db *disk.DB, in io.Reader, want event.Position, topics event.Topics) (uint64, error) {
 	var b disk.Batch
 	size := 0
 	count, err := readPairs(bufio.NewReaderSize(in, frames.MaxFrame), func(key, value []byte) error {
@@ -110,6 +110,7 @@ func fill(ctx context.Context, db *disk.DB, in io.Reader, want event.Position) (
 		return 0, fmt.Errorf("read the snapshot: %w", err)
 	}
 	b.Put([]byte(positionKey), encodePosition(want))
+	b.Put([]byte(topicsKey), []byte(topics))
 	return count, db.Write(&b)
 }
 

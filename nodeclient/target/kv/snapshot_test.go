@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"xmq/broker/disk/disktest"
+	"xmq/broker/event"
 	"xmq/nodeclient"
 	"xmq/nodeclient/target/targettest"
 )
@@ -90,7 +91,7 @@ func TestSS04AndSS07Ranges(t *testing.T) {
 		require.NoError(t, n.Scan([]byte(c.start), []byte(c.end), c.limit, func(key, _ []byte) error { scanned = append(scanned, string(key)); return nil }))
 		require.Equal(t, c.want, scanned)
 		if c.start+c.end != "" || c.limit > 0 {
-			_, err := newNode(t).Restore(t.Context(), n.at(), bytes.NewReader(snapshot))
+			_, err := newNode(t).Restore(t.Context(), n.at(), event.AllTopics, bytes.NewReader(snapshot))
 			require.ErrorContains(t, err, "a range of keys only")
 		}
 	}
@@ -144,7 +145,7 @@ func TestXE07AndSS11(t *testing.T) {
 	require.Positive(t, stats.Bytes, "tables were written")
 
 	m := newNode(t)
-	r, err := m.Restore(t.Context(), at, bytes.NewReader(w.Bytes()))
+	r, err := m.Restore(t.Context(), at, event.AllTopics, bytes.NewReader(w.Bytes()))
 	require.NoError(t, err)
 	require.NoError(t, r.Switch(t.Context()))
 	require.Equal(t, want, m.all())
@@ -252,7 +253,7 @@ func TestXE13ACrashAtEveryStepOfARestore(t *testing.T) {
 		old := n.at()
 		fault.Nth = fault.Seen() + nth
 		switched := false
-		if r, err := n.Restore(t.Context(), at, bytes.NewReader(snapshot)); err == nil {
+		if r, err := n.Restore(t.Context(), at, event.AllTopics, bytes.NewReader(snapshot)); err == nil {
 			switched = r.Switch(t.Context()) == nil
 		}
 		_ = n.Close() // the disk is broken
@@ -294,7 +295,7 @@ func TestAFailedRestoreLeavesTheLiveDatabaseAlone(t *testing.T) {
 	}, Nth: 3, Err: syscall.ENOSPC, Stays: true}
 	n := nodeIn(t, disktest.Hooked(disktest.NewMemory(), fault.Hook))
 	n.run("SET who old")
-	_, err := n.Restore(t.Context(), at, bytes.NewReader(snapshot))
+	_, err := n.Restore(t.Context(), at, event.AllTopics, bytes.NewReader(snapshot))
 	require.ErrorIs(t, err, syscall.ENOSPC)
 	require.True(t, nodeclient.IsTransient(err), err)
 	n.run("INCR n")
@@ -318,23 +319,23 @@ func TestARestoreLeavesNoFolder(t *testing.T) {
 		return names
 	}
 	for _, r := range []io.Reader{bytes.NewReader(snapshot[:len(snapshot)-1]), bytes.NewReader(append(slices.Clone(snapshot), 0)), strings.NewReader("")} {
-		_, err := n.Restore(t.Context(), at, r)
+		_, err := n.Restore(t.Context(), at, event.AllTopics, r)
 		require.Error(t, err)
 		require.Equal(t, []string{"db"}, folders())
 	}
-	r, err := n.Restore(t.Context(), at, bytes.NewReader(snapshot))
+	r, err := n.Restore(t.Context(), at, event.AllTopics, bytes.NewReader(snapshot))
 	require.NoError(t, err)
 	require.Equal(t, []string{"db", "db.xmq-restore"}, folders())
 	require.NoError(t, r.Discard())
 	require.Equal(t, []string{"db"}, folders())
 
-	_, err = n.Restore(t.Context(), at, bytes.NewReader(snapshot)) // a crash
+	_, err = n.Restore(t.Context(), at, event.AllTopics, bytes.NewReader(snapshot)) // a crash
 	require.NoError(t, err)
 	require.NoError(t, n.Close())
 	again, err := Open(filepath.Join(dir, "db"))
 	require.NoError(t, err)
 	require.Equal(t, []string{"db"}, folders())
-	r, err = again.Restore(t.Context(), at, bytes.NewReader(snapshot))
+	r, err = again.Restore(t.Context(), at, event.AllTopics, bytes.NewReader(snapshot))
 	require.NoError(t, err)
 	require.NoError(t, r.Switch(t.Context()))
 	require.Equal(t, []string{"db"}, folders())
@@ -356,7 +357,7 @@ func TestXE13AHalfRemovedOldDatabase(t *testing.T) {
 	require.NoError(t, err)
 	n := &node{t, target, targettest.NewLog(7)}
 	n.run("SET who old")
-	_, err = n.Restore(t.Context(), at, bytes.NewReader(snapshot))
+	_, err = n.Restore(t.Context(), at, event.AllTopics, bytes.NewReader(snapshot))
 	require.NoError(t, err)
 	require.NoError(t, n.Close())
 	require.NoError(t, os.Rename(filepath.Join(dir, "db.xmq-restore"), filepath.Join(dir, "db.xmq-switch")))
@@ -382,7 +383,7 @@ func TestARestoredFolderKeepsItsMode(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, os.FileMode(0o700), info.Mode().Perm())
 		require.NoError(t, os.Chmod(path, mode))
-		restored, err := target.Restore(t.Context(), n.at(), bytes.NewReader(n.taken()))
+		restored, err := target.Restore(t.Context(), n.at(), event.AllTopics, bytes.NewReader(n.taken()))
 		require.NoError(t, err)
 		require.NoError(t, restored.Switch(t.Context()))
 		info, err = os.Stat(path)

@@ -17,6 +17,7 @@ import (
 
 const (
 	positionKey = "position"
+	topicsKey   = "topics"
 	versionKey  = "version"
 	version     = 1
 	dataPrefix  = 'k'
@@ -222,6 +223,37 @@ func (t *Target) Seek(ctx context.Context, pos event.Position) error {
 		return nodeclient.Transient(fmt.Errorf("kv: seek %d: %w", pos.Seq, context.Cause(ctx)))
 	}
 	return t.write(nil, pos)
+}
+
+// Topics implements nodeclient.Target.
+func (t *Target) Topics(context.Context) (event.Topics, error) {
+	if err := t.usable(); err != nil {
+		return "", err
+	}
+	b, err := t.db.Get([]byte(topicsKey))
+	if err != nil && !errors.Is(err, disk.ErrNotFound) {
+		return "", t.trouble("read the topics of", err)
+	}
+	return event.Topics(b), nil
+}
+
+// Keep implements nodeclient.Target.
+func (t *Target) Keep(ctx context.Context, topics event.Topics) error {
+	if err := t.usable(); err != nil {
+		return err
+	}
+	if ctx.Err() != nil {
+		return nodeclient.Transient(fmt.Errorf("kv: store the topics: %w", context.Cause(ctx)))
+	}
+	if t.pos.Zero() {
+		return errors.New("kv: store the topics: there is no position beside which they could stand")
+	}
+	var b disk.Batch
+	b.Put([]byte(topicsKey), []byte(topics))
+	if err := t.db.Write(&b); err != nil {
+		return t.trouble("store the topics of", err)
+	}
+	return nil
 }
 
 // ErrNotFound is returned by Get for a key that is not there.

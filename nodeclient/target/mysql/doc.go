@@ -66,6 +66,7 @@
 //	ddl_chain   char(16)
 //	ddl_before  char(16)         fingerprint of the schema before it
 //	ddl_answer  bigint unsigned  number of the operator's answer behind which it ran; 0 for none
+//	topics      varchar(4095)    the topics the data holds, with commas between; * for all; NULL when not known (event.Topics)
 //
 // It has exactly one row, of zeros before the first position. A database without the table is at the zero position,
 // whatever else it holds. The table without its row is a copy that lost its place: Fatal. xmq_position_new is the

@@ -6,6 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"xmq/broker/event"
 	"xmq/nodeclient"
 	"xmq/nodeclient/target/mysql/mysqltest"
 )
@@ -68,7 +69,7 @@ func TestWhatAnAdministratorHasMade(t *testing.T) {
 	} {
 		require.NoError(t, server.Exec(n.db, thing.script))
 		if onMySQL {
-			_, err := n.Restore(t.Context(), at, bytes.NewReader(snapshot))
+			_, err := n.Restore(t.Context(), at, event.AllTopics, bytes.NewReader(snapshot))
 			require.ErrorContains(t, err, thing.name+" belongs to root@localhost")
 			require.ErrorContains(t, err, "DROP "+thing.kind+" `"+thing.name+"`, or GRANT SYSTEM_USER ON *.* TO that user")
 			require.False(t, nodeclient.IsTransient(err))

@@ -20,7 +20,7 @@ const table = "xmq_position"
 // without its row is a lost place.
 const createPosition = "DROP TABLE IF EXISTS xmq_position_new; CREATE TABLE xmq_position_new (one tinyint NOT NULL DEFAULT 1 PRIMARY KEY CHECK (one = 1), " +
 	"log_id char(16) NOT NULL, seq bigint unsigned NOT NULL, chain char(16) NOT NULL, updated_at datetime(6) NULL, " +
-	"ddl_seq bigint unsigned NULL, ddl_chain char(16) NULL, ddl_before char(16) NULL, ddl_answer bigint unsigned NULL) ENGINE=InnoDB DEFAULT CHARSET=ascii; " +
+	"ddl_seq bigint unsigned NULL, ddl_chain char(16) NULL, ddl_before char(16) NULL, ddl_answer bigint unsigned NULL, topics varchar(4095) NULL) ENGINE=InnoDB DEFAULT CHARSET=ascii; " +
 	"INSERT INTO xmq_position_new (log_id, seq, chain) VALUES ('0000000000000000', 0, '0000000000000000'); RENAME TABLE xmq_position_new TO xmq_position"
 
 const readPosition = "SELECT log_id, seq, chain, coalesce(ddl_seq, ''), coalesce(ddl_chain, ''), coalesce(ddl_before, ''), coalesce(ddl_answer, 0) FROM xmq_position"
@@ -192,5 +192,64 @@ func (t *Target) Seek(ctx context.Context, pos event.Position) error {
 		return classify(fmt.Errorf("mysql: store the position %d: %w", pos.Seq, err))
 	}
 	t.doubt = event.Position{}
+	return nil
+}
+
+// hasTopics reports whether the position table of the session's database has the column that the first revision did not make.
+func hasTopics(ctx context.Context, s *session) (bool, error) {
+	rows, err := s.query(ctx, "SELECT count(*) FROM information_schema.columns WHERE table_schema = database() AND table_name = 'xmq_position' AND column_name = 'topics'")
+	return err == nil && rows[0][0] != "0", err
+}
+
+// keepTopics stores topics beside the position. A table of the first revision gets the column before, which the server commits at
+// once: one that is empty says what none says.
+func keepTopics(ctx context.Context, s *session, topics event.Topics) error {
+	found, err := hasTopics(ctx, s)
+	if err == nil && !found {
+		err = s.do(ctx, "ALTER TABLE xmq_position ADD COLUMN topics varchar(4095) NULL")
+	}
+	if err == nil {
+		err = s.do(ctx, "START TRANSACTION; UPDATE xmq_position SET topics = "+quoteText(string(topics))+"; COMMIT")
+	}
+	return err
+}
+
+// Topics implements nodeclient.Target.
+func (t *Target) Topics(ctx context.Context) (event.Topics, error) {
+	s, err := t.session(ctx)
+	if err != nil {
+		return "", err
+	}
+	found, err := hasTopics(ctx, s)
+	var rows [][]string
+	if err == nil && found {
+		rows, err = s.query(ctx, "SELECT coalesce(topics, '') FROM xmq_position")
+	}
+	if err != nil {
+		return "", classify(fmt.Errorf("mysql: read the topics: %w", err))
+	}
+	if len(rows) != 1 {
+		return "", nil
+	}
+	return event.Topics(rows[0][0]), nil
+}
+
+// Keep implements nodeclient.Target.
+func (t *Target) Keep(ctx context.Context, topics event.Topics) error {
+	s, err := t.session(ctx)
+	if err != nil {
+		return err
+	}
+	defer t.giveBack(ctx, s)
+	p, err := t.look(ctx, s)
+	switch {
+	case err != nil:
+		return err
+	case p.pos.Zero():
+		return errors.New("mysql: store the topics: there is no position beside which they could stand")
+	}
+	if err := keepTopics(ctx, s, topics); err != nil {
+		return classify(fmt.Errorf("mysql: store the topics: %w", err))
+	}
 	return nil
 }

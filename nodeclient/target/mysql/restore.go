@@ -51,8 +51,8 @@ var charset = regexp.MustCompile(`^[a-z0-9_]+ [a-z0-9_]+$`)
 // checked first. Then every table is read again and compared with what the source has counted, the position is compared,
 // and routines, views and triggers are made on trial. A snapshot of a database that had no position yet is accepted for
 // the start of a log and given that position.
-func (t *Target) Restore(ctx context.Context, want event.Position, r io.Reader) (nodeclient.Restored, error) {
-	err := t.restore(ctx, want, r)
+func (t *Target) Restore(ctx context.Context, want event.Position, topics event.Topics, r io.Reader) (nodeclient.Restored, error) {
+	err := t.restore(ctx, want, topics, r)
 	if err == nil {
 		return &restored{t}, nil
 	}
@@ -68,7 +68,7 @@ func (t *Target) Restore(ctx context.Context, want event.Position, r io.Reader) 
 	return nil, errors.Join(fmt.Errorf("mysql: restore %d: %w", want.Seq, err), t.drop(restoreName(t.cfg.DBName)))
 }
 
-func (t *Target) restore(ctx context.Context, want event.Position, r io.Reader) (err error) {
+func (t *Target) restore(ctx context.Context, want event.Position, topics event.Topics, r io.Reader) (err error) {
 	records, h, err := t.flavour.stream.NewReader(r)
 	if err != nil {
 		return fmt.Errorf("read the header: %w", err)
@@ -104,6 +104,9 @@ func (t *Target) restore(ctx context.Context, want event.Position, r io.Reader) 
 	}
 	if err := t.verify(ctx, s, want, h.Pos); err != nil {
 		return err
+	}
+	if err := keepTopics(ctx, s, topics); err != nil {
+		return fmt.Errorf("store the topics: %w", err)
 	}
 	return t.rehearse(ctx, s, append(l.scripts, script{Kind: "DATABASE", Name: string(h.Preface)}))
 }

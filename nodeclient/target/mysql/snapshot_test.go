@@ -37,7 +37,7 @@ func restoredNode(t *testing.T, snapshot []byte, at event.Position) *node {
 
 func (n *node) load(snapshot []byte, at event.Position) {
 	n.Helper()
-	r, err := n.Restore(n.Context(), at, bytes.NewReader(snapshot))
+	r, err := n.Restore(n.Context(), at, event.AllTopics, bytes.NewReader(snapshot))
 	require.NoError(n, err)
 	require.NoError(n, r.Switch(n.Context()))
 	require.NoError(n, r.Discard())
@@ -192,7 +192,7 @@ func TestAServerKilledInARestoreHasTheOldData(t *testing.T) {
 	n.run("TRUNCATE TABLE big")
 	then := n.at()
 	r := &killing{Reader: bytes.NewReader(snapshot), at: len(snapshot) / 2, f: func() { _ = own.Kill() }}
-	_, err := n.Restore(t.Context(), at, r)
+	_, err := n.Restore(t.Context(), at, event.AllTopics, r)
 	require.True(t, nodeclient.IsTransient(err), err)
 	require.NoError(t, own.Run())
 	require.Eventually(t, func() bool { return n.reopen() == nil }, patience, tick)
@@ -229,7 +229,7 @@ func TestARowTooLongForTheOtherServerIsNamed(t *testing.T) {
 	snapshot, at := n.taken()
 	small := mysqltest.New(t, "--max-allowed-packet=1M")
 	m := nodeOn(t, small, small.Addr())
-	_, err := m.Restore(t.Context(), at, bytes.NewReader(snapshot))
+	_, err := m.Restore(t.Context(), at, event.AllTopics, bytes.NewReader(snapshot))
 	require.ErrorContains(t, err, "raise max_allowed_packet")
 	require.Empty(t, leftovers(t, small, m.db))
 }
@@ -245,7 +245,7 @@ func TestASnapshotThatContradictsItselfIsRefused(t *testing.T) {
 	lie.head.Pos.Seq++
 	var b bytes.Buffer
 	require.NoError(t, s.WriteTo(t.Context(), &b))
-	_, err = n.Restore(t.Context(), lie.head.Pos, &b)
+	_, err = n.Restore(t.Context(), lie.head.Pos, event.AllTopics, &b)
 	require.ErrorIs(t, err, event.ErrDamaged)
 	require.NoError(t, s.Close())
 
@@ -276,7 +276,7 @@ func TestASnapshotThatContradictsItselfIsRefused(t *testing.T) {
 		"preface":    again("utf8mb4 x; DROP DATABASE mysql", good),
 		"SQL":        again(string(head.Preface), strings.Replace(good, "CREATE TABLE `c`", "CREATE TABEL `c`", 1)),
 	} {
-		_, err = n.Restore(t.Context(), at, bad)
+		_, err = n.Restore(t.Context(), at, event.AllTopics, bad)
 		require.Error(t, err, name)
 		require.False(t, nodeclient.IsFatal(err), name)
 		require.Empty(t, leftovers(t, server, n.db), name)

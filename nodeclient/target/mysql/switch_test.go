@@ -64,7 +64,7 @@ func TestXE13TheSwitchIsOneStep(t *testing.T) {
 			n := nodeOn(t, server, p.Addr())
 			n.lives("old")
 			before := n.at()
-			r, err := n.Restore(t.Context(), at, bytes.NewReader(snapshot))
+			r, err := n.Restore(t.Context(), at, event.AllTopics, bytes.NewReader(snapshot))
 			require.NoError(t, err)
 			require.Equal(t, "old|old", n.value("SELECT * FROM a"), "the old data stays readable")
 			var cuts int
@@ -120,7 +120,7 @@ func TestAServerKilledInTheSwitchHasTheOldDataOrTheNew(t *testing.T) {
 		{"CREATE OR REPLACE ALGORITHM", false, 0, true}, {"SET foreign_key_checks = 0; DROP", true, 1, true}, {"SET foreign_key_checks = 0; DROP", true, 2, true}} {
 		n := nodeOn(t, own, p.Addr())
 		n.lives("old")
-		r, err := n.Restore(t.Context(), at, bytes.NewReader(snapshot))
+		r, err := n.Restore(t.Context(), at, event.AllTopics, bytes.NewReader(snapshot))
 		require.NoError(t, err)
 		p.Do(func() {
 			p.skip, p.then = c.skip, func() { _ = own.Kill() }
@@ -155,7 +155,7 @@ func TestTheSwitchWaitsForSessionsOfOthers(t *testing.T) {
 	snapshot, at := n.taken()
 	m := newNode(t)
 	m.run(twoWorlds("old")...)
-	r, err := m.Restore(t.Context(), at, bytes.NewReader(snapshot))
+	r, err := m.Restore(t.Context(), at, event.AllTopics, bytes.NewReader(snapshot))
 	require.NoError(t, err)
 	other, err := server.Connect(m.db)
 	require.NoError(t, err)
@@ -181,7 +181,7 @@ func TestARestoreNeedsTheRightToItsDatabases(t *testing.T) {
 	snapshot, at := n.taken()
 	grant := "ALL ON `" + n.db + `\_xmq\_%` + "`.* "
 	require.NoError(t, server.Exec("mysql", "REVOKE "+grant+"FROM xmq@'%'"))
-	_, err := n.Restore(t.Context(), at, bytes.NewReader(snapshot))
+	_, err := n.Restore(t.Context(), at, event.AllTopics, bytes.NewReader(snapshot))
 	require.NoError(t, server.Exec("mysql", "GRANT "+grant+"TO xmq@'%'"))
 	require.ErrorContains(t, err, "GRANT "+grant)
 	require.Equal(t, at, n.at())

@@ -79,6 +79,9 @@ var factory = targettest.Factory{
 	Body: func(k uint64) []byte {
 		return fmt.Appendf(nil, "INSERT INTO n (k, pad) VALUES (%d, repeat('\\0', 1000));", k)
 	},
+	Earlier: func(t *testing.T, dir string) {
+		require.NoError(t, server.Exec(database(dir), "ALTER TABLE xmq_position DROP COLUMN topics"))
+	},
 	Invalid: []byte("INSERT INTO n (k) VALUES (0); INSERT INTO nowhere VALUES (1)"),
 	Applied: func(t *testing.T, dir string) (numbers []uint64) {
 		if len(server.Query(t, database(dir), "SHOW TABLES LIKE 'n'")) == 0 {

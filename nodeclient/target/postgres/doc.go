@@ -36,6 +36,7 @@
 //	seq         bigint       the last sequence applied
 //	chain       text         16 hexadecimal digits
 //	updated_at  timestamptz  broker time of the last increment applied; NULL before the first
+//	topics      text         the topics the data holds, with commas between; * for all; NULL when not known (event.Topics)
 //
 // It has exactly one row. A database without the table is at the zero position, whatever else it holds. The
 // table without its row is a copy that lost its place: Fatal.

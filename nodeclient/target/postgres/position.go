@@ -12,7 +12,7 @@ import (
 	"xmq/nodeclient"
 )
 
-const createPosition = "CREATE TABLE IF NOT EXISTS public.xmq_position (log_id text NOT NULL, seq bigint NOT NULL, chain text NOT NULL, updated_at timestamptz)"
+const createPosition = "CREATE TABLE IF NOT EXISTS public.xmq_position (log_id text NOT NULL, seq bigint NOT NULL, chain text NOT NULL, updated_at timestamptz, topics text)"
 
 // takePlace waits for every transaction that may still move the position, also one whose connection is gone.
 const takePlace = "SELECT pg_advisory_xact_lock(6362970911469990003)"
@@ -75,18 +75,46 @@ func readPosition(ctx context.Context, c *pgconn.PgConn, lock string) (event.Pos
 func advance(stored, pos event.Position, at int64) []statement {
 	args := [][]byte{[]byte(pos.Log.String()), strconv.AppendUint(nil, pos.Seq, 10), []byte(pos.Chain.String()), brokerTime(at)}
 	if stored.Zero() {
-		return []statement{{text: createPosition}, {text: "INSERT INTO public.xmq_position VALUES ($1, $2, $3, $4)", args: args}}
+		return []statement{{text: createPosition}, {text: "INSERT INTO public.xmq_position (log_id, seq, chain, updated_at) VALUES ($1, $2, $3, $4)", args: args}}
 	}
 	args = append(args, []byte(stored.Log.String()), strconv.AppendUint(nil, stored.Seq, 10), []byte(stored.Chain.String()))
 	return []statement{{text: "UPDATE public.xmq_position SET log_id = $1, seq = $2, chain = $3, updated_at = coalesce($4, updated_at)" +
 		" WHERE log_id = $5 AND seq = $6 AND chain = $7", args: args}}
 }
 
-// replacePosition puts pos in the place of whatever stands in the table, within an open transaction.
+// replacePosition puts pos in the place of whatever stands in the table, within an open transaction. The topics of a single row
+// stay.
 func replacePosition(ctx context.Context, c *pgconn.PgConn, pos event.Position) error {
-	sql := createPosition + "; WITH old AS (DELETE FROM public.xmq_position RETURNING updated_at) INSERT INTO public.xmq_position SELECT '" +
-		pos.Log.String() + "', " + strconv.FormatUint(pos.Seq, 10) + ", '" + pos.Chain.String() + "', max(updated_at) FROM old"
+	if err := execute(ctx, c, createPosition); err != nil {
+		return err
+	}
+	if err := addTopics(ctx, c); err != nil {
+		return err
+	}
+	sql := "WITH old AS (DELETE FROM public.xmq_position RETURNING updated_at, topics)" +
+		" INSERT INTO public.xmq_position (log_id, seq, chain, updated_at, topics) SELECT '" +
+		pos.Log.String() + "', " + strconv.FormatUint(pos.Seq, 10) + ", '" + pos.Chain.String() +
+		"', max(updated_at), CASE WHEN count(*) = 1 THEN max(topics) END FROM old"
 	return execute(ctx, c, sql)
+}
+
+// addTopics gives a position table of the first revision the column that it lacks, within an open transaction. It locks the table
+// only then: a dump may be reading it.
+func addTopics(ctx context.Context, c *pgconn.PgConn) error {
+	rows, err := query(ctx, c, "SELECT FROM pg_catalog.pg_attribute WHERE attrelid = 'public.xmq_position'::regclass AND attname = 'topics' AND NOT attisdropped")
+	if err != nil || len(rows) > 0 {
+		return err
+	}
+	return execute(ctx, c, "ALTER TABLE public.xmq_position ADD COLUMN topics text")
+}
+
+// keepTopics stores topics beside the position that stands in the table, within an open transaction.
+func keepTopics(ctx context.Context, c *pgconn.PgConn, topics event.Topics) error {
+	if err := addTopics(ctx, c); err != nil {
+		return err
+	}
+	_, err := query(ctx, c, "UPDATE public.xmq_position SET topics = $1", string(topics))
+	return err
 }
 
 // brokerTime is the same instant on every node; nil for 0.

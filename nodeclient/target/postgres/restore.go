@@ -53,8 +53,8 @@ func (t *Target) Room(ctx context.Context, size int64) error {
 // Restore implements nodeclient.Target. pg_restore loads the archive into DB_xmq_restore while it comes; each piece
 // is checked first. Then the sequences are set and the position is compared. A snapshot of a database that had no
 // position yet is accepted for the start of a log and given that position.
-func (t *Target) Restore(ctx context.Context, want event.Position, r io.Reader) (nodeclient.Restored, error) {
-	err := t.restore(ctx, want, r)
+func (t *Target) Restore(ctx context.Context, want event.Position, topics event.Topics, r io.Reader) (nodeclient.Restored, error) {
+	err := t.restore(ctx, want, topics, r)
 	if err == nil {
 		return &restored{t}, nil
 	}
@@ -70,7 +70,7 @@ func (t *Target) Restore(ctx context.Context, want event.Position, r io.Reader) 
 	return nil, errors.Join(fmt.Errorf("postgres: restore %d: %w", want.Seq, err), t.drop(restoreName(t.cfg.Database)))
 }
 
-func (t *Target) restore(ctx context.Context, want event.Position, r io.Reader) error {
+func (t *Target) restore(ctx context.Context, want event.Position, topics event.Topics, r io.Reader) error {
 	archive, h, err := stream.NewReader(r)
 	if err != nil {
 		return fmt.Errorf("read the header: %w", err)
@@ -88,7 +88,7 @@ func (t *Target) restore(ctx context.Context, want event.Position, r io.Reader) 
 	if err := t.load(ctx, restorer, archive); err != nil {
 		return err
 	}
-	return t.verify(ctx, want, h)
+	return t.verify(ctx, want, topics, h)
 }
 
 // create makes the fresh database, with encoding and locale of the live one, and finds pg_restore.
@@ -153,8 +153,8 @@ func (t *Target) load(ctx context.Context, restorer string, archive *frames.Read
 	return nil
 }
 
-// verify sets the sequences of the fresh database and compares its position.
-func (t *Target) verify(ctx context.Context, want event.Position, h frames.Head) error {
+// verify sets the sequences of the fresh database, compares its position and stores the topics.
+func (t *Target) verify(ctx context.Context, want event.Position, topics event.Topics, h frames.Head) error {
 	c, err := t.connect(ctx, restoreName(t.cfg.Database))
 	if err != nil {
 		return err
@@ -175,6 +175,9 @@ func (t *Target) verify(ctx context.Context, want event.Position, h frames.Head)
 	}
 	if stored != want || h.Pos.Zero() && want.Seq != 0 {
 		return fmt.Errorf("the restored data stands at %s, expected was %s: %w", stored, want, event.ErrDamaged)
+	}
+	if err := keepTopics(ctx, c, topics); err != nil {
+		return fmt.Errorf("store the topics: %w", err)
 	}
 	return execute(ctx, c, "COMMIT")
 }

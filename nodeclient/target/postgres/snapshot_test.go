@@ -40,7 +40,7 @@ func restoredNode(t *testing.T, snapshot []byte, at event.Position) *node {
 
 func (n *node) load(snapshot []byte, at event.Position) {
 	n.Helper()
-	r, err := n.Restore(n.Context(), at, bytes.NewReader(snapshot))
+	r, err := n.Restore(n.Context(), at, event.AllTopics, bytes.NewReader(snapshot))
 	require.NoError(n, err)
 	require.NoError(n, r.Switch(n.Context()))
 }
@@ -275,7 +275,7 @@ func TestXE13TheSwitchIsOneStep(t *testing.T) {
 		n := nodeOn(t, server, p.Addr())
 		n.run("CREATE TABLE c (v text); INSERT INTO c VALUES ('old')")
 		old := n.at()
-		r, err := n.Restore(t.Context(), at, bytes.NewReader(snapshot))
+		r, err := n.Restore(t.Context(), at, event.AllTopics, bytes.NewReader(snapshot))
 		require.NoError(t, err, name)
 		c.hinder()
 		err = r.Switch(t.Context())
@@ -302,7 +302,7 @@ func TestAServerKilledInTheSwitchHasTheOldData(t *testing.T) {
 	snapshot, at := n.taken()
 	n.run("INSERT INTO c VALUES ('more')")
 	then := n.at()
-	_, err := n.Restore(t.Context(), at, bytes.NewReader(snapshot))
+	_, err := n.Restore(t.Context(), at, event.AllTopics, bytes.NewReader(snapshot))
 	require.NoError(t, err)
 	require.NoError(t, n.Target.Close())
 	c, err := pgconn.Connect(t.Context(), own.URL("postgres"))
@@ -338,7 +338,7 @@ func TestARestoreNeedsTheRightToCreateDatabases(t *testing.T) {
 	n.run("CREATE TABLE c (v int)")
 	snapshot, at := n.taken()
 	require.NoError(t, server.Exec("postgres", "ALTER ROLE xmq NOCREATEDB"))
-	_, err := n.Restore(t.Context(), at, bytes.NewReader(snapshot))
+	_, err := n.Restore(t.Context(), at, event.AllTopics, bytes.NewReader(snapshot))
 	require.NoError(t, server.Exec("postgres", "ALTER ROLE xmq CREATEDB"))
 	require.ErrorContains(t, err, `ALTER ROLE "xmq" CREATEDB`)
 	require.Equal(t, at, n.at())
@@ -371,7 +371,7 @@ func TestTheDataMustStandWhereTheHeaderSays(t *testing.T) {
 	lie.head.Pos.Seq++
 	var b bytes.Buffer
 	require.NoError(t, s.WriteTo(t.Context(), &b))
-	_, err = n.Restore(t.Context(), lie.head.Pos, &b)
+	_, err = n.Restore(t.Context(), lie.head.Pos, event.AllTopics, &b)
 	require.ErrorIs(t, err, event.ErrDamaged)
 	require.Empty(t, leftovers(t))
 }

@@ -237,6 +237,47 @@ func (t *Target) Seek(ctx context.Context, pos event.Position) error {
 	return nil
 }
 
+// Topics implements nodeclient.Target.
+func (t *Target) Topics(ctx context.Context) (event.Topics, error) {
+	c, err := t.conn(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer giveBack(ctx, c)
+	stored, _, err := begin(ctx, c)
+	if err != nil || stored.Zero() {
+		return "", err
+	}
+	rows, err := query(ctx, c, "SELECT to_jsonb(p) ->> 'topics' FROM public.xmq_position p") // whether there is such a column or not
+	if err != nil {
+		return "", classify(fmt.Errorf("postgres: read the topics: %w", err))
+	}
+	return event.Topics(rows[0][0]), nil
+}
+
+// Keep implements nodeclient.Target.
+func (t *Target) Keep(ctx context.Context, topics event.Topics) error {
+	c, err := t.conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer giveBack(ctx, c)
+	stored, _, err := begin(ctx, c)
+	switch {
+	case err != nil:
+		return err
+	case stored.Zero():
+		return errors.New("postgres: store the topics: there is no position beside which they could stand")
+	}
+	if err = keepTopics(ctx, c, topics); err == nil {
+		err = execute(ctx, c, "COMMIT")
+	}
+	if err != nil {
+		return classify(fmt.Errorf("postgres: store the topics: %w", err))
+	}
+	return nil
+}
+
 // execute runs a script, whose rows nobody needs.
 func execute(ctx context.Context, c *pgconn.PgConn, script string) error {
 	_, err := c.Exec(ctx, script).ReadAll()

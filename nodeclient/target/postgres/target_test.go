@@ -60,6 +60,9 @@ var factory = targettest.Factory{
 	Body: func(k uint64) []byte {
 		return fmt.Appendf(nil, "CREATE TABLE IF NOT EXISTS n (at bigserial PRIMARY KEY, k bigint, pad bytea);\nINSERT INTO n (k, pad) VALUES (%d, decode(repeat('00', 1000), 'hex'));", k)
 	},
+	Earlier: func(t *testing.T, dir string) {
+		require.NoError(t, server.Exec(database(dir), "ALTER TABLE xmq_position DROP COLUMN topics"))
+	},
 	Invalid: []byte("CREATE TABLE half (a int); INSERT INTO nowhere VALUES (1)"),
 	Applied: func(t *testing.T, dir string) (numbers []uint64) {
 		if server.Query(t, database(dir), "SELECT to_regclass('n') IS NULL")[0] == "t" {

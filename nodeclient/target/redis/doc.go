@@ -32,6 +32,7 @@
 //	seq         the last sequence applied, decimal
 //	chain       16 hexadecimal digits
 //	updated_at  broker time of the last increment applied, RFC 3339 in UTC; absent before the first
+//	topics      the topics the data holds, with commas between; * for all; absent when not known (event.Topics)
 //
 // A database without the key is at the zero position, whatever else it holds. A key that is not such a hash is a copy that
 // lost its place: Fatal.

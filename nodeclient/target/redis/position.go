@@ -35,6 +35,18 @@ func readPosition(ctx context.Context, c redis.Cmdable) (event.Position, error) 
 	return parsePosition(fields["log_id"], fields["seq"], fields["chain"])
 }
 
+// keepTopics stores topics beside the position.
+func keepTopics(ctx context.Context, c redis.Cmdable, topics event.Topics) error {
+	answer, err := keepScript.run(ctx, c, []string{positionKey}, []any{string(topics)})
+	if err != nil {
+		return classify(ctx, "store the topics", err)
+	}
+	if number(answer) != 1 {
+		return errors.New("redis: store the topics: there is no position beside which they could stand")
+	}
+	return nil
+}
+
 func parsePosition(log, seq, chain string) (pos event.Position, err error) {
 	if pos.Log, err = event.ParseLogID(log); err != nil {
 		return event.Position{}, lost(err)

@@ -25,9 +25,10 @@ const (
 
 // restored is a verified logical database beside the live one.
 type restored struct {
-	t     *Target
-	want  event.Position
-	token string
+	t      *Target
+	want   event.Position
+	topics event.Topics
+	token  string
 }
 
 // Loads reports whether format is the one this driver writes.
@@ -56,11 +57,11 @@ func (t *Target) mark() string { return strconv.Itoa(t.place.db) + ":" }
 // Restore implements nodeclient.Target. It loads into the logical database restore_db, which must be empty or hold what an earlier
 // restore into this target left; each piece is checked first. Then the count of keys and the position are compared. A
 // snapshot of a database that had no position yet is accepted for the start of a log and given that position.
-func (t *Target) Restore(ctx context.Context, want event.Position, r io.Reader) (nodeclient.Restored, error) {
+func (t *Target) Restore(ctx context.Context, want event.Position, topics event.Topics, r io.Reader) (nodeclient.Restored, error) {
 	if err := t.usable(); err != nil {
 		return nil, err
 	}
-	fresh := &restored{t, want, rand.Text()}
+	fresh := &restored{t, want, topics, rand.Text()}
 	fail := func(err error) (nodeclient.Restored, error) {
 		if nodeclient.IsFatal(err) { // the snapshot's state, not that of the live database
 			err = fmt.Errorf("%v: %w", err, event.ErrDamaged)
@@ -110,7 +111,7 @@ func (r *restored) claim(ctx context.Context, way *road) error {
 	return nil
 }
 
-// load loads all keys, then the position.
+// load loads all keys, then the position and the topics.
 func (r *restored) load(ctx context.Context, way *road, in *frames.Reader) error {
 	l := &loader{ctx: ctx, way: way, pipe: way.Pipeline()}
 	if err := readEntries(bufio.NewReaderSize(in, frames.MaxFrame), l.add); err != nil {
@@ -121,6 +122,9 @@ func (r *restored) load(ctx context.Context, way *road, in *frames.Reader) error
 	}
 	if _, err := seekScript.run(ctx, way, []string{positionKey}, words(r.want)); err != nil {
 		return classify(ctx, "store the position", err)
+	}
+	if err := keepTopics(ctx, way, r.topics); err != nil {
+		return err
 	}
 	pipe := way.Pipeline()
 	size, marker := pipe.DBSize(ctx), pipe.Get(ctx, markerKey)

@@ -33,7 +33,7 @@ func TestXE13TheSwitchIsOneStep(t *testing.T) {
 		n := nodeOn(t, server, p.Addr())
 		n.run("SET who old")
 		old := n.at()
-		warm, err := n.Restore(t.Context(), at, bytes.NewReader(snapshot))
+		warm, err := n.Restore(t.Context(), at, event.AllTopics, bytes.NewReader(snapshot))
 		require.NoError(t, err)
 		_, err = switchScript.run(t.Context(), n.other, []string{markerKey}, []any{"no such mark", n.db, n.db + 1}) // the server knows it now
 		require.NoError(t, err)
@@ -76,7 +76,7 @@ func TestXE13AServerKilledAroundTheSwitch(t *testing.T) {
 		require.NoError(t, own.Run())
 		require.Eventually(t, func() bool { return n.other.Ping(t.Context()).Err() == nil }, patience, tick)
 	}
-	_, err := n.Restore(t.Context(), at, bytes.NewReader(snapshot))
+	_, err := n.Restore(t.Context(), at, event.AllTopics, bytes.NewReader(snapshot))
 	require.NoError(t, err)
 	restart()
 	require.Equal(t, old, n.at())
@@ -87,7 +87,7 @@ func TestXE13AServerKilledAroundTheSwitch(t *testing.T) {
 	require.Zero(t, fresh.DBSize(t.Context()).Val(), "tidied")
 	require.Equal(t, "old", n.do("GET", "who"))
 
-	r, err := again.Restore(t.Context(), at, bytes.NewReader(snapshot))
+	r, err := again.Restore(t.Context(), at, event.AllTopics, bytes.NewReader(snapshot))
 	require.NoError(t, err)
 	require.NoError(t, r.Switch(t.Context()))
 	restart()
@@ -104,10 +104,10 @@ func TestARestoreNeedsADatabaseOfItsOwn(t *testing.T) {
 	n := newNode(t)
 	fresh := client(t, server, n.db+1)
 	require.NoError(t, fresh.Set(t.Context(), "somebody", "x", 0).Err())
-	_, err := n.Restore(t.Context(), at, bytes.NewReader(snapshot))
+	_, err := n.Restore(t.Context(), at, event.AllTopics, bytes.NewReader(snapshot))
 	require.ErrorContains(t, err, "holds data: empty it or name another")
 	require.NoError(t, fresh.Set(t.Context(), markerKey, "9999:token", 0).Err())
-	_, err = n.Restore(t.Context(), at, bytes.NewReader(snapshot))
+	_, err = n.Restore(t.Context(), at, event.AllTopics, bytes.NewReader(snapshot))
 	require.True(t, nodeclient.IsTransient(err), err)
 	require.ErrorContains(t, err, "restore of another target")
 	require.EqualValues(t, 2, fresh.DBSize(t.Context()).Val())
@@ -115,7 +115,7 @@ func TestARestoreNeedsADatabaseOfItsOwn(t *testing.T) {
 
 	// Another hand writes there while the restore loads.
 	r := &handReader{bytes.NewReader(snapshot), func() { require.NoError(t, fresh.Set(t.Context(), "somebody", "x", 0).Err()) }}
-	_, err = n.Restore(t.Context(), at, r)
+	_, err = n.Restore(t.Context(), at, event.AllTopics, r)
 	require.ErrorContains(t, err, "another hand has written")
 	require.Zero(t, fresh.DBSize(t.Context()).Val())
 
@@ -123,7 +123,7 @@ func TestARestoreNeedsADatabaseOfItsOwn(t *testing.T) {
 	var data bytes.Buffer
 	require.NoError(t, entry{"k", "\x00\x01x\xff\x7f12345678", 0}.write(&data))
 	require.NoError(t, writeEnd(&data, 1))
-	_, err = n.Restore(t.Context(), at, bytes.NewReader(framed(t, at, data.Bytes())))
+	_, err = n.Restore(t.Context(), at, event.AllTopics, bytes.NewReader(framed(t, at, data.Bytes())))
 	require.ErrorContains(t, err, "may be of a later version")
 	require.Zero(t, fresh.DBSize(t.Context()).Val())
 }
@@ -157,7 +157,7 @@ func TestRoom(t *testing.T) {
 	require.ErrorContains(t, err, "(maxmemory)")
 	snapshot, at := newNode(t).taken()
 	require.True(t, at.Zero())
-	_, err = target.Restore(t.Context(), event.Start(7), bytes.NewReader(snapshot))
+	_, err = target.Restore(t.Context(), event.Start(7), event.AllTopics, bytes.NewReader(snapshot))
 	require.ErrorContains(t, err, "one logical database only")
 }
 

@@ -50,7 +50,7 @@ end
 local place = KEYS[1]
 local log, seq, chain, fresh, free, n = take(), take(), take(), take(), tonumber(take()), tonumber(take())
 
-local old = redis.pcall('HMGET', place, 'log_id', 'seq', 'chain', 'updated_at')
+local old = redis.pcall('HMGET', place, 'log_id', 'seq', 'chain', 'updated_at', 'topics')
 if old.err then
   return {'position', old.err}
 end
@@ -85,10 +85,14 @@ local function store(last)
     return redis.pcall('DEL', place)
   end
   local s = todo[last] or {log = log, seq = seq, chain = chain}
+  local fields = {'log_id', s.log, 'seq', s.seq, 'chain', s.chain}
   if time then
-    return redis.pcall('HSET', place, 'log_id', s.log, 'seq', s.seq, 'chain', s.chain, 'updated_at', time)
+    fields[7], fields[8] = 'updated_at', time
   end
-  return redis.pcall('HSET', place, 'log_id', s.log, 'seq', s.seq, 'chain', s.chain)
+  if old[5] then
+    fields[#fields + 1], fields[#fields + 2] = 'topics', old[5]
+  end
+  return redis.pcall('HSET', place, unpack(fields))
 end
 
 local moved = store(n)
@@ -191,6 +195,15 @@ if redis.call('TYPE', KEYS[1]).ok ~= 'hash' then
 end
 redis.call('PERSIST', KEYS[1])
 return redis.call('HSET', KEYS[1], 'log_id', ARGV[1], 'seq', ARGV[2], 'chain', ARGV[3])
+`)
+
+// keepScript stores topics beside the position: KEYS[1] the position; ARGV the topics. 0: there is no position.
+var keepScript = newScript(`
+if redis.call('TYPE', KEYS[1]).ok ~= 'hash' then
+  return 0
+end
+redis.call('HSET', KEYS[1], 'topics', ARGV[1])
+return 1
 `)
 
 // claimScript takes a logical database for a restore: KEYS[1] the marker; ARGV the mark of this target, the token of this restore.

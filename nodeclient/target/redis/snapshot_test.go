@@ -29,7 +29,7 @@ func (n *node) taken() ([]byte, event.Position) {
 
 func (n *node) load(snapshot []byte, at event.Position) {
 	n.Helper()
-	r, err := n.Restore(n.Context(), at, bytes.NewReader(snapshot))
+	r, err := n.Restore(n.Context(), at, event.AllTopics, bytes.NewReader(snapshot))
 	require.NoError(n, err)
 	require.NoError(n, r.Switch(n.Context()))
 }

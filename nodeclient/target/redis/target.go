@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/redis/go-redis/v9"
+
 	"xmq/broker/event"
 	"xmq/nodeclient"
 )
@@ -146,4 +148,26 @@ func (t *Target) Seek(ctx context.Context, pos event.Position) error {
 	}
 	t.doubt = nil
 	return nil
+}
+
+// Topics implements nodeclient.Target.
+func (t *Target) Topics(ctx context.Context) (event.Topics, error) {
+	if err := t.usable(); err != nil {
+		return "", err
+	}
+	defer t.road.until(ctx)()
+	topics, err := t.road.HGet(ctx, positionKey, "topics").Result()
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return "", classify(ctx, "read the topics", err)
+	}
+	return event.Topics(topics), nil
+}
+
+// Keep implements nodeclient.Target.
+func (t *Target) Keep(ctx context.Context, topics event.Topics) error {
+	if err := t.usable(); err != nil {
+		return err
+	}
+	defer t.road.until(ctx)()
+	return keepTopics(ctx, t.road, topics)
 }

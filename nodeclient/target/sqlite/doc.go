@@ -25,6 +25,7 @@
 //	seq         INTEGER  the last sequence applied
 //	chain       TEXT     16 hexadecimal digits
 //	updated_at  TEXT     broker time of the last increment applied, RFC 3339 in UTC; NULL before the first
+//	topics      TEXT     the topics the data holds, with commas between; * for all; NULL when not known (event.Topics)
 //
 // It has exactly one row. A database without the table is at the zero position, whatever else it holds: so
 // a master adopts an existing database. The table without its row is a copy that lost its place: Fatal.

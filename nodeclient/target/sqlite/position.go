@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"time"
 
@@ -13,7 +14,7 @@ import (
 // positionTable is the name that increments may not mention.
 const positionTable = "xmq_position"
 
-const createPosition = `CREATE TABLE IF NOT EXISTS main.xmq_position (log_id TEXT NOT NULL, seq INTEGER NOT NULL, chain TEXT NOT NULL, updated_at TEXT)`
+const createPosition = `CREATE TABLE IF NOT EXISTS main.xmq_position (log_id TEXT NOT NULL, seq INTEGER NOT NULL, chain TEXT NOT NULL, updated_at TEXT, topics TEXT)`
 
 // readPosition returns the stored position; zero when there is no table. A table that does not hold exactly one
 // good row is Fatal.
@@ -59,7 +60,8 @@ func advance(ctx context.Context, c *sql.Conn, stored, pos event.Position, at in
 		if err := exec(ctx, c, createPosition); err != nil {
 			return err
 		}
-		return exec(ctx, c, "INSERT INTO main.xmq_position VALUES (?, ?, ?, ?)", pos.Log.String(), int64(pos.Seq), pos.Chain.String(), brokerTime(at))
+		return exec(ctx, c, "INSERT INTO main.xmq_position (log_id, seq, chain, updated_at) VALUES (?, ?, ?, ?)",
+			pos.Log.String(), int64(pos.Seq), pos.Chain.String(), brokerTime(at))
 	}
 	res, err := c.ExecContext(ctx, `UPDATE main.xmq_position SET log_id = ?, seq = ?, chain = ?, updated_at = coalesce(?, updated_at)
 		WHERE log_id = ? AND seq = ? AND chain = ?`, pos.Log.String(), int64(pos.Seq), pos.Chain.String(), brokerTime(at),
@@ -73,16 +75,50 @@ func advance(ctx context.Context, c *sql.Conn, stored, pos event.Position, at in
 	return nil
 }
 
-// replacePosition puts pos in the place of whatever stands in the table.
+// replacePosition puts pos in the place of whatever stands in the table. The topics of a single row stay.
 func replacePosition(ctx context.Context, c *sql.Conn, pos event.Position) error {
-	var at sql.NullString
-	if err := c.QueryRowContext(ctx, "SELECT max(updated_at) FROM main.xmq_position").Scan(&at); err != nil {
+	if err := addTopics(ctx, c); err != nil {
+		return err
+	}
+	var at, topics sql.NullString
+	const old = "SELECT max(updated_at), CASE WHEN count(*) = 1 THEN max(topics) END FROM main.xmq_position"
+	if err := c.QueryRowContext(ctx, old).Scan(&at, &topics); err != nil {
 		return err
 	}
 	if err := exec(ctx, c, "DELETE FROM main.xmq_position"); err != nil {
 		return err
 	}
-	return exec(ctx, c, "INSERT INTO main.xmq_position VALUES (?, ?, ?, ?)", pos.Log.String(), int64(pos.Seq), pos.Chain.String(), at)
+	return exec(ctx, c, "INSERT INTO main.xmq_position (log_id, seq, chain, updated_at, topics) VALUES (?, ?, ?, ?, ?)",
+		pos.Log.String(), int64(pos.Seq), pos.Chain.String(), at, topics)
+}
+
+// hasTopics reports whether the position table, if there is one, has the column that the first revision did not make.
+func hasTopics(ctx context.Context, c *sql.Conn) (found bool, err error) {
+	err = c.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM pragma_table_info('xmq_position', 'main') WHERE name = 'topics')").Scan(&found)
+	return found, err
+}
+
+// addTopics gives a position table of the first revision the column, in the open transaction.
+func addTopics(ctx context.Context, c *sql.Conn) error {
+	if found, err := hasTopics(ctx, c); found || err != nil {
+		return err
+	}
+	return exec(ctx, c, "ALTER TABLE main.xmq_position ADD COLUMN topics TEXT")
+}
+
+// keepTopics stores topics beside the position, in the open transaction.
+func keepTopics(ctx context.Context, c *sql.Conn, topics event.Topics) error {
+	stored, err := readPosition(ctx, c)
+	if err != nil {
+		return err
+	}
+	if stored.Zero() {
+		return errors.New("there is no position beside which topics could stand")
+	}
+	if err := addTopics(ctx, c); err != nil {
+		return err
+	}
+	return exec(ctx, c, "UPDATE main.xmq_position SET topics = ?", string(topics))
 }
 
 // brokerTime is the same text on every node; nil for 0.

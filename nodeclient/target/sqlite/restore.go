@@ -32,7 +32,7 @@ func (t *Target) Room(_ context.Context, size int64) error {
 // Restore implements nodeclient.Target. Before it writes it looks whether the disk has room; then it verifies
 // the checksum, the size, SQLite's own quick_check and the position, and syncs. A snapshot of a database that
 // had no position yet is accepted for the start of a log and given that position.
-func (t *Target) Restore(ctx context.Context, want event.Position, r io.Reader) (nodeclient.Restored, error) {
+func (t *Target) Restore(ctx context.Context, want event.Position, topics event.Topics, r io.Reader) (nodeclient.Restored, error) {
 	path := restorePath(t.path)
 	err := discard(path)
 	if err == nil {
@@ -42,7 +42,7 @@ func (t *Target) Restore(ctx context.Context, want event.Position, r io.Reader) 
 		err = files.Inherit(path, t.path)
 	}
 	if err == nil {
-		err = verify(ctx, path, want)
+		err = verify(ctx, path, want, topics)
 	}
 	if err == nil {
 		err = syncFile(filepath.Dir(path))
@@ -90,9 +90,9 @@ func (c *contextReader) Read(b []byte) (int, error) {
 	return c.r.Read(b)
 }
 
-// verify opens the loaded file alone, without a WAL, asks SQLite to check it and compares the position.
+// verify opens the loaded file alone, without a WAL, asks SQLite to check it, compares the position and stores the topics.
 // When it returns nil the file is synced.
-func verify(ctx context.Context, path string, want event.Position) error {
+func verify(ctx context.Context, path string, want event.Position, topics event.Topics) error {
 	db, err := openDB(path, "locking_mode(EXCLUSIVE)", "synchronous(FULL)")
 	if err != nil {
 		return err
@@ -120,6 +120,15 @@ func verify(ctx context.Context, path string, want event.Position) error {
 		}
 	case stored != want:
 		return fmt.Errorf("the snapshot holds position %s, expected was %s", stored, want)
+	}
+	if err := exec(ctx, c, "BEGIN IMMEDIATE"); err != nil {
+		return err
+	}
+	if err := keepTopics(ctx, c, topics); err != nil {
+		return err
+	}
+	if err := commit(ctx, c); err != nil {
+		return err
 	}
 	if err := c.Close(); err != nil {
 		return err

@@ -40,7 +40,7 @@ func (n *node) taken() ([]byte, event.Position) {
 func restoredNode(t *testing.T, snapshot []byte, at event.Position) *node {
 	t.Helper()
 	n := newNode(t)
-	r, err := n.Restore(t.Context(), at, bytes.NewReader(snapshot))
+	r, err := n.Restore(t.Context(), at, event.AllTopics, bytes.NewReader(snapshot))
 	require.NoError(t, err)
 	require.NoError(t, r.Switch(t.Context()))
 	return n
@@ -250,7 +250,7 @@ func TestASwitchSurvivesAKillAtEachStep(t *testing.T) {
 		n.run("CREATE TABLE c (v TEXT); INSERT INTO c VALUES ('old')")
 		n.run("CREATE TABLE other (v TEXT)")
 		oldPos := n.at()
-		_, err := n.Restore(t.Context(), newPos, bytes.NewReader(snapshot))
+		_, err := n.Restore(t.Context(), newPos, event.AllTopics, bytes.NewReader(snapshot))
 		require.NoError(t, err)
 		path := n.clone() // as a kill leaves it, with a WAL
 		wal, err := os.Stat(path + "-wal")
@@ -285,7 +285,7 @@ func TestASwitchThatCannotFinishIsFinishedLater(t *testing.T) {
 	snapshot, pos := source.taken()
 	n := newNode(t)
 	n.run("CREATE TABLE d (v TEXT)")
-	r, err := n.Restore(t.Context(), pos, bytes.NewReader(snapshot))
+	r, err := n.Restore(t.Context(), pos, event.AllTopics, bytes.NewReader(snapshot))
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -301,7 +301,7 @@ func TestASwitchThatCannotFinishIsFinishedLater(t *testing.T) {
 func TestARestoreAsksForRoomFirst(t *testing.T) {
 	n := newNode(t)
 	head := header{pageSize: 65536, pages: 1<<32 - 1}.append(nil)
-	_, err := n.Restore(t.Context(), event.Start(7), io.MultiReader(bytes.NewReader(head), neverRead{t}))
+	_, err := n.Restore(t.Context(), event.Start(7), event.AllTopics, io.MultiReader(bytes.NewReader(head), neverRead{t}))
 	require.True(t, nodeclient.IsTransient(err), err)
 	require.ErrorContains(t, err, "268435455 MiB")
 }
@@ -330,7 +330,7 @@ func TestARestoreHasSQLiteCheckThePages(t *testing.T) {
 		sum := newSum()
 		_, _ = sum.Write(pages)
 		n := newNode(t)
-		_, err := n.Restore(t.Context(), pos, io.MultiReader(bytes.NewReader(h.append(nil)), bytes.NewReader(pages), bytes.NewReader(appendSum(nil, sum))))
+		_, err := n.Restore(t.Context(), pos, event.AllTopics, io.MultiReader(bytes.NewReader(h.append(nil)), bytes.NewReader(pages), bytes.NewReader(appendSum(nil, sum))))
 		require.ErrorIs(t, err, event.ErrDamaged)
 		require.False(t, nodeclient.IsFatal(err), err)
 		left, err := filepath.Glob(n.path + ".xmq*")

@@ -208,6 +208,43 @@ func (t *Target) Seek(ctx context.Context, pos event.Position) error {
 	return nil
 }
 
+// Topics implements nodeclient.Target.
+func (t *Target) Topics(ctx context.Context) (topics event.Topics, err error) {
+	c, release, err := t.conn(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer release()
+	found, err := hasTopics(ctx, c)
+	if err == nil && found {
+		err = c.QueryRowContext(ctx, "SELECT coalesce(max(topics), '') FROM main.xmq_position").Scan(&topics)
+	}
+	if err != nil {
+		return "", classify(fmt.Errorf("sqlite: read the topics: %w", err))
+	}
+	return topics, nil
+}
+
+// Keep implements nodeclient.Target.
+func (t *Target) Keep(ctx context.Context, topics event.Topics) error {
+	c, release, err := t.conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	err = exec(ctx, c, "BEGIN IMMEDIATE")
+	if err == nil {
+		err = keepTopics(ctx, c, topics)
+	}
+	if err == nil {
+		err = t.commit(ctx, c)
+	}
+	if err != nil {
+		return classify(fmt.Errorf("sqlite: store the topics: %w", err))
+	}
+	return nil
+}
+
 func exec(ctx context.Context, c *sql.Conn, query string, args ...any) error {
 	_, err := c.ExecContext(ctx, query, args...)
 	return err

@@ -18,6 +18,10 @@ var factory = targettest.Factory{
 	Body: func(k uint64) []byte {
 		return fmt.Appendf(nil, "CREATE TABLE IF NOT EXISTS n (at INTEGER PRIMARY KEY, k INTEGER, pad BLOB);\nINSERT INTO n (k, pad) VALUES (%d, zeroblob(2000));", k)
 	},
+	Earlier: func(t *testing.T, dir string) {
+		_, err := inspect(t, filepath.Join(dir, "data.db")).Exec("ALTER TABLE xmq_position DROP COLUMN topics")
+		require.NoError(t, err)
+	},
 	Invalid: []byte("CREATE TABLE half (a); INSERT INTO nowhere VALUES (1)"),
 	Applied: func(t *testing.T, dir string) (numbers []uint64) {
 		db := inspect(t, filepath.Join(dir, "data.db"))

@@ -30,6 +30,7 @@ type Memory struct {
 
 type memoryState struct {
 	pos    event.Position
+	topics event.Topics
 	bodies []string
 }
 
@@ -165,6 +166,14 @@ func (t *memoryTarget) Seek(_ context.Context, pos event.Position) error {
 	return t.locked(func(m *Memory) error { m.now.pos = pos; return nil })
 }
 
+func (t *memoryTarget) Topics(context.Context) (topics event.Topics, err error) {
+	return topics, t.locked(func(m *Memory) error { topics = m.now.topics; return nil })
+}
+
+func (t *memoryTarget) Keep(_ context.Context, topics event.Topics) error {
+	return t.locked(func(m *Memory) error { m.now.topics = topics; return nil })
+}
+
 func (t *memoryTarget) Empty(context.Context) (empty bool, err error) {
 	return empty, t.locked(func(m *Memory) error { empty = m.now.pos.Zero(); return nil })
 }
@@ -196,12 +205,12 @@ func (s memorySnapshot) WriteTo(ctx context.Context, w io.Writer) error {
 
 func (t *memoryTarget) Loads(format string) bool { return format == "mem/1" }
 
-func (t *memoryTarget) Restore(_ context.Context, want event.Position, r io.Reader) (nodeclient.Restored, error) {
+func (t *memoryTarget) Restore(_ context.Context, want event.Position, topics event.Topics, r io.Reader) (nodeclient.Restored, error) {
 	all, err := io.ReadAll(r)
 	if err != nil {
 		return nil, err
 	}
-	fresh := memoryState{pos: want}
+	fresh := memoryState{pos: want, topics: topics}
 	for line := range bytes.Lines(all) {
 		fresh.bodies = append(fresh.bodies, string(bytes.TrimSuffix(line, []byte("\n"))))
 	}

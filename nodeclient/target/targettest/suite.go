@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -35,6 +36,11 @@ type Factory struct {
 	// Stateless says that the driver remembers no position of its own: the suite then tells it where it stood whenever it was
 	// opened anew, as an agent does with what the broker says.
 	Stateless bool
+	// Topicless says that the driver stores no topics.
+	Topicless bool
+	// Earlier makes the place dir, which is open, what the first revision would have left, which stored no topics; nil when there is
+	// no difference. It is opened anew behind it.
+	Earlier func(t *testing.T, dir string)
 	// Costly says that an increment takes milliseconds: the suite then feeds fewer.
 	Costly bool
 	// Applied returns the numbers that Body left in the open place, in the order of application, and every
@@ -168,6 +174,9 @@ func Run(t *testing.T, f Factory) {
 		{"a cancelled apply is transient and changes nothing", applyCancelled},
 		{anyBytes, applyOpaque},
 		{"seek stores a position and touches no data", seek},
+		{topicsStay, topicsBeside},
+		{topicsCome, topicsRestored},
+		{topicsOld, topicsEarlier},
 		{"a snapshot holds exactly its position while increments flow (XE-7, SS-11)", snapshotOnline},
 		{"a snapshot is written beside the applying", snapshotBeside},
 		{"two snapshots one after the other", snapshotTwice},
@@ -193,6 +202,9 @@ const (
 	failsInside = "a failing increment stops right before it"
 	failsFirst  = "a first increment that fails changes nothing"
 	anyBytes    = "any bytes are carried (XR-5)"
+	topicsStay  = "topics stand beside the position and stay there"
+	topicsCome  = "a restored place holds the topics it was given"
+	topicsOld   = "a place of the first revision is given topics"
 )
 
 // concerns reports whether a case is about this driver: one that takes any bytes has no invalid increments, one with a
@@ -203,6 +215,10 @@ func (f Factory) concerns(name string) bool {
 		return f.Invalid != nil
 	case anyBytes:
 		return f.Opaque
+	case topicsStay, topicsCome:
+		return !f.Topicless
+	case topicsOld:
+		return f.Earlier != nil
 	}
 	return true
 }
@@ -357,6 +373,122 @@ func seek(p *place) {
 	q.holds(q.log.At(), 1)
 }
 
+// follows checks the topics stored.
+func (p *place) follows(topics event.Topics) {
+	p.Helper()
+	got, err := p.Topics(p.Context())
+	require.NoError(p, err)
+	require.Equal(p, topics, got)
+}
+
+// manyTopics are the longest a place may have to keep.
+var manyTopics = func() event.Topics {
+	var all []string
+	for i := range 64 {
+		all = append(all, fmt.Sprintf("%063d", i))
+	}
+	return event.TopicsOf(all)
+}()
+
+func topicsBeside(p *place) {
+	p.follows("")
+	require.Error(p, p.Keep(p.Context(), "shop"), "there is no position")
+	p.follows("")
+	p.feed(1, 2)
+	p.follows("")
+	at := p.log.At()
+	require.NoError(p, p.Keep(p.Context(), manyTopics))
+	p.follows(manyTopics)
+	p.holds(at, 1, 2)
+	p.reopen()
+	p.follows(manyTopics)
+	p.feed(3, 3)
+	if p.f.Invalid != nil {
+		items := p.log.Next(p.f.Invalid)
+		before, err := p.Position(p.Context())
+		require.NoError(p, err)
+		p.fails(before, "4", items)
+		p.apply(event.Item{Pos: items[0].Pos})
+	}
+	p.apply(p.log.Pass(2))
+	require.NoError(p, p.Seek(p.Context(), p.log.At()))
+	p.follows(manyTopics)
+	require.NoError(p, p.Keep(p.Context(), event.AllTopics))
+	p.reopen()
+	p.follows(event.AllTopics)
+	p.holds(p.log.At(), 1, 2, 3)
+}
+
+func topicsRestored(p *place) {
+	p.feed(1, 2)
+	without, at := p.snapshot()
+	require.NoError(p, p.Keep(p.Context(), "shop"))
+	with, _ := p.snapshot()
+	q := p.f.fresh(p.T)
+	q.feed(90, 91)
+	require.NoError(q, q.Keep(q.Context(), "old"))
+	old := q.log.At()
+	for topics, snapshot := range map[event.Topics][]byte{"shop": with, "a.b,c": without} {
+		r, err := q.Restore(q.Context(), at, topics, bytes.NewReader(snapshot))
+		require.NoError(q, err)
+		q.follows("old")
+		require.NoError(q, r.Discard())
+		q.holds(old, 90, 91)
+		q.follows("old")
+
+		s := p.f.fresh(p.T)
+		s.feed(90, 90)
+		require.NoError(s, s.Keep(s.Context(), "old"))
+		r, err = s.Restore(s.Context(), at, topics, bytes.NewReader(snapshot))
+		require.NoError(s, err)
+		require.NoError(s, r.Switch(s.Context()))
+		s.follows(topics)
+		s.reopen()
+		s.follows(topics)
+		s.holds(at, 1, 2)
+		s.log.at = at
+		s.feed(3, 3)
+		s.holds(s.log.At(), 1, 2, 3)
+	}
+}
+
+func topicsEarlier(p *place) {
+	p.feed(1, 2)
+	p.f.Earlier(p.T, p.dir)
+	p.reopen()
+	p.follows("")
+	p.holds(p.log.At(), 1, 2)
+	p.feed(3, 3)
+	p.follows("")
+	snapshot, at := p.snapshot()
+	require.NoError(p, p.Keep(p.Context(), "shop"))
+	require.NoError(p, p.Keep(p.Context(), "shop"))
+	p.follows("shop")
+	p.reopen()
+	p.follows("shop")
+	p.feed(4, 4)
+	p.holds(p.log.At(), 1, 2, 3, 4)
+
+	q := p.f.fresh(p.T) // a snapshot of such a place
+	r, err := q.Restore(q.Context(), at, "a,b", bytes.NewReader(snapshot))
+	require.NoError(q, err)
+	require.NoError(q, r.Switch(q.Context()))
+	q.follows("a,b")
+	q.holds(at, 1, 2, 3)
+
+	s := p.f.fresh(p.T) // and one whose position is set
+	s.feed(1, 1)
+	s.f.Earlier(s.T, s.dir)
+	s.reopen()
+	pos := s.log.At()
+	pos.Seq += 5
+	require.NoError(s, s.Seek(s.Context(), pos))
+	s.follows("")
+	s.holds(pos, 1)
+	require.NoError(s, s.Keep(s.Context(), event.AllTopics))
+	s.follows(event.AllTopics)
+}
+
 // applyingWriter applies one more increment with each write of the snapshot.
 type applyingWriter struct {
 	bytes.Buffer
@@ -399,7 +531,7 @@ func snapshotOnline(p *place) {
 // restore loads and switches to a snapshot.
 func (p *place) restore(want event.Position, snapshot []byte) {
 	p.Helper()
-	r, err := p.Restore(p.Context(), want, bytes.NewReader(snapshot))
+	r, err := p.Restore(p.Context(), want, event.AllTopics, bytes.NewReader(snapshot))
 	require.NoError(p, err)
 	require.NoError(p, r.Switch(p.Context()))
 	require.NoError(p, r.Discard())
@@ -483,7 +615,7 @@ func restoreOver(p *place) {
 	q := p.f.fresh(p.T)
 	q.feed(90, 99)
 	old := q.log.At()
-	r, err := q.Restore(q.Context(), at, bytes.NewReader(snapshot))
+	r, err := q.Restore(q.Context(), at, event.AllTopics, bytes.NewReader(snapshot))
 	require.NoError(q, err)
 	q.holds(old, numbers(90, 99)...)
 	require.NoError(q, r.Switch(q.Context()))
@@ -497,7 +629,7 @@ func restoreDiscard(p *place) {
 	snapshot, at := p.snapshot()
 	p.feed(4, 4)
 	before := p.files()
-	r, err := p.Restore(p.Context(), at, bytes.NewReader(snapshot))
+	r, err := p.Restore(p.Context(), at, event.AllTopics, bytes.NewReader(snapshot))
 	require.NoError(p, err)
 	require.NoError(p, r.Discard())
 	require.NoError(p, r.Discard())
@@ -505,7 +637,7 @@ func restoreDiscard(p *place) {
 	p.holds(p.log.At(), 1, 2, 3, 4)
 
 	// A restore that a crash left behind is forgotten.
-	_, err = p.Restore(p.Context(), at, bytes.NewReader(snapshot))
+	_, err = p.Restore(p.Context(), at, event.AllTopics, bytes.NewReader(snapshot))
 	require.NoError(p, err)
 	p.reopen()
 	p.holds(p.log.At(), 1, 2, 3, 4)
@@ -518,7 +650,7 @@ func (p *place) refuses(want event.Position, r io.Reader) error {
 	old, err := p.Position(p.Context())
 	require.NoError(p, err)
 	content, before := p.f.Applied(p.T, p.dir), p.files()
-	_, err = p.Restore(p.Context(), want, r)
+	_, err = p.Restore(p.Context(), want, event.AllTopics, r)
 	require.Error(p, err)
 	require.False(p, nodeclient.IsFatal(err), "the live data is not lost by a bad snapshot: %v", err)
 	require.Equal(p, before, p.files())

@@ -32,7 +32,8 @@
 // A request cannot be stored together with its position, so this driver cannot apply exactly once. Increments come in order; after a
 // crash of the node, a lost answer or a lost acknowledgement those that the broker has not heard of come again, with the
 // same Idempotency-Key. A receiver that must not do a thing twice remembers the greatest Xmq-Seq of an Xmq-Log that it
-// has done, and answers 2xx to all up to it.
+// has done, and answers 2xx to all up to it. The topics of the copy are remembered by the broker alone: behind `xmq client forget`,
+// or the loss of the broker's state store, start the node with the topics it had.
 //
 // # DUMP
 //

@@ -45,6 +45,7 @@ func TestTheDriverPassesTheConformanceSuite(t *testing.T) {
 				return target
 			},
 			Stateless: true,
+			Topicless: true,
 			Body:      func(k uint64) []byte { return strconv.AppendUint([]byte("number "), k, 10) },
 			Invalid:   []byte("bad"),
 			Applied: func(t *testing.T, dir string) (numbers []uint64) {
