@@ -1,12 +1,14 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"mime"
+	"net"
 	"net/http"
 	"strconv"
 	"time"
@@ -146,13 +148,31 @@ func (b *Broker) apiClient(r *http.Request) (any, error) {
 	return v, err
 }
 
+// Caller is what the caller of an order says of itself. It stands in the audit list beside what the broker knows.
+type Caller struct {
+	Via string `json:"via,omitempty"` // at most 100 bytes
+	By  string `json:"by,omitempty"`  // the same, as earlier tools named it
+}
+
+// identify tells what the broker knows of the caller of r, and what the caller says.
+func (c Caller) identify(r *http.Request) (by, via string, err error) {
+	if via = cmp.Or(c.Via, c.By); len(via) > 100 {
+		return "", "", refuse(http.StatusRequestEntityTooLarge, "a name has at most 100 bytes")
+	}
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		host = r.RemoteAddr
+	}
+	return host + " (http)", via, nil
+}
+
 // Order is the body of POST /v1/clients/{id}/{verb}.
 type Order struct {
 	Seq    uint64   `json:"seq,omitempty"`
 	Topics []string `json:"topics,omitempty"` // add
 	Body   []byte   `json:"body,omitempty"`   // base64 in JSON
 	Reason string   `json:"reason,omitempty"`
-	By     string   `json:"by,omitempty"`
+	Caller
 }
 
 func (b *Broker) apiOrder(r *http.Request) (any, error) {
@@ -167,8 +187,12 @@ func (b *Broker) apiOrder(r *http.Request) (any, error) {
 	if len(o.Body) > b.cfg.MaxIncrement {
 		return nil, refuse(http.StatusRequestEntityTooLarge, "a body of %d bytes is above the limit of %d", len(o.Body), b.cfg.MaxIncrement)
 	}
-	if len(o.Reason) > 1000 || len(o.By) > 100 {
-		return nil, refuse(http.StatusRequestEntityTooLarge, "a reason has at most 1000 bytes and a name at most 100")
+	if len(o.Reason) > 1000 {
+		return nil, refuse(http.StatusRequestEntityTooLarge, "a reason has at most 1000 bytes")
+	}
+	by, via, err := o.identify(r)
+	if err != nil {
+		return nil, err
 	}
 	verb := worker.Verb(r.PathValue("verb"))
 	switch verb {
@@ -180,7 +204,7 @@ func (b *Broker) apiOrder(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, refuse(http.StatusBadRequest, "%v", err)
 	}
-	return b.order(r.Context(), id, worker.Order{Verb: verb, Seq: o.Seq, Topics: topics, Body: o.Body, Reason: o.Reason, By: o.By})
+	return b.order(r.Context(), id, worker.Order{Verb: verb, Seq: o.Seq, Topics: topics, Body: o.Body, Reason: o.Reason, By: by, Via: via})
 }
 
 func (b *Broker) order(ctx context.Context, id string, o worker.Order) (any, error) {
@@ -234,10 +258,14 @@ func (b *Broker) apiLog(*http.Request) (any, error) {
 // store was lost.
 func (b *Broker) apiTrim(r *http.Request) (any, error) {
 	var req struct {
-		Confirm bool   `json:"confirm"`
-		By      string `json:"by"`
+		Confirm bool `json:"confirm"`
+		Caller
 	}
 	if err := parse(r, 4096, &req); err != nil {
+		return nil, err
+	}
+	by, via, err := req.identify(r)
+	if err != nil {
 		return nil, err
 	}
 	meta := b.stores.state.Meta()
@@ -249,7 +277,7 @@ func (b *Broker) apiTrim(r *http.Request) (any, error) {
 		meta.Rebuilt = false
 		batch.PutMeta(meta)
 		batch.Clear(rebuiltAlert, time.Now().UnixNano())
-		batch.Audit(statedb.Audit{Time: time.Now().UnixNano(), Verb: "confirm", By: req.By})
+		batch.Audit(statedb.Audit{Time: time.Now().UnixNano(), Verb: "confirm", By: by, Via: via})
 		if err := b.stores.state.Write(&batch); err != nil {
 			return nil, err
 		}
@@ -284,9 +312,13 @@ func (b *Broker) apiAlert(r *http.Request) (any, error) {
 	var req struct {
 		Key string `json:"key"`
 		Do  string `json:"do"` // "ack" or "clear"
-		By  string `json:"by"`
+		Caller
 	}
 	if err := parse(r, 4096, &req); err != nil {
+		return nil, err
+	}
+	by, via, err := req.identify(r)
+	if err != nil {
 		return nil, err
 	}
 	var batch statedb.Batch
@@ -301,7 +333,7 @@ func (b *Broker) apiAlert(r *http.Request) (any, error) {
 	}
 	for _, a := range b.stores.state.Alerts() {
 		if a.Key == req.Key {
-			batch.Audit(statedb.Audit{Time: now, Verb: req.Do + " alert", Reason: req.Key, By: req.By})
+			batch.Audit(statedb.Audit{Time: now, Verb: req.Do + " alert", Reason: req.Key, By: by, Via: via})
 			return map[string]string{"alert": req.Key, "done": req.Do}, b.stores.state.Write(&batch)
 		}
 	}
@@ -380,7 +412,11 @@ func (b *Broker) apiCancel(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return b.order(r.Context(), d.Target, worker.Order{Verb: worker.Cancel, Reason: o.Reason, By: o.By})
+	by, via, err := o.identify(r)
+	if err != nil {
+		return nil, err
+	}
+	return b.order(r.Context(), d.Target, worker.Order{Verb: worker.Cancel, Reason: o.Reason, By: by, Via: via})
 }
 
 // readOne is the door's reading back.

@@ -1,5 +1,7 @@
 package statedb
 
+import "encoding/json"
+
 // Severity of an alert.
 type Severity string
 
@@ -34,7 +36,10 @@ const MaxText = 4096
 const KeptAlerts = 1000
 
 // AuditVersion is the format number of a stored Audit.
-const AuditVersion = 1
+//
+//	1  by is what the caller said of itself
+//	2  by is what the broker knew, via what the caller said
+const AuditVersion = 2
 
 // Audit is one act of an operator. Entries are numbered from 1 and never removed.
 type Audit struct {
@@ -45,5 +50,17 @@ type Audit struct {
 	Client string `json:"client,omitempty"`
 	Seq    uint64 `json:"seq,omitempty"`
 	Reason string `json:"reason,omitempty"`
-	By     string `json:"by,omitempty"` // as the operator's tool said
+	By     string `json:"by,omitempty"`  // who it was, as far as the broker knew: "127.0.0.1 (http)"
+	Via    string `json:"via,omitempty"` // what the caller said of itself, which nobody has checked
+}
+
+// decodeAudit reads a stored entry, also one of an earlier version, whose by was the caller's word.
+func decodeAudit(b []byte) (a Audit, err error) {
+	if err := json.Unmarshal(b, &a); err != nil {
+		return a, err
+	}
+	if a.V < 2 {
+		a.Via, a.By = a.By, ""
+	}
+	return a, nil
 }

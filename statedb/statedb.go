@@ -110,8 +110,10 @@ func (db *DB) load(key string, value []byte) error {
 		db.alerts[a.Key] = a
 		return named(err, alertKey(a.Key))
 	case strings.HasPrefix(key, auditPrefix):
-		var a Audit
-		err := read(&a, &a.V, AuditVersion)
+		a, err := decodeAudit(value)
+		if err != nil || a.V != 1 {
+			err = read(&a, &a.V, AuditVersion)
+		}
 		db.audits = a.Number // in order: the last is the greatest
 		return named(err, auditKey(a.Number))
 	case key == metaKey:
@@ -308,8 +310,8 @@ func (db *DB) Audits(n int) ([]Audit, error) {
 	}
 	var all []Audit
 	err := db.store.Each(auditPrefix, func(key, value []byte) error {
-		var a Audit
-		if err := json.Unmarshal(value, &a); err != nil {
+		a, err := decodeAudit(value)
+		if err != nil {
 			return fmt.Errorf("key %q: %v: %w", key, err, ErrRecord)
 		}
 		if all = append(all, a); len(all) > 2*n {

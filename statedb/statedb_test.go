@@ -379,6 +379,20 @@ func TestAuditIsNumberedAcrossReopening(t *testing.T) {
 	})
 }
 
+// What an earlier version wrote down as by was what the caller said of itself.
+func TestAnEarlierAuditEntrySaysWhatTheCallerSaid(t *testing.T) {
+	m := &memory{all: map[string]string{string(auditKey(1)): `{"v":1,"number":1,"time":5,"verb":"skip","client":"n","seq":7,"reason":"r","by":"root@board"}`}}
+	db, err := Open(m, nil)
+	require.NoError(t, err)
+	write(t, db, func(b *Batch) { b.Audit(Audit{Verb: "seek", By: "127.0.0.1 (http)", Via: "ops"}) })
+	db, err = Open(m, nil)
+	require.NoError(t, err)
+	all, err := db.Audits(10)
+	require.NoError(t, err)
+	require.Equal(t, []Audit{{V: 1, Number: 1, Time: 5, Verb: "skip", Client: "n", Seq: 7, Reason: "r", Via: "root@board"},
+		{V: AuditVersion, Number: 2, Verb: "seek", By: "127.0.0.1 (http)", Via: "ops"}}, all)
+}
+
 // An entry that is gone does not make a later one take its number's place.
 func TestAuditNumbersAreNotGivenTwice(t *testing.T) {
 	m := &memory{all: map[string]string{}}
@@ -398,7 +412,7 @@ func TestAuditNumbersAreNotGivenTwice(t *testing.T) {
 func TestOpenRefusesWhatItCannotRead(t *testing.T) {
 	for key, value := range map[string]string{
 		"c/n": `{"v":2,"id":"n"}`, "c/m": `{`, "c/other": `{"v":1,"id":"n"}`, "d/0000000000000009": `{"v":9}`, "a/k": `{"v":0,"key":"k"}`,
-		"a/j": `{"v":1,"key":"k"}`, "u/00000000000000000001": `{"v":2,"number":1}`, "u/00000000000000000002": `{"v":1,"number":1}`, "m/meta": `{"v":7}`,
+		"a/j": `{"v":1,"key":"k"}`, "u/00000000000000000001": `{"v":3,"number":1}`, "u/00000000000000000002": `{"v":1,"number":1}`, "m/meta": `{"v":7}`,
 		"m/checkpoint": `[]`, "m/else": `{}`, "x": `{}`, "z/n": `{}`,
 	} {
 		_, err := Open(&memory{all: map[string]string{key: value}}, nil)

@@ -875,7 +875,7 @@ func (m *Machine) raise(kind string, s statedb.Severity, seq uint64, text string
 func (m *Machine) clear(kind string) { m.work.Clear = append(m.work.Clear, kind+"/"+m.c.ID) }
 
 func (m *Machine) audit(o *Order) {
-	m.work.Audit = append(m.work.Audit, statedb.Audit{Time: m.now, Verb: string(o.Verb), Client: m.c.ID, Seq: o.Seq, Reason: o.Reason, By: o.By})
+	m.work.Audit = append(m.work.Audit, statedb.Audit{Time: m.now, Verb: string(o.Verb), Client: m.c.ID, Seq: o.Seq, Reason: o.Reason, By: o.By, Via: o.Via})
 }
 
 // reply says something in the current session.

@@ -73,7 +73,8 @@ type Order struct {
 	Body   []byte   // replace
 	Topics []string // add: those the node must name; empty for any
 	Reason string
-	By     string
+	By     string // who gives it, as far as the broker knows
+	Via    string // what the caller says of itself
 	Token  uint64 // comes back in the Answer
 }
 

@@ -21,7 +21,7 @@ func alertsCommand() *cli.Command {
 				return err
 			}
 			var done map[string]string
-			if err := a.do(c.Context, "POST", "/v1/alerts", map[string]string{"key": key, "do": do, "by": operator()}, &done); err != nil {
+			if err := a.do(c.Context, "POST", "/v1/alerts", map[string]string{"key": key, "do": do, "via": operator()}, &done); err != nil {
 				return err
 			}
 			return show(c, done, func(w io.Writer) { fmt.Fprintf(w, "%s: %s\n", key, do) })
@@ -80,9 +80,9 @@ func auditCommand() *cli.Command {
 				all = []statedb.Audit{}
 			}
 			return show(c, all, func(w io.Writer) {
-				fmt.Fprintln(w, "NUMBER\tTIME\tWHO\tDID\tCLIENT\tSEQUENCE\tREASON")
+				fmt.Fprintln(w, "NUMBER\tTIME\tBY\tVIA\tDID\tCLIENT\tSEQUENCE\tREASON")
 				for _, x := range all {
-					fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%d\t%q\n", x.Number, clock(x.Time), x.By, x.Verb, x.Client, x.Seq, x.Reason)
+					fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\t%d\t%q\n", x.Number, clock(x.Time), topicWord(x.By), topicWord(x.Via), x.Verb, x.Client, x.Seq, x.Reason)
 				}
 			})
 		},

@@ -83,7 +83,7 @@ func order(verb worker.Verb, usageText string, flags ...cli.Flag) *cli.Command {
 	return &cli.Command{
 		Name: string(verb), Usage: usageText, ArgsUsage: argsUsage, Flags: apiFlags(flags...),
 		Action: func(c *cli.Context) error {
-			req := broker.Order{Seq: c.Uint64("seq"), Topics: c.StringSlice("topics"), Reason: c.String("reason"), By: operator()}
+			req := broker.Order{Seq: c.Uint64("seq"), Topics: c.StringSlice("topics"), Reason: c.String("reason"), Caller: broker.Caller{Via: operator()}}
 			args := c.Args().Slice()
 			if verb == worker.SeekTo {
 				req.Seq = c.Uint64("to")

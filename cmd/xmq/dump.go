@@ -95,7 +95,7 @@ func snapshotsCommand() *cli.Command {
 			return err
 		}
 		var done map[string]string
-		if err := a.do(c.Context, "POST", "/v1/dumps/"+id+"/cancel", broker.Order{Reason: c.String("reason"), By: operator()}, &done); err != nil {
+		if err := a.do(c.Context, "POST", "/v1/dumps/"+id+"/cancel", broker.Order{Reason: c.String("reason"), Caller: broker.Caller{Via: operator()}}, &done); err != nil {
 			return err
 		}
 		return show(c, done, func(w io.Writer) { fmt.Fprintf(w, "%s: cancel\n", id) })

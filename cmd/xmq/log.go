@@ -197,7 +197,7 @@ func logTrim(c *cli.Context) error {
 	}
 	a.http.Timeout = 0
 	err = newProgress(c.App.ErrWriter).during("the broker frees segments", func() error {
-		return a.do(c.Context, "POST", "/v1/log/trim", map[string]any{"confirm": c.Bool("confirm"), "by": operator()}, &res)
+		return a.do(c.Context, "POST", "/v1/log/trim", map[string]any{"confirm": c.Bool("confirm"), "via": operator()}, &res)
 	})
 	if err != nil {
 		return err

@@ -442,7 +442,9 @@ func TestOrdersOfOperators(t *testing.T) {
 	var audit []map[string]any
 	require.NoError(t, json.Unmarshal([]byte(good(t, "", "audit", "--json", "--api", api)), &audit))
 	require.NotEmpty(t, audit)
-	has(t, audit[0], "number", "time", "verb", "client", "seq", "reason", "by")
+	has(t, audit[0], "number", "time", "verb", "client", "seq", "reason", "by", "via")
+	require.Equal(t, "127.0.0.1 (http)", audit[0]["by"], "what the broker knows")
+	require.Equal(t, operator(), audit[0]["via"], "what the tool says")
 	require.Equal(t, "again", audit[0]["reason"])
 }
 
