@@ -133,7 +133,7 @@ func leaves(path string, commands []*cli.Command) (all []string) {
 // Whatever text a broker hands on, no command lets a terminal obey it. A new command has to be named here.
 func TestNoCommandLetsTextFromOutsideSteerATerminal(t *testing.T) {
 	arguments := map[string][]string{ // of those that ask the API
-		"publish": {}, "positions": {}, "client list": {}, "client show": {"n1"}, "client retry": {"n1"}, "client skip": {"n1", "--reason", "x"},
+		"publish": {}, "positions": {}, "client list": {}, "client add": {"n1"}, "client show": {"n1"}, "client retry": {"n1"}, "client skip": {"n1", "--reason", "x"},
 		"client replace": {"n1", "--reason", "x", "--body", "x"}, "client seek": {"n1", "1"}, "client forget": {"n1"}, "client redump": {"n1"},
 		"log head": {}, "log show": {"1"}, "log tail": {}, "log check": {}, "log trim": {}, "snapshots": {},
 		"snapshots cancel": {event.DumpID(1).String()}, "alerts": {"--all"}, "alerts ack": {"k"}, "alerts clear": {"k"}, "audit": {},
