@@ -169,7 +169,7 @@ func (a *Agent) session(pos event.Position, proved bool) *session {
 		windowRecords: uint32(o.WindowRecords), windowBytes: uint32(o.WindowBytes),
 		batchRecords: o.BatchRecords, batchBytes: o.BatchBytes,
 		heartbeat: o.Heartbeat, silence: o.Silence, tick: o.Tick, maxBackoff: o.MaxBackoff,
-	}, event.Instance(random()), pos, proved, func() event.DumpID { return event.DumpID(random()) })
+	}, event.Session{Instance: event.Instance(random()), Token: newToken()}, pos, proved, func() event.DumpID { return event.DumpID(random()) })
 }
 
 // random draws 64 bits that are not zero.
@@ -181,6 +181,12 @@ func random() uint64 {
 			return v
 		}
 	}
+}
+
+// newToken draws a session's token.
+func newToken() (t event.Token) {
+	_, _ = rand.Read(t[:]) // never fails (crypto/rand)
+	return t
 }
 
 // stored asks the database for its position and topics until it answers: it may not be there yet (any start order works, XN-6).

@@ -132,8 +132,8 @@ type session struct {
 	end   error
 }
 
-func newSession(r rules, self event.Instance, pos event.Position, proved bool, draw func() event.DumpID) *session {
-	s := &session{rules: r, proved: proved || r.hello.Stateless, self: event.Session{Instance: self}, pos: pos, received: pos, at: r.hello.At, draw: draw}
+func newSession(r rules, self event.Session, pos event.Position, proved bool, draw func() event.DumpID) *session {
+	s := &session{rules: r, proved: proved || r.hello.Stateless, self: self, pos: pos, received: pos, at: r.hello.At, draw: draw}
 	if pos.Zero() && r.from != "" && r.hello.At == 0 && !r.hello.Stateless {
 		s.join("this database is empty")
 	} else {

@@ -61,7 +61,7 @@ func newTalk(t *testing.T, pos int, change func(*rules)) *talk {
 	if pos >= 0 {
 		at = k.h.pos[pos]
 	}
-	k.session = newSession(r, 7, at, true, func() event.DumpID { k.drew++; return k.drew })
+	k.session = newSession(r, event.Session{Instance: 7, Token: event.Token{7}}, at, true, func() event.DumpID { k.drew++; return k.drew })
 	k.flush()
 	return k
 }

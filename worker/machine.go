@@ -287,6 +287,9 @@ func (m *Machine) hello(e *event.Event, log Log) {
 	case e.Session.Zero(), m.open && e.Session == cur, e.Session.Instance == cur.Instance && e.Session.Turn < cur.Turn:
 		m.nonsense++ // a repetition that comes late
 		return
+	case e.Session.Instance == cur.Instance && !cur.Token.Zero() && e.Session.Token != cur.Token:
+		m.nonsense++ // a process has one token: whoever shows another has read the instance somewhere
+		return
 	}
 	h, err := event.DecodeHello(e.Body)
 	if err != nil {

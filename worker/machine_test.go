@@ -73,12 +73,12 @@ func (l *line) num(key string, base int) uint64 {
 	return n
 }
 
-// session reads "a.2": process a, second conversation.
+// session reads "a.2": process a, second conversation; token=7 what it proves itself by, which nothing shows.
 func (l *line) session() event.Session {
 	instance, turn, _ := strings.Cut(l.str("session"), ".")
 	i, _ := strconv.ParseUint(instance, 16, 64)
 	n, _ := strconv.ParseUint(turn, 10, 32)
-	return event.Session{Instance: event.Instance(i), Turn: uint32(n)}
+	return event.Session{Instance: event.Instance(i), Turn: uint32(n), Token: event.Token{byte(l.num("token", 16))}}
 }
 
 // pos reads pos=N, log=other, chain=other.

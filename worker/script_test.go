@@ -91,3 +91,6 @@ func TestASnapshotServesOnlyTheTopicsItHolds(t *testing.T) { play(t, "topics") }
 
 // What protects from processes that were replaced outlives the record of their client; a registered ID stays when its DUMP fails.
 func TestForgettingAClientForgetsNoFence(t *testing.T) { play(t, "forget") }
+
+// The name of a process is known to whoever reads the API; it speaks for a client only with the process's token.
+func TestASessionIsProvedByItsToken(t *testing.T) { play(t, "tokens") }

@@ -8,10 +8,10 @@
 // cannot take. Acknowledgements are cumulative. A gap, a timeout, a restart or a trimmed log has one cure:
 // INCR_REQ/NONE with the node's position.
 //
-// # Event, version 1
+// # Event, version 2
 //
 //	 0  2  "XM"
-//	 2  1  version = 1
+//	 2  1  version = 2; 1 where the session has no token
 //	 3  1  kind            4  1  state          5  1  code
 //	 6  2  reserved = 0
 //	 8  8  session: instance
@@ -24,7 +24,8 @@
 //	60  4  credit in increments
 //	64  4  credit in bytes
 //	68  4  lease in milliseconds
-//	72  1+n  group          n = first byte, 0 to 31
+//	72  16 session: token, not zero; not in version 1
+//	 .  1+n  group          n = first byte, 0 to 31
 //	 .  1+n  client ID
 //	 .  1+n  peer ID
 //	 .  2+n  text           n = 0 to 4096

@@ -8,14 +8,19 @@ import (
 	"unicode/utf8"
 )
 
-// Version is the format number of encoded events.
-const Version = 1
+// Version is the format number of encoded events. FirstVersion is that of events without a session's token, as nodes of the first
+// revision say and hear them.
+const (
+	Version      = 2
+	FirstVersion = 1
+)
 
 // Limits of an encoded event, in bytes. A longer Text is cut when it is encoded.
 const (
 	MaxText  = 4096
 	MaxBody  = 16 << 20
 	fixedLen = 72
+	tokenLen = 16 // behind the fixed part of format 2
 )
 
 // Event is everything that nodes and broker say to each other. Which fields mean something depends on
@@ -44,13 +49,18 @@ type Event struct {
 	Body          []byte // INCR_REQ/NONE and DUMP_REQ: Hello; INCR_REP: frame; SNAP_*: chunk
 }
 
-// Append encodes e behind dst, copying Text and Body. The speaker keeps Body within MaxBody: Decode refuses more.
+// Append encodes e behind dst, copying Text and Body; in the first format when its session has no token, so that whoever speaks that
+// is answered in it. The speaker keeps Body within MaxBody: Decode refuses more.
 // IDs longer than MaxID cannot occur (CheckID) and make it panic.
 func (e *Event) Append(dst []byte) []byte {
 	start := len(dst)
-	dst = slices.Grow(dst, fixedLen+len(e.Group)+len(e.ID)+len(e.Peer)+min(len(e.Text), MaxText)+len(e.Body)+3+2+4+4)
+	dst = slices.Grow(dst, fixedLen+tokenLen+len(e.Group)+len(e.ID)+len(e.Peer)+min(len(e.Text), MaxText)+len(e.Body)+3+2+4+4)
 	le := binary.LittleEndian
-	dst = append(dst, 'X', 'M', Version, byte(e.Kind), byte(e.State), byte(e.Code), 0, 0)
+	version := byte(Version)
+	if e.Session.Token.Zero() {
+		version = FirstVersion
+	}
+	dst = append(dst, 'X', 'M', version, byte(e.Kind), byte(e.State), byte(e.Code), 0, 0)
 	dst = le.AppendUint64(dst, uint64(e.Session.Instance))
 	dst = le.AppendUint32(dst, e.Session.Turn)
 	dst = le.AppendUint64(dst, uint64(e.Pos.Log))
@@ -61,6 +71,9 @@ func (e *Event) Append(dst []byte) []byte {
 	dst = le.AppendUint32(dst, e.CreditRecords)
 	dst = le.AppendUint32(dst, e.CreditBytes)
 	dst = le.AppendUint32(dst, e.LeaseMS)
+	if version == Version {
+		dst = append(dst, e.Session.Token[:]...)
+	}
 	for _, s := range [...]string{e.Group, e.ID, e.Peer} {
 		if len(s) > MaxID {
 			panic("event: ID longer than MaxID")
@@ -90,7 +103,14 @@ func Decode(b []byte) (Event, error) {
 	if b[0] != 'X' || b[1] != 'M' {
 		return bad("does not begin with XM")
 	}
-	if b[2] != Version {
+	fixed := fixedLen
+	switch b[2] {
+	case FirstVersion:
+	case Version:
+		if fixed += tokenLen; len(b) < fixed+3+2+4+4 {
+			return bad("%d bytes are too few", len(b))
+		}
+	default:
 		return bad("format %d is not known to this version (%d)", b[2], Version)
 	}
 	if CRC32C(b[:len(b)-4]) != le.Uint32(b[len(b)-4:]) {
@@ -98,7 +118,7 @@ func Decode(b []byte) (Event, error) {
 	}
 	e := Event{
 		Kind: Kind(b[3]), State: State(b[4]), Code: Code(b[5]),
-		Session:       Session{Instance(le.Uint64(b[8:])), le.Uint32(b[16:])},
+		Session:       Session{Instance: Instance(le.Uint64(b[8:])), Turn: le.Uint32(b[16:]), Token: token(b[fixedLen:fixed])},
 		Pos:           Position{LogID(le.Uint64(b[20:])), le.Uint64(b[28:]), Chain(le.Uint64(b[36:]))},
 		Dump:          DumpID(le.Uint64(b[44:])),
 		Request:       DumpID(le.Uint64(b[52:])),
@@ -113,7 +133,10 @@ func Decode(b []byte) (Event, error) {
 	if b[6] != 0 || b[7] != 0 {
 		return bad("reserved bytes are not zero")
 	}
-	rest := b[fixedLen : len(b)-4]
+	if b[2] == Version && e.Session.Token.Zero() {
+		return bad("format %d without a session's token", Version)
+	}
+	rest := b[fixed : len(b)-4]
 	for _, s := range [...]*string{&e.Group, &e.ID, &e.Peer} {
 		if len(rest) < 1 || int(rest[0]) > min(MaxID, len(rest)-1) {
 			return bad("cut inside an ID, or ID too long")
@@ -137,6 +160,12 @@ func Decode(b []byte) (Event, error) {
 		e.Body = body
 	}
 	return e, nil
+}
+
+// token reads the token of format 2; none of the first one.
+func token(b []byte) (t Token) {
+	copy(t[:], b)
+	return t
 }
 
 // cutText cuts s to MaxText bytes, between two characters.

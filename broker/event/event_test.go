@@ -3,6 +3,8 @@ package event
 import (
 	"encoding/binary"
 	"encoding/hex"
+	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -15,7 +17,7 @@ import (
 // full is an event in which every field says something.
 func full() Event {
 	return Event{Kind: DumpRep, State: Succ, Code: Opened, Group: "main", ID: "node1", Peer: "master",
-		Session: Session{0x0102030405060708, 9}, Pos: Position{0x1112131415161718, 42, 0x2122232425262728},
+		Session: Session{Instance: 0x0102030405060708, Turn: 9}, Pos: Position{0x1112131415161718, 42, 0x2122232425262728},
 		Dump: 0x3132333435363738, Request: 0x4142434445464748, CreditRecords: 100, CreditBytes: 1 << 20, LeaseMS: 5000,
 		Text: "text", Body: []byte{0, 10, 255}}
 }
@@ -36,6 +38,51 @@ func TestEventGoldenBytes(t *testing.T) {
 	require.Equal(t, full(), got)
 }
 
+// goldenToken is full with a session's token, as format 2 writes it. It may never change either.
+const goldenToken = "584d020401" + "1e" + "0000" + "0807060504030201" + "09000000" +
+	"1817161514131211" + "2a00000000000000" + "2827262524232221" + "3837363534333231" + "4847464544434241" +
+	"64000000" + "00001000" + "88130000" + "a0a1a2a3a4a5a6a7a8a9aaabacadaeaf" + "046d61696e" + "056e6f646531" + "066d6173746572" +
+	"040074657874" + "03000000000aff" + "3cef23e4"
+
+// A session's token makes an event one of format 2; without one it is of the first format, which nodes of the first revision speak.
+func TestEventWithATokenGoldenBytes(t *testing.T) {
+	e := full()
+	for i := range e.Session.Token {
+		e.Session.Token[i] = 0xa0 + byte(i)
+	}
+	b := e.Append(nil)
+	require.Equal(t, goldenToken, hex.EncodeToString(b))
+	got, err := Decode(b)
+	require.NoError(t, err)
+	require.Equal(t, e, got)
+	for n := range b {
+		_, err := Decode(restamped(slices.Clone(b[:n])))
+		require.ErrorIs(t, err, ErrDamaged, n)
+	}
+	clear(b[72:88])
+	_, err = Decode(restamped(b))
+	require.ErrorIs(t, err, ErrDamaged, "one way to write an event")
+}
+
+// A token is shown by nothing that prints a session or an event.
+func TestATokenIsNotShown(t *testing.T) {
+	s := Session{Instance: 1, Turn: 2, Token: Token{0xab, 0xcd}}
+	e := Event{Kind: IncrReq, Session: s}
+	for _, text := range []string{s.String(), e.String(), fmt.Sprint(s, e), fmt.Sprintf("%+v %#v %s", s, s, s.Token), fmt.Sprintf("%v", s.Token)} {
+		require.NotContains(t, text, "abcd")
+		require.NotContains(t, text, "171")
+	}
+	b, err := json.Marshal(s)
+	require.NoError(t, err)
+	var back Session
+	require.NoError(t, json.Unmarshal(b, &back))
+	require.Equal(t, s, back)
+	require.NoError(t, json.Unmarshal([]byte(`{"Instance":"0000000000000001","Turn":2}`), &back), "a record of the first revision")
+	for _, bad := range []string{"", "00", strings.Repeat("G", 32), strings.Repeat("A", 32), strings.Repeat("0", 34)} {
+		require.Error(t, new(Token).UnmarshalText([]byte(bad)), bad)
+	}
+}
+
 func genID() *rapid.Generator[string] { return rapid.StringMatching(`([a-z0-9][a-z0-9-]{0,30})?`) }
 
 func genPosition() *rapid.Generator[Position] {
@@ -49,7 +96,7 @@ func TestEventDecodeIsTheInverseOfAppend(t *testing.T) {
 		e := Event{
 			Kind: Kind(rapid.IntRange(1, 6).Draw(t, "kind")), State: State(rapid.IntRange(0, 3).Draw(t, "state")), Code: Code(rapid.Byte().Draw(t, "code")),
 			Group: genID().Draw(t, "group"), ID: genID().Draw(t, "id"), Peer: genID().Draw(t, "peer"),
-			Session: Session{Instance(rapid.Uint64().Draw(t, "instance")), rapid.Uint32().Draw(t, "turn")}, Pos: genPosition().Draw(t, "pos"),
+			Session: Session{Instance(rapid.Uint64().Draw(t, "instance")), rapid.Uint32().Draw(t, "turn"), Token{rapid.Byte().Draw(t, "token")}}, Pos: genPosition().Draw(t, "pos"),
 			Dump: DumpID(rapid.Uint64().Draw(t, "dump")), Request: DumpID(rapid.Uint64().Draw(t, "request")),
 			CreditRecords: rapid.Uint32().Draw(t, "records"), CreditBytes: rapid.Uint32().Draw(t, "bytes"), LeaseMS: rapid.Uint32().Draw(t, "lease"),
 			Text: rapid.StringN(0, 100, MaxText).Draw(t, "text"),

@@ -1,6 +1,7 @@
 package event
 
 import (
+	"encoding/hex"
 	"fmt"
 	"strconv"
 	"strings"
@@ -18,16 +19,45 @@ type (
 	Instance uint64
 )
 
-// Session names one conversation of a node with the broker: a node process and a counter that grows
+// Token is what a node process proves itself by within its sessions: 128 random bits drawn by it (crypto/rand), which it and the
+// broker alone know. The zero Token is none: that of a node of the first revision. It is stored and sent, and never shown.
+type Token [16]byte
+
+// Zero reports whether t is none.
+func (t Token) Zero() bool { return t == Token{} }
+
+// String and GoString show nothing of it, in whatever it is printed with.
+func (t Token) String() string   { return "(token)" }
+func (t Token) GoString() string { return t.String() }
+
+// MarshalText writes 32 hexadecimal digits, in JSON as well: for the state store alone.
+func (t Token) MarshalText() ([]byte, error) { return hex.AppendEncode(nil, t[:]), nil }
+
+// UnmarshalText accepts exactly what MarshalText writes.
+func (t *Token) UnmarshalText(b []byte) error {
+	var n Token
+	if len(b) != 2*len(n) || strings.ToLower(string(b)) != string(b) {
+		return fmt.Errorf("a session's token is not %d lower-case hexadecimal digits", 2*len(n))
+	}
+	if _, err := hex.Decode(n[:], b); err != nil {
+		return fmt.Errorf("a session's token is not %d lower-case hexadecimal digits", 2*len(n))
+	}
+	*t = n
+	return nil
+}
+
+// Session names one conversation of a node with the broker: a node process, which shows its token in it, and a counter that grows
 // by one each time that process opens a conversation. The zero Session is no session.
 type Session struct {
 	Instance Instance
 	Turn     uint32 // from 1; a lower turn of the same instance is stale
+	Token    Token  `json:",omitzero"`
 }
 
 // Zero reports whether s is no session.
 func (s Session) Zero() bool { return s == Session{} }
 
+// String names s for people: the process and the turn, without the token.
 func (s Session) String() string { return fmt.Sprintf("%016x.%d", uint64(s.Instance), s.Turn) }
 
 func (l LogID) String() string    { return hex16(uint64(l)) }
