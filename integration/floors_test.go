@@ -74,7 +74,7 @@ var outside = map[string][]string{
 	"statedb":                    {"github.com/syndtr/goleveldb"},
 	"dumpflow":                   {"github.com/klauspost/compress", "golang.org/x/sys", "golang.org/x/time"},
 	"nodeclient/target/room":     {"golang.org/x/sys"},
-	"nodeclient/target/sqlite":   {"modernc.org/sqlite"},
+	"nodeclient/target/sqlite":   {"modernc.org/sqlite", "modernc.org/libc"}, // libc for its time zone
 	"nodeclient/target/postgres": {"github.com/jackc/pgx"},
 	"nodeclient/target/mysql":    {"github.com/go-sql-driver/mysql"},
 	"nodeclient/target/redis":    {"github.com/redis/go-redis"},

@@ -4,7 +4,7 @@
 // # Settings
 //
 // Each connection runs with journal_mode=WAL, synchronous=FULL (a commit survives a power cut) and, unless
-// Options says otherwise, foreign_keys=ON. Write transactions are BEGIN IMMEDIATE. Other processes may read
+// Options says otherwise, foreign_keys=ON. 'localtime' and 'utc' are UTC, whatever the machine's time zone is. Write transactions are BEGIN IMMEDIATE. Other processes may read
 // the database at any time; one that holds the write lock makes Apply wait for Options.BusyTimeout, then
 // answer Transient. After a restore they must open the file again.
 //

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 )
 
@@ -16,39 +17,10 @@ type Warning struct {
 
 func (w Warning) String() string { return fmt.Sprintf("line %d: %s: %s", w.Line, w.What, w.Why) }
 
-// Why something differs.
-const (
-	ownClock  = "every node asks its own clock: write the time itself"
-	ownDice   = "every node throws its own dice: write the value itself"
-	ownServer = "it is different on every server: write the value itself"
-	ownCount  = "its numbers jump ahead where a transaction was rolled back, and nodes then differ: write the keys themselves"
-	ownOrder  = "which rows come first is not said, and nodes may choose differently: add ORDER BY on something unique"
-)
-
-// calls are functions that do not answer the same on every node, by dialect. What a driver pins is not among them: NOW() and
-// RAND() of MariaDB answer by the increment's broker time.
-var calls = map[Dialect]map[string]string{
-	SQLite: {"RANDOM": ownDice, "RANDOMBLOB": ownDice, "SQLITE_VERSION": ownServer},
-	PostgreSQL: {"NOW": ownClock, "CLOCK_TIMESTAMP": ownClock, "STATEMENT_TIMESTAMP": ownClock, "TRANSACTION_TIMESTAMP": ownClock, "TIMEOFDAY": ownClock,
-		"RANDOM": ownDice, "SETSEED": ownDice, "GEN_RANDOM_UUID": ownDice, "UUID_GENERATE_V1": ownDice, "UUID_GENERATE_V1MC": ownDice, "UUID_GENERATE_V4": ownDice, "GEN_RANDOM_BYTES": ownDice,
-		"NEXTVAL": ownCount, "PG_BACKEND_PID": ownServer, "TXID_CURRENT": ownServer, "PG_CURRENT_XACT_ID": ownServer, "VERSION": ownServer,
-		"INET_CLIENT_ADDR": ownServer, "INET_SERVER_ADDR": ownServer, "PG_POSTMASTER_START_TIME": ownServer},
-	MariaDB: {"SYSDATE": ownClock, "UUID": ownDice, "UUID_SHORT": ownDice, "SYS_GUID": ownDice, "RANDOM_BYTES": ownDice,
-		"NEXTVAL": ownCount, "CONNECTION_ID": ownServer, "USER": ownServer, "SESSION_USER": ownServer, "SYSTEM_USER": ownServer, "VERSION": ownServer, "LOAD_FILE": ownServer},
-}
-
-// bare are words that answer without being called.
-var bare = map[Dialect]map[string]string{
-	SQLite: {"CURRENT_TIMESTAMP": ownClock, "CURRENT_DATE": ownClock, "CURRENT_TIME": ownClock},
-	PostgreSQL: {"CURRENT_TIMESTAMP": ownClock, "CURRENT_DATE": ownClock, "CURRENT_TIME": ownClock, "LOCALTIME": ownClock, "LOCALTIMESTAMP": ownClock,
-		"SERIAL": ownCount, "BIGSERIAL": ownCount, "SMALLSERIAL": ownCount, "IDENTITY": ownCount, "TABLESAMPLE": ownDice},
-	MariaDB: {"AUTO_INCREMENT": ownCount},
-}
-
-// dates are SQLite's functions of time: they ask the clock for 'now', or when they are given nothing.
-var dates = map[string]bool{"DATE": true, "TIME": true, "DATETIME": true, "JULIANDAY": true, "UNIXEPOCH": true, "STRFTIME": true}
-
-// Lint warns of what makes replicas differ, as far as words show it. It judges nothing: a text that cannot be read is searched up to
+// Lint warns of what makes replicas differ, as far as words show it: clocks, dice, what one server says of
+// itself, and rows
+// taken or gathered in an order that nobody has given. It judges nothing: a text that cannot be read is searched
+// up to
 // there.
 func Lint(d Dialect, text string) (all []Warning) {
 	for st, err := range Statements(d, text) {
@@ -64,56 +36,267 @@ func Lint(d Dialect, text string) (all []Warning) {
 }
 
 // lint looks at one statement; lines are counted from its first.
-func lint(d Dialect, text string) (all []Warning) {
-	tokens := meaningful(d, text)
-	ordered, limited := false, 0
-	for i, t := range tokens {
-		upper := strings.ToUpper(t.text)
-		called := t.kind == word && i+1 < len(tokens) && tokens[i+1].text == "("
-		if i > 0 && tokens[i-1].text == "." { // a column, or a function of somebody's schema
-			continue
-		}
-		switch {
-		case t.kind == quoted && d == PostgreSQL && t.text[0] == '$': // the body of a function
-			for _, w := range Lint(d, dollarBody(t.text)) {
-				w.Line += t.line - 1
-				all = append(all, w)
-			}
-		case t.kind != word:
-		case called && calls[d][upper] != "":
-			all = append(all, Warning{t.line, t.text + "()", calls[d][upper]})
-		case called && d == SQLite && dates[upper] && asksNow(tokens[i+1:]):
-			all = append(all, Warning{t.line, t.text + "('now')", ownClock})
-		case bare[d][upper] != "" && !called:
-			all = append(all, Warning{t.line, t.text, bare[d][upper]})
-		case upper == "ORDER":
-			ordered = true
-		case upper == "LIMIT":
-			limited = t.line
-		}
+func lint(d Dialect, text string) []Warning {
+	l := linter{dialect: d, tokens: meaningful(d, text)}
+	for i := range l.tokens {
+		l.word(i)
 	}
-	if first := FirstKeyword(d, text); limited > 0 && !ordered && (first == "UPDATE" || first == "DELETE") {
-		all = append(all, Warning{limited, first + " with LIMIT", ownOrder})
-	}
-	return all
+	l.order()
+	slices.SortStableFunc(l.all, func(a, b Warning) int { return a.Line - b.Line })
+	return l.all
 }
 
-// asksNow reports whether the arguments that begin with ( are none, or name 'now'.
-func asksNow(args []token) bool {
+type linter struct {
+	dialect Dialect
+	tokens  []token
+	all     []Warning
+}
+
+func (l *linter) warn(line int, what, why string) { l.all = append(l.all, Warning{line, what, why}) }
+
+// is reports whether the token with index i is the word or symbol w.
+func (l *linter) is(i int, w string) bool {
+	return i >= 0 && i < len(l.tokens) && l.tokens[i].kind != quoted && strings.EqualFold(l.tokens[i].text, w)
+}
+
+// word looks at one token.
+func (l *linter) word(i int) {
+	t := l.tokens[i]
+	if t.kind == quoted {
+		l.quoted(i)
+		return
+	}
+	if t.kind != word || l.is(i-1, ".") && !l.is(i-2, "pg_catalog") { // a column, or a function of somebody's schema
+		return
+	}
+	d, upper := l.dialect, strings.ToUpper(t.text)
+	called := l.is(i+1, "(") && !l.table(i)
+	switch {
+	case l.is(i-1, "@") && l.is(i-2, "@"):
+		if d == MariaDB && !pinned[upper] {
+			l.warn(t.line, "@@"+t.text, ownServer)
+		}
+	case l.is(i-1, "@"):
+	case called && volatileCall(d, upper) != "":
+		l.warn(t.line, t.text+"()", volatileCall(d, upper))
+	case called && d == SQLite && dates[upper] && asksNow(upper, l.tokens[i+1:]):
+		l.warn(t.line, t.text+"('now')", ownClock)
+	case called && d == PostgreSQL && upper == "AGE" && arguments(l.tokens[i+1:]) == 1:
+		l.warn(t.line, t.text+"()", ownClock)
+	case bare[d][upper] != "" && !called:
+		l.warn(t.line, t.text, bare[d][upper])
+	case upper == "NEXT" && l.is(i+1, "VALUE") && l.is(i+2, "FOR"):
+		l.warn(t.line, "NEXT VALUE FOR", ownCount)
+	}
+}
+
+// table reports whether the word with index i is the name of a table or an index, whose columns follow.
+func (l *linter) table(i int) bool {
+	return slices.ContainsFunc([]string{"INTO", "TABLE", "EXISTS", "REFERENCES", "ON", "INDEX", "KEY"},
+		func(w string) bool {
+			return l.is(i-1, w)
+		})
+}
+
+// quoted looks into a string: bodies of functions, and PostgreSQL's words for the clock.
+func (l *linter) quoted(i int) {
+	t := l.tokens[i]
+	if l.dialect != PostgreSQL {
+		return
+	}
+	body := ""
+	switch text := content(t.text); {
+	case t.text[0] == '$':
+		body = dollarBody(t.text)
+	case t.text[0] == '"':
+		return
+	case l.is(0, "DO") || l.is(i-1, "AS") && l.is(0, "CREATE"):
+		body = text
+	default:
+		first, _, _ := strings.Cut(strings.TrimSpace(text), " ")
+		if days[strings.ToUpper(first)] {
+			l.warn(t.line, "'"+text+"'", ownClock)
+		}
+	}
+	for _, w := range Lint(l.dialect, body) {
+		w.Line += t.line - 1
+		l.all = append(l.all, w)
+	}
+}
+
+// content is what a string literal of PostgreSQL says, as far as a lint needs it.
+func content(literal string) string {
+	if at := strings.IndexByte(literal, '\''); at >= 0 && len(literal) > at+1 {
+		return strings.ReplaceAll(literal[at+1:len(literal)-1], "''", "'")
+	}
+	return literal
+}
+
+// query is one level of parentheses of a statement.
+type query struct {
+	opener   string // the word before its parenthesis, in upper case
+	ranks    string // the function whose window it is, when its answer depends on the order of rows
+	line     int
+	selects  bool // it has a SELECT that reads a table
+	from     bool
+	ordered  bool
+	limited  int // line of its LIMIT or FETCH FIRST
+	distinct int // line of its DISTINCT ON
+}
+
+// order looks for rows that are taken or numbered in an order that nobody has given.
+func (l *linter) order() {
+	writes := slices.ContainsFunc(l.tokens, func(t token) bool {
+		return t.kind == word && slices.ContainsFunc([]string{"INSERT", "UPDATE", "DELETE", "REPLACE", "MERGE", "CREATE"},
+			func(w string) bool { return strings.EqualFold(t.text, w) })
+	})
+	open := []query{{}}
+	for i, t := range l.tokens {
+		q := &open[len(open)-1]
+		upper := ""
+		if t.kind == word && !l.is(i-1, ".") {
+			upper = strings.ToUpper(t.text)
+		}
+		switch {
+		case t.text == "(":
+			before := query{line: t.line}
+			if i > 0 && l.tokens[i-1].kind == word && !l.is(i-2, ".") {
+				before.opener, before.line = strings.ToUpper(l.tokens[i-1].text), l.tokens[i-1].line
+			}
+			if before.opener == "OVER" {
+				before.ranks = l.windowed(i - 1)
+			}
+			open = append(open, before)
+		case t.text == ")" && len(open) > 1:
+			open = open[:len(open)-1]
+			l.closed(q, writes)
+		case t.text == ";": // of a body: the next statement begins
+			l.closed(q, writes)
+			*q = query{opener: q.opener, line: q.line}
+		case upper == "SELECT":
+			q.selects = true
+		case upper == "FROM":
+			q.from = true
+		case upper == "ORDER":
+			q.ordered = true
+		case upper == "LIMIT" && !l.is(i+1, "ALL"), upper == "FETCH" && (l.is(i+1, "FIRST") || l.is(i+1, "NEXT")):
+			q.limited = t.line
+		case upper == "DISTINCT" && l.is(i+1, "ON"):
+			q.distinct = t.line
+		}
+	}
+	l.whole(&open[0], writes)
+}
+
+// windowed is the function before the OVER with index i, when its answer depends on the order of rows.
+func (l *linter) windowed(i int) string {
 	depth := 0
-	for i, t := range args {
+	for i--; i >= 0; i-- {
+		switch {
+		case l.is(i, ")"):
+			depth++
+		case l.is(i, "("):
+			if depth--; depth == 0 && i > 0 {
+				if name := strings.ToUpper(l.tokens[i-1].text); rankers[name] {
+					return name
+				}
+				return ""
+			}
+		}
+	}
+	return ""
+}
+
+// closed judges what stood in parentheses.
+func (l *linter) closed(q *query, writes bool) {
+	switch {
+	case q.ordered || !writes:
+	case gatherers[q.opener]:
+		l.warn(q.line, strings.ToLower(q.opener)+" without ORDER BY", ownRows)
+	case q.ranks != "":
+		l.warn(q.line, strings.ToLower(q.ranks)+" without ORDER BY", ownRows)
+	case q.distinct > 0:
+		l.warn(q.distinct, "DISTINCT ON without ORDER BY", ownOrder)
+	case q.limited > 0 && q.opener != "EXISTS":
+		l.warn(q.limited, "LIMIT without ORDER BY", ownOrder)
+	}
+}
+
+// whole judges a statement outside of all parentheses.
+func (l *linter) whole(q *query, writes bool) {
+	first := ""
+	if len(l.tokens) > 0 {
+		first = strings.ToUpper(l.tokens[0].text)
+	}
+	if first == "WITH" {
+		for _, t := range l.tokens { // the verb behind the common table expressions
+			if u := strings.ToUpper(t.text); t.kind == word && slices.Contains([]string{"INSERT", "UPDATE", "DELETE",
+				"REPLACE"}, u) {
+				first = u
+			}
+		}
+	}
+	switch {
+	case q.ordered:
+	case q.limited > 0 && (first == "UPDATE" || first == "DELETE"):
+		l.warn(q.limited, first+" with LIMIT", ownOrder)
+	case q.distinct > 0 && writes:
+		l.warn(q.distinct, "DISTINCT ON without ORDER BY", ownOrder)
+	case q.limited > 0 && writes:
+		l.warn(q.limited, "LIMIT without ORDER BY", ownOrder)
+	case (first == "INSERT" || first == "REPLACE") && q.selects && q.from:
+		l.warn(1, first+" ... SELECT without ORDER BY", ownRows)
+	}
+}
+
+// asksNow reports whether the arguments that begin with ( are none, name 'now', or leave out the time.
+func asksNow(function string, args []token) bool {
+	n := arguments(args)
+	if n == 0 || n == 1 && function == "STRFTIME" {
+		return true
+	}
+	first := strings.ToLower(strings.Trim(args[1].text, "'\""))
+	if function != "STRFTIME" && (first == "subsec" || first == "subsecond") {
+		return true
+	}
+	depth := 0
+	for _, t := range args {
 		switch {
 		case t.text == "(":
 			depth++
 		case t.text == ")":
 			if depth--; depth == 0 {
-				return i == 1
+				return false
 			}
 		case strings.EqualFold(t.text, "'now'"):
 			return true
 		}
 	}
 	return false
+}
+
+// arguments counts those of a call whose parenthesis is the first token.
+func arguments(args []token) (n int) {
+	depth := 0
+	for i, t := range args {
+		switch t.text {
+		case "(", "[":
+			depth++
+		case ")", "]":
+			depth--
+		case ",":
+			if depth == 1 {
+				n++
+			}
+		}
+		if depth == 0 {
+			if i > 1 {
+				n++
+			}
+			return n
+		}
+	}
+	return n
 }
 
 // token is one token and the line it stands in.
@@ -131,7 +314,7 @@ func meaningful(d Dialect, text string) (all []token) {
 		if err != nil && !errors.Is(err, io.EOF) || ended {
 			return all
 		}
-		if k != space && k != comment {
+		if k != space && k != comment && k != hint {
 			all = append(all, token{k, text[s.at : s.at+n], s.line})
 		}
 		s.pass(n)

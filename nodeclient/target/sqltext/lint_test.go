@@ -2,6 +2,7 @@ package sqltext
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -15,19 +16,61 @@ func TestLintSeesWhatNodesAnswerDifferently(t *testing.T) {
 	}{
 		{SQLite, "INSERT INTO t VALUES (random(), 'random()', datetime('now'))", []string{"1 random()", "1 datetime('now')"}},
 		{SQLite, "SELECT 1;\n-- now()\nINSERT INTO t\nVALUES (CURRENT_TIMESTAMP)", []string{"4 CURRENT_TIMESTAMP"}},
-		{SQLite, "INSERT INTO t VALUES (date('2024-01-01'), strftime('%Y', 'NOW'), unixepoch(), t.random, x.random())", []string{"1 strftime('now')", "1 unixepoch('now')"}},
+		{SQLite, "INSERT INTO t VALUES (date('2024-01-01'), strftime('%Y', 'NOW'), unixepoch(), t.random, x.random())",
+			[]string{"1 strftime('now')", "1 unixepoch('now')"}},
 		{SQLite, "CREATE TRIGGER x AFTER INSERT ON t BEGIN\nUPDATE t SET r = Random(); END", []string{"2 Random()"}},
 		{SQLite, `INSERT INTO "now" (date, now) VALUES (1, 2)`, nil},
 		{SQLite, "UPDATE t SET a = 1 LIMIT 3", []string{"1 UPDATE with LIMIT"}},
 		{SQLite, "DELETE FROM t ORDER BY id LIMIT 3", nil},
-		{PostgreSQL, "INSERT INTO t VALUES (now(), gen_random_uuid(), nextval('s'))", []string{"1 now()", "1 gen_random_uuid()", "1 nextval()"}},
-		{PostgreSQL, "CREATE TABLE t (id bigserial,\nat timestamptz DEFAULT now(), n int GENERATED ALWAYS AS IDENTITY)", []string{"1 bigserial", "2 now()", "2 IDENTITY"}},
-		{PostgreSQL, "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS $f$\nSELECT 1;\nSELECT random() $f$", []string{"3 random()"}},
+		{PostgreSQL, "INSERT INTO t VALUES (now(), gen_random_uuid(), nextval('s'))", []string{"1 now()",
+			"1 gen_random_uuid()", "1 nextval()"}},
+		{PostgreSQL, "CREATE TABLE t (id bigserial,\nat timestamptz DEFAULT now(), n int GENERATED ALWAYS AS IDENTITY)",
+			[]string{"1 bigserial", "2 now()", "2 IDENTITY"}},
+		{PostgreSQL, "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS $f$\nSELECT 1;\nSELECT random() $f$",
+			[]string{"3 random()"}},
 		{PostgreSQL, "INSERT INTO t VALUES ('now()', E'\\'random()', $$text$$)", nil},
 		{MariaDB, "INSERT INTO t VALUES (NOW(), RAND(), UUID(), SYSDATE())", []string{"1 UUID()", "1 SYSDATE()"}},
 		{MariaDB, "CREATE TABLE t (id int AUTO_INCREMENT PRIMARY KEY)", []string{"1 AUTO_INCREMENT"}},
 		{MariaDB, "DELETE FROM t\nLIMIT 1", []string{"2 DELETE with LIMIT"}},
 		{MariaDB, "SELECT 'not closed; UUID()", nil},
+
+		{SQLite, "INSERT INTO t VALUES (strftime('%s'), unixepoch('subsec'), datetime(1, 'unixepoch', 'localtime'))",
+			[]string{"1 strftime('now')", "1 unixepoch('now')"}},
+		{SQLite, "INSERT INTO date (time) VALUES (strftime('%s', 'now'), timediff('now', 1))",
+			[]string{"1 strftime('now')", "1 timediff('now')"}},
+		{SQLite, "INSERT INTO t SELECT group_concat(n), count(n) FROM (SELECT n FROM s LIMIT 2) ORDER BY 1",
+			[]string{"1 group_concat without ORDER BY", "1 LIMIT without ORDER BY"}},
+		{PostgreSQL, "INSERT INTO s SELECT id FROM q LIMIT 1", []string{"1 LIMIT without ORDER BY"}},
+		{PostgreSQL, "INSERT INTO s SELECT id FROM q\nFETCH FIRST 1 ROW ONLY", []string{"2 LIMIT without ORDER BY"}},
+		{PostgreSQL, "INSERT INTO s SELECT id FROM q", []string{"1 INSERT ... SELECT without ORDER BY"}},
+		{PostgreSQL, "INSERT INTO s (a, b) SELECT 1, 2", nil},
+		{PostgreSQL, "INSERT INTO s SELECT id FROM q ORDER BY id LIMIT 1", nil},
+		{PostgreSQL, "INSERT INTO s VALUES ((SELECT n FROM q LIMIT 1)) ON CONFLICT DO NOTHING",
+			[]string{"1 LIMIT without ORDER BY"}},
+		{PostgreSQL, "WITH x AS (SELECT n FROM q ORDER BY n) INSERT INTO s SELECT n FROM x",
+			[]string{"1 INSERT ... SELECT without ORDER BY"}},
+		{PostgreSQL, "WITH x AS (SELECT n FROM q LIMIT 1 FOR UPDATE) DELETE FROM q USING x",
+			[]string{"1 LIMIT without ORDER BY"}},
+		{PostgreSQL, "DELETE FROM q WHERE EXISTS (SELECT 1 FROM r LIMIT 1)", nil},
+		{PostgreSQL, "CREATE TABLE s AS SELECT DISTINCT ON (a) a, b FROM q", []string{"1 DISTINCT ON without ORDER BY"}},
+		{PostgreSQL, "UPDATE s SET n = (SELECT row_number() OVER (PARTITION BY a) FROM q)",
+			[]string{"1 row_number without ORDER BY"}},
+		{PostgreSQL, "UPDATE s SET n = (SELECT row_number() OVER (ORDER BY a) + sum(b) OVER (PARTITION BY c) FROM q)", nil},
+		{PostgreSQL, "UPDATE s SET n = (SELECT string_agg(a, ',') || array_agg(b ORDER BY b) FROM q)",
+			[]string{"1 string_agg without ORDER BY"}},
+		{PostgreSQL, "INSERT INTO t VALUES ('now'::timestamptz, DATE 'Today', E'tomorrow 12:00', 'nowhere', \"now\")",
+			[]string{"1 'now'", "1 'Today'", "1 'tomorrow 12:00'"}},
+		{PostgreSQL, "UPDATE t SET a = age(b), c = age(d, e)", []string{"1 age()"}},
+		{PostgreSQL, "CREATE FUNCTION f() RETURNS t LANGUAGE sql AS '\nSELECT now() - ''today''::date'",
+			[]string{"2 now()", "2 'today'"}},
+		{PostgreSQL, "DO 'BEGIN PERFORM random(); END'", []string{"1 random()"}},
+		{PostgreSQL, "INSERT INTO t SELECT pg_catalog.now(), my.now(), pg_typeof(1), pg_relation_size('t'), ctid, " +
+			"current_user",
+			[]string{"1 now()", "1 pg_relation_size()", "1 ctid", "1 current_user"}},
+		{MariaDB, "INSERT INTO user (n) VALUES (@@hostname), (@@server_id), (@@sql_mode), (@version), (@@session.timestamp)",
+			[]string{"1 @@hostname", "1 @@server_id"}},
+		{MariaDB, "INSERT INTO s SELECT GROUP_CONCAT(n), NEXT VALUE FOR q FROM t ORDER BY 1",
+			[]string{"1 NEXT VALUE FOR", "1 group_concat without ORDER BY"}},
 	} {
 		var got []string
 		for _, w := range Lint(c.d, c.text) {
@@ -35,6 +78,25 @@ func TestLintSeesWhatNodesAnswerDifferently(t *testing.T) {
 			require.Contains(t, w.String(), ": ")
 		}
 		require.Equal(t, c.want, got, c.text)
+	}
+}
+
+// What the manuals of MariaDB 10.6 to 12 and MySQL 8.4 and 9 call nondeterministic or bound to one server, and a
+// statement may
+// call. What is pinned by the driver stands in the second list.
+func TestLintKnowsTheVolatileFunctionsOfMariaDBAndMySQL(t *testing.T) {
+	for _, name := range strings.Fields("SYSDATE UUID UUID_SHORT UUID_v4 UUID_v7 SYS_GUID RANDOM_BYTES NEXTVAL LASTVAL " +
+		"CONNECTION_ID PS_CURRENT_THREAD_ID USER SESSION_USER SYSTEM_USER CURRENT_USER CURRENT_ROLE DATABASE SCHEMA " +
+		"VERSION " +
+		"LOAD_FILE IS_FREE_LOCK IS_USED_LOCK MASTER_POS_WAIT SOURCE_POS_WAIT MASTER_GTID_WAIT ICU_VERSION FOUND_ROWS " +
+		"BENCHMARK " +
+		"ROLES_GRAPHML") {
+		require.NotEmpty(t, Lint(MariaDB, "DO "+name+"()"), name)
+	}
+	for _, name := range strings.Fields("NOW CURRENT_TIMESTAMP CURDATE CURTIME UTC_TIMESTAMP UNIX_TIMESTAMP RAND " +
+		"LAST_INSERT_ID " +
+		"ROW_COUNT SLEEP GET_LOCK RELEASE_LOCK RELEASE_ALL_LOCKS") { // locks are refused by the driver
+		require.Empty(t, Lint(MariaDB, "DO "+name+"()"), name)
 	}
 }
 

@@ -71,7 +71,8 @@ func (s *shape) anonymous() bool {
 }
 
 // objects are what CREATE may make, by the word that says so.
-var objects = words("TABLE VIEW INDEX TRIGGER PROCEDURE FUNCTION EVENT RULE USER ROLE DATABASE SCHEMA SEQUENCE SERVER TYPE " +
+var objects = words("TABLE VIEW INDEX TRIGGER PROCEDURE FUNCTION EVENT RULE USER ROLE DATABASE SCHEMA SEQUENCE " +
+	"SERVER TYPE " +
 	"EXTENSION DOMAIN POLICY PACKAGE")
 
 func (s *shape) token(k kind, t string) {
