@@ -286,26 +286,15 @@ func (b *Broker) apiTrim(r *http.Request) (any, error) {
 	return map[string]any{"freed_segments": freed, "first": b.stores.log.First()}, err
 }
 
-// Checked is the answer of POST /v1/log/check.
-type Checked struct {
-	First   uint64            `json:"first"`
-	Last    uint64            `json:"last"`
-	Records uint64            `json:"records"`
-	Damaged map[string]string `json:"damaged"`
-}
-
 func (b *Broker) apiCheck(r *http.Request) (any, error) {
+	checkpoint := b.stores.state.Checkpoint()
 	rep, err := b.stores.log.Check(r.Context(), 0, nil)
-	return CheckedOf(rep), err
-}
-
-// CheckedOf is the report of a check in the shape of the API.
-func CheckedOf(rep increments.Report) Checked {
-	c := Checked{First: rep.First, Last: rep.Last, Records: rep.Records, Damaged: map[string]string{}}
-	for _, f := range rep.Damaged {
-		c.Damaged[f.Segment] = f.Err.Error()
+	c := checkedOf(rep)
+	c.Checkpoint = checkpoint.Seq
+	if lost := b.stores.log.VerifyCheckpoint(checkpoint); IsDamage(lost) && !errors.Is(lost, increments.ErrQuarantined) {
+		c.Missing = lost.Error()
 	}
-	return c
+	return c, err
 }
 
 func (b *Broker) apiAlert(r *http.Request) (any, error) {

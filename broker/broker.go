@@ -57,14 +57,21 @@ type Broker struct {
 }
 
 // Open opens the stores and all addresses. Nothing is served before Run. Errors are classed by IsTemporary (75),
-// IsDamage (78) and IsStorage (74); others are of the configuration.
+// IsDamage (78) and IsStorage (74); others are of the configuration. After a failed write nothing is closed: the process ends.
 func Open(cfg Config, log *slog.Logger) (*Broker, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
 	b := &Broker{cfg: &cfg, log: log, started: time.Now(), poisoned: make(chan error, 1), alerts: map[string]bool{}, hooks: newHooks(cfg.Hooks, log),
 		admission: worker.NewAdmission(cfg.MaxClients)}
-	if err := b.open(); err != nil {
+	err := classed(b.open())
+	if b.stores != nil && err == nil {
+		err = b.stores.ground.Latch().Err() // a compaction has failed meanwhile
+	}
+	if IsStorage(err) {
+		return nil, fmt.Errorf("the storage has failed at the start; make sure that the disk has room and answers, then start again: %w", err)
+	}
+	if err != nil {
 		return nil, errors.Join(err, b.close())
 	}
 	return b, nil
@@ -81,7 +88,7 @@ func (b *Broker) open() (err error) {
 		return err
 	}
 	for _, a := range b.stores.state.Alerts() { // what stood before the restart is looked at anew
-		if a.Cleared == 0 && (a.Key == "disk" || a.Key == "stall" || a.Key == "insecure") {
+		if a.Cleared == 0 && (a.Key == "disk" || a.Key == "stall" || a.Key == "unreadable" || a.Key == "insecure") {
 			b.alerts[a.Key] = true
 		}
 		if a.Cleared == 0 && a.Key == "pin" {
@@ -101,10 +108,12 @@ func (b *Broker) open() (err error) {
 		return err
 	}
 	b.ingest = newIngest(b.stores.log, func() { b.pool.Wake() }, b.cfg.MaxIncrement, int64(b.cfg.QueueCount), int64(b.cfg.QueueBytes))
+	b.ingest.starved = b.stores.ground.Short
 	b.dispatch = newDispatcher(b.cfg.Group, b.road, b.log)
 	b.pool = b.newPool()
 	b.dispatch.post = b.pool.Post
-	return b.reconcile()
+	b.reconcile()
+	return nil
 }
 
 // openRoad starts the embedded NATS server, or uses the external one, and connects to it twice: for events, and
@@ -155,8 +164,9 @@ func (b *Broker) runningDumps() int {
 }
 
 // reconcile makes staging and the records of dumps agree after a crash between the two: what has no record goes,
-// and a manifest that was published before its record was sealed is told to the target's machine.
-func (b *Broker) reconcile() error {
+// and a manifest that was published before its record was sealed is told to the target's machine. So is a snapshot whose
+// files are gone or were damaged: staging is a cache, and the DUMP has failed.
+func (b *Broker) reconcile() {
 	for _, id := range b.stores.staging.Dumps() {
 		d, known := b.stores.state.Dump(id)
 		if !known || d.Phase == dumpflow.Failed {
@@ -169,10 +179,9 @@ func (b *Broker) reconcile() error {
 	}
 	for _, d := range b.stores.state.Dumps() {
 		if _, sealed := b.stores.staging.Manifest(d.ID); d.Phase == dumpflow.Sealed && !sealed {
-			return fmt.Errorf("%w: DUMP %s is recorded as complete but its manifest is gone from staging: remove the record by hand or restore %s", ErrDamaged, d.ID, b.stores.dir)
+			b.pool.Post(d.Target, worker.Input{Unstaged: d.ID})
 		}
 	}
-	return nil
 }
 
 // HTTPAddr is where the HTTP door listens, with the port that was really taken.
@@ -224,7 +233,7 @@ func (b *Broker) Run(ctx context.Context, onReady func()) error {
 		b.ingest.refuse(door.Refuse(door.Closing, "the broker's storage has failed"))
 		return fmt.Errorf("the storage has failed, the outcome of what was being written is unknown; restart the broker, it will check its data: %w", cause)
 	}
-	return errors.Join(err, b.shutdown(web, p))
+	return errors.Join(classed(err), b.shutdown(web, p))
 }
 
 // openDoors subscribes to everything that comes in over NATS.

@@ -820,10 +820,19 @@ func TestStoresAreServedOnlyWhenTheyVouchForEachOther(t *testing.T) {
 	damaged("acknowledged increments are missing")
 
 	require.NoError(t, os.RemoveAll(log))
-	for range 2 { // the new log stands at its second start, too
+	damaged("there is no log") // its disk may only not be mounted
+	require.NoError(t, os.Mkdir(log, 0o700))
+	damaged("there is no log")
+	require.NoError(t, os.RemoveAll(filepath.Join(cfg.Data, stateDir)))
+	grow(good()) // who wants a new log removes both
+
+	require.NoError(t, os.RemoveAll(log))
+	require.NoError(t, os.CopyFS(log, os.DirFS(old)))
+	for range 2 { // a log of another life stands at its second start, too
 		s := good()
-		require.Empty(t, s.state.Clients(), "who stood in the old log has no place in the new one")
+		require.Empty(t, s.state.Clients(), "who stood in the other log has no place in this one")
 		require.Equal(t, s.log.ID(), s.state.Meta().Log)
+		require.True(t, s.state.Meta().Rebuilt, "who needs what it holds is unknown")
 		require.Equal(t, s.log.Head(), s.state.Checkpoint())
 		require.NoError(t, s.close())
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"xmq/broker/disk"
+	"xmq/broker/event"
 	"xmq/dumpflow"
 	"xmq/increments"
 	"xmq/statedb"
@@ -29,7 +30,14 @@ var (
 )
 
 // IsTemporary reports whether starting again later may help.
-func IsTemporary(err error) bool { return errors.Is(err, errTemporary) || errors.Is(err, disk.ErrHeld) }
+func IsTemporary(err error) bool {
+	for _, passing := range []error{errTemporary, disk.ErrHeld, disk.ErrDescriptors, increments.ErrLater} {
+		if errors.Is(err, passing) {
+			return true
+		}
+	}
+	return false
+}
 
 // sentence is an error of a kind, told in one sentence that does not repeat the kind.
 type sentence struct {
@@ -49,6 +57,22 @@ func IsDamage(err error) bool { return errors.Is(err, ErrDamaged) || disk.IsDama
 
 // IsStorage reports whether the broker stopped because its own storage failed. Exit code 74.
 func IsStorage(err error) bool { return errors.Is(err, disk.ErrStopped) }
+
+// classed gives an error of the broker that has no class the one that its cause deserves, so that no supervisor takes it for a
+// refusal: a failed write is the storage's, what this user may not do is the configuration's, and all else may pass.
+func classed(err error) error {
+	switch {
+	case err == nil, IsDamage(err), IsStorage(err), IsTemporary(err), errors.Is(err, ErrConfig):
+		return err
+	case errors.Is(err, event.ErrDamaged):
+		return say(ErrDamaged, "%v", err)
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.Is(err, syscall.EROFS), errors.Is(err, syscall.EIO):
+		return say(disk.ErrStopped, "%v", err)
+	case errors.Is(err, fs.ErrPermission):
+		return say(ErrConfig, "%v", err)
+	}
+	return say(errTemporary, "%v", err)
+}
 
 // stores are what lies in the data directory.
 //
@@ -75,8 +99,8 @@ const (
 )
 
 // openStores opens everything in the order in which each can vouch for the next: the lock, the log, the state
-// store with its checkpoint of the log, the staging area. Only an empty directory gets a new log, and only when
-// cfg.Create allows.
+// store with its checkpoint of the log, the staging area. Only a directory without log and state store gets a new log, and
+// only when cfg.Create allows. After a failed write nothing is closed.
 func openStores(cfg *Config, log *slog.Logger, onPoison func(error), onAlert func(statedb.Alert)) (*stores, error) {
 	dir, err := filepath.Abs(cfg.Data)
 	if err != nil {
@@ -99,8 +123,17 @@ func openStores(cfg *Config, log *slog.Logger, onPoison func(error), onAlert fun
 	if err == nil {
 		s.staging, err = dumpflow.OpenStaging(filepath.Join(dir, stagingDir), func() error { return s.room(cfg) })
 	}
+	if errors.Is(err, dumpflow.ErrForeign) {
+		err = fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	if IsStorage(err) {
+		return nil, err
+	}
 	if err != nil {
 		return nil, errors.Join(err, s.close())
+	}
+	for _, why := range s.staging.Cleared() {
+		log.Warn("a staged snapshot was cleared away", "err", why)
 	}
 	return s, nil
 }
@@ -173,6 +206,9 @@ func (s *stores) openLog(cfg *Config, empty bool, log *slog.Logger) (err error) 
 		}}
 	s.log, err = increments.Open(place, s.ground, o)
 	if errors.Is(err, fs.ErrNotExist) {
+		if state := filepath.Join(s.dir, stateDir); exists(state) {
+			return say(ErrDamaged, "there is no log in %s, but the state store %s knows of one: put the log back (is its disk mounted?); who wants a new log removes both, and every node joins it with a DUMP", place, state)
+		}
 		if !empty && !cfg.Create {
 			return fmt.Errorf("%w: there is no log in %s", ErrDamaged, place)
 		}
@@ -184,6 +220,12 @@ func (s *stores) openLog(cfg *Config, empty bool, log *slog.Logger) (err error) 
 		return fmt.Errorf("open the log: %w", err)
 	}
 	return nil
+}
+
+// exists reports whether something lies at path, or may lie there.
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return !errors.Is(err, fs.ErrNotExist)
 }
 
 // openState opens the state store and compares it with the log. An empty one beside a log with increments means
@@ -198,13 +240,18 @@ func (s *stores) openState(log *slog.Logger, onAlert func(statedb.Alert)) error 
 		return fmt.Errorf("open the state store: %w", err)
 	}
 	if s.state, err = statedb.Open(statedb.OnDisk(db), onAlert); err != nil {
-		return fmt.Errorf("%w: %w", ErrDamaged, errors.Join(err, db.Close()))
+		if errors.Is(err, statedb.ErrRecord) {
+			err = fmt.Errorf("%w: %w", ErrDamaged, err)
+		}
+		return errors.Join(err, db.Close())
 	}
 	meta := s.state.Meta()
 	var b statedb.Batch
 	switch {
 	case meta.Log == s.log.ID():
-		if err := s.log.VerifyCheckpoint(s.state.Checkpoint()); err != nil {
+		if err := s.log.VerifyCheckpoint(s.state.Checkpoint()); IsTemporary(err) {
+			return err
+		} else if err != nil {
 			return fmt.Errorf("%w: acknowledged increments are missing from the log: %w", ErrDamaged, err)
 		}
 		return nil
@@ -213,8 +260,7 @@ func (s *stores) openState(log *slog.Logger, onAlert func(statedb.Alert)) error 
 	case meta.Log == 0:
 		log.Warn("the state store is new but the log is not: clients will be rebuilt as their nodes say where they are")
 		b.PutMeta(statedb.Meta{Log: s.log.ID(), Rebuilt: true})
-		b.Raise(statedb.Alert{Key: rebuiltAlert, Severity: statedb.Critical, Last: time.Now().UnixNano(),
-			Text: "the state store was lost: clients are rebuilt as their nodes say where they are. Nothing of the log is freed until you have seen all of them in `xmq positions` and run `xmq log trim --confirm`"})
+		b.Raise(rebuilt())
 	default:
 		log.Warn("the log is new: every client has to DUMP again", "old", meta.Log, "new", s.log.ID())
 		for _, c := range s.state.Clients() {
@@ -223,8 +269,11 @@ func (s *stores) openState(log *slog.Logger, onAlert func(statedb.Alert)) error 
 		for _, d := range s.state.Dumps() {
 			b.DeleteDump(d.ID)
 		}
-		b.PutMeta(statedb.Meta{Log: s.log.ID()})
+		b.PutMeta(statedb.Meta{Log: s.log.ID(), Rebuilt: s.log.Head().Seq > 0}) // whose nodes still need what it holds is unknown
 		b.Checkpoint(s.log.Head())
+		if s.log.Head().Seq > 0 {
+			b.Raise(rebuilt())
+		}
 		b.Raise(statedb.Alert{Key: "newlog", Severity: statedb.Critical, Last: time.Now().UnixNano(),
 			Text: fmt.Sprintf("the log %s is gone, this broker keeps the new log %s: the databases of its nodes belong to the old one; start the master on a database you trust (--replace or an empty one) and join the others with DUMPs", meta.Log, s.log.ID())})
 	}
@@ -246,6 +295,11 @@ func (d damage) newest(head uint64) bool {
 
 // rebuiltAlert stands until an operator has confirmed that all clients are back.
 const rebuiltAlert = "rebuilt"
+
+func rebuilt() statedb.Alert {
+	return statedb.Alert{Key: rebuiltAlert, Severity: statedb.Critical, Last: time.Now().UnixNano(),
+		Text: "the state store was lost: clients are rebuilt as their nodes say where they are. Nothing of the log is freed until you have seen all of them in `xmq positions` and run `xmq log trim --confirm`"}
+}
 
 // room refuses to fill the disk to its end.
 func (s *stores) room(cfg *Config) error {

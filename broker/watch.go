@@ -20,6 +20,9 @@ const (
 // stuckFor is when an ingest is called stuck.
 const stuckFor = 5 * time.Second
 
+// unreadableFor is how long the last read that failed makes the alert stand, at least: whoever needs the log tries again at each tick.
+const unreadableFor = 10 * time.Second
+
 // stuck reports whether increments have waited for stuckFor without any commit. Whoever is seen waiting for the first time has only
 // just come, however long nobody has looked.
 func (b *Broker) stuck(now time.Time) bool {
@@ -57,6 +60,9 @@ func (b *Broker) scrub(ctx context.Context) error {
 		})
 		if err != nil && ctx.Err() == nil {
 			b.log.Warn("reading the log for damage", "err", err)
+		}
+		for _, f := range report.Unreadable {
+			b.log.Warn("a segment of the log cannot be read now", "segment", f.Segment, "err", f.Err)
 		}
 		b.log.Debug("the log was read for damage", "records", report.Records, "damaged", len(report.Damaged))
 		pause.Reset(b.cfg.Watch.Scrub)
@@ -117,6 +123,10 @@ func (b *Broker) look() error {
 	full := b.stores.room(b.cfg)
 	b.standing(&batch, "disk", full != nil, now, func() string {
 		return fmt.Sprintf("the broker refuses increments: %v", full)
+	})
+	unread, at := b.stores.log.Unreadable()
+	b.standing(&batch, "unreadable", unread != nil && time.Since(at) < max(unreadableFor, 3*b.cfg.Tick), now, func() string {
+		return fmt.Sprintf("a part of the log cannot be read now, and who needs it waits; it is tried again all the time: %v", unread)
 	})
 	st, err := b.stores.log.Stats()
 	if err != nil {

@@ -14,12 +14,16 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 
 	"xmq/broker/event"
 )
 
 // ErrNoSuchDump is returned for a dump that has no staging: unknown, given up, or older than is kept.
 var ErrNoSuchDump = errors.New("no such dump is staged")
+
+// ErrForeign is returned when something lies in staging that no Staging has made.
+var ErrForeign = errors.New("it is not ours: move it away")
 
 // Staging is the broker's area for snapshots on their way: one directory a dump, named by its ID, one file a
 // chunk, and manifest.json, which appears (by rename) only when everything before it is durable. Paths are made
@@ -31,6 +35,8 @@ type Staging struct {
 	all   map[event.DumpID]*stage
 	trash int // number of the last directory thrown away
 	bg    sync.WaitGroup
+
+	cleared []error // see Cleared
 }
 
 // stage is one dump. changed is closed and replaced whenever there is news for waiting readers.
@@ -59,7 +65,8 @@ const (
 )
 
 // OpenStaging opens the area, creating dir when it is not there, and sweeps what a crash has left: trash and
-// half-written files. room (may be nil) is asked before every chunk; its error refuses the chunk.
+// half-written files. A snapshot that is damaged is swept as well, since it can be made again (see Cleared). ErrForeign: something
+// lies there that is not ours, and nothing is done about it. room (may be nil) is asked before every chunk; its error refuses the chunk.
 func OpenStaging(dir string, room func() error) (*Staging, error) {
 	s := &Staging{dir: dir, room: room, all: map[event.DumpID]*stage{}}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -79,17 +86,29 @@ func OpenStaging(dir string, room func() error) (*Staging, error) {
 		}
 		id, err := event.ParseDumpID(e.Name())
 		if err != nil || !e.IsDir() {
-			return nil, fmt.Errorf("staging holds %s, which is not ours: move it away", path)
+			return nil, fmt.Errorf("staging holds %s: %w", path, ErrForeign)
 		}
-		if s.all[id], err = openStage(path, id); err != nil {
+		st, err := openStage(path, id)
+		if errors.Is(err, event.ErrDamaged) {
+			s.cleared = append(s.cleared, err)
+			if err := os.RemoveAll(path); err != nil {
+				return nil, fmt.Errorf("sweep staging: %w", err)
+			}
+			continue
+		}
+		if err != nil {
 			return nil, err
 		}
+		s.all[id] = st
 	}
 	if err := syncDir(dir); err != nil { // as in openStage
 		return nil, fmt.Errorf("open staging: %w", err)
 	}
 	return s, nil
 }
+
+// Cleared says of every snapshot that OpenStaging found damaged, and removed, what was wrong.
+func (s *Staging) Cleared() []error { return s.cleared }
 
 func newStage(dir string) *stage {
 	st := &stage{dir: dir, names: names{do: func() error { return syncDir(dir) }}, have: map[uint32]bool{}, flying: map[uint32]bool{}, early: map[uint32][]byte{}, sum: sha256.New(), changed: make(chan struct{})}
@@ -108,7 +127,7 @@ func openStage(dir string, id event.DumpID) (*stage, error) {
 		n, chunk := chunkNumber(name)
 		switch {
 		case !chunk && name != manifestName || !e.Type().IsRegular():
-			err = errors.New("it is not ours: move it away")
+			err = ErrForeign
 		case tmp:
 			err = os.Remove(filepath.Join(dir, e.Name()))
 		case chunk:
@@ -124,13 +143,16 @@ func openStage(dir string, id event.DumpID) (*stage, error) {
 		return nil, fmt.Errorf("open staging: %w", err)
 	}
 	if st.sealed != nil && len(st.have) != int(st.sealed.Chunks) {
-		return nil, fmt.Errorf("open staging %s: %d chunks are here, the manifest says %d: move the directory away: %w", dir, len(st.have), st.sealed.Chunks, event.ErrDamaged)
+		return nil, fmt.Errorf("open staging %s: %d chunks are here, the manifest says %d: %w", dir, len(st.have), st.sealed.Chunks, event.ErrDamaged)
 	}
 	return st, nil
 }
 
 func readManifest(path string, id event.DumpID) (*Manifest, error) {
 	b, err := os.ReadFile(path)
+	if errors.Is(err, syscall.EIO) {
+		return nil, fmt.Errorf("%w: %w", err, event.ErrDamaged)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -329,6 +329,7 @@ func TestRS14OnlyOurNamesAreRead(t *testing.T) {
 		dir := t.TempDir()
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), nil, 0o600))
 		_, err := OpenStaging(dir, nil)
+		require.ErrorIs(t, err, ErrForeign)
 		require.ErrorContains(t, err, name)
 		require.FileExists(t, filepath.Join(dir, name))
 	}
@@ -338,6 +339,7 @@ func TestRS14OnlyOurNamesAreRead(t *testing.T) {
 		require.NoError(t, os.Mkdir(home, 0o700))
 		require.NoError(t, os.WriteFile(filepath.Join(home, name), nil, 0o600))
 		_, err := OpenStaging(dir, nil)
+		require.ErrorIs(t, err, ErrForeign)
 		require.ErrorContains(t, err, name)
 		require.FileExists(t, filepath.Join(home, name))
 	}
@@ -346,7 +348,8 @@ func TestRS14OnlyOurNamesAreRead(t *testing.T) {
 	require.Equal(t, uint32(1<<32-1), n)
 }
 
-func TestOpenStagingRefusesAManifestThatDoesNotFit(t *testing.T) {
+// A snapshot can be made again: a damaged one goes, and the others stay.
+func TestOpenStagingClearsADamagedSnapshot(t *testing.T) {
 	b := content(5)
 	for name, stored := range map[string][]byte{
 		"damaged":      []byte("{"),
@@ -356,9 +359,14 @@ func TestOpenStagingRefusesAManifestThatDoesNotFit(t *testing.T) {
 		dir := t.TempDir()
 		s := reopen(t, dir)
 		upload(t, s, 1, b)
+		upload(t, s, 7, b)
 		require.NoError(t, os.WriteFile(filepath.Join(dir, event.DumpID(1).String(), manifestName), stored, 0o600))
-		_, err := OpenStaging(dir, nil)
-		require.ErrorIs(t, err, event.ErrDamaged, name)
+		s, err := OpenStaging(dir, nil)
+		require.NoError(t, err)
+		require.Equal(t, []event.DumpID{7}, s.Dumps())
+		require.Len(t, s.Cleared(), 1)
+		require.ErrorIs(t, s.Cleared()[0], event.ErrDamaged, name)
+		require.NoDirExists(t, filepath.Join(dir, event.DumpID(1).String()))
 	}
 }
 

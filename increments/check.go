@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"time"
 
 	"xmq/broker/disk"
@@ -17,10 +18,12 @@ type Report struct {
 	First, Last uint64    // what was looked at
 	Records     uint64    // verified
 	Segments    int       // looked at
-	Damaged     []Finding // empty: all is well
+	Damaged     []Finding // set aside
+	Unreadable  []Finding // cannot be read now: nothing is known of them
+	Missing     error     // acknowledged increments are missing, by the checkpoint
 }
 
-// Finding is one damaged segment.
+// Finding is one segment with something wrong, or a place where one should be.
 type Finding struct {
 	Segment string // its name
 	Err     error  // what and where
@@ -31,11 +34,11 @@ const checkTurn = 1000
 
 // Check reads the log from sequence from (0: from its beginning) to the head as it is now, and verifies every
 // record (CRC, sequence, chain), the borders of segments and the number of idempotency keys. Damaged segments
-// are reported, and set aside as a damaged read would. It may run beside everything else; segments that are
-// trimmed meanwhile are passed over.
+// are reported, and set aside as a damaged read would; so are those that cannot be read now, and it goes on behind them. It may
+// run beside everything else; segments that are trimmed meanwhile are passed over. All is well when it reports nothing.
 //
 // progress, if not nil, is called about every 1,000 records with the sequence reached; it may block, to slow
-// the check down. The error is ctx's, or trouble that is not damage; the report then covers what was done.
+// the check down. The error is ctx's, or that of a storage that has stopped; the report then covers what was done.
 func (l *Log) Check(ctx context.Context, from uint64, progress func(seq uint64)) (Report, error) {
 	head := l.Head()
 	at := max(from, l.First())
@@ -47,8 +50,15 @@ func (l *Log) Check(ctx context.Context, from uint64, progress func(seq uint64))
 			continue
 		}
 		g := l.shelf.find(at)
-		if g == nil {
-			continue // trimmed since; First has moved
+		if g == nil && l.First() > at {
+			continue // trimmed since
+		}
+		if g == nil { // an opened log has no hole, but one that is only looked at
+			next := l.shelf.after(at)
+			hole := span{at, next.First - 1}
+			r.Damaged = append(r.Damaged, Finding{hole.String(), l.shelf.damage(hole.String(), "the segments of these increments are missing")})
+			at, before = next.First, event.Position{}
+			continue
 		}
 		end, err := l.checkSegment(ctx, g, at, head.Seq, before, &r, progress)
 		switch {
@@ -56,6 +66,8 @@ func (l *Log) Check(ctx context.Context, from uint64, progress func(seq uint64))
 			continue
 		case errors.Is(err, ErrQuarantined):
 			r.Damaged = append(r.Damaged, Finding{g.name, err})
+		case err != nil && ctx.Err() == nil && !errors.Is(err, disk.ErrStopped):
+			r.Unreadable = append(r.Unreadable, Finding{g.name, later(err)})
 		case err != nil:
 			return r, fmt.Errorf("check: %w", err)
 		}
@@ -121,15 +133,89 @@ func (l *Log) checkKeys(db *disk.DB, g *segment, want int) error {
 	return nil
 }
 
-// CheckOffline checks the log in a directory that no broker has open, without changing it: what opening
-// writes stays in memory. The error is disk.Damage when the log could not even be opened, else as Check's.
-func CheckOffline(ctx context.Context, dir string, progress func(seq uint64)) (Report, error) {
-	l := prepare(disk.FrozenDir(dir), disk.NewGround(disk.Options{}), Options{RingBytes: 1, Walk: 1})
-	if err := l.load(true); err != nil {
-		return Report{}, fmt.Errorf("check %s: %w", dir, errors.Join(err, l.Close()))
+// CheckOffline checks the log in a directory that no broker has open, without changing it: what opening writes stays in memory.
+// Segments that cannot be opened are reported as well. checkpoint is as of VerifyCheckpoint; it is compared unless the newest
+// segment is damaged. fs.ErrNotExist: there is no log. The error is otherwise as Check's, or that of a log in use.
+func CheckOffline(ctx context.Context, dir string, checkpoint event.Position, progress func(seq uint64)) (Report, error) {
+	place, ground := disk.FrozenDir(dir), disk.NewGround(disk.Options{})
+	names, err := ground.Sweep(place)
+	if err == nil && len(names) == 0 {
+		err = fmt.Errorf("no segment: %w", fs.ErrNotExist)
 	}
-	r, err := l.Check(ctx, 0, progress)
-	return r, errors.Join(err, l.Close())
+	if err != nil {
+		return Report{}, fmt.Errorf("check %s: %w", dir, err)
+	}
+	var r Report
+	var found []Finding
+	var spans []span
+	for _, name := range names {
+		s, err := parseSpan(name)
+		if n := len(spans); err == nil && n > 0 && spans[n-1].Last >= s.First {
+			err = fmt.Errorf("the segment overlaps %s", spans[n-1])
+		}
+		if err != nil {
+			found = append(found, Finding{name, err})
+			continue
+		}
+		spans = append(spans, s)
+	}
+	for n := len(spans); n > 0; n-- { // the newest that can be opened is the end of what can be checked
+		l := prepare(place, ground, Options{RingBytes: 1, Walk: 1})
+		err := l.look(spans[:n])
+		if err == nil {
+			if r, err = l.Check(ctx, 0, progress); err == nil && n == len(spans) {
+				err = r.compare(l, checkpoint)
+			}
+			r.Damaged = append(r.Damaged, found...)
+			return r, errors.Join(err, l.Close())
+		}
+		if err = errors.Join(err, l.Close()); !disk.IsDamage(err) {
+			return r, fmt.Errorf("check %s: %w", dir, later(err))
+		}
+		found = append(found, Finding{spans[n-1].String(), err})
+	}
+	r.Damaged = found
+	return r, nil
+}
+
+// compare notes whether what the checkpoint vouches for is there.
+func (r *Report) compare(l *Log, checkpoint event.Position) error {
+	err := l.VerifyCheckpoint(checkpoint)
+	switch {
+	case errors.Is(err, ErrQuarantined):
+		return nil // which is reported
+	case disk.IsDamage(err):
+		r.Missing, err = err, nil
+	}
+	return err
+}
+
+// look opens segments for Check, the last one as the newest.
+func (l *Log) look(spans []span) (err error) {
+	list := make([]*segment, len(spans))
+	for i, s := range spans {
+		list[i] = newSegment(s)
+	}
+	newest := list[len(list)-1]
+	if newest.db, err = l.ground.Open(l.shelf.place, newest.name, disk.Newest); err != nil {
+		return err
+	}
+	newest.active.Store(true)
+	l.newest = newest
+	l.shelf.list.Store(&list)
+	low, err := l.readMeta()
+	if err != nil {
+		return err
+	}
+	for len(list) > 1 && list[0].Last < low {
+		list = list[1:]
+	}
+	l.begin(list, low, newest.base)
+	end, err := l.end(newest)
+	if err == nil {
+		l.head.Store(&end)
+	}
+	return err
 }
 
 // Stats describes how the log fares.

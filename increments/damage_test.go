@@ -162,11 +162,11 @@ func TestCheckOffline(t *testing.T) {
 	require.NoError(t, err)
 	put(t, l, drafts(70, "some text")...)
 	put(t, l, keyed("p", "1"))
-	_, err = CheckOffline(t.Context(), dir, nil)
+	_, err = CheckOffline(t.Context(), dir, event.Position{}, nil)
 	require.Error(t, err, "in use")
 	require.NoError(t, l.Close())
 	reached := uint64(0)
-	r, err := CheckOffline(t.Context(), dir, func(seq uint64) { reached = seq })
+	r, err := CheckOffline(t.Context(), dir, event.Position{}, func(seq uint64) { reached = seq })
 	require.NoError(t, err)
 	require.Empty(t, r.Damaged)
 	require.Equal(t, uint64(71), r.Records)
@@ -180,8 +180,63 @@ func TestCheckOffline(t *testing.T) {
 			require.NoError(t, os.WriteFile(path, b, 0o644))
 		}
 	}
-	r, err = CheckOffline(t.Context(), dir, nil)
+	r, err = CheckOffline(t.Context(), dir, event.Position{}, nil)
 	require.NoError(t, err)
 	require.Len(t, r.Damaged, 1)
 	require.Equal(t, "00000000000000000021-00000000000000000040", r.Damaged[0].Segment)
+}
+
+// A check lists everything that is wrong: it stops neither at what is damaged, nor at what is missing, nor at a newest segment that
+// does not open; and it knows what was acknowledged.
+func TestCheckOfflineListsEverything(t *testing.T) {
+	dir := t.TempDir()
+	l, err := Create(disk.Dir(dir), small(), Options{MaxRecords: 20})
+	require.NoError(t, err)
+	put(t, l, drafts(130, "some text")...)
+	head := l.Head()
+	require.NoError(t, l.Close())
+	r, err := CheckOffline(t.Context(), dir, head, nil)
+	require.NoError(t, err)
+	require.Empty(t, r.Damaged)
+	require.NoError(t, r.Missing)
+
+	later := head
+	later.Seq += 2
+	r, err = CheckOffline(t.Context(), dir, later, nil)
+	require.NoError(t, err)
+	require.ErrorContains(t, r.Missing, "acknowledged increments are lost")
+	other := head
+	other.Chain++
+	r, err = CheckOffline(t.Context(), dir, other, nil)
+	require.NoError(t, err)
+	require.ErrorContains(t, r.Missing, "chain")
+
+	flip := func(first string) {
+		files, err := filepath.Glob(filepath.Join(dir, "*"+first+"-*", "*"))
+		require.NoError(t, err)
+		for _, path := range files {
+			if b, err := os.ReadFile(path); strings.HasSuffix(path, ".ldb") || strings.HasSuffix(path, ".log") && len(b) > 20 {
+				require.NoError(t, err)
+				b[15] ^= 4
+				require.NoError(t, os.WriteFile(path, b, 0o600))
+			}
+		}
+	}
+	flip("00021")
+	flip("00101")
+	gone, err := filepath.Glob(filepath.Join(dir, "*00061-*"))
+	require.NoError(t, err)
+	require.NoError(t, os.RemoveAll(gone[0]))
+	flip("00121")
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "stray"), 0o700))
+	r, err = CheckOffline(t.Context(), dir, head, nil)
+	require.NoError(t, err)
+	var found []string
+	for _, f := range r.Damaged {
+		found = append(found, strings.TrimLeft(f.Segment, "0")[:3])
+		require.Error(t, f.Err)
+	}
+	require.ElementsMatch(t, []string{"21-", "101", "61-", "121", "str"}, found)
+	require.EqualValues(t, 60, r.Records, "1 to 20, 41 to 60 and 81 to 100 are sound")
+	require.NoError(t, r.Missing, "nothing is known of the end")
 }

@@ -170,15 +170,15 @@ func create(place disk.Place, ground *disk.Ground, o Options, base event.Positio
 // (VerifyCheckpoint). Rules: XI-1, XD-6, XD-7, XD-18, XQ-8.
 func Open(place disk.Place, ground *disk.Ground, o Options) (*Log, error) {
 	l := prepare(place, ground, o)
-	if err := l.load(false); err != nil {
+	if err := l.load(); err != nil {
 		return nil, fmt.Errorf("open log: %w", errors.Join(later(err), l.Close()))
 	}
 	l.shelf.settles(l.options.Room)
 	return l, nil
 }
 
-// load finds the segments and the end of the log. look leaves what an interrupted trim left.
-func (l *Log) load(look bool) error {
+// load finds the segments and the end of the log.
+func (l *Log) load() error {
 	list, err := l.listed()
 	if err != nil {
 		return err
@@ -194,7 +194,7 @@ func (l *Log) load(look bool) error {
 	if err != nil {
 		return err
 	}
-	if list, err = l.retained(list, low, look); err != nil {
+	if list, err = l.retained(list, low); err != nil {
 		return err
 	}
 	l.begin(list, low, newest.base)
@@ -272,12 +272,10 @@ func (l *Log) readMeta() (low uint64, err error) {
 }
 
 // retained drops the segments an interrupted Trim left below low and refuses a hole above it.
-func (l *Log) retained(list []*segment, low uint64, look bool) ([]*segment, error) {
+func (l *Log) retained(list []*segment, low uint64) ([]*segment, error) {
 	for len(list) > 1 && list[0].Last < low {
-		if !look {
-			if err := l.ground.Drop(l.shelf.place, list[0].name); err != nil {
-				return nil, err
-			}
+		if err := l.ground.Drop(l.shelf.place, list[0].name); err != nil {
+			return nil, err
 		}
 		list = list[1:]
 	}

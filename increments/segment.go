@@ -69,6 +69,16 @@ func (s *shelf) find(seq uint64) *segment {
 	return list[i]
 }
 
+// after returns the first segment behind seq. There is one for every sequence up to the head.
+func (s *shelf) after(seq uint64) *segment {
+	for _, g := range s.segments() {
+		if g.First > seq {
+			return g
+		}
+	}
+	return nil
+}
+
 // use calls f with the segment's open database. f must be short. A Damage that f or the opening returns
 // quarantines the segment: from then on use answers ErrQuarantined.
 func (s *shelf) use(g *segment, f func(db *disk.DB, base event.Position) error) error {

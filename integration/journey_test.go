@@ -378,7 +378,7 @@ func (s *site) dir2(t *testing.T) {
 }
 
 // Losing the state store: nodes say where they are and clients are rebuilt; nothing is freed until an operator
-// confirms. Losing the log: a new log ID, and every node must DUMP and says so.
+// confirms. Losing the log alone is damage; removing both makes a new log, and every node must DUMP and says so.
 func TestLosingAStore(t *testing.T) {
 	s := newSite(t, "--max-records", "5", "--retention-every", "100ms")
 	b := s.broker()
@@ -411,11 +411,14 @@ func TestLosingAStore(t *testing.T) {
 	})
 	require.Equal(t, 0, b.stop(t))
 	require.NoError(t, os.RemoveAll(filepath.Join(s.dir, "broker", "log")))
+	b = s.start("broker", "broker", "--data", filepath.Join(s.dir, "broker"), "--nats-addr", s.nats, "--http-addr", s.http)
+	require.Equal(t, 78, b.wait(t))
+	require.Contains(t, b.log.String(), "there is no log")
+	require.NoError(t, os.RemoveAll(filepath.Join(s.dir, "broker", "state")))
 	s.broker()
 	require.NotEqual(t, p.Log, s.positions().Log)
 	require.Equal(t, 1, m.wait(t))
 	require.Contains(t, m.log.String(), "join with a DUMP")
-	require.Contains(t, s.ok("", "alerts"), "newlog")
 }
 
 // Damage near the end of the log: the broker refuses to start, with 78, and names file and offset (XQ-8).

@@ -233,6 +233,26 @@ func (m *Machine) abandon(d *dumpflow.Dump, text string) {
 	}
 }
 
+// unstaged notes that the files of a complete DUMP are gone, or were damaged: it has failed after all. Whoever waits for it gets
+// FAIL and asks for another one.
+func (m *Machine) unstaged(id event.DumpID) {
+	for _, d := range m.dumps {
+		if d.ID != id || d.Phase != dumpflow.Sealed {
+			continue
+		}
+		text := "its files in the broker's staging are gone or damaged"
+		d.Fail(text, m.now)
+		m.tellAll(d)
+		for _, r := range d.Requesters {
+			delete(m.leases, r.Request)
+		}
+		d.Requesters = nil
+		m.saveDump(d)
+		m.work.Discard = append(m.work.Discard, d.ID)
+		m.raise("dump", statedb.Warning, d.Pos.Seq, fmt.Sprintf("DUMP %s of %s failed: %s; ask for it again", d.ID, m.c.ID, text))
+	}
+}
+
 // targetReturned is called when a session of this client begins while a dump runs. The snapshot lives in the
 // process that opened it: another process cannot go on with it.
 func (m *Machine) targetReturned(newProcess bool) {

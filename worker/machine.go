@@ -166,6 +166,8 @@ func (m *Machine) Step(in Input, log Log, now int64) {
 		m.sealed(*in.Sealed)
 	case in.Order != nil:
 		m.order(in.Order, log)
+	case in.Unstaged != 0:
+		m.unstaged(in.Unstaged)
 	case in.Trimmed:
 		m.trimmed(log)
 	case in.Evict != nil:

@@ -145,6 +145,8 @@ func (s *stage) command(t *testing.T, l *line) {
 		s.step(l.id(), Input{Node: s.dumpRep(l)})
 	case "sealed":
 		s.step(l.id(), Input{Sealed: &dumpflow.Manifest{Dump: event.DumpID(l.num("dump", 16)), Target: l.id(), Pos: l.pos(s.log), Size: 1000}})
+	case "unstaged":
+		s.step(l.id(), Input{Unstaged: event.DumpID(l.num("dump", 16))})
 	case "order":
 		s.step(l.id(), Input{Order: &Order{Verb: Verb(l.word(1)), Seq: l.num("seq", 10), Body: []byte(l.str("body")), Topics: l.list("topics"), Reason: l.str("reason"), By: l.str("by"), Token: 1}})
 	case "tick":

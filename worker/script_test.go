@@ -80,6 +80,9 @@ func TestXC08(t *testing.T) { play(t, "XC-8") }
 // trimmed, set aside or of another chain changes a client.
 func TestAReadThatFailsNowChangesNobody(t *testing.T) { play(t, "later") }
 
+// A snapshot whose files are gone is a DUMP that has failed, no more.
+func TestASnapshotWhoseFilesAreGoneHasFailed(t *testing.T) { play(t, "unstaged") }
+
 func TestAlertsEndWithWhatTheyStandFor(t *testing.T) { play(t, "alerts") }
 
 // What a comparison of less than everything would let through: an overtaken offer, an emptied or foreign database, a

@@ -24,8 +24,11 @@ type Input struct {
 	Sealed *dumpflow.Manifest // the snapshot this client uploaded is published
 	Order  *Order             // an operator's command
 
-	Evict   *Evict // retention needs the room that this client holds
-	Trimmed bool   // retention has freed increments that this client may still have needed
+	Evict *Evict // retention needs the room that this client holds
+	// Unstaged is this client's complete DUMP whose files are gone.
+	Unstaged event.DumpID
+
+	Trimmed bool // retention has freed increments that this client may still have needed
 }
 
 // Evict tells a client's machine that the log has reached its limit in bytes and that this client holds it. Silent is how long it had

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"path/filepath"
 	"reflect"
 	"strconv"
 	"syscall"
@@ -16,7 +15,6 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"xmq/broker"
-	"xmq/increments"
 )
 
 func logCommand() *cli.Command {
@@ -152,7 +150,8 @@ func logCheck(c *cli.Context) error {
 	var res broker.Checked
 	p := newProgress(c.App.ErrWriter)
 	if dir := c.String("data"); dir != "" {
-		rep, err := increments.CheckOffline(c.Context, filepath.Join(dir, "log"), func(seq uint64) { p.say("checked up to %d", seq) })
+		var err error
+		res, err = broker.CheckOffline(c.Context, dir, func(seq uint64) { p.say("checked up to %d", seq) })
 		p.end()
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
@@ -162,7 +161,6 @@ func logCheck(c *cli.Context) error {
 		case err != nil:
 			return err
 		}
-		res = broker.CheckedOf(rep)
 	} else {
 		a, err := newAPI(c)
 		if err != nil {
@@ -179,11 +177,29 @@ func logCheck(c *cli.Context) error {
 		for segment, what := range res.Damaged {
 			fmt.Fprintf(w, "DAMAGED\t%s\t%s\n", segment, what)
 		}
+		for segment, what := range res.Unreadable {
+			fmt.Fprintf(w, "UNREADABLE\t%s\t%s\n", segment, what)
+		}
+		switch {
+		case res.Missing != "":
+			fmt.Fprintf(w, "MISSING\t%s\n", res.Missing)
+		case res.Unknown != "":
+			fmt.Fprintf(w, "unknown\t%s\n", res.Unknown)
+		case res.Checkpoint > 0:
+			fmt.Fprintf(w, "acknowledged up to %d at least\n", res.Checkpoint)
+		}
 	})
-	if err == nil && len(res.Damaged) > 0 {
+	switch {
+	case err != nil:
+		return err
+	case res.Missing != "":
+		return &damageError{errors.New("acknowledged increments are missing: put the log back from where they are, or let every node join again with a DUMP")}
+	case len(res.Damaged) > 0:
 		return &damageError{fmt.Errorf("damaged segments: %d: clients that need them have to DUMP again", len(res.Damaged))}
+	case len(res.Unreadable) > 0:
+		return &temporaryError{fmt.Errorf("segments that cannot be read now: %d: nothing is known of them, check again", len(res.Unreadable))}
 	}
-	return err
+	return nil
 }
 
 func logTrim(c *cli.Context) error {
