@@ -25,7 +25,7 @@ import (
 // long; bodies are limited by each handler.
 func (b *Broker) web() *http.Server {
 	mux := http.NewServeMux()
-	d := &httpdoor.Door{Ingest: b.ingest.put, Log: b.stores.log.ID(), Limit: b.cfg.MaxIncrement, Read: b.readOne}
+	d := &httpdoor.Door{Ingest: b.ingest.put, Log: b.stores.log.ID(), Limit: b.cfg.MaxIncrement, Accepts: b.ingest.accepts, Read: b.readOne}
 	d.Routes(mux, b.cfg.HTTPAlias)
 	for path, f := range map[string]func(*http.Request) (any, error){
 		"GET /v1/positions":            b.apiPositions,
@@ -187,6 +187,9 @@ func (b *Broker) apiOrder(r *http.Request) (any, error) {
 	if len(o.Body) > b.cfg.MaxIncrement {
 		return nil, refuse(http.StatusRequestEntityTooLarge, "a body of %d bytes is above the limit of %d", len(o.Body), b.cfg.MaxIncrement)
 	}
+	if unfit := b.ingest.accepts.Check(o.Body); unfit != nil && worker.Verb(r.PathValue("verb")) == worker.Replace {
+		return nil, refuse(http.StatusUnprocessableEntity, "%s", unfit.Text)
+	}
 	if len(o.Reason) > 1000 {
 		return nil, refuse(http.StatusRequestEntityTooLarge, "a reason has at most 1000 bytes")
 	}
@@ -237,6 +240,8 @@ type LogInfo struct {
 	Refused     uint64         `json:"refused_events"`
 	Dropped     uint64         `json:"dropped_events"`
 	Checkpoint  event.Position `json:"checkpoint"`
+	// MaxIncrement is the largest body that the doors take, in bytes.
+	MaxIncrement int `json:"max_increment"`
 }
 
 func (b *Broker) apiLog(*http.Request) (any, error) {
@@ -247,7 +252,7 @@ func (b *Broker) apiLog(*http.Request) (any, error) {
 	info := LogInfo{Log: st.Head.Log, Group: b.cfg.Group, First: st.First, Head: st.Head.Seq, Chain: st.Head.Chain, Segments: st.Segments,
 		Bytes: st.Bytes, Quarantined: append([]string{}, st.Quarantined...), SyncP99MS: float64(st.SyncP99) / 1e6, Rebuilt: b.stores.state.Meta().Rebuilt,
 		Commits: b.ingest.commits.Load(), Taken: b.ingest.took.Load(), Refused: b.dispatch.refused.Load(), Dropped: b.dispatch.dropped.Load(),
-		Checkpoint: b.stores.state.Checkpoint()}
+		Checkpoint: b.stores.state.Checkpoint(), MaxIncrement: b.cfg.MaxIncrement}
 	if seq, holder, held := b.stores.state.Pin(); held {
 		info.Pin, info.Holder = &seq, holder
 	}

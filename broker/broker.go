@@ -116,6 +116,10 @@ func (b *Broker) open() (err error) {
 	return nil
 }
 
+// Accept lets all doors refuse, with code Unfit, what check refuses. It is called before Run; check is called by many goroutines
+// at a time.
+func (b *Broker) Accept(check func(body []byte) error) { b.ingest.accepts = check }
+
 // openRoad starts the embedded NATS server, or uses the external one, and connects to it twice: for events, and
 // for the NATS door, whose load must not delay events.
 func (b *Broker) openRoad() (err error) {

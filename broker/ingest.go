@@ -33,7 +33,8 @@ type ingest struct {
 	maxBytes int64
 	refusing atomic.Pointer[door.Refusal] // set while no input is taken at all
 	starved  func() bool                  // the stores wait for a file descriptor; nil: never
-	waits    atomic.Bool                  // run does
+	accepts  door.Accepts
+	waits    atomic.Bool // run does
 
 	queue         chan *request
 	count, bytes  atomic.Int64
@@ -89,6 +90,9 @@ func (in *ingest) put(drafts []event.Draft, done func([]door.Outcome, error)) {
 	kept := 0
 	for i := range drafts {
 		if req.all[i].Refused = door.Check(&drafts[i], in.limit); req.all[i].Refused != nil {
+			continue
+		}
+		if req.all[i].Refused = in.accepts.Check(drafts[i].Body); req.all[i].Refused != nil {
 			continue
 		}
 		req.bytes += int64(len(drafts[i].Body)) + 128

@@ -16,6 +16,7 @@ import (
 // Broker is what `xmq broker` is told.
 type Broker struct {
 	broker.Config `yaml:",inline"`
+	Accept        string `yaml:"accept" doc:"refuse, with 422, what the nodes of this dialect would refuse: sqlite, postgres, mariadb or mysql; empty takes anything"`
 	LogLevel      string `yaml:"log_level" doc:"what is written to stderr: debug, info, warn or error"`
 }
 

@@ -49,6 +49,7 @@ const (
 	Empty       Code = "empty"       // a body of no bytes
 	TooLarge    Code = "too_large"   // above the limit
 	Invalid     Code = "invalid"     // a header or the request breaks a rule
+	Unfit       Code = "unfit"       // no node of this group would take it: see Accepts
 	TooOld      Code = "too_old"     // a producer's number from before what is remembered
 	Gap         Code = "gap"         // a batch before this one is missing: repeat from there
 	Busy        Code = "busy"        // too much waits already: try again
@@ -69,6 +70,20 @@ func (r *Refusal) Error() string { return r.Text }
 // Refuse makes a Refusal.
 func Refuse(c Code, format string, args ...any) *Refusal {
 	return &Refusal{c, fmt.Sprintf(format, args...)}
+}
+
+// Accepts is an error for a body that no node of the group would take, in the words of its driver. nil takes everything.
+type Accepts func(body []byte) error
+
+// Check is a Refusal for a body that is not accepted.
+func (a Accepts) Check(body []byte) *Refusal {
+	if a == nil {
+		return nil
+	}
+	if err := a(body); err != nil {
+		return Refuse(Unfit, "no node of this group would take it: %v", err)
+	}
+	return nil
 }
 
 // MaxKey is the longest idempotency key in bytes.

@@ -9,6 +9,7 @@ import (
 
 	"xmq/broker"
 	"xmq/configs"
+	"xmq/nodeclient/target"
 )
 
 func brokerCommand() *cli.Command {
@@ -35,10 +36,17 @@ func brokerCommand() *cli.Command {
 			if os.Getenv("GOMEMLIMIT") == "" {
 				debug.SetMemoryLimit(cfg.MemoryLimit / 4 * 3) // the rest is for what the runtime does not count, and for peaks
 			}
+			var accepts func([]byte) error
+			if cfg.Accept != "" {
+				if accepts, err = target.Check(cfg.Accept); err != nil {
+					return fmt.Errorf("%w: accept: %w", configs.ErrConfig, err)
+				}
+			}
 			b, err := broker.Open(cfg.Config, log)
 			if err != nil {
 				return err
 			}
+			b.Accept(accepts)
 			return b.Run(c.Context, func() {
 				log.Info("doors are open", "http", "http://"+b.HTTPAddr(), "nats", b.NATSURL(), "log", b.LogID())
 				fmt.Fprintln(c.App.ErrWriter, "ready")

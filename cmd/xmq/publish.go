@@ -18,20 +18,21 @@ import (
 	"unicode/utf8"
 
 	"github.com/urfave/cli/v2"
-
-	"xmq/nodeclient/target/sqltext"
 )
 
 func publishCommand() *cli.Command {
 	return &cli.Command{
 		Name: "publish", Usage: "hand changes to the broker, in order", ArgsUsage: "[FILE...]",
 		Description: "Without arguments every line of stdin is one increment; every FILE is one increment; with --sql a script is split:\n" +
-			"every statement is one increment, and so is everything between BEGIN and COMMIT.",
+			"every statement is one increment, and so is everything between BEGIN and COMMIT. The whole script is checked first:\n" +
+			"when nodes would refuse a statement, nothing is sent.",
 		Flags: apiFlags(
 			&cli.StringFlag{Name: "topic", Usage: "topic of the increments"},
 			&cli.StringFlag{Name: "content-type", Usage: "content type of the increments"},
 			&cli.StringFlag{Name: "sql", Usage: "SQL script `FILE`; - for stdin"},
 			&cli.StringFlag{Name: "dialect", Usage: "of the script: sqlite, postgres, mariadb or mysql", Value: "sqlite"},
+			&cli.BoolFlag{Name: "check", Usage: "with --sql: send nothing, say what nodes of the dialect would refuse"},
+			&cli.IntFlag{Name: "max-increment", Usage: "with --sql: the broker's max_increment in `BYTES`; 0 to ask it"},
 			&cli.BoolFlag{Name: "lint", Usage: "with --sql: warn of what every node answers differently (clocks, dice, sequences)", Value: true},
 			&cli.StringFlag{Name: "idempotency-prefix", Usage: "`NAME` of this input: publishing it again stores nothing twice"},
 			&cli.DurationFlag{Name: "retry", Usage: "how long to try again while the broker is away", Value: time.Minute},
@@ -45,8 +46,11 @@ func publish(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if c.String("sql") != "" && c.Args().Present() {
+	switch {
+	case c.String("sql") != "" && c.Args().Present():
 		return usage("give either --sql or files, not both")
+	case c.String("sql") == "" && c.Bool("check"):
+		return usage("--check needs --sql: only a script's dialect says what nodes would refuse")
 	}
 	prefix := c.String("idempotency-prefix")
 	if prefix == "" {
@@ -70,6 +74,9 @@ func publish(c *cli.Context) error {
 		}
 	}
 	p.progress.end()
+	if c.Bool("check") && err == nil {
+		return nil
+	}
 	if err != nil && p.done.Count > 0 {
 		err = fmt.Errorf("%w (of this input, %d are stored, the last one as %d)", err, p.done.Count, p.done.Last)
 	}
@@ -140,60 +147,6 @@ func publishFiles(c *cli.Context, p *publisher) error {
 		}
 	}
 	return nil
-}
-
-// maxStatement is the longest statement or transaction of a script in bytes; the broker's own limit may be lower.
-const maxStatement = 8 << 20
-
-func publishSQL(c *cli.Context, p *publisher) error {
-	dialect, known := map[string]sqltext.Dialect{"sqlite": sqltext.SQLite, "postgres": sqltext.PostgreSQL, "mariadb": sqltext.MariaDB, "mysql": sqltext.MariaDB}[c.String("dialect")]
-	if !known {
-		return usage("--dialect is sqlite, postgres, mariadb or mysql, not %q", c.String("dialect"))
-	}
-	in, name := c.App.Reader, "stdin"
-	if path := c.String("sql"); path != "-" {
-		name = path
-		f, err := os.Open(path)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		in = f
-	}
-	if p.contentType == "" {
-		p.contentType = "application/sql"
-	}
-	l := linter{w: c.App.ErrWriter, name: name, dialect: dialect, seen: map[string]bool{}}
-	for script, err := range sqltext.Split(in, dialect, maxStatement) {
-		if err != nil {
-			return fmt.Errorf("%s: %w", name, err)
-		}
-		if c.Bool("lint") {
-			l.look(script)
-		}
-		if err := p.add(c.Context, []byte(script.Text)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// linter warns of each word once.
-type linter struct {
-	w       io.Writer
-	name    string // of the input
-	dialect sqltext.Dialect
-	seen    map[string]bool
-}
-
-func (l *linter) look(script sqltext.Script) {
-	for _, w := range sqltext.Lint(l.dialect, script.Text) {
-		if key := strings.ToUpper(w.What); !l.seen[key] {
-			l.seen[key] = true
-			w.Line += script.Line - 1
-			fmt.Fprintf(l.w, "xmq: warning: %s, %v (said once; --lint=false for silence)\n", l.name, w)
-		}
-	}
 }
 
 // publisher sends increments in batches, in order, each with an idempotency key, and tries again while the broker is

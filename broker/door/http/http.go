@@ -34,6 +34,8 @@ type Door struct {
 	Ingest door.Ingest
 	Log    event.LogID
 	Limit  int // largest body of an increment, in bytes
+	// Accepts refuses a batch as a whole for one of its lines; Ingest asks again, for every door.
+	Accepts door.Accepts
 	// Read returns the increment with this sequence. Its error wraps ErrNotYet or ErrGone when there is none; its text
 	// is shown to the client.
 	Read func(seq uint64) (event.Record, error)
@@ -183,6 +185,9 @@ func (d *Door) parse(raw []byte) ([]event.Draft, error) {
 		if refused == nil {
 			refused = door.Check(&draft, d.Limit)
 		}
+		if refused == nil {
+			refused = d.Accepts.Check(draft.Body)
+		}
 		if refused != nil {
 			return nil, door.Refuse(refused.Code, "line %d: %s; nothing of this batch was stored", n, refused.Text)
 		}
@@ -229,7 +234,7 @@ func (d *Door) get(w http.ResponseWriter, r *http.Request) {
 // statuses of refusals.
 var statuses = map[door.Code]int{
 	door.Empty: http.StatusBadRequest, door.Invalid: http.StatusBadRequest, door.TooLarge: http.StatusRequestEntityTooLarge,
-	door.TooOld: http.StatusConflict, door.Busy: http.StatusServiceUnavailable, door.Closing: http.StatusServiceUnavailable,
+	door.Unfit: http.StatusUnprocessableEntity, door.TooOld: http.StatusConflict, door.Busy: http.StatusServiceUnavailable, door.Closing: http.StatusServiceUnavailable,
 	door.DiskFull: http.StatusInsufficientStorage, door.Unknown: http.StatusServiceUnavailable, door.Descriptors: http.StatusServiceUnavailable,
 }
 

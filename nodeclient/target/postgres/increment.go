@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 
 	"xmq/nodeclient/target/sqltext"
@@ -26,6 +28,12 @@ type statement struct {
 type work struct {
 	statements []statement
 	alone      bool
+}
+
+// Check is an error for an increment that every node with this driver refuses before it asks its database. It needs none.
+func Check(body []byte) error {
+	_, err := parse(body)
+	return err
 }
 
 // parse looks at an increment before it runs; doc.go describes its two forms.
@@ -54,12 +62,43 @@ func parse(body []byte) (w work, err error) {
 		return w, fmt.Errorf(`"sql" has %d statements, and arguments belong to exactly one`, len(statements))
 	}
 	for _, st := range statements {
+		if err := checkPlaceholders(st, len(args), object); err != nil {
+			return w, fmt.Errorf("line %d: %w", st.Line, err)
+		}
 		plain, changes := kinds(st.Keyword, st.Text)
 		w.statements = append(w.statements, statement{text: st.Text, line: st.Line, args: args, plain: plain, changes: changes})
 	}
 	lower := strings.ToLower(script)
 	w.alone = strings.Contains(lower, "defer") || strings.Contains(lower, "constraints")
 	return w, nil
+}
+
+// checkPlaceholders compares the highest $n of a statement with the number of its arguments. In the body of a routine $n is
+// an argument of its own.
+func checkPlaceholders(st sqltext.Statement, args int, object bool) error {
+	if args == 0 && (!strings.Contains(st.Text, "$") || st.Keyword == "CREATE") {
+		return nil
+	}
+	tokens, err := sqltext.Tokens(sqltext.PostgreSQL, st.Text)
+	if err != nil {
+		return err
+	}
+	highest := 0
+	for i, t := range tokens {
+		if i == 0 || tokens[i-1].Text != "$" || tokens[i-1].At != t.At-1 || !t.Word {
+			continue
+		}
+		if n, err := strconv.Atoi(t.Text); err == nil {
+			highest = max(highest, n)
+		}
+	}
+	switch {
+	case highest == args:
+		return nil
+	case !object:
+		return fmt.Errorf(`it has the placeholder $%d and no arguments: send {"sql": ..., "args": [...]}`, highest)
+	}
+	return fmt.Errorf("its placeholders go up to $%d, and it has %d arguments", highest, args)
 }
 
 // argument is the text of a JSON value: a string without its quotes, anything else as it stands, nil for null.
@@ -117,7 +156,16 @@ func checkStatement(st sqltext.Statement) error {
 		}
 	case "RESET", "DISCARD", "LISTEN", "UNLISTEN", "PREPARE", "EXECUTE", "DEALLOCATE", "DECLARE", "FETCH", "MOVE", "CLOSE", "LOAD":
 		return fmt.Errorf("%s works on the connection, not on the data, and would be gone after a restart", st.Keyword)
+	case "VACUUM", "CHECKPOINT":
+		return fmt.Errorf("%s cannot run in a transaction, and an increment is one; it changes no data: each node's administrator runs it", st.Keyword)
+	case "REINDEX", "CLUSTER":
+		return checkRebuild(st)
+	case "DROP":
+		return checkOutside(st)
 	case "CREATE", "ALTER":
+		if err := checkOutside(st); err != nil {
+			return err
+		}
 		switch st.Second {
 		case "TEMP", "TEMPORARY", "LOCAL", "GLOBAL":
 			return errors.New("a temporary object lives in one connection only and would be gone after a restart")
@@ -127,4 +175,48 @@ func checkStatement(st sqltext.Statement) error {
 		}
 	}
 	return nil
+}
+
+// outside are what CREATE, ALTER and DROP may not be about: it belongs to the server, and most of it cannot run in a
+// transaction.
+var outside = []string{"DATABASE", "SYSTEM", "TABLESPACE", "SUBSCRIPTION"}
+
+// checkOutside refuses what belongs to the server, and what cannot run in a transaction.
+func checkOutside(st sqltext.Statement) error {
+	if slices.Contains(outside, st.Second) {
+		return fmt.Errorf("%s %s is about the server, not the data of one database; most of it cannot run in a transaction, and an "+
+			"increment is one", st.Keyword, st.Second)
+	}
+	return checkConcurrently(st)
+}
+
+// checkConcurrently refuses CONCURRENTLY of CREATE INDEX, DROP INDEX and DETACH PARTITION, where it stands unquoted.
+func checkConcurrently(st sqltext.Statement) error {
+	if !strings.Contains(strings.ToLower(st.Text), "concurrently") {
+		return nil
+	}
+	tokens, err := sqltext.Tokens(sqltext.PostgreSQL, st.Text)
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(tokens, func(t sqltext.Token) bool { return t.Is("CONCURRENTLY") }) {
+		return fmt.Errorf("%s ... CONCURRENTLY cannot run in a transaction, and an increment is one: leave CONCURRENTLY out", st.Keyword)
+	}
+	return nil
+}
+
+// checkRebuild lets REINDEX and CLUSTER of one object through.
+func checkRebuild(st sqltext.Statement) error {
+	tokens, err := sqltext.Tokens(sqltext.PostgreSQL, st.Text)
+	if err != nil {
+		return err
+	}
+	whole := len(tokens) == 1
+	for _, t := range tokens {
+		whole = whole || st.Keyword == "REINDEX" && (t.Is("DATABASE") || t.Is("SYSTEM") || t.Is("SCHEMA"))
+	}
+	if whole {
+		return fmt.Errorf("%s of a whole database cannot run in a transaction, and an increment is one: name one table or index", st.Keyword)
+	}
+	return checkConcurrently(st)
 }

@@ -169,7 +169,7 @@ func TestXN08(t *testing.T) {
 		"SELECT unheard()":                                   "no such function: unheard",
 		"INSERT INTO v VALUES (1, 'a')":                      "cannot modify v because it is a view",
 		"CREATE TABLE p (a)":                                 "table p already exists",
-		"VACUUM":                                             "cannot VACUUM",
+		"VACUUM":                                             "VACUUM cannot run in a transaction",
 		"SELECT zeroblob(2000000000)":                        "too big",
 		"SELECT 1;\n\nSELECT 2 FROM there":                   `in line 3: "SELECT 2 FROM there"`,
 		"SELECT unheard('" + strings.Repeat("ä", 300) + "')": `in line 1: "SELECT unheard('` + strings.Repeat("ä", 92),

@@ -8,6 +8,12 @@ import (
 	"xmq/nodeclient/target/sqltext"
 )
 
+// Check is an error for an increment that every node with this driver refuses before it asks its database. It needs none.
+func Check(body []byte) error {
+	_, err := parse(body)
+	return err
+}
+
 // parse looks at the body of an increment.
 func parse(body []byte) (w work, err error) {
 	script := string(body)
@@ -47,6 +53,8 @@ func checkScript(body string) ([]sqltext.Statement, error) {
 
 func checkStatement(st sqltext.Statement) error {
 	switch st.Keyword {
+	case "VACUUM":
+		return errors.New("VACUUM cannot run in a transaction, and an increment is one; it changes no data: run it on each file while its node is stopped")
 	case "ATTACH", "DETACH":
 		return fmt.Errorf("%s would reach other files than this database", st.Keyword)
 	case "CREATE":

@@ -11,7 +11,44 @@ import (
 type Script struct {
 	Text string // statements, each ended by ";", one line break between them; no transaction control
 	Line int    // where its first statement (of a transaction: its BEGIN) stands, from 1
+
+	marks []mark
 }
+
+// mark says where a statement of a script stands in its text and in the input, by lines.
+type mark struct{ text, input int }
+
+// Input is the line of the input from which a line of the text comes, both from 1.
+func (s Script) Input(line int) int {
+	input := s.Line
+	for _, m := range s.marks {
+		if m.text <= line {
+			input = m.input + line - m.text
+		}
+	}
+	return input
+}
+
+// builder gathers the statements of a script.
+type builder struct {
+	text  strings.Builder
+	lines int // line breaks in text
+	marks []mark
+}
+
+// add appends a statement with its delimiter.
+func (b *builder) add(st Statement, ended string) {
+	if b.text.Len() > 0 {
+		b.text.WriteByte('\n')
+		b.lines++
+	}
+	before := strings.Count(ended[:strings.Index(ended, st.Text)], "\n")
+	b.marks = append(b.marks, mark{1 + b.lines + before, st.Line})
+	b.text.WriteString(ended)
+	b.lines += strings.Count(ended, "\n")
+}
+
+func (b *builder) done(line int) Script { return Script{b.text.String(), line, b.marks} }
 
 // Split yields the scripts of r in order: a transaction (BEGIN or START TRANSACTION to COMMIT or END) as one
 // script without its control statements, any other statement as a script of its own. A transaction that is
@@ -37,7 +74,7 @@ func Split(r io.Reader, d Dialect, limit int) iter.Seq2[Script, error] {
 
 // nextScript returns the next script that has text; io.EOF behind the last one.
 func nextScript(s *scanner) (Script, error) {
-	var text strings.Builder
+	var script builder
 	begin := 0 // line of the open transaction's BEGIN
 	for {
 		st, err := s.next()
@@ -46,25 +83,23 @@ func nextScript(s *scanner) (Script, error) {
 			return Script{}, errAt(begin, "the transaction that begins here is not ended by COMMIT")
 		case err != nil:
 			return Script{}, err
-		case st.Control == "" && begin == 0:
-			return Script{s.ended(st.Text), st.Line}, nil
 		case st.Control == "":
-			if text.Len()+len(st.Text)+2 > s.limit {
+			script.add(st, s.ended(st.Text))
+			if begin == 0 {
+				return script.done(st.Line), nil
+			}
+			if script.text.Len() > s.limit {
 				return Script{}, errAt(begin, "the transaction that begins here is longer than the limit of %d bytes", s.limit)
 			}
-			if text.Len() > 0 {
-				text.WriteByte('\n')
-			}
-			text.WriteString(s.ended(st.Text))
 		case begins(st) && begin == 0:
 			begin = st.Line
 		case commits(st) && begin > 0:
-			if text.Len() > 0 {
-				return Script{text.String(), begin}, nil
+			if script.text.Len() > 0 {
+				return script.done(begin), nil
 			}
 			begin = 0
 		case rollsBack(st) && begin > 0:
-			text.Reset()
+			script = builder{}
 			begin = 0
 		case begin > 0:
 			return Script{}, errAt(st.Line, "%.80q cannot stand inside the transaction that begins in line %d", st.Text, begin)
