@@ -4,7 +4,7 @@ GO ?= go
 PACKAGES = ./...
 LIMIT = 20m
 
-.PHONY: test servers vet race unit mysql demo build bench measure
+.PHONY: test servers vet race race-all unit mysql demo build bench measure
 
 ## test: everything that has to pass: formats, vet, staticcheck, unit tests, the same with -race, real processes
 test: servers vet unit race mysql
@@ -25,6 +25,10 @@ unit:
 ## race: the packages in which goroutines meet, under the race detector (-short leaves out what only counts or measures)
 race:
 	@$(GO) test -p 2 -short -race -timeout $(LIMIT) -json $(PACKAGES) | $(GO) run ./integration/report
+
+## race-all: every test under the race detector, those that only count or measure as well; no part of test, since it takes an hour or more
+race-all: servers
+	@$(GO) test -p 1 -race -timeout 90m -json $(PACKAGES) | $(GO) run ./integration/report
 
 ## mysql: what runs on MariaDB, again on MySQL: the one XMQ_TEST_MYSQLD names, or Debian's where it can be had
 mysql: servers

@@ -10,7 +10,9 @@ import (
 	"mime"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	httpdoor "xmq/broker/door/http"
@@ -234,6 +236,7 @@ type LogInfo struct {
 	SyncP99MS   float64        `json:"sync_p99_ms"`
 	Pin         *uint64        `json:"pin"`
 	Holder      string         `json:"holder,omitempty"`
+	MaxBytes    int64          `json:"max_bytes"` // the limit of the log; 0 for none
 	Rebuilt     bool           `json:"rebuilt"`
 	Commits     uint64         `json:"commits"`
 	Taken       uint64         `json:"taken"`
@@ -250,14 +253,20 @@ func (b *Broker) apiLog(*http.Request) (any, error) {
 		return nil, err
 	}
 	info := LogInfo{Log: st.Head.Log, Group: b.cfg.Group, First: st.First, Head: st.Head.Seq, Chain: st.Head.Chain, Segments: st.Segments,
-		Bytes: st.Bytes, Quarantined: append([]string{}, st.Quarantined...), SyncP99MS: float64(st.SyncP99) / 1e6, Rebuilt: b.stores.state.Meta().Rebuilt,
+		Bytes: st.Bytes, Quarantined: append([]string{}, st.Quarantined...), SyncP99MS: float64(st.SyncP99) / 1e6, Rebuilt: b.stores.state.Meta().Rebuilt, MaxBytes: b.maxBytes(),
 		Commits: b.ingest.commits.Load(), Taken: b.ingest.took.Load(), Refused: b.dispatch.refused.Load(), Dropped: b.dispatch.dropped.Load(),
 		Checkpoint: b.stores.state.Checkpoint(), MaxIncrement: b.cfg.MaxIncrement}
-	if seq, holder, held := b.stores.state.Pin(); held {
-		info.Pin, info.Holder = &seq, holder
+	if h := b.holding(); h.Known > 0 {
+		if need := b.need(&h, st.Head.Seq); need <= st.Head.Seq || h.Clients.Held || h.Dumps.Held {
+			pin := need - 1
+			info.Pin, info.Holder = &pin, holder(&h)
+		}
 	}
 	return info, nil
 }
+
+// trimNote says what an ordered trim does not look at.
+const trimNote = "what every client and every DUMP has passed was freed, whatever retention.keep_records and retention.keep_age say"
 
 // apiTrim frees what nobody needs now. With confirm an operator says that all clients are back after the state
 // store was lost.
@@ -287,8 +296,8 @@ func (b *Broker) apiTrim(r *http.Request) (any, error) {
 			return nil, err
 		}
 	}
-	freed, err := b.trim()
-	return map[string]any{"freed_segments": freed, "first": b.stores.log.First()}, err
+	freed, err := b.free(true)
+	return map[string]any{"freed_segments": freed, "first": b.stores.log.First(), "note": trimNote}, err
 }
 
 func (b *Broker) apiCheck(r *http.Request) (any, error) {
@@ -321,6 +330,13 @@ func (b *Broker) apiAlert(r *http.Request) (any, error) {
 	case "ack":
 		batch.AckAlert(req.Key)
 	case "clear":
+		why, err := b.lasts(r.Context(), req.Key)
+		if err != nil {
+			return nil, err
+		}
+		if why != "" {
+			return nil, refuse(http.StatusConflict, "the alert %.100q cannot be cleared: %s", req.Key, why)
+		}
 		batch.Clear(req.Key, now)
 	default:
 		return nil, refuse(http.StatusBadRequest, "an alert can be acked or cleared, not %.40q", req.Do)
@@ -332,6 +348,35 @@ func (b *Broker) apiAlert(r *http.Request) (any, error) {
 		}
 	}
 	return nil, refuse(http.StatusNotFound, "there is no alert %.100q", req.Key)
+}
+
+// lasts says why an alert about a client, a segment or the state store still stands; empty when it does not. Alerts of the broker itself
+// come back at its next look.
+func (b *Broker) lasts(ctx context.Context, key string) (why string, err error) {
+	kind, about, _ := strings.Cut(key, "/")
+	switch kind {
+	case rebuiltAlert:
+		if b.stores.state.Meta().Rebuilt {
+			return "it ends with `xmq log trim --confirm`", nil
+		}
+	case "damage":
+		st, err := b.stores.log.Stats()
+		if err == nil && slices.Contains(st.Quarantined, about) {
+			why = "the segment is still there, set aside"
+		}
+		return why, err
+	case "fail", "fatal", "refused", "retry", "offline":
+		v, known, err := b.pool.View(ctx, about)
+		if err != nil || !known {
+			return "", err
+		}
+		lasts := map[string]bool{"fail": v.State == statedb.Failed, "fatal": v.State == statedb.Fatal, "refused": v.State == statedb.NeedsDump,
+			"retry": v.LastError != nil && v.LastError.Class == "transient", "offline": v.Missed}[kind]
+		if lasts {
+			why = fmt.Sprintf("client %s is %s%s, and it ends with that", about, v.State, map[bool]string{true: " and not connected"}[kind == "offline"])
+		}
+	}
+	return why, nil
 }
 
 func (b *Broker) apiAudit(*http.Request) (any, error) {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -50,10 +51,14 @@ type Broker struct {
 	poisoned chan error // the storage has failed
 	ready    atomic.Bool
 
-	alerts      map[string]bool // of the watch: which of its alerts stand
-	seenCommits uint64          // of the watch: commits, and since when increments were seen waiting without one
-	waitsSince  time.Time       // zero: they are not
-	pinned      string          // of retention: the text of its standing alert
+	seenCommits uint64    // of the watch: commits, and since when increments were seen waiting without one
+	waitsSince  time.Time // zero: they are not
+	seenStrays  uint64    // of the watch: refusals of unknown IDs, and when the last one was seen
+	strayAt     int64
+
+	trimming sync.Mutex             // one at a time; guards what follows
+	sampled  map[uint64][]int64     // times of increments of sealed segments, by first sequence
+	overfull atomic.Pointer[string] // why the size of the log refuses input; nil: it does not
 }
 
 // Open opens the stores and all addresses. Nothing is served before Run. Errors are classed by IsTemporary (75),
@@ -62,7 +67,7 @@ func Open(cfg Config, log *slog.Logger) (*Broker, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
-	b := &Broker{cfg: &cfg, log: log, started: time.Now(), poisoned: make(chan error, 1), alerts: map[string]bool{}, hooks: newHooks(cfg.Hooks, log),
+	b := &Broker{cfg: &cfg, log: log, started: time.Now(), poisoned: make(chan error, 1), hooks: newHooks(cfg.Hooks, log),
 		admission: worker.NewAdmission(cfg.MaxClients)}
 	err := classed(b.open())
 	if b.stores != nil && err == nil {
@@ -87,13 +92,8 @@ func (b *Broker) open() (err error) {
 	if b.stores, err = openStores(b.cfg, b.log, poison, b.hooks.tell); err != nil {
 		return err
 	}
-	for _, a := range b.stores.state.Alerts() { // what stood before the restart is looked at anew
-		if a.Cleared == 0 && (a.Key == "disk" || a.Key == "stall" || a.Key == "unreadable" || a.Key == "insecure") {
-			b.alerts[a.Key] = true
-		}
-		if a.Cleared == 0 && a.Key == "pin" {
-			b.pinned = a.Text
-		}
+	if err := b.recordMaxBytes(); err != nil {
+		return err
 	}
 	if b.http, err = net.Listen("tcp", b.cfg.HTTPAddr); err != nil {
 		return cannotListen("http_addr", b.cfg.HTTPAddr, err)
@@ -141,16 +141,13 @@ func (b *Broker) openRoad() (err error) {
 	return nil
 }
 
-// silenceGrain is how often the silence of a client that is away is written down, at least.
-const silenceGrain = 10 * time.Minute
-
 func (b *Broker) newPool() *worker.Pool {
 	c, s := b.cfg, b.stores
 	ticks := func(d time.Duration) int { return int((d + c.Tick - 1) / c.Tick) }
 	rules := worker.Rules{Group: c.Group, Masters: c.Masters, Tick: c.Tick, SilentTicks: ticks(c.Silent), LeaseTicks: ticks(c.Lease), DumpTicks: ticks(c.DumpLimit),
 		MaxDumps: c.MaxDumps, SnapshotTTL: c.SnapshotTTL, TurnRecords: c.TurnRecords, TurnBytes: c.TurnBytes, RunningDumps: b.runningDumps,
 		Flight: worker.NewFlight(c.MemoryLimit / 4), Crowd: new(worker.Crowd),
-		Admission: b.admission, SilenceTicks: ticks(min(max(c.Retention.MaxAbsence/20, c.Tick), silenceGrain))}
+		Admission: b.admission, SilenceTicks: ticks(c.Retention.silenceGrain())}
 	env := worker.Env{Log: s.log, Now: time.Now, Tick: c.Tick, Save: s.state.Write, SaveEvery: c.SaveEvery, Send: b.dispatch.send,
 		Forgotten: s.state.Forgotten,
 		Discard:   func(id event.DumpID) { s.staging.Drop(id, "the DUMP is over") }}

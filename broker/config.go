@@ -59,12 +59,22 @@ type Config struct {
 // Retention says when segments of the log are freed. Whole segments go, oldest first, when every client and
 // every DUMP has passed them. The limits free them even when a client still needs them: that client must DUMP again.
 type Retention struct {
-	Every      time.Duration `yaml:"every" doc:"how often"`
-	MaxRecords int64         `yaml:"max_records" doc:"keep at most so many increments; 0 for no limit"`
-	MaxBytes   int64         `yaml:"max_bytes" doc:"keep at most so many bytes; 0 for no limit"`
-	MaxAge     time.Duration `yaml:"max_age" doc:"keep increments at most so long; 0 for no limit"`
-	MaxAbsence time.Duration `yaml:"max_absence" doc:"a client silent for longer holds nothing any more; 0 for no limit"`
-	PinAlert   int64         `yaml:"pin_alert" doc:"alert when somebody holds so many increments; 0 for never"`
+	Every       time.Duration `yaml:"every" doc:"how often"`
+	KeepRecords int64         `yaml:"keep_records" doc:"keep so many of the newest increments when everybody has them; xmq log trim frees them"`
+	KeepAge     time.Duration `yaml:"keep_age" doc:"keep increments for so long when everybody has them; xmq log trim frees them"`
+	MaxRecords  int64         `yaml:"max_records" doc:"keep at most so many increments; 0 for no limit"`
+	MaxBytes    int64         `yaml:"max_bytes" doc:"keep at most so many bytes: beyond it the client that holds them must DUMP again, or input is refused when its is the last copy; -1 for half of the disk at the first start, 0 for no limit"`
+	MaxAge      time.Duration `yaml:"max_age" doc:"keep increments at most so long; 0 for no limit"`
+	MaxAbsence  time.Duration `yaml:"max_absence" doc:"a client silent for longer holds nothing any more; 0 for no limit"`
+	PinAlert    int64         `yaml:"pin_alert" doc:"alert when somebody holds so many increments; 0 for never"`
+}
+
+// silenceGrain is how often the silence of a client that is away is written down.
+func (r *Retention) silenceGrain() time.Duration {
+	if r.MaxAbsence > 0 {
+		return min(r.MaxAbsence/20, 10*time.Minute)
+	}
+	return 10 * time.Minute
 }
 
 // Hooks are told of every alert that is raised, changed or cleared. A slow or failing hook delays nothing.
@@ -93,7 +103,7 @@ func Default() Config {
 		TurnRecords: 2048, TurnBytes: 256 << 10, MaxRecords: 2_000_000,
 		Tick: time.Second, Silent: 15 * time.Second, Lease: 15 * time.Second, DumpLimit: 24 * time.Hour, MaxDumps: 4,
 		SnapshotTTL: 10 * time.Minute, SaveEvery: 200 * time.Millisecond,
-		Retention: Retention{Every: 2 * time.Second, PinAlert: 10_000_000},
+		Retention: Retention{Every: 2 * time.Second, KeepAge: time.Hour, MaxBytes: -1, PinAlert: 10_000_000},
 		Hooks:     Hooks{Timeout: 5 * time.Second},
 		Watch:     Watch{Every: time.Second, Scrub: 24 * time.Hour, SlowSync: 100 * time.Millisecond, Ballast: true, MinFree: -1},
 	}
@@ -129,13 +139,13 @@ func (c *Config) Validate() error {
 			return fmt.Errorf("%s is %s: it must be longer than 0s", name, d)
 		}
 	}
-	for name, d := range map[string]time.Duration{"dump_limit": c.DumpLimit, "snapshot_ttl": c.SnapshotTTL, "retention.max_age": c.Retention.MaxAge,
+	for name, d := range map[string]time.Duration{"dump_limit": c.DumpLimit, "snapshot_ttl": c.SnapshotTTL, "retention.max_age": c.Retention.MaxAge, "retention.keep_age": c.Retention.KeepAge,
 		"retention.max_absence": c.Retention.MaxAbsence, "watch.scrub": c.Watch.Scrub, "watch.slow_sync": c.Watch.SlowSync} {
 		if d < 0 {
 			return fmt.Errorf("%s is %s: it cannot be negative", name, d)
 		}
 	}
-	for name, v := range map[string]int64{"max_clients": int64(c.MaxClients), "ring_bytes": int64(c.RingBytes), "retention.max_records": c.Retention.MaxRecords, "retention.max_bytes": c.Retention.MaxBytes,
+	for name, v := range map[string]int64{"max_clients": int64(c.MaxClients), "ring_bytes": int64(c.RingBytes), "retention.max_records": c.Retention.MaxRecords, "retention.keep_records": c.Retention.KeepRecords,
 		"retention.pin_alert": c.Retention.PinAlert} {
 		if v < 0 {
 			return fmt.Errorf("%s is %d: it cannot be negative", name, v)
@@ -165,6 +175,9 @@ func (c *Config) Validate() error {
 	}
 	if a := c.HTTPAlias; a == "/" || strings.HasPrefix(a, "/v1") || a == "/healthz" || a == "/readyz" || a == "/metrics" || strings.HasSuffix(a, "/") && a != "" {
 		return fmt.Errorf("http_alias is %q: that path is the API's own, or ends with a slash", c.HTTPAlias)
+	}
+	if c.Retention.MaxBytes < -1 {
+		return fmt.Errorf("retention.max_bytes is %d: it must be -1, 0 or a number of bytes", c.Retention.MaxBytes)
 	}
 	if c.Watch.MinFree < -1 {
 		return fmt.Errorf("watch.min_free is %d: it must be -1, 0 or a number of bytes", c.Watch.MinFree)

@@ -9,6 +9,7 @@ import (
 	"xmq/broker/disk"
 	"xmq/broker/door"
 	"xmq/statedb"
+	"xmq/worker"
 )
 
 // Level-0 tables of the newest segment at which an alert is raised, and at which input is refused.
@@ -138,7 +139,15 @@ func (b *Broker) look() error {
 		return fmt.Sprintf("the log's storage lags behind: %d tables wait to be merged (input is refused at %d), one sync in a hundred takes %s or longer, increments wait without a commit: %v; look at the disk's load",
 			st.Newest.Level0, level0Refuse, st.SyncP99.Round(time.Millisecond), stuck)
 	})
+	refusals := b.admission.Refusals()
+	b.standing(&batch, "max_clients", refusals.Full > 0 && b.cfg.MaxClients > 0 && refusals.Known >= b.cfg.MaxClients, now, func() string {
+		return fmt.Sprintf("this broker knows %d clients, which is its limit (max_clients), and refused others: forget clients that are gone (xmq client forget ID) or raise the limit", refusals.Known)
+	})
+	b.strays(&batch, refusals, now)
+	overfull := b.overfull.Load()
 	switch {
+	case full == nil && overfull != nil:
+		b.ingest.refuse(door.Refuse(door.DiskFull, "the broker takes no increments: %s", *overfull))
 	case full != nil:
 		b.ingest.refuse(door.Refuse(door.DiskFull, "the broker takes no increments: %v", full))
 	case st.Newest.Level0 >= level0Refuse:
@@ -154,15 +163,49 @@ func (b *Broker) look() error {
 	return b.stores.state.Write(&batch)
 }
 
-// standing raises or clears an alert of the broker itself when that changes.
-func (b *Broker) standing(batch *statedb.Batch, key string, bad bool, now int64, text func() string) {
-	if bad == b.alerts[key] {
+// strayFor is how long the alert about refused IDs that nobody knows stands after the last of them.
+const strayFor = 10 * time.Minute
+
+// strays raises one alert for all IDs that are refused although nobody knows them; it names the first and ends by itself.
+func (b *Broker) strays(batch *statedb.Batch, r worker.Refusals, now int64) {
+	const key = "strangers"
+	_, stands := b.stands(key)
+	if r.Strays != b.seenStrays {
+		b.seenStrays, b.strayAt = r.Strays, now
+		if !stands {
+			batch.Raise(statedb.Alert{Key: key, Severity: statedb.Warning, Last: now,
+				Text: "nodes that this broker does not know were refused: " + r.Last})
+		}
 		return
 	}
-	b.alerts[key] = bad
-	if bad {
-		batch.Raise(statedb.Alert{Key: key, Severity: statedb.Critical, Text: text(), Last: now})
-	} else {
+	if stands && now-max(b.strayAt, b.started.UnixNano()) > int64(strayFor) {
 		batch.Clear(key, now)
+	}
+}
+
+// stands returns the alert with this key and whether it stands.
+func (b *Broker) stands(key string) (statedb.Alert, bool) {
+	a, known := b.stores.state.Alert(key)
+	return a, known && a.Cleared == 0
+}
+
+// standing raises or clears an alert of the broker itself when that changes. What the state store says counts: an alert that an
+// operator has cleared comes back as long as it is true.
+func (b *Broker) standing(batch *statedb.Batch, key string, bad bool, now int64, text func() string) {
+	switch _, stands := b.stands(key); {
+	case bad && !stands:
+		batch.Raise(statedb.Alert{Key: key, Severity: statedb.Critical, Text: text(), Last: now})
+	case !bad && stands:
+		batch.Clear(key, now)
+	}
+}
+
+// alert is standing for an alert whose text says what it is about: another one is raised anew.
+func (b *Broker) alert(batch *statedb.Batch, a statedb.Alert, bad bool) {
+	switch old, stands := b.stands(a.Key); {
+	case bad && (!stands || old.Text != a.Text):
+		batch.Raise(a)
+	case !bad && stands:
+		batch.Clear(a.Key, a.Last)
 	}
 }

@@ -58,3 +58,15 @@ func (l *Log) unlist(keep uint64) ([]*segment, error) {
 	l.shelf.list.Store(&rest)
 	return list[:n], nil
 }
+
+// Span is the first and the last possible sequence of a segment.
+type Span struct{ First, Last uint64 }
+
+// Spans lists the segments that are kept, oldest first; there is always one, the newest, which is appended to.
+func (l *Log) Spans() []Span {
+	var all []Span
+	for _, g := range l.shelf.segments() {
+		all = append(all, Span(g.span))
+	}
+	return all
+}

@@ -27,7 +27,7 @@ func TestXR02RandomKillsOfEverybody(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 1))
-	s := newSite(t, "--max-records", "400", "--retention-every", "300ms", "--tick", "200ms", "--silent", "2s", "--lease", "2s")
+	s := newSite(t, "--max-records", "400", "--retention-every", "300ms", "--retention-keep-age", "0s", "--tick", "200ms", "--silent", "2s", "--lease", "2s")
 	running := map[string]*process{"broker": s.broker()}
 	start := map[string]func() *process{
 		"broker": func() *process { return s.broker() },
@@ -380,7 +380,7 @@ func (s *site) dir2(t *testing.T) {
 // Losing the state store: nodes say where they are and clients are rebuilt; nothing is freed until an operator
 // confirms. Losing the log alone is damage; removing both makes a new log, and every node must DUMP and says so.
 func TestLosingAStore(t *testing.T) {
-	s := newSite(t, "--max-records", "5", "--retention-every", "100ms")
+	s := newSite(t, "--max-records", "5", "--retention-every", "100ms", "--retention-keep-age", "0s")
 	b := s.broker()
 	m := s.node("master", "")
 	s.ok("CREATE TABLE a (n INTEGER)\n"+strings.Repeat("INSERT INTO a VALUES (1)\n", 22), "publish")

@@ -521,3 +521,55 @@ func TestForgottenClientsAreRememberedInBoundedSpace(t *testing.T) {
 		}
 	})
 }
+
+// Who holds the log, in one table: placed clients where they stand, seeks and DUMPs where they need it, clients that were told to DUMP
+// only while no other copy has their topics and the log still reaches back to them.
+func TestWhoHoldsTheLog(t *testing.T) {
+	client := func(id string, state State, seq uint64, topics ...string) Client {
+		c := following(id, seq)
+		c.State, c.Topics, c.Seek, c.Join = state, topics, nil, nil
+		return c
+	}
+	fatal := client("lost", Fatal, 0)
+	fatal.LastError = &Trouble{Seq: 33}
+	registered := client("new", Pending, 0)
+	registered.Seek = &event.Position{Seq: 12}
+	for name, c := range map[string]struct {
+		first    uint64
+		clients  []Client
+		released string
+		keep     uint64 // of a log that ends at 100
+		who      string
+		placed   int
+		lost     []string
+	}{
+		"nobody":                             {1, nil, "", 101, "", 0, nil},
+		"the lowest":                         {1, []Client{client("a", Following, 50), client("b", Failed, 40)}, "", 41, "client b", 2, nil},
+		"one is released":                    {1, []Client{client("a", Following, 50), client("b", Failed, 40)}, "b", 51, "client a", 2, nil},
+		"a seek that waits":                  {1, []Client{client("a", Following, 50), registered}, "", 13, "client new", 1, nil},
+		"lost, with a copy":                  {1, []Client{client("a", Following, 50), client("b", NeedsDump, 40)}, "", 51, "client a", 1, nil},
+		"lost, the last copy":                {1, []Client{client("b", NeedsDump, 40)}, "", 41, "client b", 0, []string{"b"}},
+		"lost, of other topics":              {1, []Client{client("a", Following, 50, "x"), client("b", NeedsDump, 40, "y")}, "", 41, "client b", 1, []string{"b"}},
+		"lost, of fewer topics":              {1, []Client{client("a", Following, 50, "x", "y"), client("b", NeedsDump, 40, "y")}, "", 51, "client a", 1, nil},
+		"lost, of all topics":                {1, []Client{client("a", Following, 50, "x"), client("b", NeedsDump, 40)}, "", 41, "client b", 1, []string{"b"}},
+		"lost, and trimmed before":           {60, []Client{client("a", Following, 90, "x"), client("b", NeedsDump, 40)}, "", 91, "client a", 1, []string{"b"}},
+		"its copy was ruined":                {1, []Client{client("a", Following, 50, "x"), fatal}, "", 34, "client lost", 1, []string{"lost"}},
+		"only a released one has its topics": {1, []Client{client("a", Following, 50), client("b", NeedsDump, 40)}, "a", 41, "client b", 1, []string{"b"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			eachStore(t, func(t *testing.T, db *DB, reopen func() *DB) {
+				write(t, db, func(b *Batch) {
+					for _, x := range c.clients {
+						b.PutClient(x)
+					}
+				})
+				h := reopen().Holding(c.first, func(x *Client) bool { return x.ID == c.released })
+				require.Equal(t, c.keep, h.First(100))
+				require.Equal(t, c.who, h.Clients.Who)
+				require.Equal(t, c.placed, h.Placed)
+				require.Equal(t, c.lost, h.Lost)
+				require.Equal(t, len(c.clients), h.Known)
+			})
+		})
+	}
+}

@@ -639,10 +639,17 @@ func (m *Machine) trimmed(log Log) {
 
 // evict takes the client's place in the log, which is at its limit: it has to join again with a DUMP.
 func (m *Machine) evict(e *Evict) {
-	if !m.placed() || m.silence() < e.Silent {
-		return // it has changed since retention looked
+	seq := m.from().Seq + 1
+	switch {
+	case m.silence() < e.Silent:
+		return // it was heard since retention looked
+	case m.c.Registered && m.c.Seek != nil: // no node has come yet
+		m.supersede()
+		m.raise("refused", statedb.Critical, seq, e.Reason)
+		return
+	case !m.placed():
+		return
 	}
-	seq := m.c.Acked.Seq + 1
 	m.needsDump(seq, classRefused, e.Reason)
 	m.raise("refused", statedb.Critical, seq, e.Reason)
 }
@@ -930,6 +937,7 @@ func (m *Machine) View(head event.Position) View {
 	}
 	if !v.Connected {
 		v.SilentSeconds = float64(m.silence()) / 1e9
+		v.Missed = (m.open || m.awaited) && m.silent >= m.patient
 	}
 	return v
 }

@@ -162,5 +162,6 @@ type View struct {
 	Created    int64            `json:"created"`
 	// SilentSeconds is how long nothing has been heard of the node while a broker ran; 0 while it is connected.
 	SilentSeconds float64 `json:"silent_seconds,omitempty"`
+	Missed        bool    `json:"-"` // it should be connected and is silent: the alert "offline" stands for that
 	Updated       int64   `json:"updated"`
 }

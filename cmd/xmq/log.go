@@ -210,6 +210,7 @@ func logTrim(c *cli.Context) error {
 	var res struct {
 		Freed int    `json:"freed_segments"`
 		First uint64 `json:"first"`
+		Note  string `json:"note"`
 	}
 	a.http.Timeout = 0
 	err = newProgress(c.App.ErrWriter).during("the broker frees segments", func() error {
@@ -218,5 +219,7 @@ func logTrim(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return show(c, res, func(w io.Writer) { fmt.Fprintf(w, "%d segments freed, the log begins at %d\n", res.Freed, res.First) })
+	return show(c, res, func(w io.Writer) {
+		fmt.Fprintf(w, "%d segments freed, the log begins at %d\n%s\n", res.Freed, res.First, res.Note)
+	})
 }

@@ -73,7 +73,7 @@ func trimIngest() Scenario {
 func trimLatency(ctx context.Context, dir string, p *Params, trims bool) (v float64, err error) {
 	grain := pick(p, int64(10_000), 500)
 	h, err := newHouse(dir, func(c *broker.Config) {
-		c.Masters, c.MaxRecords, c.Retention.Every = names(1), grain, 20*time.Millisecond
+		c.Masters, c.MaxRecords, c.Retention.Every, c.Retention.KeepAge = names(1), grain, 20*time.Millisecond, 0
 		if trims {
 			c.Retention.MaxRecords = 1
 		}
