@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"xmq/broker/bus"
@@ -59,10 +60,13 @@ type Agent struct {
 	target Target
 	log    *slog.Logger
 
-	inbox chan event.Event
+	inbox chan heard
 	jobs  chan job     // to the hand; one at a time
 	done  chan outcome // from the hand and the transfers
 	hands sync.WaitGroup
+	// waiting is how many bytes of messages wait in the inbox, at most room of them: more than a broker that keeps to the window sends.
+	waiting atomic.Int64
+	room    int64
 
 	// Of the loop alone.
 	stopJob context.CancelFunc // of the newest transfer
@@ -74,6 +78,12 @@ type Agent struct {
 
 	mu   sync.Mutex // guards view
 	view Status
+}
+
+// heard is an event in the inbox, of a message of so many bytes.
+type heard struct {
+	event.Event
+	bytes int64
 }
 
 // job is a task for the hand.
@@ -121,7 +131,7 @@ func New(road bus.Conn, target Target, o Options) (*Agent, error) {
 		return nil, fmt.Errorf("node %s: window and batch need at least 1 increment and %d bytes, ticks must be positive and silence longer than heartbeat", o.ID, MinBytes)
 	}
 	return &Agent{opts: o, road: road, target: target, log: o.Log.With("client", o.ID),
-		inbox: make(chan event.Event, 1024), jobs: make(chan job, 1), done: make(chan outcome, 4)}, nil
+		inbox: make(chan heard, 1024), room: int64(o.WindowBytes) + 2*event.MaxBody, jobs: make(chan job, 1), done: make(chan outcome, 4)}, nil
 }
 
 // Status says where the agent stands now. Safe for concurrent use.
@@ -244,10 +254,15 @@ func (a *Agent) receive(m bus.Msg) {
 		a.log.Debug("event refused", "err", err)
 		return
 	}
-	select {
-	case a.inbox <- e:
-	default:
+	h := heard{e, int64(len(m.Data))}
+	if a.waiting.Add(h.bytes) <= a.room {
+		select {
+		case a.inbox <- h:
+			return
+		default:
+		}
 	}
+	a.waiting.Add(-h.bytes)
 }
 
 func (a *Agent) loop(ctx, work context.Context, s *session) error {
@@ -262,9 +277,10 @@ func (a *Agent) loop(ctx, work context.Context, s *session) error {
 		case <-ctx.Done():
 			a.leave(s)
 			return nil
-		case e := <-a.inbox:
-			a.log.Debug("heard", "event", e)
-			s.step(e)
+		case h := <-a.inbox:
+			a.waiting.Add(-h.bytes)
+			a.log.Debug("heard", "event", h.Event)
+			s.step(h.Event)
 		case o := <-a.done:
 			o(s)
 		case <-tick.C:

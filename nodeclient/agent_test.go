@@ -1,6 +1,7 @@
 package nodeclient
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -832,4 +833,82 @@ func TestTopicsAreStoredAtTheFirstWelcome(t *testing.T) {
 		require.ErrorIs(t, a.Run(t.Context()), ErrRefused)
 		require.False(t, m.topics.Known(), "a broker that knows better has refused it")
 	})
+}
+
+// A false broker, which reads what a node shows of itself and speaks on its subject, moves nothing: without the token of the
+// session it is not heard, with it the node stays within its log, its chain and its window. The true broker then goes on.
+func TestAFalseBrokerMovesNothing(t *testing.T) {
+	other := event.Position{Log: 0xdead, Seq: 7, Chain: 9}
+	forged := func(p event.Position, seq uint64) []byte {
+		record, _ := event.EncodeRecord(nil, seq, 1, p.Chain, event.Draft{Body: []byte("forged")})
+		return event.AppendRecord(nil, record)
+	}
+	bomb := event.Pack(nil, bytes.Repeat([]byte{9, 0, 0, 0, 0}, event.MaxBody/5))
+	words := func(at event.Position) []event.Event {
+		return []event.Event{
+			{Code: event.Welcome, Pos: other},
+			{Code: event.Seek, Pos: other},
+			{Code: event.Seek},
+			{State: event.Succ, Pos: at, Body: forged(other, at.Seq+1)},
+			{State: event.Succ, Pos: at, Body: forged(at, at.Seq+2)},
+			{State: event.Succ, Pos: other, Body: forged(other, 8)},
+			{State: event.Succ, Pos: at, Body: event.AppendPass(nil, at.Seq+1<<40, 3)},
+			{State: event.Succ, Pos: at, Body: bomb},
+			{State: event.Succ, Pos: at, Body: []byte{4, 9, 9}},
+		}
+	}
+	blind := func(at event.Position) []event.Event { // what only a session's own broker may say
+		return append(words(at), event.Event{Code: event.Fenced, Text: "stop"}, event.Event{Code: event.NeedsDump, Text: "join"},
+			event.Event{State: event.Succ, Pos: at, Body: forged(at, at.Seq+1)})
+	}
+	for name, knows := range map[string]bool{"who knows the process": false, "who knows the token": true} {
+		t.Run(name, func(t *testing.T) {
+			world(t, 10, func(t *testing.T, road *bus.Mem, b *scripted) {
+				m := &memTarget{pos: b.h.pos[5], data: increments(5)}
+				r := run(t, road, m, Options{ID: "n1"})
+				time.Sleep(10 * time.Second)
+				requireHolds(t, m, b, 10)
+				n := len(blind(event.Position{}))
+				if knows {
+					n = len(words(event.Position{}))
+				}
+				for i := range n {
+					b.mu.Lock()
+					spoken := b.heard[len(b.heard)-1].Session
+					require.False(t, spoken.Token.Zero())
+					said := words(b.h.pos[10])[min(i, len(words(other))-1)]
+					if !knows {
+						said = blind(b.h.pos[10])[i]
+						spoken.Token[0]++
+					}
+					said.Kind, said.ID, said.Session = event.IncrRep, "n1", spoken
+					b.say(said)
+					b.mu.Unlock()
+					time.Sleep(10 * time.Second)
+					requireHolds(t, m, b, 10)
+				}
+				b.mu.Lock()
+				b.head = 20
+				b.mu.Unlock()
+				time.Sleep(time.Minute)
+				requireHolds(t, m, b, 20)
+				require.Equal(t, event.AllTopics, m.topics)
+				r.stop(t)
+			})
+		})
+	}
+}
+
+// What waits to be heard is bounded in bytes: a sender that keeps to the window never comes near.
+func TestTheInboxIsBoundedInBytes(t *testing.T) {
+	a, err := New(nil, nil, Options{ID: "n1", WindowBytes: MinBytes})
+	require.NoError(t, err)
+	e := event.Event{Kind: event.IncrRep, Group: DefaultGroup, ID: "n1", Body: make([]byte, 1<<20)}
+	m := bus.Msg{Data: e.Append(nil)}
+	for range 100 {
+		a.receive(m)
+	}
+	n := len(a.inbox)
+	require.Equal(t, (MinBytes+2*event.MaxBody)/len(m.Data), n)
+	require.EqualValues(t, n*len(m.Data), a.waiting.Load())
 }

@@ -59,7 +59,9 @@ func (a *Agent) keepAsking(ctx context.Context, request event.DumpID, ask func()
 			return
 		case <-tick.C:
 			ask()
-		case e := <-a.inbox:
+		case h := <-a.inbox:
+			a.waiting.Add(-h.bytes)
+			e := h.Event
 			switch {
 			case e.Kind != event.DumpRep || e.Request != request:
 			case e.State == event.Fail:
