@@ -20,6 +20,7 @@ import (
 	"xmq/broker/door"
 	natsdoor "xmq/broker/door/nats"
 	"xmq/broker/event"
+	"xmq/broker/secret"
 	"xmq/dumpflow"
 	"xmq/worker"
 )
@@ -136,7 +137,7 @@ func (b *Broker) openRoad() (err error) {
 	b.doors, err = natsgo.Connect(url, append(extra, natsgo.Name("xmq "+Self+" door"), natsgo.MaxReconnects(-1),
 		natsgo.RetryOnFailedConnect(true), natsgo.ErrorHandler(func(*natsgo.Conn, *natsgo.Subscription, error) {}))...)
 	if err != nil {
-		return fmt.Errorf("connect to NATS at %s: %w", url, err)
+		return fmt.Errorf("connect to NATS at %s: %w", secret.URL(url), secret.Hide(err, url))
 	}
 	return nil
 }
@@ -188,12 +189,12 @@ func (b *Broker) reconcile() {
 // HTTPAddr is where the HTTP door listens, with the port that was really taken.
 func (b *Broker) HTTPAddr() string { return b.http.Addr().String() }
 
-// NATSURL is where nodes connect to.
+// NATSURL is where nodes connect to, without a password.
 func (b *Broker) NATSURL() string {
 	if b.server != nil {
 		return b.server.ClientURL()
 	}
-	return b.cfg.NATSURL
+	return secret.URL(b.cfg.NATSURL)
 }
 
 // LogID is the life of the log this broker keeps.
@@ -276,7 +277,7 @@ func (b *Broker) claimGroup(ctx context.Context) error {
 	}
 	if need := b.cfg.MaxIncrement + natsRoom; b.road.MaxPayload() < need {
 		return say(ErrConfig, "the NATS server %s takes messages of %d bytes, but max_increment of %d needs %d: raise its max_payload or lower max_increment",
-			b.cfg.NATSURL, b.road.MaxPayload(), b.cfg.MaxIncrement, need)
+			b.NATSURL(), b.road.MaxPayload(), b.cfg.MaxIncrement, need)
 	}
 	m, err := b.road.Request(ctx, event.Subject(b.cfg.Group, event.Info, Self), nil)
 	if errors.Is(err, bus.ErrNobody) {
@@ -299,7 +300,7 @@ func (b *Broker) introduce(m bus.Msg) {
 }
 
 func (b *Broker) awayNATS(err error) error {
-	return say(errTemporary, "NATS at %s does not answer: is it running? (%v)", b.NATSURL(), err)
+	return say(errTemporary, "NATS at %s does not answer: is it running? (%v)", b.NATSURL(), secret.Hide(err, b.cfg.NATSURL))
 }
 
 // shutdown ends a healthy broker. The order matters:

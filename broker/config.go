@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"xmq/broker/event"
+	"xmq/broker/secret"
 )
 
 // Config is every knob of a broker. Default fills in the defaults, Validate says in one sentence what is wrong.
@@ -183,7 +184,7 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("watch.min_free is %d: it must be -1, 0 or a number of bytes", c.Watch.MinFree)
 	}
 	if u, err := url.Parse(c.Hooks.URL); c.Hooks.URL != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "") {
-		return fmt.Errorf("hooks.url is %q: it must be a URL like http://127.0.0.1:9000/alerts", c.Hooks.URL)
+		return fmt.Errorf("hooks.url is %q: it must be a URL like http://127.0.0.1:9000/alerts", secret.URL(c.Hooks.URL))
 	}
 	if err := event.CheckID(c.Group); err != nil {
 		return fmt.Errorf("group: %w", err)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/sourcegraph/conc"
 
+	"xmq/broker/secret"
 	"xmq/statedb"
 )
 
@@ -90,7 +91,7 @@ func (h *hooks) serve(ctx context.Context, one *hook) {
 	done := make(chan string, hookCalls)
 	call := func(a statedb.Alert) {
 		group.Go(func() {
-			if err := h.call(ctx, one, a); err != nil {
+			if err := secret.Hide(h.call(ctx, one, a), h.cfg.URL); err != nil {
 				h.log.Warn("hook failed", "hook", one.name, "alert", a.Key, "err", err)
 			}
 			done <- a.Key
@@ -179,7 +180,7 @@ func (h *hooks) post(ctx context.Context, body []byte) error {
 	}
 	defer res.Body.Close()
 	if res.StatusCode >= 300 {
-		return fmt.Errorf("%s answered %s", h.cfg.URL, res.Status)
+		return fmt.Errorf("%s answered %s", secret.URL(h.cfg.URL), res.Status)
 	}
 	return nil
 }

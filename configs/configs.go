@@ -70,7 +70,7 @@ func loadFile(cfg any, fields []Field, path string) error {
 	if err := parse(b, fields); err != nil {
 		return err
 	}
-	if secret(fields) {
+	if secrets(fields) {
 		info, err := f.Stat()
 		if err != nil {
 			return err
@@ -124,7 +124,7 @@ func setMap(doc yaml.MapSlice, prefix string, fields []Field) error {
 					sub = append(sub, yaml.MapItem{Key: k, Value: v[k]})
 				}
 			default:
-				return fmt.Errorf("%s is a group of keys, not %v: write them indented below it", key, v)
+				return fmt.Errorf("%s is a group of keys, not a value: write them indented below it", key)
 			}
 			if err := setMap(sub, key+".", fields); err != nil {
 				return err

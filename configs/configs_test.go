@@ -183,11 +183,6 @@ func TestListsOfAFile(t *testing.T) {
 	require.Equal(t, []string{"one"}, cfg.Masters)
 }
 
-// Passwords in URLs do not reach logs.
-func TestRedacted(t *testing.T) {
-	require.Equal(t, "nats://u:xxxxx@h:1,tls://g", Redacted("nats://u:secret@h:1,tls://g"))
-}
-
 // XN-4: "No ZeroMQ door: `door: zeromq` is refused at start."
 func TestXN04ThereIsNoZeroMQDoor(t *testing.T) {
 	cfg := DefaultBroker()

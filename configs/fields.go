@@ -3,12 +3,12 @@ package configs
 import (
 	"errors"
 	"fmt"
-	"net/url"
 	"reflect"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
+
+	"xmq/broker/secret"
 )
 
 // Field is one knob: a leaf of a configuration struct.
@@ -160,21 +160,10 @@ func (f Field) setYAML(v any) error {
 	return f.Set(values)
 }
 
-// password finds USER:PASSWORD@ in a URL, also in one that stands behind another scheme or in the query of another.
-var password = regexp.MustCompile(`://[^/?#@\s]*:[^/?#@\s]*@`)
-
-// HasPassword reports whether text is or holds a URL with a password.
-func HasPassword(text string) bool {
-	if plain, err := url.PathUnescape(text); err == nil && password.MatchString(plain) {
-		return true
-	}
-	return password.MatchString(text)
-}
-
-// secret reports whether a value holds a password.
-func secret(fields []Field) bool {
+// secrets reports whether a value holds a password.
+func secrets(fields []Field) bool {
 	for _, f := range fields {
-		if s, ok := f.value.Interface().(string); ok && HasPassword(s) {
+		if s, ok := f.value.Interface().(string); ok && secret.HasPassword(s) {
 			return true
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"xmq/broker"
+	"xmq/broker/secret"
 	"xmq/nodeclient"
 )
 
@@ -87,21 +88,10 @@ func CheckNATS(list string) error {
 	for one := range strings.SplitSeq(list, ",") {
 		u, err := url.Parse(strings.TrimSpace(one))
 		if err != nil || u.Host == "" || u.Scheme != "nats" && u.Scheme != "tls" && u.Scheme != "ws" && u.Scheme != "wss" {
-			return fmt.Errorf("%q is no URL of a NATS server: write it like nats://127.0.0.1:4222", Redacted(one))
+			return fmt.Errorf("%q is no URL of a NATS server: write it like nats://127.0.0.1:4222", secret.URL(one))
 		}
 	}
 	return nil
-}
-
-// Redacted is a list of URLs without their passwords, for logs.
-func Redacted(list string) string {
-	urls := strings.Split(list, ",")
-	for i, one := range urls {
-		if u, err := url.Parse(one); err == nil {
-			urls[i] = u.Redacted()
-		}
-	}
-	return strings.Join(urls, ",")
 }
 
 // Logger writes to w what level lets through. When w is a terminal or not, the lines are the same.

@@ -17,8 +17,9 @@ import (
 // floors is the plan of the house: which rooms of ours a room may import, and why not others.
 var floors = map[string][]string{
 	"broker/event":        nil, // the language: imports nobody, so that everybody can speak it
+	"broker/secret":       nil, // URLs as people may read them
 	"broker/disk":         nil, // the ground both stores stand on
-	"broker/bus":          {"broker/event"},
+	"broker/bus":          {"broker/event", "broker/secret"},
 	"dumpflow":            {"broker/event"},
 	"nodeclient/producer": {"broker/event", "broker/bus"},
 	"increments":          {"broker/event", "broker/disk"},
@@ -26,7 +27,7 @@ var floors = map[string][]string{
 	"worker":              {"broker/event", "increments", "statedb", "dumpflow"},
 	"broker/failpoint":    nil, // names of the places at which a test lets a process die
 	"nodeclient":          {"broker/event", "broker/bus", "broker/failpoint", "dumpflow"},
-	"nodeclient/target": {"nodeclient", "nodeclient/target/exec", "nodeclient/target/file", "nodeclient/target/kv", "nodeclient/target/mysql", "nodeclient/target/postgres",
+	"nodeclient/target": {"nodeclient", "broker/secret", "nodeclient/target/exec", "nodeclient/target/file", "nodeclient/target/kv", "nodeclient/target/mysql", "nodeclient/target/postgres",
 		"nodeclient/target/redis", "nodeclient/target/sqlite", "nodeclient/target/webhook"},
 	"nodeclient/target/sqltext":               nil,
 	"nodeclient/target/batch":                 {"nodeclient", "broker/event"},
@@ -41,14 +42,14 @@ var floors = map[string][]string{
 	"nodeclient/target/kv":                    {"nodeclient", "broker/disk", "broker/event", "broker/failpoint", "nodeclient/target/batch", "nodeclient/target/command", "nodeclient/target/files", "nodeclient/target/frames", "nodeclient/target/room"},
 	"nodeclient/target/program":               nil,
 	"nodeclient/target/hook":                  {"nodeclient", "broker/event", "nodeclient/target/frames"},
-	"nodeclient/target/webhook":               {"nodeclient", "broker/event", "nodeclient/target/frames", "nodeclient/target/hook"},
+	"nodeclient/target/webhook":               {"nodeclient", "broker/event", "broker/secret", "nodeclient/target/frames", "nodeclient/target/hook"},
 	"nodeclient/target/exec":                  {"nodeclient", "broker/event", "nodeclient/target/frames", "nodeclient/target/hook", "nodeclient/target/program"},
 	"nodeclient/target/file":                  {"nodeclient", "broker/event", "broker/failpoint", "nodeclient/target/files", "nodeclient/target/room"},
 	"broker/door":                             {"broker/event"},
 	"broker/door/http":                        {"broker/event", "broker/door"},
 	"broker/door/nats":                        {"broker/event", "broker/door"},
-	"broker":                                  {"broker/event", "broker/disk", "broker/bus", "broker/door", "broker/door/http", "broker/door/nats", "increments", "statedb", "dumpflow", "worker"},
-	"configs":                                 {"broker", "nodeclient"},
+	"broker":                                  {"broker/event", "broker/disk", "broker/bus", "broker/secret", "broker/door", "broker/door/http", "broker/door/nats", "increments", "statedb", "dumpflow", "worker"},
+	"configs":                                 {"broker", "broker/secret", "nodeclient"},
 	"cmd/xmq":                                 {"*"},
 	"cmd/xmq/shop":                            nil,
 	"integration":                             {"*"},

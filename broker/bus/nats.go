@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"xmq/broker/event"
+	"xmq/broker/secret"
 )
 
 // PendingMsgs and PendingBytes bound what piles up at one slow subscription before messages are lost.
@@ -71,7 +72,7 @@ func Dial(url, id string, extra ...nats.Option) (Conn, error) {
 	}, extra...)
 	nc, err := nats.Connect(url, opts...)
 	if err != nil {
-		return nil, fmt.Errorf("connect to NATS at %s: %w", url, err)
+		return nil, fmt.Errorf("connect to NATS at %s: %w", secret.URL(url), secret.Hide(err, url))
 	}
 	c.nc = nc
 	return c, nil

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/urfave/cli/v2"
+
+	"xmq/broker/secret"
 )
 
 // apiFlags are those of every command that asks a running broker.
@@ -30,6 +32,7 @@ func apiFlags(more ...cli.Flag) []cli.Flag {
 // api is the broker's HTTP side as the tools use it.
 type api struct {
 	base  string
+	name  string // base as people may read it
 	http  *http.Client
 	exact bool // answers are printed as JSON, and stay as they came; otherwise their strings are made plain
 }
@@ -37,9 +40,10 @@ type api struct {
 func newAPI(c *cli.Context) (*api, error) {
 	u, err := url.Parse(c.String("api"))
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return nil, usage("--api %q is no URL like http://127.0.0.1:8420", c.String("api"))
+		return nil, usage("--api %q is no URL like http://127.0.0.1:8420", secret.URL(c.String("api")))
 	}
-	return &api{strings.TrimRight(u.String(), "/"), &http.Client{Timeout: patience}, c.Bool("json")}, nil
+	base := strings.TrimRight(u.String(), "/")
+	return &api{base, secret.URL(base), &http.Client{Timeout: patience}, c.Bool("json")}, nil
 }
 
 // patience is how long a broker may take for an answer; orders that read the whole log wait without end.
@@ -80,10 +84,10 @@ func (a *api) send(ctx context.Context, method, path, contentType string, body i
 		return ctx.Err()
 	}
 	if errors.Is(err, context.DeadlineExceeded) {
-		return &temporaryError{fmt.Errorf("the broker at %s has not answered within %s: look at its log and its disk", a.base, a.http.Timeout)}
+		return &temporaryError{fmt.Errorf("the broker at %s has not answered within %s: look at its log and its disk", a.name, a.http.Timeout)}
 	}
 	if err != nil {
-		return &temporaryError{fmt.Errorf("the broker at %s does not answer (%w): is it running?", a.base, innermost(err))}
+		return &temporaryError{fmt.Errorf("the broker at %s does not answer (%w): is it running?", a.name, secret.Hide(innermost(err), a.base))}
 	}
 	defer res.Body.Close()
 	if res.StatusCode >= 300 {
@@ -103,7 +107,7 @@ func (a *api) send(ctx context.Context, method, path, contentType string, body i
 	case err == nil:
 		return nil
 	case errors.As(err, &nonsense), errors.As(err, &strange):
-		return fmt.Errorf("what answers at %s is no broker of this version (%w): look at --api", a.base, err)
+		return fmt.Errorf("what answers at %s is no broker of this version (%w): look at --api", a.name, err)
 	}
 	return &ioError{fmt.Errorf("the broker's answer was cut: %w", innermost(err))}
 }

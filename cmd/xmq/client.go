@@ -57,7 +57,7 @@ func clientShow(c *cli.Context) error {
 		return writeJSON(c, whole)
 	}
 	if err := json.Unmarshal(whole, &v); err != nil {
-		return fmt.Errorf("what answers at %s is no broker of this version (%w): look at --api", a.base, err)
+		return fmt.Errorf("what answers at %s is no broker of this version (%w): look at --api", a.name, err)
 	}
 	makePlain(reflect.ValueOf(&v))
 	return show(c, v, func(w io.Writer) {

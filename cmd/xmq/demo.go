@@ -164,7 +164,7 @@ func (d *demo) cast() (broker, master, node1, node2 *child, err error) {
 	if d.httpAddr, err = freeAddr(); err != nil {
 		return
 	}
-	d.api = &api{base: "http://" + d.httpAddr, http: &http.Client{Timeout: 20 * time.Second}}
+	d.api = &api{base: "http://" + d.httpAddr, name: "http://" + d.httpAddr, http: &http.Client{Timeout: 20 * time.Second}}
 	node := func(id string, more ...string) *child {
 		return d.child(id, append([]string{"node", "--id", id, "--broker", "nats://" + d.natsAddr, "--target", "sqlite:" + d.database(id), "--data", d.dir}, more...)...)
 	}

@@ -13,6 +13,7 @@ import (
 	"xmq/broker"
 	"xmq/broker/bus"
 	"xmq/broker/event"
+	"xmq/broker/secret"
 	"xmq/configs"
 	"xmq/nodeclient"
 )
@@ -46,7 +47,7 @@ func dumpCommand() *cli.Command {
 			}
 			defer road.Close()
 			if !road.Up() {
-				return &temporaryError{fmt.Errorf("the broker at %s does not answer: is it running?", configs.Redacted(c.String("broker")))}
+				return &temporaryError{fmt.Errorf("the broker at %s does not answer: is it running?", secret.URL(c.String("broker")))}
 			}
 			path, err := filepath.Abs(c.String("output"))
 			if err != nil {

@@ -17,6 +17,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"xmq/broker"
+	"xmq/broker/secret"
 	"xmq/configs"
 )
 
@@ -31,7 +32,7 @@ const (
 
 func main() {
 	syscall.Umask(0o077) // what this program and its children write is for its own user
-	hidePassword()
+	hideSecrets()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // the first signal asks to end, a second one ends at once
 	code := run(ctx, os.Args, os.Stdin, os.Stdout, os.Stderr)
@@ -68,7 +69,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) 
 		words := strings.NewReplacer(context.Canceled.Error(), "interrupted", cause.Error(), "interrupted")
 		err = &temporaryError{errors.New(words.Replace(err.Error()))}
 	}
-	text := strings.ReplaceAll(strings.TrimPrefix(err.Error(), "xmq "), "\n", "\n  ") // no line of it looks like one of ours
+	text := strings.ReplaceAll(secret.Text(strings.TrimPrefix(err.Error(), "xmq ")), "\n", "\n  ") // no line of it looks like one of ours
 	fmt.Fprintf(errs, "xmq: %s\n", text)
 	return exitCode(err)
 }

@@ -458,7 +458,7 @@ func TestOrdersOfOperators(t *testing.T) {
 func TestToolsDoNotWaitForEver(t *testing.T) {
 	hanging := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
 	defer hanging.Close()
-	a := &api{base: hanging.URL, http: &http.Client{Timeout: 50 * time.Millisecond}}
+	a := &api{base: hanging.URL, name: hanging.URL, http: &http.Client{Timeout: 50 * time.Millisecond}}
 	err := a.do(t.Context(), "GET", "/v1/log", nil, nil)
 	require.ErrorContains(t, err, "has not answered within 50ms")
 	require.Equal(t, exitTemporary, exitCode(err))

@@ -12,6 +12,7 @@ import (
 
 	"xmq/broker/bus"
 	"xmq/broker/event"
+	"xmq/broker/secret"
 	"xmq/configs"
 	"xmq/dumpflow"
 	"xmq/nodeclient"
@@ -72,12 +73,12 @@ func runNode(ctx context.Context, cfg configs.Node, log *slog.Logger) (err error
 		}
 	}
 	if !road.Up() {
-		log.Warn("the broker does not answer yet: trying until it does", "client", o.ID, "broker", configs.Redacted(cfg.Broker))
+		log.Warn("the broker does not answer yet: trying until it does", "client", o.ID, "broker", secret.URL(cfg.Broker))
 	}
 	if d, is := db.Target.(interface{ Durability() string }); is && d.Durability() != "" {
 		log.Warn("what this database acknowledges may be gone after a crash of its server", "client", o.ID, "why", d.Durability())
 	}
-	log.Info("node starts", "client", o.ID, "broker", configs.Redacted(cfg.Broker), "target", db.Driver)
+	log.Info("node starts", "client", o.ID, "broker", secret.URL(cfg.Broker), "target", db.Driver)
 	err = a.Run(ctx)
 	if errors.Is(err, nodeclient.ErrTopics) {
 		err = fmt.Errorf("%w: %w", configs.ErrConfig, err)

@@ -6,16 +6,24 @@ import (
 	"strings"
 	"syscall"
 
-	"xmq/configs"
+	"xmq/broker/secret"
 )
 
-// hidden moves a target URL with a password from the command line into the environment, where only this user can see it:
-// everybody on a machine can read the arguments of all its processes. It returns the new arguments and environment; ok is
-// false when there is nothing to hide.
+// urlFlags are the flags whose value is a URL; each of them has an environment variable.
+var urlFlags = []string{"target", "broker", "nats-url", "hooks-url", "api"}
+
+// hidden moves URLs with a password or a token from the command line into the environment, where only this user can see
+// them: everybody on a machine can read the arguments of all its processes. It returns the new arguments and environment;
+// ok is false when there is nothing to hide.
 func hidden(args, env []string) (newArgs, newEnv []string, ok bool) {
 	for i := 0; i < len(args); i++ {
-		name, value, joined := strings.Cut(args[i], "=")
-		if name != "--target" && name != "-target" {
+		if args[i] == "--" {
+			newArgs = append(newArgs, args[i:]...)
+			break
+		}
+		word, value, joined := strings.Cut(args[i], "=")
+		name := strings.TrimPrefix(strings.TrimPrefix(word, "-"), "-")
+		if name == word || !slices.Contains(urlFlags, name) {
 			newArgs = append(newArgs, args[i])
 			continue
 		}
@@ -23,20 +31,21 @@ func hidden(args, env []string) (newArgs, newEnv []string, ok bool) {
 		if !joined && i+1 < len(args) {
 			value, width = args[i+1], 2
 		}
-		if !configs.HasPassword(value) {
+		if !secret.Has(value) {
 			newArgs = append(newArgs, args[i:i+width]...)
 		} else {
-			env = slices.DeleteFunc(slices.Clone(env), func(v string) bool { return strings.HasPrefix(v, "XMQ_TARGET=") }) // the first of two would win
-			ok, env = true, append(env, "XMQ_TARGET="+value)
+			variable := "XMQ_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_")) + "="
+			env = slices.DeleteFunc(slices.Clone(env), func(v string) bool { return strings.HasPrefix(v, variable) }) // the first of two would win
+			ok, env = true, append(env, variable+value)
 		}
 		i += width - 1
 	}
 	return newArgs, env, ok
 }
 
-// hidePassword starts this very process again without the password in its arguments, when there is one. It returns only when
+// hideSecrets starts this very process again without the secrets in its arguments, when there are any. It returns only when
 // there is nothing to hide, or when that cannot be done: then the program goes on, since its work matters more.
-func hidePassword() {
+func hideSecrets() {
 	args, env, ok := hidden(os.Args, os.Environ())
 	if !ok {
 		return

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 
+	"xmq/broker/secret"
 	"xmq/nodeclient"
 	"xmq/nodeclient/target/exec"
 	"xmq/nodeclient/target/file"
@@ -100,7 +101,7 @@ func Open(ctx context.Context, target, passwordFile, dir string) (Opened, error)
 		}
 		t, err := d.open(ctx, place{target, under(dir, rest), dir})
 		if err != nil {
-			return Opened{}, wrongPath(err)
+			return Opened{}, secret.Hide(wrongPath(err), target)
 		}
 		forgets, is := t.(interface{ Stateless() bool })
 		return Opened{t, scheme, is && forgets.Stateless()}, nil

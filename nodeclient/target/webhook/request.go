@@ -15,6 +15,7 @@ import (
 	"unicode/utf8"
 
 	"xmq/broker/event"
+	"xmq/broker/secret"
 	"xmq/nodeclient"
 )
 
@@ -177,7 +178,7 @@ func (h *hooks) send(req *http.Request) (io.ReadCloser, error) {
 		if cause := context.Cause(req.Context()); cause != nil {
 			err = cause
 		}
-		return nil, nodeclient.Transient(fmt.Errorf("%s %s: %w", req.Method, req.URL.Redacted(), err))
+		return nil, nodeclient.Transient(fmt.Errorf("%s %s: %w", req.Method, secret.URL(req.URL.String()), secret.Hide(err, req.URL.String())))
 	}
 	if res.StatusCode/100 == 2 {
 		return res.Body, nil
@@ -185,7 +186,7 @@ func (h *hooks) send(req *http.Request) (io.ReadCloser, error) {
 	defer func() { _ = res.Body.Close() }()
 	begin, _ := io.ReadAll(io.LimitReader(res.Body, 200)) // for people
 	refused := &refusal{res.StatusCode, strings.ToValidUTF8(strings.TrimSpace(string(begin)), "?")}
-	err = fmt.Errorf("%s %s: %w", req.Method, req.URL.Redacted(), refused)
+	err = secret.Hide(fmt.Errorf("%s %s: %w", req.Method, secret.URL(req.URL.String()), refused), h.base.String(), req.URL.String())
 	switch state := strings.ToUpper(res.Header.Get("Xmq-State")); {
 	case state == "FATAL":
 		return nil, nodeclient.Fatal(err)
