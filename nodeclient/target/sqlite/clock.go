@@ -1,10 +1,16 @@
 package sqlite
 
-import "modernc.org/libc"
+import (
+	"os"
+
+	"modernc.org/libc"
+)
 
 // init makes UTC the time zone of SQLite, and of nothing else in this process: the modifiers 'localtime' and 'utc' would ask
-// the machine for its own, and nodes in different places would store different times.
+// the machine for its own, and nodes in different places would store different times. The library changes the environment
+// of the process along with SQLite's, which is put back: a change of that alone does not reach SQLite.
 func init() {
+	zone, set := os.LookupEnv("TZ")
 	tls := libc.NewTLS()
 	defer tls.Close()
 	name, err := libc.CString("TZ")
@@ -18,4 +24,12 @@ func init() {
 	}
 	defer libc.Xfree(tls, value)
 	libc.Xsetenv(tls, name, value, 1)
+	if set {
+		err = os.Setenv("TZ", zone)
+	} else {
+		err = os.Unsetenv("TZ")
+	}
+	if err != nil {
+		panic(err) // it was set like this before
+	}
 }
