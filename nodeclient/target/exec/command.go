@@ -19,8 +19,8 @@ import (
 
 // The exit codes that mean something; every other one is a FAIL.
 const (
-	exitFatal  = 2
 	exitNotNow = 75 // EX_TEMPFAIL
+	exitFatal  = 77 // no shell, interpreter or common tool ends with it by itself, as they do with 1 and 2
 )
 
 // call is what one run of a command is told.

@@ -22,10 +22,11 @@
 //
 //	0   SUCC, the increment is applied
 //	1   FAIL, nothing of it is applied: an operator decides
-//	2   FATAL, this copy is lost: DUMP again
 //	75  not now: the same increment comes again
+//	77  FATAL, this copy is lost: DUMP again
 //
-// Any other code is a FAIL. A command that is killed, or runs longer than timeout (default 1m), has an unknown outcome: the same
+// Any other code is a FAIL, 2 among them: a shell ends with it when it cannot read its script, and many a tool when it cannot read
+// its arguments. A command that is killed, or runs longer than timeout (default 1m), has an unknown outcome: the same
 // increment comes again. The end of what it writes to stderr stands in errors; its stdout is thrown away.
 //
 // # At least once

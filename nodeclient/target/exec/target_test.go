@@ -84,6 +84,7 @@ func TestXD20ExitCodes(t *testing.T) {
 		{"bad", "this one is refused", false, false},
 		{"odd", "exit status 9: odd", false, false},
 		{"lost", "the copy is gone", false, true},
+		{"syntax", "exit status 2", false, false},
 		{"busy", "later", true, false},
 		{"die", "exit status 137: Killed", true, false},
 	} {

@@ -7,7 +7,8 @@ apply)
     body=$(cat)
     case "$body" in
     bad*) echo "this one is refused" >&2; exit 1 ;;
-    lost*) echo "the copy is gone" >&2; exit 2 ;;
+    lost*) echo "the copy is gone" >&2; exit 77 ;;
+    syntax*) sh -c 'if' ;; # what a shell says of a script that it cannot read
     busy*) echo "later" >&2; exit 75 ;;
     odd*) echo "odd" >&2; exit 9 ;;
     die*) kill -9 $$ ;;
