@@ -26,5 +26,6 @@
 //
 // All integers are little-endian. Only the last batch can be torn by a crash. So damage is a torn end, and
 // cut off on opening, when no seal of a later batch stands behind it; else it is damage to what was durable,
-// and fatal. The offset in a seal makes that search safe whatever bytes the increments hold.
+// and fatal. The offset in a seal makes that search safe whatever bytes the increments hold. What a failed write has left behind the
+// last seal is cut off before the next one.
 package file

@@ -23,8 +23,8 @@ type Target struct {
 	held event.Topics   // beside it; "" when none are stored
 	// first says that the file has the header of the first revision, which knew no topics.
 	first bool
-	// failed is the first failed write or sync. What is on the disk is unknown then, so nothing more is
-	// written until the file has been opened again.
+	// failed is the first failed write or sync since the last one that went well. What lies behind end is unknown then,
+	// so nothing more is written until it has been cut off.
 	failed error
 }
 
@@ -165,10 +165,16 @@ func (t *Target) Position(context.Context) (event.Position, error) {
 	return t.pos, t.usable()
 }
 
+// usable cuts off what a failed write may have left behind the last seal, up to which everything was synced. It fails
+// as long as the disk does.
 func (t *Target) usable() error {
-	if t.failed != nil {
-		return nodeclient.Transient(fmt.Errorf("file: %s takes nothing more since an earlier write failed, restart the node: %w", t.path, t.failed))
+	if t.failed == nil {
+		return nil
 	}
+	if err := errors.Join(t.file.Truncate(t.end), t.file.Sync()); err != nil {
+		return nodeclient.Transient(fmt.Errorf("file: %s takes nothing more since a write failed: %w; it is tried again: %w", t.path, t.failed, err))
+	}
+	t.failed = nil
 	return nil
 }
 
@@ -237,8 +243,8 @@ func upgrade(file *os.File) error {
 	return errors.Join(err, file.Sync())
 }
 
-// append writes one batch. After an error nothing of it counts in this process; whether it is on the disk
-// is unknown until the file is opened again.
+// append writes one batch. After an error nothing of it counts in this process, and what of it is on the disk is cut off
+// before anything else is done; a crash before that may leave it whole, and then the next Open counts it.
 func (t *Target) append(ctx context.Context, entries []byte, pos event.Position) error {
 	if ctx.Err() != nil {
 		return nodeclient.Transient(fmt.Errorf("file: append up to %d: %w", pos.Seq, context.Cause(ctx)))

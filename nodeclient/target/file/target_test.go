@@ -235,3 +235,36 @@ func FuzzRecords(f *testing.F) {
 		require.LessOrEqual(t, count*30, len(b))
 	})
 }
+
+// A full disk is no end: as soon as a write goes well again the file goes on from its last seal, without a restart.
+func TestAFailedWriteIsGoneOnFromWithoutARestart(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "data")
+	target, err := Open(path)
+	require.NoError(t, err)
+	log := targettest.NewLog(7)
+	targettest.Feed(t, target, log, "a", "b")
+	before, items := log.At(), log.Scripts("c")
+
+	real := target.file
+	target.file, err = os.OpenFile("/dev/full", os.O_RDWR, 0)
+	require.NoError(t, err)
+	for range 3 {
+		pos, err := target.Apply(t.Context(), before, items)
+		require.True(t, nodeclient.IsTransient(err), err)
+		require.ErrorContains(t, err, "no space left")
+		require.Equal(t, before, pos)
+	}
+	require.NoError(t, target.file.Close())
+	target.file = real
+	_, err = real.WriteAt([]byte("half of a batch"), target.end) // what such a write may leave
+	require.NoError(t, err)
+
+	pos, err := target.Apply(t.Context(), before, items)
+	require.NoError(t, err)
+	require.Equal(t, items[0].Pos, pos)
+	require.NoError(t, target.Close())
+	target, err = Open(path)
+	require.NoError(t, err)
+	require.Equal(t, items[0].Pos, targettest.At(t, target, log))
+	require.NoError(t, target.Close())
+}

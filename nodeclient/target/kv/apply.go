@@ -25,13 +25,18 @@ type value struct {
 type overlay map[string]value
 
 // Apply implements nodeclient.Target: one write and one sync for all that precedes the first failing increment. After a
-// failed write nothing of the batch counts in this process, and every later call is Transient until the node is restarted.
+// failed write the next call opens the database again; a Transient may then come with a position ahead of before.
 func (t *Target) Apply(ctx context.Context, before event.Position, items []event.Item) (event.Position, error) {
 	if err := t.usable(); err != nil {
 		return t.pos, err
 	}
 	if ctx.Err() != nil {
 		return t.pos, nodeclient.Transient(fmt.Errorf("kv: apply: %w", context.Cause(ctx)))
+	}
+	doubt := t.doubt
+	t.doubt = event.Position{}
+	if !doubt.Zero() && t.pos == doubt && t.pos != before {
+		return t.pos, nodeclient.Transient(fmt.Errorf("kv: a write that had failed is stored after all: going on from %d", t.pos.Seq))
 	}
 	if err := nodeclient.CheckAdvance(t.pos, before); err != nil {
 		return t.pos, err
@@ -119,6 +124,7 @@ func (t *Target) write(made overlay, pos event.Position) error {
 	failpoint.Hit(failpoint.AppliedBeforeSeq) // the two are one here
 	failpoint.Hit(failpoint.SeqBeforeCommit)
 	if err := t.db.Write(&b); err != nil {
+		t.doubt = pos
 		return t.trouble(fmt.Sprintf("write up to %d", pos.Seq), err)
 	}
 	t.pos = pos

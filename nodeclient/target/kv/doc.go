@@ -22,8 +22,8 @@
 //
 // # Trouble
 //
-// After the first failed write or sync nothing more is written: what is on the disk is unknown until the node has been restarted.
-// Damage is refused on opening, and when it is met later; it is Fatal. See package disk.
+// After a failed write or sync the database is closed and opened again, as soon as no snapshot reads it and the disk allows it: what
+// the write has left is unknown until then, and read. Damage is refused on opening, and when it is met later; it is Fatal. See package disk.
 //
 // # Snapshots
 //

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 
 	"xmq/broker/disk"
 	"xmq/broker/event"
@@ -63,6 +64,7 @@ type snapshot struct {
 	mu      sync.Mutex // a pair is read under it, so that Close may come at any time
 	cursor  *disk.Cursor
 	started bool
+	reading *atomic.Int32 // of the target: one less when the cursor is gone
 }
 
 // Snapshot implements nodeclient.Target.
@@ -77,13 +79,14 @@ func (t *Target) SnapshotRange(_ context.Context, start, end []byte, limit uint6
 	if err := t.usable(); err != nil {
 		return nil, err
 	}
-	s := &snapshot{pos: t.pos, span: span{bytes.Clone(start), bytes.Clone(end), limit}}
+	s := &snapshot{pos: t.pos, span: span{bytes.Clone(start), bytes.Clone(end), limit}, reading: &t.reading}
 	if len(s.span.preface()) == 0 {
 		if n, err := t.place.Size(t.name); err == nil { // else it is not known
 			s.size = n
 		}
 	}
 	s.cursor = s.span.cursor(t.db)
+	s.reading.Add(1)
 	return s, nil
 }
 
@@ -99,11 +102,18 @@ func (s *snapshot) Close() error {
 	if s.cursor == nil {
 		return nil
 	}
-	err := s.cursor.Close()
-	s.cursor = nil
+	err := s.end()
 	if disk.IsDamage(err) { // WriteTo tells
 		return nil
 	}
+	return err
+}
+
+// end gives the cursor up.
+func (s *snapshot) end() error {
+	err := s.cursor.Close()
+	s.cursor = nil
+	s.reading.Add(-1)
 	return err
 }
 
@@ -167,8 +177,7 @@ func (s *snapshot) next(dst []byte) ([]byte, error) {
 		return nil, errClosed
 	}
 	if !s.cursor.Next() {
-		err := s.cursor.Close()
-		s.cursor = nil
+		err := s.end()
 		return nil, err
 	}
 	for _, word := range [][]byte{s.cursor.Key()[1:], s.cursor.Value()} {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"syscall"
 
 	"xmq/broker/disk"
@@ -35,9 +36,13 @@ type Target struct {
 	name  string // of the database in it
 	// ground has the latch: it is this database's alone, and new with each opening.
 	ground *disk.Ground
-	db     *disk.DB       // nil after Close, or a Switch that could not open the new database
+	db     *disk.DB       // nil after Close, or a Switch or failed write after which it could not be opened again
 	pos    event.Position // as stored
 	closed bool
+	// doubt is the position of a write that failed: whether it is stored is seen when the database has been opened again.
+	// Zero when there is none.
+	doubt   event.Position
+	reading atomic.Int32 // open snapshots
 }
 
 var _ nodeclient.Target = (*Target)(nil)
@@ -158,24 +163,27 @@ func (t *Target) trouble(what string, err error) error {
 		return text
 	case disk.IsDamage(err):
 		return nodeclient.Fatal(fmt.Errorf("%w; restore it from another node", text))
-	case errors.Is(err, disk.ErrStopped):
-		text = fmt.Errorf("kv: %s takes nothing more since a write failed, restart the node: %w", t.name, err)
 	}
 	return nodeclient.Transient(text)
 }
 
-// usable opens the database again when a Switch could not, and refuses after the first failed write.
+// usable opens the database again after a failed write, or when a Switch could not. What a failed write has left is unknown
+// until then. It fails as long as the disk does.
 func (t *Target) usable() error {
-	switch {
-	case t.closed:
+	if t.closed {
 		return fmt.Errorf("kv: %s has been closed", t.name)
-	case t.db == nil:
-		return t.open()
 	}
-	if err := t.ground.Latch().Err(); err != nil {
-		return t.trouble("use", err)
+	if t.db != nil {
+		failed := t.ground.Latch().Err()
+		switch {
+		case failed == nil:
+			return nil
+		case t.reading.Load() > 0: // it reads the database that would be closed
+			return nodeclient.Transient(fmt.Errorf("kv: %s takes nothing more since a write failed; it is opened again when the snapshot being read is closed: %w", t.name, failed))
+		}
+		_ = t.shut() // the failed write was told
 	}
-	return nil
+	return t.open()
 }
 
 // Close implements nodeclient.Target.
