@@ -19,7 +19,7 @@ var password = regexp.MustCompile(`://[^/?#@\s]*:[^/?#@\s]*@`)
 const masked = "xxxxx"
 
 // URL is text, one URL or several of NATS servers with commas, as people may read it: without passwords, without the user
-// of a NATS URL that has no password (it is a token), without the path of a web address (it may be one) and without queries.
+// of a NATS URL that has no password (it is a token), without a path that names no database (it may be one) and without queries.
 // What is no URL is returned with the passwords of those in it masked.
 func URL(text string) string {
 	if inner, is := strings.CutPrefix(text, "webhook:"); is {
@@ -40,6 +40,9 @@ func URL(text string) string {
 }
 
 func nats(scheme string) bool { return slices.Contains([]string{"nats", "tls", "ws", "wss"}, scheme) }
+
+// databases are the schemes of URLs whose path is the name of a database; of every other it may be a token.
+var databases = []string{"postgres", "postgresql", "mysql", "mariadb", "redis", "rediss"}
 
 func one(text string) string {
 	u, err := url.Parse(text)
@@ -63,7 +66,7 @@ func one(text string) string {
 	}
 	shown += u.Host
 	switch {
-	case u.Path == "" || u.Path == "/" || !nats(u.Scheme) && u.Scheme != "http" && u.Scheme != "https":
+	case u.Path == "" || u.Path == "/" || slices.Contains(databases, u.Scheme):
 		shown += u.EscapedPath()
 	default:
 		shown += "/..."
@@ -152,7 +155,7 @@ func without(text, part string) string {
 	for _, s := range secrets {
 		text = replace(text, s, masked)
 	}
-	if u.Scheme == "http" || u.Scheme == "https" {
+	if !slices.Contains(databases, u.Scheme) {
 		for _, path := range []string{u.RequestURI(), u.EscapedPath(), u.Path} {
 			if path != "/" {
 				text = replace(text, path, "/...")

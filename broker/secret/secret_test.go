@@ -27,6 +27,8 @@ func TestAURLIsShownWithoutItsSecrets(t *testing.T) {
 		"redis://:secret@h/0":          "redis://:xxxxx@h/0",
 		"http://u:se/cret@h/":          "http://xxxxx",
 		"nats://u:secret%zz@h":         "nats://xxxxx",
+		"ftp://ops:secret@h/secret":    "ftp://ops:xxxxx@h/...",
+		"nats://h/secret":              "nats://h/...",
 		"sqlite:a/b.db":                "sqlite:a/b.db",
 		"exec:curl http://u:secret@h/": "exec:curl http://u:xxxxx@h/",
 	} {
