@@ -422,6 +422,12 @@ func (s *session) applied(n int, pos event.Position, err error) {
 		s.work()
 		return
 	}
+	if IsBack(err) {
+		s.trouble = ""
+		s.warn("going on from %d, where the database stands: %v", s.pos.Seq, err)
+		s.open()
+		return
+	}
 	for len(s.queue) > 0 && s.queue[0].Pos.Seq <= s.pos.Seq {
 		s.queue = s.queue[1:]
 	}

@@ -126,6 +126,24 @@ func (k *talk) apply(upTo int, err error) {
 	k.flush()
 }
 
+// A database that went back to an earlier position of the same log is gone on from there, in a new session: nobody is FATAL, and
+// what was queued behind the later position is asked for again.
+func TestSessionGoesOnFromADatabaseThatWentBack(t *testing.T) {
+	k := newTalk(t, 5, nil)
+	k.welcomeAt(5)
+	k.feed(5, 8)
+	turn := k.self.Turn
+	k.apply(2, CheckAdvance(k.h.pos[2], k.h.pos[5]))
+	require.Equal(t, opening, k.phase)
+	require.Greater(t, k.self.Turn, turn)
+	require.Equal(t, k.h.pos[2], k.last(event.IncrReq, event.None).Pos)
+	require.Empty(t, k.jobs)
+	k.welcomeAt(2)
+	k.feed(2, 8)
+	k.apply(8, nil)
+	require.Equal(t, k.h.pos[8], k.last(event.IncrReq, event.Succ).Pos)
+}
+
 func TestSessionAcknowledgesAndDropsRepetitions(t *testing.T) {
 	k := newTalk(t, 0, nil)
 	require.Equal(t, k.h.pos[0], k.last(event.IncrReq, event.None).Pos)

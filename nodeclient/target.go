@@ -25,8 +25,9 @@ type Target interface {
 	// batch is 1 or more consecutive items behind before; each has the position after it, and those
 	// without a record only move the position. The items are borrowed until Apply returns. Calls never
 	// overlap. before is the stored position as the agent knows it; a driver compares inside the
-	// transaction (CheckAdvance) and answers Fatal when another hand has moved it. On a fresh place the
-	// stored position is zero and before is the start of the log: that is no difference.
+	// transaction (CheckAdvance) and answers Fatal when another hand has moved it, and that it went back, with the
+	// position it stands at, when that is an earlier one of the same log. On a fresh place the stored position is zero and
+	// before is the start of the log: that is no difference.
 	//
 	// nil: all of it is durable. Otherwise applied is the position that is durable now: for a FAIL the
 	// one right before the failing item, everything up to it committed. When the outcome of a commit is
@@ -110,10 +111,19 @@ type Restored interface {
 	Discard() error
 }
 
+// class is what follows from an error.
+type class int
+
+const (
+	transient class = iota
+	wentBack
+	fatal
+)
+
 // classed marks an error with what follows from it.
 type classed struct {
 	err   error
-	fatal bool
+	class class
 }
 
 func (c *classed) Error() string { return c.err.Error() }
@@ -121,29 +131,41 @@ func (c *classed) Unwrap() error { return c.err }
 
 // Transient marks trouble that may pass: connection lost, lock timeout, database not there yet. It is no
 // state; the agent tries again with backoff and says so in its heartbeat.
-func Transient(err error) error { return &classed{err: err} }
+func Transient(err error) error { return &classed{err, transient} }
 
 // Fatal marks the loss of the copy itself: another history's position, a position row that is gone from a
 // database that has data. The node must DUMP again.
-func Fatal(err error) error { return &classed{err: err, fatal: true} }
+func Fatal(err error) error { return &classed{err, fatal} }
 
-// IsTransient reports whether err was marked by Transient.
+// IsTransient reports whether err was marked by Transient, or IsBack.
 func IsTransient(err error) bool {
 	var c *classed
-	return errors.As(err, &c) && !c.fatal
+	return errors.As(err, &c) && c.class != fatal
+}
+
+// IsBack reports that the database stands at an earlier position of the same log than the node left it at, as
+// CheckAdvance found: Apply has returned that position, and a new session goes on from it.
+func IsBack(err error) bool {
+	var c *classed
+	return errors.As(err, &c) && c.class == wentBack
 }
 
 // IsFatal reports whether err was marked by Fatal.
 func IsFatal(err error) bool {
 	var c *classed
-	return errors.As(err, &c) && c.fatal
+	return errors.As(err, &c) && c.class == fatal
 }
 
 // CheckAdvance is the compare half of every driver's compare and set: stored is the position found inside
-// the transaction (zero: none yet), before is where the batch begins. Its error is Fatal.
+// the transaction (zero: none yet), before is where the batch begins. An earlier position of the same log is what a failover
+// to an older copy, a restored backup or a server without its last writes leaves: data and position have gone back together,
+// which IsBack reports. The broker sees by the chain whether it is a point of its log. Any other difference is Fatal.
 func CheckAdvance(stored, before event.Position) error {
-	if stored == before || stored.Zero() && before == event.Start(before.Log) {
+	switch {
+	case stored == before || stored.Zero() && before == event.Start(before.Log):
 		return nil
+	case !stored.Zero() && stored.Log == before.Log && stored.Seq < before.Seq:
+		return &classed{fmt.Errorf("the database stands at %s but this node left it at %s: it has gone back to an earlier state", stored, before), wentBack}
 	}
 	return Fatal(fmt.Errorf("the database stands at %s but this node left it at %s: another hand has written its position", stored, before))
 }

@@ -78,6 +78,9 @@ func runNode(ctx context.Context, cfg configs.Node, log *slog.Logger) (err error
 	if d, is := db.Target.(interface{ Durability() string }); is && d.Durability() != "" {
 		log.Warn("what this database acknowledges may be gone after a crash of its server", "client", o.ID, "why", d.Durability())
 	}
+	if p, is := db.Target.(interface{ Powers() string }); is && p.Powers() != "" {
+		log.Warn("the role of this node may do too much", "client", o.ID, "why", p.Powers())
+	}
 	log.Info("node starts", "client", o.ID, "broker", secret.URL(cfg.Broker), "target", db.Driver)
 	err = a.Run(ctx)
 	if errors.Is(err, nodeclient.ErrTopics) {

@@ -53,7 +53,11 @@ type driver struct {
 
 var drivers = []driver{
 	{"sqlite", func(ctx context.Context, at place) (nodeclient.Target, error) {
-		return claim(at.path, func() (nodeclient.Target, error) { return sqlite.Open(ctx, at.path, sqlite.Options{}) })
+		path, o, err := sqlite.ParsePath(at.path)
+		if err != nil {
+			return nil, err
+		}
+		return claim(path, func() (nodeclient.Target, error) { return sqlite.Open(ctx, path, o) })
 	}},
 	{"file", func(_ context.Context, at place) (nodeclient.Target, error) {
 		return claim(at.path, func() (nodeclient.Target, error) { return file.Open(at.path) })

@@ -1,5 +1,6 @@
-// Package batch is how target drivers apply many increments in one transaction: prepared before anything runs, rolled back
-// whole when one fails, and applied again up to the failing one, so that exactly what precedes it is durable (XI-6, XS-3).
+// Package batch is how target drivers apply many increments in one transaction, so that the result is that of applying them one
+// by one: what fails in company is rolled back, everything before it is applied again, and it runs once more alone before it
+// is believed (XI-6, XS-3).
 package batch
 
 import (
@@ -22,20 +23,23 @@ type Step[W any] struct {
 	Answer uint64
 }
 
-// Failure is a failing step: the FAIL of its increment, or classed trouble that ends the batch.
+// Failure is why a transaction came to nothing: the FAIL of an increment, or classed trouble.
 type Failure struct {
-	At  int // index of the step
+	At  int // index of the step; Unknown when nobody can tell
 	Err error
 }
+
+// Unknown is the index of a failing step that nobody can tell.
+const Unknown = -1
 
 // Fail is the failure err of the step with index at.
 func Fail(at int, err error) *Failure { return &Failure{at, err} }
 
-// ErrAlone is the failure of a batch that must be cut into single steps: one of them may say what happens at its commit only.
-// Nothing of the batch may be durable then.
+// ErrAlone is the failure of steps that must be applied one by one: what one of them does is seen at its commit only, or
+// would reach the next. Nothing of them may be durable then.
 var ErrAlone = errors.New("these increments must be applied one by one")
 
-// Transact runs steps and moves the position behind the last in one transaction. nil: all of it is durable. Otherwise nothing
+// Transact runs steps and moves the position to that of the last in one transaction. nil: all of it is durable. Otherwise nothing
 // is, and the position that is durable is returned beside the failure.
 type Transact[W any] func(before event.Position, steps []Step[W]) (event.Position, *Failure)
 
@@ -84,36 +88,68 @@ func prepare[W any](steps []Step[W], items []event.Item, from, to int, parse fun
 }
 
 // Apply commits steps, or those before the first that fails, and returns as nodeclient.Target's Apply does. refused is the
-// answer when all steps are durable.
-func Apply[W any](before event.Position, steps []Step[W], refused error, transact Transact[W]) (event.Position, error) {
-	if len(steps) == 0 {
-		return before, refused
-	}
-	pos, fail := transact(before, steps)
-	switch {
-	case fail == nil:
-		return pos, refused
-	case errors.Is(fail.Err, ErrAlone):
-		return Alone(before, steps, refused, transact)
-	case fail.At == 0 || nodeclient.IsTransient(fail.Err) || nodeclient.IsFatal(fail.Err):
-		return pos, fail.Err
-	}
-	if pos, again := transact(before, steps[:fail.At]); again != nil {
-		return pos, again.Err
-	}
-	return steps[fail.At-1].Pos, fail.Err
-}
-
-// Alone is Apply with a transaction for each step.
-func Alone[W any](before event.Position, steps []Step[W], refused error, transact Transact[W]) (event.Position, error) {
-	for i := range steps {
-		pos, fail := transact(before, steps[i:i+1])
-		if fail != nil {
-			return pos, fail.Err
+// answer when all steps are durable. A step for which alone answers true gets a transaction of its own; nil: no step needs one.
+// p is the target's, kept from call to call.
+func Apply[W any](before event.Position, steps []Step[W], refused error, p *Patience, alone func(*W) bool, transact Transact[W]) (event.Position, error) {
+	for len(steps) > 0 {
+		n := 1
+		if p.pos != steps[0].Pos { // else it has failed alone, and is tried alone again
+			n = together(steps, alone)
 		}
-		before = pos
+		pos, err := apply(before, steps[:n], p, transact)
+		if err != nil {
+			return pos, err
+		}
+		before, steps = pos, steps[n:]
 	}
 	return before, refused
+}
+
+// together is how many of steps may share the first transaction.
+func together[W any](steps []Step[W], alone func(*W) bool) int {
+	if alone == nil {
+		return len(steps)
+	}
+	n := 1
+	for n < len(steps) && !alone(&steps[0].Work) && !alone(&steps[n].Work) {
+		n++
+	}
+	return n
+}
+
+// apply commits steps that may share a transaction, in as few as their results allow.
+func apply[W any](before event.Position, steps []Step[W], p *Patience, transact Transact[W]) (event.Position, error) {
+	pos, fail := transact(before, steps)
+	var parts [][]Step[W]
+	switch {
+	case fail == nil:
+		return pos, nil
+	case len(steps) == 1:
+		return p.judge(pos, fail.Err, steps[0].Pos, func() bool {
+			_, fail := transact(before, []Step[W]{{Pos: before}})
+			return fail == nil
+		})
+	case errors.Is(fail.Err, ErrAlone):
+		for i := range steps {
+			parts = append(parts, steps[i:i+1])
+		}
+	case nodeclient.IsFatal(fail.Err) || nodeclient.IsTransient(fail.Err) && said(fail.Err) == "":
+		return pos, fail.Err // it is about none of them
+	case fail.At == Unknown:
+		parts = [][]Step[W]{steps[:len(steps)/2], steps[len(steps)/2:]}
+	default:
+		parts = [][]Step[W]{steps[:fail.At], steps[fail.At : fail.At+1], steps[fail.At+1:]}
+	}
+	for _, part := range parts {
+		if len(part) == 0 {
+			continue
+		}
+		var err error
+		if before, err = apply(before, part, p, transact); err != nil {
+			return before, err
+		}
+	}
+	return before, nil
 }
 
 // LastTime is the broker time of the last increment among steps; 0 when all of them are passes.

@@ -61,37 +61,105 @@ func TestPrepareEndsBeforeTheFirstBadItem(t *testing.T) {
 	}
 }
 
-// Apply replays exactly what precedes the failing step, once.
-func TestApplyReplaysUpToTheFailingStep(t *testing.T) {
-	steps, err := Prepare("test", log(9), func(body []byte) (string, error) { return string(body), nil })
+// steps are n steps whose work is their number.
+func steps(t *testing.T, n int) []Step[string] {
+	all, err := Prepare("test", log(n), func(body []byte) (string, error) { return string(body), nil })
 	require.NoError(t, err)
-	var calls []int
-	transact := func(fail *Failure) Transact[string] {
-		return func(before event.Position, part []Step[string]) (event.Position, *Failure) {
+	return all
+}
+
+// What precedes a failing step is applied again, and the step is believed only when it fails alone.
+func TestAFailingStepIsBelievedAlone(t *testing.T) {
+	steps := steps(t, 9)
+	start, bad := event.Start(7), errors.New("bad")
+	passing := nodeclient.Transient(bad)
+	for _, c := range []struct {
+		err   error
+		at    int  // index of the step that fails, 9 for none
+		tell  int  // where it is told to be
+		alone bool // it fails alone too
+		calls []int
+		done  int // steps that are durable
+	}{
+		{bad, 9, 9, false, []int{9}, 9},
+		{bad, 4, 4, true, []int{9, 4, 1}, 4},
+		{bad, 4, 4, false, []int{9, 4, 1, 4}, 9},
+		{bad, 0, 0, true, []int{9, 1}, 0},
+		{bad, 0, 0, false, []int{9, 1, 8}, 9},
+		{Said("53200", bad), 4, 4, true, []int{9, 4, 1}, 4},
+		{Said("53200", bad), 4, Unknown, true, []int{9, 4, 5, 2, 1}, 4},
+		{passing, 4, 4, true, []int{9}, 0},
+		{nodeclient.Fatal(bad), 4, 4, true, []int{9}, 0},
+		{ErrAlone, 4, 0, false, []int{9, 1, 1, 1, 1, 1, 1, 1, 1, 1}, 9},
+	} {
+		var calls []int
+		pos, err := Apply(start, steps, nil, &Patience{}, nil, func(before event.Position, part []Step[string]) (event.Position, *Failure) {
 			calls = append(calls, len(part))
-			if fail != nil && fail.At < len(part) {
-				return before, fail
+			from := int(part[0].Pos.Seq) - 1
+			if from <= c.at && c.at < from+len(part) && (len(part) > 1 || c.alone) {
+				tell := c.tell
+				if tell != Unknown {
+					tell -= from
+				}
+				return before, Fail(max(tell, Unknown), c.err)
 			}
 			return part[len(part)-1].Pos, nil
-		}
-	}
-	start, bad := event.Start(7), errors.New("bad")
-	for _, c := range []struct {
-		fail  *Failure
-		calls []int
-		at    int // steps that are durable
-	}{
-		{nil, []int{9}, 9}, {Fail(4, bad), []int{9, 4}, 4}, {Fail(0, bad), []int{9}, 0},
-		{Fail(4, nodeclient.Transient(bad)), []int{9}, 0}, {Fail(4, nodeclient.Fatal(bad)), []int{9}, 0},
-	} {
-		calls = nil
-		pos, err := Apply(start, steps, nil, transact(c.fail))
-		require.Equal(t, c.calls, calls)
-		require.Equal(t, c.fail != nil, err != nil)
+		})
+		require.Equal(t, c.calls, calls, "%v", c)
+		require.Equal(t, c.done < 9, err != nil, "%v", c)
 		want := start
-		if c.at > 0 {
-			want = steps[c.at-1].Pos
+		if c.done > 0 {
+			want = steps[c.done-1].Pos
 		}
-		require.Equal(t, want, pos)
+		require.Equal(t, want, pos, "%v", c)
 	}
+}
+
+// A step that must be alone ends the transaction before it, and begins another after it.
+func TestAStepThatMustBeAloneIsATransactionOfItsOwn(t *testing.T) {
+	var calls []int
+	alone := func(w *string) bool { return *w == "3" || *w == "4" || *w == "8" }
+	pos, err := Apply(event.Start(7), steps(t, 9), nil, &Patience{}, alone, func(_ event.Position, part []Step[string]) (event.Position, *Failure) {
+		calls = append(calls, len(part))
+		return part[len(part)-1].Pos, nil
+	})
+	require.NoError(t, err)
+	require.EqualValues(t, 9, pos.Seq)
+	require.Equal(t, []int{3, 1, 1, 3, 1}, calls)
+}
+
+// An answer that an increment alone gets again and again becomes its FAIL, but only while the position can be written.
+func TestTheSameAnswerAgainAndAgainIsAFailWhileThePositionCanBeWritten(t *testing.T) {
+	var p Patience
+	steps, writable, code := steps(t, 3), false, "40001"
+	try := func() error {
+		pos, err := Apply(event.Start(7), steps, nil, &p, nil, func(before event.Position, part []Step[string]) (event.Position, *Failure) {
+			switch {
+			case part[0].Pos == before && writable: // the probe: nothing but the position
+				return before, nil
+			case part[0].Pos == before:
+				return before, Fail(0, nodeclient.Transient(errors.New("read only")))
+			}
+			return before, Fail(0, Said(code, errors.New("increment 1: raised")))
+		})
+		require.Equal(t, event.Start(7), pos)
+		return err
+	}
+	for range 3 * Tries {
+		require.True(t, nodeclient.IsTransient(try()), "the database takes nothing at all")
+	}
+	writable = true
+	err := try()
+	require.False(t, nodeclient.IsTransient(err) || nodeclient.IsFatal(err), err)
+	require.ErrorContains(t, err, "increment 1: raised; it was tried alone 5 times")
+
+	for i := range 4 * Tries { // an operator retries; the answers differ
+		code = fmt.Sprint(i % 2)
+		require.True(t, nodeclient.IsTransient(try()))
+	}
+	for range Tries - 1 {
+		code = "0"
+		require.True(t, nodeclient.IsTransient(try()))
+	}
+	require.False(t, nodeclient.IsTransient(try()), "counted anew after the FAIL")
 }

@@ -8,6 +8,7 @@ import (
 	"hash/fnv"
 	"strconv"
 	"strings"
+	"time"
 
 	"xmq/broker/event"
 	"xmq/broker/failpoint"
@@ -36,7 +37,7 @@ func (t *Target) Apply(ctx context.Context, before event.Position, items []event
 			}
 		}
 		var err error
-		before, err = batch.Apply(before, steps[:n], nil, func(before event.Position, steps []step) (event.Position, *batch.Failure) {
+		before, err = batch.Apply(before, steps[:n], nil, &t.patience, nil, func(before event.Position, steps []step) (event.Position, *batch.Failure) {
 			return transact(ctx, before, steps)
 		})
 		if err != nil {
@@ -56,10 +57,13 @@ func (t *Target) transact(ctx context.Context, before event.Position, steps []st
 		return p.pos, batch.Fail(0, err)
 	}
 	defer t.giveBack(ctx, s)
-	if steps[0].Work.leaks { // settings, variables, temporary tables of what it calls go with the session
+	if s.calls.opaque && len(steps) > 1 {
+		return before, batch.Fail(0, batch.ErrAlone)
+	}
+	if steps[0].Work.leaks || s.calls.opaque { // settings, variables, temporary tables of what it calls go with the session
 		defer s.close()
 	}
-	at, err := t.run(ctx, s, p.pos, steps, t.flavour.inline)
+	at, err := t.run(ctx, s, p.pos, steps, t.flavour.inline && !s.calls.any)
 	if errors.Is(err, errWhich) {
 		t.giveBack(ctx, s)
 		if s, p, err = t.enter(ctx, before); err != nil {
@@ -128,6 +132,7 @@ var errWhich = errors.New("a statement of the batch failed")
 // errWhich, and run again without.
 func (t *Target) run(ctx context.Context, s *session, stored event.Position, steps []step, inline bool) (int, error) {
 	c := chunks{ctx: ctx, s: s, limit: min(maxChunk, s.packet/2)}
+	begun := time.Now()
 	unnoted := false
 	var sent []ref
 	for i, st := range steps {
@@ -143,7 +148,10 @@ func (t *Target) run(ctx context.Context, s *session, stored event.Position, ste
 			}
 			switch note := "SET @xmq_at = " + strconv.Itoa(len(sent)); {
 			case k == 0:
-				c.add(note + pin(st))
+				if s.calls.any {
+					c.add(t.flavour.pins)
+				}
+				c.add(note + pin(st) + s.calls.resets)
 			case !st.Work.counts:
 				c.add(note)
 			}
@@ -159,10 +167,10 @@ func (t *Target) run(ctx context.Context, s *session, stored event.Position, ste
 		return 0, nil
 	}
 	if c.err == nil {
-		return 0, moved(steps, fmt.Errorf("moving the position found %d rows instead of one", c.found))
+		return batch.Unknown, moved(steps, fmt.Errorf("moving the position found %d rows instead of one", c.found))
 	}
-	if err := classify(fmt.Errorf("mysql: apply %d to %d: %w", steps[0].Pos.Seq, steps[len(steps)-1].Pos.Seq, c.err)); nodeclient.IsTransient(err) {
-		return 0, err
+	if road(c.err) || number(c.err) == lockTimeout && time.Since(begun) > lockWait/2 { // one that was raised comes at once
+		return 0, nodeclient.Transient(fmt.Errorf("mysql: apply %d to %d: %w", steps[0].Pos.Seq, steps[len(steps)-1].Pos.Seq, c.err))
 	}
 	if unnoted {
 		return 0, errWhich
@@ -173,9 +181,9 @@ func (t *Target) run(ctx context.Context, s *session, stored event.Position, ste
 	}
 	n, err := strconv.Atoi(rows[0][0])
 	if err != nil || n >= len(sent) {
-		return 0, moved(steps, c.err)
+		return batch.Unknown, moved(steps, said(c.err))
 	}
-	return sent[n].step, t.failure(steps, sent[n], c.err)
+	return sent[n].step, t.failure(steps, sent[n], said(c.err))
 }
 
 func tooLong(text string, packet int) error {
@@ -235,11 +243,11 @@ func (c *chunks) flush() {
 	c.text.Reset()
 }
 
-// moved judges a position that does not move although it was locked: the increments have touched it, by ways that
-// words do not show. Which one is found by applying them alone; that one is a FAIL.
+// moved judges a position that does not move although it was locked: the increments have touched it, or raise what may pass, by
+// ways that words do not show. Which one is found by applying them alone; that one is a FAIL.
 func moved(steps []step, err error) error {
-	if len(steps) > 1 {
-		return fmt.Errorf("%w: %w", batch.ErrAlone, err)
+	if nodeclient.IsTransient(err) {
+		return fmt.Errorf("mysql: increment %d: move the position: %w", steps[len(steps)-1].Pos.Seq, err)
 	}
 	return fmt.Errorf("mysql: increment %d: it changes the table in which XMQ keeps its place: %w", steps[0].Pos.Seq, err)
 }
@@ -262,5 +270,5 @@ func (t *Target) settle(ctx context.Context, before, stored, last event.Position
 	case now == stored:
 		return before, batch.Fail(at, nodeclient.Transient(fmt.Errorf("mysql: the commit of %d failed and nothing of it is stored: %w", last.Seq, failed)))
 	}
-	return now, batch.Fail(at, nodeclient.Fatal(fmt.Errorf("mysql: after a failed commit of %d the database stands at %s: another hand has written its position: %w", last.Seq, now, failed)))
+	return now, batch.Fail(at, fmt.Errorf("mysql: after a failed commit of %d: %w: %w", last.Seq, nodeclient.CheckAdvance(now, stored), failed))
 }

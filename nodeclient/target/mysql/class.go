@@ -2,10 +2,12 @@ package mysql
 
 import (
 	"errors"
+	"strconv"
 
 	"github.com/go-sql-driver/mysql"
 
 	"xmq/nodeclient"
+	"xmq/nodeclient/target/batch"
 )
 
 // Error numbers that are looked for by name.
@@ -19,6 +21,7 @@ const (
 	denied          = 1227
 	deniedRoutine   = 1370
 	inTransaction   = 1399
+	lockTimeout     = 1205
 	binlogRoutine   = 1419
 	killed          = 1927
 )
@@ -34,7 +37,7 @@ func number(err error) uint16 {
 
 // transient is the one table of error classes, by error number: these may pass. Every other one (constraint, syntax, missing
 // object, wrong type, anything unknown) is the increment's FAIL (XD-20, XN-8). Fatal is no number but a position that
-// is not ours.
+// is not ours. A function can raise any of them (SIGNAL), so that one said to a statement is also told to batch.Patience.
 func transient(number uint16) bool {
 	switch number {
 	case 1040, 1203, 1226: // connections are used up: the server's, the user's
@@ -50,6 +53,25 @@ func transient(number uint16) bool {
 	case 1290, 1792, 1836, 3032: // read only, offline
 		return true
 	case 1021, 1023, 1026, 1030, 1037, 1038, 1041, 1114, 1135, 1180, 1181: // disk or memory is used up or fails
+		return true
+	}
+	return false
+}
+
+// said is classify for the answer to a statement of an increment.
+func said(err error) error {
+	if n := number(err); n != 0 && transient(n) {
+		return batch.Said(strconv.Itoa(int(n)), err)
+	}
+	return classify(err)
+}
+
+// broken reports whether the position cannot be read because of what its table is, which a reader finds again and again.
+func broken(err error) bool {
+	switch number(err) {
+	case 1054, 1356: // no such column; it is a view of something that is gone
+		return true
+	case 1017, 1033, 1034, 1035, 1194, 1195, 1712, 1813, 1932: // its files are damaged or gone
 		return true
 	}
 	return false

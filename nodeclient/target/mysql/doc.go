@@ -29,7 +29,9 @@
 //
 // A batch is one transaction: its statements go out in packets of many, so that a round trip is paid per batch. In MariaDB an
 // increment of one INSERT, UPDATE, DELETE or REPLACE carries its settings (SET STATEMENT). When
-// one fails, the transaction is rolled back and those before it are applied again. It is an XA transaction (of one
+// one fails, the transaction is rolled back, those before it are applied again, and it runs once more alone before it is
+// believed. What the server says may pass, and says to the same increment alone five times while the position can be
+// written, is that increment's FAIL. It is an XA transaction (of one
 // phase), because in one of those the server refuses COMMIT, ROLLBACK and changes of the schema also inside procedures. An increment with CALL
 // or BEGIN NOT ATOMIC is a transaction of its own, and its session ends with it, because procedures may leave settings,
 // temporary tables and variables behind. MySQL lets a procedure use temporary tables there when the server runs with
@@ -40,10 +42,11 @@
 //
 // When an increment begins, the clock of the session stands at its broker time (NOW(), CURRENT_TIMESTAMP, UNIX_TIMESTAMP()),
 // RAND() begins with seeds made of sequence and time, LAST_INSERT_ID() is 0 and each @variable that its text names is
-// NULL: all the same on each node, however batches fall. What cannot be the same: SYSDATE(), UUID(), CONNECTION_ID(), USER(),
+// NULL: all the same on each node, however batches fall. Where the database has functions, procedures or triggers, each increment is pinned
+// anew, the @variables that their bodies name are NULL too, and the session ends after an increment when a body makes temporary
+// tables. What cannot be the same: SYSDATE(), UUID(), CONNECTION_ID(), USER(),
 // @@ settings of a server; values of AUTO_INCREMENT and sequences once a transaction was rolled back, since they do not
-// roll back; @variables and temporary tables that triggers and functions keep. Write keys and
-// times into the increment where that matters. Increments that name other databases leave what a snapshot carries.
+// roll back. Write keys and times into the increment where that matters. Increments that name other databases leave what a snapshot carries.
 //
 // # Changes of the schema
 //

@@ -79,6 +79,11 @@ func (t *Target) change(ctx context.Context, s *session, before, stored event.Po
 		return before, batch.Fail(0, nodeclient.Transient(fmt.Errorf("mysql: move the position behind %d: %w", st.Pos.Seq, err)))
 	}
 	if refused == nil {
+		if st.Work.ddl.callable() {
+			if err := t.learn(ctx, s); err != nil {
+				return before, batch.Fail(0, nodeclient.Transient(fmt.Errorf("mysql: look at what can be called after %d: %w", st.Pos.Seq, err)))
+			}
+		}
 		return t.done(ctx, s, before, stored, st)
 	}
 	if err := t.record(ctx, s, stored, intent{}); err != nil {

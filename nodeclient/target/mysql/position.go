@@ -64,13 +64,10 @@ func (t *Target) see(ctx context.Context, s *session, start, lock string) (place
 	switch {
 	case number(err) == missingTable:
 		return place{missing: true}, nil
-	case err != nil && forbidden(err):
-		return place{}, nodeclient.Transient(fmt.Errorf("mysql: read the position: %w", err))
+	case err != nil && broken(err):
+		return place{}, nodeclient.Fatal(fmt.Errorf("mysql: read the position: %w", err))
 	case err != nil:
-		if err = classify(fmt.Errorf("mysql: read the position: %w", err)); !nodeclient.IsTransient(err) {
-			err = nodeclient.Fatal(err)
-		}
-		return place{}, err
+		return place{}, nodeclient.Transient(fmt.Errorf("mysql: read the position: %w", err))
 	case len(sets) != 2 || sets[0][0][0] != "1":
 		return place{}, nodeclient.Transient(errors.New("mysql: another session holds the place of this node, perhaps one whose connection was lost"))
 	}

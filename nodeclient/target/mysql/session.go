@@ -24,6 +24,9 @@ const idleTime = 60 * time.Second
 // lockSeconds is how long a statement waits for a lock before it is Transient.
 const lockSeconds = "20"
 
+// lockWait is lockSeconds.
+const lockWait = 20 * time.Second
+
 // session is one connection to the server. It is for one goroutine.
 type session struct {
 	c      driver.Conn
@@ -33,6 +36,7 @@ type session struct {
 	xa     bool      // it may be in the transaction that goes with it
 	dead   bool
 	gone   []uint16 // error numbers that mean it was ended
+	calls  calls    // what statements may call
 }
 
 // connect opens a session in a database of the target's server. Trouble is Transient: it says nothing about an increment.
@@ -81,8 +85,10 @@ func (t *Target) pin(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
-	s.packet, err = strconv.Atoi(rows[0][0])
-	return err
+	if s.packet, err = strconv.Atoi(rows[0][0]); err != nil {
+		return err
+	}
+	return t.learn(ctx, s)
 }
 
 // exec runs a script, whose rows nobody needs, and returns how many rows its last statement found.

@@ -11,6 +11,7 @@ import (
 
 	"xmq/broker/event"
 	"xmq/nodeclient"
+	"xmq/nodeclient/target/batch"
 )
 
 // settleTime is how long a lost answer is looked for before Apply reports the doubt. The next Apply looks again.
@@ -28,7 +29,9 @@ type Target struct {
 	shut    bool
 	// doubt is the position behind a commit that nobody answered and that could not be looked for yet;
 	// zero when there is none.
-	doubt event.Position
+	doubt    event.Position
+	patience batch.Patience
+	powers   string // of the user, beyond the database; for people
 	// switching says that a switch may have been decided and is not finished: that comes before everything else.
 	switching bool
 
@@ -51,6 +54,9 @@ func Open(ctx context.Context, rawURL string, _ Options) (*Target, error) {
 		return nil, openError(cfg, err)
 	}
 	err = t.fits(ctx)
+	if err == nil {
+		err = t.learnPowers(ctx)
+	}
 	if err == nil {
 		err = t.tidy(ctx)
 	}

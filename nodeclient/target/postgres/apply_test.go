@@ -159,7 +159,7 @@ func TestThePositionWaitsForAnOpenTransaction(t *testing.T) {
 	other, err := pgconn.Connect(ctx, server.URL(n.db))
 	require.NoError(t, err)
 	defer closeConn(other)
-	_, _, err = begin(ctx, other)
+	_, err = begin(ctx, other, "")
 	require.NoError(t, err)
 	require.NoError(t, replacePosition(ctx, other, next))
 
@@ -189,7 +189,7 @@ func TestXN08ErrorClasses(t *testing.T) {
 		"22P02": "UPDATE c SET v = 'one'",
 		"22012": "UPDATE c SET v = 1/0",
 		"22021": "INSERT INTO c VALUES ('\xff')",
-		"42501": "CREATE ROLE other",
+		"42501": "ALTER TABLE pg_catalog.pg_class ADD COLUMN x int",
 		"P0001": "DO $$ BEGIN RAISE 'no'; END $$",
 		"2D000": "DO $$ BEGIN COMMIT; END $$",
 		"54001": "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'; CREATE OR REPLACE FUNCTION f() RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN f(); END'; SELECT f()",
@@ -212,7 +212,7 @@ func TestXN08ErrorClasses(t *testing.T) {
 	passes("57P01: an administrator ends the session", "SQLSTATE 57P01",
 		"DO $$ BEGIN IF current_setting('application_name') = 'xmq' AND NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'freed') THEN PERFORM pg_terminate_backend(pg_backend_pid()); PERFORM pg_sleep(10); END IF; END $$",
 		func() { require.NoError(t, server.Exec("postgres", "CREATE ROLE freed")) })
-	for _, state := range []string{"40001", "40P01", "53100", "53200", "53300", "55P03", "08006", "25006", "57P02", "57P03", "58030"} {
+	for _, state := range []string{"40001", "40P01", "53100", "53200", "53300", "55P03", "08006", "25006", "57014", "57P02", "57P03", "58030"} {
 		role := "free" + strings.ToLower(state)
 		passes(state, "SQLSTATE "+state,
 			"DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '"+role+"') THEN RAISE 'raised for a test' USING ERRCODE = '"+state+"'; END IF; END $$",
@@ -284,6 +284,16 @@ func TestWhatAnIncrementMayNotSayIsRefusedBeforeItRuns(t *testing.T) {
 		"CREATE TEMP TABLE x (a int)":                                    "temporary",
 		"CREATE UNLOGGED TABLE x (a int)":                                "unlogged",
 		"ALTER TABLE c SET UNLOGGED":                                     "unlogged",
+		"SELECT 1 AS a INTO UNLOGGED x":                                  "unlogged",
+		"SELECT * INTO TEMP x FROM c":                                    "temporary",
+		"CREATE OR REPLACE TEMP VIEW c AS SELECT 1":                      "temporary",
+		"CREATE TABLE pg_temp.c (v int)":                                 "pg_temp",
+		`DELETE FROM U&"xmq\005fposition"`:                               "escapes",
+		`DO $$ BEGIN DELETE FROM u&"xmq\005fposition"; END $$`:           "escapes",
+		"CREATE ROLE other":                                              "CREATE ROLE is about the server",
+		"ALTER ROLE xmq SET search_path = x":                             "ALTER ROLE is about the server",
+		"ALTER DATABASE x SET search_path = x":                           "ALTER DATABASE is about the server",
+		"DROP USER other":                                                "DROP USER is about the server",
 		"DO $a$ BEGIN EXECUTE $b$ DELETE FROM xmq_position $b$; END $a$": "xmq_position",
 		"COPY c TO STDOUT":                                               "COPY",
 		"VACUUM c":                                                       "VACUUM cannot run in a transaction",

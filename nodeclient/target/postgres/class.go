@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"xmq/nodeclient"
+	"xmq/nodeclient/target/batch"
 )
 
 // SQLSTATEs that are looked for by name.
@@ -28,11 +29,16 @@ func code(err error) string {
 
 // transient is the one table of error classes, by SQLSTATE: these may pass. Every other one (constraint, syntax,
 // missing object, wrong type, anything unknown) is the increment's FAIL (XD-20, XN-8). Fatal is no SQLSTATE
-// but a position that is not ours.
+// but a position that is not ours. A function can raise any of them, so that one said to a statement is also told to
+// batch.Patience.
 func transient(code string) bool {
 	switch code {
 	case "57P01", "57P02", "57P03": // the server is stopped, crashed or starts
 		return true
+	case "57014": // an administrator has cancelled it: nothing is said about the increment
+		return true
+	case "08P01": // the message was wrong, not the connection
+		return false
 	case "40001", "40P01": // serialization, deadlock
 		return true
 	case "55P03": // lock timeout
@@ -55,6 +61,20 @@ func classify(err error) error {
 		return nodeclient.Transient(err)
 	}
 	return err
+}
+
+// said is classify for the answer to a statement of an increment.
+func said(err error) error {
+	if c := code(err); transient(c) {
+		return batch.Said(c, err)
+	}
+	return classify(err)
+}
+
+// broken reports whether the position cannot be read because of what its table is, which a reader finds again and again.
+func broken(err error) bool {
+	c := code(err)
+	return strings.HasPrefix(c, "42") && c != insufficient || strings.HasPrefix(c, "XX")
 }
 
 // road reports whether err is trouble of the connection itself: whatever was asked, the answer is not known.

@@ -18,17 +18,22 @@
 // INSERT, UPDATE and DELETE whose very text comes again, as that of an increment with arguments does, are prepared; any other
 // kind of statement ends that, since it may change the schema. (A trigger that changes the types of columns is not noticed.)
 //
-// A batch is one transaction: its statements go out without waiting for answers, so that a round trip is paid
-// per batch. When one fails, the transaction is rolled back and those before it are applied again. Where a
-// constraint is deferrable each increment is a transaction of its own, because such a constraint is checked at
-// the commit.
+// A batch of INSERT, UPDATE, DELETE and MERGE is one transaction: its statements go out without waiting for answers, so that a
+// round trip is paid per batch. When one fails, the transaction is rolled back, those before it are applied again, and it runs
+// once more alone before it is believed. An increment with any other statement is a transaction of its own, and so is each
+// where a constraint is deferrable, because such a constraint is checked at the commit. What the server says may pass
+// (SQLSTATE 40001, 53200, 57014, ...), and says to the same increment alone five times while the position can be written, is that
+// increment's FAIL.
+//
+// No increment reaches another through the session. After one that is a transaction of its own, and after every transaction
+// where the database has functions of its own, the session is reset before the next: role, settings, temporary objects,
+// advisory locks, LISTEN, currval. Where functions of a batch have changed the session, the batch is applied one by one.
 //
 // Each transaction begins with an advisory lock. It makes a reader of the position wait for the end of a
 // transaction whose connection was cut, so that a commit whose answer was lost is never mistaken for none.
 //
 // What cannot be the same on every node: now(), random(), gen_random_uuid(); the numbers a sequence gives, once a
-// transaction was rolled back or a server crashed, since sequences do not roll back; currval and lastval of an
-// earlier increment. Write keys and times into the increment where that matters.
+// transaction was rolled back or a server crashed, since sequences do not roll back. Write keys and times into the increment where that matters.
 //
 // # Table public.xmq_position
 //
@@ -38,7 +43,7 @@
 //	updated_at  timestamptz  broker time of the last increment applied; NULL before the first
 //	topics      text         the topics the data holds, with commas between; * for all; NULL when not known (event.Topics)
 //
-// It has exactly one row. A database without the table is at the zero position, whatever else it holds. The
+// It has exactly one row, which the unique index xmq_position_one holds. A database without the table is at the zero position, whatever else it holds. The
 // table without its row is a copy that lost its place: Fatal.
 //
 // # Snapshots

@@ -24,10 +24,12 @@ type statement struct {
 	prepared       bool // it was prepared right before it was sent
 }
 
-// work is an increment that has been looked at. alone says that it must be a transaction of its own.
+// work is an increment that has been looked at. alone says that it must be a transaction of its own, and may leave something in
+// the session. asks says that it asks for numbers that a sequence has given in this session.
 type work struct {
 	statements []statement
 	alone      bool
+	asks       bool
 }
 
 // Check is an error for an increment that every node with this driver refuses before it asks its database. It needs none.
@@ -61,17 +63,22 @@ func parse(body []byte) (w work, err error) {
 	if object && len(statements) != 1 {
 		return w, fmt.Errorf(`"sql" has %d statements, and arguments belong to exactly one`, len(statements))
 	}
+	lower := strings.ToLower(script)
+	w.asks = strings.Contains(lower, "currval") || strings.Contains(lower, "lastval")
+	w.alone = w.asks || strings.Contains(lower, "defer") || strings.Contains(lower, "constraints") || lasting(lower)
 	for _, st := range statements {
 		if err := checkPlaceholders(st, len(args), object); err != nil {
 			return w, fmt.Errorf("line %d: %w", st.Line, err)
 		}
+		w.alone = w.alone || !plainDML[st.Keyword]
 		plain, changes := kinds(st.Keyword, st.Text)
 		w.statements = append(w.statements, statement{text: st.Text, line: st.Line, args: args, plain: plain, changes: changes})
 	}
-	lower := strings.ToLower(script)
-	w.alone = strings.Contains(lower, "defer") || strings.Contains(lower, "constraints")
 	return w, nil
 }
+
+// plainDML are the statements that change rows and nothing else, unless a function does.
+var plainDML = map[string]bool{"INSERT": true, "UPDATE": true, "DELETE": true, "MERGE": true}
 
 // checkPlaceholders compares the highest $n of a statement with the number of its arguments. In the body of a routine $n is
 // an argument of its own.
@@ -138,10 +145,32 @@ func checkScript(text string) ([]sqltext.Statement, error) {
 	if strings.Contains(lower, "xmq_position") && sqltext.Mentions(sqltext.PostgreSQL, text, "xmq_position") {
 		return nil, errors.New("it mentions xmq_position, the table in which XMQ keeps its place")
 	}
+	if strings.Contains(lower, "pg_temp") && sqltext.Mentions(sqltext.PostgreSQL, text, "pg_temp") {
+		return nil, errors.New("it mentions pg_temp, the schema of temporary objects, which live in one connection only and would be gone after a restart")
+	}
+	if strings.Contains(lower, `u&"`) && escapes(text) {
+		return nil, errors.New(`it has a name with escapes (U&"..."), which hides what it means; write the name itself`)
+	}
 	if strings.Contains(lower, "set_config") && sqltext.Mentions(sqltext.PostgreSQL, text, "set_config") {
 		return nil, errors.New("it calls set_config, which changes the connection for the increments behind it")
 	}
 	return statements, nil
+}
+
+// escapes reports whether a quoted name with Unicode escapes stands in text, also in a $$ body.
+func escapes(text string) bool {
+	tokens, _ := sqltext.Tokens(sqltext.PostgreSQL, text) // it was read to its end before
+	for _, t := range tokens {
+		switch {
+		case t.Quoted && t.Text[0] == '$' && strings.Contains(strings.ToLower(t.Text), `u&"`):
+			return true
+		case strings.HasPrefix(strings.ToLower(t.Text), `u&"`):
+			return true
+		case t.Quoted && t.Text[0] == '"' && t.At >= 2 && strings.EqualFold(text[t.At-2:t.At], "u&"):
+			return true
+		}
+	}
+	return false
 }
 
 // checkStatement refuses what stays in the connection behind the increment, so that the same increment would mean
@@ -160,13 +189,21 @@ func checkStatement(st sqltext.Statement) error {
 		return fmt.Errorf("%s cannot run in a transaction, and an increment is one; it changes no data: each node's administrator runs it", st.Keyword)
 	case "REINDEX", "CLUSTER":
 		return checkRebuild(st)
+	case "REASSIGN":
+		return errors.New("REASSIGN is about roles, which belong to the server and not to the data")
+	case "SELECT", "WITH", "TABLE", "VALUES":
+		return checkInto(st.Text)
 	case "DROP":
 		return checkOutside(st)
 	case "CREATE", "ALTER":
 		if err := checkOutside(st); err != nil {
 			return err
 		}
-		switch st.Second {
+		second := st.Second
+		if tokens, _ := sqltext.Tokens(sqltext.PostgreSQL, st.Text); second == "OR" && len(tokens) > 3 { // OR REPLACE
+			second = strings.ToUpper(tokens[3].Text)
+		}
+		switch second {
 		case "TEMP", "TEMPORARY", "LOCAL", "GLOBAL":
 			return errors.New("a temporary object lives in one connection only and would be gone after a restart")
 		}
@@ -178,12 +215,14 @@ func checkStatement(st sqltext.Statement) error {
 }
 
 // outside are what CREATE, ALTER and DROP may not be about: it belongs to the server, and most of it cannot run in a
-// transaction.
-var outside = []string{"DATABASE", "SYSTEM", "TABLESPACE", "SUBSCRIPTION"}
+// transaction or reaches the sessions of other databases.
+var outside = []string{"DATABASE", "SYSTEM", "TABLESPACE", "SUBSCRIPTION", "ROLE", "USER", "GROUP"}
 
 // checkOutside refuses what belongs to the server, and what cannot run in a transaction.
 func checkOutside(st sqltext.Statement) error {
-	if slices.Contains(outside, st.Second) {
+	tokens, _ := sqltext.Tokens(sqltext.PostgreSQL, st.Text)                     // it was read to its end before
+	mapping := st.Second == "USER" && len(tokens) > 2 && tokens[2].Is("MAPPING") // of a foreign server, an object of the database
+	if slices.Contains(outside, st.Second) && !mapping {
 		return fmt.Errorf("%s %s is about the server, not the data of one database; most of it cannot run in a transaction, and an "+
 			"increment is one", st.Keyword, st.Second)
 	}
@@ -219,4 +258,21 @@ func checkRebuild(st sqltext.Statement) error {
 		return fmt.Errorf("%s of a whole database cannot run in a transaction, and an increment is one: name one table or index", st.Keyword)
 	}
 	return checkConcurrently(st)
+}
+
+// checkInto refuses SELECT ... INTO a table that lives in one connection, or that a crash empties.
+func checkInto(text string) error {
+	tokens, _ := sqltext.Tokens(sqltext.PostgreSQL, text) // it was read to its end before
+	for i, t := range tokens[:max(0, len(tokens)-1)] {
+		if !t.Is("INTO") {
+			continue
+		}
+		switch next := tokens[i+1]; {
+		case next.Is("TEMP"), next.Is("TEMPORARY"), next.Is("LOCAL"), next.Is("GLOBAL"):
+			return errors.New("a temporary object lives in one connection only and would be gone after a restart")
+		case next.Is("UNLOGGED"):
+			return errors.New("a crash of the server empties an unlogged table, while the position stays")
+		}
+	}
+	return nil
 }

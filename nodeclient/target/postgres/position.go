@@ -17,38 +17,57 @@ const createPosition = "CREATE TABLE IF NOT EXISTS public.xmq_position (log_id t
 // takePlace waits for every transaction that may still move the position, also one whose connection is gone.
 const takePlace = "SELECT pg_advisory_xact_lock(6362970911469990003)"
 
-// look answers two questions: is there a position table, and is any constraint deferrable.
-const look = "SELECT to_regclass('public.xmq_position') IS NOT NULL, EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE condeferrable)"
+// createIndex keeps the table from ever having a second row.
+const createIndex = "CREATE UNIQUE INDEX IF NOT EXISTS xmq_position_one ON public.xmq_position ((true))"
 
-// begin opens a transaction and returns the position stored, locked; zero when there is no table. deferrable
-// says that a constraint may be checked at the commit only. On an error the transaction may be open.
-func begin(ctx context.Context, c *pgconn.PgConn) (stored event.Position, deferrable bool, err error) {
-	results, err := c.Exec(ctx, "BEGIN ISOLATION LEVEL READ COMMITTED; "+takePlace+"; "+look).ReadAll()
+// look answers: is there a position table; may a constraint be checked at the commit only; are there functions whose
+// effects nobody can see beforehand; is the index of the table missing, and may this role make it.
+const look = "SELECT to_regclass('public.xmq_position') IS NOT NULL, EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE condeferrable), " +
+	"EXISTS (SELECT FROM pg_catalog.pg_proc WHERE oid >= 16384 AND prolang NOT IN (SELECT oid FROM pg_catalog.pg_language WHERE lanname IN ('internal', 'c'))), " +
+	"to_regclass('public.xmq_position_one') IS NULL AND EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = to_regclass('public.xmq_position') " +
+	"AND pg_catalog.pg_has_role(relowner, 'USAGE')) AND pg_catalog.has_schema_privilege('public', 'CREATE')"
+
+// place is what a transaction finds when it begins.
+type place struct {
+	pos        event.Position // stored, and locked; zero when there is no table
+	deferrable bool           // a constraint may be checked at the commit only
+	functions  bool           // the database has functions of its own
+	bare       bool           // the table has no index yet, and can have one
+}
+
+// begin opens a transaction after the script before and looks at the place. On an error the transaction may be open.
+func begin(ctx context.Context, c *pgconn.PgConn, before string) (p place, err error) {
+	results, err := c.Exec(ctx, before+"BEGIN ISOLATION LEVEL READ COMMITTED; "+takePlace+"; "+look).ReadAll()
 	if err != nil {
-		return event.Position{}, false, classify(fmt.Errorf("postgres: begin: %w", err))
+		return p, passing(classify(fmt.Errorf("postgres: begin: %w", err)))
 	}
 	row := results[len(results)-1].Rows[0]
-	deferrable = string(row[1]) == "t"
-	if string(row[0]) != "t" {
-		return event.Position{}, deferrable, nil
+	yes := func(i int) bool { return string(row[i]) == "t" }
+	p = place{deferrable: yes(1), functions: yes(2), bare: yes(3)}
+	if yes(0) {
+		p.pos, err = readPosition(ctx, c, " FOR UPDATE")
 	}
-	stored, err = readPosition(ctx, c, " FOR UPDATE")
-	return stored, deferrable, err
+	return p, err
+}
+
+// passing marks what is about no increment.
+func passing(err error) error {
+	if nodeclient.IsFatal(err) {
+		return err
+	}
+	return nodeclient.Transient(err)
 }
 
 // readPosition reads the one row of the position table, which is there; lock goes behind the query. A table that
-// does not hold exactly one good row is Fatal.
+// is another, or does not hold exactly one good row, is Fatal; all other trouble may pass.
 func readPosition(ctx context.Context, c *pgconn.PgConn, lock string) (event.Position, error) {
 	rows, err := query(ctx, c, "SELECT log_id, seq, chain FROM public.xmq_position"+lock)
 	if err != nil {
-		err = classify(fmt.Errorf("postgres: read the position: %w", err))
-		switch {
-		case nodeclient.IsTransient(err):
-			return event.Position{}, err
-		case code(err) == insufficient: // nothing is lost, the role was changed
-			return event.Position{}, nodeclient.Transient(err)
+		err = fmt.Errorf("postgres: read the position: %w", err)
+		if broken(err) {
+			return event.Position{}, nodeclient.Fatal(err)
 		}
-		return event.Position{}, nodeclient.Fatal(err)
+		return event.Position{}, nodeclient.Transient(err)
 	}
 	fail := func(err error) (event.Position, error) {
 		return event.Position{}, nodeclient.Fatal(fmt.Errorf("postgres: read the position: %w", err))
@@ -71,21 +90,25 @@ func readPosition(ctx context.Context, c *pgconn.PgConn, lock string) (event.Pos
 
 // advance is the statements that move the position from stored to pos: compare and set. The last of them must
 // change exactly one row. at is the broker time of the last increment applied, in nanoseconds; 0 keeps the
-// stored one.
-func advance(stored, pos event.Position, at int64) []statement {
+// stored one. bare says that the table gets its index now.
+func advance(stored, pos event.Position, at int64, bare bool) []statement {
 	args := [][]byte{[]byte(pos.Log.String()), strconv.AppendUint(nil, pos.Seq, 10), []byte(pos.Chain.String()), brokerTime(at)}
 	if stored.Zero() {
-		return []statement{{text: createPosition}, {text: "INSERT INTO public.xmq_position (log_id, seq, chain, updated_at) VALUES ($1, $2, $3, $4)", args: args}}
+		return []statement{{text: createPosition}, {text: createIndex}, {text: "INSERT INTO public.xmq_position (log_id, seq, chain, updated_at) VALUES ($1, $2, $3, $4)", args: args}}
 	}
 	args = append(args, []byte(stored.Log.String()), strconv.AppendUint(nil, stored.Seq, 10), []byte(stored.Chain.String()))
-	return []statement{{text: "UPDATE public.xmq_position SET log_id = $1, seq = $2, chain = $3, updated_at = coalesce($4, updated_at)" +
-		" WHERE log_id = $5 AND seq = $6 AND chain = $7", args: args}}
+	move := statement{text: "UPDATE public.xmq_position SET log_id = $1, seq = $2, chain = $3, updated_at = coalesce($4, updated_at)" +
+		" WHERE log_id = $5 AND seq = $6 AND chain = $7", args: args}
+	if bare {
+		return []statement{{text: createIndex}, move}
+	}
+	return []statement{move}
 }
 
 // replacePosition puts pos in the place of whatever stands in the table, within an open transaction. The topics of a single row
 // stay.
 func replacePosition(ctx context.Context, c *pgconn.PgConn, pos event.Position) error {
-	if err := execute(ctx, c, createPosition); err != nil {
+	if err := execute(ctx, c, createPosition+"; "+createIndex); err != nil {
 		return err
 	}
 	if err := addTopics(ctx, c); err != nil {

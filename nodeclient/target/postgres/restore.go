@@ -163,10 +163,11 @@ func (t *Target) verify(ctx context.Context, want event.Position, topics event.T
 	if err := execute(ctx, c, string(h.Preface)); err != nil {
 		return fmt.Errorf("set the sequences: %w", err)
 	}
-	stored, _, err := begin(ctx, c)
+	p, err := begin(ctx, c, "")
 	if err != nil {
 		return err
 	}
+	stored := p.pos
 	if stored.Zero() {
 		if err := replacePosition(ctx, c, want); err != nil {
 			return err

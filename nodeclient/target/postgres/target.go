@@ -13,6 +13,7 @@ import (
 
 	"xmq/broker/event"
 	"xmq/nodeclient"
+	"xmq/nodeclient/target/batch"
 )
 
 // DefaultMaintenance is the database that a restore connects to in order to create, rename and drop others.
@@ -41,6 +42,10 @@ type Target struct {
 	// doubt is the position behind a commit that nobody answered and that could not be looked for yet;
 	// zero when there is none.
 	doubt event.Position
+	// used says that pg may hold what an increment has left in it: it is reset before the next transaction.
+	used     bool
+	patience batch.Patience
+	powers   string // of the role, beyond the database; for people
 }
 
 var _ nodeclient.Target = (*Target)(nil)
@@ -86,6 +91,9 @@ func Open(ctx context.Context, rawURL string, o Options) (*Target, error) {
 	}
 	if err := t.tidy(ctx); err != nil {
 		return nil, errors.Join(err, t.Close())
+	}
+	if err := t.learnPowers(ctx, t.pg); err != nil {
+		return nil, errors.Join(classify(fmt.Errorf("postgres: ask what the role may do: %w", err)), t.Close())
 	}
 	if c, err := t.connect(ctx, cfg.Database); err == nil { // without one, and without the program, the first snapshot says so
 		t.spare.put(c)
@@ -153,7 +161,7 @@ func (t *Target) conn(ctx context.Context) (*pgconn.PgConn, error) {
 		if err != nil {
 			return nil, err
 		}
-		t.pg = c
+		t.pg, t.used = c, false
 	}
 	return t.pg, nil
 }
@@ -193,8 +201,8 @@ func (t *Target) Position(ctx context.Context) (event.Position, error) {
 		return event.Position{}, err
 	}
 	defer giveBack(ctx, c)
-	stored, _, err := begin(ctx, c)
-	return stored, err
+	p, err := begin(ctx, c, "")
+	return p.pos, err
 }
 
 // relations names the relations of users; %s is a list of kinds. Those of extensions are none.
@@ -244,8 +252,8 @@ func (t *Target) Topics(ctx context.Context) (event.Topics, error) {
 		return "", err
 	}
 	defer giveBack(ctx, c)
-	stored, _, err := begin(ctx, c)
-	if err != nil || stored.Zero() {
+	at, err := begin(ctx, c, "")
+	if err != nil || at.pos.Zero() {
 		return "", err
 	}
 	rows, err := query(ctx, c, "SELECT to_jsonb(p) ->> 'topics' FROM public.xmq_position p") // whether there is such a column or not
@@ -262,11 +270,11 @@ func (t *Target) Keep(ctx context.Context, topics event.Topics) error {
 		return err
 	}
 	defer giveBack(ctx, c)
-	stored, _, err := begin(ctx, c)
+	at, err := begin(ctx, c, "")
 	switch {
 	case err != nil:
 		return err
-	case stored.Zero():
+	case at.pos.Zero():
 		return errors.New("postgres: store the topics: there is no position beside which they could stand")
 	}
 	if err = keepTopics(ctx, c, topics); err == nil {

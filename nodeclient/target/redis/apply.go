@@ -228,5 +228,5 @@ func (t *Target) settle(ctx context.Context, before event.Position, steps []step
 		t.doubt = nil
 		return now, nodeclient.Transient(fmt.Errorf("redis: the call up to %d ended behind %d, and the answer that says why is lost: %w", last.Seq, now.Seq, failed))
 	}
-	return now, nodeclient.Fatal(fmt.Errorf("redis: after a lost answer the database stands at %s: another hand has written its position: %w", now, failed))
+	return now, fmt.Errorf("redis: after a lost answer: %w: %w", nodeclient.CheckAdvance(now, before), failed)
 }

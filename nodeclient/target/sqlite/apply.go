@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	sqlite3 "modernc.org/sqlite/lib"
@@ -21,6 +22,8 @@ import (
 type work struct {
 	statements []sqltext.Statement
 	defers     bool // it speaks of deferring
+	plain      bool // it only reads and changes rows
+	asks       bool // it asks what the statement before has done
 }
 
 // step is one item of a batch, ready to run.
@@ -42,21 +45,18 @@ func (t *Target) Apply(ctx context.Context, before event.Position, items []event
 	if err != nil {
 		return before, err
 	}
-	transact := func(before event.Position, steps []step) (event.Position, *batch.Failure) {
+	alone := func(w *work) bool { return deferring || !w.plain }
+	return batch.Apply(before, steps, refused, &t.patience, alone, func(before event.Position, steps []step) (event.Position, *batch.Failure) {
 		return t.transact(ctx, c, before, steps)
-	}
-	if deferring {
-		return batch.Alone(before, steps, refused, transact)
-	}
-	return batch.Apply(before, steps, refused, transact)
+	})
 }
 
 // transact runs steps and moves the position in one transaction. On a failure nothing is committed, unless
 // the commit's outcome was unknown and the position read back says otherwise.
 func (t *Target) transact(ctx context.Context, c *sql.Conn, before event.Position, steps []step) (event.Position, *batch.Failure) {
-	stored, at, err := attempt(ctx, c, before, steps, maxChunk)
+	stored, at, err := t.attempt(ctx, c, before, steps, maxChunk)
 	if errors.Is(err, errWhich) {
-		stored, at, err = attempt(ctx, c, before, steps, 0)
+		stored, at, err = t.attempt(ctx, c, before, steps, 0)
 	}
 	if err != nil {
 		return stored, batch.Fail(at, err)
@@ -80,7 +80,7 @@ const maxChunk = 64 << 10
 var errWhich = errors.New("a statement of the batch failed")
 
 // attempt is run, rolled back and classed when it fails.
-func attempt(ctx context.Context, c *sql.Conn, before event.Position, steps []step, chunk int) (event.Position, int, error) {
+func (t *Target) attempt(ctx context.Context, c *sql.Conn, before event.Position, steps []step, chunk int) (event.Position, int, error) {
 	stored, at, err := run(ctx, c, before, steps, chunk)
 	if err == nil {
 		return stored, at, nil
@@ -88,7 +88,10 @@ func attempt(ctx context.Context, c *sql.Conn, before event.Position, steps []st
 	if rollback := exec(context.WithoutCancel(ctx), c, "ROLLBACK"); rollback != nil && code(rollback) != codeError {
 		err = nodeclient.Transient(fmt.Errorf("%w; and the rollback failed: %w", err, rollback))
 	}
-	return stored, at, classify(err)
+	if errors.Is(err, errWhich) {
+		return stored, at, err
+	}
+	return stored, at, t.verdict(ctx, c, err)
 }
 
 // run does everything of a transaction but its end, at most chunk bytes of statements at once and never less than one. It returns
@@ -104,45 +107,79 @@ func run(ctx context.Context, c *sql.Conn, before event.Position, steps []step, 
 	if err := nodeclient.CheckAdvance(stored, before); err != nil {
 		return stored, 0, err
 	}
+	if stored.Zero() && slices.ContainsFunc(steps, func(s step) bool { return s.Work.asks }) {
+		if err := exec(ctx, c, createPosition); err != nil {
+			return stored, 0, fmt.Errorf("sqlite: make the table of the position: %w", err)
+		}
+	}
 	if chunk > 0 {
 		if err := runChunks(ctx, c, steps, chunk); err != nil {
 			return stored, 0, err
 		}
 	} else {
 		for i, s := range steps {
+			if s.Work.asks {
+				if err := exec(ctx, c, forget); err != nil {
+					return stored, i, fmt.Errorf("sqlite: increment %d: forget what the one before has done: %w", s.Pos.Seq, err)
+				}
+			}
 			for _, st := range s.Work.statements {
 				if err := exec(ctx, c, st.Text); err != nil {
-					return stored, i, fmt.Errorf("sqlite: increment %d: %w, in line %d: %s", s.Pos.Seq, err, st.Line, batch.Start(st.Text))
+					err = fmt.Errorf("sqlite: increment %d: %w, in line %d: %s", s.Pos.Seq, said(err), st.Line, batch.Start(st.Text))
+					return stored, i, err
 				}
 			}
 		}
 	}
+	if len(steps) == 1 && !steps[0].Work.plain { // others are never in company
+		if err := stays(ctx, c); err != nil {
+			return stored, 0, fmt.Errorf("sqlite: increment %d: %w", steps[0].Pos.Seq, err)
+		}
+	}
 	failpoint.Hit(failpoint.AppliedBeforeSeq)
 	if err := advance(ctx, c, stored, steps[len(steps)-1].Pos, batch.LastTime(steps)); err != nil {
-		return stored, 0, fmt.Errorf("sqlite: move the position: %w", err)
+		return stored, batch.Unknown, fmt.Errorf("sqlite: increment %d: move the position: %w", steps[len(steps)-1].Pos.Seq, err)
 	}
 	return stored, 0, nil
+}
+
+// said marks what a statement of an increment may have caused and may not: SQLite has no memory for it, or a lock within
+// its own connection is in the way.
+func said(err error) error {
+	switch code(err) {
+	case sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM:
+		return batch.Said(strconv.Itoa(extended(err)), err)
+	}
+	return err
 }
 
 // mixes are the words that begin statements which may be run together. SQLite keeps the text of others, with what stands behind
 // it, and every copy shall have the same.
 var mixes = []string{"INSERT", "UPDATE", "DELETE", "REPLACE", "SELECT", "WITH"}
 
-// runChunks runs the statements of all steps, many at once. What is no transient trouble is errWhich.
+// forget makes changes() and last_insert_rowid() 0: they tell of the statement before, whosever it was, and a rollback
+// does not take that back.
+const forget = "SAVEPOINT xmq_forget; INSERT INTO main.xmq_position (rowid, log_id, seq, chain) VALUES (0, '', 0, ''); ROLLBACK TO xmq_forget; " +
+	"RELEASE xmq_forget; UPDATE main.xmq_position SET seq = seq WHERE 0;\n"
+
+// runChunks runs the statements of all steps, many at once. What one of them may have caused is errWhich.
 func runChunks(ctx context.Context, c *sql.Conn, steps []step, limit int) error {
 	var text strings.Builder
 	flush := func() error {
 		if text.Len() == 0 {
 			return nil
 		}
-		err := classify(exec(ctx, c, text.String()))
+		err := exec(ctx, c, text.String())
 		text.Reset()
-		if err != nil && !nodeclient.IsTransient(err) {
-			return errWhich
+		if err == nil || nodeclient.IsTransient(classify(err)) && !nodeclient.IsTransient(said(err)) && code(err) != sqlite3.SQLITE_FULL {
+			return err
 		}
-		return err
+		return errWhich
 	}
 	for _, s := range steps {
+		if s.Work.asks {
+			text.WriteString(forget)
+		}
 		for _, st := range s.Work.statements {
 			alone := !slices.Contains(mixes, st.Keyword)
 			if alone || text.Len()+len(st.Text) > limit {
@@ -183,7 +220,7 @@ func (t *Target) settle(ctx context.Context, c *sql.Conn, stored, pos event.Posi
 	case now == stored:
 		return stored, nodeclient.Transient(fmt.Errorf("sqlite: the commit of %d failed and nothing of it is stored: %w", pos.Seq, failed))
 	}
-	return now, nodeclient.Fatal(fmt.Errorf("sqlite: after a failed commit of %d the database stands at %s: another hand has written its position: %w", pos.Seq, now, failed))
+	return now, fmt.Errorf("sqlite: after a failed commit of %d: %w: %w", pos.Seq, nodeclient.CheckAdvance(now, stored), failed)
 }
 
 // defers reports whether a foreign key may be deferred to the commit: then a group of increments could

@@ -171,6 +171,7 @@ func TestXN08(t *testing.T) {
 		"CREATE TABLE p (a)":                                 "table p already exists",
 		"VACUUM":                                             "VACUUM cannot run in a transaction",
 		"SELECT zeroblob(2000000000)":                        "too big",
+		"CREATE TABLE big AS SELECT zeroblob(70000000) AS b": "too big",
 		"SELECT 1;\n\nSELECT 2 FROM there":                   `in line 3: "SELECT 2 FROM there"`,
 		"SELECT unheard('" + strings.Repeat("ä", 300) + "')": `in line 1: "SELECT unheard('` + strings.Repeat("ä", 92),
 	} {
@@ -217,7 +218,7 @@ func TestStatementsRunTogetherFailAlone(t *testing.T) {
 	pad := strings.Repeat("x", 999)
 	var scripts []string
 	for k := range 200 { // several chunks
-		scripts = append(scripts, fmt.Sprintf("INSERT INTO c VALUES (%d, '%s') -- a comment", k, pad), "INSERT INTO seen SELECT changes() /* one */", "SELECT 1; -- nothing", "")
+		scripts = append(scripts, fmt.Sprintf("INSERT INTO c VALUES (%d, '%s'); INSERT INTO seen SELECT changes() -- a comment", k, pad), "INSERT INTO seen SELECT changes() /* one */", "SELECT 1; -- nothing", "")
 	}
 	for _, at := range []int{0, 1, 300, len(scripts) - 1} {
 		fails := slices.Clone(scripts)
@@ -228,7 +229,7 @@ func TestStatementsRunTogetherFailAlone(t *testing.T) {
 	}
 	n.run(scripts...)
 	require.Equal(t, 200, query[int](t, n.db, "SELECT count(*) FROM c"))
-	require.Equal(t, 200, query[int](t, n.db, "SELECT sum(k) FROM seen"), "each is a statement of its own")
+	require.Equal(t, 200, query[int](t, n.db, "SELECT sum(k) FROM seen"), "each is a statement of its own, and asks of its own increment")
 
 	index := "CREATE INDEX by_pad ON c (pad, v)"
 	n.run("DELETE FROM seen", index, "DELETE FROM c WHERE v = 1; CREATE VIEW w AS SELECT v FROM c; DELETE FROM c WHERE v = 2")
@@ -288,6 +289,10 @@ func TestRefusedBeforeAnythingRuns(t *testing.T) {
 		"PRAGMA writable_schema = ON":                              "PRAGMA writable_schema changes a connection",
 		"PRAGMA main.journal_mode = DELETE":                        "PRAGMA main changes",
 		"CREATE TEMP TABLE x (a)":                                  "temporary object",
+		"SELECT total_changes()":                                   "calls total_changes",
+		"CREATE TABLE temp.c (v)":                                  `leaves the temporary table "c"`,
+		`CREATE VIEW "temp".c AS SELECT 1`:                         `leaves the temporary view "c"`,
+		"CREATE VIRTUAL TABLE temp.f USING fts5(a)":                `leaves the temporary table "f"`,
 		"CREATE TEMPORARY VIEW c AS SELECT 1":                      "temporary object",
 		"INSERT INTO c VALUES ('\x00')":                            "NUL byte",
 		"INSERT INTO c VALUES (1); SELECT 'open":                   "line 1: a quote is not closed",

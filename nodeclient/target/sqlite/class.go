@@ -16,9 +16,14 @@ const codeError = sqlite3.SQLITE_ERROR
 
 // code is the primary result code of SQLite in err; 0 when err has none.
 func code(err error) int {
+	return extended(err) & 0xff
+}
+
+// extended is the extended result code of SQLite in err; 0 when err has none.
+func extended(err error) int {
 	var e *sqlite.Error
 	if errors.As(err, &e) {
-		return e.Code() & 0xff
+		return e.Code()
 	}
 	return 0
 }
@@ -33,7 +38,8 @@ const (
 )
 
 // classOf is the one table of error classes, by SQLite's primary result code. What is not in it (constraint,
-// syntax, missing object, wrong type, too big, anything unknown) is the increment's FAIL (XD-20, XN-8).
+// syntax, missing object, wrong type, too big, anything unknown) is the increment's FAIL (XD-20, XN-8). What is fatal in
+// it is so only of what the driver itself asks for; of an increment's statement see verdict.
 func classOf(code int) class {
 	switch code {
 	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL: // another connection's lock

@@ -8,13 +8,21 @@
 // the database at any time; one that holds the write lock makes Apply wait for Options.BusyTimeout, then
 // answer Transient. After a restore they must open the file again.
 //
+// A database may come from another node, so trusted_schema is OFF and cell_size_check ON. No value or row is longer than
+// Options.MaxLength, and the file has no more pages than Options.MaxPages. In a target URL: sqlite:PATH?max_length=BYTES&max_pages=N.
+//
 // # Increments
 //
-// A batch of increments is one transaction. When one fails, the transaction is rolled back and those before
-// it are applied again, so that exactly they are committed, also when SQLite itself rolled everything back.
+// A batch of increments is one transaction. When one fails, the transaction is rolled back, those before
+// it are applied again, and it runs once more alone before it is believed, also when SQLite itself rolled everything back.
 // To give the same result on every node, however its batches fall, an increment may not touch anything that
-// outlives it in the connection; see checkScript for all that is refused. Where a foreign key is deferred, each
-// increment is a transaction of its own, because such a key is checked at the commit.
+// outlives it in the connection; see checkScript for all that is refused. One that leaves something in the schema temp is a
+// FAIL, and changes() and last_insert_rowid() are 0 when an increment begins that names them. An increment that does more
+// than read and change rows is a transaction of its own, and so is each where a foreign key is deferred, because such
+// a key is checked at the commit.
+//
+// An error of an increment's own statement is never Fatal. What speaks of a damaged database makes the driver look: only
+// when SQLite's quick_check of an ordinary table, or the reading of the position, finds damage is the copy lost.
 //
 // Replicas are equal when the SQL is deterministic: an increment that calls random() or datetime('now')
 // gives every node its own value. That cannot be seen here; it is the writer's duty.

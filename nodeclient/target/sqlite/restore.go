@@ -103,12 +103,8 @@ func verify(ctx context.Context, path string, want event.Position, topics event.
 		return err
 	}
 	defer func() { _ = c.Close() }()
-	var verdict string
-	if err := c.QueryRowContext(ctx, "PRAGMA quick_check(1)").Scan(&verdict); err != nil {
+	if err := whole(ctx, c); err != nil {
 		return err
-	}
-	if verdict != "ok" {
-		return fmt.Errorf("SQLite finds the restored file damaged: %s: %w", verdict, event.ErrDamaged)
 	}
 	stored, err := readPosition(ctx, c)
 	switch {

@@ -3,6 +3,7 @@ package sqlite
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"xmq/nodeclient/target/sqltext"
@@ -18,7 +19,10 @@ func Check(body []byte) error {
 func parse(body []byte) (w work, err error) {
 	script := string(body)
 	w.statements, err = checkScript(script)
-	w.defers = strings.Contains(strings.ToLower(script), "defer")
+	lower := strings.ToLower(script)
+	w.defers = strings.Contains(lower, "defer")
+	w.asks = strings.Contains(lower, "changes") || strings.Contains(lower, "last_insert_rowid")
+	w.plain = !slices.ContainsFunc(w.statements, func(st sqltext.Statement) bool { return !slices.Contains(mixes, st.Keyword) })
 	return w, err
 }
 
@@ -47,6 +51,9 @@ func checkScript(body string) ([]sqltext.Statement, error) {
 	}
 	if strings.Contains(strings.ToLower(body), positionTable) && sqltext.Mentions(sqltext.SQLite, body, positionTable) {
 		return nil, errors.New("it mentions xmq_position, the table in which XMQ keeps its place")
+	}
+	if strings.Contains(strings.ToLower(body), "total_changes") && sqltext.Mentions(sqltext.SQLite, body, "total_changes") {
+		return nil, errors.New("it calls total_changes, which counts since the connection was opened: after a restart it is another number")
 	}
 	return statements, nil
 }

@@ -1,26 +1,33 @@
 package sqlite
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"math"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
 	"time"
 
-	_ "modernc.org/sqlite" // the database itself
+	sqlite "modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
 
 	"xmq/broker/event"
 	"xmq/nodeclient"
+	"xmq/nodeclient/target/batch"
 	"xmq/nodeclient/target/files"
 )
 
 // DefaultBusyTimeout is how long a statement waits for a lock that another connection holds.
 const DefaultBusyTimeout = 2 * time.Second
+
+// DefaultMaxLength is how many bytes one value, or one row, may have.
+const DefaultMaxLength = 64 << 20
 
 // Options are the knobs of a Target. The zero value is right for most.
 type Options struct {
@@ -30,6 +37,12 @@ type Options struct {
 	// IgnoreForeignKeys leaves foreign keys unchecked, as SQLite itself does by default: for data whose
 	// writers did the same. All nodes of a group must agree, or an increment fails on some of them.
 	IgnoreForeignKeys bool
+	// MaxLength is how many bytes one value or one row may have: an increment that makes a longer one is a FAIL.
+	// 0 means DefaultMaxLength. All nodes of a group must agree.
+	MaxLength int
+	// MaxPages is how many pages the database file may have: an increment that needs more is a FAIL. 0 means no
+	// limit but SQLite's own, 4294967294.
+	MaxPages uint32
 }
 
 // Target is one SQLite database file. Methods are called one at a time; a Snapshot is read meanwhile.
@@ -39,8 +52,9 @@ type Target struct {
 	db   *sql.DB // nil after Close, or a Switch that could not open the new file
 	// file is the database file, open from before db until after it: closing any descriptor of a file
 	// drops all locks the process holds on it, SQLite's too.
-	file   *os.File
-	closed bool
+	file     *os.File
+	closed   bool
+	patience batch.Patience
 	// commit ends a write transaction. A test makes its outcome unknown.
 	commit func(context.Context, *sql.Conn) error
 }
@@ -57,6 +71,9 @@ func Open(ctx context.Context, path string, o Options) (*Target, error) {
 	}
 	if o.BusyTimeout == 0 {
 		o.BusyTimeout = DefaultBusyTimeout
+	}
+	if o.MaxLength == 0 {
+		o.MaxLength = DefaultMaxLength
 	}
 	t := &Target{path: abs, opts: o, commit: commit}
 	if err := discard(restorePath(abs)); err != nil {
@@ -82,7 +99,8 @@ func (t *Target) open(ctx context.Context) (err error) {
 		foreignKeys = "foreign_keys(OFF)"
 	}
 	t.db, err = openDB(t.path, "busy_timeout("+strconv.FormatInt(t.opts.BusyTimeout.Milliseconds(), 10)+")",
-		"journal_mode(WAL)", "synchronous(FULL)", "journal_size_limit(67108864)", foreignKeys)
+		"journal_mode(WAL)", "synchronous(FULL)", "journal_size_limit(67108864)", foreignKeys,
+		"max_page_count("+strconv.FormatUint(uint64(cmp.Or(t.opts.MaxPages, math.MaxUint32-1)), 10)+")")
 	if err == nil {
 		var mode string
 		err = t.db.QueryRowContext(ctx, "PRAGMA journal_mode").Scan(&mode)
@@ -96,11 +114,16 @@ func (t *Target) open(ctx context.Context) (err error) {
 	return nil
 }
 
-// openDB makes a pool whose connections all begin with these pragmas.
+// openDB makes a pool whose connections all begin with these pragmas, and with those that a file from elsewhere asks for:
+// its schema may call no function and use no virtual table that could do harm, and the cells of each page are checked.
 func openDB(path string, pragmas ...string) (*sql.DB, error) {
+	pragmas = append([]string{"trusted_schema(OFF)", "cell_size_check(ON)"}, pragmas...)
 	u := url.URL{Scheme: "file", Path: path, RawQuery: url.Values{"_pragma": pragmas}.Encode()}
 	return sql.Open("sqlite", u.String())
 }
+
+// dir is the folder of the database file.
+func (t *Target) dir() string { return filepath.Dir(t.path) }
 
 // Close implements nodeclient.Target.
 func (t *Target) Close() error {
@@ -143,6 +166,10 @@ func (t *Target) conn(ctx context.Context) (c *sql.Conn, release func(), err err
 	c, err = t.db.Conn(ctx)
 	if err != nil {
 		return nil, nil, classify(fmt.Errorf("sqlite: connect: %w", err))
+	}
+	if _, err := sqlite.Limit(c, sqlite3.SQLITE_LIMIT_LENGTH, t.opts.MaxLength); err != nil {
+		giveBack(c)
+		return nil, nil, classify(fmt.Errorf("sqlite: limit the length of values: %w", err))
 	}
 	return c, func() { giveBack(c) }, nil
 }

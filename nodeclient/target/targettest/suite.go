@@ -171,6 +171,7 @@ func Run(t *testing.T, f Factory) {
 		{failsFirst, applyFailFirst},
 		{"another hand's position is fatal and changes nothing", applyMismatch},
 		{"a repeated batch changes nothing (XI-6)", applyRepeated},
+		{"a position that went back in the same log is a restart (XI-8)", applyWentBack},
 		{"a cancelled apply is transient and changes nothing", applyCancelled},
 		{anyBytes, applyOpaque},
 		{"seek stores a position and touches no data", seek},
@@ -326,6 +327,22 @@ func applyRepeated(p *place) {
 	_, err = p.Apply(p.Context(), items[0].Pos, items[1:])
 	require.True(p, nodeclient.IsFatal(err), err)
 	p.holds(p.log.At(), 1, 2, 3)
+}
+
+// A database that stands where it stood earlier, as after a failover to an older copy, is gone on from there.
+func applyWentBack(p *place) {
+	p.feed(1, 1)
+	earlier := p.log.At()
+	items := p.log.Next(p.f.Body(2), p.f.Body(3))
+	p.apply(items...)
+	at := p.log.At()
+	require.NoError(p, p.Seek(p.Context(), earlier))
+	applied, err := p.Apply(p.Context(), at, p.log.Next(p.f.Body(4)))
+	require.True(p, nodeclient.IsBack(err), err)
+	require.True(p, nodeclient.IsTransient(err), err)
+	require.False(p, nodeclient.IsFatal(err), err)
+	require.Equal(p, earlier, applied)
+	p.holds(earlier, 1, 2, 3)
 }
 
 func applyCancelled(p *place) {
