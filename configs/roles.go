@@ -50,6 +50,7 @@ type Node struct {
 	Silence       int           `yaml:"silence" doc:"ticks of the broker's silence after which a new session is opened"`
 	MaxBackoff    int           `yaml:"max_backoff" doc:"longest wait in ticks between tries of a DUMP or of the database"`
 	Compress      bool          `yaml:"compress" doc:"get increments compressed: for a node at the end of a narrow road"`
+	ApplyLimit    time.Duration `yaml:"apply_limit" doc:"how long one increment may be at the database before it is a FAIL; 0 for no limit; webhook: and exec: have a timeout of their own"`
 	DumpRate      int64         `yaml:"dump_rate" doc:"bytes a second of a snapshot sent or fetched; 0 for no limit"`
 	LogLevel      string        `yaml:"log_level" doc:"what is written to stderr: debug, info, warn or error"`
 }
@@ -58,7 +59,7 @@ type Node struct {
 func DefaultNode() Node {
 	return Node{Broker: "nats://127.0.0.1:4222", Group: nodeclient.DefaultGroup, Data: ".", Rejoin: true,
 		WindowRecords: 262144, WindowBytes: 32 << 20, BatchRecords: 1000, BatchBytes: 4 << 20,
-		Tick: time.Second, Heartbeat: 5, Silence: 30, MaxBackoff: 30, LogLevel: "info"}
+		Tick: time.Second, Heartbeat: 5, Silence: 30, MaxBackoff: 30, ApplyLimit: time.Minute, LogLevel: "info"}
 }
 
 // Options is what the library takes of n. Driver is set by whoever opens the target.
@@ -73,14 +74,14 @@ func (n *Node) Options(log *slog.Logger) (nodeclient.Options, error) {
 	}
 	for key, value := range map[string]int64{"window_records": int64(n.WindowRecords), "window_bytes": int64(n.WindowBytes),
 		"batch_records": int64(n.BatchRecords), "batch_bytes": int64(n.BatchBytes), "tick": int64(n.Tick), "heartbeat": int64(n.Heartbeat),
-		"silence": int64(n.Silence), "max_backoff": int64(n.MaxBackoff), "dump_rate": n.DumpRate + 1} {
+		"silence": int64(n.Silence), "max_backoff": int64(n.MaxBackoff), "dump_rate": n.DumpRate + 1, "apply_limit": int64(n.ApplyLimit) + 1} {
 		if value < 1 {
 			return nodeclient.Options{}, fmt.Errorf("%w: %s is too small: see configs/node.example.yaml for its default", ErrConfig, key)
 		}
 	}
 	return nodeclient.Options{Group: n.Group, ID: n.ID, Topics: n.Topics, From: n.From, Replace: n.Replace, Stay: !n.Rejoin, At: n.At,
 		ExitOnFail: n.ExitOnFail, WindowRecords: n.WindowRecords, WindowBytes: n.WindowBytes, BatchRecords: n.BatchRecords, BatchBytes: n.BatchBytes,
-		Tick: n.Tick, Heartbeat: n.Heartbeat, Silence: n.Silence, MaxBackoff: n.MaxBackoff, Compress: n.Compress, DumpRate: n.DumpRate, Log: log}, nil
+		Tick: n.Tick, Heartbeat: n.Heartbeat, Silence: n.Silence, MaxBackoff: n.MaxBackoff, Compress: n.Compress, DumpRate: n.DumpRate, ApplyLimit: n.ApplyLimit, Log: log}, nil
 }
 
 // CheckNATS refuses what is no URL of a NATS server, or no list of them with commas.

@@ -43,6 +43,7 @@ type Options struct {
 	MaxBackoff    int           // longest wait in ticks between tries; default 30
 	Compress      bool          // ask the broker for compressed frames: for a node at the end of a narrow road
 	DumpRate      int64         // bytes a second of a snapshot sent or fetched; 0 for no limit
+	ApplyLimit    time.Duration // how long one increment may be at the database before it is a FAIL; 0 for no limit
 
 	Log *slog.Logger // default slog.Default()
 }
@@ -74,7 +75,8 @@ type Agent struct {
 	snap    Snapshot           // open, and its transfer has not begun
 	part    *event.Range       // what it holds; nil for all
 
-	opened Snapshot // the newest; of the hand, and of Run when all hands have ended
+	opened Snapshot  // the newest; of the hand, and of Run when all hands have ended
+	still  stillness // of the open snapshots
 
 	mu   sync.Mutex // guards view
 	view Status
@@ -419,7 +421,7 @@ func (a *Agent) serve(work context.Context, t task) outcome {
 		return a.openSnapshot(work, t.snapshot, t.part)
 	default:
 		failpoint.Hit(failpoint.FetchedBeforeApply)
-		pos, err := a.target.Apply(work, t.before, t.apply)
+		pos, err := a.apply(work, t)
 		if err == nil {
 			pos = t.apply[len(t.apply)-1].Pos
 			failpoint.Hit(failpoint.CommittedBeforeAck)

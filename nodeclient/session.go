@@ -124,6 +124,9 @@ type session struct {
 	snapWanted bool         // open the snapshot as soon as the database is at rest
 	still      event.DumpID // the dump whose snapshot allows no Apply until it is closed; 0 none
 	trouble    string       // transient trouble, told in heartbeats
+	single     int          // so many of the next increments are applied one by one
+	atBase     []event.Item // what is at the database
+	baseTicks  int          // for so long
 
 	send  []event.Event
 	tasks []task
@@ -172,9 +175,28 @@ func (s *session) report(code event.Code) {
 		CreditRecords: s.rules.windowRecords, CreditBytes: s.rules.windowBytes}
 	if code == event.NoCode && s.trouble != "" {
 		e.Code, e.Text = event.Retrying, s.trouble
+	} else if code == event.NoCode {
+		e.Code, e.Text = s.slow()
 	}
 	s.saidTicks = 0
 	s.say(e)
+}
+
+// slowAfter is how long increments may be at the database before the broker is told.
+const slowAfter = 10 * time.Second
+
+// slow says which increments have been at the database for longer than that.
+func (s *session) slow() (event.Code, string) {
+	long := time.Duration(s.baseTicks) * s.rules.tick
+	if len(s.atBase) == 0 || long <= slowAfter {
+		return event.NoCode, ""
+	}
+	first, last := s.atBase[0].Pos.Seq, s.atBase[len(s.atBase)-1].Pos.Seq
+	which := fmt.Sprintf("increment %d has", first)
+	if first != last {
+		which = fmt.Sprintf("increments %d to %d have", first, last)
+	}
+	return event.Slow, fmt.Sprintf("%s been at the database for %s", which, long.Round(time.Second))
 }
 
 // note is a line for the log file.
@@ -385,8 +407,11 @@ func (s *session) work() {
 		s.openSnapshot()
 		return
 	}
-	n, bytes := 0, 0
-	for n < len(s.queue) && n < s.rules.batchRecords && (n == 0 || bytes+len(s.queue[n].Record) <= s.rules.batchBytes) {
+	n, bytes, most := 0, 0, s.rules.batchRecords
+	if s.single > 0 {
+		most = 1
+	}
+	for n < len(s.queue) && n < most && (n == 0 || bytes+len(s.queue[n].Record) <= s.rules.batchBytes) {
 		bytes += len(s.queue[n].Record)
 		n++
 	}
@@ -395,15 +420,23 @@ func (s *session) work() {
 
 // do hands a task to the database.
 func (s *session) do(t task) {
-	s.busy = true
+	s.busy, s.atBase, s.baseTicks = true, t.apply, 0
 	s.tasks = append(s.tasks, t)
 }
 
 // applied takes the outcome of an apply task: what is durable now, and why not all.
 func (s *session) applied(n int, pos event.Position, err error) {
-	s.busy = false
+	s.busy, s.atBase = false, nil
+	before := s.pos
 	if !pos.Zero() {
 		s.pos = pos
+	}
+	if s.pos.Log == before.Log && s.pos.Seq > before.Seq {
+		s.single = max(0, s.single-int(min(s.pos.Seq-before.Seq, uint64(s.single))))
+	}
+	var over *overrun
+	if errors.As(err, &over) {
+		s.single = n
 	}
 	if err != nil && IsFatal(err) && s.phase != joining {
 		s.ruin = err.Error()
@@ -518,6 +551,7 @@ func (s *session) storedTopics(err error) {
 func (s *session) tick() {
 	s.heardTicks++
 	s.saidTicks++
+	s.baseTicks++
 	if s.wait > 0 {
 		s.wait--
 	}

@@ -26,6 +26,7 @@ func (a *Agent) openSnapshot(work context.Context, dump event.DumpID, part *even
 		return func(s *session) { s.opened(dump, event.Position{}, dumpflow.Opened{}, err) }
 	}
 	a.opened = snap
+	a.still.begin(snap)
 	return func(s *session) {
 		a.snap, a.part = snap, part
 		s.opened(dump, snap.Position(), dumpflow.Opened{Format: snap.Format(), Online: snap.Online(), Size: snap.Size()}, nil)
@@ -154,6 +155,7 @@ func (a *Agent) call(ctx context.Context, dump event.DumpID, c dumpflow.Chunk) (
 }
 
 func (a *Agent) closeSnapshot(s Snapshot) {
+	defer a.still.end(s)
 	if err := s.Close(); err != nil {
 		a.log.Warn("closing the snapshot", "err", err)
 	}

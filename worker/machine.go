@@ -82,6 +82,7 @@ type Machine struct {
 	creditRecords uint64
 	creditBytes   int
 	packs         bool // the node wants packed frames
+	slow          bool // it has said that an increment has been at its database for long
 
 	dumps  []*dumpflow.Dump     // of this client's data, oldest first; at most one runs
 	leases map[event.DumpID]int // ticks since a requester was heard, by request id
@@ -409,6 +410,7 @@ func (m *Machine) begin(log Log) bool {
 	m.open, m.awaited, m.dirty, m.packs = true, false, true, o.hello.Packs
 	m.clear("offline")
 	m.clear("refused")
+	m.clear("slow")
 	m.enter(v, newProcess)
 	m.c.Acked = v.from
 	m.c.Base = min(m.c.Base, v.from.Seq)
@@ -509,6 +511,13 @@ func (m *Machine) applied(e *event.Event, log Log) {
 		if m.c.LastError != nil && m.c.LastError.Class == classRetry {
 			m.recovered()
 		}
+	}
+	if e.Code == event.Slow {
+		m.slow = true
+		m.raise("slow", statedb.Warning, m.c.Acked.Seq+1, fmt.Sprintf("client %s: %s. Look at what the database does; after apply_limit the increment fails", m.c.ID, e.Text))
+	} else if m.slow {
+		m.slow = false
+		m.clear("slow")
 	}
 	if !moved { // a heartbeat: tell how far we have sent, so that a lost frame is noticed
 		m.reply(event.Event{Kind: event.IncrRep, State: event.Succ, Pos: m.sent, LeaseMS: m.rarely()})
@@ -867,13 +876,13 @@ func (m *Machine) recovered() {
 		return
 	}
 	m.c.LastError, m.dirty = nil, true
-	for _, kind := range []string{"fail", "fatal", "retry", "refused"} {
+	for _, kind := range []string{"fail", "fatal", "retry", "refused", "slow"} {
 		m.clear(kind)
 	}
 }
 
 func (m *Machine) clearAll() {
-	for _, kind := range []string{"fail", "fatal", "retry", "refused", "offline", "dump"} {
+	for _, kind := range []string{"fail", "fatal", "retry", "refused", "slow", "offline", "dump"} {
 		m.clear(kind)
 	}
 }

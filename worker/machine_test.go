@@ -215,6 +215,9 @@ func (s *stage) node(l *line) *event.Event {
 	if l.has("bye") {
 		e.Code = event.Bye
 	}
+	if l.has("slow") {
+		e.Code = event.Slow
+	}
 	if l.has("retrying") {
 		e.Code = event.Retrying
 	}

@@ -52,6 +52,7 @@ const (
 	// INCR_REQ from a node.
 	Bye      Code = 1 // a clean stop: do not wait for me
 	Retrying Code = 2 // my database has trouble that may pass; Text says which
+	Slow     Code = 3 // an increment has been at my database for long; Text says which
 
 	// INCR_REP from the broker.
 	Welcome   Code = 10 // your session is offered: it begins when you use it; you are fed from behind Pos
@@ -75,7 +76,7 @@ const (
 )
 
 func (c Code) String() string {
-	names := [...]string{NoCode: "-", Bye: "bye", Retrying: "retrying", Welcome: "welcome", Reopen: "reopen",
+	names := [...]string{NoCode: "-", Bye: "bye", Retrying: "retrying", Slow: "slow", Welcome: "welcome", Reopen: "reopen",
 		Fenced: "fenced", NeedsDump: "needs_dump", Unknown: "unknown", Held: "held", Seek: "seek", Foreign: "foreign",
 		OutOfLog: "out_of_log", Opened: "opened", Sealed: "sealed", Lease: "lease", Cancel: "cancel",
 		NotReady: "not_ready", Refused: "refused", Abandoned: "abandoned"}

@@ -82,6 +82,9 @@ func (t *Target) wrap(what string, err error) error {
 // Stateless reports that nothing but the broker knows how far this copy is: increments are applied at least once.
 func (t *Target) Stateless() bool { return t.o.Keeper == nil }
 
+// LimitsApply reports that an increment has a time limit already, after which it comes again: its outcome is not known then.
+func (t *Target) LimitsApply() bool { return true }
+
 // Position implements nodeclient.Target. Without a Keeper it is what Seek and Apply of this process have left.
 func (t *Target) Position(ctx context.Context) (event.Position, error) {
 	if t.o.Keeper == nil {

@@ -1,0 +1,114 @@
+package nodeclient
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"xmq/broker/bus"
+	"xmq/broker/event"
+)
+
+// stuck is a memTarget in which one increment never ends by itself.
+type stuck struct {
+	memTarget
+	seq uint64
+}
+
+func (s *stuck) Apply(ctx context.Context, before event.Position, batch []event.Item) (event.Position, error) {
+	if batch[0].Pos.Seq <= s.seq && s.seq <= batch[len(batch)-1].Pos.Seq {
+		<-ctx.Done()
+		return before, Transient(context.Cause(ctx))
+	}
+	return s.commit(before, batch)
+}
+
+// items are the increments from+1 to to.
+func (h *history) items(from, to int) (items []event.Item) {
+	for i := from; i < to; i++ {
+		items = append(items, event.Item{Pos: h.pos[i+1], Record: h.records[i]})
+	}
+	return items
+}
+
+// An increment has a time limit of its own: a batch that overruns it is cut, and only the increment that overruns it alone is a FAIL.
+func TestAnIncrementHasATimeLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		road := bus.NewMem(1)
+		target := &stuck{seq: 7}
+		a, err := New(road.Connect("n1"), target, Options{ID: "n1", ApplyLimit: time.Minute})
+		require.NoError(t, err)
+		h := newHistory(10)
+
+		begun := time.Now()
+		pos, err := a.apply(t.Context(), task{apply: h.items(0, 10), before: h.pos[0]})
+		require.Equal(t, time.Minute, time.Since(begun))
+		require.Equal(t, h.pos[0], pos)
+		var over *overrun
+		require.True(t, errors.As(err, &over) && IsTransient(err), err)
+
+		_, err = a.apply(t.Context(), task{apply: h.items(0, 6), before: h.pos[0]})
+		require.NoError(t, err)
+		pos, err = a.apply(t.Context(), task{apply: h.items(6, 7), before: h.pos[6]})
+		require.Equal(t, h.pos[6], pos)
+		require.ErrorContains(t, err, "increment 7 took longer than 1m0s")
+		require.False(t, IsTransient(err) || IsFatal(err), err)
+
+		// A stop is no overrun, and what waits for a snapshot's end does not use its time up.
+		ctx, stop := context.WithTimeout(t.Context(), time.Second)
+		defer stop()
+		_, err = a.apply(ctx, task{apply: h.items(6, 7), before: h.pos[6]})
+		require.True(t, IsTransient(err) && !errors.As(err, &over), err)
+		snap, err := target.Snapshot(t.Context())
+		require.NoError(t, err)
+		a.still.begin(snap)
+		begun = time.Now()
+		time.AfterFunc(10*time.Hour, func() { a.closeSnapshot(snap) })
+		_, err = a.apply(t.Context(), task{apply: h.items(6, 7), before: h.pos[6]})
+		require.ErrorContains(t, err, "took longer")
+		require.InDelta(t, 10*time.Hour+time.Minute, time.Since(begun), float64(time.Minute))
+
+		a.opts.ApplyLimit = 0
+		ctx, stop = context.WithTimeout(t.Context(), 100*time.Hour)
+		defer stop()
+		_, err = a.apply(ctx, task{apply: h.items(6, 7), before: h.pos[6]})
+		require.ErrorIs(t, err, context.DeadlineExceeded, "no limit")
+	})
+}
+
+// After an overrun the increments of the batch come one by one, then in batches again.
+func TestSessionAppliesOneByOneAfterAnOverrun(t *testing.T) {
+	k := newTalk(t, 0, nil)
+	k.welcomeAt(0)
+	k.feed(0, 4)
+	k.apply(0, Transient(&overrun{errors.New("too long")}))
+	k.feed(4, 6)
+	k.ticks(1)
+	for i := 1; i <= 4; i++ {
+		require.Len(t, k.jobs[0].apply, 1)
+		k.apply(i, nil)
+	}
+	require.Len(t, k.jobs[0].apply, 2)
+	k.apply(6, nil)
+}
+
+// Increments that have been at the database for long are told with the heartbeats, until they are done.
+func TestSessionTellsOfAnIncrementThatTakesLong(t *testing.T) {
+	k := newTalk(t, 0, nil)
+	k.welcomeAt(0)
+	k.ticks(20)
+	require.Equal(t, event.NoCode, k.last(event.IncrReq, event.Succ).Code, "nothing is at the database")
+	k.feed(0, 3)
+	k.ticks(10)
+	require.Equal(t, event.NoCode, k.last(event.IncrReq, event.Succ).Code)
+	k.ticks(5)
+	e := k.last(event.IncrReq, event.Succ)
+	require.Equal(t, event.Slow, e.Code)
+	require.Contains(t, e.Text, "increments 1 to 3 have been at the database for 1")
+	k.apply(3, nil)
+	require.Equal(t, event.NoCode, k.last(event.IncrReq, event.Succ).Code)
+}
