@@ -17,7 +17,7 @@ const MaxRecord = event.MaxBody - 5
 type Outcome struct {
 	Seq       uint64 // its sequence; of a duplicate, the sequence it got at first; 0 when Err is set
 	Duplicate bool   // it was there before, by its idempotency key: nothing was stored
-	Err       error  // ErrTooOld, ErrTooLarge, ErrInvalid, ErrFull: refused, nothing was stored
+	Err       error  // ErrTooOld, ErrKeyReused, ErrJump, ErrTooLarge, ErrInvalid, ErrFull: refused, nothing was stored; others: as Append says
 }
 
 // Append puts drafts at the end of the log in order and returns one outcome for each. A refused draft does
@@ -33,10 +33,13 @@ type Outcome struct {
 // disk.ErrDescriptors: the rest waits for a segment for which no file descriptor is left; nothing has failed, and drafts with
 // keys may be appended again.
 //
-// A draft with a Key is stored once. A Key that is a decimal number of a named Producer counts: above the
-// producer's highest it is new, at or below it is looked up within the window and answered with its
-// sequence, or refused with ErrTooOld. Any other Key is looked up within the window and is otherwise new.
-// Rules: XI-1, XQ-6.
+// A draft with a Key is stored once as long as the key is remembered, which is for the last Options.Window increments. The
+// same key with another body or topic is refused with ErrKeyReused. A key that is a number of its Producer (Headers.Number) counts:
+// above the producer's highest it is new, at or below it is looked up and answered with its sequence, or refused with
+// ErrTooOld. One that is more than MaxJump above the highest is refused with ErrJump, unless it is the producer's first,
+// or the first said Sparse, or (Clock) it is not ahead of our own clock. Any other key is new when it is not found. Keys of
+// drafts without a Producer are a name space of their own. An error of another kind says that the key cannot be looked up
+// now: nothing was stored, and the same draft may come again. Rules: XI-1, XQ-6.
 func (l *Log) Append(drafts []event.Draft) ([]Outcome, error) {
 	l.turn.Lock()
 	defer l.turn.Unlock()
@@ -64,6 +67,9 @@ func recordSize(d *event.Draft) int {
 			n += 3 + len(h)
 		}
 	}
+	if d.TextKey {
+		n += event.TextKeySize
+	}
 	return n
 }
 
@@ -86,35 +92,6 @@ func check(d *event.Draft) error {
 	return nil
 }
 
-// lookup finds the sequence of an idempotency key, newest segment first, back to the window.
-func (l *Log) lookup(h *event.Headers) (uint64, error) {
-	l.key = idemKey(l.key[:0], h)
-	head, list := l.Head().Seq, l.shelf.segments()
-	for i := len(list) - 1; i >= 0; i-- {
-		g := list[i]
-		if g.Last < head && head-g.Last >= l.options.Window {
-			break
-		}
-		var value []byte
-		err := l.shelf.use(g, func(db *disk.DB, _ event.Position) (err error) {
-			value, err = db.Get(l.key)
-			return err
-		})
-		if errors.Is(err, disk.ErrNotFound) {
-			continue
-		}
-		if err != nil {
-			return 0, fmt.Errorf("look up key %.80q: %w", h.Key, err)
-		}
-		seq, err := parseNumber(value)
-		if err != nil || seq < g.First || seq > min(g.Last, head) {
-			return 0, fmt.Errorf("look up key %.80q: %w", h.Key, l.shelf.judge(g, l.shelf.damage(g.name, "its entry leads to %d", seq)))
-		}
-		return seq, nil
-	}
-	return 0, disk.ErrNotFound
-}
-
 // roll seals the newest segment, which is full, and makes the next one.
 func (l *Log) roll() error {
 	head := l.ahead // which is durable: nothing is under way
@@ -129,17 +106,21 @@ func (l *Log) roll() error {
 	l.newest = g
 	old.active.Store(false)
 	old.closeIfIdle() // readers open it again, with less memory
+	l.index.rouse()
 	return nil
 }
 
 // make creates a segment with everything that must outlive the segments before it.
-func (l *Log) make(s span, base event.Position, low uint64, counters map[string]uint64) (*segment, error) {
+func (l *Log) make(s span, base event.Position, low uint64, counters map[string]counter) (*segment, error) {
 	var first disk.Batch
 	first.Put(keyLog, number(uint64(base.Log)))
 	first.Put(keyBase, baseValue(base))
 	first.Put(keyLow, number(low))
-	for producer, n := range counters {
-		first.Put(counterKey(producer), number(n))
+	if l.indexed {
+		first.Put(keyIndex, number(1))
+	}
+	for producer, c := range counters {
+		first.Put(counterKey(producer), c.value())
 	}
 	g := newSegment(s)
 	db, err := l.ground.Create(l.shelf.place, g.name, disk.Newest, &first)

@@ -70,3 +70,40 @@ func BenchmarkRead(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkLookup looks up keys that are not there and keys that are, with all of the window in one segment, in many, and in
+// many that are not indexed.
+func BenchmarkLookup(b *testing.B) {
+	const n = 300_000
+	for _, records := range []uint64{n + 1, 20_000, 1000} {
+		for _, known := range []bool{false, true} {
+			b.Run(fmt.Sprintf("segments=%d/known=%v", n/records+1, known), func(b *testing.B) {
+				l, err := Create(disk.Dir(b.TempDir()), disk.NewGround(disk.Options{}), Options{MaxRecords: records})
+				require.NoError(b, err)
+				key := func(i int) string { return fmt.Sprintf("%016x", uint64(i)*0x9E3779B97F4A7C15) }
+				for done := 0; done < n; done += 1000 {
+					ds := randomDrafts(1000)
+					for i := range ds {
+						ds[i].Key = key(done + i)
+					}
+					require.NoError(b, l.indexBelow(l.newest.First))
+					put(b, l, ds...)
+				}
+				require.NoError(b, l.indexBelow(l.newest.First))
+				b.ReportAllocs()
+				b.ResetTimer()
+				for i := range b.N {
+					h := event.Headers{Key: key(i * 7919 % n)}
+					if !known {
+						h.Key = key(n + i)
+					}
+					if _, err := l.lookup(&h); (err == nil) != known {
+						b.Fatal(err)
+					}
+				}
+				b.StopTimer()
+				require.NoError(b, l.Close())
+			})
+		}
+	}
+}

@@ -2,6 +2,7 @@ package increments
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -112,23 +113,63 @@ func (l *Log) checkSegment(ctx context.Context, g *segment, from, head uint64, b
 	if !whole {
 		return at, nil
 	}
-	return at, l.shelf.use(g, func(db *disk.DB, _ event.Position) error { return l.checkKeys(db, g, keyed) })
+	n := 0
+	err = l.shelf.use(g, func(db *disk.DB, _ event.Position) (err error) { n, err = l.checkKeys(db, g); return err })
+	if err == nil && n != keyed {
+		err = l.checkRepeated(ctx, g, n, keyed)
+	}
+	return at, err
 }
 
-// checkKeys compares the idempotency entries of a full segment with the records that have a key.
-func (l *Log) checkKeys(db *disk.DB, g *segment, want int) error {
+// checkKeys checks where the idempotency entries of a full segment lead to, and counts them.
+func (l *Log) checkKeys(db *disk.DB, g *segment) (n int, err error) {
 	c := db.Range(idemFrom, idemTo)
-	n, lost := 0, error(nil)
 	for ; c.Next(); n++ {
-		if seq, err := parseNumber(c.Value()); err != nil || seq < g.First || seq > g.Last {
-			lost = l.shelf.damage(g.name, "the idempotency key %.80q leads to %d", bytes.ToValidUTF8(c.Key(), nil), seq)
+		if e, perr := parseEntry(c.Value()); perr != nil || e.seq < g.First || e.seq > g.Last {
+			err = l.shelf.damage(g.name, "the idempotency key %.80q leads to %d", bytes.ToValidUTF8(c.Key(), nil), e.seq)
 		}
 	}
-	if err := errors.Join(lost, c.Close()); err != nil {
-		return err
+	return n, errors.Join(err, c.Close())
+}
+
+// checkRepeated compares the entries of a segment, n of them, with its records that have a key, which are not as many: a key that
+// was forgotten and used again within the segment leads to its last record.
+func (l *Log) checkRepeated(ctx context.Context, g *segment, n, keyed int) error {
+	found := 0
+	var key []byte
+	for next := g.First; next <= g.Last && next >= g.First; next += checkTurn {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		err := l.shelf.use(g, func(db *disk.DB, base event.Position) (err error) {
+			werr := l.walk(db, g, base, next, next+min(checkTurn-1, g.Last-next), func(e event.Encoded) bool {
+				rec, derr := e.Decode()
+				if derr != nil || rec.Key == "" {
+					return true
+				}
+				key = idemKey(key[:0], &rec.Headers)
+				value, gerr := db.Get(key)
+				at, perr := parseEntry(value)
+				switch {
+				case gerr != nil && !errors.Is(gerr, disk.ErrNotFound):
+					err = gerr
+				case gerr != nil || perr != nil || at.seq < rec.Seq:
+					err = l.shelf.damage(g.name, "the idempotency key of record %d is missing", rec.Seq)
+				case at.seq == rec.Seq:
+					found++
+				}
+				return err == nil
+			})
+			return cmp.Or(err, werr)
+		})
+		if err != nil {
+			return err
+		}
 	}
-	if n != want {
-		return l.shelf.damage(g.name, "%d idempotency keys for %d records that have one", n, want)
+	if found != n {
+		return l.shelf.use(g, func(*disk.DB, event.Position) error {
+			return l.shelf.damage(g.name, "%d idempotency keys for %d records that have one, of which %d lead to theirs", n, keyed, found)
+		})
 	}
 	return nil
 }
@@ -139,6 +180,7 @@ func (l *Log) checkKeys(db *disk.DB, g *segment, want int) error {
 func CheckOffline(ctx context.Context, dir string, checkpoint event.Position, progress func(seq uint64)) (Report, error) {
 	place, ground := disk.FrozenDir(dir), disk.NewGround(disk.Options{})
 	names, err := ground.Sweep(place)
+	names, _ = split(names) // the index can be made again
 	if err == nil && len(names) == 0 {
 		err = fmt.Errorf("no segment: %w", fs.ErrNotExist)
 	}
@@ -225,7 +267,9 @@ type Stats struct {
 	Segments     int
 	Quarantined  []string // names of segments set aside
 	OpenSegments int
-	Bytes        int64 // on disk
+	Bytes        int64  // on disk, without the index
+	Indexed      uint64 // the keys of all records up to there are in the index; 0 while it is broken
+	IndexBytes   int64  // on disk
 	RingBytes    int
 	Newest       disk.Stats // stalls announce themselves here
 	Disk         disk.GroundStats
@@ -255,6 +299,14 @@ func (l *Log) Stats() (Stats, error) {
 			return s, fmt.Errorf("stats: %w", err)
 		}
 		s.Bytes += n
+	}
+	s.Indexed = l.index.through.Load()
+	for _, name := range l.index.names() {
+		n, err := l.shelf.place.Size(name)
+		if err != nil {
+			return s, fmt.Errorf("stats: %w", err)
+		}
+		s.IndexBytes += n
 	}
 	err := l.shelf.use(newest, func(db *disk.DB, _ event.Position) (err error) {
 		s.Newest, err = db.Stats()

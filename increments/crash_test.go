@@ -16,15 +16,23 @@ import (
 	"xmq/broker/event"
 )
 
+// numbered are the drafts of producer p in the order of their numbers, from 1: more than the scenario appends.
+var numbered = sync.OnceValue(func() []event.Draft {
+	ds := make([]event.Draft, 40*12+1)
+	for i := range ds {
+		ds[i] = keyed("p", fmt.Sprint(i+1))
+		ds[i].Body = append(ds[i].Body, noise(rand.New(rand.NewPCG(uint64(i), 0)), 300)...)
+	}
+	return ds
+})
+
 // scenario appends keyed groups over several segments and trims behind them; acked follows the answers.
 func scenario(l *Log, rng *rand.Rand, acked *atomic.Uint64) error {
-	for group, n := 0, 0; group < 40; group++ {
-		ds := make([]event.Draft, 1+rng.IntN(12))
-		for i := range ds {
-			n++
-			ds[i] = keyed("p", fmt.Sprint(n))
-			ds[i].Body = append(ds[i].Body, noise(rng, 300)...)
-		}
+	rest := numbered()
+	for group := range 40 {
+		n := 1 + rng.IntN(12)
+		var ds []event.Draft
+		ds, rest = rest[:n], rest[n:]
 		out, err := l.Append(ds)
 		if err != nil {
 			return err
@@ -40,7 +48,7 @@ func scenario(l *Log, rng *rand.Rand, acked *atomic.Uint64) error {
 }
 
 // survived opens what a crash left and checks that nothing acknowledged is lost, nothing is overwritten,
-// there is no hole, and that a producer that sends again gets the first sequence.
+// there is no hole, and that a producer that sends again gets the first sequence, within the window whatever was freed.
 func survived(place disk.Place, acked uint64) error {
 	l, err := Open(place, small(), crashOptions())
 	if err != nil {
@@ -67,19 +75,34 @@ func survived(place disk.Place, acked uint64) error {
 			at.Seq, at.Chain = e.Seq(), e.Chain()
 		}
 	}
-	if head > 0 {
-		out, err := l.Append([]event.Draft{keyed("p", fmt.Sprint(head)), keyed("p", fmt.Sprint(head+1))})
-		if err != nil {
-			return err
+	if head == 0 {
+		return l.Close()
+	}
+	var seqs []uint64
+	for seq := head; seq > 0 && len(seqs) < 20; seq -= min(seq, 1+uint64(len(seqs))) { // more of them near the end
+		seqs = append(seqs, seq)
+	}
+	var again []event.Draft
+	for _, seq := range append(seqs, head+1) {
+		again = append(again, numbered()[seq-1])
+	}
+	out, err := l.Append(again)
+	if err != nil {
+		return err
+	}
+	for i, seq := range seqs {
+		want := Outcome{Seq: seq, Duplicate: true}
+		if remembered := head-seq < crashOptions().Window; remembered && out[i] != want || !remembered && !errors.Is(out[i].Err, ErrTooOld) {
+			return fmt.Errorf("number %d sent again at %d: %+v", seq, head, out[i])
 		}
-		if want := (Outcome{Seq: head, Duplicate: true}); out[0] != want || out[1].Seq != head+1 {
-			return fmt.Errorf("sent again: %+v", out)
-		}
+	}
+	if next := out[len(seqs)]; next.Seq != head+1 {
+		return fmt.Errorf("the next number: %+v", next)
 	}
 	return l.Close()
 }
 
-func crashOptions() Options { return Options{MaxRecords: 50, OpenSegments: 2} }
+func crashOptions() Options { return Options{MaxRecords: 50, OpenSegments: 2, Window: 130} }
 
 // crashEverywhere runs the scenario once and cuts the power before each of its disk operations.
 func crashEverywhere(t *testing.T, seed uint64, cut func(*disktest.Memory, *rand.Rand) *disktest.Memory) {

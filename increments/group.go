@@ -1,10 +1,11 @@
 package increments
 
 import (
-	"encoding/binary"
+	"bytes"
 	"errors"
 	"fmt"
 	"math"
+	"time"
 
 	"xmq/broker/disk"
 	"xmq/broker/event"
@@ -23,7 +24,7 @@ type Group struct {
 	free    map[idem]uint64 // its keyed drafts whose keys do not count
 	runs    []run           // those whose keys do
 	listed  bool            // the log knows it as pending
-	number  [9]byte
+	value   [entrySize]byte
 }
 
 // idem names a keyed draft without copying its strings.
@@ -59,6 +60,16 @@ func (g *Group) find(d *event.Draft, n uint64, counts bool) (uint64, bool) {
 		}
 	}
 	return 0, false
+}
+
+// holds reports whether the record with the sequence seq, which is one of the group's, has the topic and the body of d.
+func (g *Group) holds(seq uint64, d *event.Draft) bool {
+	return same(g.records[seq-g.records[0].Seq()], d)
+}
+
+// same reports whether a record has the topic and the body of d.
+func same(e event.Encoded, d *event.Draft) bool {
+	return string(e.Topic()) == d.Topic && bytes.Equal(e.Body(), d.Body)
 }
 
 // Prepare gives drafts their sequences behind everything prepared before and puts them into g, which may hold some
@@ -118,14 +129,15 @@ func (g *Group) room(n int) {
 	}
 }
 
-// pack moves records that take less than half of the memory they keep alive into memory of their own size.
-func (g *Group) pack() {
+// pack returns the records and the memory they keep alive, in bytes; those that take less than half of it are copied into
+// memory of their own size. The group keeps its own: the next one is prepared beside it.
+func (g *Group) pack() ([]event.Encoded, int) {
 	size := 0
 	for _, e := range g.records {
 		size += len(e)
 	}
 	if size > g.memory/2 && len(g.records) > cap(g.records)/2 {
-		return
+		return g.records, g.memory
 	}
 	arena, records := make([]byte, 0, size), make([]event.Encoded, len(g.records))
 	for i, e := range g.records {
@@ -133,7 +145,7 @@ func (g *Group) pack() {
 		arena = append(arena, e...)
 		records[i] = event.Encoded(arena[at:len(arena):len(arena)])
 	}
-	g.records, g.memory = records, cap(arena)
+	return records, cap(arena)
 }
 
 // fill prepares drafts one by one. Caller holds write.
@@ -146,7 +158,7 @@ func (l *Log) fill(g *Group, drafts []event.Draft, out []Outcome) (int, error) {
 		size := recordSize(d)
 		tally.turn(l, g, d)
 		settled := false
-		if out[n], settled = l.known(d, &tally); settled {
+		if out[n], settled = l.known(d, &tally, now); settled {
 			g.due -= size
 			continue
 		}
@@ -184,62 +196,113 @@ func (l *Log) put(g *Group, d *event.Draft, now int64) {
 	g.batch.Put(l.key, e)
 }
 
-// tally is the highest counter of the producer whose drafts are being prepared: they mostly come in rows.
+// tally is the counter of the producer whose drafts are being prepared: they mostly come in rows.
 type tally struct {
 	producer string
-	highest  uint64
-	known    bool // there is a highest one
-	moved    bool // it has to be written
-	n        uint64
-	counts   bool // n is the counter of the draft at hand
+	at       counter
+	moved    bool   // it has to be written
+	n        uint64 // of the draft at hand
+	counts   bool   // the draft at hand has a number, n
 }
 
 // turn goes on to the draft d.
 func (t *tally) turn(l *Log, g *Group, d *event.Draft) {
-	if d.Key == "" {
-		t.counts = false
+	t.n, t.counts = d.Number()
+	if !t.counts || d.Producer == t.producer {
 		return
 	}
-	if d.Producer != t.producer {
-		t.settle(l, g)
-		t.producer = d.Producer
-		t.highest, t.known = l.counters[d.Producer]
-	}
-	t.n, t.counts = counter(&d.Headers)
+	t.settle(l, g)
+	t.producer, t.at = d.Producer, l.counters[d.Producer]
 }
 
 // settle notes where the producer's counter stands.
 func (t *tally) settle(l *Log, g *Group) {
 	if t.moved {
-		l.counters[t.producer] = t.highest
-		g.batch.Put(counterKey(t.producer), number(t.highest))
+		l.counters[t.producer] = t.at
+		g.batch.Put(counterKey(t.producer), t.at.value())
 		t.moved = false
 	}
 }
 
+// MaxJump is how far above its highest number a producer may count on at once.
+const MaxJump = 1 << 20
+
+// clockAhead is how far the clock of a producer that numbers by it may be ahead of ours.
+const clockAhead = 24 * time.Hour
+
+// jumps reports whether the number at hand is so far above the highest one that it must be a mistake. It would make all
+// numbers below it too old for ever.
+func (t *tally) jumps(d *event.Draft, now int64) bool {
+	if !t.at.counted || t.at.sparse || t.n <= t.at.highest || t.n-t.at.highest <= MaxJump {
+		return false
+	}
+	return !d.Clock || t.n > uint64(now+int64(clockAhead))
+}
+
 // known returns the outcome of a draft that is refused or was stored before; false when it is new.
-func (l *Log) known(d *event.Draft, t *tally) (Outcome, bool) {
+func (l *Log) known(d *event.Draft, t *tally, now int64) (Outcome, bool) {
 	if err := check(d); err != nil {
 		return Outcome{Err: err}, true
 	}
-	if d.Key == "" || t.counts && (!t.known || t.n > t.highest) {
+	if d.Key == "" {
 		return Outcome{}, false
 	}
-	for _, g := range l.pending {
-		if seq, ok := g.find(d, t.n, t.counts); ok {
-			return Outcome{Seq: seq, Duplicate: true}, true
+	// What is above the highest is new, and nothing has to be looked up; unless the counter was reset since it was used.
+	if above := t.counts && (!t.at.counted || t.n > t.at.highest); !above || t.at.reset > 0 && l.remembered(t.at.reset) {
+		if out, found := l.before(d, t); found {
+			return out, true
 		}
 	}
-	seq, err := l.lookup(&d.Headers)
 	switch {
-	case err == nil:
-		return Outcome{Seq: seq, Duplicate: true}, true
-	case !errors.Is(err, disk.ErrNotFound):
-		return Outcome{Err: err}, true
-	case t.counts:
-		return Outcome{Err: fmt.Errorf("number %d of producer %s: %w: its highest is %d", t.n, d.Producer, ErrTooOld, t.highest)}, true
+	case !t.counts:
+		return Outcome{}, false
+	case t.at.counted && t.n <= t.at.highest:
+		return Outcome{Err: fmt.Errorf("number %d of producer %s: %w: its highest is %d", t.n, d.Producer, ErrTooOld, t.at.highest)}, true
+	case t.jumps(d, now):
+		return Outcome{Err: fmt.Errorf("number %d of producer %s: %w: its highest is %d, and a number is at most %d above it, "+
+			"unless the producer's first one says Xmq-Sparse: 1; `xmq producer reset %s` lets it begin anew",
+			t.n, d.Producer, ErrJump, t.at.highest, MaxJump, d.Producer)}, true
 	}
 	return Outcome{}, false
+}
+
+// remembered reports whether the keys of the record with this sequence count, which is prepared or stored.
+func (l *Log) remembered(seq uint64) bool { return l.ahead.Seq-seq < l.options.Window }
+
+// before looks for an earlier draft with the key of d; false when there is none that counts.
+func (l *Log) before(d *event.Draft, t *tally) (Outcome, bool) {
+	for _, g := range l.pending {
+		if seq, ok := g.find(d, t.n, t.counts); ok && l.remembered(seq) {
+			return repeated(d, seq, g.holds(seq, d)), true
+		}
+	}
+	e, err := l.lookup(&d.Headers)
+	switch {
+	case errors.Is(err, disk.ErrNotFound):
+		return Outcome{}, false
+	case err != nil:
+		return Outcome{Err: fmt.Errorf("look up key %.80q: %w", d.Key, err)}, true
+	case e.old:
+		is, err := l.holds(e.seq, d)
+		if err != nil {
+			return Outcome{Err: fmt.Errorf("look up key %.80q, read increment %d: %w", d.Key, e.seq, err)}, true
+		}
+		return repeated(d, e.seq, is), true
+	}
+	return repeated(d, e.seq, e.digest == digest(d.Topic, d.Body)), true
+}
+
+// repeated is the outcome of a draft whose key the record with the sequence seq has; is says whether that is the same
+// increment.
+func repeated(d *event.Draft, seq uint64, is bool) Outcome {
+	if is {
+		return Outcome{Seq: seq, Duplicate: true}
+	}
+	what := "key"
+	if _, counts := d.Number(); counts {
+		what = "number"
+	}
+	return Outcome{Err: fmt.Errorf("%s %.80q: %w: it is that of increment %d, which has another body or topic", what, d.Key, ErrKeyReused, seq)}
 }
 
 // remember puts the draft's key into the batch of its record, which is the newest.
@@ -248,20 +311,18 @@ func (l *Log) remember(g *Group, d *event.Draft, t *tally) {
 		return
 	}
 	seq := l.ahead.Seq
-	g.number[0] = format
-	binary.LittleEndian.PutUint64(g.number[1:], seq)
+	entry{seq: seq, digest: digest(d.Topic, d.Body)}.put(&g.value)
+	l.key = idemKey(l.key[:0], &d.Headers)
+	g.batch.Put(l.key, g.value[:])
 	if !t.counts {
-		l.key = idemKey(l.key[:0], &d.Headers)
-		g.batch.Put(l.key, g.number[:])
 		if g.free == nil {
 			g.free = make(map[idem]uint64)
 		}
 		g.free[idem{d.Producer, d.Key}] = seq
 		return
 	}
-	l.key = recordKey(append(append(append(l.key[:0], 'i'), d.Producer...), 0, '#'), t.n)
-	g.batch.Put(l.key, g.number[:])
-	t.highest, t.known, t.moved = t.n, true, true // above the highest, or known would have found it
+	t.at.sparse = t.at.sparse || !t.at.counted && d.Sparse
+	t.at.highest, t.at.counted, t.moved = t.n, true, true // above the highest, or known would have found it
 	if i := len(g.runs) - 1; i >= 0 {
 		if r := &g.runs[i]; t.n == r.counter+r.n && seq == r.seq+r.n && r.producer == d.Producer {
 			r.n++
@@ -280,6 +341,7 @@ func (l *Log) Commit(g *Group) error {
 	for i, p := range l.pending {
 		if p == g {
 			l.pending = append(l.pending[:i], l.pending[i+1:]...)
+			l.committed.Broadcast()
 			break
 		}
 	}
@@ -301,8 +363,7 @@ func (l *Log) persist(g *Group) error {
 	if err := g.segment.db.Write(&g.batch); err != nil {
 		return fmt.Errorf("append: %w", l.ground.Latch().Trip(err))
 	}
-	g.pack()
-	l.ring.add(g.records, g.memory)
+	l.ring.add(g.pack())
 	end := g.end
 	l.head.Store(&end)
 	return nil

@@ -1,6 +1,7 @@
 package increments
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
 	"math"
@@ -16,12 +17,16 @@ const digits = 20
 // format is the version in the first byte of every value that is not a record.
 const format = 1
 
+// formatKeys is the version of the values that say more of keys and counters than the first revision could.
+const formatKeys = 2
+
 // The fixed keys of a segment, and the borders of its key ranges. All but the records' begin with a letter
 // and so sort behind the digits.
 var (
-	keyBase = []byte("m/base")
-	keyLog  = []byte("m/log")
-	keyLow  = []byte("m/low")
+	keyBase  = []byte("m/base")
+	keyLog   = []byte("m/log")
+	keyLow   = []byte("m/low")
+	keyIndex = []byte("m/index")
 
 	counterFrom, counterTo = []byte("m/p/"), []byte("m/p0") // '0' follows '/'
 	idemFrom, idemTo       = []byte("i"), []byte("j")
@@ -89,27 +94,56 @@ func spanFrom(first, n uint64) span {
 	return span{first, first + n - 1}
 }
 
-// counter returns the number a producer counts with, when key is one: the decimal form of a 64-bit number
-// without leading zeros, given by a named producer.
-func counter(h *event.Headers) (uint64, bool) {
-	if h.Producer == "" || h.Key == "" || len(h.Key) > digits || h.Key[0] == '0' && len(h.Key) > 1 || h.Key[0] == '+' {
-		return 0, false
-	}
-	n, err := strconv.ParseUint(h.Key, 10, 64)
-	return n, err == nil
-}
-
 // idemKey appends the idempotency key of a draft that has one.
 func idemKey(dst []byte, h *event.Headers) []byte {
-	dst = append(append(append(dst, 'i'), h.Producer...), 0)
-	if n, ok := counter(h); ok {
-		return recordKey(append(dst, '#'), n)
+	if n, ok := h.Number(); ok {
+		return numberKey(dst, h.Producer, n)
 	}
-	return append(append(dst, '='), h.Key...)
+	return append(append(append(append(dst, 'i'), h.Producer...), 0, '='), h.Key...)
+}
+
+// numberKey appends the key of a producer's number.
+func numberKey(dst []byte, producer string, n uint64) []byte {
+	return recordKey(append(append(append(dst, 'i'), producer...), 0, '#'), n)
 }
 
 func counterKey(producer string) []byte {
 	return append(append([]byte(nil), counterFrom...), producer...)
+}
+
+// entry is what an idempotency key leads to.
+type entry struct {
+	seq    uint64
+	digest uint64 // of topic and body
+	old    bool   // written by the first revision: it has no digest
+}
+
+// entrySize is the length of an entry with a digest.
+const entrySize = 17
+
+func (e entry) put(b *[entrySize]byte) {
+	b[0] = formatKeys
+	binary.LittleEndian.PutUint64(b[1:], e.seq)
+	binary.LittleEndian.PutUint64(b[9:], e.digest)
+}
+
+func parseEntry(b []byte) (entry, error) {
+	if len(b) == entrySize && b[0] == formatKeys {
+		return entry{seq: binary.LittleEndian.Uint64(b[1:]), digest: binary.LittleEndian.Uint64(b[9:])}, nil
+	}
+	n, err := parseNumber(b)
+	return entry{seq: n, old: true}, err
+}
+
+// digest is the first 8 bytes of SHA-256 of the topic's length in 2 bytes, the topic and the body.
+func digest(topic string, body []byte) uint64 {
+	h := sha256.New()
+	var b [2 + event.MaxHeaderValue]byte
+	binary.LittleEndian.PutUint16(b[:], uint16(len(topic)))
+	h.Write(b[:2+copy(b[2:], topic)])
+	h.Write(body)
+	var sum [sha256.Size]byte
+	return binary.LittleEndian.Uint64(h.Sum(sum[:0]))
 }
 
 // number and parseNumber are the values of one number.

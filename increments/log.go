@@ -29,6 +29,10 @@ var (
 	ErrLater = errors.New("cannot be read now")
 	// ErrTooOld refuses a producer's number that is at or below its highest and not found any more.
 	ErrTooOld = errors.New("too old to tell whether it was stored")
+	// ErrKeyReused refuses a draft whose key was used for another body or topic.
+	ErrKeyReused = errors.New("the idempotency key was used before")
+	// ErrJump refuses a producer's number that is too far above its highest.
+	ErrJump = errors.New("too large a step")
 	// ErrTooLarge refuses a draft that no record can hold.
 	ErrTooLarge = errors.New("increment too large")
 	// ErrInvalid refuses a draft that breaks a rule of the log.
@@ -42,6 +46,7 @@ var (
 // The defaults of Options.
 const (
 	DefaultMaxRecords = 2_000_000
+	DefaultWindow     = 5_000_000
 	DefaultRingBytes  = 64 << 20
 	DefaultWalk       = 100_000
 	DefaultOpen       = 8
@@ -54,8 +59,7 @@ type Options struct {
 	MaxRecords uint64
 	// RingBytes bounds the records kept in memory for readers near the head.
 	RingBytes int
-	// Window is how many increments back a repeated idempotency key is surely found; more may be, because
-	// whole segments are searched. 0 means DefaultMaxRecords. Retention may cut it short.
+	// Window is for how many increments an idempotency key is remembered, whatever retention frees. 0 means DefaultWindow.
 	Window uint64
 	// Walk is how many of the last records Open verifies. 0 means DefaultWalk.
 	Walk uint64
@@ -69,6 +73,9 @@ type Options struct {
 	// OnDamage is told once for each segment that is set aside. nil tells nobody. It is called from
 	// readers and the writer and must not call the log.
 	OnDamage func(segment string, err error)
+	// OnForget is told when the keys of records from..to, which retention has freed, are not known though they lie within
+	// the window, and why: their index was missing or damaged. As OnDamage.
+	OnForget func(from, to uint64, why error)
 }
 
 func (o Options) withDefaults() Options {
@@ -79,7 +86,7 @@ func (o Options) withDefaults() Options {
 		o.RingBytes = DefaultRingBytes
 	}
 	if o.Window == 0 {
-		o.Window = DefaultMaxRecords
+		o.Window = DefaultWindow
 	}
 	if o.Walk == 0 {
 		o.Walk = DefaultWalk
@@ -99,6 +106,7 @@ type Log struct {
 	options Options
 	ground  *disk.Ground
 	shelf   shelf
+	index   index
 	ring    ring
 	head    atomic.Pointer[event.Position]
 	low     atomic.Uint64
@@ -106,29 +114,33 @@ type Log struct {
 	turn sync.Mutex // of Append, which has a group of its own
 	own  Group
 
-	write    sync.Mutex // guards what is prepared: what follows
-	closed   bool       // written under store as well
-	newest   *segment
-	begun    string            // the segment that a roll without descriptors may have made
-	ahead    event.Position    // the end of what is prepared
-	pending  []*Group          // prepared and not committed, in order
-	counters map[string]uint64 // highest counter by producer
-	key      []byte
+	write     sync.Mutex // guards what is prepared: what follows
+	closed    bool       // written under store as well
+	newest    *segment
+	begun     string             // the segment that a roll without descriptors may have made
+	ahead     event.Position     // the end of what is prepared
+	pending   []*Group           // prepared and not committed, in order
+	committed sync.Cond          // pending has become shorter
+	indexed   bool               // there is an index of keys, or there was
+	counters  map[string]counter // by producer
+	key       []byte
 
 	store sync.Mutex // whoever writes to a database; behind write, when both are held
 }
 
 func prepare(place disk.Place, ground *disk.Ground, o Options) *Log {
 	o = o.withDefaults()
-	return &Log{
-		options: o, ground: ground,
+	l := &Log{
+		options: o, ground: ground, index: newIndex(place, &o),
 		shelf: shelf{
 			place: place, ground: ground, open: o.OpenSegments,
 			onDamage: o.OnDamage,
 		},
 		ring:     ring{limit: o.RingBytes},
-		counters: make(map[string]uint64),
+		counters: make(map[string]counter),
 	}
+	l.committed.L = &l.write
+	return l
 }
 
 // Create makes a new log with an ID of its own in an empty place and opens it. Only an explicit "init" may
@@ -159,6 +171,7 @@ func create(place disk.Place, ground *disk.Ground, o Options, base event.Positio
 	}
 	l.begin([]*segment{g}, base.Seq+1, base)
 	l.shelf.settles(l.options.Room)
+	l.index.reach(base.Seq)
 	return l, nil
 }
 
@@ -179,7 +192,7 @@ func Open(place disk.Place, ground *disk.Ground, o Options) (*Log, error) {
 
 // load finds the segments and the end of the log.
 func (l *Log) load() error {
-	list, err := l.listed()
+	list, generations, err := l.listed()
 	if err != nil {
 		return err
 	}
@@ -203,7 +216,10 @@ func (l *Log) load() error {
 		return err
 	}
 	l.head.Store(&end)
-	return l.verifyTail(end)
+	if err := l.verifyTail(end); err != nil {
+		return err
+	}
+	return l.openIndex(generations)
 }
 
 // begin sets the bounds of a log whose newest segment is open and taken as empty.
@@ -215,27 +231,27 @@ func (l *Log) begin(list []*segment, low uint64, head event.Position) {
 	l.ring.reset(head)
 }
 
-// listed returns the segments that lie in the place by their names.
-func (l *Log) listed() ([]*segment, error) {
+// listed returns the segments that lie in the place by their names, and the names of the parts of the index.
+func (l *Log) listed() (list []*segment, generations []string, err error) {
 	names, err := l.ground.Sweep(l.shelf.place)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	var list []*segment
+	names, generations = split(names)
 	for _, name := range names {
 		s, err := parseSpan(name)
 		if err != nil {
-			return nil, l.shelf.damage(name, "%v", err)
+			return nil, nil, l.shelf.damage(name, "%v", err)
 		}
 		if n := len(list); n > 0 && list[n-1].Last >= s.First {
-			return nil, l.shelf.damage(name, "the segment overlaps %s", list[n-1].name)
+			return nil, nil, l.shelf.damage(name, "the segment overlaps %s", list[n-1].name)
 		}
 		list = append(list, newSegment(s))
 	}
 	if len(list) == 0 {
-		return nil, fmt.Errorf("no segment in %s: %w", l.shelf.place, fs.ErrNotExist)
+		return nil, nil, fmt.Errorf("no segment in %s: %w", l.shelf.place, fs.ErrNotExist)
 	}
-	return list, nil
+	return list, generations, nil
 }
 
 // readMeta reads log ID, low-water mark, base and counters from the newest segment.
@@ -259,10 +275,14 @@ func (l *Log) readMeta() (low uint64, err error) {
 	if low, err = parseNumber(value); err != nil || low == 0 {
 		return 0, l.shelf.damage(g.name, "its low-water mark is not readable")
 	}
+	if _, err = g.db.Get(keyIndex); err != nil && !errors.Is(err, disk.ErrNotFound) {
+		return 0, err
+	}
+	l.indexed, err = err == nil, nil
 	c := g.db.Range(counterFrom, counterTo)
 	for c.Next() {
 		producer := strings.TrimPrefix(string(c.Key()), string(counterFrom))
-		n, perr := parseNumber(c.Value())
+		n, perr := parseCounter(c.Value())
 		if perr != nil {
 			err = l.shelf.damage(g.name, "the counter of producer %.40q is not readable", producer)
 		}
@@ -356,15 +376,15 @@ func (l *Log) First() uint64 { return l.low.Load() }
 // Close waits for running reads and closes all segments. Nothing must be read afterwards. When storage has
 // stopped (disk.ErrStopped) the process should end without it.
 func (l *Log) Close() error {
+	errs := []error{l.index.close()} // before the locks, which whoever works at it may want
 	l.write.Lock()
 	defer l.write.Unlock()
 	l.store.Lock()
 	defer l.store.Unlock()
 	if l.closed || l.shelf.list.Load() == nil {
-		return nil
+		return errors.Join(errs...)
 	}
 	l.closed = true
-	var errs []error
 	for _, g := range l.shelf.segments() {
 		errs = append(errs, g.shut(true))
 	}

@@ -7,7 +7,7 @@ import (
 )
 
 // Trim frees the sealed segments whose records are all below keep and returns how many. The newest segment
-// stays. keep must come from durable positions and pins only.
+// stays. keep must come from durable positions and pins only. Idempotency keys of the window are copied into the index first.
 //
 // The low-water mark is made durable first, then readers below it are refused, the last of them awaited,
 // and the directories renamed and removed; a crash anywhere in between is finished by the next Open. It
@@ -15,6 +15,9 @@ import (
 // the sync. An error that wraps disk.ErrStopped means the process must end; any other one that files are
 // left behind, for the next Open to remove. Rules: XQ-3, XD-25.
 func (l *Log) Trim(keep uint64) (freed int, err error) {
+	if err := l.indexBelow(keep); err != nil {
+		return 0, fmt.Errorf("trim below %d: its idempotency keys: %w", keep, err)
+	}
 	old, err := l.unlist(keep)
 	if err != nil {
 		return 0, fmt.Errorf("trim below %d: %w", keep, err)
@@ -40,7 +43,7 @@ func (l *Log) unlist(keep uint64) ([]*segment, error) {
 	}
 	list := l.shelf.segments()
 	n := 0
-	for n < len(list)-1 && list[n].Last < keep {
+	for n < len(list)-1 && list[n].Last < keep && list[n].Last <= l.index.through.Load() {
 		n++
 	}
 	if n == 0 {

@@ -23,11 +23,12 @@ type DB struct {
 	files  Files
 	ground *Ground
 	name   string
+	kind   Kind
 }
 
 // Write writes a batch and syncs it; the batch may be reused afterwards. It blocks for one sync, longer
 // while goleveldb's compactions lag. nil: all of it survives power loss. An error wraps ErrStopped: the
-// outcome is unknown, everything on this ground is stopped, and the process must end.
+// outcome is unknown, everything on this ground is stopped, and the process must end. Of an Index it may be Damage.
 func (d *DB) Write(b *Batch) error {
 	for {
 		if err := d.ground.latch.Err(); err != nil {
@@ -36,6 +37,9 @@ func (d *DB) Write(b *Batch) error {
 		err := d.db.Write(b, &opt.WriteOptions{Sync: true})
 		if err == nil {
 			return d.ground.latch.Err()
+		}
+		if damage := asDamage(d.name, err); d.kind == Index && d.ground.latch.Err() == nil && IsDamage(damage) {
+			return damage // a compaction met it; nothing is lost but what can be made again
 		}
 		if !noDescriptor(err) {
 			return d.ground.latch.Trip(fmt.Errorf("write %s: %w", d.name, err))

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/syndtr/goleveldb/leveldb"
+	"github.com/syndtr/goleveldb/leveldb/filter"
 	"github.com/syndtr/goleveldb/leveldb/opt"
 	"github.com/syndtr/goleveldb/leveldb/storage"
 )
@@ -23,6 +24,7 @@ const (
 	Newest Kind = iota // the log's segment that is written
 	Sealed             // a full segment, read alone: what goleveldb writes when it opens one stays in memory
 	State              // the state store
+	Index              // what can be made again: damage met by a write stops nobody
 )
 
 // Options of a Ground. Zero values mean the defaults that were measured; tests make them small so that
@@ -81,6 +83,9 @@ func (g *Ground) Stats() GroundStats {
 	return GroundStats{g.meter.writes.Load(), g.meter.syncs.Load(), g.meter.p99()}
 }
 
+// keyFilter tells of most keys that are not there without reading a block: 10 bits a key.
+var keyFilter = filter.NewBloomFilter(10)
+
 func (g *Ground) leveldbOptions(kind Kind) *opt.Options {
 	o := &opt.Options{
 		// A set Strict replaces the default as a whole. Without StrictManifest goleveldb deletes tables
@@ -94,6 +99,7 @@ func (g *Ground) leveldbOptions(kind Kind) *opt.Options {
 		MaxManifestFileSize:          g.options.ManifestSize,
 		BlockCacher:                  g.blocks,
 		OpenFilesCacher:              g.files,
+		Filter:                       keyFilter,
 		WriteL0SlowdownTrigger:       16, // the default 8 sleeps 1 ms per write too early
 		WriteL0PauseTrigger:          32, // the default 12 blocks the writer inside goleveldb
 	}
@@ -103,6 +109,8 @@ func (g *Ground) leveldbOptions(kind Kind) *opt.Options {
 		o.CompactionL0Trigger, o.CompactionTotalSize, o.CompactionTotalSizeMultiplier = math.MaxInt32, math.MaxInt, 1
 	case State:
 		o.WriteBuffer = min(o.WriteBuffer, 4*opt.MiB)
+	case Index:
+		o.WriteBuffer = min(o.WriteBuffer, 2*opt.MiB)
 	}
 	return o
 }
@@ -269,7 +277,7 @@ func (g *Ground) open(place Place, name string, kind Kind, create bool) (*DB, er
 		return fail(err)
 	}
 	f.patient.Store(true)
-	return &DB{db: db, files: files, ground: g, name: full}, nil
+	return &DB{db: db, files: files, ground: g, name: full, kind: kind}, nil
 }
 
 // filesOf opens the files of a database as its kind needs them.

@@ -1,6 +1,7 @@
 package event
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"slices"
@@ -27,7 +28,7 @@ type Batch struct {
 	Stream Instance // the life of the producer that numbers them
 	Number uint64   // from 1; a repetition has the number it had
 	Base   uint64   // 1 to Number: all batches below are answered
-	First  uint64   // draft i has the idempotency key First+i, in decimal; 0: drafts bring their own keys, if any
+	First  uint64   // draft i has the number First+i; they begin with a clock. 0: drafts bring their own keys, if any
 	Drafts []Draft  // 1 to MaxDrafts, without Producer, which is the token of the subject
 }
 
@@ -47,6 +48,10 @@ func AppendDraft(dst []byte, d *Draft) []byte {
 			dst = append(dst, v...)
 		}
 	}
+	if d.TextKey {
+		dst[count]++
+		dst = append(dst, textKey...)
+	}
 	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(d.Body)))
 	return append(dst, d.Body...)
 }
@@ -58,6 +63,9 @@ func DraftSize(d *Draft) int {
 		if h != "" {
 			n += 3 + len(h)
 		}
+	}
+	if d.TextKey {
+		n += TextKeySize
 	}
 	return n
 }
@@ -167,6 +175,13 @@ func (r *draftReader) next(d *Draft) bool {
 			return false
 		}
 		id, size := r.rest[0], int(binary.LittleEndian.Uint16(r.rest[1:]))
+		if id == headerTextKey { // the last there is
+			if n > 1 || !bytes.HasPrefix(r.rest, textKey) {
+				return false
+			}
+			d.TextKey, r.rest = true, r.rest[len(textKey):]
+			break
+		}
 		f := d.field(id)
 		if f == nil || id <= before || id == headerProducer || size == 0 || size > MaxHeaderValue || size > len(r.rest)-3 {
 			return false

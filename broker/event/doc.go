@@ -54,8 +54,11 @@
 //	17  4  CRC-32C of everything else in the record
 //	21  8  chain up to and including this record
 //	29  1  number of headers, then for each, in rising order of id:
-//	       1 id (1 topic, 2 content type, 3 origin, 4 producer, 5 idempotency key), 2 length, value
+//	       1 id (1 topic, 2 content type, 3 origin, 4 producer, 5 idempotency key, 6 mark of a text key), 2 length, value
 //	 .  .  payload, to the end
+//
+// The decimal keys of named producers are numbers with which they count, unless header 6 is there: one byte, 1, which marks
+// the key as text. The first revision had no such text and passes header 6 over.
 //
 // chain(n) = first 8 bytes of SHA-256(chain(n-1), bytes of the record from offset 29); chain(0) = first 8
 // bytes of SHA-256(log ID).
@@ -73,11 +76,13 @@
 //	 1  8  stream: the life of the producer that numbers its batches, never 0
 //	 9  8  number of the batch, from 1
 //	17  8  base: all batches below it are answered; 1 to number
-//	25  8  first key: draft i has the idempotency key "first key + i" in decimal; 0 for none
+//	25  8  first number: draft i has the number "first number + i", which may jump as far as the clock; 0 for none
 //	33  4  count of drafts, 1 to 4096, then for each:
-//	       1 number of headers, then for each, in rising order of id: 1 id (1, 2, 3, 5 as in a record), 2 length, value
+//	       1 number of headers, then for each, in rising order of id: 1 id (1, 2, 3, 5, 6 as in a record), 2 length, value
 //	       4 length of the body, body
 //	 .  4  CRC-32C of all bytes before it
+//
+// Here, too, a decimal key without its mark is a number; it may jump as far as the clock, as those of the first revision did.
 //
 // # Answer, version 1: what became of a batch
 //

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"strconv"
 )
 
 // RecordVersion is the format number in the first byte of every encoded record.
@@ -33,6 +34,16 @@ type Headers struct {
 	Origin      string // who made the change, in the producer's own words
 	Producer    string // identity of the producer, see CheckID; "" for anonymous ones
 	Key         string // idempotency key as the producer gave it; "" for none
+	TextKey     bool   // the key is text also when it is a number: see Number
+}
+
+// Number returns the number with which the producer counts, when that is what the key is: the decimal form of a 64-bit
+// number (ParseNumber), of a named producer, that is not marked as text.
+func (h *Headers) Number() (n uint64, counts bool) {
+	if h.Producer == "" || h.TextKey {
+		return 0, false
+	}
+	return ParseNumber(h.Key)
 }
 
 // The ids of headers on the wire and on disk. Never reuse one.
@@ -42,7 +53,18 @@ const (
 	headerOrigin      = 3
 	headerProducer    = 4
 	headerKey         = 5
+	headerTextKey     = 6 // one byte, 1: the key is text though it looks like a number
 )
+
+// ParseNumber reads a number as producers count with: the decimal form of a 64-bit number without sign or leading zeros.
+func ParseNumber(s string) (uint64, bool) {
+	const digits = 20
+	if s == "" || len(s) > digits || s[0] == '0' && len(s) > 1 || s[0] == '+' {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(s, 10, 64)
+	return n, err == nil
+}
 
 func (h *Headers) field(id byte) *string {
 	switch id {
@@ -60,10 +82,19 @@ func (h *Headers) field(id byte) *string {
 	return nil
 }
 
-// Draft is an increment that has no sequence yet. The body is 1 byte or more, any bytes.
+// textKey is the encoded header that marks a key as text.
+var textKey = []byte{headerTextKey, 1, 0, 1}
+
+// TextKeySize is how many bytes TextKey takes in a record or a batch.
+const TextKeySize = 4
+
+// Draft is an increment that has no sequence yet. The body is 1 byte or more, any bytes. What follows the body is not
+// stored with the record.
 type Draft struct {
 	Headers
-	Body []byte
+	Body   []byte
+	Sparse bool // the producer's numbers leave gaps of any size; said with its first one
+	Clock  bool // the producer's number comes from a clock, in nanoseconds since 1970, and may jump as far as that
 }
 
 // Record is one increment of the log.
@@ -94,6 +125,10 @@ func EncodeRecord(dst []byte, seq uint64, time int64, prev Chain, d Draft) ([]by
 			dst = binary.LittleEndian.AppendUint16(dst, uint16(len(v)))
 			dst = append(dst, v...)
 		}
+	}
+	if d.TextKey {
+		dst[count]++
+		dst = append(dst, textKey...)
 	}
 	dst = append(dst, d.Body...)
 	chain := nextChain(prev, dst[start+recordFixed:])
@@ -207,6 +242,7 @@ func (e Encoded) Decode() (Record, error) {
 		if f := r.field(e[at]); f != nil {
 			*f = string(e[at+3 : at+3+size])
 		}
+		r.TextKey = r.TextKey || e[at] == headerTextKey
 		at += 3 + size
 	}
 	return r, nil
