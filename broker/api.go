@@ -30,19 +30,20 @@ func (b *Broker) web() *http.Server {
 	d := &httpdoor.Door{Ingest: b.ingest.put, Log: b.stores.log.ID(), Limit: b.cfg.MaxIncrement, Accepts: b.ingest.accepts, Read: b.readOne}
 	d.Routes(mux, b.cfg.HTTPAlias)
 	for path, f := range map[string]func(*http.Request) (any, error){
-		"GET /v1/positions":            b.apiPositions,
-		"GET /v1/clients":              b.apiPositions,
-		"GET /v1/clients/{id}":         b.apiClient,
-		"POST /v1/clients/{id}/{verb}": b.apiOrder,
-		"GET /v1/log":                  b.apiLog,
-		"POST /v1/log/trim":            b.apiTrim,
-		"POST /v1/log/check":           b.apiCheck,
-		"GET /v1/alerts":               func(*http.Request) (any, error) { return append([]statedb.Alert{}, b.stores.state.Alerts()...), nil },
-		"POST /v1/alerts":              b.apiAlert,
-		"GET /v1/audit":                b.apiAudit,
-		"GET /v1/dumps":                b.apiDumps,
-		"GET /v1/dumps/{id}":           b.apiDump,
-		"POST /v1/dumps/{id}/cancel":   b.apiCancel,
+		"GET /v1/positions":             b.apiPositions,
+		"GET /v1/clients":               b.apiPositions,
+		"GET /v1/clients/{id}":          b.apiClient,
+		"POST /v1/clients/{id}/{verb}":  b.apiOrder,
+		"POST /v1/producers/{id}/reset": b.apiReset,
+		"GET /v1/log":                   b.apiLog,
+		"POST /v1/log/trim":             b.apiTrim,
+		"POST /v1/log/check":            b.apiCheck,
+		"GET /v1/alerts":                func(*http.Request) (any, error) { return append([]statedb.Alert{}, b.stores.state.Alerts()...), nil },
+		"POST /v1/alerts":               b.apiAlert,
+		"GET /v1/audit":                 b.apiAudit,
+		"GET /v1/dumps":                 b.apiDumps,
+		"GET /v1/dumps/{id}":            b.apiDump,
+		"POST /v1/dumps/{id}/cancel":    b.apiCancel,
 	} {
 		mux.HandleFunc(path, b.answer(f))
 	}
@@ -223,6 +224,49 @@ func (b *Broker) order(ctx context.Context, id string, o worker.Order) (any, err
 	return map[string]string{"client": id, "done": string(o.Verb)}, nil
 }
 
+// ProducerReset is the answer of POST /v1/producers/{id}/reset.
+type ProducerReset struct {
+	Producer string  `json:"producer"`
+	Highest  *uint64 `json:"highest"` // until now; null when the counter was reset before and has not counted since
+	Done     string  `json:"done"`
+}
+
+// apiReset lets a producer's numbers begin anew.
+func (b *Broker) apiReset(r *http.Request) (any, error) {
+	id, err := pathID(r)
+	if err != nil {
+		return nil, err
+	}
+	var o Order
+	if err := parse(r, 4096, &o); err != nil {
+		return nil, err
+	}
+	by, via, err := o.identify(r)
+	if err != nil {
+		return nil, err
+	}
+	if strings.TrimSpace(o.Reason) == "" || len(o.Reason) > 1000 {
+		return nil, refuse(http.StatusBadRequest, "a reset needs a reason, of at most 1000 bytes")
+	}
+	highest, counted, err := b.stores.log.Reset(id)
+	if errors.Is(err, increments.ErrNoProducer) {
+		return nil, refuse(http.StatusNotFound, "%v: there is nothing to reset", err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	var batch statedb.Batch
+	batch.Audit(statedb.Audit{Time: time.Now().UnixNano(), Verb: "reset producer", Client: id, Seq: highest, Reason: o.Reason, By: by, Via: via})
+	if err := b.stores.state.Write(&batch); err != nil {
+		return nil, err
+	}
+	done := ProducerReset{Producer: id, Done: "reset"}
+	if counted {
+		done.Highest = &highest
+	}
+	return done, nil
+}
+
 // LogInfo is the answer of GET /v1/log.
 type LogInfo struct {
 	Log         event.LogID    `json:"log"`
@@ -244,7 +288,9 @@ type LogInfo struct {
 	Dropped     uint64         `json:"dropped_events"`
 	Checkpoint  event.Position `json:"checkpoint"`
 	// MaxIncrement is the largest body that the doors take, in bytes.
-	MaxIncrement int `json:"max_increment"`
+	MaxIncrement int    `json:"max_increment"`
+	Indexed      uint64 `json:"indexed"` // the idempotency keys of all increments up to there are in the index
+	IndexBytes   int64  `json:"index_bytes"`
 }
 
 func (b *Broker) apiLog(*http.Request) (any, error) {
@@ -255,7 +301,7 @@ func (b *Broker) apiLog(*http.Request) (any, error) {
 	info := LogInfo{Log: st.Head.Log, Group: b.cfg.Group, First: st.First, Head: st.Head.Seq, Chain: st.Head.Chain, Segments: st.Segments,
 		Bytes: st.Bytes, Quarantined: append([]string{}, st.Quarantined...), SyncP99MS: float64(st.SyncP99) / 1e6, Rebuilt: b.stores.state.Meta().Rebuilt, MaxBytes: b.maxBytes(),
 		Commits: b.ingest.commits.Load(), Taken: b.ingest.took.Load(), Refused: b.dispatch.refused.Load(), Dropped: b.dispatch.dropped.Load(),
-		Checkpoint: b.stores.state.Checkpoint(), MaxIncrement: b.cfg.MaxIncrement}
+		Checkpoint: b.stores.state.Checkpoint(), Indexed: st.Indexed, IndexBytes: st.IndexBytes, MaxIncrement: b.cfg.MaxIncrement}
 	if h := b.holding(); h.Known > 0 {
 		if need := b.need(&h, st.Head.Seq); need <= st.Head.Seq || h.Clients.Held || h.Dumps.Held {
 			pin := need - 1
@@ -481,6 +527,7 @@ type Line struct {
 	ContentType string      `json:"content_type,omitempty"`
 	Producer    string      `json:"producer,omitempty"`
 	Key         string      `json:"key,omitempty"`
+	Number      *uint64     `json:"number,omitempty"` // instead of the key, when the producer counts
 	Origin      string      `json:"origin,omitempty"`
 	Body        []byte      `json:"body"` // base64 in JSON
 }
@@ -511,8 +558,17 @@ func (b *Broker) apiTail(w http.ResponseWriter, r *http.Request) {
 			_ = enc.Encode(map[string]string{"error": err.Error()}) // the client may be gone
 			return
 		}
-		if enc.Encode(Line{rec.Seq, time.Unix(0, rec.Time).UTC(), rec.Chain, rec.Topic, rec.ContentType, rec.Producer, rec.Key, rec.Origin, rec.Body}) != nil {
+		if enc.Encode(line(rec)) != nil {
 			return
 		}
 	}
+}
+
+func line(rec event.Record) Line {
+	l := Line{Seq: rec.Seq, Time: time.Unix(0, rec.Time).UTC(), Chain: rec.Chain, Topic: rec.Topic, ContentType: rec.ContentType,
+		Producer: rec.Producer, Key: rec.Key, Origin: rec.Origin, Body: rec.Body}
+	if n, counts := rec.Headers.Number(); counts {
+		l.Key, l.Number = "", &n
+	}
+	return l
 }

@@ -210,7 +210,7 @@ func (b *Broker) Run(ctx context.Context, onReady func()) error {
 		p.workers = append(p.workers, start(fmt.Sprintf("worker %d", i), ended, w.Run))
 	}
 	p.ingest = start("ingest", ended, b.ingest.run)
-	p.keepers = append(p.keepers, start("watch", ended, b.watch), start("retention", ended, b.retain), start("scrub", ended, b.scrub), start("hooks", ended, b.hooks.run))
+	p.keepers = append(p.keepers, start("watch", ended, b.watch), start("retention", ended, b.retain), start("scrub", ended, b.scrub), start("index", ended, b.index), start("hooks", ended, b.hooks.run))
 	if b.pprof != nil {
 		p.keepers = append(p.keepers, start("pprof", ended, func(ctx context.Context) error { return b.profiles(ctx) }))
 	}

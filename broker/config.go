@@ -52,9 +52,16 @@ type Config struct {
 	SnapshotTTL time.Duration `yaml:"snapshot_ttl" doc:"a complete snapshot serves later requesters for so long"`
 	SaveEvery   time.Duration `yaml:"save_every" doc:"acked positions are written down at least so often"`
 
+	Idempotency Idempotency `yaml:"idempotency"`
+
 	Retention Retention `yaml:"retention"`
 	Hooks     Hooks     `yaml:"hooks"`
 	Watch     Watch     `yaml:"watch"`
+}
+
+// Idempotency says how long a repetition is known.
+type Idempotency struct {
+	Window int64 `yaml:"window" doc:"increments for which an idempotency key is known, whatever retention frees; the index takes up to 100 bytes of disk for each"`
 }
 
 // Retention says when segments of the log are freed. Whole segments go, oldest first, when every client and
@@ -104,9 +111,10 @@ func Default() Config {
 		TurnRecords: 2048, TurnBytes: 256 << 10, MaxRecords: 2_000_000,
 		Tick: time.Second, Silent: 15 * time.Second, Lease: 15 * time.Second, DumpLimit: 24 * time.Hour, MaxDumps: 4,
 		SnapshotTTL: 10 * time.Minute, SaveEvery: 200 * time.Millisecond,
-		Retention: Retention{Every: 2 * time.Second, KeepAge: time.Hour, MaxBytes: -1, PinAlert: 10_000_000},
-		Hooks:     Hooks{Timeout: 5 * time.Second},
-		Watch:     Watch{Every: time.Second, Scrub: 24 * time.Hour, SlowSync: 100 * time.Millisecond, Ballast: true, MinFree: -1},
+		Idempotency: Idempotency{Window: 5_000_000},
+		Retention:   Retention{Every: 2 * time.Second, KeepAge: time.Hour, MaxBytes: -1, PinAlert: 10_000_000},
+		Hooks:       Hooks{Timeout: 5 * time.Second},
+		Watch:       Watch{Every: time.Second, Scrub: 24 * time.Hour, SlowSync: 100 * time.Millisecond, Ballast: true, MinFree: -1},
 	}
 }
 
@@ -127,7 +135,7 @@ func (c *Config) Validate() error {
 	}{
 		{"workers", int64(c.Workers)}, {"max_increment", int64(c.MaxIncrement)}, {"queue_count", int64(c.QueueCount)},
 		{"queue_bytes", int64(c.QueueBytes)}, {"turn_records", int64(c.TurnRecords)},
-		{"turn_bytes", int64(c.TurnBytes)}, {"max_records", c.MaxRecords}, {"max_dumps", int64(c.MaxDumps)},
+		{"turn_bytes", int64(c.TurnBytes)}, {"max_records", c.MaxRecords}, {"idempotency.window", c.Idempotency.Window}, {"max_dumps", int64(c.MaxDumps)},
 	}
 	for _, p := range positive {
 		if p.value < 1 {

@@ -158,8 +158,14 @@ func (req *request) take(out []increments.Outcome) {
 			at.Refused = door.Refuse(door.TooOld, "%v", o.Err)
 		case errors.Is(o.Err, increments.ErrTooLarge):
 			at.Refused = door.Refuse(door.TooLarge, "%v", o.Err)
-		default:
+		case errors.Is(o.Err, increments.ErrKeyReused):
+			at.Refused = door.Refuse(door.KeyReused, "%v", o.Err)
+		case errors.Is(o.Err, increments.ErrJump):
+			at.Refused = door.Refuse(door.Jump, "%v", o.Err)
+		case errors.Is(o.Err, increments.ErrInvalid):
 			at.Refused = door.Refuse(door.Invalid, "%v", o.Err)
+		default: // whatever it is, the producer did nothing wrong
+			at.Refused = door.Refuse(door.Busy, "nothing was stored, try again: %v", o.Err)
 		}
 	}
 }

@@ -88,7 +88,8 @@ type stores struct {
 	log     *increments.Log
 	state   *statedb.DB
 	staging *dumpflow.Staging
-	damage  chan damage // segments set aside, until the watch has seen them
+	damage  chan damage        // segments set aside, until the watch has seen them
+	forgot  chan statedb.Alert // of idempotency keys that are lost, as damage
 }
 
 const (
@@ -113,7 +114,7 @@ func openStores(cfg *Config, log *slog.Logger, onPoison func(error), onAlert fun
 	if err != nil {
 		return nil, err
 	}
-	s := &stores{dir: dir, damage: make(chan damage, 64), ground: disk.NewGround(disk.Options{OnPoison: onPoison})}
+	s := &stores{dir: dir, damage: make(chan damage, 64), forgot: make(chan statedb.Alert, 64), ground: disk.NewGround(disk.Options{OnPoison: onPoison})}
 	if s.lock, err = disk.LockDir(dir); err == nil {
 		err = s.openLog(cfg, empty, log)
 	}
@@ -195,7 +196,14 @@ func closeDir(dir string, log *slog.Logger) error {
 
 func (s *stores) openLog(cfg *Config, empty bool, log *slog.Logger) (err error) {
 	place := disk.Dir(filepath.Join(s.dir, logDir))
-	o := increments.Options{MaxRecords: uint64(cfg.MaxRecords), RingBytes: cfg.ring(),
+	o := increments.Options{MaxRecords: uint64(cfg.MaxRecords), RingBytes: cfg.ring(), Window: uint64(cfg.Idempotency.Window),
+		OnForget: func(from, to uint64, why error) {
+			select {
+			case s.forgot <- forgotten(from, to, why):
+			default: // as many stand there already
+			}
+			log.Warn("idempotency keys are not known any more", "first", from, "last", to, "why", why)
+		},
 		Room: func() error { return s.room(cfg) },
 		OnDamage: func(segment string, err error) {
 			select { // told once a segment; the channel holds more than are ever open
@@ -278,6 +286,13 @@ func (s *stores) openState(log *slog.Logger, onAlert func(statedb.Alert)) error 
 			Text: fmt.Sprintf("the log %s is gone, this broker keeps the new log %s: the databases of its nodes belong to the old one; start the master on a database you trust (--replace or an empty one) and join the others with DUMPs", meta.Log, s.log.ID())})
 	}
 	return s.state.Write(&b)
+}
+
+// forgotten is the alert of idempotency keys that are not known though the window promises it.
+func forgotten(from, to uint64, why error) statedb.Alert {
+	return statedb.Alert{Key: "keys", Severity: statedb.Warning, Seq: to, Last: time.Now().UnixNano(),
+		Text: fmt.Sprintf("the idempotency keys of increments %d to %d, which retention has freed, are not known (%v): "+
+			"one of them that is repeated with a key is stored again", from, to, why)}
 }
 
 // damage is one segment of the log that was set aside.

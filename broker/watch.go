@@ -38,6 +38,27 @@ func (b *Broker) stuck(now time.Time) bool {
 	return now.Sub(b.waitsSince) >= stuckFor
 }
 
+// index copies idempotency keys of sealed segments to where retention does not reach them. What keeps it from that now is tried
+// again; until then the keys are looked up where they are.
+func (b *Broker) index(ctx context.Context) error {
+	var said string
+	for {
+		err := b.stores.log.Index(ctx)
+		if err == nil || IsStorage(err) {
+			return err
+		}
+		if said != err.Error() {
+			said = err.Error()
+			b.log.Warn("idempotency keys are not indexed now", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(b.cfg.Watch.Every):
+		}
+	}
+}
+
 // scrub reads the whole log again and again, slowly: damage in a sealed segment is found, and the segment set aside,
 // before a client needs it.
 func (b *Broker) scrub(ctx context.Context) error {
@@ -112,10 +133,12 @@ func (b *Broker) look() error {
 		select {
 		case d := <-b.stores.damage:
 			batch.Raise(statedb.Alert{Key: "damage/" + d.segment, Severity: statedb.Critical, Last: now,
-				Text: fmt.Sprintf("segment %s of the log is damaged and set aside (%v): clients that need it have to DUMP again", d.segment, d.err)})
+				Text: fmt.Sprintf("segment %s of the log is damaged and set aside (%v): clients that need it have to DUMP again, and idempotency keys of its increments that were not indexed before count as freed: a repetition is stored again", d.segment, d.err)})
 			if d.newest(b.stores.log.Head().Seq) {
 				return fmt.Errorf("%w: the newest segment of the log is damaged: %w", ErrDamaged, errors.Join(d.err, b.stores.state.Write(&batch)))
 			}
+		case a := <-b.stores.forgot:
+			batch.Raise(a)
 		default:
 			more = false
 		}

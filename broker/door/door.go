@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"unicode/utf8"
 
 	"xmq/broker/event"
 )
@@ -57,7 +58,19 @@ const (
 	Descriptors Code = "descriptors" // the broker has no file descriptor left: try again
 	Closing     Code = "closing"     // the broker stops: try again
 	Unknown     Code = "unknown"     // the outcome is unknown: repeat with the same idempotency key
+
+	KeyReused Code = "key_reused" // the key was used for another body or topic
+	Jump      Code = "jump"       // a producer's number is too far above its highest
 )
+
+// Retryable reports whether the same request may be taken later as it is.
+func (c Code) Retryable() bool {
+	switch c {
+	case Gap, Busy, DiskFull, Descriptors, Closing, Unknown:
+		return true
+	}
+	return false
+}
 
 // Refusal is a request that was not taken, with one sentence for people.
 type Refusal struct {
@@ -102,6 +115,8 @@ func Check(d *event.Draft, limit int) *Refusal {
 		return Refuse(Empty, "an increment needs a body of at least one byte")
 	case len(d.Body) > limit:
 		return Refuse(TooLarge, "a body of %d bytes is above the limit of %d", len(d.Body), limit)
+	case !utf8.ValidString(d.Key):
+		return Refuse(Invalid, "an idempotency key is text in UTF-8: two keys that differ elsewhere would look the same")
 	case len(d.Key) > MaxKey:
 		return Refuse(Invalid, "an idempotency key of %d bytes is longer than %d", len(d.Key), MaxKey)
 	case len(d.ContentType) > 255 || len(d.Origin) > 255:

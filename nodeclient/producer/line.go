@@ -134,6 +134,9 @@ func (p *Producer) answered(m bus.Msg) {
 	p.wake()
 }
 
+// keyReused refuses a number that another draft has.
+const keyReused = "key_reused"
+
 // gap refuses a batch that came before an earlier one.
 const gap = "gap"
 
@@ -207,7 +210,7 @@ func (p *Producer) settle() {
 
 // tell says what became of the next run of b's drafts, those behind settled. Caller holds mu.
 func (p *Producer) tell(b *batch, r event.Run) {
-	foreign := p.o.Once && r.Duplicate && b.tries == 1
+	foreign := p.o.Once && (r.Duplicate && b.tries == 1 || r.Code == keyReused)
 	if r.Code == "" && !foreign && p.o.Done == nil && len(b.waiters) == 0 {
 		p.settled += uint64(r.Count)
 		return

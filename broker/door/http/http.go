@@ -1,15 +1,16 @@
 // Package http is the HTTP door: one increment a POST, or many in one request as NDJSON.
 //
 //	POST /v1/increments         body = the increment, any bytes. Headers: Content-Type, Idempotency-Key,
-//	                            Xmq-Topic, Xmq-Producer, Xmq-Origin. Answer: {"seq":N,"log":"..."}
+//	                            Xmq-Topic, Xmq-Producer, Xmq-Origin; Xmq-Number instead of the key, with Xmq-Producer and,
+//	                            at first, Xmq-Sparse: 1. Answer: {"seq":N,"log":"..."}
 //	POST /v1/increments/batch   one JSON object a line: {"body":"text"} or {"base64":"..."}, and "topic",
-//	                            "content_type", "key", "producer", "origin". All lines are checked before any is
+//	                            "content_type", "key", "producer", "origin", "number", "sparse". All lines are checked before any is
 //	                            taken. Answer: {"first":N,"last":M,"count":K,"log":"...","results":[{"seq":N}, ...]};
 //	                            a result may be a refusal of its own, and when all are the first one's status is answered
 //	GET  /v1/increments/{seq}   the body as it came, with Xmq-Seq, Xmq-Time, Xmq-Chain, Xmq-Topic
 //
-// A refusal is {"error":"one sentence","code":"word"} with status 400, 409, 413, 415, 503 or 507; an unknown outcome is a
-// 503 with code "unknown", never a success. Limits are checked before a body is read. Any
+// A refusal is {"error":"one sentence","code":"word","retryable":false} with status 400, 409, 413, 415, 503 or 507; an
+// unknown outcome is a 503 with code "unknown", never a success. Limits are checked before a body is read. Any
 // content type is taken but multipart, whose parts would be stored with their borders.
 package http
 
@@ -65,12 +66,9 @@ func (d *Door) post(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	draft := event.Draft{Body: body}
-	for name, v := range headers(&draft.Headers) {
-		if len(r.Header[name]) > 1 {
-			refuse(w, door.Refuse(door.Invalid, "the header %s stands there %d times: send it once", name, len(r.Header[name])))
-			return
-		}
-		*v = r.Header.Get(name)
+	if refused := door.SetHeaders(&draft, r.Header.Values); refused != nil {
+		refuse(w, refused)
+		return
 	}
 	out, err := d.Ingest.Wait(r.Context(), []event.Draft{draft})
 	if err == nil && out[0].Refused != nil {
@@ -87,10 +85,14 @@ func (d *Door) post(w http.ResponseWriter, r *http.Request) {
 	}{out[0].Seq, d.Log, out[0].Duplicate})
 }
 
-// headers is where each HTTP header of an increment is kept. The names are in canonical form.
-func headers(h *event.Headers) map[string]*string {
-	return map[string]*string{"Content-Type": &h.ContentType, "Idempotency-Key": &h.Key, "Xmq-Topic": &h.Topic,
-		"Xmq-Producer": &h.Producer, "Xmq-Origin": &h.Origin}
+// shown are the HTTP headers of a record. Empty ones are not sent.
+func shown(h *event.Headers) map[string]string {
+	key := door.HeaderKey
+	if _, counts := h.Number(); counts {
+		key = door.HeaderNumber
+	}
+	return map[string]string{door.HeaderContentType: h.ContentType, key: h.Key, door.HeaderTopic: h.Topic,
+		door.HeaderProducer: h.Producer, door.HeaderOrigin: h.Origin}
 }
 
 // read takes a body of at most limit bytes; a longer one that announces itself is refused unread.
@@ -222,9 +224,9 @@ func (d *Door) get(w http.ResponseWriter, r *http.Request) {
 		h.Set("Xmq-Seq", strconv.FormatUint(rec.Seq, 10))
 		h.Set("Xmq-Time", time.Unix(0, rec.Time).UTC().Format(time.RFC3339Nano))
 		h.Set("Xmq-Chain", rec.Chain.String())
-		for name, v := range headers(&rec.Headers) {
-			if *v != "" {
-				h.Set(name, *v)
+		for name, v := range shown(&rec.Headers) {
+			if v != "" {
+				h.Set(name, v)
 			}
 		}
 		_, _ = w.Write(rec.Body) // the client may be gone
@@ -234,7 +236,8 @@ func (d *Door) get(w http.ResponseWriter, r *http.Request) {
 // statuses of refusals.
 var statuses = map[door.Code]int{
 	door.Empty: http.StatusBadRequest, door.Invalid: http.StatusBadRequest, door.TooLarge: http.StatusRequestEntityTooLarge,
-	door.Unfit: http.StatusUnprocessableEntity, door.TooOld: http.StatusConflict, door.Busy: http.StatusServiceUnavailable, door.Closing: http.StatusServiceUnavailable,
+	door.Unfit: http.StatusUnprocessableEntity, door.TooOld: http.StatusConflict, door.KeyReused: http.StatusConflict, door.Jump: http.StatusConflict,
+	door.Busy: http.StatusServiceUnavailable, door.Closing: http.StatusServiceUnavailable,
 	door.DiskFull: http.StatusInsufficientStorage, door.Unknown: http.StatusServiceUnavailable, door.Descriptors: http.StatusServiceUnavailable,
 }
 
@@ -259,7 +262,7 @@ func refuse(w http.ResponseWriter, err error) {
 }
 
 func fail(w http.ResponseWriter, status int, code, text string) {
-	answer(w, status, map[string]string{"error": text, "code": code})
+	answer(w, status, map[string]any{"error": text, "code": code, "retryable": door.Code(code).Retryable()})
 }
 
 func answer(w http.ResponseWriter, status int, v any) {

@@ -259,7 +259,7 @@ func TestXD05RefusalsAreClearAndNeverSuccess(t *testing.T) {
 func TestIdempotencyKeyAnswersTheFirstSequence(t *testing.T) {
 	h := newHouse(t)
 	_, first := h.post(strings.NewReader("a"), "Idempotency-Key", "k1")
-	status, again := h.post(strings.NewReader("another body"), "Idempotency-Key", "k1")
+	status, again := h.post(strings.NewReader("a"), "Idempotency-Key", "k1")
 	require.Equal(t, 200, status)
 	require.Equal(t, first.Seq, again.Seq)
 	require.True(t, again.Duplicate)

@@ -69,6 +69,7 @@ func (d *Door) takeBatch(m *nats.Msg) {
 	}
 	for i := range b.Drafts {
 		b.Drafts[i].Producer = producer
+		b.Drafts[i].Clock = true // package producer numbers by the clock, and its first revision let its users count as they liked
 	}
 	*into = b.Drafts
 	d.ingest(b.Drafts, func(out []door.Outcome, err error) {

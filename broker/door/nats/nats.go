@@ -1,7 +1,8 @@
 // Package nats is the NATS door: one increment a request on xmq.<group>.pub.<producer>.
 //
-// The data of the message is the body, any bytes. Headers: Idempotency-Key (a decimal number counts per producer,
-// see package increments), Content-Type, Xmq-Topic, Xmq-Origin, in exactly this spelling. The producer is the token of the subject. The
+// The data of the message is the body, any bytes. Headers: Idempotency-Key (any text) or Xmq-Number (see package
+// increments) with Xmq-Sparse, Content-Type, Xmq-Topic, Xmq-Origin, in any case, each once. The producer is the token of
+// the subject; an Xmq-Producer beside it says the same. The
 // answer is JSON: {"seq":N,"log":"..."} or {"error":"one sentence","code":"word"}. It goes only into the producer's
 // own inbox, _INBOX_<producer>.> (nats.CustomInboxPrefix); a request with any other reply address is refused
 // without an answer, so that nobody can make the broker speak to somebody else.
@@ -106,8 +107,11 @@ func (d *Door) take(m *nats.Msg) {
 	if !ok || !d.enter(len(m.Data)) {
 		return
 	}
-	draft := event.Draft{Headers: event.Headers{Topic: m.Header.Get("Xmq-Topic"), ContentType: m.Header.Get("Content-Type"),
-		Origin: m.Header.Get("Xmq-Origin"), Producer: producer, Key: m.Header.Get("Idempotency-Key")}, Body: m.Data}
+	draft, refused := draftOf(m, producer)
+	if refused != nil {
+		d.answers <- answer{m: m, err: refused}
+		return
+	}
 	d.ingest([]event.Draft{draft}, func(out []door.Outcome, err error) { d.answers <- answer{m: m, out: out, err: err} })
 }
 
@@ -166,9 +170,11 @@ func (d *Door) reply(a answer) {
 		Duplicate bool         `json:"duplicate,omitempty"`
 		Error     string       `json:"error,omitempty"`
 		Code      door.Code    `json:"code,omitempty"`
+		Retryable *bool        `json:"retryable,omitempty"`
 	}{}
 	if r != nil {
-		body.Error, body.Code = r.Text, r.Code
+		again := r.Code.Retryable()
+		body.Error, body.Code, body.Retryable = r.Text, r.Code, &again
 	} else {
 		body.Seq, body.Log, body.Duplicate = a.out[0].Seq, &d.log, a.out[0].Duplicate
 	}

@@ -1,12 +1,14 @@
 package nats
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"strings"
 	"sync"
 	"testing"
@@ -191,10 +193,10 @@ func TestIdempotencyKeyAnswersTheOldSequence(t *testing.T) {
 	h := newHouse(t)
 	p1, p2 := h.producer("p1"), h.producer("p2")
 	require.Equal(t, uint64(1), h.ask(p1, "p1", []byte("a"), "Idempotency-Key", "7").Seq)
-	again := h.ask(p1, "p1", []byte("b"), "Idempotency-Key", "7")
+	again := h.ask(p1, "p1", []byte("a"), "Idempotency-Key", "7")
 	require.Equal(t, uint64(1), again.Seq)
 	require.True(t, again.Duplicate)
-	require.Equal(t, uint64(2), h.ask(p2, "p2", []byte("c"), "Idempotency-Key", "7").Seq, "a number counts per producer")
+	require.Equal(t, uint64(2), h.ask(p2, "p2", []byte("c"), "Idempotency-Key", "7").Seq, "each producer has a name space of its own")
 	require.Equal(t, "invalid", h.ask(p1, "p1", []byte("d"), "Idempotency-Key", strings.Repeat("k", door.MaxKey+1)).Code)
 }
 
@@ -275,4 +277,80 @@ func TestCloseAnswersWhatWasTaken(t *testing.T) {
 	require.NoError(t, p.Publish(event.Subject("main", event.Pub, "p1"), []byte("too late")))
 	require.NoError(t, p.Flush())
 	require.Equal(t, uint64(100), h.head())
+}
+
+// raw sends one message with a header block as it stands and returns the answer.
+func (h *house) raw(id, block, body string) said {
+	h.t.Helper()
+	c, err := net.Dial("tcp", h.server.Addr().String())
+	require.NoError(h.t, err)
+	defer c.Close()
+	require.NoError(h.t, c.SetDeadline(time.Now().Add(20*time.Second)))
+	_, err = fmt.Fprintf(c, "CONNECT {\"headers\":true,\"verbose\":false}\r\nSUB _INBOX_%s.> 1\r\nHPUB xmq.main.pub.%s _INBOX_%s.1 %d %d\r\n%s%s\r\n",
+		id, id, id, len(block), len(block)+len(body), block, body)
+	require.NoError(h.t, err)
+	for r := bufio.NewReader(c); ; {
+		line, err := r.ReadString('\n')
+		require.NoError(h.t, err)
+		if strings.HasPrefix(line, "MSG ") {
+			line, err = r.ReadString('\n')
+			require.NoError(h.t, err)
+			return parse(h.t, &nats.Msg{Data: []byte(line)})
+		}
+	}
+}
+
+// A header counts in whatever case it is written, and a block that cannot be read refuses the message: a key that was
+// overlooked would be an increment stored twice, a topic one that reaches the wrong nodes.
+func TestNoHeaderIsOverlooked(t *testing.T) {
+	h := newHouse(t)
+	p := h.producer("p1")
+	for i, name := range []string{"Idempotency-Key", "idempotency-key", "IDEMPOTENCY-KEY", "iDempotency-kEy"} {
+		key := fmt.Sprint("k", i)
+		first := h.ask(p, "p1", []byte("x"), name, key)
+		require.Equal(t, uint64(i+1), first.Seq, first.Error)
+		require.True(t, h.ask(p, "p1", []byte("x"), name, key).Duplicate, name)
+	}
+	require.Equal(t, uint64(5), h.ask(p, "p1", []byte("x"), "xmq-topic", "shop", "CONTENT-TYPE", "a/b", "xmq-Origin", "till").Seq)
+	r := h.record(5)
+	require.Equal(t, event.Headers{Topic: "shop", ContentType: "a/b", Origin: "till", Producer: "p1"}, r.Headers)
+	for name, block := range map[string]string{
+		"no colon":           "NATS/1.0\r\nGarbage\r\nIdempotency-Key: d1\r\n\r\n",
+		"no version":         "NATS\r\nIdempotency-Key: d1\r\n\r\n",
+		"blank before colon": "NATS/1.0\r\nIdempotency-Key : e1\r\n\r\n",
+		"blank before name":  "NATS/1.0\r\n Idempotency-Key: e1\r\n\r\n",
+		"twice":              "NATS/1.0\r\nIdempotency-Key: f1\r\nIdempotency-Key: f1\r\n\r\n",
+		"twice, other case":  "NATS/1.0\r\nIdempotency-Key: f1\r\nidempotency-key: f2\r\n\r\n",
+		"empty":              "NATS/1.0\r\nIdempotency-Key: \r\n\r\n",
+		"no text":            "NATS/1.0\r\nIdempotency-Key: \xff\xfe\r\n\r\n",
+		"other producer":     "NATS/1.0\r\nXmq-Producer: p2\r\n\r\n",
+		"empty number":       "NATS/1.0\r\nXmq-Number:\r\n\r\n",
+		"no number":          "NATS/1.0\r\nXmq-Number: 0x7\r\n\r\n",
+		"key and number":     "NATS/1.0\r\nXmq-Number: 7\r\nIdempotency-Key: 7\r\n\r\n",
+		"sparse key":         "NATS/1.0\r\nXmq-Sparse: 1\r\nIdempotency-Key: 7\r\n\r\n",
+		"sparse 0":           "NATS/1.0\r\nXmq-Sparse: 0\r\nXmq-Number: 7\r\n\r\n",
+	} {
+		s := h.raw("p1", block, "x")
+		require.Equal(t, "invalid", s.Code, name)
+		require.NotEmpty(t, s.Error, name)
+	}
+	require.Equal(t, uint64(5), h.head())
+	for _, block := range []string{"NATS/1.0\r\nIdempotency-Key:\tg1\r\n\r\n", "NATS/1.0\r\nXmq-Producer: p1\r\nIDEMPOTENCY-KEY: g1\r\n\r\n"} {
+		require.Equal(t, uint64(6), h.raw("p1", block, "x").Seq)
+	}
+}
+
+// Numbers have a header of their own; a key that looks like one is text.
+func TestNumbersAndKeys(t *testing.T) {
+	h := newHouse(t)
+	p := h.producer("p1")
+	require.Equal(t, uint64(1), h.ask(p, "p1", []byte("a"), "Idempotency-Key", "1000").Seq)
+	require.Equal(t, uint64(2), h.ask(p, "p1", []byte("b"), "Idempotency-Key", "17").Seq, "keys come in any order")
+	require.Equal(t, uint64(3), h.ask(p, "p1", []byte("c"), "Xmq-Number", "1000", "Xmq-Sparse", "1").Seq)
+	again := h.ask(p, "p1", []byte("c"), "xmq-number", "1000")
+	require.True(t, again.Duplicate)
+	require.Equal(t, uint64(3), again.Seq)
+	for seq, text := range map[uint64]bool{1: true, 2: true, 3: false} {
+		require.Equal(t, text, h.record(seq).TextKey)
+	}
 }

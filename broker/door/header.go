@@ -1,0 +1,62 @@
+package door
+
+import "xmq/broker/event"
+
+// The headers of an increment, as every door with headers knows them, in lower case.
+const (
+	HeaderContentType = "content-type"
+	HeaderKey         = "idempotency-key" // any text
+	HeaderNumber      = "xmq-number"      // with which the producer counts; instead of a key
+	HeaderSparse      = "xmq-sparse"      // "1": the numbers leave gaps; said with the producer's first one
+	HeaderTopic       = "xmq-topic"
+	HeaderProducer    = "xmq-producer"
+	HeaderOrigin      = "xmq-origin"
+)
+
+// SetHeaders puts the headers of a request into a draft. values are those of one name, in lower case; none when it was not
+// sent. A Producer that the draft has already is the only one that is taken. nil: each is there once, in its form.
+func SetHeaders(d *event.Draft, values func(name string) []string) *Refusal {
+	said := make(map[string]string)
+	for _, name := range [...]string{HeaderContentType, HeaderKey, HeaderNumber, HeaderSparse, HeaderTopic, HeaderProducer, HeaderOrigin} {
+		switch v := values(name); len(v) {
+		case 0:
+		case 1:
+			said[name] = v[0]
+		default:
+			return Refuse(Invalid, "the header %s stands there %d times: send it once", name, len(v))
+		}
+	}
+	producer, named := said[HeaderProducer]
+	if named && d.Producer != "" && producer != d.Producer {
+		return Refuse(Invalid, "the header Xmq-Producer says %.40q, but this is producer %s", producer, d.Producer)
+	}
+	if named {
+		d.Producer = producer
+	}
+	d.ContentType, d.Topic, d.Origin = said[HeaderContentType], said[HeaderTopic], said[HeaderOrigin]
+	return setKey(d, said)
+}
+
+// setKey puts the key or the number into a draft whose producer is known.
+func setKey(d *event.Draft, said map[string]string) *Refusal {
+	key, keyed := said[HeaderKey]
+	number, counts := said[HeaderNumber]
+	sparse, says := said[HeaderSparse]
+	switch _, decimal := event.ParseNumber(number); {
+	case keyed && counts:
+		return Refuse(Invalid, "an increment has an idempotency key or a number, not both")
+	case keyed && key == "":
+		return Refuse(Invalid, "the idempotency key is empty: leave it out, or say what is said of no other increment")
+	case counts && !decimal:
+		return Refuse(Invalid, "Xmq-Number is a decimal number of up to 64 bits without leading zeros, not %.40q", number)
+	case counts && d.Producer == "":
+		return Refuse(Invalid, "a number counts for a named producer: send Xmq-Producer, or an Idempotency-Key instead of Xmq-Number")
+	case says && (sparse != "1" || !counts):
+		return Refuse(Invalid, "Xmq-Sparse is 1 and stands beside Xmq-Number, or it is not sent")
+	}
+	d.Key, d.Sparse = key+number, says
+	if d.Producer != "" {
+		_, d.TextKey = event.ParseNumber(key)
+	}
+	return nil
+}
