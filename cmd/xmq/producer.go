@@ -1,0 +1,48 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"net/url"
+
+	"github.com/urfave/cli/v2"
+
+	"xmq/broker"
+)
+
+func producerCommand() *cli.Command {
+	return &cli.Command{
+		Name: "producer", Usage: "decide about a producer",
+		Subcommands: []*cli.Command{
+			{Name: "reset", Usage: "let a producer's numbers begin anew, after one that was far too high (needs --reason)", ArgsUsage: "PRODUCER",
+				Flags:  apiFlags(&cli.StringFlag{Name: "reason", Usage: "why; it will stand in the audit list"}),
+				Action: producerReset},
+		},
+	}
+}
+
+func producerReset(c *cli.Context) error {
+	id, err := oneArg(c, "the producer's name")
+	if err != nil {
+		return err
+	}
+	if c.String("reason") == "" {
+		return usage("xmq producer reset needs --reason: it will stand in the audit list")
+	}
+	a, err := newAPI(c)
+	if err != nil {
+		return err
+	}
+	var done broker.ProducerReset
+	req := broker.Order{Reason: c.String("reason"), Caller: broker.Caller{Via: operator()}}
+	if err := a.do(c.Context, "POST", "/v1/producers/"+url.PathEscape(id)+"/reset", req, &done); err != nil {
+		return err
+	}
+	return show(c, done, func(w io.Writer) {
+		if done.Highest == nil {
+			fmt.Fprintf(w, "%s: its numbers begin anew\n", id)
+			return
+		}
+		fmt.Fprintf(w, "%s: its numbers begin anew, the highest was %d\n", id, *done.Highest)
+	})
+}
