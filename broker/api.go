@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"xmq/broker/door"
 	httpdoor "xmq/broker/door/http"
 	"xmq/broker/event"
 	"xmq/dumpflow"
@@ -89,6 +90,8 @@ func (b *Broker) answer(f func(*http.Request) (any, error)) http.HandlerFunc {
 			status = http.StatusInternalServerError
 			if known := (*refused)(nil); errors.As(err, &known) {
 				status = known.status
+			} else if IsTemporary(err) {
+				status = http.StatusServiceUnavailable
 			}
 			v = map[string]string{"error": err.Error()}
 		}
@@ -512,6 +515,8 @@ func (b *Broker) readOne(seq uint64) (event.Record, error) {
 		return event.Record{}, say(httpdoor.ErrNotYet, "there is no increment %d yet, the log ends at %d", seq, b.stores.log.Head().Seq)
 	case errors.Is(err, increments.ErrTrimmed):
 		return event.Record{}, say(httpdoor.ErrGone, "increment %d is not kept any more, the log begins at %d", seq, b.stores.log.First())
+	case errors.Is(err, increments.ErrLater):
+		return event.Record{}, door.Refuse(door.Busy, "increment %d cannot be read now, try again: %v", seq, err)
 	case err != nil:
 		return event.Record{}, err
 	}

@@ -183,3 +183,34 @@ func TestRingCountsWhatItKeeps(t *testing.T) {
 	require.LessOrEqual(t, kept, 1<<20)
 	require.GreaterOrEqual(t, len(l.ring.groups), 200, "small ones stay: they take little")
 }
+
+// Segments whose files could not be removed are removed by the next Trim: the space is needed now, not at the next start.
+func TestTrimRemovesWhatItHasLeft(t *testing.T) {
+	mem := disktest.NewMemory()
+	var fails disktest.Verb
+	g := small()
+	l, err := Create(disktest.Hooked(mem, func(op disktest.Op) error {
+		if op.Verb == fails {
+			return syscall.EMFILE
+		}
+		return nil
+	}), g, Options{MaxRecords: 10})
+	require.NoError(t, err)
+	put(t, l, drafts(55, "x")...)
+	for _, fails = range []disktest.Verb{disktest.RenameDB, disktest.RemoveDB} {
+		freed, err := l.Trim(51)
+		require.ErrorIs(t, err, disk.ErrDescriptors)
+		require.Zero(t, freed)
+		require.NoError(t, g.Latch().Err())
+		require.EqualValues(t, 51, l.First())
+	}
+	fails = ""
+	freed, err := l.Trim(51)
+	require.NoError(t, err)
+	require.Equal(t, 5, freed)
+	names, err := mem.List()
+	require.NoError(t, err)
+	require.Len(t, names, 1)
+	requireSound(t, l)
+	require.NoError(t, l.Close())
+}

@@ -117,6 +117,7 @@ type Log struct {
 	write     sync.Mutex // guards what is prepared: what follows
 	closed    bool       // written under store as well
 	newest    *segment
+	left      []*segment         // trimmed, but their files are still there
 	begun     string             // the segment that a roll without descriptors may have made
 	ahead     event.Position     // the end of what is prepared
 	pending   []*Group           // prepared and not committed, in order

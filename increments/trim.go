@@ -13,7 +13,7 @@ import (
 // and the directories renamed and removed; a crash anywhere in between is finished by the next Open. It
 // blocks for one sync, for running reads of these segments and for removing files; Append waits only for
 // the sync. An error that wraps disk.ErrStopped means the process must end; any other one that files are
-// left behind, for the next Open to remove. Rules: XQ-3, XD-25.
+// left behind, for the next Trim or Open to remove. Rules: XQ-3, XD-25.
 func (l *Log) Trim(keep uint64) (freed int, err error) {
 	if err := l.indexBelow(keep); err != nil {
 		return 0, fmt.Errorf("trim below %d: its idempotency keys: %w", keep, err)
@@ -22,11 +22,13 @@ func (l *Log) Trim(keep uint64) (freed int, err error) {
 	if err != nil {
 		return 0, fmt.Errorf("trim below %d: %w", keep, err)
 	}
-	for _, g := range old {
-		if err := g.shut(true); err != nil {
-			return freed, fmt.Errorf("trim segment %s: %w", g.name, err)
+	for i, g := range old {
+		err := g.shut(true)
+		if err == nil {
+			err = l.ground.Drop(l.shelf.place, g.name)
 		}
-		if err := l.ground.Drop(l.shelf.place, g.name); err != nil {
+		if err != nil {
+			l.leave(old[i:])
 			return freed, fmt.Errorf("trim segment %s: %w", g.name, err)
 		}
 		freed++
@@ -34,7 +36,15 @@ func (l *Log) Trim(keep uint64) (freed int, err error) {
 	return freed, nil
 }
 
-// unlist moves the low-water mark durably and takes the segments below it from readers' sight.
+// leave keeps segments that are out of sight and could not be removed for the next Trim.
+func (l *Log) leave(old []*segment) {
+	l.write.Lock()
+	defer l.write.Unlock()
+	l.left = append(old, l.left...)
+}
+
+// unlist moves the low-water mark durably and takes the segments below it from readers' sight. It returns them behind those that
+// an earlier Trim has left.
 func (l *Log) unlist(keep uint64) ([]*segment, error) {
 	l.write.Lock()
 	defer l.write.Unlock()
@@ -47,7 +57,9 @@ func (l *Log) unlist(keep uint64) ([]*segment, error) {
 		n++
 	}
 	if n == 0 {
-		return nil, nil
+		left := l.left
+		l.left = nil
+		return left, nil
 	}
 	l.store.Lock()
 	defer l.store.Unlock()
@@ -59,7 +71,9 @@ func (l *Log) unlist(keep uint64) ([]*segment, error) {
 	l.low.Store(list[n].First)
 	rest := list[n:]
 	l.shelf.list.Store(&rest)
-	return list[:n], nil
+	old := append(l.left, list[:n]...)
+	l.left = nil
+	return old, nil
 }
 
 // Span is the first and the last possible sequence of a segment.

@@ -441,6 +441,38 @@ func TestXQ08DamageIsRefusedAtStart(t *testing.T) {
 	require.Contains(t, b.log.String(), filepath.Base(files[0]))
 }
 
+// A log that has lost its end reads well: only the checkpoint knows. The broker refuses it, and so does the check that its operator
+// runs next; without a state store the check says that it cannot know.
+func TestLogCheckKnowsWhatWasAcknowledged(t *testing.T) {
+	s := newSite(t)
+	b := s.broker()
+	s.ok(strings.Repeat("some increment that is long enough\n", 300), "publish")
+	eventually(t, func() error { // a second later
+		var l struct{ Checkpoint struct{ Seq uint64 } }
+		if err := json.Unmarshal([]byte(s.ok("", "log", "head", "--json")), &l); err != nil || l.Checkpoint.Seq != 300 {
+			return fmt.Errorf("the checkpoint stands at %d: %w", l.Checkpoint.Seq, err)
+		}
+		return nil
+	})
+	b.kill()
+	data := filepath.Join(s.dir, "broker")
+	require.Contains(t, s.ok("", "log", "check", "--data", data), "acknowledged up to 300")
+	files, err := filepath.Glob(filepath.Join(data, "log", "*", "*.log"))
+	require.NoError(t, err)
+	require.Len(t, files, 1)
+	info, err := os.Stat(files[0])
+	require.NoError(t, err)
+	require.NoError(t, os.Truncate(files[0], info.Size()-7))
+	out, errs, code := s.tool("", "log", "check", "--data", data)
+	require.Equal(t, 78, code)
+	require.Contains(t, out, "the checkpoint says 300")
+	require.Contains(t, errs, "acknowledged increments are missing")
+	b = s.start("broker", "broker", "--data", data, "--nats-addr", s.nats, "--http-addr", s.http)
+	require.Equal(t, 78, b.wait(t))
+	require.NoError(t, os.RemoveAll(filepath.Join(data, "state")))
+	require.Contains(t, s.ok("", "log", "check", "--data", data), "nobody can say")
+}
+
 func (s *site) client(id string) (v worker.View) {
 	s.t.Helper()
 	out, errs, code := s.tool("", "client", "show", "--json", id)

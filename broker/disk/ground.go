@@ -192,12 +192,18 @@ func (g *Ground) Create(place Place, name string, kind Kind, first *Batch) (*DB,
 }
 
 // Drop deletes a closed database. When it returns nil the name is gone durably and the space is free.
-// A crash inside leaves the database whole or to Sweep.
+// A crash inside leaves the database whole or to Sweep; after an error that does not wrap ErrStopped it may be called again.
 func (g *Ground) Drop(place Place, name string) error {
-	if err := g.rename(place, name, trash+name); err != nil {
-		return err
+	names, err := place.List()
+	if err != nil {
+		return asDescriptors(err)
 	}
-	return place.Remove(trash + name)
+	if slices.Contains(names, name) {
+		if err := g.rename(place, name, trash+name); err != nil {
+			return err
+		}
+	}
+	return asDescriptors(place.Remove(trash + name))
 }
 
 // Prefixes of names that are half made or half dropped.

@@ -37,7 +37,8 @@ type Door struct {
 	Limit  int // largest body of an increment, in bytes
 	// Accepts refuses a batch as a whole for one of its lines; Ingest asks again, for every door.
 	Accepts door.Accepts
-	// Read returns the increment with this sequence. Its error wraps ErrNotYet or ErrGone when there is none; its text
+	// Read returns the increment with this sequence. Its error wraps ErrNotYet or ErrGone when there is none, and is a
+	// *door.Refusal when it cannot be read now; its text
 	// is shown to the client.
 	Read func(seq uint64) (event.Record, error)
 }
@@ -213,6 +214,8 @@ func (d *Door) get(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusNotFound, "not_found", err.Error())
 	case errors.Is(err, ErrGone):
 		fail(w, http.StatusGone, "gone", err.Error())
+	case errors.As(err, new(*door.Refusal)):
+		refuse(w, err)
 	case err != nil:
 		fail(w, http.StatusInternalServerError, "internal", err.Error())
 	default:
