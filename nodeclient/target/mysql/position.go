@@ -137,11 +137,13 @@ func (t *Target) commit(ctx context.Context, s *session) error {
 
 // giveBack ends whatever transaction is open and gives the place free; a session that cannot do that is closed.
 func (t *Target) giveBack(ctx context.Context, s *session) {
-	if s.dead || !s.place {
+	if ctx.Err() != nil && s.place {
+		s.close()
+		s.place = false
+		t.kill(s)
 		return
 	}
-	if ctx.Err() != nil {
-		s.close()
+	if s.dead || !s.place {
 		return
 	}
 	end := "ROLLBACK"

@@ -30,6 +30,7 @@ const lockWait = 20 * time.Second
 // session is one connection to the server. It is for one goroutine.
 type session struct {
 	c      driver.Conn
+	id     string    // at the server
 	packet int       // bytes of the longest statement the server takes
 	used   time.Time // for the last time
 	place  bool      // it may hold the lock of the place
@@ -81,13 +82,14 @@ func (t *Target) pin(ctx context.Context, s *session) error {
 		}
 	}
 	s.gone = t.flavour.gone
-	rows, err := s.query(ctx, t.flavour.pins+", "+t.flavour.idle+"; SELECT @@max_allowed_packet")
+	rows, err := s.query(ctx, t.flavour.pins+", "+t.flavour.idle+"; SELECT @@max_allowed_packet, connection_id()")
 	if err != nil {
 		return err
 	}
 	if s.packet, err = strconv.Atoi(rows[0][0]); err != nil {
 		return err
 	}
+	s.id = rows[0][1]
 	return t.learn(ctx, s)
 }
 
@@ -201,6 +203,20 @@ func (s *session) note(ctx context.Context, err error) error {
 		return fmt.Errorf("%w: %w", cause, err)
 	}
 	return err
+}
+
+// killTime is how long the server may take to be told that a session is to end.
+const killTime = 5 * time.Second
+
+// kill ends a session at the server whose answer nobody waits for any more: a statement would run to its end there, and hold
+// the place so long.
+func (t *Target) kill(s *session) {
+	ctx, cancel := context.WithTimeout(context.Background(), killTime)
+	defer cancel()
+	if other, err := t.dial(ctx, t.cfg.DBName); err == nil { // else the server is away, and with it the session
+		_ = other.do(ctx, "KILL "+s.id) // it may have ended by itself
+		other.close()
+	}
 }
 
 // close ends the session; what the server thinks of that changes nothing.

@@ -1,10 +1,12 @@
 package postgres
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -103,6 +105,21 @@ func TestARoleThatAnIncrementTakesIsGivenBack(t *testing.T) {
 	require.ErrorContains(t, n.fails(1, "INSERT INTO c VALUES (1)", "DO $$ BEGIN EXECUTE 'SET ROLE pg_monitor'; END $$"), "or who may write it")
 	n.run("INSERT INTO c VALUES (2)")
 	require.Equal(t, "2", n.value("SELECT count(*) FROM c"))
+}
+
+// A statement whose time is up is ended at the server too, and does not hold the place any longer.
+func TestAStatementThatIsGivenUpIsEnded(t *testing.T) {
+	n := newNode(t)
+	n.run("CREATE TABLE c (v int)")
+	before, items := n.at(), n.log.Scripts("INSERT INTO c SELECT 1 FROM pg_sleep(3600)")
+	ctx, stop := context.WithTimeout(t.Context(), time.Second)
+	defer stop()
+	_, err := n.Apply(ctx, before, items)
+	require.True(t, nodeclient.IsTransient(err), err)
+	items[0].Record = nil
+	_, err = n.Apply(t.Context(), before, items)
+	require.NoError(t, err, "nobody holds the place")
+	require.Equal(t, "0", n.value("SELECT count(*) FROM c"))
 }
 
 // More locks than the server has, taken by increments that each need a few, are no reason to stop.
