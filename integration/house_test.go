@@ -130,16 +130,24 @@ func (h *house) publish(format string, args ...any) string {
 // query reads one value of a node's database.
 func (n *node) query(t *testing.T, q string) string { return query(t, n.path, q) }
 
-// eventually waits until f answers nil, for at most 20 s.
+// still is for how long an answer may stay the same before a test gives up.
+const still = 20 * time.Second
+
+// eventually waits until f answers nil. It gives up when the answer has been the same for long: what moves, however slowly on a
+// busy machine, is waited for.
 func eventually(t *testing.T, f func() error) {
 	t.Helper()
-	var err error
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); <-time.After(5 * time.Millisecond) {
-		if err = f(); err == nil {
+	last := ""
+	for end := time.Now().Add(still); time.Now().Before(end); <-time.After(5 * time.Millisecond) {
+		err := f()
+		if err == nil {
 			return
 		}
+		if err.Error() != last {
+			last, end = err.Error(), time.Now().Add(still)
+		}
 	}
-	t.Fatal(err)
+	t.Fatal(last)
 }
 
 func (n *node) wants(t *testing.T, q, want string) {
