@@ -1,5 +1,3 @@
-// Package target is the shelf of target drivers: which of them a target URL names. The port they all implement is
-// nodeclient.Target, and targettest is the suite they all pass.
 package target
 
 import (
