@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -28,6 +29,21 @@ func quiet(t *testing.T) Config {
 	cfg := testConfig(t)
 	cfg.MaxRecords, cfg.Retention.Every, cfg.Watch.Every, cfg.Silent = 10, time.Hour, time.Hour, 30*time.Second
 	return cfg
+}
+
+// still is a broker of which only the workers and the ingest run: the test itself is its watch and its retention.
+func still(t *testing.T, cfg Config) *running {
+	b, err := Open(cfg, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	var group sync.WaitGroup
+	group.Go(func() { _ = b.ingest.run(ctx) })
+	for _, w := range b.pool.Workers() {
+		group.Go(func() { _ = w.Run(ctx) })
+	}
+	r := &running{Broker: b, t: t, stop: sync.OnceValue(func() error { cancel(); group.Wait(); return b.close() })}
+	t.Cleanup(func() { _ = r.stop() })
+	return r
 }
 
 // keeps stores a client at seq as if its worker had.
@@ -137,7 +153,7 @@ func TestWhatEverybodyHasIsKeptForAWhile(t *testing.T) {
 func TestTheLogStaysBelowItsLimitInBytes(t *testing.T) {
 	cfg := quiet(t)
 	cfg.Retention.KeepAge = time.Hour
-	r := startBroker(t, cfg)
+	r := still(t, cfg)
 	for range 5 {
 		r.put(strings.Split(strings.Repeat(strings.Repeat("x", 20_000)+" ", 10), " ")[:10]...)
 	}
@@ -150,7 +166,7 @@ func TestTheLogStaysBelowItsLimitInBytes(t *testing.T) {
 		r.record(statedb.Client{ID: id, State: statedb.Following, Acked: at, Silent: silent})
 	}
 	require.NoError(t, r.stop())
-	r = startBroker(t, cfg)
+	r = still(t, cfg)
 	size := func() int64 {
 		st, err := r.stores.log.Stats()
 		require.NoError(t, err)
@@ -296,7 +312,7 @@ func TestTrimsDoNotRace(t *testing.T) {
 func TestAStandingConditionIsOneAlertThatCannotBeClearedAway(t *testing.T) {
 	cfg := quiet(t)
 	cfg.Retention.PinAlert = 1
-	r := startBroker(t, cfg)
+	r := still(t, cfg)
 	r.fill(40)
 	for seq := range uint64(10) {
 		r.keeps("n1", statedb.Following, seq)
@@ -330,7 +346,7 @@ func TestAStandingConditionIsOneAlertThatCannotBeClearedAway(t *testing.T) {
 	require.NoError(t, err)
 	r.record(statedb.Client{ID: "n2", State: statedb.Failed, Acked: at, LastError: &statedb.Trouble{Seq: 10, Class: "fail"}})
 	require.NoError(t, r.stop())
-	r = startBroker(t, cfg)
+	r = still(t, cfg)
 	var b statedb.Batch
 	for _, key := range []string{"fail/n2", "fail/n1", "dump/n1"} {
 		b.Raise(statedb.Alert{Key: key, Text: "t", Last: 1})
@@ -349,7 +365,7 @@ func TestAStandingConditionIsOneAlertThatCannotBeClearedAway(t *testing.T) {
 func TestStrangersAreOneAlert(t *testing.T) {
 	cfg := quiet(t)
 	cfg.MaxClients = 1
-	r := startBroker(t, cfg)
+	r := still(t, cfg)
 	r.fill(5)
 	foreign := event.Position{Log: 77, Seq: 3, Chain: 9}
 	say := func(id string, pos event.Position) {
