@@ -339,25 +339,28 @@ func (l *Log) advance(ctx context.Context, room func() error) (more bool, err er
 	return err == nil, err
 }
 
-// clearBroken removes a broken index and begins a new one. Caller holds work.
+// clearBroken removes a broken index and begins a new one. What cannot be removed now is removed by the next call. Caller
+// holds work.
 func (l *Log) clearBroken() error {
 	ix := &l.index
-	ix.mu.Lock()
+	ix.mu.RLock()
 	why, old := ix.broken, ix.list
-	if why != nil {
-		ix.list = nil
-	}
-	ix.mu.Unlock()
+	ix.mu.RUnlock()
 	if why == nil {
 		return nil
 	}
-	for _, g := range old {
+	for len(old) > 0 {
+		g := old[0]
+		ix.mu.Lock() // nobody reads a broken one any more
+		ix.list = old
+		ix.mu.Unlock()
 		if err := l.dropGeneration(g); err != nil {
 			return err
 		}
+		old = old[1:]
 	}
 	ix.mu.Lock()
-	ix.broken = nil
+	ix.list, ix.broken = nil, nil
 	ix.mu.Unlock()
 	return l.restartIndex(why)
 }

@@ -205,6 +205,37 @@ func TestIndexIsMadeAgain(t *testing.T) {
 	}
 }
 
+// Parts of a broken index that cannot be removed now are removed later, and only then is it made again.
+func TestBrokenIndexIsRemovedLater(t *testing.T) {
+	mem := disktest.NewMemory()
+	failing := 2
+	l, err := Create(disktest.Hooked(mem, func(op disktest.Op) error {
+		if op.Verb == disktest.RemoveDB && strings.Contains(op.Database, generationPrefix) && failing > 0 {
+			failing--
+			return syscall.EIO
+		}
+		return nil
+	}), small(), Options{MaxRecords: 10, Window: 40})
+	require.NoError(t, err)
+	for n := range 45 {
+		put(t, l, textKey("p", fmt.Sprint(n)))
+		if n == 25 {
+			indexAll(t, l)
+		}
+	}
+	require.Len(t, generations(t, mem), 2)
+	l.index.breakDown(&disk.Damage{What: "a test says so"})
+	for range 2 {
+		require.ErrorIs(t, l.indexBelow(^uint64(0)), syscall.EIO)
+		require.Equal(t, Outcome{Seq: 20, Duplicate: true}, appendAll(t, l, textKey("p", "19"))[0])
+	}
+	indexAll(t, l)
+	require.Equal(t, Outcome{Seq: 20, Duplicate: true}, appendAll(t, l, textKey("p", "19"))[0])
+	l = reopen(t, l, l.options)
+	require.Equal(t, Outcome{Seq: 20, Duplicate: true}, appendAll(t, l, textKey("p", "19"))[0])
+	require.NoError(t, l.Close())
+}
+
 // The first revision wrote no index, and no digest beside a key: its keys are known, decimal ones of named producers are
 // numbers, and bodies are compared as long as the record is there.
 func TestKeysOfTheFirstRevision(t *testing.T) {
