@@ -59,7 +59,7 @@ func (b *Broker) web() *http.Server {
 		_, _ = io.WriteString(w, "ready\n")
 	})
 	return &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: time.Minute, WriteTimeout: 10 * time.Minute,
-		IdleTimeout: 5 * time.Minute, MaxHeaderBytes: 16 << 10}
+		IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10}
 }
 
 // refused is an error of the API with its status.
@@ -79,12 +79,16 @@ func refuse(status int, format string, args ...any) error {
 func (b *Broker) answer(f func(*http.Request) (any, error)) http.HandlerFunc {
 	ask := func(r *http.Request) (any, error) {
 		if t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); r.Method != http.MethodGet && r.Method != http.MethodHead && (err != nil || t != "application/json") {
-			return nil, refuse(http.StatusUnsupportedMediaType, "send the request with the header Content-Type: application/json")
+			return nil, door.Refuse(door.Media, "send the request with the header Content-Type: application/json")
 		}
 		return f(r)
 	}
 	return func(w http.ResponseWriter, r *http.Request) {
 		v, err := ask(r)
+		if no := (*door.Refusal)(nil); errors.As(err, &no) { // of the body
+			httpdoor.Refuse(w, no)
+			return
+		}
 		status := http.StatusOK
 		if err != nil {
 			status = http.StatusInternalServerError
@@ -108,6 +112,9 @@ func parse(r *http.Request, limit int64, into any) error {
 	err := dec.Decode(into)
 	if large := (*http.MaxBytesError)(nil); errors.As(err, &large) {
 		return refuse(http.StatusRequestEntityTooLarge, "the request is above its limit of %d bytes", limit)
+	}
+	if no := (*door.Refusal)(nil); errors.As(err, &no) {
+		return no
 	}
 	if err != nil {
 		return refuse(http.StatusBadRequest, "the request is not the JSON it should be: %v", err)

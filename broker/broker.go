@@ -41,6 +41,11 @@ type Broker struct {
 	http   net.Listener
 	pprof  net.Listener // nil for none
 
+	caps   caps         // of connections
+	crowd  *crowd       // at all HTTP listeners
+	budget *door.Budget // of all doors
+	flight *worker.Flight
+
 	ingest    *ingest
 	dispatch  *dispatcher
 	desk      *desk
@@ -90,6 +95,11 @@ func (b *Broker) open() (err error) {
 		default:
 		}
 	}
+	if b.caps, err = connectionCaps(b.cfg, b.log); err != nil {
+		return err
+	}
+	b.flight = worker.NewFlight(b.cfg.MemoryLimit / 4)
+	b.crowd, b.budget = newCrowd(b.caps.http, b.cfg.HTTPConnsPerAddress), door.NewBudget(b.cfg.inflight())
 	if b.stores, err = openStores(b.cfg, b.log, poison, b.hooks.tell); err != nil {
 		return err
 	}
@@ -126,7 +136,7 @@ func (b *Broker) Accept(check func(body []byte) error) { b.ingest.accepts = chec
 func (b *Broker) openRoad() (err error) {
 	url, extra := b.cfg.NATSURL, []natsgo.Option(nil)
 	if url == "" {
-		if b.server, err = startNATS(b.cfg.NATSAddr, b.cfg.MaxIncrement, b.cfg.MemoryLimit); err != nil {
+		if b.server, err = startNATS(b.cfg, b.caps.nats, b.log); err != nil {
 			return err
 		}
 		url, extra = b.server.ClientURL(), []natsgo.Option{natsgo.InProcessServer(b.server)}
@@ -147,7 +157,7 @@ func (b *Broker) newPool() *worker.Pool {
 	ticks := func(d time.Duration) int { return int((d + c.Tick - 1) / c.Tick) }
 	rules := worker.Rules{Group: c.Group, Masters: c.Masters, Tick: c.Tick, SilentTicks: ticks(c.Silent), LeaseTicks: ticks(c.Lease), DumpTicks: ticks(c.DumpLimit),
 		MaxDumps: c.MaxDumps, SnapshotTTL: c.SnapshotTTL, TurnRecords: c.TurnRecords, TurnBytes: c.TurnBytes, RunningDumps: b.runningDumps,
-		Flight: worker.NewFlight(c.MemoryLimit / 4), Crowd: new(worker.Crowd),
+		Flight: b.flight, Crowd: new(worker.Crowd),
 		Admission: b.admission, SilenceTicks: ticks(c.Retention.silenceGrain())}
 	env := worker.Env{Log: s.log, Now: time.Now, Tick: c.Tick, Save: s.state.Write, SaveEvery: c.SaveEvery, Send: b.dispatch.send,
 		Forgotten: s.state.Forgotten,
@@ -211,6 +221,9 @@ func (b *Broker) Run(ctx context.Context, onReady func()) error {
 	}
 	p.ingest = start("ingest", ended, b.ingest.run)
 	p.keepers = append(p.keepers, start("watch", ended, b.watch), start("retention", ended, b.retain), start("scrub", ended, b.scrub), start("index", ended, b.index), start("hooks", ended, b.hooks.run))
+	if b.server != nil {
+		p.keepers = append(p.keepers, start("pending", ended, b.pending))
+	}
 	if b.pprof != nil {
 		p.keepers = append(p.keepers, start("pprof", ended, func(ctx context.Context) error { return b.profiles(ctx) }))
 	}
@@ -259,7 +272,7 @@ func (b *Broker) openDoors(p *parts, ended chan<- *part) (err error) {
 		}
 		p.subscriptions = append(p.subscriptions, s)
 	}
-	if b.publish, err = natsdoor.Open(b.doors, b.cfg.Group, b.stores.log.ID(), b.ingest.put, b.log); err != nil {
+	if b.publish, err = natsdoor.Open(b.doors, b.cfg.Group, b.stores.log.ID(), b.budget, b.ingest.put, b.log); err != nil {
 		return err
 	}
 	p.nats = start("NATS door", ended, func(ctx context.Context) error { b.publish.Run(ctx); return nil })

@@ -722,7 +722,7 @@ func TestXQ08ScrubFindsDamageInAnOldSegment(t *testing.T) {
 // Two brokers cannot serve one group on one NATS server: the second one is refused before it says anything to a node. A server that
 // takes only small messages is refused, too.
 func TestOneBrokerAGroup(t *testing.T) {
-	nats, err := startNATS("127.0.0.1:0", 1<<20, 512<<20)
+	nats, err := startNATS(&Config{NATSAddr: "127.0.0.1:0", MaxIncrement: 1 << 20, MemoryLimit: 512 << 20}, 100, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	defer nats.Shutdown()
 	cfg := testConfig(t)

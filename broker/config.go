@@ -28,6 +28,11 @@ type Config struct {
 	RESPAddr  string   `yaml:"resp_addr" doc:"address of the RESP door; not in this version"`
 	Pprof     string   `yaml:"pprof" doc:"address such as 127.0.0.1:6060 for profiles of the running broker under /debug/pprof/; empty for none"`
 
+	HTTPConns           int   `yaml:"http_conns" doc:"connections of the HTTP door, the API and the profiles together; 0 for as many as files may be open"`
+	HTTPConnsPerAddress int   `yaml:"http_conns_per_address" doc:"of these from one address, loopback included; 0 for no limit"`
+	NATSConnsPerAddress int   `yaml:"nats_conns_per_address" doc:"connections of the embedded NATS server from one address, loopback included; 0 for no limit"`
+	InflightBytes       int64 `yaml:"inflight_bytes" doc:"bytes of requests under way at all doors together; 0 for a quarter of memory_limit"`
+
 	Insecure bool `yaml:"insecure_i_know" doc:"listen on addresses that other machines reach, although whoever reaches them may do everything: for a network that is yours alone"`
 
 	Workers int      `yaml:"workers" doc:"goroutines that serve the clients"`
@@ -106,6 +111,7 @@ func Default() Config {
 	return Config{
 		Data: "xmq-data", Create: true, Group: "main",
 		NATSAddr: "127.0.0.1:4222", HTTPAddr: "127.0.0.1:8420",
+		HTTPConns: 512, HTTPConnsPerAddress: 128, NATSConnsPerAddress: 64,
 		Workers: 4, Masters: []string{"master"}, MaxClients: 1024,
 		MaxIncrement: 1 << 20, QueueCount: 65536, QueueBytes: 64 << 20, MemoryLimit: 512 << 20,
 		TurnRecords: 2048, TurnBytes: 256 << 10, MaxRecords: 2_000_000,
@@ -124,6 +130,14 @@ func (c *Config) ring() int {
 		return int(c.MemoryLimit / 8)
 	}
 	return c.RingBytes
+}
+
+// inflight is how many bytes of requests may be under way.
+func (c *Config) inflight() int64 {
+	if c.InflightBytes == 0 {
+		return c.MemoryLimit / 4
+	}
+	return c.InflightBytes
 }
 
 // Validate checks everything that can be checked without opening anything. Host names of addresses to listen on are resolved, which takes
@@ -155,7 +169,8 @@ func (c *Config) Validate() error {
 		}
 	}
 	for name, v := range map[string]int64{"max_clients": int64(c.MaxClients), "ring_bytes": int64(c.RingBytes), "retention.max_records": c.Retention.MaxRecords, "retention.keep_records": c.Retention.KeepRecords,
-		"retention.pin_alert": c.Retention.PinAlert} {
+		"retention.pin_alert": c.Retention.PinAlert, "http_conns": int64(c.HTTPConns), "http_conns_per_address": int64(c.HTTPConnsPerAddress),
+		"nats_conns_per_address": int64(c.NATSConnsPerAddress), "inflight_bytes": c.InflightBytes} {
 		if v < 0 {
 			return fmt.Errorf("%s is %d: it cannot be negative", name, v)
 		}
@@ -166,6 +181,9 @@ func (c *Config) Validate() error {
 	}
 	if c.MemoryLimit < need {
 		return fmt.Errorf("memory_limit is %d: it must be at least twice queue_bytes and ring_bytes together, which is %d", c.MemoryLimit, need)
+	}
+	if c.InflightBytes > c.MemoryLimit/2 {
+		return fmt.Errorf("inflight_bytes is %d: it must be at most half of memory_limit, which is %d", c.InflightBytes, c.MemoryLimit/2)
 	}
 	if c.Data == "" {
 		return fmt.Errorf("data is empty: name a directory")

@@ -10,6 +10,8 @@ import (
 	"net/netip"
 	"strings"
 	"time"
+
+	httpdoor "xmq/broker/door/http"
 )
 
 // reached refuses an address that other machines reach. What listens here knows no keys, so whoever reaches it reads and writes
@@ -50,12 +52,12 @@ func reached(key, addr string) error {
 const insecure = "insecure_i_know is on: whoever reaches the addresses of this broker reads and writes everything in it and in the databases of its nodes; " +
 	"take the knob away when all listen on this machine alone"
 
-// serve answers HTTP requests on l with s until s is closed; nil then. Every listener of the broker that speaks HTTP is served here, behind
-// the guard. addr is the configured address of l.
+// serve answers HTTP requests on l with s until s is closed; nil then. Every listener of the broker that speaks HTTP is served here: its
+// connections are counted, the guard stands before its handler, and bodies take from the budget. addr is the configured address of l.
 func (b *Broker) serve(s *http.Server, l net.Listener, addr string) error {
-	s.Handler = newGuard(s.Handler, addr, b.cfg.HTTPHosts)
+	s.Handler = newGuard(&httpdoor.Bodies{Next: s.Handler, Budget: b.budget}, addr, b.cfg.HTTPHosts)
 	s.ErrorLog = slog.NewLogLogger(b.log.Handler(), slog.LevelWarn)
-	if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+	if err := s.Serve(&capped{l, b.crowd}); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
 	return nil

@@ -3,6 +3,7 @@ package broker
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"strconv"
 	"syscall"
@@ -15,9 +16,10 @@ import (
 const natsRoom = 1 << 20
 
 // startNATS runs a NATS server in this process, with everything off that is not needed: no routes, gateways, leaf
-// nodes, websockets, MQTT, monitoring, JetStream or system account. It listens before it returns. A connection for which more than
-// an eighth of memory waits is closed: its node does not read.
-func startNATS(addr string, maxIncrement int, memory int64) (*server.Server, error) {
+// nodes, websockets, MQTT, monitoring, JetStream or system account. It listens before it returns, and takes at most conns connections. One
+// that does not introduce itself in time is closed, and one for which more than an eighth of memory waits: its node does not read.
+func startNATS(cfg *Config, conns int, log *slog.Logger) (*server.Server, error) {
+	addr := cfg.NATSAddr
 	host, p, err := net.SplitHostPort(addr)
 	if err != nil {
 		return nil, fmt.Errorf("nats_addr %q: %w", addr, err)
@@ -32,18 +34,20 @@ func startNATS(addr string, maxIncrement int, memory int64) (*server.Server, err
 	if err := free(addr); err != nil {
 		return nil, err
 	}
-	payload := max(maxIncrement+natsRoom, 2<<20)
+	payload := max(cfg.MaxIncrement+natsRoom, 2<<20)
+	check := &natsCheck{each: cfg.NATSConnsPerAddress, log: log, by: map[string]map[uint64]bool{}}
 	s, err := server.NewServer(&server.Options{
 		ServerName: "xmq", Host: host, Port: port,
 		NoLog: true, NoSigs: true, NoSystemAccount: true,
-		MaxConn: 16384, MaxSubs: 64, MaxControlLine: 1024,
-		MaxPayload: int32(payload), MaxPending: max(2*int64(payload), min(64<<20, memory/8)),
-		WriteDeadline: 5 * time.Second, AuthTimeout: 2,
+		MaxConn: conns, MaxSubs: 64, MaxControlLine: 1024,
+		MaxPayload: int32(payload), MaxPending: max(2*int64(payload), min(64<<20, cfg.MemoryLimit/8)),
+		WriteDeadline: 5 * time.Second, AuthTimeout: 2, CustomClientAuthentication: check,
 		PingInterval: 5 * time.Second, MaxPingsOut: 2,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("embedded NATS server: %w", err)
 	}
+	check.server = s
 	s.Start()
 	if !s.ReadyForConnections(10 * time.Second) {
 		s.Shutdown()

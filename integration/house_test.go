@@ -36,6 +36,7 @@ func newHouse(t *testing.T, change ...func(*broker.Config)) *house {
 	h.cfg.Data = filepath.Join(h.dir, "broker")
 	h.cfg.NATSAddr, h.cfg.HTTPAddr = "127.0.0.1:0", "127.0.0.1:0"
 	h.cfg.Watch.Ballast, h.cfg.Watch.MinFree, h.cfg.Watch.SlowSync = false, 0, 0
+	h.cfg.HTTPConnsPerAddress, h.cfg.NATSConnsPerAddress = 0, 0 // everybody is on this machine
 	h.cfg.Tick, h.cfg.Silent, h.cfg.Lease = 50*time.Millisecond, time.Second, 2*time.Second
 	h.log = slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: level}))
 	for _, c := range change {

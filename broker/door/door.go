@@ -54,6 +54,8 @@ const (
 	TooOld      Code = "too_old"     // a producer's number from before what is remembered
 	Gap         Code = "gap"         // a batch before this one is missing: repeat from there
 	Busy        Code = "busy"        // too much waits already: try again
+	Slow        Code = "slow"        // the body comes more slowly than anybody waits for
+	Media       Code = "media"       // the body is wrapped in a way that is not taken
 	DiskFull    Code = "disk_full"   // the broker's disk is nearly full
 	Descriptors Code = "descriptors" // the broker has no file descriptor left: try again
 	Closing     Code = "closing"     // the broker stops: try again

@@ -29,6 +29,7 @@ func newHouse(dir string, change ...func(*broker.Config)) (*house, error) {
 	cfg := broker.Default()
 	cfg.Data, cfg.NATSAddr, cfg.HTTPAddr = filepath.Join(dir, "broker"), "127.0.0.1:0", "127.0.0.1:0"
 	cfg.Watch.Ballast, cfg.Watch.MinFree = false, 0
+	cfg.HTTPConnsPerAddress, cfg.NATSConnsPerAddress = 0, 0 // everybody is on this machine
 	for _, c := range change {
 		c(&cfg)
 	}

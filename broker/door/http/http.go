@@ -20,7 +20,6 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 
 	"xmq/broker/door"
@@ -61,7 +60,7 @@ func (d *Door) Routes(mux *http.ServeMux, alias string) {
 }
 
 func (d *Door) post(w http.ResponseWriter, r *http.Request) {
-	body, err := read(w, r, d.Limit)
+	body, err := Read(w, r, d.Limit)
 	if err != nil {
 		refuse(w, err)
 		return
@@ -96,42 +95,8 @@ func shown(h *event.Headers) map[string]string {
 		door.HeaderProducer: h.Producer, door.HeaderOrigin: h.Origin}
 }
 
-// read takes a body of at most limit bytes; a longer one that announces itself is refused unread.
-func read(w http.ResponseWriter, r *http.Request, limit int) ([]byte, error) {
-	if ct := strings.ToLower(strings.TrimSpace(r.Header.Get("Content-Type"))); strings.HasPrefix(ct, "multipart/") {
-		return nil, &unsupported{door.Refuse(door.Invalid, "a multipart body is taken nowhere: send the increment's bytes as they are (curl --data-binary, not --form)")}
-	}
-	if ce := r.Header.Get("Content-Encoding"); ce != "" && ce != "identity" {
-		return nil, &unsupported{door.Refuse(door.Invalid, "Content-Encoding %.40q is not taken: send the bytes as they are", ce)}
-	}
-	if r.ContentLength > int64(limit) {
-		w.Header().Set("Connection", "close")
-		return nil, door.Refuse(door.TooLarge, "a body of %d bytes is above the limit of %d", r.ContentLength, limit)
-	}
-	var buf bytes.Buffer
-	if r.ContentLength > 0 { // an announcement costs the client nothing, so it gets little for it
-		buf.Grow(int(min(r.ContentLength, 64<<10)) + bytes.MinRead)
-	}
-	_, err := buf.ReadFrom(http.MaxBytesReader(w, r.Body, int64(limit)))
-	if large := (*http.MaxBytesError)(nil); errors.As(err, &large) {
-		return nil, door.Refuse(door.TooLarge, "the body is above the limit of %d bytes", limit)
-	}
-	if err != nil {
-		return nil, door.Refuse(door.Invalid, "the body ended early: %v", err)
-	}
-	return buf.Bytes(), nil
-}
-
-// unsupported is a refusal of how a body is wrapped, whatever it holds.
-type unsupported struct{ *door.Refusal }
-
 func (d *Door) batch(w http.ResponseWriter, r *http.Request) {
-	raw, err := read(w, r, 4*d.Limit+1<<20)
-	if err != nil {
-		refuse(w, err)
-		return
-	}
-	drafts, err := d.parse(raw)
+	drafts, err := d.parse(w, r)
 	if err != nil {
 		refuse(w, err)
 		return
@@ -172,19 +137,20 @@ func (d *Door) batch(w http.ResponseWriter, r *http.Request) {
 	answer(w, http.StatusOK, res)
 }
 
-// parse reads all lines, or refuses the whole request naming the line.
-func (d *Door) parse(raw []byte) ([]event.Draft, error) {
+// draftBytes is what is counted for one increment of a batch beside its line.
+const draftBytes = 160
+
+// parse reads all lines as they come, or refuses the whole request naming the line.
+func (d *Door) parse(w http.ResponseWriter, r *http.Request) ([]event.Draft, error) {
 	var drafts []event.Draft
-	for n := 1; len(raw) > 0; n++ {
-		var b []byte
-		b, raw, _ = bytes.Cut(raw, []byte("\n"))
-		if len(bytes.TrimSpace(b)) == 0 {
-			continue
+	err := readLines(w, r, 4*d.Limit+1<<20, func(n int, line []byte) error {
+		if len(bytes.TrimSpace(line)) == 0 {
+			return nil
 		}
 		if len(drafts) == MaxBatchLines {
-			return nil, door.Refuse(door.TooLarge, "a batch has at most %d increments: send several", MaxBatchLines)
+			return door.Refuse(door.TooLarge, "a batch has at most %d increments: send several", MaxBatchLines)
 		}
-		draft, refused := parseLine(b)
+		draft, refused := parseLine(line)
 		if refused == nil {
 			refused = door.Check(&draft, d.Limit)
 		}
@@ -192,14 +158,18 @@ func (d *Door) parse(raw []byte) ([]event.Draft, error) {
 			refused = d.Accepts.Check(draft.Body)
 		}
 		if refused != nil {
-			return nil, door.Refuse(refused.Code, "line %d: %s; nothing of this batch was stored", n, refused.Text)
+			return door.Refuse(refused.Code, "line %d: %s; nothing of this batch was stored", n, refused.Text)
+		}
+		if b, watched := r.Body.(*body); watched && !b.lease.Take(draftBytes) {
+			return b.fail(door.Refuse(door.Busy, "there is no memory for the increments of this batch: try again"))
 		}
 		drafts = append(drafts, draft)
+		return nil
+	})
+	if err == nil && len(drafts) == 0 {
+		err = door.Refuse(door.Empty, "the batch holds no increment")
 	}
-	if len(drafts) == 0 {
-		return nil, door.Refuse(door.Empty, "the batch holds no increment")
-	}
-	return drafts, nil
+	return drafts, err
 }
 
 func (d *Door) get(w http.ResponseWriter, r *http.Request) {
@@ -242,14 +212,15 @@ var statuses = map[door.Code]int{
 	door.Unfit: http.StatusUnprocessableEntity, door.TooOld: http.StatusConflict, door.KeyReused: http.StatusConflict, door.Jump: http.StatusConflict,
 	door.Busy: http.StatusServiceUnavailable, door.Closing: http.StatusServiceUnavailable,
 	door.DiskFull: http.StatusInsufficientStorage, door.Unknown: http.StatusServiceUnavailable, door.Descriptors: http.StatusServiceUnavailable,
+	door.Slow: http.StatusRequestTimeout, door.Media: http.StatusUnsupportedMediaType,
 }
+
+// Refuse answers with a refusal, as the door itself does.
+func Refuse(w http.ResponseWriter, r *door.Refusal) { refuse(w, r) }
 
 func refuse(w http.ResponseWriter, err error) {
 	var r *door.Refusal
-	var c *unsupported
 	switch {
-	case errors.As(err, &c):
-		fail(w, http.StatusUnsupportedMediaType, string(c.Code), c.Text)
 	case errors.As(err, &r):
 		if r.Code == door.Busy || r.Code == door.Closing || r.Code == door.Descriptors {
 			w.Header().Set("Retry-After", "1")

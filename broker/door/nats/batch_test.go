@@ -143,14 +143,15 @@ func TestBytesThatWaitAreBounded(t *testing.T) {
 	got := make(chan *nats.Msg, 1000)
 	_, err := p.ChanSubscribe(inbox, got)
 	require.NoError(t, err)
-	const n = InFlightBytes/size + 10
+	n := int(h.door.bytes.Budget.Half())/size + 10
 	for range n {
 		require.NoError(t, p.PublishRequest(event.Subject("main", event.Pub, "p1"), inbox, make([]byte, size)))
 	}
 	require.NoError(t, p.Flush())
-	held := func() int { h.door.mu.Lock(); defer h.door.mu.Unlock(); return h.door.bytes }
-	require.Eventually(t, func() bool { return held() > InFlightBytes-size }, 20*time.Second, time.Millisecond)
-	require.LessOrEqual(t, held(), InFlightBytes)
+	half := h.door.bytes.Budget.Half()
+	held := h.door.bytes.Budget.Used
+	require.Eventually(t, func() bool { return held() > half-size }, 20*time.Second, time.Millisecond)
+	require.LessOrEqual(t, held(), half)
 	h.mu.Unlock()
 	for range n {
 		require.Equal(t, "too_large", parse(t, <-got).Code)

@@ -26,12 +26,10 @@ import (
 	"xmq/broker/event"
 )
 
-// InFlight and InFlightBytes are how many requests, and of how many bytes, wait for the log or their answer at once;
-// beyond that they wait in the connection. One request alone may be larger.
-const (
-	InFlight      = 16384
-	InFlightBytes = 64 << 20
-)
+// InFlight is how many requests wait for the log or their answer at once; how many bytes they have is for the budget of all doors to
+// say. Beyond that they wait in the subscription, which holds as many bytes; what does not fit there is lost, and its producer
+// repeats it.
+const InFlight = 16384
 
 // Door is the open door.
 type Door struct {
@@ -46,9 +44,9 @@ type Door struct {
 	drafts  sync.Pool   // of *[]event.Draft, empty
 
 	mu     sync.Mutex
-	room   sync.Cond // requests or bytes have become fewer
-	count  int       // requests from their arrival until they are answered
-	bytes  int       // of their data
+	room   sync.Cond  // requests or bytes have become fewer
+	count  int        // requests from their arrival until they are answered
+	bytes  door.Lease // of their data
 	closed bool
 }
 
@@ -60,16 +58,16 @@ type answer struct {
 	err    error
 }
 
-// Open subscribes on nc, which the caller keeps and closes after Close. Run has to be running.
-func Open(nc *nats.Conn, group string, log event.LogID, ingest door.Ingest, logger *slog.Logger) (*Door, error) {
-	d := &Door{ingest: ingest, group: group, log: log, logger: logger, streams: streams{next: make(map[string]stream)}, answers: make(chan answer, InFlight)}
+// Open subscribes on nc, which the caller keeps and closes after Close. budget is that of all doors. Run has to be running.
+func Open(nc *nats.Conn, group string, log event.LogID, budget *door.Budget, ingest door.Ingest, logger *slog.Logger) (*Door, error) {
+	d := &Door{bytes: door.Lease{Budget: budget}, ingest: ingest, group: group, log: log, logger: logger, streams: streams{next: make(map[string]stream)}, answers: make(chan answer, InFlight)}
 	d.room.L = &d.mu
 	for road, take := range map[event.Road]nats.MsgHandler{event.Pub: d.take, event.Many: d.takeBatch} {
 		sub, err := nc.Subscribe(event.AnySubject(group, road), take)
 		if err != nil {
 			return nil, fmt.Errorf("NATS door: %w", err)
 		}
-		if err := sub.SetPendingLimits(1<<20, 256<<20); err != nil {
+		if err := sub.SetPendingLimits(1<<20, int(budget.Half())); err != nil {
 			return nil, fmt.Errorf("NATS door: %w", err)
 		}
 		d.subs = append(d.subs, sub)
@@ -119,13 +117,13 @@ func (d *Door) take(m *nats.Msg) {
 func (d *Door) enter(size int) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for !d.closed && d.count > 0 && (d.count >= InFlight || d.bytes+size > InFlightBytes) {
-		d.room.Wait()
+	for !d.closed && (d.count >= InFlight || !d.bytes.TakeWhole(int64(size))) {
+		d.room.Wait() // somebody is under way and will leave
 	}
 	if d.closed {
 		return false
 	}
-	d.count, d.bytes = d.count+1, d.bytes+size
+	d.count++
 	return true
 }
 
@@ -133,7 +131,8 @@ func (d *Door) enter(size int) bool {
 func (d *Door) leave(size int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.count, d.bytes = d.count-1, d.bytes-size
+	d.count--
+	d.bytes.Put(int64(size))
 	d.room.Broadcast()
 }
 

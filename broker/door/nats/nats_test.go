@@ -47,7 +47,7 @@ func newHouse(t testing.TB) *house {
 	require.True(t, s.ReadyForConnections(10*time.Second))
 	h := &house{t: t, log: log, server: s, queue: make(chan func(), 1<<16)}
 	nc := h.connect("broker")
-	h.door, err = Open(nc, "main", log.ID(), h.ingest, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	h.door, err = Open(nc, "main", log.ID(), door.NewBudget(128<<20), h.ingest, slog.New(slog.NewTextHandler(io.Discard, nil)))
 	require.NoError(t, err)
 	require.NoError(t, nc.Flush())
 	ctx, cancel := context.WithCancel(context.Background())

@@ -1,0 +1,190 @@
+package broker
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	natsgo "github.com/nats-io/nats.go"
+	"github.com/stretchr/testify/require"
+)
+
+// Whatever the limit of open files is, what connections may take leaves the stores theirs.
+func TestConnectionsLeaveFilesToTheStores(t *testing.T) {
+	var said bytes.Buffer
+	log := slog.New(slog.NewTextHandler(&said, nil))
+	for _, c := range []struct {
+		files, http   int
+		external      bool
+		wantH, wantN  int
+		fewFilesAreIt bool
+	}{
+		{files: 20_000, http: 512, wantH: 512, wantN: 16384},
+		{files: 1 << 20, http: 512, wantH: 512, wantN: 16384},
+		{files: 4096, http: 512, wantH: 512, wantN: 3328},
+		{files: 1024, http: 512, wantH: 384, wantN: 384},
+		{files: 1024, http: 100, wantH: 100, wantN: 668},
+		{files: 1024, http: 0, wantH: 384, wantN: 384},
+		{files: 1024, http: 0, external: true, wantH: 768},
+		{files: 600, http: 512, wantH: 172, wantN: 172},
+		{files: 512, http: 512, wantH: 128, wantN: 128},
+		{files: 511, http: 512, wantH: 95, wantN: 96, fewFilesAreIt: true},
+		{files: 256, http: 512, wantH: 32, wantN: 32, fewFilesAreIt: true},
+		{files: 150, http: 512, wantH: 5, wantN: 6, fewFilesAreIt: true},
+	} {
+		cfg := Config{HTTPConns: c.http}
+		if c.external {
+			cfg.NATSURL = "nats://127.0.0.1:1"
+		}
+		said.Reset()
+		got, err := shareOut(c.files, &cfg, log)
+		require.NoError(t, err)
+		require.Equal(t, caps{c.wantH, c.wantN}, got, "%+v", c)
+		require.Equal(t, c.fewFilesAreIt, strings.Contains(said.String(), "few files"))
+		if c.fewFilesAreIt {
+			require.Equal(t, (c.files-128)/2, got.http+got.nats)
+		} else {
+			require.LessOrEqual(t, got.http+got.nats, c.files-storeFiles)
+		}
+	}
+	_, err := shareOut(140, &Config{}, log)
+	require.ErrorIs(t, err, ErrConfig)
+	require.ErrorContains(t, err, "ulimit")
+}
+
+// idle opens a connection from this address of the loopback network.
+func idle(t *testing.T, from, to string) net.Conn {
+	t.Helper()
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}, Timeout: 10 * time.Second}
+	c, err := d.Dial("tcp", to)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// served reports whether a request on c is answered as it should be; if not, with a sentence.
+func served(t *testing.T, c net.Conn) bool {
+	t.Helper()
+	require.NoError(t, c.SetDeadline(time.Now().Add(20*time.Second)))
+	_, _ = fmt.Fprint(c, "GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n") // it may be closed
+	res, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		return false // reset before the answer was read
+	}
+	text, err := io.ReadAll(res.Body)
+	require.NoError(t, res.Body.Close())
+	if res.StatusCode == http.StatusOK {
+		return true
+	}
+	if err != nil {
+		return false
+	}
+	require.Equal(t, http.StatusServiceUnavailable, res.StatusCode)
+	require.Contains(t, string(text), "http_conns")
+	require.Equal(t, "1", res.Header.Get("Retry-After"))
+	return false
+}
+
+// One address has at most its part of the HTTP connections, and all addresses together at most all; whoever goes makes room. The
+// profiles' listener counts into the same.
+func TestHTTPConnectionsAreCapped(t *testing.T) {
+	cfg := testConfig(t)
+	cfg.HTTPConns, cfg.HTTPConnsPerAddress, cfg.Pprof = 5, 3, "127.0.0.1:0"
+	r := startBroker(t, cfg)
+	var first []net.Conn
+	for range 3 {
+		c := idle(t, "127.0.0.1", r.HTTPAddr())
+		require.True(t, served(t, c))
+		first = append(first, c)
+	}
+	require.False(t, served(t, idle(t, "127.0.0.1", r.HTTPAddr())), "the fourth of an address")
+	require.False(t, served(t, idle(t, "127.0.0.1", r.pprof.Addr().String())), "at the profiles, too")
+	for range 2 {
+		require.True(t, served(t, idle(t, "127.0.0.2", r.HTTPAddr())))
+	}
+	require.False(t, served(t, idle(t, "127.0.0.3", r.HTTPAddr())), "the sixth of all")
+	require.NoError(t, first[0].Close())
+	soon(t, "there is room again", func() bool { return served(t, idle(t, "127.0.0.3", r.HTTPAddr())) })
+}
+
+// One address has at most its part of the NATS connections; a client above it is closed and tries again until there is room. The
+// broker's own connections are not counted.
+func TestNATSConnectionsAreCapped(t *testing.T) {
+	cfg := testConfig(t)
+	cfg.NATSConnsPerAddress = 2
+	r := startBroker(t, cfg)
+	connect := func(opts ...natsgo.Option) (*natsgo.Conn, error) {
+		nc, err := natsgo.Connect(r.NATSURL(), append(opts, natsgo.ReconnectWait(10*time.Millisecond), natsgo.MaxReconnects(-1))...)
+		if err == nil {
+			t.Cleanup(nc.Close)
+		}
+		return nc, err
+	}
+	var all []*natsgo.Conn
+	for range 2 {
+		nc, err := connect()
+		require.NoError(t, err)
+		require.NoError(t, nc.Flush())
+		all = append(all, nc)
+	}
+	_, err := connect()
+	require.Error(t, err)
+	waiting, err := connect(natsgo.RetryOnFailedConnect(true))
+	require.NoError(t, err)
+	require.Equal(t, uint64(1), r.put("x")[0].Seq, "the broker goes on")
+	require.False(t, waiting.IsConnected())
+	all[0].Close()
+	soon(t, "it has been let in", waiting.IsConnected)
+	elsewhere, err := connect(natsgo.SetCustomDialer(&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP("127.0.0.2")}}))
+	require.NoError(t, err)
+	require.NoError(t, elsewhere.Flush())
+}
+
+// A connection to the NATS port that does not introduce itself is closed in seconds.
+func TestNATSConnectionsIntroduceThemselves(t *testing.T) {
+	r := startBroker(t, testConfig(t))
+	began := time.Now()
+	c := idle(t, "127.0.0.1", strings.TrimPrefix(r.NATSURL(), "nats://"))
+	require.NoError(t, c.SetReadDeadline(began.Add(20*time.Second)))
+	text, err := io.ReadAll(c)
+	require.NoError(t, err, "it is closed, not silent")
+	require.Contains(t, string(text), "Authentication Timeout")
+	require.Less(t, time.Since(began), 7*time.Second)
+}
+
+// What waits for connections that do not read is bounded for all of them together: the fullest go first, and who reads stays.
+func TestFullConnectionsAreEndedWhenMemoryIsShort(t *testing.T) {
+	r := startBroker(t, testConfig(t))
+	reader, err := natsgo.Connect(r.NATSURL())
+	require.NoError(t, err)
+	defer reader.Close()
+	require.NoError(t, reader.Flush())
+	for range 4 {
+		c := idle(t, "127.0.0.1", strings.TrimPrefix(r.NATSURL(), "nats://"))
+		_, err := fmt.Fprint(c, "CONNECT {\"verbose\":false}\r\nSUB deaf 1\r\nPING\r\n")
+		require.NoError(t, err)
+		in := bufio.NewReader(c)
+		for line := ""; line != "PONG\r\n"; {
+			line, err = in.ReadString('\n')
+			require.NoError(t, err)
+		}
+	}
+	clients := r.server.NumClients()
+	for range 12 { // the sockets take some of it
+		require.NoError(t, reader.Publish("deaf", make([]byte, 1<<20)))
+	}
+	require.NoError(t, reader.Flush())
+	r.endFullest(1 << 40)
+	require.Equal(t, clients, r.server.NumClients(), "there is memory enough")
+	r.endFullest(1 << 20)
+	soon(t, "those that do not read have gone", func() bool { return r.server.NumClients() <= clients-4 })
+	require.NoError(t, reader.Flush(), "who reads stays")
+	require.True(t, reader.IsConnected())
+}
