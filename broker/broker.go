@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"sync"
@@ -46,6 +47,9 @@ type Broker struct {
 	budget *door.Budget // of all doors
 	flight *worker.Flight
 
+	claim claim
+	rival chan claim // one that this broker has to give way to
+
 	ingest    *ingest
 	dispatch  *dispatcher
 	desk      *desk
@@ -73,7 +77,7 @@ func Open(cfg Config, log *slog.Logger) (*Broker, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
-	b := &Broker{cfg: &cfg, log: log, started: time.Now(), poisoned: make(chan error, 1), hooks: newHooks(cfg.Hooks, log),
+	b := &Broker{cfg: &cfg, log: log, started: time.Now(), rival: make(chan claim, 1), poisoned: make(chan error, 1), hooks: newHooks(cfg.Hooks, log),
 		admission: worker.NewAdmission(cfg.MaxClients)}
 	err := classed(b.open())
 	if b.stores != nil && err == nil {
@@ -118,6 +122,7 @@ func (b *Broker) open() (err error) {
 	if err := b.openRoad(); err != nil {
 		return err
 	}
+	b.claim = claim{b.started.UnixNano(), b.stores.log.ID(), rand.Uint64()}
 	b.ingest = newIngest(b.stores.log, func() { b.pool.Wake() }, b.cfg.MaxIncrement, int64(b.cfg.QueueCount), int64(b.cfg.QueueBytes))
 	b.ingest.starved = b.stores.ground.Short
 	b.dispatch = newDispatcher(b.cfg.Group, b.road, b.log)
@@ -229,8 +234,10 @@ func (b *Broker) Run(ctx context.Context, onReady func()) error {
 	}
 	web := b.web()
 	p.http = start("http", ended, func(context.Context) error { return b.serve(web, b.http, b.cfg.HTTPAddr) })
-	err := b.openDoors(p, ended)
-	if err == nil {
+	err := b.openDoors(ctx, p, ended)
+	if ctx.Err() != nil { // told to end before it was ready
+		err = nil
+	} else if err == nil {
 		b.ready.Store(true)
 		if onReady != nil {
 			onReady()
@@ -252,19 +259,18 @@ func (b *Broker) Run(ctx context.Context, onReady func()) error {
 }
 
 // openDoors subscribes to everything that comes in over NATS.
-func (b *Broker) openDoors(p *parts, ended chan<- *part) (err error) {
-	ctx, done := context.WithTimeout(context.Background(), 10*time.Second)
+func (b *Broker) openDoors(ctx context.Context, p *parts, ended chan<- *part) (err error) {
+	ctx, done := context.WithTimeout(ctx, 10*time.Second)
 	defer done()
-	if err := b.claimGroup(ctx); err != nil {
+	if err := b.claimGroup(ctx, p); err != nil {
 		return err
 	}
 	var work context.Context
 	work, p.deskCancel = context.WithCancel(context.Background())
 	b.desk = newDesk(work, b.cfg.Group, b.road, b.stores, b.pool, b.log)
 	for subject, take := range map[string]func(bus.Msg){
-		event.AnySubject(b.cfg.Group, event.Up):      b.dispatch.up,
-		event.AnySubject(b.cfg.Group, event.Snap):    b.desk.take,
-		event.Subject(b.cfg.Group, event.Info, Self): b.introduce,
+		event.AnySubject(b.cfg.Group, event.Up):   b.dispatch.up,
+		event.AnySubject(b.cfg.Group, event.Snap): b.desk.take,
 	} {
 		s, err := b.road.Subscribe(subject, take)
 		if err != nil {
@@ -279,37 +285,10 @@ func (b *Broker) openDoors(p *parts, ended chan<- *part) (err error) {
 	if err := cmp.Or(b.road.Flush(ctx), b.doors.FlushWithContext(ctx)); err != nil {
 		return b.awayNATS(err)
 	}
+	if b.server == nil {
+		p.keepers = append(p.keepers, start("claim", ended, b.hold))
+	}
 	return nil
-}
-
-// claimGroup waits for the NATS server and makes sure that this broker may serve its group there: messages are large
-// enough, and no other broker does.
-func (b *Broker) claimGroup(ctx context.Context) error {
-	if err := b.road.Flush(ctx); err != nil {
-		return b.awayNATS(err)
-	}
-	if need := b.cfg.MaxIncrement + natsRoom; b.road.MaxPayload() < need {
-		return say(ErrConfig, "the NATS server %s takes messages of %d bytes, but max_increment of %d needs %d: raise its max_payload or lower max_increment",
-			b.NATSURL(), b.road.MaxPayload(), b.cfg.MaxIncrement, need)
-	}
-	m, err := b.road.Request(ctx, event.Subject(b.cfg.Group, event.Info, Self), nil)
-	if errors.Is(err, bus.ErrNobody) {
-		return nil
-	}
-	if err != nil {
-		return say(errTemporary, "another broker may serve group %s on %s, but it does not answer (%v): stop it or choose another --group", b.cfg.Group, b.NATSURL(), err)
-	}
-	return say(errTemporary, "another broker, with the log %.16q, serves group %s on %s: stop it or choose another --group", m.Data, b.cfg.Group, b.NATSURL())
-}
-
-// introduce answers another broker that asks whether this group is served.
-func (b *Broker) introduce(m bus.Msg) {
-	if !event.ReplyAllowed(Self, m.Reply) {
-		return
-	}
-	if err := b.road.Publish(m.Reply, []byte(b.stores.log.ID().String())); err != nil {
-		b.log.Debug("answer lost", "err", err)
-	}
 }
 
 func (b *Broker) awayNATS(err error) error {

@@ -185,6 +185,9 @@ func (c *Config) Validate() error {
 	if c.InflightBytes > c.MemoryLimit/2 {
 		return fmt.Errorf("inflight_bytes is %d: it must be at most half of memory_limit, which is %d", c.InflightBytes, c.MemoryLimit/2)
 	}
+	if most := max(c.MaxIncrement, 1<<20); c.TurnBytes > most {
+		return fmt.Errorf("turn_bytes is %d: it must be at most %d, so that a NATS server which carries an increment carries a turn", c.TurnBytes, most)
+	}
 	if c.Data == "" {
 		return fmt.Errorf("data is empty: name a directory")
 	}

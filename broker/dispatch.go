@@ -81,7 +81,7 @@ func (d *dispatcher) send(e *event.Event) {
 	if err := d.road.Publish(event.Subject(d.group, event.Down, e.ID), *buf); err != nil {
 		d.unsent.Add(1)
 		if errors.Is(err, bus.ErrTooLarge) {
-			d.log.Error("an event is larger than the NATS server carries: raise its max_payload", "client", e.ID, "seq", e.Pos.Seq+1, "bytes", len(*buf), "max_payload", d.road.MaxPayload())
+			d.log.Debug("an event is larger than the NATS server carries: raise its max_payload", "client", e.ID, "seq", e.Pos.Seq+1, "bytes", len(*buf), "max_payload", d.road.MaxPayload())
 		}
 	}
 	if cap(*buf) <= 1<<20 {

@@ -34,7 +34,7 @@ func startNATS(cfg *Config, conns int, log *slog.Logger) (*server.Server, error)
 	if err := free(addr); err != nil {
 		return nil, err
 	}
-	payload := max(cfg.MaxIncrement+natsRoom, 2<<20)
+	payload := max(cfg.payload(), 2<<20)
 	check := &natsCheck{each: cfg.NATSConnsPerAddress, log: log, by: map[string]map[uint64]bool{}}
 	s, err := server.NewServer(&server.Options{
 		ServerName: "xmq", Host: host, Port: port,

@@ -144,6 +144,8 @@ func (b *Broker) look() error {
 		}
 	}
 	b.standing(&batch, "insecure", b.cfg.Insecure, now, func() string { return insecure })
+	small := b.payloadTooSmall()
+	b.standing(&batch, "payload", small != nil, now, func() string { return small.Error() + "; until then nodes that are behind get nothing" })
 	full := b.stores.room(b.cfg)
 	b.standing(&batch, "disk", full != nil, now, func() string {
 		return fmt.Sprintf("the broker refuses increments: %v", full)
