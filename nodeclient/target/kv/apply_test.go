@@ -290,3 +290,19 @@ func TestAPathThatCannotBeADatabaseIsRefused(t *testing.T) {
 	require.ErrorContains(t, err, "is no folder")
 	require.False(t, nodeclient.IsTransient(err), err)
 }
+
+// However increments fall into batches, the same ones fail and the same pairs come out.
+func TestTheResultDoesNotDependOnBatches(t *testing.T) {
+	scripts := func(rng *rand.Rand) (all []string) {
+		for k := range 80 {
+			key := string(rune('a' + rng.IntN(5)))
+			all = append(all, []string{"INCR " + key, "DECR " + key + " 3", "DEL " + key, "SET " + key + " x", "SET " + key + fmt.Sprintf(" %d", k),
+				"SET half 1\nINCR " + key, "MSET " + key + " 1 b 2"}[rng.IntN(7)])
+		}
+		return all
+	}
+	dump := func(t *testing.T, target nodeclient.Target) string {
+		return strings.Join((&node{t, target.(*Target), nil}).all(), " ")
+	}
+	targettest.Grouping(t, 10, func(t *testing.T) nodeclient.Target { return newNode(t).Target }, scripts, dump)
+}

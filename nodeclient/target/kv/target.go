@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"syscall"
 
@@ -43,6 +44,7 @@ type Target struct {
 	// Zero when there is none.
 	doubt   event.Position
 	reading atomic.Int32 // open snapshots
+	reads   sync.RWMutex // held by Get and Scan, and by whoever closes db
 }
 
 var _ nodeclient.Target = (*Target)(nil)
@@ -181,6 +183,10 @@ func (t *Target) usable() error {
 		case t.reading.Load() > 0: // it reads the database that would be closed
 			return nodeclient.Transient(fmt.Errorf("kv: %s takes nothing more since a write failed; it is opened again when the snapshot being read is closed: %w", t.name, failed))
 		}
+		if !t.reads.TryLock() {
+			return nodeclient.Transient(fmt.Errorf("kv: %s takes nothing more since a write failed; it is opened again when nobody reads it: %w", t.name, failed))
+		}
+		defer t.reads.Unlock()
 		_ = t.shut() // the failed write was told
 	}
 	return t.open()
@@ -269,6 +275,8 @@ var ErrNotFound = disk.ErrNotFound
 
 // Get returns a copy of a key's value, or ErrNotFound.
 func (t *Target) Get(key []byte) ([]byte, error) {
+	t.reads.RLock()
+	defer t.reads.RUnlock()
 	if t.db == nil {
 		return nil, fmt.Errorf("kv: %s has been closed", t.name)
 	}
@@ -278,6 +286,8 @@ func (t *Target) Get(key []byte) ([]byte, error) {
 // Scan hands out the pairs of a range, as SnapshotRange has it, in the order of their keys, borrowed until each returns. It sees
 // one moment, and ends with the error of each.
 func (t *Target) Scan(start, end []byte, limit uint64, each func(key, value []byte) error) error {
+	t.reads.RLock()
+	defer t.reads.RUnlock()
 	if t.db == nil {
 		return fmt.Errorf("kv: %s has been closed", t.name)
 	}

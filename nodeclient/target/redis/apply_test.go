@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -366,4 +367,29 @@ func TestAServerWithoutMemoryDoesWhatNeedsNone(t *testing.T) {
 	_, err = n.Apply(t.Context(), applied, items[2:])
 	require.NoError(t, err)
 	require.Equal(t, []string{"d"}, slices.Collect(maps.Keys(n.contents())))
+}
+
+// However increments fall into batches, the same ones fail and the same keys come out.
+func TestTheResultDoesNotDependOnBatches(t *testing.T) {
+	scripts := func(rng *rand.Rand) (all []string) {
+		for k := range 60 {
+			key := string(rune('a' + rng.IntN(5)))
+			all = append(all, []string{"INCR " + key, "APPEND " + key + " 7", "DEL " + key, "SET " + key + " x", "LPUSH " + key + fmt.Sprintf(" %d", k),
+				"SET half 1\nINCR " + key, "SETNX " + key + " 4", "RENAME " + key + " b", "FLUSHDB"}[rng.IntN(9)])
+		}
+		return all
+	}
+	all := "local all = redis.call('KEYS', '*'); table.sort(all); local out = {}; for _, k in ipairs(all) do if k ~= 'xmq_position' then " +
+		"local is = redis.call('TYPE', k).ok; out[#out + 1] = k .. '=' .. (is == 'list' and table.concat(redis.call('LRANGE', k, 0, -1), ',') or redis.call('GET', k)) end end; return table.concat(out, ' ')"
+	dump := func(t *testing.T, target nodeclient.Target) string {
+		text, err := client(t, server, target.(*Target).place.db).Eval(t.Context(), all, nil).Text()
+		require.NoError(t, err)
+		return text
+	}
+	open := func(t *testing.T) nodeclient.Target {
+		n := newNode(t)
+		require.NoError(t, n.other.FlushDB(t.Context()).Err())
+		return n.Target
+	}
+	targettest.Grouping(t, 3, open, scripts, dump)
 }
