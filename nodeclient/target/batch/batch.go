@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"strconv"
 	"sync"
 
@@ -138,7 +139,9 @@ func apply[W any](before event.Position, steps []Step[W], p *Patience, transact 
 	case fail.At == Unknown:
 		parts = [][]Step[W]{steps[:len(steps)/2], steps[len(steps)/2:]}
 	default:
-		parts = [][]Step[W]{steps[:fail.At], steps[fail.At : fail.At+1], steps[fail.At+1:]}
+		parts = [][]Step[W]{steps[:fail.At], steps[fail.At : fail.At+1]}
+		// When it succeeds alone, company was too much for it: the rest comes in no greater company than went well.
+		parts = slices.AppendSeq(parts, slices.Chunk(steps[fail.At+1:], max(1, fail.At)))
 	}
 	for _, part := range parts {
 		if len(part) == 0 {
