@@ -183,7 +183,7 @@ func (t *memoryTarget) Room(context.Context, int64) error { return nil }
 func (t *memoryTarget) Close() error { return nil }
 
 func (t *memoryTarget) Snapshot(context.Context) (s nodeclient.Snapshot, err error) {
-	return s, t.locked(func(m *Memory) error { s = memorySnapshot{m.now}; return nil })
+	return s, t.locked(func(m *Memory) error { s = &memorySnapshot{m.now}; return nil })
 }
 
 type memorySnapshot struct{ state memoryState }
