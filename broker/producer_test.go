@@ -134,3 +134,20 @@ func TestProducerIsToldWhichDraftIsRefused(t *testing.T) {
 	require.NoError(t, err)
 	require.EqualValues(t, 4, seq)
 }
+
+// A producer that is started again begins with the clock, far above its last number: that is no jump. It may not poison its
+// counter either.
+func TestXQ06ProducerBeginsAgainWithTheClock(t *testing.T) {
+	r := startBroker(t, testConfig(t))
+	for n := range uint64(3) {
+		p, err := producer.Dial(r.NATSURL(), "shop", producer.Options{Once: true})
+		require.NoError(t, err)
+		seq, err := p.PublishWait(t.Context(), event.Draft{Body: []byte("x")})
+		require.NoError(t, err)
+		require.Equal(t, n+1, seq)
+		p.Close()
+	}
+	status, a := r.ask("/v1/increments", "x", "Xmq-Producer", "shop", "Xmq-Number", "18446744073709551615")
+	require.Equal(t, 409, status)
+	require.Equal(t, "jump", a["code"])
+}
