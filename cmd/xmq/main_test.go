@@ -482,10 +482,10 @@ func TestPublishSendsNothingOfAScriptThatNodesRefuse(t *testing.T) {
 	for dialect, c := range map[string]struct{ script, says string }{
 		"sqlite": {"INSERT INTO t VALUES (1);\nVACUUM;\nBEGIN;\nSELECT 1;\n\nPRAGMA journal_mode = OFF;\nCOMMIT;\nSELECT 2;",
 			"line 2: VACUUM cannot|line 6: PRAGMA journal_mode"},
-		"postgresql": {"INSERT INTO t VALUES (1);\nSET statement_timeout = 0;\nCREATE INDEX CONCURRENTLY i ON t (a);\nSELECT $1;\nSELECT 'open",
-			"line 2: SET STATEMENT_TIMEOUT|line 3: CREATE ... CONCURRENTLY|line 4: it has the placeholder $1|line 5: a quote"},
+		"postgresql": {"INSERT INTO t VALUES (1);\nSET timezone = 'CET';\nCREATE INDEX CONCURRENTLY i ON t (a);\nSELECT $1;\nSELECT 'open",
+			"line 2: SET TIMEZONE|line 3: CREATE ... CONCURRENTLY|line 4: it has the placeholder $1|line 5: a quote"},
 		"mariadb": {"DELIMITER //\nCREATE PROCEDURE p AS BEGIN SELECT 1; END//\nDELIMITER ;\nUSE x;\nINSERT INTO t SELECT\n* FROM xmq_position;",
-			"line 4: USE changes the database|line 5: it mentions xmq_position"},
+			"line 4: USE changes the database for the increments behind it; a node writes to the database of its target URL; --leave-out databases passes over it|line 5: it mentions xmq_position"},
 		"mysql": {"INSERT INTO t VALUES ('" + strings.Repeat("x", 1<<20) + "');", "line 1: this increment has 1048602 bytes"},
 	} {
 		code, out, errs := call(t, c.script, "publish", "--api", api, "--sql", "-", "--dialect", dialect)
@@ -535,4 +535,26 @@ func TestTheDoorsRefuseWhatNoNodeOfTheirDialectTakes(t *testing.T) {
 
 	_, err = target.Check("oracle")
 	require.ErrorContains(t, err, "a dialect is sqlite, postgres, mariadb or mysql")
+}
+
+// What a dump says to its client is left out and counted; what no node has is refused, unless it is left out as well.
+func TestPublishCountsWhatItLeavesOut(t *testing.T) {
+	api, _ := house(t)
+	script := "/*!40101 SET NAMES utf8mb4 */;\nDROP DATABASE IF EXISTS shop;\nCREATE DATABASE shop;\nUSE shop;\nSET FOREIGN_KEY_CHECKS=0;\n" +
+		"LOCK TABLES a WRITE;\nINSERT INTO a VALUES (1," + strings.Repeat("'x'),(2,", 150_000) + "'y');\nUNLOCK TABLES;\n"
+	words := []string{"publish", "--api", api, "--sql", "-", "--dialect", "mariadb"}
+	code, _, errs := call(t, script, words...)
+	require.Equal(t, exitRefused, code)
+	require.Contains(t, errs, "line 2: DROP DATABASE")
+	require.Contains(t, errs, "--leave-out databases passes over it")
+	out := good(t, script, append(words, "--leave-out", "databases")...)
+	require.Contains(t, out, "2 increments published")
+	require.Contains(t, out, "4 statements about a session were left out")
+	require.Contains(t, out, "3 statements about databases were left out")
+	require.Contains(t, out, "1 statements were cut between rows")
+	require.JSONEq(t, `{"count":2,"settings_left_out":4,"databases_left_out":3,"cut_between_rows":1}`,
+		good(t, script, append(words, "--leave-out", "databases", "--check", "--json")...))
+	code, _, errs = call(t, script, append(words, "--leave-out", "tables")...)
+	require.Equal(t, exitUsage, code)
+	require.Contains(t, errs, "--leave-out knows databases")
 }

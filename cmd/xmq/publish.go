@@ -18,6 +18,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/urfave/cli/v2"
+
+	"xmq/nodeclient/target/sqltext"
 )
 
 func publishCommand() *cli.Command {
@@ -32,6 +34,7 @@ func publishCommand() *cli.Command {
 			&cli.StringFlag{Name: "sql", Usage: "SQL script `FILE`; - for stdin"},
 			&cli.StringFlag{Name: "dialect", Usage: "of the script: sqlite, postgres, mariadb or mysql", Value: "sqlite"},
 			&cli.BoolFlag{Name: "check", Usage: "with --sql: send nothing, say what nodes of the dialect would refuse"},
+			&cli.StringFlag{Name: "leave-out", Usage: "with --sql: `databases` passes over USE, \\connect and CREATE, ALTER and DROP DATABASE"},
 			&cli.IntFlag{Name: "max-increment", Usage: "with --sql: the broker's max_increment in `BYTES`; 0 to ask it"},
 			&cli.BoolFlag{Name: "lint", Usage: "with --sql: warn of what every node answers differently (clocks, dice, sequences)", Value: true},
 			&cli.StringFlag{Name: "idempotency-prefix", Usage: "`NAME` of this input: publishing it again stores nothing twice"},
@@ -92,6 +95,7 @@ func publish(c *cli.Context) error {
 		default:
 			fmt.Fprintf(w, "%d increments published, %d to %d\n", p.done.Count, p.done.First, p.done.Last)
 		}
+		tell(w, p.done.Counts)
 	})
 }
 
@@ -166,9 +170,10 @@ type publisher struct {
 
 // published is the answer of xmq publish.
 type published struct {
-	First uint64 `json:"first"`
-	Last  uint64 `json:"last"`
-	Count uint64 `json:"count"`
+	First          uint64 `json:"first"`
+	Last           uint64 `json:"last"`
+	Count          uint64 `json:"count"`
+	sqltext.Counts        // of a script
 }
 
 // The size of one request.

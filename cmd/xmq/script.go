@@ -16,19 +16,30 @@ import (
 	"xmq/nodeclient/target/sqltext"
 )
 
-// maxStatement is the longest statement or transaction of a script in bytes, whatever the broker takes.
-const maxStatement = 8 << 20
+// maxStatement is the longest statement or transaction of a script in bytes: more than dump programs make.
+const maxStatement = 64 << 20
+
+// maxIncrement is the largest max_increment that a broker can have.
+const maxIncrement = 8 << 20
 
 var dialects = map[string]sqltext.Dialect{"sqlite": sqltext.SQLite, "postgres": sqltext.PostgreSQL,
 	"postgresql": sqltext.PostgreSQL,
-	"mariadb": sqltext.MariaDB, "mysql": sqltext.MariaDB}
+	"mariadb":    sqltext.MariaDB, "mysql": sqltext.MariaDB}
 
 // script is the input of publish --sql.
 type script struct {
 	name    string // for people
 	in      io.ReadSeekCloser
 	dialect sqltext.Dialect
-	limit   int // largest increment in bytes
+	limit   int  // largest increment in bytes
+	mysql   bool // of MySQL, not MariaDB
+	leave   bool // statements about databases are left out
+}
+
+// splitter cuts it, each time anew.
+func (s *script) splitter() *sqltext.Splitter {
+	return &sqltext.Splitter{Dialect: s.dialect, MySQL: s.mysql, Limit: s.limit, Longest: maxStatement,
+		LeaveOutDatabases: s.leave}
 }
 
 // publishSQL sends a script when nodes would take all of it. It is read twice.
@@ -41,7 +52,14 @@ func publishSQL(c *cli.Context, p *publisher) error {
 	if err != nil {
 		return err
 	}
-	s := script{name: "stdin", dialect: dialect, limit: c.Int("max-increment")}
+	s := script{name: "stdin", dialect: dialect, limit: c.Int("max-increment"), mysql: c.String("dialect") == "mysql"}
+	switch out := c.String("leave-out"); out {
+	case "":
+	case "databases":
+		s.leave = true
+	default:
+		return usage("--leave-out knows databases, not %q", out)
+	}
 	if path := c.String("sql"); path != "-" {
 		s.name = path
 		s.in, err = os.Open(path)
@@ -59,13 +77,15 @@ func publishSQL(c *cli.Context, p *publisher) error {
 	if c.Bool("lint") {
 		lint = &linter{w: c.App.ErrWriter, name: s.name, dialect: dialect, seen: map[string]bool{}}
 	}
-	count, err := s.prove(check, lint)
+	found, err := s.prove(check, lint)
 	if err != nil {
 		return err
 	}
+	p.done.Counts = found.Counts
 	if c.Bool("check") {
-		return show(c, map[string]int{"count": count}, func(w io.Writer) {
-			fmt.Fprintf(w, "%d increments: nodes take all of them, as far as can be seen without a database\n", count)
+		return show(c, found, func(w io.Writer) {
+			fmt.Fprintf(w, "%d increments: nodes take all of them, as far as can be seen without a database\n", found.Count)
+			tell(w, found.Counts)
 		})
 	}
 	if _, err := s.in.Seek(0, io.SeekStart); err != nil {
@@ -74,7 +94,7 @@ func publishSQL(c *cli.Context, p *publisher) error {
 	if p.contentType == "" {
 		p.contentType = "application/sql"
 	}
-	for increment, err := range sqltext.Split(s.in, dialect, maxStatement) {
+	for increment, err := range s.splitter().Scripts(s.in) {
 		if err != nil {
 			return fmt.Errorf("%s: %w", s.name, err)
 		}
@@ -115,32 +135,62 @@ func limitOf(c *cli.Context, a *api) int {
 // prove reads the whole script, counts its increments and returns an error that names every line for which nodes
 // would refuse
 // one, or which cannot be cut.
-func (s *script) prove(check func([]byte) error, lint *linter) (count int, err error) {
+func (s *script) prove(check func([]byte) error, lint *linter) (found finding, err error) {
 	var faults []string
-	for increment, err := range sqltext.Split(s.in, s.dialect, maxStatement) {
+	splitter := s.splitter()
+	for increment, err := range splitter.Scripts(s.in) {
 		if err != nil {
 			faults = append(faults, err.Error())
 			break
 		}
-		count++
+		found.Count++
 		if lint != nil {
 			lint.look(increment)
 		}
 		if len(increment.Text) > s.limit {
-			faults = append(faults, fmt.Sprintf("line %d: this increment has %d bytes, and the broker takes at most %d: " +
+			faults = append(faults, fmt.Sprintf("line %d: this increment has %d bytes, and the broker takes at most %d: "+
 				"cut it, or raise "+
-				"max_increment of the broker (up to %d)", increment.Line, len(increment.Text), s.limit, maxStatement))
+				"max_increment of the broker (up to %d)", increment.Line, len(increment.Text), s.limit, maxIncrement))
 		} else if err := check([]byte(increment.Text)); err != nil {
-			faults = append(faults, placed(increment, err))
+			fault := placed(increment, err)
+			if aboutDatabases.MatchString(increment.Text) {
+				fault += "; --leave-out databases passes over it"
+			}
+			faults = append(faults, fault)
 		}
 	}
+	found.Counts = splitter.Counts
 	if len(faults) == 0 {
-		return count, nil
+		return found, nil
 	}
-	return count, fmt.Errorf("%s: nothing was sent, nodes would refuse this:\n%s", s.name, strings.Join(faults, "\n"))
+	return found, fmt.Errorf("%s: nothing was sent, nodes would refuse this:\n%s", s.name, strings.Join(faults, "\n"))
+}
+
+// finding is what a script holds.
+type finding struct {
+	Count int `json:"count"`
+	sqltext.Counts
+}
+
+// tell says what became of statements that are no increments of their own.
+func tell(w io.Writer, f sqltext.Counts) {
+	if f.Settings > 0 {
+		fmt.Fprintf(w, "%d statements about a session were left out, or stand before the increments for which they hold\n", f.Settings)
+	}
+	if f.Databases > 0 {
+		fmt.Fprintf(w, "%d statements about databases were left out\n", f.Databases)
+	}
+	if f.Engines > 0 {
+		fmt.Fprintf(w, "%d tables of MyISAM or Aria are made as tables of InnoDB\n", f.Engines)
+	}
+	if f.Cut > 0 {
+		fmt.Fprintf(w, "%d statements were cut between rows\n", f.Cut)
+	}
 }
 
 var lineOf = regexp.MustCompile(`^line (\d+): `)
+
+var aboutDatabases = regexp.MustCompile(`(?i)^(USE|(CREATE|ALTER|DROP)\s+(DATABASE|SCHEMA))\b`)
 
 // placed is an error with the line of the input instead of that of the increment.
 func placed(increment sqltext.Script, err error) string {

@@ -19,7 +19,7 @@ type statement struct {
 // work is an increment that has been looked at.
 type work struct {
 	statements []statement
-	resets     string // ", @a = NULL" for each variable it names
+	resets     string // ", @a = NULL" for each variable it names, and the settings that hold for it alone
 	counts     bool   // it asks how many rows the statement before has changed: nothing may be sent in between
 	plain      bool   // it is one INSERT, UPDATE, DELETE or REPLACE that asks nothing of what came before it
 	leaks      bool   // what it calls may change the session: it gets one of its own
@@ -67,13 +67,18 @@ func parse(body []byte) (w work, err error) {
 		return w, err
 	}
 	for _, st := range statements {
+		if settings := travelling(st); settings != "" && len(w.statements) == 0 {
+			w.resets += settings
+			w.leaks = true
+			continue
+		}
 		if err := w.check(st); err != nil {
 			return w, fmt.Errorf("line %d: %w", st.Line, err)
 		}
 		w.statements = append(w.statements, statement{st.Text, st.Line})
 	}
-	if w.ddl != nil && len(statements) != 1 {
-		return w, fmt.Errorf("it changes the schema (%s) beside %d other statements, and the server commits around such a change: make it an increment of its own, without BEGIN and COMMIT around others", w.ddl.verb, len(statements)-1)
+	if w.ddl != nil && len(w.statements) != 1 {
+		return w, fmt.Errorf("it changes the schema (%s) beside %d other statements, and the server commits around such a change: make it an increment of its own, without BEGIN and COMMIT around others", w.ddl.verb, len(w.statements)-1)
 	}
 	if len(statements) == 1 && w.resets == "" && !w.counts {
 		text := statements[0].Text
@@ -82,6 +87,39 @@ func parse(body []byte) (w work, err error) {
 		})
 	}
 	return w, nil
+}
+
+// travels are the settings that a dump makes for all its statements, and an increment, at its beginning, for itself.
+var travels = []string{"foreign_key_checks", "unique_checks", "sql_mode", "time_zone", "collation_connection"}
+
+// readings are the modes in which a server would read the text itself in another way.
+var readings = []string{"ANSI", "ANSI_QUOTES", "NO_BACKSLASH_ESCAPES", "ORACLE", "MSSQL", "DB2", "POSTGRESQL", "MAXDB"}
+
+// travelling is ", name = value" for each setting of a statement that makes only such settings; "" for any other.
+func travelling(st sqltext.Statement) string {
+	if st.Keyword != "SET" {
+		return ""
+	}
+	tokens, err := sqltext.Tokens(sqltext.MariaDB, st.Text)
+	if err != nil || len(tokens)%4 != 0 {
+		return ""
+	}
+	all := ""
+	for i := 0; i < len(tokens); i += 4 {
+		setting, value := strings.ToLower(tokens[i+1].Text), tokens[i+3]
+		switch {
+		case i > 0 && tokens[i].Text != ",", !slices.Contains(travels, setting), tokens[i+2].Text != "=":
+			return ""
+		case !value.Word && !value.Quoted:
+			return ""
+		case setting == "sql_mode" && slices.ContainsFunc(readings, func(mode string) bool {
+			return slices.Contains(strings.Split(strings.ToUpper(strings.Trim(value.Text, "'\"")), ","), mode)
+		}):
+			return ""
+		}
+		all += ", " + setting + " = " + value.Text
+	}
+	return all
 }
 
 func checkNames(script string) error {

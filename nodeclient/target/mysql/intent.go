@@ -27,6 +27,9 @@ func (t *Target) alter(ctx context.Context, before event.Position, steps []step)
 		return p.pos, batch.Fail(0, err)
 	}
 	defer t.giveBack(ctx, s)
+	if st.Work.leaks { // its settings go with the session
+		defer s.close()
+	}
 	now, err := t.fingerprint(ctx, s, st.Work.ddl)
 	if err != nil {
 		return before, batch.Fail(0, classify(fmt.Errorf("mysql: increment %d: look at the schema before it: %w", st.Pos.Seq, err)))

@@ -13,7 +13,8 @@
 //
 // A body that begins with { is {"sql": "one statement", "args": [...]}: args stand for $1, $2, ... and are sent as
 // text of whatever type the server finds the parameter to be; null is NULL, an object or array is JSON. Any
-// other body is a script. checkScript and checkStatement say what is refused before anything runs.
+// other body is a script. checkScript and checkStatement say what is refused before anything runs. SET LOCAL of
+// search_path and check_function_bodies, as dumps want them, makes an increment a transaction of its own.
 //
 // INSERT, UPDATE and DELETE whose very text comes again, as that of an increment with arguments does, are prepared; any other
 // kind of statement ends that, since it may change the schema. (A trigger that changes the types of columns is not noticed.)

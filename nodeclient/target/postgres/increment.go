@@ -180,7 +180,7 @@ func checkStatement(st sqltext.Statement) error {
 	case "COPY":
 		return errors.New("COPY moves data between the database and a file or the client; write INSERT")
 	case "SET":
-		if st.Second != "CONSTRAINTS" {
+		if st.Second != "CONSTRAINTS" && !local(st) {
 			return fmt.Errorf("SET %s changes the connection for the increments behind it, not the data; name schemas in full and leave it out", st.Second)
 		}
 	case "RESET", "DISCARD", "LISTEN", "UNLISTEN", "PREPARE", "EXECUTE", "DEALLOCATE", "DECLARE", "FETCH", "MOVE", "CLOSE", "LOAD":
@@ -212,6 +212,20 @@ func checkStatement(st sqltext.Statement) error {
 		}
 	}
 	return nil
+}
+
+// local reports whether a statement sets, for its transaction only, what a dump sets for all its statements: SET LOCAL
+// search_path and check_function_bodies, to names and literals. Such an increment is a transaction of its own.
+func local(st sqltext.Statement) bool {
+	if st.Keyword != "SET" || st.Second != "LOCAL" {
+		return false
+	}
+	tokens, err := sqltext.Tokens(sqltext.PostgreSQL, st.Text)
+	if err != nil || len(tokens) < 5 || !tokens[2].Is("SEARCH_PATH") && !tokens[2].Is("CHECK_FUNCTION_BODIES") ||
+		tokens[3].Text != "=" && !tokens[3].Is("TO") {
+		return false
+	}
+	return !slices.ContainsFunc(tokens[4:], func(t sqltext.Token) bool { return !t.Word && !t.Quoted && t.Text != "," })
 }
 
 // outside are what CREATE, ALTER and DROP may not be about: it belongs to the server, and most of it cannot run in a

@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"slices"
@@ -24,6 +25,7 @@ type work struct {
 	defers     bool // it speaks of deferring
 	plain      bool // it only reads and changes rows
 	asks       bool // it asks what the statement before has done
+	unchecked  bool // foreign keys are not checked while it runs
 }
 
 // step is one item of a batch, ready to run.
@@ -54,6 +56,12 @@ func (t *Target) Apply(ctx context.Context, before event.Position, items []event
 // transact runs steps and moves the position in one transaction. On a failure nothing is committed, unless
 // the commit's outcome was unknown and the position read back says otherwise.
 func (t *Target) transact(ctx context.Context, c *sql.Conn, before event.Position, steps []step) (event.Position, *batch.Failure) {
+	if steps[0].Work.unchecked && !t.opts.IgnoreForeignKeys {
+		if err := exec(ctx, c, "PRAGMA foreign_keys = OFF"); err != nil {
+			return before, batch.Fail(0, classify(fmt.Errorf("sqlite: leave foreign keys unchecked: %w", err)))
+		}
+		defer recheck(c)
+	}
 	stored, at, err := t.attempt(ctx, c, before, steps, maxChunk)
 	if errors.Is(err, errWhich) {
 		stored, at, err = t.attempt(ctx, c, before, steps, 0)
@@ -196,6 +204,19 @@ func runChunks(ctx context.Context, c *sql.Conn, steps []step, limit int) error 
 		}
 	}
 	return flush()
+}
+
+// recheck lets a connection check foreign keys again. One that does not is not used again.
+func recheck(c *sql.Conn) {
+	var on int
+	ctx := context.Background() // it must be done
+	err := exec(ctx, c, "PRAGMA foreign_keys = ON")
+	if err == nil {
+		err = c.QueryRowContext(ctx, "PRAGMA foreign_keys").Scan(&on)
+	}
+	if err != nil || on != 1 {
+		_ = c.Raw(func(any) error { return driver.ErrBadConn }) // which is what it returns
+	}
 }
 
 // settle answers for a commit that returned an error. A deferred constraint keeps the transaction open and is

@@ -4,9 +4,10 @@
 // # Settings
 //
 // Each connection runs with journal_mode=WAL, synchronous=FULL (a commit survives a power cut) and, unless
-// Options says otherwise, foreign_keys=ON. 'localtime' and 'utc' are UTC, whatever the machine's time zone is. Write transactions are BEGIN IMMEDIATE. Other processes may read
-// the database at any time; one that holds the write lock makes Apply wait for Options.BusyTimeout, then
-// answer Transient. After a restore they must open the file again.
+// Options says otherwise, foreign_keys=ON; an increment that begins with PRAGMA foreign_keys = OFF, as a dump does, runs
+// without them. 'localtime' and 'utc' are UTC, whatever the machine's time zone is. Write transactions are BEGIN
+// IMMEDIATE. Other processes may read the database at any time; one that holds the write lock makes Apply wait for
+// Options.BusyTimeout, then answer Transient. After a restore they must open the file again.
 //
 // A database may come from another node, so trusted_schema is OFF and cell_size_check ON. No value or row is longer than
 // Options.MaxLength, and the file has no more pages than Options.MaxPages. In a target URL: sqlite:PATH?max_length=BYTES&max_pages=N.

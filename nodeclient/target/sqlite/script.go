@@ -23,6 +23,7 @@ func parse(body []byte) (w work, err error) {
 	w.defers = strings.Contains(lower, "defer")
 	w.asks = strings.Contains(lower, "changes") || strings.Contains(lower, "last_insert_rowid")
 	w.plain = !slices.ContainsFunc(w.statements, func(st sqltext.Statement) bool { return !slices.Contains(mixes, st.Keyword) })
+	w.unchecked = err == nil && len(w.statements) > 0 && unchecked(w.statements[0])
 	return w, err
 }
 
@@ -33,7 +34,8 @@ func parse(body []byte) (w work, err error) {
 //   - transaction control: BEGIN, COMMIT, END, ROLLBACK, SAVEPOINT, RELEASE
 //   - ATTACH and DETACH, and every mention of the table xmq_position as a name
 //   - what would stay in the connection and be gone after a restart: temporary objects, and every PRAGMA but
-//     user_version, application_id, defer_foreign_keys, and foreign_keys (which does nothing in a transaction)
+//     user_version, application_id, defer_foreign_keys, and foreign_keys (which counts as the first statement only, and
+//     then holds for the increment alone, as a dump wants it)
 //
 // It is a check of words, not of meaning.
 func checkScript(body string) ([]sqltext.Statement, error) {
@@ -56,6 +58,13 @@ func checkScript(body string) ([]sqltext.Statement, error) {
 		return nil, errors.New("it calls total_changes, which counts since the connection was opened: after a restart it is another number")
 	}
 	return statements, nil
+}
+
+// unchecked reports whether a statement is PRAGMA foreign_keys = OFF.
+func unchecked(st sqltext.Statement) bool {
+	tokens, err := sqltext.Tokens(sqltext.SQLite, st.Text)
+	return err == nil && len(tokens) == 4 && tokens[0].Is("PRAGMA") && tokens[1].Is("FOREIGN_KEYS") && tokens[2].Text == "=" &&
+		(tokens[3].Is("OFF") || tokens[3].Is("0") || tokens[3].Is("FALSE") || tokens[3].Is("NO"))
 }
 
 func checkStatement(st sqltext.Statement) error {

@@ -29,8 +29,10 @@ var (
 
 // lexer tells tokens. Its only state is whether it is inside an executed comment.
 type lexer struct {
-	dialect Dialect
-	hinted  bool
+	dialect  Dialect
+	hinted   bool
+	product  product // whose executed comments are told from others; 0: all of them are executed
+	escaping bool    // PostgreSQL: standard_conforming_strings is off
 }
 
 // next returns the kind and length of the token that b, which is not empty, begins with. eof says that
@@ -56,7 +58,7 @@ func (l *lexer) next(b []byte, eof bool) (kind, int, error) {
 		l.hinted = false
 		return hint, 2, nil
 	case c == '\'' && l.dialect == PostgreSQL:
-		return continued(b, 0, false, eof)
+		return continued(b, 0, l.escaping, eof)
 	case c == '\'' || c == '"':
 		return quote(b, c, l.dialect == MariaDB, eof)
 	case c == '`' && l.dialect != PostgreSQL:
@@ -101,12 +103,8 @@ const never = "/*M!999999"
 func (l *lexer) blockComment(b []byte, eof bool) (kind, int, error) {
 	if l.dialect == MariaDB && !l.hinted {
 		if bytes.HasPrefix(b, []byte(never)) {
-			n := bytes.Index(b, []byte("*/"))
-			if n < 0 && !eof {
-				return comment, 0, nil
-			}
-			if n > 0 && !bytes.Contains(b[len(never):n], []byte("/*")) {
-				return comment, n + 2, nil
+			if k, n, err := plainComment(b, eof); n == 0 || err != nil || !bytes.Contains(b[len(never):n], []byte("/*")) {
+				return k, n, err
 			}
 		}
 		n := 0
@@ -121,6 +119,9 @@ func (l *lexer) blockComment(b []byte, eof bool) (kind, int, error) {
 			}
 			if n == len(b) && !eof {
 				return hint, 0, nil
+			}
+			if l.product.executes(b[:n]) == no {
+				return plainComment(b, eof)
 			}
 			l.hinted = true
 			return hint, n, nil

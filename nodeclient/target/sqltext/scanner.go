@@ -17,6 +17,9 @@ type Statement struct {
 	// Control is the word with which it controls a transaction (BEGIN, START, COMMIT, END, ROLLBACK, SAVEPOINT,
 	// RELEASE; ABORT and PREPARE in PostgreSQL; XA and AUTOCOMMIT in MariaDB); "" when it does not.
 	Control string
+
+	stdin bool // it is a COPY whose data follows
+	some  bool // a part of it is executed by newer servers only
 }
 
 const chunk = 32 << 10 // bytes asked of the reader at once, at least
@@ -34,6 +37,14 @@ type scanner struct {
 	start int // first token of the statement, -1 before it
 	end   int // behind its last token
 	delim []byte
+
+	// Of a script that a client would read: marks of executed comments go, and lines to the client are passed where they
+	// change no data.
+	client bool
+	leave  bool // USE and \connect are passed
+	counts *Counts
+	marks  []span // of the statement
+	some   bool   // one of them is executed by newer servers only
 }
 
 func newScanner(r io.Reader, d Dialect, limit int) *scanner {
@@ -124,7 +135,7 @@ func (s *scanner) pass(n int) {
 func (s *scanner) next() (Statement, error) {
 	sh := shape{dialect: s.lex.dialect, open: true}
 	line := 0
-	s.start = -1
+	s.start, s.marks, s.some = -1, nil, false
 	for {
 		k, n, ended, delimited, err := s.token()
 		if err != nil {
@@ -157,6 +168,9 @@ func (s *scanner) next() (Statement, error) {
 				return st, err
 			}
 		case k == space || k == comment:
+			if k == comment && s.client && s.start >= 0 && versioned(s.buf[s.at:s.at+n]) {
+				s.marks = append(s.marks, span{s.at - s.start, s.at - s.start + n})
+			}
 			s.pass(n)
 		default:
 			if k == symbol && s.buf[s.at] == '\\' {
@@ -166,6 +180,10 @@ func (s *scanner) next() (Statement, error) {
 			}
 			if s.start < 0 {
 				s.start, line = s.at, s.line
+			}
+			if k == hint && s.client {
+				s.marks = append(s.marks, span{s.at - s.start, s.at - s.start + n})
+				s.some = s.some || s.lex.hinted && s.lex.product.executes(s.buf[s.at:s.at+n]) == some
 			}
 			sh.add(k, s.buf[s.at:s.at+n])
 			s.pass(n)
@@ -182,10 +200,11 @@ func (s *scanner) cut(sh *shape, line int) (Statement, error) {
 	if s.end-s.start > s.limit {
 		return Statement{}, s.tooLong(line)
 	}
-	if sh.stdin {
+	if sh.stdin && !s.client {
 		return Statement{}, errAt(line, "COPY FROM STDIN takes data that is no SQL: dump with --inserts instead")
 	}
-	st := Statement{Text: string(s.buf[s.start:s.end]), Line: line, Keyword: sh.first(), Control: sh.control()}
+	st := Statement{Text: string(s.buf[s.start:s.end]), Line: line, Keyword: sh.first(), Control: sh.control(), stdin: sh.stdin}
+	st.Text, st.some = without(st.Text, s.marks), s.some
 	if len(sh.head) > 1 {
 		st.Second = sh.head[1]
 	}
@@ -216,6 +235,9 @@ func (s *scanner) directive(k kind, n int) (bool, error) {
 	if s.lex.dialect == SQLite && k == symbol && first[0] == '.' {
 		return false, s.command("sqlite3")
 	}
+	if use := s.lex.dialect == MariaDB && k == word && bytes.EqualFold(first, []byte("USE")); use && s.leave {
+		return true, s.use()
+	}
 	if !delimiter && !backslash {
 		return false, nil
 	}
@@ -224,7 +246,14 @@ func (s *scanner) directive(k kind, n int) (bool, error) {
 		return false, err
 	}
 	fields := bytes.Fields(line)
-	switch {
+	switch command := string(fields[0]); {
+	case backslash && s.client && connects[command]:
+		if !s.leave {
+			return false, errAt(s.line, "%s chooses a database, and a node has one: leave the line out, or give --leave-out databases", command)
+		}
+		s.counts.Databases++
+	case backslash && s.client && idle[command]:
+		s.counts.Settings++
 	case backslash && string(fields[0]) != `\restrict` && string(fields[0]) != `\unrestrict`:
 		return false, s.command("psql")
 	case delimiter && len(fields) < 2:
@@ -236,6 +265,27 @@ func (s *scanner) directive(k kind, n int) (bool, error) {
 	}
 	s.pass(len(line))
 	return true, nil
+}
+
+// connects are the commands of psql that choose a database, idle those that only concern psql's own screen.
+var (
+	connects = words(`\connect \c`)
+	idle     = words(`\echo \qecho \warn \timing \pset \x \t \a \set \unset`)
+)
+
+// use passes USE of MariaDB's client, which may go without a semicolon.
+func (s *scanner) use() error {
+	line, err := s.rest()
+	if err != nil {
+		return err
+	}
+	n := len(line)
+	if end := bytes.Index(line, s.delim); end >= 0 {
+		n = end + len(s.delim)
+	}
+	s.counts.Databases++
+	s.pass(n)
+	return nil
 }
 
 // command refuses what stands at s.at as a command of a client program.

@@ -53,60 +53,12 @@ func (b *builder) done(line int) Script { return Script{b.text.String(), line, b
 // Split yields the scripts of r in order: a transaction (BEGIN or START TRANSACTION to COMMIT or END) as one
 // script without its control statements, any other statement as a script of its own. A transaction that is
 // rolled back yields nothing, nor does an empty one. It reads r as it goes and holds one script at a time,
-// at most limit bytes of text each.
+// at most limit bytes of text each. What dumps hold beside SQL is handled as Splitter says.
 //
 // The last pair has the error, if any, and names the line: an open quote, comment, body or transaction,
 // savepoints and other control that cannot be part of an increment, a script beyond the limit, r's own error.
 func Split(r io.Reader, d Dialect, limit int) iter.Seq2[Script, error] {
-	return func(yield func(Script, error) bool) {
-		s := newScanner(r, d, limit)
-		for {
-			script, err := nextScript(s)
-			if errors.Is(err, io.EOF) {
-				return
-			}
-			if !yield(script, err) || err != nil {
-				return
-			}
-		}
-	}
-}
-
-// nextScript returns the next script that has text; io.EOF behind the last one.
-func nextScript(s *scanner) (Script, error) {
-	var script builder
-	begin := 0 // line of the open transaction's BEGIN
-	for {
-		st, err := s.next()
-		switch {
-		case errors.Is(err, io.EOF) && begin > 0:
-			return Script{}, errAt(begin, "the transaction that begins here is not ended by COMMIT")
-		case err != nil:
-			return Script{}, err
-		case st.Control == "":
-			script.add(st, s.ended(st.Text))
-			if begin == 0 {
-				return script.done(st.Line), nil
-			}
-			if script.text.Len() > s.limit {
-				return Script{}, errAt(begin, "the transaction that begins here is longer than the limit of %d bytes", s.limit)
-			}
-		case begins(st) && begin == 0:
-			begin = st.Line
-		case commits(st) && begin > 0:
-			if script.text.Len() > 0 {
-				return script.done(begin), nil
-			}
-			begin = 0
-		case rollsBack(st) && begin > 0:
-			script = builder{}
-			begin = 0
-		case begin > 0:
-			return Script{}, errAt(st.Line, "%.80q cannot stand inside the transaction that begins in line %d", st.Text, begin)
-		default:
-			return Script{}, errAt(st.Line, "%.80q stands outside a transaction", st.Text)
-		}
-	}
+	return (&Splitter{Dialect: d, Limit: limit}).Scripts(r)
 }
 
 // ended is a statement with its delimiter: a semicolon, unless only the script's DELIMITER told where it ends. Then the

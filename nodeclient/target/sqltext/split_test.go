@@ -48,7 +48,7 @@ func TestSplit(t *testing.T) {
 		{"hash comments", []Dialect{MariaDB}, "a # ;\n+ b;c", []string{"a # ;\n+ b;", "c;"}},
 		{"dashes without a space subtract", []Dialect{MariaDB}, "SELECT 5--1;b", []string{"SELECT 5--1;", "b;"}},
 		{"dashes always comment", []Dialect{SQLite, PostgreSQL}, "SELECT 5--1;b\n;c", []string{"SELECT 5;", "c;"}},
-		{"executed comments", []Dialect{MariaDB}, "/*!40101 SET a = ';' */;/*M!100000 b */", []string{"/*!40101 SET a = ';' */;", "/*M!100000 b */;"}},
+		{"executed comments", []Dialect{MariaDB}, "/*!40101 SET a = ';' */;/*M!100000 b */", []string{"SET a = ';';", "b;"}},
 		{"a byte order mark", both, "\xEF\xBB\xBFSELECT 1", []string{"SELECT 1;"}},
 		{"a transaction", both, "a; BEGIN; b; c ; COMMIT; d;", []string{"a;", "b;\nc;", "d;"}},
 		{"its other words", both, "START TRANSACTION; a; COMMIT WORK; begin work; b; commit", []string{"a;", "b;"}},
@@ -84,7 +84,7 @@ func TestSplit(t *testing.T) {
 			[]string{"a;", "CREATE PROCEDURE p() BEGIN x; END;", "b; c;", "d;"}},
 		{"DELIMITER inside a word", []Dialect{MariaDB}, "DELIMITER $$\nSELECT '$$'; END$$ b$$", []string{"SELECT '$$'; END;", "b;"}},
 		{"mysqldump's trigger", []Dialect{MariaDB}, "DELIMITER ;;\n/*!50003 CREATE*/ /*!50003 TRIGGER t BEFORE INSERT ON a FOR EACH ROW BEGIN\n x; END */;;\nDELIMITER ;\nb",
-			[]string{"/*!50003 CREATE*/ /*!50003 TRIGGER t BEFORE INSERT ON a FOR EACH ROW BEGIN\n x; END */;", "b;"}},
+			[]string{"CREATE TRIGGER t BEFORE INSERT ON a FOR EACH ROW BEGIN\n x; END;", "b;"}},
 	} {
 		for _, d := range c.in {
 			t.Run(fmt.Sprintf("%s/%d", c.name, d), func(t *testing.T) {
@@ -116,11 +116,11 @@ func TestSplitErrorsNameTheLine(t *testing.T) {
 		{SQLite, "BEGIN; a; ROLLBACK TO s", `"ROLLBACK TO s" cannot stand inside`},
 		{SQLite, "BEGIN; a; ROLLBACK TRANSACTION TO s", `"ROLLBACK TRANSACTION TO s" cannot stand inside`},
 		{MariaDB, "BEGIN; a; COMMIT AND CHAIN", `"COMMIT AND CHAIN" cannot stand inside`},
-		{MariaDB, "SET autocommit=0", `"SET autocommit=0" stands outside a transaction`},
 		{PostgreSQL, "a;\n COMMIT", `line 2: "COMMIT" stands outside a transaction`},
 		{PostgreSQL, "BEGIN; a; PREPARE TRANSACTION 'x'", `"PREPARE TRANSACTION 'x'" cannot stand inside`},
-		{PostgreSQL, "\nCOPY a (b) FROM stdin;\n1\n\\.\n", "line 2: COPY FROM STDIN"},
-		{PostgreSQL, "\\connect x\n", `line 1: "\\connect" is a command of psql`},
+		{PostgreSQL, "\nCOPY a (b) FROM stdin;\n1\n", `line 2: the data of this COPY is not ended by \.`},
+		{PostgreSQL, "\nCOPY a (b) FROM stdin WITH (FORMAT csv);\n1\n\\.\n", "line 2: COPY ... FROM stdin is taken in the form"},
+		{PostgreSQL, "\\connect x\n", "line 1: \\connect chooses a database"},
 		{MariaDB, "a;\nDELIMITER\nb", "line 2: DELIMITER needs one word"},
 		{MariaDB, "DELIMITER " + strings.Repeat("x", 17), "a delimiter of 17 bytes is longer than 16"},
 		{SQLite, "a;\n" + strings.Repeat("x", 101), "line 2: a statement or comment is longer than the limit of 100 bytes"},
@@ -311,8 +311,11 @@ func FuzzSplit(f *testing.F) {
 		TransactionControl(d, text)
 		FirstKeyword(d, text)
 		Mentions(d, text, "a")
-		if strings.Contains(strings.ToLower(text), "delimiter") { // its statements may hold what ends others
-			return
+		lower := strings.ToLower(text)
+		for _, other := range []string{"delimiter", "!", "copy", "set", "pragma"} { // becomes another text
+			if strings.Contains(lower, other) {
+				return
+			}
 		}
 		for _, s := range whole {
 			again, err := Increment(d, s)
