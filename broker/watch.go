@@ -150,7 +150,7 @@ func (b *Broker) look() error {
 	b.standing(&batch, "disk", full != nil, now, func() string {
 		return fmt.Sprintf("the broker refuses increments: %v", full)
 	})
-	unread, at := b.stores.log.Unreadable()
+	at, unread := b.stores.log.Unreadable()
 	b.standing(&batch, "unreadable", unread != nil && time.Since(at) < max(unreadableFor, 3*b.cfg.Tick), now, func() string {
 		return fmt.Sprintf("a part of the log cannot be read now, and who needs it waits; it is tried again all the time: %v", unread)
 	})

@@ -68,7 +68,7 @@ func TestUnopenableIsLaterAndUnreadableIsDamage(t *testing.T) {
 		require.ErrorIs(t, err, why)
 		_, err = l.Position(150)
 		require.ErrorIs(t, err, ErrLater)
-		told, _ := l.Unreadable()
+		_, told := l.Unreadable()
 		require.ErrorIs(t, told, why)
 		fail(disktest.Open, nil)
 		records, err := l.Read(150, 10, 1<<20)

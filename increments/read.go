@@ -40,12 +40,12 @@ func (l *Log) Read(from uint64, maxRecords, maxBytes int) ([]event.Encoded, erro
 	return records, nil
 }
 
-// Unreadable returns the last ErrLater that a reader got, and when; nil when there was none.
-func (l *Log) Unreadable() (error, time.Time) {
+// Unreadable returns when a reader got ErrLater for the last time, and that error; nil when none did.
+func (l *Log) Unreadable() (at time.Time, err error) {
 	if f := l.shelf.failed.Load(); f != nil {
-		return f.err, f.at
+		return f.at, f.err
 	}
-	return nil, time.Time{}
+	return time.Time{}, nil
 }
 
 // readChunk is how much memory a read from disk takes at a time, in bytes.
