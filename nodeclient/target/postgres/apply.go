@@ -33,6 +33,7 @@ func (t *Target) transact(ctx context.Context, before event.Position, steps []st
 	if err != nil {
 		return before, batch.Fail(0, err)
 	}
+	defer t.tidySession(ctx, c, steps)
 	defer giveBack(ctx, c)
 	clean := ""
 	if t.used || steps[0].Work.asks { // those stand alone

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"context"
 	"fmt"
 	"strings"
 
@@ -42,6 +43,14 @@ func unchanged(p *pgconn.Pipeline) error {
 		return fmt.Errorf("%w: a function has changed the session", batch.ErrAlone)
 	}
 	return nil
+}
+
+// tidySession resets the session at once after a step that stood alone, whether it went well or not: a lock that it has taken would
+// stay until the next increment comes. What cannot be done now is done before that one.
+func (t *Target) tidySession(ctx context.Context, c *pgconn.PgConn, steps []step) {
+	if t.used && len(steps) == 1 && steps[0].Work.alone && !c.IsClosed() && c.TxStatus() == 'I' && ctx.Err() == nil && execute(ctx, c, reset) == nil {
+		t.used = false
+	}
 }
 
 // lasting reports whether an increment of DML takes a lock that outlives it.

@@ -122,6 +122,18 @@ func TestAStatementThatIsGivenUpIsEnded(t *testing.T) {
 	require.Equal(t, "0", n.value("SELECT count(*) FROM c"))
 }
 
+// A lock of the session is given back at once, not when the next increment comes; also by an increment that fails.
+func TestASessionLockEndsWithItsIncrement(t *testing.T) {
+	n := newNode(t)
+	n.run("CREATE TABLE c (v int)")
+	n.run("SELECT pg_advisory_lock(78)")
+	require.Equal(t, "0", n.value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 78"))
+	before, items := n.at(), n.log.Scripts("SELECT pg_advisory_lock(79); INSERT INTO nowhere VALUES (1)")
+	_, err := n.Apply(t.Context(), before, items)
+	require.ErrorContains(t, err, "42P01")
+	require.Equal(t, "0", n.value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 79"))
+}
+
 // More locks than the server has, taken by increments that each need a few, are no reason to stop.
 func TestABatchThatNeedsMoreThanTheServerHasIsCut(t *testing.T) {
 	n := newNode(t)
