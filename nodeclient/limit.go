@@ -96,7 +96,9 @@ func (s *stillness) limit(work context.Context, most time.Duration) (ctx context
 		}
 		cancel(errTooLong)
 	}
+	mu.Lock() // look may come before it is assigned
 	timer = time.AfterFunc(most, look)
+	mu.Unlock()
 	return ctx, func() bool {
 		mu.Lock()
 		defer mu.Unlock()

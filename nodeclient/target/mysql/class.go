@@ -13,13 +13,9 @@ import (
 // Error numbers that are looked for by name.
 const (
 	deniedDatabase  = 1044
-	deniedUser      = 1045
 	missingDatabase = 1049
-	deniedTable     = 1142
 	missingTable    = 1146
 	missingXA       = 1397
-	denied          = 1227
-	deniedRoutine   = 1370
 	inTransaction   = 1399
 	lockTimeout     = 1205
 	binlogRoutine   = 1419
@@ -94,15 +90,6 @@ func road(err error) bool {
 	switch number(err) {
 	case 0, 1053, 1077, 1079, killed, 3168, 3169, 1152, 1156, 1157, 1158, 1159, 1160, 1161, 1184:
 		return err != nil
-	}
-	return false
-}
-
-// forbidden reports whether the role may not do what it tried: nothing is lost, the role was changed.
-func forbidden(err error) bool {
-	switch number(err) {
-	case deniedDatabase, deniedUser, deniedTable, denied, deniedRoutine, 1143:
-		return true
 	}
 	return false
 }
