@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -70,10 +71,11 @@ type Agent struct {
 	room    int64
 
 	// Of the loop alone.
-	stopJob context.CancelFunc // of the newest transfer
-	tail    <-chan struct{}    // closed when all transfers have ended; nil when there was none
-	snap    Snapshot           // open, and its transfer has not begun
-	part    *event.Range       // what it holds; nil for all
+	stopJob context.CancelFunc      // of the newest transfer
+	giveUp  context.CancelCauseFunc // of the newest task of the hand; nil before the first
+	tail    <-chan struct{}         // closed when all transfers have ended; nil when there was none
+	snap    Snapshot                // open, and its transfer has not begun
+	part    *event.Range            // what it holds; nil for all
 
 	opened Snapshot  // the newest; of the hand, and of Run when all hands have ended
 	still  stillness // of the open snapshots
@@ -92,7 +94,12 @@ type heard struct {
 type job struct {
 	task
 	after <-chan struct{} // a snapshot: the one before must be closed
+	ctx   context.Context // of an Apply
+	end   context.CancelCauseFunc
 }
+
+// errMoved ends an Apply that an operator's seek has overtaken.
+var errMoved = errors.New("an operator has moved this node to another position")
 
 // Status is where an agent stands, for tests and people.
 type Status struct {
@@ -307,6 +314,9 @@ func (a *Agent) flush(work context.Context, s *session) {
 	if s.drop {
 		a.dropTransfers()
 	}
+	if s.giveUp && a.giveUp != nil {
+		a.giveUp(errMoved)
+	}
 	for i := range s.send {
 		err := a.road.Publish(event.Subject(a.opts.Group, event.Up, a.opts.ID), s.send[i].Append(nil))
 		a.log.Debug("said", "event", s.send[i], "err", err) // one that could not leave is lost, and repeated
@@ -315,7 +325,7 @@ func (a *Agent) flush(work context.Context, s *session) {
 		}
 	}
 	tasks := s.tasks
-	s.notes, s.drop, s.send, s.tasks = nil, false, nil, nil
+	s.notes, s.drop, s.giveUp, s.send, s.tasks = nil, false, false, nil, nil
 	for _, t := range tasks {
 		a.start(work, t)
 	}
@@ -334,7 +344,9 @@ func (a *Agent) start(work context.Context, t task) {
 		a.snap = nil
 		a.transfer(work, func(ctx context.Context) outcome { return a.upload(ctx, t.upload, snap, part) })
 	default:
-		a.jobs <- job{t, a.tail}
+		ctx, end := context.WithCancelCause(work)
+		a.giveUp = end
+		a.jobs <- job{t, a.tail, ctx, end}
 	}
 }
 
@@ -404,12 +416,15 @@ func (a *Agent) hand(work context.Context) {
 			if j.snapshot != 0 && j.after != nil {
 				<-j.after
 			}
-			a.tell(work, a.serve(work, j.task))
+			o := a.serve(work, j)
+			j.end(nil)
+			a.tell(work, o)
 		}
 	}
 }
 
-func (a *Agent) serve(work context.Context, t task) outcome {
+func (a *Agent) serve(work context.Context, j job) outcome {
+	t := j.task
 	switch {
 	case t.keep:
 		err := a.target.Keep(work, event.TopicsOf(a.opts.Topics))
@@ -421,7 +436,7 @@ func (a *Agent) serve(work context.Context, t task) outcome {
 		return a.openSnapshot(work, t.snapshot, t.part)
 	default:
 		failpoint.Hit(failpoint.FetchedBeforeApply)
-		pos, err := a.apply(work, t)
+		pos, err := a.apply(j.ctx, t)
 		if err == nil {
 			pos = t.apply[len(t.apply)-1].Pos
 			failpoint.Hit(failpoint.CommittedBeforeAck)

@@ -112,3 +112,32 @@ func TestSessionTellsOfAnIncrementThatTakesLong(t *testing.T) {
 	k.apply(3, nil)
 	require.Equal(t, event.NoCode, k.last(event.IncrReq, event.Succ).Code)
 }
+
+// An operator's seek reaches a node whose database is busy: what it does is given up.
+func TestASeekReachesABusyNode(t *testing.T) {
+	world(t, 3, func(t *testing.T, road *bus.Mem, b *scripted) {
+		target := &stuck{seq: 2}
+		r := run(t, road, target, Options{BatchRecords: 1})
+		time.Sleep(time.Minute)
+		require.EqualValues(t, 1, r.agent.Status().Position.Seq, "the second increment never ends")
+
+		var session event.Session
+		b.count(func(e event.Event) bool { session = e.Session; return false })
+		seek := event.Event{Kind: event.IncrRep, Code: event.Seek, ID: "n1", Pos: b.h.pos[2]}
+		b.mu.Lock()
+		b.mute = func(e event.Event) bool { // a broker names the position until the node stands there
+			if e.State == event.None && e.Pos.Seq < 2 {
+				seek.Session = e.Session
+				b.say(seek)
+				return true
+			}
+			return false
+		}
+		seek.Session = session
+		b.say(seek)
+		b.mu.Unlock()
+		time.Sleep(30 * time.Second)
+		require.EqualValues(t, 3, r.agent.Status().Position.Seq)
+		r.stop(t)
+	})
+}

@@ -126,6 +126,8 @@ type session struct {
 	trouble    string       // transient trouble, told in heartbeats
 	single     int          // so many of the next increments are applied one by one
 	atBase     []event.Item // what is at the database
+	giveUp     bool         // it is to be given up
+	moved      bool         // it was, because an operator has named another position
 	baseTicks  int          // for so long
 
 	send  []event.Event
@@ -254,7 +256,11 @@ func (s *session) incrRep(e event.Event) {
 			s.open()
 		}
 	case event.Seek:
-		if !s.busy && s.phase != joining && s.phase != lost && s.mayAdopt(e.Pos) {
+		switch {
+		case s.phase == joining || s.phase == lost || !s.mayAdopt(e.Pos):
+		case len(s.atBase) > 0: // what the database does is given up; the broker names the position in the session after that
+			s.giveUp, s.moved = true, true
+		case !s.busy:
 			s.adopt(e.Pos)
 		}
 	case event.Held:
@@ -427,7 +433,8 @@ func (s *session) do(t task) {
 // applied takes the outcome of an apply task: what is durable now, and why not all.
 func (s *session) applied(n int, pos event.Position, err error) {
 	s.busy, s.atBase = false, nil
-	before := s.pos
+	before, moved := s.pos, s.moved
+	s.moved = false
 	if !pos.Zero() {
 		s.pos = pos
 	}
@@ -446,6 +453,11 @@ func (s *session) applied(n int, pos event.Position, err error) {
 		return
 	}
 	if s.phase != following {
+		return
+	}
+	if moved {
+		s.note("the increments at the database were given up, because an operator has named another position")
+		s.open()
 		return
 	}
 	if err == nil {
