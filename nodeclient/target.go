@@ -84,7 +84,7 @@ type Ranger interface {
 // ErrNoRanges is returned when a part is asked of a copy that has no keys in an order.
 var ErrNoRanges = errors.New("this kind of target has no ranges: leave --start, --end and --limit out")
 
-// Snapshot is one consistent read of a database.
+// Snapshot is one consistent read of a database. Two of them can be compared with ==: drivers return pointers.
 type Snapshot interface {
 	// Position is the position the snapshot holds, exactly.
 	Position() event.Position
