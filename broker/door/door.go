@@ -50,7 +50,7 @@ const (
 	Empty       Code = "empty"       // a body of no bytes
 	TooLarge    Code = "too_large"   // above the limit
 	Invalid     Code = "invalid"     // a header or the request breaks a rule
-	Unfit       Code = "unfit"       // no node of this group would take it: see Accepts
+	Unfit       Code = "refused"     // no node of this group would take it: see Accepts
 	TooOld      Code = "too_old"     // a producer's number from before what is remembered
 	Gap         Code = "gap"         // a batch before this one is missing: repeat from there
 	Busy        Code = "busy"        // too much waits already: try again

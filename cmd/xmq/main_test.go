@@ -519,7 +519,7 @@ func TestTheDoorsRefuseWhatNoNodeOfTheirDialectTakes(t *testing.T) {
 		status, answer := post("/v1/increments", "application/octet-stream", body)
 		require.Equal(t, http.StatusUnprocessableEntity, status, answer)
 		require.Contains(t, answer, why)
-		require.Contains(t, answer, `"code":"unfit"`)
+		require.Contains(t, answer, `"code":"refused"`)
 		line, err := json.Marshal(map[string]string{"body": body})
 		require.NoError(t, err)
 		status, answer = post("/v1/increments/batch", "application/x-ndjson", `{"body":"SELECT 1"}`+"\n"+string(line))
