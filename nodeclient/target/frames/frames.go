@@ -42,13 +42,15 @@ var errDamaged = fmt.Errorf("the checksum of the snapshot does not fit: %w", eve
 type Format struct {
 	Name    string // as Snapshot.Format says it, for people: "postgres-dump/1"
 	Magic   string // 8 bytes
-	Version uint32
+	Version uint32 // that is written
+	Oldest  uint32 // that is read as well; 0 for Version alone
 }
 
 // Head stands before the frames.
 type Head struct {
 	Pos     event.Position
 	Preface []byte
+	Version uint32 // of a stream that is read; one that is written has its Format's
 }
 
 func newSum() hash.Hash32 { return crc32.New(crc32.MakeTable(crc32.Castagnoli)) }
@@ -142,10 +144,10 @@ func (format Format) NewReader(r io.Reader) (*Reader, Head, error) {
 	switch {
 	case string(b[:8]) != format.Magic || n > maxPreface:
 		return nil, Head{}, fmt.Errorf("the header of the snapshot is not that of %s: %w", format.Name, event.ErrDamaged)
-	case le.Uint32(b[8:]) != format.Version:
+	case le.Uint32(b[8:]) != format.Version && (format.Oldest == 0 || le.Uint32(b[8:]) < format.Oldest || le.Uint32(b[8:]) > format.Version):
 		return nil, Head{}, fmt.Errorf("version %d of %s is not known to this version: %w", le.Uint32(b[8:]), format.Name, event.ErrDamaged)
 	}
-	h := Head{Pos: event.Position{Log: event.LogID(le.Uint64(b[12:])), Seq: le.Uint64(b[20:]), Chain: event.Chain(le.Uint64(b[28:]))}}
+	h := Head{Pos: event.Position{Log: event.LogID(le.Uint64(b[12:])), Seq: le.Uint64(b[20:]), Chain: event.Chain(le.Uint64(b[28:]))}, Version: le.Uint32(b[8:])}
 	preface, err := io.ReadAll(io.LimitReader(sumReader{f}, int64(n)))
 	if err == nil && len(preface) < int(n) {
 		err = io.ErrUnexpectedEOF

@@ -28,12 +28,17 @@ func TestAStreamOfAnotherFormatIsRefused(t *testing.T) {
 	_, _, err = Format{Name: "test/2", Magic: "XMQTESTS", Version: 2}.NewReader(bytes.NewReader(b.Bytes()))
 	require.ErrorIs(t, err, event.ErrDamaged)
 	require.ErrorContains(t, err, "version 1 of test/2 is not known")
+	_, h, err := Format{Name: "test/3", Magic: "XMQTESTS", Version: 3, Oldest: 1}.NewReader(bytes.NewReader(b.Bytes()))
+	require.NoError(t, err)
+	require.Equal(t, uint32(1), h.Version)
+	_, _, err = Format{Name: "test/3", Magic: "XMQTESTS", Version: 3, Oldest: 2}.NewReader(bytes.NewReader(b.Bytes()))
+	require.ErrorContains(t, err, "version 1 of test/3 is not known")
 }
 
 // FuzzFrames: no bytes make the reader panic, take much memory or hand out what was not checked.
 func FuzzFrames(f *testing.F) {
 	var b bytes.Buffer
-	w, err := format.NewWriter(&b, Head{event.Position{Log: 1, Seq: 2, Chain: 3}, []byte("SELECT 1;")})
+	w, err := format.NewWriter(&b, Head{Pos: event.Position{Log: 1, Seq: 2, Chain: 3}, Preface: []byte("SELECT 1;")})
 	require.NoError(f, err)
 	_, err = w.Write(bytes.Repeat([]byte("x"), 3*MaxFrame/2))
 	require.NoError(f, err)

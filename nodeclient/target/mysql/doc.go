@@ -89,6 +89,9 @@
 // is the same in MySQL's words, and neither server takes the other's. Its preface is "CHARSET
 // COLLATION" of the database. Its data is records: a byte for the kind, 4 bytes of length, little-endian, and so many bytes.
 //
+// A record is a definition or data, and carried out only as such: see parseRecord. The head of r and the values of s are
+// written anew by the receiver, and a definition bears no qualifier before its name.
+//
 //	s  CREATE SEQUENCE ...; DO setval(...)
 //	t  name of a table, a NUL byte, CREATE TABLE ...; then its rows
 //	r  INSERT ... VALUES ..., of about 256 KiB or one row
@@ -101,7 +104,8 @@
 //	DB_xmq_restore  a snapshot being loaded; holds xmq_switch once the switch is decided
 //	DB_xmq_old      the tables that DB had before the switch, until it is finished
 //
-// A database cannot be renamed. A restore loads into DB_xmq_restore, reads every table again, and makes routines, views and
+// A database cannot be renamed. A restore keeps the snapshot in $TMPDIR until all of it has come and was judged, loads it
+// into DB_xmq_restore, reads every table again, and makes routines, views and
 // triggers on trial. The switch is decided by one RENAME TABLE, that of xmq_scripts to xmq_switch; everything behind
 // it can be repeated and is finished by the next Open or the next use: those of DB are dropped, one RENAME TABLE exchanges
 // all tables, those of the snapshot are made in DB. Other readers of DB see views and routines missing for that long.

@@ -89,6 +89,26 @@ func (d *dump) home(text string) string {
 	return strings.ReplaceAll(text, "nextval("+quoteName(d.t.cfg.DBName)+".", "nextval(")
 }
 
+// withCounter is a CREATE TABLE whose next AUTO_INCREMENT, if it says one, is next. What looks the same in a comment or a default
+// stays as it is.
+func withCounter(create, next string) string {
+	if at := counterAt(create); at != nil {
+		return create[:at[0]] + next + create[at[1]:]
+	}
+	return create
+}
+
+// counterAt is where the number of AUTO_INCREMENT stands in a CREATE TABLE; nil for none.
+func counterAt(create string) []int {
+	tokens, err := sqltext.Tokens(sqltext.MariaDB, create)
+	for i := 0; err == nil && i+5 < len(tokens); i++ { // ENGINE = InnoDB AUTO_INCREMENT = 7
+		if t := tokens[i:]; t[0].Is("ENGINE") && t[2].Is("InnoDB") && t[3].Is("AUTO_INCREMENT") && t[4].Text == "=" {
+			return []int{t[5].At, t[5].At + len(t[5].Text)}
+		}
+	}
+	return nil
+}
+
 func (d *dump) sequence(ctx context.Context, q sequenceState) error {
 	rows, err := d.s.query(ctx, "SHOW CREATE SEQUENCE "+quoteName(q.name))
 	if err != nil {
@@ -102,7 +122,7 @@ func (d *dump) table(ctx context.Context, t tableState) error {
 	if err != nil {
 		return err
 	}
-	create := d.home(counter.ReplaceAllString(rows[0][1], "ENGINE=InnoDB AUTO_INCREMENT="+max(t.next, "1"))) // as the snapshot was opened
+	create := d.home(withCounter(rows[0][1], max(t.next, "1"))) // as the snapshot was opened
 	if err := d.record(tableRecord, []byte(t.name), []byte{0}, []byte(create)); err != nil {
 		return err
 	}
@@ -179,7 +199,11 @@ func (d *dump) scripts(ctx context.Context) error {
 		if sc.SQL == "" {
 			return fmt.Errorf("the %s %s: its text may be seen by its definer only, who is another user", strings.ToLower(th.kind), th.name)
 		}
-		if sc.SQL, err = remake(d.t.flavour, th, sc.SQL); err != nil {
+		sc.SQL, err = remake(d.t.flavour, th, sc.SQL)
+		if err == nil && th.kind == "TRIGGER" {
+			sc.SQL, err = unqualified(sc.SQL, th.name)
+		}
+		if err != nil {
 			return fmt.Errorf("the %s %s: %w", strings.ToLower(th.kind), th.name, err)
 		}
 		if err := d.script(sc); err != nil {

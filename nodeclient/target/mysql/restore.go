@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +14,7 @@ import (
 	"xmq/nodeclient"
 	"xmq/nodeclient/target/frames"
 	"xmq/nodeclient/target/room"
+	"xmq/nodeclient/target/spool"
 )
 
 func restoreName(database string) string { return database + "_xmq_restore" }
@@ -47,8 +47,9 @@ func (t *Target) Room(ctx context.Context, size int64) error {
 // charset is the preface of a snapshot: character set and collation of the database.
 var charset = regexp.MustCompile(`^[a-z0-9_]+ [a-z0-9_]+$`)
 
-// Restore implements nodeclient.Target. The records are carried out in DB_xmq_restore while they come; each piece is
-// checked first. Then every table is read again and compared with what the source has counted, the position is compared,
+// Restore implements nodeclient.Target. Nothing of the snapshot reaches the server before all of it has come and every record
+// was judged. Then the records are carried out in DB_xmq_restore, in a session that takes one statement at a time. Every
+// table is read again and compared with what the source has counted, the position is compared,
 // and routines, views and triggers are made on trial. A snapshot of a database that had no position yet is accepted for
 // the start of a log and given that position.
 func (t *Target) Restore(ctx context.Context, want event.Position, topics event.Topics, r io.Reader) (nodeclient.Restored, error) {
@@ -68,47 +69,77 @@ func (t *Target) Restore(ctx context.Context, want event.Position, topics event.
 	return nil, errors.Join(fmt.Errorf("mysql: restore %d: %w", want.Seq, err), t.drop(restoreName(t.cfg.DBName)))
 }
 
-func (t *Target) restore(ctx context.Context, want event.Position, topics event.Topics, r io.Reader) (err error) {
-	records, h, err := t.flavour.stream.NewReader(r)
+func (t *Target) restore(ctx context.Context, want event.Position, topics event.Topics, r io.Reader) error {
+	whole, err := spool.Take(r)
 	if err != nil {
-		return fmt.Errorf("read the header: %w", err)
-	}
-	if h.Pos != want && !(h.Pos.Zero() && want == event.Start(want.Log) && !want.Zero()) {
-		return fmt.Errorf("the snapshot holds position %s, expected was %s", h.Pos, want)
-	}
-	if !charset.Match(h.Preface) {
-		return fmt.Errorf("the snapshot names no character set: %w", event.ErrDamaged)
-	}
-	if err := records.Peek(); err != nil {
 		return fmt.Errorf("read the snapshot: %w", err)
 	}
+	defer func() { _ = whole.Close() }() // it has no name, and nothing is lost with it
+	err = whole.Read(func(r io.Reader) error {
+		records, h, err := t.flavour.stream.NewReader(r)
+		if err != nil {
+			return fmt.Errorf("read the header: %w", err)
+		}
+		if h.Pos != want && !(h.Pos.Zero() && want == event.Start(want.Log) && !want.Zero()) {
+			return fmt.Errorf("the snapshot holds position %s, expected was %s", h.Pos, want)
+		}
+		if !charset.Match(h.Preface) {
+			return fmt.Errorf("the snapshot names no character set: %w", event.ErrDamaged)
+		}
+		return checkAll(records)
+	})
+	if err != nil {
+		return err
+	}
+	return whole.Read(func(r io.Reader) error {
+		records, h, err := t.flavour.stream.NewReader(r)
+		if err != nil {
+			return err
+		}
+		return t.fill(ctx, want, topics, records, h)
+	})
+}
+
+// fill carries out a snapshot that was judged.
+func (t *Target) fill(ctx context.Context, want event.Position, topics event.Topics, records *frames.Reader, h frames.Head) error {
 	if err := t.fresh(ctx, string(h.Preface)); err != nil {
 		return err
 	}
-	s, err := t.connect(ctx, restoreName(t.cfg.DBName))
+	theirs, err := t.connectSingle(ctx, restoreName(t.cfg.DBName)) // for what comes from the snapshot
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if err != nil && s.dead && !errors.Is(err, event.ErrDamaged) { // the road, or the server
-			err = nodeclient.Transient(err)
-		}
-		s.close()
-	}()
-	if err := s.do(ctx, t.flavour.loading+t.flavour.forLong); err != nil {
-		return err
+	defer theirs.close()
+	if err := theirs.each(ctx, t.flavour.loading+t.flavour.forLong); err != nil {
+		return lost(theirs, err)
 	}
-	l := load{s: s}
+	l := load{s: theirs}
 	if err := l.all(ctx, records); err != nil {
+		return lost(theirs, err)
+	}
+	ours, err := t.connect(ctx, restoreName(t.cfg.DBName))
+	if err != nil {
 		return err
 	}
-	if err := t.verify(ctx, s, want, h.Pos); err != nil {
-		return err
+	defer ours.close()
+	if err := t.verify(ctx, ours, want, h.Pos); err != nil {
+		return lost(ours, err)
 	}
-	if err := keepTopics(ctx, s, topics); err != nil {
-		return fmt.Errorf("store the topics: %w", err)
+	if err := keepTopics(ctx, ours, topics); err != nil {
+		return lost(ours, fmt.Errorf("store the topics: %w", err))
 	}
-	return t.rehearse(ctx, s, append(l.scripts, script{Kind: "DATABASE", Name: string(h.Preface)}))
+	if err := t.makeAll(ctx, theirs, l.scripts); err != nil {
+		return lost(theirs, err)
+	}
+	return lost(ours, t.keepScripts(ctx, ours, append(l.scripts, script{Kind: "DATABASE", Name: string(h.Preface)})))
+}
+
+// lost is err, as Transient where the road or the server ended s.
+func lost(s *session, err error) error {
+	if err != nil && s.dead && !errors.Is(err, event.ErrDamaged) {
+		return nodeclient.Transient(err)
+	}
+	return err
 }
 
 // fresh makes the database for a restore. The position may not move meanwhile, so the session for increments does it.
@@ -159,9 +190,9 @@ func escapeGrant(name string) string { return strings.NewReplacer("_", `\_`, "%"
 type load struct {
 	s       *session
 	table   string // the one whose rows come
+	open    bool   // they do
 	found   uint64 // of its rows so far
 	columns []column
-	tallies []counted
 	scripts []script
 	bytes   int // since the last commit
 }
@@ -188,9 +219,6 @@ func (l *load) all(ctx context.Context, records *frames.Reader) error {
 		if err := l.record(ctx, kind, body); err != nil {
 			return err
 		}
-	}
-	if l.table != "" {
-		return fmt.Errorf("the snapshot ends within the table %s: %w", l.table, event.ErrDamaged)
 	}
 	return nil
 }
@@ -222,21 +250,27 @@ func (l *load) record(ctx context.Context, kind byte, body []byte) (err error) {
 	if len(body) >= l.s.packet {
 		return fmt.Errorf("a row of the table %s needs a statement of %d bytes, more than the server takes: raise max_allowed_packet, which is %d", l.table, len(body), l.s.packet)
 	}
-	switch {
-	case kind == sequenceRecord && l.table == "":
-		return l.s.do(ctx, string(body))
-	case kind == tableRecord && l.table == "":
-		name, create, _ := strings.Cut(string(body), "\x00")
-		l.table, l.found, l.bytes = name, 0, 0
-		if err := l.s.do(ctx, create); err != nil {
-			return fmt.Errorf("create the table %s: %w", name, err)
+	p, err := parseRecord(kind, body, l.table, l.open)
+	if err != nil {
+		return fmt.Errorf("%w: %w", err, event.ErrDamaged)
+	}
+	switch kind {
+	case sequenceRecord:
+		if err := l.s.do(ctx, p.create); err != nil {
+			return fmt.Errorf("create the sequence %s: %w", p.name, err)
 		}
-		if l.columns, err = columns(ctx, l.s, name); err != nil {
+		return l.s.do(ctx, "DO setval("+quoteName(p.name)+", "+p.next+", 0, "+p.cycle+")")
+	case tableRecord:
+		l.table, l.open, l.found, l.bytes = p.name, true, 0, 0
+		if err := l.s.do(ctx, p.create); err != nil {
+			return fmt.Errorf("create the table %s: %w", p.name, err)
+		}
+		if l.columns, err = columns(ctx, l.s, p.name); err != nil {
 			return err
 		}
 		return l.s.do(ctx, "START TRANSACTION")
-	case kind == rowsRecord && l.table != "":
-		n, err := l.s.exec(ctx, string(body))
+	case rowsRecord:
+		n, err := l.s.exec(ctx, "INSERT INTO "+quoteName(l.table)+" ("+list(l.columns)+") VALUES "+string(p.tuples))
 		if err != nil {
 			return fmt.Errorf("rows of the table %s: %w", l.table, err)
 		}
@@ -246,26 +280,19 @@ func (l *load) record(ctx context.Context, kind byte, body []byte) (err error) {
 			return l.s.do(ctx, "COMMIT AND CHAIN")
 		}
 		return nil
-	case kind == tallyRecord && l.table != "" && len(body) == 16:
-		c := counted{l.table, l.columns, tally{binary.LittleEndian.Uint64(body), binary.LittleEndian.Uint64(body[8:])}}
+	case tallyRecord:
+		c := counted{l.table, l.columns, p.tally}
 		if l.found != c.rows {
 			return fmt.Errorf("the table %s has %d rows, expected were %d: %w", l.table, l.found, c.rows, event.ErrDamaged)
 		}
 		if err := l.s.do(ctx, "COMMIT"); err != nil {
 			return err
 		}
-		l.table = ""
-		l.tallies = append(l.tallies, c)
+		l.table, l.open = "", false
 		return l.compare(ctx, c)
-	case kind == scriptRecord && l.table == "":
-		var sc script
-		if err := json.Unmarshal(body, &sc); err != nil {
-			return fmt.Errorf("a script of the snapshot cannot be read: %w", event.ErrDamaged)
-		}
-		l.scripts = append(l.scripts, sc)
-		return nil
 	}
-	return fmt.Errorf("a record of the kind %q stands in the wrong place: %w", kind, event.ErrDamaged)
+	l.scripts = append(l.scripts, p.script)
+	return nil
 }
 
 // compare reads a table again.

@@ -49,25 +49,71 @@ func (t *Target) connect(ctx context.Context, database string) (*session, error)
 	return s, nil
 }
 
+// connectSingle opens a session that takes one statement at a time, with the pins: what a snapshot brings cannot bring another
+// statement along, however the text is read.
+func (t *Target) connectSingle(ctx context.Context, database string) (*session, error) {
+	cfg := t.cfg.Clone()
+	cfg.DBName, cfg.MultiStatements = database, false
+	ctx, cancel := context.WithTimeout(ctx, connectTime)
+	defer cancel()
+	s, err := begin(ctx, cfg)
+	if err != nil {
+		return nil, nodeclient.Transient(fmt.Errorf("mysql: connect: %w", err))
+	}
+	err = s.each(ctx, t.flavour.pins)
+	var rows [][]string
+	if err == nil {
+		rows, err = s.query(ctx, "SELECT @@max_allowed_packet, connection_id()")
+	}
+	if err == nil {
+		s.id = rows[0][1]
+		s.packet, err = strconv.Atoi(rows[0][0])
+	}
+	if err != nil {
+		s.close()
+		return nil, nodeclient.Transient(fmt.Errorf("mysql: connect: %w", err))
+	}
+	s.gone = t.flavour.gone
+	return s, nil
+}
+
+// each runs our own statements, which have "; " between them and nowhere else, one by one.
+func (s *session) each(ctx context.Context, script string) error {
+	for one := range strings.SplitSeq(strings.TrimSuffix(script, "; "), "; ") {
+		if err := s.do(ctx, one); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (t *Target) dial(ctx context.Context, database string) (*session, error) {
 	cfg := t.cfg.Clone()
 	cfg.DBName = database
-	connector, err := mysql.NewConnector(cfg)
-	if err != nil {
-		return nil, err
-	}
 	ctx, cancel := context.WithTimeout(ctx, connectTime)
 	defer cancel()
-	c, err := connector.Connect(ctx)
+	s, err := begin(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
-	s := &session{c: c, used: time.Now()}
 	if err := t.pin(ctx, s); err != nil {
 		s.close()
 		return nil, err
 	}
 	return s, nil
+}
+
+// begin opens a session without settings.
+func begin(ctx context.Context, cfg *mysql.Config) (*session, error) {
+	connector, err := mysql.NewConnector(cfg)
+	if err != nil {
+		return nil, err
+	}
+	c, err := connector.Connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &session{c: c, used: time.Now()}, nil
 }
 
 // pin sets a new session as its server's flavour wants it. The first session of a target asks which that is.

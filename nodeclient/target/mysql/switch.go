@@ -17,16 +17,12 @@ const (
 	decided   = "xmq_switch"
 )
 
-// rehearse makes everything that lies above the tables once, to see that it can be made, takes it away again, and
-// stores how it is made.
-func (t *Target) rehearse(ctx context.Context, s *session, scripts []script) error {
-	if err := t.makeAll(ctx, s, scripts[:len(scripts)-1]); err != nil {
-		return err
-	}
+// keepScripts takes away what was made on trial above the tables, and stores how it is made.
+func (t *Target) keepScripts(ctx context.Context, s *session, scripts []script) error {
 	if err := clearAll(ctx, s, restoreName(t.cfg.DBName)); err != nil {
 		return err
 	}
-	if err := s.do(ctx, t.flavour.pins+"; CREATE TABLE "+undecided+" (id int PRIMARY KEY, script longtext NOT NULL) CHARACTER SET utf8mb4"); err != nil {
+	if err := s.do(ctx, "CREATE TABLE "+undecided+" (id int PRIMARY KEY, script longtext NOT NULL) CHARACTER SET utf8mb4"); err != nil {
 		return err
 	}
 	for i, sc := range scripts {
@@ -51,7 +47,15 @@ func (t *Target) makeAll(ctx context.Context, s *session, scripts []script) erro
 			if err := s.do(ctx, "SET sql_mode = "+quoteText(sc.Mode)+", collation_connection = "+quoteText(sc.Collation)); err != nil {
 				return err
 			}
-			if err := s.do(ctx, sc.SQL); err != nil {
+			drop, create := sc.parts()
+			var err error
+			if drop != "" {
+				err = s.do(ctx, drop)
+			}
+			if err == nil {
+				err = s.do(ctx, create)
+			}
+			if err != nil {
 				if transient(number(err)) || road(err) {
 					return err
 				}
@@ -64,7 +68,7 @@ func (t *Target) makeAll(ctx context.Context, s *session, scripts []script) erro
 		}
 		scripts = later
 	}
-	return s.do(ctx, t.flavour.pins)
+	return s.each(ctx, t.flavour.pins)
 }
 
 // clearAll drops what lies above the tables of a database: triggers first, then views, then routines.
