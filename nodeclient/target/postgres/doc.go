@@ -50,12 +50,15 @@
 // # Snapshots
 //
 // A snapshot is a repeatable-read transaction with an exported snapshot and a shared lock on every table: TRUNCATE
-// and ALTER TABLE are not subject to snapshots and wait until the dump is done; other increments go on. The values
+// and ALTER TABLE are not subject to snapshots and wait until the dump is done; other increments go on. Who holds a table
+// exclusively for longer than a second is named, and the snapshot is tried again later. The values
 // of sequences, which are not subject to snapshots either, are read when it is opened. pg_dump, of the server's major
 // version, writes the data in the custom format; publications and subscriptions are left out.
 //
-// Format "postgres-dump/1" is a stream of room frames with magic "XMQPGDMP" and version 1. Its preface is a script of
-// setval calls for the sequences, its data the archive of pg_dump.
+// Format "postgres-dump/2" is a stream of room frames with magic "XMQPGDMP" and version 2. Its preface is JSON (see preface):
+// encoding, collation provider and locale of the database, and the values of its sequences; its data is the archive of pg_dump.
+// In "postgres-dump/1", which is read as well, the preface is lines of setval calls. A restore keeps the snapshot in $TMPDIR until all of it
+// has come, and judges each entry of the archive's table of contents: it is the definition of what it names (see makes), or data.
 //
 // # Databases
 //

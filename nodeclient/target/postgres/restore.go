@@ -14,6 +14,7 @@ import (
 	"xmq/nodeclient/target/frames"
 	"xmq/nodeclient/target/program"
 	"xmq/nodeclient/target/room"
+	"xmq/nodeclient/target/spool"
 )
 
 // maxName is how many bytes PostgreSQL keeps of a name.
@@ -31,8 +32,8 @@ func quoteName(name string) string { return `"` + strings.ReplaceAll(name, `"`, 
 // restored is a verified database beside the live one.
 type restored struct{ t *Target }
 
-// Loads reports whether format is the one this driver writes.
-func (t *Target) Loads(format string) bool { return format == Format }
+// Loads reports whether format is the one this driver writes, or its earlier one.
+func (t *Target) Loads(format string) bool { return format == Format || format == firstFormat }
 
 // Room implements nodeclient.Target. The size of a database on its server says about how much its copy takes.
 func (t *Target) Room(ctx context.Context, size int64) error {
@@ -50,8 +51,8 @@ func (t *Target) Room(ctx context.Context, size int64) error {
 	return room.ForServer(t.cfg.Host, rows[0][0], size)
 }
 
-// Restore implements nodeclient.Target. pg_restore loads the archive into DB_xmq_restore while it comes; each piece
-// is checked first. Then the sequences are set and the position is compared. A snapshot of a database that had no
+// Restore implements nodeclient.Target. Nothing of the snapshot reaches the server before all of it has come and each entry of
+// the archive was judged. Then pg_restore loads it into DB_xmq_restore, the sequences are set and the position is compared. A snapshot of a database that had no
 // position yet is accepted for the start of a log and given that position.
 func (t *Target) Restore(ctx context.Context, want event.Position, topics event.Topics, r io.Reader) (nodeclient.Restored, error) {
 	err := t.restore(ctx, want, topics, r)
@@ -71,28 +72,54 @@ func (t *Target) Restore(ctx context.Context, want event.Position, topics event.
 }
 
 func (t *Target) restore(ctx context.Context, want event.Position, topics event.Topics, r io.Reader) error {
-	archive, h, err := stream.NewReader(r)
+	whole, err := spool.Take(r)
 	if err != nil {
-		return fmt.Errorf("read the header: %w", err)
-	}
-	if h.Pos != want && !(h.Pos.Zero() && want == event.Start(want.Log) && !want.Zero()) {
-		return fmt.Errorf("the snapshot holds position %s, expected was %s", h.Pos, want)
-	}
-	if err := archive.Peek(); err != nil {
 		return fmt.Errorf("read the snapshot: %w", err)
 	}
-	restorer, err := t.create(ctx)
+	defer func() { _ = whole.Close() }() // it has no name, and nothing is lost with it
+	var p preface
+	err = whole.Read(func(r io.Reader) error {
+		archive, h, err := stream.NewReader(r)
+		if err != nil {
+			return fmt.Errorf("read the header: %w", err)
+		}
+		if h.Pos != want && !(h.Pos.Zero() && want == event.Start(want.Log) && !want.Zero()) {
+			return fmt.Errorf("the snapshot holds position %s, expected was %s", h.Pos, want)
+		}
+		if p, err = parsePreface(h); err != nil {
+			return err
+		}
+		judged := checkArchive(archive)
+		if _, err := io.Copy(io.Discard, archive); err != nil {
+			return fmt.Errorf("read the snapshot: %w", err)
+		}
+		if judged != nil {
+			return fmt.Errorf("%w: %w", judged, event.ErrDamaged)
+		}
+		return nil
+	})
 	if err != nil {
 		return err
 	}
-	if err := t.load(ctx, restorer, archive); err != nil {
+	restorer, err := t.create(ctx, p)
+	if err != nil {
 		return err
 	}
-	return t.verify(ctx, want, topics, h)
+	return whole.Read(func(r io.Reader) error {
+		archive, h, err := stream.NewReader(r)
+		if err != nil {
+			return err
+		}
+		if err := t.load(ctx, restorer, archive); err != nil {
+			return err
+		}
+		return t.verify(ctx, want, topics, h, p)
+	})
 }
 
-// create makes the fresh database, with encoding and locale of the live one, and finds pg_restore.
-func (t *Target) create(ctx context.Context) (restorer string, err error) {
+// create makes the fresh database, with encoding and locale of the snapshot's (in the first format: of the live one), and finds
+// pg_restore.
+func (t *Target) create(ctx context.Context, p preface) (restorer string, err error) {
 	c, err := t.connect(ctx, t.opts.Maintenance)
 	if err != nil {
 		return "", err
@@ -105,19 +132,24 @@ func (t *Target) create(ctx context.Context) (restorer string, err error) {
 	if err := execute(ctx, c, "DROP DATABASE IF EXISTS "+fresh+" WITH (FORCE)"); err != nil {
 		return "", fmt.Errorf("drop the database of an earlier restore: %w", err)
 	}
-	rows, err := query(ctx, c, "SELECT format(' ENCODING %L LC_COLLATE %L LC_CTYPE %L', pg_encoding_to_char(encoding), datcollate, datctype) FROM pg_catalog.pg_database WHERE datname = $1", t.cfg.Database)
-	if err != nil {
-		return "", err
+	options := p.options()
+	if options == "" {
+		rows, err := query(ctx, c, strings.Replace(locales, "current_database()", "$1", 1), t.cfg.Database)
+		if err != nil {
+			return "", err
+		}
+		if len(rows) != 1 {
+			return "", nodeclient.Transient(fmt.Errorf("the database %q is not there", t.cfg.Database))
+		}
+		row := rows[0]
+		options = preface{Encoding: row[0], Collate: row[1], Ctype: row[2], Provider: row[3], Locale: row[4], Rules: row[5]}.options()
 	}
-	if len(rows) != 1 {
-		return "", nodeclient.Transient(fmt.Errorf("the database %q is not there", t.cfg.Database))
-	}
-	err = execute(ctx, c, "CREATE DATABASE "+fresh+" TEMPLATE template0"+rows[0][0])
+	err = execute(ctx, c, "CREATE DATABASE "+fresh+" TEMPLATE template0"+options)
 	if code(err) == insufficient {
 		return "", fmt.Errorf("a restore loads into a fresh database, and the role %q may not create one: ALTER ROLE %s CREATEDB: %w", t.cfg.User, quoteName(t.cfg.User), err)
 	}
 	if err != nil {
-		return "", fmt.Errorf("create the database for the restore: %w", err)
+		return "", fmt.Errorf("create the database for the restore, with the encoding and locale of the snapshot's (%s): %w", strings.TrimSpace(options), err)
 	}
 	return restorer, nil
 }
@@ -154,20 +186,20 @@ func (t *Target) load(ctx context.Context, restorer string, archive *frames.Read
 }
 
 // verify sets the sequences of the fresh database, compares its position and stores the topics.
-func (t *Target) verify(ctx context.Context, want event.Position, topics event.Topics, h frames.Head) error {
+func (t *Target) verify(ctx context.Context, want event.Position, topics event.Topics, h frames.Head, p preface) error {
 	c, err := t.connect(ctx, restoreName(t.cfg.Database))
 	if err != nil {
 		return err
 	}
 	defer closeConn(c)
-	if err := execute(ctx, c, string(h.Preface)); err != nil {
-		return fmt.Errorf("set the sequences: %w", err)
+	if err := p.set(ctx, c); err != nil {
+		return err
 	}
-	p, err := begin(ctx, c, "")
+	place, err := begin(ctx, c, "")
 	if err != nil {
 		return err
 	}
-	stored := p.pos
+	stored := place.pos
 	if stored.Zero() {
 		if err := replacePosition(ctx, c, want); err != nil {
 			return err

@@ -18,10 +18,13 @@ import (
 )
 
 // Format is the name of the bytes a snapshot writes; doc.go draws them.
-const Format = "postgres-dump/1"
+const Format = "postgres-dump/2"
+
+// firstFormat is what earlier versions wrote; it is read.
+const firstFormat = "postgres-dump/1"
 
 // stream is what Format's bytes look like.
-var stream = frames.Format{Name: Format, Magic: "XMQPGDMP", Version: 1}
+var stream = frames.Format{Name: Format, Magic: "XMQPGDMP", Version: 2, Oldest: 1}
 
 // snapshot is a repeatable-read transaction on a connection of its own, whose snapshot pg_dump borrows.
 type snapshot struct {
@@ -120,7 +123,11 @@ func (s *snapshot) hold(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := execute(ctx, s.pg, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; "+tables[0][0]); err != nil {
+	err = execute(ctx, s.pg, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL lock_timeout = "+lockPatience+"; "+tables[0][0]+"; SET LOCAL lock_timeout = 0")
+	if code(err) == lockTimeout {
+		return s.held(ctx, err)
+	}
+	if err != nil {
 		return err
 	}
 	there, err := query(ctx, s.pg, look)
@@ -132,11 +139,9 @@ func (s *snapshot) hold(ctx context.Context) error {
 			return err
 		}
 	}
-	script, err := sequences(ctx, s.pg)
-	if err != nil {
+	if s.head.Preface, err = readPreface(ctx, s.pg); err != nil {
 		return err
 	}
-	s.head.Preface = []byte(script)
 	name, err := query(ctx, s.pg, "SELECT pg_export_snapshot(), pg_database_size(current_database())")
 	if err != nil {
 		return err
@@ -146,18 +151,25 @@ func (s *snapshot) hold(ctx context.Context) error {
 	return err
 }
 
-// sequences writes a script that sets every sequence to what it is now.
-func sequences(ctx context.Context, c *pgconn.PgConn) (string, error) {
-	read, err := query(ctx, c, "SELECT coalesce(string_agg(format('SELECT %L, last_value, is_called FROM %I.%I', format('%I.%I', n.nspname, c.relname), n.nspname, c.relname), ' UNION ALL '), '') "+
-		fmt.Sprintf(relations, "'S'"))
-	if err != nil || read[0][0] == "" {
-		return "", err
+// lockPatience is how many milliseconds a snapshot waits for the locks of others while increments are held. The requester asks
+// for another one later.
+const lockPatience = "1000"
+
+const lockTimeout = "55P03"
+
+// held says who holds a table against a snapshot.
+func (s *snapshot) held(ctx context.Context, err error) error {
+	if e := execute(ctx, s.pg, "ROLLBACK"); e != nil {
+		return e
 	}
-	script, err := query(ctx, c, "SELECT string_agg(format('SELECT pg_catalog.setval(%L, %s, %L);', name, last, called), E'\\n' ORDER BY name) FROM ("+read[0][0]+") s (name, last, called)")
-	if err != nil {
-		return "", err
+	rows, e := query(ctx, s.pg, "SELECT l.pid, l.relation::regclass FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_class c ON c.oid = l.relation "+
+		"WHERE l.locktype = 'relation' AND l.granted AND l.mode = 'AccessExclusiveLock' AND c.relkind IN ('r', 'p') AND l.pid <> pg_backend_pid() "+
+		"AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database()) ORDER BY 1, 2 LIMIT 1")
+	if e != nil || len(rows) == 0 { // it has just let go
+		return nodeclient.Transient(fmt.Errorf("a session of another held a table exclusively for longer than a second: %w", err))
 	}
-	return script[0][0], nil
+	return nodeclient.Transient(fmt.Errorf("the session with pid %s holds the table %s exclusively for longer than a second: increments go on, and the snapshot is tried again: %w",
+		rows[0][0], rows[0][1], err))
 }
 
 func (s *snapshot) Position() event.Position { return s.head.Pos }

@@ -411,12 +411,17 @@ func TestAProgramOfAnotherVersionIsPassedOver(t *testing.T) {
 // A stream as it was written on the first day of format 1.
 func TestTheFormatOfASnapshotStays(t *testing.T) {
 	var b bytes.Buffer
-	w, err := stream.NewWriter(&b, frames.Head{Pos: event.Position{Log: 1, Seq: 2, Chain: 3}, Preface: []byte("S;")})
+	first := stream
+	first.Version = 1
+	w, err := first.NewWriter(&b, frames.Head{Pos: event.Position{Log: 1, Seq: 2, Chain: 3}, Preface: []byte("S;")})
 	require.NoError(t, err)
 	_, err = w.Write([]byte("data"))
 	require.NoError(t, err)
 	require.NoError(t, w.End())
 	require.Equal(t, golden, fmt.Sprintf("%x", b.Bytes()))
+	_, h, err := stream.NewReader(&b)
+	require.NoError(t, err)
+	require.Equal(t, uint32(1), h.Version)
 }
 
 // golden is header, script, its checksum, one frame with "data" and the end.

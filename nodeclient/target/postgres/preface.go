@@ -1,0 +1,123 @@
+package postgres
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"xmq/broker/event"
+	"xmq/nodeclient/target/frames"
+)
+
+// preface is what stands before the archive of a snapshot, as JSON: what pg_dump does not say of the database, and where its
+// sequences stood when the snapshot was opened.
+type preface struct {
+	Encoding  string     `json:"encoding"` // "" in the first format: as the receiver's database
+	Provider  string     `json:"provider"` // of the default collation: c, i (ICU) or b; "" before version 15
+	Collate   string     `json:"collate"`
+	Ctype     string     `json:"ctype"`
+	Locale    string     `json:"locale,omitempty"` // of ICU, or of what is built in
+	Rules     string     `json:"rules,omitempty"`  // of ICU
+	Sequences []sequence `json:"sequences,omitempty"`
+}
+
+// sequence is where a sequence stands.
+type sequence struct {
+	Name   string `json:"name"` // as SQL writes it, with its schema
+	Last   int64  `json:"last"`
+	Called bool   `json:"called"`
+}
+
+// readPreface reads it in the transaction of a snapshot.
+func readPreface(ctx context.Context, c *pgconn.PgConn) ([]byte, error) {
+	rows, err := query(ctx, c, locales)
+	if err != nil {
+		return nil, err
+	}
+	p := preface{Encoding: rows[0][0], Collate: rows[0][1], Ctype: rows[0][2], Provider: rows[0][3], Locale: rows[0][4], Rules: rows[0][5]}
+	read, err := query(ctx, c, "SELECT coalesce(string_agg(format('SELECT %L, last_value, is_called FROM %I.%I', format('%I.%I', n.nspname, c.relname), n.nspname, c.relname), ' UNION ALL '), '') "+
+		fmt.Sprintf(relations, "'S'"))
+	if err != nil {
+		return nil, err
+	}
+	if read[0][0] != "" {
+		if rows, err = query(ctx, c, "SELECT * FROM ("+read[0][0]+") s (name, last, called) ORDER BY name"); err != nil {
+			return nil, err
+		}
+		for _, row := range rows {
+			last, err := strconv.ParseInt(row[1], 10, 64)
+			if err != nil {
+				return nil, err
+			}
+			p.Sequences = append(p.Sequences, sequence{row[0], last, row[2] == "t"})
+		}
+	}
+	return json.Marshal(p)
+}
+
+// locales asks for encoding, collate, ctype, provider, locale and rules of the database; the columns of some depend on the version.
+const locales = "SELECT pg_encoding_to_char(encoding), datcollate, datctype, coalesce(r->>'datlocprovider', ''), coalesce(r->>'datlocale', r->>'daticulocale', ''), " +
+	"coalesce(r->>'daticurules', '') FROM pg_catalog.pg_database d, to_jsonb(d) r WHERE datname = current_database()"
+
+// setvals is the preface of the first format, whose lines were SQL.
+var setvals = regexp.MustCompile(`^SELECT pg_catalog\.setval\('((?:[^'\\]|'')+)', '?(-?[0-9]+)'?, '?(t|f|true|false)'?\);$`)
+
+// parsePreface takes a preface of either format as data.
+func parsePreface(h frames.Head) (p preface, err error) {
+	if h.Version > 1 {
+		if err := json.Unmarshal(h.Preface, &p); err != nil {
+			return p, fmt.Errorf("what stands before the archive cannot be read: %v: %w", err, event.ErrDamaged)
+		}
+		return p, nil
+	}
+	for line := range strings.Lines(string(h.Preface)) {
+		m := setvals.FindStringSubmatch(strings.TrimSuffix(line, "\n"))
+		if m == nil {
+			return p, fmt.Errorf("the snapshot sets its sequences by %.60q: %w", line, event.ErrDamaged)
+		}
+		last, err := strconv.ParseInt(m[2], 10, 64)
+		if err != nil {
+			return p, fmt.Errorf("the snapshot sets a sequence to %s: %w", m[2], event.ErrDamaged)
+		}
+		p.Sequences = append(p.Sequences, sequence{strings.ReplaceAll(m[1], "''", "'"), last, m[3][0] == 't'})
+	}
+	return p, nil
+}
+
+// set puts the sequences where they stood.
+func (p preface) set(ctx context.Context, c *pgconn.PgConn) error {
+	for _, s := range p.Sequences {
+		if _, err := query(ctx, c, "SELECT pg_catalog.setval($1, $2, $3)", s.Name, strconv.FormatInt(s.Last, 10), strconv.FormatBool(s.Called)); err != nil {
+			return fmt.Errorf("set the sequence %s: %w", s.Name, err)
+		}
+	}
+	return nil
+}
+
+// options are those of CREATE DATABASE.
+func (p preface) options() string {
+	if p.Encoding == "" {
+		return ""
+	}
+	options := " ENCODING " + quoteText(p.Encoding) + " LC_COLLATE " + quoteText(p.Collate) + " LC_CTYPE " + quoteText(p.Ctype)
+	switch p.Provider {
+	case "i":
+		options += " LOCALE_PROVIDER icu ICU_LOCALE " + quoteText(p.Locale)
+	case "b":
+		options += " LOCALE_PROVIDER builtin BUILTIN_LOCALE " + quoteText(p.Locale)
+	case "c":
+		options += " LOCALE_PROVIDER libc"
+	}
+	if p.Rules != "" {
+		options += " ICU_RULES " + quoteText(p.Rules)
+	}
+	return options
+}
+
+// quoteText quotes a text; a backslash stands for itself.
+func quoteText(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }
