@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -78,10 +79,10 @@ func (ix *index) rouse() {
 	}
 }
 
-// get returns the newest entry of a key in a log that ends with head. errBroken: nothing of the index counts any more; ask
-// again.
-func (ix *index) get(key []byte, head uint64) (entry, error) {
-	e, err := ix.search(key, head)
+// get returns the newest entry of a key in a log that ends with head, for somebody who has searched the segments that end after
+// through. errBroken: the index does not reach as far any more, because nothing in it counts; ask again.
+func (ix *index) get(key []byte, through, head uint64) (entry, error) {
+	e, err := ix.search(key, through, head)
 	if disk.IsDamage(err) {
 		ix.breakDown(err)
 		return e, errBroken
@@ -89,11 +90,14 @@ func (ix *index) get(key []byte, head uint64) (entry, error) {
 	return e, err
 }
 
-func (ix *index) search(key []byte, head uint64) (entry, error) {
+func (ix *index) search(key []byte, through, head uint64) (entry, error) {
 	ix.mu.RLock()
 	defer ix.mu.RUnlock()
 	if ix.closing.Load() {
 		return entry{}, ErrClosed
+	}
+	if ix.through.Load() < through { // it broke meanwhile, and may even have been begun anew
+		return entry{}, errBroken
 	}
 	if ix.broken != nil {
 		return entry{}, disk.ErrNotFound // through is 0: the segments were searched
@@ -162,7 +166,13 @@ func split(names []string) (segments, generations []string) {
 // advance. The head is known.
 func (l *Log) openIndex(names []string) error {
 	ix := &l.index
-	for _, name := range names {
+	for _, name := range slices.Backward(names) { // the newest one says where the oldest begins
+		if first, ok := parseSequence(strings.TrimPrefix(name, generationPrefix)); ok && first < ix.begin { // it could not be removed
+			if err := l.ground.Drop(l.shelf.place, name); err != nil {
+				return err
+			}
+			continue
+		}
 		g, err := l.openGeneration(name)
 		if disk.IsDamage(err) {
 			ix.breakDown(err)
@@ -173,6 +183,7 @@ func (l *Log) openIndex(names []string) error {
 		}
 		ix.list = append(ix.list, g)
 	}
+	slices.Reverse(ix.list)
 	if err := l.fitIndex(); err != nil && ix.broken == nil {
 		ix.breakDown(err)
 	}
@@ -216,14 +227,16 @@ func (l *Log) openGeneration(name string) (*generation, error) {
 	if event.LogID(log) != l.ID() {
 		return nil, errors.Join(l.shelf.damage(name, "it belongs to log %s, not to %s", event.LogID(log), l.ID()), db.Close())
 	}
-	l.index.begin = begin
+	if len(l.index.list) == 0 { // it is the newest
+		l.index.begin = begin
+	}
 	return g, nil
 }
 
 // fitIndex checks that no generation is missing and that none is of a later log than this.
 func (l *Log) fitIndex() error {
 	list, head := l.index.list, l.Head().Seq
-	for i, g := range list { // the newest one says where the oldest begins
+	for i, g := range list {
 		switch {
 		case g.db == nil:
 			return nil // broken already
@@ -558,7 +571,7 @@ func (l *Log) find(key []byte) (entry, error) {
 		through := l.index.through.Load()
 		e, err := l.searchSegments(key, through)
 		if errors.Is(err, disk.ErrNotFound) {
-			e, err = l.index.get(key, l.Head().Seq)
+			e, err = l.index.get(key, through, l.Head().Seq)
 		}
 		switch {
 		case errors.Is(err, errBroken):

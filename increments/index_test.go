@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -234,6 +236,97 @@ func TestBrokenIndexIsRemovedLater(t *testing.T) {
 	l = reopen(t, l, l.options)
 	require.Equal(t, Outcome{Seq: 20, Duplicate: true}, appendAll(t, l, textKey("p", "19"))[0])
 	require.NoError(t, l.Close())
+}
+
+// An index that breaks, or is begun anew, while a key is looked up in the segments behind it answers nothing: the key is looked up again.
+func TestIndexThatBreaksDuringALookupForgetsNoKey(t *testing.T) {
+	for _, anew := range []bool{false, true} {
+		var l *Log
+		breaks := false
+		o := Options{MaxRecords: 10, OpenSegments: 1}
+		l, err := Create(disktest.HookedReads(disktest.NewMemory(), func(op disktest.Op) error {
+			if breaks && op.Database == (span{21, 30}).String() {
+				breaks = false
+				l.index.breakDown(&disk.Damage{What: "a test says so"})
+				if anew {
+					return l.clearBroken()
+				}
+			}
+			return nil
+		}), small(), o)
+		require.NoError(t, err)
+		for n := range 45 {
+			put(t, l, textKey("p", fmt.Sprint(n+1)))
+			if n == 25 {
+				indexAll(t, l)
+			}
+		}
+		l = reopen(t, l, o)
+		require.EqualValues(t, 20, l.index.through.Load())
+		breaks = true
+		require.Equal(t, Outcome{Seq: 5, Duplicate: true}, appendAll(t, l, textKey("p", "5"))[0])
+		require.False(t, breaks)
+		require.NoError(t, l.Close())
+	}
+}
+
+// A part of the index that is too old and could not be removed is none that is missing at the next start.
+func TestOldPartOfTheIndexThatIsLeftBreaksNothing(t *testing.T) {
+	var failing string
+	o := Options{MaxRecords: 10, Window: 40, OnForget: func(from, to uint64, why error) { t.Errorf("keys %d to %d: %v", from, to, why) }}
+	mem := disktest.NewMemory()
+	l, err := Create(disktest.Hooked(mem, func(op disktest.Op) error {
+		if op.Verb == disktest.RenameDB && op.Database == failing {
+			return syscall.EMFILE
+		}
+		return nil
+	}), small(), o)
+	require.NoError(t, err)
+	failing = generationName(11)
+	for n := range uint64(120) {
+		put(t, l, textKey("p", fmt.Sprint(n+1)))
+		if n%10 == 5 {
+			for l.unindexed() != nil {
+				_ = l.indexBelow(^uint64(0))
+			}
+		}
+	}
+	require.Contains(t, generations(t, mem), failing)
+	require.NotContains(t, generations(t, mem), generationName(21))
+	_, err = l.Trim(101)
+	require.NoError(t, err)
+	left := failing
+	failing = ""
+	l = reopen(t, l, o)
+	require.NotContains(t, generations(t, mem), left)
+	require.Equal(t, Outcome{Seq: 90, Duplicate: true}, appendAll(t, l, textKey("p", "90"))[0], "it is known although its record was freed")
+	require.NoError(t, l.Close())
+}
+
+// A file where a database of the log belongs is damage: no later try finds another. In the place of a part of the index it is removed.
+func TestFileInThePlaceOfADatabaseIsDamage(t *testing.T) {
+	dir := t.TempDir()
+	l, err := Create(disk.Dir(dir), small(), Options{MaxRecords: 10})
+	require.NoError(t, err)
+	for n := range uint64(45) {
+		put(t, l, textKey("p", fmt.Sprint(n+1)))
+	}
+	indexAll(t, l)
+	sealed := l.shelf.segments()[1].name
+	require.NoError(t, l.Close())
+	for _, name := range []string{generationName(1), sealed} {
+		require.NoError(t, os.RemoveAll(filepath.Join(dir, name)))
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte("x"), 0o600))
+		l, err = Open(disk.Dir(dir), small(), Options{MaxRecords: 10})
+		if name == sealed {
+			require.True(t, disk.IsDamage(err), "%v", err)
+			return
+		}
+		require.NoError(t, err)
+		indexAll(t, l)
+		require.Equal(t, Outcome{Seq: 15, Duplicate: true}, appendAll(t, l, textKey("p", "15"))[0])
+		require.NoError(t, l.Close())
+	}
 }
 
 // The first revision wrote no index, and no digest beside a key: its keys are known, decimal ones of named producers are

@@ -72,8 +72,8 @@ func (d dir) Open(name string, create bool) (Files, error) {
 		if err := SyncDir(filepath.Dir(string(d))); err != nil {
 			return nil, err
 		}
-	} else if _, err := os.Stat(path); err != nil {
-		return nil, fmt.Errorf("open database: %w", err)
+	} else if err := isDatabase(path); err != nil {
+		return nil, err
 	}
 	files, err := storage.OpenFile(path, false)
 	if err != nil {
@@ -84,14 +84,26 @@ func (d dir) Open(name string, create bool) (Files, error) {
 
 func (d dir) Look(name string) (Files, error) {
 	path := d.path(name)
-	if _, err := os.Stat(path); err != nil {
-		return nil, fmt.Errorf("open database: %w", err)
+	if err := isDatabase(path); err != nil {
+		return nil, err
 	}
 	files, err := storage.OpenFile(path, true)
 	if err != nil {
 		return nil, fmt.Errorf("open database %s for reading: %w", path, err)
 	}
 	return &dirFiles{files, path}, nil
+}
+
+// isDatabase says fs.ErrNotExist when nothing lies at path, and Damage when that is no directory: no later try will find another.
+func isDatabase(path string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return fmt.Errorf("open database: %w", err)
+	}
+	if !info.IsDir() {
+		return &Damage{File: path, Offset: -1, What: "a file lies where the directory of a database belongs"}
+	}
+	return nil
 }
 
 func (d dir) Rename(old, new string) error {
