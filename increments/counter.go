@@ -69,14 +69,20 @@ func (l *Log) Reset(producer string) (highest uint64, counted bool, err error) {
 	}
 	anew := counter{reset: l.ahead.Seq}
 	l.counters[producer] = anew
-	// Groups prepared before would overwrite it with their own numbers; those that follow go on from it.
-	for before := slices.Clone(l.pending); slices.ContainsFunc(before, func(g *Group) bool { return slices.Contains(l.pending, g) }); {
-		l.committed.Wait()
-	}
+	l.settled() // groups prepared before would overwrite it with their own numbers; those that follow go on from it, and say both
 	l.store.Lock()
 	defer l.store.Unlock()
 	if l.closed {
 		return 0, false, ErrClosed
+	}
+	if l.counters[producer] != anew && l.Head().Seq > anew.reset { // such a one may be on disk already: it must not be undone
+		l.store.Unlock()
+		l.settled()
+		l.store.Lock()
+		if err := l.ground.Latch().Err(); err != nil {
+			return 0, false, fmt.Errorf("reset producer %s: %w", producer, err)
+		}
+		return c.highest, c.counted, nil
 	}
 	var b disk.Batch
 	b.Put(counterKey(producer), anew.value())
@@ -84,4 +90,11 @@ func (l *Log) Reset(producer string) (highest uint64, counted bool, err error) {
 		return 0, false, fmt.Errorf("reset producer %s: %w", producer, err)
 	}
 	return c.highest, c.counted, nil
+}
+
+// settled waits until what is prepared now is committed. Caller holds write, which is free meanwhile.
+func (l *Log) settled() {
+	for before := slices.Clone(l.pending); slices.ContainsFunc(before, func(g *Group) bool { return slices.Contains(l.pending, g) }); {
+		l.committed.Wait()
+	}
 }

@@ -127,3 +127,29 @@ func TestResetIsNotUndoneByWhatIsUnderWay(t *testing.T) {
 	requireSound(t, l)
 	require.NoError(t, l.Close())
 }
+
+// What was committed behind a reset while that waited is not forgotten: the reset does not overwrite the counter of it.
+func TestResetUndoesNothingThatFollowsIt(t *testing.T) {
+	for range 20 {
+		o := Options{Window: 10}
+		l, err := Create(disktest.NewMemory(), small(), o)
+		require.NoError(t, err)
+		put(t, l, keyed("p", "1"))
+		var a, b Group
+		a.prepare(t, l, 1, keyed("p", "2"))
+		done := make(chan error, 1)
+		go func() {
+			_, _, err := l.Reset("p")
+			done <- err
+		}()
+		require.Eventually(t, func() bool { l.write.Lock(); defer l.write.Unlock(); return !l.counters["p"].counted }, 20*time.Second, 10*time.Microsecond)
+		b.prepare(t, l, 1, keyed("p", "3"))
+		require.NoError(t, l.Commit(&a))
+		require.NoError(t, l.Commit(&b))
+		require.NoError(t, <-done)
+		put(t, l, drafts(20, "out of the window")...)
+		l = reopen(t, l, o)
+		require.ErrorIs(t, appendAll(t, l, keyed("p", "3"))[0].Err, ErrTooOld)
+		require.NoError(t, l.Close())
+	}
+}
