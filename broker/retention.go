@@ -268,13 +268,13 @@ func (b *Broker) inTheWay(last uint64, h *statedb.Holding) (first *statedb.Clien
 	}
 	var holders, others []statedb.Client
 	for _, c := range b.stores.state.Clients() {
-		pin, held := c.Pin()
-		switch {
-		case held && pin < last && (c.Placed() || c.Registered):
+		switch pin, held := c.Pin(); {
+		case held && pin < last && (c.Placed() || c.Seek != nil):
 			holders = append(holders, c)
 		case c.Placed():
 			others = append(others, c)
-		case slices.Contains(h.Lost, c.ID) && c.LastAcked() < last:
+		}
+		if slices.Contains(h.Lost, c.ID) && c.LastAcked() < last {
 			fixed = fmt.Sprintf("client %s holds it, which was told to DUMP although no other copy has its topics", c.ID)
 		}
 	}

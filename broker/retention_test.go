@@ -230,6 +230,29 @@ func TestTheLogStaysBelowItsLimitInBytes(t *testing.T) {
 	require.Empty(t, r.alertText("max_bytes"))
 }
 
+// A position that was ordered for a client without a copy is in the way as anybody else is: the log does not grow beyond its limit for a
+// node that never comes.
+func TestAnOrderedPositionDoesNotHoldTheLogBeyondItsLimit(t *testing.T) {
+	r := still(t, quiet(t))
+	for range 6 {
+		r.put(strings.Split(strings.Repeat(strings.Repeat("x", 20_000)+" ", 10), " ")[:10]...)
+	}
+	r.keeps("level", statedb.Following, 60)
+	at, err := r.stores.log.Position(5)
+	require.NoError(t, err)
+	r.record(statedb.Client{ID: "awaited", State: statedb.NeedsDump, Acked: at, Seek: &at})
+	require.NoError(t, r.stop())
+	cfg := *r.cfg
+	cfg.Retention.MaxBytes = 500_000
+	r = still(t, cfg)
+	require.EqualValues(t, 1, r.first(r.trim))
+	require.Contains(t, r.alertText("max_bytes"), "client awaited holds it")
+	soon(t, "the order ends, and there is room", func() bool { _, err := r.trim(); return err == nil && r.stores.log.First() > 31 })
+	require.Contains(t, r.alertText("refused/awaited"), "retention.max_bytes")
+	require.NoError(t, r.look())
+	require.Nil(t, r.ingest.refusing.Load())
+}
+
 // Times in the log are those of a clock that may have been wrong: nothing younger than the limit goes, whatever is written before or
 // after it, and a time that lies ahead of us holds nothing for years.
 func TestAgesSurviveClocksThatWereWrong(t *testing.T) {

@@ -643,8 +643,13 @@ func (m *Machine) Lost(why string, now int64) {
 // trimmed looks whether the log still reaches back to where this client stands (XR-6). A client that waits for
 // a DUMP anyway loses nothing.
 func (m *Machine) trimmed(log Log) {
-	if m.placed() && m.from().Seq+1 < log.First() {
-		m.Lost("retention has freed the log below "+fmt.Sprint(log.First()), m.now)
+	switch seq, first := m.from().Seq+1, log.First(); {
+	case seq >= first:
+	case m.placed():
+		m.Lost("retention has freed the log below "+fmt.Sprint(first), m.now)
+	case m.c.Seek != nil: // which would hold the log for ever
+		m.supersede()
+		m.raise("refused", statedb.Critical, seq, fmt.Sprintf("client %s was ordered to begin with %d, and its node has not come before retention freed the log below %d: order another position, or let it join with a DUMP", m.c.ID, seq, first))
 	}
 }
 
@@ -654,7 +659,7 @@ func (m *Machine) evict(e *Evict) {
 	switch {
 	case m.silence() < e.Silent:
 		return // it was heard since retention looked
-	case m.c.Registered && m.c.Seek != nil: // no node has come yet
+	case !m.placed() && m.c.Seek != nil: // only the order holds the log: no node has come to adopt the position
 		m.supersede()
 		m.raise("refused", statedb.Critical, seq, e.Reason)
 		return

@@ -81,3 +81,31 @@ func TestWhatComesLaterEndsEarlierOrders(t *testing.T) {
 		})
 	}
 }
+
+// An order to begin at a position holds the log for a client that has no copy, but not for ever: it ends when a limit takes the room or
+// has freed the log there already.
+func TestAnOrderedPositionThatIsFreedHoldsNothing(t *testing.T) {
+	for name, free := range map[string]func(s *stage){
+		"evicted": func(s *stage) { s.step("n1", Input{Evict: &Evict{Reason: "the log is at its limit"}}) },
+		"trimmed": func(s *stage) { s.log.trim(8); s.step("n1", Input{Trimmed: true}) },
+	} {
+		for _, state := range []statedb.State{statedb.NeedsDump, statedb.Pending} {
+			s := newStage(20)
+			c := statedb.Client{V: statedb.ClientVersion, ID: "n1", Role: statedb.Follower, State: state, Registered: state == statedb.Pending}
+			s.clients["n1"] = c
+			s.revive("n1")
+			s.step("n1", Input{Order: &Order{Verb: SeekTo, Seq: 6}})
+			c = s.clients["n1"]
+			pin, held := c.Pin()
+			require.True(t, held, "%s %s", name, state)
+			require.EqualValues(t, 5, pin)
+			free(s)
+			require.NoError(t, s.wrong)
+			c = s.clients["n1"]
+			_, held = c.Pin()
+			require.False(t, held, "%s %s", name, state)
+			require.Equal(t, state, c.State)
+			require.Contains(t, s.alerts, "refused/n1")
+		}
+	}
+}
