@@ -97,6 +97,7 @@ const (
 	stateDir   = "state"
 	stateName  = "clients"
 	stagingDir = "staging"
+	lostFound  = "lost+found" // of the file system, and root's
 )
 
 // openStores opens everything in the order in which each can vouch for the next: the lock, the log, the state
@@ -144,7 +145,9 @@ func prepareDir(dir string, create bool) (empty bool, err error) {
 	entries, err := os.ReadDir(dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && create:
-		if err := os.MkdirAll(dir, 0o700); err != nil {
+		if err := os.MkdirAll(dir, 0o700); errors.Is(err, fs.ErrExist) { // it is there, and leads nowhere
+			return false, fmt.Errorf("%w: the data directory %s is a link to a place that is not there: is the disk mounted?", ErrDamaged, dir)
+		} else if err != nil {
 			return false, fmt.Errorf("make data directory: %w", err)
 		}
 		return true, nil
@@ -153,7 +156,7 @@ func prepareDir(dir string, create bool) (empty bool, err error) {
 	case err != nil:
 		return false, fmt.Errorf("%w: read data directory: %w", ErrDamaged, err)
 	}
-	known := map[string]bool{"LOCK": true, "ballast": true, logDir: true, stateDir: true, stagingDir: true, "lost+found": true}
+	known := map[string]bool{"LOCK": true, "ballast": true, logDir: true, stateDir: true, stagingDir: true, lostFound: true}
 	empty = true
 	for _, e := range entries {
 		if !known[e.Name()] {
@@ -169,7 +172,8 @@ func prepareDir(dir string, create bool) (empty bool, err error) {
 	return empty, nil
 }
 
-// closeDir keeps everybody else out of the data directory: what lies in it is the data of all nodes.
+// closeDir keeps everybody else out of the data directory: what lies in it is the data of all nodes. While it was open, others may have
+// put something into it under a name that is ours: that is refused.
 func closeDir(dir string, log *slog.Logger) error {
 	f, err := os.Open(dir)
 	if err != nil {
@@ -183,14 +187,29 @@ func closeDir(dir string, log *slog.Logger) error {
 	if owner := info.Sys().(*syscall.Stat_t).Uid; int(owner) != os.Geteuid() {
 		return say(ErrConfig, "the data directory %s belongs to user %d, and this broker runs as user %d: run it as that user, or give the directory to this one with chown", dir, owner, os.Geteuid())
 	}
-	mode := info.Mode().Perm()
-	if mode&0o077 == 0 {
-		return nil
+	if mode := info.Mode().Perm(); mode&0o077 != 0 {
+		if err := f.Chmod(0o700); err != nil {
+			return say(ErrConfig, "the data directory %s is open to other users of this machine (mode %04o), and that cannot be changed: %v", dir, mode, err)
+		}
+		log.Warn("the data directory was open to other users of this machine: its mode is 0700 now", "dir", dir, "mode", fmt.Sprintf("%04o", mode))
 	}
-	if err := f.Chmod(0o700); err != nil {
-		return say(ErrConfig, "the data directory %s is open to other users of this machine (mode %04o), and that cannot be changed: %v", dir, mode, err)
+	entries, err := f.ReadDir(-1)
+	if err != nil {
+		return fmt.Errorf("%w: read data directory: %w", ErrDamaged, err)
 	}
-	log.Warn("the data directory was open to other users of this machine: its mode is 0700 now", "dir", dir, "mode", fmt.Sprintf("%04o", mode))
+	for _, e := range entries {
+		path := filepath.Join(dir, e.Name())
+		info, err := os.Lstat(path)
+		if err != nil {
+			return fmt.Errorf("look at data directory: %w", err)
+		}
+		if owner := info.Sys().(*syscall.Stat_t).Uid; int(owner) != os.Geteuid() && e.Name() != lostFound {
+			return say(ErrConfig, "%s belongs to user %d, and this broker runs as user %d: give it to this one with chown if it is the broker's, or take it away", path, owner, os.Geteuid())
+		}
+		if (e.Name() == "LOCK" || e.Name() == "ballast") && !info.Mode().IsRegular() {
+			return say(ErrConfig, "%s is no plain file, and the broker would write into what it leads to: take it away", path)
+		}
+	}
 	return nil
 }
 

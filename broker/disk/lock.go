@@ -19,9 +19,9 @@ type Lock struct{ f *os.File }
 
 // LockDir takes the data directory at path, which must exist, by an exclusive lock on its file LOCK, and
 // writes pid, host and time into it. The kernel frees it when the process ends, however it ends. ErrHeld:
-// taken; the error says by whom. It does not block.
+// taken; the error says by whom. A link named LOCK is an error: it is not followed. It does not block.
 func LockDir(path string) (*Lock, error) {
-	f, err := os.OpenFile(filepath.Join(path, "LOCK"), os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := os.OpenFile(filepath.Join(path, "LOCK"), os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("lock data directory: %w", err)
 	}

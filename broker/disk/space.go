@@ -38,7 +38,7 @@ func AddBallast(dir string) error {
 	if HasBallast(dir) {
 		return nil
 	}
-	f, err := os.OpenFile(ballast(dir), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	f, err := os.OpenFile(ballast(dir), os.O_RDWR|os.O_CREATE|os.O_TRUNC|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return fmt.Errorf("reserve space: %w", err)
 	}
