@@ -15,18 +15,25 @@ import (
 // password finds USER:PASSWORD@ in a URL, also in one that stands behind another scheme or in the query of another.
 var password = regexp.MustCompile(`://[^/?#@\s]*:[^/?#@\s]*@`)
 
+// local finds the targets that are no URLs: in a path or a command an @ says nothing.
+var local = regexp.MustCompile(`^(sqlite|kv|file|exec):`)
+
 // masked stands for a password or a token.
 const masked = "xxxxx"
 
 // URL is text, one URL or several of NATS servers with commas, as people may read it: without passwords, without the user
 // of a NATS URL that has no password (it is a token), without a path that names no database (it may be one) and without queries.
-// What is no URL is returned with the passwords of those in it masked.
+// Of a URL that lacks its scheme nothing is shown that stands before the host. What else is no URL is returned with the
+// passwords of those in it masked.
 func URL(text string) string {
 	if inner, is := strings.CutPrefix(text, "webhook:"); is {
 		return "webhook:" + URL(inner)
 	}
 	scheme, _, found := strings.Cut(text, "://")
 	if !found || strings.ContainsAny(scheme, ":/?#@ ") { // sqlite:PATH, exec:COMMAND, or a slip
+		if at := strings.LastIndexByte(text, '@'); at >= 0 && !local.MatchString(text) { // USER:PASSWORD@HOST without its scheme
+			return masked + text[at:]
+		}
 		return mask(text)
 	}
 	if !nats(scheme) {
@@ -80,8 +87,7 @@ func one(text string) string {
 // Has reports whether text is or holds a URL with something that URL would not show.
 func Has(text string) bool {
 	inner := strings.TrimPrefix(text, "webhook:")
-	scheme, _, found := strings.Cut(inner, "://")
-	return HasPassword(text) || found && !strings.ContainsAny(scheme, ":/?#@ ") && URL(inner) != inner
+	return HasPassword(text) || URL(inner) != inner
 }
 
 // HasPassword reports whether text is or holds a URL with a password.

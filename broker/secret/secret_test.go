@@ -29,7 +29,11 @@ func TestAURLIsShownWithoutItsSecrets(t *testing.T) {
 		"nats://u:secret%zz@h":         "nats://xxxxx",
 		"ftp://ops:secret@h/secret":    "ftp://ops:xxxxx@h/...",
 		"nats://h/secret":              "nats://h/...",
+		"u:secret@h:4222":              "xxxxx@h:4222",
+		"secret@h":                     "xxxxx@h",
+		"nats:u:secret@h,nats://g":     "xxxxx@h,nats://g",
 		"sqlite:a/b.db":                "sqlite:a/b.db",
+		"kv:b@c":                       "kv:b@c",
 		"exec:curl http://u:secret@h/": "exec:curl http://u:xxxxx@h/",
 	} {
 		require.Equal(t, want, URL(text), text)
