@@ -24,8 +24,8 @@ import (
 	"xmq/worker"
 )
 
-// web is the HTTP server: the door's paths and the API. All timeouts are set, so a slow client holds nothing for
-// long; bodies are limited by each handler.
+// web is the HTTP server: the door's paths and the API. All timeouts are set, here and by serve, so a slow client holds nothing
+// for long; bodies are limited by each handler.
 func (b *Broker) web() *http.Server {
 	mux := http.NewServeMux()
 	d := &httpdoor.Door{Ingest: b.ingest.put, Log: b.stores.log.ID(), Limit: b.cfg.MaxIncrement, Accepts: b.ingest.accepts, Read: b.readOne}
@@ -58,8 +58,7 @@ func (b *Broker) web() *http.Server {
 		}
 		_, _ = io.WriteString(w, "ready\n")
 	})
-	return &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: time.Minute, WriteTimeout: 10 * time.Minute,
-		IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10}
+	return &http.Server{Handler: mux, ReadTimeout: time.Minute, WriteTimeout: 10 * time.Minute}
 }
 
 // refused is an error of the API with its status.

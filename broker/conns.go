@@ -1,6 +1,8 @@
 package broker
 
 import (
+	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"sync"
@@ -66,9 +68,12 @@ type crowd struct {
 	mu        sync.Mutex
 	count     int
 	by        map[string]int
+	refusing  chan struct{} // has a place for each refused connection that is still there
 }
 
-func newCrowd(all, each int) *crowd { return &crowd{all: all, each: each, by: map[string]int{}} }
+func newCrowd(all, each int) *crowd {
+	return &crowd{all: all, each: each, by: map[string]int{}, refusing: make(chan struct{}, refusals)}
+}
 
 // enter counts a connection in; false when there are too many. leave counts it out again.
 func (c *crowd) enter(host string) (leave func(), ok bool) {
@@ -90,8 +95,12 @@ func (c *crowd) enter(host string) (leave func(), ok bool) {
 }
 
 // tooMany is the answer on a connection that is one too many.
-const tooMany = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\nConnection: close\r\n\r\n" +
-	`{"error":"too many connections are open, in total or from this address (http_conns, http_conns_per_address): close some or try again","code":"busy"}` + "\n"
+var tooMany = func() string {
+	const text = `{"error":"too many connections are open, in total or from this address (http_conns, http_conns_per_address): close some or try again",` +
+		`"code":"busy","retryable":true}` + "\n"
+	return fmt.Sprintf("HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: %d\r\nRetry-After: 1\r\nConnection: close\r\n\r\n%s",
+		len(text), text)
+}()
 
 // capped is a listener whose connections crowd counts. One too many is answered with tooMany and closed.
 type capped struct {
@@ -109,10 +118,33 @@ func (l *capped) Accept() (net.Conn, error) {
 		if leave, ok := l.crowd.enter(host); ok {
 			return &countedConn{Conn: c, leave: leave}, nil
 		}
-		_ = c.SetWriteDeadline(time.Now().Add(100 * time.Millisecond)) // the answer fits into an empty socket
+		_ = c.SetDeadline(time.Now().Add(refusalTime)) // the answer fits into an empty socket
 		_, _ = c.Write([]byte(tooMany))
-		_ = c.Close()
+		select {
+		case l.crowd.refusing <- struct{}{}:
+			go func() {
+				defer func() { <-l.crowd.refusing }()
+				lastWord(c)
+			}()
+		default:
+			_ = c.Close()
+		}
 	}
+}
+
+// A refused connection is kept for refusalTime at most, and refusals of them at once, which come from the descriptors of the stores.
+const (
+	refusalTime = 200 * time.Millisecond
+	refusals    = 32
+)
+
+// lastWord ends a refused connection, which has a deadline, so that the answer arrives: a connection that is closed while something the
+// client sent is unread takes back what the client has not read yet.
+func lastWord(c net.Conn) {
+	if t, ok := c.(*net.TCPConn); ok && t.CloseWrite() == nil {
+		_, _ = io.CopyN(io.Discard, c, 64<<10)
+	}
+	_ = c.Close()
 }
 
 type countedConn struct {

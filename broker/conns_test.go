@@ -92,6 +92,21 @@ func served(t *testing.T, c net.Conn) bool {
 	return false
 }
 
+// Who is one connection too many reads why to its end, although it has sent a request that nobody reads.
+func TestTheAnswerToOneConnectionTooManyArrives(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	c := idle(t, "127.0.0.1", l.Addr().String())
+	_, err = fmt.Fprintf(c, "POST /v1/increments HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000\r\n\r\n%01000d", 0)
+	require.NoError(t, err)
+	go func() { _, _ = (&capped{l, newCrowd(0, 0)}).Accept() }() // it refuses all, and ends with l
+	require.NoError(t, c.SetDeadline(time.Now().Add(time.Minute)))
+	all, err := io.ReadAll(c)
+	require.NoError(t, err)
+	require.Equal(t, tooMany, string(all))
+}
+
 // One address has at most its part of the HTTP connections, and all addresses together at most all; whoever goes makes room. The
 // profiles' listener counts into the same.
 func TestHTTPConnectionsAreCapped(t *testing.T) {

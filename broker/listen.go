@@ -53,8 +53,10 @@ const insecure = "insecure_i_know is on: whoever reaches the addresses of this b
 	"take the knob away when all listen on this machine alone"
 
 // serve answers HTTP requests on l with s until s is closed; nil then. Every listener of the broker that speaks HTTP is served here: its
-// connections are counted, the guard stands before its handler, and bodies take from the budget. addr is the configured address of l.
+// connections are counted and end when nothing is said, the guard stands before its handler, and bodies take from the budget. addr is the
+// configured address of l.
 func (b *Broker) serve(s *http.Server, l net.Listener, addr string) error {
+	s.ReadHeaderTimeout, s.IdleTimeout, s.MaxHeaderBytes = 5*time.Second, time.Minute, 16<<10
 	s.Handler = newGuard(&httpdoor.Bodies{Next: s.Handler, Budget: b.budget}, addr, b.cfg.HTTPHosts)
 	s.ErrorLog = slog.NewLogLogger(b.log.Handler(), slog.LevelWarn)
 	if err := s.Serve(&capped{l, b.crowd}); !errors.Is(err, http.ErrServerClosed) {

@@ -2,6 +2,8 @@ package broker
 
 import (
 	"log/slog"
+	"net"
+	"net/http"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -65,4 +67,16 @@ func TestInsecureStandsInTheAlerts(t *testing.T) {
 	cfg.Insecure, cfg.HTTPAddr = false, "127.0.0.1:0"
 	r = startBroker(t, cfg)
 	soon(t, "it is cleared", func() bool { return !stands(r) })
+}
+
+// No listener of the broker keeps connections on which nothing is said, the profiles' neither: each takes a place of its address.
+func TestEveryListenerEndsConnectionsThatSayNothing(t *testing.T) {
+	r := startBroker(t, testConfig(t))
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	require.NoError(t, l.Close())
+	s := &http.Server{Handler: http.NotFoundHandler()}
+	require.Error(t, r.serve(s, l, "127.0.0.1:0"), "the listener is closed")
+	require.Positive(t, s.IdleTimeout)
+	require.Positive(t, s.ReadHeaderTimeout)
 }
