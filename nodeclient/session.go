@@ -570,6 +570,9 @@ func (s *session) tick() {
 	if s.snapOpen != nil && s.talking() {
 		s.say(event.Event{Kind: event.DumpRep, State: event.None, Code: event.Lease, Dump: s.snapping, Pos: s.snapOpen.Pos})
 	}
+	if s.heardTicks == s.rules.silence && (s.phase == opening && !s.busy || s.phase == joining && s.loading == nil && s.wait == 0) {
+		s.warn("nothing has come from the broker for %d ticks: is it up, of this node's group, and no older than this node? Trying on", s.heardTicks)
+	}
 	switch {
 	case s.phase == joining:
 		s.tickJoin()

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -746,5 +747,25 @@ func TestSessionSpeaksAsRarelyAsTheBrokerLetsIt(t *testing.T) {
 		said := len(k.said)
 		k.ticks(5)
 		require.Greater(t, len(k.said), said, "what an older session was told is forgotten")
+	}
+}
+
+// A broker that takes no notice of a node, because it is of another group or older, is told of: the node would wait in silence.
+func TestSessionTellsOfABrokerThatNeverAnswers(t *testing.T) {
+	for name, from := range map[string]string{"opening": "", "joining": "master"} {
+		t.Run(name, func(t *testing.T) {
+			k := newTalk(t, 0, func(r *rules) { r.from = from })
+			if from != "" {
+				k.hear(event.Event{Code: event.NeedsDump})
+				require.Equal(t, joining, k.phase)
+			}
+			told := 0
+			for range 3 * k.rules.silence {
+				k.tick()
+				told += strings.Count(fmt.Sprint(k.notes), "nothing has come from the broker")
+				k.flush()
+			}
+			require.Equal(t, 1, told)
+		})
 	}
 }
