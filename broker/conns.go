@@ -118,29 +118,34 @@ func (l *capped) Accept() (net.Conn, error) {
 		if leave, ok := l.crowd.enter(host); ok {
 			return &countedConn{Conn: c, leave: leave}, nil
 		}
-		_ = c.SetDeadline(time.Now().Add(refusalTime)) // the answer fits into an empty socket
-		_, _ = c.Write([]byte(tooMany))
 		select {
 		case l.crowd.refusing <- struct{}{}:
 			go func() {
 				defer func() { <-l.crowd.refusing }()
-				lastWord(c)
+				refuseConn(c)
 			}()
-		default:
+		default: // the answer fits into an empty socket, and may be lost
+			_ = c.SetDeadline(time.Now().Add(refusalTime))
+			_, _ = c.Write([]byte(tooMany))
 			_ = c.Close()
 		}
 	}
 }
 
-// A refused connection is kept for refusalTime at most, and refusals of them at once, which come from the descriptors of the stores.
+// A refused connection is kept for twice refusalTime at most, and refusals of them at once, which come from the descriptors of the stores.
 const (
 	refusalTime = 200 * time.Millisecond
 	refusals    = 32
 )
 
-// lastWord ends a refused connection, which has a deadline, so that the answer arrives: a connection that is closed while something the
-// client sent is unread takes back what the client has not read yet.
-func lastWord(c net.Conn) {
+// refuseConn answers a connection that is one too many, so that the answer arrives: not before the request, since a client may take an
+// answer to nothing for an error, and with the rest read before the end, since a connection that is closed while something is unread takes
+// back what its client has not read yet.
+func refuseConn(c net.Conn) {
+	_ = c.SetDeadline(time.Now().Add(refusalTime))
+	_, _ = c.Read(make([]byte, 4<<10)) // a client may say nothing
+	_ = c.SetDeadline(time.Now().Add(refusalTime))
+	_, _ = c.Write([]byte(tooMany))
 	if t, ok := c.(*net.TCPConn); ok && t.CloseWrite() == nil {
 		_, _ = io.CopyN(io.Discard, c, 64<<10)
 	}

@@ -105,6 +105,18 @@ func TestTheAnswerToOneConnectionTooManyArrives(t *testing.T) {
 	all, err := io.ReadAll(c)
 	require.NoError(t, err)
 	require.Equal(t, tooMany, string(all))
+
+	tr := &http.Transport{}
+	defer tr.CloseIdleConnections()
+	for range 50 { // a client of net/http gives up a connection on which an answer comes before its request
+		res, err := (&http.Client{Transport: tr}).Get("http://" + l.Addr().String() + "/healthz")
+		require.NoError(t, err)
+		text, err := io.ReadAll(res.Body)
+		require.NoError(t, err)
+		require.NoError(t, res.Body.Close())
+		require.Equal(t, http.StatusServiceUnavailable, res.StatusCode)
+		require.Contains(t, string(text), "http_conns")
+	}
 }
 
 // One address has at most its part of the HTTP connections, and all addresses together at most all; whoever goes makes room. The

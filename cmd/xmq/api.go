@@ -120,13 +120,18 @@ func innermost(err error) error {
 	return err
 }
 
+// readRefusal is the *refusal that the broker answered, as trouble that may pass when the broker says that it is.
 func readRefusal(res *http.Response) error {
 	var e struct{ Error, Code string }
 	b, _ := io.ReadAll(io.LimitReader(res.Body, 1<<20)) // what is there is shown
 	if json.Unmarshal(b, &e) != nil || e.Error == "" {
 		e.Error = fmt.Sprintf("the broker answered %s: %.200s", res.Status, b)
 	}
-	return &refusal{res.StatusCode, plain(e.Error), e.Code}
+	refused := &refusal{res.StatusCode, plain(e.Error), e.Code}
+	if res.StatusCode == http.StatusServiceUnavailable { // the broker is busy, starts or ends
+		return &temporaryError{refused}
+	}
+	return refused
 }
 
 // show prints v as JSON with --json, else calls table with a writer that aligns columns at tabs.

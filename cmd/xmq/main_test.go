@@ -558,3 +558,15 @@ func TestPublishCountsWhatItLeavesOut(t *testing.T) {
 	require.Equal(t, exitUsage, code)
 	require.Contains(t, errs, "--leave-out knows databases")
 }
+
+// A broker that is busy refuses nobody: what it says is said, and a script may call again.
+func TestABrokerThatIsBusyMayBeAskedAgain(t *testing.T) {
+	busy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		_, _ = io.WriteString(w, `{"error":"too much is under way","code":"busy"}`)
+	}))
+	defer busy.Close()
+	var out, errs bytes.Buffer
+	require.Equal(t, exitTemporary, run(t.Context(), []string{"xmq", "alerts", "--api", busy.URL}, nil, &out, &errs))
+	require.Equal(t, "xmq: too much is under way\n", errs.String())
+}
