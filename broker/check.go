@@ -43,12 +43,16 @@ func checkedOf(rep increments.Report) Checked {
 }
 
 // CheckOffline checks the log of the data directory dir, which no broker has open, and compares it with the checkpoint of the state
-// store beside it. Nothing is changed. progress is told of the sequence reached. fs.ErrNotExist: there is no log.
+// store beside it: a log that is gone from beside one is missing. Nothing is changed. progress is told of the sequence reached.
+// fs.ErrNotExist: there is neither.
 func CheckOffline(ctx context.Context, dir string, progress func(seq uint64)) (Checked, error) {
 	checkpoint, why := storedCheckpoint(filepath.Join(dir, stateDir))
 	rep, err := increments.CheckOffline(ctx, filepath.Join(dir, logDir), checkpoint, progress)
 	c := checkedOf(rep)
 	c.Checkpoint = checkpoint.Seq
+	if state := filepath.Join(dir, stateDir); errors.Is(err, fs.ErrNotExist) && exists(state) {
+		c.Missing, err = fmt.Sprintf("there is no log in %s, but the state store %s knows of one: put the log back (is its disk mounted?)", filepath.Join(dir, logDir), state), nil
+	}
 	switch {
 	case errors.Is(why, fs.ErrNotExist):
 		c.Unknown = fmt.Sprintf("there is no state store beside the log, so nobody can say whether increments are missing at its end: %v", why)
