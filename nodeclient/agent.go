@@ -182,11 +182,15 @@ func (a *Agent) Run(ctx context.Context) error {
 func (a *Agent) session(pos event.Position, proved bool) *session {
 	o := &a.opts
 	host, _ := os.Hostname() // only for people
+	batch := o.BatchRecords
+	if t, is := a.target.(BatchLimiter); is {
+		batch = min(batch, t.BatchLimit())
+	}
 	return newSession(rules{
 		hello: event.Hello{Target: o.Driver, Topics: o.Topics, At: o.At, Stateless: o.Stateless, Packs: o.Compress, Host: host, Pid: os.Getpid()},
 		group: o.Group, id: o.ID, from: o.From, replace: o.Replace, rejoin: !o.Stay, exitOnFail: o.ExitOnFail, loads: a.target.Loads,
 		windowRecords: uint32(o.WindowRecords), windowBytes: uint32(o.WindowBytes),
-		batchRecords: o.BatchRecords, batchBytes: o.BatchBytes,
+		batchRecords: batch, batchBytes: o.BatchBytes,
 		heartbeat: o.Heartbeat, silence: o.Silence, tick: o.Tick, maxBackoff: o.MaxBackoff,
 	}, event.Session{Instance: event.Instance(random()), Token: newToken()}, pos, proved, func() event.DumpID { return event.DumpID(random()) })
 }

@@ -430,6 +430,25 @@ func TestXI06NothingIsAppliedTwiceAfterAKillBetweenApplyAndAck(t *testing.T) {
 	})
 }
 
+// few is a target that gains nothing from many increments at once.
+type few struct{ *memTarget }
+
+func (few) BatchLimit() int { return 4 }
+
+// What each increment makes durable by itself is reported soon: no more of them go to the database at once than its driver wants.
+func TestABatchIsNoGreaterThanItsDriverWants(t *testing.T) {
+	world(t, 30, func(t *testing.T, road *bus.Mem, b *scripted) {
+		m := &memTarget{apply: func(context.Context) error { time.Sleep(time.Second); return nil }}
+		r := run(t, road, few{m}, Options{})
+		time.Sleep(2500 * time.Millisecond)
+		pos, _ := m.holds()
+		require.LessOrEqual(t, pos.Seq, uint64(12))
+		time.Sleep(20 * time.Second)
+		requireHolds(t, m, b, 30)
+		r.stop(t)
+	})
+}
+
 // XB-1: a node that restarts is fed from its stored position; a clean stop finishes the batch and says so.
 func TestXB01ACleanStopFinishesTheBatchAndSaysBye(t *testing.T) {
 	world(t, 30, func(t *testing.T, road *bus.Mem, b *scripted) {

@@ -73,6 +73,12 @@ type Target interface {
 	Close() error
 }
 
+// BatchLimiter is a target that gains nothing from more increments in one Apply than it says, because each is durable by
+// itself. The broker hears of what was applied when Apply returns, and what it has not heard of comes again after a crash.
+type BatchLimiter interface {
+	BatchLimit() int // 1 or more
+}
+
 // Ranger is a target whose keys have an order, so that a part of them can be read.
 type Ranger interface {
 	// SnapshotRange is Snapshot of the keys behind start, up to and with end, at most limit of them. An empty start stands for the

@@ -135,7 +135,7 @@ func Hide(err error, urls ...string) error {
 func without(text, part string) string {
 	text = replace(text, part, URL(part))
 	u, err := url.Parse(part)
-	if err != nil {
+	if err != nil || !strings.Contains(part, "://") { // the path of sqlite:PATH is no secret
 		return text
 	}
 	fragment := u.Fragment

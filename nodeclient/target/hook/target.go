@@ -85,6 +85,10 @@ func (t *Target) Stateless() bool { return t.o.Keeper == nil }
 // LimitsApply reports that an increment has a time limit already, after which it comes again: its outcome is not known then.
 func (t *Target) LimitsApply() bool { return true }
 
+// BatchLimit implements nodeclient.BatchLimiter: a run of a program or a request takes milliseconds, so this many are
+// reported after a second or so, also on a busy machine.
+func (t *Target) BatchLimit() int { return 50 }
+
 // Position implements nodeclient.Target. Without a Keeper it is what Seek and Apply of this process have left.
 func (t *Target) Position(ctx context.Context) (event.Position, error) {
 	if t.o.Keeper == nil {
