@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -106,9 +107,22 @@ func (b *Broker) answer(f func(*http.Request) (any, error)) http.HandlerFunc {
 
 // parse reads the JSON of an API request, at most limit bytes.
 func parse(r *http.Request, limit int64, into any) error {
-	dec := json.NewDecoder(http.MaxBytesReader(nil, r.Body, limit))
-	dec.DisallowUnknownFields()
-	err := dec.Decode(into)
+	var object json.RawMessage
+	body := json.NewDecoder(http.MaxBytesReader(nil, r.Body, limit))
+	err := body.Decode(&object)
+	if err == nil {
+		if _, more := body.Token(); !errors.Is(more, io.EOF) { // an order that is said in halves is no order
+			err = cmp.Or(more, errors.New("something follows its object"))
+		}
+	}
+	if err == nil && !bytes.HasPrefix(object, []byte("{")) {
+		err = errors.New("it is no object")
+	}
+	if err == nil {
+		dec := json.NewDecoder(bytes.NewReader(object))
+		dec.DisallowUnknownFields()
+		err = dec.Decode(into)
+	}
 	if large := (*http.MaxBytesError)(nil); errors.As(err, &large) {
 		return refuse(http.StatusRequestEntityTooLarge, "the request is above its limit of %d bytes", limit)
 	}

@@ -147,3 +147,14 @@ func TestContentTypesOfTheDoors(t *testing.T) {
 		require.NotEqual(t, http.StatusUnsupportedMediaType, send(path, "application/json; charset=utf-8", "{}"), path)
 	}
 }
+
+// An order is one JSON object: what is cut, repeated or no object at all is refused, and nothing is done.
+func TestAnOrderIsOneObject(t *testing.T) {
+	r := startBroker(t, testConfig(t))
+	for _, path := range []string{"/v1/log/trim", "/v1/alerts", "/v1/clients/master/seek", "/v1/producers/p/reset"} {
+		for _, body := range []string{"", "null", "[]", "1", `"x"`, "{} {}", "{}x", "{", `{"no such field":1}`} {
+			status, _, _ := guardedAnswer(t, http.MethodPost, r.HTTPAddr(), path, "", body, "Content-Type", "application/json")
+			require.Equal(t, http.StatusBadRequest, status, "%s %q", path, body)
+		}
+	}
+}
