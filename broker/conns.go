@@ -1,10 +1,12 @@
 package broker
 
 import (
+	"container/list"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"sync"
 	"syscall"
 	"time"
@@ -68,6 +70,7 @@ type crowd struct {
 	mu        sync.Mutex
 	count     int
 	by        map[string]int
+	idle      list.List     // of *countedConn, those that wait for a request, the longest first
 	refusing  chan struct{} // has a place for each refused connection that is still there
 }
 
@@ -75,23 +78,76 @@ func newCrowd(all, each int) *crowd {
 	return &crowd{all: all, each: each, by: map[string]int{}, refusing: make(chan struct{}, refusals)}
 }
 
-// enter counts a connection in; false when there are too many. leave counts it out again.
-func (c *crowd) enter(host string) (leave func(), ok bool) {
+// idleEnough is how long a connection has had nothing to do before it gives way to a new one.
+const idleEnough = time.Second
+
+// enter counts a connection in; false when there are too many. Before that the one that has been idle the longest gives way, of the same
+// address when that has too many: connections that were left open keep nobody out who has something to say.
+func (c *crowd) enter(conn net.Conn) (*countedConn, bool) {
+	host, _, _ := net.SplitHostPort(conn.RemoteAddr().String())
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.count >= c.all || c.each > 0 && c.by[host] >= c.each {
-		return nil, false
+	crowded := c.each > 0 && c.by[host] >= c.each
+	if crowded || c.count >= c.all {
+		old := c.longestIdle(host, crowded)
+		if old == nil {
+			return nil, false
+		}
+		c.out(old)
+		_ = old.Conn.Close() // its reader ends
 	}
 	c.count++
 	c.by[host]++
-	return sync.OnceFunc(func() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.count--
-		if c.by[host]--; c.by[host] == 0 {
-			delete(c.by, host)
+	return &countedConn{Conn: conn, crowd: c, host: host}, true
+}
+
+// longestIdle finds who gives way, of one address or of all; nil for nobody. Caller holds mu.
+func (c *crowd) longestIdle(host string, own bool) *countedConn {
+	for e := c.idle.Front(); e != nil; e = e.Next() {
+		one := e.Value.(*countedConn)
+		if time.Since(one.since) < idleEnough {
+			return nil
 		}
-	}), true
+		if !own || one.host == host {
+			return one
+		}
+	}
+	return nil
+}
+
+// out counts a connection out, once. Caller holds mu.
+func (c *crowd) out(one *countedConn) {
+	if one.gone {
+		return
+	}
+	one.gone = true
+	c.busy(one)
+	c.count--
+	if c.by[one.host]--; c.by[one.host] == 0 {
+		delete(c.by, one.host)
+	}
+}
+
+// busy takes a connection from those that are idle. Caller holds mu.
+func (c *crowd) busy(one *countedConn) {
+	if one.waits != nil {
+		c.idle.Remove(one.waits)
+		one.waits = nil
+	}
+}
+
+// state is told by net/http what becomes of a connection.
+func (c *crowd) state(conn net.Conn, now http.ConnState) {
+	one, counted := conn.(*countedConn)
+	if !counted {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.busy(one)
+	if now == http.StateIdle && !one.gone {
+		one.since, one.waits = time.Now(), c.idle.PushBack(one)
+	}
 }
 
 // tooMany is the answer on a connection that is one too many.
@@ -114,9 +170,8 @@ func (l *capped) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		host, _, _ := net.SplitHostPort(c.RemoteAddr().String())
-		if leave, ok := l.crowd.enter(host); ok {
-			return &countedConn{Conn: c, leave: leave}, nil
+		if counted, ok := l.crowd.enter(c); ok {
+			return counted, nil
 		}
 		select {
 		case l.crowd.refusing <- struct{}{}:
@@ -152,13 +207,22 @@ func refuseConn(c net.Conn) {
 	_ = c.Close()
 }
 
+// countedConn is a connection that crowd counts. What crowd keeps of it is under the crowd's lock.
 type countedConn struct {
 	net.Conn
-	leave func()
+	crowd *crowd
+	host  string
+	gone  bool          // it is counted out
+	waits *list.Element // in crowd.idle, while it is idle
+	since time.Time     // it is idle
 }
 
 func (c *countedConn) Close() error {
-	defer c.leave()
+	defer func() {
+		c.crowd.mu.Lock()
+		defer c.crowd.mu.Unlock()
+		c.crowd.out(c)
+	}()
 	return c.Conn.Close()
 }
 

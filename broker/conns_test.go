@@ -13,6 +13,7 @@ import (
 	"time"
 
 	natsgo "github.com/nats-io/nats.go"
+	"github.com/sourcegraph/conc"
 	"github.com/stretchr/testify/require"
 )
 
@@ -125,20 +126,69 @@ func TestHTTPConnectionsAreCapped(t *testing.T) {
 	cfg := testConfig(t)
 	cfg.HTTPConns, cfg.HTTPConnsPerAddress, cfg.Pprof = 5, 3, "127.0.0.1:0"
 	r := startBroker(t, cfg)
+	begun := func(from string) net.Conn {
+		c := idle(t, from, r.HTTPAddr())
+		_, err := fmt.Fprint(c, "POST /v1/increments HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 2\r\n\r\na")
+		require.NoError(t, err)
+		return c
+	}
 	var first []net.Conn
 	for range 3 {
-		c := idle(t, "127.0.0.1", r.HTTPAddr())
-		require.True(t, served(t, c))
-		first = append(first, c)
+		first = append(first, begun("127.0.0.1"))
 	}
 	require.False(t, served(t, idle(t, "127.0.0.1", r.HTTPAddr())), "the fourth of an address")
 	require.False(t, served(t, idle(t, "127.0.0.1", r.pprof.Addr().String())), "at the profiles, too")
 	for range 2 {
-		require.True(t, served(t, idle(t, "127.0.0.2", r.HTTPAddr())))
+		begun("127.0.0.2")
 	}
 	require.False(t, served(t, idle(t, "127.0.0.3", r.HTTPAddr())), "the sixth of all")
 	require.NoError(t, first[0].Close())
 	soon(t, "there is room again", func() bool { return served(t, idle(t, "127.0.0.3", r.HTTPAddr())) })
+	for _, c := range first[1:] {
+		_, err := fmt.Fprint(c, "b")
+		require.NoError(t, err)
+		res, err := http.ReadResponse(bufio.NewReader(c), nil)
+		require.NoError(t, err, "whoever was there stays")
+		require.NoError(t, res.Body.Close())
+		require.Contains(t, []int{http.StatusOK, http.StatusRequestTimeout}, res.StatusCode) // a busy machine is late with its byte
+	}
+}
+
+// Connections that somebody has left open keep nobody out: the one that has been idle the longest gives way, of the same address when
+// that has too many, and of any when there are too many in all. One that is at work stays.
+func TestIdleConnectionsGiveWay(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	addr, all := l.Addr().String(), newCrowd(4, 3)
+	begun, end := make(chan struct{}), make(chan struct{})
+	server := &http.Server{ConnState: all.state, Handler: http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if req.URL.Path == "/work" {
+			close(begun)
+			<-end
+		}
+	})}
+	var serving conc.WaitGroup
+	serving.Go(func() { _ = server.Serve(&capped{l, all}) })
+	defer serving.Wait()
+	defer server.Close()
+	work := idle(t, "127.0.0.1", addr)
+	_, err = fmt.Fprint(work, "GET /work HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+	require.NoError(t, err)
+	<-begun
+	first, second := idle(t, "127.0.0.1", addr), idle(t, "127.0.0.1", addr)
+	require.True(t, served(t, first))
+	require.True(t, served(t, second))
+	soon(t, "the operator is let in", func() bool { return served(t, idle(t, "127.0.0.1", addr)) })
+	require.NoError(t, first.SetReadDeadline(time.Now().Add(20*time.Second)))
+	_, err = first.Read(make([]byte, 1))
+	require.ErrorIs(t, err, io.EOF, "the one that was idle the longest, of this address")
+	require.True(t, served(t, idle(t, "127.0.0.2", addr)))
+	soon(t, "another address is let in", func() bool { return served(t, idle(t, "127.0.0.3", addr)) })
+	close(end)
+	res, err := http.ReadResponse(bufio.NewReader(work), nil)
+	require.NoError(t, err, "who is at work stays")
+	require.NoError(t, res.Body.Close())
+	require.Equal(t, http.StatusOK, res.StatusCode)
 }
 
 // One address has at most its part of the NATS connections; a client above it is closed and tries again until there is room. The
