@@ -19,12 +19,15 @@ import (
 // What a function or trigger changes in the session reaches no other increment: a node that was restarted in between and one
 // that was not hold the same.
 func TestNothingOfAFunctionStaysInTheSession(t *testing.T) {
-	for name, leaves := range map[string]string{
-		"settings of a function":          "INSERT INTO seen SELECT settings()",
-		"settings of a trigger":           "INSERT INTO triggers VALUES (1)",
-		"a variable":                      "INSERT INTO seen SELECT variable()",
-		"a temporary table of a function": "INSERT INTO seen SELECT temp()",
-	} {
+	all := map[string]string{
+		"settings of a function": "INSERT INTO seen SELECT settings()",
+		"settings of a trigger":  "INSERT INTO triggers VALUES (1)",
+		"a variable":             "INSERT INTO seen SELECT variable()",
+	}
+	if !onMySQL { // which refuses temporary tables within XA, unless it was started for them
+		all["a temporary table of a function"] = "INSERT INTO seen SELECT temp()"
+	}
+	for name, leaves := range all {
 		t.Run(name, func(t *testing.T) {
 			n := newNode(t)
 			bodies := []string{"CREATE FUNCTION settings() RETURNS int NOT DETERMINISTIC BEGIN SET SESSION time_zone = '+05:00', SESSION div_precision_increment = 12; RETURN 1; END",

@@ -242,6 +242,10 @@ func (sc *script) check() error {
 		if ok && c.word("SQL") {
 			ok = c.word("SECURITY") && c.any()
 		}
+		if ok && c.word("JSON") { // MySQL's
+			c.word("RELATIONAL")
+			ok = c.word("DUALITY")
+		}
 		ok = ok && c.word("VIEW") && c.name(&name) && (c.at("(") || c.word("AS"))
 	case "PROCEDURE", "FUNCTION":
 		ok = c.create()
