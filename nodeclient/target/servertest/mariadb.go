@@ -16,7 +16,10 @@ import (
 
 // MariaDB is one server of MariaDB, or of MySQL, which speaks the same. It has two users: root, who may do everything and has no password, and xmq with Password, who owns
 // the databases of Make and what a restore puts beside them.
-type MariaDB struct{ *Server }
+type MariaDB struct {
+	*Server
+	limit string // the variable that limits a statement's time, which the server's user root has not
+}
 
 // StartMariaDB makes a new server and waits until it answers; options are further ones of its command line, which overrule those for
 // tests: they are fast and keep nothing through a crash of the machine. The caller stops it, also behind a failed test.
@@ -33,7 +36,7 @@ func StartMariaDB(options ...string) (*MariaDB, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &MariaDB{base}
+	s := &MariaDB{Server: base, limit: "max_statement_time"}
 	own := []string{"--sync-frm=0", "--debug-no-sync", "--innodb-log-file-size=32M", "--lc-messages-dir=/usr/share/mysql"}
 	return s.start(daemon, append(own, options...), install, "--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve", "--innodb-log-file-size=32M")
 }
@@ -44,7 +47,7 @@ func StartMySQL(daemon string, options ...string) (*MariaDB, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &MariaDB{base}
+	s := &MariaDB{Server: base, limit: "max_execution_time"}
 	own := []string{"--innodb-redo-log-capacity=32M", "--mysqlx=OFF", "--secure-file-priv="}
 	return s.start(daemon, append(own, options...), daemon, "--initialize-insecure", "--innodb-redo-log-capacity=32M")
 }
@@ -100,11 +103,12 @@ func (s *MariaDB) Exec(database, script string) error {
 	return err
 }
 
-// Connect opens a pool of sessions as root. The caller closes it.
+// Connect opens a pool of sessions as root, without the time limit that a test may have given the server. The caller
+// closes it.
 func (s *MariaDB) Connect(database string) (*sql.DB, error) {
 	cfg := mysql.NewConfig()
 	cfg.User, cfg.Net, cfg.Addr, cfg.DBName, cfg.MultiStatements, cfg.Logger = "root", "unix", s.socket(), database, true, &mysql.NopLogger{}
-	cfg.Params = map[string]string{"time_zone": "'+00:00'"}
+	cfg.Params = map[string]string{"time_zone": "'+00:00'", s.limit: "0"}
 	connector, err := mysql.NewConnector(cfg)
 	if err != nil {
 		return nil, err
