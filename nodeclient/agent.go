@@ -158,6 +158,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	if err != nil || ctx.Err() != nil {
 		return err
 	}
+	a.notice()
 	if pos, err = a.compare(pos, topics); err != nil {
 		return err
 	}
@@ -421,8 +422,18 @@ func (a *Agent) hand(work context.Context) {
 				<-j.after
 			}
 			o := a.serve(work, j)
+			a.notice()
 			j.end(nil)
 			a.tell(work, o)
+		}
+	}
+}
+
+// notice logs what the database's driver has to say.
+func (a *Agent) notice() {
+	if n, is := a.target.(Noticer); is {
+		for _, sentence := range n.Notices() {
+			a.log.Warn(sentence)
 		}
 	}
 }

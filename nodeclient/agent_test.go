@@ -359,7 +359,10 @@ type running struct {
 
 func run(t *testing.T, road *bus.Mem, target Target, o Options) *running {
 	t.Helper()
-	o.ID, o.Log = "n1", slog.New(slog.DiscardHandler)
+	o.ID = "n1"
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
 	conn := road.Connect("n1")
 	a, err := New(conn, target, o)
 	require.NoError(t, err)
@@ -446,6 +449,37 @@ func TestABatchIsNoGreaterThanItsDriverWants(t *testing.T) {
 		time.Sleep(20 * time.Second)
 		requireHolds(t, m, b, 30)
 		r.stop(t)
+	})
+}
+
+// finder is a target that has found something at its start, and finds something more while it applies.
+type finder struct {
+	*memTarget
+	found []string
+}
+
+func (f *finder) Notices() (all []string) {
+	all, f.found = f.found, nil
+	return all
+}
+
+func (f *finder) Apply(ctx context.Context, before event.Position, batch []event.Item) (event.Position, error) {
+	f.found = append(f.found, fmt.Sprint("found after ", before.Seq))
+	return f.memTarget.Apply(ctx, before, batch)
+}
+
+// What a driver has to say is a warning of the node's log, each sentence once.
+func TestWhatADriverFindsIsLogged(t *testing.T) {
+	world(t, 8, func(t *testing.T, road *bus.Mem, b *scripted) {
+		var log bytes.Buffer
+		m := &memTarget{}
+		r := run(t, road, &finder{m, []string{"found at the start"}}, Options{BatchRecords: 4, Log: slog.New(slog.NewTextHandler(&log, nil))})
+		time.Sleep(20 * time.Second)
+		requireHolds(t, m, b, 8)
+		r.stop(t)
+		for _, sentence := range []string{"found at the start", "found after 0", "found after 4"} {
+			require.Equal(t, 1, strings.Count(log.String(), "level=WARN msg=\""+sentence+"\" client=n1"), "%s in\n%s", sentence, &log)
+		}
 	})
 }
 

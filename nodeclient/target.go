@@ -79,6 +79,11 @@ type BatchLimiter interface {
 	BatchLimit() int // 1 or more
 }
 
+// Noticer is a target that finds out what people must know and what is no error: each sentence is one warning of the node's log.
+type Noticer interface {
+	Notices() []string // since the last call; the first tells what Open has found
+}
+
 // Ranger is a target whose keys have an order, so that a part of them can be read.
 type Ranger interface {
 	// SnapshotRange is Snapshot of the keys behind start, up to and with end, at most limit of them. An empty start stands for the
