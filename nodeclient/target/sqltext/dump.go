@@ -171,8 +171,10 @@ func (c *cutter) statement(st Statement) error {
 	size := len(c.prefix(st)) + len(ended)
 	switch {
 	case c.begin == 0 && size > c.sp.Limit:
-		if pieces := cutRows(c.sp.Dialect, st.Text, c.sp.Limit-len(c.prefix(st))-1); len(pieces) > 1 {
-			c.sp.Counts.Cut++
+		if pieces := cutRows(c.sp.Dialect, st.Text, c.sp.Limit-len(c.prefix(st))-1); len(pieces) > 0 {
+			if len(pieces) > 1 { // else it fits without what stands between its rows
+				c.sp.Counts.Cut++
+			}
 			for _, piece := range pieces {
 				st.Text = piece
 				c.add(st, piece+";")

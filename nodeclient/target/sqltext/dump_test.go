@@ -99,6 +99,8 @@ func TestADumpIsTakenAsItIs(t *testing.T) {
 			[]string{"INSERT INTO `a` (b) VALUES (1,'),(');", "INSERT INTO `a` (b) VALUES (2,'x');",
 				"INSERT INTO `a` (b) VALUES (3,NULL);",
 				"REPLACE INTO a VALUES (1),(2);"}, Counts{Cut: 1}},
+		{"rows that fit without the lines between them", Splitter{Dialect: MariaDB, Limit: 34, Longest: 1000},
+			"INSERT INTO a VALUES (1),\r\n\r\n(2),\r\n\r\n(3);", []string{"INSERT INTO a VALUES (1),(2),(3);"}, Counts{}},
 		{"no rows to cut between", Splitter{Dialect: MariaDB, Limit: 30, Longest: 1000},
 			"INSERT INTO a VALUES (1),(2) ON DUPLICATE KEY UPDATE b = 1;",
 			[]string{"INSERT INTO a VALUES (1),(2) ON DUPLICATE KEY UPDATE b = 1;"}, Counts{}},
@@ -106,6 +108,8 @@ func TestADumpIsTakenAsItIs(t *testing.T) {
 			"CREATE TABLE b (c int) engine Aria;CREATE TABLE d (e int) COMMENT 'ENGINE=MyISAM' ENGINE=MEMORY;",
 			[]string{"CREATE TABLE a (engine int) ENGINE=InnoDB CHARSET=utf8;", "CREATE TABLE b (c int) engine InnoDB;",
 				"CREATE TABLE d (e int) COMMENT 'ENGINE=MyISAM' ENGINE=MEMORY;"}, Counts{Engines: 2}},
+		{"what SQLite keeps of an index", Splitter{Dialect: SQLite}, "CREATE INDEX i ON t(a)\n;\nSELECT 1\n;",
+			[]string{"CREATE INDEX i ON t(a)\n;", "SELECT 1;"}, Counts{}},
 		{".dump", Splitter{Dialect: SQLite, Limit: 75, Longest: 1000}, "PRAGMA foreign_keys=OFF;\nBEGIN " +
 			"TRANSACTION;\nCREATE TABLE t(a);\nINSERT INTO t VALUES(1);\n" +
 			"INSERT INTO t VALUES(2);\nCOMMIT;\n",

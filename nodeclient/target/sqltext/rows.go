@@ -6,8 +6,7 @@ import (
 )
 
 // cutRows cuts a multi-row INSERT or REPLACE ... VALUES between rows, into statements of at most limit bytes where
-// the rows let
-// it. nil: it is no such statement.
+// the rows let it, without what stands between the rows; one when that is enough. nil: it is no such statement.
 func cutRows(d Dialect, text string, limit int) []string {
 	tokens, err := Tokens(d, text)
 	if err != nil || len(tokens) == 0 || !tokens[0].Is("INSERT") && !tokens[0].Is("REPLACE") {

@@ -162,6 +162,9 @@ func (s *scanner) next() (Statement, error) {
 		case ended && s.lex.hinted:
 			return Statement{}, errAt(line, "%w", errComment)
 		case ended, delimited, ends && whole && !s.lex.hinted:
+			if k == semicolon && s.lex.dialect == SQLite && sh.first() == "CREATE" {
+				s.end = s.at // SQLite keeps the text of an index up to here, spaces too
+			}
 			st, err := s.cut(&sh, line)
 			s.pass(n)
 			if err != nil || s.start >= 0 {
