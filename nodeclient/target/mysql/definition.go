@@ -220,7 +220,7 @@ func tupleLen(s string) int {
 }
 
 // check judges a script by its head: it makes one thing of its kind, with its name alone. That nothing comes after it, the server
-// judges, in a session that takes one statement at a time. A trigger's head is written anew.
+// judges, in a session that takes one statement at a time. A trigger's head loses the names of databases.
 func (sc *script) check() error {
 	_, create := sc.parts()
 	c, err := newCursor(create)
@@ -272,8 +272,8 @@ func (sc *script) parts() (drop, create string) {
 	return "", sc.SQL
 }
 
-// unqualified writes the head of a trigger's script anew, with its name and its table's alone: MariaDB keeps the text as it was
-// written, with names of databases that may be others elsewhere.
+// unqualified takes the names of databases from the head of a trigger's script: MariaDB keeps the text as it was written, and
+// the database may have another name elsewhere. What names none stays as it is.
 func unqualified(text, trigger string) (string, error) {
 	sc := script{Kind: "TRIGGER", Name: trigger, SQL: text}
 	drop, create := sc.parts()
@@ -287,22 +287,24 @@ func unqualified(text, trigger string) (string, error) {
 		return "", fail
 	}
 	var name, table string
+	from, before := c.offset(), c.i
 	if _, ok := c.qualified(&name); !ok || name != trigger {
 		return "", fail
 	}
-	head += quoteName(name) + " "
+	head += c.alone(from, before, name)
 	rest := c.offset()
 	for !c.word("ON") {
 		if t := c.next(); !t.Word && t.Text != "," {
 			return "", fail
 		}
 	}
+	before = c.i
 	from, ok := c.qualified(&table)
 	if !ok || !c.word("FOR") {
 		return "", fail
 	}
 	c.back()
-	head += create[rest:from] + quoteName(table) + " " + create[c.offset():]
+	head += create[rest:from] + c.alone(from, before, table) + create[c.offset():]
 	if drop != "" {
 		head = drop + "; " + head
 	}
@@ -391,6 +393,15 @@ func (c *cursor) qualified(name *string) (from int, ok bool) {
 		ok = c.name(name)
 	}
 	return from, ok
+}
+
+// alone is the text from a name on, which began at token before, up to the next token: as it stands when the name is
+// alone already.
+func (c *cursor) alone(from, before int, name string) string {
+	if c.i-before == 1 {
+		return c.text[from:c.offset()]
+	}
+	return quoteName(name) + " "
 }
 
 // digits is a number without point and sign.
