@@ -96,11 +96,15 @@ func TestTheResultDoesNotDependOnBatches(t *testing.T) {
 			func(k int) string {
 				return fmt.Sprintf("INSERT INTO c (v) VALUES (%d); INSERT INTO nowhere VALUES (1)", 100+k)
 			},
+			func(k int) string { return fmt.Sprintf("INSERT INTO auto (v) VALUES (%d), (%d)", k, rng.IntN(30)) },
+			func(k int) string { return fmt.Sprintf("DELETE FROM auto WHERE v < %d", rng.IntN(30)) },
+			func(k int) string { return fmt.Sprintf("UPDATE sqlite_sequence SET seq = %d", rng.IntN(100)) },
 			func(k int) string {
 				return fmt.Sprintf("CREATE TRIGGER IF NOT EXISTS t%d AFTER DELETE ON c BEGIN INSERT INTO seen VALUES (old.v, -1); END", rng.IntN(2))
 			},
 		}
-		all = []string{"CREATE TABLE c (v INTEGER PRIMARY KEY)", "CREATE TABLE seen (n, k)", "CREATE TABLE child (v REFERENCES c)"}
+		all = []string{"CREATE TABLE c (v INTEGER PRIMARY KEY)", "CREATE TABLE seen (n, k)",
+			"CREATE TABLE child (v REFERENCES c)", "CREATE TABLE auto (id INTEGER PRIMARY KEY AUTOINCREMENT, v UNIQUE)"}
 		for k := range 60 {
 			all = append(all, kinds[rng.IntN(len(kinds))](k))
 		}
@@ -109,7 +113,7 @@ func TestTheResultDoesNotDependOnBatches(t *testing.T) {
 	dump := func(t *testing.T, target nodeclient.Target) string {
 		db := target.(*Target).db
 		var b strings.Builder
-		for _, table := range []string{"c", "seen", "child"} {
+		for _, table := range []string{"c", "seen", "child", "auto", "sqlite_sequence"} {
 			rows, err := db.Query("SELECT * FROM " + table + " ORDER BY rowid")
 			require.NoError(t, err)
 			columns, err := rows.Columns()

@@ -25,6 +25,10 @@
 // An error of an increment's own statement is never Fatal. What speaks of a damaged database makes the driver look: only
 // when SQLite's quick_check of an ordinary table, or the reading of the position, finds damage is the copy lost.
 //
+// Generated keys need nothing of their own: a rollback and a snapshot take sqlite_sequence (AUTOINCREMENT) along, and a
+// table without it counts from its rows. Only behind the key 9223372036854775807 SQLite chooses keys at random, when
+// the table has no AUTOINCREMENT.
+//
 // Replicas are equal when the SQL is deterministic: an increment that calls random() or datetime('now')
 // gives every node its own value. That cannot be seen here; it is the writer's duty.
 //
