@@ -36,7 +36,7 @@ func publishCommand() *cli.Command {
 			&cli.BoolFlag{Name: "check", Usage: "with --sql: send nothing, say what nodes of the dialect would refuse"},
 			&cli.StringFlag{Name: "leave-out", Usage: "with --sql: `databases` passes over USE, \\connect and CREATE, ALTER and DROP DATABASE"},
 			&cli.IntFlag{Name: "max-increment", Usage: "with --sql: the broker's max_increment in `BYTES`; 0 to ask it"},
-			&cli.BoolFlag{Name: "lint", Usage: "with --sql: warn of what every node answers differently (clocks, dice, sequences)", Value: true},
+			&cli.BoolFlag{Name: "lint", Usage: "with --sql: warn of what every node answers differently (clocks, dice, rows in no order)", Value: true},
 			&cli.StringFlag{Name: "idempotency-prefix", Usage: "`NAME` of this input: publishing it again stores nothing twice"},
 			&cli.DurationFlag{Name: "retry", Usage: "how long to try again while the broker is away", Value: time.Minute},
 		),

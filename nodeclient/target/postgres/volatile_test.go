@@ -15,7 +15,8 @@ import (
 // can only be called by an access method or in another way than as a function.
 const harmless = `amvalidate bernoulli system brin_desummarize_range brin_summarize_new_values brin_summarize_range brinhandler
 	bthandler cursor_to_xml cursor_to_xmlschema dsnowball_init dsnowball_lexize gin_clean_pending_list ginhandler gisthandler
-	hashhandler heap_tableam_handler spghandler plpgsql_call_handler plpgsql_inline_handler plpgsql_validator lo_close lo_export
+	hashhandler heap_tableam_handler spghandler currval lastval nextval plpgsql_call_handler plpgsql_inline_handler
+	plpgsql_validator lo_close lo_export
 	lo_get lo_lseek lo_lseek64 lo_open lo_put lo_tell lo_tell64 lo_truncate lo_truncate64 lo_unlink loread lowrite
 	pg_advisory_lock pg_advisory_lock_shared pg_advisory_unlock pg_advisory_unlock_all pg_advisory_unlock_shared
 	pg_advisory_xact_lock pg_advisory_xact_lock_shared pg_notify pg_partition_ancestors pg_partition_tree pg_sleep pg_sleep_for

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -18,7 +19,7 @@ type Warning struct {
 func (w Warning) String() string { return fmt.Sprintf("line %d: %s: %s", w.Line, w.What, w.Why) }
 
 // Lint warns of what makes replicas differ, as far as words show it: clocks, dice, what one server says of
-// itself, and rows
+// itself, sequences that cannot be put back, and rows
 // taken or gathered in an order that nobody has given. It judges nothing: a text that cannot be read is searched
 // up to
 // there.
@@ -85,9 +86,52 @@ func (l *linter) word(i int) {
 		l.warn(t.line, t.text+"()", ownClock)
 	case bare[d][upper] != "" && !called:
 		l.warn(t.line, t.text, bare[d][upper])
-	case upper == "NEXT" && l.is(i+1, "VALUE") && l.is(i+2, "FOR"):
-		l.warn(t.line, "NEXT VALUE FOR", ownCount)
+	case d == PostgreSQL && upper == "CACHE" && (l.is(0, "CREATE") || l.is(0, "ALTER")) && l.many(i+1):
+		l.warn(t.line, "CACHE "+l.tokens[i+1].text, ownCache)
+	case d == MariaDB && upper == "SEQUENCE" && l.is(0, "CREATE") && l.caches(i):
+		l.warn(t.line, "SEQUENCE without NOCACHE", noCache)
+	case d == MariaDB && upper == "CACHE" && l.is(0, "ALTER") && l.is(1, "SEQUENCE") && l.many(i+1):
+		l.warn(t.line, "CACHE "+l.tokens[i+1].text, noCache)
+	case d == PostgreSQL && i == 0 && upper == "GRANT" && l.lends():
+		l.warn(t.line, "GRANT on a sequence", ownWriter)
 	}
+}
+
+// many reports whether the token with index i is a number above 1.
+func (l *linter) many(i int) bool {
+	if i >= len(l.tokens) {
+		return false
+	}
+	n, err := strconv.ParseUint(l.tokens[i].text, 10, 64)
+	return err == nil && n > 1
+}
+
+// caches reports whether the CREATE SEQUENCE of MariaDB whose second word is the token with index i takes numbers in
+// advance, as it does unless it says otherwise.
+func (l *linter) caches(i int) bool {
+	if !l.is(i-1, "CREATE") && !l.is(i-1, "REPLACE") && !l.is(i-1, "TEMPORARY") {
+		return false
+	}
+	for k := range l.tokens {
+		if l.is(k, "NOCACHE") || l.is(k, "CACHE") && !l.many(k+1) {
+			return false
+		}
+	}
+	return true
+}
+
+// lends reports whether a GRANT lets a role take numbers of sequences.
+func (l *linter) lends() bool {
+	takes := false
+	for i := range l.tokens {
+		switch {
+		case l.is(i, "USAGE"), l.is(i, "UPDATE"), l.is(i, "ALL") && i == 1:
+			takes = true
+		case l.is(i, "ON"):
+			return takes && (l.is(i+1, "SEQUENCE") || l.is(i+1, "ALL") && l.is(i+2, "SEQUENCES"))
+		}
+	}
+	return false
 }
 
 // table reports whether the word with index i is the name of a table or an index, whose columns follow.

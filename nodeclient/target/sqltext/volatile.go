@@ -7,10 +7,11 @@ const (
 	ownClock  = "every node asks its own clock: write the time itself"
 	ownDice   = "every node throws its own dice: write the value itself"
 	ownServer = "it is different on every server: write the value itself"
-	ownCount  = "its numbers jump ahead where a transaction was rolled back, and nodes then differ: write the keys " +
-		"themselves"
-	ownOrder = "which rows come first is not said, and nodes may choose differently: add ORDER BY on something unique"
-	ownRows  = "in which order the rows come is not said, and nodes may differ: add ORDER BY on something unique"
+	ownCache  = "numbers are taken in advance, which nobody can put back, and nodes then differ: leave CACHE out"
+	noCache   = "numbers are taken in advance, which nobody can put back, and nodes then differ: write NOCACHE"
+	ownWriter = "whoever takes numbers beside the increments makes nodes differ: grant SELECT alone"
+	ownOrder  = "which rows come first is not said, and nodes may choose differently: add ORDER BY on something unique"
+	ownRows   = "in which order the rows come is not said, and nodes may differ: add ORDER BY on something unique"
 )
 
 // why gives each of these words the same reason.
@@ -43,14 +44,12 @@ var calls = map[Dialect]map[string]string{
 		why(ownClock, "NOW CLOCK_TIMESTAMP STATEMENT_TIMESTAMP TRANSACTION_TIMESTAMP TIMEOFDAY"),
 		why(ownDice, "RANDOM RANDOM_NORMAL SETSEED GEN_RANDOM_UUID UUIDV4 UUIDV7 GEN_RANDOM_BYTES GEN_SALT "+
 			"UUID_GENERATE_V1 UUID_GENERATE_V1MC UUID_GENERATE_V4 NORMAL_RAND"),
-		why(ownCount, "NEXTVAL CURRVAL LASTVAL"),
 		why(ownServer, "VERSION INET_CLIENT_ADDR INET_CLIENT_PORT INET_SERVER_ADDR INET_SERVER_PORT TXID_CURRENT "+
 			"TXID_CURRENT_IF_ASSIGNED TXID_CURRENT_SNAPSHOT TXID_STATUS CURRENT_DATABASE GETPGUSERNAME CURRENT_SETTING "+
 			"CURRENT_QUERY CURRTID2 LO_CREAT LO_CREATE LO_FROM_BYTEA LO_IMPORT MXID_AGE")),
 	MariaDB: merged(
 		why(ownClock, "SYSDATE"),
 		why(ownDice, "UUID UUID_SHORT UUID_V4 UUID_V7 SYS_GUID RANDOM_BYTES"),
-		why(ownCount, "NEXTVAL LASTVAL"),
 		why(ownServer, "CONNECTION_ID PS_CURRENT_THREAD_ID USER SESSION_USER SYSTEM_USER CURRENT_USER CURRENT_ROLE "+
 			"DATABASE SCHEMA "+
 			"VERSION LOAD_FILE IS_FREE_LOCK IS_USED_LOCK MASTER_POS_WAIT SOURCE_POS_WAIT MASTER_GTID_WAIT "+
@@ -87,10 +86,9 @@ var bare = map[Dialect]map[string]string{
 	SQLite: why(ownClock, "CURRENT_TIMESTAMP CURRENT_DATE CURRENT_TIME"),
 	PostgreSQL: merged(
 		why(ownClock, "CURRENT_TIMESTAMP CURRENT_DATE CURRENT_TIME LOCALTIME LOCALTIMESTAMP"),
-		why(ownCount, "SERIAL BIGSERIAL SMALLSERIAL SERIAL2 SERIAL4 SERIAL8 IDENTITY"),
 		why(ownDice, "TABLESAMPLE"),
 		why(ownServer, "CURRENT_USER SESSION_USER CURRENT_ROLE CURRENT_CATALOG CTID XMIN XMAX CMIN CMAX TABLEOID")),
-	MariaDB: merged(why(ownCount, "AUTO_INCREMENT"), why(ownServer, "CURRENT_USER CURRENT_ROLE")),
+	MariaDB: why(ownServer, "CURRENT_USER CURRENT_ROLE"),
 }
 
 // pinned are the system variables of MariaDB and MySQL that a driver sets alike on every node.
