@@ -25,7 +25,7 @@ func (s *site) postgresNode(id, from string, server *postgrestest.Server) *proce
 }
 
 // Two nodes on two PostgreSQL servers, the second joined by DUMP while increments flow; a node and a server are
-// killed, and in the end both databases are equal, each increment applied once.
+// killed, and in the end both databases are equal, each increment applied once, keys that the databases make included.
 func TestPostgreSQLNodesAreEqualAfterKills(t *testing.T) {
 	s := newSite(t)
 	servers := map[string]*postgrestest.Server{"master": postgrestest.New(t), "two": postgrestest.New(t)}
@@ -42,8 +42,8 @@ func TestPostgreSQLNodesAreEqualAfterKills(t *testing.T) {
 		}
 		s.ok(lines.String(), "publish")
 	}
-	s.ok("CREATE TABLE item (k int PRIMARY KEY, at timestamptz DEFAULT '2024-01-01')\n"+
-		"CREATE TABLE total (n bigint)\nINSERT INTO total VALUES (0)\n", "publish")
+	s.ok("CREATE TABLE item (k int PRIMARY KEY, at timestamptz DEFAULT '2024-01-01', id serial, "+
+		"g int GENERATED ALWAYS AS IDENTITY)\nCREATE TABLE total (n bigint)\nINSERT INTO total VALUES (0)\n", "publish")
 	master := s.postgresNode("master", "", servers["master"])
 	publish(200)
 	s.level("master")
@@ -62,7 +62,8 @@ func TestPostgreSQLNodesAreEqualAfterKills(t *testing.T) {
 	publish(50)
 	s.level("master", "two")
 
-	for _, sql := range []string{"SELECT k, at FROM item ORDER BY k", "SELECT log_id, seq, chain, updated_at FROM xmq_position"} {
+	for _, sql := range []string{"SELECT k, at, id, g FROM item ORDER BY k",
+		"SELECT a.last_value, b.last_value FROM item_id_seq a, item_g_seq b", "SELECT log_id, seq, chain, updated_at FROM xmq_position"} {
 		require.Equal(t, servers["master"].Query(t, "master", sql), servers["two"].Query(t, "two", sql), sql)
 	}
 	require.Equal(t, []string{"750|750"}, servers["two"].Query(t, "two", "SELECT n, (SELECT count(*) FROM item) FROM total"))

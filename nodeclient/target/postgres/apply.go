@@ -35,6 +35,11 @@ func (t *Target) transact(ctx context.Context, before event.Position, steps []st
 	}
 	defer t.tidySession(ctx, c, steps)
 	defer giveBack(ctx, c)
+	if t.numbers.due() {
+		if err := t.putBack(ctx, c); err != nil {
+			return before, batch.Fail(0, err)
+		}
+	}
 	clean := ""
 	if t.used || steps[0].Work.asks { // those stand alone
 		clean = reset
@@ -56,15 +61,26 @@ func (t *Target) transact(ctx context.Context, before event.Position, steps []st
 	if err := t.templates.on(ctx, c); err != nil {
 		return before, batch.Fail(0, classify(fmt.Errorf("postgres: forget prepared statements: %w", err)))
 	}
-	if i, err := t.run(ctx, c, at, steps); err != nil {
-		t.templates.dirty = true // which of them were made is not known
+	t.numbers.settled = false
+	named := t.templates.move != ""
+	what, i, err := t.run(ctx, c, at, steps)
+	if err != nil {
+		t.templates.failed()
+		if named && code(err) == unprepared && !c.IsClosed() { // by a function of the steps
+			giveBack(ctx, c)
+			return t.transact(ctx, before, steps)
+		}
 		return before, batch.Fail(i, err)
+	}
+	if err := t.note(ctx, c, what); err != nil {
+		return before, batch.Fail(0, passing(classify(fmt.Errorf("postgres: store the values of the sequences: %w", err))))
 	}
 	last := len(steps) - 1
 	failpoint.Hit(failpoint.SeqBeforeCommit)
 	if err := execute(ctx, c, "COMMIT"); err != nil {
 		return t.settle(ctx, before, at.pos, steps[last], last, err)
 	}
+	t.numbers.settled = true
 	return steps[last].Pos, nil
 }
 
@@ -78,9 +94,21 @@ func (t *Target) compare(stored, before event.Position) error {
 	return nodeclient.CheckAdvance(stored, before)
 }
 
+// ending is what a transaction sends behind its steps.
+type ending struct {
+	deferred bool // what is deferred to the commit is done first: it may use sequences
+	looks    bool // it asks what the steps have left in the session
+	moving   []statement
+	numbers  bool // the last of moving answers what was done to sequences
+}
+
+// immediate lets a transaction do now what is deferred to its commit.
+const immediate = "SET CONSTRAINTS ALL IMMEDIATE"
+
 // run sends all statements of a transaction, and the moving of the position, without waiting in between. It
-// returns the index of the failing step.
-func (t *Target) run(ctx context.Context, c *pgconn.PgConn, found place, steps []step) (int, error) {
+// returns what it did to sequences, and the index of the failing step.
+func (t *Target) run(ctx context.Context, c *pgconn.PgConn, found place, steps []step) (
+	what touched, at int, err error) {
 	p := c.StartPipeline(ctx)
 	send := func(all []statement) {
 		for i := range all {
@@ -100,56 +128,72 @@ func (t *Target) run(ctx context.Context, c *pgconn.PgConn, found place, steps [
 		send(steps[i].Work.statements)
 	}
 	failpoint.Hit(failpoint.AppliedBeforeSeq)
-	look := found.functions && len(steps) > 1
-	if look {
+	alone := steps[0].Work.alone
+	end := ending{
+		deferred: alone || found.deferrable,
+		looks:    found.functions && len(steps) > 1,
+		numbers:  !found.pos.Zero() && (alone || found.functions || found.sequences),
+	}
+	last := steps[len(steps)-1].Pos
+	end.moving = advance(found.pos, last, batch.LastTime(steps), found.bare, end.numbers, t.numbers.foreign)
+	if end.deferred {
+		send([]statement{{text: immediate}})
+	}
+	if end.looks {
 		send([]statement{{text: changed}})
 	}
-	moving := advance(found.pos, steps[len(steps)-1].Pos, batch.LastTime(steps), found.bare)
-	send(moving)
-	at, err := 0, classify(p.Sync())
-	if err == nil {
-		at, err = answers(p, steps, look, moving)
+	send(end.moving)
+	if err = classify(p.Sync()); err == nil {
+		what, at, err = answers(p, steps, end)
 	}
 	if closed := p.Close(); err == nil && closed != nil {
 		err = classify(fmt.Errorf("postgres: apply: %w", closed))
 	}
-	return at, err
+	what.all = what.all || found.pos.Zero()
+	return what, at, err
 }
 
-// answers reads what the server says to each statement. looked says that it was asked what the steps have left in the session.
-func answers(p *pgconn.Pipeline, steps []step, looked bool, moving []statement) (int, error) {
+// answers reads what the server says to each statement.
+func answers(p *pgconn.Pipeline, steps []step, end ending) (what touched, at int, err error) {
+	last := steps[len(steps)-1].Pos.Seq
 	for i, s := range steps {
 		for _, st := range s.Work.statements {
-			err := error(nil)
-			if st.prepared {
-				_, err = p.GetResults()
-				err = said(err)
-			}
-			if err == nil {
-				_, err = answer(p)
-			}
-			if err != nil {
-				return i, fmt.Errorf("postgres: increment %d: %w, in line %d: %s", s.Pos.Seq, err, st.line, batch.Start(st.text))
+			if _, err := answer(p, st.prepared); err != nil {
+				return what, i, fmt.Errorf("postgres: increment %d: %w, in line %d: %s", s.Pos.Seq, err, st.line,
+					batch.Start(st.text))
 			}
 		}
 	}
-	if looked {
+	if end.deferred { // of one step, which stands alone
+		if _, err := answer(p, false); err != nil {
+			return what, 0, fmt.Errorf("postgres: increment %d: %w, in what is deferred to its end", last, err)
+		}
+	}
+	if end.looks {
 		if err := unchanged(p); err != nil {
-			return batch.Unknown, fmt.Errorf("postgres: look at the session after increment %d: %w", steps[len(steps)-1].Pos.Seq, err)
+			return what, batch.Unknown, fmt.Errorf("postgres: look at the session after increment %d: %w", last, err)
 		}
 	}
-	rows := int64(0)
-	for range moving {
-		n, err := answer(p)
+	for i, st := range end.moving {
+		reader, err := next(p, st.prepared)
 		if err != nil {
-			return batch.Unknown, moved(steps, err)
+			return what, batch.Unknown, moved(steps, err)
 		}
-		rows = n
+		r := reader.Read()
+		if err := said(r.Err); err != nil {
+			return what, batch.Unknown, moved(steps, err)
+		}
+		if i < len(end.moving)-1 {
+			continue
+		}
+		if n := r.CommandTag.RowsAffected(); n != 1 {
+			return what, batch.Unknown, moved(steps, fmt.Errorf("moving the position changed %d rows instead of one", n))
+		}
+		if end.numbers {
+			what = readTouched(r.Rows[0])
+		}
 	}
-	if rows != 1 {
-		return batch.Unknown, moved(steps, fmt.Errorf("moving the position changed %d rows instead of one", rows))
-	}
-	return 0, nil
+	return what, 0, nil
 }
 
 // moved judges a position that does not move although it was locked: the increments have touched it, or made the transaction
@@ -162,17 +206,31 @@ func moved(steps []step, err error) error {
 }
 
 // answer reads one statement's answer to its end and returns how many rows it changed. Its error is classed.
-func answer(p *pgconn.Pipeline) (int64, error) {
-	results, err := p.GetResults()
+func answer(p *pgconn.Pipeline, prepared bool) (int64, error) {
+	reader, err := next(p, prepared)
 	if err != nil {
-		return 0, said(err)
-	}
-	reader, ok := results.(*pgconn.ResultReader)
-	if !ok {
-		return 0, nodeclient.Transient(fmt.Errorf("the server's answers ended early, with a %T", results))
+		return 0, err
 	}
 	tag, err := reader.Close()
 	return tag.RowsAffected(), said(err)
+}
+
+// next is the answer to the next statement, behind that to its preparation when it was prepared right before.
+func next(p *pgconn.Pipeline, prepared bool) (*pgconn.ResultReader, error) {
+	if prepared {
+		if _, err := p.GetResults(); err != nil {
+			return nil, said(err)
+		}
+	}
+	results, err := p.GetResults()
+	if err != nil {
+		return nil, said(err)
+	}
+	reader, ok := results.(*pgconn.ResultReader)
+	if !ok {
+		return nil, nodeclient.Transient(fmt.Errorf("the server's answers ended early, with a %T", results))
+	}
+	return reader, nil
 }
 
 // settle answers for a commit that returned an error. What the server said is certain: a constraint checked at the

@@ -16,6 +16,7 @@ const (
 	insufficient    = "42501"
 	missingDatabase = "3D000"
 	objectInUse     = "55006"
+	unprepared      = "26000"
 )
 
 // code is the SQLSTATE in err; "" when the server did not say it.

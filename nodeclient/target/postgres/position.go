@@ -3,7 +3,9 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -12,20 +14,25 @@ import (
 	"xmq/nodeclient"
 )
 
-const createPosition = "CREATE TABLE IF NOT EXISTS public.xmq_position (log_id text NOT NULL, seq bigint NOT NULL, chain text NOT NULL, updated_at timestamptz, topics text)"
+const createPosition = "CREATE TABLE IF NOT EXISTS public.xmq_position (log_id text NOT NULL, seq bigint NOT NULL, " +
+	"chain text NOT NULL, updated_at timestamptz, topics text, sequences jsonb, moved jsonb)"
+
+// placeKey is the lock that every transaction takes that may move the position.
+const placeKey = "6362970911469990003"
 
 // takePlace waits for every transaction that may still move the position, also one whose connection is gone.
-const takePlace = "SELECT pg_advisory_xact_lock(6362970911469990003)"
+const takePlace = "SELECT pg_advisory_xact_lock(" + placeKey + ")"
 
 // createIndex keeps the table from ever having a second row.
 const createIndex = "CREATE UNIQUE INDEX IF NOT EXISTS xmq_position_one ON public.xmq_position ((true))"
 
 // look answers: is there a position table; may a constraint be checked at the commit only; are there functions whose
-// effects nobody can see beforehand; is the index of the table missing, and may this role make it.
+// effects nobody can see beforehand; is the index of the table missing, and may this role make it; are there sequences.
 const look = "SELECT to_regclass('public.xmq_position') IS NOT NULL, EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE condeferrable), " +
 	"EXISTS (SELECT FROM pg_catalog.pg_proc WHERE oid >= 16384 AND prolang NOT IN (SELECT oid FROM pg_catalog.pg_language WHERE lanname IN ('internal', 'c'))), " +
 	"to_regclass('public.xmq_position_one') IS NULL AND EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = to_regclass('public.xmq_position') " +
-	"AND pg_catalog.pg_has_role(relowner, 'USAGE')) AND pg_catalog.has_schema_privilege('public', 'CREATE')"
+	"AND pg_catalog.pg_has_role(relowner, 'USAGE')) AND pg_catalog.has_schema_privilege('public', 'CREATE'), " +
+	"EXISTS (SELECT FROM pg_catalog.pg_sequence)"
 
 // place is what a transaction finds when it begins.
 type place struct {
@@ -33,6 +40,7 @@ type place struct {
 	deferrable bool           // a constraint may be checked at the commit only
 	functions  bool           // the database has functions of its own
 	bare       bool           // the table has no index yet, and can have one
+	sequences  bool           // the database has some
 }
 
 // begin opens a transaction after the script before and looks at the place. On an error the transaction may be open.
@@ -43,7 +51,7 @@ func begin(ctx context.Context, c *pgconn.PgConn, before string) (p place, err e
 	}
 	row := results[len(results)-1].Rows[0]
 	yes := func(i int) bool { return string(row[i]) == "t" }
-	p = place{deferrable: yes(1), functions: yes(2), bare: yes(3)}
+	p = place{deferrable: yes(1), functions: yes(2), bare: yes(3), sequences: yes(4)}
 	if yes(0) {
 		p.pos, err = readPosition(ctx, c, " FOR UPDATE")
 	}
@@ -90,50 +98,74 @@ func readPosition(ctx context.Context, c *pgconn.PgConn, lock string) (event.Pos
 
 // advance is the statements that move the position from stored to pos: compare and set. The last of them must
 // change exactly one row. at is the broker time of the last increment applied, in nanoseconds; 0 keeps the
-// stored one. bare says that the table gets its index now.
-func advance(stored, pos event.Position, at int64, bare bool) []statement {
+// stored one. bare says that the table gets its index now. numbers says that a sequence may have moved: the last
+// statement is move then, which answers with a row; foreign are those of others.
+func advance(stored, pos event.Position, at int64, bare, numbers bool, foreign []string) []statement {
 	args := [][]byte{[]byte(pos.Log.String()), strconv.AppendUint(nil, pos.Seq, 10), []byte(pos.Chain.String()), brokerTime(at)}
 	if stored.Zero() {
 		return []statement{{text: createPosition}, {text: createIndex}, {text: "INSERT INTO public.xmq_position (log_id, seq, chain, updated_at) VALUES ($1, $2, $3, $4)", args: args}}
 	}
 	args = append(args, []byte(stored.Log.String()), strconv.AppendUint(nil, stored.Seq, 10), []byte(stored.Chain.String()))
-	move := statement{text: "UPDATE public.xmq_position SET log_id = $1, seq = $2, chain = $3, updated_at = coalesce($4, updated_at)" +
-		" WHERE log_id = $5 AND seq = $6 AND chain = $7", args: args}
-	if bare {
-		return []statement{{text: createIndex}, move}
+	last := statement{text: "UPDATE public.xmq_position SET log_id = $1, seq = $2, chain = $3, " +
+		"updated_at = coalesce($4, updated_at) WHERE log_id = $5 AND seq = $6 AND chain = $7", args: args}
+	if numbers {
+		last = statement{text: move, args: append(args, []byte("{"+strings.Join(foreign, ",")+"}"))}
 	}
-	return []statement{move}
+	if bare {
+		return []statement{{text: createIndex}, last}
+	}
+	return []statement{last}
 }
 
-// replacePosition puts pos in the place of whatever stands in the table, within an open transaction. The topics of a single row
-// stay.
+// replacePosition puts pos in the place of whatever stands in the table, within an open transaction. Topics and
+// sequences of a single row stay.
 func replacePosition(ctx context.Context, c *pgconn.PgConn, pos event.Position) error {
 	if err := execute(ctx, c, createPosition+"; "+createIndex); err != nil {
 		return err
 	}
-	if err := addTopics(ctx, c); err != nil {
+	if err := addColumns(ctx, c); err != nil {
 		return err
 	}
-	sql := "WITH old AS (DELETE FROM public.xmq_position RETURNING updated_at, topics)" +
-		" INSERT INTO public.xmq_position (log_id, seq, chain, updated_at, topics) SELECT '" +
+	sql := "WITH old AS (DELETE FROM public.xmq_position RETURNING updated_at, topics, sequences, moved)" +
+		" INSERT INTO public.xmq_position (log_id, seq, chain, updated_at, topics, sequences, moved) SELECT '" +
 		pos.Log.String() + "', " + strconv.FormatUint(pos.Seq, 10) + ", '" + pos.Chain.String() +
-		"', max(updated_at), CASE WHEN count(*) = 1 THEN max(topics) END FROM old"
+		"', max(updated_at), CASE WHEN count(*) = 1 THEN max(topics) END, " +
+		"CASE WHEN count(*) = 1 THEN (array_agg(sequences))[1] END, " +
+		"CASE WHEN count(*) = 1 THEN (array_agg(moved))[1] END FROM old"
 	return execute(ctx, c, sql)
 }
 
-// addTopics gives a position table of the first revision the column that it lacks, within an open transaction. It locks the table
-// only then: a dump may be reading it.
-func addTopics(ctx context.Context, c *pgconn.PgConn) error {
-	rows, err := query(ctx, c, "SELECT FROM pg_catalog.pg_attribute WHERE attrelid = 'public.xmq_position'::regclass AND attname = 'topics' AND NOT attisdropped")
-	if err != nil || len(rows) > 0 {
+// columns are those that a position table of an earlier version lacks.
+var columns = []string{"topics text", "sequences jsonb", "moved jsonb"}
+
+// addColumns gives a position table of an earlier version the columns that it lacks, within an open transaction. It
+// locks the table only then, and waits for a dump that reads it, for as long as tablePatience.
+func addColumns(ctx context.Context, c *pgconn.PgConn) error {
+	rows, err := query(ctx, c, "SELECT attname FROM pg_catalog.pg_attribute "+
+		"WHERE attrelid = 'public.xmq_position'::regclass AND attnum > 0 AND NOT attisdropped")
+	if err != nil {
 		return err
 	}
-	return execute(ctx, c, "ALTER TABLE public.xmq_position ADD COLUMN topics text")
+	for _, column := range columns {
+		name, _, _ := strings.Cut(column, " ")
+		if slices.ContainsFunc(rows, func(row []string) bool { return row[0] == name }) {
+			continue
+		}
+		err := execute(ctx, c, "SET LOCAL lock_timeout = "+tablePatience+"; "+
+			"ALTER TABLE public.xmq_position ADD COLUMN "+column+"; SET LOCAL lock_timeout = 0")
+		if err != nil {
+			return fmt.Errorf("give the table xmq_position, which this node's role must own, its column %s: %w", name, err)
+		}
+	}
+	return nil
 }
+
+// tablePatience is how many milliseconds the table of the position is waited for before others are let through again.
+const tablePatience = "5000"
 
 // keepTopics stores topics beside the position that stands in the table, within an open transaction.
 func keepTopics(ctx context.Context, c *pgconn.PgConn, topics event.Topics) error {
-	if err := addTopics(ctx, c); err != nil {
+	if err := addColumns(ctx, c); err != nil {
 		return err
 	}
 	_, err := query(ctx, c, "UPDATE public.xmq_position SET topics = $1", string(topics))

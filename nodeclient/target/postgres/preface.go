@@ -26,35 +26,29 @@ type preface struct {
 	Sequences []sequence `json:"sequences,omitempty"`
 }
 
-// sequence is where a sequence stands.
-type sequence struct {
-	Name   string `json:"name"` // as SQL writes it, with its schema
-	Last   int64  `json:"last"`
-	Called bool   `json:"called"`
-}
-
-// readPreface reads it in the transaction of a snapshot.
-func readPreface(ctx context.Context, c *pgconn.PgConn) ([]byte, error) {
+// readPreface reads it in the transaction of a snapshot. What stands beside the position for a sequence is what belongs
+// to it, wherever the sequence itself stands.
+func readPreface(ctx context.Context, c *pgconn.PgConn, stored map[string]kept) ([]byte, error) {
 	rows, err := query(ctx, c, locales)
 	if err != nil {
 		return nil, err
 	}
 	p := preface{Encoding: rows[0][0], Collate: rows[0][1], Ctype: rows[0][2], Provider: rows[0][3], Locale: rows[0][4], Rules: rows[0][5]}
-	read, err := query(ctx, c, "SELECT coalesce(string_agg(format('SELECT %L, last_value, is_called FROM %I.%I', format('%I.%I', n.nspname, c.relname), n.nspname, c.relname), ' UNION ALL '), '') "+
-		fmt.Sprintf(relations, "'S'"))
+	rows, err = query(ctx, c, "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) "+fmt.Sprintf(relations, "'S'")+
+		" ORDER BY 1")
 	if err != nil {
 		return nil, err
 	}
-	if read[0][0] != "" {
-		if rows, err = query(ctx, c, "SELECT * FROM ("+read[0][0]+") s (name, last, called) ORDER BY name"); err != nil {
-			return nil, err
-		}
-		for _, row := range rows {
-			last, err := strconv.ParseInt(row[1], 10, 64)
-			if err != nil {
-				return nil, err
-			}
-			p.Sequences = append(p.Sequences, sequence{row[0], last, row[2] == "t"})
+	names := make([]string, len(rows))
+	for i, row := range rows {
+		names[i] = row[0]
+	}
+	if p.Sequences, err = readSequences(ctx, c, names, true); err != nil {
+		return nil, err
+	}
+	for i, s := range p.Sequences {
+		if k, is := stored[s.Name]; is && !k.foreign {
+			p.Sequences[i].Last, p.Sequences[i].Called = k.last, k.called
 		}
 	}
 	return json.Marshal(p)

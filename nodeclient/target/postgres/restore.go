@@ -212,6 +212,14 @@ func (t *Target) verify(ctx context.Context, want event.Position, topics event.T
 	if err := keepTopics(ctx, c, topics); err != nil {
 		return fmt.Errorf("store the topics: %w", err)
 	}
+	// Who used a sequence beside the source's increments does not use it here.
+	_, err = query(ctx, c, "UPDATE public.xmq_position SET sequences = NULL, moved = NULL")
+	if err == nil {
+		_, _, err = keepAll(ctx, c)
+	}
+	if err != nil {
+		return fmt.Errorf("store the values of the sequences: %w", err)
+	}
 	return execute(ctx, c, "COMMIT")
 }
 

@@ -162,18 +162,34 @@ func TestTheResultDoesNotDependOnBatches(t *testing.T) {
 			func(k int) string { return fmt.Sprintf("INSERT INTO late VALUES (%d)", rng.IntN(8)) },
 			func(k int) string { return fmt.Sprintf("INSERT INTO seen SELECT raises(%d)", rng.IntN(3)) },
 			func(k int) string { return fmt.Sprintf("INSERT INTO seen SELECT lastval() + %d", k) },
+			func(k int) string { return fmt.Sprintf("INSERT INTO ids (v) VALUES (%d)", rng.IntN(30)) },
+			func(k int) string {
+				return fmt.Sprintf("INSERT INTO ids (v) VALUES (%d); INSERT INTO seen SELECT currval('ids_id_seq')", rng.IntN(30))
+			},
+			func(k int) string {
+				return fmt.Sprintf("INSERT INTO ids (v) SELECT i FROM generate_series(%d, %d) i", 100*k, 100*k+rng.IntN(40))
+			},
+			func(k int) string { return fmt.Sprintf("INSERT INTO seen SELECT nextval('s') + %d", k) },
+			func(k int) string {
+				return fmt.Sprintf("INSERT INTO seen SELECT setval('s', %d, %t)", rng.IntN(90)+1, rng.IntN(2) == 0)
+			},
+			func(k int) string {
+				return fmt.Sprintf("ALTER SEQUENCE s RESTART WITH %d INCREMENT BY %d", 50+k, 1+rng.IntN(3))
+			},
+			func(k int) string { return "TRUNCATE ids RESTART IDENTITY" },
 			func(k int) string {
 				return fmt.Sprintf("ALTER TABLE c ADD COLUMN IF NOT EXISTS c%d int DEFAULT %d", rng.IntN(5), k)
 			},
 		}
 		all = []string{"CREATE SCHEMA s2; CREATE TABLE item (v int); CREATE TABLE s2.item (v int); CREATE TABLE c (v int PRIMARY KEY); CREATE TABLE seen (v int)",
-			"CREATE TYPE mood AS ENUM ('m'); CREATE TABLE moods (k int, m mood)", "CREATE SEQUENCE s", "INSERT INTO seen SELECT nextval('s')",
+			"CREATE TYPE mood AS ENUM ('m'); CREATE TABLE moods (k int, m mood)",
+			"CREATE SEQUENCE s; CREATE TABLE ids (id serial, v int UNIQUE)", "INSERT INTO seen SELECT nextval('s')",
 			"CREATE TABLE late (v int UNIQUE" + []string{"", " DEFERRABLE INITIALLY DEFERRED"}[rng.IntN(2)] + ")",
 			"CREATE FUNCTION local(k int) RETURNS int LANGUAGE plpgsql AS $$ BEGIN SET LOCAL search_path = s2, public; RETURN k; END $$",
 			"CREATE FUNCTION path(k int) RETURNS int LANGUAGE plpgsql AS $$ BEGIN SET search_path = s2, public; RETURN k; END $$",
 			"CREATE FUNCTION raises(k int) RETURNS int LANGUAGE plpgsql AS $$ BEGIN IF k = 0 THEN RAISE 'x' USING ERRCODE = '40001'; END IF; RETURN k; END $$",
 		}
-		for k := range 50 {
+		for k := range 60 {
 			all = append(all, kinds[rng.IntN(len(kinds))](k))
 		}
 		return all
@@ -181,7 +197,11 @@ func TestTheResultDoesNotDependOnBatches(t *testing.T) {
 	dump := func(t *testing.T, target nodeclient.Target) string {
 		db := target.(*Target).cfg.Database
 		var b strings.Builder
-		for _, table := range []string{"item", "s2.item", "c", "seen", "moods", "late"} {
+		c, err := target.(*Target).conn(t.Context())
+		require.NoError(t, err)
+		require.NoError(t, target.(*Target).putBack(t.Context(), c)) // as before the next increment
+		b.WriteString(strings.Join(stands(t, server, db), " ") + "\n")
+		for _, table := range []string{"item", "s2.item", "c", "seen", "moods", "late", "ids"} {
 			b.WriteString(table + ": " + strings.Join(server.Query(t, db, "SELECT x FROM "+table+" x ORDER BY x::text"), " ") + "\n")
 		}
 		return b.String()

@@ -134,12 +134,16 @@ func (s *snapshot) hold(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	var stored map[string]kept
 	if there[0][0] == "t" {
 		if s.head.Pos, err = readPosition(ctx, s.pg, ""); err != nil {
 			return err
 		}
+		if stored, _, err = readKept(ctx, s.pg); err != nil {
+			return err
+		}
 	}
-	if s.head.Preface, err = readPreface(ctx, s.pg); err != nil {
+	if s.head.Preface, err = readPreface(ctx, s.pg, stored); err != nil {
 		return err
 	}
 	name, err := query(ctx, s.pg, "SELECT pg_export_snapshot(), pg_database_size(current_database())")

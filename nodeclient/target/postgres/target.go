@@ -46,9 +46,13 @@ type Target struct {
 	used     bool
 	patience batch.Patience
 	powers   string // of the role, beyond the database; for people
+	numbers  numbers
 }
 
-var _ nodeclient.Target = (*Target)(nil)
+var (
+	_ nodeclient.Target  = (*Target)(nil)
+	_ nodeclient.Noticer = (*Target)(nil)
+)
 
 // pinned are the settings under which a statement means the same on every node.
 var pinned = map[string]string{
@@ -95,6 +99,7 @@ func Open(ctx context.Context, rawURL string, o Options) (*Target, error) {
 	if err := t.learnPowers(ctx, t.pg); err != nil {
 		return nil, errors.Join(classify(fmt.Errorf("postgres: ask what the role may do: %w", err)), t.Close())
 	}
+	t.beginSequences(ctx)
 	if c, err := t.connect(ctx, cfg.Database); err == nil { // without one, and without the program, the first snapshot says so
 		t.spare.put(c)
 		_, _ = t.dumper(ctx, major(c))
@@ -162,6 +167,7 @@ func (t *Target) conn(ctx context.Context) (*pgconn.PgConn, error) {
 			return nil, err
 		}
 		t.pg, t.used = c, false
+		t.numbers.settled, t.numbers.begun = false, false
 	}
 	return t.pg, nil
 }
@@ -231,6 +237,11 @@ func (t *Target) Seek(ctx context.Context, pos event.Position) error {
 		return err
 	}
 	defer giveBack(ctx, c)
+	if !t.numbers.settled { // what has no values beside it takes those of now
+		if err := t.putBack(ctx, c); err != nil {
+			return err
+		}
+	}
 	err = execute(ctx, c, "BEGIN; "+takePlace)
 	if err == nil {
 		err = replacePosition(ctx, c, pos)
@@ -241,7 +252,7 @@ func (t *Target) Seek(ctx context.Context, pos event.Position) error {
 	if err != nil {
 		return classify(fmt.Errorf("postgres: store the position %d: %w", pos.Seq, err))
 	}
-	t.doubt = event.Position{}
+	t.doubt, t.numbers.settled = event.Position{}, false
 	return nil
 }
 

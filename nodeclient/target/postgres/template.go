@@ -25,6 +25,11 @@ type templates struct {
 	seed  maphash.Seed
 	next  int  // number of the next name: none is used twice
 	dirty bool // what the server holds is not known, or of no more use
+	// The statement move, whose tables are those of the server, outlives a change of the schema: its name, "" while it is
+	// not prepared; whether it was sent as text; whether the server may hold names of it that are not used any more.
+	move   string
+	tried  bool
+	wasted bool
 }
 
 // on makes t ready for connection c. It costs a round trip when there is something to forget.
@@ -36,10 +41,11 @@ func (t *templates) on(ctx context.Context, c *pgconn.PgConn) error {
 		return nil
 	}
 	t.dirty = false
-	if len(t.names) == 0 {
+	if len(t.names) == 0 && !t.wasted {
 		return nil
 	}
 	clear(t.names)
+	t.move, t.wasted = "", false
 	return execute(ctx, c, "DEALLOCATE ALL")
 }
 
@@ -47,6 +53,8 @@ func (t *templates) on(ctx context.Context, c *pgconn.PgConn) error {
 // text, when name is "".
 func (t *templates) prepares(st *statement) (name string, fresh bool) {
 	switch {
+	case st.text == move:
+		return t.moves()
 	case t.dirty:
 		return "", false
 	case !st.plain:
@@ -68,6 +76,26 @@ func (t *templates) prepares(st *statement) (name string, fresh bool) {
 	name = "xmq" + strconv.Itoa(t.next)
 	t.names[st.text] = name
 	return name, true
+}
+
+// moves is prepares for the statement move.
+func (t *templates) moves() (name string, fresh bool) {
+	switch {
+	case t.move != "":
+		return t.move, false
+	case !t.tried:
+		t.tried = true
+		return "", false
+	}
+	t.next++
+	t.move = "xmq" + strconv.Itoa(t.next)
+	return t.move, true
+}
+
+// failed says that a transaction came to nothing: which of its statements were prepared is not known.
+func (t *templates) failed() {
+	t.dirty, t.wasted = true, t.wasted || t.move != ""
+	t.move, t.tried = "", false
 }
 
 // kinds tells what a statement that begins with keyword is to templates: plain ones may be prepared, all others may change the
