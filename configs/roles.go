@@ -50,7 +50,7 @@ type Node struct {
 	Silence       int           `yaml:"silence" doc:"ticks of the broker's silence after which a new session is opened"`
 	MaxBackoff    int           `yaml:"max_backoff" doc:"longest wait in ticks between tries of a DUMP or of the database"`
 	Compress      bool          `yaml:"compress" doc:"get increments compressed: for a node at the end of a narrow road"`
-	ApplyLimit    time.Duration `yaml:"apply_limit" doc:"how long one increment may be at the database before it is a FAIL; 0 for no limit; webhook: and exec: have a timeout of their own"`
+	ApplyLimit    time.Duration `yaml:"apply_limit" doc:"how long one increment may be at the database before it is a FAIL, unless it names a limit itself; 0 for no limit; webhook: and exec: have a timeout of their own"`
 	DumpRate      int64         `yaml:"dump_rate" doc:"bytes a second of a snapshot sent or fetched; 0 for no limit"`
 	LogLevel      string        `yaml:"log_level" doc:"what is written to stderr: debug, info, warn or error"`
 }

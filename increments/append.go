@@ -70,6 +70,9 @@ func recordSize(d *event.Draft) int {
 	if d.TextKey {
 		n += event.TextKeySize
 	}
+	if d.Limit != 0 {
+		n += event.LimitSize
+	}
 	return n
 }
 

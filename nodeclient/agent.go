@@ -44,7 +44,9 @@ type Options struct {
 	MaxBackoff    int           // longest wait in ticks between tries; default 30
 	Compress      bool          // ask the broker for compressed frames: for a node at the end of a narrow road
 	DumpRate      int64         // bytes a second of a snapshot sent or fetched; 0 for no limit
-	ApplyLimit    time.Duration // how long one increment may be at the database before it is a FAIL; 0 for no limit
+	// ApplyLimit is how long an increment that names no limit itself may be at the database before it is a FAIL; 0 for
+	// no limit.
+	ApplyLimit time.Duration
 
 	Log *slog.Logger // default slog.Default()
 }
@@ -98,8 +100,8 @@ type job struct {
 	end   context.CancelCauseFunc
 }
 
-// errMoved ends an Apply that an operator's seek has overtaken.
-var errMoved = errors.New("an operator has moved this node to another position")
+// errGivenUp ends an Apply that an operator's order has overtaken.
+var errGivenUp = errors.New("an operator has ordered something else")
 
 // Status is where an agent stands, for tests and people.
 type Status struct {
@@ -320,7 +322,7 @@ func (a *Agent) flush(work context.Context, s *session) {
 		a.dropTransfers()
 	}
 	if s.giveUp && a.giveUp != nil {
-		a.giveUp(errMoved)
+		a.giveUp(errGivenUp)
 	}
 	for i := range s.send {
 		err := a.road.Publish(event.Subject(a.opts.Group, event.Up, a.opts.ID), s.send[i].Append(nil))

@@ -10,8 +10,28 @@ import (
 	"xmq/broker/event"
 )
 
-// errTooLong ends the context of an Apply that has taken longer than ApplyLimit.
-var errTooLong = errors.New("it took longer than apply_limit")
+// errTooLong ends the context of an Apply that has taken longer than its increments may.
+var errTooLong = errors.New("it took longer than its time limit")
+
+// limitOf is the time limit that an increment, or the operator who retries it, names itself; 0 for none of its own.
+func limitOf(i event.Item) time.Duration {
+	if i.Record == nil {
+		return 0
+	}
+	return i.Record.Limit()
+}
+
+// limit is how long the increments of t, which name the same limit, may be at the database, and which limit that is;
+// NoLimit for any time.
+func (a *Agent) limit(t task) (most time.Duration, which string) {
+	switch own := limitOf(t.apply[0]); {
+	case own != 0:
+		return own, "its own limit"
+	case a.opts.ApplyLimit == 0:
+		return event.NoLimit, ""
+	}
+	return a.opts.ApplyLimit, "apply_limit"
+}
 
 // overrun is the outcome of a batch that took longer than one increment may: its increments are applied one by one, so that the
 // limit is that of each.
@@ -20,23 +40,26 @@ type overrun struct{ error }
 // ownLimit is implemented by a target that limits the time of an increment itself.
 type ownLimit interface{ LimitsApply() bool }
 
-// apply is the target's Apply within ApplyLimit. What a driver answers when its context ends is Transient; for an
-// increment that was alone it becomes the increment's FAIL.
+// apply is the target's Apply within the limit of its increments. What a driver answers when its context ends is
+// Transient; for an increment that was alone it becomes the increment's FAIL.
 func (a *Agent) apply(work context.Context, t task) (pos event.Position, err error) {
 	own, is := a.target.(ownLimit)
-	if a.opts.ApplyLimit == 0 || is && own.LimitsApply() {
+	most, which := a.limit(t)
+	if most == event.NoLimit || is && own.LimitsApply() {
 		return a.target.Apply(work, t.before, t.apply)
 	}
-	ctx, ended := a.still.limit(work, a.opts.ApplyLimit)
+	ctx, ended := a.still.limit(work, most)
 	pos, err = a.target.Apply(ctx, t.before, t.apply)
 	first, last := t.apply[0].Pos, t.apply[len(t.apply)-1].Pos
 	switch long := ended(); {
 	case !long || err == nil || !IsTransient(err) || IsBack(err) || pos.Seq >= last.Seq:
 		return pos, err
 	case len(t.apply) > 1:
-		return pos, Transient(&overrun{fmt.Errorf("increments %d to %d took longer than %s (apply_limit): trying one by one: %w", first.Seq, last.Seq, a.opts.ApplyLimit, err)})
+		return pos, Transient(&overrun{fmt.Errorf("increments %d to %d took longer than %s (%s): trying one by one: %w",
+			first.Seq, last.Seq, most, which, err)})
 	}
-	return pos, fmt.Errorf("increment %d took longer than %s (apply_limit) and was given up; a node started with a greater --apply-limit gives it more time when it is retried: %v", first.Seq, a.opts.ApplyLimit, err)
+	return pos, fmt.Errorf("increment %d took longer than %s (%s) and was given up; `xmq client retry %s --limit 2h` gives "+
+		"it more time: %v", first.Seq, most, which, a.opts.ID, err)
 }
 
 // stillness knows whether a snapshot is open. Changes of the schema wait for its end, and that time is not theirs.

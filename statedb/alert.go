@@ -49,6 +49,8 @@ type Audit struct {
 	Verb   string `json:"verb"` // "skip", "replace", "retry", "seek", "forget", "redump", ...
 	Client string `json:"client,omitempty"`
 	Seq    uint64 `json:"seq,omitempty"`
+	// retry, replace: how long the increment may be at the database, when that was said
+	Limit  string `json:"limit,omitempty"`
 	Reason string `json:"reason,omitempty"`
 	By     string `json:"by,omitempty"`  // who it was, as far as the broker knew: "127.0.0.1 (http)"
 	Via    string `json:"via,omitempty"` // what the caller said of itself, which nobody has checked

@@ -2,6 +2,7 @@ package statedb
 
 import (
 	"slices"
+	"time"
 
 	"xmq/broker/event"
 )
@@ -86,13 +87,29 @@ type Trouble struct {
 	Time  int64  `json:"time"` // ns since 1970
 }
 
-// Override is an operator's decision on one failed increment, for one client; the log is not rewritten.
+// Override is an operator's decision on one increment, for one client; the log is not rewritten.
 type Override struct {
-	Seq    uint64 `json:"seq"`
-	Answer uint64 `json:"answer"`         // its number, from 1, so that the node can tell a new decision from an old one said again
+	Seq uint64 `json:"seq"`
+	// its number, from 1, so that the node can tell a new decision from an old one said again
+	Answer uint64 `json:"answer"`
 	Skip   bool   `json:"skip"`           // pass over it
 	Body   []byte `json:"body,omitempty"` // or apply this instead; neither: apply it as it is
-	Reason string `json:"reason"`
+	// how long it may be at the database, as in event.Headers; 0: as before
+	Limit  time.Duration `json:"limit,omitempty"`
+	Reason string        `json:"reason"`
+	// Fresh says that no session has begun since the decision: the node cannot have heard of it.
+	Fresh bool `json:"fresh,omitempty"`
+}
+
+// Verb is what was ordered: "skip", "replace" or "retry".
+func (o *Override) Verb() string {
+	switch {
+	case o.Skip:
+		return "skip"
+	case len(o.Body) > 0:
+		return "replace"
+	}
+	return "retry"
 }
 
 // Join is a client's running DUMP as requester. The pin of the dump holds the log for it.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"xmq/broker/event"
+	"xmq/statedb"
 )
 
 // Reader is the log as a worker reads it.
@@ -44,14 +45,12 @@ func frame(dst []byte, log Reader, f *Feed) ([]byte, event.Position, error) {
 	for _, e := range records {
 		o, record := f.Override, e
 		mine := o != nil && o.Seq == e.Seq()
-		if mine && len(o.Body) > 0 {
-			r, err := e.Decode()
-			if err != nil {
-				return dst, end, fmt.Errorf("replace increment %d: %w", o.Seq, err)
+		if mine && (len(o.Body) > 0 || o.Limit != 0) {
+			if record, err = reforge(e, o); err != nil {
+				return dst, end, err
 			}
-			record = event.Reforge(r, o.Body)
 		}
-		pass := mine && o.Skip || !mine && !event.Wants(f.Topics, e.Topic())
+		pass := mine && o.Skip || !event.Wants(f.Topics, e.Topic())
 		size := len(record) + itemBytes
 		if mine {
 			size += answerBytes
@@ -73,4 +72,19 @@ func frame(dst []byte, log Reader, f *Feed) ([]byte, event.Position, error) {
 	}
 	flush()
 	return dst, end, nil
+}
+
+// reforge is the record that an operator's decision makes of e.
+func reforge(e event.Encoded, o *statedb.Override) (event.Encoded, error) {
+	r, err := e.Decode()
+	if err != nil {
+		return nil, fmt.Errorf("%s increment %d: %w", o.Verb(), o.Seq, err)
+	}
+	if len(o.Body) > 0 {
+		r.Body = o.Body
+	}
+	if o.Limit != 0 {
+		r.Limit = o.Limit
+	}
+	return event.Reforge(r), nil
 }

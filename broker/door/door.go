@@ -126,6 +126,9 @@ func Check(d *event.Draft, limit int) *Refusal {
 	case control(d.Key) || control(d.ContentType) || control(d.Origin):
 		return Refuse(Invalid, "idempotency key, content type and origin hold no control characters")
 	}
+	if err := event.CheckLimit(d.Limit); err != nil {
+		return Refuse(Invalid, "%v", err)
+	}
 	if d.Topic != "" {
 		if err := event.CheckTopic(d.Topic); err != nil {
 			return Refuse(Invalid, "%v", err)

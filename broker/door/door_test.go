@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -46,4 +47,37 @@ func TestWaitEndsWithItsContext(t *testing.T) {
 	out, err = at.Wait(t.Context(), nil)
 	require.NoError(t, err)
 	require.Equal(t, []Outcome{{Seq: 7}}, out)
+}
+
+// A time limit is read at every door with headers, and a wrong one is refused with what it can be.
+func TestHeadersNameATimeLimit(t *testing.T) {
+	set := func(values ...string) (event.Draft, *Refusal) {
+		d := event.Draft{Body: []byte("x")}
+		return d, SetHeaders(&d, func(name string) []string {
+			if name == HeaderApplyLimit {
+				return values
+			}
+			return nil
+		})
+	}
+	for said, want := range map[string]time.Duration{"2h": 2 * time.Hour, "none": event.NoLimit, "0": event.NoLimit,
+		"1s": time.Second} {
+		d := event.Draft{Body: []byte("x")}
+		require.Nil(t, SetHeaders(&d,
+			func(name string) []string { return map[string][]string{HeaderApplyLimit: {said}}[name] }))
+		require.Equal(t, want, d.Limit, said)
+		require.Nil(t, Check(&d, 10))
+	}
+	for _, said := range []string{"", "5ms", "31d", "721h", "-1s", "soon"} {
+		_, refused := set(said)
+		require.NotNil(t, refused, said)
+		require.Equal(t, Invalid, refused.Code)
+		require.Contains(t, refused.Text, "Xmq-Apply-Limit: ")
+		require.Contains(t, refused.Text, "is no time limit: say 1s to 720h0m0s")
+	}
+	_, refused := set("1s", "2s")
+	require.NotNil(t, refused)
+	_, refused = set()
+	require.Nil(t, refused)
+	require.NotNil(t, Check(&event.Draft{Headers: event.Headers{Limit: time.Millisecond}, Body: []byte("x")}, 10))
 }

@@ -11,13 +11,15 @@ const (
 	HeaderTopic       = "xmq-topic"
 	HeaderProducer    = "xmq-producer"
 	HeaderOrigin      = "xmq-origin"
+	HeaderApplyLimit  = "xmq-apply-limit" // how long the increment may be at a database, see event.ParseLimit
 )
 
 // SetHeaders puts the headers of a request into a draft. values are those of one name, in lower case; none when it was not
 // sent. A Producer that the draft has already is the only one that is taken. nil: each is there once, in its form.
 func SetHeaders(d *event.Draft, values func(name string) []string) *Refusal {
 	said := make(map[string]string)
-	for _, name := range [...]string{HeaderContentType, HeaderKey, HeaderNumber, HeaderSparse, HeaderTopic, HeaderProducer, HeaderOrigin} {
+	for _, name := range [...]string{HeaderContentType, HeaderKey, HeaderNumber, HeaderSparse, HeaderTopic,
+		HeaderProducer, HeaderOrigin, HeaderApplyLimit} {
 		switch v := values(name); len(v) {
 		case 0:
 		case 1:
@@ -34,6 +36,12 @@ func SetHeaders(d *event.Draft, values func(name string) []string) *Refusal {
 		d.Producer = producer
 	}
 	d.ContentType, d.Topic, d.Origin = said[HeaderContentType], said[HeaderTopic], said[HeaderOrigin]
+	if limit, limited := said[HeaderApplyLimit]; limited {
+		var err error
+		if d.Limit, err = event.ParseLimit(limit); err != nil {
+			return Refuse(Invalid, "Xmq-Apply-Limit: %v", err)
+		}
+	}
 	return setKey(d, said)
 }
 

@@ -52,6 +52,10 @@ func AppendDraft(dst []byte, d *Draft) []byte {
 		dst[count]++
 		dst = append(dst, textKey...)
 	}
+	if d.Limit != 0 {
+		dst[count]++
+		dst = appendLimit(dst, d.Limit)
+	}
 	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(d.Body)))
 	return append(dst, d.Body...)
 }
@@ -66,6 +70,9 @@ func DraftSize(d *Draft) int {
 	}
 	if d.TextKey {
 		n += TextKeySize
+	}
+	if d.Limit != 0 {
+		n += LimitSize
 	}
 	return n
 }
@@ -157,6 +164,16 @@ func increment(n []byte) []byte {
 	return n
 }
 
+// mark reads an encoded header that is no text; false when it has another form than AppendDraft writes.
+func (d *Draft) mark(header []byte) bool {
+	if header[0] == headerTextKey {
+		d.TextKey = true
+		return bytes.Equal(header, textKey)
+	}
+	d.Limit = readLimit(header[3:])
+	return d.Limit != 0 && CheckLimit(d.Limit) == nil
+}
+
 // draftReader reads drafts one after the other. Neighbours mostly have the same headers: they share their strings.
 type draftReader struct {
 	rest []byte
@@ -175,15 +192,18 @@ func (r *draftReader) next(d *Draft) bool {
 			return false
 		}
 		id, size := r.rest[0], int(binary.LittleEndian.Uint16(r.rest[1:]))
-		if id == headerTextKey { // the last there is
-			if n > 1 || !bytes.HasPrefix(r.rest, textKey) {
+		if id <= before || id == headerProducer || size == 0 || size > MaxHeaderValue || size > len(r.rest)-3 {
+			return false
+		}
+		if id == headerTextKey || id == headerLimit {
+			if !d.mark(r.rest[:3+size]) {
 				return false
 			}
-			d.TextKey, r.rest = true, r.rest[len(textKey):]
-			break
+			before, r.rest = id, r.rest[3+size:]
+			continue
 		}
 		f := d.field(id)
-		if f == nil || id <= before || id == headerProducer || size == 0 || size > MaxHeaderValue || size > len(r.rest)-3 {
+		if f == nil {
 			return false
 		}
 		if v, known := r.rest[3:3+size], r.last.field(id); string(v) == *known {

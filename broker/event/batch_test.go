@@ -1,9 +1,11 @@
 package event
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/hex"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -103,6 +105,38 @@ func TestBatchRefusesWhatIsNotOne(t *testing.T) {
 			_, err = DecodeBatch(restamped(b), nil)
 			require.ErrorIs(t, err, ErrDamaged)
 		})
+	}
+}
+
+// A time limit stands behind all other headers of a draft; one that is out of bounds, or before another header, is
+// damage.
+func TestBatchCarriesTimeLimits(t *testing.T) {
+	drafts := []Draft{{Headers: Headers{Topic: "shop", Key: "7", TextKey: true, Limit: 90 * time.Second},
+		Body: []byte("a")},
+		{Headers: Headers{Limit: NoLimit}, Body: []byte("b")}, {Body: []byte("c")}}
+	h := batchHead()
+	h.First = 0
+	whole := packed(h, drafts...)
+	got, err := DecodeBatch(whole, nil)
+	require.NoError(t, err)
+	require.Equal(t, drafts, got.Drafts)
+	size := batchFixed + batchEnd
+	for i := range drafts {
+		size += DraftSize(&drafts[i])
+	}
+	require.Len(t, whole, size)
+	at := bytes.LastIndex(whole, []byte{headerLimit, 4, 0}) // of the second
+	for name, change := range map[string]func([]byte){
+		"999 ms":         func(b []byte) { b[at+3], b[at+4] = 0xe7, 0x03 },
+		"49 days":        func(b []byte) { copy(b[at+3:], "\xff\xff\xff\xff") },
+		"of two bytes":   func(b []byte) { b[at+1] = 2 },
+		"a text key":     func(b []byte) { b[at] = headerTextKey },
+		"an unknown one": func(b []byte) { b[at] = headerLimit + 1 },
+	} {
+		b := bytes.Clone(whole)
+		change(b)
+		_, err := DecodeBatch(restamped(b), nil)
+		require.ErrorIs(t, err, ErrDamaged, name)
 	}
 }
 

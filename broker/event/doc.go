@@ -34,12 +34,15 @@
 //
 // # Who says what
 //
-//	INCR_REQ/NONE            node: open a session; Pos is the stored position, body a Hello
+//	INCR_REQ/NONE            node: open a session; Pos is the stored position, body a Hello. Busy: not now, increments
+//	                         behind Pos are at the database; Text says which, when they have been there for long
 //	INCR_REQ/SUCC            node: applied up to Pos, credit beyond it; also the heartbeat (Retrying, Bye)
 //	INCR_REQ/FAIL            node: the increment behind Pos failed, Text says why
 //	INCR_REQ/FATAL           node: my copy is lost, Text says why
 //	INCR_REP Welcome         broker: session offered, Pos is where feeding starts; LeaseMS as in the heartbeat
 //	INCR_REP with a frame    broker: increments behind Pos; an empty frame is the heartbeat, LeaseMS how long the node may be silent
+//	INCR_REP Reopen          broker: this session is over, open another one. With the log and sequence of Pos: an operator
+//	                         has decided about that increment, so what is at the database up to there is given up
 //	INCR_REP other codes     broker: why not, and what to do
 //	DUMP_REQ                 requester: {ID requester, Peer target, Request}; broker swaps ID and Peer
 //	DUMP_REQ Cancel          broker to target: give the snapshot up
@@ -54,11 +57,15 @@
 //	17  4  CRC-32C of everything else in the record
 //	21  8  chain up to and including this record
 //	29  1  number of headers, then for each, in rising order of id:
-//	       1 id (1 topic, 2 content type, 3 origin, 4 producer, 5 idempotency key, 6 mark of a text key), 2 length, value
+//	       1 id (1 topic, 2 content type, 3 origin, 4 producer, 5 idempotency key, 6 mark of a text key,
+//	       7 time limit), 2 length, value
 //	 .  .  payload, to the end
 //
 // The decimal keys of named producers are numbers with which they count, unless header 6 is there: one byte, 1, which marks
 // the key as text. The first revision had no such text and passes header 6 over.
+//
+// Header 7 is four bytes: how many milliseconds the increment may be at a database, 0 for any time. It changes nothing
+// of what the increment does: a node of an earlier revision passes it over, and gives it the time of all others.
 //
 // chain(n) = first 8 bytes of SHA-256(chain(n-1), bytes of the record from offset 29); chain(0) = first 8
 // bytes of SHA-256(log ID).
@@ -78,7 +85,8 @@
 //	17  8  base: all batches below it are answered; 1 to number
 //	25  8  first number: draft i has the number "first number + i", which may jump as far as the clock; 0 for none
 //	33  4  count of drafts, 1 to 4096, then for each:
-//	       1 number of headers, then for each, in rising order of id: 1 id (1, 2, 3, 5, 6 as in a record), 2 length, value
+//	       1 number of headers, then for each, in rising order of id: 1 id (1, 2, 3, 5, 6, 7 as in a record),
+//	       2 length, value
 //	       4 length of the body, body
 //	 .  4  CRC-32C of all bytes before it
 //

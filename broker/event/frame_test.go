@@ -35,7 +35,7 @@ func goldenItems() []byte {
 	records, _ := chained(Start(7), "a")
 	frame := AppendRecord(nil, records[0])
 	frame = AppendPass(frame, 5, 9)
-	return AppendAnswer(frame, Reforge(Record{Seq: 6, Time: 7, Chain: 10}, []byte("b")), 11)
+	return AppendAnswer(frame, Reforge(Record{Seq: 6, Time: 7, Chain: 10, Body: []byte("b")}), 11)
 }
 
 func TestFrameGoldenBytes(t *testing.T) {
@@ -116,7 +116,8 @@ func TestFrameWalkIsTheInverseOfAppending(t *testing.T) {
 				frame = AppendPass(frame, item.Pos.Seq, item.Pos.Chain)
 			default:
 				r := Record{Seq: at.Seq + 1, Chain: Chain(rapid.Uint64().Draw(t, "chain"))}
-				item = Item{Position{at.Log, r.Seq, r.Chain}, Reforge(r, []byte("instead")), rapid.Uint64Min(1).Draw(t, "answer")}
+				item = Item{Position{at.Log, r.Seq, r.Chain}, Reforge(with(r, "instead")), rapid.Uint64Min(1).Draw(t,
+					"answer")}
 				frame = AppendAnswer(frame, item.Record, item.Answer)
 			}
 			at, want = item.Pos, append(want, item)

@@ -53,10 +53,12 @@ const (
 	Bye      Code = 1 // a clean stop: do not wait for me
 	Retrying Code = 2 // my database has trouble that may pass; Text says which
 	Slow     Code = 3 // an increment has been at my database for long; Text says which
+	Busy     Code = 4 // with NONE: increments are at my database, and the session is opened when they are done
 
 	// INCR_REP from the broker.
-	Welcome   Code = 10 // your session is offered: it begins when you use it; you are fed from behind Pos
-	Reopen    Code = 11 // this session is over: say INCR_REQ/NONE again
+	Welcome Code = 10 // your session is offered: it begins when you use it; you are fed from behind Pos
+	// this session is over: say INCR_REQ/NONE again; with Pos: and give up what is at your database up to there
+	Reopen    Code = 11
 	Fenced    Code = 12 // another process with your ID has taken over: stop
 	NeedsDump Code = 13 // you cannot be fed from your position: DUMP
 	Unknown   Code = 14 // nobody knows you and you prove no position: DUMP first
@@ -76,7 +78,8 @@ const (
 )
 
 func (c Code) String() string {
-	names := [...]string{NoCode: "-", Bye: "bye", Retrying: "retrying", Slow: "slow", Welcome: "welcome", Reopen: "reopen",
+	names := [...]string{NoCode: "-", Bye: "bye", Retrying: "retrying", Slow: "slow", Busy: "busy", Welcome: "welcome",
+		Reopen: "reopen",
 		Fenced: "fenced", NeedsDump: "needs_dump", Unknown: "unknown", Held: "held", Seek: "seek", Foreign: "foreign",
 		OutOfLog: "out_of_log", Opened: "opened", Sealed: "sealed", Lease: "lease", Cancel: "cancel",
 		NotReady: "not_ready", Refused: "refused", Abandoned: "abandoned"}

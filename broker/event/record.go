@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"strconv"
+	"time"
 )
 
 // RecordVersion is the format number in the first byte of every encoded record.
@@ -35,6 +36,10 @@ type Headers struct {
 	Producer    string // identity of the producer, see CheckID; "" for anonymous ones
 	Key         string // idempotency key as the producer gave it; "" for none
 	TextKey     bool   // the key is text also when it is a number: see Number
+
+	// Limit is how long the increment may be at a database, instead of what the node says: MinLimit to MaxLimit, or
+	// NoLimit; 0 says nothing.
+	Limit time.Duration
 }
 
 // Number returns the number with which the producer counts, when that is what the key is: the decimal form of a 64-bit
@@ -54,6 +59,7 @@ const (
 	headerProducer    = 4
 	headerKey         = 5
 	headerTextKey     = 6 // one byte, 1: the key is text though it looks like a number
+	headerLimit       = 7 // four bytes: how many milliseconds the increment may be at a database; 0 for no limit
 )
 
 // ParseNumber reads a number as producers count with: the decimal form of a 64-bit number without sign or leading zeros.
@@ -130,16 +136,20 @@ func EncodeRecord(dst []byte, seq uint64, time int64, prev Chain, d Draft) ([]by
 		dst[count]++
 		dst = append(dst, textKey...)
 	}
+	if d.Limit != 0 {
+		dst[count]++
+		dst = appendLimit(dst, d.Limit)
+	}
 	dst = append(dst, d.Body...)
 	chain := nextChain(prev, dst[start+recordFixed:])
 	seal(dst[start:], chain)
 	return dst, chain
 }
 
-// Reforge encodes r again with another body under its old sequence, time, headers and chain. The
-// operator's "replace" sends such a record to one node; the log is not rewritten (XC-1).
-func Reforge(r Record, body []byte) []byte {
-	b, _ := EncodeRecord(nil, r.Seq, r.Time, 0, Draft{Headers: r.Headers, Body: body})
+// Reforge encodes r again under its old sequence, time and chain. The operator's "replace", which changes the body, and
+// a retry with another Limit send such a record to one node; the log is not rewritten (XC-1).
+func Reforge(r Record) []byte {
+	b, _ := EncodeRecord(nil, r.Seq, r.Time, 0, Draft{Headers: r.Headers, Body: r.Body})
 	seal(b, r.Chain)
 	return b
 }
@@ -210,6 +220,26 @@ func (e Encoded) Topic() []byte {
 	return e[recordFixed+4 : recordFixed+4+n]
 }
 
+// Limit is the record's time limit, as in Headers.
+func (e Encoded) Limit() (d time.Duration) {
+	e.headers(func(id byte, v []byte) {
+		if id == headerLimit {
+			d = readLimit(v)
+		}
+	})
+	return d
+}
+
+// headers calls f for each header of a verified record, in the order of their ids. The values are borrowed.
+func (e Encoded) headers(f func(id byte, value []byte)) {
+	at := recordFixed + 1
+	for n := int(e[recordFixed]); n > 0; n-- {
+		end := at + 3 + int(binary.LittleEndian.Uint16(e[at+1:]))
+		f(e[at], e[at+3:end])
+		at = end
+	}
+}
+
 // Body is the payload, borrowed from e.
 func (e Encoded) Body() []byte { return e[e.bodyOffset():] }
 
@@ -236,14 +266,16 @@ func (e Encoded) Decode() (Record, error) {
 		return Record{}, err
 	}
 	r := Record{Seq: e.Seq(), Time: e.Time(), Chain: e.Chain(), Body: e.Body()}
-	at := recordFixed + 1
-	for n := int(e[recordFixed]); n > 0; n-- {
-		size := int(binary.LittleEndian.Uint16(e[at+1:]))
-		if f := r.field(e[at]); f != nil {
-			*f = string(e[at+3 : at+3+size])
+	e.headers(func(id byte, v []byte) {
+		if f := r.field(id); f != nil {
+			*f = string(v)
 		}
-		r.TextKey = r.TextKey || e[at] == headerTextKey
-		at += 3 + size
-	}
+		switch id {
+		case headerTextKey:
+			r.TextKey = true
+		case headerLimit:
+			r.Limit = readLimit(v)
+		}
+	})
 	return r, nil
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
@@ -28,6 +29,53 @@ func TestRecordGoldenBytes(t *testing.T) {
 	require.Equal(t, "59293ef0c09fe8aa", Genesis(7).String())
 }
 
+// with is r with another body.
+func with(r Record, body string) Record {
+	r.Body = []byte(body)
+	return r
+}
+
+// A time limit stands behind all other headers, where an earlier revision passes it over. These bytes may never change.
+func TestRecordLimitGoldenBytes(t *testing.T) {
+	for limit, header := range map[time.Duration]string{2 * time.Hour: "07040000dd6d00", NoLimit: "07040000000000"} {
+		d := fullDraft()
+		d.TextKey, d.Limit = true, limit
+		b, chain := EncodeRecord(nil, 1, 123456789, Genesis(7), d)
+		want := goldenRecord[29*2+2:len(goldenRecord)-10] + "06010001" + header + "6100620aff"
+		require.Equal(t, "07"+want, hex.EncodeToString(b[29:]))
+		require.Equal(t, limit, Encoded(b).Limit())
+		require.Equal(t, d.Body, Encoded(b).Body())
+		r, err := Encoded(b).Decode()
+		require.NoError(t, err)
+		require.Equal(t, Record{Seq: 1, Time: 123456789, Chain: chain, Headers: d.Headers, Body: d.Body}, r)
+	}
+	b, _ := EncodeRecord(nil, 1, 123456789, Genesis(7), fullDraft())
+	require.Zero(t, Encoded(b).Limit())
+}
+
+func TestLimitsAreReadAsTheyAreWritten(t *testing.T) {
+	for text, want := range map[string]time.Duration{"none": NoLimit, "0": NoLimit, "0s": NoLimit, "1s": MinLimit,
+		"720h": MaxLimit, "2h": 2 * time.Hour, "1.0009s": time.Second} {
+		d, err := ParseLimit(text)
+		require.NoError(t, err, text)
+		require.Equal(t, want, d, text)
+		require.NoError(t, CheckLimit(d))
+		again, err := ParseLimit(FormatLimit(d))
+		require.NoError(t, err, text)
+		require.Equal(t, want, again, text)
+	}
+	for _, text := range []string{"", "-1", "-1s", "1", "999ms", "720h0m1s", "2 h", "forever", "1ns", "0.1ns", "NONE",
+		"9999999h"} {
+		_, err := ParseLimit(text)
+		require.ErrorContains(t, err, "is no time limit: say 1s to 720h0m0s, for example 90s or 2h, or none", text)
+	}
+	for _, d := range []time.Duration{-2, 1, MinLimit - 1, MaxLimit + 1} {
+		require.Error(t, CheckLimit(d))
+	}
+	require.NoError(t, CheckLimit(0))
+	require.Empty(t, FormatLimit(0))
+}
+
 // The chain is what doc.go says: SHA-256 over the previous chain and the record from its headers on.
 func TestChainIsDocumented(t *testing.T) {
 	b, chain := EncodeRecord(nil, 5, 6, 0x0102030405060708, fullDraft())
@@ -44,23 +92,27 @@ func genDraft() *rapid.Generator[Draft] {
 	return rapid.Custom(func(t *rapid.T) Draft {
 		s := rapid.StringN(0, 20, 200)
 		return Draft{Headers: Headers{Topic: s.Draw(t, "topic"), ContentType: s.Draw(t, "type"), Origin: s.Draw(t, "origin"),
-			Producer: s.Draw(t, "producer"), Key: s.Draw(t, "key")}, Body: rapid.SliceOf(rapid.Byte()).Draw(t, "body")}
+			Producer: s.Draw(t, "producer"), Key: s.Draw(t, "key"), TextKey: rapid.Bool().Draw(t, "text key"),
+			Limit: rapid.SampledFrom([]time.Duration{0, 0, NoLimit, MinLimit, 90 * time.Second, MaxLimit}).Draw(t,
+				"limit")}, Body: rapid.SliceOf(rapid.Byte()).Draw(t, "body")}
 	})
 }
 
 func TestRecordDecodeIsTheInverseOfEncode(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		d, prev := genDraft().Draw(t, "draft"), Chain(rapid.Uint64().Draw(t, "chain"))
-		seq, time := rapid.Uint64Min(1).Draw(t, "seq"), rapid.Int64().Draw(t, "time")
-		b, chain := EncodeRecord([]byte("before"), seq, time, prev, d)
+		seq, at := rapid.Uint64Min(1).Draw(t, "seq"), rapid.Int64().Draw(t, "time")
+		b, chain := EncodeRecord([]byte("before"), seq, at, prev, d)
 		e := Encoded(b[6:])
 		r, err := e.Decode()
 		require.NoError(t, err)
-		require.Equal(t, Record{Seq: seq, Time: time, Chain: chain, Headers: d.Headers, Body: append([]byte{}, d.Body...)}, r)
+		require.Equal(t, Record{Seq: seq, Time: at, Chain: chain, Headers: d.Headers, Body: append([]byte{},
+			d.Body...)}, r)
 		require.True(t, e.Follows(Position{Seq: seq - 1, Chain: prev}))
 		require.Equal(t, d.Topic, string(e.Topic()))
+		require.Equal(t, d.Limit, e.Limit())
 
-		other := Encoded(Reforge(r, []byte("other")))
+		other := Encoded(Reforge(with(r, "other")))
 		replaced, err := other.Decode()
 		require.NoError(t, err)
 		r.Body = []byte("other")
@@ -147,7 +199,7 @@ func FuzzRecordDecode(f *testing.F) {
 				continue
 			}
 			require.Equal(t, r.Topic, string(in.Topic()))
-			again, err := Encoded(Reforge(r, r.Body)).Decode()
+			again, err := Encoded(Reforge(r)).Decode()
 			require.NoError(t, err)
 			require.Equal(t, r, again)
 		}

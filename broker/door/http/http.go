@@ -1,11 +1,11 @@
 // Package http is the HTTP door: one increment a POST, or many in one request as NDJSON.
 //
 //	POST /v1/increments         body = the increment, any bytes. Headers: Content-Type, Idempotency-Key,
-//	                            Xmq-Topic, Xmq-Producer, Xmq-Origin; Xmq-Number instead of the key, with Xmq-Producer and,
-//	                            at first, Xmq-Sparse: 1. Answer: {"seq":N,"log":"..."}
+//	                            Xmq-Topic, Xmq-Producer, Xmq-Origin, Xmq-Apply-Limit; Xmq-Number instead of the key,
+//	                            with Xmq-Producer and, at first, Xmq-Sparse: 1. Answer: {"seq":N,"log":"..."}
 //	POST /v1/increments/batch   one JSON object a line: {"body":"text"} or {"base64":"..."}, and "topic",
-//	                            "content_type", "key", "producer", "origin", "number", "sparse". All lines are checked before any is
-//	                            taken. Answer: {"first":N,"last":M,"count":K,"log":"...","results":[{"seq":N}, ...]};
+//	                            "content_type", "key", "producer", "origin", "apply_limit", "number", "sparse". All
+//	                            lines are checked before any is taken. Answer: {"first":N,"last":M,"count":K,"log":"...","results":[{"seq":N}, ...]};
 //	                            a result may be a refusal of its own, and when all are the first one's status is answered
 //	GET  /v1/increments/{seq}   the body as it came, with Xmq-Seq, Xmq-Time, Xmq-Chain, Xmq-Topic
 //
@@ -92,7 +92,7 @@ func shown(h *event.Headers) map[string]string {
 		key = door.HeaderNumber
 	}
 	return map[string]string{door.HeaderContentType: h.ContentType, key: h.Key, door.HeaderTopic: h.Topic,
-		door.HeaderProducer: h.Producer, door.HeaderOrigin: h.Origin}
+		door.HeaderProducer: h.Producer, door.HeaderOrigin: h.Origin, door.HeaderApplyLimit: event.FormatLimit(h.Limit)}
 }
 
 func (d *Door) batch(w http.ResponseWriter, r *http.Request) {

@@ -266,6 +266,29 @@ func TestIdempotencyKeyAnswersTheFirstSequence(t *testing.T) {
 	require.Equal(t, uint64(1), h.head())
 }
 
+// A time limit comes back as it was kept, by whichever way it came in.
+func TestATimeLimitIsKeptWithItsIncrement(t *testing.T) {
+	h := newHouse(t)
+	status, _ := h.post(strings.NewReader("x"), "Xmq-Apply-Limit", "90s")
+	require.Equal(t, 200, status)
+	status, _ = h.batch(`{"body":"y","apply_limit":"none"}`, `{"body":"z"}`)
+	require.Equal(t, 200, status)
+	for seq, want := range []string{"1m30s", "none", ""} {
+		_, _, resp := h.do("GET", fmt.Sprint("/v1/increments/", seq+1), nil)
+		require.Equal(t, want, resp.Header.Get("Xmq-Apply-Limit"))
+	}
+	status, s := h.post(strings.NewReader("x"), "Xmq-Apply-Limit", "1")
+	require.Equal(t, 400, status)
+	require.Contains(t, s.Error, "Xmq-Apply-Limit: \"1\" is no time limit")
+	status, s = h.batch(`{"body":"y"}`, `{"body":"x","apply_limit":"5"}`)
+	require.Equal(t, 400, status)
+	require.Contains(t, s.Error, "line 2: Xmq-Apply-Limit: ")
+	status, s = h.batch(`{"body":"x","apply_limit":0}`)
+	require.Equal(t, 400, status)
+	require.Contains(t, s.Error, "not a string")
+	require.EqualValues(t, 3, h.head())
+}
+
 func TestHeadersAreChecked(t *testing.T) {
 	h := newHouse(t)
 	for _, headers := range [][]string{

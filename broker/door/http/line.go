@@ -87,7 +87,7 @@ func parseLine(b []byte) (event.Draft, *door.Refusal) {
 // fields are those of a line, with the headers that say the same.
 var fields = map[string]string{"body": "", "base64": "", "topic": door.HeaderTopic, "content_type": door.HeaderContentType,
 	"key": door.HeaderKey, "producer": door.HeaderProducer, "origin": door.HeaderOrigin,
-	"number": door.HeaderNumber, "sparse": door.HeaderSparse}
+	"apply_limit": door.HeaderApplyLimit, "number": door.HeaderNumber, "sparse": door.HeaderSparse}
 
 // text is the value of a field as its header says it; wanted says what the value had to be when it is not.
 func text(name string, t json.Token) (v, wanted string) {

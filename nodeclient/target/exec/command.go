@@ -14,6 +14,7 @@ import (
 
 	"xmq/broker/event"
 	"xmq/nodeclient"
+	"xmq/nodeclient/target/hook"
 	"xmq/nodeclient/target/program"
 )
 
@@ -41,9 +42,9 @@ func (c *commands) run(ctx context.Context, command string, k call) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	if !k.long {
+	if limit := hook.Limit(k.record, c.timeout); !k.long && limit != event.NoLimit {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, c.timeout, fmt.Errorf("the command did not answer in %s", c.timeout))
+		ctx, cancel = context.WithTimeoutCause(ctx, limit, fmt.Errorf("the command did not answer in %s", limit))
 		defer cancel()
 	}
 	cmd, stderr := c.command(ctx, command, k)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"time"
 
 	"xmq/broker/event"
 	"xmq/nodeclient"
@@ -81,6 +82,15 @@ func (t *Target) wrap(what string, err error) error {
 
 // Stateless reports that nothing but the broker knows how far this copy is: increments are applied at least once.
 func (t *Target) Stateless() bool { return t.o.Keeper == nil }
+
+// Limit is how long the run or request for r may take: timeout, unless the increment names a limit of its own, which
+// may be event.NoLimit. nil stands for a call that is about no increment.
+func Limit(r *event.Record, timeout time.Duration) time.Duration {
+	if r != nil && r.Limit != 0 {
+		return r.Limit
+	}
+	return timeout
+}
 
 // LimitsApply reports that an increment has a time limit already, after which it comes again: its outcome is not known then.
 func (t *Target) LimitsApply() bool { return true }

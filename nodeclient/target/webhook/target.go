@@ -98,8 +98,11 @@ func parseURL(text string) (*url.URL, error) {
 
 // Apply implements hook.Hooks.
 func (h *hooks) Apply(ctx context.Context, pos event.Position, r event.Record) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, h.timeout, fmt.Errorf("no answer in %s", h.timeout))
-	defer cancel()
+	if limit := hook.Limit(&r, h.timeout); limit != event.NoLimit {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, limit, fmt.Errorf("no answer in %s", limit))
+		defer cancel()
+	}
 	req, err := h.request(ctx, r)
 	if err != nil {
 		return err
