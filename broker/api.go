@@ -36,6 +36,7 @@ func (b *Broker) web() *http.Server {
 		"GET /v1/clients":               b.apiPositions,
 		"GET /v1/clients/{id}":          b.apiClient,
 		"POST /v1/clients/{id}/{verb}":  b.apiOrder,
+		"POST /v1/clients/retry":        b.apiRetryAll,
 		"POST /v1/producers/{id}/reset": b.apiReset,
 		"GET /v1/log":                   b.apiLog,
 		"POST /v1/log/trim":             b.apiTrim,
@@ -197,7 +198,9 @@ type Order struct {
 	Seq    uint64   `json:"seq,omitempty"`
 	Topics []string `json:"topics,omitempty"` // add
 	Body   []byte   `json:"body,omitempty"`   // base64 in JSON
-	Reason string   `json:"reason,omitempty"`
+	// retry, replace: how long the increment may be at the database, see event.ParseLimit
+	Limit  string `json:"limit,omitempty"`
+	Reason string `json:"reason,omitempty"`
 	Caller
 }
 
@@ -233,7 +236,73 @@ func (b *Broker) apiOrder(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, refuse(http.StatusBadRequest, "%v", err)
 	}
-	return b.order(r.Context(), id, worker.Order{Verb: verb, Seq: o.Seq, Topics: topics, Body: o.Body, Reason: o.Reason, By: by, Via: via})
+	limit, err := o.limit()
+	if err != nil {
+		return nil, err
+	}
+	if limit != 0 && verb != worker.Retry && verb != worker.Replace {
+		return nil, refuse(http.StatusBadRequest, "%s takes no limit: retry and replace do", verb)
+	}
+	return b.order(r.Context(), id, worker.Order{Verb: verb, Seq: o.Seq, Topics: topics, Body: o.Body, Limit: limit,
+		Reason: o.Reason, By: by, Via: via})
+}
+
+// limit is the time limit of an order; 0 when it names none.
+func (o *Order) limit() (time.Duration, error) {
+	if o.Limit == "" {
+		return 0, nil
+	}
+	limit, err := event.ParseLimit(o.Limit)
+	if err != nil {
+		return 0, refuse(http.StatusBadRequest, "%v", err)
+	}
+	return limit, nil
+}
+
+// Retried is one client in the answer of POST /v1/clients/retry.
+type Retried struct {
+	Client  string `json:"client"`
+	Seq     uint64 `json:"seq"`
+	Refused string `json:"refused,omitempty"` // one sentence, when nothing was ordered
+}
+
+// apiRetryAll orders a retry for every client that has failed or is retrying, each as an order of its own for the
+// increment concerned. An error of the broker ends it: the orders given before that stand.
+func (b *Broker) apiRetryAll(r *http.Request) (any, error) {
+	var o Order
+	if err := parse(r, 4096, &o); err != nil {
+		return nil, err
+	}
+	by, via, err := o.identify(r)
+	if err != nil {
+		return nil, err
+	}
+	limit, err := o.limit()
+	switch {
+	case err != nil:
+		return nil, err
+	case o.Seq != 0 || len(o.Body) > 0 || len(o.Topics) > 0:
+		return nil, refuse(http.StatusBadRequest, "a retry of all clients takes a reason and a limit, nothing else")
+	case len(o.Reason) > 1000:
+		return nil, refuse(http.StatusRequestEntityTooLarge, "a reason has at most 1000 bytes")
+	}
+	views, err := b.pool.Views(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	done := []Retried{}
+	for _, v := range views {
+		if !v.Stuck() {
+			continue
+		}
+		no, err := b.pool.Order(r.Context(), v.ID, worker.Order{Verb: worker.Retry, Seq: v.LastError.Seq, Limit: limit,
+			Reason: o.Reason, By: by, Via: via})
+		if err != nil {
+			return nil, err
+		}
+		done = append(done, Retried{Client: v.ID, Seq: v.LastError.Seq, Refused: no})
+	}
+	return map[string]any{"retried": done}, nil
 }
 
 func (b *Broker) order(ctx context.Context, id string, o worker.Order) (any, error) {
@@ -554,6 +623,7 @@ type Line struct {
 	Key         string      `json:"key,omitempty"`
 	Number      *uint64     `json:"number,omitempty"` // instead of the key, when the producer counts
 	Origin      string      `json:"origin,omitempty"`
+	ApplyLimit  string      `json:"apply_limit,omitempty"`
 	Body        []byte      `json:"body"` // base64 in JSON
 }
 
@@ -591,7 +661,8 @@ func (b *Broker) apiTail(w http.ResponseWriter, r *http.Request) {
 
 func line(rec event.Record) Line {
 	l := Line{Seq: rec.Seq, Time: time.Unix(0, rec.Time).UTC(), Chain: rec.Chain, Topic: rec.Topic, ContentType: rec.ContentType,
-		Producer: rec.Producer, Key: rec.Key, Origin: rec.Origin, Body: rec.Body}
+		Producer: rec.Producer, Key: rec.Key, Origin: rec.Origin, ApplyLimit: event.FormatLimit(rec.Limit),
+		Body: rec.Body}
 	if n, counts := rec.Headers.Number(); counts {
 		l.Key, l.Number = "", &n
 	}

@@ -32,7 +32,8 @@ import (
 // TestSimulation runs random histories of a whole house in fake time: real log, state store, workers, dispatcher, desk
 // and agents, on a disk in memory that a crash may tear, a road that loses, repeats, reorders and cuts, and databases
 // that fail, come back from old backups, and join by DUMP. Afterwards every node has applied 1 to the head, each
-// increment once and in order, and every answered increment is in the log under its number.
+// increment once and in order, but for those about which an operator has decided, and every answered increment is in
+// the log under its number.
 //
 // XMQ_SEED=n repeats one history (its schedule, not every interleaving); XMQ_SEEDS=n runs more of them.
 func TestSimulation(t *testing.T) {
@@ -120,13 +121,16 @@ type simulation struct {
 	names []string
 
 	acked map[uint64]string // what a producer was told: sequence and body
-	next  int               // number of the next body
-	story []string
+	// ordered are the increments that were to be skipped or replaced somewhere: the order may have come too late, and a
+	// DUMP carries what it did to other nodes.
+	ordered map[uint64]map[worker.Verb]bool
+	next    int // number of the next body
+	story   []string
 }
 
 func newSimulation(t *testing.T, seed uint64, dir string) *simulation {
 	return &simulation{t: t, rng: rand.New(rand.NewPCG(seed, 3)), dir: dir, road: bus.NewMem(seed), log: disktest.NewMemory(), state: disktest.NewMemory(),
-		nodes: map[string]*simNode{}, acked: map[uint64]string{}}
+		nodes: map[string]*simNode{}, acked: map[uint64]string{}, ordered: map[uint64]map[worker.Verb]bool{}}
 }
 
 func (s *simulation) tell(format string, args ...any) {
@@ -213,16 +217,38 @@ func (s *simulation) act() {
 		s.tell("%s will fail once at %d", n.id, seq)
 		n.db.FailOnce(seq)
 	default:
-		s.tell("operator: retry %s", n.id)
-		s.order(n.id, worker.Order{Verb: worker.Retry})
+		s.decide(n.id)
+	}
+	if s.rng.IntN(12) == 0 {
+		seq := n.db.Position().Seq + 1 + uint64(s.rng.IntN(5))
+		s.tell("%s will sit at %d", n.id, seq)
+		n.db.Stick(seq)
+	}
+	if s.rng.IntN(6) == 0 {
+		s.decide(n.id)
 	}
 }
 
-// order gives an order and does not care whether it is refused.
-func (s *simulation) order(id string, o worker.Order) {
+// decide gives an order about one of the increments at which a node may be.
+func (s *simulation) decide(id string) {
+	o := worker.Order{Verb: []worker.Verb{worker.Retry, worker.Skip, worker.Replace}[s.rng.IntN(3)], Reason: "chance",
+		Seq: s.nodes[id].db.Position().Seq + uint64(s.rng.IntN(4))}
+	if o.Verb == worker.Replace {
+		o.Body = fmt.Appendf(nil, "instead of %d", o.Seq)
+	}
+	if s.ordered[o.Seq] == nil {
+		s.ordered[o.Seq] = map[worker.Verb]bool{}
+	}
+	s.ordered[o.Seq][o.Verb] = true // whatever is answered
+	refused, err := s.order(id, o)
+	s.tell("operator: %s %d at %s: %q, %v", o.Verb, o.Seq, id, refused, err)
+}
+
+// order gives an order; nobody relies on its answer.
+func (s *simulation) order(id string, o worker.Order) (refused string, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	_, _ = s.up.pool.Order(ctx, id, o)
+	return s.up.pool.Order(ctx, id, o)
 }
 
 // publish appends k increments as one group, repeating with the same keys while the outcome is unknown.
@@ -248,6 +274,7 @@ func (s *simulation) heal() {
 	for _, id := range s.names {
 		s.road.Cut(id, false)
 		s.nodes[id].db.FailOnce(0)
+		s.nodes[id].db.Stick(0)
 	}
 	for end := time.Now().Add(10 * time.Minute); ; time.Sleep(time.Second) {
 		level := true
@@ -255,7 +282,9 @@ func (s *simulation) heal() {
 		for _, id := range s.names {
 			if n := s.nodes[id]; n.db.Position() != head {
 				level = false
-				s.order(id, worker.Order{Verb: worker.Retry}) // whoever failed
+				_, _ = s.order(id, worker.Order{Verb: worker.Retry}) // whoever failed
+				// whoever sits in one
+				_, _ = s.order(id, worker.Order{Verb: worker.Retry, Seq: n.db.Position().Seq + 1})
 				if n.ended() {
 					s.t.Fatalf("%s has ended: %v", id, n.err)
 				}
@@ -284,11 +313,30 @@ func (s *simulation) judge() {
 		}
 	}
 	for _, id := range s.names {
-		require.Equal(s.t, bodies, s.nodes[id].db.Bodies(), "%s has applied each increment once and in order", id)
+		require.Equal(s.t, bodies, s.undecided(bodies, s.nodes[id].db.Bodies()),
+			"%s has applied each increment once and in order", id)
 	}
 	for _, d := range s.up.state.Dumps() {
 		require.False(s.t, d.Running(), "DUMP %s still runs", d.ID)
 	}
+}
+
+// undecided is applied with the increments of the log in the places of those that an operator had skipped or replaced.
+func (s *simulation) undecided(log, applied []string) (all []string) {
+	for i, body := range log {
+		seq := uint64(i + 1)
+		switch {
+		case len(applied) > 0 && applied[0] == body:
+			applied = applied[1:]
+		case len(applied) > 0 && s.ordered[seq][worker.Replace] && applied[0] == fmt.Sprint("instead of ", seq):
+			applied = applied[1:]
+		case s.ordered[seq][worker.Skip]:
+		default:
+			return append(all, applied...)
+		}
+		all = append(all, body)
+	}
+	return append(all, applied...)
 }
 
 // --- the broker of a simulation: all parts but the sockets ---

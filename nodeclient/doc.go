@@ -18,6 +18,10 @@
 // answers NeedsDump; then joining. Any refusal that only a person can mend, and a second
 // process with the same ID, end the agent with a sentence.
 //
+// While increments are at the database no session is opened: NONE then says that the node is busy, so that an
+// operator's order about one of them reaches it. Such an order comes as a Reopen that names the increment: what is at
+// the database up to there is given up, and the session that follows brings what was ordered.
+//
 // # Goroutines of an Agent
 //
 //	loop      Run itself: the session, one select

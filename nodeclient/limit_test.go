@@ -141,3 +141,100 @@ func TestASeekReachesABusyNode(t *testing.T) {
 		r.stop(t)
 	})
 }
+
+// An operator's decision about an increment reaches the node while that increment is at its database: it is given up,
+// in whichever session the node is. What lies after that increment is not touched.
+func TestSessionGivesUpWhatAnOperatorHasDecidedAbout(t *testing.T) {
+	k := newTalk(t, 2, nil)
+	k.welcomeAt(2)
+	k.feed(2, 6)
+	k.hear(event.Event{Code: event.Reopen, Pos: event.Position{Log: testLog, Seq: 2}})
+	require.False(t, k.giveUp, "increment 2 is done")
+	k.hear(event.Event{Code: event.Reopen, Pos: event.Position{Log: testLog + 1, Seq: 4}})
+	require.False(t, k.giveUp, "another log")
+	k.hear(event.Event{Code: event.Reopen})
+	require.False(t, k.giveUp, "nothing was decided")
+
+	require.Equal(t, opening, k.phase)
+	require.Equal(t, event.Busy, k.last(event.IncrReq, event.None).Code)
+	said, turn := len(k.said), k.self.Turn
+	k.ticks(4)
+	require.Len(t, k.said, said)
+	k.ticks(1)
+	require.Equal(t, event.Busy, k.last(event.IncrReq, event.None).Code, "again with every heartbeat")
+	require.Empty(t, k.last(event.IncrReq, event.None).Text)
+	k.ticks(10)
+	require.Contains(t, k.last(event.IncrReq, event.None).Text, "increments 3 to 6 have been at the database")
+	k.hear(event.Event{Code: event.Welcome, Pos: k.h.pos[2]})
+	require.Equal(t, opening, k.phase, "of a broker that does not know that we are busy")
+
+	k.hear(event.Event{Code: event.Reopen, Pos: event.Position{Log: testLog, Seq: 4}})
+	require.True(t, k.giveUp)
+	k.giveUp = false
+	k.hear(event.Event{Code: event.Reopen, Pos: event.Position{Log: testLog, Seq: 4}})
+	require.False(t, k.giveUp, "said twice")
+	require.Equal(t, turn, k.self.Turn, "the session we ask for is the one we asked for")
+	k.apply(2, Transient(errGivenUp))
+	e := k.last(event.IncrReq, event.None)
+	require.Equal(t, event.NoCode, e.Code)
+	require.Equal(t, k.h.pos[2], e.Pos)
+	k.welcomeAt(2)
+	k.hear(event.Event{State: event.Succ, Pos: k.h.pos[2], Body: event.AppendPass(k.h.frame(2, 3), 4,
+		k.h.pos[4].Chain)})
+	k.apply(4, nil)
+}
+
+// A node that waits to try again obeys at once.
+func TestSessionObeysAtOnceWhileItWaitsToTryAgain(t *testing.T) {
+	k := newTalk(t, 0, nil)
+	k.welcomeAt(0)
+	k.feed(0, 3)
+	for range 4 { // its backoff grows
+		k.apply(0, Transient(errors.New("deadlock")))
+		k.ticks(k.wait)
+	}
+	k.apply(0, Transient(errors.New("deadlock")))
+	require.Greater(t, k.wait, 4)
+	k.hear(event.Event{Code: event.Reopen, Pos: event.Position{Log: testLog, Seq: 1}})
+	require.Equal(t, event.NoCode, k.last(event.IncrReq, event.None).Code)
+	k.welcomeAt(0)
+	require.Equal(t, event.NoCode, k.last(event.IncrReq, event.Succ).Code, "it is not retrying any more")
+	k.hear(event.Event{State: event.Succ, Pos: k.h.pos[0], Body: event.AppendPass(nil, 1, k.h.pos[1].Chain)})
+	k.apply(1, nil)
+}
+
+// Increments that name a time limit are at the database with their like alone, and have that limit.
+func TestIncrementsHaveTheLimitTheyName(t *testing.T) {
+	k := newTalk(t, 0, nil)
+	k.h = newHistory(0)
+	for i, limit := range []time.Duration{0, 0, time.Hour, time.Hour, event.NoLimit, 0} {
+		e, c := event.EncodeRecord(nil, uint64(i+1), 1, k.h.pos[i].Chain,
+			event.Draft{Headers: event.Headers{Limit: limit}, Body: []byte("x")})
+		k.h.records, k.h.pos = append(k.h.records, e), append(k.h.pos, event.Position{Log: testLog, Seq: uint64(i + 1),
+			Chain: c})
+	}
+	k.welcomeAt(0)
+	k.feed(0, 6)
+	a := &Agent{opts: Options{ApplyLimit: time.Minute}}
+	for _, want := range []struct {
+		upTo  int
+		limit time.Duration
+	}{{2, time.Minute}, {4, time.Hour}, {5, event.NoLimit}, {6, time.Minute}} {
+		most, _ := a.limit(k.jobs[0])
+		require.Equal(t, want.limit, most)
+		k.apply(want.upTo, nil)
+	}
+	require.Empty(t, k.jobs)
+
+	synctest.Test(t, func(t *testing.T) { // and it is obeyed, by the one that names it and no other
+		target := &stuck{seq: 3}
+		a, err := New(bus.NewMem(1).Connect("n1"), target, Options{ID: "n1"})
+		require.NoError(t, err)
+		begun := time.Now()
+		_, err = a.apply(t.Context(), task{apply: k.h.items(2, 3), before: k.h.pos[2]})
+		require.Equal(t, time.Hour, time.Since(begun))
+		require.ErrorContains(t, err, "increment 3 took longer than 1h0m0s (its own limit)")
+		require.ErrorContains(t, err, "xmq client retry n1 --limit 2h")
+		require.False(t, IsTransient(err), err)
+	})
+}

@@ -127,6 +127,7 @@ type session struct {
 	single     int          // so many of the next increments are applied one by one
 	atBase     []event.Item // what is at the database
 	giveUp     bool         // it is to be given up
+	givenUp    bool         // it was, because an operator has decided about one of its increments
 	moved      bool         // it was, because an operator has named another position
 	baseTicks  int          // for so long
 
@@ -153,9 +154,23 @@ func (s *session) open() {
 	s.phase, s.queue, s.received, s.welcomed, s.failure, s.rarely = opening, nil, s.pos, false, "", 0
 	s.self.Turn++
 	s.heardTicks = 0
-	if !s.busy {
-		s.sayNone()
+	if s.busy {
+		s.sayBusy()
+		return
 	}
+	s.sayNone()
+}
+
+// sayBusy says that the session has to wait for the increments at the database, so that an operator's order reaches
+// them.
+func (s *session) sayBusy() {
+	if len(s.atBase) == 0 {
+		return // the position is being set, or a snapshot opened
+	}
+	s.saidTicks = 0
+	_, text := s.slow()
+	s.say(event.Event{Kind: event.IncrReq, State: event.None, Code: event.Busy, Pos: s.pos, Text: text,
+		Body: s.rules.hello.Encode()})
 }
 
 func (s *session) sayNone() {
@@ -251,7 +266,11 @@ func (s *session) incrRep(e event.Event) {
 		}
 		s.frame(e)
 	case event.Reopen:
-		if s.phase != joining {
+		if s.phase == joining {
+			return
+		}
+		s.decided(e.Pos)
+		if s.phase != opening || !s.busy { // else the session is opened as soon as the database is done
 			s.note("the broker asks for a new session: %s", e.Text)
 			s.open()
 		}
@@ -273,6 +292,20 @@ func (s *session) incrRep(e event.Event) {
 		s.mustJoin(e.Text, s.rules.rejoin && s.rules.replace)
 	default: // OutOfLog, or a code of a newer broker
 		s.stop(ErrRefused, e.Text)
+	}
+}
+
+// decided makes room for an operator's decision about the increment at pos, which comes with the next session: what is
+// at the database up to there is given up, and nothing waits. The zero position is no decision.
+func (s *session) decided(pos event.Position) {
+	if pos.Zero() || pos.Log != s.pos.Log {
+		return
+	}
+	s.wait, s.backoff, s.trouble = 0, 0, ""
+	if len(s.atBase) > 0 && s.atBase[0].Pos.Seq <= pos.Seq && !s.givenUp {
+		s.note("the increments at the database are given up, because an operator has decided about increment %d",
+			pos.Seq)
+		s.giveUp, s.givenUp = true, true
 	}
 }
 
@@ -314,7 +347,7 @@ func (s *session) welcome(e event.Event) {
 		return
 	}
 	s.received = s.pos
-	s.backoff, s.at = 0, 0
+	s.wait, s.backoff, s.at = 0, 0, 0
 	if s.ruin != "" {
 		s.lose()
 		return
@@ -417,7 +450,9 @@ func (s *session) work() {
 	if s.single > 0 {
 		most = 1
 	}
-	for n < len(s.queue) && n < most && (n == 0 || bytes+len(s.queue[n].Record) <= s.rules.batchBytes) {
+	limit := limitOf(s.queue[0])
+	for n < len(s.queue) && n < most && (n == 0 || bytes+len(s.queue[n].Record) <= s.rules.batchBytes &&
+		limitOf(s.queue[n]) == limit) {
 		bytes += len(s.queue[n].Record)
 		n++
 	}
@@ -426,7 +461,7 @@ func (s *session) work() {
 
 // do hands a task to the database.
 func (s *session) do(t task) {
-	s.busy, s.atBase, s.baseTicks = true, t.apply, 0
+	s.busy, s.atBase, s.givenUp, s.baseTicks = true, t.apply, false, 0
 	s.tasks = append(s.tasks, t)
 }
 
@@ -579,6 +614,10 @@ func (s *session) tick() {
 		return
 	case s.phase == opening && !s.busy:
 		s.sayNone()
+	case s.phase == opening:
+		if s.saidTicks >= s.rules.heartbeat {
+			s.sayBusy()
+		}
 	case s.heardTicks > max(s.rules.silence, 3*s.rarely) && s.phase != opening:
 		s.warn("the broker has been silent for %d ticks: opening a new session", s.heardTicks)
 		s.open()

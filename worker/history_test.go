@@ -61,8 +61,15 @@ func history(rng *rand.Rand, s *stage, n int) {
 		case 8, 9:
 			verbs := []Verb{Add, Retry, Skip, Replace, SeekTo, Forget, Redump, Cancel, "dance"}
 			o := Order{Verb: verbs[rng.IntN(len(verbs))], Seq: rng.Uint64N(s.log.Head().Seq + 3), Body: []byte("other"), Reason: "chance"}
-			if o.Verb != SeekTo && rng.IntN(2) == 0 {
+			// of the increments the client may be at
+			if m := s.machines[a.id]; m != nil && o.Verb != SeekTo && rng.IntN(2) == 0 {
+				o.Seq = m.c.Acked.Seq + rng.Uint64N(4)
+			}
+			if o.Verb != SeekTo && rng.IntN(3) == 0 {
 				o.Seq = 0
+			}
+			if rng.IntN(3) == 0 {
+				o.Limit = event.NoLimit
 			}
 			s.step(a.id, Input{Order: &o})
 		case 10, 11:
@@ -83,12 +90,12 @@ func history(rng *rand.Rand, s *stage, n int) {
 		case 17:
 			if rng.IntN(3) == 0 { // a new process
 				a.session = event.Session{Instance: a.session.Instance + 1}
-				a.open(s)
+				a.open(s, rng)
 			}
 		case 18, 19:
 			if a.join != nil && a.join.State == event.Succ { // the snapshot is loaded
 				a.pos, a.loaded = a.join.Pos, a.join.Request
-				a.open(s)
+				a.open(s, rng)
 			}
 		default:
 			a.speak(s, rng)
@@ -118,9 +125,13 @@ func (a *actor) ask(s *stage, from string, rng *rand.Rand) {
 	s.hearNode(a, event.Event{Kind: event.DumpReq, ID: a.id, Peer: from, Request: a.request, Body: event.Hello{Backup: rng.IntN(5) == 0}.Encode()})
 }
 
-func (a *actor) open(s *stage) {
+func (a *actor) open(s *stage, rng *rand.Rand) {
 	a.session.Turn++
 	a.welcomed = false
+	if rng.IntN(4) == 0 { // its database is at something
+		s.hearNode(a, event.Event{Kind: event.IncrReq, Code: event.Busy, ID: a.id, Session: a.session, Pos: a.pos,
+			Text: "increment 1 has been there for long"})
+	}
 	s.hearNode(a, event.Event{Kind: event.IncrReq, ID: a.id, Session: a.session, Pos: a.pos, Body: event.Hello{Loaded: a.loaded}.Encode()})
 }
 
@@ -129,7 +140,7 @@ func (a *actor) speak(s *stage, rng *rand.Rand) {
 		if rng.IntN(8) == 0 { // its database was put back from elsewhere
 			a.pos, _ = s.log.Position(s.log.First() + rng.Uint64N(s.log.Head().Seq+2-s.log.First()) - 1)
 		}
-		a.open(s)
+		a.open(s, rng)
 		return
 	}
 	e := event.Event{Kind: event.IncrReq, State: event.Succ, ID: a.id, Session: a.session, Pos: a.pos, CreditRecords: 1 + rng.Uint32N(20), CreditBytes: rng.Uint32N(400)}

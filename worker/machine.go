@@ -294,6 +294,10 @@ func (m *Machine) hello(e *event.Event, log Log) {
 		m.nonsense++ // a process has one token: whoever shows another has read the instance somewhere
 		return
 	}
+	if e.Code == event.Busy {
+		m.busy(e)
+		return
+	}
 	h, err := event.DecodeHello(e.Body)
 	if err != nil {
 		m.nonsense++
@@ -315,6 +319,26 @@ func (m *Machine) hello(e *event.Event, log Log) {
 		return
 	}
 	m.refuse(e.Session, v)
+}
+
+// busy takes the word of a node that opens a session as soon as its database is done with increments. Only what an
+// operator has ordered since ends them before.
+func (m *Machine) busy(e *event.Event) {
+	if !m.known {
+		return
+	}
+	if !m.open || e.Session.Instance == m.c.Session.Instance {
+		m.heard()
+		if e.Text != "" {
+			m.sits(e.Text)
+		}
+	}
+	switch {
+	case m.c.Seek != nil:
+		m.say(event.Event{Kind: event.IncrRep, Code: event.Seek, Session: e.Session, Pos: *m.c.Seek})
+	case m.c.Override != nil && m.c.Override.Fresh:
+		m.anew(e.Session, fmt.Sprintf("an operator has decided about increment %d", m.c.Override.Seq))
+	}
 }
 
 func (m *Machine) judge(pos event.Position, h event.Hello, log Log) verdict {
@@ -368,7 +392,7 @@ func (m *Machine) current(s event.Session, log Log) bool {
 	case s.Instance == m.c.Session.Instance && s.Turn < m.c.Session.Turn:
 		m.nonsense++ // an older conversation of the same process
 	default:
-		m.say(event.Event{Kind: event.IncrRep, Code: event.Reopen, Session: s, Text: "this session is not open: open one with INCR_REQ/NONE"})
+		m.anew(s, "this session is not open: open one with INCR_REQ/NONE")
 	}
 	return false
 }
@@ -412,6 +436,7 @@ func (m *Machine) begin(log Log) bool {
 	m.clear("refused")
 	m.clear("slow")
 	m.enter(v, newProcess)
+	m.hear(v.from)
 	m.c.Acked = v.from
 	m.c.Base = min(m.c.Base, v.from.Seq)
 	m.passed(v.from.Seq)
@@ -454,6 +479,33 @@ func (m *Machine) enter(v verdict, newProcess bool) {
 	c.Registered = false
 	m.recovered()
 	m.become(statedb.Following)
+}
+
+// hear notes that a session begins in which the node hears of a decision about one increment. Had it applied that
+// increment before, then the decision came too late: it ends, with a sentence, and touches no other increment.
+func (m *Machine) hear(from event.Position) {
+	o := m.c.Override
+	if o == nil || !o.Fresh {
+		return
+	}
+	if from.Seq >= o.Seq {
+		m.undone(o, fmt.Sprintf("client %s had applied increment %d before the order to %s it reached its node: "+
+			"nothing was done", m.c.ID, o.Seq, o.Verb()))
+		m.c.Override, m.dirty = nil, true
+		return
+	}
+	known := *o
+	known.Fresh = false
+	m.c.Override, m.dirty = &known, true
+}
+
+// undone tells that an order was not carried out. That a retry was not needed is no news for an alert.
+func (m *Machine) undone(o *statedb.Override, text string) {
+	m.work.Audit = append(m.work.Audit, statedb.Audit{Time: m.now, Verb: "dropped " + o.Verb(), Client: m.c.ID,
+		Seq: o.Seq, Reason: text})
+	if o.Verb() != string(Retry) {
+		m.raise("order", statedb.Warning, o.Seq, text)
+	}
 }
 
 // supersede drops what operators ordered before and the client has not carried out: a position to adopt, a decision about an
@@ -513,8 +565,7 @@ func (m *Machine) applied(e *event.Event, log Log) {
 		}
 	}
 	if e.Code == event.Slow {
-		m.slow = true
-		m.raise("slow", statedb.Warning, m.c.Acked.Seq+1, fmt.Sprintf("client %s: %s. Look at what the database does; after apply_limit the increment fails", m.c.ID, e.Text))
+		m.sits(e.Text)
 	} else if m.slow {
 		m.slow = false
 		m.clear("slow")
@@ -522,6 +573,16 @@ func (m *Machine) applied(e *event.Event, log Log) {
 	if !moved { // a heartbeat: tell how far we have sent, so that a lost frame is noticed
 		m.reply(event.Event{Kind: event.IncrRep, State: event.Succ, Pos: m.sent, LeaseMS: m.rarely()})
 	}
+}
+
+// sits tells of increments that have been at the database for long.
+func (m *Machine) sits(text string) {
+	m.slow = true
+	seq := m.c.Acked.Seq + 1
+	m.raise("slow", statedb.Warning, seq,
+		fmt.Sprintf("client %s: %s. Look at what the database does; after its time limit the increment fails, and "+
+			"`xmq client skip %s --seq N --reason TEXT` (or retry, replace) for increment N ends it now", m.c.ID, text,
+			m.c.ID))
 }
 
 // ack moves acked forward to e.Pos, which must have been sent and lie on this log's chain (XI-3), and takes
@@ -580,8 +641,20 @@ func (m *Machine) wrong(text string) {
 
 // reopen ends the session and asks for another one. Who does not come back for it is missed as any node that falls silent.
 func (m *Machine) reopen(text string) {
-	m.reply(event.Event{Kind: event.IncrRep, Code: event.Reopen, Text: text})
+	if m.open {
+		m.anew(m.c.Session, text)
+	}
 	m.awaited, m.open = m.awaited || m.open, false
+}
+
+// anew asks for another session than s. A decision of which the node has not heard is told with it: what is at its
+// database up to the increment concerned is given up.
+func (m *Machine) anew(s event.Session, text string) {
+	e := event.Event{Kind: event.IncrRep, Code: event.Reopen, Session: s, Text: text}
+	if o := m.c.Override; o != nil && o.Fresh {
+		e.Pos = event.Position{Log: m.c.Acked.Log, Seq: o.Seq}
+	}
+	m.say(e)
 }
 
 // failed takes INCR_REQ/FAIL: the increment behind e.Pos failed. Feeding stops until somebody acts (XS-3).
@@ -601,7 +674,9 @@ func (m *Machine) failed(e *event.Event, log Log) {
 	m.dropRunning(fmt.Sprintf("the target %s failed at increment %d: %s", m.c.ID, seq, e.Text))
 	m.become(statedb.Failed)
 	m.trouble(seq, classFail, e.Text)
-	m.supersede()
+	if o := m.c.Override; o == nil || o.Seq <= seq { // one about a later increment stands
+		m.supersede()
+	}
 	m.rewind()
 	m.raise("fail", statedb.Critical, seq, fmt.Sprintf("client %s could not apply increment %d: %s. Mend it and run `xmq client retry %s`, or skip or replace the increment", m.c.ID, seq, e.Text, m.c.ID))
 	m.hold()
@@ -741,7 +816,7 @@ func (m *Machine) obey(o *Order, log Log) (refused string) {
 	}
 	switch o.Verb {
 	case Retry, Skip, Replace:
-		return m.mend(o)
+		return m.mend(o, log)
 	case SeekTo:
 		return m.seek(o, log)
 	case Add:
@@ -774,32 +849,82 @@ func (m *Machine) obey(o *Order, log Log) (refused string) {
 	return ""
 }
 
-// mend obeys retry, skip and replace: the failed increment is delivered again, passed over, or delivered
-// with another body, to this client only (XC-1).
-func (m *Machine) mend(o *Order) (refused string) {
+// mend obeys retry, skip and replace: an increment is delivered again, passed over, or delivered with another body, to
+// this client only (XC-1). What the node says in the session of before is not heard any more; what its database does
+// then is given up.
+func (m *Machine) mend(o *Order, log Log) (refused string) {
 	c := &m.c
-	if c.State != statedb.Failed || c.LastError == nil {
-		return fmt.Sprintf("client %s has not failed, it is %s: there is nothing to %s", c.ID, c.State, o.Verb)
+	if refused = m.concerned(o, log); refused != "" {
+		return refused
 	}
-	if o.Seq != 0 && o.Seq != c.LastError.Seq {
-		return fmt.Sprintf("client %s failed at increment %d, not at %d", c.ID, c.LastError.Seq, o.Seq)
-	}
-	o.Seq = c.LastError.Seq
 	if o.Verb != Retry && o.Reason == "" {
 		return fmt.Sprintf("%s needs a reason: it will stand in the audit list", o.Verb)
 	}
 	if o.Verb == Replace && len(o.Body) == 0 {
 		return "replace needs a body"
 	}
+	if o.Verb == Skip && o.Limit != 0 {
+		return "an increment that is passed over needs no time limit"
+	}
+	m.clear("order") // it was about an order before
+	if old := c.Override; old != nil && old.Seq != o.Seq {
+		done := "was not"
+		if !old.Fresh && c.State != statedb.Failed { // its word of that may be on the way
+			done = "may not have been"
+		}
+		m.undone(old, fmt.Sprintf("the order to %s increment %d at client %s has taken the place of that to %s "+
+			"increment %d, which %s carried out", o.Verb, o.Seq, c.ID, old.Verb(), old.Seq, done))
+	}
 	m.supersede()
 	c.Answers++
-	c.Override = &statedb.Override{Seq: o.Seq, Answer: c.Answers, Skip: o.Verb == Skip, Reason: o.Reason}
+	c.Override = &statedb.Override{Seq: o.Seq, Answer: c.Answers, Skip: o.Verb == Skip, Limit: o.Limit,
+		Reason: o.Reason, Fresh: true}
 	if o.Verb == Replace {
 		c.Override.Body = o.Body
 	}
+	m.dirty = true
 	m.rewind()
-	m.become(statedb.Following)
+	if c.State == statedb.Failed {
+		m.become(statedb.Following)
+	}
 	m.reopen(fmt.Sprintf("an operator has decided about increment %d", o.Seq)) // a FAIL that is repeated is of before then
+	return ""
+}
+
+// concerned finds the increment that retry, skip or replace is about: the one that failed, or, when it is named, one
+// that may be at the database of a client that is fed.
+func (m *Machine) concerned(o *Order, log Log) (refused string) {
+	c := &m.c
+	head, next := log.Head().Seq, c.Acked.Seq+1
+	last := head // nobody knows how far a node has come that is not heard
+	if m.open {
+		last = max(m.sent.Seq, next)
+	}
+	switch {
+	case c.State == statedb.Failed && c.LastError != nil:
+		if o.Seq != 0 && o.Seq != c.LastError.Seq {
+			return fmt.Sprintf("client %s failed at increment %d, not at %d", c.ID, c.LastError.Seq, o.Seq)
+		}
+		o.Seq = c.LastError.Seq
+		return ""
+	case !m.placed():
+		return fmt.Sprintf("client %s has not failed, it is %s: there is nothing to %s", c.ID, c.State, o.Verb)
+	case o.Seq != 0 && o.Seq < next:
+		return fmt.Sprintf("client %s stands at %d, past increment %d: there is nothing to %s", c.ID, c.Acked.Seq,
+			o.Seq, o.Verb)
+	case next > head:
+		return fmt.Sprintf("client %s has not failed and has applied all there is, up to %d: there is nothing to %s",
+			c.ID, c.Acked.Seq, o.Verb)
+	case o.Seq == 0 && c.Override != nil:
+		return fmt.Sprintf("client %s has not failed, and the order to %s increment %d is on its way: say --seq %d to order "+
+			"something else about it", c.ID, c.Override.Verb(), c.Override.Seq, c.Override.Seq)
+	case o.Seq == 0:
+		return fmt.Sprintf("client %s has not failed: say --seq %d to %s the increment that comes next there, or another one "+
+			"that its node says it is at", c.ID, next, o.Verb)
+	case o.Seq > last:
+		return fmt.Sprintf("client %s has applied increments up to %d and can be at those up to %d: it is not at %d",
+			c.ID, c.Acked.Seq, last, o.Seq)
+	}
 	return ""
 }
 
@@ -819,6 +944,7 @@ func (m *Machine) seek(o *Order, log Log) (refused string) {
 	}
 	m.dropRunning(fmt.Sprintf("the target %s was moved to another position", c.ID))
 	m.supersede()
+	m.clear("order")
 	c.Seek, m.dirty = &pos, true
 	m.reply(event.Event{Kind: event.IncrRep, Code: event.Seek, Pos: pos})
 	return ""
@@ -889,7 +1015,7 @@ func (m *Machine) recovered() {
 }
 
 func (m *Machine) clearAll() {
-	for _, kind := range []string{"fail", "fatal", "retry", "refused", "slow", "offline", "dump"} {
+	for _, kind := range []string{"fail", "fatal", "retry", "refused", "slow", "offline", "dump", "order"} {
 		m.clear(kind)
 	}
 }
@@ -903,7 +1029,9 @@ func (m *Machine) raise(kind string, s statedb.Severity, seq uint64, text string
 func (m *Machine) clear(kind string) { m.work.Clear = append(m.work.Clear, kind+"/"+m.c.ID) }
 
 func (m *Machine) audit(o *Order) {
-	m.work.Audit = append(m.work.Audit, statedb.Audit{Time: m.now, Verb: string(o.Verb), Client: m.c.ID, Seq: o.Seq, Reason: o.Reason, By: o.By, Via: o.Via})
+	m.work.Audit = append(m.work.Audit, statedb.Audit{Time: m.now, Verb: string(o.Verb), Client: m.c.ID, Seq: o.Seq,
+		Limit:  event.FormatLimit(o.Limit),
+		Reason: o.Reason, By: o.By, Via: o.Via})
 }
 
 // reply says something in the current session.
@@ -950,6 +1078,9 @@ func (m *Machine) View(head event.Position) View {
 	}
 	if pin, held := c.Pin(); held {
 		v.Pin = &pin
+	}
+	if o := c.Override; o != nil {
+		v.Order = &Pending{Verb: o.Verb(), Seq: o.Seq, Limit: event.FormatLimit(o.Limit)}
 	}
 	if !v.Connected {
 		v.SilentSeconds = float64(m.silence()) / 1e9

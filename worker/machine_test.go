@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/datadriven"
 	"github.com/stretchr/testify/require"
@@ -81,6 +82,16 @@ func (l *line) session() event.Session {
 	return event.Session{Instance: event.Instance(i), Turn: uint32(n), Token: event.Token{byte(l.num("token", 16))}}
 }
 
+// limit reads limit=2h.
+func (l *line) limit() time.Duration {
+	if !l.has("limit") {
+		return 0
+	}
+	d, err := event.ParseLimit(l.str("limit"))
+	require.NoError(l.t, err)
+	return d
+}
+
 // pos reads pos=N, log=other, chain=other.
 func (l *line) pos(log *memLog) event.Position {
 	if !l.has("pos") {
@@ -148,7 +159,8 @@ func (s *stage) command(t *testing.T, l *line) {
 	case "unstaged":
 		s.step(l.id(), Input{Unstaged: event.DumpID(l.num("dump", 16))})
 	case "order":
-		s.step(l.id(), Input{Order: &Order{Verb: Verb(l.word(1)), Seq: l.num("seq", 10), Body: []byte(l.str("body")), Topics: l.list("topics"), Reason: l.str("reason"), By: l.str("by"), Token: 1}})
+		s.step(l.id(), Input{Order: &Order{Verb: Verb(l.word(1)), Seq: l.num("seq", 10), Body: []byte(l.str("body")),
+			Topics: l.list("topics"), Limit: l.limit(), Reason: l.str("reason"), By: l.str("by"), Token: 1}})
 	case "tick":
 		n, err := strconv.Atoi(l.id())
 		require.NoError(t, err)
@@ -196,6 +208,9 @@ func (s *stage) node(l *line) *event.Event {
 	switch l.td.Cmd {
 	case "none":
 		e.Body = s.hello(l).Encode()
+		if l.has("busy") {
+			e.Code = event.Busy
+		}
 	case "succ":
 		e.State = event.Succ
 		if l.has("credit") {

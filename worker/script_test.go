@@ -97,3 +97,6 @@ func TestForgettingAClientForgetsNoFence(t *testing.T) { play(t, "forget") }
 
 // The name of a process is known to whoever reads the API; it speaks for a client only with the process's token.
 func TestASessionIsProvedByItsToken(t *testing.T) { play(t, "tokens") }
+
+// Retry, skip and replace of one increment for a client that has not failed: it is the one that was named, or none.
+func TestAnOrderIsAboutTheIncrementItNames(t *testing.T) { play(t, "orders") }

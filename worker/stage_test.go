@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"bytes"
 	"fmt"
 	"maps"
 	"regexp"
@@ -118,12 +119,14 @@ type stage struct {
 	moves     map[[2]statedb.State]bool // seen
 	out       strings.Builder
 	heard     func(*event.Event) // what nodes hear, if somebody listens
+	ordered   map[string]bool    // "client verb seq" of every order that was taken
 	wrong     error              // the first invariant that did not hold
 }
 
 func newStage(n int) *stage {
 	s := &stage{log: newLog(n), now: 1e9, machines: map[string]*Machine{}, clients: map[string]statedb.Client{}, forgotten: map[string]statedb.Forgotten{},
-		dumps: map[event.DumpID]dumpflow.Dump{}, alerts: map[string]bool{}, moves: map[[2]statedb.State]bool{}, heard: func(*event.Event) {}}
+		dumps: map[event.DumpID]dumpflow.Dump{}, alerts: map[string]bool{}, moves: map[[2]statedb.State]bool{},
+		ordered: map[string]bool{}, heard: func(*event.Event) {}}
 	s.rules = Rules{Group: "main", Masters: []string{"master"}, Tick: time.Second, SilentTicks: 10, LeaseTicks: 3, DumpTicks: 60, MaxDumps: 2,
 		SnapshotTTL: 20 * time.Second, TurnRecords: 100, TurnBytes: 1 << 16, RunningDumps: s.runningDumps}
 	return s
@@ -253,6 +256,7 @@ func (s *stage) feed(m *Machine, f *Feed) bool {
 		m.Full()
 	default:
 		e := m.Fed(end, body)
+		s.obeyed(m, &e)
 		s.say("%s is fed %s", m.c.ID, items(&e))
 		s.heard(&e)
 		if before+len(body) > m.creditBytes && before > 0 || end.Seq-m.c.Acked.Seq > m.creditRecords {
@@ -260,6 +264,41 @@ func (s *stage) feed(m *Machine, f *Feed) bool {
 		}
 	}
 	return true
+}
+
+// obeyed checks that what is sent otherwise than it stands in the log was ordered, for this client and this very
+// increment.
+func (s *stage) obeyed(m *Machine, e *event.Event) {
+	before := e.Pos.Seq
+	_ = event.Walk(e.Body, e.Pos, func(i event.Item) error {
+		o := m.c.Override
+		for seq := before + 1; seq <= i.Pos.Seq; seq++ {
+			verb, stored := "", s.log.records[seq-1]
+			wanted := event.Wants(m.c.Topics, stored.Topic())
+			switch {
+			case i.Record == nil && wanted:
+				verb = "skip"
+			case i.Record != nil && !wanted:
+				s.fail("%s is fed %d, of a topic that it does not follow", m.c.ID, seq)
+			case i.Record != nil && !bytes.Equal(i.Record.Body(), stored.Body()):
+				verb = "replace"
+			case i.Answer != 0 || i.Record != nil && i.Record.Limit() != stored.Limit():
+				verb = string(Retry)
+				if o != nil {
+					verb = o.Verb()
+				}
+			}
+			if verb != "" && (!s.ordered[fmt.Sprint(m.c.ID, " ", verb, " ", seq)] || o == nil || o.Seq != seq ||
+				o.Verb() != verb || o.Fresh) {
+				s.fail("%s is sent %d as if %s had been ordered", m.c.ID, seq, verb)
+			}
+			if verb == "" && o != nil && o.Seq == seq && wanted {
+				s.fail("%s is sent %d as if %s had not been ordered", m.c.ID, seq, o.Verb())
+			}
+		}
+		before = i.Pos.Seq
+		return nil
+	})
 }
 
 func (s *stage) save(id string, w *Work) {
@@ -295,7 +334,9 @@ func (s *stage) save(id string, w *Work) {
 		}
 	}
 	for _, a := range w.Audit {
-		s.say("audit %s %s seq=%d reason=%q by=%q", a.Verb, a.Client, a.Seq, a.Reason, a.By)
+		s.say("audit %s %s seq=%d%s reason=%q by=%q", a.Verb, a.Client, a.Seq, when(a.Limit != "", " limit=%s",
+			a.Limit), a.Reason, a.By)
+		s.ordered[fmt.Sprint(a.Client, " ", a.Verb, " ", a.Seq)] = true
 	}
 	if w.Lag {
 		if c, ok := s.machine(id).Record(); ok {
@@ -380,7 +421,8 @@ func record(c *statedb.Client) string {
 		s += fmt.Sprintf(" error=%s@%d", t.Class, t.Seq)
 	}
 	if o := c.Override; o != nil {
-		s += fmt.Sprintf(" override=%d answer=%d skip=%v body=%q", o.Seq, o.Answer, o.Skip, o.Body)
+		s += fmt.Sprintf(" override=%d answer=%d skip=%v body=%q%s%s", o.Seq, o.Answer, o.Skip, o.Body,
+			when(o.Limit != 0, " limit=%s", event.FormatLimit(o.Limit)), when(o.Fresh, " fresh"))
 	}
 	if c.Seek != nil {
 		s += fmt.Sprintf(" seek=%d", c.Seek.Seq)

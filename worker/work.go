@@ -1,6 +1,8 @@
 package worker
 
 import (
+	"time"
+
 	"xmq/broker/event"
 	"xmq/dumpflow"
 	"xmq/statedb"
@@ -59,9 +61,9 @@ type Verb string
 
 // The verbs.
 const (
-	Retry   Verb = "retry"   // failed: deliver the failed increment again
-	Skip    Verb = "skip"    // failed: pass over it, with a reason
-	Replace Verb = "replace" // failed: apply another body instead, with a reason
+	Retry   Verb = "retry"   // deliver the increment that failed, or at which the client is, again
+	Skip    Verb = "skip"    // pass over it, with a reason
+	Replace Verb = "replace" // apply another body instead, with a reason
 	SeekTo  Verb = "seek"    // the next increment applied is number Seq; makes the record of an ID that nobody knows
 	Forget  Verb = "forget"  // remove the client, its position and its pin
 	Redump  Verb = "redump"  // this client must DUMP again
@@ -71,8 +73,12 @@ const (
 
 // Order is one command of an operator for one client.
 type Order struct {
-	Verb   Verb
-	Seq    uint64   // skip, replace: the failed increment, or 0 for "whichever it is"; seek: the next one
+	Verb Verb
+	// Seq is, for retry, skip and replace, the increment concerned, or 0 for the one that failed; for seek, the next
+	// one.
+	Seq uint64
+	// retry, replace: how long the increment may be at the database, as in event.Headers; 0: as before
+	Limit  time.Duration
 	Body   []byte   // replace
 	Topics []string // add: those the node must name; empty for any
 	Reason string
@@ -137,6 +143,20 @@ func (w *Work) Urgent() bool {
 	return w.Save != nil || w.Gone || len(w.Dumps)+len(w.DropDumps)+len(w.Raise)+len(w.Clear)+len(w.Audit) > 0
 }
 
+// Stuck reports that the client stands at one increment, which LastError names: it has failed, or its node is retrying
+// it.
+func (v *View) Stuck() bool {
+	return v.LastError != nil && v.LastError.Seq > 0 && (v.State == statedb.Failed || v.State != statedb.NeedsDump &&
+		v.LastError.Class == classRetry)
+}
+
+// Pending is an operator's decision about one increment that the client has not applied.
+type Pending struct {
+	Verb  string `json:"verb"`
+	Seq   uint64 `json:"seq"`
+	Limit string `json:"limit,omitempty"`
+}
+
 // View is one client as the outside sees it, the wire shape of GET /v1/positions.
 type View struct {
 	ID         string           `json:"id"`
@@ -159,6 +179,7 @@ type View struct {
 	Worker     int              `json:"worker"`
 	Nonsense   uint64           `json:"refused_events"` // events of this client that made no sense, since start
 	Join       *statedb.Join    `json:"dump,omitempty"`
+	Order      *Pending         `json:"order,omitempty"` // a retry, skip or replace that has not been carried out
 	Created    int64            `json:"created"`
 	// SilentSeconds is how long nothing has been heard of the node while a broker ran; 0 while it is connected.
 	SilentSeconds float64 `json:"silent_seconds,omitempty"`

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"slices"
 	"sync"
 
 	"xmq/broker/event"
@@ -24,6 +25,7 @@ type Memory struct {
 	failAt uint64
 	failBy error
 	hang   chan struct{} // not nil: Apply waits until it is closed
+	stuck  uint64        // the increment that never ends by itself; 0 for none
 
 	fails, loads, backs int
 }
@@ -99,6 +101,20 @@ func (m *Memory) Hang() (release func()) {
 	})
 }
 
+// Stick lets the increment seq stay at the database until Apply's context ends, each time it comes; 0 for none.
+func (m *Memory) Stick(seq uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.stuck = seq
+}
+
+// sticks reports whether one of batch never ends.
+func (m *Memory) sticks(batch []event.Item) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.ContainsFunc(batch, func(i event.Item) bool { return i.Record != nil && i.Pos.Seq == m.stuck })
+}
+
 // Counts says how often it failed, loaded a snapshot, went back.
 func (m *Memory) Counts() (fails, loads, backs int) {
 	m.mu.Lock()
@@ -134,6 +150,10 @@ func (t *memoryTarget) Apply(ctx context.Context, before event.Position, batch [
 		case <-ctx.Done():
 			return pos, nodeclient.Transient(ctx.Err())
 		}
+	}
+	if t.db.sticks(batch) {
+		<-ctx.Done()
+		return before, nodeclient.Transient(ctx.Err())
 	}
 	err = t.locked(func(m *Memory) error {
 		pos = m.now.pos
