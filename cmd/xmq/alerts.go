@@ -80,9 +80,10 @@ func auditCommand() *cli.Command {
 				all = []statedb.Audit{}
 			}
 			return show(c, all, func(w io.Writer) {
-				fmt.Fprintln(w, "NUMBER\tTIME\tBY\tVIA\tDID\tCLIENT\tSEQUENCE\tREASON")
+				fmt.Fprintln(w, "NUMBER\tTIME\tBY\tVIA\tDID\tCLIENT\tSEQUENCE\tLIMIT\tREASON")
 				for _, x := range all {
-					fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\t%d\t%q\n", x.Number, clock(x.Time), topicWord(x.By), topicWord(x.Via), x.Verb, x.Client, x.Seq, x.Reason)
+					fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\t%d\t%s\t%q\n", x.Number, clock(x.Time), topicWord(x.By),
+						topicWord(x.Via), x.Verb, x.Client, x.Seq, topicWord(x.Limit), x.Reason)
 				}
 			})
 		},

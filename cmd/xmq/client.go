@@ -13,12 +13,16 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"xmq/broker"
+	"xmq/broker/event"
 	"xmq/worker"
 )
 
 func clientCommand() *cli.Command {
 	reason := &cli.StringFlag{Name: "reason", Usage: "why; it will stand in the audit list"}
-	seq := &cli.Uint64Flag{Name: "seq", Usage: "the failed increment; refused when it is another one"}
+	seq := &cli.Uint64Flag{Name: "seq",
+		Usage: "the increment; needed for a client that has not failed, and refused when it failed at another one"}
+	limit := &cli.StringFlag{Name: "limit",
+		Usage: "how long this increment may be at the database now: a `DURATION` of 1s to 720h, or none"}
 	list := positionsCommand()
 	list.Name, list.Usage = "list", "the same as xmq positions"
 	return &cli.Command{
@@ -28,9 +32,14 @@ func clientCommand() *cli.Command {
 			{Name: "show", Usage: "everything the broker knows of a client", ArgsUsage: "ID", Flags: apiFlags(), Action: clientShow},
 			order(worker.Add, "register an ID before its node comes: it may begin where it says with --at", reason,
 				&cli.StringSliceFlag{Name: "topics", Usage: "the topics that the node must name (default: any)"}),
-			order(worker.Retry, "deliver the failed increment again", reason, seq),
-			order(worker.Skip, "pass over the failed increment, for this client only (needs --reason)", reason, seq),
-			order(worker.Replace, "apply another body instead of the failed increment, for this client only (needs --reason)", reason, seq,
+			order(worker.Retry, "deliver the increment that failed, or with --seq one at which the client is, again",
+				reason, seq, limit,
+				&cli.BoolFlag{Name: "all",
+					Usage: "instead of ID: every client that has failed or is retrying, each as an order of its own"}),
+			order(worker.Skip, "pass over such an increment, for this client only (needs --reason)", reason, seq),
+			order(worker.Replace,
+				"apply another body instead of such an increment, for this client only (needs --reason)", reason, seq,
+				limit,
 				&cli.StringFlag{Name: "body", Usage: "the body itself"}, &cli.StringFlag{Name: "file", Usage: "`FILE` that holds the body; - for stdin"}),
 			order(worker.SeekTo, "set the position: the next increment applied is number SEQ; also of an ID that nobody knows yet", reason, &cli.Uint64Flag{Name: "to", Usage: "the next increment applied (or give it as the second argument)"}),
 			order(worker.Forget, "remove the client, its position and its pin", reason),
@@ -68,10 +77,24 @@ func clientShow(c *cli.Context) error {
 		if e := v.LastError; e != nil {
 			fmt.Fprintf(w, "last error\t%s at %d (%s): %s\n", e.Class, e.Seq, clock(e.Time), e.Text)
 		}
+		if o := v.Order; o != nil {
+			fmt.Fprintf(w, "ordered\t%s increment %d%s, not carried out yet\n", o.Verb, o.Seq, within(o.Limit))
+		}
 		if j := v.Join; j != nil {
 			fmt.Fprintf(w, "joins from\t%s by DUMP %s\n", j.Target, j.Dump)
 		}
 	})
+}
+
+// within says a time limit behind an order; nothing when there is none.
+func within(limit string) string {
+	switch limit {
+	case "":
+		return ""
+	case "none":
+		return " without a time limit"
+	}
+	return " within " + limit
 }
 
 // order makes the subcommand for one verb.
@@ -83,8 +106,15 @@ func order(verb worker.Verb, usageText string, flags ...cli.Flag) *cli.Command {
 	return &cli.Command{
 		Name: string(verb), Usage: usageText, ArgsUsage: argsUsage, Flags: apiFlags(flags...),
 		Action: func(c *cli.Context) error {
-			req := broker.Order{Seq: c.Uint64("seq"), Topics: c.StringSlice("topics"), Reason: c.String("reason"), Caller: broker.Caller{Via: operator()}}
+			req := broker.Order{Seq: c.Uint64("seq"), Limit: c.String("limit"), Topics: c.StringSlice("topics"),
+				Reason: c.String("reason"), Caller: broker.Caller{Via: operator()}}
+			if _, err := event.ParseLimit(req.Limit); req.Limit != "" && err != nil {
+				return usage("xmq client %s --limit: %v", verb, err)
+			}
 			args := c.Args().Slice()
+			if c.Bool("all") {
+				return retryAll(c, args, req)
+			}
 			if verb == worker.SeekTo {
 				req.Seq = c.Uint64("to")
 				if len(args) == 2 {
@@ -119,6 +149,49 @@ func order(verb worker.Verb, usageText string, flags ...cli.Flag) *cli.Command {
 			return show(c, done, func(w io.Writer) { fmt.Fprintf(w, "%s: %s\n", args[0], verb) })
 		},
 	}
+}
+
+// retryAll orders a retry for every client that stands at one increment. It ends with an error when one of them was
+// refused.
+func retryAll(c *cli.Context, args []string, req broker.Order) error {
+	if len(args) > 0 || req.Seq != 0 {
+		return usage("xmq client retry --all takes neither an ID nor --seq: each client is at an increment of its own")
+	}
+	a, err := newAPI(c)
+	if err != nil {
+		return err
+	}
+	var done struct {
+		Retried []broker.Retried `json:"retried"`
+	}
+	if err := a.do(c.Context, "POST", "/v1/clients/retry", req, &done); err != nil {
+		return err
+	}
+	if done.Retried == nil {
+		done.Retried = []broker.Retried{}
+	}
+	err = show(c, done, func(w io.Writer) {
+		if len(done.Retried) == 0 {
+			fmt.Fprintln(w, "no client has failed or is retrying")
+		}
+		for _, r := range done.Retried {
+			if r.Refused == "" {
+				fmt.Fprintf(w, "%s: retry of increment %d%s\n", r.Client, r.Seq, within(req.Limit))
+			} else {
+				fmt.Fprintf(w, "%s: refused: %s\n", r.Client, r.Refused)
+			}
+		}
+	})
+	refused := 0
+	for _, r := range done.Retried {
+		if r.Refused != "" {
+			refused++
+		}
+	}
+	if err == nil && refused > 0 {
+		err = fmt.Errorf("%d of %d clients were not ordered to retry; see above", refused, len(done.Retried))
+	}
+	return err
 }
 
 func replacement(c *cli.Context) ([]byte, error) {

@@ -442,6 +442,15 @@ func TestOrdersOfOperators(t *testing.T) {
 	code, _, errs := call(t, "", "client", "skip", "master", "--reason", "x", "--api", api)
 	require.Equal(t, exitRefused, code)
 	require.Contains(t, errs, "master")
+	for _, words := range [][]string{{"retry", "--all", "master"}, {"retry", "--all", "--seq", "5"}, {"retry"},
+		{"retry", "master", "--limit", "soon"}} {
+		code, out, errs := call(t, "", append(append([]string{"client"}, words...), "--api", api)...)
+		require.Equal(t, exitUsage, code, words)
+		require.Empty(t, out)
+		require.NotEmpty(t, errs)
+	}
+	require.Equal(t, "no client has failed or is retrying\n", good(t, "", "client", "retry", "--all", "--api", api))
+	require.Equal(t, "{\"retried\":[]}\n", good(t, "", "client", "retry", "--all", "--json", "--api", api))
 	code, _, errs = call(t, "", "alerts", "ack", "nosuch", "--api", api)
 	require.Equal(t, exitRefused, code)
 	require.Contains(t, errs, `"nosuch"`)

@@ -19,6 +19,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"xmq/broker/event"
 	"xmq/nodeclient/target/sqltext"
 )
 
@@ -31,6 +32,8 @@ func publishCommand() *cli.Command {
 		Flags: apiFlags(
 			&cli.StringFlag{Name: "topic", Usage: "topic of the increments"},
 			&cli.StringFlag{Name: "content-type", Usage: "content type of the increments"},
+			&cli.StringFlag{Name: "apply-limit",
+				Usage: "how long each may be at a database: a `DURATION` of 1s to 720h, or none (default: apply_limit of the node)"},
 			&cli.StringFlag{Name: "sql", Usage: "SQL script `FILE`; - for stdin"},
 			&cli.StringFlag{Name: "dialect", Usage: "of the script: sqlite, postgres, mariadb or mysql", Value: "sqlite"},
 			&cli.BoolFlag{Name: "check", Usage: "with --sql: send nothing, say what nodes of the dialect would refuse"},
@@ -55,11 +58,16 @@ func publish(c *cli.Context) error {
 	case c.String("sql") == "" && c.Bool("check"):
 		return usage("--check needs --sql: only a script's dialect says what nodes would refuse")
 	}
+	if _, err := event.ParseLimit(c.String("apply-limit")); c.IsSet("apply-limit") && err != nil {
+		return usage("--apply-limit: %v", err)
+	}
 	prefix := c.String("idempotency-prefix")
 	if prefix == "" {
 		prefix = rand.Text() // so that trying again after an unknown outcome stores nothing twice
 	}
-	p := &publisher{api: a, topic: c.String("topic"), contentType: c.String("content-type"), prefix: prefix, patience: c.Duration("retry"), progress: newProgress(c.App.ErrWriter),
+	p := &publisher{api: a, topic: c.String("topic"), contentType: c.String("content-type"),
+		limit: c.String("apply-limit"), prefix: prefix, patience: c.Duration("retry"),
+		progress: newProgress(c.App.ErrWriter),
 		waiting: func(err error) {
 			fmt.Fprintf(c.App.ErrWriter, "xmq: %v Trying again for %s.\n", err, c.Duration("retry"))
 		}}
@@ -158,6 +166,7 @@ func publishFiles(c *cli.Context, p *publisher) error {
 type publisher struct {
 	api                        *api
 	topic, contentType, prefix string
+	limit                      string // of each increment; "" for none of its own
 	patience                   time.Duration
 	progress                   *progress
 	waiting                    func(error) // is told once when the broker is away; nil for nobody
@@ -200,6 +209,9 @@ func (p *publisher) add(ctx context.Context, body []byte) error {
 	}
 	if p.contentType != "" {
 		line["content_type"] = p.contentType
+	}
+	if p.limit != "" {
+		line["apply_limit"] = p.limit
 	}
 	b, err := json.Marshal(line)
 	if err != nil {

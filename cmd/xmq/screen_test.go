@@ -84,7 +84,9 @@ func hostileBroker(t *testing.T, mode string) string {
 		"/v1/positions": poisoned[broker.Positions](), "/v1/clients/n1": poisoned[worker.View](), "/v1/log": poisoned[broker.LogInfo](),
 		"/v1/alerts": poisoned[[]statedb.Alert](), "/v1/audit": poisoned[[]statedb.Audit](), "/v1/dumps": poisoned[[]broker.DumpView](),
 		"/v1/increments": poisoned[broker.Line](), "/v1/log/check": poisoned[broker.Checked](), "/v1/increments/1": []byte(evil),
-		"/v1/log/trim": []byte(`{"freed_segments": 1, "first": 1}`), "/v1/increments/batch": poisoned[struct {
+		"/v1/log/trim": []byte(`{"freed_segments": 1, "first": 1}`), "/v1/clients/retry": poisoned[struct {
+			Retried []broker.Retried `json:"retried"`
+		}](), "/v1/increments/batch": poisoned[struct {
 			Results []struct{ Error string } `json:"results"`
 		}]()}
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -128,6 +130,19 @@ func leaves(path string, commands []*cli.Command) (all []string) {
 		all = append(all, leaves(path+c.Name+" ", c.Subcommands)...)
 	}
 	return all
+}
+
+// The clients of a retry of all are named by the broker.
+func TestARetryOfAllLetsNoTextSteerATerminal(t *testing.T) {
+	for _, mode := range []string{"answer", "refusal", "garbage"} {
+		for _, more := range [][]string{nil, {"--json"}} {
+			code, out, errs := call(t, "", append([]string{"client", "retry", "--all", "--api", hostileBroker(t, mode)},
+				more...)...)
+			require.NotZero(t, code, mode)
+			requireHarmless(t, out)
+			requireHarmless(t, errs)
+		}
+	}
 }
 
 // Whatever text a broker hands on, no command lets a terminal obey it. A new command has to be named here.
