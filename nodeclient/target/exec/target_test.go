@@ -137,6 +137,34 @@ func TestACommandThatHangsIsEnded(t *testing.T) {
 	require.Less(t, time.Since(began), 30*time.Second)
 }
 
+// An increment that names a time limit has that one, instead of the timeout of all others.
+func TestACommandHasTheTimeItsIncrementNames(t *testing.T) {
+	start := event.Start(7)
+	for _, c := range []struct {
+		command string
+		limit   time.Duration
+		says    string
+	}{
+		{"sleep 1?timeout=100ms", event.NoLimit, ""}, {"sleep 1?timeout=100ms", time.Minute, ""},
+		{"sleep 1000?timeout=1h", time.Second, "did not answer in 1s"}, {"sleep 1000?timeout=100ms", 0,
+			"did not answer in 100ms"},
+	} {
+		target, err := Open(t.Context(), "exec:"+strings.ReplaceAll(c.command, " ", "%20"), t.TempDir())
+		require.NoError(t, err)
+		require.NoError(t, target.Seek(t.Context(), start))
+		record, chain := event.EncodeRecord(nil, 1, 1, start.Chain, event.Draft{Body: []byte("x"),
+			Headers: event.Headers{Limit: c.limit}})
+		_, err = target.Apply(t.Context(), start, []event.Item{{Pos: event.Position{Log: 7, Seq: 1, Chain: chain},
+			Record: record}})
+		if c.says == "" {
+			require.NoError(t, err, c)
+			continue
+		}
+		require.True(t, nodeclient.IsTransient(err), err)
+		require.ErrorContains(t, err, c.says)
+	}
+}
+
 // What an increment holds never stands in a command line, and its headers come in the environment.
 func TestTheEnvironmentOfACommand(t *testing.T) {
 	dir := t.TempDir()

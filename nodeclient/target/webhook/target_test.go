@@ -107,6 +107,43 @@ func TestXD20Answers(t *testing.T) {
 	}
 }
 
+// An increment that names a time limit has that one, instead of the timeout of all others.
+func TestARequestHasTheTimeItsIncrementNames(t *testing.T) {
+	for _, c := range []struct {
+		timeout string
+		limit   time.Duration
+		says    string
+	}{
+		{"100ms", event.NoLimit, ""}, {"100ms", time.Minute, ""}, {"1h", time.Second, "no answer in 1s"}, {"100ms", 0,
+			"no answer in 100ms"},
+	} {
+		s, target, log := open(t, "&timeout="+c.timeout)
+		s.Set(func(_ http.ResponseWriter, r *http.Request, _ string) bool {
+			late := time.After(500 * time.Millisecond)
+			if c.says != "" {
+				late = nil // never
+			}
+			select {
+			case <-late:
+				return false
+			case <-r.Context().Done():
+				return true
+			}
+		})
+		before := log.At()
+		record, chain := event.EncodeRecord(nil, before.Seq+1, 1, before.Chain, event.Draft{Body: []byte("x"),
+			Headers: event.Headers{Limit: c.limit}})
+		item := event.Item{Pos: event.Position{Log: before.Log, Seq: before.Seq + 1, Chain: chain}, Record: record}
+		_, err := target.Apply(t.Context(), before, []event.Item{item})
+		if c.says == "" {
+			require.NoError(t, err, c)
+			continue
+		}
+		require.True(t, nodeclient.IsTransient(err), err)
+		require.ErrorContains(t, err, c.says)
+	}
+}
+
 // A lost answer means that the same request comes again, with the same key: at least once.
 func TestALostAnswerMeansAgain(t *testing.T) {
 	s, target, log := open(t, "")
