@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -195,6 +196,19 @@ func cut(err error, limit int) error {
 // buffers hold a Step of the body of a batch while its lines are read.
 var buffers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, door.Step) }}
 
+// turns bound how many large batches are worked on at once, on half of the processors: a batch may keep one busy for
+// long, and whoever sends little would wait behind all of them.
+var turns = make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))
+
+// inTurn runs f, which waits for nobody, and waits for its turn before when it is of a large batch.
+func inTurn(large bool, f func()) {
+	if large {
+		turns <- struct{}{}
+		defer func() { <-turns }()
+	}
+	f()
+}
+
 // readLines calls each with one line after the other of the body of r, of at most limit bytes, without its end and with its number from
 // 1. The line is borrowed until each returns. When each refuses one, the rest of the body is read and thrown away.
 func readLines(w http.ResponseWriter, r *http.Request, limit int, each func(n int, line []byte) error) error {
@@ -208,7 +222,7 @@ func readLines(w http.ResponseWriter, r *http.Request, limit int, each func(n in
 		buffers.Put(in)
 	}()
 	var pieces [][]byte // of a line longer than the buffer
-	long := 0
+	long, read := 0, 0
 	for n := 1; ; {
 		part, err := in.ReadSlice('\n')
 		if err == bufio.ErrBufferFull {
@@ -219,10 +233,16 @@ func readLines(w http.ResponseWriter, r *http.Request, limit int, each func(n in
 			return cut(err, limit)
 		}
 		part = bytes.TrimSuffix(part, []byte("\n"))
-		refused := error(nil)
-		if len(pieces) == 0 {
-			refused = each(n, part)
-		} else if busy := lend(r, long+len(part), func() { refused = each(n, slices.Concat(append(pieces, part)...)) }); busy != nil {
+		read += long + len(part)
+		refused, busy := error(nil), error(nil)
+		inTurn(read > door.Step, func() {
+			if len(pieces) == 0 {
+				refused = each(n, part)
+			} else {
+				busy = lend(r, long+len(part), func() { refused = each(n, slices.Concat(append(pieces, part)...)) })
+			}
+		})
+		if busy != nil {
 			return busy
 		}
 		if refused != nil {
