@@ -59,6 +59,7 @@ type Broker struct {
 	publish   *natsdoor.Door
 
 	poisoned chan error // the storage has failed
+	checking sync.Mutex // held by a check of the log that somebody has asked for
 	ready    atomic.Bool
 
 	seenCommits uint64    // of the watch: commits, and since when increments were seen waiting without one
@@ -250,13 +251,26 @@ func (b *Broker) Run(ctx context.Context, onReady func()) error {
 		case err = <-b.poisoned:
 		}
 	}
-	if cause := b.stores.ground.Latch().Err(); cause != nil {
+	if cause := b.storageFailed(); cause != nil {
 		b.ready.Store(false)
 		b.ingest.refuse(door.Refuse(door.Closing, "the broker's storage has failed"))
-		return fmt.Errorf("the storage has failed, the outcome of what was being written is unknown; restart the broker, it will check its data: %w", cause)
+		return cause
 	}
 	return errors.Join(classed(err), b.shutdown(web, p))
 }
+
+// storageFailed says that a write has failed; nil when none has.
+func (b *Broker) storageFailed() error {
+	if cause := b.stores.ground.Latch().Err(); cause != nil {
+		return fmt.Errorf("the storage has failed, the outcome of what was being written is unknown; "+
+			"restart the broker, it will check its data: %w", cause)
+	}
+	return nil
+}
+
+// lastWrites is how long writes may still wait for a file descriptor when the broker ends. Closing the doors frees
+// many.
+const lastWrites = 8 * time.Second
 
 // openDoors subscribes to everything that comes in over NATS.
 func (b *Broker) openDoors(ctx context.Context, p *parts, ended chan<- *part) (err error) {
@@ -307,6 +321,7 @@ func (b *Broker) awayNATS(err error) error {
 func (b *Broker) shutdown(web *http.Server, p *parts) error {
 	b.ready.Store(false)
 	b.ingest.refuse(door.Refuse(door.Closing, "the broker is stopping: try again"))
+	b.stores.ground.Hurry(lastWrites)
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	if err := web.Shutdown(ctx); err != nil {
@@ -330,6 +345,9 @@ func (b *Broker) shutdown(web *http.Server, p *parts) error {
 	}
 	for _, k := range p.keepers {
 		errs = append(errs, k.stop())
+	}
+	if cause := b.storageFailed(); cause != nil { // nothing is closed then
+		return cause
 	}
 	return errors.Join(append(errs, b.close())...)
 }

@@ -250,6 +250,9 @@ func (in *ingest) add(ctx context.Context, g *group, req *request, work chan<- *
 		if err != nil && (!wait || !in.pause(ctx)) {
 			return g, err
 		}
+		if !wait && in.waits.Load() {
+			in.waits.Store(false)
+		}
 		req.take(out[:n])
 		g.count += n
 		if wait {
@@ -272,8 +275,7 @@ func (in *ingest) add(ctx context.Context, g *group, req *request, work chan<- *
 // pause waits before the log is asked again for a segment that no file descriptor is left for. Nothing has failed: increments are
 // refused meanwhile. It is false when ctx has ended: a broker that stops has closed its doors, and does not wait for others.
 func (in *ingest) pause(ctx context.Context) bool {
-	in.waits.Store(true)
-	defer in.waits.Store(false)
+	in.waits.Store(true) // until there is one: whoever came between two tries would wait, too
 	select {
 	case <-time.After(50 * time.Millisecond):
 		return true

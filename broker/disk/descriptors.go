@@ -29,17 +29,30 @@ func asDescriptors(err error) error {
 const descriptorPause = 50 * time.Millisecond
 
 // shortage counts who waits for a descriptor.
-type shortage struct{ waiting atomic.Int32 }
+type shortage struct {
+	waiting atomic.Int32
+	ends    atomic.Int64 // nobody waits after that, in ns since 1970; 0 for no end
+}
 
-// wait returns after a pause, or when the latch has tripped.
+// wait returns after a pause, or when the latch has tripped. When the time to wait is over it trips the latch: what was
+// to be written is not, and nothing may be written after it.
 func (s *shortage) wait(latch *Latch) {
 	s.waiting.Add(1)
 	defer s.waiting.Add(-1)
+	if end := s.ends.Load(); end != 0 && time.Now().UnixNano() > end {
+		// the caller asks the latch
+		_ = latch.Trip(fmt.Errorf("a write has waited for it until the broker had to stop: %w", ErrDescriptors))
+		return
+	}
 	select {
 	case <-time.After(descriptorPause):
 	case <-latch.Poisoned():
 	}
 }
+
+// Hurry bounds how long writes still wait for a descriptor: a process that ends does not wait for ever. Those that have
+// none by then trip the latch.
+func (g *Ground) Hurry(limit time.Duration) { g.short.ends.Store(time.Now().Add(limit).UnixNano()) }
 
 // Short reports whether a write waits until a descriptor is free again. Input should be refused meanwhile.
 func (g *Ground) Short() bool { return g.short.waiting.Load() > 0 }

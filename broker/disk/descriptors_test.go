@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"github.com/syndtr/goleveldb/leveldb/storage"
@@ -59,6 +60,34 @@ func TestWriteWaitsForDescriptor(t *testing.T) {
 	require.NoError(t, g.Latch().Err())
 	require.NoError(t, db.Close())
 	requireAll(t, mem, 400)
+}
+
+// A ground whose process ends bounds how long a write waits for a descriptor: then it has failed, like any other.
+func TestWriteWaitsForNoDescriptorForEver(t *testing.T) {
+	mem, dry := disktest.NewMemory(), new(drought)
+	g := small()
+	db := start(t, g, disktest.HookedReads(disktest.Hooked(mem, dry.Hook), dry.Hook), 5)
+	rng := seeded(t, 21)
+	dry.dry.Store(true)
+	acked, failed := make(chan int), make(chan error, 1)
+	go func() {
+		n := 5
+		for ; n < 400; n++ {
+			if err := db.Write(batch(n, noise(rng, 1000))); err != nil {
+				failed <- err
+				break
+			}
+		}
+		acked <- n
+	}()
+	require.Eventually(t, g.Short, waitLong, waitStep)
+	g.Hurry(100 * time.Millisecond)
+	n := <-acked
+	require.Less(t, n, 400)
+	err := <-failed
+	require.ErrorIs(t, err, disk.ErrStopped)
+	require.ErrorIs(t, err, disk.ErrDescriptors)
+	requireAll(t, mem.Copy(), n)
 }
 
 // A database that finds no descriptor, whichever, while it is made or opened says so, trips nothing, and the same call may
