@@ -60,7 +60,27 @@ func (b *Broker) web() *http.Server {
 		}
 		_, _ = io.WriteString(w, "ready\n")
 	})
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { nothingThere(mux, w, r) })
 	return &http.Server{Handler: mux, ReadTimeout: time.Minute, WriteTimeout: 10 * time.Minute}
+}
+
+// nothingThere answers what no handler of mux takes: 405 when one takes the path with another method.
+func nothingThere(mux *http.ServeMux, w http.ResponseWriter, r *http.Request) {
+	var allow []string
+	for _, method := range []string{http.MethodGet, http.MethodPost} {
+		other := r.Clone(r.Context())
+		other.Method = method
+		if _, pattern := mux.Handler(other); pattern != "/" && method != r.Method {
+			allow = append(allow, method)
+		}
+	}
+	if len(allow) == 0 {
+		httpdoor.Fail(w, http.StatusNotFound, door.NotFound, fmt.Sprintf("there is nothing at %.100q", r.URL.Path))
+		return
+	}
+	w.Header().Set("Allow", strings.Join(allow, ", "))
+	httpdoor.Fail(w, http.StatusMethodNotAllowed, door.Method,
+		fmt.Sprintf("%.100q takes %s, not %.20q", r.URL.Path, strings.Join(allow, " or "), r.Method))
 }
 
 // refused is an error of the API with its status.
@@ -71,38 +91,51 @@ type refused struct {
 
 func (r *refused) Error() string { return r.text }
 
+// codes are those of the statuses with which the API refuses.
+var codes = map[int]door.Code{
+	http.StatusBadRequest: door.Invalid, http.StatusNotFound: door.NotFound, http.StatusConflict: door.Conflict, http.StatusGone: door.Gone,
+	http.StatusRequestEntityTooLarge: door.TooLarge, http.StatusUnprocessableEntity: door.Unfit,
+}
+
 func refuse(status int, format string, args ...any) error {
 	return &refused{status, fmt.Sprintf(format, args...)}
 }
 
-// answer turns a function into a handler: its value as JSON, its error as {"error": "..."}. Orders are sent as JSON: no page can make a
-// browser send that unasked.
+// answer turns a function into a handler: its value as JSON, its error in the shape of the doors'. Orders are sent as
+// JSON: no page can make a browser send that unasked.
 func (b *Broker) answer(f func(*http.Request) (any, error)) http.HandlerFunc {
 	ask := func(r *http.Request) (any, error) {
-		if t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); r.Method != http.MethodGet && r.Method != http.MethodHead && (err != nil || t != "application/json") {
+		t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+		if r.Method != http.MethodGet && r.Method != http.MethodHead && (err != nil || t != "application/json") {
 			return nil, door.Refuse(door.Media, "send the request with the header Content-Type: application/json")
 		}
 		return f(r)
 	}
 	return func(w http.ResponseWriter, r *http.Request) {
 		v, err := ask(r)
-		if no := (*door.Refusal)(nil); errors.As(err, &no) { // of the body
-			httpdoor.Refuse(w, no)
+		if err != nil {
+			failAPI(w, err)
 			return
 		}
-		status := http.StatusOK
-		if err != nil {
-			status = http.StatusInternalServerError
-			if known := (*refused)(nil); errors.As(err, &known) {
-				status = known.status
-			} else if IsTemporary(err) {
-				status = http.StatusServiceUnavailable
-			}
-			v = map[string]string{"error": err.Error()}
-		}
 		w.Header().Set("Content-Type", "application/json")
-		w.WriteHeader(status)
+		w.WriteHeader(http.StatusOK)
 		_ = json.NewEncoder(w).Encode(v) // the client may be gone
+	}
+}
+
+// failAPI answers an error of the API.
+func failAPI(w http.ResponseWriter, err error) {
+	var no *door.Refusal
+	var known *refused
+	switch {
+	case errors.As(err, &no):
+		httpdoor.Refuse(w, no)
+	case errors.As(err, &known):
+		httpdoor.Fail(w, known.status, codes[known.status], known.text)
+	case IsTemporary(err):
+		httpdoor.Refuse(w, door.Refuse(door.Busy, "%v", err))
+	default:
+		httpdoor.Fail(w, http.StatusInternalServerError, door.Internal, err.Error())
 	}
 }
 
@@ -438,7 +471,12 @@ func (b *Broker) apiTrim(r *http.Request) (any, error) {
 	return map[string]any{"freed_segments": freed, "first": b.stores.log.First(), "note": trimNote}, err
 }
 
+// apiCheck reads all of the log. One check runs at a time: each of them keeps the disk busy.
 func (b *Broker) apiCheck(r *http.Request) (any, error) {
+	if !b.checking.TryLock() {
+		return nil, door.Refuse(door.Busy, "a check of the log is running already: wait until it has ended, then try again")
+	}
+	defer b.checking.Unlock()
 	checkpoint := b.stores.state.Checkpoint()
 	rep, err := b.stores.log.Check(r.Context(), 0, nil)
 	c := checkedOf(rep)
@@ -640,17 +678,24 @@ func (b *Broker) apiTail(w http.ResponseWriter, r *http.Request) {
 	limit := min(number("limit", 10), 1000)
 	from := max(number("from", head+1-min(head, limit)), b.stores.log.First())
 	if asked := number("from", from); asked < from {
-		b.answer(func(*http.Request) (any, error) {
-			return nil, refuse(http.StatusGone, "increment %d is not kept any more, the log begins at %d", asked, from)
-		})(w, r)
+		failAPI(w, refuse(http.StatusGone, "increment %d is not kept any more, the log begins at %d", asked, from))
 		return
 	}
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	enc := json.NewEncoder(w)
-	for ; limit > 0 && from <= head; limit, from = limit-1, from+1 {
+	for began := from; limit > 0 && from <= head; limit, from = limit-1, from+1 {
 		rec, err := b.readOne(from)
-		if err != nil {
-			_ = enc.Encode(map[string]string{"error": err.Error()}) // the client may be gone
+		if err != nil && from == began {
+			failAPI(w, err)
+			return
+		}
+		if err != nil { // the status is on its way: the error is the last line
+			code := door.Internal
+			if no := (*door.Refusal)(nil); errors.As(err, &no) {
+				code = no.Code
+			}
+			last := map[string]any{"error": err.Error(), "code": code, "retryable": code.Retryable()}
+			_ = enc.Encode(last) // the client may be gone
 			return
 		}
 		if enc.Encode(line(rec)) != nil {

@@ -1,11 +1,12 @@
 package broker
 
 import (
-	"encoding/json"
 	"net"
 	"net/http"
 	"net/netip"
 	"strings"
+
+	httpdoor "xmq/broker/door/http"
 )
 
 // guard lets through what a program or a person at this server sent, and keeps out what somebody else's page made a browser send. It
@@ -49,10 +50,10 @@ func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	switch {
 	case !g.named(r.Host):
-		refuseGuarded(w, http.StatusMisdirectedRequest, "host",
+		httpdoor.Fail(w, http.StatusMisdirectedRequest, "host",
 			"this broker is not called by the name in the Host header: ask for it by its address, or add the name to http_hosts")
 	case g.cross.Check(r) != nil:
-		refuseGuarded(w, http.StatusForbidden, "origin",
+		httpdoor.Fail(w, http.StatusForbidden, "origin",
 			"a page of another origin made a browser send this: nothing was taken; send it from a program, or from a page of this broker")
 	default:
 		g.next.ServeHTTP(w, r)
@@ -68,10 +69,4 @@ func (g *guard) named(host string) bool {
 	}
 	_, err := netip.ParseAddr(host)
 	return err == nil || g.names[strings.ToLower(host)]
-}
-
-func refuseGuarded(w http.ResponseWriter, status int, code, text string) {
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(map[string]string{"error": text, "code": code}) // the client may be gone
 }

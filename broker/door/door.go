@@ -61,6 +61,12 @@ const (
 	Closing     Code = "closing"     // the broker stops: try again
 	Unknown     Code = "unknown"     // the outcome is unknown: repeat with the same idempotency key
 
+	NotFound Code = "not_found" // there is no such thing
+	Gone     Code = "gone"      // it is not kept any more
+	Method   Code = "method"    // the path is there, and takes another method
+	Conflict Code = "conflict"  // an order that what it is for cannot obey now
+	Internal Code = "internal"  // none of the others
+
 	KeyReused Code = "key_reused" // the key was used for another body or topic
 	Jump      Code = "jump"       // a producer's number is too far above its highest
 )

@@ -181,13 +181,13 @@ func (d *Door) get(w http.ResponseWriter, r *http.Request) {
 	rec, err := d.Read(seq)
 	switch {
 	case errors.Is(err, ErrNotYet):
-		fail(w, http.StatusNotFound, "not_found", err.Error())
+		Fail(w, http.StatusNotFound, door.NotFound, err.Error())
 	case errors.Is(err, ErrGone):
-		fail(w, http.StatusGone, "gone", err.Error())
+		Fail(w, http.StatusGone, door.Gone, err.Error())
 	case errors.As(err, new(*door.Refusal)):
 		refuse(w, err)
 	case err != nil:
-		fail(w, http.StatusInternalServerError, "internal", err.Error())
+		Fail(w, http.StatusInternalServerError, door.Internal, err.Error())
 	default:
 		h := w.Header()
 		h.Set("Content-Type", "application/octet-stream")
@@ -229,14 +229,15 @@ func refuse(w http.ResponseWriter, err error) {
 		if !known {
 			status = http.StatusInternalServerError
 		}
-		fail(w, status, string(r.Code), r.Text)
+		Fail(w, status, r.Code, r.Text)
 	default:
-		fail(w, http.StatusInternalServerError, "internal", err.Error())
+		Fail(w, http.StatusInternalServerError, door.Internal, err.Error())
 	}
 }
 
-func fail(w http.ResponseWriter, status int, code, text string) {
-	answer(w, status, map[string]any{"error": text, "code": code, "retryable": door.Code(code).Retryable()})
+// Fail answers with an error, as everything of the broker that speaks HTTP does.
+func Fail(w http.ResponseWriter, status int, code door.Code, text string) {
+	answer(w, status, map[string]any{"error": text, "code": code, "retryable": code.Retryable()})
 }
 
 func answer(w http.ResponseWriter, status int, v any) {
