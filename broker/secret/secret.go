@@ -12,8 +12,9 @@ import (
 	"strings"
 )
 
-// password finds USER:PASSWORD@ in a URL, also in one that stands behind another scheme or in the query of another.
-var password = regexp.MustCompile(`://[^/?#@\s]*:[^/?#@\s]*@`)
+// password finds USER:PASSWORD@ in a URL, also in one that stands behind another scheme or in the query of another, and
+// in one that was taken for a path and lost a slash.
+var password = regexp.MustCompile(`:(/+)([^/?#@\s:]*):[^/?#@\s]*@`)
 
 // local finds the targets that are no URLs: in a path or a command an @ says nothing.
 var local = regexp.MustCompile(`^(sqlite|kv|file|exec):`)
@@ -98,10 +99,7 @@ func HasPassword(text string) bool {
 
 // mask replaces the passwords of all URLs in a text.
 func mask(text string) string {
-	return password.ReplaceAllStringFunc(text, func(found string) string {
-		user, _, _ := strings.Cut(strings.TrimPrefix(found, "://"), ":")
-		return "://" + user + ":" + masked + "@"
-	})
+	return password.ReplaceAllString(text, ":${1}${2}:"+masked+"@")
 }
 
 // Text is text of others, without the passwords of the URLs in it.

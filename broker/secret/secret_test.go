@@ -35,6 +35,8 @@ func TestAURLIsShownWithoutItsSecrets(t *testing.T) {
 		"sqlite:a/b.db":                "sqlite:a/b.db",
 		"kv:b@c":                       "kv:b@c",
 		"exec:curl http://u:secret@h/": "exec:curl http://u:xxxxx@h/",
+		"kv:http://u:secret@h":         "kv:http://u:xxxxx@h",
+		"file:a/http:/u:secret@h":      "file:a/http:/u:xxxxx@h",
 	} {
 		require.Equal(t, want, URL(text), text)
 		require.Equal(t, strings.Contains(text, "secret") || strings.Contains(text, "cret"), Has(text), text)

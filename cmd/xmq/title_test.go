@@ -13,6 +13,8 @@ func TestAPasswordLeavesTheCommandLine(t *testing.T) {
 		{[]string{"xmq", "node", "--target", "webhook:http://u:secret@h/"}, []string{"xmq", "node"}, []string{"A=1", "XMQ_TARGET=webhook:http://u:secret@h/"}},
 		{[]string{"xmq", "node", "--target", "webhook:http://h/#dump=http%3A%2F%2Fu%3Asecret%40h"}, []string{"xmq", "node"}, []string{"A=1", "XMQ_TARGET=webhook:http://h/#dump=http%3A%2F%2Fu%3Asecret%40h"}},
 		{[]string{"xmq", "node", "--target", "webhook:http://h/token"}, []string{"xmq", "node"}, []string{"A=1", "XMQ_TARGET=webhook:http://h/token"}},
+		{[]string{"xmq", "node", "--target", "kv:http://u:secret@h"}, []string{"xmq", "node"},
+			[]string{"A=1", "XMQ_TARGET=kv:http://u:secret@h"}},
 		{[]string{"xmq", "broker", "--nats-url", "nats://u:secret@h", "--hooks-url=http://h/token"}, []string{"xmq", "broker"},
 			[]string{"A=1", "XMQ_TARGET=older", "XMQ_NATS_URL=nats://u:secret@h", "XMQ_HOOKS_URL=http://h/token"}},
 		{[]string{"xmq", "dump", "-broker", "nats://token@h", "-o", "f"}, []string{"xmq", "dump", "-o", "f"}, []string{"A=1", "XMQ_TARGET=older", "XMQ_BROKER=nats://token@h"}},

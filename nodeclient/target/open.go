@@ -46,34 +46,39 @@ type place struct {
 // driver is one entry of the shelf.
 type driver struct {
 	scheme string
+	local  bool // it is named by a path
 	open   func(ctx context.Context, at place) (nodeclient.Target, error)
 }
 
 var drivers = []driver{
-	{"sqlite", func(ctx context.Context, at place) (nodeclient.Target, error) {
+	{"sqlite", true, func(ctx context.Context, at place) (nodeclient.Target, error) {
 		path, o, err := sqlite.ParsePath(at.path)
 		if err != nil {
 			return nil, err
 		}
 		return claim(path, func() (nodeclient.Target, error) { return sqlite.Open(ctx, path, o) })
 	}},
-	{"file", func(_ context.Context, at place) (nodeclient.Target, error) {
+	{"file", true, func(_ context.Context, at place) (nodeclient.Target, error) {
 		return claim(at.path, func() (nodeclient.Target, error) { return file.Open(at.path) })
 	}},
-	{"kv", func(_ context.Context, at place) (nodeclient.Target, error) {
+	{"kv", true, func(_ context.Context, at place) (nodeclient.Target, error) {
 		return claim(at.path, func() (nodeclient.Target, error) { return kv.Open(at.path) })
 	}},
-	{"postgres", func(ctx context.Context, at place) (nodeclient.Target, error) {
+	{"postgres", false, func(ctx context.Context, at place) (nodeclient.Target, error) {
 		return postgres.Open(ctx, at.url, postgres.Options{})
 	}},
-	{"mysql", func(ctx context.Context, at place) (nodeclient.Target, error) {
+	{"mysql", false, func(ctx context.Context, at place) (nodeclient.Target, error) {
 		return mysql.Open(ctx, at.url, mysql.Options{})
 	}},
-	{"redis", func(ctx context.Context, at place) (nodeclient.Target, error) {
+	{"redis", false, func(ctx context.Context, at place) (nodeclient.Target, error) {
 		return redis.Open(ctx, at.url, redis.Options{})
 	}},
-	{"webhook", func(ctx context.Context, at place) (nodeclient.Target, error) { return webhook.Open(ctx, at.url) }},
-	{"exec", func(ctx context.Context, at place) (nodeclient.Target, error) { return exec.Open(ctx, at.url, at.dir) }},
+	{"webhook", false, func(ctx context.Context, at place) (nodeclient.Target, error) {
+		return webhook.Open(ctx, at.url)
+	}},
+	{"exec", false, func(ctx context.Context, at place) (nodeclient.Target, error) {
+		return exec.Open(ctx, at.url, at.dir)
+	}},
 }
 
 // synonyms are other spellings of a scheme.
@@ -100,6 +105,10 @@ func Open(ctx context.Context, target, passwordFile, dir string) (Opened, error)
 	for _, d := range drivers {
 		if d.scheme != scheme {
 			continue
+		}
+		if path, _, _ := strings.Cut(rest, "?"); d.local && strings.Contains(path, "://") {
+			return Opened{}, fmt.Errorf("a target %s:PATH names a path on this machine, and a URL stands there: write the path, "+
+				"or use the driver of that URL", scheme)
 		}
 		t, err := d.open(ctx, place{target, under(dir, rest), dir})
 		if err != nil {

@@ -30,6 +30,19 @@ func TestEachSchemeHasItsDriver(t *testing.T) {
 	}
 }
 
+// Whoever writes a URL where a path belongs is told so, and its password is not repeated: nor is that of one which a
+// path has made unlike a URL.
+func TestAURLIsNoPath(t *testing.T) {
+	for _, scheme := range []string{"sqlite", "kv", "file"} {
+		_, err := Open(t.Context(), scheme+":http://u:secret@h/d", "", t.TempDir())
+		require.ErrorContains(t, err, "a URL stands there")
+		require.NotContains(t, err.Error(), "secret")
+		_, err = Open(t.Context(), scheme+":http:/u:secret@h/d", "", t.TempDir())
+		require.Error(t, err)
+		require.NotContains(t, err.Error(), "secret")
+	}
+}
+
 // A second node on the same file is refused while the first one lives.
 func TestAFileBelongsToOneNode(t *testing.T) {
 	dir := t.TempDir()
