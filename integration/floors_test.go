@@ -17,6 +17,7 @@ import (
 // floors is the plan of the house: which rooms of ours a room may import, and why not others.
 var floors = map[string][]string{
 	"broker/event":        nil, // the language: imports nobody, so that everybody can speak it
+	"broker/form":         nil, // what the bodies of increments look like
 	"broker/secret":       nil, // URLs as people may read them
 	"broker/disk":         nil, // the ground both stores stand on
 	"broker/bus":          {"broker/event", "broker/secret"},
@@ -24,19 +25,19 @@ var floors = map[string][]string{
 	"nodeclient/producer": {"broker/event", "broker/bus"},
 	"increments":          {"broker/event", "broker/disk"},
 	"statedb":             {"broker/event", "broker/disk", "dumpflow"}, // dumpflow for the record of a DUMP, which it keeps
-	"worker":              {"broker/event", "increments", "statedb", "dumpflow"},
+	"worker":              {"broker/event", "broker/form", "increments", "statedb", "dumpflow"},
 	"broker/failpoint":    nil, // names of the places at which a test lets a process die
-	"nodeclient":          {"broker/event", "broker/bus", "broker/failpoint", "dumpflow"},
+	"nodeclient":          {"broker/event", "broker/form", "broker/bus", "broker/failpoint", "dumpflow"},
 	"nodeclient/target": {"nodeclient", "broker/secret", "nodeclient/target/exec", "nodeclient/target/file", "nodeclient/target/kv", "nodeclient/target/mysql", "nodeclient/target/postgres",
 		"nodeclient/target/redis", "nodeclient/target/sqlite", "nodeclient/target/webhook"},
-	"nodeclient/target/sqltext":               nil,
+	"nodeclient/target/sqltext":               {"broker/form"},
 	"nodeclient/target/batch":                 {"nodeclient", "broker/event"},
 	"nodeclient/target/room":                  {"nodeclient"},
 	"nodeclient/target/files":                 nil,
 	"nodeclient/target/spool":                 nil,
 	"nodeclient/target/sqlite":                {"nodeclient", "broker/event", "broker/failpoint", "nodeclient/target/batch", "nodeclient/target/files", "nodeclient/target/room", "nodeclient/target/sqltext"},
 	"nodeclient/target/frames":                {"broker/event"},
-	"nodeclient/target/postgres":              {"nodeclient", "broker/event", "broker/failpoint", "nodeclient/target/batch", "nodeclient/target/frames", "nodeclient/target/program", "nodeclient/target/room", "nodeclient/target/spool", "nodeclient/target/sqltext"},
+	"nodeclient/target/postgres":              {"nodeclient", "broker/event", "broker/form", "broker/failpoint", "nodeclient/target/batch", "nodeclient/target/frames", "nodeclient/target/program", "nodeclient/target/room", "nodeclient/target/spool", "nodeclient/target/sqltext"},
 	"nodeclient/target/mysql":                 {"nodeclient", "broker/event", "broker/failpoint", "nodeclient/target/batch", "nodeclient/target/frames", "nodeclient/target/room", "nodeclient/target/spool", "nodeclient/target/sqltext"},
 	"nodeclient/target/command":               nil,
 	"nodeclient/target/redis":                 {"nodeclient", "broker/event", "broker/failpoint", "nodeclient/target/batch", "nodeclient/target/command", "nodeclient/target/frames"},
@@ -47,7 +48,7 @@ var floors = map[string][]string{
 	"nodeclient/target/exec":                  {"nodeclient", "broker/event", "nodeclient/target/frames", "nodeclient/target/hook", "nodeclient/target/program"},
 	"nodeclient/target/file":                  {"nodeclient", "broker/event", "broker/failpoint", "nodeclient/target/files", "nodeclient/target/room"},
 	"broker/door":                             {"broker/event"},
-	"broker/door/http":                        {"broker/event", "broker/door"},
+	"broker/door/http":                        {"broker/event", "broker/door", "broker/form"},
 	"broker/door/nats":                        {"broker/event", "broker/door"},
 	"broker":                                  {"broker/event", "broker/disk", "broker/bus", "broker/secret", "broker/door", "broker/door/http", "broker/door/nats", "increments", "statedb", "dumpflow", "worker"},
 	"configs":                                 {"broker", "broker/secret", "nodeclient"},

@@ -158,7 +158,7 @@ func TestWrongCallsAreAnsweredWithOneSentence(t *testing.T) {
 		"snapshots cancel zzz":                                              {exitUsage, "zzz"},
 		"demo --increments 3":                                               {exitUsage, "at least 1000"},
 		"demo --dir " + dir:                                                 {exitUsage, "exists already"},
-		"publish --check":                                                   {exitUsage, "--check needs --sql"},
+		"publish --check":                                                   {exitUsage, "--check needs --sql or --dialect"},
 		"publish --sql a b":                                                 {exitUsage, "not both"},
 		"publish --sql - --dialect x":                                       {exitUsage, "--dialect"},
 		"publish /nonexistent":                                              {exitIO, "/nonexistent"},
@@ -522,8 +522,8 @@ func TestTheDoorsRefuseWhatNoNodeOfTheirDialectTakes(t *testing.T) {
 		return res.StatusCode, string(answer)
 	}
 	for body, why := range map[string]string{
-		"SET x = 1": "SET X changes the connection", `{"sqll": "SELECT 1"}`: "begins with {", "VACUUM": "cannot run in a transaction",
-		`{"sql": "SELECT $1", "args": [1, 2]}`: "it has 2 arguments",
+		"SET x = 1": "SET X changes the connection", `{"sqll": "SELECT 1"}`: `the field \"sqll\" is not known`, "VACUUM": "cannot run in a transaction",
+		`{"sql": "SELECT $1", "args": [1, 2]}`: "it has 2 arguments", `{"tx": [{"sql": "SELECT 1"}, {"sql": "VACUUM"}]}`: "statement 2: line 1: VACUUM",
 	} {
 		status, answer := post("/v1/increments", "application/octet-stream", body)
 		require.Equal(t, http.StatusUnprocessableEntity, status, answer)
@@ -544,6 +544,31 @@ func TestTheDoorsRefuseWhatNoNodeOfTheirDialectTakes(t *testing.T) {
 
 	_, err = target.Check("oracle")
 	require.ErrorContains(t, err, "a dialect is sqlite, postgres, mariadb or mysql")
+}
+
+// Lines and files of a named dialect are checked before anything is sent, and what stands in a {"tx"} is seen by check and lint.
+func TestPublishChecksIncrementsOfADialect(t *testing.T) {
+	api, _ := house(t)
+	words := []string{"publish", "--api", api, "--dialect", "postgres"}
+	in := `{"tx": [{"sql": "INSERT INTO t VALUES ($1)", "args": [1]}, {"sql": "UPDATE t SET\n a = now()"}]}` + "\n" + `{"sql": "DELETE FROM t WHERE a = $1", "args": ["x"]}` + "\n"
+	wrong := in + `{"tx": [{"sql": "DELETE FROM t"}, {"sql": "INSERT INTO t VALUES ($1, $2)", "args": [1]}]}` + "\n" + "VACUUM\n" + `{"sqll": 1}` + "\n"
+	code, _, errs := call(t, wrong, words...)
+	require.Equal(t, exitRefused, code)
+	require.Contains(t, errs, "warning: line 1 of stdin, line 2 of statement 2: now(): every node asks its own clock")
+	require.Contains(t, errs, "nothing was sent, nodes would refuse this:\n  line 3 of stdin: statement 2: line 1: its placeholders go up to $2, and it has 1 arguments\n"+
+		"  line 4 of stdin: line 1: VACUUM cannot run in a transaction")
+	require.Contains(t, errs, "line 5 of stdin: the field \"sqll\" is not known")
+	file := filepath.Join(t.TempDir(), "a.sql")
+	require.NoError(t, os.WriteFile(file, []byte("DELETE FROM t WHERE a = $1"), 0o600))
+	code, _, errs = call(t, "", append(words, "--check", file)...)
+	require.Equal(t, exitRefused, code)
+	require.Contains(t, errs, file+": line 1: it has the placeholder $1 and no arguments")
+	require.Equal(t, "2 increments: nodes take all of them, as far as can be seen without a database\n", good(t, in, append(words, "--check", "--lint=false")...))
+	require.EqualValues(t, 0, keys(t, good(t, "", "log", "head", "--json", "--api", api))["head"], "nothing was sent")
+	require.Contains(t, good(t, in, append(words, "--lint=false")...), "2 increments published, 1 to 2")
+	code, _, errs = call(t, "x", "publish", "--api", api, "--dialect", "oracle")
+	require.Equal(t, exitUsage, code)
+	require.Contains(t, errs, "--dialect is sqlite, postgres, mariadb or mysql")
 }
 
 // What a dump says to its client is left out and counted; what no node has is refused, unless it is left out as well.

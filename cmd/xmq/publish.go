@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"net/http"
 	"os"
 	"strconv"
@@ -28,18 +29,27 @@ func publishCommand() *cli.Command {
 		Name: "publish", Usage: "hand changes to the broker, in order", ArgsUsage: "[FILE...]",
 		Description: "Without arguments every line of stdin is one increment; every FILE is one increment; with --sql a script is split:\n" +
 			"every statement is one increment, and so is everything between BEGIN and COMMIT. The whole script is checked first:\n" +
-			"when nodes would refuse a statement, nothing is sent.",
+			"when nodes would refuse a statement, nothing is sent. Lines and files are checked in the same way when\n" +
+			"--dialect is given.\n\n" +
+			"A statement with arguments is {\"sql\": \"...\", \"args\": [...]}; several of them, as one increment,\n" +
+			"{\"tx\": [{\"sql\": \"...\", \"args\": [...]}, ...]}. Arguments stand for $1, $2 (PostgreSQL), ? (MariaDB, MySQL),\n" +
+			"?, ?1 or $1 (SQLite): null, true, false, numbers of any length as they are written, strings, bytes as\n" +
+			"{\"base64\": \"...\"}, objects and lists as JSON; a time is a string, '2026-11-30 09:57:58.123456', in UTC.",
 		Flags: apiFlags(
 			&cli.StringFlag{Name: "topic", Usage: "topic of the increments"},
 			&cli.StringFlag{Name: "content-type", Usage: "content type of the increments"},
 			&cli.StringFlag{Name: "apply-limit",
 				Usage: "how long each may be at a database: a `DURATION` of 1s to 720h, or none (default: apply_limit of the node)"},
 			&cli.StringFlag{Name: "sql", Usage: "SQL script `FILE`; - for stdin"},
-			&cli.StringFlag{Name: "dialect", Usage: "of the script: sqlite, postgres, mariadb or mysql", Value: "sqlite"},
-			&cli.BoolFlag{Name: "check", Usage: "with --sql: send nothing, say what nodes of the dialect would refuse"},
+			&cli.StringFlag{Name: "dialect", Value: "sqlite",
+				Usage: "of the script, or of lines and files that are to be checked: sqlite, postgres, mariadb or mysql"},
+			&cli.BoolFlag{Name: "check",
+				Usage: "with --sql or --dialect: send nothing, say what nodes of the dialect would refuse"},
 			&cli.StringFlag{Name: "leave-out", Usage: "with --sql: `databases` passes over USE, \\connect and CREATE, ALTER and DROP DATABASE"},
-			&cli.IntFlag{Name: "max-increment", Usage: "with --sql: the broker's max_increment in `BYTES`; 0 to ask it"},
-			&cli.BoolFlag{Name: "lint", Usage: "with --sql: warn of what every node answers differently (clocks, dice, rows in no order)", Value: true},
+			&cli.IntFlag{Name: "max-increment",
+				Usage: "with --sql or --dialect: the broker's max_increment in `BYTES`; 0 to ask it"},
+			&cli.BoolFlag{Name: "lint", Value: true,
+				Usage: "with --sql or --dialect: warn of what every node answers differently (clocks, dice, rows in no order)"},
 			&cli.StringFlag{Name: "idempotency-prefix", Usage: "`NAME` of this input: publishing it again stores nothing twice"},
 			&cli.DurationFlag{Name: "retry", Usage: "how long to try again while the broker is away", Value: time.Minute},
 		),
@@ -55,8 +65,8 @@ func publish(c *cli.Context) error {
 	switch {
 	case c.String("sql") != "" && c.Args().Present():
 		return usage("give either --sql or files, not both")
-	case c.String("sql") == "" && c.Bool("check"):
-		return usage("--check needs --sql: only a script's dialect says what nodes would refuse")
+	case c.String("sql") == "" && c.Bool("check") && !c.IsSet("dialect"):
+		return usage("--check needs --sql or --dialect: only a dialect says what nodes would refuse")
 	}
 	if _, err := event.ParseLimit(c.String("apply-limit")); c.IsSet("apply-limit") && err != nil {
 		return usage("--apply-limit: %v", err)
@@ -74,10 +84,12 @@ func publish(c *cli.Context) error {
 	switch {
 	case c.String("sql") != "":
 		err = publishSQL(c, p)
+	case c.IsSet("dialect"):
+		err = publishChecked(c, p)
 	case c.Args().Present():
-		err = publishFiles(c, p)
+		err = p.send(c.Context, files(c.Args().Slice()))
 	default:
-		err = publishLines(c.Context, p, c.App.Reader)
+		err = p.send(c.Context, lines(c.Context, c.App.Reader))
 	}
 	if err == nil || c.Context.Err() == nil { // what came before a mistake in the input is stored, and counted below
 		if last := p.flush(c.Context); err == nil {
@@ -107,28 +119,40 @@ func publish(c *cli.Context) error {
 	})
 }
 
-func publishLines(ctx context.Context, p *publisher, r io.Reader) error {
-	lines := bufio.NewScanner(r)
-	lines.Buffer(nil, maxLine)
-	lines.Split(exactLines)
-	n := 1
-	for ; lines.Scan(); n++ {
-		if len(lines.Bytes()) == 0 {
-			return fmt.Errorf("line %d of stdin is empty: an increment needs a body", n)
+// input is one increment as it was given.
+type input struct {
+	place string // "line 3 of stdin", or the name of its file
+	body  []byte // borrowed until the next one
+}
+
+// inputs yields what is to be published; the last pair has the error, if any.
+type inputs = iter.Seq2[input, error]
+
+// lines are those of r, which is stdin.
+func lines(ctx context.Context, r io.Reader) inputs {
+	return func(yield func(input, error) bool) {
+		lines := bufio.NewScanner(r)
+		lines.Buffer(nil, maxLine)
+		lines.Split(exactLines)
+		n := 1
+		for ; lines.Scan(); n++ {
+			if len(lines.Bytes()) == 0 {
+				yield(input{}, fmt.Errorf("line %d of stdin is empty: an increment needs a body", n))
+				return
+			}
+			if !yield(input{fmt.Sprintf("line %d of stdin", n), lines.Bytes()}, nil) {
+				return
+			}
 		}
-		if err := p.add(ctx, lines.Bytes()); err != nil {
-			return err
+		switch err := lines.Err(); {
+		case errors.Is(err, bufio.ErrTooLong):
+			yield(input{}, fmt.Errorf("line %d of stdin is longer than %d bytes: an increment cannot be so large", n, maxLine))
+		case err != nil && ctx.Err() == nil:
+			yield(input{}, &ioError{fmt.Errorf("stdin: %w", err)})
+		case err != nil:
+			yield(input{}, err)
 		}
 	}
-	switch err := lines.Err(); {
-	case errors.Is(err, bufio.ErrTooLong):
-		return fmt.Errorf("line %d of stdin is longer than %d bytes: an increment cannot be so large", n, maxLine)
-	case err != nil && ctx.Err() == nil:
-		return &ioError{fmt.Errorf("stdin: %w", err)}
-	case err != nil:
-		return err
-	}
-	return nil
 }
 
 // maxLine is the longest line of stdin in bytes; the broker's own limit is lower.
@@ -145,16 +169,28 @@ func exactLines(data []byte, end bool) (advance int, line []byte, err error) {
 	return 0, nil, nil
 }
 
-func publishFiles(c *cli.Context, p *publisher) error {
-	for _, path := range c.Args().Slice() {
-		b, err := os.ReadFile(path)
+// files are those with these names, each of them one increment.
+func files(paths []string) inputs {
+	return func(yield func(input, error) bool) {
+		for _, path := range paths {
+			b, err := os.ReadFile(path)
+			if err == nil && len(b) == 0 {
+				err = fmt.Errorf("%s is empty: an increment needs a body", path)
+			}
+			if !yield(input{path, b}, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// send adds all increments, until one cannot be had or sent.
+func (p *publisher) send(ctx context.Context, all inputs) error {
+	for in, err := range all {
 		if err != nil {
 			return err
 		}
-		if len(b) == 0 {
-			return fmt.Errorf("%s is empty: an increment needs a body", path)
-		}
-		if err := p.add(c.Context, b); err != nil {
+		if err := p.add(ctx, in.body); err != nil {
 			return err
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"regexp"
 	"strconv"
@@ -84,7 +85,7 @@ func publishSQL(c *cli.Context, p *publisher) error {
 	p.done.Counts = found.Counts
 	if c.Bool("check") {
 		return show(c, found, func(w io.Writer) {
-			fmt.Fprintf(w, "%d increments: nodes take all of them, as far as can be seen without a database\n", found.Count)
+			sayFine(w, found.Count)
 			tell(w, found.Counts)
 		})
 	}
@@ -103,6 +104,64 @@ func publishSQL(c *cli.Context, p *publisher) error {
 		}
 	}
 	return nil
+}
+
+// publishChecked sends lines of stdin, or files, when nodes of the dialect would take all of them. They are read twice.
+func publishChecked(c *cli.Context, p *publisher) error {
+	dialect, known := dialects[c.String("dialect")]
+	if !known {
+		return usage("--dialect is %s, not %q", target.Dialects, c.String("dialect"))
+	}
+	check, err := target.Check(c.String("dialect"))
+	if err != nil {
+		return err
+	}
+	all := func() inputs { return files(c.Args().Slice()) }
+	if !c.Args().Present() {
+		in, err := spooled(c.App.Reader)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = in.Close() }() // it was only read
+		all = func() inputs {
+			return lines(c.Context, io.NewSectionReader(in, 0, math.MaxInt64))
+		}
+	}
+	limit := c.Int("max-increment")
+	if limit == 0 {
+		limit = limitOf(c, p.api)
+	}
+	lint := &linter{w: c.App.ErrWriter, dialect: dialect, seen: map[string]bool{}}
+	count, faults := 0, []string{}
+	for in, err := range all() {
+		if err != nil {
+			return err
+		}
+		count++
+		if c.Bool("lint") {
+			lint.body(in)
+		}
+		if len(in.body) > limit {
+			err = fmt.Errorf("this increment has %d bytes, and the broker takes at most %d", len(in.body), limit)
+		} else {
+			err = check(in.body)
+		}
+		if err != nil {
+			faults = append(faults, in.place+": "+err.Error())
+		}
+	}
+	if len(faults) > 0 {
+		return fmt.Errorf("nothing was sent, nodes would refuse this:\n%s", strings.Join(faults, "\n"))
+	}
+	if c.Bool("check") {
+		return show(c, finding{Count: count}, func(w io.Writer) { sayFine(w, count) })
+	}
+	return p.send(c.Context, all())
+}
+
+// sayFine says that a check has found nothing.
+func sayFine(w io.Writer, count int) {
+	fmt.Fprintf(w, "%d increments: nodes take all of them, as far as can be seen without a database\n", count)
 }
 
 // spooled keeps what can be read only once in a file without a name, which ends with it.
@@ -214,10 +273,21 @@ type linter struct {
 
 func (l *linter) look(script sqltext.Script) {
 	for _, w := range sqltext.Lint(l.dialect, script.Text) {
-		if key := strings.ToUpper(w.What); !l.seen[key] {
-			l.seen[key] = true
-			w.Line = script.Input(w.Line)
-			fmt.Fprintf(l.w, "xmq: warning: %s, %v (said once; --lint=false for silence)\n", l.name, w)
-		}
+		w.Line = script.Input(w.Line)
+		l.warn(l.name, w)
+	}
+}
+
+// body looks at an increment that was given as it is.
+func (l *linter) body(in input) {
+	for _, w := range sqltext.Lint(l.dialect, string(in.body)) {
+		l.warn(in.place, w)
+	}
+}
+
+func (l *linter) warn(place string, w sqltext.Warning) {
+	if key := strings.ToUpper(w.What); !l.seen[key] {
+		l.seen[key] = true
+		fmt.Fprintf(l.w, "xmq: warning: %s, %v (said once; --lint=false for silence)\n", place, w)
 	}
 }

@@ -5,11 +5,11 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"io"
-	"strconv"
 	"unicode/utf8"
 
 	"xmq/broker/door"
 	"xmq/broker/event"
+	"xmq/broker/form"
 )
 
 // parseLine reads one line of a batch, a JSON object of strings, but for "number" and "sparse". It is stricter than
@@ -22,7 +22,7 @@ func parseLine(b []byte) (event.Draft, *door.Refusal) {
 	if !utf8.Valid(b) {
 		return invalid("it is not UTF-8: send such a body as base64")
 	}
-	if loneSurrogate(b) {
+	if form.LoneSurrogate(b) {
 		return invalid("it holds half a surrogate pair, which is no character: send such a body as base64")
 	}
 	dec := json.NewDecoder(bytes.NewReader(b))
@@ -109,39 +109,4 @@ func text(name string, t json.Token) (v, wanted string) {
 		return "", "a string"
 	}
 	return v, ""
-}
-
-// loneSurrogate reports whether JSON escapes half a UTF-16 pair, which a decoder would replace by another character.
-func loneSurrogate(b []byte) bool {
-	for i := bytes.IndexByte(b, '\\'); i >= 0 && i+1 < len(b); {
-		switch unit := escaped(b[i:]); {
-		case unit >= 0xDC00 && unit < 0xE000:
-			return true
-		case unit >= 0xD800 && unit < 0xDC00:
-			if second := escaped(b[i+6:]); second < 0xDC00 || second >= 0xE000 {
-				return true
-			}
-			i += 12
-		default:
-			i += 2
-		}
-		next := bytes.IndexByte(b[min(i, len(b)):], '\\')
-		if next < 0 {
-			return false
-		}
-		i += next
-	}
-	return false
-}
-
-// escaped is the UTF-16 unit that b escapes (\uXXXX) at its beginning; 0 when it does not.
-func escaped(b []byte) uint64 {
-	if len(b) < 6 || b[0] != '\\' || b[1] != 'u' {
-		return 0
-	}
-	unit, err := strconv.ParseUint(string(b[2:6]), 16, 16)
-	if err != nil {
-		return 0
-	}
-	return unit
 }

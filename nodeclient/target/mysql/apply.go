@@ -136,15 +136,15 @@ func (t *Target) run(ctx context.Context, s *session, stored event.Position, ste
 	unnoted := false
 	var sent []ref
 	for i, st := range steps {
-		if text := st.Work.statements; inline && st.Work.plain && len(text[0].text)+maxPins < s.packet {
+		if text := st.Work.statements; inline && st.Work.plain && len(text[0].Text)+maxPins < s.packet {
 			unnoted = true
 			sent = append(sent, ref{i, 0})
-			c.add("SET STATEMENT " + pin(st)[len(", "):] + " FOR " + text[0].text)
+			c.add("SET STATEMENT " + pin(st)[len(", "):] + " FOR " + text[0].Text)
 			continue
 		}
 		for k, statement := range st.Work.statements {
-			if len(statement.text) >= s.packet {
-				return i, t.failure(steps, ref{i, k}, tooLong(statement.text, s.packet))
+			if len(statement.Text) >= s.packet {
+				return i, t.failure(steps, ref{i, k}, tooLong(statement.Text, s.packet))
 			}
 			switch note := "SET @xmq_at = " + strconv.Itoa(len(sent)); {
 			case k == 0:
@@ -156,7 +156,7 @@ func (t *Target) run(ctx context.Context, s *session, stored event.Position, ste
 				c.add(note)
 			}
 			sent = append(sent, ref{i, k})
-			c.add(statement.text)
+			c.add(statement.Text)
 		}
 	}
 	failpoint.Hit(failpoint.AppliedBeforeSeq)
@@ -200,7 +200,7 @@ func (t *Target) failure(steps []step, at ref, err error) error {
 		err = fmt.Errorf("%w (%s)", err, hint)
 	}
 	st := s.Work.statements[at.at]
-	return fmt.Errorf("mysql: increment %d: %w, in line %d: %s", s.Pos.Seq, err, st.line, batch.Start(st.text))
+	return fmt.Errorf("mysql: increment %d: %w, in %s: %s", s.Pos.Seq, err, st.Where(), batch.Start(st.Text))
 }
 
 // maxPins is more than the pins of a plain increment and the words around them are long.

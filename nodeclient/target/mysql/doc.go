@@ -23,11 +23,12 @@
 //
 // # Increments
 //
-// A body that begins with { is {"sql": "one statement", "args": [...]}: args stand for ?, ?, ... and are written into the
-// text; null is NULL, an object or array is a string of JSON. Any other body is a script. work.check says what is
-// refused before anything runs; among it is every table of another engine than InnoDB. A script may begin with SET of
-// foreign_key_checks, unique_checks, sql_mode, time_zone and collation_connection, as dumps do: they hold for it alone, and its
-// session ends with it.
+// A body that begins with { is {"sql": "one statement", "args": [...]}, or {"tx": [...]} with several of them
+// (package form). Arguments stand for ?, ?, ... and are written into the statement as literals: a number is what
+// the server makes of it, as it was sent, bytes are a binary string, and an object or array is a string of JSON.
+// Any other body is a script, without placeholders. work.check says what is refused before anything runs; among it
+// is every table of another engine than InnoDB. A script may begin with SET of foreign_key_checks, unique_checks,
+// sql_mode, time_zone and collation_connection, as dumps do: they hold for it alone, and its session ends with it.
 //
 // A batch is one transaction: its statements go out in packets of many, so that a round trip is paid per batch. In MariaDB an
 // increment of one INSERT, UPDATE, DELETE or REPLACE carries its settings (SET STATEMENT). When

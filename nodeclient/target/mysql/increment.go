@@ -10,15 +10,9 @@ import (
 	"xmq/nodeclient/target/sqltext"
 )
 
-// statement is one statement ready to be sent.
-type statement struct {
-	text string
-	line int
-}
-
 // work is an increment that has been looked at.
 type work struct {
-	statements []statement
+	statements []sqltext.Statement
 	resets     string // ", @a = NULL" for each variable it names, and the settings that hold for it alone
 	counts     bool   // it asks how many rows the statement before has changed: nothing may be sent in between
 	plain      bool   // it is one INSERT, UPDATE, DELETE or REPLACE that asks nothing of what came before it
@@ -43,28 +37,44 @@ func Check(body []byte) error {
 	return err
 }
 
-// parse looks at an increment before it runs; doc.go describes its two forms.
+// parse looks at an increment before it runs; doc.go describes its forms.
 func parse(body []byte) (w work, err error) {
-	script := string(body)
-	object := sqltext.IsObject(body)
-	if object {
-		o, err := sqltext.ParseObject(body)
-		if err != nil {
-			return w, err
-		}
-		if script, err = sqltext.Bind(sqltext.MariaDB, o.SQL, o.Args); err != nil {
-			return w, err
-		}
-	}
-	statements, err := sqltext.Increment(sqltext.MariaDB, script)
+	pieces, err := sqltext.Pieces(body)
 	if err != nil {
 		return w, err
 	}
-	if object && len(statements) != 1 {
-		return w, fmt.Errorf(`"sql" has %d statements, and arguments belong to exactly one`, len(statements))
+	all := 0
+	for _, p := range pieces {
+		n, err := w.add(p)
+		if err != nil {
+			return w, p.In(err)
+		}
+		all += n
 	}
-	if err := checkNames(script); err != nil {
-		return w, err
+	if w.ddl != nil && len(w.statements) != 1 {
+		return w, fmt.Errorf("it changes the schema (%s) beside %d other statements, and the server commits around such a change: make it an increment of its own, without BEGIN and COMMIT around others", w.ddl.verb, len(w.statements)-1)
+	}
+	if all == 1 && len(w.statements) == 1 && w.resets == "" && !w.counts {
+		text := w.statements[0].Text
+		w.plain = slices.ContainsFunc([]string{"INSERT ", "UPDATE ", "DELETE ", "REPLACE "}, func(verb string) bool {
+			return len(text) > len(verb) && strings.EqualFold(text[:len(verb)], verb)
+		})
+	}
+	return w, nil
+}
+
+// add looks at a piece of an increment, and returns how many statements it has, settings included.
+func (w *work) add(p sqltext.Piece) (n int, err error) {
+	bound, err := p.Bound(sqltext.MariaDB)
+	if err != nil {
+		return 0, err
+	}
+	statements, err := bound.Statements(sqltext.MariaDB)
+	if err != nil {
+		return 0, err
+	}
+	if err := checkNames(p.Text); err != nil { // what an argument says is data
+		return 0, err
 	}
 	for _, st := range statements {
 		if settings := travelling(st); settings != "" && len(w.statements) == 0 {
@@ -72,21 +82,16 @@ func parse(body []byte) (w work, err error) {
 			w.leaks = true
 			continue
 		}
-		if err := w.check(st); err != nil {
-			return w, fmt.Errorf("line %d: %w", st.Line, err)
+		err := w.check(st)
+		if err == nil {
+			err = sqltext.Unbound(sqltext.MariaDB, st)
 		}
-		w.statements = append(w.statements, statement{st.Text, st.Line})
+		if err != nil {
+			return 0, fmt.Errorf("line %d: %w", st.Line, err)
+		}
+		w.statements = append(w.statements, st)
 	}
-	if w.ddl != nil && len(w.statements) != 1 {
-		return w, fmt.Errorf("it changes the schema (%s) beside %d other statements, and the server commits around such a change: make it an increment of its own, without BEGIN and COMMIT around others", w.ddl.verb, len(w.statements)-1)
-	}
-	if len(statements) == 1 && w.resets == "" && !w.counts {
-		text := statements[0].Text
-		w.plain = slices.ContainsFunc([]string{"INSERT ", "UPDATE ", "DELETE ", "REPLACE "}, func(verb string) bool {
-			return len(text) > len(verb) && strings.EqualFold(text[:len(verb)], verb)
-		})
-	}
-	return w, nil
+	return len(statements), nil
 }
 
 // travels are the settings that a dump makes for all its statements, and an increment, at its beginning, for itself.

@@ -42,7 +42,7 @@ func (t *Target) alter(ctx context.Context, before event.Position, steps []step)
 		return t.done(ctx, s, before, p.pos, st)
 	case d.blind: // whoever comes again without an answer asks again: a new process, a new session
 		return before, batch.Fail(0, fmt.Errorf("mysql: increment %d: whether its %s was done when the server or the node stopped cannot be seen, since the schema may look the same before and behind it: "+
-			"look whether it was; retry runs it (again), skip takes it as done: %s", st.Pos.Seq, d.verb, batch.Start(st.Work.statements[0].text)))
+			"look whether it was; retry runs it (again), skip takes it as done: %s", st.Pos.Seq, d.verb, batch.Start(st.Work.statements[0].Text)))
 	}
 	if err := t.record(ctx, s, p.pos, intent{st.Pos, now, st.Answer}); err != nil {
 		return before, batch.Fail(0, err)
@@ -97,7 +97,7 @@ func (t *Target) change(ctx context.Context, s *session, before, stored event.Po
 
 // statement runs the one statement of a step. refused is its FAIL, err is trouble that may pass.
 func (t *Target) statement(ctx context.Context, s *session, st step) (refused, err error) {
-	text := st.Work.statements[0].text
+	text := st.Work.statements[0].Text
 	fail := func(err error) error { return t.failure([]step{st}, ref{}, err) }
 	if len(text) >= s.packet {
 		return fail(tooLong(text, s.packet)), nil

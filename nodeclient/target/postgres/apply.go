@@ -118,7 +118,7 @@ func (t *Target) run(ctx context.Context, c *pgconn.PgConn, found place, steps [
 				p.SendPrepare(name, st.text, nil)
 			}
 			if name == "" {
-				p.SendQueryParams(st.text, st.args, nil, nil, nil)
+				p.SendQueryParams(st.text, st.args, st.types, st.formats, nil)
 			} else {
 				p.SendQueryPrepared(name, st.args, nil, nil)
 			}
@@ -159,7 +159,7 @@ func answers(p *pgconn.Pipeline, steps []step, end ending) (what touched, at int
 	for i, s := range steps {
 		for _, st := range s.Work.statements {
 			if _, err := answer(p, st.prepared); err != nil {
-				return what, i, fmt.Errorf("postgres: increment %d: %w, in line %d: %s", s.Pos.Seq, err, st.line,
+				return what, i, fmt.Errorf("postgres: increment %d: %w, in %s: %s", s.Pos.Seq, err, st.where,
 					batch.Start(st.text))
 			}
 		}

@@ -11,10 +11,12 @@
 //
 // # Increments
 //
-// A body that begins with { is {"sql": "one statement", "args": [...]}: args stand for $1, $2, ... and are sent as
-// text of whatever type the server finds the parameter to be; null is NULL, an object or array is JSON. Any
-// other body is a script. checkScript and checkStatement say what is refused before anything runs. SET LOCAL of
-// search_path and check_function_bodies, as dumps want them, makes an increment a transaction of its own.
+// A body that begins with { is {"sql": "one statement", "args": [...]}, or {"tx": [...]} with several of them
+// (package form). Arguments stand for $1, $2, ... and are sent as text, of whatever type the server finds the
+// parameter to be, as with a literal between quotes: where nothing tells it, write $1::int. Bytes are sent as
+// bytea, and an object or array is JSON. Any other body is a script, without placeholders. checkPiece and
+// checkStatement say what is refused before anything runs. SET LOCAL of search_path and check_function_bodies, as
+// dumps want them, makes an increment a transaction of its own.
 //
 // INSERT, UPDATE and DELETE whose very text comes again, as that of an increment with arguments does, are prepared; any other
 // kind of statement ends that, since it may change the schema. (A trigger that changes the types of columns is not noticed.)

@@ -1,13 +1,13 @@
 package postgres
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 
+	"xmq/broker/form"
 	"xmq/nodeclient/target/sqltext"
 )
 
@@ -16,9 +16,12 @@ const maxArgs = 65535
 
 // statement is one statement ready to be sent.
 type statement struct {
-	text string
-	line int
-	args [][]byte // in text format; nil is NULL
+	text  string
+	where string   // for people
+	args  [][]byte // in text format, but bytes; nil is NULL
+	// types and formats of the arguments, as the protocol numbers them; nil when the server finds all types itself.
+	types   []uint32
+	formats []int16
 	// plain and changes are what templates want to know of it.
 	plain, changes bool
 	prepared       bool // it was prepared right before it was sent
@@ -38,43 +41,74 @@ func Check(body []byte) error {
 	return err
 }
 
-// parse looks at an increment before it runs; doc.go describes its two forms.
+// parse looks at an increment before it runs; doc.go describes its forms.
 func parse(body []byte) (w work, err error) {
-	script := string(body)
-	var args [][]byte
-	object := sqltext.IsObject(body)
-	if object {
-		o, err := sqltext.ParseObject(body)
-		if err != nil {
-			return w, err
-		}
-		if len(o.Args) > maxArgs {
-			return w, fmt.Errorf("it has %d arguments, more than the %d PostgreSQL takes", len(o.Args), maxArgs)
-		}
-		script = o.SQL
-		for _, raw := range o.Args {
-			args = append(args, argument(raw))
-		}
-	}
-	statements, err := checkScript(script)
+	pieces, err := sqltext.Pieces(body)
 	if err != nil {
 		return w, err
 	}
-	if object && len(statements) != 1 {
-		return w, fmt.Errorf(`"sql" has %d statements, and arguments belong to exactly one`, len(statements))
-	}
-	lower := strings.ToLower(script)
-	w.asks = strings.Contains(lower, "currval") || strings.Contains(lower, "lastval")
-	w.alone = w.asks || strings.Contains(lower, "defer") || strings.Contains(lower, "constraints") || lasting(lower)
-	for _, st := range statements {
-		if err := checkPlaceholders(st, len(args), object); err != nil {
-			return w, fmt.Errorf("line %d: %w", st.Line, err)
+	for _, p := range pieces {
+		if err := w.add(p); err != nil {
+			return w, p.In(err)
 		}
-		w.alone = w.alone || !plainDML[st.Keyword]
-		plain, changes := kinds(st.Keyword, st.Text)
-		w.statements = append(w.statements, statement{text: st.Text, line: st.Line, args: args, plain: plain, changes: changes})
 	}
 	return w, nil
+}
+
+// add looks at a piece of an increment.
+func (w *work) add(p sqltext.Piece) error {
+	if len(p.Args) > maxArgs {
+		return fmt.Errorf("it has %d arguments, more than the %d PostgreSQL takes", len(p.Args), maxArgs)
+	}
+	statements, err := checkPiece(p)
+	if err != nil {
+		return err
+	}
+	lower := strings.ToLower(p.Text)
+	w.asks = w.asks || strings.Contains(lower, "currval") || strings.Contains(lower, "lastval")
+	w.alone = w.alone || w.asks || strings.Contains(lower, "defer") || strings.Contains(lower, "constraints") ||
+		lasting(lower)
+	for _, st := range statements {
+		if err := checkPlaceholders(st, len(p.Args), p.Object); err != nil {
+			return fmt.Errorf("line %d: %w", st.Line, err)
+		}
+		s := statement{text: st.Text, where: st.Where()}
+		s.plain, s.changes = kinds(st.Keyword, st.Text)
+		if err := s.take(p.Args); err != nil {
+			return err
+		}
+		w.alone = w.alone || !plainDML[st.Keyword]
+		w.statements = append(w.statements, s)
+	}
+	return nil
+}
+
+// What the protocol says of an argument that is bytes.
+const (
+	typeBytes = 17 // bytea
+	formatRaw = 1
+)
+
+// take gives a statement its arguments: as text, of whatever type the server finds them to be, but bytes, which
+// are of no other.
+func (s *statement) take(args []form.Arg) error {
+	for i, a := range args {
+		switch {
+		case a.Kind == form.Null:
+			s.args = append(s.args, nil)
+			continue
+		case a.Kind == form.Blob && s.types == nil: // a statement is prepared for arguments whose types the server finds
+			s.types, s.formats, s.plain = make([]uint32, len(args)), make([]int16, len(args)), false
+		case a.Kind != form.Blob && strings.IndexByte(a.Text, 0) >= 0:
+			return fmt.Errorf(`argument %d: it has a NUL, which no text of PostgreSQL can hold; send bytes as `+
+				`{"base64": ...}`, i+1)
+		}
+		if a.Kind == form.Blob {
+			s.types[i], s.formats[i] = typeBytes, formatRaw
+		}
+		s.args = append(s.args, []byte(a.Text))
+	}
+	return nil
 }
 
 // plainDML are the statements that change rows and nothing else, unless a function does.
@@ -90,37 +124,30 @@ func checkPlaceholders(st sqltext.Statement, args int, object bool) error {
 	if err != nil {
 		return err
 	}
-	highest := 0
+	highest, seen := 0, make([]bool, args)
 	for i, t := range tokens {
 		if i == 0 || tokens[i-1].Text != "$" || tokens[i-1].At != t.At-1 || !t.Word {
 			continue
 		}
 		if n, err := strconv.Atoi(t.Text); err == nil {
 			highest = max(highest, n)
+			if 0 < n && n <= args {
+				seen[n-1] = true
+			}
 		}
 	}
-	switch {
-	case highest == args:
-		return nil
-	case !object:
+	switch unused := slices.Index(seen, false); {
+	case highest > args && !object:
 		return fmt.Errorf(`it has the placeholder $%d and no arguments: send {"sql": ..., "args": [...]}`, highest)
+	case highest != args:
+		return fmt.Errorf("its placeholders go up to $%d, and it has %d arguments", highest, args)
+	case unused >= 0:
+		return fmt.Errorf("argument %d has no placeholder: the server could not tell its type", unused+1)
 	}
-	return fmt.Errorf("its placeholders go up to $%d, and it has %d arguments", highest, args)
+	return nil
 }
 
-// argument is the text of a JSON value: a string without its quotes, anything else as it stands, nil for null.
-func argument(raw json.RawMessage) []byte {
-	var s string
-	switch {
-	case string(raw) == "null":
-		return nil
-	case raw[0] == '"' && json.Unmarshal(raw, &s) == nil:
-		return []byte(s)
-	}
-	return raw
-}
-
-// checkScript cuts a script and strips one outer BEGIN ... COMMIT. Refused, as a FAIL:
+// checkPiece cuts a script and strips one outer BEGIN ... COMMIT. Refused, as a FAIL:
 //
 //   - a NUL byte, which no text of PostgreSQL can hold
 //   - an open quote, comment or body
@@ -128,11 +155,12 @@ func argument(raw json.RawMessage) []byte {
 //   - what checkStatement refuses, and set_config
 //
 // It is a check of words, not of meaning.
-func checkScript(text string) ([]sqltext.Statement, error) {
+func checkPiece(p sqltext.Piece) ([]sqltext.Statement, error) {
+	text := p.Text
 	if strings.IndexByte(text, 0) >= 0 {
 		return nil, errors.New(`it has a NUL byte; write bytea as '\x00'`)
 	}
-	statements, err := sqltext.Increment(sqltext.PostgreSQL, text)
+	statements, err := p.Statements(sqltext.PostgreSQL)
 	if err != nil {
 		return nil, err
 	}

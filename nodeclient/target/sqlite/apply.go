@@ -133,7 +133,7 @@ func run(ctx context.Context, c *sql.Conn, before event.Position, steps []step, 
 			}
 			for _, st := range s.Work.statements {
 				if err := exec(ctx, c, st.Text); err != nil {
-					err = fmt.Errorf("sqlite: increment %d: %w, in line %d: %s", s.Pos.Seq, said(err), st.Line, batch.Start(st.Text))
+					err = fmt.Errorf("sqlite: increment %d: %w, in %s: %s", s.Pos.Seq, said(err), st.Where(), batch.Start(st.Text))
 					return stored, i, err
 				}
 			}

@@ -17,6 +17,7 @@ import (
 
 	"xmq/broker/event"
 	"xmq/nodeclient"
+	"xmq/nodeclient/target/sqltext"
 	"xmq/nodeclient/target/targettest"
 )
 
@@ -418,7 +419,7 @@ func FuzzScript(f *testing.F) {
 		if len(script) > 1000 {
 			return
 		}
-		statements, err := checkScript(script)
+		statements, err := checkPiece(sqltext.Piece{Text: script})
 		if err != nil {
 			return
 		}

@@ -14,13 +14,19 @@
 //
 // # Increments
 //
-// A batch of increments is one transaction. When one fails, the transaction is rolled back, those before
-// it are applied again, and it runs once more alone before it is believed, also when SQLite itself rolled everything back.
-// To give the same result on every node, however its batches fall, an increment may not touch anything that
-// outlives it in the connection; see checkScript for all that is refused. One that leaves something in the schema temp is a
-// FAIL, and changes() and last_insert_rowid() are 0 when an increment begins that names them. An increment that does more
-// than read and change rows is a transaction of its own, and so is each where a foreign key is deferred, because such
-// a key is checked at the commit.
+// A body that begins with { is {"sql": "one statement", "args": [...]}, or {"tx": [...]} with several of them
+// (package form). Arguments stand for ?, ?, ..., or for ?1 or $1 by their numbers, and are written into the
+// statement as literals: a number is what SQLite makes of it, an integer of up to 64 bits as it is, any other
+// number a REAL; true and false are 1 and 0; bytes are a BLOB; a string, and the JSON of an object or array, is a
+// TEXT, also with a NUL in it. Any other body is a script, without placeholders.
+//
+// A batch of increments is one transaction. When one fails, the transaction is rolled back, those before it are
+// applied again, and it runs once more alone before it is believed, also when SQLite itself rolled everything
+// back. To give the same result on every node, however its batches fall, an increment may not touch anything that
+// outlives it in the connection; see checkPiece for all that is refused. One that leaves something in the schema
+// temp is a FAIL, and changes() and last_insert_rowid() are 0 when an increment begins that names them. An
+// increment that does more than read and change rows is a transaction of its own, and so is each where a foreign
+// key is deferred, because such a key is checked at the commit.
 //
 // An error of an increment's own statement is never Fatal. What speaks of a damaged database makes the driver look: only
 // when SQLite's quick_check of an ordinary table, or the reading of the position, finds damage is the copy lost.

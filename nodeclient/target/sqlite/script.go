@@ -15,22 +15,40 @@ func Check(body []byte) error {
 	return err
 }
 
-// parse looks at the body of an increment.
+// parse looks at the body of an increment; doc.go describes its forms.
 func parse(body []byte) (w work, err error) {
-	script := string(body)
-	w.statements, err = checkScript(script)
-	lower := strings.ToLower(script)
-	w.defers = strings.Contains(lower, "defer")
-	w.asks = strings.Contains(lower, "changes") || strings.Contains(lower, "last_insert_rowid")
+	pieces, err := sqltext.Pieces(body)
+	if err != nil {
+		return w, err
+	}
+	for _, p := range pieces {
+		if err := w.add(p); err != nil {
+			return w, p.In(err)
+		}
+	}
 	w.plain = !slices.ContainsFunc(w.statements, func(st sqltext.Statement) bool { return !slices.Contains(mixes, st.Keyword) })
-	w.unchecked = err == nil && len(w.statements) > 0 && unchecked(w.statements[0])
-	return w, err
+	w.unchecked = len(w.statements) > 0 && unchecked(w.statements[0])
+	return w, nil
 }
 
-// checkScript looks at an increment before it runs and strips one outer BEGIN ... COMMIT. Refused, as a FAIL:
+// add looks at a piece of an increment.
+func (w *work) add(p sqltext.Piece) error {
+	statements, err := checkPiece(p)
+	if err != nil {
+		return err
+	}
+	w.statements = append(w.statements, statements...)
+	lower := strings.ToLower(p.Text)
+	w.defers = w.defers || strings.Contains(lower, "defer")
+	w.asks = w.asks || strings.Contains(lower, "changes") || strings.Contains(lower, "last_insert_rowid")
+	return nil
+}
+
+// checkPiece looks at a part of an increment before it runs and strips one outer BEGIN ... COMMIT. Refused, as a FAIL:
 //
 //   - a NUL byte, behind which SQLite would read nothing and say nothing
 //   - an open quote or trigger body
+//   - a placeholder for which there is no argument
 //   - transaction control: BEGIN, COMMIT, END, ROLLBACK, SAVEPOINT, RELEASE
 //   - ATTACH and DETACH, and every mention of the table xmq_position as a name
 //   - what would stay in the connection and be gone after a restart: temporary objects, and every PRAGMA but
@@ -38,23 +56,32 @@ func parse(body []byte) (w work, err error) {
 //     then holds for the increment alone, as a dump wants it)
 //
 // It is a check of words, not of meaning.
-func checkScript(body string) ([]sqltext.Statement, error) {
-	if strings.IndexByte(body, 0) >= 0 {
+func checkPiece(p sqltext.Piece) ([]sqltext.Statement, error) {
+	if strings.IndexByte(p.Text, 0) >= 0 {
 		return nil, errors.New("it has a NUL byte, where SQLite would stop reading; write blobs as x'00'")
 	}
-	statements, err := sqltext.Increment(sqltext.SQLite, body)
+	bound, err := p.Bound(sqltext.SQLite)
+	if err != nil {
+		return nil, err
+	}
+	statements, err := bound.Statements(sqltext.SQLite)
 	if err != nil {
 		return nil, err
 	}
 	for _, st := range statements {
-		if err := checkStatement(st); err != nil {
+		err := checkStatement(st)
+		if err == nil {
+			err = sqltext.Unbound(sqltext.SQLite, st)
+		}
+		if err != nil {
 			return nil, fmt.Errorf("line %d: %w", st.Line, err)
 		}
 	}
-	if strings.Contains(strings.ToLower(body), positionTable) && sqltext.Mentions(sqltext.SQLite, body, positionTable) {
+	lower := strings.ToLower(p.Text) // what an argument says is data
+	if strings.Contains(lower, positionTable) && sqltext.Mentions(sqltext.SQLite, p.Text, positionTable) {
 		return nil, errors.New("it mentions xmq_position, the table in which XMQ keeps its place")
 	}
-	if strings.Contains(strings.ToLower(body), "total_changes") && sqltext.Mentions(sqltext.SQLite, body, "total_changes") {
+	if strings.Contains(lower, "total_changes") && sqltext.Mentions(sqltext.SQLite, p.Text, "total_changes") {
 		return nil, errors.New("it calls total_changes, which counts since the connection was opened: after a restart it is another number")
 	}
 	return statements, nil

@@ -2,16 +2,19 @@ package sqltext
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"xmq/broker/form"
 )
 
-func raws(args ...string) (all []json.RawMessage) {
-	for _, a := range args {
-		all = append(all, json.RawMessage(a))
-	}
-	return all
+// argued are the arguments of JSON values.
+func argued(t require.TestingT, args ...string) []form.Arg {
+	all, _, err := form.Parse([]byte(`{"sql": "", "args": [` + strings.Join(args, ", ") + `]}`))
+	require.NoError(t, err)
+	return all[0].Args
 }
 
 func TestBind(t *testing.T) {
@@ -26,28 +29,71 @@ func TestBind(t *testing.T) {
 		{MariaDB, "SELECT 5-?", []string{"-1"}, "SELECT 5- -1 "},
 		{MariaDB, "SELECT '?', `?`, \"?\" /* ? */ -- ?\n, ? # ?", []string{`"x"`}, "SELECT '?', `?`, \"?\" /* ? */ -- ?\n, 'x' # ?"},
 		{MariaDB, "SELECT ?", []string{`"it's \\ \u0000 ü 😀 \n"`}, "SELECT 'it\\'s \\\\ \\0 ü 😀 \n'"},
-		{SQLite, "SELECT ?", []string{`"it's \\"`}, `SELECT 'it''s \'`},
+		{SQLite, "SELECT ?", []string{`"it's \\"`}, `SELECT  ('it''s \') `},
+		{SQLite, "SELECT ?2 || ?1 || $2, ':a', [?] -- ?", []string{"1", `"b"`}, `SELECT  ('b')  ||  1  ||  ('b') , ':a', [?] -- ?`},
+		{SQLite, "SELECT x?, a$1, ?", []string{`"41"`, `{"base64": "QQA="}`}, `SELECT x ('41') , a$1,  x'4100' `},
+		{SQLite, "SELECT ?, ?", []string{`"a\u0000b"`, `""`}, `SELECT  (+CAST(x'610062' AS TEXT)) ,  ('') `},
+		{SQLite, "SELECT ?, ?, ?", []string{"9007199254740993", "-0.10", "1E+400"}, `SELECT  9007199254740993 ,  -0.10 ,  1E+400 `},
+		{MariaDB, "SELECT ?, ?", []string{`{"base64": "QQA="}`, `{"base64": ""}`}, `SELECT  _binary x'4100' ,  _binary x'' `},
+		{MariaDB, "SELECT :a, @a, $1", nil, `SELECT :a, @a, $1`},
 		{MariaDB, "SELECT ?, ?", []string{`{"a": "b'c"}`, `[1, "\\"]`}, `SELECT '{"a": "b\'c"}', '[1, "\\\\"]'`},
 		{MariaDB, "SELECT ?", []string{`"? ?"`}, "SELECT '? ?'"},
 		{MariaDB, "SELECT ?1", []string{"2"}, "SELECT  2 1"},
 		{MariaDB, "/*!50000 SELECT ? */", []string{"2"}, "/*!50000 SELECT  2  */"},
 	} {
-		got, err := Bind(c.d, c.text, raws(c.args...))
+		got, err := Bind(c.d, c.text, argued(t, c.args...))
 		require.NoError(t, err, c.text)
 		require.Equal(t, c.want, got)
 	}
-	for text, c := range map[string]struct{ arg, want string }{
-		"SELECT 1":      {"1", "0 placeholders ? and 1 arguments"},
-		"SELECT ?, ?":   {"1", "2 placeholders ? and 1 arguments"},
-		"SELECT '?":     {"1", "a quote is not closed"},
-		"SELECT ? /* x": {"1", "a comment is not closed"},
-		"SELECT ?":      {"", "argument 1: it is empty"},
+	for _, c := range []struct {
+		d    Dialect
+		text string
+		args []string
+		want string
+	}{
+		{MariaDB, "SELECT 1", []string{"1"}, "0 placeholders ? and 1 arguments"},
+		{MariaDB, "SELECT ?, ?", []string{"1"}, "2 placeholders ? and 1 arguments"},
+		{MariaDB, "SELECT '?", []string{"1"}, "a quote is not closed"},
+		{MariaDB, "SELECT ? /* x", []string{"1"}, "a comment is not closed"},
+		{SQLite, "SELECT ?, ?", []string{"1"}, "2 placeholders ? and 1 arguments"},
+		{SQLite, "SELECT ?3, ?1", []string{"1", "2"}, "go up to ?3, and it has 2 arguments"},
+		{SQLite, "SELECT ?3, ?1", []string{"1", "2", "3"}, "argument 2 has no placeholder"},
+		{SQLite, "SELECT $1, ?", []string{"1", "2"}, "with a number and without one"},
+		{SQLite, "SELECT ?, ?1", []string{"1"}, "with a number and without one"},
+		{SQLite, "SELECT ?0", []string{"1"}, "the placeholder ?0 has a name"},
+		{SQLite, "SELECT ?99999999999999999999", []string{"1"}, "has a name"},
+		{SQLite, "SELECT :a", []string{"1"}, "the placeholder :a has a name"},
+		{SQLite, "SELECT @a", nil, "the placeholder @a has a name"},
+		{SQLite, "SELECT $a", []string{"1"}, "the placeholder $a has a name"},
 	} {
-		_, err := Bind(MariaDB, text, raws(c.arg))
-		require.ErrorContains(t, err, c.want, text)
+		_, err := Bind(c.d, c.text, argued(t, c.args...))
+		require.ErrorContains(t, err, c.want, c.text)
 	}
-	_, err := Bind(PostgreSQL, "SELECT ?", raws(`"\u0000"`))
+	_, err := Bind(PostgreSQL, "SELECT ?", argued(t, `"\u0000"`))
 	require.ErrorContains(t, err, "NUL")
+}
+
+// A script has no arguments: what SQLite would take for an unbound placeholder, and silently for NULL or an error, is found; what
+// only looks like one is not.
+func TestUnboundPlaceholdersAreRefused(t *testing.T) {
+	for text, want := range map[string]string{
+		"INSERT INTO t VALUES (?)": "?", "SELECT ?12": "?12", "SELECT :name": ":name", "SELECT @name": "@name", "SELECT $1": "$1", "SELECT $n + 1": "$n",
+		"SELECT '?', \"?\", [?], `?` /* ? */ -- ?": "", "SELECT ':a @b $c 10:00'": "", "SELECT a$1, b->>'$.c' FROM t": "", "SELECT x'00'": "",
+	} {
+		all, err := Increment(SQLite, text)
+		require.NoError(t, err)
+		require.Len(t, all, 1)
+		if err := Unbound(SQLite, all[0]); want == "" {
+			require.NoError(t, err, text)
+		} else {
+			require.EqualError(t, err, "it has the placeholder "+want+` and no arguments: send {"sql": ..., "args": [...]}`)
+		}
+	}
+	for text, want := range map[string]bool{"SELECT ?": true, "SELECT '?', @a, :b, $c # ?": false} {
+		all, err := Increment(MariaDB, text)
+		require.NoError(t, err)
+		require.Equal(t, want, Unbound(MariaDB, all[0]) != nil, text)
+	}
 }
 
 // FuzzBind: what is bound is one string: no argument makes a text of more tokens.
@@ -58,11 +104,20 @@ func FuzzBind(f *testing.F) {
 	f.Fuzz(func(t *testing.T, arg string) {
 		raw, err := json.Marshal(arg)
 		require.NoError(t, err)
-		got, err := Bind(MariaDB, "SELECT ?, 'x'", []json.RawMessage{raw})
-		require.NoError(t, err)
-		tokens, err := Tokens(MariaDB, got)
-		require.NoError(t, err)
-		require.Len(t, tokens, 4, got)
+		for _, d := range []Dialect{MariaDB, SQLite} {
+			got, err := Bind(d, "SELECT ?, 'x'", argued(t, string(raw)))
+			require.NoError(t, err)
+			tokens, err := Tokens(d, got)
+			require.NoError(t, err)
+			want := 4
+			if d == SQLite {
+				want += 2
+				if strings.Contains(arg, "\x00") {
+					want += 7
+				}
+			}
+			require.Len(t, tokens, want, got)
+		}
 	})
 }
 

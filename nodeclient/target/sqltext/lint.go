@@ -12,18 +12,36 @@ import (
 // Warning is a place where replicas may come to differ although each does what it is told.
 type Warning struct {
 	Line int
-	What string // as it stands there: "now()"
-	Why  string // what happens, and what to write instead
+	// Statement is its place in a {"tx"}, from 1, to whose text the line belongs; 0 elsewhere.
+	Statement int
+	What      string // as it stands there: "now()"
+	Why       string // what happens, and what to write instead
 }
 
-func (w Warning) String() string { return fmt.Sprintf("line %d: %s: %s", w.Line, w.What, w.Why) }
+func (w Warning) String() string {
+	return fmt.Sprintf("%s: %s: %s", Statement{Line: w.Line, Number: w.Statement}.Where(), w.What, w.Why)
+}
 
 // Lint warns of what makes replicas differ, as far as words show it: clocks, dice, what one server says of
 // itself, sequences that cannot be put back, and rows
 // taken or gathered in an order that nobody has given. It judges nothing: a text that cannot be read is searched
 // up to
-// there.
+// there. The body of an increment with arguments is searched, too; what they are is no matter of the lint.
 func Lint(d Dialect, text string) (all []Warning) {
+	pieces, err := Pieces([]byte(text))
+	if err != nil {
+		return nil
+	}
+	for _, p := range pieces {
+		for _, w := range lintScript(d, p.Text) {
+			w.Statement = p.Number
+			all = append(all, w)
+		}
+	}
+	return all
+}
+
+func lintScript(d Dialect, text string) (all []Warning) {
 	for st, err := range Statements(d, text) {
 		if err != nil {
 			return all
@@ -53,7 +71,9 @@ type linter struct {
 	all     []Warning
 }
 
-func (l *linter) warn(line int, what, why string) { l.all = append(l.all, Warning{line, what, why}) }
+func (l *linter) warn(line int, what, why string) {
+	l.all = append(l.all, Warning{Line: line, What: what, Why: why})
+}
 
 // is reports whether the token with index i is the word or symbol w.
 func (l *linter) is(i int, w string) bool {
@@ -162,7 +182,7 @@ func (l *linter) quoted(i int) {
 			l.warn(t.line, "'"+text+"'", ownClock)
 		}
 	}
-	for _, w := range Lint(l.dialect, body) {
+	for _, w := range lintScript(l.dialect, body) {
 		w.Line += t.line - 1
 		l.all = append(l.all, w)
 	}

@@ -18,6 +18,9 @@ type Statement struct {
 	// RELEASE; ABORT and PREPARE in PostgreSQL; XA and AUTOCOMMIT in MariaDB); "" when it does not.
 	Control string
 
+	Number int // of the statement in a {"tx"}, from 1; 0 in a script
+
+	holes bool // it has what may be a placeholder
 	stdin bool // it is a COPY whose data follows
 	some  bool // a part of it is executed by newer servers only
 }
@@ -43,6 +46,7 @@ type scanner struct {
 	client bool
 	leave  bool // USE and \connect are passed
 	counts *Counts
+	holes  bool   // of the statement, see there
 	marks  []span // of the statement
 	some   bool   // one of them is executed by newer servers only
 }
@@ -135,7 +139,7 @@ func (s *scanner) pass(n int) {
 func (s *scanner) next() (Statement, error) {
 	sh := shape{dialect: s.lex.dialect, open: true}
 	line := 0
-	s.start, s.marks, s.some = -1, nil, false
+	s.start, s.holes, s.marks, s.some = -1, false, nil, false
 	for {
 		k, n, ended, delimited, err := s.token()
 		if err != nil {
@@ -188,11 +192,26 @@ func (s *scanner) next() (Statement, error) {
 				s.marks = append(s.marks, span{s.at - s.start, s.at - s.start + n})
 				s.some = s.some || s.lex.hinted && s.lex.product.executes(s.buf[s.at:s.at+n]) == some
 			}
+			s.holes = s.holes || s.hole(k)
 			sh.add(k, s.buf[s.at:s.at+n])
 			s.pass(n)
 			s.end = s.at
 		}
 	}
+}
+
+// hole reports whether the token at s.at, of kind k, may begin a placeholder.
+func (s *scanner) hole(k kind) bool {
+	lite := s.lex.dialect == SQLite
+	switch s.buf[s.at] {
+	case '?':
+		return k == symbol
+	case ':', '@':
+		return k == symbol && lite
+	case '$':
+		return k == word && lite
+	}
+	return false
 }
 
 // cut makes the statement that ends before s.at; the zero Statement when there is none.
@@ -206,7 +225,8 @@ func (s *scanner) cut(sh *shape, line int) (Statement, error) {
 	if sh.stdin && !s.client {
 		return Statement{}, errAt(line, "COPY FROM STDIN takes data that is no SQL: dump with --inserts instead")
 	}
-	st := Statement{Text: string(s.buf[s.start:s.end]), Line: line, Keyword: sh.first(), Control: sh.control(), stdin: sh.stdin}
+	st := Statement{Text: string(s.buf[s.start:s.end]), Line: line, Keyword: sh.first(), Control: sh.control(),
+		stdin: sh.stdin, holes: s.holes}
 	st.Text, st.some = without(st.Text, s.marks), s.some
 	if len(sh.head) > 1 {
 		st.Second = sh.head[1]
