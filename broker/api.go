@@ -541,13 +541,14 @@ func (b *Broker) lasts(ctx context.Context, key string) (why string, err error) 
 			why = "the segment is still there, set aside"
 		}
 		return why, err
-	case "fail", "fatal", "refused", "retry", "offline":
+	case "fail", "fatal", "refused", "retry", "offline", "upgrade":
 		v, known, err := b.pool.View(ctx, about)
 		if err != nil || !known {
 			return "", err
 		}
 		lasts := map[string]bool{"fail": v.State == statedb.Failed, "fatal": v.State == statedb.Fatal, "refused": v.State == statedb.NeedsDump,
-			"retry": v.LastError != nil && v.LastError.Class == "transient", "offline": v.Missed}[kind]
+			"retry": v.LastError != nil && v.LastError.Class == "transient", "offline": v.Missed,
+			"upgrade": v.LastError != nil && v.LastError.Class == "held"}[kind]
 		if lasts {
 			why = fmt.Sprintf("client %s is %s%s, and it ends with that", about, v.State, map[bool]string{true: " and not connected"}[kind == "offline"])
 		}

@@ -16,6 +16,7 @@ import (
 	"xmq/broker/bus"
 	"xmq/broker/event"
 	"xmq/broker/failpoint"
+	"xmq/broker/form"
 	"xmq/dumpflow"
 )
 
@@ -190,7 +191,7 @@ func (a *Agent) session(pos event.Position, proved bool) *session {
 		batch = min(batch, t.BatchLimit())
 	}
 	return newSession(rules{
-		hello: event.Hello{Target: o.Driver, Topics: o.Topics, At: o.At, Stateless: o.Stateless, Packs: o.Compress, Host: host, Pid: os.Getpid()},
+		hello: event.Hello{Target: o.Driver, Topics: o.Topics, At: o.At, Stateless: o.Stateless, Packs: o.Compress, Features: form.Known(), Host: host, Pid: os.Getpid()},
 		group: o.Group, id: o.ID, from: o.From, replace: o.Replace, rejoin: !o.Stay, exitOnFail: o.ExitOnFail, loads: a.target.Loads,
 		windowRecords: uint32(o.WindowRecords), windowBytes: uint32(o.WindowBytes),
 		batchRecords: batch, batchBytes: o.BatchBytes,

@@ -82,7 +82,7 @@ type Forgotten struct {
 // Trouble is the last error a node reported.
 type Trouble struct {
 	Seq   uint64 `json:"seq"`   // the increment concerned; 0 when none is
-	Class string `json:"class"` // "fail", "fatal", "transient", "dump", "refused"
+	Class string `json:"class"` // "fail", "fatal", "transient", "dump", "refused", "held"
 	Text  string `json:"text"`
 	Time  int64  `json:"time"` // ns since 1970
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"xmq/broker/event"
+	"xmq/broker/form"
 	"xmq/statedb"
 )
 
@@ -23,14 +24,16 @@ const (
 	answerBytes = 8
 )
 
-// frame reads what f asks for and appends the frame to dst. Increments of other topics and the one an
-// operator skipped become passes: the node's position moves over them and their bodies are not sent.
-// It returns the position behind the last item, f.From when the window has no room for one.
-func frame(dst []byte, log Reader, f *Feed) ([]byte, event.Position, error) {
+// frame reads what f asks for and appends the frame to dst. Increments of other topics and the one an operator
+// skipped become passes: the node's position moves over them and their bodies are not sent. It returns the
+// position behind the last item, f.From when the window has no room for one, and which features the node lacks for
+// the increment behind that, when that is why the frame ends.
+func frame(dst []byte, log Reader, f *Feed) ([]byte, event.Position, form.Features, error) {
 	records, err := log.Read(f.From.Seq+1, f.MaxRecords, f.MaxBytes)
 	if err != nil {
-		return dst, f.From, err
+		return dst, f.From, 0, err
 	}
+	var lacks form.Features
 	end, passed := f.From, false
 	fits := func(n int) bool { // with n bytes more, and a pass that may be due
 		n += len(dst) + passBytes
@@ -47,13 +50,18 @@ func frame(dst []byte, log Reader, f *Feed) ([]byte, event.Position, error) {
 		mine := o != nil && o.Seq == e.Seq()
 		if mine && (len(o.Body) > 0 || o.Limit != 0) {
 			if record, err = reforge(e, o); err != nil {
-				return dst, end, err
+				return dst, end, 0, err
 			}
 		}
 		pass := mine && o.Skip || !event.Wants(f.Topics, e.Topic())
 		size := len(record) + itemBytes
 		if mine {
 			size += answerBytes
+		}
+		if !pass && !mine && f.Lacks != 0 {
+			if lacks = f.Lacks & form.Needs(e.Body()); lacks != 0 {
+				break
+			}
 		}
 		if pass && !fits(0) || !pass && !fits(size) {
 			break
@@ -71,7 +79,7 @@ func frame(dst []byte, log Reader, f *Feed) ([]byte, event.Position, error) {
 		end = event.Position{Log: end.Log, Seq: e.Seq(), Chain: e.Chain()}
 	}
 	flush()
-	return dst, end, nil
+	return dst, end, lacks, nil
 }
 
 // reforge is the record that an operator's decision makes of e.

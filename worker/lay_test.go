@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"xmq/broker/event"
+	"xmq/broker/form"
 	"xmq/statedb"
 )
 
@@ -34,7 +35,7 @@ func TestAFrameIsSharedOnlyWithWhoMayHaveIt(t *testing.T) {
 		f, before := all, log.n
 		change(&f)
 		require.NoError(t, w.lay(&f))
-		want, end, err := frame(nil, l, &f)
+		want, end, _, err := frame(nil, l, &f)
 		require.NoError(t, err)
 		if log.n > before {
 			require.Equal(t, end, w.laid.end)
@@ -57,6 +58,7 @@ func TestAFrameIsSharedOnlyWithWhoMayHaveIt(t *testing.T) {
 		"fewer bytes":          {func(f *Feed) { f.MaxBytes = len(first) - 1 }, 1},
 		"a smaller window":     {func(f *Feed) { f.Window = len(first) - 1 }, 1},
 		"an empty window":      {func(f *Feed) { f.Window = 0 }, 1},
+		"lacks a feature":      {func(f *Feed) { f.Lacks = form.Tx }, 1},
 		"topics":               {func(f *Feed) { f.Topics = []string{"a"} }, 1},
 		"an operator's answer": {func(f *Feed) { f.Override = &statedb.Override{Seq: 2, Answer: 1} }, 1},
 		"another position":     {func(f *Feed) { f.From, _ = l.Position(1) }, 1},

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"xmq/broker/event"
+	"xmq/broker/form"
 	"xmq/dumpflow"
 	"xmq/statedb"
 )
@@ -40,6 +41,7 @@ const (
 	classFatal   = "fatal"
 	classRetry   = "transient"
 	classRefused = "refused"
+	classHeld    = "held"
 	orderedDump  = "redump"
 )
 
@@ -81,8 +83,10 @@ type Machine struct {
 	full          bool // the next increment does not fit into what is left of the window
 	creditRecords uint64
 	creditBytes   int
-	packs         bool // the node wants packed frames
-	slow          bool // it has said that an increment has been at its database for long
+	packs         bool          // the node wants packed frames
+	lacks         form.Features // that concern the node and that it does not know
+	barred        uint64        // the increment that it is not sent for want of one; 0 for none
+	slow          bool          // it has said that an increment has been at its database for long
 
 	dumps  []*dumpflow.Dump     // of this client's data, oldest first; at most one runs
 	leases map[event.DumpID]int // ticks since a requester was heard, by request id
@@ -443,6 +447,10 @@ func (m *Machine) begin(log Log) bool {
 	m.rateSeen = v.from.Seq
 	m.rewind()
 	m.creditRecords, m.creditBytes = 0, 0
+	m.lacks = form.Lacking(o.hello.Target, o.hello.Features)
+	if m.lacks == 0 && m.c.LastError != nil && m.c.LastError.Class == classHeld {
+		m.recovered() // its node was upgraded
+	}
 	m.targetReturned(newProcess)
 	return true
 }
@@ -519,7 +527,7 @@ func (m *Machine) supersede() {
 
 // rewind forgets what is in flight: it will be sent again from acked.
 func (m *Machine) rewind() {
-	m.sent, m.flights, m.flightBytes, m.full = m.c.Acked, nil, 0, false
+	m.sent, m.flights, m.flightBytes, m.full, m.barred = m.c.Acked, nil, 0, false, 0
 }
 
 func (m *Machine) heard() {
@@ -560,7 +568,7 @@ func (m *Machine) applied(e *event.Event, log Log) {
 		m.trouble(m.c.Acked.Seq+1, classRetry, e.Text)
 		m.raise("retry", statedb.Warning, m.c.Acked.Seq+1, fmt.Sprintf("client %s cannot reach or use its database and tries again: %s", m.c.ID, e.Text))
 	default:
-		if m.c.LastError != nil && m.c.LastError.Class == classRetry {
+		if m.c.LastError != nil && m.c.LastError.Class == classRetry { // what is held is told of again
 			m.recovered()
 		}
 	}
@@ -756,7 +764,7 @@ func (m *Machine) from() event.Position {
 // feed says what to send next, or nil: only to a client that follows, is open, is not held for a DUMP and
 // has window left. One increment always fits an empty window of at least one.
 func (m *Machine) feed(head event.Position) *Feed {
-	if !m.feedable() || m.full || m.sent.Seq >= head.Seq {
+	if !m.feedable() || m.full || m.barred != 0 || m.sent.Seq >= head.Seq {
 		return nil
 	}
 	inFlight := m.sent.Seq - m.c.Acked.Seq
@@ -768,7 +776,8 @@ func (m *Machine) feed(head event.Position) *Feed {
 	if inFlight > 0 && (left <= 0 || m.rules.Flight.full()) {
 		return nil
 	}
-	f := &Feed{From: m.sent, MaxRecords: int(records), MaxBytes: min(left, m.rules.TurnBytes), Topics: m.c.Topics, Override: m.c.Override, Pack: m.packs}
+	f := &Feed{From: m.sent, MaxRecords: int(records), MaxBytes: min(left, m.rules.TurnBytes), Topics: m.c.Topics,
+		Override: m.c.Override, Pack: m.packs, Lacks: m.lacks}
 	f.Window = left
 	if inFlight == 0 {
 		f.Window = math.MaxInt
@@ -788,6 +797,20 @@ func (m *Machine) Waiting() bool {
 // Full notes that the next increment does not fit into what is left of the window: the next acknowledgement
 // makes room.
 func (m *Machine) Full() { m.full = true }
+
+// Hold notes that the increment behind what was sent needs features that the node does not know: it would do
+// something else with it. It waits, with all behind it, until the node comes back with them or an operator
+// decides.
+func (m *Machine) Hold(needs form.Features, now int64) {
+	m.now = now
+	m.barred = m.sent.Seq + 1
+	text := fmt.Sprintf("increment %d needs %s, which the node of client %s does not know: it is held until that node is upgraded",
+		m.barred, needs, m.c.ID)
+	m.trouble(m.barred, classHeld, text)
+	m.raise("upgrade", statedb.Critical, m.barred, fmt.Sprintf("%s, and goes on by itself then. To decide "+
+		"otherwise about this increment alone: `xmq client skip %s --seq %d --reason TEXT` (or replace; or retry, which sends it "+
+		"all the same)", text, m.c.ID, m.barred))
+}
 
 // Fed notes that the frame up to end, of so many bytes, is on its way, and returns its event.
 func (m *Machine) Fed(end event.Position, frame []byte) event.Event {
@@ -862,6 +885,9 @@ func (m *Machine) mend(o *Order, log Log) (refused string) {
 	}
 	if o.Verb == Replace && len(o.Body) == 0 {
 		return "replace needs a body"
+	}
+	if lacks := m.lacks & form.Needs(o.Body); o.Verb == Replace && lacks != 0 {
+		return fmt.Sprintf("this body needs %s, which the node of client %s does not know: write it otherwise, or upgrade the node", lacks, c.ID)
 	}
 	if o.Verb == Skip && o.Limit != 0 {
 		return "an increment that is passed over needs no time limit"
@@ -1008,14 +1034,14 @@ func (m *Machine) recovered() {
 	if m.c.LastError == nil {
 		return
 	}
-	m.c.LastError, m.dirty = nil, true
-	for _, kind := range []string{"fail", "fatal", "retry", "refused", "slow"} {
+	m.c.LastError, m.barred, m.dirty = nil, 0, true
+	for _, kind := range []string{"fail", "fatal", "retry", "refused", "slow", "upgrade"} {
 		m.clear(kind)
 	}
 }
 
 func (m *Machine) clearAll() {
-	for _, kind := range []string{"fail", "fatal", "retry", "refused", "slow", "offline", "dump", "order"} {
+	for _, kind := range []string{"fail", "fatal", "retry", "refused", "slow", "offline", "dump", "order", "upgrade"} {
 		m.clear(kind)
 	}
 }

@@ -1,7 +1,10 @@
 package worker
 
 import (
+	"fmt"
+	"maps"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -113,11 +116,16 @@ func (l *line) pos(log *memLog) event.Position {
 
 func (s *stage) command(t *testing.T, l *line) {
 	switch l.td.Cmd {
-	case "log": // log N [topic=T]: the log grows by N
+	case "log": // log N [topic=T] [tx]: the log grows by N, which are {"tx": ...}
 		n, err := strconv.Atoi(l.id())
 		require.NoError(t, err)
+		plain := s.log.body
+		if l.has("tx") {
+			s.log.body = func(seq uint64) []byte { return fmt.Appendf(nil, `{"tx": [{"sql": "increment %d"}]}`, seq) }
+		}
 		s.log.push(n, l.str("topic"))
-		for id := range s.machines {
+		s.log.body = plain
+		for _, id := range slices.Sorted(maps.Keys(s.machines)) {
 			s.play(id)
 		}
 	case "trim": // trim FIRST id...
@@ -159,7 +167,11 @@ func (s *stage) command(t *testing.T, l *line) {
 	case "unstaged":
 		s.step(l.id(), Input{Unstaged: event.DumpID(l.num("dump", 16))})
 	case "order":
-		s.step(l.id(), Input{Order: &Order{Verb: Verb(l.word(1)), Seq: l.num("seq", 10), Body: []byte(l.str("body")),
+		body := []byte(l.str("body"))
+		if l.has("tx") {
+			body = []byte(`{"tx": [{"sql": "instead"}]}`)
+		}
+		s.step(l.id(), Input{Order: &Order{Verb: Verb(l.word(1)), Seq: l.num("seq", 10), Body: body,
 			Topics: l.list("topics"), Limit: l.limit(), Reason: l.str("reason"), By: l.str("by"), Token: 1}})
 	case "tick":
 		n, err := strconv.Atoi(l.id())
@@ -198,7 +210,11 @@ func (s *stage) adjust(l *line) {
 }
 
 func (s *stage) hello(l *line) event.Hello {
-	return event.Hello{Target: "mem", Topics: l.list("topics"), At: l.num("at", 10), Loaded: event.DumpID(l.num("loaded", 16)),
+	target := "mem"
+	if l.has("driver") {
+		target = l.str("driver")
+	}
+	return event.Hello{Target: target, Features: l.list("features"), Topics: l.list("topics"), At: l.num("at", 10), Loaded: event.DumpID(l.num("loaded", 16)),
 		Stateless: l.has("stateless"), Backup: l.has("backup")}
 }
 

@@ -100,3 +100,8 @@ func TestASessionIsProvedByItsToken(t *testing.T) { play(t, "tokens") }
 
 // Retry, skip and replace of one increment for a client that has not failed: it is the one that was named, or none.
 func TestAnOrderIsAboutTheIncrementItNames(t *testing.T) { play(t, "orders") }
+
+// An increment that needs a feature is held before a node that does not name it, with all behind it and an alert
+// that names node and increment, over reconnections and restarts, until the node comes back with it. Others do not
+// notice.
+func TestFeatures(t *testing.T) { play(t, "features") }

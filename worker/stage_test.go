@@ -245,13 +245,15 @@ func (s *stage) play(id string) {
 // feed is false when the log cannot be read now: the next tick tries again.
 func (s *stage) feed(m *Machine, f *Feed) bool {
 	before := m.flightBytes
-	body, end, err := frame(nil, s.log, f)
+	body, end, lacks, err := frame(nil, s.log, f)
 	switch {
 	case err != nil && !final(err):
 		s.say("%s is not fed now", m.c.ID)
 		return false
 	case err != nil:
 		m.Lost(err.Error(), s.now)
+	case end == f.From && lacks != 0:
+		m.Hold(lacks, s.now)
 	case end == f.From:
 		m.Full()
 	default:

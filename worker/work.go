@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"xmq/broker/event"
+	"xmq/broker/form"
 	"xmq/dumpflow"
 	"xmq/statedb"
 )
@@ -108,6 +109,9 @@ type Feed struct {
 	Topics     []string
 	Override   *statedb.Override
 	Pack       bool // compress the frame
+	// Lacks are features that the node does not know: an increment that needs one is not sent, unless an operator has
+	// said so.
+	Lacks form.Features
 }
 
 // whole reports whether everything between is asked for as it stands in the log.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"xmq/broker/event"
+	"xmq/broker/form"
 	"xmq/dumpflow"
 	"xmq/increments"
 	"xmq/statedb"
@@ -289,6 +290,8 @@ func (w *Worker) feed(t *task, f *Feed) error {
 			e.Body = l.packed
 		}
 		w.env.Send(&e)
+	case l.stop != 0:
+		t.m.Hold(l.stop, w.now())
 	default:
 		t.m.Full()
 	}
@@ -303,11 +306,14 @@ type laid struct {
 	shared       bool   // all of the increments between: whoever takes everything may have it
 	records      int    // what it was asked for: it may be short because of these
 	bytes        int
+	lacks        form.Features // which were looked for in the increments
+	stop         form.Features // those of them that the increment behind end needs
 }
 
 // suits reports whether a frame is one that f could get.
 func (l *laid) suits(f *Feed) bool {
-	return l.shared && f.whole() && l.from == f.From && f.MaxRecords <= l.records && min(f.MaxBytes, f.Window) <= l.bytes &&
+	return l.shared && f.whole() && l.from == f.From && l.lacks == f.Lacks &&
+		f.MaxRecords <= l.records && min(f.MaxBytes, f.Window) <= l.bytes &&
 		l.end.Seq-l.from.Seq <= uint64(f.MaxRecords) && len(l.body) <= min(f.Window, f.MaxBytes)
 }
 
@@ -317,8 +323,9 @@ func (w *Worker) lay(f *Feed) (err error) {
 	if l.suits(f) {
 		return nil
 	}
+	l.lacks = f.Lacks
 	l.from, l.packed, l.records, l.bytes = f.From, l.packed[:0], f.MaxRecords, min(f.MaxBytes, f.Window)
-	l.body, l.end, err = frame(l.body[:0], w.env.Log, f)
+	l.body, l.end, l.stop, err = frame(l.body[:0], w.env.Log, f)
 	l.shared = err == nil && f.whole() && l.end != l.from
 	return err
 }

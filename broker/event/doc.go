@@ -36,6 +36,7 @@
 //
 //	INCR_REQ/NONE            node: open a session; Pos is the stored position, body a Hello. Busy: not now, increments
 //	                         behind Pos are at the database; Text says which, when they have been there for long
+//	                         (a Hello is JSON, of which both sides pass over what they do not know: so it names features)
 //	INCR_REQ/SUCC            node: applied up to Pos, credit beyond it; also the heartbeat (Retrying, Bye)
 //	INCR_REQ/FAIL            node: the increment behind Pos failed, Text says why
 //	INCR_REQ/FATAL           node: my copy is lost, Text says why

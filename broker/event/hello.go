@@ -47,6 +47,9 @@ type Hello struct {
 	Backup bool `json:"backup,omitempty"`
 	// Range is the part that such a requester wants; nil for all of it. In the DUMP_REQ that reaches the target it says the same.
 	Range *Range `json:"range,omitempty"`
+	// Features are those of package form that the node knows; those a broker does not know are no error. Nodes of
+	// earlier builds name none.
+	Features []string `json:"features,omitempty"`
 	// Pid and Host tell an operator which process speaks.
 	Host string `json:"host,omitempty"`
 	Pid  int    `json:"pid,omitempty"`
@@ -79,6 +82,9 @@ func DecodeHello(b []byte) (Hello, error) {
 	}
 	if len(h.Host) > 255 || len(h.Target) > 32 {
 		return h, fmt.Errorf("hello: host or target name is too long: %w", ErrDamaged)
+	}
+	if len(h.Features) > 64 || slices.ContainsFunc(h.Features, func(f string) bool { return len(f) > 64 }) {
+		return h, fmt.Errorf("hello: more than 64 features, or one longer than 64 bytes: %w", ErrDamaged)
 	}
 	if r := h.Range; r != nil && (!h.Backup || len(r.Start) > MaxRangeKey || len(r.End) > MaxRangeKey) {
 		return h, fmt.Errorf("hello: a range belongs to a backup, and its bounds have at most %d bytes: %w", MaxRangeKey, ErrDamaged)

@@ -10,10 +10,10 @@ import (
 )
 
 // goldenHello may only gain keys.
-const goldenHello = `{"v":1,"target":"sqlite","topics":["a","b"],"master":true,"at":7,"loaded":"0102030405060708","stateless":true,"packs":true,"backup":true,"host":"h","pid":9}`
+const goldenHello = `{"v":1,"target":"sqlite","topics":["a","b"],"master":true,"at":7,"loaded":"0102030405060708","stateless":true,"packs":true,"backup":true,"features":["a.b"],"host":"h","pid":9}`
 
 func TestHelloGoldenBytes(t *testing.T) {
-	h := Hello{V: 1, Target: "sqlite", Topics: []string{"a", "b"}, Master: true, At: 7, Loaded: 0x0102030405060708, Stateless: true, Packs: true, Backup: true, Host: "h", Pid: 9}
+	h := Hello{V: 1, Target: "sqlite", Topics: []string{"a", "b"}, Master: true, At: 7, Loaded: 0x0102030405060708, Stateless: true, Packs: true, Backup: true, Features: []string{"a.b"}, Host: "h", Pid: 9}
 	require.Equal(t, goldenHello, string(h.Encode()))
 	got, err := DecodeHello([]byte(goldenHello))
 	require.NoError(t, err)
@@ -40,6 +40,7 @@ func TestHelloRefusesNonsense(t *testing.T) {
 	for _, s := range []string{
 		"x", "{", `{"v":0}`, `{"v":2}`, `{}`, `[]`, `{"v":1} x`, `{"v":"1"}`, `{"v":1,"at":-1}`, `{"v":1,"at":18446744073709551616}`, `{"v":1,"loaded":"1"}`,
 		`{"v":1,"topics":["A"]}`, `{"v":1,"topics":[""]}`, `{"v":1,"topics":["a b"]}`, `{"v":1,"topics":[` + many + `]}`,
+		`{"v":1,"features":"a.b"}`, `{"v":1,"features":["` + strings.Repeat("f", 65) + `"]}`, `{"v":1,"features":[` + many + `]}`,
 		`{"v":1,"host":"` + strings.Repeat("h", 256) + `"}`, `{"v":1,"target":"` + strings.Repeat("t", 33) + `"}`, strings.Repeat("[", 8<<10), strings.Repeat(" ", 9<<10),
 	} {
 		_, err := DecodeHello([]byte(s))

@@ -74,8 +74,11 @@ func printPositions(w io.Writer, p broker.Positions) {
 }
 
 func stateWords(v worker.View) string {
-	if !v.Connected {
+	switch {
+	case !v.Connected:
 		return string(v.State) + " (offline)"
+	case v.LastError != nil && v.LastError.Class == "held":
+		return string(v.State) + " (held)"
 	}
 	return string(v.State)
 }
