@@ -541,14 +541,15 @@ func (b *Broker) lasts(ctx context.Context, key string) (why string, err error) 
 			why = "the segment is still there, set aside"
 		}
 		return why, err
-	case "fail", "fatal", "refused", "retry", "offline", "upgrade":
+	case "fail", "fatal", "refused", "retry", "offline", "upgrade", "join":
 		v, known, err := b.pool.View(ctx, about)
 		if err != nil || !known {
 			return "", err
 		}
 		lasts := map[string]bool{"fail": v.State == statedb.Failed, "fatal": v.State == statedb.Fatal, "refused": v.State == statedb.NeedsDump,
 			"retry": v.LastError != nil && v.LastError.Class == "transient", "offline": v.Missed,
-			"upgrade": v.LastError != nil && v.LastError.Class == "held"}[kind]
+			"upgrade": v.LastError != nil && v.LastError.Class == "held",
+			"join": v.Join != nil && v.LastError != nil && v.LastError.Class == "join"}[kind]
 		if lasts {
 			why = fmt.Sprintf("client %s is %s%s, and it ends with that", about, v.State, map[bool]string{true: " and not connected"}[kind == "offline"])
 		}
@@ -575,11 +576,15 @@ type DumpView struct {
 	DurationMS int64        `json:"duration_ms"`
 	Format     string       `json:"format,omitempty"`
 	Error      string       `json:"error,omitempty"`
+	// NotLoaded is why requesters could not use it, in their own words.
+	NotLoaded []dumpflow.Trouble `json:"not_loaded,omitempty"`
+	// LeftOut is what requesters that have loaded it had to leave out.
+	LeftOut []dumpflow.Trouble `json:"left_out,omitempty"`
 }
 
 func (b *Broker) dumpView(d dumpflow.Dump) DumpView {
 	v := DumpView{ID: d.ID, Target: d.Target, Requesters: append([]string{}, d.Served...), Waiting: []string{}, Seq: d.Pos.Seq, State: string(d.Phase),
-		PauseMS: d.PauseMS, Bytes: d.Size, Chunks: b.stores.staging.Progress(d.ID), Format: d.Format, Error: d.Error}
+		PauseMS: d.PauseMS, Bytes: d.Size, Chunks: b.stores.staging.Progress(d.ID), Format: d.Format, Error: d.Error, NotLoaded: d.NotLoaded, LeftOut: d.LeftOut}
 	for _, r := range d.Requesters {
 		v.Requesters, v.Waiting = append(v.Requesters, r.ID), append(v.Waiting, r.ID)
 	}

@@ -45,6 +45,8 @@ type Dump struct {
 	OpenedAt   int64          `json:"opened,omitempty"`
 	Ended      int64          `json:"ended,omitempty"`
 	Error      string         `json:"error,omitempty"`
+	NotLoaded  []Trouble      `json:"not_loaded,omitempty"` // requesters that could not use it, oldest first
+	LeftOut    []Trouble      `json:"left_out,omitempty"`   // requesters that have loaded it, but for something
 }
 
 // Requester is one node that waits for a DUMP.
@@ -104,6 +106,9 @@ func (d *Dump) Leave(id string, request event.DumpID, served bool) bool {
 	if served && !slices.Contains(d.Served, id) {
 		d.Served = append(d.Served, id)
 	}
+	if served {
+		d.NotLoaded = without(d.NotLoaded, id)
+	}
 	return true
 }
 
@@ -132,12 +137,18 @@ func (d *Dump) Seal(m Manifest, now int64, pauseMS float64) {
 	}
 }
 
-// Fail gives the dump up.
-func (d *Dump) Fail(text string, now int64) { d.Phase, d.Error, d.Ended = Failed, text, now }
+// Fail gives the dump up. pauseMS is for how long it has held increments until now.
+func (d *Dump) Fail(text string, now int64, pauseMS float64) {
+	if d.Phase == Opening || d.Phase == Uploading && !d.Online {
+		d.PauseMS = pauseMS
+	}
+	d.Phase, d.Error, d.Ended = Failed, text, now
+}
 
 // Clone is a copy that shares nothing that changes.
 func (d *Dump) Clone() Dump {
 	c := *d
-	c.Requesters, c.Served = slices.Clone(d.Requesters), slices.Clone(d.Served)
+	c.Requesters, c.Served, c.NotLoaded = slices.Clone(d.Requesters), slices.Clone(d.Served), slices.Clone(d.NotLoaded)
+	c.LeftOut = slices.Clone(d.LeftOut)
 	return c
 }

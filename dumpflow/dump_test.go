@@ -42,7 +42,7 @@ func TestDumpPinLastsAsLongAsSomebodyNeedsIt(t *testing.T) {
 	require.True(t, d.Leave("n1", 11, true))
 	require.False(t, d.Pinned())
 	d.Join(Requester{ID: "n1", Request: 12})
-	d.Fail("gone", 8)
+	d.Fail("gone", 8, 0)
 	require.False(t, d.Running() || d.Pinned())
 }
 

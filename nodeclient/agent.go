@@ -97,12 +97,12 @@ type heard struct {
 type job struct {
 	task
 	after <-chan struct{} // a snapshot: the one before must be closed
-	ctx   context.Context // of an Apply
+	ctx   context.Context // of an Apply, or of the opening of a snapshot
 	end   context.CancelCauseFunc
 }
 
-// errGivenUp ends an Apply that an operator's order has overtaken.
-var errGivenUp = errors.New("an operator has ordered something else")
+// errGivenUp ends an Apply that an operator's order has overtaken, and the opening of a snapshot that nobody waits for.
+var errGivenUp = errors.New("an operator has ordered something else, or the snapshot is not wanted any more")
 
 // Status is where an agent stands, for tests and people.
 type Status struct {
@@ -286,8 +286,12 @@ func (a *Agent) loop(ctx, work context.Context, s *session) error {
 	tick := time.NewTicker(a.opts.Tick)
 	defer tick.Stop()
 	for {
+		last := len(s.send) > 0
 		a.flush(work, s)
 		if s.end != nil {
+			if last { // it says why
+				a.deliver()
+			}
 			return fmt.Errorf("node %s: %w", a.opts.ID, s.end)
 		}
 		select {
@@ -401,9 +405,14 @@ func (a *Agent) leave(s *session) {
 	s.bye()
 	s.tasks = nil
 	a.flush(context.Background(), s)
+	a.deliver()
+}
+
+// deliver waits until what was said last has left. If the word does not get through, silence tells.
+func (a *Agent) deliver() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	_ = a.road.Flush(ctx) // if the word does not get through, silence tells
+	_ = a.road.Flush(ctx)
 }
 
 // tell hands an outcome to the loop, unless the loop has ended.
@@ -426,7 +435,9 @@ func (a *Agent) hand(work context.Context) {
 			}
 			o := a.serve(work, j)
 			a.notice()
-			j.end(nil)
+			if j.snapshot == 0 { // an open snapshot may live as long as its context
+				j.end(nil)
+			}
 			a.tell(work, o)
 		}
 	}
@@ -451,7 +462,7 @@ func (a *Agent) serve(work context.Context, j job) outcome {
 		err := a.target.Seek(work, *t.seek)
 		return func(s *session) { s.sought(err) }
 	case t.snapshot != 0:
-		return a.openSnapshot(work, t.snapshot, t.part)
+		return a.openSnapshot(j.ctx, t.snapshot, t.part)
 	default:
 		failpoint.Hit(failpoint.FetchedBeforeApply)
 		pos, err := a.apply(j.ctx, t)

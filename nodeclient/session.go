@@ -113,6 +113,8 @@ type session struct {
 	leaving               bool   // nothing new is begun
 
 	request    event.DumpID // joining
+	unable     string       // why the DUMP before it came to nothing, said with every request
+	notLoaded  event.DumpID // which that was; 0 when the broker has said so itself
 	loading    *restoreJob  // given to the carrier, until its outcome comes, even when it was cancelled
 	proved     bool         // the topics stand beside the position
 	loaded     event.DumpID // the DUMP just loaded, told with NONE
@@ -122,11 +124,12 @@ type session struct {
 	snapOpen   *event.Event // DUMP_REP Opened, said again when asked again
 	part       *event.Range // of the copy that the snapshot is to hold; nil for all
 	snapWanted bool         // open the snapshot as soon as the database is at rest
+	snapOpens  bool         // the database opens one
 	still      event.DumpID // the dump whose snapshot allows no Apply until it is closed; 0 none
 	trouble    string       // transient trouble, told in heartbeats
 	single     int          // so many of the next increments are applied one by one
 	atBase     []event.Item // what is at the database
-	giveUp     bool         // it is to be given up
+	giveUp     bool         // the newest task of the database is to be given up
 	givenUp    bool         // it was, because an operator has decided about one of its increments
 	moved      bool         // it was, because an operator has named another position
 	baseTicks  int          // for so long
@@ -658,8 +661,9 @@ func (s *session) join(why string) {
 	if s.snapping != 0 {
 		s.endSnapshot() // of data that will be replaced
 	}
+	s.unable, s.notLoaded = "", 0
 	if s.loaded != 0 { // the last one was of no use
-		s.loaded = 0
+		s.loaded, s.unable = 0, short(why)
 		s.retryLater()
 	}
 	s.askDump()
@@ -670,8 +674,18 @@ func (s *session) askDump() {
 		return
 	}
 	s.saidTicks = 0
-	s.say(event.Event{Kind: event.DumpReq, Peer: s.rules.from, Request: s.request, Body: s.rules.hello.Encode()})
+	s.say(event.Event{Kind: event.DumpReq, Peer: s.rules.from, Request: s.request, Dump: s.notLoaded, Text: s.unable, Body: s.rules.hello.Encode()})
 }
+
+// abandon ends a join for good, and tells the broker why.
+func (s *session) abandon(dump event.DumpID, cause error, text string) {
+	s.say(event.Event{Kind: event.DumpReq, Code: event.Abandoned, Peer: s.rules.from, Request: s.request, Dump: dump, Text: short(text),
+		Body: s.rules.hello.Encode()})
+	s.stop(cause, text)
+}
+
+// short is what the broker is told of an error.
+func short(text string) string { return dumpflow.ShortTrouble(text) }
 
 func (s *session) tickJoin() {
 	if s.wait == 0 && (s.saidTicks >= 2 || s.backoff > 0 && s.saidTicks >= 1) {
@@ -689,10 +703,10 @@ func (s *session) dumpRep(e event.Event) {
 	case e.State == event.Fail && e.Code == event.Refused:
 		s.stop(ErrRefused, e.Text)
 	case e.State == event.Fail || e.State == event.Fatal:
-		s.tryJoinLater(e.Text)
+		s.tryJoinLater(0, e.Text)
 	case e.Code != event.Opened && e.Code != event.Sealed, s.loading != nil, s.busy:
 	case !s.rules.loads(opened(e).Format):
-		s.stop(ErrRefused, fmt.Sprintf("the snapshot of %s is %s, which this kind of target cannot load: join from a node with the same kind of target", s.rules.from, opened(e).Format))
+		s.abandon(e.Dump, ErrRefused, fmt.Sprintf("the snapshot of %s is %s, which this kind of target cannot load: join from a node with the same kind of target", s.rules.from, opened(e).Format))
 	default:
 		s.loading = &restoreJob{s.request, e.Dump, e.Pos, opened(e).Size}
 		s.tasks = append(s.tasks, task{restore: s.loading})
@@ -708,7 +722,9 @@ func opened(e event.Event) dumpflow.Opened {
 	return o
 }
 
-func (s *session) tryJoinLater(why string) {
+// tryJoinLater ends a join that came to nothing, because of dump (0: by the broker's word), and begins another after a while.
+func (s *session) tryJoinLater(dump event.DumpID, why string) {
+	s.unable, s.notLoaded = short(why), dump
 	s.retryLater()
 	s.warn("the DUMP came to nothing, asking again in %d ticks: %s", s.wait, why)
 	if s.loading != nil {
@@ -719,20 +735,27 @@ func (s *session) tryJoinLater(why string) {
 
 // restored takes the outcome of a restore task: from here on the snapshot's data is live, or nothing changed. One
 // that was cancelled may have come to its end all the same; then its data is what we have.
-func (s *session) restored(job restoreJob, err error) {
+func (s *session) restored(job restoreJob, left string, err error) {
 	s.loading = nil
 	switch {
 	case err == nil:
 		s.note("snapshot loaded: this node goes on from %d", job.pos.Seq)
+		if left != "" {
+			s.warn("the snapshot was loaded without %s", left)
+			s.say(event.Event{Kind: event.DumpReq, Code: event.Sealed, Peer: s.rules.from, Request: job.request, Dump: job.dump, Text: short(left), Body: s.rules.hello.Encode()})
+		}
 		s.pos, s.loaded, s.ruin, s.wait, s.proved = job.pos, job.request, "", 0, true
+		s.unable, s.notLoaded = "", 0
 		s.open()
 	case job.request != s.request: // it was cancelled; the next word of the broker begins another
 	case errors.Is(err, errNotOurs):
-		s.stop(ErrNeedsDump, err.Error())
+		s.abandon(job.dump, ErrNeedsDump, err.Error())
 	case errors.Is(err, errOtherTopics):
-		s.stop(ErrRefused, err.Error())
+		s.abandon(job.dump, ErrRefused, err.Error())
+	case IsTransient(err):
+		s.tryJoinLater(job.dump, "it may pass: "+err.Error())
 	default:
-		s.tryJoinLater(err.Error())
+		s.tryJoinLater(job.dump, err.Error())
 	}
 }
 
@@ -765,14 +788,14 @@ func (s *session) dumpReq(e event.Event) {
 // openSnapshot opens it as soon as everything received is applied.
 func (s *session) openSnapshot() {
 	if s.snapWanted {
-		s.snapWanted = false
+		s.snapWanted, s.snapOpens = false, true
 		s.do(task{snapshot: s.snapping, part: s.part})
 	}
 }
 
 // opened takes the outcome of a snapshot task.
 func (s *session) opened(dump event.DumpID, pos event.Position, o dumpflow.Opened, err error) {
-	s.busy = false
+	s.busy, s.snapOpens = false, false
 	switch {
 	case dump != s.snapping: // cancelled meanwhile
 		s.drop = err == nil
@@ -818,5 +841,6 @@ func (s *session) uploaded(dump event.DumpID, err error) {
 }
 
 func (s *session) endSnapshot() {
+	s.giveUp = s.giveUp || s.snapOpens
 	s.drop, s.snapping, s.snapOpen, s.snapWanted = true, 0, nil, false
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
 
@@ -355,7 +356,7 @@ func (k *talk) load(pos int, err error) {
 	k.flush()
 	j := k.job()
 	require.NotNil(k.t, j.restore)
-	k.restored(*j.restore, err)
+	k.restored(*j.restore, "", err)
 	k.flush()
 }
 
@@ -574,7 +575,7 @@ func TestXC08SessionTellsTwoDumpsApart(t *testing.T) {
 	k.flush()
 	require.Empty(t, k.jobs, "the cancelled one has not ended yet")
 	request := k.request
-	k.restored(*job.restore, errors.New("cancelled"))
+	k.restored(*job.restore, "", errors.New("cancelled"))
 	require.Equal(t, request, k.request, "its failure is not ours")
 	opened(old, 5)
 	k.flush()
@@ -769,4 +770,84 @@ func TestSessionTellsOfABrokerThatNeverAnswers(t *testing.T) {
 			require.Equal(t, 1, told)
 		})
 	}
+}
+
+// Why a snapshot could not be loaded is said with every request for another one, until one is loaded.
+func TestTheBrokerIsToldWhyAJoinFailed(t *testing.T) {
+	k := newTalk(t, -1, func(r *rules) { r.from = "master" })
+	first := k.last(event.DumpReq, event.None)
+	require.Empty(t, first.Text)
+	k.load(4, fmt.Errorf("load it: %s", strings.Repeat("ä", 2000)))
+	k.asks(t)
+	said := k.last(event.DumpReq, event.None)
+	require.NotEqual(t, first.Request, said.Request)
+	require.Equal(t, event.DumpID(99), said.Dump)
+	require.Contains(t, said.Text, "load it: ")
+	require.LessOrEqual(t, len(said.Text), dumpflow.MaxTrouble)
+	require.True(t, utf8.ValidString(said.Text))
+
+	k.load(4, Transient(errors.New("the connection was lost")))
+	k.asks(t)
+	require.Equal(t, "it may pass: the connection was lost", k.last(event.DumpReq, event.None).Text)
+
+	k.step(event.Event{Kind: event.DumpRep, State: event.Fail, Code: event.NotReady, ID: "n1", Request: k.request, Text: "wait"})
+	k.asks(t)
+	said = k.last(event.DumpReq, event.None)
+	require.Zero(t, said.Dump, "the broker has said so itself")
+	require.Equal(t, "wait", said.Text)
+	k.load(4, nil)
+	k.welcomeAt(4)
+	k.feed(4, 5)
+	k.apply(5, nil)
+	k.join("once more")
+	k.asks(t)
+	require.Empty(t, k.last(event.DumpReq, event.None).Text, "one has been loaded")
+}
+
+// asks lets time pass until the session asks for a DUMP.
+func (k *talk) asks(t *testing.T) {
+	t.Helper()
+	request := k.request
+	for range 100 {
+		k.tick()
+		if n := len(k.send); n > 0 && k.send[n-1].Kind == event.DumpReq && k.send[n-1].Request == request {
+			k.flush()
+			return
+		}
+		k.flush()
+	}
+	t.Fatal("it asks no more")
+}
+
+// A node that gives up joining says so once, with the reason.
+func TestANodeThatGivesUpJoiningSaysWhy(t *testing.T) {
+	for name, c := range map[string]struct {
+		err  error
+		kind error
+	}{"not ours": {errNotOurs, ErrNeedsDump}, "other topics": {fmt.Errorf("%w: other", errOtherTopics), ErrRefused}} {
+		t.Run(name, func(t *testing.T) {
+			k := newTalk(t, -1, func(r *rules) { r.from = "master" })
+			k.load(4, c.err)
+			require.ErrorIs(t, k.end, c.kind)
+			said := k.last(event.DumpReq, event.None)
+			require.Equal(t, event.Abandoned, said.Code)
+			require.Equal(t, c.err.Error(), said.Text)
+			require.Equal(t, event.DumpID(99), said.Dump)
+		})
+	}
+}
+
+// A snapshot that nobody waits for is given up while the database still opens it.
+func TestOpeningASnapshotIsGivenUpWithItsDump(t *testing.T) {
+	k := newTalk(t, 0, nil)
+	k.welcomeAt(0)
+	k.hear(event.Event{Kind: event.DumpReq, Dump: 5})
+	require.Equal(t, event.DumpID(5), k.job().snapshot)
+	k.step(event.Event{Kind: event.DumpReq, Code: event.Cancel, ID: "n1", Session: k.self, Dump: 5})
+	require.True(t, k.giveUp)
+	k.flush()
+	k.opened(5, event.Position{}, dumpflow.Opened{}, errors.New("context canceled"))
+	k.flush()
+	k.feed(0, 2)
+	require.Len(t, k.job().apply, 2, "increments go on")
 }

@@ -122,6 +122,11 @@ type Restored interface {
 	Discard() error
 }
 
+// LeftOut is a Restored that could not take all of its snapshot over, without harm to the data: rights of roles that are not there.
+type LeftOut interface {
+	LeftOut() string // as one sentence, after Switch; "" for nothing
+}
+
 // class is what follows from an error.
 type class int
 

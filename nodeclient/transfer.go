@@ -61,23 +61,24 @@ func (a *Agent) transferOptions() dumpflow.Options {
 
 // restore downloads a snapshot into a fresh place, verifies all of it, and only then switches.
 func (a *Agent) restore(ctx context.Context, job restoreJob) outcome {
-	err := a.load(ctx, job)
-	return func(s *session) { s.restored(job, err) }
+	left, err := a.load(ctx, job)
+	return func(s *session) { s.restored(job, left, err) }
 }
 
-func (a *Agent) load(ctx context.Context, job restoreJob) error {
+// load says in left what of the snapshot was left out.
+func (a *Agent) load(ctx context.Context, job restoreJob) (left string, err error) {
 	if err := a.mayReplace(ctx, job.pos.Log); err != nil {
-		return err
+		return "", err
 	}
 	if err := a.target.Room(ctx, job.size); err != nil {
-		return err
+		return "", err
 	}
 	a.log.Info("loading snapshot", "dump", job.dump, "seq", job.pos.Seq)
 	d := dumpflow.NewDownload(ctx, a.call, job.dump, a.transferOptions())
 	defer d.Close()
 	loaded, err := a.target.Restore(ctx, job.pos, event.TopicsOf(a.opts.Topics), d)
 	if err != nil {
-		return fmt.Errorf("load snapshot of sequence %d: %w", job.pos.Seq, err)
+		return "", fmt.Errorf("load snapshot of sequence %d: %w", job.pos.Seq, err)
 	}
 	m, err := d.Manifest()
 	switch {
@@ -92,10 +93,18 @@ func (a *Agent) load(ctx context.Context, job restoreJob) error {
 	default:
 		failpoint.Hit(failpoint.LoadedBeforeSwitch)
 		if err = loaded.Switch(ctx); err == nil {
-			return nil
+			return leftOut(loaded), nil
 		}
 	}
-	return errors.Join(err, loaded.Discard())
+	return "", errors.Join(err, loaded.Discard())
+}
+
+// leftOut is what a loaded snapshot could not take over.
+func leftOut(loaded Restored) string {
+	if l, is := loaded.(LeftOut); is {
+		return l.LeftOut()
+	}
+	return ""
 }
 
 // mayReplace protects a database that is neither empty nor a copy of this log.
@@ -108,8 +117,11 @@ func (a *Agent) mayReplace(ctx context.Context, log event.LogID) error {
 		return err
 	}
 	pos, err := a.target.Position(ctx)
-	if err == nil && pos.Log == log {
+	switch {
+	case err == nil && pos.Log == log:
 		return nil
+	case IsTransient(err) || ctx.Err() != nil: // it says nothing about whose data it is
+		return err
 	}
 	return errors.Join(errNotOurs, err)
 }
@@ -138,6 +150,9 @@ func (a *Agent) LoadBackup(ctx context.Context, m dumpflow.Manifest, r io.Reader
 	}
 	if err := loaded.Switch(ctx); err != nil {
 		return errors.Join(err, loaded.Discard())
+	}
+	if left := leftOut(loaded); left != "" {
+		a.log.Warn("the backup was loaded without " + left)
 	}
 	return nil
 }

@@ -82,7 +82,7 @@ type Forgotten struct {
 // Trouble is the last error a node reported.
 type Trouble struct {
 	Seq   uint64 `json:"seq"`   // the increment concerned; 0 when none is
-	Class string `json:"class"` // "fail", "fatal", "transient", "dump", "refused", "held"
+	Class string `json:"class"` // "fail", "fatal", "transient", "join", "refused", "held", "redump"
 	Text  string `json:"text"`
 	Time  int64  `json:"time"` // ns since 1970
 }
@@ -144,6 +144,12 @@ func (c *Client) Placed() bool {
 		return true
 	}
 	return false
+}
+
+// TurnedBack reports that this is the record of a newcomer whose DUMP came to nothing and whose node has given up: it holds the
+// reason and nothing else, as if nobody knew the client.
+func (c *Client) TurnedBack() bool {
+	return c.State == Pending && c.Join == nil && c.Seek == nil && !c.Registered
 }
 
 // Fence remembers that instance has been replaced.

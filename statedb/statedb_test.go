@@ -316,7 +316,7 @@ func TestPinIsTheLowestOfAllAndNamesItsHolder(t *testing.T) {
 		d.Phase = dumpflow.Sealed // and still waited for
 		write(t, db, func(b *Batch) { b.PutDump(*d) })
 		require.Equal(t, "40 dump 0000000000000009 true", pin())
-		d.Fail("gone", 6)
+		d.Fail("gone", 6, 0)
 		write(t, db, func(b *Batch) { b.PutDump(*d) })
 		require.Equal(t, "42 client a true", pin())
 		write(t, db, func(b *Batch) { b.DeleteDump(9); b.DeleteClient("a") })

@@ -18,6 +18,18 @@ import (
 // asked takes a DUMP_REQ that names this client as its target. The requester repeats it until answered and
 // while it downloads, which keeps its place.
 func (m *Machine) asked(e *event.Event, log Log) {
+	if e.Code == event.Sealed { // it has loaded the snapshot
+		for _, d := range m.dumps {
+			if d.ID == e.Dump && d.MayRead(e.Peer) && e.Text != "" && d.Without(e.Peer, e.Text, m.now) {
+				m.saveDump(d)
+			}
+		}
+		return
+	}
+	if e.Text != "" {
+		listed := m.notLoaded(e)
+		defer m.passOn(e, listed) // the answer comes first: it makes the record of a newcomer
+	}
 	if e.Code == event.Abandoned {
 		m.leave(e.Peer, e.Request, false)
 		return
@@ -133,7 +145,7 @@ func (m *Machine) advance() {
 		return
 	}
 	d.Phase, d.Instance, d.Pin = dumpflow.Opening, m.c.Session.Instance, m.c.Acked.Seq
-	m.held = m.now
+	m.held, m.lease = m.now, 0
 	m.become(statedb.Dumping)
 	m.saveDump(d)
 	m.askTarget(d)
@@ -220,7 +232,7 @@ func (m *Machine) abandon(d *dumpflow.Dump, text string) {
 	if d.Phase != dumpflow.Draining {
 		m.reply(event.Event{Kind: event.DumpReq, Code: event.Cancel, Dump: d.ID, Text: text})
 	}
-	d.Fail(text, m.now)
+	d.Fail(text, m.now, m.pausedMS())
 	m.tellAll(d)
 	for _, r := range d.Requesters {
 		delete(m.leases, r.Request)
@@ -241,7 +253,7 @@ func (m *Machine) unstaged(id event.DumpID) {
 			continue
 		}
 		text := "its files in the broker's staging are gone or damaged"
-		d.Fail(text, m.now)
+		d.Fail(text, m.now, 0)
 		m.tellAll(d)
 		for _, r := range d.Requesters {
 			delete(m.leases, r.Request)
@@ -291,7 +303,7 @@ func (m *Machine) leave(id string, request event.DumpID, served bool) {
 func (m *Machine) tickDumps() {
 	if m.c.Join != nil {
 		if m.joinSilent++; m.joinSilent > 3*m.rules.lease() {
-			m.dropJoin()
+			m.dropJoin(false)
 		}
 	}
 	for _, d := range slices.Clone(m.dumps) {
@@ -303,7 +315,8 @@ func (m *Machine) tickDump(d *dumpflow.Dump) {
 	lease := m.rules.lease()
 	for _, r := range slices.Clone(d.Requesters) {
 		if m.leases[r.Request]++; m.leases[r.Request] > 3*lease {
-			gone := fmt.Sprintf("%s has not been heard for %d ticks", r.ID, m.leases[r.Request])
+			gone := fmt.Sprintf("%s has not been heard for %d ticks, and has not loaded the snapshot: look at its node", r.ID, m.leases[r.Request])
+			m.note(d, r.ID, gone)
 			m.answer(r, d, event.NotReady, gone)
 			m.leave(r.ID, r.Request, false)
 		} else if m.leases[r.Request]%lease == 0 {
@@ -314,8 +327,12 @@ func (m *Machine) tickDump(d *dumpflow.Dump) {
 		m.lease++
 		m.age++
 		switch {
-		case m.lease > lease:
-			m.dropRunning(fmt.Sprintf("the target %s has been silent for %d ticks, its lease has ended", m.c.ID, m.lease))
+		case m.lease > lease && !m.alive():
+			m.dropRunning(fmt.Sprintf("the target %s has been silent for %d ticks, its lease has ended", m.c.ID, m.silent))
+		case m.lease > lease && d.Phase == dumpflow.Opening:
+			m.dropRunning(fmt.Sprintf("the target %s is alive and busy: it has not opened the snapshot in %d ticks; its increments go on", m.c.ID, m.lease))
+		case m.lease > lease && d.Phase == dumpflow.Uploading:
+			m.dropRunning(fmt.Sprintf("the target %s is alive and has not spoken of the snapshot for %d ticks", m.c.ID, m.lease))
 		case m.rules.DumpTicks > 0 && m.age > m.rules.DumpTicks:
 			m.dropRunning(fmt.Sprintf("it has taken longer than its deadline of %d ticks", m.rules.DumpTicks))
 		case d.Phase == dumpflow.Opening:
@@ -324,9 +341,60 @@ func (m *Machine) tickDump(d *dumpflow.Dump) {
 		return
 	}
 	if len(d.Requesters) == 0 && m.now-d.Ended > int64(m.rules.SnapshotTTL) {
+		for _, t := range d.NotLoaded {
+			m.route(t.ID, Input{JoinForgotten: true})
+		}
 		m.work.DropDumps = append(m.work.DropDumps, d.ID)
 		m.work.Discard = append(m.work.Discard, d.ID)
 		m.dumps = slices.DeleteFunc(m.dumps, func(o *dumpflow.Dump) bool { return o == d })
+	}
+}
+
+// alive reports that the target's node has spoken lately, of whatever it may be.
+func (m *Machine) alive() bool {
+	patience := m.rules.lease()
+	if m.told > 0 { // it may be silent for so long
+		patience = max(patience, m.patient)
+	}
+	return m.open && m.silent <= patience
+}
+
+// notLoaded takes what a requester says of a snapshot that it could not load. It reports whether that stands in a record now, with
+// which it will be forgotten.
+func (m *Machine) notLoaded(e *event.Event) (listed bool) {
+	for _, d := range m.dumps {
+		if d.ID == e.Dump && d.MayRead(e.Peer) { // what has failed says why itself
+			m.note(d, e.Peer, e.Text)
+			listed = true
+		}
+	}
+	return listed
+}
+
+// note writes into the record of a DUMP why a requester has not loaded it.
+func (m *Machine) note(d *dumpflow.Dump, id, text string) {
+	changed, pushed := d.Note(id, text, m.now)
+	if changed {
+		m.saveDump(d)
+	}
+	if pushed != "" {
+		m.route(pushed, Input{JoinForgotten: true})
+	}
+}
+
+// passOn tells the requester's machine what its node says of the join that failed. What is listed nowhere raises no alert and keeps no
+// record: nothing would end them.
+func (m *Machine) passOn(e *event.Event, listed bool) {
+	text := dumpflow.ShortTrouble(e.Text)
+	n := &Notice{Requester: dumpflow.Requester{ID: e.Peer, Request: e.Request}, Dump: dumpflow.Dump{Target: m.c.ID}, Code: event.Refused, Text: text, GivenUp: true}
+	switch {
+	case e.Code != event.Abandoned:
+		m.route(e.Peer, Input{Unable: &Unable{Target: m.c.ID, Request: e.Request, Text: text, Quiet: !listed}})
+	case listed:
+		m.route(e.Peer, Input{Notice: n})
+	default:
+		n.Code, n.GivenUp, n.Dump.Phase, n.Dump.Error = event.NoCode, false, dumpflow.Failed, text
+		m.route(e.Peer, Input{Notice: n})
 	}
 }
 
@@ -359,7 +427,12 @@ func (m *Machine) notice(n *Notice) {
 			e.Code, e.Text = event.NotReady, d.Error
 		}
 		if m.c.Join != nil && m.c.Join.Request == r.Request {
-			m.dropJoin()
+			if n.Code == event.NoCode { // the alert of the DUMP says it
+				m.joinTrouble(e.Text)
+			} else {
+				m.joinFailed(d.Target, e.Text, n.GivenUp)
+			}
+			m.dropJoin(n.GivenUp)
 		}
 		m.say(e)
 		return
@@ -414,16 +487,67 @@ func (m *Machine) keepJoin(n *Notice) bool {
 	return true
 }
 
-// dropJoin ends a DUMP that came to nothing: a client that had nothing else goes, any other keeps its old
-// position (XC-3, XE-13).
-func (m *Machine) dropJoin() {
+// dropJoin ends a DUMP that came to nothing: a client that had nothing else goes, unless keep says that its record holds the
+// reason, which its node will not tell again; any other keeps its old position (XC-3, XE-13).
+func (m *Machine) dropJoin(keep bool) {
 	m.joinSilent = 0
 	switch {
-	case m.c.Registered:
+	case m.c.Registered, keep && m.c.State == statedb.Loading:
 		m.become(statedb.Pending)
+	case keep:
 	case m.c.State == statedb.Pending || m.c.State == statedb.Loading:
 		m.gone()
 		return
 	}
 	m.c.Join, m.dirty = nil, true
+}
+
+// joinFailed says where people look why the running DUMP was of no use to this client. ended says that its node has given up.
+func (m *Machine) joinFailed(target, text string, ended bool) {
+	severity, end := statedb.Warning, ""
+	if ended {
+		severity, end = statedb.Critical, " and its node has ended"
+	}
+	m.raise("join", severity, 0, fmt.Sprintf("client %s could not join by DUMP from %s%s: %s", m.c.ID, target, end, text))
+	m.joinTrouble(text)
+}
+
+// joinTrouble makes text the last error of the client, unless what stands there decides how the client goes on.
+func (m *Machine) joinTrouble(text string) {
+	t := m.c.LastError
+	if m.known && m.c.State != statedb.Failed && (t == nil || t.Class != orderedDump && t.Class != classHeld && (t.Class != classJoin || t.Text != text)) {
+		m.trouble(0, classJoin, text)
+	}
+}
+
+// cannotLoad takes what the client's own node says of the snapshot that it could not load.
+func (m *Machine) cannotLoad(u *Unable) {
+	switch {
+	case !m.known: // anybody can call himself anything
+	case u.Quiet:
+		m.joinTrouble(u.Text)
+	case m.unable != u.Request:
+		m.unable = u.Request
+		m.joinFailed(u.Target, u.Text, false)
+	}
+}
+
+// joinOver ends the trouble of joining: the client follows, or an operator has decided otherwise.
+func (m *Machine) joinOver() {
+	m.clear("join")
+	if t := m.c.LastError; m.known && t != nil && t.Class == classJoin {
+		m.c.LastError, m.dirty = nil, true
+	}
+}
+
+// joinForgotten is called when the DUMP that this ID could not load is no longer listed. A newcomer that has not come again is
+// forgotten with it.
+func (m *Machine) joinForgotten() {
+	if m.known && !m.c.TurnedBack() {
+		return
+	}
+	m.clearAll()
+	if m.known {
+		m.gone()
+	}
 }

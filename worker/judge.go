@@ -23,6 +23,7 @@ type verdict struct {
 // XI-9, XD-4, XD-8, SS-22.
 func judge(c *statedb.Client, known bool, mayStart bool, pos event.Position, h event.Hello, log Log) verdict {
 	head, first := log.Head(), log.First()
+	known = known && !c.TurnedBack()
 	refuse := func(code event.Code, format string, args ...any) verdict {
 		return verdict{code: code, text: fmt.Sprintf(format, args...)}
 	}

@@ -42,6 +42,7 @@ const (
 	classRetry   = "transient"
 	classRefused = "refused"
 	classHeld    = "held"
+	classJoin    = "join"
 	orderedDump  = "redump"
 )
 
@@ -94,7 +95,8 @@ type Machine struct {
 	age    int                  // ticks the dump has run, in this life of the broker
 	held   int64                // when the target's pause began, ns
 
-	joinSilent int // ticks since the target's machine spoke of our join
+	joinSilent int          // ticks since the target's machine spoke of our join
+	unable     event.DumpID // request with which the node has told last why it could not load a snapshot
 
 	rate     float64
 	rateSeen uint64 // acked at the last tick
@@ -167,6 +169,10 @@ func (m *Machine) Step(in Input, log Log, now int64) {
 		m.notice(in.Notice)
 	case in.Left != nil:
 		m.left(in.Left)
+	case in.Unable != nil:
+		m.cannotLoad(in.Unable)
+	case in.JoinForgotten:
+		m.joinForgotten()
 	case in.Sealed != nil:
 		m.sealed(*in.Sealed)
 	case in.Order != nil:
@@ -439,6 +445,7 @@ func (m *Machine) begin(log Log) bool {
 	m.clear("offline")
 	m.clear("refused")
 	m.clear("slow")
+	m.joinOver()
 	m.enter(v, newProcess)
 	m.hear(v.from)
 	m.c.Acked = v.from
@@ -829,6 +836,9 @@ func (m *Machine) order(o *Order, log Log) {
 	if text == "" {
 		m.audit(o)
 	}
+	if text == "" && o.Verb != Cancel {
+		m.joinOver()
+	}
 	m.work.Answers = append(m.work.Answers, Answer{Token: o.Token, Refused: text})
 }
 
@@ -1035,13 +1045,13 @@ func (m *Machine) recovered() {
 		return
 	}
 	m.c.LastError, m.barred, m.dirty = nil, 0, true
-	for _, kind := range []string{"fail", "fatal", "retry", "refused", "slow", "upgrade"} {
+	for _, kind := range []string{"fail", "fatal", "retry", "refused", "slow", "upgrade", "join"} {
 		m.clear(kind)
 	}
 }
 
 func (m *Machine) clearAll() {
-	for _, kind := range []string{"fail", "fatal", "retry", "refused", "slow", "offline", "dump", "order", "upgrade"} {
+	for _, kind := range []string{"fail", "fatal", "retry", "refused", "slow", "offline", "dump", "order", "upgrade", "join"} {
 		m.clear(kind)
 	}
 }

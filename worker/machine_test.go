@@ -153,8 +153,8 @@ func (s *stage) command(t *testing.T, l *line) {
 			p = event.Start(s.log.id)
 		}
 		s.step(l.id(), Input{Node: &event.Event{Kind: event.IncrReq, State: event.Succ, ID: l.id(), Session: l.session(), Pos: p, CreditRecords: 10, CreditBytes: 1 << 20}})
-	case "ask": // ask REQUESTER from=TARGET request=7
-		e := event.Event{Kind: event.DumpReq, ID: l.id(), Peer: l.str("from"), Request: event.DumpID(l.num("request", 16)), Body: s.hello(l).Encode()}
+	case "ask": // ask REQUESTER from=TARGET request=7 [dump=6 text=WHY: what came of the DUMP before]
+		e := event.Event{Kind: event.DumpReq, ID: l.id(), Peer: l.str("from"), Request: event.DumpID(l.num("request", 16)), Dump: event.DumpID(l.num("dump", 16)), Text: l.str("text"), Body: s.hello(l).Encode()}
 		if l.has("abandon") {
 			e.Code = event.Abandoned
 		}

@@ -105,3 +105,8 @@ func TestAnOrderIsAboutTheIncrementItNames(t *testing.T) { play(t, "orders") }
 // that names node and increment, over reconnections and restarts, until the node comes back with it. Others do not
 // notice.
 func TestFeatures(t *testing.T) { play(t, "features") }
+
+func TestWhyAJoinFailsStandsWherePeopleLook(t *testing.T) { play(t, "join") }
+
+// A target that applies for long, or opens for long, is not silent.
+func TestABusyTargetIsNotCalledSilent(t *testing.T) { play(t, "busy") }

@@ -319,7 +319,8 @@ func (s *stage) save(id string, w *Work) {
 	}
 	for _, d := range w.Dumps {
 		s.dumps[d.ID] = d
-		s.say("save dump %x of %s: %s pin=%d waiting=%v%s", uint64(d.ID), d.Target, d.Phase, d.Pin, waiting(&d), when(d.Error != "", " error=%q", d.Error))
+		s.say("save dump %x of %s: %s pin=%d waiting=%v%s%s%s", uint64(d.ID), d.Target, d.Phase, d.Pin, waiting(&d), when(d.Error != "", " error=%q", d.Error),
+			when(d.Phase == dumpflow.Failed && d.PauseMS > 0, " paused=%gms", d.PauseMS), when(len(d.NotLoaded) > 0, " not loaded=%q", troubles(&d)))
 	}
 	for _, d := range w.DropDumps {
 		delete(s.dumps, d)
@@ -445,6 +446,13 @@ func waiting(d *dumpflow.Dump) (ids []string) {
 	return ids
 }
 
+func troubles(d *dumpflow.Dump) (all []string) {
+	for _, t := range d.NotLoaded {
+		all = append(all, t.ID+": "+t.Text)
+	}
+	return all
+}
+
 func about(in Input) string {
 	switch {
 	case in.Notice != nil:
@@ -453,6 +461,10 @@ func about(in Input) string {
 			return fmt.Sprintf("notice request=%x %s %q", uint64(n.Requester.Request), n.Code, n.Text)
 		}
 		return fmt.Sprintf("notice request=%x dump=%x %s", uint64(n.Requester.Request), uint64(n.Dump.ID), n.Dump.Phase)
+	case in.Unable != nil:
+		return fmt.Sprintf("unable request=%x quiet=%v %q", uint64(in.Unable.Request), in.Unable.Quiet, in.Unable.Text)
+	case in.JoinForgotten:
+		return "join forgotten"
 	case in.Left != nil:
 		return fmt.Sprintf("left dump=%x request=%x served=%v", uint64(in.Left.Dump), uint64(in.Left.Request), in.Left.Served)
 	}

@@ -24,12 +24,16 @@ type Input struct {
 	Asked  *event.Event       // a DUMP is asked of this client: ID is it, Peer the requester (already swapped)
 	Notice *Notice            // how a DUMP this client waits for goes on, from its target's machine
 	Left   *Left              // a requester needs this client's dump no more, from the requester's machine
+	Unable *Unable            // this client has told its target why it could not load a snapshot
 	Sealed *dumpflow.Manifest // the snapshot this client uploaded is published
 	Order  *Order             // an operator's command
 
 	Evict *Evict // retention needs the room that this client holds
 	// Unstaged is this client's complete DUMP whose files are gone.
 	Unstaged event.DumpID
+
+	// JoinForgotten says that the DUMP which this ID could not load is no longer listed.
+	JoinForgotten bool
 
 	Trimmed bool // retention has freed increments that this client may still have needed
 }
@@ -47,6 +51,15 @@ type Notice struct {
 	Dump      dumpflow.Dump // a copy; zero when refused before there was one
 	Code      event.Code    // NotReady or Refused when refused; else NoCode: read Dump.Phase
 	Text      string
+	GivenUp   bool // the requester's node has ended, and Text is why
+}
+
+// Unable is why a client's node could not load a snapshot. It says it with every request until one succeeds.
+type Unable struct {
+	Target  string
+	Request event.DumpID // of the request that says it: once for each try
+	Text    string
+	Quiet   bool // it is no news, or stands in the record of no DUMP: no alert is raised
 }
 
 // Left tells a target's machine that a requester is done with its dump.

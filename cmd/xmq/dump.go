@@ -15,6 +15,7 @@ import (
 	"xmq/broker/event"
 	"xmq/broker/secret"
 	"xmq/configs"
+	"xmq/dumpflow"
 	"xmq/nodeclient"
 )
 
@@ -82,6 +83,15 @@ func part(c *cli.Context) *event.Range {
 	return &event.Range{Start: []byte(c.String("start")), End: []byte(c.String("end")), Limit: c.Uint64("limit")}
 }
 
+// words is what requesters say of a DUMP, on one line.
+func words(troubles []dumpflow.Trouble) string {
+	all := make([]string, len(troubles))
+	for i, t := range troubles {
+		all[i] = t.ID + ": " + strings.Join(strings.Fields(t.Text), " ")
+	}
+	return strings.Join(all, "; ")
+}
+
 func snapshotsCommand() *cli.Command {
 	cancel := &cli.Command{Name: "cancel", Usage: "give a running DUMP up", ArgsUsage: "ID", Flags: apiFlags(&cli.StringFlag{Name: "reason", Usage: "why; it will stand in the audit list"}), Action: func(c *cli.Context) error {
 		id, err := oneArg(c, "a dump's ID")
@@ -117,9 +127,9 @@ func snapshotsCommand() *cli.Command {
 					fmt.Fprintln(w, "no DUMP runs and no snapshot is kept")
 					return
 				}
-				fmt.Fprintln(w, "DUMP\tOF\tFOR\tSTATE\tSEQUENCE\tPAUSE\tBYTES\tTOOK\tERROR")
+				fmt.Fprintln(w, "DUMP\tOF\tFOR\tSTATE\tSEQUENCE\tPAUSE\tBYTES\tTOOK\tERROR\tNOT LOADED\tLEFT OUT")
 				for _, d := range all {
-					fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%.1f ms\t%d\t%d ms\t%s\n", d.ID, d.Target, strings.Join(d.Requesters, ","), d.State, d.Seq, d.PauseMS, d.Bytes, d.DurationMS, topicWord(d.Error))
+					fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%.1f ms\t%d\t%d ms\t%s\t%s\t%s\n", d.ID, d.Target, strings.Join(d.Requesters, ","), d.State, d.Seq, d.PauseMS, d.Bytes, d.DurationMS, topicWord(d.Error), topicWord(words(d.NotLoaded)), topicWord(words(d.LeftOut)))
 				}
 			})
 		},

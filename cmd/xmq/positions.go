@@ -91,5 +91,8 @@ func lastError(v worker.View) string {
 	if len(text) > 60 {
 		text = strings.ToValidUTF8(text[:60], "") + "..."
 	}
+	if v.LastError.Seq == 0 { // it is about no increment
+		return v.LastError.Class + ": " + text
+	}
 	return fmt.Sprintf("%d: %s", v.LastError.Seq, text)
 }
