@@ -39,6 +39,9 @@ type script struct {
 }
 
 func (s *snapshot) write(ctx context.Context, w io.Writer) error {
+	if err := s.s.do(ctx, "SET SESSION lock_wait_timeout = "+lockSeconds); err != nil { // increments go on: there is time
+		return err
+	}
 	data, err := s.t.flavour.stream.NewWriter(w, s.head)
 	if err != nil {
 		return err

@@ -41,7 +41,10 @@ func (t *Target) Room(ctx context.Context, size int64) error {
 		host = t.cfg.Addr[:strings.LastIndexByte(t.cfg.Addr, ':')]
 		host = strings.Trim(host, "[]")
 	}
-	return room.ForServer(host, rows[0][0], size)
+	if err := room.ForServer(host, rows[0][0], size); err != nil {
+		return err
+	}
+	return room.ForSpool(size)
 }
 
 // charset is the preface of a snapshot: character set and collation of the database.

@@ -28,3 +28,11 @@ func TestOnlyServersOfThisMachineAreLookedAt(t *testing.T) {
 	require.NoError(t, ForServer("db1.example", dir, 1<<60), "its disk is not ours")
 	require.NoError(t, ForServer("127.0.0.1", "", 1<<60), "the server does not say where its data lies")
 }
+
+func TestWhereASnapshotIsKeptIsLookedAt(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	require.NoError(t, ForSpool(1<<20))
+	require.ErrorContains(t, ForSpool(1<<60), "make room")
+	t.Setenv("TMPDIR", t.TempDir()+"/nowhere")
+	require.ErrorContains(t, ForSpool(1), "nowhere")
+}

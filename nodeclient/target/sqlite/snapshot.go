@@ -29,8 +29,9 @@ type snapshot struct {
 	release func()     // ends the read transaction; nil after Close
 }
 
-// Snapshot implements nodeclient.Target; doc.go says how. It blocks for one checkpoint of the WAL. Transient:
-// another connection writes, or reads a state so old that the WAL cannot be checkpointed.
+// Snapshot implements nodeclient.Target; doc.go says how. It blocks for one checkpoint of the WAL, and for those who hold it up at most
+// holdPatience, since increments wait meanwhile. Transient: another connection writes, or reads a state so old that the WAL cannot be
+// checkpointed.
 func (t *Target) Snapshot(ctx context.Context) (nodeclient.Snapshot, error) {
 	writer, releaseWriter, err := t.conn(ctx)
 	if err != nil {
@@ -47,20 +48,28 @@ func (t *Target) Snapshot(ctx context.Context) (nodeclient.Snapshot, error) {
 		return nil, err
 	}
 	s := &snapshot{file: t.file, release: releaseReader}
-	if err := t.hold(ctx, writer, checkpointer, reader, s); err != nil {
+	until := time.Now().Add(min(t.opts.BusyTimeout, holdPatience))
+	if err := t.hold(ctx, writer, checkpointer, reader, s, until); err != nil {
 		return nil, errors.Join(classify(fmt.Errorf("sqlite: open a snapshot: %w", err)), s.Close())
 	}
 	return s, nil
 }
 
+// holdPatience is how long a snapshot waits for other connections while increments wait for it. The requester asks again later.
+const holdPatience = time.Second
+
 // hold brings the whole WAL into the file and opens the read transaction, with the write lock held over both
 // so that no frame comes between them. A reader that finds the WAL wholly in the file does not use it, and
 // while one such reader is there no checkpoint writes into the file.
-func (t *Target) hold(ctx context.Context, writer, checkpointer, reader *sql.Conn, s *snapshot) error {
-	if err := exec(ctx, writer, "BEGIN IMMEDIATE"); err != nil {
+func (t *Target) hold(ctx context.Context, writer, checkpointer, reader *sql.Conn, s *snapshot, until time.Time) error {
+	half := time.Now().Add(time.Until(until) / 2) // most of the work, and of the wait for old readers, comes before the lock
+	if err := checkpoint(ctx, checkpointer, half); err != nil && !nodeclient.IsTransient(err) {
 		return err
 	}
-	if err := checkpoint(ctx, checkpointer, t.opts.BusyTimeout); err != nil {
+	if err := t.lockWithin(ctx, writer, until); err != nil {
+		return err
+	}
+	if err := checkpoint(ctx, checkpointer, until); err != nil {
 		return err
 	}
 	if err := exec(ctx, reader, "BEGIN"); err != nil {
@@ -76,10 +85,21 @@ func (t *Target) hold(ctx context.Context, writer, checkpointer, reader *sql.Con
 	return reader.QueryRowContext(ctx, "PRAGMA page_count").Scan(&s.head.pages)
 }
 
+// lockWithin takes the write lock, which another connection may hold until then.
+func (t *Target) lockWithin(ctx context.Context, c *sql.Conn, until time.Time) error {
+	wait := func(d time.Duration) error {
+		return exec(ctx, c, fmt.Sprintf("PRAGMA busy_timeout = %d", max(1, d.Milliseconds())))
+	}
+	if err := wait(time.Until(until)); err != nil {
+		return err
+	}
+	err := exec(ctx, c, "BEGIN IMMEDIATE")
+	return errors.Join(err, wait(t.opts.BusyTimeout))
+}
+
 // checkpoint brings every frame of the WAL into the file. Readers of older states hold that up; it waits for
-// them up to timeout.
-func checkpoint(ctx context.Context, c *sql.Conn, timeout time.Duration) error {
-	deadline := time.Now().Add(timeout)
+// them until then.
+func checkpoint(ctx context.Context, c *sql.Conn, until time.Time) error {
 	for {
 		var busy, frames, done int
 		if err := c.QueryRowContext(ctx, "PRAGMA wal_checkpoint(PASSIVE)").Scan(&busy, &frames, &done); err != nil {
@@ -88,7 +108,7 @@ func checkpoint(ctx context.Context, c *sql.Conn, timeout time.Duration) error {
 		if busy == 0 && frames == done {
 			return nil
 		}
-		if time.Now().After(deadline) {
+		if time.Now().After(until) {
 			return nodeclient.Transient(fmt.Errorf("%d of %d WAL frames are not in the file yet, because another connection reads an older state or writes a checkpoint itself", frames-done, frames))
 		}
 		select {

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -360,4 +361,32 @@ func FuzzHeader(f *testing.F) {
 			require.ErrorIs(t, err, event.ErrDamaged)
 		}
 	})
+}
+
+// Increments wait while a snapshot is opened, so it waits no longer than it says for a reader or a writer that does not let go.
+func TestOpeningASnapshotHoldsIncrementsForASecondAtMost(t *testing.T) {
+	for name, hold := range map[string]string{"an old reader": "BEGIN; SELECT count(*) FROM c", "a writer": "BEGIN IMMEDIATE"} {
+		t.Run(name, func(t *testing.T) {
+			target, err := Open(t.Context(), filepath.Join(t.TempDir(), "data.db"), Options{BusyTimeout: time.Minute})
+			require.NoError(t, err)
+			defer func() { require.NoError(t, target.Close()) }()
+			n := &node{t, target, targettest.NewLog(7)}
+			n.run("CREATE TABLE c (v)")
+			other, err := inspect(t, n.path).Conn(t.Context())
+			require.NoError(t, err)
+			_, err = other.ExecContext(t.Context(), hold)
+			require.NoError(t, err)
+			if name == "an old reader" {
+				n.run("INSERT INTO c VALUES (1)")
+			}
+			began := time.Now()
+			_, err = n.Snapshot(t.Context())
+			require.True(t, nodeclient.IsTransient(err), err)
+			require.Less(t, time.Since(began), holdPatience+10*time.Second, "and not a minute")
+			_, err = other.ExecContext(t.Context(), "ROLLBACK")
+			require.NoError(t, err)
+			n.taken()
+			require.Equal(t, 60000, query[int](t, n.db, "PRAGMA busy_timeout"), "increments wait as long as before")
+		})
+	}
 }
