@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 )
 
 // entry is one line of an archive's table of contents: a thing, and the SQL that pg_restore runs for it.
@@ -16,6 +17,8 @@ type entry struct {
 	sql       string // that makes it
 	copy      string // that takes its rows
 	data      bool   // data of it comes
+	owner     string // at the source
+	at        int64  // where sql begins in the archive, its length included
 }
 
 // The versions of the custom format that are known: 12 to 15, 16, 17 and 18.
@@ -56,7 +59,8 @@ func readArchive(r io.Reader, f func(entry) error) error {
 // archive reads numbers and texts; the first error stays.
 type archive struct {
 	r   *bufio.Reader
-	rev byte // of the format
+	rev byte  // of the format
+	n   int64 // bytes read so far
 	err error
 }
 
@@ -78,6 +82,7 @@ func (a *archive) byte() byte {
 	if err != nil {
 		a.fail(err)
 	}
+	a.n++
 	return b
 }
 
@@ -112,6 +117,7 @@ func (a *archive) text() (s string, there bool) {
 	if err != nil {
 		a.fail(err)
 	}
+	a.n += int64(len(b))
 	return string(b), true
 }
 
@@ -155,6 +161,7 @@ func (a *archive) entry() (e entry) {
 	e.name, _ = a.text()
 	e.kind, _ = a.text()
 	a.number() // section
+	e.at = a.n
 	e.sql, _ = a.text()
 	a.skipTexts(1) // how it would be dropped
 	e.copy, _ = a.text()
@@ -163,7 +170,8 @@ func (a *archive) entry() (e entry) {
 	if a.rev >= 16 {
 		a.number() // kind of relation
 	}
-	a.skipTexts(2) // owner, WITH OIDS
+	e.owner, _ = a.text()
+	a.skipTexts(1) // WITH OIDS
 	for {          // what it depends on
 		if _, there := a.text(); !there {
 			break
@@ -173,4 +181,42 @@ func (a *archive) entry() (e entry) {
 		a.byte()
 	}
 	return e
+}
+
+// edit is another SQL for one entry.
+type edit struct {
+	entry
+	text string
+}
+
+// edited is an archive with other SQL for some of its entries, which stand in its order.
+func edited(archive io.Reader, edits []edit) io.Reader {
+	var parts []io.Reader
+	at := int64(0)
+	for _, e := range edits {
+		old := int64(len(appendText(nil, e.sql)))
+		parts = append(parts, io.LimitReader(archive, e.at-at), strings.NewReader(string(appendText(nil, e.text))), &skipping{archive, old})
+		at = e.at + old
+	}
+	return io.MultiReader(append(parts, archive)...)
+}
+
+// appendText is what archive.text reads.
+func appendText(b []byte, s string) []byte {
+	b = append(b, 0)
+	b = binary.LittleEndian.AppendUint32(b, uint32(len(s)))
+	return append(b, s...)
+}
+
+// skipping passes over n bytes and yields none.
+type skipping struct {
+	r io.Reader
+	n int64
+}
+
+func (s *skipping) Read([]byte) (int, error) {
+	if _, err := io.CopyN(io.Discard, s.r, s.n); err != nil {
+		return 0, err
+	}
+	return 0, io.EOF
 }

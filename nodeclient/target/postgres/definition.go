@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -19,8 +20,8 @@ var makes = map[string][]string{
 	"TYPE":                      {"CREATE TYPE", "ALTER TYPE"},
 	"SHELL TYPE":                {"CREATE TYPE"},
 	"DOMAIN":                    {"CREATE DOMAIN"},
-	"FUNCTION":                  {"CREATE FUNCTION"},
-	"PROCEDURE":                 {"CREATE PROCEDURE"},
+	"FUNCTION":                  {"CREATE FUNCTION", "ALTER FUNCTION"},
+	"PROCEDURE":                 {"CREATE PROCEDURE", "ALTER PROCEDURE"},
 	"AGGREGATE":                 {"CREATE AGGREGATE"},
 	"OPERATOR":                  {"CREATE OPERATOR"},
 	"OPERATOR CLASS":            {"CREATE OPERATOR CLASS"},
@@ -76,7 +77,7 @@ var fixed = map[string]string{
 	"SEARCHPATH": "SELECT pg_catalog.set_config('search_path', '', false);\n",
 }
 
-// left are the kinds that pg_restore leaves out, told to: rights, and the database itself.
+// left are the kinds that pg_restore leaves out, told to: rights, which the receiver gives itself, and the database itself.
 var left = []string{"ACL", "ACL LANGUAGE", "DEFAULT ACL", "DATABASE", "DATABASE PROPERTIES"}
 
 // ident is a name as pg_dump writes it.
@@ -89,14 +90,58 @@ var (
 	manyBlobs = regexp.MustCompile(`^[0-9\n]*$`)
 )
 
+// contents is what a restore must know of an archive before it loads it.
+type contents struct {
+	rights     []right
+	strange    map[string]bool // things whose rights are written as nothing known: they are left out and named
+	extensions []string
+	searchPath entry
+	comments   []entry // on extensions
+}
+
+// edits are what is loaded otherwise than the archive says. path is a search_path; "" for that of the archive. Who may not make an extension
+// may not comment on it either: its comment is there already.
+func (c contents) edits(path string, made bool) (all []edit) {
+	if path != "" {
+		all = append(all, edit{c.searchPath, "SELECT pg_catalog.set_config('search_path', " + quoteText(path) + ", false);\n"})
+	}
+	if made {
+		for _, e := range c.comments {
+			all = append(all, edit{e, fixed["ENCODING"]})
+		}
+	}
+	slices.SortFunc(all, func(a, b edit) int { return cmp.Compare(a.at, b.at) })
+	return all
+}
+
 // checkArchive judges every entry of an archive, before any of it reaches the server.
-func checkArchive(r io.Reader) error {
-	return readArchive(r, func(e entry) error {
-		if err := e.check(); err != nil {
+func checkArchive(r io.Reader) (c contents, err error) {
+	c.strange = map[string]bool{}
+	err = readArchive(r, func(e entry) error {
+		err := e.check()
+		switch {
+		case err != nil:
+		case e.kind == "EXTENSION":
+			c.extensions = append(c.extensions, e.name)
+		case e.kind == "SEARCHPATH":
+			c.searchPath = e
+		case e.kind == "COMMENT" && strings.HasPrefix(e.name, "EXTENSION "):
+			c.comments = append(c.comments, e)
+		case (e.kind == "ACL" || e.kind == "DEFAULT ACL") && !strings.HasPrefix(e.name, "LARGE OBJECTS "): // of many at once
+			if all, unknown := e.rights(); unknown == nil {
+				c.rights = append(c.rights, all...)
+			} else {
+				c.strange[e.name] = true
+			}
+		case e.kind == "ACL":
+			c.strange[e.name] = true
+		}
+		if err != nil {
 			return fmt.Errorf("the %s %.100s is not defined as such: %w", strings.ToLower(e.kind), e.name, err)
 		}
 		return nil
 	})
+	return c, err
 }
 
 var errOther = errors.New("its SQL does something else")
@@ -221,6 +266,10 @@ func wellFormed(words string, rest []sqltext.Token) error {
 		}
 	case "CREATE FUNCTION", "CREATE PROCEDURE":
 		return bodied(rest)
+	case "ALTER FUNCTION", "ALTER PROCEDURE":
+		if n := len(rest); n < 6 || !begins(rest[n-4:], "DEPENDS ON EXTENSION") {
+			return errOther
+		}
 	}
 	return nil
 }

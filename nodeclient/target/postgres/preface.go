@@ -24,6 +24,8 @@ type preface struct {
 	Locale    string     `json:"locale,omitempty"` // of ICU, or of what is built in
 	Rules     string     `json:"rules,omitempty"`  // of ICU
 	Sequences []sequence `json:"sequences,omitempty"`
+	Role      string     `json:"role,omitempty"`        // of the node
+	Path      string     `json:"search_path,omitempty"` // in which increments found what they named without a schema
 }
 
 // readPreface reads it in the transaction of a snapshot. What stands beside the position for a sequence is what belongs
@@ -33,7 +35,7 @@ func readPreface(ctx context.Context, c *pgconn.PgConn, stored map[string]kept) 
 	if err != nil {
 		return nil, err
 	}
-	p := preface{Encoding: rows[0][0], Collate: rows[0][1], Ctype: rows[0][2], Provider: rows[0][3], Locale: rows[0][4], Rules: rows[0][5]}
+	p := preface{Encoding: rows[0][0], Collate: rows[0][1], Ctype: rows[0][2], Provider: rows[0][3], Locale: rows[0][4], Rules: rows[0][5], Path: rows[0][6], Role: rows[0][7]}
 	rows, err = query(ctx, c, "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) "+fmt.Sprintf(relations, "'S'")+
 		" ORDER BY 1")
 	if err != nil {
@@ -56,7 +58,7 @@ func readPreface(ctx context.Context, c *pgconn.PgConn, stored map[string]kept) 
 
 // locales asks for encoding, collate, ctype, provider, locale and rules of the database; the columns of some depend on the version.
 const locales = "SELECT pg_encoding_to_char(encoding), datcollate, datctype, coalesce(r->>'datlocprovider', ''), coalesce(r->>'datlocale', r->>'daticulocale', ''), " +
-	"coalesce(r->>'daticurules', '') FROM pg_catalog.pg_database d, to_jsonb(d) r WHERE datname = current_database()"
+	"coalesce(r->>'daticurules', ''), pg_catalog.current_setting('search_path'), session_user FROM pg_catalog.pg_database d, to_jsonb(d) r WHERE datname = current_database()"
 
 // setvals is the preface of the first format, whose lines were SQL.
 var setvals = regexp.MustCompile(`^SELECT pg_catalog\.setval\('((?:[^'\\]|'')+)', '?(-?[0-9]+)'?, '?(t|f|true|false)'?\);$`)

@@ -30,7 +30,13 @@ func oldName(database string) string     { return database + "_xmq_old" }
 func quoteName(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
 
 // restored is a verified database beside the live one.
-type restored struct{ t *Target }
+type restored struct {
+	t    *Target
+	left []string // what it had to leave out, in sentences
+}
+
+// LeftOut implements nodeclient.LeftOut.
+func (r *restored) LeftOut() string { return strings.Join(r.left, "; ") }
 
 // Loads reports whether format is the one this driver writes, or its earlier one.
 func (t *Target) Loads(format string) bool { return format == Format || format == firstFormat }
@@ -46,18 +52,25 @@ func (t *Target) Room(ctx context.Context, size int64) error {
 		return classify(fmt.Errorf("postgres: ask where the data lies: %w", err))
 	}
 	if len(rows) == 0 {
-		return nil
+		return room.ForSpool(size)
 	}
-	return room.ForServer(t.cfg.Host, rows[0][0], size)
+	if err := room.ForServer(t.cfg.Host, rows[0][0], size); err != nil {
+		return err
+	}
+	return room.ForSpool(size)
 }
 
 // Restore implements nodeclient.Target. Nothing of the snapshot reaches the server before all of it has come and each entry of
 // the archive was judged. Then pg_restore loads it into DB_xmq_restore, the sequences are set and the position is compared. A snapshot of a database that had no
 // position yet is accepted for the start of a log and given that position.
 func (t *Target) Restore(ctx context.Context, want event.Position, topics event.Topics, r io.Reader) (nodeclient.Restored, error) {
-	err := t.restore(ctx, want, topics, r)
+	left, err := t.restore(ctx, want, topics, r)
 	if err == nil {
-		return &restored{t}, nil
+		loaded := &restored{t: t}
+		if left != "" {
+			loaded.left = []string{left}
+		}
+		return loaded, nil
 	}
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
 		err = nodeclient.Transient(fmt.Errorf("%w: %w", cause, err))
@@ -71,13 +84,14 @@ func (t *Target) Restore(ctx context.Context, want event.Position, topics event.
 	return nil, errors.Join(fmt.Errorf("postgres: restore %d: %w", want.Seq, err), t.drop(restoreName(t.cfg.Database)))
 }
 
-func (t *Target) restore(ctx context.Context, want event.Position, topics event.Topics, r io.Reader) error {
+func (t *Target) restore(ctx context.Context, want event.Position, topics event.Topics, r io.Reader) (left string, err error) {
 	whole, err := spool.Take(r)
 	if err != nil {
-		return fmt.Errorf("read the snapshot: %w", err)
+		return "", fmt.Errorf("read the snapshot: %w", err)
 	}
 	defer func() { _ = whole.Close() }() // it has no name, and nothing is lost with it
 	var p preface
+	var all contents
 	err = whole.Read(func(r io.Reader) error {
 		archive, h, err := stream.NewReader(r)
 		if err != nil {
@@ -89,7 +103,8 @@ func (t *Target) restore(ctx context.Context, want event.Position, topics event.
 		if p, err = parsePreface(h); err != nil {
 			return err
 		}
-		judged := checkArchive(archive)
+		var judged error
+		all, judged = checkArchive(archive)
 		if _, err := io.Copy(io.Discard, archive); err != nil {
 			return fmt.Errorf("read the snapshot: %w", err)
 		}
@@ -99,63 +114,104 @@ func (t *Target) restore(ctx context.Context, want event.Position, topics event.
 		return nil
 	})
 	if err != nil {
-		return err
+		return "", err
 	}
-	restorer, err := t.create(ctx, p)
-	if err != nil {
-		return err
-	}
-	return whole.Read(func(r io.Reader) error {
-		archive, h, err := stream.NewReader(r)
+	load := func(path string) error {
+		restorer, made, err := t.create(ctx, p, all.extensions)
 		if err != nil {
 			return err
 		}
-		if err := t.load(ctx, restorer, archive); err != nil {
+		return whole.Read(func(r io.Reader) error {
+			archive, h, err := stream.NewReader(r)
+			if err != nil {
+				return err
+			}
+			if err := t.load(ctx, restorer, archive, edited(archive, all.edits(path, made))); err != nil {
+				return err
+			}
+			ofOthers(all.rights, p.Role)
+			left, err = t.verify(ctx, want, topics, h, p, all)
 			return err
+		})
+	}
+	err = load("")
+	if err == nil || ctx.Err() != nil || all.searchPath.sql == "" || !strings.Contains(err.Error(), "does not exist") {
+		return left, err
+	}
+	// A function in a check, a generated column or an index names something without its schema. Loading it so is tried second, since
+	// along that path a name may also mean something else than it did.
+	if p.Path == "" {
+		if p.Path, err = t.path(ctx); err != nil {
+			return "", err
 		}
-		return t.verify(ctx, want, topics, h, p)
-	})
+	}
+	err = load(p.Path)
+	return left, err
 }
 
-// create makes the fresh database, with encoding and locale of the snapshot's (in the first format: of the live one), and finds
-// pg_restore.
-func (t *Target) create(ctx context.Context, p preface) (restorer string, err error) {
-	c, err := t.connect(ctx, t.opts.Maintenance)
+// path is the search_path of this node.
+func (t *Target) path(ctx context.Context) (string, error) {
+	c, err := t.connect(ctx, t.cfg.Database)
 	if err != nil {
 		return "", err
 	}
 	defer closeConn(c)
-	if restorer, err = findProgram(ctx, "pg_restore", major(c)); err != nil {
+	rows, err := query(ctx, c, "SHOW search_path")
+	if err != nil {
 		return "", err
+	}
+	return rows[0][0], nil
+}
+
+// create makes the fresh database, with encoding and locale of the snapshot's (in the first format: of the live one), and finds
+// pg_restore. made says that it has extensions that an administrator has made.
+func (t *Target) create(ctx context.Context, p preface, extensions []string) (restorer string, made bool, err error) {
+	template, err := t.template(ctx, extensions)
+	if err != nil {
+		return "", false, err
+	}
+	c, err := t.connect(ctx, t.opts.Maintenance)
+	if err != nil {
+		return "", false, err
+	}
+	defer closeConn(c)
+	if restorer, err = findProgram(ctx, "pg_restore", major(c)); err != nil {
+		return "", false, err
 	}
 	fresh := quoteName(restoreName(t.cfg.Database))
 	if err := execute(ctx, c, "DROP DATABASE IF EXISTS "+fresh+" WITH (FORCE)"); err != nil {
-		return "", fmt.Errorf("drop the database of an earlier restore: %w", err)
+		return "", false, fmt.Errorf("drop the database of an earlier restore: %w", err)
 	}
 	options := p.options()
 	if options == "" {
 		rows, err := query(ctx, c, strings.Replace(locales, "current_database()", "$1", 1), t.cfg.Database)
 		if err != nil {
-			return "", err
+			return "", false, err
 		}
 		if len(rows) != 1 {
-			return "", nodeclient.Transient(fmt.Errorf("the database %q is not there", t.cfg.Database))
+			return "", false, nodeclient.Transient(fmt.Errorf("the database %q is not there", t.cfg.Database))
 		}
 		row := rows[0]
 		options = preface{Encoding: row[0], Collate: row[1], Ctype: row[2], Provider: row[3], Locale: row[4], Rules: row[5]}.options()
 	}
-	err = execute(ctx, c, "CREATE DATABASE "+fresh+" TEMPLATE template0"+options)
+	err = execute(ctx, c, "CREATE DATABASE "+fresh+" TEMPLATE "+quoteName(template)+options)
+	if code(err) == objectInUse && template == t.cfg.Database { // it is empty: nobody loses anything
+		_, err = query(ctx, c, "SELECT pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE datname = $1 AND backend_type = 'client backend'", template)
+		if err == nil {
+			err = execute(ctx, c, "CREATE DATABASE "+fresh+" TEMPLATE "+quoteName(template)+options)
+		}
+	}
 	if code(err) == insufficient {
-		return "", fmt.Errorf("a restore loads into a fresh database, and the role %q may not create one: ALTER ROLE %s CREATEDB: %w", t.cfg.User, quoteName(t.cfg.User), err)
+		return "", false, fmt.Errorf("a restore loads into a fresh database, and the role %q may not create one: ALTER ROLE %s CREATEDB: %w", t.cfg.User, quoteName(t.cfg.User), err)
 	}
 	if err != nil {
-		return "", fmt.Errorf("create the database for the restore, with the encoding and locale of the snapshot's (%s): %w", strings.TrimSpace(options), err)
+		return "", false, fmt.Errorf("create the database for the restore, with the encoding and locale of the snapshot's (%s): %w", strings.TrimSpace(options), err)
 	}
-	return restorer, nil
+	return restorer, template != "template0", nil
 }
 
-// load feeds the archive to pg_restore.
-func (t *Target) load(ctx context.Context, restorer string, archive *frames.Reader) error {
+// load feeds the archive to pg_restore, as from yields it.
+func (t *Target) load(ctx context.Context, restorer string, archive *frames.Reader, from io.Reader) error {
 	name := restoreName(t.cfg.Database)
 	conninfo := "dbname='" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(name) + "'"
 	cmd, stderr := t.program(ctx, restorer, name, "--exit-on-error", "--no-owner", "--no-privileges", "--no-password", "--dbname="+conninfo)
@@ -166,7 +222,7 @@ func (t *Target) load(ctx context.Context, restorer string, archive *frames.Read
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	_, write := io.CopyBuffer(struct{ io.Writer }{in}, archive, make([]byte, frames.MaxFrame))
+	_, write := io.CopyBuffer(struct{ io.Writer }{in}, from, make([]byte, frames.MaxFrame))
 	if archive.Failed() != nil {
 		_ = cmd.Process.Kill() // the archive will not be whole
 	}
@@ -185,32 +241,33 @@ func (t *Target) load(ctx context.Context, restorer string, archive *frames.Read
 	return nil
 }
 
-// verify sets the sequences of the fresh database, compares its position and stores the topics.
-func (t *Target) verify(ctx context.Context, want event.Position, topics event.Topics, h frames.Head, p preface) error {
+// verify sets the sequences of the fresh database, compares its position, stores the topics and gives the rights. left is what of
+// them it had to leave out.
+func (t *Target) verify(ctx context.Context, want event.Position, topics event.Topics, h frames.Head, p preface, all contents) (left string, err error) {
 	c, err := t.connect(ctx, restoreName(t.cfg.Database))
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer closeConn(c)
 	if err := p.set(ctx, c); err != nil {
-		return err
+		return "", err
 	}
 	place, err := begin(ctx, c, "")
 	if err != nil {
-		return err
+		return "", err
 	}
 	stored := place.pos
 	if stored.Zero() {
 		if err := replacePosition(ctx, c, want); err != nil {
-			return err
+			return "", err
 		}
 		stored = want
 	}
 	if stored != want || h.Pos.Zero() && want.Seq != 0 {
-		return fmt.Errorf("the restored data stands at %s, expected was %s: %w", stored, want, event.ErrDamaged)
+		return "", fmt.Errorf("the restored data stands at %s, expected was %s: %w", stored, want, event.ErrDamaged)
 	}
 	if err := keepTopics(ctx, c, topics); err != nil {
-		return fmt.Errorf("store the topics: %w", err)
+		return "", fmt.Errorf("store the topics: %w", err)
 	}
 	// Who used a sequence beside the source's increments does not use it here.
 	_, err = query(ctx, c, "UPDATE public.xmq_position SET sequences = NULL, moved = NULL")
@@ -218,9 +275,12 @@ func (t *Target) verify(ctx context.Context, want event.Position, topics event.T
 		_, _, err = keepAll(ctx, c)
 	}
 	if err != nil {
-		return fmt.Errorf("store the values of the sequences: %w", err)
+		return "", fmt.Errorf("store the values of the sequences: %w", err)
 	}
-	return execute(ctx, c, "COMMIT")
+	if left, err = give(ctx, c, all); err != nil {
+		return "", fmt.Errorf("give the rights: %w", err)
+	}
+	return left, execute(ctx, c, "COMMIT")
 }
 
 // Switch implements nodeclient.Restored. Sessions of others on the database are ended; two renames in one
@@ -228,15 +288,11 @@ func (t *Target) verify(ctx context.Context, want event.Position, topics event.T
 // others came back faster than they could be ended, or the server is away.
 func (r *restored) Switch(ctx context.Context) error {
 	t := r.t
-	if t.pg != nil {
-		closeConn(t.pg)
-	}
-	if c := t.spare.take(); c != nil { // it would hold the old database
-		closeConn(c)
-	}
+	t.leave() // they would hold the old database
 	var err error
+	var own map[string]bool
 	for range switchTries {
-		if err = t.rename(ctx); err == nil || code(err) != objectInUse {
+		if own, err = t.rename(ctx); err == nil || code(err) != objectInUse {
 			break
 		}
 	}
@@ -251,26 +307,35 @@ func (r *restored) Switch(ctx context.Context) error {
 	if err != nil {
 		return nodeclient.Transient(fmt.Errorf("postgres: switch to the restored database: %w", err))
 	}
+	if left := leftOwn(t.cfg.Database, own); left != "" {
+		r.left = append(r.left, left)
+	}
 	_ = t.drop(oldName(t.cfg.Database)) // the next Open does it
 	return nil
 }
 
-// rename is the point of no return.
-func (t *Target) rename(ctx context.Context) error {
+// rename is the point of no return. left is what of the live database itself could not be kept.
+func (t *Target) rename(ctx context.Context) (left map[string]bool, err error) {
 	c, err := t.connect(ctx, t.opts.Maintenance)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer closeConn(c)
 	live, fresh, old := t.cfg.Database, restoreName(t.cfg.Database), oldName(t.cfg.Database)
 	if err := execute(ctx, c, "DROP DATABASE IF EXISTS "+quoteName(old)+" WITH (FORCE)"); err != nil {
-		return err
+		return nil, err
 	}
 	_, err = query(ctx, c, "SELECT pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE datname IN ($1, $2) AND backend_type = 'client backend'", live, fresh)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return execute(ctx, c, "BEGIN; ALTER DATABASE "+quoteName(live)+" RENAME TO "+quoteName(old)+"; ALTER DATABASE "+quoteName(fresh)+" RENAME TO "+quoteName(live)+"; COMMIT")
+	if err := execute(ctx, c, "BEGIN"); err != nil {
+		return nil, err
+	}
+	if left, err = keepOwn(ctx, c, live, fresh); err != nil {
+		return nil, err
+	}
+	return left, execute(ctx, c, "ALTER DATABASE "+quoteName(live)+" RENAME TO "+quoteName(old)+"; ALTER DATABASE "+quoteName(fresh)+" RENAME TO "+quoteName(live)+"; COMMIT")
 }
 
 // Discard implements nodeclient.Restored.

@@ -28,11 +28,12 @@ var stream = frames.Format{Name: Format, Magic: "XMQPGDMP", Version: 2, Oldest: 
 
 // snapshot is a repeatable-read transaction on a connection of its own, whose snapshot pg_dump borrows.
 type snapshot struct {
-	t    *Target
-	head frames.Head
-	name string // of the exported snapshot
-	dump string // path of pg_dump
-	size int64  // of the database, in bytes
+	t     *Target
+	head  frames.Head
+	name  string // of the exported snapshot
+	dump  string // path of pg_dump
+	major string // version of the server
+	size  int64  // of the database, in bytes
 
 	mu    sync.Mutex
 	pg    *pgconn.PgConn // nil after Close
@@ -72,7 +73,8 @@ var errStale = errors.New("no connection is kept")
 
 // begin opens the snapshot on its connection.
 func (s *snapshot) begin(ctx context.Context) (err error) {
-	if s.dump, err = s.t.dumper(ctx, major(s.pg)); err != nil {
+	s.major = major(s.pg)
+	if s.dump, err = s.t.dumper(ctx, s.major); err != nil {
 		return err
 	}
 	return s.hold(ctx)
@@ -217,12 +219,18 @@ func (s *snapshot) write(ctx context.Context, w io.Writer) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
+	if err := s.checkViews(ctx); err != nil {
+		return err
+	}
 	data, err := stream.NewWriter(w, s.head)
 	if err != nil {
 		return err
 	}
-	cmd, stderr := s.t.program(ctx, s.dump, s.t.cfg.Database, "--format=custom", "--compress=0", "--snapshot="+s.name, "--no-password",
-		"--no-publications", "--no-subscriptions")
+	args := []string{"--format=custom", "--compress=0", "--snapshot=" + s.name, "--no-password", "--no-publications", "--no-subscriptions"}
+	if n, err := strconv.Atoi(s.major); err == nil && n >= 18 {
+		args = append(args, "--no-statistics") // they are no data, and calls to a restore
+	}
+	cmd, stderr := s.t.program(ctx, s.dump, s.t.cfg.Database, args...)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		return err

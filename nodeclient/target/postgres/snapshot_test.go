@@ -267,7 +267,7 @@ func TestXE13TheSwitchIsOneStep(t *testing.T) {
 		hinder   func()
 		switched bool
 	}{
-		"cut before the switch":     {func() { p.Do(func() { p.cutOn = "BEGIN; ALTER" }) }, false},
+		"cut before the switch":     {func() { p.Do(func() { p.cutOn = "ALTER DATABASE" }) }, false},
 		"answer lost in the middle": {func() { p.Do(func() { p.loseOf = "ALTER DATABASE" }) }, true}, // the script is at the server, whole
 		"answer lost at the commit": {func() { p.Do(func() { p.loseOf = "COMMIT" }) }, true},
 		"away for good":             {func() { p.Refuse(true) }, false},

@@ -26,6 +26,9 @@ const settleTime = 10 * time.Second
 type Options struct {
 	// Maintenance is a database the role may connect to, other than the target; "" means DefaultMaintenance.
 	Maintenance string
+	// RefreshViews lets a DUMP be made of materialized views that are not what their query gives now: a copy refreshes them. In a target
+	// URL it is materialized_views=refresh.
+	RefreshViews bool
 }
 
 // Target is one PostgreSQL database. Methods are called one at a time; a Snapshot is read meanwhile.
@@ -64,6 +67,11 @@ var pinned = map[string]string{
 // Open connects to the database of a postgres:// URL, which must exist, and drops what an interrupted restore left
 // beside it. Errors that may pass are Transient; a wrong URL, password or database name is not.
 func Open(ctx context.Context, rawURL string, o Options) (*Target, error) {
+	rawURL, refresh, err := viewsOption(rawURL)
+	if err != nil {
+		return nil, err
+	}
+	o.RefreshViews = o.RefreshViews || refresh
 	cfg, err := pgconn.ParseConfig(rawURL)
 	if err != nil { // its text may hold the password
 		return nil, errors.New("postgres: the target URL, or a PG... variable it builds on, cannot be read: write postgres://USER@HOST:PORT/DATABASE, the password percent-encoded or in PGPASSWORD")

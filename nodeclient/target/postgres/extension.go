@@ -1,0 +1,99 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"strings"
+)
+
+// template is the database that the fresh one is made from: template0, unless the snapshot has extensions that only an administrator may
+// make. Then it is template1, or the live database itself while that is empty, whichever has them. The error says which is missing
+// before anything is loaded.
+func (t *Target) template(ctx context.Context, extensions []string) (string, error) {
+	if len(extensions) == 0 {
+		return "template0", nil
+	}
+	wanted, err := t.notMine(ctx, extensions)
+	if err != nil || len(wanted) == 0 {
+		return "template0", err
+	}
+	var missing []string
+	for _, name := range []string{"template1", t.cfg.Database} {
+		if missing, err = t.lacks(ctx, name, wanted); err != nil {
+			return "", err
+		}
+		if len(missing) > 0 {
+			continue
+		}
+		if name == t.cfg.Database {
+			empty, err := t.Empty(ctx)
+			if err != nil {
+				return "", err
+			}
+			if !empty {
+				break
+			}
+			c, err := t.conn(ctx)
+			if err != nil {
+				return "", err
+			}
+			if err := execute(ctx, c, "DROP TABLE IF EXISTS public.xmq_position"); err != nil {
+				return "", err
+			}
+			t.leave()
+		}
+		return name, nil
+	}
+	return "", fmt.Errorf("the snapshot has the extension %s, which only an administrator may make: let one run CREATE EXTENSION %s in template1 of this server, or, while it "+
+		"is empty, in the database %s", strings.Join(wanted, ", "), quoteName(wanted[0]), t.cfg.Database)
+}
+
+// notMine is those of the extensions that this role may not make itself. Its error names one that the server has not.
+func (t *Target) notMine(ctx context.Context, extensions []string) (wanted []string, err error) {
+	c, err := t.conn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range extensions {
+		rows, err := query(ctx, c, "SELECT bool_or(trusted OR NOT superuser) OR (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user) "+
+			"FROM pg_catalog.pg_available_extension_versions WHERE name = $1", name)
+		switch {
+		case err != nil:
+			return nil, err
+		case rows[0][0] == "":
+			return nil, fmt.Errorf("the snapshot has the extension %s, which is not installed on this server: install its package there", name)
+		case rows[0][0] != "t":
+			wanted = append(wanted, name)
+		}
+	}
+	return wanted, nil
+}
+
+// lacks is those of the extensions that a database does not have.
+func (t *Target) lacks(ctx context.Context, database string, extensions []string) (missing []string, err error) {
+	c, err := t.connect(ctx, database)
+	if err != nil {
+		return nil, err
+	}
+	defer closeConn(c)
+	for _, name := range extensions {
+		rows, err := query(ctx, c, "SELECT FROM pg_catalog.pg_extension WHERE extname = $1", name)
+		if err != nil {
+			return nil, err
+		}
+		if len(rows) == 0 {
+			missing = append(missing, name)
+		}
+	}
+	return missing, nil
+}
+
+// leave closes this node's own connections to the live database.
+func (t *Target) leave() {
+	if t.pg != nil {
+		closeConn(t.pg)
+	}
+	if c := t.spare.take(); c != nil {
+		closeConn(c)
+	}
+}
