@@ -45,7 +45,10 @@
 //	INCR_REP Reopen          broker: this session is over, open another one. With the log and sequence of Pos: an operator
 //	                         has decided about that increment, so what is at the database up to there is given up
 //	INCR_REP other codes     broker: why not, and what to do
-//	DUMP_REQ                 requester: {ID requester, Peer target, Request}; broker swaps ID and Peer
+//	DUMP_REQ                 requester: {ID requester, Peer target, Request}; broker swaps ID and Peer. Text says why the DUMP before it was
+//	                         of no use, and Dump which that was, when it is not the broker that has said so
+//	DUMP_REQ Abandoned       requester: I do not want Dump any more; Text says why, when its node ends
+//	DUMP_REQ Sealed          requester: I have loaded Dump, but for what Text says
 //	DUMP_REQ Cancel          broker to target: give the snapshot up
 //	DUMP_REP Opened/Sealed/Lease or FAIL   target to broker, then broker to requester, with Pos
 //	SNAP_REQ / SNAP_REP      one chunk up or down; the body is described in package dumpflow

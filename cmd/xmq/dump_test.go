@@ -1,0 +1,24 @@
+package main
+
+import (
+	"bytes"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"xmq/dumpflow"
+	"xmq/statedb"
+	"xmq/worker"
+)
+
+// What nodes say of a DUMP is one line, and no terminal obeys it.
+func TestWhatRequestersSayIsOneLine(t *testing.T) {
+	line := words([]dumpflow.Trouble{{ID: "n1", Text: "no\n\troom\x1b[2J"}, {ID: "n2", Text: "not empty"}})
+	require.Equal(t, "n1: no room\x1b[2J; n2: not empty", line)
+	var out bytes.Buffer
+	_, err := screen{w: &out}.Write([]byte(line))
+	require.NoError(t, err)
+	require.Equal(t, `n1: no room\x1b[2J; n2: not empty`, out.String())
+	require.Equal(t, "join: no room", lastError(worker.View{LastError: &statedb.Trouble{Class: "join", Text: "no\nroom"}}))
+	require.Equal(t, "7: constraint", lastError(worker.View{LastError: &statedb.Trouble{Seq: 7, Class: "fail", Text: "constraint"}}))
+}
