@@ -206,7 +206,11 @@ func (s *snapshot) WriteTo(ctx context.Context, w io.Writer) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(s.ctx, cancel)()
-	if err := s.write(ctx, w); err != nil {
+	err := s.checkViews(ctx)
+	if err == nil {
+		err = s.write(ctx, w)
+	}
+	if err != nil {
 		if cause := context.Cause(ctx); cause != nil {
 			err = fmt.Errorf("%w: %w", cause, err)
 		}
@@ -218,9 +222,6 @@ func (s *snapshot) WriteTo(ctx context.Context, w io.Writer) error {
 func (s *snapshot) write(ctx context.Context, w io.Writer) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
-	}
-	if err := s.checkViews(ctx); err != nil {
-		return err
 	}
 	data, err := stream.NewWriter(w, s.head)
 	if err != nil {
