@@ -549,7 +549,7 @@ func (b *Broker) lasts(ctx context.Context, key string) (why string, err error) 
 		lasts := map[string]bool{"fail": v.State == statedb.Failed, "fatal": v.State == statedb.Fatal, "refused": v.State == statedb.NeedsDump,
 			"retry": v.LastError != nil && v.LastError.Class == "transient", "offline": v.Missed,
 			"upgrade": v.LastError != nil && v.LastError.Class == "held",
-			"join": v.Join != nil && v.LastError != nil && v.LastError.Class == "join"}[kind]
+			"join":    v.Join != nil && v.LastError != nil && v.LastError.Class == "join"}[kind]
 		if lasts {
 			why = fmt.Sprintf("client %s is %s%s, and it ends with that", about, v.State, map[bool]string{true: " and not connected"}[kind == "offline"])
 		}
