@@ -83,7 +83,7 @@ func TestArgumentsEqualLiteralsWhateverTheyAre(t *testing.T) {
 // Several statements with arguments are one increment: all of them, or none, and the message says which one failed.
 func TestAnIncrementOfSeveralStatementsIsOneTransaction(t *testing.T) {
 	n := newNode(t)
-	n.run("CREATE TABLE t (k int PRIMARY KEY, v varchar(99))",
+	n.run("CREATE TABLE t (k int PRIMARY KEY, v varchar(999))",
 		`{"tx": [{"sql": "INSERT INTO t VALUES (?, ?)", "args": [1, "a;b"]}, {"sql": "UPDATE t SET v = concat(v, row_count(), k) WHERE k = ?;", "args": [1]}, {"sql": "INSERT INTO t SELECT k + 1, v FROM t"}]}`)
 	require.Equal(t, []string{"1|a;b11", "2|a;b11"}, n.query("SELECT concat(k, '|', v) FROM t ORDER BY k"))
 	err := n.fails(1, "DELETE FROM t WHERE k = 2",
