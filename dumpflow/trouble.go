@@ -12,7 +12,8 @@ type Trouble struct {
 	Time int64  `json:"time"` // ns since 1970, for people
 }
 
-// MaxTrouble is the longest text of a Trouble, in bytes, and MaxTroubles how many requesters of one DUMP are remembered with theirs.
+// MaxTrouble is the longest text of a Trouble, in bytes, and MaxTroubles how many requesters of one DUMP are remembered
+// with theirs.
 const (
 	MaxTrouble  = 1024
 	MaxTroubles = 64
@@ -26,8 +27,8 @@ func ShortTrouble(text string) string {
 	return strings.ToValidUTF8(text[:MaxTrouble-3], "") + "..."
 }
 
-// Note remembers why the requester id could not use the snapshot, in place of what was known of it. changed says that it was not
-// known yet; pushed names the requester that is no longer remembered for it, "" for none.
+// Note remembers why the requester id could not use the snapshot, in place of what was known of it. changed says that
+// it was not known yet; pushed names the requester that is no longer remembered for it, "" for none.
 func (d *Dump) Note(id, text string, now int64) (changed bool, pushed string) {
 	text = ShortTrouble(text)
 	if slices.ContainsFunc(d.NotLoaded, func(t Trouble) bool { return t.ID == id && t.Text == text }) {
@@ -41,7 +42,8 @@ func (d *Dump) Note(id, text string, now int64) (changed bool, pushed string) {
 	return true, pushed
 }
 
-// Without remembers what the requester id has left out of the snapshot when it loaded it. It reports whether that is news.
+// Without remembers what the requester id has left out of the snapshot when it loaded it. It reports whether that is
+// news.
 func (d *Dump) Without(id, text string, now int64) bool {
 	text = ShortTrouble(text)
 	if slices.ContainsFunc(d.LeftOut, func(t Trouble) bool { return t.ID == id && t.Text == text }) {

@@ -19,8 +19,8 @@ import (
 	"xmq/statedb"
 )
 
-// joining is what the broker shows of a client that joins: its alert, its last error, and what stands beside the newest DUMP that it
-// has not loaded.
+// joining is what the broker shows of a client that joins: its alert, its last error, and what stands beside the newest
+// DUMP that it has not loaded.
 type joining struct {
 	alert     statedb.Alert
 	lastError *statedb.Trouble
@@ -65,7 +65,8 @@ func (h *house) joining(t *testing.T, id string) (j joining) {
 	return j
 }
 
-// A newcomer with a database of its own ends, and what it says stands at the broker: in the alert, in the client and beside the DUMP.
+// A newcomer with a database of its own ends, and what it says stands at the broker: in the alert, in the client and
+// beside the DUMP.
 func TestANewcomerWhoseDatabaseIsNotEmptyIsSeenAtTheBroker(t *testing.T) {
 	h := newHouse(t)
 	h.publish("CREATE TABLE c (v INTEGER)")
@@ -95,7 +96,8 @@ func TestANewcomerWhoseDatabaseIsNotEmptyIsSeenAtTheBroker(t *testing.T) {
 		return nil
 	})
 	j := h.joining(t, "n1")
-	require.Contains(t, j.alert.Text, "client n1 could not join by DUMP from master and its node has ended: the database is not empty")
+	require.Contains(t, j.alert.Text, "client n1 could not join by DUMP from master and its node has ended: "+
+		"the database is not empty")
 	require.Equal(t, statedb.Critical, j.alert.Severity)
 	require.Contains(t, j.notLoaded, "the database is not empty")
 	require.Equal(t, "join", j.lastError.Class)

@@ -706,7 +706,8 @@ func (s *session) dumpRep(e event.Event) {
 		s.tryJoinLater(0, e.Text)
 	case e.Code != event.Opened && e.Code != event.Sealed, s.loading != nil, s.busy:
 	case !s.rules.loads(opened(e).Format):
-		s.abandon(e.Dump, ErrRefused, fmt.Sprintf("the snapshot of %s is %s, which this kind of target cannot load: join from a node with the same kind of target", s.rules.from, opened(e).Format))
+		s.abandon(e.Dump, ErrRefused, fmt.Sprintf("the snapshot of %s is %s, which this kind of target cannot "+
+			"load: join from a node with the same kind of target", s.rules.from, opened(e).Format))
 	default:
 		s.loading = &restoreJob{s.request, e.Dump, e.Pos, opened(e).Size}
 		s.tasks = append(s.tasks, task{restore: s.loading})
@@ -722,7 +723,8 @@ func opened(e event.Event) dumpflow.Opened {
 	return o
 }
 
-// tryJoinLater ends a join that came to nothing, because of dump (0: by the broker's word), and begins another after a while.
+// tryJoinLater ends a join that came to nothing, because of dump (0: by the broker's word), and begins another after a
+// while.
 func (s *session) tryJoinLater(dump event.DumpID, why string) {
 	s.unable, s.notLoaded = short(why), dump
 	s.retryLater()

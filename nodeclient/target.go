@@ -122,7 +122,8 @@ type Restored interface {
 	Discard() error
 }
 
-// LeftOut is a Restored that could not take all of its snapshot over, without harm to the data: rights of roles that are not there.
+// LeftOut is a Restored that could not take all of its snapshot over, without harm to the data: rights of roles that
+// are not there.
 type LeftOut interface {
 	LeftOut() string // as one sentence, after Switch; "" for nothing
 }

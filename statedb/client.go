@@ -146,8 +146,8 @@ func (c *Client) Placed() bool {
 	return false
 }
 
-// TurnedBack reports that this is the record of a newcomer whose DUMP came to nothing and whose node has given up: it holds the
-// reason and nothing else, as if nobody knew the client.
+// TurnedBack reports that this is the record of a newcomer whose DUMP came to nothing and whose node has given up: it
+// holds the reason and nothing else, as if nobody knew the client.
 func (c *Client) TurnedBack() bool {
 	return c.State == Pending && c.Join == nil && c.Seek == nil && !c.Registered
 }

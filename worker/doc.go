@@ -26,8 +26,9 @@
 //	fatal, needs_dump: INCR_REQ/NONE with the snapshot of a new DUMP -> following
 //
 // While a client waits for a second DUMP it stays what it was, with its old positions in force, and carries
-// a Join besides. A newcomer whose node has ended, because it could not load the snapshot, stays pending without a Join: its record holds
-// the reason, and is otherwise as good as none (statedb.Client.TurnedBack). It goes with the record of that DUMP.
+// a Join besides. A newcomer whose node has ended, because it could not load the snapshot, stays pending without a
+// Join: its record holds the reason, and is otherwise as good as none (statedb.Client.TurnedBack). It goes with the
+// record of that DUMP.
 //
 // # What a node does not know
 //

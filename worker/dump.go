@@ -315,7 +315,8 @@ func (m *Machine) tickDump(d *dumpflow.Dump) {
 	lease := m.rules.lease()
 	for _, r := range slices.Clone(d.Requesters) {
 		if m.leases[r.Request]++; m.leases[r.Request] > 3*lease {
-			gone := fmt.Sprintf("%s has not been heard for %d ticks, and has not loaded the snapshot: look at its node", r.ID, m.leases[r.Request])
+			gone := fmt.Sprintf("%s has not been heard for %d ticks, and has not loaded the snapshot: look at "+
+				"its node", r.ID, m.leases[r.Request])
 			m.note(d, r.ID, gone)
 			m.answer(r, d, event.NotReady, gone)
 			m.leave(r.ID, r.Request, false)
@@ -328,11 +329,14 @@ func (m *Machine) tickDump(d *dumpflow.Dump) {
 		m.age++
 		switch {
 		case m.lease > lease && !m.alive():
-			m.dropRunning(fmt.Sprintf("the target %s has been silent for %d ticks, its lease has ended", m.c.ID, m.silent))
+			m.dropRunning(fmt.Sprintf("the target %s has been silent for %d ticks, its lease has "+
+				"ended", m.c.ID, m.silent))
 		case m.lease > lease && d.Phase == dumpflow.Opening:
-			m.dropRunning(fmt.Sprintf("the target %s is alive and busy: it has not opened the snapshot in %d ticks; its increments go on", m.c.ID, m.lease))
+			m.dropRunning(fmt.Sprintf("the target %s is alive and busy: it has not opened the snapshot in %d "+
+				"ticks; its increments go on", m.c.ID, m.lease))
 		case m.lease > lease && d.Phase == dumpflow.Uploading:
-			m.dropRunning(fmt.Sprintf("the target %s is alive and has not spoken of the snapshot for %d ticks", m.c.ID, m.lease))
+			m.dropRunning(fmt.Sprintf("the target %s is alive and has not spoken of the snapshot for %d "+
+				"ticks", m.c.ID, m.lease))
 		case m.rules.DumpTicks > 0 && m.age > m.rules.DumpTicks:
 			m.dropRunning(fmt.Sprintf("it has taken longer than its deadline of %d ticks", m.rules.DumpTicks))
 		case d.Phase == dumpflow.Opening:
@@ -359,8 +363,8 @@ func (m *Machine) alive() bool {
 	return m.open && m.silent <= patience
 }
 
-// notLoaded takes what a requester says of a snapshot that it could not load. It reports whether that stands in a record now, with
-// which it will be forgotten.
+// notLoaded takes what a requester says of a snapshot that it could not load. It reports whether that stands in a
+// record now, with which it will be forgotten.
 func (m *Machine) notLoaded(e *event.Event) (listed bool) {
 	for _, d := range m.dumps {
 		if d.ID == e.Dump && d.MayRead(e.Peer) { // what has failed says why itself
@@ -382,8 +386,8 @@ func (m *Machine) note(d *dumpflow.Dump, id, text string) {
 	}
 }
 
-// passOn tells the requester's machine what its node says of the join that failed. What is listed nowhere raises no alert and keeps no
-// record: nothing would end them.
+// passOn tells the requester's machine what its node says of the join that failed. What is listed nowhere raises no
+// alert and keeps no record: nothing would end them.
 func (m *Machine) passOn(e *event.Event, listed bool) {
 	text := dumpflow.ShortTrouble(e.Text)
 	n := &Notice{Requester: dumpflow.Requester{ID: e.Peer, Request: e.Request}, Dump: dumpflow.Dump{Target: m.c.ID}, Code: event.Refused, Text: text, GivenUp: true}
@@ -487,8 +491,8 @@ func (m *Machine) keepJoin(n *Notice) bool {
 	return true
 }
 
-// dropJoin ends a DUMP that came to nothing: a client that had nothing else goes, unless keep says that its record holds the
-// reason, which its node will not tell again; any other keeps its old position (XC-3, XE-13).
+// dropJoin ends a DUMP that came to nothing: a client that had nothing else goes, unless keep says that its record
+// holds the reason, which its node will not tell again; any other keeps its old position (XC-3, XE-13).
 func (m *Machine) dropJoin(keep bool) {
 	m.joinSilent = 0
 	switch {
@@ -502,13 +506,15 @@ func (m *Machine) dropJoin(keep bool) {
 	m.c.Join, m.dirty = nil, true
 }
 
-// joinFailed says where people look why the running DUMP was of no use to this client. ended says that its node has given up.
+// joinFailed says where people look why the running DUMP was of no use to this client. ended says that its node has
+// given up.
 func (m *Machine) joinFailed(target, text string, ended bool) {
 	severity, end := statedb.Warning, ""
 	if ended {
 		severity, end = statedb.Critical, " and its node has ended"
 	}
-	m.raise("join", severity, 0, fmt.Sprintf("client %s could not join by DUMP from %s%s: %s", m.c.ID, target, end, text))
+	m.raise("join", severity, 0, fmt.Sprintf("client %s could not join by DUMP from %s%s: "+
+		"%s", m.c.ID, target, end, text))
 	m.joinTrouble(text)
 }
 
@@ -540,8 +546,8 @@ func (m *Machine) joinOver() {
 	}
 }
 
-// joinForgotten is called when the DUMP that this ID could not load is no longer listed. A newcomer that has not come again is
-// forgotten with it.
+// joinForgotten is called when the DUMP that this ID could not load is no longer listed. A newcomer that has not come
+// again is forgotten with it.
 func (m *Machine) joinForgotten() {
 	if m.known && !m.c.TurnedBack() {
 		return

@@ -320,7 +320,8 @@ func (s *stage) save(id string, w *Work) {
 	for _, d := range w.Dumps {
 		s.dumps[d.ID] = d
 		s.say("save dump %x of %s: %s pin=%d waiting=%v%s%s%s", uint64(d.ID), d.Target, d.Phase, d.Pin, waiting(&d), when(d.Error != "", " error=%q", d.Error),
-			when(d.Phase == dumpflow.Failed && d.PauseMS > 0, " paused=%gms", d.PauseMS), when(len(d.NotLoaded) > 0, " not loaded=%q", troubles(&d)))
+			when(d.Phase == dumpflow.Failed && d.PauseMS > 0, " "+
+				"paused=%gms", d.PauseMS), when(len(d.NotLoaded) > 0, " not loaded=%q", troubles(&d)))
 	}
 	for _, d := range w.DropDumps {
 		delete(s.dumps, d)

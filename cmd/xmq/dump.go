@@ -129,7 +129,8 @@ func snapshotsCommand() *cli.Command {
 				}
 				fmt.Fprintln(w, "DUMP\tOF\tFOR\tSTATE\tSEQUENCE\tPAUSE\tBYTES\tTOOK\tERROR\tNOT LOADED\tLEFT OUT")
 				for _, d := range all {
-					fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%.1f ms\t%d\t%d ms\t%s\t%s\t%s\n", d.ID, d.Target, strings.Join(d.Requesters, ","), d.State, d.Seq, d.PauseMS, d.Bytes, d.DurationMS, topicWord(d.Error), topicWord(words(d.NotLoaded)), topicWord(words(d.LeftOut)))
+					fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%.1f ms\t%d\t%d "+
+						"ms\t%s\t%s\t%s\n", d.ID, d.Target, strings.Join(d.Requesters, ","), d.State, d.Seq, d.PauseMS, d.Bytes, d.DurationMS, topicWord(d.Error), topicWord(words(d.NotLoaded)), topicWord(words(d.LeftOut)))
 				}
 			})
 		},

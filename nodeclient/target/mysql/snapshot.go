@@ -76,7 +76,8 @@ func (t *Target) settled(ctx context.Context) (place, error) {
 // hold opens the consistent read and reads what is not subject to it.
 func (s *snapshot) hold(ctx context.Context, missing bool) error {
 	schema := quoteText(s.t.cfg.DBName)
-	script := s.t.flavour.forLong + "SET SESSION lock_wait_timeout = " + holdSeconds + "; START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY; " +
+	script := s.t.flavour.forLong + "SET SESSION lock_wait_timeout = " + holdSeconds + "; START TRANSACTION " +
+		"WITH CONSISTENT SNAPSHOT, READ ONLY; " +
 		"SELECT default_character_set_name, default_collation_name FROM information_schema.schemata WHERE schema_name = " + schema + "; " +
 		"SELECT table_name, table_type, coalesce(auto_increment, ''), coalesce(data_length + index_length, 0) FROM information_schema.tables WHERE table_schema = " + schema +
 		" AND table_type IN ('BASE TABLE', 'SEQUENCE') AND table_name <> 'xmq_position_new' ORDER BY table_name"
@@ -118,13 +119,15 @@ func (s *snapshot) hold(ctx context.Context, missing bool) error {
 	return held(err)
 }
 
-// holdSeconds is how long a snapshot waits for the locks of others while increments are held. The requester asks again later.
+// holdSeconds is how long a snapshot waits for the locks of others while increments are held. The requester asks again
+// later.
 const holdSeconds = "1"
 
 // held says what a lock against a snapshot means.
 func held(err error) error {
 	if number(err) == lockTimeout {
-		return fmt.Errorf("a session of another holds a table or a sequence for longer than a second (SHOW PROCESSLIST): increments go on, and the snapshot is tried again: %w", err)
+		return fmt.Errorf("a session of another holds a table or a sequence for longer than a second (SHOW "+
+			"PROCESSLIST): increments go on, and the snapshot is tried again: %w", err)
 	}
 	return err
 }

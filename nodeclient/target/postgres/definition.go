@@ -77,7 +77,8 @@ var fixed = map[string]string{
 	"SEARCHPATH": "SELECT pg_catalog.set_config('search_path', '', false);\n",
 }
 
-// left are the kinds that pg_restore leaves out, told to: rights, which the receiver gives itself, and the database itself.
+// left are the kinds that pg_restore leaves out, told to: rights, which the receiver gives itself, and the database
+// itself.
 var left = []string{"ACL", "ACL LANGUAGE", "DEFAULT ACL", "DATABASE", "DATABASE PROPERTIES"}
 
 // ident is a name as pg_dump writes it.
@@ -99,11 +100,12 @@ type contents struct {
 	comments   []entry // on extensions
 }
 
-// edits are what is loaded otherwise than the archive says. path is a search_path; "" for that of the archive. Who may not make an extension
-// may not comment on it either: its comment is there already.
+// edits are what is loaded otherwise than the archive says. path is a search_path; "" for that of the archive. Who may
+// not make an extension may not comment on it either: its comment is there already.
 func (c contents) edits(path string, made bool) (all []edit) {
 	if path != "" {
-		all = append(all, edit{c.searchPath, "SELECT pg_catalog.set_config('search_path', " + quoteText(path) + ", false);\n"})
+		all = append(all, edit{c.searchPath, "SELECT pg_catalog.set_config('search_path', " +
+			quoteText(path) + ", false);\n"})
 	}
 	if made {
 		for _, e := range c.comments {
@@ -127,7 +129,7 @@ func checkArchive(r io.Reader) (c contents, err error) {
 			c.searchPath = e
 		case e.kind == "COMMENT" && strings.HasPrefix(e.name, "EXTENSION "):
 			c.comments = append(c.comments, e)
-		case (e.kind == "ACL" || e.kind == "DEFAULT ACL") && !strings.HasPrefix(e.name, "LARGE OBJECTS "): // of many at once
+		case (e.kind == "ACL" || e.kind == "DEFAULT ACL") && !strings.HasPrefix(e.name, "LARGE OBJECTS "): // of many
 			if all, unknown := e.rights(); unknown == nil {
 				c.rights = append(c.rights, all...)
 			} else {

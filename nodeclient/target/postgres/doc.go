@@ -74,15 +74,17 @@
 // and ALTER TABLE are not subject to snapshots and wait until the dump is done; other increments go on. Who holds a table
 // exclusively for longer than a second is named, and the snapshot is tried again later. The values
 // of sequences, which are not subject to snapshots either, are those that stand beside the position. pg_dump, of the server's major
-// version, writes the data in the custom format; publications and subscriptions are left out. A materialized view that holds other rows
-// than its query gives is refused, since a restore can only refresh it, unless Options.RefreshViews.
+// version, writes the data in the custom format; publications and subscriptions are left out. A materialized view that
+// holds other rows than its query gives is refused, since a restore can only refresh it, unless Options.RefreshViews.
 //
 // Format "postgres-dump/2" is a stream of room frames with magic "XMQPGDMP" and version 2. Its preface is JSON (see preface):
-// encoding, collation provider and locale of the database, its search_path, and the values of its sequences; its data is the archive of pg_dump.
+// encoding, collation provider and locale of the database, its search_path, and the values of its sequences; its data
+// is the archive of pg_dump.
 // In "postgres-dump/1", which is read as well, the preface is lines of setval calls. A restore keeps the snapshot in $TMPDIR until all of it
-// has come, and judges each entry of the archive's table of contents: it is the definition of what it names (see makes), a right to it, or data.
-// Rights are given by the receiver itself, to the roles that it has. What cannot be loaded because something is named without a schema is loaded
-// once more along the source's search_path. Extensions that the role may not make come from the database that the fresh one is made from.
+// has come, and judges each entry of the archive's table of contents: it is the definition of what it names (see
+// makes), a right to it, or data. Rights are given by the receiver itself, to the roles that it has. What cannot be
+// loaded because something is named without a schema is loaded once more along the source's search_path. Extensions
+// that the role may not make come from the database that the fresh one is made from.
 //
 // # Databases
 //
@@ -91,8 +93,9 @@
 //	DB_xmq_old      what DB was before the last restore; dropped right behind the switch, or by the next Open
 //
 // The two renames of a switch are one transaction, so there is no state between old and new. A restore needs a
-// role that owns DB and has CREATEDB, and connects to the maintenance database for that. Privileges and settings of DB itself (GRANT CONNECT,
-// ALTER DATABASE SET) are those of the newcomer's, before and after; owners of tables are not carried along: its role owns all.
+// role that owns DB and has CREATEDB, and connects to the maintenance database for that. Privileges and settings of DB
+// itself (GRANT CONNECT, ALTER DATABASE SET) are those of the newcomer's, before and after; owners of tables are not
+// carried along: its role owns all.
 //
 // # Credentials
 //

@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// template is the database that the fresh one is made from: template0, unless the snapshot has extensions that only an administrator may
-// make. Then it is template1, or the live database itself while that is empty, whichever has them. The error says which is missing
-// before anything is loaded.
+// template is the database that the fresh one is made from: template0, unless the snapshot has extensions that only an
+// administrator may make. Then it is template1, or the live database itself while that is empty, whichever has them.
+// The error says which is missing before anything is loaded.
 func (t *Target) template(ctx context.Context, extensions []string) (string, error) {
 	if len(extensions) == 0 {
 		return "template0", nil
@@ -44,7 +44,8 @@ func (t *Target) template(ctx context.Context, extensions []string) (string, err
 		}
 		return name, nil
 	}
-	return "", fmt.Errorf("the snapshot has the extension %s, which only an administrator may make: let one run CREATE EXTENSION %s in template1 of this server, or, while it "+
+	return "", fmt.Errorf("the snapshot has the extension %s, which only an administrator may make: let one "+
+		"run CREATE EXTENSION %s in template1 of this server, or, while it "+
 		"is empty, in the database %s", strings.Join(wanted, ", "), quoteName(wanted[0]), t.cfg.Database)
 }
 
@@ -55,13 +56,15 @@ func (t *Target) notMine(ctx context.Context, extensions []string) (wanted []str
 		return nil, err
 	}
 	for _, name := range extensions {
-		rows, err := query(ctx, c, "SELECT bool_or(trusted OR NOT superuser) OR (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user) "+
+		rows, err := query(ctx, c, "SELECT bool_or(trusted OR NOT superuser) OR (SELECT rolsuper FROM "+
+			"pg_catalog.pg_roles WHERE rolname = current_user) "+
 			"FROM pg_catalog.pg_available_extension_versions WHERE name = $1", name)
 		switch {
 		case err != nil:
 			return nil, err
 		case rows[0][0] == "":
-			return nil, fmt.Errorf("the snapshot has the extension %s, which is not installed on this server: install its package there", name)
+			return nil, fmt.Errorf("the snapshot has the extension %s, which is not installed on this server: "+
+				"install its package there", name)
 		case rows[0][0] != "t":
 			wanted = append(wanted, name)
 		}

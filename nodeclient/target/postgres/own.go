@@ -9,20 +9,22 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// What only the administrator of this node's database has set is no data of the group and not in a snapshot. It goes over from the
-// database that is replaced to the one that takes its place: settings, of the database and of roles in it, who may connect, how many,
-// its owner and its comment.
+// What only the administrator of this node's database has set is no data of the group and not in a snapshot. It goes
+// over from the database that is replaced to the one that takes its place: settings, of the database and of roles in
+// it, who may connect, how many, its owner and its comment.
 
 // lists are the settings that are lists of names: their stored text is SQL already.
 var lists = []string{"search_path", "temp_tablespaces", "local_preload_libraries", "session_preload_libraries", "shared_preload_libraries", "unix_socket_directories"}
 
-// keepOwn gives the database to what only the administrator of the database from has set, within an open transaction on c. left is what
-// the role may not give.
+// keepOwn gives the database to what only the administrator of the database from has set, within an open transaction on
+// c. left is what the role may not give.
 func keepOwn(ctx context.Context, c *pgconn.PgConn, from, to string) (left map[string]bool, err error) {
 	left = map[string]bool{}
 	name := quoteName(to)
-	rows, err := query(ctx, c, "SELECT pg_catalog.pg_get_userbyid(datdba), datdba = (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = current_user), datconnlimit, "+
-		"coalesce(pg_catalog.shobj_description(oid, 'pg_database'), ''), datacl IS NULL FROM pg_catalog.pg_database WHERE datname = $1", from)
+	rows, err := query(ctx, c, "SELECT pg_catalog.pg_get_userbyid(datdba), datdba = (SELECT oid FROM "+
+		"pg_catalog.pg_roles WHERE rolname = current_user), datconnlimit, "+
+		"coalesce(pg_catalog.shobj_description(oid, 'pg_database'), ''), datacl IS NULL FROM "+
+		"pg_catalog.pg_database WHERE datname = $1", from)
 	if err != nil || len(rows) == 0 {
 		return left, err
 	}
@@ -35,9 +37,12 @@ func keepOwn(ctx context.Context, c *pgconn.PgConn, from, to string) (left map[s
 	if db[3] != "" {
 		changes = append(changes, change{"COMMENT", "COMMENT ON DATABASE " + name + " IS " + quoteText(db[3])})
 	}
-	settings, err := query(ctx, c, "SELECT coalesce(r.rolname, ''), pg_catalog.split_part(v, '=', 1), pg_catalog.substr(v, pg_catalog.strpos(v, '=') + 1) "+
-		"FROM pg_catalog.pg_db_role_setting s JOIN pg_catalog.pg_database d ON d.oid = s.setdatabase LEFT JOIN pg_catalog.pg_roles r ON r.oid = s.setrole, "+
-		"unnest(s.setconfig) WITH ORDINALITY u (v, n) WHERE d.datname = $1 AND (s.setrole = 0 OR r.oid IS NOT NULL) ORDER BY 1, n", from)
+	settings, err := query(ctx, c, "SELECT coalesce(r.rolname, ''), pg_catalog.split_part(v, '=', 1), "+
+		"pg_catalog.substr(v, pg_catalog.strpos(v, '=') + 1) "+
+		"FROM pg_catalog.pg_db_role_setting s JOIN pg_catalog.pg_database d ON d.oid = s.setdatabase LEFT JOIN "+
+		"pg_catalog.pg_roles r ON r.oid = s.setrole, "+
+		"unnest(s.setconfig) WITH ORDINALITY u (v, n) WHERE d.datname = $1 AND (s.setrole = 0 OR r.oid IS NOT "+
+		"NULL) ORDER BY 1, n", from)
 	if err != nil {
 		return left, err
 	}
@@ -46,11 +51,14 @@ func keepOwn(ctx context.Context, c *pgconn.PgConn, from, to string) (left map[s
 		if row[0] != "" {
 			whose = "ALTER ROLE " + quoteName(row[0]) + " IN DATABASE " + name
 		}
-		changes = append(changes, change{"SET " + row[1], whose + " SET " + setting(row[1]) + " TO " + settingValue(row[1], row[2])})
+		changes = append(changes, change{"SET " + row[1], whose + " SET " + setting(row[1]) + " TO " +
+			settingValue(row[1], row[2])})
 	}
 	if db[4] != "t" {
-		rights, err := query(ctx, c, "SELECT coalesce(r.rolname, ''), a.privilege_type, a.is_grantable FROM pg_catalog.pg_database d, pg_catalog.aclexplode(d.datacl) a "+
-			"LEFT JOIN pg_catalog.pg_roles r ON r.oid = a.grantee WHERE d.datname = $1 AND (a.grantee = 0 OR r.oid IS NOT NULL)", from)
+		rights, err := query(ctx, c, "SELECT coalesce(r.rolname, ''), a.privilege_type, a.is_grantable FROM "+
+			"pg_catalog.pg_database d, pg_catalog.aclexplode(d.datacl) a "+
+			"LEFT JOIN pg_catalog.pg_roles r ON r.oid = a.grantee WHERE d.datname = $1 AND (a.grantee = 0 OR "+
+			"r.oid IS NOT NULL)", from)
 		if err != nil {
 			return left, err
 		}
@@ -63,7 +71,8 @@ func keepOwn(ctx context.Context, c *pgconn.PgConn, from, to string) (left map[s
 			if row[2] == "t" {
 				option = " WITH GRANT OPTION"
 			}
-			changes = append(changes, change{"GRANT " + row[1] + " TO " + to, "GRANT " + row[1] + " ON DATABASE " + name + " TO " + to + option})
+			changes = append(changes, change{"GRANT " + row[1] + " TO " + to, "GRANT " + row[1] + " ON " +
+				"DATABASE " + name + " TO " + to + option})
 		}
 	}
 	if db[1] != "t" { // last: only an owner may do the rest
@@ -106,5 +115,6 @@ func leftOwn(database string, left map[string]bool) string {
 	if len(left) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("of the database %s itself %s, which only an administrator may give: set it again", database, few(left))
+	return fmt.Sprintf("of the database %s itself %s, which only an administrator may give: set it "+
+		"again", database, few(left))
 }

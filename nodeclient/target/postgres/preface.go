@@ -58,7 +58,8 @@ func readPreface(ctx context.Context, c *pgconn.PgConn, stored map[string]kept) 
 
 // locales asks for encoding, collate, ctype, provider, locale and rules of the database; the columns of some depend on the version.
 const locales = "SELECT pg_encoding_to_char(encoding), datcollate, datctype, coalesce(r->>'datlocprovider', ''), coalesce(r->>'datlocale', r->>'daticulocale', ''), " +
-	"coalesce(r->>'daticurules', ''), pg_catalog.current_setting('search_path'), session_user FROM pg_catalog.pg_database d, to_jsonb(d) r WHERE datname = current_database()"
+	"coalesce(r->>'daticurules', ''), pg_catalog.current_setting('search_path'), session_user FROM " +
+	"pg_catalog.pg_database d, to_jsonb(d) r WHERE datname = current_database()"
 
 // setvals is the preface of the first format, whose lines were SQL.
 var setvals = regexp.MustCompile(`^SELECT pg_catalog\.setval\('((?:[^'\\]|'')+)', '?(-?[0-9]+)'?, '?(t|f|true|false)'?\);$`)

@@ -138,8 +138,8 @@ func (t *Target) restore(ctx context.Context, want event.Position, topics event.
 	if err == nil || ctx.Err() != nil || all.searchPath.sql == "" || !strings.Contains(err.Error(), "does not exist") {
 		return left, err
 	}
-	// A function in a check, a generated column or an index names something without its schema. Loading it so is tried second, since
-	// along that path a name may also mean something else than it did.
+	// A function in a check, a generated column or an index names something without its schema. Loading it so is tried
+	// second, since along that path a name may also mean something else than it did.
 	if p.Path == "" {
 		if p.Path, err = t.path(ctx); err != nil {
 			return "", err
@@ -196,16 +196,19 @@ func (t *Target) create(ctx context.Context, p preface, extensions []string) (re
 	}
 	err = execute(ctx, c, "CREATE DATABASE "+fresh+" TEMPLATE "+quoteName(template)+options)
 	if code(err) == objectInUse && template == t.cfg.Database { // it is empty: nobody loses anything
-		_, err = query(ctx, c, "SELECT pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE datname = $1 AND backend_type = 'client backend'", template)
+		_, err = query(ctx, c, "SELECT pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE "+
+			"datname = $1 AND backend_type = 'client backend'", template)
 		if err == nil {
 			err = execute(ctx, c, "CREATE DATABASE "+fresh+" TEMPLATE "+quoteName(template)+options)
 		}
 	}
 	if code(err) == insufficient {
-		return "", false, fmt.Errorf("a restore loads into a fresh database, and the role %q may not create one: ALTER ROLE %s CREATEDB: %w", t.cfg.User, quoteName(t.cfg.User), err)
+		return "", false, fmt.Errorf("a restore loads into a fresh database, and the role %q may not create "+
+			"one: ALTER ROLE %s CREATEDB: %w", t.cfg.User, quoteName(t.cfg.User), err)
 	}
 	if err != nil {
-		return "", false, fmt.Errorf("create the database for the restore, with the encoding and locale of the snapshot's (%s): %w", strings.TrimSpace(options), err)
+		return "", false, fmt.Errorf("create the database for the restore, with the encoding and locale of the "+
+			"snapshot's (%s): %w", strings.TrimSpace(options), err)
 	}
 	return restorer, template != "template0", nil
 }
@@ -241,8 +244,8 @@ func (t *Target) load(ctx context.Context, restorer string, archive *frames.Read
 	return nil
 }
 
-// verify sets the sequences of the fresh database, compares its position, stores the topics and gives the rights. left is what of
-// them it had to leave out.
+// verify sets the sequences of the fresh database, compares its position, stores the topics and gives the rights. left
+// is what of them it had to leave out.
 func (t *Target) verify(ctx context.Context, want event.Position, topics event.Topics, h frames.Head, p preface, all contents) (left string, err error) {
 	c, err := t.connect(ctx, restoreName(t.cfg.Database))
 	if err != nil {
@@ -335,7 +338,8 @@ func (t *Target) rename(ctx context.Context) (left map[string]bool, err error) {
 	if left, err = keepOwn(ctx, c, live, fresh); err != nil {
 		return nil, err
 	}
-	return left, execute(ctx, c, "ALTER DATABASE "+quoteName(live)+" RENAME TO "+quoteName(old)+"; ALTER DATABASE "+quoteName(fresh)+" RENAME TO "+quoteName(live)+"; COMMIT")
+	return left, execute(ctx, c, "ALTER DATABASE "+quoteName(live)+" RENAME TO "+quoteName(old)+"; ALTER "+
+		"DATABASE "+quoteName(fresh)+" RENAME TO "+quoteName(live)+"; COMMIT")
 }
 
 // Discard implements nodeclient.Restored.

@@ -13,8 +13,9 @@ import (
 	"xmq/nodeclient/target/sqltext"
 )
 
-// A snapshot carries the rights to what it holds: who may read the tables is data, since increments made it. pg_restore is told to leave
-// them out, since it fails where a role is missing; each statement is judged here and run by the receiver itself.
+// A snapshot carries the rights to what it holds: who may read the tables is data, since increments made it. pg_restore
+// is told to leave them out, since it fails where a role is missing; each statement is judged here and run by the
+// receiver itself.
 
 // right is one GRANT, REVOKE or ALTER DEFAULT PRIVILEGES of a snapshot.
 type right struct {
@@ -43,7 +44,8 @@ func (e entry) rights() (all []right, err error) {
 		if err != nil {
 			return nil, err
 		}
-		if begins(tokens, "SET SESSION AUTHORIZATION") && len(tokens) == 4 || begins(tokens, "RESET SESSION AUTHORIZATION") && len(tokens) == 3 {
+		if begins(tokens, "SET SESSION AUTHORIZATION") && len(tokens) == 4 || begins(tokens, "RESET SESSION "+
+			"AUTHORIZATION") && len(tokens) == 3 {
 			continue // who gave it: here it is the owner
 		}
 		r := right{about: e.name, owner: e.owner}
@@ -55,7 +57,8 @@ func (e entry) rights() (all []right, err error) {
 	return all, nil
 }
 
-// read takes one statement apart: [ALTER DEFAULT PRIVILEGES FOR ROLE r [IN SCHEMA s]] GRANT|REVOKE ... ON thing TO|FROM role [WITH GRANT OPTION].
+// read takes one statement apart: [ALTER DEFAULT PRIVILEGES FOR ROLE r [IN SCHEMA s]] GRANT|REVOKE ... ON thing TO|FROM
+// role [WITH GRANT OPTION].
 func (r *right) read(e entry, text string, tokens []sqltext.Token) error {
 	of, kinds := "", grantable
 	cut := 0
@@ -134,14 +137,16 @@ func privileges(tokens []sqltext.Token) []sqltext.Token {
 	return nil
 }
 
-// thing passes over the name of the thing, which is that of the entry, and the arguments of a function; nil when it is another.
+// thing passes over the name of the thing, which is that of the entry, and the arguments of a function; nil when it is
+// another.
 func thing(e entry, of string, tokens []sqltext.Token) []sqltext.Token {
 	names, rest := nameOf(tokens)
 	if len(names) == 0 || len(names) > 2 || len(names) == 2 && names[0] != e.namespace || len(names) == 1 && e.namespace != "" {
 		return nil
 	}
 	if !slices.ContainsFunc([]string{names[len(names)-1], quoteName(names[len(names)-1])}, func(name string) bool {
-		return strings.HasSuffix(e.name, " "+name) || strings.Contains(e.name, " "+name+"(") || strings.Contains(e.name, " "+name+".")
+		return strings.HasSuffix(e.name, " "+name) || strings.Contains(e.name, " "+
+			name+"(") || strings.Contains(e.name, " "+name+".")
 	}) {
 		return nil
 	}
@@ -242,7 +247,8 @@ func give(ctx context.Context, c *pgconn.PgConn, what contents) (left string, er
 		}
 	}
 	if len(missing) > 0 {
-		why = append(why, "the rights of the roles "+few(missing)+", which are not on this server: make them and GRANT anew, or make them and let the node join again")
+		why = append(why, "the rights of the roles "+few(missing)+", which are not on this server: make them "+
+			"and GRANT anew, or make them and let the node join again")
 	}
 	if len(refused) > 0 {
 		why = append(why, "rights to "+few(refused)+", which the role "+self+" may not give: an administrator can")

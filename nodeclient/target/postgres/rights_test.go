@@ -39,7 +39,8 @@ func (n *node) loadSaying(snapshot []byte, at event.Position) string {
 
 // acls is every right of a database to what increments make.
 var acls = []string{
-	"SELECT relname, relacl FROM pg_class WHERE relnamespace IN ('public'::regnamespace, 'app'::regnamespace) AND relacl IS NOT NULL ORDER BY 1",
+	"SELECT relname, relacl FROM pg_class WHERE relnamespace IN ('public'::regnamespace, 'app'::regnamespace) " +
+		"AND relacl IS NOT NULL ORDER BY 1",
 	"SELECT attname, attacl FROM pg_attribute WHERE attacl IS NOT NULL AND attrelid >= 16384 ORDER BY 1",
 	"SELECT proname, proacl FROM pg_proc WHERE proacl IS NOT NULL AND oid >= 16384 ORDER BY 1",
 	"SELECT typname, typacl FROM pg_type WHERE typacl IS NOT NULL ORDER BY 1",
@@ -53,13 +54,18 @@ func TestACopyHasTheRightsThatIncrementsGave(t *testing.T) {
 	roles(t, "app_ro", `We"ird; Rôle`)
 	n := newNode(t)
 	n.run("CREATE SCHEMA app", "CREATE TABLE acct (id int PRIMARY KEY, n int)", `CREATE TABLE app."O'dd ""t" (a serial)`,
-		"CREATE FUNCTION f(a int, b text DEFAULT ')') RETURNS int LANGUAGE sql AS 'SELECT 1'", "CREATE PROCEDURE p() LANGUAGE sql AS 'SELECT 1'",
-		"CREATE TYPE mood AS ENUM ('x')", "CREATE DOMAIN positive AS int CHECK (VALUE > 0)", "SELECT lo_from_bytea(4711, '\\x00')", "CREATE VIEW v AS SELECT 1 AS one",
+		"CREATE FUNCTION f(a int, b text DEFAULT ')') RETURNS int LANGUAGE sql AS 'SELECT 1'", "CREATE "+
+			"PROCEDURE p() LANGUAGE sql AS 'SELECT 1'",
+		"CREATE TYPE mood AS ENUM ('x')", "CREATE DOMAIN positive AS int CHECK (VALUE > 0)", "SELECT "+
+			"lo_from_bytea(4711, '\\x00')", "CREATE VIEW v AS SELECT 1 AS one",
 		"GRANT SELECT ON acct TO app_ro WITH GRANT OPTION", `GRANT UPDATE (n), INSERT (n, id) ON acct TO "We""ird; Rôle"`, `GRANT ALL ON app."O'dd ""t" TO app_ro`,
 		`GRANT USAGE ON SEQUENCE app."O'dd ""t_a_seq" TO app_ro`, "REVOKE ALL ON FUNCTION f FROM PUBLIC", "GRANT EXECUTE ON FUNCTION f TO app_ro", "GRANT EXECUTE ON PROCEDURE p TO app_ro",
-		"GRANT USAGE ON TYPE mood TO app_ro", "REVOKE USAGE ON DOMAIN positive FROM PUBLIC", "GRANT SELECT ON LARGE OBJECT 4711 TO app_ro", "GRANT SELECT ON v TO PUBLIC",
-		"GRANT USAGE ON SCHEMA app TO app_ro", "REVOKE USAGE ON SCHEMA public FROM PUBLIC", "REVOKE DELETE ON acct FROM xmq",
-		"ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO app_ro", "ALTER DEFAULT PRIVILEGES IN SCHEMA app GRANT ALL ON SEQUENCES TO app_ro",
+		"GRANT USAGE ON TYPE mood TO app_ro", "REVOKE USAGE ON DOMAIN positive FROM PUBLIC", "GRANT SELECT ON "+
+			"LARGE OBJECT 4711 TO app_ro", "GRANT SELECT ON v TO PUBLIC",
+		"GRANT USAGE ON SCHEMA app TO app_ro", "REVOKE USAGE ON SCHEMA public FROM PUBLIC", "REVOKE DELETE ON "+
+			"acct FROM xmq",
+		"ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO app_ro", "ALTER DEFAULT PRIVILEGES IN SCHEMA app "+
+			"GRANT ALL ON SEQUENCES TO app_ro",
 		"ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC")
 	snapshot, at := n.taken()
 	copied := newNode(t)
@@ -81,7 +87,8 @@ func TestACopyHasTheRightsThatIncrementsGave(t *testing.T) {
 func TestRightsOfRolesThatAreNotThereAreNamed(t *testing.T) {
 	roles(t, "stays", "goes")
 	n := newNode(t)
-	n.run("CREATE TABLE t (a int)", "GRANT SELECT ON t TO stays", "GRANT SELECT ON t TO goes", "ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO goes")
+	n.run("CREATE TABLE t (a int)", "GRANT SELECT ON t TO stays", "GRANT SELECT ON t TO goes", "ALTER DEFAULT "+
+		"PRIVILEGES GRANT SELECT ON TABLES TO goes")
 	snapshot, at := n.taken()
 	require.NoError(t, server.Exec(n.db, "DROP OWNED BY goes; DROP ROLE goes"))
 	copied := newNode(t)
@@ -93,12 +100,16 @@ func TestRightsOfRolesThatAreNotThereAreNamed(t *testing.T) {
 func TestARightOfASnapshotIsThatAlone(t *testing.T) {
 	for _, e := range []entry{
 		{kind: "ACL", name: "TABLE t", namespace: "public", sql: "GRANT SELECT ON TABLE public.t TO app;\n"},
-		{kind: "ACL", name: "TABLE t", namespace: "public", sql: "GRANT SELECT(a),UPDATE(\"b\") ON TABLE public.t TO app WITH GRANT OPTION;\nREVOKE ALL ON TABLE public.t FROM PUBLIC;\n"},
-		{kind: "ACL", name: "TABLE t", namespace: "public", sql: "SET SESSION AUTHORIZATION b;\nGRANT SELECT ON TABLE public.t TO app;\nRESET SESSION AUTHORIZATION;\n"},
+		{kind: "ACL", name: "TABLE t", namespace: "public", sql: "GRANT SELECT(a),UPDATE(\"b\") ON TABLE " +
+			"public.t TO app WITH GRANT OPTION;\nREVOKE ALL ON TABLE public.t FROM PUBLIC;\n"},
+		{kind: "ACL", name: "TABLE t", namespace: "public", sql: "SET SESSION AUTHORIZATION b;\nGRANT SELECT " +
+			"ON TABLE public.t TO app;\nRESET SESSION AUTHORIZATION;\n"},
 		{kind: "ACL", name: "SCHEMA app", sql: "GRANT USAGE ON SCHEMA app TO app;\n"},
 		{kind: "ACL", name: "LARGE OBJECT 1", sql: "GRANT SELECT ON LARGE OBJECT 1 TO app;\n"},
-		{kind: "ACL", name: "FUNCTION f(a integer)", namespace: "public", sql: "REVOKE GRANT OPTION FOR ALL ON FUNCTION public.f(a integer) FROM app;\n"},
-		{kind: "DEFAULT ACL", name: "DEFAULT PRIVILEGES FOR TABLES", namespace: "app", sql: "ALTER DEFAULT PRIVILEGES FOR ROLE xmq IN SCHEMA app GRANT SELECT ON TABLES TO app;\n"},
+		{kind: "ACL", name: "FUNCTION f(a integer)", namespace: "public", sql: "REVOKE GRANT OPTION FOR ALL ON " +
+			"FUNCTION public.f(a integer) FROM app;\n"},
+		{kind: "DEFAULT ACL", name: "DEFAULT PRIVILEGES FOR TABLES", namespace: "app", sql: "ALTER DEFAULT " +
+			"PRIVILEGES FOR ROLE xmq IN SCHEMA app GRANT SELECT ON TABLES TO app;\n"},
 	} {
 		all, err := e.rights()
 		require.NoError(t, err, e.sql)
@@ -140,7 +151,8 @@ func TestARightOfASnapshotIsThatAlone(t *testing.T) {
 
 // The owner is another role on each server: what is said of it is said of the one here.
 func TestTheOwnerOfACopyIsTheRoleOfItsNode(t *testing.T) {
-	e := entry{kind: "ACL", name: "TABLE t", namespace: "public", owner: "theirs", sql: "REVOKE ALL ON TABLE public.t FROM theirs;\nGRANT SELECT ON TABLE public.t TO app;\n"}
+	e := entry{kind: "ACL", name: "TABLE t", namespace: "public", owner: "theirs", sql: "REVOKE ALL ON TABLE " +
+		"public.t FROM theirs;\nGRANT SELECT ON TABLE public.t TO app;\n"}
 	all, err := e.rights()
 	require.NoError(t, err)
 	require.Equal(t, `REVOKE ALL ON TABLE public.t FROM "mine"`, strings.TrimSuffix(strings.TrimSpace(all[0].statement("mine")), ";"))
@@ -157,8 +169,10 @@ func TestTheSettingsOfADatabaseOutliveADump(t *testing.T) {
 		ALTER DATABASE %[1]s SET work_mem = '7MB'; ALTER DATABASE %[1]s SET default_transaction_read_only = off;
 		ALTER DATABASE %[1]s CONNECTION LIMIT 17; COMMENT ON DATABASE %[1]s IS 'ours; --';
 		REVOKE ALL ON DATABASE %[1]s FROM PUBLIC; GRANT CONNECT ON DATABASE %[1]s TO reader WITH GRANT OPTION`, n.db)))
-	what := "SELECT setconfig FROM pg_db_role_setting JOIN pg_database d ON d.oid = setdatabase WHERE setrole = 0 AND datname = '" + n.db + "'; "
-	rest := "SELECT datconnlimit, shobj_description(oid, 'pg_database'), datacl FROM pg_database WHERE datname = '" + n.db + "'"
+	what := "SELECT setconfig FROM pg_db_role_setting JOIN pg_database d ON d.oid = setdatabase WHERE setrole " +
+		"= 0 AND datname = '" + n.db + "'; "
+	rest := "SELECT datconnlimit, shobj_description(oid, 'pg_database'), datacl FROM pg_database WHERE datname " +
+		"= '" + n.db + "'"
 	settings, attributes := server.Query(t, "postgres", what), server.Query(t, "postgres", rest)
 	require.Len(t, settings, 1)
 	for range 2 { // and once more over its own copy
@@ -169,8 +183,10 @@ func TestTheSettingsOfADatabaseOutliveADump(t *testing.T) {
 	_, err := n.Apply(t.Context(), at, after(at, "INSERT INTO item VALUES (2)"))
 	require.NoError(t, err)
 
-	require.NoError(t, server.Exec("postgres", "ALTER DATABASE "+n.db+" SET log_min_duration_statement = 5; ALTER ROLE reader IN DATABASE "+n.db+" SET app.tenant = 'it''s'"))
-	require.Contains(t, n.loadSaying(snapshot, at), "SET app.tenant, SET log_min_duration_statement, which only an administrator may give")
+	require.NoError(t, server.Exec("postgres", "ALTER DATABASE "+n.db+" SET log_min_duration_statement = 5; "+
+		"ALTER ROLE reader IN DATABASE "+n.db+" SET app.tenant = 'it''s'"))
+	require.Contains(t, n.loadSaying(snapshot, at), "SET app.tenant, SET log_min_duration_statement, which "+
+		"only an administrator may give")
 	require.Equal(t, settings, server.Query(t, "postgres", what), "the others are there")
 }
 
@@ -178,8 +194,10 @@ func TestTheSettingsOfADatabaseOutliveADump(t *testing.T) {
 func TestWhatNamesThingsWithoutASchemaIsLoaded(t *testing.T) {
 	n := newNode(t)
 	n.run("CREATE TABLE item (id int PRIMARY KEY)", "INSERT INTO item VALUES (1), (2)",
-		"CREATE FUNCTION known(i int) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RETURN EXISTS (SELECT FROM item WHERE id = i); END $$",
-		"CREATE FUNCTION doubled(i int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN RETURN 2 * i + (SELECT 0 FROM item LIMIT 1); END $$",
+		"CREATE FUNCTION known(i int) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RETURN EXISTS (SELECT FROM "+
+			"item WHERE id = i); END $$",
+		"CREATE FUNCTION doubled(i int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN RETURN 2 * i + "+
+			"(SELECT 0 FROM item LIMIT 1); END $$",
 		"CREATE TABLE z_use (i int CHECK (known(i)), d int GENERATED ALWAYS AS (doubled(i)) STORED)",
 		"CREATE INDEX ON z_use (doubled(i))", "INSERT INTO z_use VALUES (1), (2)")
 	snapshot, at := n.taken()
@@ -189,8 +207,10 @@ func TestWhatNamesThingsWithoutASchemaIsLoaded(t *testing.T) {
 // A materialized view whose rows are older than its query's comes along as it is, or not at all.
 func TestAMaterializedViewIsCopiedAsItIsOrNotAtAll(t *testing.T) {
 	n := newNode(t)
-	n.run("CREATE TABLE item (id int, j json)", "INSERT INTO item VALUES (1, '{}')", "CREATE MATERIALIZED VIEW mv AS SELECT *, count(*) OVER () FROM item",
-		"CREATE MATERIALIZED VIEW \"of it\" AS SELECT count FROM mv", "CREATE MATERIALIZED VIEW bare AS SELECT 1 AS one WITH NO DATA")
+	n.run("CREATE TABLE item (id int, j json)", "INSERT INTO item VALUES (1, '{}')", "CREATE MATERIALIZED VIEW "+
+		"mv AS SELECT *, count(*) OVER () FROM item",
+		"CREATE MATERIALIZED VIEW \"of it\" AS SELECT count FROM mv", "CREATE MATERIALIZED VIEW bare AS SELECT "+
+			"1 AS one WITH NO DATA")
 	snapshot, at := n.taken()
 	copied := restoredNode(t, snapshot, at)
 	require.Equal(t, n.query("SELECT * FROM mv"), copied.query("SELECT * FROM mv"))
@@ -219,11 +239,13 @@ func TestAMaterializedViewIsCopiedAsItIsOrNotAtAll(t *testing.T) {
 	require.ErrorContains(t, err, "refresh only")
 }
 
-// An extension that only an administrator may make comes from where one has made it, or its lack is told before anything is loaded.
+// An extension that only an administrator may make comes from where one has made it, or its lack is told before
+// anything is loaded.
 func TestAnExtensionOfAnAdministratorIsLookedFor(t *testing.T) {
 	const extension = "pg_buffercache" // comes with every server and is not trusted
 	n := newNode(t)
-	if server.Query(t, "postgres", "SELECT count(*) FROM pg_available_extensions WHERE name = '"+extension+"'")[0] == "0" {
+	if server.Query(t, "postgres", "SELECT count(*) FROM pg_available_extensions WHERE name = "+
+		"'"+extension+"'")[0] == "0" {
 		t.Fatal("the extensions that come with PostgreSQL are missing: install postgresql-contrib")
 	}
 	require.NoError(t, server.Exec(n.db, "CREATE EXTENSION "+extension))
@@ -280,16 +302,19 @@ func TestAForgedGrantIsLeftOut(t *testing.T) {
 	archive, err := io.ReadAll(r)
 	require.NoError(t, err)
 	const grant = "GRANT SELECT ON TABLE public.t TO PUBLIC;\n"
-	for _, forged := range []string{"GRANT xmq TO pg_monitor;\n", "DROP TABLE public.t;\n", "ALTER ROLE xmq CONNECTION LIMIT 0;\n", "GRANT ALL ON DATABASE postgres TO xmq;\n"} {
+	for _, forged := range []string{"GRANT xmq TO pg_monitor;\n", "DROP TABLE public.t;\n", "ALTER ROLE xmq " +
+		"CONNECTION LIMIT 0;\n", "GRANT ALL ON DATABASE postgres TO xmq;\n"} {
 		require.Contains(t, string(archive), grant)
 		var b bytes.Buffer
 		w, err := stream.NewWriter(&b, frames.Head{Pos: at, Preface: h.Preface})
 		require.NoError(t, err)
 		require.NoError(t, w.Fill(strings.NewReader(strings.Replace(string(archive), grant, strings.Repeat(" ", len(grant)-len(forged))+forged, 1))))
 		require.NoError(t, w.End())
-		require.Contains(t, n.loadSaying(b.Bytes(), at), "rights to TABLE t, which are written as no right to that alone", forged)
+		require.Contains(t, n.loadSaying(b.Bytes(), at), "rights to TABLE t, which are written as no right to "+
+			"that alone", forged)
 		require.Equal(t, "0", n.value("SELECT count(*) FROM t"), forged)
-		require.Equal(t, []string{"0|-1"}, server.Query(t, "postgres", "SELECT (SELECT count(*) FROM pg_auth_members WHERE member = 'pg_monitor'::regrole AND roleid = 'xmq'::regrole), "+
+		require.Equal(t, []string{"0|-1"}, server.Query(t, "postgres", "SELECT (SELECT count(*) FROM "+
+			"pg_auth_members WHERE member = 'pg_monitor'::regrole AND roleid = 'xmq'::regrole), "+
 			"rolconnlimit FROM pg_roles WHERE rolname = 'xmq'"), forged)
 	}
 }

@@ -26,8 +26,8 @@ const settleTime = 10 * time.Second
 type Options struct {
 	// Maintenance is a database the role may connect to, other than the target; "" means DefaultMaintenance.
 	Maintenance string
-	// RefreshViews lets a DUMP be made of materialized views that are not what their query gives now: a copy refreshes them. In a target
-	// URL it is materialized_views=refresh.
+	// RefreshViews lets a DUMP be made of materialized views that are not what their query gives now: a copy refreshes
+	// them. In a target URL it is materialized_views=refresh.
 	RefreshViews bool
 }
 

@@ -8,8 +8,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// A materialized view holds the rows that its query gave when an increment refreshed it. Nobody can put rows into one, so a restore
-// refreshes it: that gives the same rows only where the query gives them now as well.
+// A materialized view holds the rows that its query gave when an increment refreshed it. Nobody can put rows into one,
+// so a restore refreshes it: that gives the same rows only where the query gives them now as well.
 
 // viewsKey is the key of a target URL with which an operator says that a DUMP may refresh what differs.
 const viewsKey = "materialized_views"
@@ -22,7 +22,8 @@ func viewsOption(rawURL string) (rest string, refresh bool, err error) {
 	}
 	q := u.Query()
 	if value := q.Get(viewsKey); value != "refresh" {
-		return "", false, fmt.Errorf("postgres: %s in the target URL can be refresh only, and is %.40q", viewsKey, value)
+		return "", false, fmt.Errorf("postgres: %s in the target URL can be refresh only, and is "+
+			"%.40q", viewsKey, value)
 	}
 	q.Del(viewsKey)
 	u.RawQuery = q.Encode()
@@ -30,12 +31,14 @@ func viewsOption(rawURL string) (rest string, refresh bool, err error) {
 }
 
 // views names each materialized view with rows, as SQL and with its query.
-const views = "SELECT format('%I.%I', n.nspname, c.relname), rtrim(pg_catalog.pg_get_viewdef(c.oid), ';') FROM pg_catalog.pg_class c " +
-	"JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'm' AND c.relispopulated AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d " +
+const views = "SELECT format('%I.%I', n.nspname, c.relname), rtrim(pg_catalog.pg_get_viewdef(c.oid), ';') FROM " +
+	"pg_catalog.pg_class c " +
+	"JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'm' AND c.relispopulated AND " +
+	"NOT EXISTS (SELECT FROM pg_catalog.pg_depend d " +
 	"WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e') ORDER BY 1"
 
-// stale names a materialized view whose rows are not those that its query gives in the transaction of c; "" for none. It takes as long
-// as those queries.
+// stale names a materialized view whose rows are not those that its query gives in the transaction of c; "" for none.
+// It takes as long as those queries.
 func stale(ctx context.Context, c *pgconn.PgConn) (name string, err error) {
 	rows, err := query(ctx, c, views)
 	if err != nil {
@@ -43,9 +46,11 @@ func stale(ctx context.Context, c *pgconn.PgConn) (name string, err error) {
 	}
 	for _, row := range rows {
 		held, now := "SELECT r::text FROM "+row[0]+" r", "SELECT r::text FROM ("+row[1]+") r"
-		differs, err := query(ctx, c, "SELECT EXISTS (("+held+" EXCEPT ALL "+now+") UNION ALL ("+now+" EXCEPT ALL "+held+"))")
+		differs, err := query(ctx, c, "SELECT EXISTS (("+held+" EXCEPT ALL "+now+") UNION ALL ("+now+" EXCEPT "+
+			"ALL "+held+"))")
 		if err != nil {
-			return "", fmt.Errorf("whether the materialized view %s holds what its query gives now cannot be seen (%s=refresh in the target URL lets copies differ in it): %w", row[0], viewsKey, err)
+			return "", fmt.Errorf("whether the materialized view %s holds what its query gives now cannot be "+
+				"seen (%s=refresh in the target URL lets copies differ in it): %w", row[0], viewsKey, err)
 		}
 		if differs[0][0] == "t" {
 			return row[0], nil
@@ -66,7 +71,8 @@ func (s *snapshot) checkViews(ctx context.Context) error {
 	}
 	name, err := stale(ctx, s.pg)
 	if err == nil && name != "" {
-		err = fmt.Errorf("the materialized view %s holds other rows than its query gives now, and a copy could only refresh it: let an increment REFRESH MATERIALIZED VIEW %s, "+
+		err = fmt.Errorf("the materialized view %s holds other rows than its query gives now, and a copy could "+
+			"only refresh it: let an increment REFRESH MATERIALIZED VIEW %s, "+
 			"or start this node with %s=refresh in its target URL, if copies may differ in it", name, name, viewsKey)
 	}
 	return err

@@ -33,8 +33,8 @@ func For(dir string, size int64) error {
 // spooled is to which part of its size a snapshot may shrink when it is kept compressed.
 const spooled = 8
 
-// ForSpool is For the folder for temporary files, where a snapshot is kept compressed until all of it has come. It refuses only what
-// cannot fit however well it is compressed.
+// ForSpool is For the folder for temporary files, where a snapshot is kept compressed until all of it has come. It
+// refuses only what cannot fit however well it is compressed.
 func ForSpool(size int64) error { return For(os.TempDir(), size/spooled) }
 
 // ForServer is For the data folder of a database server. It answers nil when the server is not on this machine, or its

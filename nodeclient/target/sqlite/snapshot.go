@@ -29,9 +29,9 @@ type snapshot struct {
 	release func()     // ends the read transaction; nil after Close
 }
 
-// Snapshot implements nodeclient.Target; doc.go says how. It blocks for one checkpoint of the WAL, and for those who hold it up at most
-// holdPatience, since increments wait meanwhile. Transient: another connection writes, or reads a state so old that the WAL cannot be
-// checkpointed.
+// Snapshot implements nodeclient.Target; doc.go says how. It blocks for one checkpoint of the WAL, and for those who
+// hold it up at most holdPatience, since increments wait meanwhile. Transient: another connection writes, or reads a
+// state so old that the WAL cannot be checkpointed.
 func (t *Target) Snapshot(ctx context.Context) (nodeclient.Snapshot, error) {
 	writer, releaseWriter, err := t.conn(ctx)
 	if err != nil {
@@ -55,7 +55,8 @@ func (t *Target) Snapshot(ctx context.Context) (nodeclient.Snapshot, error) {
 	return s, nil
 }
 
-// holdPatience is how long a snapshot waits for other connections while increments wait for it. The requester asks again later.
+// holdPatience is how long a snapshot waits for other connections while increments wait for it. The requester asks
+// again later.
 const holdPatience = time.Second
 
 // hold brings the whole WAL into the file and opens the read transaction, with the write lock held over both

@@ -363,9 +363,11 @@ func FuzzHeader(f *testing.F) {
 	})
 }
 
-// Increments wait while a snapshot is opened, so it waits no longer than it says for a reader or a writer that does not let go.
+// Increments wait while a snapshot is opened, so it waits no longer than it says for a reader or a writer that does not
+// let go.
 func TestOpeningASnapshotHoldsIncrementsForASecondAtMost(t *testing.T) {
-	for name, hold := range map[string]string{"an old reader": "BEGIN; SELECT count(*) FROM c", "a writer": "BEGIN IMMEDIATE"} {
+	for name, hold := range map[string]string{"an old reader": "BEGIN; SELECT count(*) FROM c", "a " +
+		"writer": "BEGIN IMMEDIATE"} {
 		t.Run(name, func(t *testing.T) {
 			target, err := Open(t.Context(), filepath.Join(t.TempDir(), "data.db"), Options{BusyTimeout: time.Minute})
 			require.NoError(t, err)
