@@ -268,6 +268,13 @@ func TestWhateverAnIncrementDoesToSequencesIsKept(t *testing.T) {
 			"setval('edge', 9223372036854775805); SELECT nextval('edge')",
 		"ALTER SEQUENCE edge CYCLE; SELECT nextval('edge')",
 		"CREATE SEQUENCE small AS smallint INCREMENT -1; SELECT nextval('small'), nextval('small')",
+		"ALTER SEQUENCE later RENAME TO swap; ALTER SEQUENCE made RENAME TO later; ALTER SEQUENCE swap RENAME TO made",
+		"INSERT INTO u SELECT nextval('made') + 5000",
+		"CREATE PROCEDURE calls() LANGUAGE plpgsql AS $$ BEGIN PERFORM nextval('made'), nextval('later'); END $$",
+		"CALL calls()",
+		"ALTER SEQUENCE made CACHE 10",
+		"ALTER SEQUENCE made CACHE 1; SELECT nextval('made')",
+		"DROP SCHEMA even CASCADE",
 		"DROP TABLE w CASCADE",
 		"CREATE SCHEMA moved; ALTER TABLE t SET SCHEMA moved",
 		"INSERT INTO moved.t (v) VALUES ('m')",
@@ -275,7 +282,9 @@ func TestWhateverAnIncrementDoesToSequencesIsKept(t *testing.T) {
 		n.run(script)
 		want := stands(t, server, n.db)
 		n.shake(i%4 == 0)
-		require.Equal(t, want, stands(t, server, n.db), script)
+		if !strings.Contains(script, "CACHE 10") { // which cannot be kept
+			require.Equal(t, want, stands(t, server, n.db), script)
+		}
 	}
 	require.Empty(t, n.query("SELECT FROM pg_class WHERE relpersistence = 't' AND relkind = 'S'"))
 }
@@ -406,6 +415,31 @@ func TestAnotherWriterOfASequenceIsNamed(t *testing.T) {
 	want := stands(t, server, m.db)
 	m.shake(true)
 	require.Equal(t, want, stands(t, server, m.db), "nobody else uses that of a newcomer")
+}
+
+// In a copy that somebody has restored by hand the sequences have other OIDs than those beside the position, and may
+// stand where a batch that was cut off has left them.
+func TestACopyRestoredByHandHasTheNumbersOfThePosition(t *testing.T) {
+	_, n := twins(t)
+	want := stands(t, server, n.db)
+	log := *n.log // this one is not stored
+	_, err := n.Apply(t.Context(), n.at(), log.Scripts(
+		"DO $$ BEGIN PERFORM nextval('t_id_seq'), nextval('p_id_seq'), setval('notyet', 77); RAISE 'x'; END $$"))
+	require.ErrorContains(t, err, "P0001")
+	require.NotEqual(t, want, stands(t, server, n.db))
+	m := newNode(t)
+	m.log = n.log
+	require.NoError(t, server.Exec(m.db, n.dumped("--inserts")))
+	row := n.value("SELECT quote_nullable(log_id) || ',' || seq || ',' || quote_nullable(chain) || ',' || " +
+		"quote_nullable(sequences) || ',' || quote_nullable(moved) FROM xmq_position")
+	require.NoError(t, server.Exec(m.db, createPosition+"; ALTER TABLE xmq_position OWNER TO xmq; "+
+		"INSERT INTO xmq_position (log_id, seq, chain, sequences, moved) VALUES ("+row+")"))
+	require.NoError(t, m.reopen())
+	require.Equal(t, want, stands(t, server, m.db))
+	m.run(rows(1)...)
+	want = stands(t, server, m.db)
+	m.shake(false)
+	require.Equal(t, want, stands(t, server, m.db))
 }
 
 // More sequences than a transaction may hold locks for are compared and put back.
