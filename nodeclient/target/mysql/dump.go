@@ -53,7 +53,14 @@ func (s *snapshot) write(ctx context.Context, w io.Writer) error {
 		}
 	}
 	for _, t := range s.tables {
-		if err := d.table(ctx, t); err != nil {
+		err := d.s.do(ctx, "SAVEPOINT xmq_table")
+		if err == nil {
+			err = d.table(ctx, t)
+		}
+		if err == nil { // for others the table is free again; what the transaction sees stays the same
+			err = d.s.do(ctx, "ROLLBACK TO SAVEPOINT xmq_table")
+		}
+		if err != nil {
 			return fmt.Errorf("the table %s: %w", t.name, err)
 		}
 	}
