@@ -52,7 +52,7 @@ func (t *Target) Apply(ctx context.Context, before event.Position, items []event
 // the commit's outcome was unknown and the position read back says otherwise. Its round trips: one to begin, one for
 // everything, one to commit.
 func (t *Target) transact(ctx context.Context, before event.Position, steps []step) (event.Position, *batch.Failure) {
-	s, p, err := t.enter(ctx, before)
+	s, p, err := t.enter(ctx, before, t.adoptCounters)
 	if err != nil {
 		return p.pos, batch.Fail(0, err)
 	}
@@ -66,7 +66,7 @@ func (t *Target) transact(ctx context.Context, before event.Position, steps []st
 	at, err := t.run(ctx, s, p.pos, steps, t.flavour.inline && !s.calls.any)
 	if errors.Is(err, errWhich) {
 		t.giveBack(ctx, s)
-		if s, p, err = t.enter(ctx, before); err != nil {
+		if s, p, err = t.enter(ctx, before, t.adoptCounters); err != nil {
 			return p.pos, batch.Fail(0, err)
 		}
 		defer t.giveBack(ctx, s)
@@ -80,34 +80,49 @@ func (t *Target) transact(ctx context.Context, before event.Position, steps []st
 	if err := t.commit(ctx, s); err != nil {
 		return t.settle(ctx, before, p.pos, steps[last].Pos, last, err)
 	}
+	t.counters.sure = true
 	return steps[last].Pos, nil
 }
 
-// enter begins a transaction at before. The session is to be given back. The place beside an error says where the database
-// stands, as far as that is known.
-func (t *Target) enter(ctx context.Context, before event.Position) (*session, place, error) {
+// enter begins a transaction at before. The session is to be given back. The place beside an error says where the
+// database stands, as far as that is known. Counters are put where they belong before; by unsettled, when a change of
+// the schema may have been done that the position does not count.
+func (t *Target) enter(ctx context.Context, before event.Position,
+	unsettled func(context.Context, *session, place) error) (*session, place, error) {
 	s, err := t.session(ctx)
 	if err != nil {
 		return nil, place{pos: before}, err
 	}
-	p, err := t.begin(ctx, s)
-	if err == nil {
+	for {
+		see := t.begin
+		if !t.counters.sure {
+			see = t.look
+		}
+		p, err := see(ctx, s)
+		if err != nil {
+			t.giveBack(ctx, s)
+			return nil, place{pos: before}, err
+		}
 		if err = t.compare(p.pos, before); err != nil {
 			t.giveBack(ctx, s)
 			return nil, p, err
 		}
-	}
-	if err == nil && p.missing {
-		t.giveBack(ctx, s)
-		if err = t.create(ctx, s); err == nil {
-			p, err = t.begin(ctx, s)
+		switch {
+		case p.missing:
+			t.giveBack(ctx, s)
+			err = t.create(ctx, s)
+		case t.counters.sure:
+			return s, p, nil
+		case p.ddl.pos.Seq == 0:
+			err = t.putBack(ctx, s, nil)
+		default:
+			err = unsettled(ctx, s, p)
+		}
+		if err != nil {
+			t.giveBack(ctx, s)
+			return nil, place{pos: before}, err
 		}
 	}
-	if err != nil {
-		t.giveBack(ctx, s)
-		return nil, place{pos: before}, err
-	}
-	return s, p, nil
 }
 
 // compare is nodeclient.CheckAdvance that remembers a commit nobody answered.
@@ -133,6 +148,8 @@ var errWhich = errors.New("a statement of the batch failed")
 func (t *Target) run(ctx context.Context, s *session, stored event.Position, steps []step, inline bool) (int, error) {
 	c := chunks{ctx: ctx, s: s, limit: min(maxChunk, s.packet/2)}
 	begun := time.Now()
+	t.counters.sure, t.counters.ours = false, true // until the commit
+	moved := t.counters.reach.value(t.cfg.DBName, t.counters.reach.moved(steps))
 	unnoted := false
 	var sent []ref
 	for i, st := range steps {
@@ -161,13 +178,13 @@ func (t *Target) run(ctx context.Context, s *session, stored event.Position, ste
 	}
 	failpoint.Hit(failpoint.AppliedBeforeSeq)
 	c.add("SET @xmq_at = " + strconv.Itoa(len(sent)))
-	c.add(advance(stored, steps[len(steps)-1].Pos, batch.LastTime(steps)))
+	c.add(advance(stored, steps[len(steps)-1].Pos, batch.LastTime(steps), recorded(moved)))
 	c.flush()
 	if c.err == nil && c.found == 1 {
 		return 0, nil
 	}
 	if c.err == nil {
-		return batch.Unknown, moved(steps, fmt.Errorf("moving the position found %d rows instead of one", c.found))
+		return batch.Unknown, unmoved(steps, fmt.Errorf("moving the position found %d rows instead of one", c.found))
 	}
 	if road(c.err) || number(c.err) == lockTimeout && time.Since(begun) > lockWait/2 { // one that was raised comes at once
 		return 0, nodeclient.Transient(fmt.Errorf("mysql: apply %d to %d: %w", steps[0].Pos.Seq, steps[len(steps)-1].Pos.Seq, c.err))
@@ -181,7 +198,7 @@ func (t *Target) run(ctx context.Context, s *session, stored event.Position, ste
 	}
 	n, err := strconv.Atoi(rows[0][0])
 	if err != nil || n >= len(sent) {
-		return batch.Unknown, moved(steps, said(c.err))
+		return batch.Unknown, unmoved(steps, said(c.err))
 	}
 	return sent[n].step, t.failure(steps, sent[n], said(c.err))
 }
@@ -243,9 +260,9 @@ func (c *chunks) flush() {
 	c.text.Reset()
 }
 
-// moved judges a position that does not move although it was locked: the increments have touched it, or raise what may pass, by
-// ways that words do not show. Which one is found by applying them alone; that one is a FAIL.
-func moved(steps []step, err error) error {
+// unmoved judges a position that does not move although it was locked: the increments have touched it, or raise what
+// may pass, by ways that words do not show. Which one is found by applying them alone; that one is a FAIL.
+func unmoved(steps []step, err error) error {
 	if nodeclient.IsTransient(err) {
 		return fmt.Errorf("mysql: increment %d: move the position: %w", steps[len(steps)-1].Pos.Seq, err)
 	}

@@ -213,7 +213,7 @@ func TestThePositionWaitsForAnOpenTransaction(t *testing.T) {
 	defer other.close()
 	_, err = n.begin(ctx, other)
 	require.NoError(t, err)
-	require.NoError(t, other.do(ctx, advance(at, next, 0)))
+	require.NoError(t, other.do(ctx, advance(at, next, 0, "")))
 
 	got := make(chan event.Position, 1)
 	go func() {

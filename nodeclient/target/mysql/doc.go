@@ -48,8 +48,28 @@
 // NULL: all the same on each node, however batches fall. Where the database has functions, procedures or triggers, each increment is pinned
 // anew, the @variables that their bodies name are NULL too, and the session ends after an increment when a body makes temporary
 // tables. What cannot be the same: SYSDATE(), UUID(), CONNECTION_ID(), USER(),
-// @@ settings of a server; values of AUTO_INCREMENT and sequences once a transaction was rolled back, since they do not
-// roll back. Write keys and times into the increment where that matters. Increments that name other databases leave what a snapshot carries.
+// @@ settings of a server. Increments that name other databases leave what a snapshot carries.
+//
+// # Generated numbers
+//
+// Generated numbers stand with the position. The server does not roll back AUTO_INCREMENT and sequences, and forgets
+// at its end what was reserved and not used. So where they belong is stored in the transaction that moves the
+// position, and they are put back whenever they may stand elsewhere: after a rollback or a lost connection, when the
+// node or the server starts, in a newcomer. Putting back is ALTER TABLE ... AUTO_INCREMENT, or ALTER SEQUENCE ...
+// RESTART, and waits for readers of that table.
+//
+// A counter of a table belongs at what is stored, or one more than the largest value of its column where that is more.
+// An INSERT of one row, or of rows whose key is left to the server, and an UPDATE of other columns leave it there,
+// and nothing needs to be read. After all else (DELETE, REPLACE, IGNORE, ON DUPLICATE KEY, INSERT ... SELECT, CALL)
+// the driver reads, within the transaction, the counters that the words of the statement name or that triggers,
+// routines, views, defaults and foreign keys lead to; a body with PREPARE or EXECUTE leads to all. After a change of
+// the schema all are read.
+//
+// What cannot be put back: a sequence of MariaDB with a CACHE above 1, whose server drops numbers whenever it closes
+// the table (the node names it when it starts); what others add to the tables, who must not. innodb_autoinc_lock_mode
+// may be 1 or 2, which reserve alike, or 0 on all nodes. A counter whose largest row was deleted after numbers were
+// reserved in vain goes back when the server drops the table from its memory, which it does beyond
+// table_definition_cache: keep that above the number of tables.
 //
 // # Changes of the schema
 //
@@ -73,18 +93,23 @@
 //	ddl_before  char(16)         fingerprint of the schema before it
 //	ddl_answer  bigint unsigned  number of the operator's answer behind which it ran; 0 for none
 //	topics      varchar(4095)    the topics the data holds, with commas between; * for all; NULL when not known (event.Topics)
+//	counters    longtext         JSON: where the counter of each table, and each sequence, belongs (see above);
+//	                             NULL when not known
+//	counters_seq bigint unsigned the seq that counters belongs to; when it is another one, counters says nothing
 //
 // It has exactly one row, of zeros before the first position. A database without the table is at the zero position,
 // whatever else it holds. The table without its row is a copy that lost its place: Fatal. xmq_position_new is the
-// table while it is made.
+// table while it is made. A table of an earlier revision gets the columns it lacks with the first increment, and
+// counters as they stand then.
 //
 // # Snapshots
 //
-// A snapshot is a transaction with a consistent read. Where AUTO_INCREMENT and sequences stand, which are not subject to it, is
-// read when it is opened; a sequence with a cache goes on behind its cache in the copy. Increments flow while it is
-// written. Values are read in binary form, characters as bytes of their column's own set. Left out are events,
-// privileges and generated columns, which the copy generates; each DEFINER becomes the user who restores. In MySQL's own
-// JSON a copy keeps the text: a decimal or a date in it is a double or a string there.
+// A snapshot is a transaction with a consistent read. Where AUTO_INCREMENT and sequences stand, which are not subject
+// to it, is read when it is opened, and the copy puts them where its position says; a sequence with a cache goes on
+// behind its cache. Increments flow while it is written. Values are read in binary form, characters as bytes of their
+// column's own set. Left out are events, privileges and generated columns, which the copy generates; each DEFINER
+// becomes the user who restores. In MySQL's own JSON a copy keeps the text: a decimal or a date in it is a double or
+// a string there.
 //
 // Format "mysql-dump/1" is a stream of room frames with magic "XMQMYDMP" and version 1; "mysql8-dump/1", with magic "XMQM8DMP",
 // is the same in MySQL's words, and neither server takes the other's. Its preface is "CHARSET

@@ -31,6 +31,8 @@ type flavour struct {
 	replaces []string
 	// inline says that a statement can carry its settings: SET STATEMENT ... FOR.
 	inline bool
+	// closed says that of a table that is not open the server tells the last number instead of the next.
+	closed bool
 	// guards says that what an administrator has made can be dropped by administrators only.
 	guards bool
 	// hints are what to do about an error number that increments of no other flavour meet.
@@ -89,6 +91,7 @@ var mySQL = flavour{
 		"THEN 'is a member of a replication group, which does not know the locks that hold a target''s place' END",
 	replaces: []string{"VIEW"},
 	guards:   true,
+	closed:   true,
 	hints:    map[uint16]string{4091: "start the server with xa_detach_on_prepare=OFF for procedures that make temporary tables"},
 	gone:     []uint16{4031}, // the client was idle; MariaDB's is a missing trigger
 	stream:   frames.Format{Name: "mysql8-dump/1", Magic: "XMQM8DMP", Version: 1},

@@ -13,11 +13,12 @@ import (
 // work is an increment that has been looked at.
 type work struct {
 	statements []sqltext.Statement
-	resets     string // ", @a = NULL" for each variable it names, and the settings that hold for it alone
-	counts     bool   // it asks how many rows the statement before has changed: nothing may be sent in between
-	plain      bool   // it is one INSERT, UPDATE, DELETE or REPLACE that asks nothing of what came before it
-	leaks      bool   // what it calls may change the session: it gets one of its own
-	ddl        *ddl   // it changes the schema; then that is its only statement
+	touches    []touch // of the statements, but for a change of the schema
+	resets     string  // ", @a = NULL" for each variable it names, and the settings that hold for it alone
+	counts     bool    // it asks how many rows the statement before has changed: nothing may be sent in between
+	plain      bool    // it is one INSERT, UPDATE, DELETE or REPLACE that asks nothing of what came before it
+	leaks      bool    // what it calls may change the session: it gets one of its own
+	ddl        *ddl    // it changes the schema; then that is its only statement
 }
 
 // names that no increment may use, with the reason.
@@ -167,6 +168,7 @@ func (w *work) check(st sqltext.Statement) error {
 		}
 	}
 	tokens = slices.DeleteFunc(tokens, func(t sqltext.Token) bool { return t.Mark })
+	w.touches = append(w.touches, touchOf(st.Keyword, tokens))
 	switch st.Keyword {
 	case "INSERT", "REPLACE", "UPDATE", "DELETE", "SELECT", "WITH", "VALUES", "DO":
 		return nil

@@ -22,7 +22,9 @@ func (t *Target) alter(ctx context.Context, before event.Position, steps []step)
 		return before, batch.Fail(0, err)
 	}
 	st := steps[0]
-	s, p, err := t.enter(ctx, before)
+	s, p, err := t.enter(ctx, before, func(ctx context.Context, s *session, p place) error {
+		return t.putBackAround(ctx, s, p, st)
+	})
 	if err != nil {
 		return p.pos, batch.Fail(0, err)
 	}
@@ -50,9 +52,30 @@ func (t *Target) alter(ctx context.Context, before event.Position, steps []step)
 	return t.change(ctx, s, before, p.pos, st)
 }
 
-// record stores an intent, or with the zero intent takes it back, and ends the transaction but keeps the place locked.
+// putBackAround is putBack for a node that finds the intent of a change of the schema, which may have been done. What
+// it has done to the numbers of its own tables stays.
+func (t *Target) putBackAround(ctx context.Context, s *session, p place, st step) error {
+	d := st.Work.ddl
+	now, err := t.fingerprint(ctx, s, d)
+	if err != nil {
+		return nodeclient.Transient(fmt.Errorf("mysql: increment %d: look at the schema: %w", st.Pos.Seq, err))
+	}
+	var except []string
+	keeps := d.verb == "ALTER TABLE" && !slices.Contains(d.words, "auto_increment") &&
+		!slices.Contains(d.words, "partition")
+	if p.ddl.before != now && !keeps {
+		except = d.words
+	}
+	return t.putBack(ctx, s, except)
+}
+
+// record stores an intent and where all counters stand, or with the zero intent takes it back, and ends the
+// transaction but keeps the place locked.
 func (t *Target) record(ctx context.Context, s *session, stored event.Position, i intent) error {
-	script := intend(stored, i)
+	if err := t.openAll(ctx, s); err != nil {
+		return nodeclient.Transient(fmt.Errorf("mysql: look at generated numbers before %d: %w", i.pos.Seq, err))
+	}
+	script := intend(stored, i, t.recounted())
 	if i == (intent{}) {
 		script = "UPDATE xmq_position SET ddl_seq = NULL, ddl_chain = NULL, ddl_before = NULL, ddl_answer = NULL" + where(stored)
 	}
@@ -72,6 +95,7 @@ func (t *Target) record(ctx context.Context, s *session, stored event.Position, 
 
 // change runs the statement between two transactions.
 func (t *Target) change(ctx context.Context, s *session, before, stored event.Position, st step) (event.Position, *batch.Failure) {
+	t.counters.sure, t.counters.ours = false, true // until the commit
 	refused, err := t.statement(ctx, s, st)
 	if err != nil { // the intent stays: what was done is seen by the next Apply
 		return before, batch.Fail(0, nodeclient.Transient(fmt.Errorf("mysql: whether %d was done is seen when it is tried again: %w", st.Pos.Seq, err)))
@@ -124,7 +148,17 @@ func (t *Target) statement(ctx context.Context, s *session, st step) (refused, e
 
 // done moves the position behind a statement that was done, and takes its intent back, in the open transaction.
 func (t *Target) done(ctx context.Context, s *session, before, stored event.Position, st step) (event.Position, *batch.Failure) {
-	found, err := s.exec(ctx, advance(stored, st.Pos, st.Time))
+	reach, err := learnReach(ctx, s)
+	if err != nil {
+		return before, batch.Fail(0, nodeclient.Transient(fmt.Errorf("mysql: look at generated numbers after %d: "+
+			"%w", st.Pos.Seq, err)))
+	}
+	t.learnt(reach)
+	if err := t.openAll(ctx, s); err != nil {
+		return before, batch.Fail(0, nodeclient.Transient(fmt.Errorf("mysql: look at generated numbers after %d: "+
+			"%w", st.Pos.Seq, err)))
+	}
+	found, err := s.exec(ctx, advance(stored, st.Pos, st.Time, t.recounted()))
 	if err == nil && found != 1 {
 		return before, batch.Fail(0, nodeclient.Fatal(fmt.Errorf("mysql: moving the position behind %d found %d rows instead of one: another hand has written it", st.Pos.Seq, found)))
 	}
@@ -135,11 +169,12 @@ func (t *Target) done(ctx context.Context, s *session, before, stored event.Posi
 	if err := t.commit(ctx, s); err != nil {
 		return t.settle(ctx, before, stored, st.Pos, 0, err)
 	}
+	t.counters.sure = true
 	return st.Pos, nil
 }
 
-// counter is what SHOW CREATE TABLE says of the next AUTO_INCREMENT.
-var counter = regexp.MustCompile(`ENGINE=InnoDB AUTO_INCREMENT=\d+`)
+// shownCounter is what SHOW CREATE TABLE says of the next AUTO_INCREMENT.
+var shownCounter = regexp.MustCompile(`ENGINE=InnoDB AUTO_INCREMENT=\d+`)
 
 // fingerprint is a digest of what a statement can change: the names of everything in the schema, and how the tables, views,
 // triggers and routines look whose names stand in the statement. For a DROP the names tell.
@@ -167,7 +202,7 @@ func (t *Target) fingerprint(ctx context.Context, s *session, d *ddl) (string, e
 		return "", err
 	}
 	for _, set := range sets {
-		_, _ = fmt.Fprintf(h, "%q\n", counter.ReplaceAllString(strings.Join(set[0], "\n"), ""))
+		_, _ = fmt.Fprintf(h, "%q\n", shownCounter.ReplaceAllString(strings.Join(set[0], "\n"), ""))
 	}
 	return fmt.Sprintf("%016x", h.Sum64()), nil
 }

@@ -18,10 +18,16 @@ const table = "xmq_position"
 
 // createPosition makes the table with the zero position. It takes the name it belongs to when it is whole: a table
 // without its row is a lost place.
-const createPosition = "DROP TABLE IF EXISTS xmq_position_new; CREATE TABLE xmq_position_new (one tinyint NOT NULL DEFAULT 1 PRIMARY KEY CHECK (one = 1), " +
+var createPosition = "DROP TABLE IF EXISTS xmq_position_new; CREATE TABLE xmq_position_new (one tinyint NOT NULL " +
+	"DEFAULT 1 PRIMARY KEY CHECK (one = 1), " +
 	"log_id char(16) NOT NULL, seq bigint unsigned NOT NULL, chain char(16) NOT NULL, updated_at datetime(6) NULL, " +
-	"ddl_seq bigint unsigned NULL, ddl_chain char(16) NULL, ddl_before char(16) NULL, ddl_answer bigint unsigned NULL, topics varchar(4095) NULL) ENGINE=InnoDB DEFAULT CHARSET=ascii; " +
+	"ddl_seq bigint unsigned NULL, ddl_chain char(16) NULL, ddl_before char(16) NULL, ddl_answer bigint unsigned " +
+	"NULL, " + strings.Join(addedColumns, ", ") + ") ENGINE=InnoDB DEFAULT CHARSET=ascii; " +
 	"INSERT INTO xmq_position_new (log_id, seq, chain) VALUES ('0000000000000000', 0, '0000000000000000'); RENAME TABLE xmq_position_new TO xmq_position"
+
+// addedColumns are those that an earlier revision did not make; doc.go describes them.
+var addedColumns = []string{"topics varchar(4095) NULL",
+	"counters longtext CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL", "counters_seq bigint unsigned NULL"}
 
 const readPosition = "SELECT log_id, seq, chain, coalesce(ddl_seq, ''), coalesce(ddl_chain, ''), coalesce(ddl_before, ''), coalesce(ddl_answer, 0) FROM xmq_position"
 
@@ -111,19 +117,23 @@ func where(stored event.Position) string {
 	return fmt.Sprintf(" WHERE log_id = '%s' AND seq = %d AND chain = '%s'", stored.Log, stored.Seq, stored.Chain)
 }
 
-// advance is the statement that moves the position from stored to pos: compare and set. It must find exactly one row. at
-// is the broker time of the last increment applied, in nanoseconds; 0 keeps the stored one.
-func advance(stored, pos event.Position, at int64) string {
+// advance is the statement that moves the position from stored to pos: compare and set. It must find exactly one row.
+// at is the broker time of the last increment applied, in nanoseconds; 0 keeps the stored one. counters is what
+// changes of where counters belong: recorded or recounted.
+func advance(stored, pos event.Position, at int64, counters string) string {
 	updated := ""
 	if at != 0 {
 		updated = ", updated_at = '" + time.Unix(0, at).UTC().Format("2006-01-02 15:04:05.000000") + "'"
 	}
-	return fmt.Sprintf("UPDATE xmq_position SET log_id = '%s', seq = %d, chain = '%s'%s, ddl_seq = NULL, ddl_chain = NULL, ddl_before = NULL, ddl_answer = NULL", pos.Log, pos.Seq, pos.Chain, updated) + where(stored)
+	return fmt.Sprintf("UPDATE xmq_position SET log_id = '%s', seq = %d, chain = '%s', counters_seq = %d%s%s, "+
+		"ddl_seq = NULL, ddl_chain = NULL, ddl_before = NULL, ddl_answer = NULL",
+		pos.Log, pos.Seq, pos.Chain, pos.Seq, updated, counters) + where(stored)
 }
 
-// intend is the statement that writes an intent down beside the stored position.
-func intend(stored event.Position, i intent) string {
-	return fmt.Sprintf("UPDATE xmq_position SET ddl_seq = %d, ddl_chain = '%s', ddl_before = '%s', ddl_answer = %d", i.pos.Seq, i.pos.Chain, i.before, i.answer) + where(stored)
+// intend is the statement that writes an intent down beside the stored position. counters is as for advance.
+func intend(stored event.Position, i intent, counters string) string {
+	return fmt.Sprintf("UPDATE xmq_position SET ddl_seq = %d, ddl_chain = '%s', ddl_before = '%s', ddl_answer = "+
+		"%d%s", i.pos.Seq, i.pos.Chain, i.before, i.answer, counters) + where(stored)
 }
 
 // commit ends the transaction and gives the place free.
@@ -178,14 +188,25 @@ func (t *Target) Seek(ctx context.Context, pos event.Position) error {
 		return err
 	}
 	defer t.giveBack(ctx, s)
+	counters := "NULL" // as they stand, when they are needed
+	if t.counters.ours && !t.counters.sure && t.putBack(ctx, s, nil) != nil {
+		counters = "counters" // the next Apply puts them back
+	}
 	p, err := t.look(ctx, s)
 	if err == nil && p.missing {
 		err = s.do(ctx, createPosition)
 	}
 	if err == nil || nodeclient.IsFatal(err) { // it is what a seek mends
+		err = upgrade(ctx, s)
+	}
+	if err == nil {
+		t.counters.sure, t.counters.ours = false, false
 		err = s.do(ctx, "START TRANSACTION; DELETE FROM xmq_position WHERE one <> 1; "+
-			fmt.Sprintf("INSERT INTO xmq_position (one, log_id, seq, chain) VALUES (1, '%s', %d, '%s')", pos.Log, pos.Seq, pos.Chain)+
-			" ON DUPLICATE KEY UPDATE log_id = VALUES(log_id), seq = VALUES(seq), chain = VALUES(chain), ddl_seq = NULL, ddl_chain = NULL, ddl_before = NULL, ddl_answer = NULL; COMMIT")
+			fmt.Sprintf("INSERT INTO xmq_position (one, log_id, seq, chain, counters_seq) VALUES (1, '%s', %d, "+
+				"'%s', %d)", pos.Log, pos.Seq, pos.Chain, pos.Seq)+
+			" ON DUPLICATE KEY UPDATE log_id = VALUES(log_id), seq = VALUES(seq), chain = VALUES(chain), "+
+			"counters_seq = VALUES(counters_seq), counters = "+counters+", ddl_seq = NULL, ddl_chain = NULL, "+
+			"ddl_before = NULL, ddl_answer = NULL; COMMIT")
 	}
 	if err != nil {
 		return classify(fmt.Errorf("mysql: store the position %d: %w", pos.Seq, err))
@@ -200,13 +221,9 @@ func hasTopics(ctx context.Context, s *session) (bool, error) {
 	return err == nil && rows[0][0] != "0", err
 }
 
-// keepTopics stores topics beside the position. A table of the first revision gets the column before, which the server commits at
-// once: one that is empty says what none says.
+// keepTopics stores topics beside the position. A table of an earlier revision gets the column before.
 func keepTopics(ctx context.Context, s *session, topics event.Topics) error {
-	found, err := hasTopics(ctx, s)
-	if err == nil && !found {
-		err = s.do(ctx, "ALTER TABLE xmq_position ADD COLUMN topics varchar(4095) NULL")
-	}
+	err := upgrade(ctx, s)
 	if err == nil {
 		err = s.do(ctx, "START TRANSACTION; UPDATE xmq_position SET topics = "+quoteText(string(topics))+"; COMMIT")
 	}

@@ -330,8 +330,11 @@ func (t *Target) verify(ctx context.Context, s *session, want, head event.Positi
 			return nodeclient.Fatal(err)
 		}
 	}
+	if err := upgrade(ctx, s); err != nil {
+		return err
+	}
 	if p.pos.Zero() && head.Zero() {
-		if _, err := s.exec(ctx, advance(p.pos, want, 0)); err != nil {
+		if _, err := s.exec(ctx, advance(p.pos, want, 0, "")); err != nil {
 			return err
 		}
 		p.pos = want

@@ -128,6 +128,9 @@ func (t *Target) finish(ctx context.Context) (was bool, err error) {
 		return was, nodeclient.Transient(fmt.Errorf("mysql: switch to the restored database: %w", err))
 	}
 	t.switching = false
+	if was {
+		t.counters.forget()
+	}
 	return was, nil
 }
 

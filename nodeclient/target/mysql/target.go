@@ -32,6 +32,7 @@ type Target struct {
 	doubt    event.Position
 	patience batch.Patience
 	powers   string // of the user, beyond the database; for people
+	counters counters
 	// switching says that a switch may have been decided and is not finished: that comes before everything else.
 	switching bool
 
@@ -62,6 +63,9 @@ func Open(ctx context.Context, rawURL string, _ Options) (*Target, error) {
 	}
 	if err == nil {
 		err = t.engines(ctx, t.s)
+	}
+	if err == nil {
+		err = t.nameCounters(ctx)
 	}
 	if err != nil {
 		return nil, errors.Join(err, t.Close())
