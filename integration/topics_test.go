@@ -2,6 +2,8 @@ package integration
 
 import (
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -55,4 +57,31 @@ func TestForgottenTopicsLeaveNoHole(t *testing.T) {
 	require.Equal(t, string(event.AllTopics), n1.query(t, "SELECT topics FROM xmq_position"))
 	h.send("/v1/increments", "application/sql", "other", "INSERT INTO item VALUES (4)")
 	n1.wants(t, "SELECT group_concat(id) FROM item", "1,2,3,4")
+}
+
+// Neither does a broker that has lost its state store feed a node with other topics than its database holds.
+func TestTopicsOutliveALostStateStore(t *testing.T) {
+	h := newHouse(t, func(c *broker.Config) { c.Masters = []string{"master", "n1"} })
+	shop := func(o *nodeclient.Options) { o.Topics = []string{"shop"} }
+	master := h.node("master", "")
+	n1 := h.node("n1", "", shop)
+	h.send("/v1/increments", "application/sql", "shop", "CREATE TABLE item (id INTEGER PRIMARY KEY)")
+	h.send("/v1/increments", "application/sql", "other", "INSERT INTO item VALUES (1)")
+	h.send("/v1/increments", "application/sql", "shop", "INSERT INTO item VALUES (2)")
+	master.wants(t, "SELECT group_concat(id) FROM item", "1,2")
+	n1.wants(t, "SELECT group_concat(id) FROM item", "2")
+	require.NoError(t, n1.stop())
+	require.NoError(t, h.stop())
+	require.NoError(t, os.RemoveAll(filepath.Join(h.cfg.Data, "state")))
+	h.start()
+
+	all := h.node("n1", "")
+	require.ErrorIs(t, <-all.done, nodeclient.ErrTopics)
+	all.done <- nil // for stop
+	require.NoError(t, all.stop())
+	n1 = h.node("n1", "", shop) // with its own it goes on
+	h.send("/v1/increments", "application/sql", "other", "INSERT INTO item VALUES (3)")
+	h.send("/v1/increments", "application/sql", "shop", "INSERT INTO item VALUES (4)")
+	master.wants(t, "SELECT group_concat(id) FROM item", "1,2,3,4")
+	n1.wants(t, "SELECT group_concat(id) FROM item", "2,4")
 }
