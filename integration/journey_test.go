@@ -253,18 +253,56 @@ func TestXD08FatalIsForGood(t *testing.T) {
 	require.NoError(t, err)
 	exec1(t, s.path("n1"), "DELETE FROM xmq_position")
 	n1 = s.node("n1", "")
-	require.NotEqual(t, 0, n1.wait(t))
+	require.Equal(t, 78, n1.wait(t))
+	require.Contains(t, n1.log.String(), "its copy is lost: start it with --from NODE --replace")
 	s.ok("INSERT INTO a VALUES (1)\n", "publish")
 	require.NoError(t, os.WriteFile(s.path("n1"), keep, 0o600))
 	s.ok("", "client", "redump", "--reason", "its disk is old", "n1")
 	b.kill()
 	s.broker()
 	n1 = s.node("n1", "") // with a valid position
-	require.Equal(t, 1, n1.wait(t))
+	require.Equal(t, 78, n1.wait(t))
 	require.Contains(t, n1.log.String(), "join again")
 	s.node("n1", "master")
 	s.level("n1")
 	require.Equal(t, "1", query(t, s.path("n1"), "SELECT count(*) FROM a"))
+}
+
+// A node whose copy is lost or of another history ends with 78, whether it finds out at its start, from the broker or
+// while it runs: no supervisor starts it again and again. Its last line says in one sentence what to do.
+func TestNodesThatNeedAPersonEndWith78(t *testing.T) {
+	s := newSite(t)
+	s.broker()
+	master := s.node("master", "")
+	s.ok("CREATE TABLE a (n INTEGER)\n", "publish")
+	n1 := s.node("n1", "master")
+	s.level("master", "n1")
+	last := func(p *process) string {
+		lines := strings.Split(strings.TrimSpace(p.log.String()), "\n")
+		return lines[len(lines)-1]
+	}
+	exec1(t, s.path("n1"), "DELETE FROM xmq_position") // it knows from whom to join
+	s.ok("INSERT INTO a VALUES (1)\n", "publish")
+	require.Equal(t, 78, n1.wait(t))
+	require.Contains(t, last(n1), "xmq: node n1: the database is not empty and not a copy of this log: empty it, "+
+		"or start the node with --replace (")
+	exec1(t, s.path("master"), "DELETE FROM xmq_position") // it does not
+	s.ok("INSERT INTO a VALUES (2)\n", "publish")
+	require.Equal(t, 78, master.wait(t))
+	require.Contains(t, last(master), "xmq: node master: its copy is lost: start it with --from NODE --replace")
+	require.Contains(t, last(master), "xmq_position has 0 rows instead of one")
+
+	other := newSite(t)
+	b := other.broker()
+	ahead := other.node("master", "")
+	other.ok("CREATE TABLE a (n INTEGER)\n", "publish")
+	other.level("master")
+	require.Equal(t, 0, ahead.stop(t))
+	exec1(t, other.path("master"), "UPDATE xmq_position SET seq = 9")
+	ahead = other.node("master", "")
+	require.Equal(t, 78, ahead.wait(t))
+	require.Contains(t, last(ahead), "ahead of this log")
+	require.Equal(t, 0, b.stop(t))
 }
 
 // Topics: a node applies only what it names, its position moves over the rest, and a DUMP between nodes whose topics
@@ -337,7 +375,7 @@ func TestXE02UnknownNodeIsToldWhatToDo(t *testing.T) {
 	s := newSite(t)
 	s.broker()
 	n := s.node("n7", "")
-	require.Equal(t, 1, n.wait(t))
+	require.Equal(t, 78, n.wait(t))
 	require.Contains(t, n.log.String(), "join with a DUMP, start its node with --from TARGET (for example --from master)")
 	require.Empty(t, s.positions().Clients)
 }
@@ -417,7 +455,7 @@ func TestLosingAStore(t *testing.T) {
 	require.NoError(t, os.RemoveAll(filepath.Join(s.dir, "broker", "state")))
 	s.broker()
 	require.NotEqual(t, p.Log, s.positions().Log)
-	require.Equal(t, 1, m.wait(t))
+	require.Equal(t, 78, m.wait(t))
 	require.Contains(t, m.log.String(), "join with a DUMP")
 }
 

@@ -227,14 +227,16 @@ func (a *Agent) stored(ctx context.Context) (pos event.Position, topics event.To
 			return pos, topics, nil
 		}
 		if !IsTransient(err) && a.opts.From == "" {
-			return pos, "", fmt.Errorf("node %s: read the stored position: %w", a.opts.ID, err)
+			return pos, "", fmt.Errorf("node %s: its copy is lost: start it with --from NODE --replace, which loads the copy "+
+				"of another node in its place (%w)", a.opts.ID, err)
 		}
 		if !IsTransient(err) { // lost: a DUMP replaces it, if it may
 			if a.opts.Replace {
 				a.log.Warn("the stored position is lost, joining by DUMP", "err", err)
 				return event.Position{}, "", nil
 			}
-			return pos, "", fmt.Errorf("node %s: read the stored position (start with --replace to join by DUMP over this database): %w", a.opts.ID, err)
+			return pos, "", fmt.Errorf("node %s: its copy is lost: start it with --replace, too, which loads the copy of %s in "+
+				"its place (%w)", a.opts.ID, a.opts.From, err)
 		}
 		a.log.Warn("the database does not answer, trying again", "err", err, "ticks", wait)
 		select {

@@ -324,6 +324,8 @@ func (s *session) pace(e event.Event) {
 func (s *session) mustJoin(text string, allowed bool) {
 	switch {
 	case s.phase == joining:
+	case (s.rules.from == "" || !allowed) && s.ruin != "":
+		s.stop(ErrNeedsDump, fmt.Sprintf("%s (%s)", text, s.ruin))
 	case s.rules.from == "" || !allowed:
 		s.stop(ErrNeedsDump, text)
 	default:

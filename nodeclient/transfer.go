@@ -123,7 +123,10 @@ func (a *Agent) mayReplace(ctx context.Context, log event.LogID) error {
 	case IsTransient(err) || ctx.Err() != nil: // it says nothing about whose data it is
 		return err
 	}
-	return errors.Join(errNotOurs, err)
+	if err != nil {
+		return fmt.Errorf("%w (%w)", errNotOurs, err)
+	}
+	return errNotOurs
 }
 
 // LoadBackup loads a backup file's bytes (see dumpflow.OpenArchive) into the target before Run, as the first of

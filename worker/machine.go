@@ -717,7 +717,8 @@ func (m *Machine) fatal(e *event.Event) {
 	m.raise("fatal", statedb.Critical, m.c.LastError.Seq, fmt.Sprintf("client %s lost its copy: %s. It has to join again with a DUMP. "+
 		"Where no other copy is left: start its node on an empty database with --restore and a backup; or, to keep what it holds, run xmq client forget %s and "+
 		"xmq client add %s, and start its node with --at and the number of the first increment it has not applied", m.c.ID, e.Text, m.c.ID, m.c.ID))
-	m.reply(event.Event{Kind: event.IncrRep, State: event.Fatal, Code: event.NeedsDump, Text: "heard: join again with a DUMP, start the node with --from TARGET"})
+	m.reply(event.Event{Kind: event.IncrRep, State: event.Fatal, Code: event.NeedsDump,
+		Text: "its copy is lost: start it with --from NODE --replace, which loads the copy of another node in its place"})
 	m.open = false
 }
 

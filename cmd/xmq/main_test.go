@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -21,6 +22,7 @@ import (
 
 	"xmq/broker"
 	"xmq/configs"
+	"xmq/nodeclient"
 	"xmq/nodeclient/target"
 )
 
@@ -424,6 +426,11 @@ func TestExitCodes(t *testing.T) {
 		{&temporaryError{errors.New("later")}, exitTemporary},
 		{&damageError{errors.New("broken")}, exitConfig},
 		{configs.ErrConfig, exitConfig},
+		{ended(fmt.Errorf("x: %w", nodeclient.ErrNeedsDump)), exitConfig},
+		{ended(fmt.Errorf("x: %w", nodeclient.ErrTopics)), exitConfig},
+		{ended(fmt.Errorf("x: %w", nodeclient.Fatal(errors.New("lost")))), exitConfig},
+		{ended(nodeclient.ErrRefused), exitRefused},
+		{ended(nodeclient.ErrFenced), exitRefused},
 		{broker.ErrDamaged, exitConfig},
 		{&os.PathError{Op: "open", Path: "x", Err: os.ErrPermission}, exitIO},
 	} {
@@ -591,6 +598,19 @@ func TestPublishCountsWhatItLeavesOut(t *testing.T) {
 	code, _, errs = call(t, script, append(words, "--leave-out", "tables")...)
 	require.Equal(t, exitUsage, code)
 	require.Contains(t, errs, "--leave-out knows databases")
+}
+
+// A broker that is older than the tool is told from a wrong call.
+func TestAnOlderBrokerIsNamed(t *testing.T) {
+	older := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusBadRequest)
+		_, _ = io.WriteString(w, `{"error":"the request is not the JSON it should be: json: unknown field \"via\""}`)
+	}))
+	defer older.Close()
+	var out, errs bytes.Buffer
+	code := run(t.Context(), []string{"xmq", "client", "retry", "n1", "--api", older.URL}, nil, &out, &errs)
+	require.Equal(t, exitRefused, code)
+	require.Contains(t, errs.String(), "the broker is older than this tool")
 }
 
 // A broker that is busy refuses nobody: what it says is said, and a script may call again.

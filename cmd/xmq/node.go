@@ -82,9 +82,17 @@ func runNode(ctx context.Context, cfg configs.Node, log *slog.Logger) (err error
 		log.Warn("the role of this node may do too much", "client", o.ID, "why", p.Powers())
 	}
 	log.Info("node starts", "client", o.ID, "broker", secret.URL(cfg.Broker), "target", db.Driver)
-	err = a.Run(ctx)
-	if errors.Is(err, nodeclient.ErrTopics) {
-		err = fmt.Errorf("%w: %w", configs.ErrConfig, err)
+	return ended(a.Run(ctx))
+}
+
+// ended gives the end of a node the class that its cause deserves, so that no supervisor starts it again and again: a
+// copy that is lost or belongs elsewhere needs a person first.
+func ended(err error) error {
+	switch {
+	case errors.Is(err, nodeclient.ErrTopics):
+		return fmt.Errorf("%w: %w", configs.ErrConfig, err)
+	case nodeclient.IsFatal(err), errors.Is(err, nodeclient.ErrNeedsDump):
+		return &damageError{err}
 	}
 	return err
 }
@@ -105,7 +113,7 @@ func loadBackup(ctx context.Context, a *nodeclient.Agent, db nodeclient.Target, 
 	}
 	defer f.Close()
 	if err := a.LoadBackup(ctx, f.Manifest(), f); err != nil {
-		return err
+		return ended(err)
 	}
 	log.Info("backup loaded", "file", path, "seq", f.Manifest().Pos.Seq)
 	return nil
