@@ -6,7 +6,7 @@
 //	{"tx": [{"sql": ..., "args": [...]}, ...]}       several of them, one increment
 //
 // No SQL begins with {, so a body that does is JSON: UTF-8, each field once and spelled as here, no other fields,
-// at most MaxDepth levels deep. "args" may be left out. An argument is
+// at most MaxDepth levels deep, at most Most statements, and Most arguments in each. "args" may be left out. An argument is
 //
 //	null, true, false       as they are
 //	a number                its text as it stands, of any length: it never becomes a floating-point number on its way

@@ -85,6 +85,16 @@ func TestParseRefuses(t *testing.T) {
 		require.ErrorContains(t, err, why, body)
 		require.Less(t, len(err.Error()), 300)
 	}
+	many := func(n int, begin, one, end string) string { return begin + strings.Repeat(one+",", n-1) + one + end }
+	for why, list := range map[string][2]string{
+		"argument 65536: a statement has at most 65535": {`{"sql": "", "args": [`, "1"},
+		"statement 65536: more than 65535 statements":   {`{"tx": [`, `{"sql": ""}`},
+	} {
+		_, _, err := Parse([]byte(many(Most, list[0], list[1], "]}")))
+		require.NoError(t, err)
+		_, _, err = Parse([]byte(many(Most+1, list[0], list[1], "]}")))
+		require.ErrorContains(t, err, why)
+	}
 	_, _, err := Parse([]byte(deep(MaxDepth)))
 	require.NoError(t, err)
 }

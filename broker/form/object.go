@@ -14,6 +14,9 @@ import (
 // MaxDepth is how many objects and arrays may stand within each other in a body.
 const MaxDepth = 100
 
+// Most is how many statements a {"tx"} may have, and how many arguments each of them: as many as PostgreSQL and MySQL take.
+const Most = 65535
+
 // Kind says what an argument is.
 type Kind uint8
 
@@ -85,6 +88,9 @@ func Parse(body []byte) (all []Statement, tx bool, err error) {
 	c = cursor{b: list}
 	err = c.elements(func(v []byte) error {
 		st, err := element(v)
+		if err == nil && len(all) == Most {
+			err = fmt.Errorf("more than %d statements are no increment: cut it", Most)
+		}
 		if err != nil {
 			return fmt.Errorf("statement %d: %w", len(all)+1, err)
 		}
@@ -159,6 +165,9 @@ func arguments(v []byte) (args []Arg, err error) {
 	c := cursor{b: v}
 	err = c.elements(func(v []byte) error {
 		a, err := argument(v)
+		if err == nil && len(args) == Most {
+			err = fmt.Errorf("a statement has at most %d", Most)
+		}
 		if err != nil {
 			return fmt.Errorf("argument %d: %w", len(args)+1, err)
 		}

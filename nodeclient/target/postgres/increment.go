@@ -11,9 +11,6 @@ import (
 	"xmq/nodeclient/target/sqltext"
 )
 
-// maxArgs is how many parameters PostgreSQL takes.
-const maxArgs = 65535
-
 // statement is one statement ready to be sent.
 type statement struct {
 	text  string
@@ -57,9 +54,6 @@ func parse(body []byte) (w work, err error) {
 
 // add looks at a piece of an increment.
 func (w *work) add(p sqltext.Piece) error {
-	if len(p.Args) > maxArgs {
-		return fmt.Errorf("it has %d arguments, more than the %d PostgreSQL takes", len(p.Args), maxArgs)
-	}
 	statements, err := checkPiece(p)
 	if err != nil {
 		return err
