@@ -66,7 +66,26 @@ func TestSettingsOfADumpHoldForTheirIncrementAlone(t *testing.T) {
 	require.ErrorContains(t, n.fails(0, "INSERT INTO child VALUES (1, 8)"), "1452")
 	for _, refused := range []string{"SET sql_mode = 'ANSI_QUOTES'; SELECT 1", "SET foreign_key_checks = (SELECT " +
 		"0); SELECT 1", "SELECT 1; SET unique_checks = 0",
-		"SET foreign_key_checks = 0, autocommit = 0; SELECT 1", "SET GLOBAL time_zone = '+01:00'"} {
+		"SET foreign_key_checks = 0, autocommit = 0; SELECT 1", "SET GLOBAL time_zone = '+01:00'",
+		"SET sql_mode = 4; SELECT 1", "SET sql_mode = 'ANSI_QUOTES '; SELECT 1", // which are ANSI_QUOTES, too
+		`SET sql_mode = 'NO_BACK\SLASH_ESCAPES'; SELECT 1`, "SET sql_mode = 0x100000; SELECT 1"} {
 		require.ErrorContains(t, n.fails(0, refused), "changes the connection", refused)
 	}
+}
+
+// Arguments become literals of the text, so no setting may let the server read that text otherwise than it was checked.
+func TestNoSettingLetsAnArgumentEndItsLiteral(t *testing.T) {
+	n := newNode(t)
+	n.run("CREATE TABLE c (v varchar(99))")
+	for _, mode := range []string{"1048576", "'NO_BACKSLASH_ESCAPES '", "'NO_BACKSLASH_ESC\\\\APES'"} {
+		err := n.fails(0, `{"tx": [{"sql": "SET sql_mode = `+mode+`"}, {"sql": "INSERT INTO c VALUES (?)", `+
+			`"args": ["'), (0), ('"]}]}`)
+		require.ErrorContains(t, err, "changes the connection", mode)
+	}
+	require.Equal(t, "0", n.value("SELECT count(*) FROM c"))
+	n.run(`{"tx": [{"sql": "SET @a = ?", "args": ["xmq_at"]}, {"sql": "INSERT INTO c VALUES (@a)"}]}`)
+	require.Equal(t, "xmq_at", n.value("SELECT v FROM c"))
+	require.ErrorContains(t, n.fails(1, "INSERT INTO c VALUES ('x')",
+		`{"tx": [{"sql": "SET @? = 0", "args": ["xmq_at"]}, {"sql": "INSERT INTO nowhere VALUES (1)"}]}`), "@",
+		"an argument is no name of a variable")
 }

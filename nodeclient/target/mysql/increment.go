@@ -98,9 +98,6 @@ func (w *work) add(p sqltext.Piece) (n int, err error) {
 // travels are the settings that a dump makes for all its statements, and an increment, at its beginning, for itself.
 var travels = []string{"foreign_key_checks", "unique_checks", "sql_mode", "time_zone", "collation_connection"}
 
-// readings are the modes in which a server would read the text itself in another way.
-var readings = []string{"ANSI", "ANSI_QUOTES", "NO_BACKSLASH_ESCAPES", "ORACLE", "MSSQL", "DB2", "POSTGRESQL", "MAXDB"}
-
 // travelling is ", name = value" for each setting of a statement that makes only such settings; "" for any other.
 func travelling(st sqltext.Statement) string {
 	if st.Keyword != "SET" {
@@ -118,9 +115,7 @@ func travelling(st sqltext.Statement) string {
 			return ""
 		case !value.Word && !value.Quoted:
 			return ""
-		case setting == "sql_mode" && slices.ContainsFunc(readings, func(mode string) bool {
-			return slices.Contains(strings.Split(strings.ToUpper(strings.Trim(value.Text, "'\"")), ","), mode)
-		}):
+		case setting == "sql_mode" && sqltext.OtherReading(value.Text) != "":
 			return ""
 		}
 		all += ", " + setting + " = " + value.Text

@@ -111,10 +111,13 @@ func literal(d Dialect, a form.Arg) (string, error) {
 		return blob(d, a.Text)
 	}
 	s, err := Quote(d, a.Text)
-	if d == SQLite && s != "" { // x'41' would be bytes, and FROM 'a' the name of a table
-		s = " (" + s + ") "
+	if err != nil {
+		return "", err
 	}
-	return s, err
+	if d == SQLite { // x'41' would be bytes, and FROM 'a' the name of a table
+		return " (" + s + ") ", nil
+	}
+	return " " + s + " ", nil // x'41' would be bytes there, too, and @'a' a variable
 }
 
 // blob is a literal of bytes: one that MySQL takes for a string of bytes also where it looks for a number.

@@ -142,7 +142,9 @@ func TestSettingsThatMeanSomethingAreNotLeftOut(t *testing.T) {
 		require.Contains(t, texts[0], "SET", statement)
 	}
 	for statement, why := range map[string]string{
-		"SET sql_mode = 'ANSI_QUOTES'": "changes how the text itself is read", "INSERT INTO a VALUES (1) /*M!110000 " +
+		"SET sql_mode = 'ANSI_QUOTES'": "changes how the text itself is read", "SET sql_mode = 4": "sql_mode 4 changes",
+		`SET sql_mode = 'ANSI\_QUOTES'`: "or may do so", "SET sql_mode = 'TRADITIONAL,ORACLE '": "or may do so",
+		"INSERT INTO a VALUES (1) /*M!110000 " +
 			"RETURNING b */": "only newer servers execute",
 	} {
 		_, err := split(MariaDB, statement+";", 1000)

@@ -53,9 +53,31 @@ var clientOnly = map[Dialect]map[string][]string{
 		"character_set_connection": {"utf8", "utf8mb3", "utf8mb4", "default"}},
 }
 
-// modes of MariaDB and MySQL under which a text is read in another way than here.
+// otherReading are the modes of MariaDB and MySQL under which a text is read in another way than here.
 var otherReading = []string{"ANSI", "ANSI_QUOTES", "NO_BACKSLASH_ESCAPES", "ORACLE", "MSSQL", "DB2", "POSTGRESQL",
 	"MAXDB"}
+
+// modes is a list of modes as people and dumps write it. The server takes others, too: a number, whose bits are modes,
+// and names with escapes or with spaces behind them.
+var modes = regexp.MustCompile(`^(?:[A-Z][A-Z0-9_]*(?:,[A-Z][A-Z0-9_]*)*)?$`)
+
+// OtherReading is the part of a value of sql_mode, as it stands in a SET, under which MariaDB or MySQL may read a text in
+// another way than here: one mode, or all of it when it is no plain list of modes. "" when there is none.
+func OtherReading(value string) string {
+	list := strings.ToUpper(value)
+	if n := len(list); n > 1 && (list[0] == '\'' || list[0] == '"') && list[n-1] == list[0] {
+		list = list[1 : n-1]
+	}
+	if !modes.MatchString(list) {
+		return value
+	}
+	for mode := range strings.SplitSeq(list, ",") {
+		if slices.Contains(otherReading, mode) {
+			return mode
+		}
+	}
+	return ""
+}
 
 // routine begins what check_function_bodies is about.
 var routine = regexp.MustCompile(`(?i)^CREATE\s+(OR\s+REPLACE\s+)?(FUNCTION|PROCEDURE)\b`)
@@ -155,10 +177,9 @@ func (s *session) mariadb(tokens []Token, st Statement) (fate, error) {
 			return published, nil
 		}
 		if a.name == "sql_mode" {
-			for _, mode := range otherReading {
-				if slices.Contains(strings.Split(strings.ToUpper(strings.Trim(value, `'"`)), ","), mode) {
-					return published, errAt(st.Line, "sql_mode %s changes how the text itself is read: dump without it", mode)
-				}
+			if mode := OtherReading(value); mode != "" {
+				return published, errAt(st.Line, "sql_mode %.60s changes how the text itself is read, or may do so: dump "+
+					"without it", mode)
 			}
 		}
 		if s.set(a.name, []string{value}, st) == published {
