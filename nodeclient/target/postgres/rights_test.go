@@ -228,8 +228,18 @@ func TestAMaterializedViewIsCopiedAsItIsOrNotAtAll(t *testing.T) {
 	snapshot, at = n.taken()
 	require.Len(t, restoredNode(t, snapshot, at).query("SELECT * FROM mv"), 2)
 	n.opts.RefreshViews = false
-	n.run("REFRESH MATERIALIZED VIEW mv", `REFRESH MATERIALIZED VIEW "of it"`)
+	fresh := []string{"REFRESH MATERIALIZED VIEW mv", `REFRESH MATERIALIZED VIEW "of it"`}
+	n.run(fresh...)
 	n.taken()
+
+	// A row is compared, not a column that has the name of one.
+	n.run("CREATE MATERIALIZED VIEW named AS SELECT 1 AS r, count(*) FROM item", "INSERT INTO item VALUES (3, NULL)")
+	n.run(fresh...)
+	s, err = n.Snapshot(t.Context())
+	require.NoError(t, err)
+	err = s.WriteTo(t.Context(), &bytes.Buffer{})
+	require.NoError(t, s.Close())
+	require.ErrorContains(t, err, "the materialized view public.named holds other rows than its query gives now")
 
 	rest, refresh, err := viewsOption("postgres://xmq@db/shop?sslmode=disable&materialized_views=refresh")
 	require.NoError(t, err)

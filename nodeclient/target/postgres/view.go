@@ -45,7 +45,8 @@ func stale(ctx context.Context, c *pgconn.PgConn) (name string, err error) {
 		return "", err
 	}
 	for _, row := range rows {
-		held, now := "SELECT r::text FROM "+row[0]+" r", "SELECT r::text FROM ("+row[1]+") r"
+		// r alone would be a column with that name.
+		held, now := "SELECT ROW(r.*)::text FROM "+row[0]+" r", "SELECT ROW(r.*)::text FROM ("+row[1]+") r"
 		differs, err := query(ctx, c, "SELECT EXISTS (("+held+" EXCEPT ALL "+now+") UNION ALL ("+now+" EXCEPT "+
 			"ALL "+held+"))")
 		if err != nil {
