@@ -58,8 +58,9 @@ func frame(dst []byte, log Reader, f *Feed) ([]byte, event.Position, form.Featur
 		if mine {
 			size += answerBytes
 		}
-		if !pass && !mine && f.Lacks != 0 {
-			if lacks = f.Lacks & form.Needs(e.Body()); lacks != 0 {
+		// An operator may send an increment all the same, but knew of no need of the body that replaces it.
+		if replaced := mine && len(o.Body) > 0; f.Lacks != 0 && !pass && (!mine || replaced) {
+			if lacks = f.Lacks & form.Needs(record.Body()); lacks != 0 {
 				break
 			}
 		}
