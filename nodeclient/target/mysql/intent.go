@@ -38,8 +38,10 @@ func (t *Target) alter(ctx context.Context, before event.Position, steps []step)
 	}
 	ours := p.ddl.pos.Seq == st.Pos.Seq && p.ddl.pos.Chain == st.Pos.Chain
 	answered := st.Answer != 0 && st.Answer != p.ddl.answer // since it ran last
+	// An order may come while it runs. When that is not for another statement, the schema says whether it came too late.
+	seen := t.ran == ran{st.Pos, st.Work.resets, st.Work.statements[0].Text} && !st.Work.ddl.blind
 	switch d := st.Work.ddl; {
-	case !ours || d.repeat || answered: // it has not run, or may run again
+	case !ours || d.repeat || answered && !seen: // it has not run, or may run again
 	case p.ddl.before != now: // it has run
 		return t.done(ctx, s, before, p.pos, st)
 	case d.blind: // whoever comes again without an answer asks again: a new process, a new session
@@ -49,7 +51,15 @@ func (t *Target) alter(ctx context.Context, before event.Position, steps []step)
 	if err := t.record(ctx, s, p.pos, intent{st.Pos, now, st.Answer}); err != nil {
 		return before, batch.Fail(0, err)
 	}
+	t.ran = ran{st.Pos, st.Work.resets, st.Work.statements[0].Text}
 	return t.change(ctx, s, before, p.pos, st)
+}
+
+// ran is a change of the schema that this process has begun: the increment, its settings and its statement, which an
+// operator may have replaced.
+type ran struct {
+	pos            event.Position
+	settings, text string
 }
 
 // putBackAround is putBack for a node that finds the intent of a change of the schema, which may have been done. What

@@ -129,6 +129,33 @@ func TestARepeatableChangeIsDoneAgain(t *testing.T) {
 	}
 }
 
+// An order to retry that reaches the node when its change of the schema is done does not do it twice; one that brings
+// another statement is obeyed.
+func TestARetryThatComesTooLateChangesNothing(t *testing.T) {
+	p := newProxy(t, server.Addr())
+	n := nodeOn(t, server, p.Addr())
+	n.run("CREATE TABLE c (v int, w int)")
+	indexes := func() string {
+		return n.value("SELECT count(DISTINCT index_name) FROM information_schema.statistics " +
+			"WHERE table_schema = database() AND table_name = 'c'")
+	}
+	for i, done := range []bool{true, false} {
+		before, batch := n.interrupted(p, []string{"ALTER TABLE c ADD KEY (v)", "ALTER TABLE c ADD KEY (w)"}[i], done)
+		batch[0].Answer = 1
+		require.NoError(t, n.settles(before, batch))
+		require.Equal(t, batch[0].Pos, n.at())
+		require.Equal(t, fmt.Sprint(i+1), indexes())
+	}
+
+	before, batch := n.interrupted(p, "ALTER TABLE c ADD KEY (v, w)", true)
+	replaced, err := batch[0].Record.Decode()
+	require.NoError(t, err)
+	replaced.Body = []byte("CREATE TABLE instead (v int)")
+	batch[0].Record, batch[0].Answer = event.Reforge(replaced), 2
+	require.NoError(t, n.settles(before, batch))
+	require.Equal(t, "0", n.value("SELECT count(*) FROM instead"))
+}
+
 // Of a swap nobody can see whether it was done: a person is asked, and retry and skip do what they say.
 func TestWhatCannotBeSeenIsAsked(t *testing.T) {
 	p := newProxy(t, server.Addr())
