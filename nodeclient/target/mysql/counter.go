@@ -318,6 +318,21 @@ func wholePart(text string) (uint64, error) {
 
 // alterCounters puts counters where they belong. Each is a change of the schema that waits for whoever reads the table.
 func (t *Target) alterCounters(ctx context.Context, s *session, back []state) error {
+	if len(back) == 0 {
+		return nil
+	}
+	// The server looks at all columns again: what an increment could make in another mode stays allowed. And whoever
+	// comes to read the table waits behind us: we wait for a short time only, and come again.
+	if err := s.do(ctx, "SET SESSION sql_mode = '"+lenientMode+"', foreign_key_checks = 0, lock_wait_timeout = "+
+		putBackSeconds); err != nil {
+		return err
+	}
+	defer func() {
+		if s.do(ctx, "SET SESSION sql_mode = '"+t.flavour.sqlMode+"', foreign_key_checks = 1, lock_wait_timeout = "+
+			lockSeconds) != nil {
+			s.close()
+		}
+	}()
 	var moves []string
 	for _, st := range back {
 		change := "ALTER TABLE " + quoteName(st.name) + " AUTO_INCREMENT = " + st.wants
@@ -330,7 +345,7 @@ func (t *Target) alterCounters(ctx context.Context, s *session, back []state) er
 		}
 		moves = append(moves, fmt.Sprintf("%s from %s to %s", quoteName(st.name), st.now, st.wants))
 	}
-	if len(moves) > 0 && !t.counters.ours {
+	if !t.counters.ours {
 		more := ""
 		if n := len(moves) - shownMoves; n > 0 {
 			more = fmt.Sprintf(", and of %d more", n)
@@ -340,6 +355,12 @@ func (t *Target) alterCounters(ctx context.Context, s *session, back []state) er
 	}
 	return nil
 }
+
+// lenientMode lets every default of a column stand that a table can have: dates of zeros, and days that no month has.
+const lenientMode = "STRICT_TRANS_TABLES,ALLOW_INVALID_DATES,NO_ENGINE_SUBSTITUTION"
+
+// putBackSeconds is how long a counter that is put back waits for those who read the table, and others for it.
+const putBackSeconds = "2"
 
 // shownMoves is how many counters a notice names.
 const shownMoves = 5

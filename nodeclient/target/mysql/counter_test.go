@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -438,6 +439,65 @@ func TestWhatCannotBePutBackIsNamed(t *testing.T) {
 	_, err = poor.Apply(t.Context(), at, n.log.Scripts("INSERT INTO t (v) VALUES (5)"))
 	require.True(t, nodeclient.IsTransient(err), err)
 	require.ErrorContains(t, err, "`t` stands at 9 and belongs at 3: ALTER TABLE `t` AUTO_INCREMENT = 3")
+}
+
+// A table that an increment made in a mode of its own does not keep its counter from being put back.
+func TestACounterIsPutBackWhateverModeTheTableWasMadeIn(t *testing.T) {
+	n := newNode(t)
+	n.run("SET sql_mode = 'ALLOW_INVALID_DATES'; CREATE TABLE old (id int AUTO_INCREMENT PRIMARY KEY, v int, "+
+		"a date NOT NULL DEFAULT '0000-00-00', b date DEFAULT '2021-02-31')",
+		"SET sql_mode = ''; INSERT INTO old (v) VALUES (1)")
+	require.NoError(t, server.Exec(n.db, "SET sql_mode = 'ALLOW_INVALID_DATES'; ALTER TABLE old AUTO_INCREMENT = 9"))
+	require.NoError(t, n.reopen())
+	n.run("INSERT INTO old (v, a, b) VALUES (2, '2021-02-01', NULL)")
+	require.Equal(t, "2", n.value("SELECT id FROM old WHERE v = 2"))
+	err := n.fails(0, "INSERT INTO old (v, a) VALUES (3, '2021-02-31')")
+	require.ErrorContains(t, err, "2021-02-31", "the modes of increments are what they were")
+}
+
+// A trigger that writes the key of its own table's rows leaves the counter where no words say.
+func TestGeneratedNumbersStandWithThePositionWhereATriggerWritesThem(t *testing.T) {
+	calm, n := newNode(t), newNode(t)
+	items := calm.log.Scripts("CREATE TABLE own (id int AUTO_INCREMENT PRIMARY KEY, v int)",
+		"CREATE TRIGGER gives BEFORE INSERT ON own FOR EACH ROW SET NEW.id = IF(NEW.v > 9, -NEW.v, NEW.id)",
+		"INSERT INTO own (v) VALUES (1), (2), (20)")
+	require.Empty(t, calm.calmly(items))
+	require.Empty(t, n.calmly(items))
+	for k := range 3 {
+		require.NoError(t, n.reopen())
+		n.counters.sure = false // as after any trouble
+		items = calm.log.Scripts(fmt.Sprintf("INSERT INTO own (v) VALUES (5), (%d), (%[1]d + 1)", 50*(k+1)),
+			"INSERT INTO own (v) VALUES (8)")
+		require.Empty(t, calm.calmly(items))
+		require.Empty(t, n.calmly(items))
+		require.Equal(t, calm.keys(), n.keys())
+	}
+}
+
+// Whoever reads a table for long keeps its counter from being put back, and other readers hardly wait for that.
+func TestACounterThatWaitsForAReaderKeepsNoOthersWaiting(t *testing.T) {
+	n := newNode(t)
+	n.run("CREATE TABLE lane (id int AUTO_INCREMENT PRIMARY KEY, n int)", "INSERT INTO lane (n) VALUES (0)")
+	require.NoError(t, server.Exec(n.db, "ALTER TABLE lane AUTO_INCREMENT = 9"))
+	require.NoError(t, n.reopen())
+	release := holdLane(t, server, n.db)
+	before, items := n.at(), n.log.Scripts("INSERT INTO lane (n) VALUES (1)")
+	applied := make(chan error, 1)
+	go func() {
+		_, err := n.Apply(t.Context(), before, items)
+		applied <- err
+	}()
+	require.Eventually(t, func() bool {
+		return n.value("SELECT count(*) FROM information_schema.processlist WHERE db = '"+n.db+"' AND info "+
+			"LIKE 'ALTER TABLE%' AND state LIKE 'Waiting for table metadata lock'") == "1"
+	}, 30*time.Second, 10*time.Millisecond)
+	require.NoError(t, server.Exec(n.db, "SET SESSION lock_wait_timeout = 10; SELECT * FROM lane"))
+	err := <-applied
+	require.True(t, nodeclient.IsTransient(err), err)
+	require.ErrorContains(t, err, "`lane` stands at 9 and belongs at 2")
+	require.NoError(t, release())
+	require.Empty(t, n.calmly(items))
+	require.Equal(t, "2", n.value("SELECT id FROM lane WHERE n = 1"))
 }
 
 // A DUMP holds a table only while it reads it: a counter of another one can be put back meanwhile.

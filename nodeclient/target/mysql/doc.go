@@ -56,7 +56,7 @@
 // at its end what was reserved and not used. So where they belong is stored in the transaction that moves the
 // position, and they are put back whenever they may stand elsewhere: after a rollback or a lost connection, when the
 // node or the server starts, in a newcomer. Putting back is ALTER TABLE ... AUTO_INCREMENT, or ALTER SEQUENCE ...
-// RESTART, and waits for readers of that table.
+// RESTART, and waits for readers of that table: 2 s at a time, since readers that come meanwhile wait behind it.
 //
 // A counter of a table belongs at what is stored, or one more than the largest value of its column where that is more.
 // An INSERT of one row, or of rows whose key is left to the server, and an UPDATE of other columns leave it there,

@@ -47,7 +47,7 @@ const reachQuestions = "SELECT table_name, table_type FROM information_schema.ta
 	"SELECT routine_name, routine_body = 'SQL' AND routine_definition IS NOT NULL, coalesce(routine_definition, " +
 	"'') FROM information_schema.routines " +
 	"WHERE routine_schema = database(); " +
-	"SELECT event_object_table, action_statement IS NOT NULL, coalesce(action_statement, '') FROM " +
+	"SELECT event_object_table, action_statement IS NOT NULL, coalesce(action_statement, ''), action_timing FROM " +
 	"information_schema.triggers WHERE trigger_schema = database(); " +
 	"SELECT table_name, coalesce(view_definition, '') <> '', coalesce(view_definition, '') FROM " +
 	"information_schema.views WHERE table_schema = database(); " +
@@ -96,6 +96,13 @@ func learnReach(ctx context.Context, s *session) (*reach, error) {
 		for _, row := range set {
 			thing(row[0])
 			calls.add(row[0], row[2], row[1] == "1")
+		}
+	}
+	for _, row := range sets[3] { // a trigger before the change may write the column of its own table: NEW.id
+		name := strings.ToLower(row[0])
+		writes := func(i int) bool { return slices.Contains(calls.names[name], r.counters[i].column) }
+		if row[3] == "BEFORE" && slices.ContainsFunc(thing(name).own, writes) {
+			calls.names[name] = append(calls.names[name], name)
 		}
 	}
 	falls := edges{map[string][]string{}, map[string]bool{}}
