@@ -14,7 +14,8 @@ import (
 type ddl struct {
 	verb   string // CREATE TABLE
 	repeat bool   // run twice it does the same as once
-	blind  bool   // the schema may look the same behind it as before it
+	blind  bool   // the schema may look the same behind it as before it, and the data not; see blind.go
+	named  bool   // the names of everything tell whether it was done
 	words  []string
 }
 
@@ -76,6 +77,7 @@ func parseDDL(st sqltext.Statement, tokens []sqltext.Token) (*ddl, error) {
 			return nil, errors.New("SONAME loads a library of one server")
 		}
 	case "DROP":
+		d.named = object != "INDEX" // which is part of its table
 		d.repeat = is(at+1, "IF", "EXISTS")
 		if slices.ContainsFunc(tokens, func(t sqltext.Token) bool { return t.Text == "," }) {
 			return nil, fmt.Errorf("%s of several at once may stop in the middle; make each an increment", d.verb)
@@ -86,7 +88,7 @@ func parseDDL(st sqltext.Statement, tokens []sqltext.Token) (*ddl, error) {
 		if has("DISCARD") || has("IMPORT") {
 			return nil, errors.New("it exchanges files of one server")
 		}
-		d.blind = has("EXCHANGE", "PARTITION") || has("RENAME") && swaps(tokens[at+1:])
+		d.blind = object == "TABLE" && blind(tokens[at+1:])
 	}
 	if object == "TABLE" || object == "SEQUENCE" {
 		err := checkEngine(tokens)

@@ -187,7 +187,7 @@ func (t *Target) done(ctx context.Context, s *session, before, stored event.Posi
 var shownCounter = regexp.MustCompile(`ENGINE=InnoDB AUTO_INCREMENT=\d+`)
 
 // fingerprint is a digest of what a statement can change: the names of everything in the schema, and how the tables, views,
-// triggers and routines look whose names stand in the statement. For a DROP the names tell.
+// triggers and routines look whose names stand in the statement. For a DROP of one of those the names tell.
 func (t *Target) fingerprint(ctx context.Context, s *session, d *ddl) (string, error) {
 	schema := quoteText(t.cfg.DBName)
 	rows, err := s.query(ctx, "SELECT table_type, table_name FROM information_schema.tables WHERE table_schema = "+schema+
@@ -200,7 +200,7 @@ func (t *Target) fingerprint(ctx context.Context, s *session, d *ddl) (string, e
 	var script []string
 	for _, row := range rows {
 		_, _ = fmt.Fprintf(h, "%q %q\n", row[0], row[1]) // a hash never fails
-		if kind, known := shown[row[0]]; known && !strings.HasPrefix(d.verb, "DROP") && slices.Contains(d.words, strings.ToLower(row[1])) {
+		if kind, known := shown[row[0]]; known && !d.named && slices.Contains(d.words, strings.ToLower(row[1])) {
 			script = append(script, "SHOW CREATE "+kind+" "+quoteName(row[1]))
 		}
 	}

@@ -195,6 +195,60 @@ func TestWhatCannotBeSeenIsAsked(t *testing.T) {
 	require.NoError(t, s.Close())
 }
 
+// The schema looks the same before and behind these, and the data does not: each is asked about, done or not, and never runs twice.
+func TestAChangeOfDataThatTheSchemaDoesNotShowIsAsked(t *testing.T) {
+	p := newProxy(t, server.Addr())
+	n := nodeOn(t, server, p.Addr())
+	n.run("CREATE TABLE s (id int PRIMARY KEY, a int, b int)", "INSERT INTO s VALUES (1, 10, 20)", "CREATE TABLE x (id int, v int)", "CREATE TABLE y (id int, v int) PARTITION BY RANGE (id) (PARTITION p0 VALUES LESS THAN (10))",
+		"INSERT INTO x VALUES (1, 1)", "INSERT INTO y VALUES (2, 2)")
+	for _, c := range []struct {
+		script string
+		shows  bool // in the order of the columns
+	}{
+		{"ALTER TABLE s CHANGE b a INT AFTER id, CHANGE a b INT", false},
+		{"ALTER TABLE s RENAME COLUMN a TO b, RENAME COLUMN b TO a", true},
+		{"ALTER TABLE s DROP COLUMN a, ADD COLUMN `A` int FIRST, DROP COLUMN b, ADD (b int)", true},
+		{"ALTER TABLE s DROP COLUMN a, ADD `A` int FIRST", false},
+		{"ALTER TABLE x ORDER BY v", false},
+		{"ALTER TABLE y EXCHANGE PARTITION p0 WITH TABLE x", false},
+		{"RENAME TABLE x TO z, y TO x, z TO y", true},
+	} {
+		for _, done := range []bool{true, false} {
+			before, batch := n.interrupted(p, c.script, done)
+			was := n.query("SELECT * FROM s, x")
+			if err := n.settles(before, batch); err != nil || !c.shows || !done {
+				require.ErrorContains(t, err, "cannot be seen", "%v %s", done, c.script)
+				_, err := n.Apply(t.Context(), before, []event.Item{{Pos: batch[0].Pos}}) // skip
+				require.NoError(t, err)
+			}
+			require.Equal(t, was, n.query("SELECT * FROM s, x"), c.script)
+		}
+	}
+}
+
+// These show that they were done, or come to the same twice as once: nobody is asked, whether they were done or not.
+func TestAChangeThatShowsIsSettledByItself(t *testing.T) {
+	p := newProxy(t, server.Addr())
+	n := nodeOn(t, server, p.Addr())
+	n.run("CREATE TABLE s (id int PRIMARY KEY, a int, b int, KEY i (a), KEY `j k` (b))", "INSERT INTO s VALUES (1, 10, 20)")
+	for _, script := range []string{
+		"DROP INDEX i ON s", "DROP INDEX `j k` ON `s`", "CREATE INDEX i ON s (b)", "ALTER TABLE s DROP INDEX i, ADD INDEX i (b)", "ALTER TABLE s DROP INDEX i",
+		"ALTER TABLE s CHANGE a c int", "ALTER TABLE s CHANGE c c bigint", "ALTER TABLE s MODIFY c bigint", "ALTER TABLE s RENAME COLUMN c TO a", "ALTER TABLE s ADD COLUMN d int, DROP COLUMN b",
+		"ALTER TABLE s COMMENT = 'x', ALGORITHM = INPLACE", "ALTER TABLE s CONVERT TO CHARACTER SET utf8mb4", "ALTER TABLE s ENGINE = InnoDB", "DROP INDEX `PRIMARY` ON s",
+	} {
+		before, batch := n.interrupted(p, script, true)
+		require.NoError(t, n.settles(before, batch), script)
+		require.Equal(t, batch[0].Pos, n.at())
+	}
+	require.Equal(t, []string{"1|10|NULL"}, n.query("SELECT id, a, d FROM s"))
+	for _, script := range []string{"CREATE INDEX i ON s (a)", "DROP INDEX i ON s"} { // not done: they run
+		before, batch := n.interrupted(p, script, false)
+		require.NoError(t, n.settles(before, batch), script)
+		require.Equal(t, batch[0].Pos, n.at())
+	}
+	require.Equal(t, "0", n.value("SELECT count(*) FROM information_schema.statistics WHERE table_schema = database() AND table_name = 's'"))
+}
+
 // What the server refuses is a FAIL, and leaves no intent behind.
 func TestARefusedChangeLeavesNoIntent(t *testing.T) {
 	n := newNode(t)
