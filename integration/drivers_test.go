@@ -415,7 +415,7 @@ func TestEveryDriverOldBackupsAndForeignCopies(t *testing.T) {
 // moved changes the stored position of a place whose node does not run, and returns what it was.
 func (c *course) moved(at *place, move func(*event.Position)) (was event.Position) {
 	c.t.Helper()
-	db, err := target.Open(c.t.Context(), at.target, "", c.dir)
+	db, err := target.Open(c.t.Context(), "course", at.target, "", c.dir)
 	require.NoError(c.t, err)
 	was, err = db.Position(c.t.Context())
 	require.NoError(c.t, err)

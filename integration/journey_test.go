@@ -331,7 +331,7 @@ func TestTopics(t *testing.T) {
 	require.Contains(t, holes.log.String(), "the backup of shop holds topics a,b and this node follows (all)")
 	second := s.node("n4", "", "--target", "sqlite:"+s.path("n2"))
 	require.Equal(t, 75, second.wait(t), "two nodes on one database")
-	require.Contains(t, second.log.String(), "another node is running on "+s.path("n2"))
+	require.Contains(t, second.log.String(), "another node uses this database ("+s.path("n2")+"): node n2")
 	require.Equal(t, 0, right.stop(t))
 	changed := s.node("n2", "shop", "--topics", "a")
 	require.Equal(t, 78, changed.wait(t), "the database itself says what it holds")

@@ -155,9 +155,9 @@ func (a *Agent) Status() Status {
 
 // Run keeps the conversation until ctx ends: then the batch at the database is finished (for up to 5 seconds),
 // the broker is told, and nil is returned. Otherwise it returns why this node cannot go on: ErrFenced,
-// ErrNeedsDump, ErrRefused, ErrFailed, ErrTopics, or an error of the database's stored position. It may be called once.
+// ErrNeedsDump, ErrRefused, ErrFailed, ErrTopics, ErrTaken, ErrGone, or an error of the database's stored position. It may be called once.
 func (a *Agent) Run(ctx context.Context) error {
-	pos, topics, err := a.stored(ctx)
+	pos, topics, holds, err := a.stored(ctx)
 	if err != nil || ctx.Err() != nil {
 		return err
 	}
@@ -180,10 +180,10 @@ func (a *Agent) Run(ctx context.Context) error {
 		return fmt.Errorf("node %s: subscribe: %w", a.opts.ID, err)
 	}
 	defer sub.Stop()
-	return a.loop(ctx, work, a.session(pos, topics.Known()))
+	return a.loop(ctx, work, a.session(pos, topics.Known(), holds))
 }
 
-func (a *Agent) session(pos event.Position, proved bool) *session {
+func (a *Agent) session(pos event.Position, proved, holds bool) *session {
 	o := &a.opts
 	host, _ := os.Hostname() // only for people
 	batch := o.BatchRecords
@@ -191,7 +191,7 @@ func (a *Agent) session(pos event.Position, proved bool) *session {
 		batch = min(batch, t.BatchLimit())
 	}
 	return newSession(rules{
-		hello: event.Hello{Target: o.Driver, Topics: o.Topics, At: o.At, Stateless: o.Stateless, Packs: o.Compress, Features: form.Known(), Host: host, Pid: os.Getpid()},
+		hello: event.Hello{Target: o.Driver, Topics: o.Topics, At: o.At, Stateless: o.Stateless, Holds: holds, Packs: o.Compress, Features: form.Known(), Host: host, Pid: os.Getpid()},
 		group: o.Group, id: o.ID, from: o.From, replace: o.Replace, rejoin: !o.Stay, exitOnFail: o.ExitOnFail, loads: a.target.Loads,
 		windowRecords: uint32(o.WindowRecords), windowBytes: uint32(o.WindowBytes),
 		batchRecords: batch, batchBytes: o.BatchBytes,
@@ -217,25 +217,33 @@ func newToken() (t event.Token) {
 }
 
 // stored asks the database for its position and topics until it answers: it may not be there yet (any start order works, XN-6).
-func (a *Agent) stored(ctx context.Context) (pos event.Position, topics event.Topics, err error) {
+// holds says that it has none of these, but data.
+func (a *Agent) stored(ctx context.Context) (pos event.Position, topics event.Topics, holds bool, err error) {
 	for wait := 1; ; wait = min(2*wait, a.opts.MaxBackoff) {
 		pos, err = a.target.Position(ctx)
-		if err == nil && !pos.Zero() {
+		switch {
+		case err != nil:
+		case !pos.Zero():
 			topics, err = a.target.Topics(ctx)
+		default:
+			holds, err = a.holds(ctx)
 		}
 		if err == nil || ctx.Err() != nil {
-			return pos, topics, nil
+			return pos, topics, holds, nil
+		}
+		if errors.Is(err, ErrTaken) {
+			return pos, "", false, fmt.Errorf("node %s: read the stored position: %w", a.opts.ID, err)
 		}
 		if !IsTransient(err) && a.opts.From == "" {
-			return pos, "", fmt.Errorf("node %s: its copy is lost: start it with --from NODE --replace, which loads the copy "+
+			return pos, "", false, fmt.Errorf("node %s: its copy is lost: start it with --from NODE --replace, which loads the copy "+
 				"of another node in its place (%w)", a.opts.ID, err)
 		}
 		if !IsTransient(err) { // lost: a DUMP replaces it, if it may
 			if a.opts.Replace {
 				a.log.Warn("the stored position is lost, joining by DUMP", "err", err)
-				return event.Position{}, "", nil
+				return event.Position{}, "", false, nil
 			}
-			return pos, "", fmt.Errorf("node %s: its copy is lost: start it with --replace, too, which loads the copy of %s in "+
+			return pos, "", false, fmt.Errorf("node %s: its copy is lost: start it with --replace, too, which loads the copy of %s in "+
 				"its place (%w)", a.opts.ID, a.opts.From, err)
 		}
 		a.log.Warn("the database does not answer, trying again", "err", err, "ticks", wait)
@@ -244,6 +252,18 @@ func (a *Agent) stored(ctx context.Context) (pos event.Position, topics event.To
 		case <-ctx.Done():
 		}
 	}
+}
+
+// unsure is a target that may not know whether its place is empty, and then says it is not.
+type unsure interface{ Unsure() bool }
+
+// holds reports whether a database without a position has data.
+func (a *Agent) holds(ctx context.Context) (bool, error) {
+	if t, is := a.target.(unsure); a.opts.Stateless || is && t.Unsure() {
+		return false, nil
+	}
+	empty, err := a.target.Empty(ctx)
+	return !empty, err
 }
 
 // compare refuses to go on from pos with other topics than are stored beside it: what was not for this node is not in its data. A

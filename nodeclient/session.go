@@ -179,6 +179,7 @@ func (s *session) sayBusy() {
 func (s *session) sayNone() {
 	h := s.rules.hello
 	h.At, h.Loaded = s.at, s.loaded
+	h.Holds = h.Holds && s.pos.Zero()
 	s.saidTicks = 0
 	s.say(event.Event{Kind: event.IncrReq, State: event.None, Pos: s.pos, Body: h.Encode()})
 }
@@ -473,6 +474,9 @@ func (s *session) do(t task) {
 // applied takes the outcome of an apply task: what is durable now, and why not all.
 func (s *session) applied(n int, pos event.Position, err error) {
 	s.busy, s.atBase = false, nil
+	if s.taken(err) {
+		return
+	}
 	before, moved := s.pos, s.moved
 	s.moved = false
 	if !pos.Zero() {
@@ -531,6 +535,18 @@ func (s *session) applied(n int, pos event.Position, err error) {
 	}
 }
 
+// taken ends the node when err says that another one uses its database, or that it is no longer there: another start finds out
+// what is to be done, and nobody's state changes.
+func (s *session) taken(err error) bool {
+	for _, kind := range []error{ErrTaken, ErrGone} {
+		if errors.Is(err, kind) {
+			s.stop(kind, err.Error())
+			return true
+		}
+	}
+	return false
+}
+
 // lose stops for good: until a DUMP has replaced the copy nothing is applied to it.
 func (s *session) lose() {
 	s.phase, s.failure, s.queue, s.received = lost, s.ruin, nil, s.pos
@@ -578,6 +594,9 @@ func (s *session) adopt(pos event.Position) {
 // sought takes the outcome of a seek task.
 func (s *session) sought(err error) {
 	s.busy = false
+	if s.taken(err) {
+		return
+	}
 	if err != nil {
 		s.warn("the position could not be set, trying again: %v", err)
 		s.seeking = nil // the broker names it again when it is asked again
@@ -591,6 +610,9 @@ func (s *session) sought(err error) {
 // storedTopics takes the outcome of a keep task.
 func (s *session) storedTopics(err error) {
 	s.busy = false
+	if s.taken(err) {
+		return
+	}
 	if err != nil {
 		s.warn("the topics of this database could not be stored, trying again: %v", err)
 		return // the next tick says NONE again
@@ -742,6 +764,7 @@ func (s *session) tryJoinLater(dump event.DumpID, why string) {
 func (s *session) restored(job restoreJob, left string, err error) {
 	s.loading = nil
 	switch {
+	case s.taken(err):
 	case err == nil:
 		s.note("snapshot loaded: this node goes on from %d", job.pos.Seq)
 		if left != "" {
@@ -801,6 +824,7 @@ func (s *session) openSnapshot() {
 func (s *session) opened(dump event.DumpID, pos event.Position, o dumpflow.Opened, err error) {
 	s.busy, s.snapOpens = false, false
 	switch {
+	case s.taken(err):
 	case dump != s.snapping: // cancelled meanwhile
 		s.drop = err == nil
 	case err != nil:

@@ -146,6 +146,45 @@ func TestSessionGoesOnFromADatabaseThatWentBack(t *testing.T) {
 	require.Equal(t, k.h.pos[8], k.last(event.IncrReq, event.Succ).Pos)
 }
 
+// A database that another node uses, or that has no position any more, ends the process and changes nobody's state: nothing is
+// said of it. Whether it has data is told as long as it has no position.
+func TestSessionEndsWhenItsDatabaseIsAnotherOnes(t *testing.T) {
+	for _, kind := range []error{ErrTaken, ErrGone} {
+		err := Taken("test", "db", "somebody")
+		if kind == ErrGone {
+			err = CheckAdvance(event.Position{}, newHistory(5).pos[5])
+		}
+		require.True(t, IsTransient(err) && !IsFatal(err), err)
+		for _, end := range []func(*talk){
+			func(k *talk) { k.apply(5, err) },
+			func(k *talk) { k.sought(err) },
+			func(k *talk) { k.storedTopics(err) },
+			func(k *talk) { k.opened(1, event.Position{}, dumpflow.Opened{}, err) },
+			func(k *talk) { k.restored(restoreJob{}, "", err) },
+		} {
+			k := newTalk(t, 5, nil)
+			k.welcomeAt(5)
+			k.feed(5, 8)
+			said := len(k.said)
+			end(k)
+			require.ErrorIs(t, k.end, kind)
+			require.Len(t, k.said, said)
+		}
+	}
+	k := newTalk(t, -1, func(r *rules) { r.hello.Holds = true })
+	holds := func() bool {
+		h, err := event.DecodeHello(k.last(event.IncrReq, event.None).Body)
+		require.NoError(t, err)
+		return h.Holds
+	}
+	require.True(t, holds())
+	k.hear(event.Event{Code: event.Welcome, Pos: k.h.pos[0]})
+	require.NotNil(t, k.job().seek)
+	k.sought(nil)
+	k.flush()
+	require.False(t, holds())
+}
+
 func TestSessionAcknowledgesAndDropsRepetitions(t *testing.T) {
 	k := newTalk(t, 0, nil)
 	require.Equal(t, k.h.pos[0], k.last(event.IncrReq, event.None).Pos)

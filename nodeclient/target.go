@@ -154,6 +154,20 @@ func Transient(err error) error { return &classed{err, transient} }
 // database that has data. The node must DUMP again.
 func Fatal(err error) error { return &classed{err, fatal} }
 
+// ErrTaken is returned when another node uses the database of this one. Nothing is wrong with the copy, and the
+// broker hears of no state; but this process cannot go on. It is Transient: the other one may end.
+var ErrTaken = errors.New("another node uses this database")
+
+// ErrGone is returned when a database has no position any more. It was emptied, or replaced by one that never had
+// any: the broker decides what becomes of it when the node starts again. It is Transient, and changes nobody's state.
+var ErrGone = errors.New("the database has no position any more")
+
+// Taken is an ErrTaken of a driver: who, in words, has the database.
+func Taken(driver, database, who string) error {
+	return Transient(fmt.Errorf("%s: %w (%s): %s. Stop that one, or give this node a database of its own",
+		driver, ErrTaken, database, who))
+}
+
 // IsTransient reports whether err was marked by Transient, or IsBack.
 func IsTransient(err error) bool {
 	var c *classed
@@ -176,12 +190,16 @@ func IsFatal(err error) bool {
 // CheckAdvance is the compare half of every driver's compare and set: stored is the position found inside
 // the transaction (zero: none yet), before is where the batch begins. An earlier position of the same log is what a failover
 // to an older copy, a restored backup or a server without its last writes leaves: data and position have gone back together,
-// which IsBack reports. The broker sees by the chain whether it is a point of its log. Any other difference is Fatal.
+// which IsBack reports. The broker sees by the chain whether it is a point of its log. No position at all is ErrGone.
+// Any other difference is Fatal.
 func CheckAdvance(stored, before event.Position) error {
 	switch {
 	case stored == before || stored.Zero() && before == event.Start(before.Log):
 		return nil
-	case !stored.Zero() && stored.Log == before.Log && stored.Seq < before.Seq:
+	case stored.Zero():
+		return Transient(fmt.Errorf("%w, and this node left it at %s: start the node again. An empty database is fed from 1"+
+			" where that is kept; one with data needs --at, or a DUMP", ErrGone, before))
+	case stored.Log == before.Log && stored.Seq < before.Seq:
 		return &classed{fmt.Errorf("the database stands at %s but this node left it at %s: it has gone back to an earlier state", stored, before), wentBack}
 	}
 	return Fatal(fmt.Errorf("the database stands at %s but this node left it at %s: another hand has written its position", stored, before))

@@ -60,7 +60,7 @@ func judge(c *statedb.Client, known bool, mayStart bool, pos event.Position, h e
 		pos = c.Acked
 	}
 	if pos.Zero() {
-		return judgeFresh(c, known, mayStart, log)
+		return judgeFresh(c, known, mayStart, h.Holds, log)
 	}
 	if pos.Seq > head.Seq {
 		return refuse(event.Foreign, "the database of %s stands at %d, ahead of this log, which ends at %d: the broker lost increments or this is another history; compare them before anything else", c.ID, pos.Seq, head.Seq)
@@ -95,9 +95,13 @@ func fed(c *statedb.Client, pos event.Position, log Log, promote bool) verdict {
 	return verdict{code: event.Welcome, from: pos, promote: promote}
 }
 
-// judgeFresh decides for a database that has applied nothing.
-func judgeFresh(c *statedb.Client, known, mayStart bool, log Log) verdict {
+// judgeFresh decides for a database that has applied nothing, as far as it knows; holds says that it has data all the same.
+func judgeFresh(c *statedb.Client, known, mayStart, holds bool, log Log) verdict {
 	switch {
+	case known && holds && c.Acked.Seq > 0 && c.Acked.Log == log.Head().Log:
+		return verdict{code: event.NeedsDump, text: fmt.Sprintf("client %s had applied %d, and its database has data but no position"+
+			" any more: it is not fed from 1 over that. If its data is that of %d, start its node once with --at %d;"+
+			" else join with a DUMP (start the node with --from TARGET --replace)", c.ID, c.Acked.Seq, c.Acked.Seq, c.Acked.Seq+1)}
 	case known && c.Registered:
 		return verdict{code: event.NeedsDump, text: fmt.Sprintf("client %s is registered and its database is empty: start its node with --from TARGET, or with --at SEQ when its data is there", c.ID)}
 	case known && (c.Base > 0 || c.State == statedb.Pending || c.State == statedb.Loading):

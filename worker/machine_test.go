@@ -215,7 +215,7 @@ func (s *stage) hello(l *line) event.Hello {
 		target = l.str("driver")
 	}
 	return event.Hello{Target: target, Features: l.list("features"), Topics: l.list("topics"), At: l.num("at", 10), Loaded: event.DumpID(l.num("loaded", 16)),
-		Stateless: l.has("stateless"), Backup: l.has("backup")}
+		Stateless: l.has("stateless"), Holds: l.has("holds"), Backup: l.has("backup")}
 }
 
 func (s *stage) node(l *line) *event.Event {

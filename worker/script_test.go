@@ -89,6 +89,9 @@ func TestAlertsEndWithWhatTheyStandFor(t *testing.T) { play(t, "alerts") }
 // snapshot of another history, the manifest or refusal of another DUMP, a client that is to move, the edge of the log.
 func TestNothingPassesByHalfAProof(t *testing.T) { play(t, "guards") }
 
+// A database that has data and lost its position is refused; an empty one is fed from 1.
+func TestADatabaseThatLostItsPlaceIsNotFedFromOne(t *testing.T) { play(t, "place") }
+
 // Topics are compared with those of the snapshot itself, not with what its target follows now.
 func TestASnapshotServesOnlyTheTopicsItHolds(t *testing.T) { play(t, "topics") }
 

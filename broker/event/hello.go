@@ -41,6 +41,9 @@ type Hello struct {
 	Loaded DumpID `json:"loaded,omitempty"`
 	// Stateless marks a driver that cannot store a position (webhook, exec): the broker's acked one rules.
 	Stateless bool `json:"stateless,omitempty"`
+	// Holds says that the database has no position and is not empty: whether it is that of a client who had one is for a
+	// person to know. A node of an earlier build never says so.
+	Holds bool `json:"holds,omitempty"`
 	// Packs asks for packed frames: fewer bytes on the road, more work at both ends.
 	Packs bool `json:"packs,omitempty"`
 	// Backup marks a requester that only wants the bytes (xmq dump): no client is made for it.

@@ -66,7 +66,7 @@ func TestAnErrorIsHandedOnWithoutTheSecretsOfItsURL(t *testing.T) {
 	}
 	require.Equal(t, "authorization of xxxxx failed", Hide(errors.New("authorization of tok3n failed"), "nats://a, nats://tok3n@h").Error())
 	require.NotContains(t, Hide(errors.New("GET http://h/"+token), "webhook:http://a/#load="+url.QueryEscape("http://h/"+token)).Error(), token)
-	plain := errors.New("nothing to hide, another node is running on /tmp/a/n2.db")
+	plain := errors.New("nothing to hide, another node uses /tmp/a/n2.db")
 	require.Same(t, plain, Hide(plain, target))
 	for _, local := range []string{"sqlite:/tmp/a/n2.db", "kv:/tmp/a", "/tmp/a/n2.db", "exec:/tmp/a/n2.db"} {
 		require.Same(t, plain, Hide(plain, local), "a path is no secret")

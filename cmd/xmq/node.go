@@ -93,6 +93,8 @@ func ended(err error) error {
 		return fmt.Errorf("%w: %w", configs.ErrConfig, err)
 	case nodeclient.IsFatal(err), errors.Is(err, nodeclient.ErrNeedsDump):
 		return &damageError{err}
+	case errors.Is(err, nodeclient.ErrTaken), errors.Is(err, nodeclient.ErrGone):
+		return &temporaryError{err}
 	}
 	return err
 }
@@ -121,9 +123,9 @@ func loadBackup(ctx context.Context, a *nodeclient.Agent, db nodeclient.Target, 
 
 // openTarget opens the database of the configuration.
 func openTarget(ctx context.Context, cfg configs.Node) (target.Opened, error) {
-	t, err := target.Open(ctx, cfg.Target, cfg.TargetPasswordFile, cfg.Data)
+	t, err := target.Open(ctx, cfg.ID, cfg.Target, cfg.TargetPasswordFile, cfg.Data)
 	switch {
-	case errors.Is(err, target.ErrBusy), nodeclient.IsTransient(err):
+	case nodeclient.IsTransient(err):
 		err = &temporaryError{fmt.Errorf("target: %w", err)}
 	case err != nil:
 		err = fmt.Errorf("%w: target: %w", configs.ErrConfig, err)

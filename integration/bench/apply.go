@@ -59,7 +59,7 @@ func oursApply(full int, open database, create string, insert func(i int, text s
 			return 0, err
 		}
 		defer closing(&err, stop)
-		t, err := target.Open(ctx, url, "", dir)
+		t, err := target.Open(ctx, "", url, "", dir)
 		if err != nil {
 			return 0, err
 		}

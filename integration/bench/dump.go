@@ -39,7 +39,7 @@ func oursDump(full func(ctx context.Context, dir string, mib int) (url string, s
 			return 0, err
 		}
 		defer closing(&err, stop)
-		t, err := target.Open(ctx, url, "", dir)
+		t, err := target.Open(ctx, "", url, "", dir)
 		if err != nil {
 			return 0, err
 		}

@@ -26,9 +26,6 @@ import (
 // URLs are the forms of a target URL, for people.
 const URLs = "sqlite:PATH, postgres://USER@HOST:PORT/DATABASE, mysql://USER@HOST:PORT/DATABASE, redis://USER@HOST:PORT/NUMBER, kv:PATH, file:PATH, webhook:URL or exec:COMMAND"
 
-// ErrBusy is returned when another process works on the same database file.
-var ErrBusy = errors.New("another node is running")
-
 // Opened is an open target and what a node says of it.
 type Opened struct {
 	nodeclient.Target
@@ -41,6 +38,7 @@ type place struct {
 	url  string // with its password
 	path string // what stands behind the scheme, as a path
 	dir  string // the node's folder
+	node string // its ID, for people
 }
 
 // driver is one entry of the shelf.
@@ -56,22 +54,22 @@ var drivers = []driver{
 		if err != nil {
 			return nil, err
 		}
-		return claim(path, func() (nodeclient.Target, error) { return sqlite.Open(ctx, path, o) })
+		return claim(at.node, path, func() (nodeclient.Target, error) { return sqlite.Open(ctx, path, o) })
 	}},
 	{"file", true, func(_ context.Context, at place) (nodeclient.Target, error) {
-		return claim(at.path, func() (nodeclient.Target, error) { return file.Open(at.path) })
+		return claim(at.node, at.path, func() (nodeclient.Target, error) { return file.Open(at.path) })
 	}},
 	{"kv", true, func(_ context.Context, at place) (nodeclient.Target, error) {
-		return claim(at.path, func() (nodeclient.Target, error) { return kv.Open(at.path) })
+		return claim(at.node, at.path, func() (nodeclient.Target, error) { return kv.Open(at.path) })
 	}},
 	{"postgres", false, func(ctx context.Context, at place) (nodeclient.Target, error) {
-		return postgres.Open(ctx, at.url, postgres.Options{})
+		return postgres.Open(ctx, at.url, postgres.Options{Node: at.node})
 	}},
 	{"mysql", false, func(ctx context.Context, at place) (nodeclient.Target, error) {
-		return mysql.Open(ctx, at.url, mysql.Options{})
+		return mysql.Open(ctx, at.url, mysql.Options{Node: at.node})
 	}},
 	{"redis", false, func(ctx context.Context, at place) (nodeclient.Target, error) {
-		return redis.Open(ctx, at.url, redis.Options{})
+		return redis.Open(ctx, at.url, redis.Options{Node: at.node})
 	}},
 	{"webhook", false, func(ctx context.Context, at place) (nodeclient.Target, error) {
 		return webhook.Open(ctx, at.url)
@@ -84,10 +82,11 @@ var drivers = []driver{
 // synonyms are other spellings of a scheme.
 var synonyms = map[string]string{"postgresql": "postgres", "mariadb": "mysql", "rediss": "redis"}
 
-// Open opens the database a target URL names; relative paths begin at dir, and passwordFile, when not "", holds the password
-// of a URL that has none. It blocks as long as the database takes to answer once. Trouble that may pass is Transient or
-// ErrBusy; any other error says that the URL or what it names is wrong.
-func Open(ctx context.Context, target, passwordFile, dir string) (Opened, error) {
+// Open opens the database a target URL names for a node, whose ID others see when they meet it there; relative paths begin at dir,
+// and passwordFile, when not "", holds the password of a URL that has none. It blocks as long as the database takes to answer
+// once, and a few seconds more while another node uses it. Trouble that may pass is Transient, nodeclient.ErrTaken among it;
+// any other error says that the URL or what it names is wrong.
+func Open(ctx context.Context, node, target, passwordFile, dir string) (Opened, error) {
 	scheme, rest, found := strings.Cut(target, ":")
 	if !found || rest == "" {
 		return Opened{}, fmt.Errorf("the target URL names no database: write %s", URLs)
@@ -110,7 +109,7 @@ func Open(ctx context.Context, target, passwordFile, dir string) (Opened, error)
 			return Opened{}, fmt.Errorf("a target %s:PATH names a path on this machine, and a URL stands there: write the path, "+
 				"or use the driver of that URL", scheme)
 		}
-		t, err := d.open(ctx, place{target, under(dir, rest), dir})
+		t, err := d.open(ctx, place{target, under(dir, rest), dir, node})
 		if err != nil {
 			return Opened{}, secret.Hide(wrongPath(err), target)
 		}
@@ -164,15 +163,21 @@ type claimed struct {
 }
 
 // claim opens a database that is a file of this process alone, behind a lock on PATH.lock, which the kernel frees when the
-// process ends: two nodes on one file would overtake each other, and the healthy one would lose its copy.
-func claim(path string, open func() (nodeclient.Target, error)) (nodeclient.Target, error) {
+// process ends: two nodes on one file would overtake each other, and the healthy one would lose its copy. The file holds the
+// ID of the node, for whoever finds the lock taken.
+func claim(node, path string, open func() (nodeclient.Target, error)) (nodeclient.Target, error) {
 	lock, err := os.OpenFile(path+".lock", os.O_CREATE|os.O_RDWR|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		_ = lock.Close() // nothing was written
-		return nil, fmt.Errorf("%w on %s: stop it or choose another file", ErrBusy, path)
+		holder := make([]byte, 64)
+		n, _ := lock.ReadAt(holder, 0) // the lock is what counts
+		_ = lock.Close()               // nothing was written
+		return nil, nodeclient.Taken("target", path, strings.TrimSpace("node "+strings.TrimSpace(string(holder[:n]))))
+	}
+	if err := lock.Truncate(0); err == nil {
+		_, _ = lock.WriteAt([]byte(node+"\n"), 0) // only for people
 	}
 	t, err := open()
 	if err != nil {

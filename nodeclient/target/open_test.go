@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"xmq/nodeclient"
 )
 
 func TestEachSchemeHasItsDriver(t *testing.T) {
@@ -17,14 +19,14 @@ func TestEachSchemeHasItsDriver(t *testing.T) {
 		"exec:true?position=x":        {Driver: "exec"},
 		"webhook:http://127.0.0.1:1/": {Driver: "webhook", Stateless: true},
 	} {
-		got, err := Open(t.Context(), url, "", dir)
+		got, err := Open(t.Context(), "n1", url, "", dir)
 		require.NoError(t, err, url)
 		require.NoError(t, got.Close())
 		got.Target = nil
 		require.Equal(t, want, got, url)
 	}
 	for _, url := range []string{"", "a.db", "sqlite:", "oracle://u:secret@h/d", "u:secret@h"} {
-		_, err := Open(t.Context(), url, "", dir)
+		_, err := Open(t.Context(), "n1", url, "", dir)
 		require.Error(t, err, url)
 		require.NotContains(t, err.Error(), "secret")
 	}
@@ -34,10 +36,10 @@ func TestEachSchemeHasItsDriver(t *testing.T) {
 // path has made unlike a URL.
 func TestAURLIsNoPath(t *testing.T) {
 	for _, scheme := range []string{"sqlite", "kv", "file"} {
-		_, err := Open(t.Context(), scheme+":http://u:secret@h/d", "", t.TempDir())
+		_, err := Open(t.Context(), "n1", scheme+":http://u:secret@h/d", "", t.TempDir())
 		require.ErrorContains(t, err, "a URL stands there")
 		require.NotContains(t, err.Error(), "secret")
-		_, err = Open(t.Context(), scheme+":http:/u:secret@h/d", "", t.TempDir())
+		_, err = Open(t.Context(), "n1", scheme+":http:/u:secret@h/d", "", t.TempDir())
 		require.Error(t, err)
 		require.NotContains(t, err.Error(), "secret")
 	}
@@ -47,12 +49,13 @@ func TestAURLIsNoPath(t *testing.T) {
 func TestAFileBelongsToOneNode(t *testing.T) {
 	dir := t.TempDir()
 	for _, url := range []string{"sqlite:a", "file:b"} {
-		first, err := Open(t.Context(), url, "", dir)
+		first, err := Open(t.Context(), "n1", url, "", dir)
 		require.NoError(t, err)
-		_, err = Open(t.Context(), url, "", dir)
-		require.ErrorIs(t, err, ErrBusy)
+		_, err = Open(t.Context(), "n1", url, "", dir)
+		require.ErrorIs(t, err, nodeclient.ErrTaken)
+		require.ErrorContains(t, err, "node n1")
 		require.NoError(t, first.Close())
-		again, err := Open(t.Context(), url, "", dir)
+		again, err := Open(t.Context(), "n1", url, "", dir)
 		require.NoError(t, err)
 		require.NoError(t, again.Close())
 	}
@@ -82,6 +85,6 @@ func TestThePasswordOfAFile(t *testing.T) {
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "none"), nil, 0o600))
 	_, err = withPassword("postgres://u@h/d", filepath.Join(dir, "none"))
 	require.Error(t, err)
-	_, err = Open(t.Context(), "postgres://u@h/d", "nowhere", dir)
+	_, err = Open(t.Context(), "n1", "postgres://u@h/d", "nowhere", dir)
 	require.ErrorContains(t, err, "nowhere")
 }

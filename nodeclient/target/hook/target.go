@@ -189,6 +189,9 @@ func (t *Target) Empty(ctx context.Context) (bool, error) {
 	return empty, nil
 }
 
+// Unsure reports that nobody can tell whether the copy is empty.
+func (t *Target) Unsure() bool { return !t.o.Loads }
+
 // Room implements nodeclient.Target: the program knows its place, nobody else does.
 func (t *Target) Room(context.Context, int64) error { return nil }
 

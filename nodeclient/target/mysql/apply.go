@@ -132,7 +132,7 @@ func (t *Target) compare(stored, before event.Position) error {
 	if !doubt.Zero() && stored == doubt && stored != before {
 		return nodeclient.Transient(fmt.Errorf("mysql: a commit whose answer was lost is stored after all: going on behind %d", stored.Seq))
 	}
-	return nodeclient.CheckAdvance(stored, before)
+	return t.hold.Advance(stored, before)
 }
 
 // ref is a statement that was sent: the index of its step, and its own in that.
@@ -287,5 +287,5 @@ func (t *Target) settle(ctx context.Context, before, stored, last event.Position
 	case now == stored:
 		return before, batch.Fail(at, nodeclient.Transient(fmt.Errorf("mysql: the commit of %d failed and nothing of it is stored: %w", last.Seq, failed)))
 	}
-	return now, batch.Fail(at, fmt.Errorf("mysql: after a failed commit of %d: %w: %w", last.Seq, nodeclient.CheckAdvance(now, stored), failed))
+	return now, batch.Fail(at, fmt.Errorf("mysql: after a failed commit of %d: %w: %w", last.Seq, t.hold.Advance(now, stored), failed))
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -31,7 +32,7 @@ func nodeOn(t *testing.T, srv *mysqltest.Server, addr string) *node {
 	t.Helper()
 	db := database(t.TempDir())
 	srv.Create(t, db)
-	target, err := Open(t.Context(), mysqltest.URL(addr, db), Options{})
+	target, err := Open(t.Context(), mysqltest.URL(addr, db), Options{LockBeat: time.Hour})
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = target.Close() })
 	return &node{t, target, db, addr, targettest.NewLog(7), srv}
@@ -72,7 +73,7 @@ func (n *node) value(sql string) string {
 // reopen opens the target anew.
 func (n *node) reopen() error {
 	_ = n.Target.Close()
-	target, err := Open(n.Context(), mysqltest.URL(n.addr, n.db), Options{})
+	target, err := Open(n.Context(), mysqltest.URL(n.addr, n.db), Options{LockBeat: time.Hour})
 	if err == nil {
 		n.Target = target
 		n.Cleanup(func() { _ = target.Close() })

@@ -94,6 +94,7 @@ func TestAStatementThatIsGivenUpIsEnded(t *testing.T) {
 func TestAUserThatMayDoTooMuchIsNamed(t *testing.T) {
 	n := newNode(t)
 	require.Empty(t, n.Powers())
+	require.NoError(t, n.Close())
 	require.NoError(t, server.Exec("mysql", "GRANT FILE ON *.* TO xmq@'%'"))
 	target, err := Open(t.Context(), mysqltest.URL(n.addr, n.db), Options{})
 	require.NoError(t, server.Exec("mysql", "REVOKE FILE ON *.* FROM xmq@'%'"))

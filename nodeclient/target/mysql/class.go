@@ -18,6 +18,7 @@ const (
 	missingXA       = 1397
 	inTransaction   = 1399
 	lockTimeout     = 1205
+	noSuchThread    = 1094
 	binlogRoutine   = 1419
 	killed          = 1927
 )

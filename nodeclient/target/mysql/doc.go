@@ -76,8 +76,8 @@
 // The server commits before and behind CREATE, ALTER, DROP, RENAME and TRUNCATE, so each is an increment of its own. An
 // intent is committed into the position row before it: the position behind it and a fingerprint of the schema. Behind a
 // crash the fingerprint says whether it was done; the server does it whole or not at all. CREATE OR REPLACE,
-// IF [NOT] EXISTS and TRUNCATE are done again. Where the schema may look the same before and behind (a swap of names,
-// EXCHANGE PARTITION) a FAIL asks: retry runs it, skip takes it as done. It runs behind an answer only, and behind each answer
+// IF [NOT] EXISTS and TRUNCATE are done again. Where the schema may look the same before and behind, and the data
+// not (columns or tables that take each other's names, a column dropped and added, ORDER BY, EXCHANGE PARTITION), a FAIL asks: retry runs it, skip takes it as done. It runs behind an answer only, and behind each answer
 // once: a node that is restarted before an operator has answered, or in the middle of what an answer began, asks again. CREATE TABLE ... SELECT and DROP of several at once are
 // not one step and refused. A change of the schema waits while a snapshot is open.
 //
@@ -136,6 +136,12 @@
 // it can be repeated and is finished by the next Open or the next use: those of DB are dropped, one RENAME TABLE exchanges
 // all tables, those of the snapshot are made in DB. Other readers of DB see views and routines missing for that long.
 // Privileges of DB stay, and its character set becomes the snapshot's. An undecided restore is dropped by the next Open.
+//
+// # Lock
+//
+// A node holds DB by GET_LOCK, in a session that does nothing else, which the server ends when it has been silent for 30 s; see
+// lock.go. Each transaction looks whether that session still has it. Who has it is shown by its ID when the server keeps
+// connection attributes (performance_schema), else by the number and address of its session.
 //
 // # Credentials and privileges
 //

@@ -420,21 +420,6 @@ func TestAServerWithSettingsOfItsOwnIsRefused(t *testing.T) {
 	}
 }
 
-// A database that holds anything but our position is not empty.
-func TestEmptyLooksForTablesViewsSequencesAndRoutines(t *testing.T) {
-	for _, script := range []string{"CREATE TABLE x (a int)", "CREATE VIEW x AS SELECT 1", either("CREATE SEQUENCE x", "CREATE PROCEDURE x() SELECT 1"), "CREATE FUNCTION x() RETURNS int RETURN 1"} {
-		n := newNode(t)
-		require.NoError(t, n.Seek(t.Context(), event.Start(7)))
-		empty, err := n.Empty(t.Context())
-		require.NoError(t, err)
-		require.True(t, empty)
-		n.run(script)
-		empty, err = n.Empty(t.Context())
-		require.NoError(t, err)
-		require.False(t, empty, script)
-	}
-}
-
 // FuzzIncrement: no body makes the check panic; what passes has no transaction control, names no position, and a change of
 // the schema stands alone.
 func FuzzIncrement(f *testing.F) {

@@ -50,6 +50,7 @@ type place struct {
 	pos     event.Position
 	ddl     intent
 	missing bool
+	held    bool // the node has the database
 }
 
 // begin waits for every session that may still move the position, also one whose connection is gone, and returns the
@@ -64,22 +65,32 @@ func (t *Target) look(ctx context.Context, s *session) (place, error) {
 	return t.see(ctx, s, "", " LOCK IN SHARE MODE")
 }
 
-func (t *Target) see(ctx context.Context, s *session, start, lock string) (place, error) {
+// seeOnce is that behind the script start, with the lock that goes behind the query; held is an expression that tells whether the node
+// still has the database.
+func (t *Target) seeOnce(ctx context.Context, s *session, start, lock, held string) (place, error) {
 	s.place, s.xa = true, start != ""
-	sets, err := s.results(ctx, "SELECT GET_LOCK("+t.lock+", "+lockSeconds+"); "+start+readPosition+lock)
+	sets, err := s.results(ctx, "SELECT GET_LOCK("+t.lock+", "+lockSeconds+"), "+held+"; "+start+readPosition+lock)
+	if missing := number(err) == missingTable; missing || err != nil && broken(err) {
+		rows, e := s.query(ctx, "SELECT "+held)
+		p := place{missing: missing, held: e == nil && rows[0][0] == "1"}
+		switch {
+		case e != nil:
+			return place{}, nodeclient.Transient(fmt.Errorf("mysql: read the position: %w", e))
+		case missing:
+			return p, nil
+		}
+		return p, nodeclient.Fatal(fmt.Errorf("mysql: read the position: %w", err))
+	}
 	switch {
-	case number(err) == missingTable:
-		return place{missing: true}, nil
-	case err != nil && broken(err):
-		return place{}, nodeclient.Fatal(fmt.Errorf("mysql: read the position: %w", err))
 	case err != nil:
 		return place{}, nodeclient.Transient(fmt.Errorf("mysql: read the position: %w", err))
 	case len(sets) != 2 || sets[0][0][0] != "1":
 		return place{}, nodeclient.Transient(errors.New("mysql: another session holds the place of this node, perhaps one whose connection was lost"))
 	}
 	p, err := parsePlace(sets[1])
+	p.held = sets[0][0][1] == "1"
 	if err != nil {
-		return place{}, nodeclient.Fatal(fmt.Errorf("mysql: read the position: %w", err))
+		return p, nodeclient.Fatal(fmt.Errorf("mysql: read the position: %w", err))
 	}
 	return p, nil
 }
@@ -196,7 +207,7 @@ func (t *Target) Seek(ctx context.Context, pos event.Position) error {
 	if err == nil && p.missing {
 		err = s.do(ctx, createPosition)
 	}
-	if err == nil || nodeclient.IsFatal(err) { // it is what a seek mends
+	if err == nil || p.held && nodeclient.IsFatal(err) { // it is what a seek mends
 		err = upgrade(ctx, s)
 	}
 	if err == nil {

@@ -91,6 +91,12 @@ func clearAll(ctx context.Context, s *session, database string) error {
 // happened yet, or the server is away; Position then goes on with it.
 func (r *restored) Switch(ctx context.Context) error {
 	t := r.t
+	if err := t.holds(ctx); err != nil {
+		return err
+	}
+	if t.s == nil || t.s.dead {
+		return nodeclient.Transient(errors.New("mysql: the connection was lost before the switch to the restored database"))
+	}
 	s, err := t.session(ctx)
 	if err != nil {
 		return err

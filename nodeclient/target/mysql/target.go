@@ -1,6 +1,7 @@
 package mysql
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,20 +13,30 @@ import (
 	"xmq/broker/event"
 	"xmq/nodeclient"
 	"xmq/nodeclient/target/batch"
+	"xmq/nodeclient/target/hold"
 )
 
 // settleTime is how long a lost answer is looked for before Apply reports the doubt. The next Apply looks again.
 const settleTime = 10 * time.Second
 
-// Options are the knobs of a Target. There are none yet.
-type Options struct{}
+// Options are the knobs of a Target. The zero value is right for most.
+type Options struct {
+	// Node is the ID of the node, for people: some servers show it beside the session that holds the database's lock.
+	Node string
+	// LockWait is how long it waits for that lock while another session has it; 0 means hold.DefaultWait.
+	LockWait time.Duration
+	// LockBeat is how often the session that has it is used; 0 means hold.Beat.
+	LockBeat time.Duration
+}
 
 // Target is one database of a MariaDB server. Methods are called one at a time; a Snapshot is read meanwhile.
 type Target struct {
 	cfg     *mysql.Config
+	opts    Options
 	flavour *flavour // of the server; nil until the first session asks
 	lock    string   // of the place, as a literal; transactions have the same name
 	s       *session // nil or dead until the next use
+	hold    *hold.Hold
 	shut    bool
 	// doubt is the position behind a commit that nobody answered and that could not be looked for yet;
 	// zero when there is none.
@@ -46,16 +57,20 @@ var _ nodeclient.Target = (*Target)(nil)
 // Open connects to the database of a mysql:// or mariadb:// URL, which must exist, finishes a switch that was decided and
 // drops what an interrupted restore left beside it. Errors that may pass are Transient; a wrong URL, password or database
 // name, a server that is too old and a table of another engine than InnoDB are not.
-func Open(ctx context.Context, rawURL string, _ Options) (*Target, error) {
+func Open(ctx context.Context, rawURL string, o Options) (*Target, error) {
 	cfg, err := parseURL(rawURL)
 	if err != nil {
 		return nil, err
 	}
-	t := &Target{cfg: cfg, lock: lockName(cfg.DBName)}
+	o.LockWait = cmp.Or(o.LockWait, hold.DefaultWait)
+	t := &Target{cfg: cfg, opts: o, lock: lockName(cfg.DBName)}
 	if t.s, err = t.dial(ctx, cfg.DBName); err != nil {
 		return nil, openError(cfg, err)
 	}
-	err = t.fits(ctx)
+	t.hold = hold.New("mysql", cfg.DBName, cmp.Or(o.LockBeat, hold.Beat), t.take)
+	if err = t.fits(ctx); err == nil {
+		_, err = t.hold.Ensure(ctx)
+	}
 	if err == nil {
 		err = t.learnPowers(ctx)
 	}
@@ -141,6 +156,7 @@ func (t *Target) session(ctx context.Context) (*session, error) {
 // Close implements nodeclient.Target.
 func (t *Target) Close() error {
 	t.shut = true
+	defer t.hold.Close() // last: until then nobody else comes
 	if t.s != nil {
 		t.s.close()
 		t.s = nil
@@ -159,7 +175,7 @@ func (t *Target) Position(ctx context.Context) (event.Position, error) {
 	return p.pos, err
 }
 
-// Empty implements nodeclient.Target: no table, view, sequence or routine but the position table.
+// Empty implements nodeclient.Target: no table, view, sequence, routine, package, event or library but the position table.
 func (t *Target) Empty(ctx context.Context) (bool, error) {
 	s, err := t.session(ctx)
 	if err != nil {
@@ -167,9 +183,16 @@ func (t *Target) Empty(ctx context.Context) (bool, error) {
 	}
 	name := quoteText(t.cfg.DBName)
 	rows, err := s.query(ctx, "SELECT (SELECT count(*) FROM information_schema.tables WHERE table_schema = "+name+" AND table_name NOT IN ('xmq_position', 'xmq_position_new')) + "+
-		"(SELECT count(*) FROM information_schema.routines WHERE routine_schema = "+name+")")
-	if err != nil {
-		return false, classify(fmt.Errorf("mysql: look for tables: %w", err))
+		"(SELECT count(*) FROM information_schema.routines WHERE routine_schema = "+name+") + (SELECT count(*) FROM information_schema.events WHERE event_schema = "+name+"), "+
+		"(SELECT count(*) FROM information_schema.tables WHERE table_schema = 'information_schema' AND table_name = 'LIBRARIES')")
+	libraries := err == nil && rows[0][1] != "0"
+	empty := err == nil && rows[0][0] == "0"
+	if libraries && empty {
+		rows, err = s.query(ctx, "SELECT count(*) FROM information_schema.libraries WHERE library_schema = "+name)
+		empty = err == nil && rows[0][0] == "0"
 	}
-	return rows[0][0] == "0", nil
+	if err != nil {
+		return false, classify(fmt.Errorf("mysql: look whether the database is empty: %w", err))
+	}
+	return empty, nil
 }

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -29,22 +30,30 @@ func (t *Target) Apply(ctx context.Context, before event.Position, items []event
 // the commit's outcome was unknown and the position read back says otherwise. Its round trips: two to begin,
 // one for everything, one to commit.
 func (t *Target) transact(ctx context.Context, before event.Position, steps []step) (event.Position, *batch.Failure) {
-	c, err := t.conn(ctx)
+	ready, err := t.conn(ctx)
+	if err == nil && t.numbers.due() {
+		if err = t.holds(ctx); err == nil {
+			ready, err = t.conn(ctx)
+		}
+		if err == nil {
+			err = t.putBack(ctx, ready)
+		}
+	}
 	if err != nil {
 		return before, batch.Fail(0, err)
-	}
-	defer t.tidySession(ctx, c, steps)
-	defer giveBack(ctx, c)
-	if t.numbers.due() {
-		if err := t.putBack(ctx, c); err != nil {
-			return before, batch.Fail(0, err)
-		}
 	}
 	clean := ""
 	if t.used || steps[0].Work.asks { // those stand alone
 		clean = reset
 	}
-	at, err := begin(ctx, c, clean)
+	c, at, err := t.enter(ctx, clean)
+	if c != nil {
+		defer t.tidySession(ctx, c, steps)
+		defer giveBack(ctx, c)
+	}
+	if err == nil && c != ready {
+		err = nodeclient.Transient(errors.New("postgres: the connection was lost before the increments could be sent"))
+	}
 	if err != nil {
 		return before, batch.Fail(0, err)
 	}
@@ -91,7 +100,7 @@ func (t *Target) compare(stored, before event.Position) error {
 	if !doubt.Zero() && stored == doubt && stored != before {
 		return nodeclient.Transient(fmt.Errorf("postgres: a commit whose answer was lost is stored after all: going on behind %d", stored.Seq))
 	}
-	return nodeclient.CheckAdvance(stored, before)
+	return t.hold.Advance(stored, before)
 }
 
 // ending is what a transaction sends behind its steps.
@@ -258,5 +267,5 @@ func (t *Target) settle(ctx context.Context, before, stored event.Position, last
 	case now == stored:
 		return before, batch.Fail(at, nodeclient.Transient(fmt.Errorf("postgres: the commit of %d failed and nothing of it is stored: %w", last.Pos.Seq, failed)))
 	}
-	return now, batch.Fail(at, fmt.Errorf("postgres: after a failed commit of %d: %w: %w", last.Pos.Seq, nodeclient.CheckAdvance(now, stored), failed))
+	return now, batch.Fail(at, fmt.Errorf("postgres: after a failed commit of %d: %w: %w", last.Pos.Seq, t.hold.Advance(now, stored), failed))
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
@@ -33,7 +34,7 @@ func nodeOn(t *testing.T, srv *postgrestest.Server, addr string) *node {
 	t.Helper()
 	db := database(t.TempDir())
 	srv.Create(t, db)
-	target, err := Open(t.Context(), postgrestest.URL("xmq", addr, db), Options{})
+	target, err := Open(t.Context(), postgrestest.URL("xmq", addr, db), Options{LockBeat: time.Hour})
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = target.Close() })
 	return &node{t, target, db, targettest.NewLog(7), srv}
@@ -160,7 +161,7 @@ func TestThePositionWaitsForAnOpenTransaction(t *testing.T) {
 	other, err := pgconn.Connect(ctx, server.URL(n.db))
 	require.NoError(t, err)
 	defer closeConn(other)
-	_, err = begin(ctx, other, "")
+	_, err = begin(ctx, other, "", "true")
 	require.NoError(t, err)
 	require.NoError(t, replacePosition(ctx, other, next))
 
@@ -247,14 +248,15 @@ func TestXN08ErrorClasses(t *testing.T) {
 	require.True(t, nodeclient.IsFatal(err), err)
 	require.NoError(t, server.Exec(n.db, "DROP TABLE xmq_position"))
 	_, err = n.Apply(t.Context(), at, n.log.Scripts("UPDATE c SET v = v"))
-	require.True(t, nodeclient.IsFatal(err), err)
+	require.ErrorIs(t, err, nodeclient.ErrGone)
+	require.True(t, nodeclient.IsTransient(err), err)
 }
 
 // reopen makes the driver connect anew.
 func (n *node) reopen() error {
-	target, err := Open(n.Context(), n.srv.URL(n.db), Options{})
+	_ = n.Target.Close()
+	target, err := Open(n.Context(), n.srv.URL(n.db), Options{LockBeat: time.Hour})
 	if err == nil {
-		_ = n.Target.Close()
 		n.Target = target
 		n.Cleanup(func() { _ = target.Close() })
 	}
@@ -398,10 +400,12 @@ func TestSessionSettingsArePinned(t *testing.T) {
 	require.Equal(t, "2024-01-01 00:00:02+00", n.value("SET timezone = 'UTC'; SET datestyle = 'ISO'; SELECT updated_at FROM xmq_position"), "broker time")
 
 	require.NoError(t, server.Exec(n.db, "CREATE SCHEMA app AUTHORIZATION xmq"))
+	before := n.at()
+	require.NoError(t, n.Close())
 	target, err := Open(t.Context(), server.URL(n.db)+"&search_path=app", Options{})
 	require.NoError(t, err)
 	defer func() { require.NoError(t, target.Close()) }()
-	_, err = target.Apply(t.Context(), n.at(), n.log.Scripts("CREATE TABLE here ()"))
+	_, err = target.Apply(t.Context(), before, n.log.Scripts("CREATE TABLE here ()"))
 	require.NoError(t, err)
 	require.Equal(t, "0", n.value("SELECT count(*) FROM app.here"))
 }

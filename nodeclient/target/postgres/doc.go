@@ -97,6 +97,13 @@
 // itself (GRANT CONNECT, ALTER DATABASE SET) are those of the newcomer's, before and after; owners of tables are not
 // carried along: its role owns all.
 //
+// # Lock
+//
+// A node holds DB by a session advisory lock of the maintenance database, or of DB where its role may not enter that, in a session
+// called "xmq node ID" that does nothing else; see lock.go. Each transaction looks whether that session still has it. A
+// session whose node is gone is ended by the server after 30 s (TCP keepalive), and after 5 s in the middle of a statement when
+// the process is gone.
+//
 // # Credentials
 //
 // The password comes from the URL, PGPASSWORD or a password file (PGPASSFILE, ~/.pgpass). It reaches pg_dump and

@@ -41,17 +41,19 @@ type place struct {
 	functions  bool           // the database has functions of its own
 	bare       bool           // the table has no index yet, and can have one
 	sequences  bool           // the database has some
+	held       bool           // the node has the database
 }
 
-// begin opens a transaction after the script before and looks at the place. On an error the transaction may be open.
-func begin(ctx context.Context, c *pgconn.PgConn, before string) (p place, err error) {
-	results, err := c.Exec(ctx, before+"BEGIN ISOLATION LEVEL READ COMMITTED; "+takePlace+"; "+look).ReadAll()
+// begin opens a transaction after the script before and looks at the place; held is an expression that tells whether the node still
+// has its lock. On an error the transaction may be open.
+func begin(ctx context.Context, c *pgconn.PgConn, before, held string) (p place, err error) {
+	results, err := c.Exec(ctx, before+"BEGIN ISOLATION LEVEL READ COMMITTED; "+takePlace+"; "+look+", "+held).ReadAll()
 	if err != nil {
 		return p, passing(classify(fmt.Errorf("postgres: begin: %w", err)))
 	}
 	row := results[len(results)-1].Rows[0]
 	yes := func(i int) bool { return string(row[i]) == "t" }
-	p = place{deferrable: yes(1), functions: yes(2), bare: yes(3), sequences: yes(4)}
+	p = place{deferrable: yes(1), functions: yes(2), bare: yes(3), sequences: yes(4), held: yes(5)}
 	if yes(0) {
 		p.pos, err = readPosition(ctx, c, " FOR UPDATE")
 	}

@@ -255,7 +255,7 @@ func (t *Target) verify(ctx context.Context, want event.Position, topics event.T
 	if err := p.set(ctx, c); err != nil {
 		return "", err
 	}
-	place, err := begin(ctx, c, "")
+	place, err := begin(ctx, c, "", "true")
 	if err != nil {
 		return "", err
 	}
@@ -291,6 +291,9 @@ func (t *Target) verify(ctx context.Context, want event.Position, topics event.T
 // others came back faster than they could be ended, or the server is away.
 func (r *restored) Switch(ctx context.Context) error {
 	t := r.t
+	if err := t.holds(ctx); err != nil {
+		return err
+	}
 	t.leave() // they would hold the old database
 	var err error
 	var own map[string]bool

@@ -345,21 +345,6 @@ func TestARestoreNeedsTheRightToCreateDatabases(t *testing.T) {
 	n.load(snapshot, at)
 }
 
-// A database that holds anything but our position is not empty.
-func TestEmptyLooksForTablesViewsAndSequences(t *testing.T) {
-	for _, script := range []string{"CREATE TABLE x ()", "CREATE VIEW x AS SELECT 1", "CREATE SEQUENCE x", "CREATE SCHEMA s; CREATE TABLE s.x ()"} {
-		n := newNode(t)
-		require.NoError(t, n.Seek(t.Context(), event.Start(7)))
-		empty, err := n.Empty(t.Context())
-		require.NoError(t, err)
-		require.True(t, empty)
-		n.run(script)
-		empty, err = n.Empty(t.Context())
-		require.NoError(t, err)
-		require.False(t, empty, script)
-	}
-}
-
 // A snapshot whose header and data disagree is refused, and its database dropped.
 func TestTheDataMustStandWhereTheHeaderSays(t *testing.T) {
 	n := newNode(t)

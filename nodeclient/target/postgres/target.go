@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"xmq/broker/event"
 	"xmq/nodeclient"
 	"xmq/nodeclient/target/batch"
+	"xmq/nodeclient/target/hold"
 )
 
 // DefaultMaintenance is the database that a restore connects to in order to create, rename and drop others.
@@ -29,6 +31,12 @@ type Options struct {
 	// RefreshViews lets a DUMP be made of materialized views that are not what their query gives now: a copy refreshes
 	// them. In a target URL it is materialized_views=refresh.
 	RefreshViews bool
+	// Node is the ID of the node, for people: the server shows it beside the session that holds the database's lock.
+	Node string
+	// LockWait is how long it waits for that lock while another session has it; 0 means hold.DefaultWait.
+	LockWait time.Duration
+	// LockBeat is how often the session that has it is used; 0 means hold.Beat.
+	LockBeat time.Duration
 }
 
 // Target is one PostgreSQL database. Methods are called one at a time; a Snapshot is read meanwhile.
@@ -47,6 +55,7 @@ type Target struct {
 	doubt event.Position
 	// used says that pg may hold what an increment has left in it: it is reset before the next transaction.
 	used     bool
+	hold     *hold.Hold
 	patience batch.Patience
 	powers   string // of the role, beyond the database; for people
 	numbers  numbers
@@ -84,6 +93,7 @@ func Open(ctx context.Context, rawURL string, o Options) (*Target, error) {
 	if o.Maintenance == "" {
 		o.Maintenance = DefaultMaintenance
 	}
+	o.LockWait = cmp.Or(o.LockWait, hold.DefaultWait)
 	if cfg.Database == "" {
 		cfg.Database = cfg.User
 	}
@@ -94,6 +104,7 @@ func Open(ctx context.Context, rawURL string, o Options) (*Target, error) {
 		cfg.ConnectTimeout = 10 * time.Second
 	}
 	maps.Copy(cfg.RuntimeParams, pinned)
+	maps.Copy(cfg.RuntimeParams, unanswered)
 	if cfg.RuntimeParams["application_name"] == "" {
 		cfg.RuntimeParams["application_name"] = "xmq"
 	}
@@ -101,7 +112,16 @@ func Open(ctx context.Context, rawURL string, o Options) (*Target, error) {
 	if t.pg, err = pgconn.ConnectConfig(ctx, cfg); err != nil {
 		return nil, openError(cfg, err)
 	}
-	if err := t.tidy(ctx); err != nil {
+	t.hold = hold.New("postgres", cfg.Database, cmp.Or(o.LockBeat, hold.Beat), t.take)
+	t.learn(ctx, t.pg)
+	closeConn(t.pg) // the next one has what it has learned
+	if _, err = t.hold.Ensure(ctx); err == nil {
+		_, err = t.conn(ctx)
+	}
+	if err == nil {
+		err = t.tidy(ctx)
+	}
+	if err != nil {
 		return nil, errors.Join(err, t.Close())
 	}
 	if err := t.learnPowers(ctx, t.pg); err != nil {
@@ -201,6 +221,7 @@ func closeConn(c *pgconn.PgConn) {
 func (t *Target) Close() error {
 	t.shut = true
 	t.spare.close()
+	defer t.hold.Close() // last: until then nobody else comes
 	if t.pg != nil {
 		closeConn(t.pg)
 		t.pg = nil
@@ -210,12 +231,10 @@ func (t *Target) Close() error {
 
 // Position implements nodeclient.Target. It waits for a transaction that a lost connection left behind.
 func (t *Target) Position(ctx context.Context) (event.Position, error) {
-	c, err := t.conn(ctx)
-	if err != nil {
-		return event.Position{}, err
+	c, p, err := t.enter(ctx, "")
+	if c != nil {
+		giveBack(ctx, c)
 	}
-	defer giveBack(ctx, c)
-	p, err := begin(ctx, c, "")
 	return p.pos, err
 }
 
@@ -224,27 +243,16 @@ const relations = `FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON 
 	WHERE c.relkind IN (%s) AND c.relpersistence <> 't' AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
 	AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')`
 
-// Empty implements nodeclient.Target: no table, view or sequence but the position table.
-func (t *Target) Empty(ctx context.Context) (bool, error) {
-	c, err := t.conn(ctx)
-	if err != nil {
-		return false, err
-	}
-	rows, err := query(ctx, c, "SELECT count(*) "+fmt.Sprintf(relations, "'r', 'p', 'v', 'm', 'S', 'f'")+
-		" AND NOT (n.nspname = 'public' AND c.relname = 'xmq_position')")
-	if err != nil {
-		return false, classify(fmt.Errorf("postgres: look for tables: %w", err))
-	}
-	return rows[0][0] == "0", nil
-}
-
 // Seek implements nodeclient.Target. It also mends a position table that has lost its row or has two.
 func (t *Target) Seek(ctx context.Context, pos event.Position) error {
-	c, err := t.conn(ctx)
-	if err != nil {
-		return err
+	c, at, err := t.enter(ctx, "")
+	if c != nil {
+		defer giveBack(ctx, c)
 	}
-	defer giveBack(ctx, c)
+	if err != nil && !(at.held && nodeclient.IsFatal(err)) { // which is what a seek mends
+		return fmt.Errorf("postgres: store the position %d: %w", pos.Seq, err)
+	}
+	giveBack(ctx, c)
 	if !t.numbers.settled { // what has no values beside it takes those of now
 		if err := t.putBack(ctx, c); err != nil {
 			return err
@@ -266,12 +274,10 @@ func (t *Target) Seek(ctx context.Context, pos event.Position) error {
 
 // Topics implements nodeclient.Target.
 func (t *Target) Topics(ctx context.Context) (event.Topics, error) {
-	c, err := t.conn(ctx)
-	if err != nil {
-		return "", err
+	c, at, err := t.enter(ctx, "")
+	if c != nil {
+		defer giveBack(ctx, c)
 	}
-	defer giveBack(ctx, c)
-	at, err := begin(ctx, c, "")
 	if err != nil || at.pos.Zero() {
 		return "", err
 	}
@@ -284,12 +290,10 @@ func (t *Target) Topics(ctx context.Context) (event.Topics, error) {
 
 // Keep implements nodeclient.Target.
 func (t *Target) Keep(ctx context.Context, topics event.Topics) error {
-	c, err := t.conn(ctx)
-	if err != nil {
-		return err
+	c, at, err := t.enter(ctx, "")
+	if c != nil {
+		defer giveBack(ctx, c)
 	}
-	defer giveBack(ctx, c)
-	at, err := begin(ctx, c, "")
 	switch {
 	case err != nil:
 		return err

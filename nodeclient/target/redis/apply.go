@@ -106,10 +106,13 @@ func arguments(before event.Position, steps []step) []any {
 
 // call runs steps in one call of the script and returns the position that is durable then.
 func (t *Target) call(ctx context.Context, before event.Position, steps []step) (event.Position, error) {
-	args := arguments(before, steps)
 	failpoint.Hit(failpoint.AppliedBeforeSeq) // the two are one here
 	failpoint.Hit(failpoint.SeqBeforeCommit)
-	answer, err := applyScript.run(ctx, t.road, []string{positionKey}, args)
+	answer, err := t.held(ctx, before, steps)
+	var none *unheld
+	if errors.As(err, &none) {
+		return before, none.error
+	}
 	if err != nil && said(err) == "" {
 		return t.settle(ctx, before, steps, err)
 	}
@@ -186,7 +189,7 @@ func (t *Target) compare(before event.Position, f []any) (event.Position, error)
 		t.doubt = nil
 		return stored, nodeclient.Transient(fmt.Errorf("redis: a call whose answer was lost is stored after all: going on behind %d", stored.Seq))
 	}
-	return stored, nodeclient.CheckAdvance(stored, before)
+	return stored, t.hold.Advance(stored, before)
 }
 
 // settle answers for a call whose answer was lost, with the position read back over a new connection. A server does one thing
@@ -222,11 +225,11 @@ func (t *Target) settle(ctx context.Context, before event.Position, steps []step
 	case now == last:
 		t.doubt = nil
 		return now, nil
-	case now == before || nodeclient.CheckAdvance(now, before) == nil:
+	case now == before || t.hold.Advance(now, before) == nil:
 		return before, nodeclient.Transient(fmt.Errorf("redis: the call up to %d failed and nothing of it is stored: %w", last.Seq, failed))
 	case slices.Contains(t.doubt, now):
 		t.doubt = nil
 		return now, nodeclient.Transient(fmt.Errorf("redis: the call up to %d ended behind %d, and the answer that says why is lost: %w", last.Seq, now.Seq, failed))
 	}
-	return now, fmt.Errorf("redis: after a lost answer: %w: %w", nodeclient.CheckAdvance(now, before), failed)
+	return now, fmt.Errorf("redis: after a lost answer: %w: %w", t.hold.Advance(now, before), failed)
 }

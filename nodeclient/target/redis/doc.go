@@ -37,6 +37,11 @@
 // A database without the key is at the zero position, whatever else it holds. A key that is not such a hash is a copy that
 // lost its place: Fatal.
 //
+// # Key xmq_lock
+//
+// It says which node has the database, lives 15 s longer than that says so, and is no data; see lock.go. The script looks at it
+// before anything else.
+//
 // # Lost answers
 //
 // Nothing is sent twice. After a lost answer the position is read back over a new connection; the server does one thing at
@@ -76,5 +81,6 @@
 // # Rights
 //
 // An ACL user needs all keys, the commands of the increments, and INFO, COMMAND, EVAL, EVALSHA, HGETALL, SCAN, DUMP, RESTORE,
-// PEXPIRETIME, SELECT, SWAPDB, FLUSHDB; CONFIG GET is asked for but can be missing.
+// PEXPIRETIME, PEXPIRE, GET, SET, DEL, SELECT, SWAPDB, FLUSHDB; CONFIG GET, CLIENT SETNAME, CLIENT ID and CLIENT LIST are asked for but can
+// be missing.
 package redis

@@ -197,7 +197,7 @@ func TestACallThatArrivesLateIsNoOtherHand(t *testing.T) {
 	p.Do(func() { p.cutOn = applyScript.digest })
 	_, err := n.Apply(t.Context(), before, items)
 	require.ErrorContains(t, err, "nothing of it is stored")
-	_, err = applyScript.run(t.Context(), n.other, []string{positionKey}, arguments(before, steps)) // it arrives
+	_, err = applyScript.run(t.Context(), n.other, []string{positionKey, lockKey}, append([]any{n.lock()[:16], lockMS}, arguments(before, steps)...)) // it arrives
 	require.NoError(t, err)
 	applied, err := n.Apply(t.Context(), before, items)
 	require.True(t, nodeclient.IsTransient(err), err)

@@ -15,6 +15,7 @@ import (
 	"xmq/broker/event"
 	"xmq/nodeclient"
 	"xmq/nodeclient/target/frames"
+	"xmq/nodeclient/target/hold"
 )
 
 const (
@@ -154,6 +155,9 @@ type loader struct {
 
 // add loads one key. It may come twice, with the same value.
 func (l *loader) add(e entry) error {
+	if e.key == lockKey { // of a node of an earlier build, which took it for data
+		return nil
+	}
 	l.pipe.Do(l.ctx, "RESTORE", e.key, e.till, e.dump, "ABSTTL", "REPLACE")
 	if l.bytes += e.size(); l.bytes < loadBytes && l.pipe.Len() < loadCount {
 		return nil
@@ -185,15 +189,26 @@ func (r *restored) Switch(ctx context.Context) error {
 	if err := t.usable(); err != nil {
 		return err
 	}
+	if err := t.holds(ctx); err != nil {
+		return err
+	}
+	token, err := t.hold.Ensure(ctx)
+	if err != nil {
+		return err
+	}
 	way := newRoad(t.place.options, t.place.restore)
 	defer func() { _ = way.Close() }()
 	defer way.until(ctx)()
-	answer, err := switchScript.run(ctx, way, []string{markerKey}, []any{t.mark() + r.token, t.place.db, t.place.restore})
+	args := []any{t.mark() + r.token, t.place.db, t.place.restore, tokenText(token), lockMS}
+	answer, err := switchScript.run(ctx, way, []string{markerKey, lockKey}, args)
 	if err != nil && said(err) == "" {
 		answer, err = r.switched(ctx, way, err)
 	}
 	if err != nil {
 		return unasked(classify(ctx, "switch to the restored database", err))
+	}
+	if number(answer) == 2 {
+		return nodeclient.Transient(fmt.Errorf("redis: switch to the restored database: %w", hold.ErrLost))
 	}
 	if number(answer) != 1 {
 		return fmt.Errorf("redis: switch to the restored database: the marker of this restore is gone from the logical database %d: restore again", t.place.restore)

@@ -35,7 +35,7 @@ func TestXE13TheSwitchIsOneStep(t *testing.T) {
 		old := n.at()
 		warm, err := n.Restore(t.Context(), at, event.AllTopics, bytes.NewReader(snapshot))
 		require.NoError(t, err)
-		_, err = switchScript.run(t.Context(), n.other, []string{markerKey}, []any{"no such mark", n.db, n.db + 1}) // the server knows it now
+		_, err = switchScript.run(t.Context(), n.other, []string{markerKey, lockKey}, []any{"no such mark", n.db, n.db + 1, "", lockMS}) // the server knows it now
 		require.NoError(t, err)
 		p.Do(c.hinder)
 		err = warm.Switch(t.Context())
@@ -81,6 +81,7 @@ func TestXE13AServerKilledAroundTheSwitch(t *testing.T) {
 	restart()
 	require.Equal(t, old, n.at())
 	require.NotZero(t, fresh.DBSize(t.Context()).Val())
+	require.NoError(t, n.Close())
 	again, err := Open(t.Context(), own.URL(n.db), Options{})
 	require.NoError(t, err)
 	defer func() { require.NoError(t, again.Close()) }()

@@ -28,8 +28,8 @@ func (s script) run(ctx context.Context, c redis.Cmdable, keys []string, args []
 // applyScript applies increments and moves the position: what is a transaction elsewhere. Nothing can come between, and its
 // effects reach the append-only file and the replicas as one MULTI ... EXEC.
 //
-//	KEYS[1]  the position
-//	ARGV     log, seq, chain before; "1" when no position at all stands for that too; how many of the first increments
+//	KEYS     the position, the lock
+//	ARGV     token in the lock of the node that calls, and how many milliseconds that lives; log, seq, chain before; "1" when no position at all stands for that too; how many of the first increments
 //	         need no memory; how many increments; then for each of them log, seq, chain after it, broker time or "",
 //	         how many commands; for each command how many keys to keep, those, how many words, which of them
 //	         is an ID of a stream that may have to be raised or 0, the words
@@ -38,7 +38,8 @@ func (s script) run(ctx context.Context, c redis.Cmdable, keys []string, args []
 // script has written none of that stops it any more. Without memory the increments that need none are applied alone. A command
 // that fails ends the script; what earlier commands of its increment did to the keys they name is taken back.
 //
-// It returns what happened, then: "done" how many increments are applied; "refused" what the server said, nothing being
+// It returns what happened, then: "unheld" nothing, another value or none stood in the lock, which a server without memory
+// cannot store; "done" how many increments are applied; "refused" what the server said, nothing being
 // changed; "position" the one that is stored, or what hinders it; "failed" the indices of increment and command and
 // what the server said; "half" the same and why the increment could not be taken back.
 var applyScript = newScript(`
@@ -48,6 +49,14 @@ local function take()
   return ARGV[at - 1]
 end
 local place = KEYS[1]
+local holder, life = take(), take()
+local held = redis.pcall('GET', KEYS[2])
+if type(held) ~= 'string' or string.sub(held, 1, #holder) ~= holder then
+  local taken = held or redis.pcall('SET', KEYS[2], holder, 'PX', life)
+  if held or not taken.err or string.sub(taken.err, 1, 4) ~= 'OOM ' then
+    return {'unheld'}
+  end
+end
 local log, seq, chain, fresh, free, n = take(), take(), take(), take(), tonumber(take()), tonumber(take())
 
 local old = redis.pcall('HMGET', place, 'log_id', 'seq', 'chain', 'updated_at', 'topics')
@@ -165,6 +174,9 @@ for i = 1, n do
   end
 end
 store(n)
+if redis.call('EXISTS', KEYS[2]) == 0 then
+  redis.pcall('SET', KEYS[2], held or holder, 'PX', life)
+end
 return {'done', n}
 `)
 
@@ -234,12 +246,20 @@ return 1
 `)
 
 // switchScript makes the loaded database the live one, when its marker still is this restore's, so that a call that arrives
-// late or twice does nothing: KEYS[1] the marker; ARGV the marker's value, the numbers of the live and the fresh
-// database. It is called in the fresh one. 1: done. Crash and replica see all of it or nothing, as of every script.
+// late or twice does nothing: KEYS the marker, the lock; ARGV the marker's value, the numbers of the live and the fresh
+// database, the token in the lock and how many milliseconds that lives. It is called in the fresh one. 1: done; 2: this node does not
+// hold the live one. Crash and replica see all of it or nothing, as of every script.
 var switchScript = newScript(`
 if redis.pcall('GET', KEYS[1]) ~= ARGV[1] then
   return 0
 end
+redis.call('SELECT', ARGV[2])
+local holder = redis.pcall('GET', KEYS[2])
+redis.call('SELECT', ARGV[3])
+if type(holder) ~= 'string' or string.sub(holder, 1, #ARGV[4]) ~= ARGV[4] then
+  return 2
+end
+redis.pcall('SET', KEYS[2], holder, 'PX', ARGV[5])
 redis.call('DEL', KEYS[1])
 redis.call('SWAPDB', ARGV[2], ARGV[3])
 redis.call('FLUSHDB', 'ASYNC')

@@ -1,26 +1,38 @@
 package redis
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
 	"xmq/broker/event"
 	"xmq/nodeclient"
+	"xmq/nodeclient/target/hold"
 )
 
-// Options are the knobs of a Target. There are none yet: what differs from node to node stands in the URL.
-type Options struct{}
+// Options are the knobs of a Target. The zero value is right for most: what differs from node to node stands in the URL.
+type Options struct {
+	// Node is the ID of the node, for people: it stands in the key that says whose the database is.
+	Node string
+	// LockWait is how long it waits for that key while it is another's; 0 means DefaultLockWait.
+	LockWait time.Duration
+	// LockBeat is how often it keeps its own alive; 0 means hold.Beat.
+	LockBeat time.Duration
+}
 
 // Target is one logical database of a Redis server. Methods are called one at a time; a Snapshot is read meanwhile.
 type Target struct {
 	place      place
 	road       *road
 	table      table
+	opts       Options
+	hold       *hold.Hold
 	durability string
 	shut       bool
 	// doubt are the positions at which a call that nobody answered may have left the database; empty when there is none.
@@ -34,12 +46,14 @@ var _ nodeclient.Target = (*Target)(nil)
 // Open connects to the logical database of a URL redis://[USER[:PASSWORD]@]HOST[:PORT][/DB][?restore_db=N], rediss:// for TLS,
 // and empties what an interrupted restore left beside it. The password may also come from REDISCLI_AUTH; it stands in
 // no error. Errors that may pass are Transient; a wrong URL, password, or a server that cannot be a target, is not.
-func Open(ctx context.Context, rawURL string, _ Options) (*Target, error) {
+func Open(ctx context.Context, rawURL string, o Options) (*Target, error) {
 	p, err := parseURL(rawURL)
 	if err != nil {
 		return nil, err
 	}
-	t := &Target{place: p, road: newRoad(p.options, p.db)}
+	o.LockWait = cmp.Or(o.LockWait, DefaultLockWait)
+	t := &Target{place: p, opts: o, road: newRoad(p.options, p.db)}
+	t.hold = hold.New("redis", strconv.Itoa(p.db), cmp.Or(o.LockBeat, hold.Beat), t.take)
 	defer t.road.until(ctx)()
 	if err := t.look(ctx); err != nil {
 		return nil, errors.Join(err, t.Close())
@@ -66,6 +80,9 @@ func (t *Target) look(ctx context.Context) error {
 		return err
 	}
 	if t.table, err = readTable(ctx, t.road); err != nil {
+		return err
+	}
+	if _, err := t.hold.Ensure(ctx); err != nil {
 		return err
 	}
 	fsync, databases := t.setting(ctx, "appendfsync"), t.setting(ctx, "databases")
@@ -111,6 +128,7 @@ func (t *Target) Close() error {
 		return nil
 	}
 	t.shut = true
+	defer t.hold.Close() // last: until then nobody else comes
 	return t.road.Close()
 }
 
@@ -120,17 +138,20 @@ func (t *Target) Position(ctx context.Context) (event.Position, error) {
 		return event.Position{}, err
 	}
 	defer t.road.until(ctx)()
+	if err := t.holds(ctx); err != nil {
+		return event.Position{}, err
+	}
 	return readPosition(ctx, t.road)
 }
 
-// Empty implements nodeclient.Target: no key but the position.
+// Empty implements nodeclient.Target: no key but the position and the lock.
 func (t *Target) Empty(ctx context.Context) (bool, error) {
 	if err := t.usable(); err != nil {
 		return false, err
 	}
 	defer t.road.until(ctx)()
 	pipe := t.road.TxPipeline()
-	size, position := pipe.DBSize(ctx), pipe.Exists(ctx, positionKey)
+	size, position := pipe.DBSize(ctx), pipe.Exists(ctx, positionKey, lockKey)
 	if _, err := pipe.Exec(ctx); err != nil {
 		return false, classify(ctx, "count the keys", err)
 	}
@@ -143,6 +164,9 @@ func (t *Target) Seek(ctx context.Context, pos event.Position) error {
 		return err
 	}
 	defer t.road.until(ctx)()
+	if err := t.holds(ctx); err != nil {
+		return err
+	}
 	if _, err := seekScript.run(ctx, t.road, []string{positionKey}, words(pos)); err != nil {
 		return classify(ctx, fmt.Sprintf("store the position %d", pos.Seq), err)
 	}
@@ -169,5 +193,8 @@ func (t *Target) Keep(ctx context.Context, topics event.Topics) error {
 		return err
 	}
 	defer t.road.until(ctx)()
+	if err := t.holds(ctx); err != nil {
+		return err
+	}
 	return keepTopics(ctx, t.road, topics)
 }
