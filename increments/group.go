@@ -150,7 +150,8 @@ func (g *Group) pack() ([]event.Encoded, int) {
 
 // fill prepares drafts one by one. Caller holds write.
 func (l *Log) fill(g *Group, drafts []event.Draft, out []Outcome) (int, error) {
-	now := l.options.Now().UnixNano()
+	read := l.options.Now()
+	now, at := read.UnixNano(), l.clock.at(read)
 	var tally tally
 	defer func() { tally.settle(l, g) }()
 	for n := range drafts {
@@ -178,7 +179,7 @@ func (l *Log) fill(g *Group, drafts []event.Draft, out []Outcome) (int, error) {
 		g.segment = l.newest
 		g.room(size)
 		g.due -= size
-		l.put(g, d, now)
+		l.put(g, d, at)
 		out[n].Seq = l.ahead.Seq
 		l.remember(g, d, &tally)
 	}
@@ -186,9 +187,9 @@ func (l *Log) fill(g *Group, drafts []event.Draft, out []Outcome) (int, error) {
 }
 
 // put encodes one draft behind all before it.
-func (l *Log) put(g *Group, d *event.Draft, now int64) {
+func (l *Log) put(g *Group, d *event.Draft, at int64) {
 	start := len(g.arena)
-	g.arena, l.ahead.Chain = event.EncodeRecord(g.arena, l.ahead.Seq+1, now, l.ahead.Chain, *d)
+	g.arena, l.ahead.Chain = event.EncodeRecord(g.arena, l.ahead.Seq+1, at, l.ahead.Chain, *d)
 	l.ahead.Seq++
 	e := event.Encoded(g.arena[start:len(g.arena):len(g.arena)])
 	g.records = append(g.records, e)

@@ -65,7 +65,7 @@ type Options struct {
 	Walk uint64
 	// OpenSegments bounds the sealed segments that stay open for readers. 0 means DefaultOpen.
 	OpenSegments int
-	// Now gives records their time. nil means time.Now.
+	// Now is the clock from which records have their times (see clock). nil means time.Now.
 	Now func() time.Time
 	// Room is asked before the journal of a sealed segment is put into tables, which writes as much as the journal
 	// holds, once; its error puts that off, and the segment is read all the same. nil allows all.
@@ -120,6 +120,7 @@ type Log struct {
 	left      []*segment         // trimmed, but their files are still there
 	begun     string             // the segment that a roll without descriptors may have made
 	ahead     event.Position     // the end of what is prepared
+	clock     clock              // of the records
 	pending   []*Group           // prepared and not committed, in order
 	committed sync.Cond          // pending has become shorter
 	indexed   bool               // there is an index of keys, or there was

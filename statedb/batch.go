@@ -21,6 +21,7 @@ type Batch struct {
 	alerts     []alertChange
 	audits     []Audit
 	checkpoint *event.Position
+	clock      int64 // 0: as it is
 	meta       *Meta
 }
 
@@ -32,7 +33,7 @@ type alertChange struct {
 
 // Empty reports whether there is nothing to write.
 func (b *Batch) Empty() bool {
-	return len(b.clients)+len(b.dumps)+len(b.alerts)+len(b.audits) == 0 && b.checkpoint == nil && b.meta == nil
+	return len(b.clients)+len(b.dumps)+len(b.alerts)+len(b.audits) == 0 && b.checkpoint == nil && b.clock == 0 && b.meta == nil
 }
 
 // PutClient stores a copy of c under c.ID.
@@ -118,12 +119,15 @@ func (b *Batch) Audit(a Audit) { b.audits = append(b.audits, a) }
 // Checkpoint stores a position that the log has made durable before.
 func (b *Batch) Checkpoint(p event.Position) { b.checkpoint = &p }
 
+// Clock stores a time of the log, in ns since 1970, that nodes are told.
+func (b *Batch) Clock(t int64) { b.clock = t }
+
 // PutMeta stores what ties this store to its log.
 func (b *Batch) PutMeta(m Meta) { m.V = MetaVersion; b.meta = &m }
 
 // encode turns the batch into bytes for the disk. alerts and audit entries get their final shape here;
-// alerts that changed are returned by key.
-func (b *Batch) encode(standing func(key string) (Alert, bool), audits uint64) (*leveldb.Batch, map[string]Alert) {
+// alerts that changed are returned by key. mark is the stored checkpoint.
+func (b *Batch) encode(standing func(key string) (Alert, bool), audits uint64, mark checkpoint) (*leveldb.Batch, map[string]Alert) {
 	disk, changed := new(leveldb.Batch), map[string]Alert{}
 	for id, c := range b.clients {
 		put(disk, clientKey(id), c, c == nil)
@@ -150,8 +154,12 @@ func (b *Batch) encode(standing func(key string) (Alert, bool), audits uint64) (
 		a.V, a.Number = AuditVersion, audits+1+uint64(i)
 		put(disk, auditKey(a.Number), a, false)
 	}
-	if b.checkpoint != nil {
-		put(disk, []byte(checkpointKey), b.checkpoint, false)
+	if b.checkpoint != nil || b.clock != 0 {
+		if b.checkpoint != nil {
+			mark.Position = *b.checkpoint
+		}
+		mark.Clock = max(mark.Clock, b.clock)
+		put(disk, []byte(checkpointKey), mark, false)
 	}
 	if b.meta != nil {
 		put(disk, []byte(metaKey), b.meta, false)

@@ -14,7 +14,7 @@ import (
 //	a/<alert key>  Alert
 //	u/<20 digits>  Audit, by its number
 //	m/meta         Meta
-//	m/checkpoint   event.Position, a JSON object
+//	m/checkpoint   event.Position and the time of the log that nodes were told, a JSON object
 const (
 	clientPrefix  = "c/"
 	dumpPrefix    = "d/"

@@ -57,7 +57,13 @@ type DB struct {
 	dumps      map[event.DumpID]dumpflow.Dump
 	alerts     map[string]Alert
 	meta       Meta
-	checkpoint event.Position
+	checkpoint checkpoint
+}
+
+// checkpoint is the stored value: earlier versions wrote no clock, and pass it over.
+type checkpoint struct {
+	event.Position
+	Clock int64 `json:"clock,omitempty"`
 }
 
 // Open loads everything from store into memory: a few hundred bytes a client. onAlert (may be nil) is
@@ -133,7 +139,7 @@ func (db *DB) Write(b *Batch) error {
 	}
 	db.writing.Lock()
 	defer db.writing.Unlock()
-	disk, changed := b.encode(db.Alert, db.audits)
+	disk, changed := b.encode(db.Alert, db.audits, db.mark())
 	old := db.oldAlerts(changed)
 	for _, key := range old {
 		disk.Delete(alertKey(key))
@@ -184,8 +190,9 @@ func (db *DB) publish(b *Batch, changed map[string]Alert, old, spent []string) {
 	}
 	db.audits += uint64(len(b.audits))
 	if b.checkpoint != nil {
-		db.checkpoint = *b.checkpoint
+		db.checkpoint.Position = *b.checkpoint
 	}
+	db.checkpoint.Clock = max(db.checkpoint.Clock, b.clock)
 	if b.meta != nil {
 		db.meta = *b.meta
 	}
@@ -331,6 +338,15 @@ func (db *DB) Meta() Meta {
 
 // Checkpoint returns the last stored checkpoint; zero in a new store. The log must reach it.
 func (db *DB) Checkpoint() event.Position {
+	db.mu.RLock()
+	defer db.mu.RUnlock()
+	return db.checkpoint.Position
+}
+
+// Clock returns the last stored time of the log, in ns since 1970; 0 when none is. No increment may get an earlier one.
+func (db *DB) Clock() int64 { return db.mark().Clock }
+
+func (db *DB) mark() checkpoint {
 	db.mu.RLock()
 	defer db.mu.RUnlock()
 	return db.checkpoint

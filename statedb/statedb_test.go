@@ -121,6 +121,7 @@ func TestEverythingIsThereAfterReopening(t *testing.T) {
 			b.Raise(Alert{Key: "fail/node1", Severity: Critical, Text: "no", Last: 5})
 			b.Audit(Audit{Verb: "skip"})
 			b.Checkpoint(p)
+			b.Clock(77)
 			b.PutMeta(meta)
 		})
 		c.V, meta.V = ClientVersion, MetaVersion
@@ -135,7 +136,10 @@ func TestEverythingIsThereAfterReopening(t *testing.T) {
 			require.Len(t, db.Dumps(), 1)
 			require.Len(t, db.Alerts(), 1)
 			require.Equal(t, p, db.Checkpoint())
+			require.EqualValues(t, 77, db.Clock())
 			require.Equal(t, meta, db.Meta())
+			write(t, db, func(b *Batch) { b.Clock(76) })
+			write(t, db, func(b *Batch) { b.Checkpoint(p) })
 			db = reopen()
 		}
 	})
