@@ -46,6 +46,8 @@ type Broker struct {
 	crowd  *crowd       // at all HTTP listeners
 	budget *door.Budget // of all doors
 	flight *worker.Flight
+	marks  worker.Marks
+	wanted time.Time // a node has asked for the time of the log; of the watch
 
 	claim claim
 	rival chan claim // one that this broker has to give way to
@@ -163,7 +165,7 @@ func (b *Broker) newPool() *worker.Pool {
 	ticks := func(d time.Duration) int { return int((d + c.Tick - 1) / c.Tick) }
 	rules := worker.Rules{Group: c.Group, Masters: c.Masters, Tick: c.Tick, SilentTicks: ticks(c.Silent), LeaseTicks: ticks(c.Lease), DumpTicks: ticks(c.DumpLimit),
 		MaxDumps: c.MaxDumps, SnapshotTTL: c.SnapshotTTL, TurnRecords: c.TurnRecords, TurnBytes: c.TurnBytes, RunningDumps: b.runningDumps,
-		Flight: b.flight, Crowd: new(worker.Crowd),
+		Flight: b.flight, Crowd: new(worker.Crowd), Marks: &b.marks,
 		Admission: b.admission, SilenceTicks: ticks(c.Retention.silenceGrain())}
 	env := worker.Env{Log: s.log, Now: time.Now, Tick: c.Tick, Save: s.state.Write, SaveEvery: c.SaveEvery, Send: b.dispatch.send,
 		Forgotten: s.state.Forgotten,

@@ -281,6 +281,7 @@ func (s *stores) openState(log *slog.Logger, onAlert func(statedb.Alert)) error 
 		} else if err != nil {
 			return fmt.Errorf("%w: acknowledged increments are missing from the log: %w", ErrDamaged, err)
 		}
+		s.log.Advance(s.state.Clock())
 		return nil
 	case meta.Log == 0 && s.log.Head().Seq == 0:
 		b.PutMeta(statedb.Meta{Log: s.log.ID()})

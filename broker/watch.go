@@ -8,6 +8,7 @@ import (
 
 	"xmq/broker/disk"
 	"xmq/broker/door"
+	"xmq/broker/event"
 	"xmq/statedb"
 	"xmq/worker"
 )
@@ -114,12 +115,32 @@ func (b *Broker) watch(ctx context.Context) error {
 	}
 }
 
+// markFor is how long behind the last node that asked the time of the log is told: longer than nodes are silent.
+const markFor = 10 * time.Minute
+
+// checkpoint stores how far the log is durable and, when nodes want it, the time of the log, which they are told then.
 func (b *Broker) checkpoint() error {
 	var batch statedb.Batch
 	if head := b.stores.log.Head(); head != b.stores.state.Checkpoint() {
 		batch.Checkpoint(head)
 	}
-	return b.stores.state.Write(&batch)
+	if b.marks.Asked() {
+		b.wanted = time.Now()
+	}
+	wanted := !b.wanted.IsZero() && time.Since(b.wanted) < markFor
+	var pos event.Position
+	var clock int64
+	if wanted {
+		pos, clock = b.stores.log.Mark()
+		batch.Clock(clock)
+	}
+	if err := b.stores.state.Write(&batch); err != nil {
+		return err
+	}
+	if wanted {
+		b.marks.Tell(pos, clock)
+	}
+	return nil
 }
 
 // look makes one round. Errors of the state store stop the broker.

@@ -28,6 +28,7 @@ type Rules struct {
 	RunningDumps func() int    // how many DUMPs run now in the whole broker
 	Flight       *Flight       // what all clients may have under way together; nil for no limit
 	Crowd        *Crowd        // how many clients are connected; nil: a few
+	Marks        *Marks        // the time of the log for nodes that ask for it; nil: none
 	Admission    *Admission    // how many clients are known; nil: no limit
 	SilenceTicks int           // how often the silence of a client that is away is written down; 0 never
 }
@@ -85,6 +86,7 @@ type Machine struct {
 	creditRecords uint64
 	creditBytes   int
 	packs         bool          // the node wants packed frames
+	clocked       bool          // the node wants the time of the log
 	lacks         form.Features // that concern the node and that it does not know
 	barred        uint64        // the increment that it is not sent for want of one; 0 for none
 	slow          bool          // it has said that an increment has been at its database for long
@@ -441,7 +443,7 @@ func (m *Machine) begin(log Log) bool {
 		}
 	}
 	m.c.Session, m.c.Driver, m.c.Topics = o.session, o.hello.Target, o.hello.Topics
-	m.open, m.awaited, m.dirty, m.packs = true, false, true, o.hello.Packs
+	m.open, m.awaited, m.dirty, m.packs, m.clocked = true, false, true, o.hello.Packs, o.hello.Clock
 	m.clear("offline")
 	m.clear("refused")
 	m.clear("slow")
@@ -586,7 +588,7 @@ func (m *Machine) applied(e *event.Event, log Log) {
 		m.clear("slow")
 	}
 	if !moved { // a heartbeat: tell how far we have sent, so that a lost frame is noticed
-		m.reply(event.Event{Kind: event.IncrRep, State: event.Succ, Pos: m.sent, LeaseMS: m.rarely()})
+		m.reply(event.Event{Kind: event.IncrRep, State: event.Succ, Pos: m.sent, LeaseMS: m.rarely(), Clock: m.clock(m.sent)})
 	}
 }
 
@@ -822,7 +824,7 @@ func (m *Machine) Hold(needs form.Features, now int64) {
 
 // Fed notes that the frame up to end, of so many bytes, is on its way, and returns its event.
 func (m *Machine) Fed(end event.Position, frame []byte) event.Event {
-	e := event.Event{Kind: event.IncrRep, State: event.Succ, Group: m.rules.Group, ID: m.c.ID, Session: m.c.Session, Pos: m.sent, Body: frame}
+	e := event.Event{Kind: event.IncrRep, State: event.Succ, Group: m.rules.Group, ID: m.c.ID, Session: m.c.Session, Pos: m.sent, Body: frame, Clock: m.clock(end)}
 	m.sent = end
 	m.flights = append(m.flights, flight{end, len(frame)})
 	m.flightBytes += len(frame)

@@ -8,10 +8,10 @@
 // cannot take. Acknowledgements are cumulative. A gap, a timeout, a restart or a trimmed log has one cure:
 // INCR_REQ/NONE with the node's position.
 //
-// # Event, version 2
+// # Event, version 3
 //
 //	 0  2  "XM"
-//	 2  1  version = 2; 1 where the session has no token
+//	 2  1  version = 3; 2 without a time of the log, 1 without a token as well
 //	 3  1  kind            4  1  state          5  1  code
 //	 6  2  reserved = 0
 //	 8  8  session: instance
@@ -25,6 +25,7 @@
 //	64  4  credit in bytes
 //	68  4  lease in milliseconds
 //	72  16 session: token, not zero; not in version 1
+//	88  8  time of the log, ns since 1970 UTC, above 0; in version 3 alone, to nodes that asked for it (Hello)
 //	 .  1+n  group          n = first byte, 0 to 31
 //	 .  1+n  client ID
 //	 .  1+n  peer ID
@@ -42,6 +43,7 @@
 //	INCR_REQ/FATAL           node: my copy is lost, Text says why
 //	INCR_REP Welcome         broker: session offered, Pos is where feeding starts; LeaseMS as in the heartbeat
 //	INCR_REP with a frame    broker: increments behind Pos; an empty frame is the heartbeat, LeaseMS how long the node may be silent
+//	                         Clock: all increments behind the frame have this time or a later one
 //	INCR_REP Reopen          broker: this session is over, open another one. With the log and sequence of Pos: an operator
 //	                         has decided about that increment, so what is at the database up to there is given up
 //	INCR_REP other codes     broker: why not, and what to do

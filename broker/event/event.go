@@ -8,10 +8,12 @@ import (
 	"unicode/utf8"
 )
 
-// Version is the format number of encoded events. FirstVersion is that of events without a session's token, as nodes of the first
+// Version is the format number of encoded events that say a time of the log, for nodes that ask for it (Hello.Clock).
+// TokenVersion is that of all others; FirstVersion is that of events without a session's token, as nodes of the first
 // revision say and hear them.
 const (
-	Version      = 2
+	Version      = 3
+	TokenVersion = 2
 	FirstVersion = 1
 )
 
@@ -20,7 +22,8 @@ const (
 	MaxText  = 4096
 	MaxBody  = 16 << 20
 	fixedLen = 72
-	tokenLen = 16 // behind the fixed part of format 2
+	tokenLen = 16 // behind the fixed part, from format 2 on
+	clockLen = 8  // behind the token, in format 3
 )
 
 // Event is everything that nodes and broker say to each other. Which fields mean something depends on
@@ -45,20 +48,28 @@ type Event struct {
 	CreditRecords uint32 // window: increments the node takes beyond Pos
 	CreditBytes   uint32 // window: bytes of records the node takes beyond Pos
 	LeaseMS       uint32 // milliseconds; DUMP: until the sender must hear again; INCR_REP without increments: so long a node may be silent, 0 for as usual
-	Text          string // for people; valid UTF-8 after Decode
-	Body          []byte // INCR_REQ/NONE and DUMP_REQ: Hello; INCR_REP: frame; SNAP_*: chunk
+	// Clock is a time of the log in ns since 1970, in an INCR_REP: every increment behind its frame, or behind Pos
+	// where it has none, has this time or a later one. 0 says nothing; an event of a session without a token does not
+	// say it.
+	Clock int64
+	Text  string // for people; valid UTF-8 after Decode
+	Body  []byte // INCR_REQ/NONE and DUMP_REQ: Hello; INCR_REP: frame; SNAP_*: chunk
 }
 
 // Append encodes e behind dst, copying Text and Body; in the first format when its session has no token, so that whoever speaks that
-// is answered in it. The speaker keeps Body within MaxBody: Decode refuses more.
+// is answered in it, and in the second one when it says no time of the log. The speaker keeps Body within MaxBody:
+// Decode refuses more.
 // IDs longer than MaxID cannot occur (CheckID) and make it panic.
 func (e *Event) Append(dst []byte) []byte {
 	start := len(dst)
-	dst = slices.Grow(dst, fixedLen+tokenLen+len(e.Group)+len(e.ID)+len(e.Peer)+min(len(e.Text), MaxText)+len(e.Body)+3+2+4+4)
+	dst = slices.Grow(dst, fixedLen+tokenLen+clockLen+len(e.Group)+len(e.ID)+len(e.Peer)+min(len(e.Text), MaxText)+len(e.Body)+3+2+4+4)
 	le := binary.LittleEndian
 	version := byte(Version)
-	if e.Session.Token.Zero() {
+	switch {
+	case e.Session.Token.Zero():
 		version = FirstVersion
+	case e.Clock == 0:
+		version = TokenVersion
 	}
 	dst = append(dst, 'X', 'M', version, byte(e.Kind), byte(e.State), byte(e.Code), 0, 0)
 	dst = le.AppendUint64(dst, uint64(e.Session.Instance))
@@ -71,8 +82,11 @@ func (e *Event) Append(dst []byte) []byte {
 	dst = le.AppendUint32(dst, e.CreditRecords)
 	dst = le.AppendUint32(dst, e.CreditBytes)
 	dst = le.AppendUint32(dst, e.LeaseMS)
-	if version == Version {
+	if version >= TokenVersion {
 		dst = append(dst, e.Session.Token[:]...)
+	}
+	if version == Version {
+		dst = le.AppendUint64(dst, uint64(e.Clock))
 	}
 	for _, s := range [...]string{e.Group, e.ID, e.Peer} {
 		if len(s) > MaxID {
@@ -103,22 +117,28 @@ func Decode(b []byte) (Event, error) {
 	if b[0] != 'X' || b[1] != 'M' {
 		return bad("does not begin with XM")
 	}
+	withToken := fixedLen // where the token ends
 	fixed := fixedLen
 	switch b[2] {
 	case FirstVersion:
+	case TokenVersion:
+		withToken += tokenLen
+		fixed = withToken
 	case Version:
-		if fixed += tokenLen; len(b) < fixed+3+2+4+4 {
-			return bad("%d bytes are too few", len(b))
-		}
+		withToken += tokenLen
+		fixed = withToken + clockLen
 	default:
 		return bad("format %d is not known to this version (%d)", b[2], Version)
+	}
+	if len(b) < fixed+3+2+4+4 {
+		return bad("%d bytes are too few", len(b))
 	}
 	if CRC32C(b[:len(b)-4]) != le.Uint32(b[len(b)-4:]) {
 		return bad("wrong CRC")
 	}
 	e := Event{
 		Kind: Kind(b[3]), State: State(b[4]), Code: Code(b[5]),
-		Session:       Session{Instance: Instance(le.Uint64(b[8:])), Turn: le.Uint32(b[16:]), Token: token(b[fixedLen:fixed])},
+		Session:       Session{Instance: Instance(le.Uint64(b[8:])), Turn: le.Uint32(b[16:]), Token: token(b[fixedLen:withToken])},
 		Pos:           Position{LogID(le.Uint64(b[20:])), le.Uint64(b[28:]), Chain(le.Uint64(b[36:]))},
 		Dump:          DumpID(le.Uint64(b[44:])),
 		Request:       DumpID(le.Uint64(b[52:])),
@@ -133,8 +153,13 @@ func Decode(b []byte) (Event, error) {
 	if b[6] != 0 || b[7] != 0 {
 		return bad("reserved bytes are not zero")
 	}
-	if b[2] == Version && e.Session.Token.Zero() {
-		return bad("format %d without a session's token", Version)
+	if b[2] >= TokenVersion && e.Session.Token.Zero() {
+		return bad("format %d without a session's token", b[2])
+	}
+	if b[2] == Version {
+		if e.Clock = int64(le.Uint64(b[withToken:])); e.Clock <= 0 {
+			return bad("format %d with the time %d", Version, e.Clock)
+		}
 	}
 	rest := b[fixed : len(b)-4]
 	for _, s := range [...]*string{&e.Group, &e.ID, &e.Peer} {
@@ -162,7 +187,7 @@ func Decode(b []byte) (Event, error) {
 	return e, nil
 }
 
-// token reads the token of format 2; none of the first one.
+// token reads the token of later formats; none of the first one.
 func token(b []byte) (t Token) {
 	copy(t[:], b)
 	return t
@@ -198,6 +223,7 @@ func (e Event) String() string {
 	add("request", e.Request != 0, e.Request)
 	add("credit", e.CreditRecords != 0, fmt.Sprintf("%d/%dB", e.CreditRecords, e.CreditBytes))
 	add("lease", e.LeaseMS != 0, e.LeaseMS)
+	add("clock", e.Clock != 0, e.Clock)
 	add("body", len(e.Body) > 0, fmt.Sprintf("%dB", len(e.Body)))
 	add("text", e.Text != "", fmt.Sprintf("%q", e.Text))
 	return b.String()

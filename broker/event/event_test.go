@@ -44,6 +44,39 @@ const goldenToken = "584d020401" + "1e" + "0000" + "0807060504030201" + "0900000
 	"64000000" + "00001000" + "88130000" + "a0a1a2a3a4a5a6a7a8a9aaabacadaeaf" + "046d61696e" + "056e6f646531" + "066d6173746572" +
 	"040074657874" + "03000000000aff" + "3cef23e4"
 
+// goldenClock is goldenToken with a time of the log, as format 3 writes it. It may never change either.
+const goldenClock = "584d030401" + "1e" + "0000" + "0807060504030201" + "09000000" +
+	"1817161514131211" + "2a00000000000000" + "2827262524232221" + "3837363534333231" + "4847464544434241" +
+	"64000000" + "00001000" + "88130000" + "a0a1a2a3a4a5a6a7a8a9aaabacadaeaf" + "5857565554535251" + "046d61696e" + "056e6f646531" + "066d6173746572" +
+	"040074657874" + "03000000000aff" + "ce94eeb2"
+
+// A time of the log makes an event one of format 3, which nobody gets who has not asked for it; without a token it is
+// not said.
+func TestEventWithATimeOfTheLogGoldenBytes(t *testing.T) {
+	e := full()
+	e.Clock = 0x5152535455565758
+	require.Equal(t, goldenEvent, hex.EncodeToString(e.Append(nil)))
+	for i := range e.Session.Token {
+		e.Session.Token[i] = 0xa0 + byte(i)
+	}
+	b := e.Append(nil)
+	require.Equal(t, goldenClock, hex.EncodeToString(b))
+	got, err := Decode(b)
+	require.NoError(t, err)
+	require.Equal(t, e, got)
+	require.Contains(t, got.String(), "clock=")
+	for n := range b {
+		_, err := Decode(restamped(slices.Clone(b[:n])))
+		require.ErrorIs(t, err, ErrDamaged, n)
+	}
+	for _, clock := range []int64{0, -1} {
+		bad := slices.Clone(b)
+		binary.LittleEndian.PutUint64(bad[88:], uint64(clock))
+		_, err := Decode(restamped(bad))
+		require.ErrorIs(t, err, ErrDamaged)
+	}
+}
+
 // A session's token makes an event one of format 2; without one it is of the first format, which nodes of the first revision speak.
 func TestEventWithATokenGoldenBytes(t *testing.T) {
 	e := full()

@@ -46,6 +46,8 @@ type Hello struct {
 	Holds bool `json:"holds,omitempty"`
 	// Packs asks for packed frames: fewer bytes on the road, more work at both ends.
 	Packs bool `json:"packs,omitempty"`
+	// Clock asks for the time of the log (Event.Clock): the target's data ends by it.
+	Clock bool `json:"clock,omitempty"`
 	// Backup marks a requester that only wants the bytes (xmq dump): no client is made for it.
 	Backup bool `json:"backup,omitempty"`
 	// Range is the part that such a requester wants; nil for all of it. In the DUMP_REQ that reaches the target it says the same.
