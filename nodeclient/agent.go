@@ -186,12 +186,14 @@ func (a *Agent) Run(ctx context.Context) error {
 func (a *Agent) session(pos event.Position, proved, holds bool) *session {
 	o := &a.opts
 	host, _ := os.Hostname() // only for people
+	_, timed := a.target.(Timed)
 	batch := o.BatchRecords
 	if t, is := a.target.(BatchLimiter); is {
 		batch = min(batch, t.BatchLimit())
 	}
 	return newSession(rules{
-		hello: event.Hello{Target: o.Driver, Topics: o.Topics, At: o.At, Stateless: o.Stateless, Holds: holds, Packs: o.Compress, Features: form.Known(), Host: host, Pid: os.Getpid()},
+		hello: event.Hello{Target: o.Driver, Topics: o.Topics, At: o.At, Stateless: o.Stateless, Holds: holds, Packs: o.Compress,
+			Features: form.Known(), Clock: timed, Host: host, Pid: os.Getpid()},
 		group: o.Group, id: o.ID, from: o.From, replace: o.Replace, rejoin: !o.Stay, exitOnFail: o.ExitOnFail, loads: a.target.Loads,
 		windowRecords: uint32(o.WindowRecords), windowBytes: uint32(o.WindowBytes),
 		batchRecords: batch, batchBytes: o.BatchBytes,
@@ -485,6 +487,9 @@ func (a *Agent) serve(work context.Context, j job) outcome {
 		return func(s *session) { s.sought(err) }
 	case t.snapshot != 0:
 		return a.openSnapshot(j.ctx, t.snapshot, t.part)
+	case t.expire != 0:
+		pos, more, err := a.expire(j.ctx, t)
+		return func(s *session) { s.expired(t.expire, more, pos, err) }
 	default:
 		failpoint.Hit(failpoint.FetchedBeforeApply)
 		pos, err := a.apply(j.ctx, t)
@@ -494,6 +499,18 @@ func (a *Agent) serve(work context.Context, j job) outcome {
 		}
 		return func(s *session) { s.applied(len(t.apply), pos, err) }
 	}
+}
+
+// expire is the target's Expire, and where the database stands.
+func (a *Agent) expire(ctx context.Context, t task) (pos event.Position, more bool, err error) {
+	more, err = a.target.(Timed).Expire(ctx, t.before, t.expire)
+	if !IsBack(err) {
+		return t.before, more, err
+	}
+	if pos, lost := a.target.Position(ctx); lost == nil {
+		return pos, false, err
+	}
+	return t.before, false, Transient(err) // found again by the next Apply
 }
 
 var _ dumpflow.Call = (*Agent)(nil).call

@@ -68,6 +68,7 @@ type task struct {
 	apply    []event.Item // behind before
 	before   event.Position
 	seek     *event.Position
+	expire   int64        // end what has lived until this time of the log, at before
 	keep     bool         // store the topics
 	snapshot event.DumpID // open one
 	part     *event.Range // of a snapshot; nil for all
@@ -133,6 +134,9 @@ type session struct {
 	givenUp    bool         // it was, because an operator has decided about one of its increments
 	moved      bool         // it was, because an operator has named another position
 	baseTicks  int          // for so long
+	clock      int64        // time of the log that all increments behind clockAt have reached
+	clockAt    uint64       // sequence
+	ended      int64        // what has lived until this time was ended
 
 	send  []event.Event
 	tasks []task
@@ -155,6 +159,7 @@ func newSession(r rules, self event.Session, pos event.Position, proved bool, dr
 // database the position is moving, so NONE is said when it is done.
 func (s *session) open() {
 	s.phase, s.queue, s.received, s.welcomed, s.failure, s.rarely = opening, nil, s.pos, false, "", 0
+	s.clock, s.ended = 0, 0
 	s.self.Turn++
 	s.heardTicks = 0
 	if s.busy {
@@ -409,7 +414,15 @@ func (s *session) frame(e event.Event) {
 		s.open()
 		return
 	}
+	s.mark(e.Clock)
 	s.work()
+}
+
+// mark notes the time that all increments behind those received have reached.
+func (s *session) mark(clock int64) {
+	if clock > s.clock {
+		s.clock, s.clockAt = clock, s.received.Seq
+	}
 }
 
 // take queues the items of a frame. Memory is taken only within the window, and for a frame that is alone. On an error
@@ -450,6 +463,7 @@ func (s *session) work() {
 	}
 	if len(s.queue) == 0 {
 		s.openSnapshot()
+		s.expire()
 		return
 	}
 	n, bytes, most := 0, 0, s.rules.batchRecords
@@ -463,6 +477,49 @@ func (s *session) work() {
 		n++
 	}
 	s.do(task{apply: s.queue[:n:n], before: s.pos})
+}
+
+// expire ends what has lived until the time of the log, when all is applied that comes before it.
+func (s *session) expire() {
+	if !s.busy && s.rules.hello.Clock && s.clock > s.ended && s.pos.Seq >= s.clockAt && !s.pos.Zero() {
+		s.do(task{expire: s.clock, before: s.pos})
+	}
+}
+
+// expired takes the outcome of an expire task that was to end what has lived until a time.
+func (s *session) expired(until int64, more bool, pos event.Position, err error) {
+	s.busy = false
+	if err == nil && !more {
+		s.ended = max(s.ended, until)
+	}
+	if err != nil && IsFatal(err) && s.phase != joining {
+		s.ruin = err.Error()
+	}
+	switch {
+	case s.phase == opening: // a new session was asked for meanwhile
+		s.sayNone()
+		return
+	case s.phase != following:
+		return
+	case err == nil && s.trouble != "" && len(s.queue) == 0:
+		s.trouble, s.backoff = "", 0
+		s.report(event.NoCode)
+	case err == nil:
+	case IsBack(err):
+		s.pos = pos
+		s.warn("going on from %d, where the database stands: %v", s.pos.Seq, err)
+		s.open()
+		return
+	case IsFatal(err):
+		s.lose()
+		return
+	default:
+		s.trouble = err.Error()
+		s.retryLater()
+		s.warn("what has lived until the time of the log cannot be ended now, trying again: %v", err)
+		s.report(event.NoCode)
+	}
+	s.work()
 }
 
 // do hands a task to the database.

@@ -185,6 +185,71 @@ func TestSessionEndsWhenItsDatabaseIsAnotherOnes(t *testing.T) {
 	require.False(t, holds())
 }
 
+// The time of the log is given to the database when all is applied that comes before it: not while increments wait,
+// once for each time, again when there is more to do or when it went wrong; and only where the driver wants it.
+func TestSessionEndsDataByTheTimeOfTheLog(t *testing.T) {
+	beat := func(k *talk, at int, clock int64) {
+		k.hear(event.Event{State: event.Succ, Pos: k.h.pos[at], Clock: clock})
+	}
+	k := newTalk(t, 0, nil)
+	k.welcomeAt(0)
+	beat(k, 0, 100)
+	require.Empty(t, k.jobs, "this driver has no use for it")
+
+	k = newTalk(t, 0, func(r *rules) { r.hello.Clock = true })
+	k.welcomeAt(0)
+	expires := func(clock int64, at int) {
+		t.Helper()
+		j := k.job()
+		require.Equal(t, clock, j.expire)
+		require.Equal(t, k.h.pos[at], j.before)
+	}
+	done := func(clock int64, more bool, err error) {
+		k.expired(clock, more, k.pos, err)
+		k.flush()
+	}
+	beat(k, 0, 100)
+	expires(100, 0)
+	beat(k, 0, 150) // while the database is busy
+	done(100, true, nil)
+	expires(150, 0)
+	done(150, false, nil)
+	beat(k, 0, 150)
+	beat(k, 0, 120)
+	k.ticks(1)
+	require.Empty(t, k.jobs)
+	k.hear(event.Event{State: event.Succ, Pos: k.h.pos[0], Body: k.h.frame(0, 5), Clock: 200})
+	k.apply(3, errors.New("increment 4 is bad"))
+	require.Equal(t, held, k.phase)
+	beat(k, 3, 300)
+	require.Empty(t, k.jobs, "nothing ends behind an increment that failed")
+	k.hear(event.Event{State: event.Succ, Pos: k.h.pos[3], Code: event.Held})
+	k.feed(3, 5)
+	k.apply(5, nil)
+	expires(200, 5)
+	done(200, false, Transient(errors.New("gone")))
+	require.Equal(t, event.Retrying, k.last(event.IncrReq, event.Succ).Code)
+	k.ticks(1)
+	expires(200, 5)
+	done(200, false, nil)
+	require.Equal(t, event.NoCode, k.last(event.IncrReq, event.Succ).Code)
+	k.hear(event.Event{State: event.Succ, Pos: k.h.pos[3], Body: k.h.frame(3, 5), Clock: 900})
+	require.Empty(t, k.jobs, "a frame that came before")
+
+	turn := k.self.Turn
+	beat(k, 5, 400)
+	expires(400, 5)
+	k.expired(400, false, k.h.pos[2], CheckAdvance(k.h.pos[2], k.h.pos[5]))
+	k.flush()
+	require.Greater(t, k.self.Turn, turn)
+	require.Equal(t, k.h.pos[2], k.last(event.IncrReq, event.None).Pos)
+	k.welcomeAt(2)
+	beat(k, 2, 500)
+	expires(500, 2)
+	done(500, false, Fatal(errors.New("lost")))
+	require.Equal(t, lost, k.phase)
+}
+
 func TestSessionAcknowledgesAndDropsRepetitions(t *testing.T) {
 	k := newTalk(t, 0, nil)
 	require.Equal(t, k.h.pos[0], k.last(event.IncrReq, event.None).Pos)

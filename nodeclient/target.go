@@ -84,6 +84,15 @@ type Noticer interface {
 	Notices() []string // since the last call; the first tells what Open has found
 }
 
+// Timed is a target whose data ends by the time of the log: keys with a time to live. What an increment's own time
+// ends, Apply ends before it.
+type Timed interface {
+	// Expire ends what has lived until the time of the log until, in ns since 1970: no increment behind at, the stored
+	// position, has an earlier one. It does a bounded piece of that; more reports that there is more to do. Errors are
+	// classed as those of Apply, whose calls it never overlaps.
+	Expire(ctx context.Context, at event.Position, until int64) (more bool, err error)
+}
+
 // Ranger is a target whose keys have an order, so that a part of them can be read.
 type Ranger interface {
 	// SnapshotRange is Snapshot of the keys behind start, up to and with end, at most limit of them. An empty start stands for the

@@ -43,19 +43,37 @@ func (t *Target) Apply(ctx context.Context, before event.Position, items []event
 	if err := t.keep(ctx, steps); err != nil {
 		return before, err
 	}
+	if err := t.adopt(ctx); err != nil {
+		return before, err
+	}
 	for len(steps) > 0 {
 		n := portion(steps)
-		done, err := t.call(ctx, before, steps[:n])
+		done, again, err := t.call(ctx, before, steps[:n])
 		if err != nil {
 			return done, err
 		}
-		for n > 0 && steps[n-1].Pos != done { // a server without memory does less
+		for n > 0 && steps[n-1].Pos != done { // a server without memory does less, and so does one that ends keys first
 			n--
 		}
 		before, steps = done, steps[n:]
+		if again == late || again == soon && len(steps) == 0 {
+			if err := t.stretch(ctx, before, last(steps[:min(1, len(steps))])); err != nil {
+				return before, err
+			}
+		}
 	}
 	return before, refused
 }
+
+// again is why a call is to be made again, or what is to be done next.
+type again int
+
+const (
+	enough again = iota
+	more         // the same again: times count, or more keys are to be ended
+	soon         // half of the time is over for which Redis keeps keys longer
+	late         // all of it
+)
 
 // portion is how many of the steps go into one call.
 func portion(steps []step) int {
@@ -74,8 +92,8 @@ func portion(steps []step) int {
 	return len(steps)
 }
 
-// arguments are what applyScript takes.
-func arguments(before event.Position, steps []step) []any {
+// arguments are what applyScript takes. timed: times to live count.
+func (t *Target) arguments(before event.Position, steps []step, timed bool) []any {
 	fresh, free := "0", 0
 	if before.Zero() || before == event.Start(before.Log) {
 		fresh = "1"
@@ -83,19 +101,23 @@ func arguments(before event.Position, steps []step) []any {
 	for free < len(steps) && !slices.ContainsFunc(steps[free].Work, func(o order) bool { return o.spec.hungry }) {
 		free++
 	}
-	args := append(words(before), fresh, strconv.Itoa(free), strconv.Itoa(len(steps)))
+	count := "0"
+	if timed {
+		count = "1"
+	}
+	args := append(words(before), fresh, strconv.Itoa(free), count, strconv.FormatInt(t.safe, 10), t.spares(), strconv.Itoa(dueKeys), strconv.Itoa(len(steps)))
 	for _, s := range steps {
-		args = append(append(args, words(s.Pos)...), brokerTime(s.Time), strconv.Itoa(len(s.Work)))
+		args = append(append(args, words(s.Pos)...), brokerTime(s.Time), millis(s.Time), strconv.Itoa(len(s.Work)))
 		for i, o := range s.Work {
 			keep := o.keys
-			if i == len(s.Work)-1 { // what fails has changed nothing
+			if i == len(s.Work)-1 && !timed { // what fails has changed nothing
 				keep = nil
 			}
 			args = append(args, strconv.Itoa(len(keep)))
 			for _, key := range keep {
 				args = append(args, key)
 			}
-			args = append(args, strconv.Itoa(len(o.words)), strconv.Itoa(o.id))
+			args = append(args, strconv.Itoa(len(o.words)), o.manner())
 			for _, word := range o.words {
 				args = append(args, word)
 			}
@@ -105,19 +127,23 @@ func arguments(before event.Position, steps []step) []any {
 }
 
 // call runs steps in one call of the script and returns the position that is durable then.
-func (t *Target) call(ctx context.Context, before event.Position, steps []step) (event.Position, error) {
+func (t *Target) call(ctx context.Context, before event.Position, steps []step) (event.Position, again, error) {
+	timed := t.timed || slices.ContainsFunc(steps, func(s step) bool { return slices.ContainsFunc(s.Work, order.timed) })
+	args := t.arguments(before, steps, timed)
 	failpoint.Hit(failpoint.AppliedBeforeSeq) // the two are one here
 	failpoint.Hit(failpoint.SeqBeforeCommit)
-	answer, err := t.held(ctx, before, steps)
+	answer, err := t.held(ctx, args)
 	var none *unheld
 	if errors.As(err, &none) {
-		return before, none.error
+		return before, enough, none.error
 	}
+	t.timed = t.timed || timed
 	if err != nil && said(err) == "" {
-		return t.settle(ctx, before, steps, err)
+		pos, err := t.settle(ctx, before, steps, err)
+		return pos, enough, err
 	}
 	if err != nil { // the script has not run
-		return before, unasked(classify(ctx, "apply", err))
+		return before, enough, unasked(classify(ctx, "apply", err))
 	}
 	fields, _ := answer.([]any)
 	return t.outcome(before, steps, fields)
@@ -132,7 +158,7 @@ func unasked(err error) error {
 }
 
 // outcome reads what the script returned.
-func (t *Target) outcome(before event.Position, steps []step, f []any) (event.Position, error) {
+func (t *Target) outcome(before event.Position, steps []step, f []any) (event.Position, again, error) {
 	field := func(i int) string {
 		if i < len(f) {
 			return text(f[i])
@@ -148,13 +174,30 @@ func (t *Target) outcome(before event.Position, steps []step, f []any) (event.Po
 	at, which := index(1), index(2)
 	switch what := field(0); {
 	case what == "done" && at > 0 && at <= len(steps):
+		t.doubt, t.timed = nil, index(2) == 1
+		if index(3) == 1 && t.timed {
+			return steps[at-1].Pos, soon, nil
+		}
+		return steps[at-1].Pos, enough, nil
+	case what == "timed":
+		t.timed = true
+		return before, more, nil
+	case (what == "due" || what == "late") && at >= 0 && at < len(steps):
 		t.doubt = nil
-		return steps[at-1].Pos, nil
+		pos, next := before, more
+		if at > 0 {
+			pos = steps[at-1].Pos
+		}
+		if what == "late" {
+			next = late
+		}
+		return pos, next, nil
 	case what == "refused":
 		err := fmt.Errorf("redis: apply: the server refuses to move the position: %s", field(1))
-		return before, nodeclient.Transient(err)
+		return before, enough, nodeclient.Transient(err)
 	case what == "position":
-		return t.compare(before, f)
+		pos, err := t.compare(before, f)
+		return pos, enough, err
 	case (what == "failed" || what == "half") && at >= 0 && at < len(steps) && which >= 0 && which < len(steps[at].Work):
 		t.doubt = nil
 		pos := before
@@ -164,17 +207,18 @@ func (t *Target) outcome(before event.Position, steps []step, f []any) (event.Po
 		err := fmt.Errorf("redis: increment %d: %s, in command %d: %s", steps[at].Pos.Seq, field(3), which+1, steps[at].Work[which].words)
 		switch {
 		case what == "half":
-			return pos, nodeclient.Fatal(fmt.Errorf("%w; and what its earlier commands did could not be taken back: %s", err, field(4)))
+			return pos, enough, nodeclient.Fatal(fmt.Errorf("%w; and what its earlier commands did could not be taken back: %s", err, field(4)))
 		case transient(field(3)):
-			return pos, nodeclient.Transient(err)
+			return pos, enough, nodeclient.Transient(err)
 		}
-		return pos, err
+		return pos, enough, err
 	}
-	return before, nodeclient.Transient(fmt.Errorf("redis: apply: the answer of the script is not known to this version: %q", field(0)))
+	return before, enough, nodeclient.Transient(fmt.Errorf("redis: apply: the answer of the script is not known to this version: %q", field(0)))
 }
 
 // compare answers for a stored position other than before: that of a call whose answer was lost, or another hand's.
 func (t *Target) compare(before event.Position, f []any) (event.Position, error) {
+	t.safe, t.timed = 0, true // it may be another state
 	if len(f) == 2 {
 		return before, lost(errors.New(text(f[1])))
 	}

@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -121,10 +122,29 @@ func contents(t *testing.T, c *redis.Client) map[string]string {
 		case "stream":
 			v = fmt.Sprint(c.XRange(t.Context(), key, "-", "+").Val(), c.Do(t.Context(), "XINFO", "GROUPS", key).Val(), c.Do(t.Context(), "XINFO", "STREAM", key).Val())
 		}
-		all[key] = fmt.Sprintf("%v %q", c.PExpireTime(t.Context(), key).Val(), fmt.Sprint(v))
+		all[key] = fmt.Sprintf("%d %q", endOf(t, c, key), fmt.Sprint(v))
 	}
 	return all
 }
+
+// endOf is the time of the log that ends a key, in ms; -1 without one. Redis' own is later, or there is none either.
+func endOf(t *testing.T, c *redis.Client, key string) int64 {
+	t.Helper()
+	own, err := c.Do(t.Context(), "PEXPIRETIME", key).Int64()
+	require.NoError(t, err)
+	end, err := c.ZScore(t.Context(), expiryKey, key).Result()
+	if errors.Is(err, redis.Nil) {
+		require.EqualValues(t, -1, own, key)
+		return -1
+	}
+	require.NoError(t, err)
+	require.Greater(t, own, int64(end), key)
+	require.Greater(t, own, time.Now().UnixMilli(), key)
+	return int64(end)
+}
+
+// ends is endOf for this node.
+func (n *node) ends(key string) int64 { return endOf(n.T, n.other, key) }
 
 // everyByte is a string with every byte.
 func everyByte() string {

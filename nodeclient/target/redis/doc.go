@@ -23,14 +23,37 @@
 // that those of later versions and modules are known.
 //
 // What depends on the clock or the settings of a server is made absolute from the increment's broker time: times to live, stream
-// IDs of the server's choice, and approximate trimming, which becomes exact; see absolute. An increment that reads a key near the
-// end of its life (INCR, SETNX, RENAME) still gives what it finds there: nodes that apply it before and after differ.
+// IDs of the server's choice, and approximate trimming, which becomes exact; see absolute.
+//
+// # Times to live
+//
+// A key ends by the time of the log, so that every node has the same keys at the same position, however late it comes
+// there. The times stand in the sorted set xmq_expiry, in ms since 1970. Before an increment the script that applies
+// it deletes the keys whose time is its broker time or before; Expire does the same for a time that the broker
+// promises no later increment to be before, which is how keys end while nothing is published. Deleting then or right
+// before the next increment comes to the same. A script ends dueKeys keys at most; more are ended in further calls
+// before the increment.
+//
+// Redis itself is given a time for the same keys, and no others: spareTime behind the log's, or behind the server's
+// clock at the moment where that is later. So what drops a time (SET, PERSIST, SUNIONSTORE), keeps it (INCR, KEEPTTL),
+// moves or copies it (RENAME, COPY) or asks whether there is one (NX, XX) is seen from Redis' own, whatever the
+// command; GT and LT are compared with the log's by the script. Before half of the spare time is over, keys that the
+// log has not ended although the server's clock has are given all of it again: while a node comes by, Redis ends none.
+// Until when that is so stands in the field expiry of the position. A node that comes later looks whether keys are
+// gone that the next increment's time has not ended: then this copy has lost data, which is Fatal; an operator's seek
+// takes it as it is. A command of a module that gives a key a time by itself escapes all this.
+//
+// Single fields of a hash (HEXPIRE, HSETEX, HGETEX) cannot have a time: each server would end them by its own clock.
+//
+// A database of an earlier revision, in which Redis' own times are the only ones, is taken over at the first use: its
+// field expiry is missing. A restart of that begins it again.
 //
 // # Hash xmq_position
 //
 //	log_id      16 hexadecimal digits
 //	seq         the last sequence applied, decimal
 //	chain       16 hexadecimal digits
+//	expiry      until when Redis itself ends no key, in ms since 1970; absent when the keys' times are not in xmq_expiry yet
 //	updated_at  broker time of the last increment applied, RFC 3339 in UTC; absent before the first
 //	topics      the topics the data holds, with commas between; * for all; absent when not known (event.Topics)
 //
@@ -52,8 +75,9 @@
 //
 // Opening one reads the position and nothing else. WriteTo walks over the keys with SCAN. Before Apply changes a key that the
 // walk has not written, it reads the old value for the snapshot: the driver is the only writer, so that what is written is one
-// moment, while increments go on. A writer beside the driver would show in it, as it would in everything else. Keys whose time
-// has come during the walk may be left out. Old values wait in memory, 64 MiB of them, then Apply waits for the writer;
+// moment, while increments go on. A writer beside the driver would show in it, as it would in everything else. Keys
+// that end during the walk are among the old values. Old values wait in memory, 64 MiB of them, then Apply waits for
+// the writer;
 // FLUSHDB waits for the end of the snapshot.
 //
 // Format "redis-keys/1" is a stream of package frames with magic "XMQREDIS", version 1 and no preface. Its data is entries:
@@ -61,7 +85,7 @@
 //	 0  1  kind: 1 key, 2 end
 //	of a key
 //	 1  4  k, length of the key
-//	 5  8  expiry in milliseconds since 1970; 0: none
+//	 5  8  time of the log that ends it, in milliseconds since 1970; 0: none. Earlier revisions wrote Redis' own, which was the same
 //	13  4  n, length of the value
 //	17  k  key
 //	 .  n  value as DUMP gives it; a server of an earlier version may not read it
@@ -80,7 +104,7 @@
 //
 // # Rights
 //
-// An ACL user needs all keys, the commands of the increments, and INFO, COMMAND, EVAL, EVALSHA, HGETALL, SCAN, DUMP, RESTORE,
-// PEXPIRETIME, PEXPIRE, GET, SET, DEL, SELECT, SWAPDB, FLUSHDB; CONFIG GET, CLIENT SETNAME, CLIENT ID and CLIENT LIST are asked for but can
-// be missing.
+// An ACL user needs all keys, the commands of the increments, and INFO, COMMAND, TIME, EVAL, EVALSHA, HGETALL, SCAN,
+// DUMP, RESTORE, PEXPIRE, PEXPIREAT, PEXPIRETIME, GET, SET, DEL, UNLINK, ZADD, ZRANGE, ZRANGEBYSCORE, ZREM, ZSCORE,
+// SELECT, SWAPDB, FLUSHDB; CONFIG GET, CLIENT SETNAME, CLIENT ID and CLIENT LIST are asked for but can be missing.
 package redis

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
@@ -21,7 +22,8 @@ type order struct {
 	spec  *spec
 	words command.Command
 	keys  [][]byte // it may read or write
-	id    int      // which word is the ID of a stream that may have to be raised; 0: none
+	how   byte     // what a script does about it; 0: nothing but call it
+	word  int      // which word that is about
 }
 
 // work is one increment.
@@ -65,6 +67,14 @@ func (t table) order(c command.Command) (order, error) {
 		o.keys = s.keys(c)
 	}
 	return o, nil
+}
+
+// manner is how a script treats the command.
+func (o order) manner() string {
+	if o.how == 0 {
+		return "0"
+	}
+	return string(o.how) + strconv.Itoa(o.word)
 }
 
 // flushes reports whether the command deletes all keys.

@@ -28,6 +28,22 @@ func (t *Target) keep(ctx context.Context, steps []step) error {
 			}
 		}
 	}
+	if err := t.keepDue(ctx, last(steps)); err != nil {
+		return err
+	}
+	return s.saveAll(ctx, keys)
+}
+
+// last is the latest broker time of steps.
+func last(steps []step) (ns int64) {
+	for _, s := range steps {
+		ns = max(ns, s.Time)
+	}
+	return ns
+}
+
+// saveAll saves the old values of keys.
+func (s *snapshot) saveAll(ctx context.Context, keys []string) error {
 	for len(keys) > 0 {
 		n, err := s.save(ctx, keys)
 		if err != nil {
@@ -130,7 +146,7 @@ func readKeys(ctx context.Context, c redis.Cmdable, names []string) (entries []e
 	if len(names) == 0 {
 		return nil, 0, nil
 	}
-	answer, err := readScript.run(ctx, c, names, []any{readBytes})
+	answer, err := readScript.run(ctx, c, names, []any{readBytes, expiryKey})
 	if err != nil {
 		return nil, 0, err
 	}

@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
-	"xmq/broker/event"
 	"xmq/nodeclient"
 	"xmq/nodeclient/target/hold"
 )
@@ -218,16 +218,19 @@ func (t *Target) holds(ctx context.Context) error {
 	return nodeclient.Transient(fmt.Errorf("redis: %w", hold.ErrLost))
 }
 
-// held calls the script that applies steps, for the node that holds the database. When it has lost it, it takes it
+// heldKeys are the keys with which the script is called that applies increments.
+var heldKeys = append(slices.Clone(bookKeys), lockKey)
+
+// held calls the script that applies increments with its arguments, for the node that holds the database. When it has lost it, it takes it
 // again before.
-func (t *Target) held(ctx context.Context, before event.Position, steps []step) (any, error) {
+func (t *Target) held(ctx context.Context, what []any) (any, error) {
 	for range 2 {
 		token, err := t.hold.Ensure(ctx)
 		if err != nil {
 			return nil, &unheld{err}
 		}
-		args := append([]any{tokenText(token), lockMS}, arguments(before, steps)...)
-		answer, err := applyScript.run(ctx, t.road, []string{positionKey, lockKey}, args)
+		args := append([]any{tokenText(token), lockMS}, what...)
+		answer, err := applyScript.run(ctx, t.road, heldKeys, args)
 		if f, _ := answer.([]any); err != nil || len(f) != 1 || text(f[0]) != "unheld" {
 			return answer, err
 		}

@@ -197,7 +197,8 @@ func TestACallThatArrivesLateIsNoOtherHand(t *testing.T) {
 	p.Do(func() { p.cutOn = applyScript.digest })
 	_, err := n.Apply(t.Context(), before, items)
 	require.ErrorContains(t, err, "nothing of it is stored")
-	_, err = applyScript.run(t.Context(), n.other, []string{positionKey, lockKey}, append([]any{n.lock()[:16], lockMS}, arguments(before, steps)...)) // it arrives
+	late := append([]any{n.lock()[:16], lockMS}, n.arguments(before, steps, true)...)
+	_, err = applyScript.run(t.Context(), n.other, heldKeys, late) // it arrives
 	require.NoError(t, err)
 	applied, err := n.Apply(t.Context(), before, items)
 	require.True(t, nodeclient.IsTransient(err), err)

@@ -9,6 +9,7 @@ import (
 	"io"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -114,7 +115,11 @@ func (r *restored) claim(ctx context.Context, way *road) error {
 
 // load loads all keys, then the position and the topics.
 func (r *restored) load(ctx context.Context, way *road, in *frames.Reader) error {
-	l := &loader{ctx: ctx, way: way, pipe: way.Pipeline()}
+	clock, err := way.Time(ctx).Result()
+	if err != nil {
+		return classify(ctx, "ask for the time", err)
+	}
+	l := &loader{ctx: ctx, way: way, pipe: way.Pipeline(), spare: r.t.spare, safe: clock.Add(r.t.spare).UnixMilli()}
 	if err := readEntries(bufio.NewReaderSize(in, frames.MaxFrame), l.add); err != nil {
 		return fmt.Errorf("read the snapshot: %w", err)
 	}
@@ -127,8 +132,11 @@ func (r *restored) load(ctx context.Context, way *road, in *frames.Reader) error
 	if err := keepTopics(ctx, way, r.topics); err != nil {
 		return err
 	}
+	if _, err := safeScript.run(ctx, way, bookKeys, []any{l.safe}); err != nil {
+		return classify(ctx, "store until when keys are kept", err)
+	}
 	pipe := way.Pipeline()
-	size, marker := pipe.DBSize(ctx), pipe.Get(ctx, markerKey)
+	size, marker, times := pipe.DBSize(ctx), pipe.Get(ctx, markerKey), pipe.Exists(ctx, expiryKey)
 	if _, err := pipe.Exec(ctx); err != nil {
 		return classify(ctx, "look at the restored keys", err)
 	}
@@ -136,7 +144,7 @@ func (r *restored) load(ctx context.Context, way *road, in *frames.Reader) error
 	switch {
 	case err != nil:
 		return err
-	case marker.Val() != r.t.mark()+r.token || size.Val() > l.loaded+2: // keys may have expired, none may have come
+	case marker.Val() != r.t.mark()+r.token || size.Val() > l.loaded+2+times.Val(): // a key may have come twice, none may have come from elsewhere
 		return nodeclient.Transient(fmt.Errorf("another hand has written into the logical database %d while the restore loaded there", r.t.place.restore))
 	case stored != r.want:
 		return fmt.Errorf("the restored data stands at %s, expected was %s: %w", stored, r.want, event.ErrDamaged)
@@ -150,7 +158,10 @@ type loader struct {
 	way    *road
 	pipe   redis.Pipeliner
 	bytes  int
+	keys   int64 // in pipe
 	loaded int64
+	spare  time.Duration
+	safe   int64 // before this time in ms, and for keys that live longer their time, Redis itself ends none
 }
 
 // add loads one key. It may come twice, with the same value.
@@ -158,7 +169,14 @@ func (l *loader) add(e entry) error {
 	if e.key == lockKey { // of a node of an earlier build, which took it for data
 		return nil
 	}
-	l.pipe.Do(l.ctx, "RESTORE", e.key, e.till, e.dump, "ABSTTL", "REPLACE")
+	if e.till == 0 {
+		l.pipe.Do(l.ctx, "RESTORE", e.key, 0, e.dump, "REPLACE")
+	} else {
+		till := min(e.till, maxTime)
+		l.pipe.Do(l.ctx, "RESTORE", e.key, max(l.safe, till+l.spare.Milliseconds()), e.dump, "ABSTTL", "REPLACE")
+		l.pipe.ZAdd(l.ctx, expiryKey, redis.Z{Score: float64(till), Member: e.key})
+	}
+	l.keys++
 	if l.bytes += e.size(); l.bytes < loadBytes && l.pipe.Len() < loadCount {
 		return nil
 	}
@@ -170,14 +188,14 @@ func (l *loader) flush() error {
 	if n == 0 {
 		return nil
 	}
-	answers, err := l.pipe.Exec(l.ctx)
+	_, err := l.pipe.Exec(l.ctx)
 	if text := said(err); strings.HasPrefix(text, "ERR DUMP payload") || strings.HasPrefix(text, "ERR Bad data format") {
 		return fmt.Errorf("load keys: the server does not read what the other node's server has written, which may be of a later version: %w", err)
 	}
 	if err != nil {
 		return classify(l.ctx, "load keys", err)
 	}
-	l.loaded, l.bytes = l.loaded+int64(len(answers)), 0
+	l.loaded, l.keys, l.bytes = l.loaded+l.keys, 0, 0
 	return nil
 }
 
@@ -213,7 +231,7 @@ func (r *restored) Switch(ctx context.Context) error {
 	if number(answer) != 1 {
 		return fmt.Errorf("redis: switch to the restored database: the marker of this restore is gone from the logical database %d: restore again", t.place.restore)
 	}
-	t.doubt = nil
+	t.doubt, t.safe, t.timed = nil, 0, true
 	return nil
 }
 

@@ -28,21 +28,28 @@ func (s script) run(ctx context.Context, c redis.Cmdable, keys []string, args []
 // applyScript applies increments and moves the position: what is a transaction elsewhere. Nothing can come between, and its
 // effects reach the append-only file and the replicas as one MULTI ... EXEC.
 //
-//	KEYS     the position, the lock
+//	KEYS[1]  the position, KEYS[2] the times of the keys, KEYS[3] the lock
 //	ARGV     token in the lock of the node that calls, and how many milliseconds that lives; log, seq, chain before; "1" when no position at all stands for that too; how many of the first increments
-//	         need no memory; how many increments; then for each of them log, seq, chain after it, broker time or "",
-//	         how many commands; for each command how many keys to keep, those, how many words, which of them
-//	         is an ID of a stream that may have to be raised or 0, the words
+//	         need no memory; "1" when times count; until when Redis ends no key by itself, spare; how many keys may be
+//	         ended, how many increments; then for each of them log, seq, chain after it, broker time or "" and in ms,
+//	         how many commands; for each command how many keys, those, how many words, how it is treated (see raises)
+//	         with the word this is about, the words
 //
 // The position is moved first: a server that has no memory, cannot save or is a replica says so there, and once a
 // script has written none of that stops it any more. Without memory the increments that need none are applied alone. A command
 // that fails ends the script; what earlier commands of its increment did to the keys they name is taken back.
 //
-// It returns what happened, then: "unheld" nothing, another value or none stood in the lock, which a server without memory
-// cannot store; "done" how many increments are applied; "refused" what the server said, nothing being
+// Before an increment, keys end whose time has come by its own. A key has a time of Redis' own, which is later,
+// exactly when it has one in the index: what drops, keeps, renames or copies the one is seen from it. When times do
+// not count, the keys of commands are those to be kept only, and none may have a time.
+//
+// It returns what happened, then: "unheld" nothing, another value or none stood in the lock, which a server without
+// memory cannot store; "done" how many increments are applied, whether any key has a time, whether half of
+// the spare time is over; "due" and "late" how many increments, before more keys than may be ended and before Redis
+// may have ended keys by itself; "timed" nothing: times count; "refused" what the server said, nothing being
 // changed; "position" the one that is stored, or what hinders it; "failed" the indices of increment and command and
 // what the server said; "half" the same and why the increment could not be taken back.
-var applyScript = newScript(`
+var applyScript = newScript(ending + `
 local at = 1
 local function take()
   at = at + 1
@@ -50,16 +57,18 @@ local function take()
 end
 local place = KEYS[1]
 local holder, life = take(), take()
-local held = redis.pcall('GET', KEYS[2])
+local held = redis.pcall('GET', KEYS[3])
 if type(held) ~= 'string' or string.sub(held, 1, #holder) ~= holder then
-  local taken = held or redis.pcall('SET', KEYS[2], holder, 'PX', life)
+  local taken = held or redis.pcall('SET', KEYS[3], holder, 'PX', life)
   if held or not taken.err or string.sub(taken.err, 1, 4) ~= 'OOM ' then
     return {'unheld'}
   end
 end
-local log, seq, chain, fresh, free, n = take(), take(), take(), take(), tonumber(take()), tonumber(take())
+local log, seq, chain, fresh, free = take(), take(), take(), take(), tonumber(take())
+local timed, safe, room, n = take() == '1', take(), 0, 0
+spare, room, n = tonumber(take()), tonumber(take()), tonumber(take())
 
-local old = redis.pcall('HMGET', place, 'log_id', 'seq', 'chain', 'updated_at', 'topics')
+local old = redis.pcall('HMGET', place, 'log_id', 'seq', 'chain', 'updated_at', 'topics', 'expiry')
 if old.err then
   return {'position', old.err}
 end
@@ -68,16 +77,33 @@ if there and (old[1] ~= log or old[2] ~= seq or old[3] ~= chain) or not there an
   return {'position', old[1], old[2], old[3], there and 1 or 0}
 end
 
-local todo, begins = {}, at
+if lowest() and not timed then
+  return {'timed'}
+end
+if timed then
+  local lacks = forbidden()
+  if lacks then
+    return {'refused', lacks}
+  end
+  now()
+end
+safe = old[6] or safe
+local late = tonumber(safe) < wall
+
+local todo = {}
 for i = 1, n do
-  local step = {log = take(), seq = take(), chain = take(), time = take()}
+  local step = {log = take(), seq = take(), chain = take(), time = take(), ms = tonumber(take())}
   for j = 1, tonumber(take()) do
     local keys = {}
     for k = 1, tonumber(take()) do
       keys[k] = take()
     end
-    local words, id = tonumber(take()), tonumber(take())
-    step[j] = {keys = keys, from = at, to = at + words - 1, id = id}
+    local words, how = tonumber(take()), take()
+    local c = {keys = keys, from = at, to = at + words - 1}
+    if how ~= '0' then
+      c.how, c.word = string.sub(how, 1, 1), tonumber(string.sub(how, 2))
+    end
+    step[j] = c
     at = at + words
   end
   todo[i] = step
@@ -94,9 +120,9 @@ local function store(last)
     return redis.pcall('DEL', place)
   end
   local s = todo[last] or {log = log, seq = seq, chain = chain}
-  local fields = {'log_id', s.log, 'seq', s.seq, 'chain', s.chain}
+  local fields = {'log_id', s.log, 'seq', s.seq, 'chain', s.chain, 'expiry', safe}
   if time then
-    fields[7], fields[8] = 'updated_at', time
+    fields[#fields + 1], fields[#fields + 2] = 'updated_at', time
   end
   if old[5] then
     fields[#fields + 1], fields[#fields + 2] = 'topics', old[5]
@@ -126,40 +152,131 @@ local function raised(key, words, err)
   end
 end
 
-local function execute(c, saved, keep)
+-- sets makes time the one that ends key, at time ms of the log.
+local function sets(key, time, ms)
+  if time <= ms then
+    redis.call('UNLINK', key)
+    redis.call('ZREM', index, key)
+  else
+    redis.call('ZADD', index, whole(time), key)
+    if not low or time < low then
+      low = time
+    end
+  end
+end
+
+-- follow brings the index behind a command that has succeeded; was are the times that its keys had.
+local function follow(c, was, time, native, answer, ms)
+  if c.how == 'f' then
+    low = nil
+  elseif c.how == 'm' then
+    local from, to = c.keys[1], c.keys[2]
+    if from ~= to and (answer == 1 or type(answer) == 'table') then
+      if was[1] then
+        redis.call('ZADD', index, was[1], to)
+        if redis.call('EXISTS', from) == 0 then
+          redis.call('ZREM', index, from)
+        end
+      elseif was[2] then
+        redis.call('ZREM', index, to)
+      end
+    end
+  elseif time and c.how ~= 'x' then
+    if answer == 1 or type(answer) == 'table' or type(answer) == 'string' then
+      for _, key in ipairs(c.keys) do
+        sets(key, time, ms)
+      end
+    end
+  else
+    for i, key in ipairs(c.keys) do
+      if native and redis.call('PEXPIRETIME', key) == native then
+        sets(key, time, ms)
+      elseif was[i] and redis.call('PEXPIRETIME', key) < 0 then
+        redis.call('ZREM', index, key)
+      end
+    end
+  end
+end
+
+-- aim puts the time at which Redis itself ends the keys of a command into its words. It returns the time of the log
+-- and that one; nil when the condition of the command does not hold.
+local function aim(c, was)
+  local time = tonumber(ARGV[c.from + c.word])
+  if c.how == 'g' and (not was[1] or time <= tonumber(was[1])) or c.how == 'l' and was[1] and time >= tonumber(was[1]) then
+    return nil
+  end
+  local native = math.max(time, wall) + spare
+  if c.how == 'x' and redis.call('PEXPIRETIME', c.keys[1]) == native then
+    native = native + 1
+  end
+  ARGV[c.from + c.word] = whole(native)
+  return time, native
+end
+
+local function execute(c, saved, keep, ms)
+  local how, was, time, native = c.how, {}, nil, nil
+  if low and (keep or how ~= 't') then
+    for i, key in ipairs(c.keys) do
+      was[i] = redis.call('ZSCORE', index, key)
+    end
+  end
   if keep then
-    for _, key in ipairs(c.keys) do
+    for i, key in ipairs(c.keys) do
       if saved[key] == nil then
         local dump = redis.pcall('DUMP', key)
         if type(dump) == 'table' and dump.err then
           return dump.err
         end
-        saved[key] = {dump = dump, till = redis.call('PEXPIRETIME', key)}
+        saved[key] = {dump = dump, till = redis.call('PEXPIRETIME', key), time = was[i]}
       end
     end
   end
+  if how == 't' or how == 'x' or how == 'g' or how == 'l' then
+    time, native = aim(c, was)
+    if not time then
+      return nil
+    end
+  end
   local answer = redis.pcall(unpack(ARGV, c.from, c.to))
-  if type(answer) == 'table' and answer.err and c.id > 0 then
+  if how == 'i' and type(answer) == 'table' and answer.err then
     local id = raised(c.keys[1] or ARGV[c.from + 1], ARGV, answer.err)
     if id then
       local words = {unpack(ARGV, c.from, c.to)}
-      words[c.id] = id
+      words[c.word] = id
       answer = redis.pcall(unpack(words))
     end
   end
-  return type(answer) == 'table' and answer.err
+  if type(answer) == 'table' and answer.err then
+    return answer.err
+  end
+  if low or time then
+    follow(c, was, time, native, answer, ms)
+  end
 end
 
 for i = 1, n do
   local step, saved = todo[i], {}
+  if low and #step > 0 then
+    room = due(step.ms, room)
+    local why = low and (low <= step.ms and 'due' or late and 'late')
+    if why then
+      store(i - 1)
+      return {why, i - 1}
+    end
+  end
   for j, c in ipairs(step) do
-    local err = execute(c, saved, j < #step)
+    local err = execute(c, saved, j < #step, step.ms)
     if err then
       local undo
       for key, s in pairs(saved) do
         local answer = redis.pcall('UNLINK', key)
         if s.dump then
-          answer = redis.pcall('RESTORE', key, math.max(s.till, 0), s.dump, 'ABSTTL')
+          answer = redis.pcall('RESTORE', key, whole(math.max(s.till, 0)), s.dump, 'ABSTTL')
+        end
+        if s.time then
+          redis.call('ZADD', index, s.time, key)
+        elseif timed then
+          redis.call('ZREM', index, key)
         end
         if type(answer) == 'table' and answer.err then
           undo = answer.err
@@ -174,21 +291,24 @@ for i = 1, n do
   end
 end
 store(n)
-if redis.call('EXISTS', KEYS[2]) == 0 then
-  redis.pcall('SET', KEYS[2], held or holder, 'PX', life)
+if redis.call('EXISTS', KEYS[3]) == 0 then
+  redis.pcall('SET', KEYS[3], held or holder, 'PX', life)
 end
-return {'done', n}
+local doubt = tonumber(safe) < wall + spare / 2 and 1 or 0
+return {'done', n, lowest() and 1 or 0, doubt}
 `)
 
-// readScript reads keys as they are: KEYS; ARGV[1] is the number of bytes behind which it stops. It returns how many of the
-// keys it has looked at, then for each that is there its number, its expiry in milliseconds since 1970 or -1, its DUMP.
+// readScript reads keys as they are: KEYS; ARGV the number of bytes behind which it stops, and the times of the keys. It
+// returns how many of the keys it has looked at, then for each that is there its number, the time of the log that ends it
+// in ms, else Redis' own, else -1, and its DUMP.
 var readScript = newScript(`
 local out, size = {0}, 0
+local timed = redis.call('EXISTS', ARGV[2]) == 1
 for i, key in ipairs(KEYS) do
   local dump = redis.call('DUMP', key)
   if dump then
     out[#out + 1] = i
-    out[#out + 1] = redis.call('PEXPIRETIME', key)
+    out[#out + 1] = timed and tonumber(redis.call('ZSCORE', ARGV[2], key)) or redis.call('PEXPIRETIME', key)
     out[#out + 1] = dump
     size = size + #dump
   end

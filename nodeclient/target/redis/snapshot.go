@@ -63,6 +63,9 @@ func (t *Target) Snapshot(ctx context.Context) (nodeclient.Snapshot, error) {
 		return nil, errors.New("redis: a snapshot is open already")
 	}
 	defer t.road.until(ctx)()
+	if err := t.adopt(ctx); err != nil {
+		return nil, err
+	}
 	pos, err := readPosition(ctx, t.road)
 	if err != nil {
 		return nil, err

@@ -5,7 +5,9 @@ import (
 	"context"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -212,31 +214,37 @@ func TestASnapshotGivenUpHoldsNothingUp(t *testing.T) {
 	require.NoError(t, s.Close())
 }
 
-// What expires while the walk goes on is left out or comes with its time; it is never restored as immortal.
-func TestKeysThatExpireDuringTheWalk(t *testing.T) {
+// What ends while the walk goes on is in the snapshot all the same, with its time: a newcomer ends it where the log
+// does.
+func TestKeysThatEndDuringTheWalk(t *testing.T) {
 	n := newNode(t)
-	n.run("SET stays x")
-	n.do("SET", "soon", "x", "PX", "30")
-	n.do("SET", "later", "x", "PX", "100000")
+	n.run("SET stays x", "SET soon x EX 10", "SET sooner x EX 8", "SET later x EX 100000")
+	want, at := n.contents(), n.at()
 	s, err := n.Snapshot(t.Context())
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return n.do("EXISTS", "soon") == int64(0) }, patience, tick)
+	n.run("SET other y", "SET other y", "SET other y", "SET other y", "SET other y", "SET other y", "SET other y") // its time ends "sooner"
+	require.EqualValues(t, 0, n.do("EXISTS", "sooner"))
+	n.until(at.Seq + 20)
+	require.EqualValues(t, 0, n.do("EXISTS", "soon"))
 	var b bytes.Buffer
 	require.NoError(t, s.WriteTo(t.Context(), &b))
 	require.NoError(t, s.Close())
 	m := newNode(t)
-	at := s.Position()
 	m.load(b.Bytes(), at)
-	require.EqualValues(t, 0, m.do("EXISTS", "soon"))
-	require.Equal(t, n.do("PEXPIRETIME", "later"), m.do("PEXPIRETIME", "later"))
+	require.Equal(t, want, m.contents())
+	m.until(at.Seq + 20)
+	require.Equal(t, []string{"later", "stays"}, slices.Sorted(maps.Keys(m.contents())))
 
-	// One whose time comes between the reading and the loading is loaded with it, and is gone.
+	// One whose time was over long ago, as in a snapshot of an earlier revision, is loaded with it, and ends with the
+	// next increment.
 	var data bytes.Buffer
 	require.NoError(t, entry{"gone", n.do("DUMP", "stays").(string), 1000}.write(&data))
 	require.NoError(t, entry{"here", n.do("DUMP", "stays").(string), 0}.write(&data))
 	require.NoError(t, writeEnd(&data, 2))
 	m.load(framed(t, at, data.Bytes()), at)
-	require.Equal(t, map[string]string{"here": `-1ns "x"`}, m.contents())
+	require.Equal(t, map[string]string{"here": `-1 "x"`, "gone": `1000 "x"`}, m.contents())
+	m.until(at.Seq)
+	require.Equal(t, map[string]string{"here": `-1 "x"`}, m.contents())
 }
 
 // framed is a snapshot of these data.

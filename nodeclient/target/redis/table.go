@@ -28,6 +28,9 @@ type table map[string]*spec
 // beyond are commands that reach beyond the target's logical database.
 const beyond = "SELECT SWAPDB MOVE FLUSHALL MIGRATE RESTORE-ASKING"
 
+// fieldTimes are commands that give single fields of a hash a time to live.
+const fieldTimes = "HEXPIRE HPEXPIRE HEXPIREAT HPEXPIREAT HSETEX HGETEX"
+
 const reaches = "it reaches beyond the logical database that is the target"
 
 // refusal says why a command of this kind cannot be in an increment.
@@ -36,6 +39,8 @@ func refusal(name string, flags, tips []string) string {
 	switch {
 	case slices.Contains(strings.Fields(beyond), name):
 		return reaches
+	case slices.Contains(strings.Fields(fieldTimes), name):
+		return "each server ends fields of a hash by its own clock, so that nodes would differ; give the whole key a time to live"
 	case has("admin") || has("pubsub"):
 		return "it works on the server, not on the data"
 	case has("blocking"):

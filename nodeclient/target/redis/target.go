@@ -37,6 +37,12 @@ type Target struct {
 	shut       bool
 	// doubt are the positions at which a call that nobody answered may have left the database; empty when there is none.
 	doubt []event.Position
+	// spare is how long Redis itself keeps keys beyond their time; spareTime.
+	spare time.Duration
+	// safe is until when it ends none, in ms since 1970; 0 as long as nobody has looked. timed: some key may have a
+	// time to live.
+	safe  int64
+	timed bool
 	// open is the snapshot that is being read; nil when there is none.
 	open *snapshot
 }
@@ -52,7 +58,7 @@ func Open(ctx context.Context, rawURL string, o Options) (*Target, error) {
 		return nil, err
 	}
 	o.LockWait = cmp.Or(o.LockWait, DefaultLockWait)
-	t := &Target{place: p, opts: o, road: newRoad(p.options, p.db)}
+	t := &Target{place: p, opts: o, road: newRoad(p.options, p.db), spare: spareTime, timed: true}
 	t.hold = hold.New("redis", strconv.Itoa(p.db), cmp.Or(o.LockBeat, hold.Beat), t.take)
 	defer t.road.until(ctx)()
 	if err := t.look(ctx); err != nil {
@@ -144,18 +150,18 @@ func (t *Target) Position(ctx context.Context) (event.Position, error) {
 	return readPosition(ctx, t.road)
 }
 
-// Empty implements nodeclient.Target: no key but the position and the lock.
+// Empty implements nodeclient.Target: no key but XMQ's own.
 func (t *Target) Empty(ctx context.Context) (bool, error) {
 	if err := t.usable(); err != nil {
 		return false, err
 	}
 	defer t.road.until(ctx)()
 	pipe := t.road.TxPipeline()
-	size, position := pipe.DBSize(ctx), pipe.Exists(ctx, positionKey, lockKey)
+	size, own := pipe.DBSize(ctx), pipe.Exists(ctx, heldKeys...)
 	if _, err := pipe.Exec(ctx); err != nil {
 		return false, classify(ctx, "count the keys", err)
 	}
-	return size.Val() == position.Val(), nil
+	return size.Val() == own.Val(), nil
 }
 
 // Seek implements nodeclient.Target. It also mends a position that is incomplete or of a wrong type.
@@ -171,7 +177,10 @@ func (t *Target) Seek(ctx context.Context, pos event.Position) error {
 		return classify(ctx, fmt.Sprintf("store the position %d", pos.Seq), err)
 	}
 	t.doubt = nil
-	return nil
+	if err := t.adopt(ctx); err != nil {
+		return err
+	}
+	return t.accept(ctx)
 }
 
 // Topics implements nodeclient.Target.
