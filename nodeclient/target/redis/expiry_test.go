@@ -376,7 +376,7 @@ func TestHeartbeatsAloneEndKeys(t *testing.T) {
 	more, err := n.Expire(t.Context(), n.at(), second(200).UnixNano())
 	require.NoError(t, err)
 	require.True(t, more)
-	require.EqualValues(t, 15_002, n.other.DBSize(t.Context()).Val()-2)
+	require.EqualValues(t, 15_002, n.other.DBSize(t.Context()).Val()-int64(len(heldKeys)))
 	n.until(200)
 	n.until(200)
 	n.until(3)
@@ -421,7 +421,10 @@ func TestADatabaseOfAnEarlierRevisionIsTakenOver(t *testing.T) {
 	n.do("ZADD", expiryKey, end+7, "half") // what was interrupted
 	n.do("SET", "half", "x", "PXAT", end+500000)
 	require.NoError(t, n.Close())
-	for range 2 {
+	for again := range 2 {
+		if again > 0 {
+			require.NoError(t, n.Close())
+		}
 		target, err := Open(t.Context(), redistest.URL(server.Addr(), n.db), Options{})
 		require.NoError(t, err)
 		n.Target = target
