@@ -75,7 +75,7 @@ func nothingThere(mux *http.ServeMux, w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if len(allow) == 0 {
-		httpdoor.Fail(w, http.StatusNotFound, door.NotFound, fmt.Sprintf("there is nothing at %.100q", r.URL.Path))
+		httpdoor.Fail(w, http.StatusNotFound, door.NotFound, "there is nothing at this path") // which may hold a token
 		return
 	}
 	w.Header().Set("Allow", strings.Join(allow, ", "))

@@ -400,7 +400,7 @@ func TestEveryDriverOldBackupsAndForeignCopies(t *testing.T) {
 		} {
 			stood := c.moved(old, move)
 			p := c.runs("master", "", old)
-			require.Equal(c.t, 1, p.wait(c.t), p.log)
+			require.Equal(c.t, 78, p.wait(c.t), p.log)
 			require.Contains(c.t, p.log.String(), says)
 			c.holds(old, c.next)
 			c.moved(old, func(p *event.Position) { *p = stood })

@@ -71,6 +71,10 @@ func (a *api) do(ctx context.Context, method, path string, in, out any) error {
 	return a.send(ctx, method, path, "application/json", body, out)
 }
 
+// askFirst is from how many bytes of a body on the broker is asked before they are sent: it closes the connection after
+// it has refused some by their length, and its answer could be lost while they are still being written.
+const askFirst = 1 << 20
+
 func (a *api) send(ctx context.Context, method, path, contentType string, body io.Reader, out any) error {
 	req, err := http.NewRequestWithContext(ctx, method, a.base+path, body)
 	if err != nil {
@@ -78,6 +82,9 @@ func (a *api) send(ctx context.Context, method, path, contentType string, body i
 	}
 	if body != nil {
 		req.Header.Set("Content-Type", contentType)
+	}
+	if req.ContentLength > askFirst {
+		req.Header.Set("Expect", "100-continue")
 	}
 	res, err := a.http.Do(req)
 	if err != nil && ctx.Err() != nil {

@@ -114,6 +114,11 @@ func (t *Target) Position(ctx context.Context) (event.Position, error) {
 
 // Apply implements nodeclient.Target. Each increment is durable by itself.
 func (t *Target) Apply(ctx context.Context, before event.Position, items []event.Item) (event.Position, error) {
+	if t.pos.Zero() { // nobody has asked yet
+		if _, err := t.Position(ctx); err != nil {
+			return t.pos, err
+		}
+	}
 	if err := nodeclient.CheckAdvance(t.pos, before); err != nil {
 		return t.pos, err
 	}

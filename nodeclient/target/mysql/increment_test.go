@@ -110,7 +110,8 @@ func TestXN08ErrorClasses(t *testing.T) {
 	require.True(t, nodeclient.IsFatal(err), err)
 	require.NoError(t, server.Exec(n.db, "DROP TABLE xmq_position"))
 	_, err = n.Apply(t.Context(), at, n.log.Scripts("UPDATE c SET v = v"))
-	require.True(t, nodeclient.IsFatal(err), err)
+	require.ErrorIs(t, err, nodeclient.ErrGone)
+	require.True(t, nodeclient.IsTransient(err), err)
 }
 
 // A deadlock with another client is Transient, and passes.
