@@ -99,26 +99,37 @@ func TestAHoldIsKeptAliveInTheBackground(t *testing.T) {
 		p := &place{}
 		h := New("test", "db", Beat, p.take)
 		defer h.Close()
+		at := func(f func()) { // the beats, which run beside this test, hold the lock of h
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			f()
+		}
 		time.Sleep(3 * Beat)
-		require.Zero(t, p.taker, "nothing is taken before it is asked for")
+		at(func() { require.Zero(t, p.taker, "nothing is taken before it is asked for") })
 		_, err := h.Ensure(t.Context())
 		require.NoError(t, err)
 		time.Sleep(3*Beat + Beat/2)
 		synctest.Wait()
-		require.GreaterOrEqual(t, p.beats, 3)
-		require.Equal(t, 1, p.taker)
-		p.away, p.by = true, 0
+		at(func() {
+			require.GreaterOrEqual(t, p.beats, 3)
+			require.Equal(t, 1, p.taker)
+			p.away, p.by = true, 0
+		})
 		time.Sleep(3 * Beat)
 		synctest.Wait()
-		require.Equal(t, 1, p.taker)
-		p.away, p.by = false, 99
+		at(func() {
+			require.Equal(t, 1, p.taker)
+			p.away, p.by = false, 99
+		})
 		time.Sleep(3 * Beat)
 		synctest.Wait()
-		require.EqualValues(t, 99, p.by)
-		p.by = 0
+		at(func() {
+			require.EqualValues(t, 99, p.by)
+			p.by = 0
+		})
 		time.Sleep(2 * Beat)
 		synctest.Wait()
-		require.Equal(t, 2, p.taker)
+		at(func() { require.Equal(t, 2, p.taker) })
 		require.ErrorIs(t, h.Advance(at1, at0), nodeclient.ErrTaken, "somebody may have had it")
 	})
 }
