@@ -175,6 +175,7 @@ func (t *Target) outcome(before event.Position, steps []step, f []any) (event.Po
 	switch what := field(0); {
 	case what == "done" && at > 0 && at <= len(steps):
 		t.doubt, t.timed = nil, index(2) == 1
+		_ = t.hold.Advance(before, before) // it was found there
 		if index(3) == 1 && t.timed {
 			return steps[at-1].Pos, soon, nil
 		}

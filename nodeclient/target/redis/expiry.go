@@ -220,6 +220,7 @@ func (t *Target) expire(ctx context.Context, at event.Position, until int64) (mo
 	if len(f) != 4 {
 		return false, 0, fields("end keys whose time has come", f)
 	}
+	_ = t.hold.Advance(at, at) // it was found there
 	t.timed = number(f[2]) == 1
 	return number(f[1]) == 1, number(f[3]), nil
 }
