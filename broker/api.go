@@ -40,6 +40,7 @@ func (b *Broker) web() *http.Server {
 		"POST /v1/producers/{id}/reset": b.apiReset,
 		"GET /v1/log":                   b.apiLog,
 		"POST /v1/log/trim":             b.apiTrim,
+		"POST /v1/log/accept":           b.apiAccept,
 		"POST /v1/log/check":            b.apiCheck,
 		"GET /v1/alerts":                func(*http.Request) (any, error) { return append([]statedb.Alert{}, b.stores.state.Alerts()...), nil },
 		"POST /v1/alerts":               b.apiAlert,
@@ -176,6 +177,7 @@ type Positions struct {
 	Head    uint64        `json:"head"`
 	First   uint64        `json:"first"`
 	Chain   event.Chain   `json:"chain"`
+	Input   *Input        `json:"input"` // why no increments are taken; null while they are
 	Clients []worker.View `json:"clients"`
 }
 
@@ -185,7 +187,7 @@ func (b *Broker) apiPositions(r *http.Request) (any, error) {
 		return nil, err
 	}
 	head := b.stores.log.Head()
-	return Positions{head.Log, b.cfg.Group, head.Seq, b.stores.log.First(), head.Chain, views}, nil
+	return Positions{head.Log, b.cfg.Group, head.Seq, b.stores.log.First(), head.Chain, b.input(), views}, nil
 }
 
 func pathID(r *http.Request) (string, error) {
@@ -414,6 +416,7 @@ type LogInfo struct {
 	Checkpoint  event.Position `json:"checkpoint"`
 	// MaxIncrement is the largest body that the doors take, in bytes.
 	MaxIncrement int    `json:"max_increment"`
+	Input        *Input `json:"input"`   // why no increments are taken; null while they are
 	Indexed      uint64 `json:"indexed"` // the idempotency keys of all increments up to there are in the index
 	IndexBytes   int64  `json:"index_bytes"`
 }
@@ -426,7 +429,7 @@ func (b *Broker) apiLog(*http.Request) (any, error) {
 	info := LogInfo{Log: st.Head.Log, Group: b.cfg.Group, First: st.First, Head: st.Head.Seq, Chain: st.Head.Chain, Segments: st.Segments,
 		Bytes: st.Bytes, Quarantined: append([]string{}, st.Quarantined...), SyncP99MS: float64(st.SyncP99) / 1e6, Rebuilt: b.stores.state.Meta().Rebuilt, MaxBytes: b.maxBytes(),
 		Commits: b.ingest.commits.Load(), Taken: b.ingest.took.Load(), Refused: b.dispatch.refused.Load(), Dropped: b.dispatch.dropped.Load(),
-		Checkpoint: b.stores.state.Checkpoint(), Indexed: st.Indexed, IndexBytes: st.IndexBytes, MaxIncrement: b.cfg.MaxIncrement}
+		Checkpoint: b.stores.state.Checkpoint(), Indexed: st.Indexed, IndexBytes: st.IndexBytes, MaxIncrement: b.cfg.MaxIncrement, Input: b.input()}
 	if h := b.holding(); h.Known > 0 {
 		if need := b.need(&h, st.Head.Seq); need <= st.Head.Seq || h.Clients.Held || h.Dumps.Held {
 			pin := need - 1
@@ -531,6 +534,10 @@ func (b *Broker) apiAlert(r *http.Request) (any, error) {
 func (b *Broker) lasts(ctx context.Context, key string) (why string, err error) {
 	kind, about, _ := strings.Cut(key, "/")
 	switch kind {
+	case heldAlert:
+		if len(b.doubts.Held().Witnesses) > 0 {
+			return "it ends when the data is restored, or with `xmq log accept --confirm`", nil
+		}
 	case rebuiltAlert:
 		if b.stores.state.Meta().Rebuilt {
 			return "it ends with `xmq log trim --confirm`", nil

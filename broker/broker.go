@@ -56,6 +56,10 @@ type Broker struct {
 	dispatch  *dispatcher
 	desk      *desk
 	admission *worker.Admission
+	doubts    *worker.Doubts
+	decide    sync.Mutex    // guards what the doors are told of the doubts
+	doubted   chan struct{} // they have changed
+	looking   sync.Mutex    // held by a round of the watch, and by who decides about the doubts
 	pool      *worker.Pool
 	hooks     *hooks
 	publish   *natsdoor.Door
@@ -81,7 +85,7 @@ func Open(cfg Config, log *slog.Logger) (*Broker, error) {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
 	b := &Broker{cfg: &cfg, log: log, started: time.Now(), rival: make(chan claim, 1), poisoned: make(chan error, 1), hooks: newHooks(cfg.Hooks, log),
-		admission: worker.NewAdmission(cfg.MaxClients)}
+		admission: worker.NewAdmission(cfg.MaxClients), doubted: make(chan struct{}, 1)}
 	err := classed(b.open())
 	if b.stores != nil && err == nil {
 		err = b.stores.ground.Latch().Err() // a compaction has failed meanwhile
@@ -128,6 +132,7 @@ func (b *Broker) open() (err error) {
 	b.claim = claim{b.started.UnixNano(), b.stores.log.ID(), rand.Uint64()}
 	b.ingest = newIngest(b.stores.log, func() { b.pool.Wake() }, b.cfg.MaxIncrement, int64(b.cfg.QueueCount), int64(b.cfg.QueueBytes))
 	b.ingest.starved = b.stores.ground.Short
+	b.newDoubts()
 	b.dispatch = newDispatcher(b.cfg.Group, b.road, b.log)
 	b.pool = b.newPool()
 	b.dispatch.post = b.pool.Post
@@ -166,7 +171,7 @@ func (b *Broker) newPool() *worker.Pool {
 	rules := worker.Rules{Group: c.Group, Masters: c.Masters, Tick: c.Tick, SilentTicks: ticks(c.Silent), LeaseTicks: ticks(c.Lease), DumpTicks: ticks(c.DumpLimit),
 		MaxDumps: c.MaxDumps, SnapshotTTL: c.SnapshotTTL, TurnRecords: c.TurnRecords, TurnBytes: c.TurnBytes, RunningDumps: b.runningDumps,
 		Flight: b.flight, Crowd: new(worker.Crowd), Marks: &b.marks,
-		Admission: b.admission, SilenceTicks: ticks(c.Retention.silenceGrain())}
+		Admission: b.admission, Doubts: b.doubts, SilenceTicks: ticks(c.Retention.silenceGrain())}
 	env := worker.Env{Log: s.log, Now: time.Now, Tick: c.Tick, Save: s.state.Write, SaveEvery: c.SaveEvery, Send: b.dispatch.send,
 		Forgotten: s.state.Forgotten,
 		Discard:   func(id event.DumpID) { s.staging.Drop(id, "the DUMP is over") }}

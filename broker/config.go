@@ -17,7 +17,7 @@ import (
 // and example files say.
 type Config struct {
 	Data   string `yaml:"data" doc:"directory of the log, the state store and staging"`
-	Create bool   `yaml:"create" doc:"make a new log when the directory is empty; false refuses an emptied disk"`
+	Create bool   `yaml:"create" doc:"make a new log when the directory is empty; false refuses an emptied disk, and xmq init makes the log"`
 	Group  string `yaml:"group" doc:"name of this broker's subjects; brokers that share a NATS cluster need different ones"`
 
 	NATSAddr  string   `yaml:"nats_addr" doc:"address of the embedded NATS server"`

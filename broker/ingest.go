@@ -32,6 +32,8 @@ type ingest struct {
 	maxCount int64
 	maxBytes int64
 	refusing atomic.Pointer[door.Refusal] // set while no input is taken at all
+	since    atomic.Int64                 // of that, in ns since 1970
+	held     atomic.Pointer[door.Refusal] // set while nodes speak against the log
 	starved  func() bool                  // the stores wait for a file descriptor; nil: never
 	accepts  door.Accepts
 	waits    atomic.Bool // run does
@@ -79,6 +81,10 @@ const groups = 2
 // put is the door.Ingest of every door.
 func (in *ingest) put(drafts []event.Draft, done func([]door.Outcome, error)) {
 	if r := in.refusing.Load(); r != nil {
+		done(nil, r)
+		return
+	}
+	if r := in.held.Load(); r != nil {
 		done(nil, r)
 		return
 	}
@@ -319,6 +325,9 @@ func (in *ingest) refuse(r *door.Refusal) {
 			return
 		}
 		if in.refusing.CompareAndSwap(old, r) {
+			if r != nil && (old == nil || old.Code != r.Code) {
+				in.since.Store(time.Now().UnixNano())
+			}
 			return
 		}
 	}
@@ -328,6 +337,7 @@ func (in *ingest) refuse(r *door.Refusal) {
 func (in *ingest) fail(g *group, more ...*request) {
 	r := door.Refuse(door.Unknown, "the broker's storage failed while this was written: the outcome is unknown, repeat it with the same idempotency key")
 	in.refusing.Store(r)
+	in.since.Store(time.Now().UnixNano())
 	if !in.ended.Swap(true) {
 		close(in.broken)
 	}

@@ -89,6 +89,7 @@ type stores struct {
 	state   *statedb.DB
 	staging *dumpflow.Staging
 	damage  chan damage        // segments set aside, until the watch has seen them
+	made    int64              // when the log was made, by this start; 0: it was there
 	forgot  chan statedb.Alert // of idempotency keys that are lost, as damage
 }
 
@@ -138,6 +139,29 @@ func openStores(cfg *Config, log *slog.Logger, onPoison func(error), onAlert fun
 		log.Warn("a staged snapshot was cleared away", "err", why)
 	}
 	return s, nil
+}
+
+// Init makes a new log and its state store in cfg.Data, which must be empty or not there yet, and returns the log's ID. Errors have the
+// classes of Open.
+func Init(cfg Config, log *slog.Logger) (event.LogID, error) {
+	dir, err := filepath.Abs(cfg.Data)
+	if err != nil {
+		return 0, err
+	}
+	empty, err := prepareDir(dir, true)
+	if err == nil && !empty {
+		err = say(ErrConfig, "the data directory %s holds a log already, or a part of one: nothing was made", dir)
+	}
+	if err != nil {
+		return 0, classed(err)
+	}
+	cfg.Create = true
+	s, err := openStores(&cfg, log, nil, nil)
+	if err != nil {
+		return 0, classed(err)
+	}
+	id := s.log.ID()
+	return id, classed(s.close())
 }
 
 // prepareDir makes the directory when that is allowed, and reports whether nothing of ours lies in it.
@@ -240,6 +264,7 @@ func (s *stores) openLog(cfg *Config, empty bool, log *slog.Logger) (err error) 
 			return fmt.Errorf("%w: there is no log in %s", ErrDamaged, place)
 		}
 		if s.log, err = increments.Create(place, s.ground, o); err == nil {
+			s.made = time.Now().UnixNano()
 			log.Info("made a new log", "log", s.log.ID(), "dir", s.dir)
 		}
 	}
@@ -284,13 +309,16 @@ func (s *stores) openState(log *slog.Logger, onAlert func(statedb.Alert)) error 
 		s.log.Advance(s.state.Clock())
 		return nil
 	case meta.Log == 0 && s.log.Head().Seq == 0:
-		b.PutMeta(statedb.Meta{Log: s.log.ID()})
+		b.PutMeta(statedb.Meta{Log: s.log.ID(), Created: s.made})
 	case meta.Log == 0:
 		log.Warn("the state store is new but the log is not: clients will be rebuilt as their nodes say where they are")
 		b.PutMeta(statedb.Meta{Log: s.log.ID(), Rebuilt: true})
 		b.Raise(rebuilt())
 	default:
-		log.Warn("the log is new: every client has to DUMP again", "old", meta.Log, "new", s.log.ID())
+		log.Warn("the log is another one than the state store knows: input is held until a node agrees with it, or somebody accepts it", "old", meta.Log, "new", s.log.ID())
+		doubts := s.state.Doubts()
+		doubts.Add(statedb.Witness{Pos: event.Position{Log: meta.Log, Seq: s.state.Checkpoint().Seq}, Time: time.Now().UnixNano()})
+		b.PutDoubts(doubts)
 		for _, c := range s.state.Clients() {
 			b.DeleteClient(c.ID)
 		}

@@ -110,6 +110,7 @@ func (b *Broker) watch(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return b.checkpoint()
+		case <-b.doubted: // it is to be stored soon
 		case <-t.C:
 		}
 	}
@@ -145,6 +146,8 @@ func (b *Broker) checkpoint() error {
 
 // look makes one round. Errors of the state store stop the broker.
 func (b *Broker) look() error {
+	b.looking.Lock()
+	defer b.looking.Unlock()
 	if err := b.checkpoint(); err != nil {
 		return err
 	}
@@ -164,6 +167,7 @@ func (b *Broker) look() error {
 			more = false
 		}
 	}
+	b.lookAtDoubts(&batch, now)
 	b.standing(&batch, "insecure", b.cfg.Insecure, now, func() string { return insecure })
 	small := b.payloadTooSmall()
 	b.standing(&batch, "payload", small != nil, now, func() string { return small.Error() + "; until then nodes that are behind get nothing" })

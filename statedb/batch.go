@@ -23,6 +23,7 @@ type Batch struct {
 	checkpoint *event.Position
 	clock      int64 // 0: as it is
 	meta       *Meta
+	doubts     *Doubts
 }
 
 // alertChange alters the alert with one key; it answers false when there is nothing to change.
@@ -33,7 +34,7 @@ type alertChange struct {
 
 // Empty reports whether there is nothing to write.
 func (b *Batch) Empty() bool {
-	return len(b.clients)+len(b.dumps)+len(b.alerts)+len(b.audits) == 0 && b.checkpoint == nil && b.clock == 0 && b.meta == nil
+	return len(b.clients)+len(b.dumps)+len(b.alerts)+len(b.audits) == 0 && b.checkpoint == nil && b.clock == 0 && b.meta == nil && b.doubts == nil
 }
 
 // PutClient stores a copy of c under c.ID.
@@ -122,6 +123,9 @@ func (b *Batch) Checkpoint(p event.Position) { b.checkpoint = &p }
 // Clock stores a time of the log, in ns since 1970, that nodes are told.
 func (b *Batch) Clock(t int64) { b.clock = t }
 
+// PutDoubts stores what speaks against the log.
+func (b *Batch) PutDoubts(d Doubts) { d = d.Clone(); d.V = DoubtsVersion; b.doubts = &d }
+
 // PutMeta stores what ties this store to its log.
 func (b *Batch) PutMeta(m Meta) { m.V = MetaVersion; b.meta = &m }
 
@@ -160,6 +164,9 @@ func (b *Batch) encode(standing func(key string) (Alert, bool), audits uint64, m
 		}
 		mark.Clock = max(mark.Clock, b.clock)
 		put(disk, []byte(checkpointKey), mark, false)
+	}
+	if b.doubts != nil {
+		put(disk, []byte(doubtsKey), b.doubts, false)
 	}
 	if b.meta != nil {
 		put(disk, []byte(metaKey), b.meta, false)

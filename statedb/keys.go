@@ -14,6 +14,7 @@ import (
 //	a/<alert key>  Alert
 //	u/<20 digits>  Audit, by its number
 //	m/meta         Meta
+//	m/doubts       Doubts
 //	m/checkpoint   event.Position and the time of the log that nodes were told, a JSON object
 const (
 	clientPrefix  = "c/"
@@ -22,6 +23,7 @@ const (
 	alertPrefix   = "a/"
 	auditPrefix   = "u/"
 	metaKey       = "m/meta"
+	doubtsKey     = "m/doubts"
 	checkpointKey = "m/checkpoint"
 )
 

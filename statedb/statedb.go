@@ -38,6 +38,8 @@ type Meta struct {
 	Rebuilt bool `json:"rebuilt"`
 	// MaxBytes is what retention.max_bytes is when nobody sets it: half of the disk at the first start; 0 before it is recorded.
 	MaxBytes int64 `json:"max_bytes,omitempty"`
+	// Created is when the log was made, in ns since 1970; 0 when an earlier build made it.
+	Created int64 `json:"created,omitempty"`
 }
 
 // ErrRecord is returned when a stored value cannot be read: damage, or a newer format.
@@ -57,6 +59,7 @@ type DB struct {
 	dumps      map[event.DumpID]dumpflow.Dump
 	alerts     map[string]Alert
 	meta       Meta
+	doubts     Doubts
 	checkpoint checkpoint
 }
 
@@ -124,6 +127,8 @@ func (db *DB) load(key string, value []byte) error {
 		return named(err, auditKey(a.Number))
 	case key == metaKey:
 		return read(&db.meta, &db.meta.V, MetaVersion)
+	case key == doubtsKey:
+		return read(&db.doubts, &db.doubts.V, DoubtsVersion)
 	case key == checkpointKey:
 		return read(&db.checkpoint, nil, 0)
 	}
@@ -195,6 +200,9 @@ func (db *DB) publish(b *Batch, changed map[string]Alert, old, spent []string) {
 	db.checkpoint.Clock = max(db.checkpoint.Clock, b.clock)
 	if b.meta != nil {
 		db.meta = *b.meta
+	}
+	if b.doubts != nil {
+		db.doubts = b.doubts.Clone()
 	}
 }
 
@@ -334,6 +342,13 @@ func (db *DB) Meta() Meta {
 	db.mu.RLock()
 	defer db.mu.RUnlock()
 	return db.meta
+}
+
+// Doubts returns what speaks against the log.
+func (db *DB) Doubts() Doubts {
+	db.mu.RLock()
+	defer db.mu.RUnlock()
+	return db.doubts.Clone()
 }
 
 // Checkpoint returns the last stored checkpoint; zero in a new store. The log must reach it.

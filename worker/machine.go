@@ -30,6 +30,7 @@ type Rules struct {
 	Crowd        *Crowd        // how many clients are connected; nil: a few
 	Marks        *Marks        // the time of the log for nodes that ask for it; nil: none
 	Admission    *Admission    // how many clients are known; nil: no limit
+	Doubts       *Doubts       // what nodes say against the log; nil: nobody listens
 	SilenceTicks int           // how often the silence of a client that is away is written down; 0 never
 }
 
@@ -317,6 +318,7 @@ func (m *Machine) hello(e *event.Event, log Log) {
 		return
 	}
 	v := m.judge(e.Pos, h, log)
+	m.testify(e.Pos, h, v, log)
 	if v.code == event.NoCode {
 		return
 	}
@@ -331,6 +333,17 @@ func (m *Machine) hello(e *event.Event, log Log) {
 		return
 	}
 	m.refuse(e.Session, v)
+}
+
+// testify passes on what the node's database says of the log itself.
+func (m *Machine) testify(pos event.Position, h event.Hello, v verdict, log Log) {
+	switch {
+	case h.Stateless: // the broker remembers for it
+	case v.code == event.Welcome && v.from == pos && pos.Seq > 0:
+		m.rules.Doubts.agree()
+	default:
+		m.rules.Doubts.hear(m.c.ID, m.known && !m.c.TurnedBack(), pos, log.Head(), m.now)
+	}
 }
 
 // busy takes the word of a node that opens a session as soon as its database is done with increments. Only what an
@@ -630,6 +643,7 @@ func (m *Machine) ack(e *event.Event, log Log) (moved, ok bool) {
 	}
 	m.c.Acked = e.Pos
 	m.lag = true
+	m.rules.Doubts.agree() // a database that follows
 	n := 0
 	for n < len(m.flights) && m.flights[n].end.Seq <= e.Pos.Seq {
 		m.flightBytes -= m.flights[n].bytes

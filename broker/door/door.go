@@ -58,6 +58,7 @@ const (
 	Media       Code = "media"       // the body is wrapped in a way that is not taken
 	DiskFull    Code = "disk_full"   // the broker's disk is nearly full
 	Descriptors Code = "descriptors" // the broker has no file descriptor left: try again
+	Held        Code = "held"        // nodes hold another log than this one: an operator decides
 	Closing     Code = "closing"     // the broker stops: try again
 	Unknown     Code = "unknown"     // the outcome is unknown: repeat with the same idempotency key
 
@@ -74,7 +75,7 @@ const (
 // Retryable reports whether the same request may be taken later as it is.
 func (c Code) Retryable() bool {
 	switch c {
-	case Gap, Busy, DiskFull, Descriptors, Closing, Unknown:
+	case Gap, Busy, DiskFull, Descriptors, Held, Closing, Unknown:
 		return true
 	}
 	return false

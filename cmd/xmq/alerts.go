@@ -6,6 +6,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"xmq/broker"
 	"xmq/statedb"
 )
 
@@ -46,7 +47,14 @@ func alertsCommand() *cli.Command {
 					shown = append(shown, x)
 				}
 			}
+			var now broker.LogInfo
+			if !c.Bool("json") {
+				if err := a.do(c.Context, "GET", "/v1/log", nil, &now); err != nil {
+					return err
+				}
+			}
 			return show(c, shown, func(w io.Writer) {
+				inputLine(w, now.Input)
 				if len(shown) == 0 {
 					fmt.Fprintln(w, "no alerts")
 					return

@@ -15,6 +15,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"xmq/broker"
+	"xmq/broker/door"
 )
 
 func logCommand() *cli.Command {
@@ -30,6 +31,8 @@ func logCommand() *cli.Command {
 				&cli.StringFlag{Name: "data", Usage: "data `DIR` of a stopped broker; nothing in it is changed"}), Action: logCheck},
 			{Name: "trim", Usage: "free the segments that nobody needs", Flags: apiFlags(
 				&cli.BoolFlag{Name: "confirm", Usage: "after the state store was lost: all clients are back"}), Action: logTrim},
+			{Name: "accept", Usage: "take this log as it is, though nodes hold another one or more of it (needs --reason)", Flags: apiFlags(
+				confirmFlag(), &cli.StringFlag{Name: "reason", Usage: "why; it will stand in the audit list"}), Action: logAccept},
 		},
 	}
 }
@@ -44,6 +47,7 @@ func logHead(c *cli.Context) error {
 		return err
 	}
 	return show(c, l, func(w io.Writer) {
+		inputLine(w, l.Input)
 		fmt.Fprintf(w, "log\t%s\ngroup\t%s\nfirst\t%d\nhead\t%d\nchain\t%s\nsegments\t%d\nbytes\t%d\nsync p99\t%.2f ms\n", l.Log, l.Group, l.First, l.Head, l.Chain, l.Segments, l.Bytes, l.SyncP99MS)
 		if l.Pin != nil {
 			fmt.Fprintf(w, "held\tbehind %d by %s\n", *l.Pin, l.Holder)
@@ -54,6 +58,34 @@ func logHead(c *cli.Context) error {
 		if l.Rebuilt {
 			fmt.Fprintf(w, "rebuilt\tthe state store was lost: nothing is freed until `xmq log trim --confirm`\n")
 		}
+	})
+}
+
+// logAccept lets a broker take increments again whose log some nodes do not agree with.
+func logAccept(c *cli.Context) error {
+	a, err := newAPI(c)
+	if err != nil {
+		return err
+	}
+	var l broker.LogInfo
+	if err := a.do(c.Context, "GET", "/v1/log", nil, &l); err != nil {
+		return err
+	}
+	if l.Input == nil || l.Input.Code != door.Held {
+		return errors.New("no node speaks against this log: there is nothing to accept")
+	}
+	if err := needsReason(c, "xmq log accept"); err != nil {
+		return err
+	}
+	if err := confirmed(c, l.Input.Text, "What those nodes hold and this log does not is lost to it. Take the log as it is?"); err != nil {
+		return err
+	}
+	var done map[string]string
+	if err := a.do(c.Context, "POST", "/v1/log/accept", map[string]any{"confirm": true, "reason": c.String("reason"), "via": operator()}, &done); err != nil {
+		return err
+	}
+	return show(c, done, func(w io.Writer) {
+		fmt.Fprintf(w, "log %s is accepted: increments are taken again. Nodes that do not agree with it join with a DUMP\n", done["log"])
 	})
 }
 

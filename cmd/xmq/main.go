@@ -76,7 +76,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) 
 
 // commands are all there are.
 func commands() []*cli.Command {
-	return []*cli.Command{demoCommand(), brokerCommand(), nodeCommand(), publishCommand(), positionsCommand(), clientCommand(),
+	return []*cli.Command{demoCommand(), initCommand(), brokerCommand(), nodeCommand(), publishCommand(), positionsCommand(), clientCommand(),
 		logCommand(), producerCommand(), dumpCommand(), snapshotsCommand(), alertsCommand(), auditCommand(), benchCommand(), versionCommand()}
 }
 

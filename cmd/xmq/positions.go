@@ -61,6 +61,7 @@ func printNow(c *cli.Context, a *api, clear string) error {
 }
 
 func printPositions(w io.Writer, p broker.Positions) {
+	inputLine(w, p.Input)
 	fmt.Fprintf(w, "log %s  group %s  increments %d to %d\n\n", p.Log, p.Group, p.First, p.Head)
 	if len(p.Clients) == 0 {
 		fmt.Fprintln(w, "no clients yet: start a node with `xmq node --id master --target sqlite:PATH`")

@@ -151,10 +151,10 @@ func TestNoCommandLetsTextFromOutsideSteerATerminal(t *testing.T) {
 		"publish": {}, "positions": {}, "client list": {}, "client add": {"n1"}, "client show": {"n1"}, "client retry": {"n1"}, "client skip": {"n1", "--reason", "x"},
 		"client replace": {"n1", "--reason", "x", "--body", "x"}, "client seek": {"n1", "1"}, "client forget": {"n1"}, "client redump": {"n1"},
 		"producer reset": {"p1", "--reason", "x"},
-		"log head":       {}, "log show": {"1"}, "log tail": {}, "log check": {}, "log trim": {}, "snapshots": {},
+		"log head":       {}, "log show": {"1"}, "log tail": {}, "log check": {}, "log trim": {}, "log accept": {"--confirm", "--reason", "x"}, "snapshots": {},
 		"snapshots cancel": {event.DumpID(1).String()}, "alerts": {"--all"}, "alerts ack": {"k"}, "alerts clear": {"k"}, "audit": {},
 	}
-	elsewhere := []string{"demo", "broker", "node", "dump", "bench", "version"} // hear no broker over HTTP; dump has its own test
+	elsewhere := []string{"demo", "init", "broker", "node", "dump", "bench", "version"} // hear no broker over HTTP; dump has its own test
 	for _, path := range leaves("", commands()) {
 		args, known := arguments[path]
 		require.True(t, known || slices.Contains(elsewhere, path), "xmq %s: add it to this test", path)

@@ -141,7 +141,7 @@ const keyReused = "key_reused"
 const gap = "gap"
 
 // mayRepeat are the refusals of a whole batch behind which it is sent again.
-var mayRepeat = map[string]bool{gap: true, "busy": true, "closing": true, "disk_full": true, "unknown": true}
+var mayRepeat = map[string]bool{gap: true, "busy": true, "closing": true, "disk_full": true, "descriptors": true, "held": true, "unknown": true}
 
 func parseToken(s string) (number uint64, try int, ok bool) {
 	a, b, _ := strings.Cut(s, "-")
