@@ -51,7 +51,7 @@ func TestXR02RandomKillsOfEverybody(t *testing.T) {
 		}
 		published := make(chan string, 1)
 		go func() {
-			out, errs, code := s.tool(script.String(), "publish", "--sql", "-", "--idempotency-prefix", fmt.Sprint("round", round))
+			out, errs, code := s.tool(script.String(), "publish", "--sql", "-", "--dialect", "sqlite", "--idempotency-prefix", fmt.Sprint("round", round))
 			published <- fmt.Sprintf("%d %s%s", code, out, errs)
 		}()
 		victim := names[rng.IntN(len(names))]

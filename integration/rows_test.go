@@ -172,7 +172,7 @@ func TestSS32DamagedPayloadIsNeverSkipped(t *testing.T) {
 	s.broker()
 	s.node("master", "")
 	s.ok("CREATE TABLE a (n)\n", "publish")
-	s.ok("\x00\xff\xfe not SQL\nINSERT INTO a VALUES (1)\n", "publish")
+	s.ok("\x00\xff\xfe not SQL\nINSERT INTO a VALUES (1)\n", "publish", "--lines")
 	eventually(t, func() error {
 		if c := s.client("master"); c.State != statedb.Failed || c.Acked != 1 || c.LastError.Seq != 2 {
 			return fmt.Errorf("%+v", c)

@@ -10,6 +10,8 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -160,7 +162,8 @@ func TestWrongCallsAreAnsweredWithOneSentence(t *testing.T) {
 		"snapshots cancel zzz":                                              {exitUsage, "zzz"},
 		"demo --increments 3":                                               {exitUsage, "at least 1000"},
 		"demo --dir " + dir:                                                 {exitUsage, "exists already"},
-		"publish --check":                                                   {exitUsage, "--check needs --sql or --dialect"},
+		"publish --check --lines --sql -":                                   {exitUsage, "either --sql or --lines"},
+		"publish --check --lines":                                           {exitUsage, "--check needs --dialect"},
 		"publish --sql a b":                                                 {exitUsage, "not both"},
 		"publish --sql - --dialect x":                                       {exitUsage, "--dialect"},
 		"publish /nonexistent":                                              {exitIO, "/nonexistent"},
@@ -292,6 +295,12 @@ func TestPublishTakesEveryInput(t *testing.T) {
 	require.NoError(t, os.WriteFile(huge, make([]byte, 9<<20), 0o600))
 	zeros := filepath.Join(dir, "zeros")
 	require.NoError(t, os.WriteFile(zeros, make([]byte, 1<<20), 0o600))
+	write := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
+		return path
+	}
+	lined, named, broken := write("lines", "a (\nb\r\n"), write("s.SQL", "BEGIN;\nSELECT 1;\nSELECT 2;\nCOMMIT;\n"), write("b.sql", "SELECT 1;\nSELECT 'x")
 	var head uint64
 	for _, c := range []struct {
 		name, in string
@@ -304,17 +313,27 @@ func TestPublishTakesEveryInput(t *testing.T) {
 		{"no line feed at the end", "a\nb", nil, 0, 2, "3 to 4"},
 		{"one line", "a", nil, 0, 1, "1 increment published, 5"},
 		{"nothing", "", nil, 0, 0, "the input is empty"},
-		{"an empty line", "a\n\nb\n", nil, exitRefused, 1, "line 2 of stdin is empty: an increment needs a body (of this input, 1 are stored, the last one as 6)"},
+		{"an empty line", "a\n\nb\n", nil, exitRefused, 0, "line 2 of stdin is empty: an increment needs a body"},
+		{"a blank line", "a\r\n \r\nb\n", nil, exitRefused, 0, "line 2 of stdin is empty: an increment needs a body"},
 		{"a binary file named like a command", "", []string{binary}, 0, 1, "published"},
 		{"an empty file", "", []string{empty}, exitRefused, 0, "is empty"},
-		{"a large file behind a good one", "", []string{binary, large}, exitRefused, 0, "increment 2 of this input was refused: a body of 1048577 bytes is above the limit"},
-		{"a huge file", "", []string{huge}, exitRefused, 0, "increment 1 of this input was refused: its 9437184 bytes are above the limit"},
+		{"a large file behind a good one", "", []string{binary, large}, exitRefused, 0, large + ": this increment has 1048577 bytes, and the broker takes at most 1048576"},
+		{"a huge file", "", []string{huge}, exitRefused, 0, "this increment has 9437184 bytes, and the broker takes at most 1048576"},
 		{"a file at the limit that JSON would blow up", "", []string{zeros}, 0, 1, "published"},
 		{"a wrong topic", "a\n", []string{"--topic", "a b"}, exitRefused, 0, "increment 1 of this input was refused"},
-		{"a script", sql, []string{"--sql", "-"}, 0, 4, "4 increments published"},
-		{"a script that is only checked", sql, []string{"--sql", "-", "--check"}, 0, 0, "4 increments: nodes take all of them"},
-		{"a script of comments", "-- nothing\n/* here */", []string{"--sql", "-"}, 0, 0, "the input is empty"},
-		{"a script that ends in a string", "SELECT 1; SELECT 'x", []string{"--sql", "-"}, exitRefused, 0, "line 1"},
+		{"a script", sql, []string{"--sql", "-", "--dialect", "sqlite"}, 0, 4, "4 increments published"},
+		{"a script that is only checked", sql, []string{"--sql", "-", "--check", "--dialect", "sqlite"}, 0, 0, "4 increments: nodes take all of them"},
+		{"a script of comments", "-- nothing\n/* here */", []string{"--sql", "-", "--dialect", "sqlite"}, 0, 0, "the input is empty"},
+		{"a script that ends in a string", "SELECT 1; SELECT 'x", []string{"--sql", "-", "--dialect", "sqlite"}, exitRefused, 0, "line 1"},
+		{"a script for nobody knows whom", sql, []string{"--sql", "-"}, exitUsage, 0, "say --dialect sqlite, postgres"},
+		{"a script as lines", "CREATE TABLE t (\n  a int\n);\n", nil, exitRefused, 0,
+			"line 1 of stdin is no whole statement: it has a ( that is not closed. This looks like a script: publish it with --sql; " +
+				"to send its lines as they are: --lines. Nothing was sent"},
+		{"JSON of several lines", "{\n \"sql\": \"SELECT 1\"\n}\n", nil, exitRefused, 0, "line 1 of stdin is no whole statement: it is a piece of a JSON text"},
+		{"lines as they are", "CREATE TABLE t (\n  a int\n);\n", []string{"--lines"}, 0, 3, "3 increments published"},
+		{"lines of a file", "", []string{"--lines", lined}, 0, 2, "2 increments published"},
+		{"a file that is a script by its name", "", []string{named, "--dialect", "pg", "--lint=false"}, 0, 1, "1 increment published"},
+		{"a bad script behind a good file", "", []string{named, broken, "--dialect", "postgresql"}, exitRefused, 0, broken + ": nothing was sent"},
 		{"1200 lines", strings.Repeat("x\n", 1200), nil, 0, 1200, "1200 increments published"},
 	} {
 		code, out, errs := publish(c.in, c.words...)
@@ -326,10 +345,15 @@ func TestPublishTakesEveryInput(t *testing.T) {
 	}
 	code, out, _ := publish("a\r\nb\n", "--json", "--idempotency-prefix", "twice")
 	require.Zero(t, code)
-	_, again, _ := publish("a\r\nb\n", "--json", "--idempotency-prefix", "twice")
-	require.Equal(t, out, again)
-	require.EqualValues(t, head+2, keys(t, good(t, "", "log", "head", "--json", "--api", api))["head"])
-	require.EqualValues(t, "YQ0=", keys(t, good(t, "", "log", "tail", "-n", "1", "--from", jsonNumber(head+1), "--json", "--api", api))["body"], "bytes of a line stay as they are")
+	require.JSONEq(t, fmt.Sprintf(`{"first":%d,"last":%d,"count":2}`, head+1, head+2), out)
+	_, out, _ = publish("a\nb\n", "--idempotency-prefix", "twice")
+	require.Equal(t, fmt.Sprintf("nothing new: 2 increments were there already, %d to %d\n", head+1, head+2), out)
+	_, out, _ = publish("a\nb\nc\n", "--json", "--idempotency-prefix", "twice")
+	require.JSONEq(t, fmt.Sprintf(`{"first":%d,"last":%d,"count":3,"known":2}`, head+1, head+3), out)
+	_, out, _ = publish("a\nb\nc\nd\n", "--idempotency-prefix", "twice")
+	require.Equal(t, fmt.Sprintf("1 increments published, 3 were there already, all of them from %d to %d\n", head+1, head+4), out)
+	require.EqualValues(t, "YQ==", keys(t, good(t, "", "log", "tail", "-n", "1", "--from", jsonNumber(head+1), "--json", "--api", api))["body"],
+		"a carriage return is no part of a line")
 }
 
 func jsonNumber(n uint64) string {
@@ -350,7 +374,12 @@ func TestPublishWaitsForTheBroker(t *testing.T) {
 		if n%3 == 1 { // gone before the broker has it
 			panic(http.ErrAbortHandler)
 		}
-		res, err := http.Post(api+r.URL.Path, r.Header.Get("Content-Type"), bytes.NewReader(body))
+		req, err := http.NewRequest(r.Method, api+r.URL.Path, bytes.NewReader(body))
+		if err != nil {
+			return
+		}
+		req.Header = r.Header
+		res, err := http.DefaultClient.Do(req)
 		if err != nil || n%3 == 2 { // stored, but the answer is lost
 			panic(http.ErrAbortHandler)
 		}
@@ -376,14 +405,28 @@ func TestInterruptedToolsSaySo(t *testing.T) {
 	go func() { ended <- run(sending, []string{"xmq", "publish", "--api", api}, in, io.Discard, &errs) }()
 	_, err := io.WriteString(hand, strings.Repeat("x\n", batchLines+1))
 	require.NoError(t, err)
-	eventually(t, func() bool {
-		return keys(t, good(t, "", "log", "head", "--json", "--api", api))["head"] == float64(batchLines)
-	})
-	_, err = io.WriteString(hand, "y\n") // is read only after the answer has come
-	require.NoError(t, err)
 	stop()
 	require.Equal(t, exitTemporary, <-ended)
 	require.NoError(t, hand.Close())
+	require.Equal(t, "xmq: interrupted\n", errs.String())
+	require.EqualValues(t, 0, keys(t, good(t, "", "log", "head", "--json", "--api", api))["head"], "nothing is sent before all is read")
+	sending, stop = context.WithCancel(t.Context())
+	var batches atomic.Int64
+	second := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == "POST" && batches.Add(1) == 2 {
+			_, _ = io.Copy(io.Discard, r.Body) // only then the server sees that the client has gone
+			stop()
+			<-r.Context().Done()
+			return
+		}
+		to, err := url.Parse(api)
+		if err == nil {
+			httputil.NewSingleHostReverseProxy(to).ServeHTTP(w, r)
+		}
+	}))
+	defer second.Close()
+	errs.Reset()
+	require.Equal(t, exitTemporary, run(sending, []string{"xmq", "publish", "--api", second.URL}, strings.NewReader(strings.Repeat("x\n", batchLines+1)), io.Discard, &errs))
 	require.Equal(t, "xmq: interrupted (of this input, 500 are stored, the last one as 500)\n", errs.String())
 	errs.Reset()
 	signalled, kill := context.WithCancelCause(t.Context())
@@ -484,11 +527,11 @@ func TestToolsDoNotWaitForEver(t *testing.T) {
 func TestPublishWarnsOfClocksAndDice(t *testing.T) {
 	api, _ := house(t)
 	script := "INSERT INTO t VALUES (1);\nINSERT INTO t\nVALUES (random());\nINSERT INTO t VALUES (RANDOM());"
-	code, out, errs := call(t, script, "publish", "--api", api, "--sql", "-", "--json")
+	code, out, errs := call(t, script, "publish", "--api", api, "--sql", "-", "--dialect", "sqlite", "--json")
 	require.Zero(t, code)
 	require.JSONEq(t, `{"first":1,"last":3,"count":3}`, out)
 	require.Equal(t, "xmq: warning: stdin, line 3: random(): every node throws its own dice: write the value itself (said once; --lint=false for silence)\n", errs)
-	good(t, script, "publish", "--api", api, "--sql", "-", "--lint=false")
+	good(t, script, "publish", "--api", api, "--sql", "-", "--dialect", "sqlite", "--lint=false")
 	good(t, "SELECT random()", "publish", "--api", api)
 }
 
@@ -565,7 +608,7 @@ func TestPublishChecksIncrementsOfADialect(t *testing.T) {
 	require.Contains(t, errs, "nothing was sent, nodes would refuse this:\n  line 3 of stdin: statement 2: line 1: its placeholders go up to $2, and it has 1 arguments\n"+
 		"  line 4 of stdin: line 1: VACUUM cannot run in a transaction")
 	require.Contains(t, errs, "line 5 of stdin: the field \"sqll\" is not known")
-	file := filepath.Join(t.TempDir(), "a.sql")
+	file := filepath.Join(t.TempDir(), "a.txt")
 	require.NoError(t, os.WriteFile(file, []byte("DELETE FROM t WHERE a = $1"), 0o600))
 	code, _, errs = call(t, "", append(words, "--check", file)...)
 	require.Equal(t, exitRefused, code)

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"crypto/rand"
@@ -10,9 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"iter"
 	"net/http"
-	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -27,10 +24,11 @@ import (
 func publishCommand() *cli.Command {
 	return &cli.Command{
 		Name: "publish", Usage: "hand changes to the broker, in order", ArgsUsage: "[FILE...]",
-		Description: "Without arguments every line of stdin is one increment; every FILE is one increment; with --sql a script is split:\n" +
-			"every statement is one increment, and so is everything between BEGIN and COMMIT. The whole script is checked first:\n" +
-			"when nodes would refuse a statement, nothing is sent. Lines and files are checked in the same way when\n" +
-			"--dialect is given.\n\n" +
+		Description: "Without arguments every line of stdin is one increment, without its line break. A FILE named *.sql, and what --sql\n" +
+			"names, is a script and is split: every statement is one increment, and so is everything between BEGIN and COMMIT.\n" +
+			"Any other FILE is one increment. Everything is read and checked before anything is sent: a statement that nodes would\n" +
+			"refuse, a line that is no whole statement. --lines sends lines (of stdin, or of FILEs) as they are.\n\n" +
+			"The dialect is that of the broker's nodes, unless --dialect names one.\n\n" +
 			"A statement with arguments is {\"sql\": \"...\", \"args\": [...]}; several of them, as one increment,\n" +
 			"{\"tx\": [{\"sql\": \"...\", \"args\": [...]}, ...]}. Arguments stand for $1, $2 (PostgreSQL), ? (MariaDB, MySQL),\n" +
 			"?, ?1 or $1 (SQLite): null, true, false, numbers of any length as they are written, strings, bytes as\n" +
@@ -41,15 +39,15 @@ func publishCommand() *cli.Command {
 			&cli.StringFlag{Name: "apply-limit",
 				Usage: "how long each may be at a database: a `DURATION` of 1s to 720h, or none (default: apply_limit of the node)"},
 			&cli.StringFlag{Name: "sql", Usage: "SQL script `FILE`; - for stdin"},
-			&cli.StringFlag{Name: "dialect", Value: "sqlite",
-				Usage: "of the script, or of lines and files that are to be checked: sqlite, postgres, mariadb or mysql"},
-			&cli.BoolFlag{Name: "check",
-				Usage: "with --sql or --dialect: send nothing, say what nodes of the dialect would refuse"},
-			&cli.StringFlag{Name: "leave-out", Usage: "with --sql: `databases` passes over USE, \\connect and CREATE, ALTER and DROP DATABASE"},
+			&cli.BoolFlag{Name: "lines", Usage: "every line of stdin or of the FILEs is one increment, as it is"},
+			&cli.StringFlag{Name: "dialect",
+				Usage: "`NAME` of the SQL: sqlite, postgres (postgresql, pg), mariadb or mysql (default: that of the broker's nodes)"},
+			&cli.BoolFlag{Name: "check", Usage: "send nothing, say what nodes of the dialect would refuse"},
+			&cli.StringFlag{Name: "leave-out", Usage: "of scripts: `databases` passes over USE, \\connect and CREATE, ALTER and DROP DATABASE"},
 			&cli.IntFlag{Name: "max-increment",
-				Usage: "with --sql or --dialect: the broker's max_increment in `BYTES`; 0 to ask it"},
+				Usage: "the broker's max_increment in `BYTES`; 0 to ask it"},
 			&cli.BoolFlag{Name: "lint", Value: true,
-				Usage: "with --sql or --dialect: warn of what every node answers differently (clocks, dice, rows in no order)"},
+				Usage: "of scripts, and with --dialect: warn of what every node answers differently (clocks, dice, rows in no order)"},
 			&cli.StringFlag{Name: "idempotency-prefix", Usage: "`NAME` of this input: publishing it again stores nothing twice"},
 			&cli.DurationFlag{Name: "retry", Usage: "how long to try again while the broker is away", Value: time.Minute},
 		),
@@ -65,8 +63,8 @@ func publish(c *cli.Context) error {
 	switch {
 	case c.String("sql") != "" && c.Args().Present():
 		return usage("give either --sql or files, not both")
-	case c.String("sql") == "" && c.Bool("check") && !c.IsSet("dialect"):
-		return usage("--check needs --sql or --dialect: only a dialect says what nodes would refuse")
+	case c.String("sql") != "" && c.Bool("lines"):
+		return usage("give either --sql or --lines, not both")
 	}
 	if _, err := event.ParseLimit(c.String("apply-limit")); c.IsSet("apply-limit") && err != nil {
 		return usage("--apply-limit: %v", err)
@@ -81,21 +79,12 @@ func publish(c *cli.Context) error {
 		waiting: func(err error) {
 			fmt.Fprintf(c.App.ErrWriter, "xmq: %v Trying again for %s.\n", err, c.Duration("retry"))
 		}}
-	switch {
-	case c.String("sql") != "":
-		err = publishSQL(c, p)
-	case c.IsSet("dialect"):
-		err = publishChecked(c, p)
-	case c.Args().Present():
-		err = p.send(c.Context, files(c.Args().Slice()))
-	default:
-		err = p.send(c.Context, lines(c.Context, c.App.Reader))
+	in, err := sources(c)
+	if err != nil {
+		return err
 	}
-	if err == nil || c.Context.Err() == nil { // what came before a mistake in the input is stored, and counted below
-		if last := p.flush(c.Context); err == nil {
-			err = last
-		}
-	}
+	defer func() { _ = closeAll(in) }() // they were only read
+	err = p.publish(c, in)
 	p.progress.end()
 	if c.Bool("check") && err == nil {
 		return nil
@@ -107,94 +96,43 @@ func publish(c *cli.Context) error {
 		return err
 	}
 	return show(c, p.done, func(w io.Writer) {
-		switch p.done.Count {
-		case 0:
-			fmt.Fprintln(w, "nothing to publish: the input is empty")
-		case 1:
-			fmt.Fprintf(w, "1 increment published, %d\n", p.done.First)
-		default:
-			fmt.Fprintf(w, "%d increments published, %d to %d\n", p.done.Count, p.done.First, p.done.Last)
-		}
+		p.done.say(w)
 		tell(w, p.done.Counts)
 	})
 }
 
-// input is one increment as it was given.
-type input struct {
-	place string // "line 3 of stdin", or the name of its file
-	body  []byte // borrowed until the next one
-}
-
-// inputs yields what is to be published; the last pair has the error, if any.
-type inputs = iter.Seq2[input, error]
-
-// lines are those of r, which is stdin.
-func lines(ctx context.Context, r io.Reader) inputs {
-	return func(yield func(input, error) bool) {
-		lines := bufio.NewScanner(r)
-		lines.Buffer(nil, maxLine)
-		lines.Split(exactLines)
-		n := 1
-		for ; lines.Scan(); n++ {
-			if len(lines.Bytes()) == 0 {
-				yield(input{}, fmt.Errorf("line %d of stdin is empty: an increment needs a body", n))
-				return
-			}
-			if !yield(input{fmt.Sprintf("line %d of stdin", n), lines.Bytes()}, nil) {
-				return
-			}
-		}
-		switch err := lines.Err(); {
-		case errors.Is(err, bufio.ErrTooLong):
-			yield(input{}, fmt.Errorf("line %d of stdin is longer than %d bytes: an increment cannot be so large", n, maxLine))
-		case err != nil && ctx.Err() == nil:
-			yield(input{}, &ioError{fmt.Errorf("stdin: %w", err)})
-		case err != nil:
-			yield(input{}, err)
-		}
+// publish sends all of in, when all of it is good.
+func (p *publisher) publish(c *cli.Context, in []source) error {
+	pr, err := newProver(c, p, in)
+	if err != nil {
+		return err
 	}
-}
-
-// maxLine is the longest line of stdin in bytes; the broker's own limit is lower.
-const maxLine = 16 << 20
-
-// exactLines splits at line feeds and changes nothing else: a carriage return belongs to the line.
-func exactLines(data []byte, end bool) (advance int, line []byte, err error) {
-	if i := bytes.IndexByte(data, '\n'); i >= 0 {
-		return i + 1, data[:i], nil
-	}
-	if end && len(data) > 0 {
-		return len(data), data, nil
-	}
-	return 0, nil, nil
-}
-
-// files are those with these names, each of them one increment.
-func files(paths []string) inputs {
-	return func(yield func(input, error) bool) {
-		for _, path := range paths {
-			b, err := os.ReadFile(path)
-			if err == nil && len(b) == 0 {
-				err = fmt.Errorf("%s is empty: an increment needs a body", path)
-			}
-			if !yield(input{path, b}, err) || err != nil {
-				return
-			}
-		}
-	}
-}
-
-// send adds all increments, until one cannot be had or sent.
-func (p *publisher) send(ctx context.Context, all inputs) error {
-	for in, err := range all {
+	var found finding
+	for _, s := range in {
+		one, err := s.prove(pr)
 		if err != nil {
 			return err
 		}
-		if err := p.add(ctx, in.body); err != nil {
-			return err
+		found.Count += one.Count
+		found.Add(one.Counts)
+	}
+	if p.done.Counts = found.Counts; c.Bool("check") {
+		return show(c, found, func(w io.Writer) {
+			sayFine(w, found.Count)
+			tell(w, found.Counts)
+		})
+	}
+	for _, s := range in {
+		if err = s.send(c.Context, p); err != nil {
+			break
 		}
 	}
-	return nil
+	if err == nil || c.Context.Err() == nil { // what came before a mistake in the input is stored, and counted
+		if last := p.flush(c.Context); err == nil {
+			err = last
+		}
+	}
+	return err
 }
 
 // publisher sends increments in batches, in order, each with an idempotency key, and tries again while the broker is
@@ -209,7 +147,8 @@ type publisher struct {
 	number                     uint64      // of the next increment, for its key
 	batch                      bytes.Buffer
 	lines                      int
-	size                       int // of the newest increment in bytes
+	size                       int  // of the newest increment in bytes
+	repeated                   bool // the batch was sent before: what is known of it may be from then
 	done                       published
 }
 
@@ -218,7 +157,27 @@ type published struct {
 	First          uint64 `json:"first"`
 	Last           uint64 `json:"last"`
 	Count          uint64 `json:"count"`
+	Known          uint64 `json:"known,omitempty"` // of Count: were there already, by their keys
 	sqltext.Counts        // of a script
+}
+
+// say tells people what was stored.
+func (d *published) say(w io.Writer) {
+	fresh := d.Count - d.Known
+	switch {
+	case d.Count == 0:
+		fmt.Fprintln(w, "nothing to publish: the input is empty")
+	case d.Known == 1 && fresh == 0:
+		fmt.Fprintf(w, "nothing new: 1 increment was there already, %d\n", d.First)
+	case fresh == 0:
+		fmt.Fprintf(w, "nothing new: %d increments were there already, %d to %d\n", d.Known, d.First, d.Last)
+	case d.Count == 1:
+		fmt.Fprintf(w, "1 increment published, %d\n", d.First)
+	case d.Known == 0:
+		fmt.Fprintf(w, "%d increments published, %d to %d\n", d.Count, d.First, d.Last)
+	default:
+		fmt.Fprintf(w, "%d increments published, %d were there already, all of them from %d to %d\n", fresh, d.Known, d.First, d.Last)
+	}
 }
 
 // The size of one request.
@@ -270,11 +229,14 @@ func (p *publisher) flush(ctx context.Context) error {
 		First, Last uint64
 		Count       uint64
 		Results     []struct {
-			Seq   uint64
-			Error string
+			Seq       uint64
+			Error     string
+			Duplicate bool
 		}
 	}
-	err := p.insist(ctx, &answer)
+	err := p.insist(ctx, func() error {
+		return p.api.send(ctx, "POST", "/v1/increments/batch", "application/x-ndjson", bytes.NewReader(p.batch.Bytes()), &answer)
+	})
 	var refused *refusal
 	if errors.As(err, &refused) {
 		err = p.inWords(refused)
@@ -288,10 +250,13 @@ func (p *publisher) flush(ctx context.Context) error {
 		if r.Error != "" {
 			return fmt.Errorf("increment %d of this input was refused: %s", p.number-uint64(len(answer.Results)-i-1), r.Error)
 		}
-		if p.done.First == 0 {
+		if r.Duplicate && !p.repeated {
+			p.done.Known++
+		}
+		if p.done.First == 0 || r.Seq < p.done.First {
 			p.done.First = r.Seq
 		}
-		p.done.Last = r.Seq
+		p.done.Last = max(p.done.Last, r.Seq)
 		p.done.Count++
 	}
 	p.progress.say("%d increments published, up to %d", p.done.Count, p.done.Last)
@@ -311,11 +276,12 @@ func (p *publisher) inWords(r *refusal) error {
 	return fmt.Errorf("increment %d of this input was refused: %s", p.number-uint64(p.lines)+n, text)
 }
 
-// insist sends the batch until the broker has answered it, for as long as patience lasts.
-func (p *publisher) insist(ctx context.Context, answer any) error {
+// insist asks until the broker has answered, for as long as patience lasts.
+func (p *publisher) insist(ctx context.Context, ask func() error) error {
 	end := time.Now().Add(p.patience)
+	p.repeated = false
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, time.Second) {
-		err := p.api.send(ctx, "POST", "/v1/increments/batch", "application/x-ndjson", bytes.NewReader(p.batch.Bytes()), answer)
+		err := ask()
 		var refused *refusal
 		var away *temporaryError
 		var cut *ioError
@@ -336,5 +302,6 @@ func (p *publisher) insist(ctx context.Context, answer any) error {
 			return ctx.Err()
 		case <-time.After(wait):
 		}
+		p.repeated = true
 	}
 }

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"bufio"
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"os"
 	"regexp"
 	"strconv"
@@ -12,8 +14,6 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"xmq/broker"
-	"xmq/nodeclient/target"
 	"xmq/nodeclient/target/sqltext"
 )
 
@@ -23,11 +23,7 @@ const maxStatement = 64 << 20
 // maxIncrement is the largest max_increment that a broker can have.
 const maxIncrement = 8 << 20
 
-var dialects = map[string]sqltext.Dialect{"sqlite": sqltext.SQLite, "postgres": sqltext.PostgreSQL,
-	"postgresql": sqltext.PostgreSQL,
-	"mariadb":    sqltext.MariaDB, "mysql": sqltext.MariaDB}
-
-// script is the input of publish --sql.
+// script is an input that is cut into statements and transactions.
 type script struct {
 	name    string // for people
 	in      io.ReadSeekCloser
@@ -43,120 +39,75 @@ func (s *script) splitter() *sqltext.Splitter {
 		LeaveOutDatabases: s.leave}
 }
 
-// publishSQL sends a script when nodes would take all of it. It is read twice.
-func publishSQL(c *cli.Context, p *publisher) error {
-	dialect, known := dialects[c.String("dialect")]
-	if !known {
-		return usage("--dialect is %s, not %q", target.Dialects, c.String("dialect"))
-	}
-	check, err := target.Check(c.String("dialect"))
-	if err != nil {
-		return err
-	}
-	s := script{name: "stdin", dialect: dialect, limit: c.Int("max-increment"), mysql: c.String("dialect") == "mysql"}
+// newScript opens a script: a file, or stdin.
+func newScript(c *cli.Context, name string) (*script, error) {
+	s := &script{name: name}
 	switch out := c.String("leave-out"); out {
 	case "":
 	case "databases":
 		s.leave = true
 	default:
-		return usage("--leave-out knows databases, not %q", out)
+		return nil, usage("--leave-out knows databases, not %q", out)
 	}
-	if path := c.String("sql"); path != "-" {
-		s.name = path
-		s.in, err = os.Open(path)
-	} else {
+	var err error
+	if name == "stdin" && c.String("sql") == "-" {
 		s.in, err = spooled(c.App.Reader)
+	} else {
+		s.in, err = os.Open(name)
 	}
-	if err != nil {
+	return s, err
+}
+
+func (s *script) Close() error { return s.in.Close() }
+
+// send cuts the script once more. It was read by prove.
+func (s *script) send(ctx context.Context, p *publisher) error {
+	if err := s.rewind(); err != nil {
 		return err
 	}
-	defer func() { _ = s.in.Close() }() // it was only read
-	if s.limit == 0 {
-		s.limit = limitOf(c, p.api)
-	}
-	var lint *linter
-	if c.Bool("lint") {
-		lint = &linter{w: c.App.ErrWriter, name: s.name, dialect: dialect, seen: map[string]bool{}}
-	}
-	found, err := s.prove(check, lint)
-	if err != nil {
-		return err
-	}
-	p.done.Counts = found.Counts
-	if c.Bool("check") {
-		return show(c, found, func(w io.Writer) {
-			sayFine(w, found.Count)
-			tell(w, found.Counts)
-		})
-	}
-	if _, err := s.in.Seek(0, io.SeekStart); err != nil {
-		return &ioError{fmt.Errorf("%s cannot be read a second time: %w; give it on stdin with --sql -", s.name, err)}
-	}
-	if p.contentType == "" {
-		p.contentType = "application/sql"
-	}
+	contentType := p.contentType
+	p.contentType = cmp.Or(contentType, "application/sql")
+	defer func() { p.contentType = contentType }()
 	for increment, err := range s.splitter().Scripts(s.in) {
 		if err != nil {
 			return fmt.Errorf("%s: %w", s.name, err)
 		}
-		if err := p.add(c.Context, []byte(increment.Text)); err != nil {
+		if err := p.add(ctx, []byte(increment.Text)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// publishChecked sends lines of stdin, or files, when nodes of the dialect would take all of them. They are read twice.
-func publishChecked(c *cli.Context, p *publisher) error {
-	dialect, known := dialects[c.String("dialect")]
-	if !known {
-		return usage("--dialect is %s, not %q", target.Dialects, c.String("dialect"))
+func (s *script) rewind() error {
+	if _, err := s.in.Seek(0, io.SeekStart); err != nil {
+		return &ioError{fmt.Errorf("%s cannot be read a second time: %w; give it on stdin with --sql -", s.name, err)}
 	}
-	check, err := target.Check(c.String("dialect"))
-	if err != nil {
-		return err
-	}
-	all := func() inputs { return files(c.Args().Slice()) }
-	if !c.Args().Present() {
-		in, err := spooled(c.App.Reader)
-		if err != nil {
-			return err
-		}
-		defer func() { _ = in.Close() }() // it was only read
-		all = func() inputs {
-			return lines(c.Context, io.NewSectionReader(in, 0, math.MaxInt64))
-		}
-	}
-	limit := c.Int("max-increment")
-	if limit == 0 {
-		limit = limitOf(c, p.api)
-	}
-	lint := &linter{w: c.App.ErrWriter, dialect: dialect, seen: map[string]bool{}}
-	count, faults := 0, []string{}
-	for in, err := range all() {
-		if err != nil {
-			return err
-		}
-		count++
-		if c.Bool("lint") {
-			lint.body(in)
-		}
-		if len(in.body) > limit {
-			err = fmt.Errorf("this increment has %d bytes, and the broker takes at most %d", len(in.body), limit)
-		} else {
-			err = check(in.body)
+	return nil
+}
+
+// products reports whether the script has comments that only one of MariaDB and MySQL may execute.
+func (s *script) products() (bool, error) {
+	in := bufio.NewReader(s.in)
+	for found := 0; ; {
+		c, err := in.ReadByte()
+		if errors.Is(err, io.EOF) {
+			return false, s.rewind()
 		}
 		if err != nil {
-			faults = append(faults, in.place+": "+err.Error())
+			return false, &ioError{fmt.Errorf("%s: %w", s.name, err)}
+		}
+		switch {
+		case c == '/':
+			found = 1
+		case found == 1 && c == '*', found == 2 && c == 'M':
+			found++
+		case found >= 2 && c == '!':
+			return true, s.rewind()
+		default:
+			found = 0
 		}
 	}
-	if len(faults) > 0 {
-		return fmt.Errorf("nothing was sent, nodes would refuse this:\n%s", strings.Join(faults, "\n"))
-	}
-	if c.Bool("check") {
-		return show(c, finding{Count: count}, func(w io.Writer) { sayFine(w, count) })
-	}
-	return p.send(c.Context, all())
 }
 
 // sayFine says that a check has found nothing.
@@ -174,6 +125,9 @@ func spooled(in io.Reader) (*os.File, error) {
 		return nil, errors.Join(err, f.Close())
 	}
 	if _, err := io.Copy(f, in); err != nil {
+		if !errors.Is(err, context.Canceled) {
+			err = &ioError{fmt.Errorf("stdin: %w", err)}
+		}
 		return nil, errors.Join(err, f.Close())
 	}
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
@@ -182,20 +136,11 @@ func spooled(in io.Reader) (*os.File, error) {
 	return f, nil
 }
 
-// limitOf is the broker's max_increment; its default when the broker is not asked, or does not answer now.
-func limitOf(c *cli.Context, a *api) int {
-	var info broker.LogInfo
-	if !c.Bool("check") && a.do(c.Context, "GET", "/v1/log", nil, &info) == nil && info.MaxIncrement > 0 {
-		return info.MaxIncrement
-	}
-	return broker.Default().MaxIncrement
-}
-
-// prove reads the whole script, counts its increments and returns an error that names every line for which nodes
-// would refuse
-// one, or which cannot be cut.
-func (s *script) prove(check func([]byte) error, lint *linter) (found finding, err error) {
-	var faults []string
+// prove reads the whole script, counts its increments and returns an error that names every line for which nodes would
+// refuse one, or which cannot be cut.
+func (s *script) prove(pr *prover) (found finding, err error) {
+	s.dialect, s.limit = pr.dialect, pr.limit
+	lint, faults := pr.linter(s.name), []string(nil)
 	splitter := s.splitter()
 	for increment, err := range splitter.Scripts(s.in) {
 		if err != nil {
@@ -203,14 +148,13 @@ func (s *script) prove(check func([]byte) error, lint *linter) (found finding, e
 			break
 		}
 		found.Count++
-		if lint != nil {
+		if pr.lint {
 			lint.look(increment)
 		}
 		if len(increment.Text) > s.limit {
 			faults = append(faults, fmt.Sprintf("line %d: this increment has %d bytes, and the broker takes at most %d: "+
-				"cut it, or raise "+
-				"max_increment of the broker (up to %d)", increment.Line, len(increment.Text), s.limit, maxIncrement))
-		} else if err := check([]byte(increment.Text)); err != nil {
+				"cut it, or raise max_increment of the broker (up to %d)", increment.Line, len(increment.Text), s.limit, maxIncrement))
+		} else if err := pr.check([]byte(increment.Text)); err != nil {
 			fault := placed(increment, err)
 			if aboutDatabases.MatchString(increment.Text) {
 				fault += "; --leave-out databases passes over it"
@@ -222,7 +166,7 @@ func (s *script) prove(check func([]byte) error, lint *linter) (found finding, e
 	if len(faults) == 0 {
 		return found, nil
 	}
-	return found, fmt.Errorf("%s: nothing was sent, nodes would refuse this:\n%s", s.name, strings.Join(faults, "\n"))
+	return found, wrong(s.name, faults)
 }
 
 // finding is what a script holds.
@@ -279,9 +223,9 @@ func (l *linter) look(script sqltext.Script) {
 }
 
 // body looks at an increment that was given as it is.
-func (l *linter) body(in input) {
-	for _, w := range sqltext.Lint(l.dialect, string(in.body)) {
-		l.warn(in.place, w)
+func (l *linter) body(place string, body []byte) {
+	for _, w := range sqltext.Lint(l.dialect, string(body)) {
+		l.warn(place, w)
 	}
 }
 

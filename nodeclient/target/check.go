@@ -12,19 +12,25 @@ import (
 // Dialects are the names that Check knows, for people.
 const Dialects = "sqlite, postgres, mariadb or mysql"
 
-var checks = map[string]func(body []byte) error{"sqlite": sqlite.Check, "postgres": postgres.Check,
+// words are the names of dialects as people write them.
+var words = map[string]string{"sqlite": "sqlite", "sqlite3": "sqlite", "postgres": "postgres", "postgresql": "postgres", "pg": "postgres",
+	"mariadb": "mariadb", "mysql": "mysql"}
+
+// Dialect is the dialect that a word of people means: sqlite, postgres, mariadb or mysql.
+func Dialect(word string) (name string, known bool) {
+	name, known = words[strings.ToLower(word)]
+	return name, known
+}
+
+var checks = map[string]func(body []byte) error{"sqlite": sqlite.Check, "postgres": postgres.Check, "mariadb": mysql.Check,
 	"mysql": mysql.Check}
 
 // Check returns the function by which nodes of a dialect refuse an increment before they ask their database: nil
-// for one that they
-// try. It needs no database, and its errors name the line where they can. The names are those of target URLs.
+// for one that they try. It needs no database, and its errors name the line where they can. Dialect says which words it
+// knows.
 func Check(dialect string) (func(body []byte) error, error) {
-	name := strings.ToLower(dialect)
-	if other := synonyms[name]; other != "" {
-		name = other
-	}
-	if check := checks[name]; check != nil {
-		return check, nil
+	if name, known := Dialect(dialect); known {
+		return checks[name], nil
 	}
 	return nil, fmt.Errorf("a dialect is %s, not %.40q", Dialects, dialect)
 }

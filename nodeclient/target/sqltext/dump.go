@@ -36,6 +36,14 @@ type Counts struct {
 	Engines   int `json:"engines_changed,omitempty"`    // make tables of MyISAM or Aria, which nodes make of InnoDB
 }
 
+// Add adds what became of another script.
+func (c *Counts) Add(other Counts) {
+	c.Settings += other.Settings
+	c.Databases += other.Databases
+	c.Cut += other.Cut
+	c.Engines += other.Engines
+}
+
 // Scripts yields the increments of r; see Split. It is used once.
 func (sp *Splitter) Scripts(r io.Reader) iter.Seq2[Script, error] {
 	longest := sp.Longest
