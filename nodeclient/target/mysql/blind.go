@@ -11,7 +11,8 @@ import (
 // look the same after it as before although the data is another, and is another again when it runs twice: rows change
 // places, or columns, tables and partitions take each other's names. Those are blind, and a person is asked. All
 // others show that they were done, or change nothing when they look the same (a column's own type once more, an
-// index, an option), or come to the same twice as once (TRUNCATE, OR REPLACE).
+// index, an option), or are known by whether a table is empty (TRUNCATE, OR REPLACE). What another database looks like
+// is not looked at: a change there is blind, too.
 
 // blind reports whether an ALTER TABLE, of which tokens are those behind the word TABLE, is of the first kind.
 func blind(tokens []sqltext.Token) bool {

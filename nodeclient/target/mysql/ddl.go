@@ -12,11 +12,13 @@ import (
 // ddl is a statement that changes the schema. The server commits before and behind it, so that an intent goes before
 // it; intent.go says how.
 type ddl struct {
-	verb   string // CREATE TABLE
-	repeat bool   // run twice it does the same as once
-	blind  bool   // the schema may look the same behind it as before it, and the data not; see blind.go
-	named  bool   // the names of everything tell whether it was done
-	words  []string
+	verb    string   // CREATE TABLE
+	blind   bool     // the schema may look the same behind it as before it, and the data not; see blind.go
+	named   bool     // the names of everything tell whether it was done
+	empties string   // what it leaves empty, as it stands behind FROM: whether it was empty before tells, too
+	makes   string   // OR REPLACE: the name of what is there when it was done; the server may stop in the middle
+	places  []string // databases that it names beside tables
+	words   []string
 }
 
 // objects are the words that say what a statement is about, and whether it may be.
@@ -33,7 +35,13 @@ func parseDDL(st sqltext.Statement, tokens []sqltext.Token) (*ddl, error) {
 		d.words = append(d.words, name(t))
 	}
 	if st.Keyword == "TRUNCATE" {
-		d.verb, d.repeat = "TRUNCATE TABLE", true
+		d.verb = "TRUNCATE TABLE"
+		rest := tokens[1:]
+		if len(rest) > 0 && rest[0].Is("TABLE") {
+			rest = rest[1:]
+		}
+		d.empties, _ = object(rest)
+		d.places = qualifiers(rest)
 		return d, nil
 	}
 	at := slices.IndexFunc(tokens, func(t sqltext.Token) bool {
@@ -43,12 +51,12 @@ func parseDDL(st sqltext.Statement, tokens []sqltext.Token) (*ddl, error) {
 	if at < 0 {
 		return nil, fmt.Errorf("%s %s: it is not to be seen what it changes", st.Keyword, st.Second)
 	}
-	object := strings.ToUpper(tokens[at].Text)
-	d.verb += " " + object
+	kind := strings.ToUpper(tokens[at].Text)
+	d.verb += " " + kind
 	switch {
-	case object == "TEMPORARY":
+	case kind == "TEMPORARY":
 		return nil, errors.New("a temporary table lives in one connection only and would be gone after a restart")
-	case !objects[object]:
+	case !objects[kind]:
 		return nil, fmt.Errorf("%s changes the server, not the data of one database", d.verb)
 	}
 	is := func(i int, words ...string) bool {
@@ -69,16 +77,23 @@ func parseDDL(st sqltext.Statement, tokens []sqltext.Token) (*ddl, error) {
 	}
 	switch st.Keyword {
 	case "CREATE":
-		d.repeat = is(1, "OR", "REPLACE") || is(at+1, "IF", "NOT", "EXISTS")
-		if object == "TABLE" && (has("SELECT") || has("VALUES") && !has("PARTITION")) {
+		if is(1, "OR", "REPLACE") {
+			text, last := object(tokens[at+1:])
+			if kind != "INDEX" { // which is part of its table
+				d.makes = last
+			}
+			if kind == "TABLE" {
+				d.empties = text
+			}
+		}
+		if kind == "TABLE" && (has("SELECT") || has("VALUES") && !has("PARTITION")) {
 			return nil, errors.New("CREATE TABLE ... SELECT changes schema and data in one statement; CREATE TABLE first, INSERT ... SELECT in the next increment")
 		}
-		if object == "FUNCTION" && has("SONAME") {
+		if kind == "FUNCTION" && has("SONAME") {
 			return nil, errors.New("SONAME loads a library of one server")
 		}
 	case "DROP":
-		d.named = object != "INDEX" // which is part of its table
-		d.repeat = is(at+1, "IF", "EXISTS")
+		d.named = kind != "INDEX" // which is part of its table
 		if slices.ContainsFunc(tokens, func(t sqltext.Token) bool { return t.Text == "," }) {
 			return nil, fmt.Errorf("%s of several at once may stop in the middle; make each an increment", d.verb)
 		}
@@ -88,13 +103,72 @@ func parseDDL(st sqltext.Statement, tokens []sqltext.Token) (*ddl, error) {
 		if has("DISCARD") || has("IMPORT") {
 			return nil, errors.New("it exchanges files of one server")
 		}
-		d.blind = object == "TABLE" && blind(tokens[at+1:])
+		d.blind = kind == "TABLE" && blind(tokens[at+1:])
+		if kind == "TABLE" {
+			d.empties = emptied(tokens[at+1:])
+		}
 	}
-	if object == "TABLE" || object == "SEQUENCE" {
+	d.places = qualifiers(tokens[at+1:])
+	if kind == "VIEW" || kind == "PROCEDURE" || kind == "FUNCTION" || kind == "TRIGGER" { // bodies have points of their own
+		d.places = qualifiers(headOf(tokens[at+1:]))
+	}
+	if kind == "TABLE" || kind == "SEQUENCE" {
 		err := checkEngine(tokens)
 		return d, err
 	}
 	return d, nil
+}
+
+// headOf is the name that tokens begin with, IF [NOT] EXISTS before it left out, and what is to be read with it.
+func headOf(tokens []sqltext.Token) []sqltext.Token {
+	for _, words := range [][]string{{"IF", "NOT", "EXISTS"}, {"IF", "EXISTS"}} {
+		if is(tokens, words...) {
+			tokens = tokens[len(words):]
+		}
+	}
+	if len(tokens) > 2 && tokens[1].Text == "." {
+		return tokens[:3]
+	}
+	return tokens[:min(1, len(tokens))]
+}
+
+// object is the name of a thing that tokens begin with, as it stands, and its last part without quotes.
+func object(tokens []sqltext.Token) (text, last string) {
+	for _, t := range headOf(tokens) {
+		text, last = text+t.Text, name(t)
+	}
+	return text, last
+}
+
+// qualifiers are the names before a point.
+func qualifiers(tokens []sqltext.Token) (all []string) {
+	for i := 1; i < len(tokens); i++ {
+		if tokens[i].Text == "." && (tokens[i-1].Word || tokens[i-1].Quoted) {
+			all = append(all, name(tokens[i-1]))
+		}
+	}
+	return all
+}
+
+// emptied is what an ALTER TABLE empties, of which tokens are those behind the word TABLE: "" for nothing.
+func emptied(tokens []sqltext.Token) string {
+	for i := range tokens {
+		if !is(tokens[i:], "TRUNCATE", "PARTITION") {
+			continue
+		}
+		table, _ := object(tokens)
+		var parts []string
+		for _, t := range tokens[i+2:] {
+			if t.Is("ALL") {
+				return table
+			}
+			if t.Text != "," {
+				parts = append(parts, t.Text)
+			}
+		}
+		return table + " PARTITION (" + strings.Join(parts, ", ") + ")"
+	}
+	return ""
 }
 
 // name is a token without its quotes, in lower case.

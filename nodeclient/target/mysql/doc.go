@@ -74,11 +74,16 @@
 // # Changes of the schema
 //
 // The server commits before and behind CREATE, ALTER, DROP, RENAME and TRUNCATE, so each is an increment of its own. An
-// intent is committed into the position row before it: the position behind it and a fingerprint of the schema. Behind a
-// crash the fingerprint says whether it was done; the server does it whole or not at all. CREATE OR REPLACE,
-// IF [NOT] EXISTS and TRUNCATE are done again. Where the schema may look the same before and behind, and the data
-// not (columns or tables that take each other's names, a column dropped and added, ORDER BY, EXCHANGE PARTITION), a FAIL asks: retry runs it, skip takes it as done. It runs behind an answer only, and behind each answer
-// once: a node that is restarted before an operator has answered, or in the middle of what an answer began, asks again. CREATE TABLE ... SELECT and DROP of several at once are
+// intent is committed into the position row before it: the position behind it, a digest of the statement and a fingerprint
+// of the schema. Whoever finds the intent of its own statement, behind a crash, a restart of the node or an order that came
+// meanwhile, looks: where the fingerprint is another one, it was done, and is not done again, whatever was ordered; else it
+// was not, or changes nothing. The server does it whole or not at all; of CREATE OR REPLACE it may have taken away what was
+// there and made nothing, so that is looked at, too. Whether the table or partition that a TRUNCATE or CREATE OR REPLACE
+// TABLE empties is empty belongs to the fingerprint. Where schema and emptiness may be the same before and behind, and the
+// data not (columns or tables that take each other's names, a column dropped and added, ORDER BY, EXCHANGE PARTITION), or
+// the statement names another database, a FAIL asks: retry runs it, skip takes it as done. It runs behind an order only
+// that came after the question, and behind each once: a node that is restarted before an operator has answered, or in the
+// middle of what an answer began, asks again. CREATE TABLE ... SELECT and DROP of several at once are
 // not one step and refused. A change of the schema waits while a snapshot is open.
 //
 // # Table xmq_position
@@ -90,12 +95,13 @@
 //	updated_at  datetime(6)      broker time of the last increment applied, UTC; NULL before the first
 //	ddl_seq     bigint unsigned  an intent: position behind the change of the schema that was to run; NULL for none
 //	ddl_chain   char(16)
-//	ddl_before  char(16)         fingerprint of the schema before it
-//	ddl_answer  bigint unsigned  number of the operator's answer behind which it ran; 0 for none
+//	ddl_before  char(16)         fingerprint of the schema before it; "asked" since a person was asked
+//	ddl_answer  bigint unsigned  number of the operator's last order when it ran, or was asked about; 0 for none
 //	topics      varchar(4095)    the topics the data holds, with commas between; * for all; NULL when not known (event.Topics)
 //	counters    longtext         JSON: where the counter of each table, and each sequence, belongs (see above);
 //	                             NULL when not known
 //	counters_seq bigint unsigned the seq that counters belongs to; when it is another one, counters says nothing
+//	ddl_statement char(16)       digest of the statement of the intent; NULL when an earlier revision wrote it
 //
 // It has exactly one row, of zeros before the first position. A database without the table is at the zero position,
 // whatever else it holds. The table without its row is a copy that lost its place: Fatal. xmq_position_new is the

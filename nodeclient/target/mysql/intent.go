@@ -15,8 +15,10 @@ import (
 )
 
 // alter applies one increment that changes the schema, which the server commits by itself. The position row holds the
-// intent while it runs. A step that finds its own intent comes behind a crash or a lost answer: what the schema
-// looks like says whether the statement was done, since the server does such a statement whole or not at all.
+// intent while it runs. A step that finds the intent of its own statement comes behind a crash, a lost answer or an order
+// that came meanwhile: what the schema looks like says whether the statement was done, since the server does such a
+// statement whole or not at all (OR REPLACE: it may have taken away what was there, and made nothing). Where that does not
+// show, a person is asked.
 func (t *Target) alter(ctx context.Context, before event.Position, steps []step) (event.Position, *batch.Failure) {
 	if err := t.untilClosed(ctx); err != nil {
 		return before, batch.Fail(0, err)
@@ -32,48 +34,86 @@ func (t *Target) alter(ctx context.Context, before event.Position, steps []step)
 	if st.Work.leaks { // its settings go with the session
 		defer s.close()
 	}
-	now, err := t.fingerprint(ctx, s, st.Work.ddl)
+	now, there, err := t.fingerprint(ctx, s, st.Work.ddl)
 	if err != nil {
 		return before, batch.Fail(0, classify(fmt.Errorf("mysql: increment %d: look at the schema before it: %w", st.Pos.Seq, err)))
 	}
-	ours := p.ddl.pos.Seq == st.Pos.Seq && p.ddl.pos.Chain == st.Pos.Chain
-	answered := st.Answer != 0 && st.Answer != p.ddl.answer // since it ran last
-	// An order may come while it runs. When that is not for another statement, the schema says whether it came too late.
-	seen := t.ran == ran{st.Pos, st.Work.resets, st.Work.statements[0].Text} && !st.Work.ddl.blind
-	switch d := st.Work.ddl; {
-	case !ours || d.repeat || answered && !seen: // it has not run, or may run again
-	case p.ddl.before != now: // it has run
-		return t.done(ctx, s, before, p.pos, st)
-	case d.blind: // whoever comes again without an answer asks again: a new process, a new session
-		return before, batch.Fail(0, fmt.Errorf("mysql: increment %d: whether its %s was done when the server or the node stopped cannot be seen, since the schema may look the same before and behind it: "+
-			"look whether it was; retry runs it (again), skip takes it as done: %s", st.Pos.Seq, d.verb, batch.Start(st.Work.statements[0].Text)))
+	interrupted := false
+	if p.ddl.pos.Seq == st.Pos.Seq && p.ddl.pos.Chain == st.Pos.Chain {
+		if interrupted, err = t.intends(ctx, s, st); err != nil {
+			return before, batch.Fail(0, err)
+		}
 	}
-	if err := t.record(ctx, s, p.pos, intent{st.Pos, now, st.Answer}); err != nil {
+	if interrupted {
+		ask := func() (event.Position, *batch.Failure) {
+			return before, batch.Fail(0, fmt.Errorf("mysql: increment %d: whether its %s was done when the server or the node stopped cannot be seen, since the schema may look the same before and behind it: "+
+				"look whether it was; retry runs it (again), skip takes it as done: %s", st.Pos.Seq, st.Work.ddl.verb, batch.Start(st.Work.statements[0].Text)))
+		}
+		switch {
+		case p.ddl.before == asked && st.Answer == p.ddl.answer:
+			return ask()
+		case p.ddl.before == asked: // answered since
+		case p.ddl.before != now && there:
+			return t.done(ctx, s, before, p.pos, st)
+		case st.Work.ddl.blind || t.elsewhere(st.Work.ddl): // an order of before does not know of the question
+			if err := t.record(ctx, s, p.pos, intent{st.Pos, asked, st.Answer, digest(st)}); err != nil {
+				return before, batch.Fail(0, err)
+			}
+			return ask()
+		}
+	} // else it has not run: there is no intent, or an operator has replaced the statement since
+	if err := t.record(ctx, s, p.pos, intent{st.Pos, now, st.Answer, digest(st)}); err != nil {
 		return before, batch.Fail(0, err)
 	}
-	t.ran = ran{st.Pos, st.Work.resets, st.Work.statements[0].Text}
 	return t.change(ctx, s, before, p.pos, st)
 }
 
-// ran is a change of the schema that this process has begun: the increment, its settings and its statement, which an
-// operator may have replaced.
-type ran struct {
-	pos            event.Position
-	settings, text string
+// asked stands in an intent for the fingerprint, when a person was asked whether the statement was done: it runs behind an
+// answer that came after the question, and however the schema looks then.
+const asked = "asked"
+
+// digest tells a statement, with its settings, from one that replaces it.
+func digest(st step) string {
+	h := fnv.New64a()
+	_, _ = fmt.Fprintf(h, "%q %q", st.Work.resets, st.Work.statements[0].Text) // a hash never fails
+	return fmt.Sprintf("%016x", h.Sum64())
+}
+
+// intends reports whether the stored intent is that of the statement of st: an operator may have replaced it since. That of
+// an earlier revision does not say. The position table is of this revision.
+func (t *Target) intends(ctx context.Context, s *session, st step) (bool, error) {
+	rows, err := s.query(ctx, "SELECT coalesce(ddl_statement, '') FROM "+table)
+	if err != nil {
+		return false, nodeclient.Transient(fmt.Errorf("mysql: increment %d: look which statement was to run: %w", st.Pos.Seq, err))
+	}
+	return len(rows) == 1 && (rows[0][0] == "" || rows[0][0] == digest(st)), nil
+}
+
+// elsewhere reports whether a statement changes another database, which the fingerprint does not show.
+func (t *Target) elsewhere(d *ddl) bool {
+	return slices.ContainsFunc(d.places, func(place string) bool { return !strings.EqualFold(place, t.cfg.DBName) })
 }
 
 // putBackAround is putBack for a node that finds the intent of a change of the schema, which may have been done. What
 // it has done to the numbers of its own tables stays.
 func (t *Target) putBackAround(ctx context.Context, s *session, p place, st step) error {
 	d := st.Work.ddl
-	now, err := t.fingerprint(ctx, s, d)
+	if err := upgrade(ctx, s); err != nil {
+		return nodeclient.Transient(fmt.Errorf("mysql: add columns to the table of the position: %w", err))
+	}
+	if same, err := t.intends(ctx, s, st); err != nil {
+		return err
+	} else if !same { // what the other one has done to the numbers stays
+		return t.adoptCounters(ctx, s, p)
+	}
+	now, _, err := t.fingerprint(ctx, s, d)
 	if err != nil {
 		return nodeclient.Transient(fmt.Errorf("mysql: increment %d: look at the schema: %w", st.Pos.Seq, err))
 	}
 	var except []string
 	keeps := d.verb == "ALTER TABLE" && !slices.Contains(d.words, "auto_increment") &&
 		!slices.Contains(d.words, "partition")
-	if p.ddl.before != now && !keeps {
+	if !keeps && (p.ddl.before != now || d.blind || d.empties != "") {
 		except = d.words
 	}
 	return t.putBack(ctx, s, except)
@@ -87,7 +127,7 @@ func (t *Target) record(ctx context.Context, s *session, stored event.Position, 
 	}
 	script := intend(stored, i, t.recounted())
 	if i == (intent{}) {
-		script = "UPDATE xmq_position SET ddl_seq = NULL, ddl_chain = NULL, ddl_before = NULL, ddl_answer = NULL" + where(stored)
+		script = "UPDATE xmq_position SET " + noIntent + where(stored)
 	}
 	found, err := s.exec(ctx, script)
 	if err == nil && found != 1 {
@@ -186,35 +226,47 @@ func (t *Target) done(ctx context.Context, s *session, before, stored event.Posi
 // shownCounter is what SHOW CREATE TABLE says of the next AUTO_INCREMENT.
 var shownCounter = regexp.MustCompile(`ENGINE=InnoDB AUTO_INCREMENT=\d+`)
 
-// fingerprint is a digest of what a statement can change: the names of everything in the schema, and how the tables, views,
-// triggers and routines look whose names stand in the statement. For a DROP of one of those the names tell.
-func (t *Target) fingerprint(ctx context.Context, s *session, d *ddl) (string, error) {
+// fingerprint is a digest of what a statement can change: the names of everything in the schema, how the tables, views,
+// triggers and routines look whose names stand in the statement, and whether what it empties is empty. For a DROP of one of
+// those the names tell. there: what the statement makes is there, when it takes away another before that.
+func (t *Target) fingerprint(ctx context.Context, s *session, d *ddl) (print string, there bool, err error) {
 	schema := quoteText(t.cfg.DBName)
 	rows, err := s.query(ctx, "SELECT table_type, table_name FROM information_schema.tables WHERE table_schema = "+schema+
 		" UNION ALL SELECT routine_type, routine_name FROM information_schema.routines WHERE routine_schema = "+schema+
 		" UNION ALL SELECT 'TRIGGER', trigger_name FROM information_schema.triggers WHERE trigger_schema = "+schema+" ORDER BY 1, 2")
 	if err != nil {
-		return "", err
+		return "", false, err
 	}
 	h := fnv.New64a()
+	there = d.makes == ""
 	var script []string
 	for _, row := range rows {
 		_, _ = fmt.Fprintf(h, "%q %q\n", row[0], row[1]) // a hash never fails
-		if kind, known := shown[row[0]]; known && !d.named && slices.Contains(d.words, strings.ToLower(row[1])) {
+		kind, known := shown[row[0]]
+		there = there || strings.EqualFold(row[1], d.makes) && strings.HasSuffix(d.verb, " "+kind)
+		if known && !d.named && slices.Contains(d.words, strings.ToLower(row[1])) {
 			script = append(script, "SHOW CREATE "+kind+" "+quoteName(row[1]))
 		}
 	}
-	if len(script) == 0 {
-		return fmt.Sprintf("%016x", h.Sum64()), nil
+	if len(script) > 0 {
+		sets, err := s.results(ctx, strings.Join(script, "; "))
+		if err != nil {
+			return "", false, err
+		}
+		for _, set := range sets {
+			_, _ = fmt.Fprintf(h, "%q\n", shownCounter.ReplaceAllString(strings.Join(set[0], "\n"), ""))
+		}
 	}
-	sets, err := s.results(ctx, strings.Join(script, "; "))
-	if err != nil {
-		return "", err
+	if d.empties != "" {
+		rows, err := s.query(ctx, "SELECT EXISTS(SELECT 1 FROM "+d.empties+")")
+		switch {
+		case err == nil && rows[0][0] == "0":
+			_, _ = fmt.Fprintf(h, "empty\n")
+		case err != nil && (road(err) || transient(number(err))): // else it is not there, and the server will say so
+			return "", false, err
+		}
 	}
-	for _, set := range sets {
-		_, _ = fmt.Fprintf(h, "%q\n", shownCounter.ReplaceAllString(strings.Join(set[0], "\n"), ""))
-	}
-	return fmt.Sprintf("%016x", h.Sum64()), nil
+	return fmt.Sprintf("%016x", h.Sum64()), there, nil
 }
 
 // shown is the word behind SHOW CREATE for each kind of thing.

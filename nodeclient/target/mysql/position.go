@@ -27,7 +27,11 @@ var createPosition = "DROP TABLE IF EXISTS xmq_position_new; CREATE TABLE xmq_po
 
 // addedColumns are those that an earlier revision did not make; doc.go describes them.
 var addedColumns = []string{"topics varchar(4095) NULL",
-	"counters longtext CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL", "counters_seq bigint unsigned NULL"}
+	"counters longtext CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL", "counters_seq bigint unsigned NULL",
+	"ddl_statement char(16) CHARACTER SET ascii NULL"}
+
+// noIntent is the part of an UPDATE that takes an intent back.
+const noIntent = "ddl_seq = NULL, ddl_chain = NULL, ddl_before = NULL, ddl_answer = NULL, ddl_statement = NULL"
 
 const readPosition = "SELECT log_id, seq, chain, coalesce(ddl_seq, ''), coalesce(ddl_chain, ''), coalesce(ddl_before, ''), coalesce(ddl_answer, 0) FROM xmq_position"
 
@@ -43,6 +47,7 @@ type intent struct {
 	pos    event.Position // behind the increment
 	before string         // fingerprint of the schema before it
 	answer uint64         // number of the operator's answer behind which it ran; 0 for none
+	digest string         // of the statement; only written here, read by intends
 }
 
 // place is what the position table says. missing: there is no table, which is the zero position.
@@ -137,14 +142,14 @@ func advance(stored, pos event.Position, at int64, counters string) string {
 		updated = ", updated_at = '" + time.Unix(0, at).UTC().Format("2006-01-02 15:04:05.000000") + "'"
 	}
 	return fmt.Sprintf("UPDATE xmq_position SET log_id = '%s', seq = %d, chain = '%s', counters_seq = %d%s%s, "+
-		"ddl_seq = NULL, ddl_chain = NULL, ddl_before = NULL, ddl_answer = NULL",
+		noIntent,
 		pos.Log, pos.Seq, pos.Chain, pos.Seq, updated, counters) + where(stored)
 }
 
 // intend is the statement that writes an intent down beside the stored position. counters is as for advance.
 func intend(stored event.Position, i intent, counters string) string {
 	return fmt.Sprintf("UPDATE xmq_position SET ddl_seq = %d, ddl_chain = '%s', ddl_before = '%s', ddl_answer = "+
-		"%d%s", i.pos.Seq, i.pos.Chain, i.before, i.answer, counters) + where(stored)
+		"%d, ddl_statement = '%s'%s", i.pos.Seq, i.pos.Chain, i.before, i.answer, i.digest, counters) + where(stored)
 }
 
 // commit ends the transaction and gives the place free.
@@ -216,8 +221,7 @@ func (t *Target) Seek(ctx context.Context, pos event.Position) error {
 			fmt.Sprintf("INSERT INTO xmq_position (one, log_id, seq, chain, counters_seq) VALUES (1, '%s', %d, "+
 				"'%s', %d)", pos.Log, pos.Seq, pos.Chain, pos.Seq)+
 			" ON DUPLICATE KEY UPDATE log_id = VALUES(log_id), seq = VALUES(seq), chain = VALUES(chain), "+
-			"counters_seq = VALUES(counters_seq), counters = "+counters+", ddl_seq = NULL, ddl_chain = NULL, "+
-			"ddl_before = NULL, ddl_answer = NULL; COMMIT")
+			"counters_seq = VALUES(counters_seq), counters = "+counters+", "+noIntent+"; COMMIT")
 	}
 	if err != nil {
 		return classify(fmt.Errorf("mysql: store the position %d: %w", pos.Seq, err))

@@ -41,7 +41,6 @@ type Target struct {
 	// doubt is the position behind a commit that nobody answered and that could not be looked for yet;
 	// zero when there is none.
 	doubt    event.Position
-	ran      ran // the change of the schema that was begun last
 	patience batch.Patience
 	powers   string // of the user, beyond the database; for people
 	counters counters
