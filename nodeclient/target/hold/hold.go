@@ -53,10 +53,10 @@ type Session interface {
 	Close()
 }
 
-// Taker opens a session that has the database, by the name of token. old is the token of this node's session before;
-// zero for none: what the server has not noticed the end of, it is to end. nodeclient.ErrTaken: another node has the
-// database.
-type Taker func(ctx context.Context, token, old Token) (Session, error)
+// Taker opens a session that has the database, by the name of token. old are the tokens of sessions of this node that the
+// server may not have noticed the end of, which it is to end: of the one before, and token itself when an earlier call
+// failed and may have taken the database all the same. nodeclient.ErrTaken: another node has the database.
+type Taker func(ctx context.Context, token Token, old []Token) (Session, error)
 
 // Hold is a node's right to its database. All methods but Close may be called at any time; those that take a ctx
 // block as long as the server does.
@@ -69,6 +69,7 @@ type Hold struct {
 	mu      sync.Mutex
 	session Session // nil: none
 	token   Token   // of the newest one; zero before the first
+	next    Token   // of one whose opening failed, if it did: the server may have given it the database
 	closed  bool
 	// lapsed says that it was lost and taken again since the position was last found where the node left it: in
 	// between another node may have used the database.
@@ -121,12 +122,20 @@ func (h *Hold) drop() {
 }
 
 func (h *Hold) open(ctx context.Context) error {
-	token := NewToken()
-	s, err := h.take(ctx, token, h.token)
+	var old []Token
+	if h.token != 0 {
+		old = append(old, h.token)
+	}
+	if h.next != 0 {
+		old = append(old, h.next)
+	} else {
+		h.next = NewToken()
+	}
+	s, err := h.take(ctx, h.next, old)
 	if err != nil {
 		return err
 	}
-	h.session, h.lapsed, h.token = s, h.lapsed || h.token != 0, token
+	h.session, h.lapsed, h.token, h.next = s, h.lapsed || h.token != 0, h.next, 0
 	return nil
 }
 
@@ -139,7 +148,11 @@ func (h *Hold) Ensure(ctx context.Context) (Token, error) {
 		return 0, fmt.Errorf("%s: the target %s has been closed", h.driver, h.database)
 	}
 	if h.session == nil {
-		if err := h.open(ctx); err != nil {
+		err := h.open(ctx)
+		if err != nil && !errors.Is(err, nodeclient.ErrTaken) && ctx.Err() == nil {
+			err = h.open(ctx) // the answer may have been lost: whoever gives up now leaves a session that keeps all away
+		}
+		if err != nil {
 			return 0, err
 		}
 	}

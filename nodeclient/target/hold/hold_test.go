@@ -3,6 +3,7 @@ package hold
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,6 +20,7 @@ type place struct {
 	taker int   // sessions opened
 	beats int
 	away  bool
+	lose  int // answers to those who take it
 }
 
 type session struct {
@@ -40,15 +42,19 @@ func (s session) Close() {
 	}
 }
 
-func (p *place) take(_ context.Context, token, old Token) (Session, error) {
+func (p *place) take(_ context.Context, token Token, old []Token) (Session, error) {
 	switch {
 	case p.away:
 		return nil, nodeclient.Transient(errors.New("away"))
-	case p.by != 0 && p.by != old:
+	case p.by != 0 && !slices.Contains(old, p.by):
 		return nil, nodeclient.Taken("test", "db", "somebody")
 	}
 	p.by = token
 	p.taker++
+	if p.lose > 0 {
+		p.lose--
+		return nil, nodeclient.Transient(errors.New("the answer was lost"))
+	}
 	return session{p, token}, nil
 }
 
@@ -132,4 +138,27 @@ func TestAHoldIsKeptAliveInTheBackground(t *testing.T) {
 		at(func() { require.Equal(t, 2, p.taker) })
 		require.ErrorIs(t, h.Advance(at1, at0), nodeclient.ErrTaken, "somebody may have had it")
 	})
+}
+
+// A session that the server gave the database to, and whose node never heard of it, keeps that node not away: neither at the
+// first use, nor later.
+func TestASessionWhoseAnswerWasLostIsTheNodesOwn(t *testing.T) {
+	p := &place{lose: 1}
+	h := New("test", "db", 0, p.take)
+	defer h.Close()
+	token, err := h.Ensure(t.Context())
+	require.NoError(t, err, "it asks again before it gives up")
+	require.Equal(t, token, p.by)
+	for lost := 1; lost < 6; lost++ {
+		h.Lost(token)
+		p.by, p.lose = token, lost // the server has not noticed
+		next, err := h.Ensure(t.Context())
+		for err != nil {
+			require.NotErrorIs(t, err, nodeclient.ErrTaken)
+			next, err = h.Ensure(t.Context())
+		}
+		require.NotEqual(t, token, next)
+		require.Equal(t, next, p.by)
+		token = next
+	}
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"hash/fnv"
 	"strconv"
-	"strings"
 	"time"
 
 	"xmq/nodeclient"
@@ -20,7 +19,7 @@ import (
 // holdName names the lock of a node's database, which is the server's.
 func holdName(database string) string {
 	h := fnv.New64a()
-	_, _ = h.Write([]byte(strings.ToLower(database))) // a hash never fails
+	_, _ = h.Write([]byte(database)) // a hash never fails
 	return fmt.Sprintf("'xmq-node-%016x'", h.Sum64())
 }
 
@@ -28,7 +27,7 @@ func tokenName(token hold.Token) string { return fmt.Sprintf("'xmq-token-%016x'"
 
 // heldBy is an expression of SQL: 1 when the session of token holds the database.
 func (t *Target) heldBy(token hold.Token) string {
-	return "coalesce(IS_USED_LOCK(" + holdName(t.cfg.DBName) + ") = IS_USED_LOCK(" + tokenName(token) + "), 0)"
+	return "coalesce(IS_USED_LOCK(" + holdName(t.name) + ") = IS_USED_LOCK(" + tokenName(token) + "), 0)"
 }
 
 // holding is a session that holds the database.
@@ -41,7 +40,7 @@ func (h holding) Close()                         { h.s.close() }
 const nodeAttribute = "xmq_node"
 
 // take is the target's hold.Taker.
-func (t *Target) take(ctx context.Context, token, old hold.Token) (hold.Session, error) {
+func (t *Target) take(ctx context.Context, token hold.Token, old []hold.Token) (hold.Session, error) {
 	cfg := t.cfg.Clone()
 	cfg.DBName = "" // it needs none
 	if t.opts.Node != "" {
@@ -61,13 +60,13 @@ func (t *Target) take(ctx context.Context, token, old hold.Token) (hold.Session,
 }
 
 // takeIn takes the lock in s.
-func (t *Target) takeIn(ctx context.Context, s *session, token, old hold.Token) error {
+func (t *Target) takeIn(ctx context.Context, s *session, token hold.Token, old []hold.Token) error {
 	trouble := func(err error) error {
 		return nodeclient.Transient(fmt.Errorf("mysql: take the lock of the database: %w", err))
 	}
-	name := holdName(t.cfg.DBName)
-	if old != 0 { // a session of this very process whose connection is gone, if the server has not noticed yet
-		rows, err := s.query(ctx, "SELECT coalesce(IS_USED_LOCK("+tokenName(old)+"), 0)")
+	name := holdName(t.name)
+	for _, gone := range old { // sessions of this very process whose connection is gone, if the server has not noticed yet
+		rows, err := s.query(ctx, "SELECT coalesce(IS_USED_LOCK("+tokenName(gone)+"), 0)")
 		if err == nil && rows[0][0] != "0" {
 			err = s.do(ctx, "KILL "+rows[0][0])
 		}
@@ -130,13 +129,8 @@ func (t *Target) see(ctx context.Context, s *session, start, lock string) (place
 	return place{}, nodeclient.Transient(fmt.Errorf("mysql: %w", hold.ErrLost))
 }
 
-// holds looks whether this node has the database, and takes it when it was lost.
-func (t *Target) holds(ctx context.Context) error {
-	s, err := t.session(ctx)
-	if err != nil {
-		return err
-	}
-	defer t.giveBack(ctx, s)
+// holds looks whether this node has the database, and takes it when it was lost. The place stays locked.
+func (t *Target) holds(ctx context.Context, s *session) error {
 	p, err := t.look(ctx, s)
 	if p.held && nodeclient.IsFatal(err) { // of a position that is going to be replaced
 		return nil

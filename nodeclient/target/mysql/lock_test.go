@@ -60,6 +60,34 @@ func TestADatabaseBelongsToOneNode(t *testing.T) {
 	require.Equal(t, "2", n.value("SELECT count(*) FROM c"))
 }
 
+// Two databases whose names differ in case only belong to two nodes, where the server tells them apart.
+func TestCaseTellsDatabasesApartWhereItDoesForTheServer(t *testing.T) {
+	for folds, args := range map[bool][]string{false: nil, true: {"--lower-case-table-names=1"}} {
+		if folds && onMySQL {
+			continue // it must be set when the server's files are made
+		}
+		own := mysqltest.New(t, args...)
+		require.NoError(t, own.Make("shop"))
+		if !folds {
+			require.NoError(t, own.Make("sHop"))
+		}
+		first, err := Open(t.Context(), own.URL("shop"), Options{})
+		require.NoError(t, err)
+		defer func() { require.NoError(t, first.Close()) }()
+		second, err := Open(t.Context(), own.URL("sHop"), Options{LockWait: 200 * time.Millisecond})
+		if folds {
+			require.ErrorIs(t, err, nodeclient.ErrTaken)
+			continue
+		}
+		require.NoError(t, err)
+		for _, target := range []*Target{first, second} {
+			_, err := target.Apply(t.Context(), event.Start(7), after(event.Start(7), "CREATE TABLE c (v int)"))
+			require.NoError(t, err)
+		}
+		require.NoError(t, second.Close())
+	}
+}
+
 // Whatever an increment unlocks, the lock stays.
 func TestNoIncrementTakesTheLockAway(t *testing.T) {
 	n := newNode(t)
@@ -180,7 +208,7 @@ func (deaf) Close() {}
 func TestSessionsThatAreGoneKeepNobodyAway(t *testing.T) {
 	n := newNode(t)
 	n.Target.hold.Close()
-	n.Target.hold = hold.New("mysql", n.db, 0, func(ctx context.Context, token, old hold.Token) (hold.Session, error) {
+	n.Target.hold = hold.New("mysql", n.db, 0, func(ctx context.Context, token hold.Token, old []hold.Token) (hold.Session, error) {
 		s, err := n.take(ctx, token, old)
 		return deaf{s}, err
 	})

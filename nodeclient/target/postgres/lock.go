@@ -75,7 +75,7 @@ func (h holding) Beat(ctx context.Context) error { return execute(ctx, h.c, "SEL
 func (h holding) Close()                         { closeConn(h.c) }
 
 // take is the target's hold.Taker.
-func (t *Target) take(ctx context.Context, token, old hold.Token) (hold.Session, error) {
+func (t *Target) take(ctx context.Context, token hold.Token, old []hold.Token) (hold.Session, error) {
 	c, err := t.lockSession(ctx)
 	if err != nil {
 		return nil, err
@@ -107,9 +107,9 @@ func (t *Target) lockSession(ctx context.Context) (*pgconn.PgConn, error) {
 const labelled = "xmq node "
 
 // takeIn takes the lock in c.
-func (t *Target) takeIn(ctx context.Context, c *pgconn.PgConn, token, old hold.Token) error {
-	if old != 0 { // a session of this very process whose connection is gone, if the server has not noticed yet
-		_, err := query(ctx, c, "SELECT pg_catalog.pg_terminate_backend(pid) FROM ("+holders(uint64(old))+") l")
+func (t *Target) takeIn(ctx context.Context, c *pgconn.PgConn, token hold.Token, old []hold.Token) error {
+	for _, gone := range old { // sessions of this very process whose connection is gone, if the server has not noticed yet
+		_, err := query(ctx, c, "SELECT pg_catalog.pg_terminate_backend(pid) FROM ("+holders(uint64(gone))+") l")
 		if err != nil {
 			return passing(fmt.Errorf("postgres: end the session that held the database for this node: %w", err))
 		}

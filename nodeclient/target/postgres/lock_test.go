@@ -168,7 +168,7 @@ func (deaf) Close() {}
 // A session of the node itself whose end the server has not noticed is no other node's, and is ended.
 func TestANodeEndsItsOwnOldSession(t *testing.T) {
 	n := newNode(t)
-	h := hold.New("postgres", n.db, 0, func(ctx context.Context, token, old hold.Token) (hold.Session, error) {
+	h := hold.New("postgres", n.db, 0, func(ctx context.Context, token hold.Token, old []hold.Token) (hold.Session, error) {
 		s, err := n.take(ctx, token, old)
 		return deaf{s}, err
 	})

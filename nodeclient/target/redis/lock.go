@@ -32,8 +32,8 @@ const DefaultLockWait = lockTime + hold.Beat
 // lockLook is how often it looks meanwhile.
 const lockLook = 200 * time.Millisecond
 
-// lockScript takes the key: KEYS[1] the key; ARGV the value, the token of the session before or "", the milliseconds
-// it lives. It returns "" or the value that stands there and when that ends, in milliseconds since 1970; or what
+// lockScript takes the key: KEYS[1] the key; ARGV the value, the tokens of sessions that are gone, with spaces
+// between, the milliseconds it lives. It returns "" or the value that stands there and when that ends, in milliseconds since 1970; or what
 // hinders it and 0. A server without memory stores no key, and gets some by increments only: there a node goes on
 // without.
 var lockScript = newScript(`
@@ -41,7 +41,7 @@ local value = redis.pcall('GET', KEYS[1])
 if type(value) == 'table' then
   return {value.err, 0}
 end
-if value and (ARGV[2] == '' or string.sub(value, 1, #ARGV[2]) ~= ARGV[2]) then
+if value and not (#value >= 16 and string.find(' ' .. ARGV[2] .. ' ', ' ' .. string.sub(value, 1, 16) .. ' ', 1, true)) then
   return {value, redis.call('PEXPIRETIME', KEYS[1])}
 end
 local set = redis.pcall('SET', KEYS[1], ARGV[1], 'PX', ARGV[3])
@@ -125,8 +125,8 @@ func (h holding) Beat(ctx context.Context) error {
 }
 
 // lock calls lockScript.
-func (h holding) lock(ctx context.Context, old string) (value string, ends int, err error) {
-	answer, err := lockScript.run(ctx, h.c, []string{lockKey}, []any{h.value, old, lockMS})
+func (h holding) lock(ctx context.Context, old []string) (value string, ends int, err error) {
+	answer, err := lockScript.run(ctx, h.c, []string{lockKey}, []any{h.value, strings.Join(old, " "), lockMS})
 	f, _ := answer.([]any)
 	if err != nil || len(f) != 2 {
 		if err == nil {
@@ -150,12 +150,12 @@ func (h holding) Close() {
 
 // take is the target's hold.Taker. A key whose connection is gone is taken, one that nobody keeps alive is waited
 // for.
-func (t *Target) take(ctx context.Context, token, old hold.Token) (hold.Session, error) {
+func (t *Target) take(ctx context.Context, token hold.Token, old []hold.Token) (hold.Session, error) {
 	h := t.newHolding(ctx, token)
 	defer h.way.until(ctx)()
-	before := ""
-	if old != 0 {
-		before = tokenText(old)
+	var before []string
+	for _, gone := range old {
+		before = append(before, tokenText(gone))
 	}
 	look := time.NewTicker(lockLook)
 	defer look.Stop()
@@ -170,7 +170,8 @@ func (t *Target) take(ctx context.Context, token, old hold.Token) (hold.Session,
 		}
 		if err == nil && ends > 0 && h.gone(ctx, value) {
 			if gone++; gone > 1 { // it had time to come back
-				before, _, _ = parseLock(value)
+				ended, _, _ := parseLock(value)
+				before = append(before, ended)
 			}
 		}
 		switch {

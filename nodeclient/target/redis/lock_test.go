@@ -123,7 +123,7 @@ func TestTheLockLivesAsLongAsItsNode(t *testing.T) {
 	n.Target.hold.Close()
 	token := hold.NewToken()
 	killed := n.newHolding(t.Context(), token)
-	value, _, err := killed.lock(t.Context(), "")
+	value, _, err := killed.lock(t.Context(), nil)
 	require.NoError(t, err)
 	require.Empty(t, value)
 	_, err = n.otherNode()
@@ -134,7 +134,7 @@ func TestTheLockLivesAsLongAsItsNode(t *testing.T) {
 	require.NoError(t, second.Close())
 
 	killed = n.newHolding(t.Context(), token) // a machine that is gone: its connection stays, and says nothing
-	value, _, err = killed.lock(t.Context(), "")
+	value, _, err = killed.lock(t.Context(), nil)
 	require.NoError(t, err)
 	require.Empty(t, value)
 	defer func() { require.NoError(t, killed.way.Close()) }()
