@@ -38,7 +38,7 @@ const readPosition = "SELECT log_id, seq, chain, coalesce(ddl_seq, ''), coalesce
 // lockName names the lock of the place, which is the server's, and the transactions that hold it.
 func lockName(database string) string {
 	h := fnv.New64a()
-	_, _ = h.Write([]byte(strings.ToLower(database))) // a hash never fails
+	_, _ = h.Write([]byte(database)) // a hash never fails
 	return fmt.Sprintf("'xmq-%016x'", h.Sum64())
 }
 

@@ -25,6 +25,8 @@ type proxy struct {
 	nth    int    // the command that many places ahead, from 1, is cut; 0 is none
 	lose   bool   // its last answer, instead of itself
 	cuts   int    // so many cuts there were
+	meet   string // the beginning of the script that waits until met has run, once
+	met    func()
 }
 
 func newProxy(t *testing.T, server string) *proxy {
@@ -66,6 +68,10 @@ func (p *proxy) watch(down bool, raw []byte) (cut bool) {
 					p.armed, p.first, cut = p.lose, false, !p.lose
 				}
 			}
+		}
+		if starts(raw, p.meet) {
+			p.meet = ""
+			p.met()
 		}
 		switch {
 		case p.skip > 0 && (starts(raw, p.cutOn) || starts(raw, p.loseOf) || starts(raw, p.half)):

@@ -91,14 +91,13 @@ func clearAll(ctx context.Context, s *session, database string) error {
 // happened yet, or the server is away; Position then goes on with it.
 func (r *restored) Switch(ctx context.Context) error {
 	t := r.t
-	if err := t.holds(ctx); err != nil {
-		return err
-	}
-	if t.s == nil || t.s.dead {
-		return nodeclient.Transient(errors.New("mysql: the connection was lost before the switch to the restored database"))
-	}
 	s, err := t.session(ctx)
 	if err != nil {
+		return err
+	}
+	// The place stays locked to the end: a node that gets the database meanwhile waits with whatever it does, see tidy.
+	defer func() { t.giveBack(ctx, s) }()
+	if err := t.holds(ctx, s); err != nil {
 		return err
 	}
 	fresh := quoteName(restoreName(t.cfg.DBName)) + "."
@@ -118,13 +117,18 @@ func (r *restored) Switch(ctx context.Context) error {
 	return nil
 }
 
-// finish does the rest of a switch if one is decided, which it reports. Every part of it may have been done already.
+// finish does the rest of a switch if one is decided, which it reports. Every part of it may have been done already, or is
+// done by another node that has the database now: it waits for the place.
 func (t *Target) finish(ctx context.Context) (was bool, err error) {
 	if t.s == nil || t.s.dead {
 		if t.s, err = t.connect(ctx, t.cfg.DBName); err != nil {
 			return false, err
 		}
 	}
+	if err := t.await(ctx, t.s); err != nil {
+		return false, err
+	}
+	defer t.leave(ctx)
 	tables, err := t.tablesOf(ctx, restoreName(t.cfg.DBName))
 	if err == nil && len(tables[decided]) > 0 {
 		was = true
@@ -138,6 +142,25 @@ func (t *Target) finish(ctx context.Context) (was bool, err error) {
 		t.counters.forget()
 	}
 	return was, nil
+}
+
+// await waits for the place.
+func (t *Target) await(ctx context.Context, s *session) error {
+	rows, err := s.query(ctx, "SELECT coalesce(GET_LOCK("+t.lock+", "+lockSeconds+"), 0)")
+	if err == nil && rows[0][0] != "1" {
+		err = errors.New("another session holds the place of this node")
+	}
+	if err != nil {
+		return nodeclient.Transient(fmt.Errorf("mysql: look whether a switch to a restored database is to be finished: %w", err))
+	}
+	return nil
+}
+
+// leave gives the place free that await has taken, once.
+func (t *Target) leave(ctx context.Context) {
+	if !t.s.dead && t.s.do(ctx, "DO RELEASE_LOCK("+t.lock+")") != nil {
+		t.s.close()
+	}
 }
 
 // exchange is finish with the tables of the restored database.
@@ -237,6 +260,11 @@ func (t *Target) drop(database string) error {
 		return err
 	}
 	defer s.close()
+	if err := t.holds(ctx, s); errors.Is(err, nodeclient.ErrTaken) { // who has the database now has looked after it
+		return nil
+	} else if err != nil {
+		return err
+	}
 	if err := t.dropIn(ctx, s, database); err != nil {
 		return nodeclient.Transient(err)
 	}
@@ -255,6 +283,10 @@ func (t *Target) tidy(ctx context.Context) error {
 	if _, err := t.finish(ctx); err != nil {
 		return err
 	}
+	if err := t.await(ctx, t.s); err != nil {
+		return err
+	}
+	defer t.leave(ctx)
 	rows, err := t.s.query(ctx, "SELECT schema_name FROM information_schema.schemata WHERE schema_name IN ("+quoteText(restoreName(t.cfg.DBName))+", "+quoteText(oldName(t.cfg.DBName))+")")
 	if err != nil {
 		return classify(fmt.Errorf("mysql: look for the rest of a restore: %w", err))

@@ -58,7 +58,7 @@ func TestXE13TheSwitchIsOneStep(t *testing.T) {
 	for _, lose := range []bool{false, true} {
 		old, switched, first, step := 0, 0, 1, 1
 		if lose {
-			first, step = 4, 3 // behind those that look at the lock; and to save time
+			first, step = 2, 3 // behind the look at the lock; and to save time
 		}
 		for nth := first; ; nth += step {
 			n := nodeOn(t, server, p.Addr())
@@ -94,6 +94,7 @@ func TestXE13TheSwitchIsOneStep(t *testing.T) {
 				require.NoError(t, err, "the default finds its sequence")
 				require.Equal(t, "3|0", n.value("SELECT (SELECT max(id) FROM numbered), (SELECT count(*) FROM child)"), name)
 			}
+			require.NoError(t, n.Target.Close())
 			if cuts == 0 {
 				require.NoError(t, err)
 				break
@@ -209,4 +210,41 @@ func TestWhatCannotBeCarriedIsNamed(t *testing.T) {
 	copied.load(snapshot, event.Start(7))
 	require.Equal(t, []string{"xmq@%"}, copied.query("SELECT definer FROM information_schema.views WHERE table_schema = database()"), "the definer is who restores")
 	require.Equal(t, "0", copied.value("SELECT count(*) FROM information_schema.events WHERE event_schema = database()"), "events stay where they are")
+}
+
+// Another node that gets the database between the look at the lock and the decision waits for the end of the switch: it finds
+// the new data whole, and takes nothing of it away.
+func TestWhoGetsTheDatabaseWithinASwitchWaitsForItsEnd(t *testing.T) {
+	source := newNode(t)
+	source.run(twoWorlds("new")...)
+	snapshot, at := source.taken()
+	p := newProxy(t, server.Addr())
+	n := nodeOn(t, server, p.Addr())
+	n.lives("old")
+	r, err := n.Restore(t.Context(), at, event.AllTopics, bytes.NewReader(snapshot))
+	require.NoError(t, err)
+	opened := make(chan error, 1)
+	var other *Target
+	p.Do(func() {
+		p.meet = "RENAME TABLE" // the first one decides
+		p.met = func() {
+			n.endLock()
+			begun := make(chan struct{})
+			go func() {
+				close(begun)
+				var err error
+				other, err = n.other()
+				opened <- err
+			}()
+			<-begun
+			require.Eventually(t, func() bool { return n.holder() != "NULL" }, patience, tick)
+		}
+	})
+	require.NoError(t, r.Switch(t.Context()))
+	require.NoError(t, <-opened)
+	now, err := other.Position(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, at, now)
+	require.ErrorIs(t, func() error { _, err := n.Position(t.Context()); return err }(), nodeclient.ErrTaken)
+	n.is("new", "")
 }

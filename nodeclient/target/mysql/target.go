@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -34,6 +35,7 @@ type Target struct {
 	cfg     *mysql.Config
 	opts    Options
 	flavour *flavour // of the server; nil until the first session asks
+	name    string   // of the database, the same for all who mean it; lock names are made of it
 	lock    string   // of the place, as a literal; transactions have the same name
 	s       *session // nil or dead until the next use
 	hold    *hold.Hold
@@ -62,10 +64,14 @@ func Open(ctx context.Context, rawURL string, o Options) (*Target, error) {
 		return nil, err
 	}
 	o.LockWait = cmp.Or(o.LockWait, hold.DefaultWait)
-	t := &Target{cfg: cfg, opts: o, lock: lockName(cfg.DBName)}
+	t := &Target{cfg: cfg, opts: o}
 	if t.s, err = t.dial(ctx, cfg.DBName); err != nil {
 		return nil, openError(cfg, err)
 	}
+	if t.name, err = folded(ctx, t.s, cfg.DBName); err != nil {
+		return nil, errors.Join(classify(fmt.Errorf("mysql: ask whether names of databases have cases: %w", err)), t.s.c.Close())
+	}
+	t.lock = lockName(t.name)
 	t.hold = hold.New("mysql", cfg.DBName, cmp.Or(o.LockBeat, hold.Beat), t.take)
 	if err = t.fits(ctx); err == nil {
 		_, err = t.hold.Ensure(ctx)
@@ -86,6 +92,15 @@ func Open(ctx context.Context, rawURL string, o Options) (*Target, error) {
 		return nil, errors.Join(err, t.Close())
 	}
 	return t, nil
+}
+
+// folded is the name of a database in lower case where the server takes Shop and shop for the same.
+func folded(ctx context.Context, s *session, database string) (string, error) {
+	rows, err := s.query(ctx, "SELECT @@lower_case_table_names")
+	if err == nil && rows[0][0] != "0" {
+		database = strings.ToLower(database)
+	}
+	return database, err
 }
 
 // openError classes what the first connection met: what the server refuses by name will not pass.
