@@ -47,6 +47,9 @@ func (n *node) at() event.Position {
 // run applies scripts as one batch.
 func (n *node) run(scripts ...string) {
 	n.Helper()
+	for _, script := range scripts {
+		require.NoError(n, Check([]byte(script)), "what the server takes is refused by no door: %s", script)
+	}
 	targettest.Feed(n.T, n.Target, n.log, scripts...)
 }
 

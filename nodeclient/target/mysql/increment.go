@@ -32,8 +32,12 @@ var names = [...]struct{ name, why string }{
 	{"load_file", "it reads a file of one server"},
 }
 
-// Check is an error for an increment that every node with this driver refuses before it asks its database. It needs none.
+// Check is an error for an increment that every node with this driver refuses before it asks its database, and for one
+// that no server could read. It needs none.
 func Check(body []byte) error {
+	if err := sqltext.Structure(sqltext.MariaDB, body); err != nil {
+		return err
+	}
 	_, err := parse(body)
 	return err
 }

@@ -25,15 +25,20 @@ type statement struct {
 }
 
 // work is an increment that has been looked at. alone says that it must be a transaction of its own, and may leave something in
-// the session. asks says that it asks for numbers that a sequence has given in this session.
+// the session. asks says that it asks for numbers that a sequence has given in this session, sets that it may set one.
 type work struct {
 	statements []statement
 	alone      bool
+	sets       bool // it may set a sequence
 	asks       bool
 }
 
-// Check is an error for an increment that every node with this driver refuses before it asks its database. It needs none.
+// Check is an error for an increment that every node with this driver refuses before it asks its database, and for one
+// that no server could read. It needs none.
 func Check(body []byte) error {
+	if err := sqltext.Structure(sqltext.PostgreSQL, body); err != nil {
+		return err
+	}
 	_, err := parse(body)
 	return err
 }
@@ -60,6 +65,7 @@ func (w *work) add(p sqltext.Piece) error {
 	}
 	lower := strings.ToLower(p.Text)
 	w.asks = w.asks || strings.Contains(lower, "currval") || strings.Contains(lower, "lastval")
+	w.sets = w.sets || strings.Contains(lower, "setval")
 	w.alone = w.alone || w.asks || strings.Contains(lower, "defer") || strings.Contains(lower, "constraints") ||
 		lasting(lower)
 	for _, st := range statements {

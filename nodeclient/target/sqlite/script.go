@@ -9,10 +9,14 @@ import (
 	"xmq/nodeclient/target/sqltext"
 )
 
-// Check is an error for an increment that every node with this driver refuses before it asks its database. It needs none.
+// Check is an error for an increment that every node with this driver refuses before it asks its database, and for one
+// that SQLite cannot read. It needs no database.
 func Check(body []byte) error {
-	_, err := parse(body)
-	return err
+	w, err := parse(body)
+	if err != nil {
+		return err
+	}
+	return readable(w.statements)
 }
 
 // parse looks at the body of an increment; doc.go describes its forms.

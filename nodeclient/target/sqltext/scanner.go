@@ -161,6 +161,8 @@ func (s *scanner) next() (Statement, error) {
 		case ends && !custom && sh.unsure():
 			return Statement{}, errAt(line, "it cannot be told where this %s ends: use DELIMITER, "+
 				"a line DELIMITER // before it, // after it, and then a line DELIMITER ;", strings.Join(sh.head, " "))
+		case ended && !whole && sh.parens > 0 && sh.depth <= 0:
+			return Statement{}, errAt(line, "a parenthesis of this %s is not closed", strings.Join(sh.head, " "))
 		case ended && !whole:
 			return Statement{}, errAt(line, "the body of this %s is not closed with END", strings.Join(sh.head, " "))
 		case ended && s.lex.hinted:
