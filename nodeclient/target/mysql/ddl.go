@@ -56,6 +56,8 @@ func parseDDL(st sqltext.Statement, tokens []sqltext.Token) (*ddl, error) {
 	switch {
 	case kind == "TEMPORARY":
 		return nil, errors.New("a temporary table lives in one connection only and would be gone after a restart")
+	case kind == "TABLES":
+		return nil, fmt.Errorf("%s: write %s TABLE, with one table in each increment", d.verb, st.Keyword)
 	case !objects[kind]:
 		return nil, fmt.Errorf("%s changes the server, not the data of one database", d.verb)
 	}

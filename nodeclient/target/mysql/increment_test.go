@@ -216,6 +216,7 @@ func TestWhatAnIncrementMayNotSayIsRefusedBeforeItRuns(t *testing.T) {
 		"SHUTDOWN":                                                       "SHUTDOWN is no statement",
 		"GRANT ALL ON *.* TO x":                                          "GRANT belongs to one server",
 		"CREATE USER x":                                                  "CREATE USER changes the server",
+		"DROP TABLES x":                                                  "DROP TABLES: write DROP TABLE",
 		"DROP DATABASE x":                                                "DROP DATABASE changes the server",
 		"CREATE EVENT e ON SCHEDULE EVERY 1 DAY DO DELETE FROM c":        "CREATE EVENT changes the server",
 		"CREATE FUNCTION f RETURNS STRING SONAME 'x.so'":                 "SONAME",
