@@ -236,6 +236,8 @@ type Order struct {
 	// retry, replace: how long the increment may be at the database, see event.ParseLimit
 	Limit  string `json:"limit,omitempty"`
 	Reason string `json:"reason,omitempty"`
+	// seek, forget, redump: it is meant, whatever it takes away
+	Confirm bool `json:"confirm,omitempty"`
 	Caller
 }
 
@@ -278,7 +280,10 @@ func (b *Broker) apiOrder(r *http.Request) (any, error) {
 	if limit != 0 && verb != worker.Retry && verb != worker.Replace {
 		return nil, refuse(http.StatusBadRequest, "%s takes no limit: retry and replace do", verb)
 	}
-	return b.order(r.Context(), id, worker.Order{Verb: verb, Seq: o.Seq, Topics: topics, Body: o.Body, Limit: limit,
+	if moves := verb == worker.SeekTo || verb == worker.Forget || verb == worker.Redump; moves && strings.TrimSpace(o.Reason) == "" {
+		return nil, refuse(http.StatusBadRequest, "%s needs a reason: it will stand in the audit list", verb)
+	}
+	return b.order(r.Context(), id, worker.Order{Verb: verb, Seq: o.Seq, Ask: !o.Confirm, Last: worker.Sole(id, b.stores.state.Clients()), Topics: topics, Body: o.Body, Limit: limit,
 		Reason: o.Reason, By: by, Via: via})
 }
 
@@ -335,20 +340,32 @@ func (b *Broker) apiRetryAll(r *http.Request) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		done = append(done, Retried{Client: v.ID, Seq: v.LastError.Seq, Refused: no})
+		done = append(done, Retried{Client: v.ID, Seq: v.LastError.Seq, Refused: no.Refused})
 	}
 	return map[string]any{"retried": done}, nil
 }
 
 func (b *Broker) order(ctx context.Context, id string, o worker.Order) (any, error) {
-	no, err := b.pool.Order(ctx, id, o)
-	if err != nil {
+	a, err := b.pool.Order(ctx, id, o)
+	switch {
+	case err != nil:
 		return nil, err
+	case a.Ask:
+		return nil, door.Refuse(door.Confirm, "%s", a.Refused)
+	case a.Refused != "":
+		return nil, refuse(http.StatusConflict, "%s", a.Refused)
 	}
-	if no != "" {
-		return nil, refuse(http.StatusConflict, "%s", no)
-	}
-	return map[string]string{"client": id, "done": string(o.Verb)}, nil
+	return Ordered{Client: id, Done: string(o.Verb), Told: a.Told, From: a.From, To: a.To, At: a.At}, nil
+}
+
+// Ordered is the answer of POST /v1/clients/{id}/{verb}.
+type Ordered struct {
+	Client string `json:"client"`
+	Done   string `json:"done"`
+	Told   string `json:"told"` // what it does, in one sentence
+	From   uint64 `json:"from"` // the position of the client before and after it
+	To     uint64 `json:"to"`
+	At     int64  `json:"at"` // ns since 1970
 }
 
 // ProducerReset is the answer of POST /v1/producers/{id}/reset.

@@ -531,7 +531,7 @@ func TestXR03FailuresAreTold(t *testing.T) {
 	db.FailWith(2, errors.New(text))
 	no, err := r.pool.Order(context.Background(), "master", worker.Order{Verb: worker.Retry})
 	require.NoError(t, err)
-	require.Empty(t, no)
+	require.Empty(t, no.Refused)
 	require.EqualValues(t, 2, next("fail/master").Count, "the same again is counted")
 	_, err = r.pool.Order(context.Background(), "master", worker.Order{Verb: worker.Retry})
 	require.NoError(t, err)

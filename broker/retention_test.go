@@ -109,7 +109,7 @@ func TestNothingIsFreedThatNobodyHasApplied(t *testing.T) {
 	r.fill(50)
 	no, err := r.pool.Order(context.Background(), "master", worker.Order{Verb: worker.Redump})
 	require.NoError(t, err)
-	require.Empty(t, no)
+	require.Empty(t, no.Refused)
 	require.EqualValues(t, 1, r.first(r.trim))
 	r.keeps("n1", statedb.Following, 35) // another copy that has gone farther: now the lowest of all counts
 	require.EqualValues(t, 31, r.first(r.trim))
@@ -424,11 +424,11 @@ func TestStrangersAreOneAlert(t *testing.T) {
 	require.Contains(t, text, "max_clients")
 	require.NoError(t, r.look())
 	require.Contains(t, r.alertText("max_clients"), "1 clients")
-	code, _ = r.post("/v1/clients/n1/forget", `{}`)
+	code, _ = r.post("/v1/clients/n1/forget", `{"reason":"gone"}`)
 	require.Equal(t, http.StatusOK, code)
 	require.NoError(t, r.look())
 	require.Empty(t, r.alertText("max_clients"))
-	code, text = r.post("/v1/clients/n2/seek", `{"seq":3}`)
+	code, text = r.post("/v1/clients/n2/seek", `{"seq":3,"reason":"x"}`)
 	require.Equal(t, http.StatusOK, code, text)
 }
 

@@ -248,7 +248,8 @@ func (s *simulation) decide(id string) {
 func (s *simulation) order(id string, o worker.Order) (refused string, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	return s.up.pool.Order(ctx, id, o)
+	a, err := s.up.pool.Order(ctx, id, o)
+	return a.Refused, err
 }
 
 // publish appends k increments as one group, repeating with the same keys while the outcome is unknown.

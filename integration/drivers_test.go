@@ -383,7 +383,8 @@ func TestEveryDriverOldBackupsAndForeignCopies(t *testing.T) {
 		old := c.place(c.t)
 		args := []string{"--restore", backup}
 		if !c.once { // nothing but the broker knows where such a copy stands
-			args = append(args, "--at", fmt.Sprint(len(c.setup)+21), "--replace")
+			c.ok("", "client", "seek", "master", fmt.Sprint(len(c.setup)+21), "--confirm", "--reason", "an old copy")
+			args = append(args, "--at", "1") // left from an earlier start
 		}
 		p = c.runs("master", "", old, args...)
 		c.some(5)

@@ -2,6 +2,7 @@ package integration
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -257,7 +258,7 @@ func TestXD08FatalIsForGood(t *testing.T) {
 	require.Contains(t, n1.log.String(), "its copy is lost: start it with --from NODE --replace")
 	s.ok("INSERT INTO a VALUES (1)\n", "publish")
 	require.NoError(t, os.WriteFile(s.path("n1"), keep, 0o600))
-	s.ok("", "client", "redump", "--reason", "its disk is old", "n1")
+	s.ok("", "client", "redump", "--reason", "its disk is old", "--confirm", "n1")
 	b.kill()
 	s.broker()
 	n1 = s.node("n1", "") // with a valid position
@@ -345,7 +346,10 @@ func TestXI09ExplicitPosition(t *testing.T) {
 	s.ok("CREATE TABLE a (n INTEGER)\nINSERT INTO a VALUES (1)\nINSERT INTO a VALUES (2)\n", "publish")
 	n := s.node("master", "")
 	s.level("master")
-	s.ok("", "client", "seek", "master", "2") // backwards: 2 and 3 are applied once more
+	_, errs, code := s.tool("", "client", "seek", "master", "2", "--reason", "again")
+	require.Equal(t, 1, code)
+	require.Contains(t, errs, "client master stands at 3 and goes back to 1: 2 increments run again there")
+	require.Contains(t, s.ok("", "client", "seek", "master", "2", "--reason", "again", "--confirm"), "done, it stands at") // backwards: 2 and 3 are applied once more
 	eventually(t, func() error {
 		if got := query(t, s.path("master"), "SELECT count(*) FROM a"); got != "4" {
 			return fmt.Errorf("%s rows", got)
@@ -353,10 +357,19 @@ func TestXI09ExplicitPosition(t *testing.T) {
 		return nil
 	})
 	s.level("master")
-	_, errs, code := s.tool("", "client", "seek", "master", "9")
+	_, errs, code = s.tool("", "client", "seek", "master", "9", "--reason", "beyond")
 	require.Equal(t, 1, code)
 	require.Contains(t, errs, "can be 1 to 4")
 	require.Equal(t, 0, n.stop(t))
+	left := s.node("master", "", "--at", "1") // left in a unit file
+	s.level("master")
+	eventually(t, func() error {
+		if !strings.Contains(left.log.String(), "--at is not used") {
+			return errors.New("nothing is said of --at")
+		}
+		return nil
+	})
+	require.Equal(t, "4", query(t, s.path("master"), "SELECT count(*) FROM a"))
 	beyond := s.node("n1", "", "--at", "9")
 	require.Equal(t, 1, beyond.wait(t))
 	require.Contains(t, beyond.log.String(), "can be 1 to 4")

@@ -92,7 +92,7 @@ func TestAnOrderEndsAnIncrementThatNeverEnds(t *testing.T) {
 		c.some(1)
 		c.sits("master", seq)
 		node.kill()
-		c.ok("", "client", "skip", "master", "--seq", fmt.Sprint(seq), "--reason", "while it is away")
+		c.ok("", "client", "skip", "master", "--seq", fmt.Sprint(seq), "--reason", "while it is away", "--no-wait")
 		require.Contains(t, c.ok("", "client", "show", "master"), fmt.Sprintf("skip increment %d, not carried out yet",
 			seq))
 		broker()

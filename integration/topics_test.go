@@ -43,7 +43,7 @@ func TestForgottenTopicsLeaveNoHole(t *testing.T) {
 	require.Equal(t, "shop", n1.query(t, "SELECT topics FROM xmq_position"))
 	require.Equal(t, string(event.AllTopics), master.query(t, "SELECT topics FROM xmq_position"))
 	require.NoError(t, n1.stop())
-	h.send("/v1/clients/n1/forget", "application/json", "", `{"reason": "a test"}`)
+	h.send("/v1/clients/n1/forget", "application/json", "", `{"reason": "a test", "confirm": true}`)
 
 	all := h.node("n1", "")
 	require.ErrorIs(t, <-all.done, nodeclient.ErrTopics)

@@ -147,6 +147,10 @@ type session struct {
 
 func newSession(r rules, self event.Session, pos event.Position, proved bool, draw func() event.DumpID) *session {
 	s := &session{rules: r, proved: proved || r.hello.Stateless, self: self, pos: pos, received: pos, at: r.hello.At, draw: draw}
+	if !pos.Zero() && s.at != 0 {
+		s.note("the database has a position already, %d: --at is not used", pos.Seq)
+		s.at = 0
+	}
 	if pos.Zero() && r.from != "" && r.hello.At == 0 && !r.hello.Stateless {
 		s.join("this database is empty")
 	} else {

@@ -507,9 +507,17 @@ func TestSessionStopsWhenFencedOrRefused(t *testing.T) {
 	require.ErrorIs(t, k.end, ErrFailed)
 }
 
+// A flag that was left where a node is started moves nothing once the database has a position.
+func TestAnExplicitPositionIsForADatabaseWithoutOne(t *testing.T) {
+	k := newTalk(t, 5, func(r *rules) { r.hello.At = 31 })
+	h, err := event.DecodeHello(k.last(event.IncrReq, event.None).Body)
+	require.NoError(t, err)
+	require.Zero(t, h.At)
+}
+
 // XI-9: an explicit position starts at that very increment; it is tried again until the database has taken it.
 func TestXI09SessionAdoptsAnExplicitPosition(t *testing.T) {
-	k := newTalk(t, 5, func(r *rules) { r.hello.At = 31 })
+	k := newTalk(t, -1, func(r *rules) { r.hello.At = 31 })
 	h, err := event.DecodeHello(k.last(event.IncrReq, event.None).Body)
 	require.NoError(t, err)
 	require.EqualValues(t, 31, h.At)

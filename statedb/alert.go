@@ -49,6 +49,9 @@ type Audit struct {
 	Verb   string `json:"verb"` // "skip", "replace", "retry", "seek", "forget", "redump", ...
 	Client string `json:"client,omitempty"`
 	Seq    uint64 `json:"seq,omitempty"`
+	// the position of the client before and after; 0 also in entries of earlier builds
+	From uint64 `json:"from,omitempty"`
+	To   uint64 `json:"to,omitempty"`
 	// retry, replace: how long the increment may be at the database, when that was said
 	Limit  string `json:"limit,omitempty"`
 	Reason string `json:"reason,omitempty"`

@@ -23,6 +23,12 @@ type verdict struct {
 // XI-9, XD-4, XD-8, SS-22.
 func judge(c *statedb.Client, known bool, mayStart bool, pos event.Position, h event.Hello, log Log) verdict {
 	head, first := log.Head(), log.First()
+	if known && h.Stateless && c.Acked.Log == head.Log && !c.TurnedBack() && c.Placed() {
+		h.At = 0 // the broker knows its position
+	}
+	if !pos.Zero() { // a flag that was left where a node is started moves nothing
+		h.At = 0
+	}
 	known = known && !c.TurnedBack()
 	refuse := func(code event.Code, format string, args ...any) verdict {
 		return verdict{code: code, text: fmt.Sprintf(format, args...)}

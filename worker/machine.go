@@ -732,7 +732,7 @@ func (m *Machine) fatal(e *event.Event) {
 	m.rewind()
 	m.raise("fatal", statedb.Critical, m.c.LastError.Seq, fmt.Sprintf("client %s lost its copy: %s. It has to join again with a DUMP. "+
 		"Where no other copy is left: start its node on an empty database with --restore and a backup; or, to keep what it holds, run xmq client forget %s and "+
-		"xmq client add %s, and start its node with --at and the number of the first increment it has not applied", m.c.ID, e.Text, m.c.ID, m.c.ID))
+		"start its node: it goes on from where its database says, and xmq client seek %s SEQ moves it", m.c.ID, e.Text, m.c.ID, m.c.ID))
 	m.reply(event.Event{Kind: event.IncrRep, State: event.Fatal, Code: event.NeedsDump,
 		Text: "its copy is lost: start it with --from NODE --replace, which loads the copy of another node in its place"})
 	m.open = false
@@ -849,14 +849,20 @@ func (m *Machine) Fed(end event.Position, frame []byte) event.Event {
 // --- orders ---
 
 func (m *Machine) order(o *Order, log Log) {
+	before := m.c.Acked.Seq
+	e := m.effect(o)
 	text := m.obey(o, log)
 	if text == "" {
-		m.audit(o)
+		if o.Verb == Retry || o.Verb == Skip || o.Verb == Replace {
+			e = m.effect(o) // it names the increment now
+			e.from = before
+		}
+		m.audit(o, e)
 	}
 	if text == "" && o.Verb != Cancel {
 		m.joinOver()
 	}
-	m.work.Answers = append(m.work.Answers, Answer{Token: o.Token, Refused: text})
+	m.work.Answers = append(m.work.Answers, Answer{Token: o.Token, Refused: text, Ask: o.asked, Told: e.text, From: e.from, To: e.to, At: m.now})
 }
 
 func (m *Machine) obey(o *Order, log Log) (refused string) {
@@ -872,6 +878,9 @@ func (m *Machine) obey(o *Order, log Log) (refused string) {
 	case Add:
 		return m.add(o)
 	case Forget:
+		if refused = m.sure(o); refused != "" {
+			return refused
+		}
 		m.dropRunning(fmt.Sprintf("the target %s was forgotten", c.ID))
 		if c.Join != nil {
 			m.route(c.Join.Target, Input{Left: &Left{Dump: c.Join.Dump, ID: c.ID, Request: c.Join.Request}})
@@ -882,6 +891,9 @@ func (m *Machine) obey(o *Order, log Log) (refused string) {
 	case Redump:
 		if c.State == statedb.Pending || c.State == statedb.Loading || c.State == statedb.Fatal {
 			return fmt.Sprintf("client %s is %s: it has to join with a DUMP anyway", c.ID, c.State)
+		}
+		if refused = m.sure(o); refused != "" {
+			return refused
 		}
 		text := cmp.Or(o.By, "an operator") + " ordered client " + c.ID + " to join again"
 		if o.Reason != "" {
@@ -990,6 +1002,9 @@ func (m *Machine) seek(o *Order, log Log) (refused string) {
 	if err != nil {
 		return fmt.Sprintf("client %s cannot be moved to %d: %v", c.ID, o.Seq, err)
 	}
+	if refused = m.sure(o); refused != "" {
+		return refused
+	}
 	if !m.known {
 		if refused = m.register(nil); refused != "" {
 			return refused
@@ -1081,8 +1096,8 @@ func (m *Machine) raise(kind string, s statedb.Severity, seq uint64, text string
 
 func (m *Machine) clear(kind string) { m.work.Clear = append(m.work.Clear, kind+"/"+m.c.ID) }
 
-func (m *Machine) audit(o *Order) {
-	m.work.Audit = append(m.work.Audit, statedb.Audit{Time: m.now, Verb: string(o.Verb), Client: m.c.ID, Seq: o.Seq,
+func (m *Machine) audit(o *Order, e effect) {
+	m.work.Audit = append(m.work.Audit, statedb.Audit{Time: m.now, Verb: string(o.Verb), Client: m.c.ID, Seq: o.Seq, From: e.from, To: e.to,
 		Limit:  event.FormatLimit(o.Limit),
 		Reason: o.Reason, By: o.By, Via: o.Via})
 }
@@ -1132,6 +1147,7 @@ func (m *Machine) View(head event.Position) View {
 	if pin, held := c.Pin(); held {
 		v.Pin = &pin
 	}
+	v.Moves = m.moves()
 	if o := c.Override; o != nil {
 		v.Order = &Pending{Verb: o.Verb(), Seq: o.Seq, Limit: event.FormatLimit(o.Limit)}
 	}

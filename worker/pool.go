@@ -77,17 +77,18 @@ func (p *Pool) send(ctx context.Context, w *Worker, l letter) error {
 }
 
 // Order gives an operator's order and waits until its effect is durable, or ctx ends (then the outcome is
-// unknown). refused is one sentence, empty when done.
-func (p *Pool) Order(ctx context.Context, id string, o Order) (refused string, err error) {
+// unknown). Refused of the answer is one sentence,
+// empty when done.
+func (p *Pool) Order(ctx context.Context, id string, o Order) (a Answer, err error) {
 	c := make(chan Answer, 1)
 	if err := p.send(ctx, p.of(id), letter{id: id, in: Input{Order: &o}, answer: c}); err != nil {
-		return "", err
+		return a, err
 	}
 	select {
-	case a := <-c:
-		return a.Refused, nil
+	case a = <-c:
+		return a, nil
 	case <-ctx.Done():
-		return "", fmt.Errorf("order %s for %s: the outcome is unknown: %w", o.Verb, id, ctx.Err())
+		return a, fmt.Errorf("order %s for %s: the outcome is unknown: %w", o.Verb, id, ctx.Err())
 	}
 }
 

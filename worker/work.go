@@ -99,12 +99,20 @@ type Order struct {
 	By     string // who gives it, as far as the broker knows
 	Via    string // what the caller says of itself
 	Token  uint64 // comes back in the Answer
+	Ask    bool   // an order that takes something away, or runs something again, is refused with what it would do
+	Last   bool   // no other client has a copy of its topics
+
+	asked bool // that was so
 }
 
 // Answer answers an Order once its effect is durable. Refused is one sentence, empty when done.
 type Answer struct {
-	Token   uint64
-	Refused string
+	Token    uint64
+	Refused  string
+	Ask      bool   // it was refused because of Order.Ask: Refused says what it would do
+	Told     string // what it does, in one sentence
+	From, To uint64 // the position of the client before and after
+	At       int64  // ns since 1970: what the client tells of later is about what came of it
 }
 
 // Routed is an input for another client's machine, perhaps on another worker. It may be lost.
@@ -196,6 +204,7 @@ type View struct {
 	Worker     int              `json:"worker"`
 	Nonsense   uint64           `json:"refused_events"` // events of this client that made no sense, since start
 	Join       *statedb.Join    `json:"dump,omitempty"`
+	Moves      *uint64          `json:"moves,omitempty"` // the position that an operator has named and its node has not adopted yet
 	Order      *Pending         `json:"order,omitempty"` // a retry, skip or replace that has not been carried out
 	Created    int64            `json:"created"`
 	// SilentSeconds is how long nothing has been heard of the node while a broker ran; 0 while it is connected.

@@ -66,6 +66,7 @@ const (
 	Gone     Code = "gone"      // it is not kept any more
 	Method   Code = "method"    // the path is there, and takes another method
 	Conflict Code = "conflict"  // an order that what it is for cannot obey now
+	Confirm  Code = "confirm"   // an order that takes something away: give it again with confirm
 	Internal Code = "internal"  // none of the others
 
 	KeyReused Code = "key_reused" // the key was used for another body or topic

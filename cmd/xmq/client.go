@@ -7,13 +7,11 @@ import (
 	"net/url"
 	"os"
 	"reflect"
-	"strconv"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"xmq/broker"
-	"xmq/broker/event"
 	"xmq/worker"
 )
 
@@ -23,6 +21,7 @@ func clientCommand() *cli.Command {
 		Usage: "the increment; needed for a client that has not failed, and refused when it failed at another one"}
 	limit := &cli.StringFlag{Name: "limit",
 		Usage: "how long this increment may be at the database now: a `DURATION` of 1s to 720h, or none"}
+	all := &cli.BoolFlag{Name: "all", Usage: "instead of IDs: every client that has failed or is retrying, with --seq those that are at that increment, each as an order of its own"}
 	list := positionsCommand()
 	list.Name, list.Usage = "list", "the same as xmq positions"
 	return &cli.Command{
@@ -34,16 +33,15 @@ func clientCommand() *cli.Command {
 				&cli.StringSliceFlag{Name: "topics", Usage: "the topics that the node must name (default: any)"}),
 			order(worker.Retry, "deliver the increment that failed, or with --seq one at which the client is, again",
 				reason, seq, limit,
-				&cli.BoolFlag{Name: "all",
-					Usage: "instead of ID: every client that has failed or is retrying, each as an order of its own"}),
-			order(worker.Skip, "pass over such an increment, for this client only (needs --reason)", reason, seq),
+				all),
+			order(worker.Skip, "pass over such an increment, for this client only (needs --reason)", reason, seq, all),
 			order(worker.Replace,
 				"apply another body instead of such an increment, for this client only (needs --reason)", reason, seq,
-				limit,
+				limit, all,
 				&cli.StringFlag{Name: "body", Usage: "the body itself"}, &cli.StringFlag{Name: "file", Usage: "`FILE` that holds the body; - for stdin"}),
-			order(worker.SeekTo, "set the position: the next increment applied is number SEQ; also of an ID that nobody knows yet", reason, &cli.Uint64Flag{Name: "to", Usage: "the next increment applied (or give it as the second argument)"}),
-			order(worker.Forget, "remove the client, its position and its pin", reason),
-			order(worker.Redump, "let the client join again with a DUMP", reason),
+			order(worker.SeekTo, "set the position: the next increment applied is number SEQ; also of an ID that nobody knows yet (needs --reason)", reason, confirmFlag(), &cli.Uint64Flag{Name: "to", Usage: "the next increment applied (or give it as the second argument)"}),
+			order(worker.Forget, "remove the client, its position and its pin (needs --reason)", reason, confirmFlag()),
+			order(worker.Redump, "let the client join again with a DUMP (needs --reason)", reason, confirmFlag()),
 		},
 	}
 }
@@ -95,60 +93,6 @@ func within(limit string) string {
 		return " without a time limit"
 	}
 	return " within " + limit
-}
-
-// order makes the subcommand for one verb.
-func order(verb worker.Verb, usageText string, flags ...cli.Flag) *cli.Command {
-	argsUsage := "ID"
-	if verb == worker.SeekTo {
-		argsUsage = "ID SEQ"
-	}
-	return &cli.Command{
-		Name: string(verb), Usage: usageText, ArgsUsage: argsUsage, Flags: apiFlags(flags...),
-		Action: func(c *cli.Context) error {
-			req := broker.Order{Seq: c.Uint64("seq"), Limit: c.String("limit"), Topics: c.StringSlice("topics"),
-				Reason: c.String("reason"), Caller: broker.Caller{Via: operator()}}
-			if _, err := event.ParseLimit(req.Limit); req.Limit != "" && err != nil {
-				return usage("xmq client %s --limit: %v", verb, err)
-			}
-			args := c.Args().Slice()
-			if c.Bool("all") {
-				return retryAll(c, args, req)
-			}
-			if verb == worker.SeekTo {
-				req.Seq = c.Uint64("to")
-				if len(args) == 2 {
-					var err error
-					if req.Seq, err = strconv.ParseUint(args[1], 10, 64); err != nil {
-						return usage("xmq client seek: %q is not a sequence", args[1])
-					}
-					args = args[:1]
-				}
-				if req.Seq == 0 {
-					return usage("xmq client seek needs a client ID and the next increment: xmq client seek ID SEQ")
-				}
-			}
-			if len(args) != 1 {
-				return usage("xmq client %s needs one client ID", verb)
-			}
-			if verb == worker.Replace {
-				body, err := replacement(c)
-				if err != nil {
-					return err
-				}
-				req.Body = body
-			}
-			a, err := newAPI(c)
-			if err != nil {
-				return err
-			}
-			var done map[string]string
-			if err := a.do(c.Context, "POST", "/v1/clients/"+url.PathEscape(args[0])+"/"+string(verb), req, &done); err != nil {
-				return err
-			}
-			return show(c, done, func(w io.Writer) { fmt.Fprintf(w, "%s: %s\n", args[0], verb) })
-		},
-	}
 }
 
 // retryAll orders a retry for every client that stands at one increment. It ends with an error when one of them was

@@ -140,22 +140,22 @@ func TestWrongCallsAreAnsweredWithOneSentence(t *testing.T) {
 		"bench all --peer kafka":    {exitUsage, "no scenario has the peer kafka"},
 		"bench ingest --rounds 0":   {exitUsage, "at least 1"},
 		"bench ingest --cpuprofile /nonexistent/f": {exitIO, "/nonexistent"},
-		"broker now":                           {exitUsage, "takes no arguments"},
-		"node now":                             {exitUsage, "takes no arguments"},
-		"demo now":                             {exitUsage, "takes no arguments"},
-		"positions --jsn":                      {exitUsage, "no flag --jsn"},
-		"positions --api":                      {exitUsage, "--api needs a value"},
-		"positions --api 127.0.0.1:8420":       {exitUsage, "is no URL"},
-		"log tail -n ten":                      {exitUsage, `"ten"`},
-		"log show":                             {exitUsage, "a sequence"},
-		"log show zero":                        {exitUsage, `"zero" is not a sequence`},
-		"log show 0":                           {exitUsage, "numbers from 1"},
-		"client show":                          {exitUsage, "the client's ID"},
-		"client skip a b":                      {exitUsage, "one client ID"},
-		"client seek a":                        {exitUsage, "ID SEQ"},
-		"client seek a 5x":                     {exitUsage, `"5x"`},
-		"client replace a":                     {exitUsage, "either --body or --file"},
-		"client replace a --file /nonexistent": {exitIO, "/nonexistent"},
+		"broker now":                     {exitUsage, "takes no arguments"},
+		"node now":                       {exitUsage, "takes no arguments"},
+		"demo now":                       {exitUsage, "takes no arguments"},
+		"positions --jsn":                {exitUsage, "no flag --jsn"},
+		"positions --api":                {exitUsage, "--api needs a value"},
+		"positions --api 127.0.0.1:8420": {exitUsage, "is no URL"},
+		"log tail -n ten":                {exitUsage, `"ten"`},
+		"log show":                       {exitUsage, "a sequence"},
+		"log show zero":                  {exitUsage, `"zero" is not a sequence`},
+		"log show 0":                     {exitUsage, "numbers from 1"},
+		"client show":                    {exitUsage, "the client's ID"},
+		"client skip a b":                {exitUsage, "--seq N"},
+		"client seek a":                  {exitUsage, "ID SEQ"},
+		"client seek a 5x":               {exitUsage, `"5x"`},
+		"client replace a --reason x":    {exitUsage, "either --body or --file"},
+		"client replace a --reason x --file /nonexistent": {exitIO, "/nonexistent"},
 		"dump":                                 {exitUsage, "--from NODE --output FILE"},
 		"dump --from a -o f --broker http://h": {exitUsage, "no URL of a NATS server"},
 		"dump --from a -o f --broker nats://DEAD":                           {exitTemporary, "is it running?"},
@@ -486,13 +486,13 @@ func TestOrdersOfOperators(t *testing.T) {
 	api, _ := house(t)
 	good(t, "x\ny\n", "publish", "--api", api)
 	eventually(t, func() bool {
-		code, _, _ := call(t, "", "client", "seek", "master", "1", "--reason", "again", "--api", api)
+		code, _, _ := call(t, "", "client", "seek", "master", "1", "--reason", "again", "--confirm", "--api", api)
 		return code == 0
 	})
 	code, _, errs := call(t, "", "client", "skip", "master", "--reason", "x", "--api", api)
 	require.Equal(t, exitRefused, code)
 	require.Contains(t, errs, "master")
-	for _, words := range [][]string{{"retry", "--all", "master"}, {"retry", "--all", "--seq", "5"}, {"retry"},
+	for _, words := range [][]string{{"retry", "--all", "master"}, {"retry"}, {"skip", "--all", "--reason", "x"}, {"seek", "master", "1"}, {"forget", "master"},
 		{"retry", "master", "--limit", "soon"}} {
 		code, out, errs := call(t, "", append(append([]string{"client"}, words...), "--api", api)...)
 		require.Equal(t, exitUsage, code, words)

@@ -209,7 +209,7 @@ func (d *Door) get(w http.ResponseWriter, r *http.Request) {
 // statuses of refusals.
 var statuses = map[door.Code]int{
 	door.Empty: http.StatusBadRequest, door.Invalid: http.StatusBadRequest, door.TooLarge: http.StatusRequestEntityTooLarge,
-	door.Unfit: http.StatusUnprocessableEntity, door.TooOld: http.StatusConflict, door.KeyReused: http.StatusConflict, door.Jump: http.StatusConflict,
+	door.Unfit: http.StatusUnprocessableEntity, door.TooOld: http.StatusConflict, door.KeyReused: http.StatusConflict, door.Confirm: http.StatusConflict, door.Jump: http.StatusConflict,
 	door.Busy: http.StatusServiceUnavailable, door.Held: http.StatusServiceUnavailable, door.Closing: http.StatusServiceUnavailable,
 	door.DiskFull: http.StatusInsufficientStorage, door.Unknown: http.StatusServiceUnavailable, door.Descriptors: http.StatusServiceUnavailable,
 	door.Slow: http.StatusRequestTimeout, door.Media: http.StatusUnsupportedMediaType,

@@ -1,0 +1,261 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"xmq/broker"
+	"xmq/broker/door"
+	"xmq/broker/event"
+	"xmq/statedb"
+	"xmq/worker"
+)
+
+// many reports that an order may name several clients.
+func many(v worker.Verb) bool { return v == worker.Retry || v == worker.Skip || v == worker.Replace }
+
+// order makes the subcommand for one verb.
+func order(verb worker.Verb, usageText string, flags ...cli.Flag) *cli.Command {
+	argsUsage := "ID"
+	switch {
+	case verb == worker.SeekTo:
+		argsUsage = "ID SEQ"
+	case many(verb):
+		argsUsage = "ID..."
+	}
+	if many(verb) || verb == worker.SeekTo {
+		flags = append(flags,
+			&cli.DurationFlag{Name: "wait", Usage: "how long to wait for the outcome", Value: 10 * time.Second},
+			&cli.BoolFlag{Name: "no-wait", Usage: "end as soon as the order is given"})
+	}
+	return &cli.Command{
+		Name: string(verb), Usage: usageText, ArgsUsage: argsUsage, Flags: apiFlags(flags...),
+		Action: func(c *cli.Context) error {
+			ids, req, err := readOrder(c, verb)
+			if err != nil {
+				return err
+			}
+			if verb == worker.Retry && c.Bool("all") && req.Seq == 0 {
+				return retryAll(c, ids, req)
+			}
+			a, err := newAPI(c)
+			if err != nil {
+				return err
+			}
+			if c.Bool("all") {
+				if ids, err = at(c, a, req.Seq); err != nil {
+					return err
+				}
+			}
+			return give(c, a, verb, ids, req)
+		},
+	}
+}
+
+// readOrder is what the command line says.
+func readOrder(c *cli.Context, verb worker.Verb) (ids []string, req broker.Order, err error) {
+	req = broker.Order{Seq: c.Uint64("seq"), Limit: c.String("limit"), Topics: c.StringSlice("topics"), Reason: c.String("reason"),
+		Confirm: c.Bool("confirm"), Caller: broker.Caller{Via: operator()}}
+	if _, err := event.ParseLimit(req.Limit); req.Limit != "" && err != nil {
+		return nil, req, usage("xmq client %s --limit: %v", verb, err)
+	}
+	ids = c.Args().Slice()
+	if verb == worker.SeekTo {
+		req.Seq = c.Uint64("to")
+		if len(ids) == 2 {
+			if req.Seq, err = strconv.ParseUint(ids[1], 10, 64); err != nil {
+				return nil, req, usage("xmq client seek: %q is not a sequence", ids[1])
+			}
+			ids = ids[:1]
+		}
+		if req.Seq == 0 {
+			return nil, req, usage("xmq client seek needs a client ID and the next increment: xmq client seek ID SEQ")
+		}
+	}
+	all := c.Bool("all")
+	switch {
+	case all && len(ids) > 0:
+		return nil, req, usage("xmq client %s takes either IDs or --all", verb)
+	case all && req.Seq == 0 && verb != worker.Retry:
+		return nil, req, usage("xmq client %s --all needs --seq N: the increment that is meant", verb)
+	case len(ids) > 1 && many(verb) && req.Seq == 0:
+		return nil, req, usage("xmq client %s of several clients needs --seq N: the increment that is meant", verb)
+	case len(ids) == 0 && many(verb) && !all:
+		return nil, req, usage("xmq client %s needs one client ID, or several, or --all", verb)
+	case len(ids) != 1 && !many(verb):
+		return nil, req, usage("xmq client %s needs one client ID", verb)
+	}
+	if verb == worker.Skip || verb == worker.Replace || verb == worker.SeekTo || verb == worker.Forget || verb == worker.Redump {
+		if err := needsReason(c, "xmq client "+string(verb)); err != nil {
+			return nil, req, err
+		}
+	}
+	if verb == worker.Replace {
+		req.Body, err = replacement(c)
+	}
+	return ids, req, err
+}
+
+// at are the clients that stand at increment seq: it has failed there, or is tried again.
+func at(c *cli.Context, a *api, seq uint64) (ids []string, err error) {
+	var p broker.Positions
+	if err := a.do(c.Context, "GET", "/v1/positions", nil, &p); err != nil {
+		return nil, err
+	}
+	for _, v := range p.Clients {
+		if v.Stuck() && v.LastError.Seq == seq {
+			ids = append(ids, v.ID)
+		}
+	}
+	if len(ids) == 0 {
+		return nil, fmt.Errorf("no client has failed at increment %d or is retrying it", seq)
+	}
+	return ids, nil
+}
+
+// given is one order and what became of it.
+type given struct {
+	broker.Ordered
+	Outcome string `json:"outcome,omitempty"` // in one sentence
+	Refused string `json:"refused,omitempty"` // nothing was ordered
+	failure error
+}
+
+// give gives an order to each client and waits for what becomes of it.
+func give(c *cli.Context, a *api, verb worker.Verb, ids []string, req broker.Order) error {
+	var all []given
+	for _, id := range ids {
+		g, err := giveOne(c, a, verb, id, req)
+		if err != nil && len(ids) == 1 {
+			return err
+		}
+		if err != nil {
+			g = given{Ordered: broker.Ordered{Client: id, Done: string(verb)}, Refused: err.Error(), failure: err}
+		}
+		all = append(all, g)
+	}
+	if !c.Bool("no-wait") && c.Duration("wait") > 0 {
+		for i := range all {
+			if all[i].failure == nil && all[i].Outcome == "" {
+				all[i].Outcome, all[i].failure = outcome(c, a, verb, &all[i], req.Seq)
+			}
+		}
+	}
+	var shown any = all
+	if len(all) == 1 {
+		shown = all[0]
+	}
+	err := show(c, shown, func(w io.Writer) {
+		for _, g := range all {
+			if g.Refused != "" {
+				fmt.Fprintf(w, "%s: refused: %s\n", g.Client, g.Refused)
+				continue
+			}
+			fmt.Fprintf(w, "%s: %s: %s\n", g.Client, verb, g.Told)
+			if g.Outcome != "" && g.failure == nil {
+				fmt.Fprintf(w, "%s: %s\n", g.Client, g.Outcome)
+			}
+		}
+	})
+	failed := slices.DeleteFunc(slices.Clone(all), func(g given) bool { return g.failure == nil })
+	switch {
+	case err != nil || len(failed) == 0:
+		return err
+	case len(all) == 1:
+		return failed[0].failure
+	}
+	var texts []error
+	for _, g := range failed {
+		if g.Refused == "" {
+			texts = append(texts, g.failure)
+		}
+	}
+	return errors.Join(append(texts, fmt.Errorf("%d of %d clients did not come to a good end; see above", len(failed), len(all)))...)
+}
+
+// giveOne gives an order to one client; when the broker asks whether it is meant, so does the tool.
+func giveOne(c *cli.Context, a *api, verb worker.Verb, id string, req broker.Order) (g given, err error) {
+	path := "/v1/clients/" + url.PathEscape(id)
+	waits := (many(verb) || verb == worker.SeekTo) && !c.Bool("no-wait")
+	var before worker.View
+	if waits { // an ID that nobody knows has no node to wait for
+		no := (*refusal)(nil)
+		if err := a.do(c.Context, "GET", path, nil, &before); err != nil && !errors.As(err, &no) {
+			return g, err
+		}
+	}
+	err = a.do(c.Context, "POST", path+"/"+string(verb), req, &g.Ordered)
+	if no := (*refusal)(nil); errors.As(err, &no) && no.code == string(door.Confirm) {
+		if err := confirmed(c, no.text+".", "Is that meant?"); err != nil {
+			return g, err
+		}
+		req.Confirm = true
+		err = a.do(c.Context, "POST", path+"/"+string(verb), req, &g.Ordered)
+	}
+	if err == nil && waits && !before.Connected {
+		g.Outcome = "its node is not connected: the order is carried out when it comes"
+	}
+	return g, err
+}
+
+// outcome waits until an order has come to its end, good or bad, and says which.
+func outcome(c *cli.Context, a *api, verb worker.Verb, g *given, seq uint64) (string, error) {
+	if !many(verb) && verb != worker.SeekTo {
+		return "", nil
+	}
+	if seq = g.To; verb == worker.SeekTo { // the next one shows whether its database takes it
+		seq++
+	}
+	limit := time.NewTimer(c.Duration("wait"))
+	defer limit.Stop()
+	for {
+		var v worker.View
+		if err := a.do(c.Context, "GET", "/v1/clients/"+url.PathEscape(g.Client), nil, &v); err != nil {
+			return "", err
+		}
+		if text, failed, over := settled(verb, v, seq, g.At); over && failed {
+			return "", errors.New(text)
+		} else if over {
+			return text, nil
+		}
+		select {
+		case <-c.Context.Done():
+			return "", c.Context.Err()
+		case <-limit.C:
+			why := ""
+			if v.LastError != nil {
+				why = fmt.Sprintf(" (%s)", v.LastError.Text)
+			}
+			return "", &temporaryError{fmt.Errorf("%s is %s at %d and has not come past increment %d within %s%s: the order stands, look again with xmq client show %s",
+				g.Client, v.State, v.Acked, seq, c.Duration("wait"), why, g.Client)}
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// settled says what has become of an order given at a time, about increment seq.
+func settled(verb worker.Verb, v worker.View, seq uint64, at int64) (text string, failed, over bool) {
+	fresh := v.LastError != nil && v.LastError.Time > at
+	switch {
+	case v.Moves != nil:
+		return "", false, false
+	case v.State == statedb.Failed && fresh && v.LastError.Seq == seq && verb != worker.SeekTo:
+		return fmt.Sprintf("%s failed again at %d: %s", v.ID, seq, v.LastError.Text), true, true
+	case v.State == statedb.Failed && fresh:
+		return fmt.Sprintf("%s failed at %d: %s", v.ID, v.LastError.Seq, v.LastError.Text), true, true
+	case v.State == statedb.Fatal || v.State == statedb.NeedsDump:
+		return fmt.Sprintf("%s is %s", v.ID, v.State), true, true
+	case v.Order != nil && v.Order.Seq == seq && many(verb):
+		return "", false, false
+	case v.Acked >= seq, verb == worker.SeekTo && v.Connected && v.Acked+1 == seq && v.Lag == 0:
+		return fmt.Sprintf("done, it stands at %d", v.Acked), false, true
+	}
+	return "", false, false
+}
