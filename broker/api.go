@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"mime"
 	"net"
 	"net/http"
@@ -42,7 +43,8 @@ func (b *Broker) web() *http.Server {
 		"POST /v1/log/trim":             b.apiTrim,
 		"POST /v1/log/accept":           b.apiAccept,
 		"POST /v1/log/check":            b.apiCheck,
-		"GET /v1/alerts":                func(*http.Request) (any, error) { return append([]statedb.Alert{}, b.stores.state.Alerts()...), nil },
+		"GET /v1/status":                b.apiStatus,
+		"GET /v1/alerts":                b.apiAlerts,
 		"POST /v1/alerts":               b.apiAlert,
 		"GET /v1/audit":                 b.apiAudit,
 		"GET /v1/dumps":                 b.apiDumps,
@@ -53,14 +55,7 @@ func (b *Broker) web() *http.Server {
 	}
 	mux.HandleFunc("GET /v1/increments", b.apiTail)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if !b.ready.Load() {
-			w.WriteHeader(http.StatusServiceUnavailable)
-			_, _ = io.WriteString(w, "not ready\n")
-			return
-		}
-		_, _ = io.WriteString(w, "ready\n")
-	})
+	mux.HandleFunc("GET /readyz", b.readyz)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { nothingThere(mux, w, r) })
 	return &http.Server{Handler: mux, ReadTimeout: time.Minute, WriteTimeout: 10 * time.Minute}
 }
@@ -172,6 +167,7 @@ func parse(r *http.Request, limit int64, into any) error {
 
 // Positions is the answer of GET /v1/positions.
 type Positions struct {
+	Broker  Header        `json:"broker"`
 	Log     event.LogID   `json:"log"`
 	Group   string        `json:"group"`
 	Head    uint64        `json:"head"`
@@ -182,12 +178,12 @@ type Positions struct {
 }
 
 func (b *Broker) apiPositions(r *http.Request) (any, error) {
-	views, err := b.pool.Views(r.Context())
+	views, err := b.views(r.Context())
 	if err != nil {
 		return nil, err
 	}
 	head := b.stores.log.Head()
-	return Positions{head.Log, b.cfg.Group, head.Seq, b.stores.log.First(), head.Chain, b.input(), views}, nil
+	return Positions{b.header(), head.Log, b.cfg.Group, head.Seq, b.stores.log.First(), head.Chain, b.input(), views}, nil
 }
 
 func pathID(r *http.Request) (string, error) {
@@ -207,6 +203,7 @@ func (b *Broker) apiClient(r *http.Request) (any, error) {
 	if err == nil && !known {
 		return nil, refuse(http.StatusNotFound, "there is no client %s", id)
 	}
+	b.complete(&v)
 	return v, err
 }
 
@@ -413,6 +410,7 @@ func (b *Broker) apiReset(r *http.Request) (any, error) {
 
 // LogInfo is the answer of GET /v1/log.
 type LogInfo struct {
+	Broker      Header         `json:"broker"`
 	Log         event.LogID    `json:"log"`
 	Group       string         `json:"group"`
 	First       uint64         `json:"first"`
@@ -443,7 +441,7 @@ func (b *Broker) apiLog(*http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	info := LogInfo{Log: st.Head.Log, Group: b.cfg.Group, First: st.First, Head: st.Head.Seq, Chain: st.Head.Chain, Segments: st.Segments,
+	info := LogInfo{Broker: b.header(), Log: st.Head.Log, Group: b.cfg.Group, First: st.First, Head: st.Head.Seq, Chain: st.Head.Chain, Segments: st.Segments,
 		Bytes: st.Bytes, Quarantined: append([]string{}, st.Quarantined...), SyncP99MS: float64(st.SyncP99) / 1e6, Rebuilt: b.stores.state.Meta().Rebuilt, MaxBytes: b.maxBytes(),
 		Commits: b.ingest.commits.Load(), Taken: b.ingest.took.Load(), Refused: b.dispatch.refused.Load(), Dropped: b.dispatch.dropped.Load(),
 		Checkpoint: b.stores.state.Checkpoint(), Indexed: st.Indexed, IndexBytes: st.IndexBytes, MaxIncrement: b.cfg.MaxIncrement, Input: b.input()}
@@ -581,9 +579,54 @@ func (b *Broker) lasts(ctx context.Context, key string) (why string, err error) 
 	return why, nil
 }
 
-func (b *Broker) apiAudit(*http.Request) (any, error) {
-	all, err := b.stores.state.Audits(1000)
-	return append([]statedb.Audit{}, all...), err
+// apiAudit answers GET /v1/audit?client=ID&since=DURATION&limit=N: the newest, oldest first.
+func (b *Broker) apiAudit(r *http.Request) (any, error) {
+	q, err := parseRange(r, 1000)
+	if err != nil {
+		return nil, err
+	}
+	most := q.limit
+	if q.client != "" || !q.since.IsZero() {
+		most = math.MaxInt / 4 // those of others are passed over
+	}
+	kept, err := b.stores.state.Audits(most)
+	all := []AuditView{}
+	for _, a := range kept {
+		if q.takes(a.Client, a.Time) {
+			all = append(all, auditView(a))
+		}
+	}
+	return all[max(0, len(all)-q.limit):], err
+}
+
+// span is which part of a list is asked for.
+type span struct {
+	client string
+	since  time.Time
+	limit  int
+}
+
+func (q *span) takes(client string, ns int64) bool {
+	return (q.client == "" || q.client == client) && (q.since.IsZero() || ns >= q.since.UnixNano())
+}
+
+// parseRange reads which part is asked for; most is how many without a limit.
+func parseRange(r *http.Request, most int) (q span, err error) {
+	v := r.URL.Query()
+	q.client, q.limit = v.Get("client"), most
+	if s := v.Get("since"); s != "" {
+		if d, bad := time.ParseDuration(s); bad == nil && d >= 0 {
+			q.since = time.Now().Add(-d)
+		} else if q.since, bad = time.Parse(time.RFC3339, s); bad != nil {
+			return q, refuse(http.StatusBadRequest, "since is %.40q: say how long ago (2h), or a time such as 2026-11-30T21:00:00Z", s)
+		}
+	}
+	if s := v.Get("limit"); s != "" {
+		if q.limit, err = strconv.Atoi(s); err != nil || q.limit < 1 || q.limit > 100_000 {
+			return q, refuse(http.StatusBadRequest, "limit is %.40q: it is a number from 1 to 100000", s)
+		}
+	}
+	return q, nil
 }
 
 // DumpView is one DUMP as the outside sees it.
@@ -609,6 +652,9 @@ type DumpView struct {
 func (b *Broker) dumpView(d dumpflow.Dump) DumpView {
 	v := DumpView{ID: d.ID, Target: d.Target, Requesters: append([]string{}, d.Served...), Waiting: []string{}, Seq: d.Pos.Seq, State: string(d.Phase),
 		PauseMS: d.PauseMS, Bytes: d.Size, Chunks: b.stores.staging.Progress(d.ID), Format: d.Format, Error: d.Error, NotLoaded: d.NotLoaded, LeftOut: d.LeftOut}
+	if v.Bytes == 0 { // it is on its way
+		v.Bytes = int64(v.Chunks) * dumpflow.ChunkSize
+	}
 	for _, r := range d.Requesters {
 		v.Requesters, v.Waiting = append(v.Requesters, r.ID), append(v.Waiting, r.ID)
 	}

@@ -67,6 +67,9 @@ type Broker struct {
 	poisoned chan error // the storage has failed
 	checking sync.Mutex // held by a check of the log that somebody has asked for
 	ready    atomic.Bool
+	hungry   atomic.Int64 // since when the log waits for a file descriptor, in ns since 1970; 0: it does not
+	progress progress
+	flow     flow // of increments into the log
 
 	seenCommits uint64    // of the watch: commits, and since when increments were seen waiting without one
 	waitsSince  time.Time // zero: they are not
@@ -289,6 +292,7 @@ func (b *Broker) openDoors(ctx context.Context, p *parts, ended chan<- *part) (e
 	var work context.Context
 	work, p.deskCancel = context.WithCancel(context.Background())
 	b.desk = newDesk(work, b.cfg.Group, b.road, b.stores, b.pool, b.log)
+	b.desk.took = b.progress.took
 	for subject, take := range map[string]func(bus.Msg){
 		event.AnySubject(b.cfg.Group, event.Up):   b.dispatch.up,
 		event.AnySubject(b.cfg.Group, event.Snap): b.desk.take,

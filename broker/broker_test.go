@@ -440,14 +440,17 @@ func TestXD23PositionsAreTheTruth(t *testing.T) {
 	require.EqualValues(t, 1, p.First)
 	require.Equal(t, r.LogID(), p.Log)
 	require.Equal(t, "main", p.Group)
-	require.Equal(t, worker.View{ID: "master", Role: "master", State: "following", Sent: 50, Acked: 40, Lag: 10, LagSeconds: v.LagSeconds, Rate: v.Rate,
+	require.EqualValues(t, 10, *v.Lag)
+	require.Greater(t, *v.LagSeconds, 0.0)
+	require.Equal(t, worker.View{ID: "master", Role: "master", State: "following", Condition: worker.Condition{Is: worker.IsFollowing},
+		Sent: 50, Acked: 40, Lag: v.Lag, LagSeconds: v.LagSeconds, Rate: v.Rate, Heard: v.Heard, Process: v.Process,
 		Connected: true, Log: r.LogID(), Chain: v.Chain, Pin: v.Pin, Session: v.Session, Worker: v.Worker, Created: v.Created, Updated: v.Updated}, v)
-	require.Greater(t, v.LagSeconds, 0.0)
+	require.Equal(t, os.Getpid(), v.Pid)
 	require.EqualValues(t, 40, *v.Pin)
 	release()
 	soon(t, "level again", func() bool {
 		v, _, err := r.pool.View(context.Background(), "master")
-		return err == nil && v.Lag == 0 && v.LagSeconds == 0 && v.Rate > 0
+		return err == nil && *v.Lag == 0 && *v.LagSeconds == 0 && v.Rate > 0
 	})
 }
 

@@ -23,6 +23,7 @@ type desk struct {
 	dump    func(event.DumpID) (dumpflow.Dump, bool)
 	post    func(ctx context.Context, id string, in worker.Input) error
 	log     *slog.Logger
+	took    func(dump event.DumpID, id string, c dumpflow.Chunk, now time.Time) // what was fetched; nil: nobody asks
 	puts    chan struct{}
 	gets    chan struct{}
 	busy    sync.WaitGroup
@@ -114,7 +115,11 @@ func (d *desk) serve(id string, dump event.DumpID, c dumpflow.Chunk) dumpflow.An
 			err = d.staging.Create(dump) // a reader may be there before the first chunk
 		}
 		if err == nil {
-			return d.get(dump, c.Number)
+			a := d.get(dump, c.Number)
+			if c.Op == dumpflow.Get && a.State == event.Succ && d.took != nil {
+				d.took(dump, id, a.Chunk, time.Now())
+			}
+			return a
 		}
 	}
 	if err != nil {

@@ -88,8 +88,8 @@ func (in *ingest) put(drafts []event.Draft, done func([]door.Outcome, error)) {
 		done(nil, r)
 		return
 	}
-	if in.waits.Load() || in.starved != nil && in.starved() {
-		done(nil, door.Refuse(door.Descriptors, "the broker has no file descriptor left for its log: try again, and close connections or raise its limit"))
+	if in.starves() {
+		done(nil, starving())
 		return
 	}
 	req := &request{all: make([]door.Outcome, len(drafts)), drafts: drafts, done: done}
@@ -331,6 +331,14 @@ func (in *ingest) refuse(r *door.Refusal) {
 			return
 		}
 	}
+}
+
+// starves reports that the log waits for a file descriptor.
+func (in *ingest) starves() bool { return in.waits.Load() || in.starved != nil && in.starved() }
+
+func starving() *door.Refusal {
+	return door.Refuse(door.Descriptors,
+		"the broker has no file descriptor left for its log: try again, and close connections or raise its limit")
 }
 
 // fail answers whoever has something in g, and more, after a failed write, and everybody who comes.

@@ -28,7 +28,25 @@ func (b *Broker) input() *Input {
 	if r := b.ingest.refusing.Load(); r != nil {
 		return &Input{r.Code, r.Text, time.Unix(0, b.ingest.since.Load()).UTC()}
 	}
-	return nil
+	if !b.ready.Load() {
+		return &Input{door.Opening, "the broker starts: its doors are not open yet", b.started.UTC()}
+	}
+	if !b.ingest.starves() {
+		b.hungry.Store(0)
+		return nil
+	}
+	b.hungry.CompareAndSwap(0, time.Now().UnixNano())
+	r := starving()
+	return &Input{r.Code, r.Text, time.Unix(0, b.hungry.Load()).UTC()}
+}
+
+// String is what screens begin with.
+func (i *Input) String() string {
+	what := "REFUSED"
+	if i.Code == door.Held {
+		what = "HELD"
+	}
+	return fmt.Sprintf("INPUT IS %s since %s (%s): %s", what, i.Since.UTC().Format("2006-01-02 15:04:05Z"), i.Code, i.Text)
 }
 
 // heldAlert stands while input is held because of what nodes say of the log.

@@ -128,15 +128,15 @@ func (h *house) runOlder(id string) *node {
 }
 
 // standing is the alert with this key; false when it does not stand.
-func (h *house) standing(key string) (statedb.Alert, bool) {
-	var all []statedb.Alert
+func (h *house) standing(key string) (broker.AlertView, bool) {
+	var all []broker.AlertView
 	require.NoError(h.t, getJSON(h.t.Context(), "http://"+h.cfg.HTTPAddr+"/v1/alerts", &all))
 	for _, a := range all {
-		if a.Key == key && a.Cleared == 0 {
+		if a.Key == key && a.Standing() {
 			return a, true
 		}
 	}
-	return statedb.Alert{}, false
+	return broker.AlertView{}, false
 }
 
 // An increment that a node of an earlier build would read otherwise is held before it, over restarts of node and broker, while

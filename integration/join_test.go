@@ -17,13 +17,14 @@ import (
 	"xmq/nodeclient"
 	"xmq/nodeclient/target/sqlite"
 	"xmq/statedb"
+	"xmq/worker"
 )
 
 // joining is what the broker shows of a client that joins: its alert, its last error, and what stands beside the newest
 // DUMP that it has not loaded.
 type joining struct {
-	alert     statedb.Alert
-	lastError *statedb.Trouble
+	alert     broker.AlertView
+	lastError *worker.Trouble
 	notLoaded string
 	pin       *uint64
 }
@@ -39,14 +40,14 @@ func (j joining) error() error {
 
 func (h *house) joining(t *testing.T, id string) (j joining) {
 	t.Helper()
-	var alerts []statedb.Alert
+	var alerts []broker.AlertView
 	var dumps []broker.DumpView
 	require.NoError(t, getJSON(t.Context(), "http://"+h.cfg.HTTPAddr+"/v1/alerts", &alerts))
 	require.NoError(t, getJSON(t.Context(), "http://"+h.cfg.HTTPAddr+"/v1/dumps", &dumps))
 	p, err := h.positions(t)
 	require.NoError(t, err)
 	for _, a := range alerts {
-		if a.Key == "join/"+id && a.Cleared == 0 {
+		if a.Key == "join/"+id && a.Standing() {
 			j.alert = a
 		}
 	}

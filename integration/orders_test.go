@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"xmq/broker"
 	"xmq/statedb"
 )
 
@@ -47,7 +48,7 @@ func (c *course) sits(id string, seq uint64) {
 }
 
 // audited are the orders of the audit list, oldest first.
-func (c *course) audited() (all []statedb.Audit) {
+func (c *course) audited() (all []broker.AuditView) {
 	c.t.Helper()
 	require.NoError(c.t, json.Unmarshal([]byte(c.ok("", "audit", "--json")), &all))
 	return all

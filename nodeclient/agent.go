@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"xmq/broker/event"
 	"xmq/broker/failpoint"
 	"xmq/broker/form"
+	"xmq/broker/version"
 	"xmq/dumpflow"
 )
 
@@ -25,6 +27,8 @@ type Options struct {
 	Group  string   // default DefaultGroup
 	ID     string   // required, see event.CheckID
 	Driver string   // kind of the target driver, for people
+	// Address is where the database is, for people: without secrets. A long one is cut.
+	Address string
 	Topics []string // only increments of these topics are applied; none means all
 
 	From    string // join by DUMP from this node when the database is empty or the broker says so
@@ -193,7 +197,8 @@ func (a *Agent) session(pos event.Position, proved, holds bool) *session {
 	}
 	return newSession(rules{
 		hello: event.Hello{Target: o.Driver, Topics: o.Topics, At: o.At, Stateless: o.Stateless, Holds: holds, Packs: o.Compress,
-			Features: form.Known(), Clock: timed, Host: host, Pid: os.Getpid()},
+			Features: form.Known(), Clock: timed, Host: host, Pid: os.Getpid(),
+			Version: version.Version, Address: strings.ToValidUTF8(o.Address[:min(len(o.Address), event.MaxAddress)], "")},
 		group: o.Group, id: o.ID, from: o.From, replace: o.Replace, rejoin: !o.Stay, exitOnFail: o.ExitOnFail, loads: a.target.Loads,
 		windowRecords: uint32(o.WindowRecords), windowBytes: uint32(o.WindowBytes),
 		batchRecords: batch, batchBytes: o.BatchBytes,

@@ -3,6 +3,7 @@ package nodeclient
 import (
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -181,7 +182,7 @@ func (s *session) sayBusy() {
 	}
 	s.saidTicks = 0
 	_, text := s.slow()
-	s.say(event.Event{Kind: event.IncrReq, State: event.None, Code: event.Busy, Pos: s.pos, Text: text,
+	s.say(event.Event{Kind: event.IncrReq, State: event.None, Code: event.Busy, Pos: s.pos, Text: text, LeaseMS: s.inMS(s.baseTicks),
 		Body: s.rules.hello.Encode()})
 }
 
@@ -204,12 +205,19 @@ func (s *session) report(code event.Code) {
 	e := event.Event{Kind: event.IncrReq, State: event.Succ, Code: code, Pos: s.pos,
 		CreditRecords: s.rules.windowRecords, CreditBytes: s.rules.windowBytes}
 	if code == event.NoCode && s.trouble != "" {
-		e.Code, e.Text = event.Retrying, s.trouble
+		e.Code, e.Text, e.LeaseMS = event.Retrying, s.trouble, s.inMS(s.wait)
 	} else if code == event.NoCode {
-		e.Code, e.Text = s.slow()
+		if e.Code, e.Text = s.slow(); e.Code != event.NoCode {
+			e.LeaseMS = s.inMS(s.baseTicks)
+		}
 	}
 	s.saidTicks = 0
 	s.say(e)
+}
+
+// inMS is so many ticks in milliseconds.
+func (s *session) inMS(ticks int) uint32 {
+	return uint32(min(time.Duration(ticks)*s.rules.tick/time.Millisecond, math.MaxUint32))
 }
 
 // slowAfter is how long increments may be at the database before the broker is told.

@@ -7,6 +7,7 @@ type Severity string
 
 // The severities.
 const (
+	Note     Severity = "note" // worth knowing; nobody has to be woken
 	Warning  Severity = "warning"
 	Critical Severity = "critical"
 )
@@ -68,4 +69,17 @@ func decodeAudit(b []byte) (a Audit, err error) {
 		a.Via, a.By = a.By, ""
 	}
 	return a, nil
+}
+
+// Rank orders severities: 1 for a note, 3 for critical; 0 for one that this version does not know.
+func (s Severity) Rank() int {
+	switch s {
+	case Note:
+		return 1
+	case Warning:
+		return 2
+	case Critical:
+		return 3
+	}
+	return 0
 }

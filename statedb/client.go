@@ -54,10 +54,13 @@ type Client struct {
 	Joined    event.DumpID     `json:"joined,omitempty"` // request of the last DUMP this client was made from
 	// Registered says that an operator has made the record (add, or seek of an unknown ID) and that no node has followed yet. It stays
 	// when a first DUMP comes to nothing; Topics, if any, are those that the node must name.
-	Registered bool  `json:"registered,omitempty"`
-	Silent     int64 `json:"silent,omitempty"` // ns for which nothing has been heard of the node while a broker ran; may lag by SilentGrain
-	Created    int64 `json:"created"`          // ns since 1970
-	Updated    int64 `json:"updated"`          // ns since 1970, of the last write of this record
+	Registered bool    `json:"registered,omitempty"`
+	Silent     int64   `json:"silent,omitempty"` // ns for which nothing has been heard of the node while a broker ran; may lag by SilentGrain
+	Process    Process `json:"process,omitzero"`
+	Heard      int64   `json:"heard,omitempty"`   // ns since 1970, of the node's last word; as old as the last write of this record
+	Stopped    int64   `json:"stopped,omitempty"` // ns since 1970, when the node said goodbye; 0 when it did not
+	Created    int64   `json:"created"`           // ns since 1970
+	Updated    int64   `json:"updated"`           // ns since 1970, of the last write of this record
 }
 
 // MaxFences is how many replaced processes are remembered per client.
@@ -84,7 +87,24 @@ type Trouble struct {
 	Seq   uint64 `json:"seq"`   // the increment concerned; 0 when none is
 	Class string `json:"class"` // "fail", "fatal", "transient", "join", "refused", "held", "redump"
 	Text  string `json:"text"`
-	Time  int64  `json:"time"` // ns since 1970
+	Time  int64  `json:"time"`            // ns since 1970
+	Since int64  `json:"since,omitempty"` // ns since 1970, of the first of its kind in a row; 0 in records of earlier builds
+}
+
+// Began is when the trouble began, in ns since 1970.
+func (t *Trouble) Began() int64 {
+	if t.Since != 0 {
+		return t.Since
+	}
+	return t.Time
+}
+
+// Process is where the node of a client runs, as it says itself: for people.
+type Process struct {
+	Host    string `json:"host,omitempty"`
+	Pid     int    `json:"pid,omitempty"`
+	Version string `json:"version,omitempty"` // of the node's program; nodes of earlier builds do not say it
+	Address string `json:"address,omitempty"` // of the database, without secrets
 }
 
 // Override is an operator's decision on one increment, for one client; the log is not rewritten.

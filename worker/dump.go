@@ -34,6 +34,8 @@ func (m *Machine) asked(e *event.Event, log Log) {
 		m.leave(e.Peer, e.Request, false)
 		return
 	}
+	m.asking = e.Request
+	defer func() { m.asking = 0 }()
 	h, err := event.DecodeHello(e.Body)
 	r := dumpflow.Requester{ID: e.Peer, Request: e.Request, Backup: h.Backup, Topics: h.Topics, Range: h.Range}
 	if err == nil && r.Request == 0 {
@@ -302,6 +304,7 @@ func (m *Machine) leave(id string, request event.DumpID, served bool) {
 // their disk space.
 func (m *Machine) tickDumps() {
 	if m.c.Join != nil {
+		m.joinHeard++
 		if m.joinSilent++; m.joinSilent > 3*m.rules.lease() {
 			m.dropJoin(false)
 		}
@@ -412,7 +415,7 @@ func (m *Machine) tellAll(d *dumpflow.Dump) {
 
 // answer swaps back: the notice goes to the requester's machine.
 func (m *Machine) answer(r dumpflow.Requester, d *dumpflow.Dump, code event.Code, text string) {
-	n := &Notice{Requester: r, Code: code, Text: text, Dump: dumpflow.Dump{Target: m.c.ID}}
+	n := &Notice{Requester: r, Code: code, Text: text, Dump: dumpflow.Dump{Target: m.c.ID}, Heard: m.asking == r.Request}
 	if d != nil {
 		n.Dump = d.Clone()
 	}
@@ -465,7 +468,9 @@ func (m *Machine) keepJoin(n *Notice) bool {
 		m.route(d.Target, Input{Left: &Left{Dump: d.ID, ID: c.ID, Request: r.Request, Served: true}})
 		return false
 	}
-	m.joinSilent = 0
+	if m.joinSilent = 0; n.Heard {
+		m.joinHeard = 0
+	}
 	opened := d.Phase == dumpflow.Uploading || d.Phase == dumpflow.Sealed
 	join := statedb.Join{Request: r.Request, Dump: d.ID, Target: d.Target, Topics: event.TopicsOf(r.Topics), Opened: opened, Pos: d.Pos}
 	if c.Join != nil && *c.Join == join {

@@ -87,9 +87,9 @@ func TestViewsReadEachPositionOnce(t *testing.T) {
 	require.Equal(t, 2, log.n)
 	for _, v := range all {
 		want := 0.0
-		if v.Lag > 0 {
+		if *v.Lag > 0 {
 			want = 100 - float64(v.Acked+1)/1e9
 		}
-		require.InDelta(t, want, v.LagSeconds, 1e-6, v.ID)
+		require.InDelta(t, want, *v.LagSeconds, 1e-6, v.ID)
 	}
 }

@@ -91,14 +91,19 @@ type Machine struct {
 	lacks         form.Features // that concern the node and that it does not know
 	barred        uint64        // the increment that it is not sent for want of one; 0 for none
 	slow          bool          // it has said that an increment has been at its database for long
+	slowSince     int64         // ns since 1970
+	slowText      string        // in its words
+	nextTry       int64         // ns since 1970, of a node that is retrying; 0: it has not said when
 
 	dumps  []*dumpflow.Dump     // of this client's data, oldest first; at most one runs
 	leases map[event.DumpID]int // ticks since a requester was heard, by request id
 	lease  int                  // ticks since the target was heard of the running dump
 	age    int                  // ticks the dump has run, in this life of the broker
+	asking event.DumpID         // the request that is being answered, of a requester's own word
 	held   int64                // when the target's pause began, ns
 
 	joinSilent int          // ticks since the target's machine spoke of our join
+	joinHeard  int          // ticks since our node did
 	unable     event.DumpID // request with which the node has told last why it could not load a snapshot
 
 	rate     float64
@@ -355,7 +360,7 @@ func (m *Machine) busy(e *event.Event) {
 	if !m.open || e.Session.Instance == m.c.Session.Instance {
 		m.heard()
 		if e.Text != "" {
-			m.sits(e.Text)
+			m.sits(e)
 		}
 	}
 	switch {
@@ -455,7 +460,9 @@ func (m *Machine) begin(log Log) bool {
 			m.fence(old)
 		}
 	}
-	m.c.Session, m.c.Driver, m.c.Topics = o.session, o.hello.Target, o.hello.Topics
+	m.c.Session, m.c.Driver, m.c.Topics, m.c.Stopped = o.session, o.hello.Target, o.hello.Topics, 0
+	m.c.Process = statedb.Process{Host: o.hello.Host, Pid: o.hello.Pid, Version: o.hello.Version, Address: o.hello.Address}
+	m.slow, m.slowSince, m.nextTry = false, 0, 0
 	m.open, m.awaited, m.dirty, m.packs, m.clocked = true, false, true, o.hello.Packs, o.hello.Clock
 	m.clear("offline")
 	m.clear("refused")
@@ -553,7 +560,7 @@ func (m *Machine) rewind() {
 }
 
 func (m *Machine) heard() {
-	m.silent, m.patient, m.before = 0, m.rules.patience(m.told), 0
+	m.silent, m.patient, m.before, m.c.Heard = 0, m.rules.patience(m.told), 0, m.now
 	if m.c.Silent != 0 {
 		m.c.Silent, m.lag = 0, true
 	}
@@ -579,14 +586,17 @@ func (m *Machine) applied(e *event.Event, log Log) {
 		if d := m.running(); d != nil && d.Phase != dumpflow.Draining {
 			m.dropRunning(fmt.Sprintf("the node of the target %s was stopped", m.c.ID))
 		}
-		m.open = false
+		m.open, m.c.Stopped, m.dirty = false, m.now, true
 		m.clear("offline")
-		m.lag = true
+		m.clear("slow")
 		return
 	case m.c.State == statedb.Failed:
 		m.hold()
 		return
 	case e.Code == event.Retrying:
+		if m.nextTry = 0; e.LeaseMS > 0 {
+			m.nextTry = m.now + int64(e.LeaseMS)*1e6
+		}
 		m.trouble(m.c.Acked.Seq+1, classRetry, e.Text)
 		m.raise("retry", statedb.Warning, m.c.Acked.Seq+1, fmt.Sprintf("client %s cannot reach or use its database and tries again: %s", m.c.ID, e.Text))
 	default:
@@ -595,9 +605,9 @@ func (m *Machine) applied(e *event.Event, log Log) {
 		}
 	}
 	if e.Code == event.Slow {
-		m.sits(e.Text)
+		m.sits(e)
 	} else if m.slow {
-		m.slow = false
+		m.slow, m.slowSince = false, 0
 		m.clear("slow")
 	}
 	if !moved { // a heartbeat: tell how far we have sent, so that a lost frame is noticed
@@ -606,8 +616,14 @@ func (m *Machine) applied(e *event.Event, log Log) {
 }
 
 // sits tells of increments that have been at the database for long.
-func (m *Machine) sits(text string) {
-	m.slow = true
+func (m *Machine) sits(e *event.Event) {
+	text := e.Text
+	m.slow, m.slowText = true, text
+	if e.LeaseMS > 0 {
+		m.slowSince = m.now - int64(e.LeaseMS)*1e6
+	} else if m.slowSince == 0 {
+		m.slowSince = m.now
+	}
 	seq := m.c.Acked.Seq + 1
 	m.raise("slow", statedb.Warning, seq,
 		fmt.Sprintf("client %s: %s. Look at what the database does; after its time limit the increment fails, and "+
@@ -810,7 +826,7 @@ func (m *Machine) feed(head event.Position) *Feed {
 }
 
 func (m *Machine) feedable() bool {
-	return m.open && m.c.State == statedb.Following && m.c.Seek == nil
+	return m.Connected() && m.c.State == statedb.Following && m.c.Seek == nil
 }
 
 // Waiting reports that only news in the log would make this machine runnable.
@@ -1068,7 +1084,11 @@ func (m *Machine) gone() {
 }
 
 func (m *Machine) trouble(seq uint64, class, text string) {
-	m.c.LastError, m.dirty = &statedb.Trouble{Seq: seq, Class: class, Text: text, Time: m.now}, true
+	since := m.now
+	if old := m.c.LastError; old != nil && old.Class == class && (old.Seq == seq || class == classRetry) {
+		since = old.Began()
+	}
+	m.c.LastError, m.dirty = &statedb.Trouble{Seq: seq, Class: class, Text: text, Time: m.now, Since: since}, true
 }
 
 // recovered ends the last trouble and the alerts that stand for it.
@@ -1138,11 +1158,16 @@ func (m *Machine) tickRate() {
 // to the caller.
 func (m *Machine) View(head event.Position) View {
 	c := m.c.Clone()
-	v := View{ID: c.ID, Role: c.Role, State: c.State, Base: c.Base, Sent: m.sent.Seq, Acked: c.Acked.Seq,
-		Connected: m.Connected(), LastError: c.LastError, Target: c.Driver, Topics: c.Topics, Log: c.Acked.Log, Chain: c.Acked.Chain,
-		Session: c.Session.String(), Nonsense: m.nonsense, Join: c.Join, Created: c.Created, Updated: c.Updated, Rate: m.rate}
-	if head.Seq > c.Acked.Seq {
-		v.Lag = head.Seq - c.Acked.Seq
+	v := View{ID: c.ID, Role: c.Role, State: c.State, Condition: m.condition(), Base: c.Base, Sent: m.sent.Seq, Acked: c.Acked.Seq,
+		Connected: m.Connected(), LastError: troubleOf(c.LastError), Target: c.Driver, Topics: c.Topics, Log: c.Acked.Log, Chain: c.Acked.Chain,
+		Session: c.Session.String(), Nonsense: m.nonsense, Join: c.Join, Created: at(c.Created), Updated: at(c.Updated), Heard: at(c.Heard),
+		Process: c.Process}
+	if v.Connected && c.State == statedb.Following {
+		v.Rate = m.rate
+	}
+	if m.placed() {
+		lag := head.Seq - min(head.Seq, c.Acked.Seq)
+		v.Lag = &lag
 	}
 	if pin, held := c.Pin(); held {
 		v.Pin = &pin
@@ -1156,4 +1181,12 @@ func (m *Machine) View(head event.Position) View {
 		v.Missed = (m.open || m.awaited) && m.silent >= m.patient
 	}
 	return v
+}
+
+// troubleOf is a record's trouble as the outside sees it; nil for none.
+func troubleOf(t *statedb.Trouble) *Trouble {
+	if t == nil {
+		return nil
+	}
+	return &Trouble{Seq: t.Seq, Class: t.Class, Text: t.Text, Time: at(t.Time), Since: at(t.Began())}
 }

@@ -184,7 +184,7 @@ func (s *stage) command(t *testing.T, l *line) {
 	case "show":
 		m := s.machine(l.id())
 		v := m.View(s.log.Head())
-		s.say("%s base=%d acked=%d sent=%d lag=%d connected=%v refused=%d known=%v", v.State, v.Base, v.Acked, v.Sent, v.Lag, v.Connected, v.Nonsense, m.known)
+		s.say("%s is=%s base=%d acked=%d sent=%d lag=%s connected=%v refused=%d known=%v", v.State, v.Condition.Is, v.Base, v.Acked, v.Sent, number(v.Lag), v.Connected, v.Nonsense, m.known)
 	default:
 		l.td.Fatalf(t, "unknown command")
 	}
@@ -270,4 +270,12 @@ func (s *stage) dumpRep(l *line) *event.Event {
 		}
 	}
 	return e
+}
+
+// number is what a screen says of a number that may not be known.
+func number(n *uint64) string {
+	if n == nil {
+		return "?"
+	}
+	return fmt.Sprint(*n)
 }

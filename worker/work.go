@@ -52,6 +52,7 @@ type Notice struct {
 	Code      event.Code    // NotReady or Refused when refused; else NoCode: read Dump.Phase
 	Text      string
 	GivenUp   bool // the requester's node has ended, and Text is why
+	Heard     bool // it answers the requester's own word
 }
 
 // Unable is why a client's node could not load a snapshot. It says it with every request until one succeeds.
@@ -184,31 +185,52 @@ type Pending struct {
 
 // View is one client as the outside sees it, the wire shape of GET /v1/positions.
 type View struct {
-	ID         string           `json:"id"`
-	Role       statedb.Role     `json:"role"`
-	State      statedb.State    `json:"state"`
-	Base       uint64           `json:"base"`
-	Sent       uint64           `json:"sent"`
-	Acked      uint64           `json:"acked"`
-	Lag        uint64           `json:"lag"`
-	LagSeconds float64          `json:"lag_seconds"`
-	Rate       float64          `json:"rate"` // increments a second, smoothed over some seconds
-	Connected  bool             `json:"connected"`
-	LastError  *statedb.Trouble `json:"last_error"`
-	Target     string           `json:"target"`
-	Topics     []string         `json:"topics,omitempty"`
-	Log        event.LogID      `json:"log"`
-	Chain      event.Chain      `json:"chain"`
-	Pin        *uint64          `json:"pin"`
-	Session    string           `json:"session"`
-	Worker     int              `json:"worker"`
-	Nonsense   uint64           `json:"refused_events"` // events of this client that made no sense, since start
-	Join       *statedb.Join    `json:"dump,omitempty"`
-	Moves      *uint64          `json:"moves,omitempty"` // the position that an operator has named and its node has not adopted yet
-	Order      *Pending         `json:"order,omitempty"` // a retry, skip or replace that has not been carried out
-	Created    int64            `json:"created"`
+	ID              string        `json:"id"`
+	Role            statedb.Role  `json:"role"`
+	State           statedb.State `json:"state"`
+	Base            uint64        `json:"base"`
+	Sent            uint64        `json:"sent"`
+	Acked           uint64        `json:"acked"`
+	Condition       Condition     `json:"condition"`
+	Lag             *uint64       `json:"lag"`         // nil: its position is not known
+	LagSeconds      *float64      `json:"lag_seconds"` // nil: how old the next increment is, is not known
+	Rate            float64       `json:"rate"`        // increments a second, smoothed over some seconds
+	Connected       bool          `json:"connected"`
+	LastError       *Trouble      `json:"last_error"`
+	Target          string        `json:"target"`
+	Topics          []string      `json:"topics,omitempty"`
+	Log             event.LogID   `json:"log"`
+	Chain           event.Chain   `json:"chain"`
+	Pin             *uint64       `json:"pin"`
+	Session         string        `json:"session"`
+	Worker          int           `json:"worker"`
+	Nonsense        uint64        `json:"refused_events"` // events of this client that made no sense, since start
+	Join            *statedb.Join `json:"dump,omitempty"`
+	Moves           *uint64       `json:"moves,omitempty"` // the position that an operator has named and its node has not adopted yet
+	Order           *Pending      `json:"order,omitempty"` // a retry, skip or replace that has not been carried out
+	Created         time.Time     `json:"created"`
+	Heard           time.Time     `json:"heard,omitzero"` // the node's last word, in a session
+	statedb.Process               // where the node runs
+	Loading         *Loading      `json:"loading,omitempty"`
 	// SilentSeconds is how long nothing has been heard of the node while a broker ran; 0 while it is connected.
-	SilentSeconds float64 `json:"silent_seconds,omitempty"`
-	Missed        bool    `json:"-"` // it should be connected and is silent: the alert "offline" stands for that
-	Updated       int64   `json:"updated"`
+	SilentSeconds float64   `json:"silent_seconds,omitempty"`
+	Missed        bool      `json:"-"` // it should be connected and is silent: the alert "offline" stands for that
+	Updated       time.Time `json:"updated"`
+}
+
+// Trouble is the last error of a client as the outside sees it.
+type Trouble struct {
+	Seq   uint64    `json:"seq"`   // the increment concerned; 0 when none is
+	Class string    `json:"class"` // as in statedb.Trouble
+	Text  string    `json:"text"`
+	Time  time.Time `json:"time"`
+	Since time.Time `json:"since"` // of the first of its kind in a row
+}
+
+// Loading is how far a client is with a snapshot.
+type Loading struct {
+	Bytes int64   `json:"bytes"`
+	Of    int64   `json:"of"`   // 0: not known; about, until the snapshot is complete
+	Rate  float64 `json:"rate"` // bytes a second
+	Left  float64 `json:"left"` // seconds until it has all; 0: not known
 }

@@ -374,15 +374,21 @@ func (w *Worker) views(id string) []View {
 		v := t.m.View(head)
 		v.Worker = w.number
 		v.Rate /= w.env.Tick.Seconds()
-		if v.Lag > 0 {
+		if v.Lag != nil {
+			v.LagSeconds = new(float64)
+		}
+		if v.Lag != nil && *v.Lag > 0 {
 			lag, known := behind[v.Acked]
 			if !known {
+				lag = -1
 				if next, err := w.env.Log.Read(v.Acked+1, 1, 1); err == nil && len(next) > 0 {
 					lag = max(0, float64(now-next[0].Time())/1e9)
 				}
 				behind[v.Acked] = lag
 			}
-			v.LagSeconds = lag
+			if *v.LagSeconds = lag; lag < 0 {
+				v.LagSeconds = nil
+			}
 		}
 		all = append(all, v)
 	}

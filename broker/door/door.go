@@ -59,6 +59,7 @@ const (
 	DiskFull    Code = "disk_full"   // the broker's disk is nearly full
 	Descriptors Code = "descriptors" // the broker has no file descriptor left: try again
 	Held        Code = "held"        // nodes hold another log than this one: an operator decides
+	Opening     Code = "opening"     // the broker starts: try again
 	Closing     Code = "closing"     // the broker stops: try again
 	Unknown     Code = "unknown"     // the outcome is unknown: repeat with the same idempotency key
 
@@ -76,7 +77,7 @@ const (
 // Retryable reports whether the same request may be taken later as it is.
 func (c Code) Retryable() bool {
 	switch c {
-	case Gap, Busy, DiskFull, Descriptors, Held, Closing, Unknown:
+	case Gap, Busy, DiskFull, Descriptors, Held, Opening, Closing, Unknown:
 		return true
 	}
 	return false

@@ -47,7 +47,9 @@ type Event struct {
 
 	CreditRecords uint32 // window: increments the node takes beyond Pos
 	CreditBytes   uint32 // window: bytes of records the node takes beyond Pos
-	LeaseMS       uint32 // milliseconds; DUMP: until the sender must hear again; INCR_REP without increments: so long a node may be silent, 0 for as usual
+	// LeaseMS are milliseconds. INCR_REQ, for people, 0 of nodes of earlier builds: Retrying, in how long the next try comes;
+	// Slow, how long the database has been at it.
+	LeaseMS uint32 // DUMP: until the sender must hear again; INCR_REP without increments: so long a node may be silent, 0 for as usual
 	// Clock is a time of the log in ns since 1970, in an INCR_REP: every increment behind its frame, or behind Pos
 	// where it has none, has this time or a later one. 0 says nothing; an event of a session without a token does not
 	// say it.

@@ -20,6 +20,9 @@ type Range struct {
 // MaxRangeKey is the longest bound of a Range in bytes.
 const MaxRangeKey = 1024
 
+// MaxAddress is the longest address of a database in a Hello, in bytes.
+const MaxAddress = 255
+
 // Equal reports whether two ranges are the same; nil is the whole copy.
 func (r *Range) Equal(o *Range) bool {
 	if r == nil || o == nil {
@@ -58,6 +61,10 @@ type Hello struct {
 	// Pid and Host tell an operator which process speaks.
 	Host string `json:"host,omitempty"`
 	Pid  int    `json:"pid,omitempty"`
+	// Version is that of the node's program, Address where its database is, without secrets: for people. Nodes of earlier
+	// builds say neither.
+	Version string `json:"version,omitempty"`
+	Address string `json:"address,omitempty"` // at most MaxAddress bytes
 }
 
 // Encode returns h as the body of an event.
@@ -85,8 +92,8 @@ func DecodeHello(b []byte) (Hello, error) {
 	if h.V != HelloVersion {
 		return h, fmt.Errorf("hello: format %d is not known to this version (%d): %w", h.V, HelloVersion, ErrDamaged)
 	}
-	if len(h.Host) > 255 || len(h.Target) > 32 {
-		return h, fmt.Errorf("hello: host or target name is too long: %w", ErrDamaged)
+	if len(h.Host) > 255 || len(h.Target) > 32 || len(h.Version) > 64 || len(h.Address) > MaxAddress {
+		return h, fmt.Errorf("hello: host, target name, version or address is too long: %w", ErrDamaged)
 	}
 	if len(h.Features) > 64 || slices.ContainsFunc(h.Features, func(f string) bool { return len(f) > 64 }) {
 		return h, fmt.Errorf("hello: more than 64 features, or one longer than 64 bytes: %w", ErrDamaged)

@@ -1,8 +1,15 @@
 package main
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"io"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -29,71 +36,135 @@ func alertsCommand() *cli.Command {
 		}}
 	}
 	return &cli.Command{
-		Name: "alerts", Usage: "what an operator must see",
-		Flags:       apiFlags(&cli.BoolFlag{Name: "all", Usage: "cleared ones too"}),
+		Name: "alerts", Usage: "what an operator must see, the worst first",
+		Flags: apiFlags(&cli.BoolFlag{Name: "all", Usage: "cleared ones too"},
+			&cli.BoolFlag{Name: "check", Usage: "end with 0 well, 1 warning, 2 critical, 3 cannot say"}),
 		Subcommands: []*cli.Command{change("ack", "note that somebody has seen it"), change("clear", "end it by hand")},
 		Action: func(c *cli.Context) error {
 			a, err := newAPI(c)
 			if err != nil {
 				return err
 			}
-			var all, shown []statedb.Alert
-			if err := a.do(c.Context, "GET", "/v1/alerts", nil, &all); err != nil {
+			err = showAlerts(c, a)
+			if looked := (*checked)(nil); c.Bool("check") && err != nil && !errors.As(err, &looked) {
+				return cannotSay(c, err)
+			}
+			return err
+		},
+	}
+}
+
+func showAlerts(c *cli.Context, a *api) error {
+	var all []broker.AlertView
+	if err := a.do(c.Context, "GET", "/v1/alerts", nil, &all); err != nil {
+		return err
+	}
+	shown, worst := []broker.AlertView{}, statedb.Severity("")
+	for _, x := range all {
+		if x.Standing() || c.Bool("all") {
+			shown = append(shown, x)
+		}
+		if x.Standing() && x.Severity.Rank() > worst.Rank() {
+			worst = x.Severity
+		}
+	}
+	var now broker.LogInfo
+	if !c.Bool("json") || c.Bool("check") {
+		if err := a.do(c.Context, "GET", "/v1/log", nil, &now); err != nil {
+			return err
+		}
+		if now.Input != nil {
+			worst = statedb.Critical
+		}
+	}
+	slices.SortStableFunc(shown, func(a, b broker.AlertView) int {
+		return cmp.Or(a.Cleared.Compare(b.Cleared), cmp.Compare(b.Severity.Rank(), a.Severity.Rank()), a.First.Compare(b.First))
+	})
+	columns := sizeOf(c.App.Writer).columns
+	if c.Bool("json") {
+		if err := writeJSON(c, shown); err != nil {
+			return err
+		}
+	} else if _, err := io.WriteString(c.App.Writer, headline(now.Broker, now.Input, now.Log, now.First, now.Head, columns)+alertsScreen(shown, columns)); err != nil {
+		return err
+	}
+	if c.Bool("check") {
+		return found(worst)
+	}
+	return nil
+}
+
+func alertsScreen(shown []broker.AlertView, columns int) string {
+	if len(shown) == 0 {
+		return "no alerts\n"
+	}
+	var b strings.Builder
+	for _, x := range shown {
+		parts := []string{strings.ToUpper(string(x.Severity)), x.Key, "since " + x.First.Format("2006-01-02 15:04:05Z")}
+		if x.Count > 1 {
+			parts = append(parts, grouped(x.Count)+" times")
+		}
+		if x.Acked {
+			parts = append(parts, "seen")
+		}
+		if !x.Standing() {
+			parts = append(parts, "cleared "+x.Cleared.Format("2006-01-02 15:04:05Z"))
+		}
+		b.WriteString(joined(columns, parts...))
+		b.WriteString(wrapped(x.Text, "  ", "  ", columns))
+	}
+	return b.String()
+}
+
+func auditCommand() *cli.Command {
+	return &cli.Command{
+		Name: "audit", Usage: "what operators have decided, the newest last",
+		Flags: apiFlags(rangeFlags(50)...),
+		Action: func(c *cli.Context) error {
+			a, err := newAPI(c)
+			if err != nil {
 				return err
 			}
-			shown = []statedb.Alert{}
-			for _, x := range all {
-				if x.Cleared == 0 || c.Bool("all") {
-					shown = append(shown, x)
-				}
+			all := []broker.AuditView{}
+			if err := a.do(c.Context, "GET", "/v1/audit?"+rangeOf(c), nil, &all); err != nil {
+				return err
 			}
-			var now broker.LogInfo
-			if !c.Bool("json") {
-				if err := a.do(c.Context, "GET", "/v1/log", nil, &now); err != nil {
-					return err
-				}
-			}
-			return show(c, shown, func(w io.Writer) {
-				inputLine(w, now.Input)
-				if len(shown) == 0 {
-					fmt.Fprintln(w, "no alerts")
-					return
-				}
-				fmt.Fprintln(w, "KEY\tSEVERITY\tSINCE\tCOUNT\tSEEN\tTEXT")
-				for _, x := range shown {
-					seen := map[bool]string{true: "yes", false: "no"}[x.Acked]
-					if x.Cleared != 0 {
-						seen = "cleared " + clock(x.Cleared)
+			return show(c, all, func(w io.Writer) {
+				fmt.Fprintln(w, "NUMBER\tTIME\tDID\tCLIENT\tSEQUENCE\tLIMIT\tBY\tVIA\tREASON")
+				for _, x := range all {
+					seq := "-"
+					if x.Seq > 0 {
+						seq = grouped(x.Seq)
 					}
-					fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%q\n", x.Key, x.Severity, clock(x.First), x.Count, seen, x.Text)
+					fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", x.Number, x.Time.Format("2006-01-02 15:04:05Z"), x.Verb, topicWord(x.Client), seq,
+						topicWord(x.Limit), topicWord(x.By), topicWord(x.Via), x.Reason)
 				}
 			})
 		},
 	}
 }
 
-func auditCommand() *cli.Command {
-	return &cli.Command{
-		Name: "audit", Usage: "what operators have decided", Flags: apiFlags(),
-		Action: func(c *cli.Context) error {
-			a, err := newAPI(c)
-			if err != nil {
-				return err
-			}
-			var all []statedb.Audit
-			if err := a.do(c.Context, "GET", "/v1/audit", nil, &all); err != nil {
-				return err
-			}
-			if all == nil {
-				all = []statedb.Audit{}
-			}
-			return show(c, all, func(w io.Writer) {
-				fmt.Fprintln(w, "NUMBER\tTIME\tBY\tVIA\tDID\tCLIENT\tSEQUENCE\tLIMIT\tREASON")
-				for _, x := range all {
-					fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\t%d\t%s\t%q\n", x.Number, clock(x.Time), topicWord(x.By),
-						topicWord(x.Via), x.Verb, x.Client, x.Seq, topicWord(x.Limit), x.Reason)
-				}
-			})
-		},
+// rangeFlags say which part of a list is wanted.
+func rangeFlags(limit int) []cli.Flag {
+	return []cli.Flag{&cli.StringFlag{Name: "client", Usage: "of this client alone: its `ID`"},
+		&cli.StringFlag{Name: "since", Usage: "how long ago (2h), or a `TIME` such as 2026-11-30T21:00:00Z"},
+		&cli.IntFlag{Name: "limit", Usage: "the newest so many", Value: limit}}
+}
+
+func rangeOf(c *cli.Context) string {
+	q := url.Values{"limit": {strconv.Itoa(c.Int("limit"))}}
+	for _, name := range []string{"client", "since"} {
+		if v := c.String(name); v != "" {
+			q.Set(name, v)
+		}
 	}
+	return q.Encode()
+}
+
+// stamp writes a time of JSON for people; a dash for never.
+func stamp(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return t.UTC().Format("2006-01-02 15:04:05Z")
 }

@@ -61,6 +61,6 @@ func somebody(r io.Reader) bool {
 // inputLine says that no increments are taken, as the first line of a screen; nothing while they are.
 func inputLine(w io.Writer, in *broker.Input) {
 	if in != nil {
-		fmt.Fprintf(w, "INPUT IS REFUSED since %s (%s): %s\n", in.Since.UTC().Format("2006-01-02 15:04:05Z"), in.Code, in.Text)
+		fmt.Fprintln(w, in)
 	}
 }

@@ -315,9 +315,7 @@ func (d *demo) judge(ctx context.Context) error {
 	if err := d.api.do(ctx, "GET", "/v1/dumps", nil, &dumps); err != nil {
 		return err
 	}
-	var table bytes.Buffer
-	printPositions(&table, p)
-	fmt.Fprintf(d.out, "\n%s\n", table.String())
+	fmt.Fprintf(d.out, "\n%s\n", positionsScreen(p, size{columns: 100}, false))
 	var equal int
 	for _, id := range []string{"master", "node1", "node2"} {
 		tables, rows, err := shop.Compare(d.database("reference"), d.database(id))

@@ -7,7 +7,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"xmq/dumpflow"
-	"xmq/statedb"
 	"xmq/worker"
 )
 
@@ -19,6 +18,8 @@ func TestWhatRequestersSayIsOneLine(t *testing.T) {
 	_, err := screen{w: &out}.Write([]byte(line))
 	require.NoError(t, err)
 	require.Equal(t, `n1: no room\x1b[2J; n2: not empty`, out.String())
-	require.Equal(t, "join: no room", lastError(worker.View{LastError: &statedb.Trouble{Class: "join", Text: "no\nroom"}}))
-	require.Equal(t, "7: constraint", lastError(worker.View{LastError: &statedb.Trouble{Seq: 7, Class: "fail", Text: "constraint"}}))
+	v := worker.View{Condition: worker.Condition{Is: worker.IsWaiting, By: "m"}, LastError: &worker.Trouble{Class: "join", Text: "no\nroom"}}
+	require.Equal(t, "for the snapshot of m: no room", trouble(&v, night))
+	v = worker.View{Condition: worker.Condition{Is: worker.IsFailed}, LastError: &worker.Trouble{Seq: 7, Class: "fail", Text: "constraint"}}
+	require.Equal(t, "increment 7: constraint", trouble(&v, night))
 }

@@ -133,6 +133,9 @@ func logTail(c *cli.Context) error {
 		}
 		var buf bytes.Buffer
 		if err := a.send(c.Context, "GET", path, "", nil, &buf); err != nil {
+			if c.Bool("follow") && c.Context.Err() != nil {
+				return errInterrupted
+			}
 			return err
 		}
 		for line := range bytes.Lines(buf.Bytes()) {
@@ -154,7 +157,7 @@ func logTail(c *cli.Context) error {
 		n = 1000
 		select {
 		case <-c.Context.Done():
-			return nil
+			return errInterrupted
 		case <-time.After(500 * time.Millisecond):
 		}
 	}

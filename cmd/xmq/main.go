@@ -1,6 +1,7 @@
 // Command xmq is the broker, the node and every tool of XMQ in one binary. Answers go to stdout, everything else to
 // stderr; --json is stable. Exit codes: 0; 1 refused, with one sentence why; 64 usage; 74 I/O; 75 temporary; 78
-// configuration or damage.
+// configuration or damage; 130 a command that follows, ended by a signal. Commands that look (status, --check): 0 well,
+// 1 warning, 2 critical, 3 cannot say.
 package main
 
 import (
@@ -21,9 +22,18 @@ import (
 	"xmq/configs"
 )
 
+// The exit codes of commands that look (xmq status, --check), as monitoring systems know them.
+const (
+	checkWell     = 0
+	checkWarning  = 1
+	checkCritical = 2
+	checkUnknown  = 3
+)
+
 // The exit codes besides 0.
 const (
 	exitRefused   = 1
+	exitInterrupt = 130 // as a shell says of SIGINT
 	exitUsage     = 64
 	exitIO        = 74
 	exitTemporary = 75
@@ -65,6 +75,13 @@ func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) 
 	if err == nil {
 		return 0
 	}
+	var found *checked
+	if errors.As(err, &found) {
+		return found.code
+	}
+	if errors.Is(err, errInterrupted) {
+		return exitInterrupt
+	}
 	if cause := context.Cause(ctx); cause != nil && (errors.Is(err, context.Canceled) || errors.Is(err, cause)) {
 		words := strings.NewReplacer(context.Canceled.Error(), "interrupted", cause.Error(), "interrupted")
 		err = &temporaryError{errors.New(words.Replace(err.Error()))}
@@ -76,7 +93,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) 
 
 // commands are all there are.
 func commands() []*cli.Command {
-	return []*cli.Command{demoCommand(), initCommand(), brokerCommand(), nodeCommand(), publishCommand(), positionsCommand(), clientCommand(),
+	return []*cli.Command{demoCommand(), initCommand(), brokerCommand(), nodeCommand(), publishCommand(), statusCommand(), positionsCommand(), clientCommand(),
 		logCommand(), producerCommand(), dumpCommand(), snapshotsCommand(), alertsCommand(), auditCommand(), benchCommand(), versionCommand()}
 }
 
@@ -96,6 +113,14 @@ func (e *ioError) Unwrap() error { return e.error }
 type temporaryError struct{ error }
 
 func (e *temporaryError) Unwrap() error { return e.error }
+
+// interrupted is the end of a command that goes on until somebody ends it.
+var errInterrupted = errors.New("interrupted")
+
+// checked is what a command that looks has found, as its exit code: the words are on the screen already.
+type checked struct{ code int }
+
+func (c *checked) Error() string { return fmt.Sprintf("checked: %d", c.code) }
 
 // damageError is damage that a tool has found.
 type damageError struct{ error }

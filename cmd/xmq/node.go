@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -57,7 +58,7 @@ func runNode(ctx context.Context, cfg configs.Node, log *slog.Logger) (err error
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	o.Driver, o.Stateless = db.Driver, db.Stateless
+	o.Driver, o.Stateless, o.Address = db.Driver, db.Stateless, addressOf(cfg.Target)
 	road, err := bus.Dial(cfg.Broker, o.ID)
 	if err != nil {
 		return fmt.Errorf("%w: broker: %w", configs.ErrConfig, err)
@@ -83,6 +84,15 @@ func runNode(ctx context.Context, cfg configs.Node, log *slog.Logger) (err error
 	}
 	log.Info("node starts", "client", o.ID, "broker", secret.URL(cfg.Broker), "target", db.Driver)
 	return ended(a.Run(ctx))
+}
+
+// addressOf is where a target is, as people may read it: of a command its name alone, whose arguments may hold anything.
+func addressOf(target string) string {
+	if command, is := strings.CutPrefix(target, "exec:"); is {
+		name, _, _ := strings.Cut(strings.TrimSpace(command), " ")
+		return "exec:" + name
+	}
+	return secret.URL(target)
 }
 
 // ended gives the end of a node the class that its cause deserves, so that no supervisor starts it again and again: a

@@ -242,7 +242,7 @@ func outcome(c *cli.Context, a *api, verb worker.Verb, g *given, seq uint64) (st
 
 // settled says what has become of an order given at a time, about increment seq.
 func settled(verb worker.Verb, v worker.View, seq uint64, at int64) (text string, failed, over bool) {
-	fresh := v.LastError != nil && v.LastError.Time > at
+	fresh := v.LastError != nil && v.LastError.Time.UnixNano() > at
 	switch {
 	case v.Moves != nil:
 		return "", false, false
@@ -254,7 +254,7 @@ func settled(verb worker.Verb, v worker.View, seq uint64, at int64) (text string
 		return fmt.Sprintf("%s is %s", v.ID, v.State), true, true
 	case v.Order != nil && v.Order.Seq == seq && many(verb):
 		return "", false, false
-	case v.Acked >= seq, verb == worker.SeekTo && v.Connected && v.Acked+1 == seq && v.Lag == 0:
+	case v.Acked >= seq, verb == worker.SeekTo && v.Connected && v.Acked+1 == seq && v.Lag != nil && *v.Lag == 0:
 		return fmt.Sprintf("done, it stands at %d", v.Acked), false, true
 	}
 	return "", false, false

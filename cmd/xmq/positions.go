@@ -1,99 +1,294 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
+	"text/tabwriter"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"xmq/broker"
+	"xmq/statedb"
 	"xmq/worker"
 )
 
 func positionsCommand() *cli.Command {
 	return &cli.Command{
-		Name: "positions", Usage: "show the sync positions of all clients",
-		Flags: apiFlags(&cli.BoolFlag{Name: "watch", Usage: "show them again every second"}),
+		Name: "positions", Usage: "show the sync positions of all clients, those in trouble first",
+		Flags: apiFlags(&cli.BoolFlag{Name: "watch", Usage: "show them again every second"},
+			&cli.BoolFlag{Name: "wide", Usage: "all columns, however wide the terminal is"},
+			&cli.BoolFlag{Name: "check", Usage: "end with 0 well, 1 warning, 2 critical, 3 cannot say"}),
 		Action: func(c *cli.Context) error {
 			a, err := newAPI(c)
 			if err != nil {
 				return err
 			}
-			clear := ""
-			if !c.Bool("json") && terminal(c.App.Writer) {
-				clear = "\x1b[H\x1b[2J"
-			}
-			for shown := false; ; {
-				err := printNow(c, a, clear)
-				if c.Bool("watch") && c.Context.Err() != nil {
-					return nil
-				}
-				away := (*temporaryError)(nil)
-				if !c.Bool("watch") || err != nil && (!shown || !errors.As(err, &away)) {
+			if !c.Bool("watch") {
+				var p broker.Positions
+				if err := a.do(c.Context, "GET", "/v1/positions", nil, &p); err != nil {
+					if c.Bool("check") {
+						return cannotSay(c, err)
+					}
 					return err
 				}
-				if shown = true; err != nil { // a broker that was there comes back
-					fmt.Fprintf(c.App.ErrWriter, "xmq: %v\n", err)
+				if err := showPositions(c, p, size{columns: sizeOf(c.App.Writer).columns}); err != nil || !c.Bool("check") {
+					return err
 				}
-				select {
-				case <-c.Context.Done():
-					return nil
-				case <-time.After(time.Second):
-				}
+				return found(worstOf(p))
 			}
+			return watchPositions(c, a)
 		},
 	}
 }
 
-// printNow asks for the positions once and prints them.
-func printNow(c *cli.Context, a *api, clear string) error {
-	var p broker.Positions
-	if err := a.do(c.Context, "GET", "/v1/positions", nil, &p); err != nil {
-		return err
+// worstOf is the severity of the worst that the positions show.
+func worstOf(p broker.Positions) (worst statedb.Severity) {
+	if p.Input != nil {
+		worst = statedb.Critical
 	}
-	if c.Bool("watch") {
-		fmt.Fprint(raw(c.App.Writer), clear)
-	}
-	return show(c, p, func(w io.Writer) { printPositions(w, p) })
-}
-
-func printPositions(w io.Writer, p broker.Positions) {
-	inputLine(w, p.Input)
-	fmt.Fprintf(w, "log %s  group %s  increments %d to %d\n\n", p.Log, p.Group, p.First, p.Head)
-	if len(p.Clients) == 0 {
-		fmt.Fprintln(w, "no clients yet: start a node with `xmq node --id master --target sqlite:PATH`")
-		return
-	}
-	fmt.Fprintln(w, "CLIENT\tROLE\tSTATE\tBASE\tSENT\tACKED\tLAG\tBEHIND\tRATE\tTARGET\tLAST ERROR")
 	for _, v := range p.Clients {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%d\t%d\t%s\t%.0f/s\t%s\t%s\n", v.ID, v.Role, stateWords(v), v.Base, v.Sent, v.Acked, v.Lag,
-			(time.Duration(v.LagSeconds * float64(time.Second))).Round(10*time.Millisecond), v.Rate, v.Target, lastError(v))
+		if s := v.Condition.Is.Severity(); s.Rank() > worst.Rank() {
+			worst = s
+		}
+	}
+	return worst
+}
+
+// watchPositions shows the positions every second until it is interrupted. While a broker that was there is away, what it said last stays,
+// marked as old.
+func watchPositions(c *cli.Context, a *api) error {
+	live := !c.Bool("json") && terminal(c.App.Writer)
+	var p broker.Positions
+	var stale error
+	for shown := false; ; {
+		err := a.do(c.Context, "GET", "/v1/positions", nil, &p)
+		if c.Context.Err() != nil {
+			return errInterrupted
+		}
+		away := (*temporaryError)(nil)
+		if err != nil && (!shown || !errors.As(err, &away)) {
+			return err
+		}
+		if live {
+			fmt.Fprint(raw(c.App.Writer), "\x1b[H\x1b[2J")
+		}
+		switch {
+		case err == nil || live:
+			if err != nil {
+				fmt.Fprintf(c.App.Writer, "STALE, as of %s: %v\n", when(p.Broker.Time, time.Now()), err)
+			}
+			z := sizeOf(c.App.Writer)
+			if live && err != nil {
+				z.rows--
+			}
+			if err := showPositions(c, p, z); err != nil {
+				return err
+			}
+		case stale == nil || stale.Error() != err.Error(): // said once
+			fmt.Fprintf(c.App.ErrWriter, "xmq: %v\n", err)
+		}
+		shown, stale = true, err
+		select {
+		case <-c.Context.Done():
+			return errInterrupted
+		case <-time.After(time.Second):
+		}
 	}
 }
 
-func stateWords(v worker.View) string {
-	switch {
-	case !v.Connected:
-		return string(v.State) + " (offline)"
-	case v.LastError != nil && v.LastError.Class == "held":
-		return string(v.State) + " (held)"
+func showPositions(c *cli.Context, p broker.Positions, z size) error {
+	if c.Bool("json") {
+		return writeJSON(c, p)
 	}
-	return string(v.State)
+	_, err := io.WriteString(c.App.Writer, positionsScreen(p, z, c.Bool("wide")))
+	return err
 }
 
-func lastError(v worker.View) string {
-	if v.LastError == nil {
+// From how many columns on a screen has more columns of the table, and all.
+const (
+	moreFrom = 120
+	wideFrom = 160
+)
+
+// positionsScreen is the whole screen: at most z.rows lines, the worst clients first, and how many do not fit.
+func positionsScreen(p broker.Positions, z size, wide bool) string {
+	head := headline(p.Broker, p.Input, p.Log, p.First, p.Head, z.columns)
+	if p.Broker.Time.IsZero() {
+		head += fmt.Sprintf("log %s  group %s  increments %d to %d\n", p.Log, p.Group, p.First, p.Head)
+	}
+	if len(p.Clients) == 0 {
+		return head + "\nno clients yet: start a node with `xmq node --id master --target sqlite:PATH`\n"
+	}
+	views := slices.Clone(p.Clients)
+	slices.SortStableFunc(views, worker.ByTrouble)
+	wide = wide || z.columns >= wideFrom
+	lines := strings.Split(strings.TrimSuffix(positionsTable(views, z.columns >= moreFrom || wide, wide), "\n"), "\n")
+	text, left := head+"\n"+lines[0]+"\n", z.rows
+	left -= strings.Count(text, "\n") + 1 // the last row is the prompt's, or the line that counts the rest
+	for i, v := range views {
+		one := strings.TrimRight(lines[i+1], " ") + "\n"
+		if why := trouble(&v, p.Broker.Time); why != "" {
+			one += wrapped(why, "  ", "  ", z.columns)
+		}
+		n := strings.Count(one, "\n")
+		if z.rows > 0 && (n > left || i < len(views)-1 && n >= left) {
+			return text + rest(views[i:])
+		}
+		text, left = text+one, left-n
+	}
+	return text
+}
+
+// rest says what the clients are that have no room.
+func rest(views []worker.View) string {
+	following := 0
+	for _, v := range views {
+		if v.Condition.Is == worker.IsFollowing {
+			following++
+		}
+	}
+	return fmt.Sprintf("... and %d more clients, %d of them following\n", len(views), following)
+}
+
+// positionsTable is a line of names and one for each client.
+func positionsTable(views []worker.View, more, wide bool) string {
+	var b bytes.Buffer
+	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	names := "CLIENT\tSTATE\tACKED\tLAG\tBEHIND\tRATE"
+	if more {
+		names += "\tSENT\tTARGET\tHOST"
+	}
+	if wide {
+		names += "\tPID\tVERSION\tBASE\tROLE\tDATABASE"
+	}
+	fmt.Fprintln(w, names)
+	for _, v := range views {
+		acked := grouped(v.Acked)
+		if v.Lag == nil && v.Acked == 0 {
+			acked = "?"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%.0f/s", short(v.ID, wide), stateWords(&v), acked, lagWords(v.Lag), behindWords(v.LagSeconds), v.Rate)
+		if more {
+			fmt.Fprintf(w, "\t%s\t%s\t%s", grouped(v.Sent), topicWord(v.Target), topicWord(short(v.Host, wide)))
+		}
+		if wide {
+			fmt.Fprintf(w, "\t%s\t%s\t%s\t%s\t%s", pidWord(v.Pid), topicWord(v.Version), grouped(v.Base), v.Role, topicWord(v.Address))
+		}
+		fmt.Fprintln(w)
+	}
+	_ = w.Flush() // into memory
+	return b.String()
+}
+
+// longID is how many characters of a name a narrow screen has.
+const longID = 20
+
+func short(id string, wide bool) string {
+	if r := []rune(id); !wide && len(r) > longID {
+		return string(r[:longID-1]) + "~"
+	}
+	return id
+}
+
+func pidWord(pid int) string {
+	if pid == 0 {
 		return "-"
 	}
-	text := strings.Join(strings.Fields(v.LastError.Text), " ")
-	if len(text) > 60 {
-		text = strings.ToValidUTF8(text[:60], "") + "..."
+	return fmt.Sprint(pid)
+}
+
+// lagWords is a number that may not be known.
+func lagWords(n *uint64) string {
+	if n == nil {
+		return "?"
 	}
-	if v.LastError.Seq == 0 { // it is about no increment
-		return v.LastError.Class + ": " + text
+	return grouped(*n)
+}
+
+func behindWords(s *float64) string {
+	if s == nil {
+		return "?"
 	}
-	return fmt.Sprintf("%d: %s", v.LastError.Seq, text)
+	if *s == 0 {
+		return "0 s"
+	}
+	return span(time.Duration(*s * float64(time.Second)))
+}
+
+// stateWords is what is so with a client.
+func stateWords(v *worker.View) string {
+	if v.Condition.Is == "" { // of a broker of an earlier build
+		return string(v.State)
+	}
+	if l := v.Loading; l != nil && l.Of > 0 {
+		return fmt.Sprintf("loading %d %%", min(100, 100*l.Bytes/l.Of))
+	}
+	return isWords(v.Condition.Is)
+}
+
+// trouble is one sentence on what keeps a client from following; empty when nothing does.
+func trouble(v *worker.View, now time.Time) string {
+	c := v.Condition
+	since, ago := "", ""
+	if !c.Since.IsZero() {
+		since, ago = " since "+when(c.Since, now), span(now.Sub(c.Since))
+	}
+	where := ""
+	if v.Host != "" {
+		where = " on " + v.Host
+	}
+	reason := ""
+	if e := v.LastError; e != nil {
+		if reason = plain(e.Text); e.Seq > 0 && !strings.HasPrefix(reason, "increment ") {
+			reason = fmt.Sprintf("increment %s: %s", grouped(e.Seq), reason)
+		}
+		reason = ": " + reason
+	}
+	switch c.Is {
+	case "", worker.IsFollowing, worker.IsSnapshot:
+		return ""
+	case worker.IsLoading:
+		return "from " + c.By + loadingWords(v.Loading)
+	case worker.IsWaiting:
+		return "for the snapshot of " + c.By + reason
+	case worker.IsRetrying:
+		next := ""
+		if !c.Next.IsZero() && c.Next.After(now) {
+			next = "; next try in " + span(c.Next.Sub(now))
+		}
+		return "for " + ago + where + next + reason
+	case worker.IsBlocked:
+		return "for " + ago + where + ": " + plain(c.Text)
+	case worker.IsStopped:
+		return "it said goodbye at " + when(c.Since, now) + where
+	case worker.IsGone:
+		return "silent" + since + where + ", no goodbye" + reason
+	case worker.IsRegistered:
+		return "its node has not come yet"
+	case worker.IsReturning:
+		return "its node has not come back yet, behind the restart of the broker"
+	}
+	return strings.TrimLeft(since+reason, " :")
+}
+
+func loadingWords(l *worker.Loading) string {
+	if l == nil {
+		return ""
+	}
+	text := ", " + byteWords(l.Bytes)
+	if l.Of > 0 {
+		text += " of about " + byteWords(l.Of)
+	}
+	if l.Rate > 0 {
+		text += ", " + byteWords(int64(l.Rate)) + "/s"
+	}
+	if l.Left > 0 {
+		text += ", " + span(time.Duration(l.Left*float64(time.Second))) + " left"
+	}
+	return text
 }

@@ -22,7 +22,6 @@ import (
 	"xmq/broker"
 	"xmq/broker/bus"
 	"xmq/broker/event"
-	"xmq/statedb"
 	"xmq/worker"
 )
 
@@ -82,7 +81,7 @@ func poisoned[T any]() []byte {
 func hostileBroker(t *testing.T, mode string) string {
 	answers := map[string][]byte{
 		"/v1/positions": poisoned[broker.Positions](), "/v1/clients/n1": poisoned[worker.View](), "/v1/log": poisoned[broker.LogInfo](),
-		"/v1/alerts": poisoned[[]statedb.Alert](), "/v1/audit": poisoned[[]statedb.Audit](), "/v1/dumps": poisoned[[]broker.DumpView](),
+		"/v1/alerts": poisoned[[]broker.AlertView](), "/v1/audit": poisoned[[]broker.AuditView](), "/v1/status": poisoned[broker.Status](), "/v1/dumps": poisoned[[]broker.DumpView](),
 		"/v1/increments": poisoned[broker.Line](), "/v1/log/check": poisoned[broker.Checked](), "/v1/increments/1": []byte(evil),
 		"/v1/log/trim": []byte(`{"freed_segments": 1, "first": 1}`), "/v1/clients/retry": poisoned[struct {
 			Retried []broker.Retried `json:"retried"`
@@ -148,7 +147,7 @@ func TestARetryOfAllLetsNoTextSteerATerminal(t *testing.T) {
 // Whatever text a broker hands on, no command lets a terminal obey it. A new command has to be named here.
 func TestNoCommandLetsTextFromOutsideSteerATerminal(t *testing.T) {
 	arguments := map[string][]string{ // of those that ask the API
-		"publish": {}, "positions": {}, "client list": {}, "client add": {"n1"}, "client show": {"n1"}, "client retry": {"n1"}, "client skip": {"n1", "--reason", "x"},
+		"publish": {}, "status": {}, "positions": {}, "client list": {}, "client add": {"n1"}, "client show": {"n1"}, "client retry": {"n1"}, "client skip": {"n1", "--reason", "x"},
 		"client replace": {"n1", "--reason", "x", "--body", "x"}, "client seek": {"n1", "1", "--reason", "x"}, "client forget": {"n1", "--reason", "x"}, "client redump": {"n1", "--reason", "x"},
 		"producer reset": {"p1", "--reason", "x"},
 		"log head":       {}, "log show": {"1"}, "log tail": {}, "log check": {}, "log trim": {}, "log accept": {"--confirm", "--reason", "x"}, "snapshots": {},
@@ -190,7 +189,7 @@ func TestNoCommandLetsTextFromOutsideSteerATerminal(t *testing.T) {
 // JSON keeps what it means.
 func TestJSONIsEscapedAndExact(t *testing.T) {
 	out := good(t, "", "audit", "--json", "--api", hostileBroker(t, "answer"))
-	var all []statedb.Audit
+	var all []broker.AuditView
 	require.NoError(t, json.Unmarshal([]byte(out), &all))
 	require.Equal(t, evil, all[0].Reason)
 }

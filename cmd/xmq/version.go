@@ -8,12 +8,10 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"xmq/broker/event"
+	"xmq/broker/version"
 	"xmq/dumpflow"
 	"xmq/statedb"
 )
-
-// Version is this release; see CHANGELOG.md.
-const Version = "0.1.0"
 
 func versionCommand() *cli.Command {
 	return &cli.Command{
@@ -23,7 +21,7 @@ func versionCommand() *cli.Command {
 				Version string         `json:"version"`
 				Go      string         `json:"go"`
 				Formats map[string]int `json:"formats"`
-			}{Version, runtime.Version(), map[string]int{"event": event.Version, "record": event.RecordVersion, "hello": event.HelloVersion,
+			}{version.Version, runtime.Version(), map[string]int{"event": event.Version, "record": event.RecordVersion, "hello": event.HelloVersion,
 				"chunk": dumpflow.ChunkVersion, "manifest": dumpflow.ManifestVersion, "client": statedb.ClientVersion}}
 			return show(c, v, func(w io.Writer) { fmt.Fprintf(w, "xmq %s (%s)\n", v.Version, v.Go) })
 		},

@@ -211,6 +211,7 @@ var statuses = map[door.Code]int{
 	door.Empty: http.StatusBadRequest, door.Invalid: http.StatusBadRequest, door.TooLarge: http.StatusRequestEntityTooLarge,
 	door.Unfit: http.StatusUnprocessableEntity, door.TooOld: http.StatusConflict, door.KeyReused: http.StatusConflict, door.Confirm: http.StatusConflict, door.Jump: http.StatusConflict,
 	door.Busy: http.StatusServiceUnavailable, door.Held: http.StatusServiceUnavailable, door.Closing: http.StatusServiceUnavailable,
+	door.Opening:  http.StatusServiceUnavailable,
 	door.DiskFull: http.StatusInsufficientStorage, door.Unknown: http.StatusServiceUnavailable, door.Descriptors: http.StatusServiceUnavailable,
 	door.Slow: http.StatusRequestTimeout, door.Media: http.StatusUnsupportedMediaType,
 }
@@ -222,7 +223,7 @@ func refuse(w http.ResponseWriter, err error) {
 	var r *door.Refusal
 	switch {
 	case errors.As(err, &r):
-		if r.Code == door.Busy || r.Code == door.Closing || r.Code == door.Descriptors {
+		if r.Code == door.Busy || r.Code == door.Opening || r.Code == door.Closing || r.Code == door.Descriptors {
 			w.Header().Set("Retry-After", "1")
 		}
 		status, known := statuses[r.Code]

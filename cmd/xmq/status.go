@@ -1,0 +1,105 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"xmq/broker"
+	"xmq/broker/event"
+	"xmq/statedb"
+	"xmq/worker"
+)
+
+func statusCommand() *cli.Command {
+	return &cli.Command{
+		Name: "status", Usage: "what is wrong, the worst first; ends with 0 well, 1 warning, 2 critical, 3 cannot say",
+		Flags: apiFlags(),
+		Action: func(c *cli.Context) error {
+			a, err := newAPI(c)
+			if err != nil {
+				return err
+			}
+			var s broker.Status
+			if err := a.do(c.Context, "GET", "/v1/status", nil, &s); err != nil {
+				return cannotSay(c, err)
+			}
+			if err := show(c, s, func(w io.Writer) { printStatus(w, s, sizeOf(c.App.Writer).columns) }); err != nil {
+				return err
+			}
+			return found(s.Severity)
+		},
+	}
+}
+
+// found ends a command that looks with the exit code of the worst it has seen; a note is well.
+func found(worst statedb.Severity) error {
+	switch worst {
+	case statedb.Critical:
+		return &checked{checkCritical}
+	case statedb.Warning:
+		return &checked{checkWarning}
+	}
+	return nil
+}
+
+// cannotSay ends a command that looks when nobody answered: that is neither well nor wrong.
+func cannotSay(c *cli.Context, err error) error {
+	var u *usageError
+	if errors.As(err, &u) || c.Context.Err() != nil {
+		return err
+	}
+	fmt.Fprintf(c.App.ErrWriter, "xmq: %v\n", err)
+	return &checked{checkUnknown}
+}
+
+// headline is what every screen begins with: that nothing is taken, then who answers, when, and how far the log is.
+func headline(h broker.Header, in *broker.Input, log event.LogID, first, head uint64, columns int) string {
+	text := ""
+	if in != nil {
+		text = wrapped(in.String(), "", "  ", columns)
+	}
+	if h.Time.IsZero() { // a broker of an earlier build
+		return text
+	}
+	disk := ""
+	if h.DiskTotal > 0 {
+		disk = fmt.Sprintf("disk %s of %s free", byteWords(int64(h.DiskFree)), byteWords(int64(h.DiskTotal)))
+	}
+	return text + joined(columns, h.Time.Format("15:04:05Z"), fmt.Sprintf("broker %s on %s, up %s", h.Version, h.Host, span(h.Time.Sub(h.Started))),
+		fmt.Sprintf("log %s %s..%s", log, grouped(first), grouped(head)), fmt.Sprintf("in %.0f/s", h.Rate), disk)
+}
+
+func printStatus(w io.Writer, s broker.Status, columns int) {
+	fmt.Fprint(w, headline(s.Broker, s.Input, s.Log, s.First, s.Head, columns))
+	told := map[string]bool{}
+	for _, a := range s.Alerts {
+		told[a.Client] = true
+		fmt.Fprint(w, wrapped(a.Text, strings.ToUpper(string(a.Severity))+" ", "  ", columns))
+	}
+	for _, v := range s.Wrong {
+		if !told[v.ID] {
+			fmt.Fprint(w, wrapped(trouble(&v, s.Broker.Time), strings.ToUpper(string(v.Condition.Is.Severity()))+" "+v.ID+" ", "  ", columns))
+		}
+	}
+	n, parts := 0, []string(nil)
+	for _, is := range slices.SortedFunc(maps.Keys(s.Clients), func(a, b worker.Is) int { return strings.Compare(string(a), string(b)) }) {
+		n += s.Clients[is]
+		parts = append(parts, fmt.Sprintf("%d %s", s.Clients[is], isWords(is)))
+	}
+	switch {
+	case n == 0:
+		fmt.Fprintln(w, "no clients yet")
+	case n == 1:
+		fmt.Fprintf(w, "1 client: %s\n", parts[0])
+	default:
+		fmt.Fprint(w, wrapped(strings.Join(parts, ", "), fmt.Sprintf("%d clients: ", n), "  ", columns))
+	}
+}
+
+func isWords(is worker.Is) string { return strings.ReplaceAll(string(is), "_", " ") }
