@@ -69,7 +69,7 @@ func Parse(body []byte) (all []Statement, tx bool, err error) {
 		case "tx":
 			list = v
 		default:
-			err = fmt.Errorf(`the field %.40q is not known: write {"sql": ..., "args": [...]} or {"tx": [...]}`, name)
+			err = fmt.Errorf(`the field %.40q is not known%s: write {"sql": ..., "args": [...]} or {"tx": [...]}`, name, meant(name))
 		}
 		return err
 	})
@@ -118,7 +118,7 @@ func element(v []byte) (st Statement, err error) {
 		case "args":
 			st.Args, err = arguments(v)
 		default:
-			err = fmt.Errorf(`the field %.40q is not known: write {"sql": ..., "args": [...]}`, name)
+			err = fmt.Errorf(`the field %.40q is not known%s: write {"sql": ..., "args": [...]}`, name, meant(name))
 		}
 		return err
 	})
@@ -126,6 +126,16 @@ func element(v []byte) (st Statement, err error) {
 		err = errors.New(`it has no "sql"`)
 	}
 	return st, err
+}
+
+// meant asks whether a field is meant that looks like this one.
+func meant(name string) string {
+	for _, field := range []string{"sql", "args", "tx"} {
+		if lower := strings.ToLower(name); lower == field || strings.HasPrefix(lower, field) || strings.HasPrefix(field, lower) && len(lower) > 1 {
+			return fmt.Sprintf(" (did you mean %q?)", field)
+		}
+	}
+	return ""
 }
 
 // readable is an error for what is no JSON, or no text, or too deep.
@@ -136,7 +146,11 @@ func readable(body []byte) error {
 		return fmt.Errorf("%s: it is not UTF-8; send bytes as {\"base64\": ...}", begin)
 	case !json.Valid(body):
 		var raw json.RawMessage
-		return fmt.Errorf(`%s: {"sql": ..., "args": [...]} or {"tx": [...]}: %w`, begin, json.Unmarshal(body, &raw))
+		err := json.Unmarshal(body, &raw)
+		if wrong := (*json.SyntaxError)(nil); errors.As(err, &wrong) {
+			err = fmt.Errorf("%w, at byte %d", err, wrong.Offset)
+		}
+		return fmt.Errorf(`%s: {"sql": ..., "args": [...]} or {"tx": [...]}: %w`, begin, err)
 	case LoneSurrogate(body):
 		return fmt.Errorf("%s: it holds half a surrogate pair, which is no character", begin)
 	case depth(body) > MaxDepth:

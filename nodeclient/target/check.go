@@ -26,11 +26,16 @@ var checks = map[string]func(body []byte) error{"sqlite": sqlite.Check, "postgre
 	"mysql": mysql.Check}
 
 // Check returns the function by which nodes of a dialect refuse an increment before they ask their database: nil
-// for one that they try. It needs no database, and its errors name the line where they can. Dialect says which words it
-// knows.
+// for one that they try. What is sent by accident and does nothing, or not what it should, is refused as well. It needs no
+// database, and its errors name the line where they can. Dialect says which words it knows.
 func Check(dialect string) (func(body []byte) error, error) {
 	if name, known := Dialect(dialect); known {
-		return checks[name], nil
+		return func(body []byte) error {
+			if err := mistake(name, body); err != nil {
+				return err
+			}
+			return checks[name](body)
+		}, nil
 	}
 	return nil, fmt.Errorf("a dialect is %s, not %.40q", Dialects, dialect)
 }

@@ -26,6 +26,9 @@ const (
 // Bodies stands before handlers and bounds what the bodies of their requests cost. A body takes its bytes from the budget as they arrive,
 // a Step before they are read, and gives them back when the handler has answered: when there are none, the handler's Read fails
 // with a *door.Refusal of Busy. One that comes too slowly fails with Slow. Either way the connection ends with the answer.
+//
+// A body that a handler has answered before its end is read on and thrown away, within bounds: many clients look for an
+// answer only when they have sent all, and would see a broken connection instead of it.
 type Bodies struct {
 	Next   http.Handler
 	Budget *door.Budget
@@ -45,9 +48,43 @@ func (b *Bodies) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		in.slack = in.grace
 		defer in.lease.Release()
+		in.asked = r.Header.Get("Expect") != ""
 		r.Body = in
+		_ = in.control.EnableFullDuplex() // the answer does not wait for the body; a server in a test may not know it
+		b.Next.ServeHTTP(w, r)
+		in.passOver()
+		return
 	}
 	b.Next.ServeHTTP(w, r)
+}
+
+// How much of a body that was answered early is read on, for how long, and how long nothing may come.
+const (
+	passBytes = 64 << 20
+	passTime  = 10 * time.Second
+	passIdle  = time.Second
+)
+
+// passOver sends the answer and reads on what the client still sends. It takes nothing from the budget: it keeps nothing.
+func (b *body) passOver() {
+	if errors.Is(b.failed, io.EOF) || b.asked && !b.begun { // a client that asked first sends nothing now
+		return
+	}
+	b.lease.Release()
+	if b.control.Flush() != nil {
+		return
+	}
+	into := buffers.Get().(*bufio.Reader)
+	defer buffers.Put(into)
+	into.Reset(io.LimitReader(b.in, passBytes))
+	defer into.Reset(nil)
+	for end := time.Now().Add(passTime); time.Now().Before(end); {
+		_ = b.control.SetReadDeadline(time.Now().Add(passIdle))
+		if _, err := into.Discard(door.Step); err != nil {
+			break // its end, or the client's: the answer is sent
+		}
+	}
+	_ = b.control.SetReadDeadline(time.Time{})
 }
 
 // body is one that Bodies watches.
@@ -58,6 +95,8 @@ type body struct {
 	lease   door.Lease
 	left    int64 // announced and not yet taken; below 0 when nothing was announced
 	room    int64 // taken and not yet read
+	asked   bool  // the client waits for leave to send it
+	begun   bool  // and it has been read from
 	failed  error
 
 	rate         int64
@@ -74,6 +113,7 @@ func (b *body) Read(p []byte) (int, error) {
 			return 0, err
 		}
 	}
+	b.begun = true
 	n, err := b.in.Read(p[:min(int64(len(p)), b.room)])
 	b.room -= int64(n)
 	switch {
@@ -105,11 +145,10 @@ func (b *body) step() error {
 	return nil
 }
 
-// fail ends the body with a refusal. What the client still sends is read for a moment, so that it sees the answer.
+// fail ends the body with a refusal.
 func (b *body) fail(err error) error {
 	b.failed = err
 	b.w.Header().Set("Connection", "close")
-	_ = b.control.SetReadDeadline(time.Now().Add(time.Second))
 	return err
 }
 

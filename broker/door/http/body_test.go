@@ -180,3 +180,29 @@ func TestLinesOfABatch(t *testing.T) {
 		require.Eventually(t, func() bool { return budget.Used() == 0 }, 20*time.Second, time.Millisecond)
 	}
 }
+
+// A client that reads nothing before it has sent all of a body that is too large, as urllib of Python does, sees the answer;
+// one that waits for it before it sends more does not wait.
+func TestARefusalReachesClientsThatSendAllFirst(t *testing.T) {
+	budget := door.NewBudget(16 << 20)
+	s := bodiesServer(t, &Bodies{Budget: budget}, readAll(1<<20))
+	for _, head := range []string{"Content-Length: 20971520\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n1400000\r\n"} {
+		c, err := net.Dial("tcp", s.Listener.Addr().String())
+		require.NoError(t, err)
+		defer c.Close()
+		_, err = io.WriteString(c, "POST / HTTP/1.1\r\nHost: 127.0.0.1\r\n"+head)
+		require.NoError(t, err)
+		_, err = c.Write(make([]byte, 20<<20))
+		require.NoError(t, err, "the connection stands until all is sent")
+		if strings.HasPrefix(head, "Transfer") {
+			_, err = io.WriteString(c, "\r\n0\r\n\r\n")
+			require.NoError(t, err)
+		}
+		status, text, _ := answerOf(t, c)
+		require.Equal(t, http.StatusRequestEntityTooLarge, status)
+		require.Contains(t, text, `"code":"too_large"`)
+	}
+	status, _, _ := answerOf(t, unfinished(t, s, 20<<20, 0))
+	require.Equal(t, http.StatusRequestEntityTooLarge, status)
+	require.Eventually(t, func() bool { return budget.Used() == 0 }, 20*time.Second, time.Millisecond)
+}

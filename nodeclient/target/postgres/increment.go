@@ -136,7 +136,10 @@ func checkPlaceholders(st sqltext.Statement, args int, object bool) error {
 			}
 		}
 	}
+	marks := slices.ContainsFunc(tokens, func(t sqltext.Token) bool { return t.Text == "?" })
 	switch unused := slices.Index(seen, false); {
+	case highest == 0 && args > 0 && marks:
+		return errors.New("it has ? as placeholders: write $1 and $2")
 	case highest > args && !object:
 		return fmt.Errorf(`it has the placeholder $%d and no arguments: send {"sql": ..., "args": [...]}`, highest)
 	case highest != args:
