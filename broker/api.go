@@ -50,6 +50,7 @@ func (b *Broker) web() *http.Server {
 		"GET /v1/dumps":                 b.apiDumps,
 		"GET /v1/dumps/{id}":            b.apiDump,
 		"POST /v1/dumps/{id}/cancel":    b.apiCancel,
+		"POST /v1/dumps/{id}/drop":      b.apiDrop,
 	} {
 		mux.HandleFunc(path, b.answer(f))
 	}
@@ -642,6 +643,7 @@ type DumpView struct {
 	Chunks     int          `json:"chunks"`
 	DurationMS int64        `json:"duration_ms"`
 	Format     string       `json:"format,omitempty"`
+	Opened     *time.Time   `json:"opened,omitempty"` // when the snapshot was opened: it holds the data of then
 	Error      string       `json:"error,omitempty"`
 	// NotLoaded is why requesters could not use it, in their own words.
 	NotLoaded []dumpflow.Trouble `json:"not_loaded,omitempty"`
@@ -657,6 +659,10 @@ func (b *Broker) dumpView(d dumpflow.Dump) DumpView {
 	}
 	for _, r := range d.Requesters {
 		v.Requesters, v.Waiting = append(v.Requesters, r.ID), append(v.Waiting, r.ID)
+	}
+	if d.OpenedAt != 0 {
+		at := time.Unix(0, d.OpenedAt).UTC()
+		v.Opened = &at
 	}
 	end := d.Ended
 	if end == 0 {
@@ -694,7 +700,12 @@ func (b *Broker) apiDump(r *http.Request) (any, error) {
 	return b.dumpView(d), nil
 }
 
-func (b *Broker) apiCancel(r *http.Request) (any, error) {
+func (b *Broker) apiCancel(r *http.Request) (any, error) { return b.endDump(r, worker.Cancel) }
+
+// apiDrop removes a snapshot that is kept.
+func (b *Broker) apiDrop(r *http.Request) (any, error) { return b.endDump(r, worker.Drop) }
+
+func (b *Broker) endDump(r *http.Request, verb worker.Verb) (any, error) {
 	var o Order
 	if err := parse(r, 4096, &o); err != nil {
 		return nil, err
@@ -707,7 +718,7 @@ func (b *Broker) apiCancel(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return b.order(r.Context(), d.Target, worker.Order{Verb: worker.Cancel, Reason: o.Reason, By: by, Via: via})
+	return b.order(r.Context(), d.Target, worker.Order{Verb: verb, Dump: d.ID, Reason: o.Reason, By: by, Via: via})
 }
 
 // readOne is the door's reading back.

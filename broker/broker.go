@@ -175,6 +175,13 @@ func (b *Broker) newPool() *worker.Pool {
 		MaxDumps: c.MaxDumps, SnapshotTTL: c.SnapshotTTL, TurnRecords: c.TurnRecords, TurnBytes: c.TurnBytes, RunningDumps: b.runningDumps,
 		Flight: b.flight, Crowd: new(worker.Crowd), Marks: &b.marks,
 		Admission: b.admission, Doubts: b.doubts, SilenceTicks: ticks(c.Retention.silenceGrain())}
+	rules.Reuse, rules.Decided = c.SnapshotReuse, func(id string) int64 {
+		if known, there := s.state.Client(id); there {
+			return known.Decided
+		}
+		f, _ := s.state.Forgotten(id)
+		return f.Time
+	}
 	env := worker.Env{Log: s.log, Now: time.Now, Tick: c.Tick, Save: s.state.Write, SaveEvery: c.SaveEvery, Send: b.dispatch.send,
 		Forgotten: s.state.Forgotten,
 		Discard:   func(id event.DumpID) { s.staging.Drop(id, "the DUMP is over") }}

@@ -49,13 +49,14 @@ type Config struct {
 	TurnBytes    int   `yaml:"turn_bytes" doc:"bytes sent to one client in one turn"`
 	MaxRecords   int64 `yaml:"max_records" doc:"increments in one segment of the log"`
 
-	Tick        time.Duration `yaml:"tick" doc:"clock of the clients' machines"`
-	Silent      time.Duration `yaml:"silent" doc:"a client not heard of for so long is shown as not connected"`
-	Lease       time.Duration `yaml:"lease" doc:"a DUMP's target that is silent for so long loses it"`
-	DumpLimit   time.Duration `yaml:"dump_limit" doc:"a DUMP that takes longer is given up; 0 for never"`
-	MaxDumps    int           `yaml:"max_dumps" doc:"DUMPs running at once"`
-	SnapshotTTL time.Duration `yaml:"snapshot_ttl" doc:"a complete snapshot serves later requesters for so long"`
-	SaveEvery   time.Duration `yaml:"save_every" doc:"acked positions are written down at least so often"`
+	Tick          time.Duration `yaml:"tick" doc:"clock of the clients' machines"`
+	Silent        time.Duration `yaml:"silent" doc:"a client not heard of for so long is shown as not connected"`
+	Lease         time.Duration `yaml:"lease" doc:"a DUMP's target that is silent for so long loses it"`
+	DumpLimit     time.Duration `yaml:"dump_limit" doc:"a DUMP that takes longer is given up; 0 for never"`
+	MaxDumps      int           `yaml:"max_dumps" doc:"DUMPs running at once"`
+	SnapshotTTL   time.Duration `yaml:"snapshot_ttl" doc:"a complete snapshot is kept for so long: for requesters that come back, and for those that may use it again"`
+	SnapshotReuse bool          `yaml:"snapshot_reuse" doc:"a complete snapshot that is kept serves later requesters, too; false opens a new one for each, unless its node says --reuse"`
+	SaveEvery     time.Duration `yaml:"save_every" doc:"acked positions are written down at least so often"`
 
 	Idempotency Idempotency `yaml:"idempotency"`
 

@@ -37,6 +37,7 @@ type Node struct {
 	From       string `yaml:"from" doc:"join by DUMP from this node when the database is empty or the broker says so"`
 	Replace    bool   `yaml:"replace" doc:"a DUMP may replace a database that is not a copy of this log"`
 	Rejoin     bool   `yaml:"rejoin" doc:"with from: DUMP again when the broker says so; false stops the node instead"`
+	Reuse      bool   `yaml:"reuse" doc:"with from: a complete snapshot that the broker keeps will do; false asks for one of now"`
 	Restore    string `yaml:"restore" doc:"load this backup file (xmq dump) into an empty database before starting"`
 	At         uint64 `yaml:"at" doc:"explicit position: the next increment applied is this one; 0 for none"`
 	ExitOnFail bool   `yaml:"exit_on_fail" doc:"end with code 1 when an increment fails, instead of waiting for an operator"`
@@ -79,7 +80,7 @@ func (n *Node) Options(log *slog.Logger) (nodeclient.Options, error) {
 			return nodeclient.Options{}, fmt.Errorf("%w: %s is too small: see configs/node.example.yaml for its default", ErrConfig, key)
 		}
 	}
-	return nodeclient.Options{Group: n.Group, ID: n.ID, Topics: n.Topics, From: n.From, Replace: n.Replace, Stay: !n.Rejoin, At: n.At,
+	return nodeclient.Options{Group: n.Group, ID: n.ID, Topics: n.Topics, From: n.From, Replace: n.Replace, Reuse: n.Reuse, Stay: !n.Rejoin, At: n.At,
 		ExitOnFail: n.ExitOnFail, WindowRecords: n.WindowRecords, WindowBytes: n.WindowBytes, BatchRecords: n.BatchRecords, BatchBytes: n.BatchBytes,
 		Tick: n.Tick, Heartbeat: n.Heartbeat, Silence: n.Silence, MaxBackoff: n.MaxBackoff, Compress: n.Compress, DumpRate: n.DumpRate, ApplyLimit: n.ApplyLimit, Log: log}, nil
 }

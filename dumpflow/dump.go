@@ -55,6 +55,7 @@ type Requester struct {
 	Request event.DumpID `json:"request"`
 	Backup  bool         `json:"backup,omitempty"` // wants the bytes only, becomes no client
 	Topics  []string     `json:"topics,omitempty"`
+	Reuse   bool         `json:"reuse,omitempty"` // a complete snapshot that is kept will do
 	Range   *event.Range `json:"range,omitempty"` // a backup of a part; nil for all
 }
 
@@ -115,6 +116,9 @@ func (d *Dump) Leave(id string, request event.DumpID, served bool) bool {
 func (d *Dump) find(id string) int {
 	return slices.IndexFunc(d.Requesters, func(r Requester) bool { return r.ID == id })
 }
+
+// Waits reports whether id has asked for this dump and neither loaded nor left it.
+func (d *Dump) Waits(id string) bool { return d.find(id) >= 0 }
 
 // MayRead reports whether id may read chunks: it waits for this dump or was served by it.
 func (d *Dump) MayRead(id string) bool { return d.find(id) >= 0 || slices.Contains(d.Served, id) }

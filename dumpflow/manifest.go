@@ -69,6 +69,7 @@ type Opened struct {
 	Format string `json:"format"`
 	Online bool   `json:"online"`         // increments may flow while the snapshot is copied
 	Size   int64  `json:"size,omitempty"` // about how many bytes it will have; 0 when not known
+	Time   int64  `json:"time,omitempty"` // when it was opened, in ns since 1970; 0 from a broker of an earlier build
 }
 
 // Encode returns o as the body of an event.

@@ -24,15 +24,16 @@ import (
 
 // Options of an Agent. Zero values mean the defaults.
 type Options struct {
-	Group  string   // default DefaultGroup
-	ID     string   // required, see event.CheckID
-	Driver string   // kind of the target driver, for people
+	Group  string // default DefaultGroup
+	ID     string // required, see event.CheckID
+	Driver string // kind of the target driver, for people
 	// Address is where the database is, for people: without secrets. A long one is cut.
 	Address string
-	Topics []string // only increments of these topics are applied; none means all
+	Topics  []string // only increments of these topics are applied; none means all
 
 	From    string // join by DUMP from this node when the database is empty or the broker says so
 	Replace bool   // with From: a database of another history may be replaced
+	Reuse   bool   // with From: a complete snapshot that the broker keeps will do
 	Stay    bool   // with From: when the broker says "DUMP again", stop with ErrNeedsDump instead of doing it
 	At      uint64 // explicit position: the next increment applied is number At (once, at start); 0 for none
 
@@ -196,7 +197,7 @@ func (a *Agent) session(pos event.Position, proved, holds bool) *session {
 		batch = min(batch, t.BatchLimit())
 	}
 	return newSession(rules{
-		hello: event.Hello{Target: o.Driver, Topics: o.Topics, At: o.At, Stateless: o.Stateless, Holds: holds, Packs: o.Compress,
+		hello: event.Hello{Target: o.Driver, Topics: o.Topics, At: o.At, Stateless: o.Stateless, Holds: holds, Packs: o.Compress, Reuse: o.Reuse,
 			Features: form.Known(), Clock: timed, Host: host, Pid: os.Getpid(),
 			Version: version.Version, Address: strings.ToValidUTF8(o.Address[:min(len(o.Address), event.MaxAddress)], "")},
 		group: o.Group, id: o.ID, from: o.From, replace: o.Replace, rejoin: !o.Stay, exitOnFail: o.ExitOnFail, loads: a.target.Loads,

@@ -88,6 +88,7 @@ type restoreJob struct {
 	dump    event.DumpID
 	pos     event.Position
 	size    int64 // about how many bytes it has; 0 when not known
+	opened  int64 // ns since 1970; 0 when not known
 }
 
 // session is one node's side of the conversation. Invariant: pos <= received.
@@ -802,7 +803,7 @@ func (s *session) dumpRep(e event.Event) {
 		s.abandon(e.Dump, ErrRefused, fmt.Sprintf("the snapshot of %s is %s, which this kind of target cannot "+
 			"load: join from a node with the same kind of target", s.rules.from, opened(e).Format))
 	default:
-		s.loading = &restoreJob{s.request, e.Dump, e.Pos, opened(e).Size}
+		s.loading = &restoreJob{s.request, e.Dump, e.Pos, opened(e).Size, opened(e).Time}
 		s.tasks = append(s.tasks, task{restore: s.loading})
 	}
 }

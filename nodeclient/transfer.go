@@ -73,7 +73,12 @@ func (a *Agent) load(ctx context.Context, job restoreJob) (left string, err erro
 	if err := a.target.Room(ctx, job.size); err != nil {
 		return "", err
 	}
-	a.log.Info("loading snapshot", "dump", job.dump, "seq", job.pos.Seq)
+	taken := []any{"dump", job.dump, "from", a.opts.From, "seq", job.pos.Seq}
+	if job.opened != 0 {
+		at := time.Unix(0, job.opened)
+		taken = append(taken, "opened", at.UTC().Format(time.RFC3339), "age", time.Since(at).Round(time.Second))
+	}
+	a.log.Info("loading snapshot", taken...)
 	d := dumpflow.NewDownload(ctx, a.call, job.dump, a.transferOptions())
 	defer d.Close()
 	loaded, err := a.target.Restore(ctx, job.pos, event.TopicsOf(a.opts.Topics), d)

@@ -59,8 +59,11 @@ type Client struct {
 	Process    Process `json:"process,omitzero"`
 	Heard      int64   `json:"heard,omitempty"`   // ns since 1970, of the node's last word; as old as the last write of this record
 	Stopped    int64   `json:"stopped,omitempty"` // ns since 1970, when the node said goodbye; 0 when it did not
-	Created    int64   `json:"created"`           // ns since 1970
-	Updated    int64   `json:"updated"`           // ns since 1970, of the last write of this record
+	// Decided is when the copy was last given up, mended or moved by hand, in ns since 1970: a snapshot that was opened before is not
+	// what anybody means who asks for one now.
+	Decided int64 `json:"decided,omitempty"`
+	Created int64 `json:"created"` // ns since 1970
+	Updated int64 `json:"updated"` // ns since 1970, of the last write of this record
 }
 
 // MaxFences is how many replaced processes are remembered per client.

@@ -37,7 +37,7 @@ func (m *Machine) asked(e *event.Event, log Log) {
 	m.asking = e.Request
 	defer func() { m.asking = 0 }()
 	h, err := event.DecodeHello(e.Body)
-	r := dumpflow.Requester{ID: e.Peer, Request: e.Request, Backup: h.Backup, Topics: h.Topics, Range: h.Range}
+	r := dumpflow.Requester{ID: e.Peer, Request: e.Request, Backup: h.Backup, Topics: h.Topics, Range: h.Range, Reuse: h.Reuse}
 	if err == nil && r.Request == 0 {
 		err = fmt.Errorf("a DUMP needs a request id")
 	}
@@ -90,6 +90,9 @@ func (m *Machine) dumpFor(r dumpflow.Requester, log Log) (d *dumpflow.Dump, code
 		if !d.Range.Equal(r.Range) {
 			return nil, event.NotReady, fmt.Sprintf("a DUMP of another part of %s runs: wait for its end", c.ID)
 		}
+		if !m.fresh(d, r.ID) {
+			return nil, event.NotReady, fmt.Sprintf("a DUMP of %s runs whose snapshot was opened before the copy of %s or its own was decided about: wait for its end", c.ID, r.ID)
+		}
 		return d, 0, ""
 	}
 	m.dropRunning("retention has freed increments behind its position") // if there is one
@@ -113,11 +116,49 @@ func (m *Machine) dumpFor(r dumpflow.Requester, log Log) (d *dumpflow.Dump, code
 	return d, 0, ""
 }
 
-// reusable is a complete snapshot that a later requester can be served with: of the topics that it names, which this client may
+// fresh reports that the snapshot of d holds what a requester means who asks now: nothing was decided about its copy, or that of the
+// target, since it was opened.
+func (m *Machine) fresh(d *dumpflow.Dump, requester string) bool {
+	since := m.c.Decided
+	if m.rules.Decided != nil {
+		since = max(since, m.rules.Decided(requester))
+	}
+	return d.OpenedAt == 0 || d.OpenedAt > since
+}
+
+// drop removes a complete snapshot that nobody is loading.
+func (m *Machine) drop(o *Order) (refused string) {
+	for _, d := range m.dumps {
+		switch {
+		case d.ID != o.Dump:
+			continue
+		case d.Running():
+			return fmt.Sprintf("DUMP %s runs: xmq snapshots cancel gives it up", d.ID)
+		case len(d.Requesters) > 0:
+			return fmt.Sprintf("%s loads the snapshot of DUMP %s: stop its node first", d.Requesters[0].ID, d.ID)
+		}
+		m.remove(d)
+		return ""
+	}
+	return fmt.Sprintf("there is no DUMP %s of %s", o.Dump, m.c.ID)
+}
+
+// remove forgets a dump that is over, and its snapshot.
+func (m *Machine) remove(d *dumpflow.Dump) {
+	for _, t := range d.NotLoaded {
+		m.route(t.ID, Input{JoinForgotten: true})
+	}
+	m.work.DropDumps = append(m.work.DropDumps, d.ID)
+	m.work.Discard = append(m.work.Discard, d.ID)
+	m.dumps = slices.DeleteFunc(m.dumps, func(o *dumpflow.Dump) bool { return o == d })
+}
+
+// reusable is a complete snapshot that a requester can be served with, because it has asked for that very one before, or where that is
+// wanted: of the topics that it names, which this client may
 // not have followed always, young enough, and the log still reaches back to it.
 func (m *Machine) reusable(r dumpflow.Requester, log Log) *dumpflow.Dump {
 	for _, d := range slices.Backward(m.dumps) {
-		if d.Topics != event.TopicsOf(r.Topics) {
+		if d.Topics != event.TopicsOf(r.Topics) || !m.rules.Reuse && !r.Reuse && !d.Waits(r.ID) || !m.fresh(d, r.ID) {
 			continue
 		}
 		if d.Phase != dumpflow.Sealed || d.Range != nil || m.now-d.Ended >= int64(m.rules.SnapshotTTL) || d.Pos.Seq > m.c.Acked.Seq {
@@ -348,12 +389,7 @@ func (m *Machine) tickDump(d *dumpflow.Dump) {
 		return
 	}
 	if len(d.Requesters) == 0 && m.now-d.Ended > int64(m.rules.SnapshotTTL) {
-		for _, t := range d.NotLoaded {
-			m.route(t.ID, Input{JoinForgotten: true})
-		}
-		m.work.DropDumps = append(m.work.DropDumps, d.ID)
-		m.work.Discard = append(m.work.Discard, d.ID)
-		m.dumps = slices.DeleteFunc(m.dumps, func(o *dumpflow.Dump) bool { return o == d })
+		m.remove(d)
 	}
 }
 
@@ -455,7 +491,7 @@ func (m *Machine) notice(n *Notice) {
 	default:
 		e.State, e.Code = event.None, event.Lease
 	}
-	e.Body = dumpflow.Opened{Format: d.Format, Online: d.Online, Size: d.About}.Encode()
+	e.Body = dumpflow.Opened{Format: d.Format, Online: d.Online, Size: d.About, Time: d.OpenedAt}.Encode()
 	e.LeaseMS = m.leaseMS()
 	m.say(e)
 }

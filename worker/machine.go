@@ -16,22 +16,24 @@ import (
 // Rules are the knobs of machines. Ticks are counted by the worker, one a second by default.
 type Rules struct {
 	Group        string
-	Masters      []string      // client IDs that may start without a DUMP
-	Tick         time.Duration // how long one tick is
-	SilentTicks  int           // a client not heard of for so long is shown as not connected
-	LeaseTicks   int           // a target's lease on its DUMP, and a requester's on its place in it
-	DumpTicks    int           // a DUMP is given up after so many ticks, whatever its lease; 0 never
-	MaxDumps     int           // DUMPs running at once in this broker
-	SnapshotTTL  time.Duration // a complete snapshot serves later requesters for so long
-	TurnRecords  int           // increments read and sent in one turn
-	TurnBytes    int           // bytes of increments read and sent in one turn
-	RunningDumps func() int    // how many DUMPs run now in the whole broker
-	Flight       *Flight       // what all clients may have under way together; nil for no limit
-	Crowd        *Crowd        // how many clients are connected; nil: a few
-	Marks        *Marks        // the time of the log for nodes that ask for it; nil: none
-	Admission    *Admission    // how many clients are known; nil: no limit
-	Doubts       *Doubts       // what nodes say against the log; nil: nobody listens
-	SilenceTicks int           // how often the silence of a client that is away is written down; 0 never
+	Masters      []string              // client IDs that may start without a DUMP
+	Tick         time.Duration         // how long one tick is
+	SilentTicks  int                   // a client not heard of for so long is shown as not connected
+	LeaseTicks   int                   // a target's lease on its DUMP, and a requester's on its place in it
+	DumpTicks    int                   // a DUMP is given up after so many ticks, whatever its lease; 0 never
+	MaxDumps     int                   // DUMPs running at once in this broker
+	SnapshotTTL  time.Duration         // a complete snapshot is kept for so long
+	Reuse        bool                  // and serves later requesters, also of those who do not ask for that
+	Decided      func(id string) int64 // when something was last decided about a client; nil: never
+	TurnRecords  int                   // increments read and sent in one turn
+	TurnBytes    int                   // bytes of increments read and sent in one turn
+	RunningDumps func() int            // how many DUMPs run now in the whole broker
+	Flight       *Flight               // what all clients may have under way together; nil for no limit
+	Crowd        *Crowd                // how many clients are connected; nil: a few
+	Marks        *Marks                // the time of the log for nodes that ask for it; nil: none
+	Admission    *Admission            // how many clients are known; nil: no limit
+	Doubts       *Doubts               // what nodes say against the log; nil: nobody listens
+	SilenceTicks int                   // how often the silence of a client that is away is written down; 0 never
 }
 
 // lease is LeaseTicks, or the shortest one.
@@ -403,6 +405,7 @@ func (m *Machine) refuse(s event.Session, v verdict) {
 func (m *Machine) needsDump(seq uint64, class, text string) {
 	m.dropRunning(text)
 	m.supersede()
+	m.decided()
 	m.become(statedb.NeedsDump)
 	m.trouble(seq, class, text)
 	m.reply(event.Event{Kind: event.IncrRep, State: event.Fatal, Code: event.NeedsDump, Text: text})
@@ -470,6 +473,9 @@ func (m *Machine) begin(log Log) bool {
 	m.joinOver()
 	m.enter(v, newProcess)
 	m.hear(v.from)
+	if v.from.Seq < m.c.Acked.Seq { // it was put back
+		m.decided()
+	}
 	m.c.Acked = v.from
 	m.c.Base = min(m.c.Base, v.from.Seq)
 	m.passed(v.from.Seq)
@@ -719,6 +725,7 @@ func (m *Machine) failed(e *event.Event, log Log) {
 		return
 	}
 	m.dropRunning(fmt.Sprintf("the target %s failed at increment %d: %s", m.c.ID, seq, e.Text))
+	m.decided()
 	m.become(statedb.Failed)
 	m.trouble(seq, classFail, e.Text)
 	if o := m.c.Override; o == nil || o.Seq <= seq { // one about a later increment stands
@@ -741,6 +748,7 @@ func (m *Machine) hold() {
 // fatal takes INCR_REQ/FATAL: the copy is lost. The positions are cleared, durably (XS-5, XD-8).
 func (m *Machine) fatal(e *event.Event) {
 	m.dropRunning(fmt.Sprintf("the target %s lost its copy: %s", m.c.ID, e.Text))
+	m.decided()
 	m.become(statedb.Fatal)
 	m.trouble(m.c.Acked.Seq, classFatal, e.Text)
 	m.supersede()
@@ -875,7 +883,7 @@ func (m *Machine) order(o *Order, log Log) {
 		}
 		m.audit(o, e)
 	}
-	if text == "" && o.Verb != Cancel {
+	if text == "" && o.Verb != Cancel && o.Verb != Drop {
 		m.joinOver()
 	}
 	m.work.Answers = append(m.work.Answers, Answer{Token: o.Token, Refused: text, Ask: o.asked, Told: e.text, From: e.from, To: e.to, At: m.now})
@@ -883,7 +891,7 @@ func (m *Machine) order(o *Order, log Log) {
 
 func (m *Machine) obey(o *Order, log Log) (refused string) {
 	c := &m.c
-	if !m.known && o.Verb != Cancel && o.Verb != Add && o.Verb != SeekTo {
+	if !m.known && o.Verb != Cancel && o.Verb != Drop && o.Verb != Add && o.Verb != SeekTo {
 		return fmt.Sprintf("there is no client %s", c.ID)
 	}
 	switch o.Verb {
@@ -916,6 +924,8 @@ func (m *Machine) obey(o *Order, log Log) (refused string) {
 			text += " (" + o.Reason + ")"
 		}
 		m.needsDump(0, orderedDump, text+": start its node with --from TARGET")
+	case Drop:
+		return m.drop(o)
 	case Cancel:
 		if m.running() == nil {
 			return fmt.Sprintf("no DUMP runs at %s", c.ID)
@@ -957,6 +967,7 @@ func (m *Machine) mend(o *Order, log Log) (refused string) {
 			"increment %d, which %s carried out", o.Verb, o.Seq, c.ID, old.Verb(), old.Seq, done))
 	}
 	m.supersede()
+	m.decided()
 	c.Answers++
 	c.Override = &statedb.Override{Seq: o.Seq, Answer: c.Answers, Skip: o.Verb == Skip, Limit: o.Limit,
 		Reason: o.Reason, Fresh: true}
@@ -1029,10 +1040,14 @@ func (m *Machine) seek(o *Order, log Log) (refused string) {
 	m.dropRunning(fmt.Sprintf("the target %s was moved to another position", c.ID))
 	m.supersede()
 	m.clear("order")
+	m.decided()
 	c.Seek, m.dirty = &pos, true
 	m.reply(event.Event{Kind: event.IncrRep, Code: event.Seek, Pos: pos})
 	return ""
 }
+
+// decided notes that the copy is not what it was: a snapshot of before is not what who asks for one now means.
+func (m *Machine) decided() { m.c.Decided, m.dirty = m.now, true }
 
 // add registers an ID of which no node has been heard: with --at it may choose where it begins.
 func (m *Machine) add(o *Order) (refused string) {

@@ -128,7 +128,7 @@ func newStage(n int) *stage {
 		dumps: map[event.DumpID]dumpflow.Dump{}, alerts: map[string]bool{}, moves: map[[2]statedb.State]bool{},
 		ordered: map[string]bool{}, heard: func(*event.Event) {}}
 	s.rules = Rules{Group: "main", Masters: []string{"master"}, Tick: time.Second, SilentTicks: 10, LeaseTicks: 3, DumpTicks: 60, MaxDumps: 2,
-		SnapshotTTL: 20 * time.Second, TurnRecords: 100, TurnBytes: 1 << 16, RunningDumps: s.runningDumps}
+		SnapshotTTL: 20 * time.Second, TurnRecords: 100, TurnBytes: 1 << 16, RunningDumps: s.runningDumps, Reuse: true}
 	return s
 }
 

@@ -83,6 +83,7 @@ const (
 	Forget  Verb = "forget"  // remove the client, its position and its pin
 	Redump  Verb = "redump"  // this client must DUMP again
 	Add     Verb = "add"     // register an ID that nobody knows: it may choose its position with --at
+	Drop    Verb = "drop"    // remove the complete snapshot Dump of this client
 	Cancel  Verb = "cancel"  // give up the DUMPs running at this client
 )
 
@@ -94,8 +95,9 @@ type Order struct {
 	Seq uint64
 	// retry, replace: how long the increment may be at the database, as in event.Headers; 0: as before
 	Limit  time.Duration
-	Body   []byte   // replace
-	Topics []string // add: those the node must name; empty for any
+	Body   []byte       // replace
+	Dump   event.DumpID // drop
+	Topics []string     // add: those the node must name; empty for any
 	Reason string
 	By     string // who gives it, as far as the broker knows
 	Via    string // what the caller says of itself

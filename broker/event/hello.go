@@ -53,6 +53,8 @@ type Hello struct {
 	Clock bool `json:"clock,omitempty"`
 	// Backup marks a requester that only wants the bytes (xmq dump): no client is made for it.
 	Backup bool `json:"backup,omitempty"`
+	// Reuse says that a complete snapshot that is kept will do for this DUMP.
+	Reuse bool `json:"reuse,omitempty"`
 	// Range is the part that such a requester wants; nil for all of it. In the DUMP_REQ that reaches the target it says the same.
 	Range *Range `json:"range,omitempty"`
 	// Features are those of package form that the node knows; those a broker does not know are no error. Nodes of

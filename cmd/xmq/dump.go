@@ -93,26 +93,28 @@ func words(troubles []dumpflow.Trouble) string {
 }
 
 func snapshotsCommand() *cli.Command {
-	cancel := &cli.Command{Name: "cancel", Usage: "give a running DUMP up", ArgsUsage: "ID", Flags: apiFlags(&cli.StringFlag{Name: "reason", Usage: "why; it will stand in the audit list"}), Action: func(c *cli.Context) error {
-		id, err := oneArg(c, "a dump's ID")
-		if err != nil {
-			return err
-		}
-		if _, err := event.ParseDumpID(id); err != nil {
-			return usage("%v", err)
-		}
-		a, err := newAPI(c)
-		if err != nil {
-			return err
-		}
-		var done map[string]string
-		if err := a.do(c.Context, "POST", "/v1/dumps/"+id+"/cancel", broker.Order{Reason: c.String("reason"), Caller: broker.Caller{Via: operator()}}, &done); err != nil {
-			return err
-		}
-		return show(c, done, func(w io.Writer) { fmt.Fprintf(w, "%s: cancel\n", id) })
-	}}
+	end := func(verb, usageText string) *cli.Command {
+		return &cli.Command{Name: verb, Usage: usageText, ArgsUsage: "ID", Flags: apiFlags(&cli.StringFlag{Name: "reason", Usage: "why; it will stand in the audit list"}), Action: func(c *cli.Context) error {
+			id, err := oneArg(c, "a dump's ID")
+			if err != nil {
+				return err
+			}
+			if _, err := event.ParseDumpID(id); err != nil {
+				return usage("%v", err)
+			}
+			a, err := newAPI(c)
+			if err != nil {
+				return err
+			}
+			var done broker.Ordered
+			if err := a.do(c.Context, "POST", "/v1/dumps/"+id+"/"+verb, broker.Order{Reason: c.String("reason"), Caller: broker.Caller{Via: operator()}}, &done); err != nil {
+				return err
+			}
+			return show(c, done, func(w io.Writer) { fmt.Fprintf(w, "%s: %s\n", id, verb) })
+		}}
+	}
 	return &cli.Command{
-		Name: "snapshots", Usage: "DUMPs that run, and snapshots that are kept", Flags: apiFlags(), Subcommands: []*cli.Command{cancel},
+		Name: "snapshots", Usage: "DUMPs that run, and snapshots that are kept", Flags: apiFlags(), Subcommands: []*cli.Command{end("cancel", "give a running DUMP up"), end("drop", "remove a snapshot that is kept")},
 		Action: func(c *cli.Context) error {
 			a, err := newAPI(c)
 			if err != nil {
@@ -127,12 +129,20 @@ func snapshotsCommand() *cli.Command {
 					fmt.Fprintln(w, "no DUMP runs and no snapshot is kept")
 					return
 				}
-				fmt.Fprintln(w, "DUMP\tOF\tFOR\tSTATE\tSEQUENCE\tPAUSE\tBYTES\tTOOK\tERROR\tNOT LOADED\tLEFT OUT")
+				fmt.Fprintln(w, "DUMP\tOF\tFOR\tSTATE\tSEQUENCE\tAGE\tPAUSE\tBYTES\tTOOK\tERROR\tNOT LOADED\tLEFT OUT")
 				for _, d := range all {
-					fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%.1f ms\t%d\t%d "+
-						"ms\t%s\t%s\t%s\n", d.ID, d.Target, strings.Join(d.Requesters, ","), d.State, d.Seq, d.PauseMS, d.Bytes, d.DurationMS, topicWord(d.Error), topicWord(words(d.NotLoaded)), topicWord(words(d.LeftOut)))
+					fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\t%.1f ms\t%d\t%d "+
+						"ms\t%s\t%s\t%s\n", d.ID, d.Target, strings.Join(d.Requesters, ","), d.State, d.Seq, age(d.Opened), d.PauseMS, d.Bytes, d.DurationMS, topicWord(d.Error), topicWord(words(d.NotLoaded)), topicWord(words(d.LeftOut)))
 				}
 			})
 		},
 	}
+}
+
+// age is how old a snapshot is, for people; a dash for one that is not open yet.
+func age(opened *time.Time) string {
+	if opened == nil {
+		return "-"
+	}
+	return time.Since(*opened).Round(time.Second).String()
 }

@@ -151,7 +151,7 @@ func TestNoCommandLetsTextFromOutsideSteerATerminal(t *testing.T) {
 		"client replace": {"n1", "--reason", "x", "--body", "x"}, "client seek": {"n1", "1", "--reason", "x"}, "client forget": {"n1", "--reason", "x"}, "client redump": {"n1", "--reason", "x"},
 		"producer reset": {"p1", "--reason", "x"},
 		"log head":       {}, "log show": {"1"}, "log tail": {}, "log check": {}, "log trim": {}, "log accept": {"--confirm", "--reason", "x"}, "snapshots": {},
-		"snapshots cancel": {event.DumpID(1).String()}, "alerts": {"--all"}, "alerts ack": {"k"}, "alerts clear": {"k"}, "audit": {},
+		"snapshots cancel": {event.DumpID(1).String()}, "snapshots drop": {event.DumpID(1).String()}, "alerts": {"--all"}, "alerts ack": {"k"}, "alerts clear": {"k"}, "audit": {},
 	}
 	elsewhere := []string{"demo", "init", "broker", "node", "dump", "bench", "version"} // hear no broker over HTTP; dump has its own test
 	for _, path := range leaves("", commands()) {
