@@ -32,7 +32,8 @@ func (t *Target) Apply(ctx context.Context, before event.Position, items []event
 		n, transact := 1, t.alter
 		if steps[0].Work.ddl == nil {
 			transact = t.transact
-			for n < len(steps) && !steps[0].Work.leaks && !steps[n].Work.leaks && steps[n].Work.ddl == nil {
+			for n < len(steps) && !steps[0].Work.leaks && !steps[n].Work.leaks && steps[n].Work.ddl == nil &&
+				t.counters.reach != nil && !t.counters.reach.lifts(steps[n-1]) {
 				n++
 			}
 		}
@@ -78,9 +79,10 @@ func (t *Target) transact(ctx context.Context, before event.Position, steps []st
 	last := len(steps) - 1
 	failpoint.Hit(failpoint.SeqBeforeCommit)
 	if err := t.commit(ctx, s); err != nil {
+		t.counters.gave = nil
 		return t.settle(ctx, before, p.pos, steps[last].Pos, last, err)
 	}
-	t.counters.sure = true
+	t.counters.sure = !t.counters.reach.lifts(steps[last]) // else they are compared before the next increment, on every node
 	return steps[last].Pos, nil
 }
 
@@ -149,7 +151,9 @@ func (t *Target) run(ctx context.Context, s *session, stored event.Position, ste
 	c := chunks{ctx: ctx, s: s, limit: min(maxChunk, s.packet/2)}
 	begun := time.Now()
 	t.counters.sure, t.counters.ours = false, true // until the commit
-	moved := t.counters.reach.value(t.cfg.DBName, t.counters.reach.moved(steps))
+	read, told, gave := t.counters.reach.follow(steps, t.counters.gave)
+	t.counters.gave = nil
+	moved := t.counters.reach.value(t.cfg.DBName, read, told)
 	unnoted := false
 	var sent []ref
 	for i, st := range steps {
@@ -181,6 +185,7 @@ func (t *Target) run(ctx context.Context, s *session, stored event.Position, ste
 	c.add(advance(stored, steps[len(steps)-1].Pos, batch.LastTime(steps), recorded(moved)))
 	c.flush()
 	if c.err == nil && c.found == 1 {
+		t.counters.gave = gave
 		return 0, nil
 	}
 	if c.err == nil {

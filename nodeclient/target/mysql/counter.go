@@ -21,6 +21,7 @@ type counters struct {
 	reach   *reach // nil: not known
 	sure    bool   // they stand where they belong
 	ours    bool   // if not, then because of what this target has begun and not committed
+	gave    []int  // how many numbers each has given since what is stored of it was exact; see reach.follow. Only while sure
 	started int    // when the server was, as the last session heard: seconds since 1970
 	notices []string
 }
@@ -35,7 +36,7 @@ func (t *Target) learnt(r *reach) {
 				"publish ALTER SEQUENCE %[1]s NOCACHE", quoteName(c.name), c.cache)
 		}
 	}
-	t.counters.reach = r
+	t.counters.reach, t.counters.gave = r, nil
 }
 
 // nameCounters names at the start what of generated numbers cannot be put back.
@@ -57,12 +58,12 @@ func (t *Target) nameCounters(ctx context.Context) error {
 }
 
 // forget says that nothing is known of the database, which may be another one.
-func (c *counters) forget() { c.sure, c.ours, c.reach = false, false, nil }
+func (c *counters) forget() { c.sure, c.ours, c.reach, c.gave = false, false, nil, nil }
 
 // heard takes a new session's word for when its server was started: one that was started anew may have other counters.
 func (c *counters) heard(started int) {
 	if started != c.started {
-		c.sure, c.started = false, started
+		c.sure, c.gave, c.started = false, nil, started
 	}
 }
 
@@ -79,7 +80,7 @@ func recorded(values string) string {
 
 // recounted is recorded for all of them. openAll goes before.
 func (t *Target) recounted() string {
-	values := t.counters.reach.value(t.cfg.DBName, t.counters.reach.everything())
+	values := t.counters.reach.value(t.cfg.DBName, t.counters.reach.everything(), nil)
 	if values == "" {
 		values = "'{}'"
 	}
@@ -112,7 +113,7 @@ func upgrade(ctx context.Context, s *session) error {
 func (t *Target) putBack(ctx context.Context, s *session, except []string) error {
 	err := t.compareCounters(ctx, s, except)
 	if err == nil {
-		t.counters.sure, t.counters.ours = true, false
+		t.counters.sure, t.counters.ours, t.counters.gave = true, false, nil
 		return nil
 	}
 	if nodeclient.IsTransient(err) || nodeclient.IsFatal(err) {
@@ -164,7 +165,7 @@ func (t *Target) compareCounters(ctx context.Context, s *session, except []strin
 	}
 	if len(fresh) > 0 {
 		if err := s.do(ctx, "UPDATE "+table+" SET counters_seq = "+
-			"seq"+recorded(t.counters.reach.value(t.cfg.DBName, fresh))); err != nil {
+			"seq"+recorded(t.counters.reach.value(t.cfg.DBName, fresh, nil))); err != nil {
 			return err
 		}
 	}

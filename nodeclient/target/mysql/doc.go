@@ -60,10 +60,14 @@
 //
 // A counter of a table belongs at what is stored, or one more than the largest value of its column where that is more.
 // An INSERT of one row, or of rows whose key is left to the server, and an UPDATE of other columns leave it there,
-// and nothing needs to be read. After all else (DELETE, REPLACE, IGNORE, ON DUPLICATE KEY, INSERT ... SELECT, CALL)
+// and nothing needs to be read. After DELETE it is where it was, which has to be stored since the rows no longer say it:
+// nothing is read for that either while the node knows where it is, as it has counted the rows that were inserted since
+// it read it last. After all else (REPLACE, IGNORE, ON DUPLICATE KEY, INSERT ... SELECT, CALL)
 // the driver reads, within the transaction, the counters that the words of the statement name or that triggers,
 // routines, views, defaults and foreign keys lead to; a body with PREPARE or EXECUTE leads to all. After a change of
-// the schema all are read.
+// the schema all are read. A value that ON UPDATE CASCADE carries into an AUTO_INCREMENT column does not move its counter in
+// MariaDB: such an UPDATE ends its transaction, and the counters are compared before the next increment, on every node. In
+// the body of a trigger or routine such an UPDATE is not seen: write it as an increment.
 //
 // What cannot be put back: a sequence of MariaDB with a CACHE above 1, whose server drops numbers whenever it closes
 // the table (the node names it when it starts); what others add to the tables, who must not. innodb_autoinc_lock_mode

@@ -219,7 +219,7 @@ func (t *Target) done(ctx context.Context, s *session, before, stored event.Posi
 	if err := t.commit(ctx, s); err != nil {
 		return t.settle(ctx, before, stored, st.Pos, 0, err)
 	}
-	t.counters.sure = true
+	t.counters.sure, t.counters.gave = true, make([]int, len(reach.counters))
 	return st.Pos, nil
 }
 

@@ -216,7 +216,7 @@ func (t *Target) Seek(ctx context.Context, pos event.Position) error {
 		err = upgrade(ctx, s)
 	}
 	if err == nil {
-		t.counters.sure, t.counters.ours = false, false
+		t.counters.sure, t.counters.ours, t.counters.gave = false, false, nil
 		err = s.do(ctx, "START TRANSACTION; DELETE FROM xmq_position WHERE one <> 1; "+
 			fmt.Sprintf("INSERT INTO xmq_position (one, log_id, seq, chain, counters_seq) VALUES (1, '%s', %d, "+
 				"'%s', %d)", pos.Log, pos.Seq, pos.Chain, pos.Seq)+

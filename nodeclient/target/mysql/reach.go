@@ -2,6 +2,8 @@ package mysql
 
 import (
 	"context"
+	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,6 +16,8 @@ type counter struct {
 	name   string
 	column string // of the table; "" for a sequence
 	cache  int    // of a sequence: how many numbers the server takes at once
+	// follows says that an INSERT of rows without keys moves it by their number, and that a path of JSON can name it.
+	follows bool
 }
 
 // reach says which counters a statement may move that names something: the table itself, and what triggers, routines,
@@ -30,6 +34,7 @@ type thingReach struct {
 	called []int    // what its triggers, its body or its defaults may touch
 	fallen []int    // what deleting from it, or changing its keys, may change through foreign keys
 	keys   []string // columns of it that foreign keys refer to
+	lifted []string // those that carry changes into an AUTO_INCREMENT column, whose counter need not move along
 }
 
 // edges are names that lead to names. A body that puts its statements together leads to everything.
@@ -39,7 +44,7 @@ type edges struct {
 }
 
 // reachQuestions are those of learnReach.
-const reachQuestions = "SELECT table_name, table_type FROM information_schema.tables WHERE table_schema = " +
+const reachQuestions = "SELECT table_name, table_type, coalesce(create_options, '') FROM information_schema.tables WHERE table_schema = " +
 	"database(); " +
 	"SELECT table_name, column_name, extra, coalesce(column_default, '') FROM information_schema.columns WHERE " +
 	"table_schema = database() " +
@@ -51,7 +56,7 @@ const reachQuestions = "SELECT table_name, table_type FROM information_schema.ta
 	"information_schema.triggers WHERE trigger_schema = database(); " +
 	"SELECT table_name, coalesce(view_definition, '') <> '', coalesce(view_definition, '') FROM " +
 	"information_schema.views WHERE table_schema = database(); " +
-	"SELECT referenced_table_name, table_name, referenced_column_name FROM information_schema.key_column_usage " +
+	"SELECT referenced_table_name, table_name, referenced_column_name, column_name FROM information_schema.key_column_usage " +
 	"WHERE constraint_schema = database() AND referenced_table_name IS NOT NULL"
 
 // learnReach reads what gives numbers in the database of s, and what leads to it.
@@ -73,8 +78,10 @@ func learnReach(ctx context.Context, s *session) (*reach, error) {
 		t.own = append(t.own, len(r.counters))
 		r.counters = append(r.counters, c)
 	}
+	parted := map[string]bool{}
 	for _, row := range sets[0] {
 		thing(row[0])
+		parted[row[0]] = strings.Contains(row[2], "partitioned")
 		switch row[1] {
 		case "BASE TABLE":
 			r.tables++
@@ -86,7 +93,8 @@ func learnReach(ctx context.Context, s *session) (*reach, error) {
 	for _, row := range sets[1] {
 		if strings.Contains(strings.ToLower(row[2]), "auto_increment") {
 			if row[0] != table {
-				add(counter{name: row[0], column: strings.ToLower(row[1])})
+				add(counter{name: row[0], column: strings.ToLower(row[1]),
+					follows: !parted[row[0]] && !strings.ContainsAny(row[0], "\"\\")})
 			}
 		} else {
 			calls.add(row[0], row[3], true)
@@ -110,6 +118,16 @@ func learnReach(ctx context.Context, s *session) (*reach, error) {
 		parent := strings.ToLower(row[0])
 		falls.names[parent] = append(falls.names[parent], strings.ToLower(row[1]))
 		thing(parent).keys = append(thing(parent).keys, strings.ToLower(row[2]))
+	}
+	for more := true; more; { // a key may be carried on
+		more = false
+		for _, row := range sets[5] {
+			parent, child, key, column := thing(row[0]), thing(row[1]), strings.ToLower(row[2]), strings.ToLower(row[3])
+			counts := func(i int) bool { return r.counters[i].column == column }
+			if !slices.Contains(parent.lifted, key) && (slices.ContainsFunc(child.own, counts) || slices.Contains(child.lifted, column)) {
+				parent.lifted, more = append(parent.lifted, key), true
+			}
+		}
 	}
 	if err := r.caches(ctx, s); err != nil {
 		return nil, err
@@ -194,51 +212,105 @@ func (r *reach) everything() []int {
 	return all
 }
 
-// moved are the counters, in order and each once, that stand after steps where only they themselves say.
-func (r *reach) moved(steps []step) []int {
-	var marks []bool
-	mark := func(all []int) {
-		if marks == nil && len(all) > 0 {
-			marks = make([]bool, len(r.counters))
-		}
-		for _, i := range all {
-			marks[i] = true
-		}
+// unknown is how many numbers a counter has given when nobody knows.
+const unknown = -1
+
+// change is what statements do to a counter.
+type change uint8
+
+const (
+	mayMove  change = 1 << iota // it stands after them where only it itself says
+	mustTell                    // it is where it was, and the rows no longer say where that is
+)
+
+// follow says what is to be stored of counters after steps. gave is how many numbers each has given since what is stored of
+// it was exact, in order, or unknown; nil is unknown of all. read are those that must be asked; told those that stand so many
+// numbers further than stored; after is gave behind the steps, when that is stored.
+func (r *reach) follow(steps []step, gave []int) (read []int, told map[int]int, after []int) {
+	if after = slices.Clone(gave); len(after) != len(r.counters) {
+		after = slices.Repeat([]int{unknown}, len(r.counters))
 	}
+	marks := make([]change, len(r.counters))
 	for i := range steps {
 		for k := range steps[i].Work.touches {
-			r.touched(&steps[i].Work.touches[k], mark)
+			t := &steps[i].Work.touches[k]
+			r.touched(t, func(all []int, c change) {
+				for _, i := range all {
+					marks[i] |= c
+				}
+			})
+			r.given(t, after)
 		}
 	}
-	var all []int
-	for i, is := range marks {
-		if is {
-			all = append(all, i)
+	for i, c := range marks {
+		switch {
+		case c == 0 || c == mustTell && after[i] == 0:
+			continue
+		case c&mayMove != 0 || after[i] == unknown:
+			read = append(read, i)
+		default:
+			if told == nil {
+				told = map[int]int{}
+			}
+			told[i] = after[i]
 		}
+		after[i] = 0
 	}
-	return all
+	return read, told, after
 }
 
-func (r *reach) touched(t *touch, mark func([]int)) {
+// given counts what an INSERT takes from the counter of its table.
+func (r *reach) given(t *touch, after []int) {
+	is := r.things[t.into]
+	if t.verb != "INSERT" || t.rows == 0 || is == nil {
+		return
+	}
+	for _, i := range is.own {
+		c := &r.counters[i]
+		if c.follows && !t.away && t.named && !t.writes(c.column) && len(is.called) == 0 && after[i] != unknown {
+			after[i] += t.rows
+		} else {
+			after[i] = unknown
+		}
+	}
+}
+
+// lifts reports whether a step may give an AUTO_INCREMENT column values by a foreign key: MariaDB then does not move the
+// counter along, and what compares it moves it when it comes by.
+func (r *reach) lifts(s step) bool {
+	return slices.ContainsFunc(s.Work.touches, func(t touch) bool {
+		return t.verb == "UPDATE" && slices.ContainsFunc(t.names, func(name string) bool {
+			is := r.things[name]
+			return is != nil && slices.ContainsFunc(is.lifted, t.writes)
+		})
+	})
+}
+
+func (r *reach) touched(t *touch, mark func([]int, change)) {
 	for _, name := range t.names {
 		if t.verb == "" && dynamic(name) {
-			mark(r.everything())
+			mark(r.everything(), mayMove)
 		}
 		is := r.things[name]
 		if is == nil {
 			continue
 		}
-		mark(is.called)
+		mark(is.called, mayMove)
 		insert := t.verb == "INSERT"
-		if t.verb == "" || insert && t.rows == 0 && name == t.into || t.verb == "UPDATE" &&
-			slices.ContainsFunc(is.keys, t.writes) {
-			mark(is.fallen)
+		switch {
+		case t.deletes, insert && t.rows == 0 && name == t.into: // rows that fall take no numbers along
+			mark(is.fallen, mustTell)
+		case t.verb == "", t.verb == "UPDATE" && slices.ContainsFunc(is.keys, t.writes):
+			mark(is.fallen, mayMove)
 		}
 		for k := range is.own {
 			c := &r.counters[is.own[k]]
-			if c.column == "" || t.verb == "" || len(is.called) > 0 && t.verb != "SELECT" ||
-				t.verb == "UPDATE" && !t.exact(c.column) || insert && name == t.into && !t.exact(c.column) {
-				mark(is.own[k : k+1])
+			switch own := is.own[k : k+1]; {
+			case t.deletes && c.column != "" && len(is.called) == 0:
+				mark(own, mustTell)
+			case c.column == "" || t.verb == "" || len(is.called) > 0 && t.verb != "SELECT" ||
+				t.verb == "UPDATE" && !t.exact(c.column) || insert && name == t.into && !t.exact(c.column):
+				mark(own, mayMove)
 			}
 		}
 	}
@@ -251,9 +323,15 @@ const few = 8
 // nextNumber of a table is not there in MySQL before the table is used.
 const nextNumber = "coalesce(auto_increment, 1)"
 
-// value is an expression for where the counters with these indexes stand, as a JSON object; "" for none.
-func (r *reach) value(database string, moved []int) string {
+// value is an expression for where the counters with the indexes moved stand, and those told so many numbers further than
+// stored, as a JSON object; "" for none.
+func (r *reach) value(database string, moved []int, told map[int]int) string {
 	var tables, pairs []string
+	for _, i := range slices.Sorted(maps.Keys(told)) {
+		name := r.counters[i].name
+		pairs = append(pairs, fmt.Sprintf("%s, CAST(JSON_UNQUOTE(JSON_EXTRACT(counters, %s)) AS UNSIGNED) + %d", quoteText(name),
+			quoteText(`$."`+name+`"`), told[i]))
+	}
 	for _, i := range moved {
 		c := r.counters[i]
 		if c.column == "" {

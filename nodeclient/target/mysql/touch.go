@@ -15,6 +15,9 @@ type touch struct {
 	rows  int      // of an INSERT that does nothing but add rows of VALUES: how many; else 0
 	named bool     // it names its columns
 	sets  []string // the columns it names, or what an UPDATE writes between SET and WHERE
+	// deletes says that it is DELETE, which leaves the counters of its tables where they are.
+	deletes bool
+	away    bool // of an INSERT: it names a database, too
 }
 
 // touchOf looks at a statement. Marks of executed comments are not among tokens.
@@ -34,6 +37,8 @@ func touchOf(keyword string, tokens []sqltext.Token) (t touch) {
 		t.sets = assigned(tokens)
 	case "SELECT", "DO", "SET", "VALUES":
 		t.verb = "SELECT"
+	case "DELETE":
+		t.deletes = true
 	}
 	t.mention(tokens)
 	return t
@@ -53,6 +58,7 @@ func (t *touch) head(tokens []sqltext.Token) []sqltext.Token {
 		break
 	}
 	if i+2 < len(tokens) && tokens[i+1].Text == "." {
+		t.away = true
 		i += 2
 	}
 	if i >= len(tokens) {
