@@ -108,6 +108,8 @@ type Machine struct {
 	joinHeard  int          // ticks since our node did
 	unable     event.DumpID // request with which the node has told last why it could not load a snapshot
 
+	takeovers []int64 // when processes have replaced a connected one, ns, oldest first
+
 	rate     float64
 	rateSeen uint64 // acked at the last tick
 	nonsense uint64
@@ -224,6 +226,7 @@ func (m *Machine) Tick(now int64) {
 	if m.known && !m.Connected() && m.rules.SilenceTicks > 0 && m.silent%m.rules.SilenceTicks == 0 {
 		m.c.Silent, m.lag = m.silence(), true
 	}
+	m.tickTakeovers()
 	m.tickRate()
 	m.tickDumps()
 	m.advance()
@@ -316,6 +319,9 @@ func (m *Machine) hello(e *event.Event, log Log) {
 	}
 	if e.Code == event.Busy {
 		m.busy(e)
+		return
+	}
+	if m.waitsToTakeOver(e.Session) {
 		return
 	}
 	h, err := event.DecodeHello(e.Body)
@@ -461,6 +467,7 @@ func (m *Machine) begin(log Log) bool {
 		m.c.Fence(old.Instance)
 		if m.Connected() {
 			m.fence(old)
+			m.tookOver(m.c.Process, statedb.Process{Host: o.hello.Host, Pid: o.hello.Pid})
 		}
 	}
 	m.c.Session, m.c.Driver, m.c.Topics, m.c.Stopped = o.session, o.hello.Target, o.hello.Topics, 0
@@ -1118,7 +1125,7 @@ func (m *Machine) recovered() {
 }
 
 func (m *Machine) clearAll() {
-	for _, kind := range []string{"fail", "fatal", "retry", "refused", "slow", "offline", "dump", "order", "upgrade", "join"} {
+	for _, kind := range []string{"fail", "fatal", "retry", "refused", "slow", "offline", "dump", "order", "upgrade", "join", "takeover"} {
 		m.clear(kind)
 	}
 }

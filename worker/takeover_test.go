@@ -1,0 +1,58 @@
+package worker
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"xmq/broker/event"
+	"xmq/statedb"
+)
+
+// alone is a machine with a log of its own, without a stage.
+func alone(t *testing.T) (m *Machine, say func(instance uint64, host string, at time.Duration) Work) {
+	log := newLog(10)
+	rules := &Rules{Group: "main", Masters: []string{"master"}, Tick: time.Second, SilentTicks: 15, LeaseTicks: 15, TurnRecords: 10, TurnBytes: 1 << 16}
+	m = NewMachine(rules, "master", nil, nil)
+	return m, func(instance uint64, host string, at time.Duration) Work {
+		s := event.Session{Instance: event.Instance(instance), Turn: 1}
+		pos := log.Head()
+		m.Step(Input{Node: &event.Event{Kind: event.IncrReq, ID: "master", Session: s, Pos: pos, Body: event.Hello{Target: "sqlite", Host: host, Pid: int(instance)}.Encode()}}, log, int64(at))
+		m.Step(Input{Node: &event.Event{Kind: event.IncrReq, State: event.Succ, ID: "master", Session: s, Pos: pos, CreditRecords: 1, CreditBytes: 1}}, log, int64(at)+1)
+		return m.Ready(pos)
+	}
+}
+
+// Two supervisors that run the same ID are named, and neither can go on taking over at once.
+func TestTwoSupervisorsOfOneIDAreSeen(t *testing.T) {
+	m, say := alone(t)
+	say(1, "db1", time.Second)
+	var raised []statedb.Alert
+	for i := uint64(2); i <= 4; i++ {
+		w := say(i, fmt.Sprint("db", 1+i%2), time.Duration(i)*time.Second)
+		require.Len(t, w.Audit, 1)
+		require.Equal(t, "takeover", w.Audit[0].Verb)
+		raised = append(raised, w.Raise...)
+	}
+	require.Len(t, raised, 1)
+	require.Equal(t, "takeover/master", raised[0].Key)
+	require.Contains(t, raised[0].Text, "pid 3 on db2 was replaced by pid 4 on db1")
+	require.Empty(t, say(5, "db2", 5*time.Second).Audit, "it has to wait")
+	require.Len(t, say(5, "db2", 10*time.Second).Audit, 1, "a while")
+	m.Tick(int64(5 * time.Minute))
+	require.Contains(t, strings.Join(m.Ready(m.c.Acked).Clear, " "), "takeover/master")
+}
+
+// A client that stood somewhere in one kind of database does not begin in another one without a word.
+func TestAnotherKindOfTargetIsRefusedByName(t *testing.T) {
+	log := newLog(10)
+	c := &statedb.Client{ID: "master", State: statedb.Following, Driver: "sqlite", Acked: log.Head()}
+	v := judge(c, true, true, event.Position{}, event.Hello{Target: "postgres"}, log)
+	require.Equal(t, event.Refused, v.code)
+	require.Contains(t, v.text, "kind sqlite")
+	require.Contains(t, v.text, "kind postgres")
+	require.Equal(t, event.Welcome, judge(c, true, true, log.Head(), event.Hello{Target: "sqlite"}, log).code)
+}
