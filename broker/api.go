@@ -54,7 +54,7 @@ func (b *Broker) web() *http.Server {
 	} {
 		mux.HandleFunc(path, b.answer(f))
 	}
-	mux.HandleFunc("GET /v1/increments", b.apiTail)
+	mux.HandleFunc("GET /v1/increments", b.apiFeed)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
 	mux.HandleFunc("GET /readyz", b.readyz)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { nothingThere(mux, w, r) })
@@ -735,68 +735,4 @@ func (b *Broker) readOne(seq uint64) (event.Record, error) {
 		return event.Record{}, err
 	}
 	return recs[0].Decode()
-}
-
-// Line is one increment of GET /v1/increments.
-type Line struct {
-	Seq         uint64      `json:"seq"`
-	Time        time.Time   `json:"time"`
-	Chain       event.Chain `json:"chain"`
-	Topic       string      `json:"topic,omitempty"`
-	ContentType string      `json:"content_type,omitempty"`
-	Producer    string      `json:"producer,omitempty"`
-	Key         string      `json:"key,omitempty"`
-	Number      *uint64     `json:"number,omitempty"` // instead of the key, when the producer counts
-	Origin      string      `json:"origin,omitempty"`
-	ApplyLimit  string      `json:"apply_limit,omitempty"`
-	Body        []byte      `json:"body"` // base64 in JSON
-}
-
-// apiTail answers GET /v1/increments?from=N&limit=K as one JSON object a line.
-func (b *Broker) apiTail(w http.ResponseWriter, r *http.Request) {
-	q := r.URL.Query()
-	number := func(name string, def uint64) uint64 {
-		if n, err := strconv.ParseUint(q.Get(name), 10, 64); err == nil {
-			return n
-		}
-		return def
-	}
-	head := b.stores.log.Head().Seq
-	limit := min(number("limit", 10), 1000)
-	from := max(number("from", head+1-min(head, limit)), b.stores.log.First())
-	if asked := number("from", from); asked < from {
-		failAPI(w, refuse(http.StatusGone, "increment %d is not kept any more, the log begins at %d", asked, from))
-		return
-	}
-	w.Header().Set("Content-Type", "application/x-ndjson")
-	enc := json.NewEncoder(w)
-	for began := from; limit > 0 && from <= head; limit, from = limit-1, from+1 {
-		rec, err := b.readOne(from)
-		if err != nil && from == began {
-			failAPI(w, err)
-			return
-		}
-		if err != nil { // the status is on its way: the error is the last line
-			code := door.Internal
-			if no := (*door.Refusal)(nil); errors.As(err, &no) {
-				code = no.Code
-			}
-			last := map[string]any{"error": err.Error(), "code": code, "retryable": code.Retryable()}
-			_ = enc.Encode(last) // the client may be gone
-			return
-		}
-		if enc.Encode(line(rec)) != nil {
-			return
-		}
-	}
-}
-
-func line(rec event.Record) Line {
-	l := Line{Seq: rec.Seq, Time: time.Unix(0, rec.Time).UTC(), Chain: rec.Chain, Topic: rec.Topic, ContentType: rec.ContentType,
-		Producer: rec.Producer, Key: rec.Key, Origin: rec.Origin, ApplyLimit: event.FormatLimit(rec.Limit),
-		Body: rec.Body}
-	if n, counts := rec.Headers.Number(); counts {
-		l.Key, l.Number = "", &n
-	}
-	return l
 }

@@ -67,6 +67,8 @@ type Broker struct {
 	poisoned chan error // the storage has failed
 	checking sync.Mutex // held by a check of the log that somebody has asked for
 	ready    atomic.Bool
+	moved    bell          // the head of the log has moved
+	leaving  chan struct{} // closed when the broker begins to stop
 	hungry   atomic.Int64 // since when the log waits for a file descriptor, in ns since 1970; 0: it does not
 	progress progress
 	flow     flow // of increments into the log
@@ -88,7 +90,7 @@ func Open(cfg Config, log *slog.Logger) (*Broker, error) {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
 	b := &Broker{cfg: &cfg, log: log, started: time.Now(), rival: make(chan claim, 1), poisoned: make(chan error, 1), hooks: newHooks(cfg.Hooks, log),
-		admission: worker.NewAdmission(cfg.MaxClients), doubted: make(chan struct{}, 1)}
+		admission: worker.NewAdmission(cfg.MaxClients), doubted: make(chan struct{}, 1), leaving: make(chan struct{})}
 	err := classed(b.open())
 	if b.stores != nil && err == nil {
 		err = b.stores.ground.Latch().Err() // a compaction has failed meanwhile
@@ -133,7 +135,7 @@ func (b *Broker) open() (err error) {
 		return err
 	}
 	b.claim = claim{b.started.UnixNano(), b.stores.log.ID(), rand.Uint64()}
-	b.ingest = newIngest(b.stores.log, func() { b.pool.Wake() }, b.cfg.MaxIncrement, int64(b.cfg.QueueCount), int64(b.cfg.QueueBytes))
+	b.ingest = newIngest(b.stores.log, func() { b.pool.Wake(); b.moved.ring() }, b.cfg.MaxIncrement, int64(b.cfg.QueueCount), int64(b.cfg.QueueBytes))
 	b.ingest.starved = b.stores.ground.Short
 	b.newDoubts()
 	b.dispatch = newDispatcher(b.cfg.Group, b.road, b.log)
@@ -338,6 +340,7 @@ func (b *Broker) awayNATS(err error) error {
 //  7. close road, server and stores, because nobody uses them any more
 func (b *Broker) shutdown(web *http.Server, p *parts) error {
 	b.ready.Store(false)
+	close(b.leaving)
 	b.ingest.refuse(door.Refuse(door.Closing, "the broker is stopping: try again"))
 	b.stores.ground.Hurry(lastWrites)
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)

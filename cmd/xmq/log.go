@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -112,6 +113,9 @@ func logShow(c *cli.Context) error {
 		if err := a.send(c.Context, "GET", "/v1/increments?limit=1&from="+seq, "", nil, &body); err != nil {
 			return err
 		}
+		if i := bytes.IndexByte(body.Bytes(), '\n'); i >= 0 { // behind it stands where the next request goes on
+			body.Truncate(i + 1)
+		}
 		to = screen{to, true}
 	case terminal(to):
 		to = c.App.Writer
@@ -125,39 +129,45 @@ func logTail(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	from, n := c.Uint64("from"), c.Uint64("n")
+	from, n, wait := c.Uint64("from"), c.Uint64("n"), ""
 	for {
-		path := fmt.Sprintf("/v1/increments?limit=%d", n)
+		path := fmt.Sprintf("/v1/increments?limit=%d%s", n, wait)
 		if from > 0 {
 			path += fmt.Sprintf("&from=%d", from)
 		}
 		var buf bytes.Buffer
 		if err := a.send(c.Context, "GET", path, "", nil, &buf); err != nil {
-			if c.Bool("follow") && c.Context.Err() != nil {
-				return errInterrupted
-			}
 			return err
 		}
+		ended := false
 		for line := range bytes.Lines(buf.Bytes()) {
-			var l broker.Line
-			if err := json.Unmarshal(line, &l); err != nil || l.Seq == 0 {
-				return &ioError{fmt.Errorf("the broker answered %.200q", line)}
+			var l struct {
+				broker.Line
+				broker.Next
+				Error string
+			}
+			if err := json.Unmarshal(line, &l); err != nil || l.Seq == 0 && l.Next.Next == 0 {
+				return &ioError{fmt.Errorf("the broker answered %.200q", cmp.Or(l.Error, string(line)))}
+			}
+			if ended = l.Seq == 0; ended {
+				from = l.Next.Next
+				continue
 			}
 			from = l.Seq + 1
-			if err := printLine(c, line, l); err != nil {
+			if err := printLine(c, line, l.Line); err != nil {
 				return err
 			}
 		}
 		if !c.Bool("follow") {
 			return nil
 		}
-		if from == 0 {
-			from = 1
+		n, wait = 1000, "&wait=20s"
+		if ended {
+			continue
 		}
-		n = 1000
-		select {
+		select { // a broker of an earlier build does not wait
 		case <-c.Context.Done():
-			return errInterrupted
+			return c.Context.Err()
 		case <-time.After(500 * time.Millisecond):
 		}
 	}
