@@ -107,7 +107,8 @@ func (t *Target) arguments(before event.Position, steps []step, timed bool) []an
 	}
 	args := append(words(before), fresh, strconv.Itoa(free), count, strconv.FormatInt(t.safe, 10), t.spares(), strconv.Itoa(dueKeys), strconv.Itoa(len(steps)))
 	for _, s := range steps {
-		args = append(append(args, words(s.Pos)...), brokerTime(s.Time), millis(s.Time), strconv.Itoa(len(s.Work)))
+		args = append(append(args, words(s.Pos)...), brokerTime(s.Time), millis(s.Time), "", strconv.Itoa(len(s.Work)))
+		begins := len(args)
 		for i, o := range s.Work {
 			keep := o.keys
 			if i == len(s.Work)-1 && !timed { // what fails has changed nothing
@@ -122,6 +123,7 @@ func (t *Target) arguments(before event.Position, steps []step, timed bool) []an
 				args = append(args, word)
 			}
 		}
+		args[begins-2] = strconv.Itoa(len(args) - begins)
 	}
 	return args
 }

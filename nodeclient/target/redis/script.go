@@ -32,8 +32,8 @@ func (s script) run(ctx context.Context, c redis.Cmdable, keys []string, args []
 //	ARGV     token in the lock of the node that calls, and how many milliseconds that lives; log, seq, chain before; "1" when no position at all stands for that too; how many of the first increments
 //	         need no memory; "1" when times count; until when Redis ends no key by itself, spare; how many keys may be
 //	         ended, how many increments; then for each of them log, seq, chain after it, broker time or "" and in ms,
-//	         how many commands; for each command how many keys, those, how many words, how it is treated (see raises)
-//	         with the word this is about, the words
+//	         how many arguments its commands have, how many commands; for each command how many keys, those, how many
+//	         words, how it is treated (see raised) with the word this is about, the words
 //
 // The position is moved first: a server that has no memory, cannot save or is a replica says so there, and once a
 // script has written none of that stops it any more. Without memory the increments that need none are applied alone. A command
@@ -49,11 +49,15 @@ func (s script) run(ctx context.Context, c redis.Cmdable, keys []string, args []
 // may have ended keys by itself; "timed" nothing: times count; "refused" what the server said, nothing being
 // changed; "position" the one that is stored, or what hinders it; "failed" the indices of increment and command and
 // what the server said; "half" the same and why the increment could not be taken back.
+//
+// Most increments are one command that is treated in no special way, in a database where no key has a time: those go
+// from the arguments to the server without a detour.
 var applyScript = newScript(ending + `
+local argv, ask, unpack, tonumber, type = ARGV, redis.pcall, unpack, tonumber, type
 local at = 1
 local function take()
   at = at + 1
-  return ARGV[at - 1]
+  return argv[at - 1]
 end
 local place = KEYS[1]
 local holder, life = take(), take()
@@ -90,10 +94,18 @@ end
 safe = old[6] or safe
 local late = tonumber(safe) < wall
 
-local todo = {}
+-- begins is where the arguments of each increment begin.
+local begins = {}
 for i = 1, n do
-  local step = {log = take(), seq = take(), chain = take(), time = take(), ms = tonumber(take())}
-  for j = 1, tonumber(take()) do
+  begins[i] = at
+  at = at + 7 + tonumber(argv[at + 5])
+end
+
+-- parse is an increment: its commands, and its time in ms.
+local function parse(i)
+  at = begins[i] + 7
+  local step = {ms = tonumber(argv[at - 3])}
+  for j = 1, tonumber(argv[at - 1]) do
     local keys = {}
     for k = 1, tonumber(take()) do
       keys[k] = take()
@@ -106,21 +118,25 @@ for i = 1, n do
     step[j] = c
     at = at + words
   end
-  todo[i] = step
+  return step
 end
 
 local function store(last)
   local time = old[4]
-  for i = 1, last do
-    if todo[i].time ~= '' then
-      time = todo[i].time
+  for i = last, 1, -1 do
+    if argv[begins[i] + 3] ~= '' then
+      time = argv[begins[i] + 3]
+      break
     end
   end
   if last == 0 and not there then
     return redis.pcall('DEL', place)
   end
-  local s = todo[last] or {log = log, seq = seq, chain = chain}
-  local fields = {'log_id', s.log, 'seq', s.seq, 'chain', s.chain, 'expiry', safe}
+  local fields = {'log_id', log, 'seq', seq, 'chain', chain, 'expiry', safe}
+  if last > 0 then
+    local b = begins[last]
+    fields[2], fields[4], fields[6] = argv[b], argv[b + 1], argv[b + 2]
+  end
   if time then
     fields[#fields + 1], fields[#fields + 2] = 'updated_at', time
   end
@@ -254,8 +270,35 @@ local function execute(c, saved, keep, ms)
   end
 end
 
+-- plainly runs an increment of one command that is treated in no special way and needs no key kept. It returns nil when
+-- it is not of that kind, else whether the server has refused it, which changes nothing and is to be said.
+local function plainly(i)
+  local b = begins[i]
+  if argv[b + 6] ~= '1' then
+    return nil
+  end
+  local from = b + 8 + tonumber(argv[b + 7])
+  if argv[from + 1] ~= '0' then
+    return nil
+  end
+  local answer = ask(unpack(argv, from + 2, from + 1 + tonumber(argv[from])))
+  if type(answer) == 'table' and answer.err then
+    return answer.err
+  end
+  return ''
+end
+
 for i = 1, n do
-  local step, saved = todo[i], {}
+  local said = not low and plainly(i) or nil
+  local step, saved
+  if not said then
+    step, saved = parse(i), {}
+  elseif said ~= '' then
+    store(i - 1)
+    return {'failed', i - 1, 0, said}
+  else
+    step = {}
+  end
   if low and #step > 0 then
     room = due(step.ms, room)
     local why = low and (low <= step.ms and 'due' or late and 'late')
