@@ -47,6 +47,7 @@ func (b *Broker) web() *http.Server {
 		"GET /v1/alerts":                b.apiAlerts,
 		"POST /v1/alerts":               b.apiAlert,
 		"GET /v1/audit":                 b.apiAudit,
+		"GET /v1/events":                b.apiEvents,
 		"GET /v1/dumps":                 b.apiDumps,
 		"GET /v1/dumps/{id}":            b.apiDump,
 		"POST /v1/dumps/{id}/cancel":    b.apiCancel,

@@ -23,6 +23,7 @@ import (
 	"xmq/broker/event"
 	"xmq/broker/secret"
 	"xmq/dumpflow"
+	"xmq/statedb"
 	"xmq/worker"
 )
 
@@ -259,6 +260,9 @@ func (b *Broker) Run(ctx context.Context, onReady func()) error {
 		err = nil
 	} else if err == nil {
 		b.ready.Store(true)
+		err = b.hasStarted()
+	}
+	if ctx.Err() == nil && err == nil {
 		if onReady != nil {
 			onReady()
 		}
@@ -273,9 +277,14 @@ func (b *Broker) Run(ctx context.Context, onReady func()) error {
 	if cause := b.storageFailed(); cause != nil {
 		b.ready.Store(false)
 		b.ingest.refuse(door.Refuse(door.Closing, "the broker's storage has failed"))
+		b.log.Error(string(statedb.Stopped), "event", string(statedb.Stopped), "cause", cause)
 		return cause
 	}
-	return errors.Join(classed(err), b.shutdown(web, p))
+	why := "it was told to"
+	if err != nil {
+		why = err.Error()
+	}
+	return errors.Join(classed(err), b.shutdown(web, p, why))
 }
 
 // storageFailed says that a write has failed; nil when none has.
@@ -338,7 +347,7 @@ func (b *Broker) awayNATS(err error) error {
 //  5. end the workers, which save the positions that lag
 //  6. end the keepers: the watch writes the last checkpoint, after the last commit
 //  7. close road, server and stores, because nobody uses them any more
-func (b *Broker) shutdown(web *http.Server, p *parts) error {
+func (b *Broker) shutdown(web *http.Server, p *parts, why string) error {
 	b.ready.Store(false)
 	close(b.leaving)
 	b.ingest.refuse(door.Refuse(door.Closing, "the broker is stopping: try again"))
@@ -370,6 +379,7 @@ func (b *Broker) shutdown(web *http.Server, p *parts) error {
 	if cause := b.storageFailed(); cause != nil { // nothing is closed then
 		return cause
 	}
+	errs = append(errs, b.happened(statedb.Stopped, b.stores.log.Head().Seq, why))
 	return errors.Join(append(errs, b.close())...)
 }
 

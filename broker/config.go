@@ -10,6 +10,7 @@ import (
 
 	"xmq/broker/event"
 	"xmq/broker/secret"
+	"xmq/statedb"
 )
 
 // Config is every knob of a broker. Default fills in the defaults, Validate says in one sentence what is wrong.
@@ -60,6 +61,8 @@ type Config struct {
 
 	Idempotency Idempotency `yaml:"idempotency"`
 
+	AlertsKeep int `yaml:"alerts_keep" doc:"rows of the timeline that are kept: alerts raised and cleared, orders, clients, DUMPs, starts and stops (xmq events)"`
+
 	Retention Retention `yaml:"retention"`
 	Hooks     Hooks     `yaml:"hooks"`
 	Watch     Watch     `yaml:"watch"`
@@ -91,11 +94,13 @@ func (r *Retention) silenceGrain() time.Duration {
 	return 10 * time.Minute
 }
 
-// Hooks are told of every alert that is raised, changed or cleared. A slow or failing hook delays nothing.
+// Hooks are told of every alert that is raised, becomes worse or is cleared, and again while it lasts; of one that somebody has acknowledged
+// nothing until it becomes worse. A slow or failing hook delays nothing.
 type Hooks struct {
 	URL     string        `yaml:"url" doc:"gets a POST with the alert as JSON"`
 	Command []string      `yaml:"command" doc:"is run with the alert as JSON on its standard input"`
 	Timeout time.Duration `yaml:"timeout" doc:"of one call"`
+	Repeat  time.Duration `yaml:"repeat" doc:"how often an alert that lasts and that nobody has acknowledged is told again; 0 for never"`
 }
 
 // Watch says when the broker refuses input to save itself.
@@ -103,6 +108,8 @@ type Watch struct {
 	Every    time.Duration `yaml:"every" doc:"how often disk and stores are looked at"`
 	Scrub    time.Duration `yaml:"scrub" doc:"pause between two slow readings of the whole log that look for damage; 0 for none"`
 	SlowSync time.Duration `yaml:"slow_sync" doc:"alert when one sync in a hundred of the log's disk takes longer; 0 for never"`
+	Lag      time.Duration `yaml:"lag" doc:"alert when a client is behind for longer; 0 for never"`
+	Stopped  time.Duration `yaml:"stopped" doc:"alert when a node that was stopped has not come back for so long; 0 for never"`
 	Ballast  bool          `yaml:"ballast" doc:"keep 64 MiB in reserve, so that a full disk can be started from"`
 	MinFree  int64         `yaml:"min_free" doc:"bytes that must stay free on the disk; -1 for 5 % or 256 MiB, whichever is more"`
 }
@@ -120,8 +127,9 @@ func Default() Config {
 		SnapshotTTL: 10 * time.Minute, SaveEvery: 200 * time.Millisecond,
 		Idempotency: Idempotency{Window: 5_000_000},
 		Retention:   Retention{Every: 2 * time.Second, KeepAge: time.Hour, MaxBytes: -1, PinAlert: 10_000_000},
-		Hooks:       Hooks{Timeout: 5 * time.Second},
-		Watch:       Watch{Every: time.Second, Scrub: 24 * time.Hour, SlowSync: 100 * time.Millisecond, Ballast: true, MinFree: -1},
+		AlertsKeep:  statedb.DefaultEvents,
+		Hooks:       Hooks{Timeout: 5 * time.Second, Repeat: time.Hour},
+		Watch:       Watch{Every: time.Second, Scrub: 24 * time.Hour, SlowSync: 100 * time.Millisecond, Lag: 5 * time.Minute, Stopped: 10 * time.Minute, Ballast: true, MinFree: -1},
 	}
 }
 
@@ -150,7 +158,7 @@ func (c *Config) Validate() error {
 	}{
 		{"workers", int64(c.Workers)}, {"max_increment", int64(c.MaxIncrement)}, {"queue_count", int64(c.QueueCount)},
 		{"queue_bytes", int64(c.QueueBytes)}, {"turn_records", int64(c.TurnRecords)},
-		{"turn_bytes", int64(c.TurnBytes)}, {"max_records", c.MaxRecords}, {"idempotency.window", c.Idempotency.Window}, {"max_dumps", int64(c.MaxDumps)},
+		{"turn_bytes", int64(c.TurnBytes)}, {"max_records", c.MaxRecords}, {"idempotency.window", c.Idempotency.Window}, {"max_dumps", int64(c.MaxDumps)}, {"alerts_keep", int64(c.AlertsKeep)},
 	}
 	for _, p := range positive {
 		if p.value < 1 {
@@ -164,7 +172,7 @@ func (c *Config) Validate() error {
 		}
 	}
 	for name, d := range map[string]time.Duration{"dump_limit": c.DumpLimit, "snapshot_ttl": c.SnapshotTTL, "retention.max_age": c.Retention.MaxAge, "retention.keep_age": c.Retention.KeepAge,
-		"retention.max_absence": c.Retention.MaxAbsence, "watch.scrub": c.Watch.Scrub, "watch.slow_sync": c.Watch.SlowSync} {
+		"retention.max_absence": c.Retention.MaxAbsence, "watch.scrub": c.Watch.Scrub, "hooks.repeat": c.Hooks.Repeat, "watch.lag": c.Watch.Lag, "watch.stopped": c.Watch.Stopped, "watch.slow_sync": c.Watch.SlowSync} {
 		if d < 0 {
 			return fmt.Errorf("%s is %s: it cannot be negative", name, d)
 		}

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"sync"
 	"syscall"
 	"time"
 
@@ -27,6 +28,9 @@ type hooks struct {
 	log *slog.Logger
 	web *http.Client
 	all []*hook
+
+	mu   sync.Mutex
+	last map[string]time.Time // by alert that stands: when it was told last
 }
 
 // hook is one way to tell.
@@ -45,7 +49,7 @@ const (
 )
 
 func newHooks(cfg Hooks, log *slog.Logger) *hooks {
-	h := &hooks{cfg: cfg, log: log, web: &http.Client{
+	h := &hooks{cfg: cfg, log: log, last: map[string]time.Time{}, web: &http.Client{
 		Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, MaxResponseHeaderBytes: 64 << 10, MaxIdleConnsPerHost: 1, IdleConnTimeout: time.Minute},
 		// An alert is for the address that was configured, and for none that it names.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -59,13 +63,39 @@ func newHooks(cfg Hooks, log *slog.Logger) *hooks {
 	return h
 }
 
-// tell never blocks.
+// tell never blocks. Of an alert that somebody has acknowledged nothing is told: one that becomes worse is not acknowledged any more.
 func (h *hooks) tell(a statedb.Alert) {
+	h.mu.Lock()
+	if h.last[a.Key] = time.Now(); a.Cleared != 0 {
+		delete(h.last, a.Key)
+	}
+	h.mu.Unlock()
+	if a.Acked {
+		return
+	}
 	for _, one := range h.all {
 		select {
 		case one.queue <- a:
 		default:
 			h.log.Warn("alert not told to a hook, it is too slow", "hook", one.name, "alert", a.Key)
+		}
+	}
+}
+
+// repeat tells those alerts again of which nothing was told for cfg.Repeat.
+func (h *hooks) repeat(now time.Time, standing []statedb.Alert) {
+	if h.cfg.Repeat == 0 {
+		return
+	}
+	for _, a := range standing {
+		h.mu.Lock()
+		last, told := h.last[a.Key]
+		if !told { // before this broker was started
+			h.last[a.Key] = now
+		}
+		h.mu.Unlock()
+		if told && now.Sub(last) >= h.cfg.Repeat {
+			h.tell(a)
 		}
 	}
 }
@@ -126,7 +156,7 @@ func (h *hooks) serve(ctx context.Context, one *hook) {
 
 // call tells one hook of an alert, within the timeout.
 func (h *hooks) call(ctx context.Context, one *hook, a statedb.Alert) error {
-	body, err := json.Marshal(a)
+	body, err := json.Marshal(alertView(a))
 	if err != nil {
 		return err
 	}

@@ -95,7 +95,7 @@ func TestOneAlertIsToldInOrder(t *testing.T) {
 	h := newHooks(Hooks{Timeout: time.Minute}, slog.New(slog.DiscardHandler))
 	all := make(chan struct{})
 	one := &hook{"test", func(_ context.Context, body []byte) error {
-		var a statedb.Alert
+		var a AlertView
 		if err := json.Unmarshal(body, &a); err != nil {
 			return err
 		}

@@ -77,7 +77,9 @@ func (b *Broker) free(everything bool) (freed int, err error) {
 	freed, err = s.log.Trim(keep)
 	if freed > 0 {
 		first := s.log.First()
-		b.log.Info("log trimmed", "segments", freed, "first", first)
+		if err := b.happened(statedb.LogTrimmed, first, fmt.Sprintf("%d segments freed, the log begins at %d", freed, first)); err != nil {
+			return freed, err
+		}
 		for _, c := range s.state.Clients() {
 			if seq, held := c.Pin(); held && seq+1 < first {
 				b.pool.Post(c.ID, worker.Input{Trimmed: true})

@@ -121,7 +121,7 @@ func openStores(cfg *Config, log *slog.Logger, onPoison func(error), onAlert fun
 		err = s.openLog(cfg, empty, log)
 	}
 	if err == nil {
-		err = s.openState(log, onAlert)
+		err = s.openState(cfg.AlertsKeep, log, onAlert)
 	}
 	if err == nil {
 		s.staging, err = dumpflow.OpenStaging(filepath.Join(dir, stagingDir), func() error { return s.room(cfg) })
@@ -282,7 +282,7 @@ func exists(path string) bool {
 
 // openState opens the state store and compares it with the log. An empty one beside a log with increments means
 // "unknown", not "nobody needs anything".
-func (s *stores) openState(log *slog.Logger, onAlert func(statedb.Alert)) error {
+func (s *stores) openState(keep int, log *slog.Logger, onAlert func(statedb.Alert)) error {
 	place := disk.Dir(filepath.Join(s.dir, stateDir))
 	db, err := s.ground.Open(place, stateName, disk.State)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -297,6 +297,8 @@ func (s *stores) openState(log *slog.Logger, onAlert func(statedb.Alert)) error 
 		}
 		return errors.Join(err, db.Close())
 	}
+	s.state.OnEvent(func(e statedb.Event) { logEvent(log, e) })
+	s.state.KeepEvents(keep)
 	meta := s.state.Meta()
 	var b statedb.Batch
 	switch {

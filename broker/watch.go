@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"xmq/broker/disk"
@@ -205,6 +206,7 @@ func (b *Broker) look() error {
 	default:
 		b.ingest.refuse(nil)
 	}
+	b.hooks.repeat(time.Now(), b.standingAlerts())
 	b.flow.sample(b.ingest.took.Load(), time.Now())
 	b.progress.forget(func(id event.DumpID) bool { _, known := b.stores.state.Dump(id); return known })
 	b.input() // notes since when it is so
@@ -234,6 +236,11 @@ func (b *Broker) strays(batch *statedb.Batch, r worker.Refusals, now int64) {
 	if stands && now-max(b.strayAt, b.started.UnixNano()) > int64(strayFor) {
 		batch.Clear(key, now)
 	}
+}
+
+// standingAlerts are those that last.
+func (b *Broker) standingAlerts() []statedb.Alert {
+	return slices.DeleteFunc(b.stores.state.Alerts(), func(a statedb.Alert) bool { return a.Cleared != 0 })
 }
 
 // stands returns the alert with this key and whether it stands.

@@ -170,6 +170,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	if pos, err = a.compare(pos, topics); err != nil {
 		return err
 	}
+	a.log.Info("this node goes on from the position of its database", "event", "position", "seq", pos.Seq, "log", pos.Log)
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx)) // the hands outlive ctx until the batch is done
 	a.hands.Go(func() { a.hand(work) })
 	defer func() {

@@ -576,6 +576,9 @@ func (s *session) applied(n int, pos event.Position, err error) {
 	}
 	if err == nil {
 		s.queue = s.queue[n:]
+		if s.trouble != "" {
+			s.note("the trouble is over: the database takes increments again")
+		}
 		s.backoff, s.trouble = 0, ""
 		s.report(event.NoCode)
 		s.work()

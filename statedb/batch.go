@@ -20,6 +20,7 @@ type Batch struct {
 	dumps      map[event.DumpID]*dumpflow.Dump
 	alerts     []alertChange
 	audits     []Audit
+	events     []Event
 	checkpoint *event.Position
 	clock      int64 // 0: as it is
 	meta       *Meta
@@ -34,7 +35,7 @@ type alertChange struct {
 
 // Empty reports whether there is nothing to write.
 func (b *Batch) Empty() bool {
-	return len(b.clients)+len(b.dumps)+len(b.alerts)+len(b.audits) == 0 && b.checkpoint == nil && b.clock == 0 && b.meta == nil && b.doubts == nil
+	return len(b.clients)+len(b.dumps)+len(b.alerts)+len(b.audits)+len(b.events) == 0 && b.checkpoint == nil && b.clock == 0 && b.meta == nil && b.doubts == nil
 }
 
 // PutClient stores a copy of c under c.ID.
@@ -83,13 +84,17 @@ func (b *Batch) setDump(id event.DumpID, d *dumpflow.Dump) {
 }
 
 // Raise raises an alert, or counts it again when its key already stands. Key, Severity, Client, Seq, Text
-// and Last are taken from n; the store keeps the rest. A changed text needs a new look by an operator.
+// and Last are taken from n; the store keeps the rest. One that has become worse needs a new look by an operator, and an alert about
+// a client never becomes milder while it stands.
 func (b *Batch) Raise(n Alert) {
 	n.V, n.Text, n.First, n.Count, n.Acked, n.Cleared = AlertVersion, cut(n.Text), n.Last, 1, false, 0
 	b.alter(n.Key, func(a *Alert, known bool) bool {
 		raised := n
 		if known && a.Cleared == 0 {
-			raised.First, raised.Count, raised.Acked = a.First, a.Count+1, a.Acked && a.Text == n.Text
+			if n.Client != "" && a.Severity.Rank() > n.Severity.Rank() { // what a client's machine says of it is the least
+				raised.Severity = a.Severity
+			}
+			raised.First, raised.Count, raised.Acked = a.First, a.Count+1, a.Acked && !worse(*a, raised)
 		}
 		*a = raised
 		return true
@@ -130,9 +135,9 @@ func (b *Batch) PutDoubts(d Doubts) { d = d.Clone(); d.V = DoubtsVersion; b.doub
 func (b *Batch) PutMeta(m Meta) { m.V = MetaVersion; b.meta = &m }
 
 // encode turns the batch into bytes for the disk. alerts and audit entries get their final shape here;
-// alerts that changed are returned by key. mark is the stored checkpoint.
-func (b *Batch) encode(standing func(key string) (Alert, bool), audits uint64, mark checkpoint) (*leveldb.Batch, map[string]Alert) {
-	disk, changed := new(leveldb.Batch), map[string]Alert{}
+// alerts that changed are returned by key, as they were and as they are. mark is the stored checkpoint.
+func (b *Batch) encode(standing func(key string) (Alert, bool), audits uint64, mark checkpoint) (*leveldb.Batch, map[string]change) {
+	disk, changed := new(leveldb.Batch), map[string]change{}
 	for id, c := range b.clients {
 		put(disk, clientKey(id), c, c == nil)
 	}
@@ -143,16 +148,17 @@ func (b *Batch) encode(standing func(key string) (Alert, bool), audits uint64, m
 		put(disk, dumpKey(id), d, d == nil)
 	}
 	for _, ch := range b.alerts {
-		a, known := changed[ch.key]
+		c, known := changed[ch.key]
 		if !known {
-			a, known = standing(ch.key)
+			c.old, known = standing(ch.key)
+			c.now = c.old
 		}
-		if ch.change(&a, known) {
-			changed[ch.key] = a
+		if ch.change(&c.now, known) {
+			changed[ch.key] = c
 		}
 	}
-	for key, a := range changed {
-		put(disk, alertKey(key), a, false)
+	for key, c := range changed {
+		put(disk, alertKey(key), c.now, false)
 	}
 	for i, a := range b.audits {
 		a.V, a.Number = AuditVersion, audits+1+uint64(i)

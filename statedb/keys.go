@@ -13,6 +13,7 @@ import (
 //	d/<dump>       dumpflow.Dump
 //	a/<alert key>  Alert
 //	u/<20 digits>  Audit, by its number
+//	e/<20 digits>  Event, by its number
 //	m/meta         Meta
 //	m/doubts       Doubts
 //	m/checkpoint   event.Position and the time of the log that nodes were told, a JSON object
@@ -22,6 +23,7 @@ const (
 	fencePrefix   = "f/"
 	alertPrefix   = "a/"
 	auditPrefix   = "u/"
+	eventPrefix   = "e/"
 	metaKey       = "m/meta"
 	doubtsKey     = "m/doubts"
 	checkpointKey = "m/checkpoint"
@@ -32,3 +34,4 @@ func fenceKey(id string) []byte      { return []byte(fencePrefix + id) }
 func dumpKey(id event.DumpID) []byte { return []byte(dumpPrefix + id.String()) }
 func alertKey(key string) []byte     { return []byte(alertPrefix + key) }
 func auditKey(number uint64) []byte  { return fmt.Appendf(nil, "%s%020d", auditPrefix, number) }
+func eventKey(number uint64) []byte  { return fmt.Appendf(nil, "%s%020d", eventPrefix, number) }

@@ -53,6 +53,10 @@ type DB struct {
 	writing sync.Mutex // one Write at a time
 	audits  uint64     // number of the last entry; under writing
 
+	// Of the timeline, under writing: the last number, the first that is kept (0: none), how many are kept.
+	events, firstEvent, keepEvents uint64
+	event                          func(Event) // nil: nobody is told
+
 	mu         sync.RWMutex // guards what follows: the state that is durable
 	clients    map[string]Client
 	forgotten  map[string]Forgotten
@@ -70,10 +74,10 @@ type checkpoint struct {
 }
 
 // Open loads everything from store into memory: a few hundred bytes a client. onAlert (may be nil) is
-// called after every durable change of an alert; it must not block. ErrRecord: a value cannot be read, with
+// called after an alert was raised, became worse or was cleared, durably; it must not block. ErrRecord: a value cannot be read, with
 // its key in the text.
 func Open(store Store, onAlert func(Alert)) (*DB, error) {
-	db := &DB{store: store, alert: onAlert, clients: map[string]Client{}, forgotten: map[string]Forgotten{}, dumps: map[event.DumpID]dumpflow.Dump{}, alerts: map[string]Alert{}}
+	db := &DB{store: store, alert: onAlert, keepEvents: DefaultEvents, clients: map[string]Client{}, forgotten: map[string]Forgotten{}, dumps: map[event.DumpID]dumpflow.Dump{}, alerts: map[string]Alert{}}
 	err := store.Each("", func(key, value []byte) error { return db.load(string(key), value) })
 	if err != nil {
 		return nil, fmt.Errorf("open state store: %w", err)
@@ -125,6 +129,13 @@ func (db *DB) load(key string, value []byte) error {
 		}
 		db.audits = a.Number // in order: the last is the greatest
 		return named(err, auditKey(a.Number))
+	case strings.HasPrefix(key, eventPrefix):
+		var e Event
+		err := read(&e, &e.V, EventVersion)
+		if db.events = e.Number; db.firstEvent == 0 {
+			db.firstEvent = e.Number
+		}
+		return named(err, eventKey(e.Number))
 	case key == metaKey:
 		return read(&db.meta, &db.meta.V, MetaVersion)
 	case key == doubtsKey:
@@ -153,6 +164,7 @@ func (db *DB) Write(b *Batch) error {
 	for _, id := range spent {
 		disk.Delete(fenceKey(id))
 	}
+	events := db.timeline(disk, b, changed)
 	if disk.Len() == 0 {
 		return nil
 	}
@@ -160,15 +172,23 @@ func (db *DB) Write(b *Batch) error {
 		return fmt.Errorf("write state store: the outcome is unknown: %w", err)
 	}
 	db.publish(b, changed, old, spent)
+	db.counted(len(events))
+	if db.event != nil {
+		for _, e := range events {
+			db.event(e)
+		}
+	}
 	if db.alert != nil {
-		for _, a := range changed {
-			db.alert(a)
+		for _, c := range changed {
+			if c.kind() != "" {
+				db.alert(c.now)
+			}
 		}
 	}
 	return nil
 }
 
-func (db *DB) publish(b *Batch, changed map[string]Alert, old, spent []string) {
+func (db *DB) publish(b *Batch, changed map[string]change, old, spent []string) {
 	db.mu.Lock()
 	defer db.mu.Unlock()
 	for id, c := range b.clients {
@@ -189,7 +209,9 @@ func (db *DB) publish(b *Batch, changed map[string]Alert, old, spent []string) {
 		}
 		db.dumps[id] = *d
 	}
-	maps.Copy(db.alerts, changed)
+	for key, c := range changed {
+		db.alerts[key] = c.now
+	}
 	for _, key := range old {
 		delete(db.alerts, key)
 	}
@@ -207,7 +229,7 @@ func (db *DB) publish(b *Batch, changed map[string]Alert, old, spent []string) {
 }
 
 // oldAlerts names the cleared alerts beyond KeptAlerts, oldest first, once there are a tenth too many.
-func (db *DB) oldAlerts(changed map[string]Alert) []string {
+func (db *DB) oldAlerts(changed map[string]change) []string {
 	if len(changed) == 0 {
 		return nil
 	}

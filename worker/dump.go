@@ -113,6 +113,7 @@ func (m *Machine) dumpFor(r dumpflow.Requester, log Log) (d *dumpflow.Dump, code
 	m.lease, m.age = 0, 0
 	m.become(statedb.Draining)
 	m.saveDump(d)
+	m.happened(statedb.DumpAsked, c.Acked.Seq, fmt.Sprintf("DUMP %s of %s, for %s", d.ID, c.ID, r.ID))
 	return d, 0, ""
 }
 
@@ -240,6 +241,7 @@ func (m *Machine) opened(d *dumpflow.Dump, e *event.Event) {
 		m.become(statedb.Following)
 	}
 	m.saveDump(d)
+	m.happened(statedb.DumpOpened, d.Pos.Seq, fmt.Sprintf("DUMP %s of %s", d.ID, m.c.ID))
 	m.tellAll(d)
 }
 
@@ -258,6 +260,7 @@ func (m *Machine) sealed(man dumpflow.Manifest) {
 	}
 	m.clear("dump")
 	m.saveDump(d)
+	m.happened(statedb.DumpComplete, d.Pos.Seq, fmt.Sprintf("DUMP %s of %s, %d bytes", d.ID, m.c.ID, d.Size))
 	m.tellAll(d)
 }
 
@@ -266,6 +269,7 @@ func (m *Machine) sealed(man dumpflow.Manifest) {
 func (m *Machine) dropRunning(text string) {
 	if d := m.running(); d != nil {
 		m.abandon(d, text)
+		m.happened(statedb.DumpFailed, d.Pos.Seq, fmt.Sprintf("DUMP %s of %s: %s", d.ID, m.c.ID, text))
 		m.raise("dump", statedb.Warning, d.Pos.Seq, fmt.Sprintf("DUMP %s of %s failed: %s", d.ID, m.c.ID, text))
 	}
 }
@@ -334,6 +338,9 @@ func (m *Machine) leave(id string, request event.DumpID, served bool) {
 		}
 		delete(m.leases, request)
 		m.saveDump(d)
+		if served {
+			m.happened(statedb.DumpLoaded, d.Pos.Seq, fmt.Sprintf("DUMP %s of %s, by %s", d.ID, m.c.ID, id))
+		}
 		if len(d.Requesters) == 0 && d.Running() {
 			m.abandon(d, "nobody waits for it any more")
 		}

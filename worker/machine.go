@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"xmq/broker/event"
@@ -478,6 +479,9 @@ func (m *Machine) begin(log Log) bool {
 	m.clear("refused")
 	m.clear("slow")
 	m.joinOver()
+	if newProcess {
+		m.happened(statedb.ClientCame, v.from.Seq, m.runs())
+	}
 	m.enter(v, newProcess)
 	m.hear(v.from)
 	if v.from.Seq < m.c.Acked.Seq { // it was put back
@@ -600,6 +604,7 @@ func (m *Machine) applied(e *event.Event, log Log) {
 			m.dropRunning(fmt.Sprintf("the node of the target %s was stopped", m.c.ID))
 		}
 		m.open, m.c.Stopped, m.dirty = false, m.now, true
+		m.happened(statedb.ClientWent, m.c.Acked.Seq, strings.TrimSpace("its node said goodbye "+m.runs()))
 		m.clear("offline")
 		m.clear("slow")
 		return
@@ -1134,6 +1139,27 @@ func (m *Machine) raise(kind string, s statedb.Severity, seq uint64, text string
 	key := kind + "/" + m.c.ID
 	m.work.Clear = slices.DeleteFunc(m.work.Clear, func(k string) bool { return k == key }) // what is raised last stands
 	m.work.Raise = append(m.work.Raise, statedb.Alert{Key: key, Severity: s, Client: m.c.ID, Seq: seq, Text: text, Last: m.now})
+}
+
+// happened puts a row of this client into the timeline.
+func (m *Machine) happened(kind statedb.Kind, seq uint64, cause string) {
+	m.work.Events = append(m.work.Events, statedb.Event{Time: m.now, Kind: kind, Client: m.c.ID, Seq: seq, Cause: cause})
+}
+
+// runs says where the node runs, as far as it says so itself.
+func (m *Machine) runs() string {
+	p := m.c.Process
+	if p.Host == "" && p.Pid == 0 {
+		return ""
+	}
+	text := fmt.Sprintf("on %s, pid %d", cmp.Or(p.Host, "?"), p.Pid)
+	if p.Version != "" {
+		text += ", version " + p.Version
+	}
+	if p.Address != "" {
+		text += ", " + p.Address
+	}
+	return text
 }
 
 func (m *Machine) clear(kind string) { m.work.Clear = append(m.work.Clear, kind+"/"+m.c.ID) }

@@ -143,7 +143,7 @@ func (f *Feed) whole() bool { return len(f.Topics) == 0 && f.Override == nil }
 
 // Work is what a machine wants done. The fields stand in the order in which they are done.
 type Work struct {
-	// Save, Gone, Dumps, DropDumps, Raise, Clear and Audit go into one synced batch, which must be durable
+	// Save, Gone, Dumps, DropDumps, Raise, Clear, Audit and Events go into one synced batch, which must be durable
 	// BEFORE anything of Send, Route, Answers and Discard leaves.
 	Save      *statedb.Client
 	Gone      bool
@@ -153,6 +153,7 @@ type Work struct {
 	Raise     []statedb.Alert
 	Clear     []string
 	Audit     []statedb.Audit
+	Events    []statedb.Event
 	At        int64 // ns since 1970, for what is cleared
 	// Lag says that the record has changed in a way that may be saved a little later (acked moved).
 	Lag bool
@@ -168,7 +169,7 @@ type Work struct {
 
 // Urgent reports whether something must be durable before the rest may leave.
 func (w *Work) Urgent() bool {
-	return w.Save != nil || w.Gone || len(w.Dumps)+len(w.DropDumps)+len(w.Raise)+len(w.Clear)+len(w.Audit) > 0
+	return w.Save != nil || w.Gone || len(w.Dumps)+len(w.DropDumps)+len(w.Raise)+len(w.Clear)+len(w.Audit)+len(w.Events) > 0
 }
 
 // Stuck reports that the client stands at one increment, which LastError names: it has failed, or its node is retrying

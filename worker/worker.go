@@ -248,6 +248,9 @@ func collect(b *statedb.Batch, id string, w *Work) {
 	for _, a := range w.Audit {
 		b.Audit(a)
 	}
+	for _, e := range w.Events {
+		b.Event(e)
+	}
 }
 
 func (w *Worker) deliver(work *Work) {

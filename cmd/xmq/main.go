@@ -94,7 +94,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) 
 // commands are all there are.
 func commands() []*cli.Command {
 	return []*cli.Command{demoCommand(), initCommand(), brokerCommand(), nodeCommand(), publishCommand(), statusCommand(), positionsCommand(), clientCommand(),
-		logCommand(), producerCommand(), dumpCommand(), snapshotsCommand(), alertsCommand(), auditCommand(), benchCommand(), versionCommand()}
+		logCommand(), producerCommand(), dumpCommand(), snapshotsCommand(), alertsCommand(), eventsCommand(), auditCommand(), benchCommand(), versionCommand()}
 }
 
 // usageError is a wrong call of the program.

@@ -82,8 +82,13 @@ func runNode(ctx context.Context, cfg configs.Node, log *slog.Logger) (err error
 	if p, is := db.Target.(interface{ Powers() string }); is && p.Powers() != "" {
 		log.Warn("the role of this node may do too much", "client", o.ID, "why", p.Powers())
 	}
-	log.Info("node starts", "client", o.ID, "broker", secret.URL(cfg.Broker), "target", db.Driver)
-	return ended(a.Run(ctx))
+	log.Info("node starts", "event", "started", "client", o.ID, "broker", secret.URL(cfg.Broker), "target", db.Driver)
+	if err = ended(a.Run(ctx)); err != nil {
+		log.Error("node ends", "event", "stopped", "client", o.ID, "cause", err)
+	} else {
+		log.Info("node stops", "event", "stopped", "client", o.ID, "cause", "it was told to")
+	}
+	return err
 }
 
 // addressOf is where a target is, as people may read it: of a command its name alone, whose arguments may hold anything.

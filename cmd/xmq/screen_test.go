@@ -81,7 +81,7 @@ func poisoned[T any]() []byte {
 func hostileBroker(t *testing.T, mode string) string {
 	answers := map[string][]byte{
 		"/v1/positions": poisoned[broker.Positions](), "/v1/clients/n1": poisoned[worker.View](), "/v1/log": poisoned[broker.LogInfo](),
-		"/v1/alerts": poisoned[[]broker.AlertView](), "/v1/audit": poisoned[[]broker.AuditView](), "/v1/status": poisoned[broker.Status](), "/v1/dumps": poisoned[[]broker.DumpView](),
+		"/v1/alerts": poisoned[[]broker.AlertView](), "/v1/audit": poisoned[[]broker.AuditView](), "/v1/events": poisoned[[]broker.EventView](), "/v1/status": poisoned[broker.Status](), "/v1/dumps": poisoned[[]broker.DumpView](),
 		"/v1/increments": poisoned[broker.Line](), "/v1/log/check": poisoned[broker.Checked](), "/v1/increments/1": []byte(evil),
 		"/v1/log/trim": []byte(`{"freed_segments": 1, "first": 1}`), "/v1/clients/retry": poisoned[struct {
 			Retried []broker.Retried `json:"retried"`
@@ -151,7 +151,7 @@ func TestNoCommandLetsTextFromOutsideSteerATerminal(t *testing.T) {
 		"client replace": {"n1", "--reason", "x", "--body", "x"}, "client seek": {"n1", "1", "--reason", "x"}, "client forget": {"n1", "--reason", "x"}, "client redump": {"n1", "--reason", "x"},
 		"producer reset": {"p1", "--reason", "x"},
 		"log head":       {}, "log show": {"1"}, "log tail": {}, "log check": {}, "log trim": {}, "log accept": {"--confirm", "--reason", "x"}, "snapshots": {},
-		"snapshots cancel": {event.DumpID(1).String()}, "snapshots drop": {event.DumpID(1).String()}, "alerts": {"--all"}, "alerts ack": {"k"}, "alerts clear": {"k"}, "audit": {},
+		"snapshots cancel": {event.DumpID(1).String()}, "snapshots drop": {event.DumpID(1).String()}, "alerts": {"--all"}, "alerts ack": {"k"}, "alerts clear": {"k"}, "events": {}, "audit": {},
 	}
 	elsewhere := []string{"demo", "init", "broker", "node", "dump", "bench", "version"} // hear no broker over HTTP; dump has its own test
 	for _, path := range leaves("", commands()) {
