@@ -230,10 +230,12 @@ func TestEveryDriverFailRetrySkipReplace(t *testing.T) {
 		first := uint64(len(c.setup)) + 3
 		require.Equal(c.t, first, c.failed("master"))
 		c.holds(at, 2)
-		c.ok("", "client", "retry", "master")
+		_, errs, code := c.tool("", "client", "retry", "master")
+		require.Equal(c.t, 1, code, errs)
+		require.Contains(c.t, errs, fmt.Sprintf("master failed again at %d", first))
 		require.Equal(c.t, first, c.failed("master"))
 		c.holds(at, 2)
-		c.ok("", "client", "replace", "--reason", "a test", "--body", good(3), "master")
+		c.ok("", "client", "replace", "--no-wait", "--reason", "a test", "--body", good(3), "master")
 		eventually(c.t, func() error {
 			if seq := c.failed("master"); seq != first+2 {
 				return fmt.Errorf("failed at %d", seq)
@@ -406,6 +408,8 @@ func TestEveryDriverOldBackupsAndForeignCopies(t *testing.T) {
 			c.holds(old, c.next)
 			c.moved(old, func(p *event.Position) { *p = stood })
 		}
+		require.Contains(c.t, c.ok("", "alerts"), "acknowledged increments are missing")
+		c.ok("", "log", "accept", "--confirm", "--reason", "a test moved the position")
 		c.runs("master", "", old)
 		c.some(1)
 		c.level("master")

@@ -20,6 +20,7 @@ var floors = map[string][]string{
 	"broker/form":         nil, // what the bodies of increments look like
 	"broker/secret":       nil, // URLs as people may read them
 	"broker/disk":         nil, // the ground both stores stand on
+	"broker/version":      nil, // which release this is
 	"broker/bus":          {"broker/event", "broker/secret"},
 	"dumpflow":            {"broker/event"},
 	"nodeclient/producer": {"broker/event", "broker/bus"},
@@ -27,9 +28,9 @@ var floors = map[string][]string{
 	"statedb":             {"broker/event", "broker/disk", "dumpflow"}, // dumpflow for the record of a DUMP, which it keeps
 	"worker":              {"broker/event", "broker/form", "increments", "statedb", "dumpflow"},
 	"broker/failpoint":    nil, // names of the places at which a test lets a process die
-	"nodeclient":          {"broker/event", "broker/form", "broker/bus", "broker/failpoint", "dumpflow"},
+	"nodeclient":          {"broker/event", "broker/form", "broker/bus", "broker/failpoint", "broker/version", "dumpflow"},
 	"nodeclient/target": {"nodeclient", "broker/secret", "nodeclient/target/exec", "nodeclient/target/file", "nodeclient/target/kv", "nodeclient/target/mysql", "nodeclient/target/postgres",
-		"nodeclient/target/redis", "nodeclient/target/sqlite", "nodeclient/target/webhook"},
+		"nodeclient/target/redis", "nodeclient/target/sqlite", "nodeclient/target/sqltext", "nodeclient/target/webhook"},
 	"nodeclient/target/sqltext":               {"broker/form"},
 	"nodeclient/target/batch":                 {"nodeclient", "broker/event"},
 	"nodeclient/target/hold":                  {"nodeclient", "broker/event"},
@@ -51,7 +52,7 @@ var floors = map[string][]string{
 	"broker/door":                             {"broker/event"},
 	"broker/door/http":                        {"broker/event", "broker/door", "broker/form"},
 	"broker/door/nats":                        {"broker/event", "broker/door"},
-	"broker":                                  {"broker/event", "broker/disk", "broker/bus", "broker/secret", "broker/door", "broker/door/http", "broker/door/nats", "increments", "statedb", "dumpflow", "worker"},
+	"broker":                                  {"broker/event", "broker/disk", "broker/bus", "broker/secret", "broker/version", "broker/door", "broker/door/http", "broker/door/nats", "increments", "statedb", "dumpflow", "worker"},
 	"configs":                                 {"broker", "broker/secret", "nodeclient"},
 	"cmd/xmq":                                 {"*"},
 	"cmd/xmq/shop":                            nil,
@@ -87,7 +88,7 @@ var outside = map[string][]string{
 	"broker/door/nats":           {"github.com/nats-io/nats.go"},
 	"broker":                     {"github.com/nats-io/nats.go", "github.com/nats-io/nats-server", "github.com/sourcegraph/conc"},
 	"configs":                    {"github.com/goccy/go-yaml"},
-	"cmd/xmq":                    {"github.com/urfave/cli"},
+	"cmd/xmq":                    {"github.com/urfave/cli", "golang.org/x/sys"},
 	"integration/bench":          {"github.com/nats-io/nats.go", "github.com/nats-io/nats-server", "github.com/klauspost/compress", "modernc.org/sqlite"},
 	"cmd/xmq/shop":               {"modernc.org/sqlite"},
 }

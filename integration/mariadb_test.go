@@ -56,7 +56,7 @@ func TestMariaDBAsksUntilAnOperatorAnswers(t *testing.T) {
 	says(dying)
 	asks()
 	require.Equal(t, "0", inA(), "nothing ran unasked")
-	c.ok("", "client", "retry", "master")
+	c.ok("", "client", "retry", "--no-wait", "master")
 	c.died(dying, failpoint.AppliedBeforeSeq)
 	require.Equal(t, "1", inA(), "the answer was obeyed")
 	node = c.runs("master", "", at)
