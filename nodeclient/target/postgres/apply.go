@@ -72,14 +72,30 @@ func (t *Target) transact(ctx context.Context, before event.Position, steps []st
 	}
 	t.numbers.settled = false
 	named := t.templates.move != ""
-	what, i, err := t.run(ctx, c, at, steps)
+	oneLine := false
+	if !at.pos.Zero() && at.sequences != "0" {
+		if oneLine, err = t.chooseDirect(ctx, c, at, steps); err != nil {
+			return before, batch.Fail(0, passing(classify(fmt.Errorf("postgres: list the sequences: %w", err))))
+		}
+	}
+	what, i, err := t.run(ctx, c, at, steps, oneLine)
 	if err != nil {
 		t.templates.failed()
 		if named && code(err) == unprepared && !c.IsClosed() { // by a function of the steps
 			giveBack(ctx, c)
 			return t.transact(ctx, before, steps)
 		}
+		if errors.Is(err, errDirect) && !c.IsClosed() {
+			t.numbers.direct.barred = true
+			giveBack(ctx, c)
+			return t.transact(ctx, before, steps)
+		}
 		return before, batch.Fail(i, err)
+	}
+	if oneLine {
+		t.numbers.direct.wrote(what.line)
+	} else {
+		t.numbers.direct.vote(len(what.oids), len(t.numbers.known))
 	}
 	if err := t.note(ctx, c, what); err != nil {
 		return before, batch.Fail(0, passing(classify(fmt.Errorf("postgres: store the values of the sequences: %w", err))))
@@ -109,14 +125,15 @@ type ending struct {
 	looks    bool // it asks what the steps have left in the session
 	moving   []statement
 	numbers  bool // the last of moving answers what was done to sequences
+	direct   bool // the last of moving is moveDirect
 }
 
 // immediate lets a transaction do now what is deferred to its commit.
 const immediate = "SET CONSTRAINTS ALL IMMEDIATE"
 
 // run sends all statements of a transaction, and the moving of the position, without waiting in between. It
-// returns what it did to sequences, and the index of the failing step.
-func (t *Target) run(ctx context.Context, c *pgconn.PgConn, found place, steps []step) (
+// returns what it did to sequences, and the index of the failing step. oneLine says that it writes them by moveDirect.
+func (t *Target) run(ctx context.Context, c *pgconn.PgConn, found place, steps []step, oneLine bool) (
 	what touched, at int, err error) {
 	p := c.StartPipeline(ctx)
 	send := func(all []statement) {
@@ -141,10 +158,15 @@ func (t *Target) run(ctx context.Context, c *pgconn.PgConn, found place, steps [
 	end := ending{
 		deferred: alone || found.deferrable,
 		looks:    found.functions && len(steps) > 1,
-		numbers:  !found.pos.Zero() && (alone || found.functions || found.sequences),
+		numbers:  !found.pos.Zero() && !oneLine && (alone || found.functions || found.sequences != "0"),
+		direct:   oneLine,
 	}
 	last := steps[len(steps)-1].Pos
-	end.moving = advance(found.pos, last, batch.LastTime(steps), found.bare, end.numbers, t.numbers.foreign)
+	var all []string
+	if oneLine {
+		all = t.numbers.direct.oids
+	}
+	end.moving = advance(found.pos, last, batch.LastTime(steps), found.bare, end.numbers, t.numbers.foreign, all)
 	if end.deferred {
 		send([]statement{{text: immediate}})
 	}
@@ -190,6 +212,9 @@ func answers(p *pgconn.Pipeline, steps []step, end ending) (what touched, at int
 		}
 		r := reader.Read()
 		if err := said(r.Err); err != nil {
+			if end.direct && i == len(end.moving)-1 && !nodeclient.IsTransient(err) {
+				return what, batch.Unknown, fmt.Errorf("%w: %w", errDirect, err)
+			}
 			return what, batch.Unknown, moved(steps, err)
 		}
 		if i < len(end.moving)-1 {
@@ -200,6 +225,9 @@ func answers(p *pgconn.Pipeline, steps []step, end ending) (what touched, at int
 		}
 		if end.numbers {
 			what = readTouched(r.Rows[0])
+		}
+		if end.direct {
+			what.line = string(r.Rows[0][0])
 		}
 	}
 	return what, 0, nil

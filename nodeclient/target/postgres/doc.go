@@ -62,6 +62,8 @@
 //	sequences   jsonb        by name: [last_value, is_called, OID]; last_value is null where another writer uses it.
 //	                         NULL when not known
 //	moved       jsonb        by OID, of those with a name there: last_value, where it has moved since; is_called is true
+//	                         or, where transactions move most of them, one string: version 1, the OIDs, their last_value;
+//	                         NULL is one that was not used yet
 //
 // The last three are added to the tables of earlier versions.
 //

@@ -17,7 +17,8 @@ import (
 // compared with that, and put back, before the next increment runs.
 //
 // Which sequences a transaction has moved is seen by its locks: nextval and setval take one, which stays to its end.
-// Nothing but those is read, and a transaction that moved none writes nothing of them.
+// Nothing but those is read, and a transaction that moved none writes nothing of them; where that would cost more than to
+// read all, see direct.go.
 
 // numbers is what a target knows of the sequences of its connection.
 type numbers struct {
@@ -30,6 +31,7 @@ type numbers struct {
 	known   map[string]bool
 	foreign []string        // OIDs of those that others use
 	first   map[string]kept // where they stood before the first increment, as long as there is no position
+	direct  direct
 	said    map[string]bool // sentences, so that none is said twice
 	notices []string        // not yet taken
 }
@@ -97,7 +99,7 @@ func (t *Target) putSome(ctx context.Context, c *pgconn.PgConn) (done bool, err 
 		return false, err
 	}
 	n := &t.numbers
-	stored, none := n.first, true
+	stored, none, line := n.first, true, false
 	if n.settled || !n.begun { // whoever prepares the database may have moved them
 		stored = nil
 	}
@@ -109,7 +111,7 @@ func (t *Target) putSome(ctx context.Context, c *pgconn.PgConn) (done bool, err 
 		if rows, err := query(ctx, c, "SELECT FROM public.xmq_position LIMIT 2"); err != nil || len(rows) != 1 {
 			return true, err // whoever reads the position tells
 		}
-		if stored, none, err = readKept(ctx, c); err != nil {
+		if stored, none, line, err = readKept(ctx, c); err != nil {
 			return false, err
 		}
 	}
@@ -141,6 +143,7 @@ func (t *Target) putSome(ctx context.Context, c *pgconn.PgConn) (done bool, err 
 			return false, err
 		}
 	}
+	n.direct = direct{barred: n.direct.barred, votes: n.direct.votes, line: line && !changed}
 	if n.learn(next); !there {
 		n.first = next
 	}

@@ -27,12 +27,12 @@ const takePlace = "SELECT pg_advisory_xact_lock(" + placeKey + ")"
 const createIndex = "CREATE UNIQUE INDEX IF NOT EXISTS xmq_position_one ON public.xmq_position ((true))"
 
 // look answers: is there a position table; may a constraint be checked at the commit only; are there functions whose
-// effects nobody can see beforehand; is the index of the table missing, and may this role make it; are there sequences.
-const look = "SELECT to_regclass('public.xmq_position') IS NOT NULL, EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE condeferrable), " +
+// effects nobody can see beforehand; is the index of the table missing, and may this role make it; which sequences.
+var look = "SELECT to_regclass('public.xmq_position') IS NOT NULL, EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE condeferrable), " +
 	"EXISTS (SELECT FROM pg_catalog.pg_proc WHERE oid >= 16384 AND prolang NOT IN (SELECT oid FROM pg_catalog.pg_language WHERE lanname IN ('internal', 'c'))), " +
 	"to_regclass('public.xmq_position_one') IS NULL AND EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = to_regclass('public.xmq_position') " +
 	"AND pg_catalog.pg_has_role(relowner, 'USAGE')) AND pg_catalog.has_schema_privilege('public', 'CREATE'), " +
-	"EXISTS (SELECT FROM pg_catalog.pg_sequence)"
+	sumSequences
 
 // place is what a transaction finds when it begins.
 type place struct {
@@ -40,7 +40,7 @@ type place struct {
 	deferrable bool           // a constraint may be checked at the commit only
 	functions  bool           // the database has functions of its own
 	bare       bool           // the table has no index yet, and can have one
-	sequences  bool           // the database has some
+	sequences  string         // the sum of their OIDs; "0" without any
 	held       bool           // the node has the database
 }
 
@@ -53,7 +53,7 @@ func begin(ctx context.Context, c *pgconn.PgConn, before, held string) (p place,
 	}
 	row := results[len(results)-1].Rows[0]
 	yes := func(i int) bool { return string(row[i]) == "t" }
-	p = place{deferrable: yes(1), functions: yes(2), bare: yes(3), sequences: yes(4), held: yes(5)}
+	p = place{deferrable: yes(1), functions: yes(2), bare: yes(3), sequences: string(row[4]), held: yes(5)}
 	if yes(0) {
 		p.pos, err = readPosition(ctx, c, " FOR UPDATE")
 	}
@@ -101,8 +101,9 @@ func readPosition(ctx context.Context, c *pgconn.PgConn, lock string) (event.Pos
 // advance is the statements that move the position from stored to pos: compare and set. The last of them must
 // change exactly one row. at is the broker time of the last increment applied, in nanoseconds; 0 keeps the
 // stored one. bare says that the table gets its index now. numbers says that a sequence may have moved: the last
-// statement is move then, which answers with a row; foreign are those of others.
-func advance(stored, pos event.Position, at int64, bare, numbers bool, foreign []string) []statement {
+// statement is move then, which answers with a row; foreign are those of others. direct are those that moveDirect takes
+// instead.
+func advance(stored, pos event.Position, at int64, bare, numbers bool, foreign, direct []string) []statement {
 	args := [][]byte{[]byte(pos.Log.String()), strconv.AppendUint(nil, pos.Seq, 10), []byte(pos.Chain.String()), brokerTime(at)}
 	if stored.Zero() {
 		return []statement{{text: createPosition}, {text: createIndex}, {text: "INSERT INTO public.xmq_position (log_id, seq, chain, updated_at) VALUES ($1, $2, $3, $4)", args: args}}
@@ -110,7 +111,10 @@ func advance(stored, pos event.Position, at int64, bare, numbers bool, foreign [
 	args = append(args, []byte(stored.Log.String()), strconv.AppendUint(nil, stored.Seq, 10), []byte(stored.Chain.String()))
 	last := statement{text: "UPDATE public.xmq_position SET log_id = $1, seq = $2, chain = $3, " +
 		"updated_at = coalesce($4, updated_at) WHERE log_id = $5 AND seq = $6 AND chain = $7", args: args}
-	if numbers {
+	switch {
+	case len(direct) > 0:
+		last = statement{text: moveDirect, args: append(args, []byte("{"+strings.Join(direct, ",")+"}"))}
+	case numbers:
 		last = statement{text: move, args: append(args, []byte("{"+strings.Join(foreign, ",")+"}"))}
 	}
 	if bare {

@@ -150,21 +150,29 @@ func survey(ctx context.Context, c *pgconn.PgConn, all []listed) (map[string]seq
 }
 
 // readKept reads what stands beside the position, which is one row, in an open transaction: by name. none says that
-// nothing was ever written there.
-func readKept(ctx context.Context, c *pgconn.PgConn) (all map[string]kept, none bool, err error) {
+// nothing was ever written there, isLine that the last to write was moveDirect.
+func readKept(ctx context.Context, c *pgconn.PgConn) (all map[string]kept, none, isLine bool, err error) {
 	// There may be no such columns.
 	rows, err := query(ctx, c, "SELECT pg_catalog.to_jsonb(p) ->> 'sequences', pg_catalog.to_jsonb(p) ->> 'moved' "+
 		"FROM public.xmq_position p")
 	if err != nil {
-		return nil, false, err
+		return nil, false, false, err
 	}
 	all, moved := map[string]kept{}, map[string]int64{}
-	for i, into := range []any{&all, &moved} {
-		if text := rows[0][i]; text != "" {
-			if err := json.Unmarshal([]byte(text), into); err != nil {
-				return nil, false, fmt.Errorf("what stands beside the position for the sequences cannot be read: %w", err)
-			}
-		}
+	text, line := rows[0][0], rows[0][1]
+	if text != "" {
+		err = json.Unmarshal([]byte(text), &all)
+	}
+	switch {
+	case err != nil || line == "":
+	case line[0] == '{':
+		err = json.Unmarshal([]byte(line), &moved)
+	default:
+		moved, err = parseLine(line)
+		isLine = true
+	}
+	if err != nil {
+		return nil, false, false, fmt.Errorf("what stands beside the position for the sequences cannot be read: %w", err)
 	}
 	for name, k := range all {
 		if last, is := moved[k.oid]; is && !k.foreign {
@@ -172,7 +180,7 @@ func readKept(ctx context.Context, c *pgconn.PgConn) (all map[string]kept, none 
 			all[name] = k
 		}
 	}
-	return all, rows[0][0] == "", nil
+	return all, text == "", isLine, nil
 }
 
 // keep writes all of them beside the position, in an open transaction.
@@ -188,7 +196,7 @@ func keep(ctx context.Context, c *pgconn.PgConn, all map[string]kept) error {
 // keepAll writes all sequences beside the position as they stand, in an open transaction. It returns what it wrote, and
 // what the catalogs say.
 func keepAll(ctx context.Context, c *pgconn.PgConn) (map[string]kept, []listed, error) {
-	stored, _, err := readKept(ctx, c)
+	stored, _, _, err := readKept(ctx, c)
 	if err != nil {
 		return nil, nil, err
 	}

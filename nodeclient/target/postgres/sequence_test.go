@@ -463,3 +463,77 @@ func TestManySequencesArePutBack(t *testing.T) {
 	n.shake(false)
 	require.Equal(t, want, stands(t, server, n.db))
 }
+
+// Where batches move most of many sequences, all of them are written in one line; whatever comes between, each stands
+// where the increments have left it.
+func TestManySequencesAreKeptInOneLine(t *testing.T) {
+	n := newNode(t)
+	var makes []string
+	for i := range 40 {
+		makes = append(makes, fmt.Sprintf("CREATE TABLE c%d (id serial, v int)", i))
+	}
+	n.run(makes...)
+	n.run("CREATE SEQUENCE unused START 5")
+	all := func(k int) {
+		t.Helper()
+		var batch []string
+		for i := range 40 {
+			batch = append(batch, fmt.Sprintf("INSERT INTO c%d (v) VALUES (%d)", i, k))
+		}
+		n.run(batch...)
+	}
+	line := func() bool { return n.value("SELECT jsonb_typeof(moved) FROM xmq_position") == "string" }
+	kept := func(what string) {
+		t.Helper()
+		want := stands(t, server, n.db)
+		n.shake(false)
+		require.Equal(t, want, stands(t, server, n.db), what)
+		n.shake(true)
+		require.Equal(t, want, stands(t, server, n.db), what)
+	}
+	settle := func() {
+		t.Helper()
+		for k := range allVotes {
+			all(k)
+		}
+		require.True(t, line(), "one line")
+	}
+	require.False(t, line())
+	settle()
+	kept("a line")
+	for what, step := range map[string]func(){
+		"one alone":     func() { n.run("INSERT INTO c3 (v) VALUES (1)") },
+		"setval":        func() { n.run("INSERT INTO c3 (v) SELECT setval('unused', 70, false)") },
+		"a change":      func() { n.run("ALTER SEQUENCE c4_id_seq RESTART WITH 50", "INSERT INTO c4 (v) VALUES (1)") },
+		"a new one":     func() { n.run("CREATE TABLE late (id serial)", "INSERT INTO late SELECT FROM generate_series(1, 9)") },
+		"one less":      func() { n.run("DROP TABLE IF EXISTS late") },
+		"first use":     func() { n.run("INSERT INTO c3 (v) VALUES (nextval('unused'))") },
+		"an other name": func() { n.run("ALTER SEQUENCE c5_id_seq RENAME TO five", "INSERT INTO c5 (v) VALUES (1)") },
+		"a default that sets": func() {
+			n.run("ALTER TABLE c6 ADD w bigint DEFAULT setval('unused', 90, false)")
+			all(1)
+			n.run("INSERT INTO c6 (v) VALUES (1)", "ALTER TABLE c6 DROP w")
+		},
+		"somebody's table": func() {
+			require.NoError(t, server.Exec(n.db, "CREATE TABLE mine (id serial); GRANT ALL ON mine, mine_id_seq TO xmq"))
+			n.run("INSERT INTO mine DEFAULT VALUES")
+		},
+		"a right taken away": func() {
+			require.NoError(t, server.Exec(n.db, "ALTER SEQUENCE unused OWNER TO postgres; REVOKE ALL ON SEQUENCE unused FROM xmq"))
+			all(2)
+			require.NoError(t, server.Exec(n.db, "ALTER SEQUENCE unused OWNER TO xmq"))
+			require.NoError(t, n.reopen()) // what could not be read is taken as it stands
+			n.run("INSERT INTO c3 (v) VALUES (1)")
+		},
+	} {
+		settle()
+		step()
+		kept(what)
+	}
+	settle()
+	for range allVotes + 1 {
+		n.run("INSERT INTO c3 (v) VALUES (1)")
+	}
+	require.False(t, line(), "few of many are found by their locks")
+	kept("few")
+}

@@ -141,7 +141,7 @@ func (s *snapshot) hold(ctx context.Context) error {
 		if s.head.Pos, err = readPosition(ctx, s.pg, ""); err != nil {
 			return err
 		}
-		if stored, _, err = readKept(ctx, s.pg); err != nil {
+		if stored, _, _, err = readKept(ctx, s.pg); err != nil {
 			return err
 		}
 	}

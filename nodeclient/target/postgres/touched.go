@@ -14,6 +14,7 @@ type touched struct {
 	exact []string // of those whose value that statement could not store
 	all   bool     // names of any of them may have changed
 	much  bool     // the column moved has grown
+	line  string   // what moveDirect has written
 }
 
 // move moves the position, and writes down where the sequences stand that the transaction has locked, by OID: in the
@@ -43,7 +44,7 @@ func readTouched(row [][]byte) touched {
 		}
 		return nil
 	}
-	return touched{oids(row[0]), oids(row[1]), string(row[2]) == "t", string(row[3]) == "t"}
+	return touched{oids(row[0]), oids(row[1]), string(row[2]) == "t", string(row[3]) == "t", ""}
 }
 
 // note writes down, in the open transaction whose statements and moving are done, what move could not.
@@ -74,7 +75,7 @@ func (t *Target) note(ctx context.Context, c *pgconn.PgConn, w touched) error {
 	if !w.much {
 		return nil
 	}
-	all, _, err := readKept(ctx, c)
+	all, _, _, err := readKept(ctx, c)
 	if err != nil {
 		return err
 	}
