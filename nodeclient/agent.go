@@ -120,6 +120,16 @@ type outcome func(*session)
 
 // New checks the options. The caller keeps road and target and closes them after Run.
 func New(road bus.Conn, target Target, o Options) (*Agent, error) {
+	o, err := o.WithDefaults()
+	if err != nil {
+		return nil, err
+	}
+	return &Agent{opts: o, road: road, target: target, log: o.Log.With("client", o.ID),
+		inbox: make(chan heard, 1024), room: int64(o.WindowBytes) + 2*event.MaxBody, jobs: make(chan job, 1), done: make(chan outcome, 4)}, nil
+}
+
+// WithDefaults is o with the defaults in the place of zero values; an error says in one sentence what is wrong.
+func (o Options) WithDefaults() (Options, error) {
 	o.Group = cmp.Or(o.Group, DefaultGroup)
 	o.WindowRecords, o.WindowBytes = cmp.Or(o.WindowRecords, 262144), cmp.Or(o.WindowBytes, 32<<20)
 	o.BatchRecords, o.BatchBytes = cmp.Or(o.BatchRecords, 1000), cmp.Or(o.BatchBytes, 4<<20)
@@ -128,27 +138,26 @@ func New(road bus.Conn, target Target, o Options) (*Agent, error) {
 	o.Log = cmp.Or(o.Log, slog.Default())
 	for _, id := range []string{o.Group, o.ID} {
 		if err := event.CheckID(id); err != nil {
-			return nil, err
+			return o, err
 		}
 	}
 	if o.From != "" {
 		if err := event.CheckID(o.From); err != nil {
-			return nil, err
+			return o, err
 		}
 		if o.From == o.ID {
-			return nil, fmt.Errorf("node %s cannot DUMP from itself: name another node", o.ID)
+			return o, fmt.Errorf("node %s cannot DUMP from itself: name another node", o.ID)
 		}
 	}
 	topics, err := event.SortTopics(o.Topics)
 	if err != nil {
-		return nil, err
+		return o, err
 	}
 	o.Topics = topics
 	if o.WindowRecords < 1 || o.BatchRecords < 1 || o.WindowBytes < MinBytes || o.BatchBytes < MinBytes || o.Tick <= 0 || o.Heartbeat < 1 || o.Silence <= o.Heartbeat || o.MaxBackoff < 1 {
-		return nil, fmt.Errorf("node %s: window and batch need at least 1 increment and %d bytes, ticks must be positive and silence longer than heartbeat", o.ID, MinBytes)
+		return o, fmt.Errorf("node %s: window and batch need at least 1 increment and %d bytes, ticks must be positive and silence longer than heartbeat", o.ID, MinBytes)
 	}
-	return &Agent{opts: o, road: road, target: target, log: o.Log.With("client", o.ID),
-		inbox: make(chan heard, 1024), room: int64(o.WindowBytes) + 2*event.MaxBody, jobs: make(chan job, 1), done: make(chan outcome, 4)}, nil
+	return o, nil
 }
 
 // Status says where the agent stands now. Safe for concurrent use.

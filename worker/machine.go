@@ -109,7 +109,8 @@ type Machine struct {
 	joinHeard  int          // ticks since our node did
 	unable     event.DumpID // request with which the node has told last why it could not load a snapshot
 
-	takeovers []int64 // when processes have replaced a connected one, ns, oldest first
+	waiting   event.Session // of a node whose database is away: nothing is said in it but that an operator has decided
+	takeovers []int64       // when processes have replaced a connected one, ns, oldest first
 
 	rate     float64
 	rateSeen uint64 // acked at the last tick
@@ -366,6 +367,10 @@ func (m *Machine) busy(e *event.Event) {
 	if !m.known {
 		return
 	}
+	if h, err := event.DecodeHello(e.Body); err == nil && h.Away {
+		m.away(e, h)
+		return
+	}
 	if !m.open || e.Session.Instance == m.c.Session.Instance {
 		m.heard()
 		if e.Text != "" {
@@ -377,6 +382,30 @@ func (m *Machine) busy(e *event.Event) {
 		m.say(event.Event{Kind: event.IncrRep, Code: event.Seek, Session: e.Session, Pos: *m.c.Seek})
 	case m.c.Override != nil && m.c.Override.Fresh:
 		m.anew(e.Session, fmt.Sprintf("an operator has decided about increment %d", m.c.Override.Seq))
+	}
+}
+
+// away takes the word of a node whose database cannot be reached: it is shown and alerted. It opens no session and ends none, and its
+// client stays what it is.
+func (m *Machine) away(e *event.Event, h event.Hello) {
+	if m.Connected() && e.Session.Instance != m.c.Session.Instance {
+		return // another process is at work
+	}
+	if m.silent >= m.patient {
+		m.clear("offline")
+	}
+	m.heard()
+	m.waiting = e.Session
+	m.c.Process, m.lag = statedb.Process{Host: h.Host, Pid: h.Pid, Version: h.Version, Address: h.Address}, true
+	if m.placed() && m.c.State != statedb.Failed {
+		text := fmt.Sprintf("its database does not answer: %s", e.Text)
+		if t := m.c.LastError; t == nil || t.Class != classRetry || t.Text != text {
+			m.trouble(m.c.Acked.Seq+1, classRetry, text)
+		}
+		m.raise("retry", statedb.Warning, 0, fmt.Sprintf("client %s: its node on %s lives, and %s. It tries again; `xmq client retry %s` hurries it", m.c.ID, cmp.Or(h.Host, "a host it does not name"), text, m.c.ID))
+	}
+	if o := m.c.Override; o != nil && o.Fresh {
+		m.anew(e.Session, fmt.Sprintf("an operator has decided about increment %d", o.Seq))
 	}
 }
 
@@ -474,6 +503,7 @@ func (m *Machine) begin(log Log) bool {
 	m.c.Session, m.c.Driver, m.c.Topics, m.c.Stopped = o.session, o.hello.Target, o.hello.Topics, 0
 	m.c.Process = statedb.Process{Host: o.hello.Host, Pid: o.hello.Pid, Version: o.hello.Version, Address: o.hello.Address}
 	m.slow, m.slowSince, m.nextTry = false, 0, 0
+	m.waiting = event.Session{}
 	m.open, m.awaited, m.dirty, m.packs, m.clocked = true, false, true, o.hello.Packs, o.hello.Clock
 	m.clear("offline")
 	m.clear("refused")
@@ -991,6 +1021,9 @@ func (m *Machine) mend(o *Order, log Log) (refused string) {
 	if c.State == statedb.Failed {
 		m.become(statedb.Following)
 	}
+	if !m.waiting.Zero() {
+		m.anew(m.waiting, fmt.Sprintf("an operator has decided about increment %d", o.Seq))
+	}
 	m.reopen(fmt.Sprintf("an operator has decided about increment %d", o.Seq)) // a FAIL that is repeated is of before then
 	return ""
 }
@@ -1019,6 +1052,8 @@ func (m *Machine) concerned(o *Order, log Log) (refused string) {
 	case next > head:
 		return fmt.Sprintf("client %s has not failed and has applied all there is, up to %d: there is nothing to %s",
 			c.ID, c.Acked.Seq, o.Verb)
+	case o.Seq == 0 && o.Verb == Retry && c.LastError != nil && c.LastError.Class == classRetry && c.LastError.Seq == next:
+		o.Seq = next // its node waits for the next try: this hurries it
 	case o.Seq == 0 && c.Override != nil:
 		return fmt.Sprintf("client %s has not failed, and the order to %s increment %d is on its way: say --seq %d to order "+
 			"something else about it", c.ID, c.Override.Verb(), c.Override.Seq, c.Override.Seq)

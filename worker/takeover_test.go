@@ -46,6 +46,27 @@ func TestTwoSupervisorsOfOneIDAreSeen(t *testing.T) {
 	require.Contains(t, strings.Join(m.Ready(m.c.Acked).Clear, " "), "takeover/master")
 }
 
+// A node whose database is away is told of, and nobody's state, position or session changes.
+func TestANodeWhoseDatabaseIsAwayIsShownAndNotJudged(t *testing.T) {
+	m, say := alone(t)
+	say(1, "db1", time.Second)
+	before := m.c.Clone()
+	away := func(instance uint64) Work {
+		m.Step(Input{Node: &event.Event{Kind: event.IncrReq, Code: event.Busy, ID: "master", Session: event.Session{Instance: event.Instance(instance), Turn: 1},
+			Text: "connection refused", Body: event.Hello{Away: true, Host: "db2"}.Encode()}}, newLog(10), int64(2*time.Second))
+		return m.Ready(m.c.Acked)
+	}
+	require.Empty(t, away(2).Raise, "another process is at work")
+	m.Step(Input{Node: &event.Event{Kind: event.IncrReq, State: event.Succ, Code: event.Bye, ID: "master", Session: before.Session, Pos: before.Acked}}, newLog(10), int64(3*time.Second))
+	w := away(2)
+	require.Equal(t, "retry/master", w.Raise[0].Key)
+	require.Contains(t, w.Raise[0].Text, "its node on db2 lives, and its database does not answer: connection refused")
+	require.Equal(t, before.State, m.c.State)
+	require.Equal(t, before.Acked, m.c.Acked)
+	require.Equal(t, before.Session, m.c.Session)
+	require.False(t, m.open)
+}
+
 // A client that stood somewhere in one kind of database does not begin in another one without a word.
 func TestAnotherKindOfTargetIsRefusedByName(t *testing.T) {
 	log := newLog(10)

@@ -53,6 +53,9 @@ type Hello struct {
 	Clock bool `json:"clock,omitempty"`
 	// Backup marks a requester that only wants the bytes (xmq dump): no client is made for it.
 	Backup bool `json:"backup,omitempty"`
+	// Away says that the database cannot be reached: the node lives, and opens no session before that. It comes with the code Busy, and
+	// the text is why; a broker of an earlier build takes it for a node whose database is busy.
+	Away bool `json:"away,omitempty"`
 	// Reuse says that a complete snapshot that is kept will do for this DUMP.
 	Reuse bool `json:"reuse,omitempty"`
 	// Range is the part that such a requester wants; nil for all of it. In the DUMP_REQ that reaches the target it says the same.

@@ -53,17 +53,21 @@ func runNode(ctx context.Context, cfg configs.Node, log *slog.Logger) (err error
 	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
 		return err
 	}
-	db, err := openTarget(ctx, cfg)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, db.Close()) }()
-	o.Driver, o.Stateless, o.Address = db.Driver, db.Stateless, addressOf(cfg.Target)
 	road, err := bus.Dial(cfg.Broker, o.ID)
 	if err != nil {
 		return fmt.Errorf("%w: broker: %w", configs.ErrConfig, err)
 	}
 	defer road.Close()
+	o.Driver, o.Address = target.Kind(cfg.Target), addressOf(cfg.Target)
+	db, err := openTarget(ctx, cfg, road, o)
+	if err != nil && ctx.Err() != nil {
+		return nil // told to end while it waited
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	o.Driver, o.Stateless, o.Address = db.Driver, db.Stateless, addressOf(cfg.Target)
 	a, err := nodeclient.New(road, db.Target, o)
 	if err != nil {
 		return fmt.Errorf("%w: %w", configs.ErrConfig, err)
@@ -136,9 +140,25 @@ func loadBackup(ctx context.Context, a *nodeclient.Agent, db nodeclient.Target, 
 	return nil
 }
 
-// openTarget opens the database of the configuration.
-func openTarget(ctx context.Context, cfg configs.Node) (target.Opened, error) {
-	t, err := target.Open(ctx, cfg.ID, cfg.Target, cfg.TargetPasswordFile, cfg.Data)
+// openTarget opens the database of the configuration. One that is away is waited for, and the broker told; another node that uses it is
+// a mistake that a person ends.
+func openTarget(ctx context.Context, cfg configs.Node, road bus.Conn, o nodeclient.Options) (t target.Opened, err error) {
+	o, err = o.WithDefaults()
+	if err != nil {
+		return t, fmt.Errorf("%w: %w", configs.ErrConfig, err)
+	}
+	var taken error
+	err = nodeclient.Away(ctx, road, o, func(ctx context.Context) (err error) {
+		t, err = target.Open(ctx, cfg.ID, cfg.Target, cfg.TargetPasswordFile, cfg.Data)
+		if errors.Is(err, nodeclient.ErrTaken) {
+			taken = err
+			return nil
+		}
+		return err
+	})
+	if taken != nil {
+		err = taken
+	}
 	switch {
 	case nodeclient.IsTransient(err):
 		err = &temporaryError{fmt.Errorf("target: %w", err)}

@@ -39,6 +39,8 @@ type place struct {
 	path string // what stands behind the scheme, as a path
 	dir  string // the node's folder
 	node string // its ID, for people
+	// password of now, for a driver that connects again; nil: that of url
+	password func() (string, error)
 }
 
 // driver is one entry of the shelf.
@@ -63,13 +65,13 @@ var drivers = []driver{
 		return claim(at.node, at.path, func() (nodeclient.Target, error) { return kv.Open(at.path) })
 	}},
 	{"postgres", false, func(ctx context.Context, at place) (nodeclient.Target, error) {
-		return postgres.Open(ctx, at.url, postgres.Options{Node: at.node})
+		return postgres.Open(ctx, at.url, postgres.Options{Node: at.node, Password: at.password})
 	}},
 	{"mysql", false, func(ctx context.Context, at place) (nodeclient.Target, error) {
-		return mysql.Open(ctx, at.url, mysql.Options{Node: at.node})
+		return mysql.Open(ctx, at.url, mysql.Options{Node: at.node, Password: at.password})
 	}},
 	{"redis", false, func(ctx context.Context, at place) (nodeclient.Target, error) {
-		return redis.Open(ctx, at.url, redis.Options{Node: at.node})
+		return redis.Open(ctx, at.url, redis.Options{Node: at.node, Password: at.password})
 	}},
 	{"webhook", false, func(ctx context.Context, at place) (nodeclient.Target, error) {
 		return webhook.Open(ctx, at.url)
@@ -81,6 +83,20 @@ var drivers = []driver{
 
 // synonyms are other spellings of a scheme.
 var synonyms = map[string]string{"postgresql": "postgres", "mariadb": "mysql", "rediss": "redis"}
+
+// Kind is the name of the driver of a target URL, as in Opened; empty for none.
+func Kind(target string) string {
+	scheme, _, _ := strings.Cut(target, ":")
+	if s, ok := synonyms[scheme]; ok {
+		scheme = s
+	}
+	for _, d := range drivers {
+		if d.scheme == scheme {
+			return scheme
+		}
+	}
+	return ""
+}
 
 // Open opens the database a target URL names for a node, whose ID others see when they meet it there; relative paths begin at dir,
 // and passwordFile, when not "", holds the password of a URL that has none. It blocks as long as the database takes to answer
@@ -94,7 +110,9 @@ func Open(ctx context.Context, node, target, passwordFile, dir string) (Opened, 
 	if s, ok := synonyms[scheme]; ok {
 		scheme = s
 	}
+	var password func() (string, error)
 	if passwordFile != "" {
+		password = func() (string, error) { return readPassword(under(dir, passwordFile)) }
 		with, err := withPassword(target, under(dir, passwordFile))
 		if err != nil {
 			return Opened{}, err
@@ -109,7 +127,7 @@ func Open(ctx context.Context, node, target, passwordFile, dir string) (Opened, 
 			return Opened{}, fmt.Errorf("a target %s:PATH names a path on this machine, and a URL stands there: write the path, "+
 				"or use the driver of that URL", scheme)
 		}
-		t, err := d.open(ctx, place{target, under(dir, rest), dir, node})
+		t, err := d.open(ctx, place{target, under(dir, rest), dir, node, password})
 		if err != nil {
 			return Opened{}, secret.Hide(wrongPath(err), target)
 		}
@@ -126,8 +144,8 @@ func under(dir, path string) string {
 	return filepath.Join(dir, path)
 }
 
-// withPassword puts the first line of a file into a URL as its password.
-func withPassword(text, path string) (string, error) {
+// readPassword is the first line of a file that only its user can read.
+func readPassword(path string) (string, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
 		return "", fmt.Errorf("target_password_file: %w", err)
@@ -140,12 +158,24 @@ func withPassword(text, path string) (string, error) {
 		return "", fmt.Errorf("target_password_file: everybody on this machine can read %s: chmod 600 it", path)
 	}
 	password, _, _ := strings.Cut(string(b), "\n")
+	if password = strings.TrimSuffix(password, "\r"); password == "" {
+		return "", fmt.Errorf("target_password_file: the first line of %s is empty", path)
+	}
+	return password, nil
+}
+
+// withPassword puts the first line of a file into a URL as its password.
+func withPassword(text, path string) (string, error) {
+	password, err := readPassword(path)
+	if err != nil {
+		return "", err
+	}
 	scheme, rest, _ := strings.Cut(text, "://") // a webhook's URL stands behind another scheme
 	user, host, found := strings.Cut(rest, "@")
-	if slash := strings.IndexAny(rest, "/?#"); !found || password == "" || strings.Contains(user, ":") || slash >= 0 && slash < len(user) {
+	if slash := strings.IndexAny(rest, "/?#"); !found || strings.Contains(user, ":") || slash >= 0 && slash < len(user) {
 		return "", errors.New("target_password_file: it needs a target URL with a user and without a password, SCHEME://USER@HOST, and a file whose first line is the password")
 	}
-	return scheme + "://" + user + url.UserPassword("", strings.TrimSuffix(password, "\r")).String() + "@" + host, nil
+	return scheme + "://" + user + url.UserPassword("", password).String() + "@" + host, nil
 }
 
 // wrongPath takes the mark of trouble that may pass from errors of a path that will stay wrong.

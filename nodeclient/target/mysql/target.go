@@ -24,6 +24,8 @@ const settleTime = 10 * time.Second
 type Options struct {
 	// Node is the ID of the node, for people: some servers show it beside the session that holds the database's lock.
 	Node string
+	// Password, when not nil, is asked before each connection, instead of what the URL says.
+	Password func() (string, error)
 	// LockWait is how long it waits for that lock while another session has it; 0 means hold.DefaultWait.
 	LockWait time.Duration
 	// LockBeat is how often the session that has it is used; 0 means hold.Beat.
@@ -62,6 +64,14 @@ func Open(ctx context.Context, rawURL string, o Options) (*Target, error) {
 	cfg, err := parseURL(rawURL)
 	if err != nil {
 		return nil, err
+	}
+	if o.Password != nil {
+		if err := cfg.Apply(mysql.BeforeConnect(func(_ context.Context, c *mysql.Config) (err error) {
+			c.Passwd, err = o.Password()
+			return err
+		})); err != nil {
+			return nil, err
+		}
 	}
 	o.LockWait = cmp.Or(o.LockWait, hold.DefaultWait)
 	t := &Target{cfg: cfg, opts: o}

@@ -92,10 +92,10 @@ func (t *Target) lockSession(ctx context.Context) (*pgconn.PgConn, error) {
 	cfg := t.cfg.Copy()
 	cfg.Database = t.opts.Maintenance
 	cfg.RuntimeParams["application_name"] = strings.TrimSpace(labelled + t.opts.Node)
-	c, err := pgconn.ConnectConfig(ctx, cfg)
+	c, err := t.reach(ctx, cfg)
 	if err != nil && !transient(code(err)) && code(err) != "" { // it is not there, or not for this role
 		cfg.Database = t.cfg.Database
-		c, err = pgconn.ConnectConfig(ctx, cfg)
+		c, err = t.reach(ctx, cfg)
 	}
 	if err != nil {
 		return nil, nodeclient.Transient(fmt.Errorf("postgres: connect: %w", err))

@@ -56,7 +56,7 @@ func (t *Target) program(ctx context.Context, path, database string, args ...str
 	cmd = exec.CommandContext(ctx, path, args...)
 	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "PG") })
 	cmd.Env = append(cmd.Env, "LC_MESSAGES=C", "PGHOST="+t.cfg.Host, "PGPORT="+strconv.Itoa(int(t.cfg.Port)), "PGUSER="+t.cfg.User,
-		"PGDATABASE="+database, "PGPASSWORD="+t.cfg.Password, "PGCLIENTENCODING=UTF8", "PGAPPNAME=xmq",
+		"PGDATABASE="+database, "PGPASSWORD="+t.password(), "PGCLIENTENCODING=UTF8", "PGAPPNAME=xmq",
 		"PGCONNECT_TIMEOUT="+strconv.Itoa(int(t.cfg.ConnectTimeout/time.Second)))
 	cmd.Env = append(cmd.Env, t.tls...)
 	cmd.WaitDelay = 2 * time.Second

@@ -33,6 +33,8 @@ type Options struct {
 	RefreshViews bool
 	// Node is the ID of the node, for people: the server shows it beside the session that holds the database's lock.
 	Node string
+	// Password, when not nil, is asked before each connection, instead of what the URL says.
+	Password func() (string, error)
 	// LockWait is how long it waits for that lock while another session has it; 0 means hold.DefaultWait.
 	LockWait time.Duration
 	// LockBeat is how often the session that has it is used; 0 means hold.Beat.
@@ -109,7 +111,7 @@ func Open(ctx context.Context, rawURL string, o Options) (*Target, error) {
 		cfg.RuntimeParams["application_name"] = "xmq"
 	}
 	t := &Target{cfg: cfg, tls: tlsEnv(rawURL), opts: o}
-	if t.pg, err = pgconn.ConnectConfig(ctx, cfg); err != nil {
+	if t.pg, err = t.reach(ctx, cfg); err != nil {
 		return nil, openError(cfg, err)
 	}
 	t.hold = hold.New("postgres", cfg.Database, cmp.Or(o.LockBeat, hold.Beat), t.take)
@@ -172,12 +174,25 @@ func tlsEnv(rawURL string) (env []string) {
 	return env
 }
 
+// reach opens a connection with the password of now.
+func (t *Target) reach(ctx context.Context, cfg *pgconn.Config) (*pgconn.PgConn, error) {
+	if t.opts.Password != nil {
+		password, err := t.opts.Password()
+		if err != nil {
+			return nil, err
+		}
+		cfg = cfg.Copy()
+		cfg.Password = password
+	}
+	return pgconn.ConnectConfig(ctx, cfg)
+}
+
 // connect opens a connection of its own to a database of the target's server. Trouble is Transient: it says
 // nothing about an increment.
 func (t *Target) connect(ctx context.Context, database string) (*pgconn.PgConn, error) {
 	cfg := t.cfg.Copy()
 	cfg.Database = database
-	c, err := pgconn.ConnectConfig(ctx, cfg)
+	c, err := t.reach(ctx, cfg)
 	if err != nil {
 		return nil, nodeclient.Transient(fmt.Errorf("postgres: connect: %w", err))
 	}
@@ -330,4 +345,14 @@ func query(ctx context.Context, c *pgconn.PgConn, sql string, args ...string) (r
 		rows = append(rows, text)
 	}
 	return rows, result.Err
+}
+
+// password is that of now, for a program; the last known when it cannot be read.
+func (t *Target) password() string {
+	if t.opts.Password != nil {
+		if password, err := t.opts.Password(); err == nil {
+			return password
+		}
+	}
+	return t.cfg.Password
 }

@@ -20,6 +20,8 @@ import (
 type Options struct {
 	// Node is the ID of the node, for people: it stands in the key that says whose the database is.
 	Node string
+	// Password, when not nil, is asked before each connection, instead of what the URL says.
+	Password func() (string, error)
 	// LockWait is how long it waits for that key while it is another's; 0 means DefaultLockWait.
 	LockWait time.Duration
 	// LockBeat is how often it keeps its own alive; 0 means hold.Beat.
@@ -56,6 +58,13 @@ func Open(ctx context.Context, rawURL string, o Options) (*Target, error) {
 	p, err := parseURL(rawURL)
 	if err != nil {
 		return nil, err
+	}
+	if o.Password != nil {
+		user := p.options.Username
+		p.options.CredentialsProviderContext = func(context.Context) (string, string, error) {
+			password, err := o.Password()
+			return user, password, err
+		}
 	}
 	o.LockWait = cmp.Or(o.LockWait, DefaultLockWait)
 	t := &Target{place: p, opts: o, road: newRoad(p.options, p.db), spare: spareTime, timed: true}
