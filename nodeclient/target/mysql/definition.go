@@ -222,6 +222,9 @@ func tupleLen(s string) int {
 // check judges a script by its head: it makes one thing of its kind, with its name alone. That nothing comes after it, the server
 // judges, in a session that takes one statement at a time. A trigger's head loses the names of databases.
 func (sc *script) check() error {
+	if err := sc.readable(); err != nil {
+		return err
+	}
 	_, create := sc.parts()
 	c, err := newCursor(create)
 	if len(c.all) == 0 {
@@ -424,4 +427,13 @@ func (c *cursor) plain() error {
 		last = t
 	}
 	return nil
+}
+
+// readable refuses a script of a mode under which a server reads its text in another way than it was judged.
+func (sc *script) readable() error {
+	mode := sqltext.OtherReading(sc.Mode)
+	if mode == "" {
+		return nil
+	}
+	return fmt.Errorf("the %s %s was made under the sql_mode %s, under which its text means something else: make it again without", strings.ToLower(sc.Kind), sc.Name, mode)
 }

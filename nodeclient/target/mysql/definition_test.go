@@ -70,6 +70,8 @@ func TestNoStatementOfASnapshotReachesTheLiveDatabase(t *testing.T) {
 		"a table of another engine":     recordOf(tableRecord, "x\x00CREATE TABLE `x` (a int) ENGINE=CONNECT"),
 		"a replacing table":             recordOf(tableRecord, "live\x00CREATE OR REPLACE TABLE `live` (a int)"),
 		"a hidden comment":              recordOf(tableRecord, "x\x00CREATE TABLE `x` (a int) /*!50000 AS SELECT 1 */"),
+		"a script read otherwise":       scriptOf(t, script{Kind: "PROCEDURE", Name: "p", Mode: "NO_BACKSLASH_ESCAPES", Collation: n.flavour.collation, SQL: "CREATE PROCEDURE `p`() SELECT '\\'; " + drop + "; -- '"}),
+		"a script of a mode in bits":    scriptOf(t, script{Kind: "PROCEDURE", Name: "p", Mode: "4", Collation: n.flavour.collation, SQL: "CREATE PROCEDURE `p`() SELECT 1"}),
 		"a statement as rows":           table + recordOf(rowsRecord, drop),
 		"a statement after rows":        table + recordOf(rowsRecord, "INSERT INTO `x` (`a`) VALUES (1); "+drop),
 		"a call in rows":                table + recordOf(rowsRecord, "INSERT INTO `x` (`a`) VALUES (load_file('x'))"),
@@ -176,4 +178,18 @@ func outsideStrings(s string) (out string) {
 		}
 	}
 	return out
+}
+
+// What was made under a mode of another reading the target itself names, before a newcomer finds it.
+func TestARoutineOfAnotherReadingIsNamedByTheTarget(t *testing.T) {
+	n := newNode(t)
+	n.run("CREATE TABLE c (v int)")
+	maker, err := n.Target.connect(t.Context(), n.db) // as the node's own user
+	require.NoError(t, err)
+	defer maker.close()
+	require.NoError(t, maker.do(t.Context(), "SET sql_mode = 'ANSI_QUOTES'; CREATE PROCEDURE odd() SELECT 1 AS \"a\""))
+	s, err := n.Snapshot(t.Context())
+	require.NoError(t, err)
+	defer func() { require.NoError(t, s.Close()) }()
+	require.ErrorContains(t, s.WriteTo(t.Context(), &bytes.Buffer{}), "the procedure odd was made under the sql_mode ANSI_QUOTES")
 }

@@ -209,6 +209,9 @@ func (d *dump) scripts(ctx context.Context) error {
 		if sc.SQL == "" {
 			return fmt.Errorf("the %s %s: its text may be seen by its definer only, who is another user", strings.ToLower(th.kind), th.name)
 		}
+		if err := sc.readable(); err != nil {
+			return err
+		}
 		sc.SQL, err = remake(d.t.flavour, th, sc.SQL)
 		if err == nil && th.kind == "TRIGGER" {
 			sc.SQL, err = unqualified(sc.SQL, th.name)
