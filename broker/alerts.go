@@ -43,15 +43,26 @@ func at(ns int64) time.Time {
 }
 
 // alerts are all that are kept, by key.
-func (b *Broker) alerts() []AlertView {
-	all := []AlertView{}
+func (b *Broker) alerts(views []worker.View) []AlertView {
+	all, now := []AlertView{}, time.Now()
+	known := map[string]*worker.View{}
+	for i := range views {
+		known[views[i].ID] = &views[i]
+	}
 	for _, a := range b.stores.state.Alerts() {
-		all = append(all, alertView(a))
+		v := alertView(a)
+		if v.Standing() {
+			v.Text = b.textNow(a.Key, a.Text, known[a.Client], now)
+		}
+		all = append(all, v)
 	}
 	return all
 }
 
-func (b *Broker) apiAlerts(*http.Request) (any, error) { return b.alerts(), nil }
+func (b *Broker) apiAlerts(r *http.Request) (any, error) {
+	views, err := b.views(r.Context())
+	return b.alerts(views), err
+}
 
 // Status is the answer of GET /v1/status: what a person who has just been woken must know.
 type Status struct {
@@ -85,7 +96,7 @@ func (b *Broker) status(ctx context.Context) (Status, error) {
 	if s.Input != nil {
 		worst(statedb.Critical)
 	}
-	for _, a := range b.alerts() {
+	for _, a := range b.alerts(views) {
 		if a.Standing() {
 			s.Alerts = append(s.Alerts, a)
 			worst(a.Severity)

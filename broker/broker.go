@@ -70,9 +70,11 @@ type Broker struct {
 	ready    atomic.Bool
 	moved    bell          // the head of the log has moved
 	leaving  chan struct{} // closed when the broker begins to stop
-	hungry   atomic.Int64 // since when the log waits for a file descriptor, in ns since 1970; 0: it does not
+	hungry   atomic.Int64  // since when the log waits for a file descriptor, in ns since 1970; 0: it does not
 	progress progress
-	flow     flow // of increments into the log
+	flow     flow      // of increments into the log
+	trend    trend     // of the watch: the disk
+	nextLook time.Time // of the watch: at the clients
 
 	seenCommits uint64    // of the watch: commits, and since when increments were seen waiting without one
 	waitsSince  time.Time // zero: they are not

@@ -107,7 +107,10 @@ func TestHooksAreSilentAfterAnAcknowledgement(t *testing.T) {
 	}
 	silent := func(why string) { // what comes after it would have come behind it
 		t.Helper()
-		do(func(b *statedb.Batch) { b.Raise(statedb.Alert{Key: "mark", Severity: statedb.Note, Last: 1}); b.Clear("other", 1) })
+		do(func(b *statedb.Batch) {
+			b.Raise(statedb.Alert{Key: "mark", Severity: statedb.Note, Last: 1})
+			b.Clear("other", 1)
+		})
 		require.Equal(t, "mark", (<-heard).Key, why)
 		do(func(b *statedb.Batch) { b.Clear("mark", 2) })
 		require.Equal(t, "mark", (<-heard).Key, why)

@@ -173,9 +173,8 @@ func (b *Broker) look() error {
 	small := b.payloadTooSmall()
 	b.standing(&batch, "payload", small != nil, now, func() string { return small.Error() + "; until then nodes that are behind get nothing" })
 	full := b.stores.room(b.cfg)
-	b.standing(&batch, "disk", full != nil, now, func() string {
-		return fmt.Sprintf("the broker refuses increments: %v", full)
-	})
+	b.lookAtDisk(&batch, full, time.Now())
+	b.lookAtClients(&batch, time.Now())
 	at, unread := b.stores.log.Unreadable()
 	b.standing(&batch, "unreadable", unread != nil && time.Since(at) < max(unreadableFor, 3*b.cfg.Tick), now, func() string {
 		return fmt.Sprintf("a part of the log cannot be read now, and who needs it waits; it is tried again all the time: %v", unread)

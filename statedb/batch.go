@@ -110,6 +110,17 @@ func (b *Batch) Clear(key string, now int64) {
 	})
 }
 
+// Worsen makes the alert with this key as severe as s, if it stands and is milder.
+func (b *Batch) Worsen(key string, s Severity, now int64) {
+	b.alter(key, func(a *Alert, known bool) bool {
+		milder := known && a.Cleared == 0 && a.Severity.Rank() < s.Rank()
+		if milder {
+			a.Severity, a.Last, a.Acked = s, now, false
+		}
+		return milder
+	})
+}
+
 // AckAlert notes that an operator has seen the alert.
 func (b *Batch) AckAlert(key string) {
 	b.alter(key, func(a *Alert, known bool) bool { a.Acked = true; return known })

@@ -141,7 +141,7 @@ func NewMachine(rules *Rules, id string, stored *statedb.Client, dumps []dumpflo
 		m.c, m.known = stored.Clone(), true
 		m.sent = m.c.Acked
 		m.rateSeen = m.c.Acked.Seq
-		m.awaited = m.placed()
+		m.awaited = m.placed() && m.c.Stopped == 0
 		m.before = m.c.Silent
 		rules.Admission.restore()
 		m.account()
@@ -1165,7 +1165,7 @@ func (m *Machine) recovered() {
 }
 
 func (m *Machine) clearAll() {
-	for _, kind := range []string{"fail", "fatal", "retry", "refused", "slow", "offline", "dump", "order", "upgrade", "join", "takeover"} {
+	for _, kind := range []string{"fail", "fatal", "retry", "refused", "slow", "offline", "stopped", "lag", "dump", "order", "upgrade", "join", "takeover"} {
 		m.clear(kind)
 	}
 }

@@ -19,7 +19,10 @@ func Space(path string) (free, total uint64, err error) {
 }
 
 // Scarce reports whether input must be refused: less than 5 % or 256 MiB free, whichever is more.
-func Scarce(free, total uint64) bool { return free < max(total/20, 256<<20) }
+func Scarce(free, total uint64) bool { return free < MinFree(total) }
+
+// MinFree is how many bytes must stay free on a disk of total bytes when nobody says otherwise.
+func MinFree(total uint64) uint64 { return max(total/20, 256<<20) }
 
 // BallastSize is the space kept in reserve, in bytes: a full disk cannot even start a database, so this
 // file is given up first.

@@ -1,0 +1,84 @@
+package broker
+
+import (
+	"encoding/json"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"xmq/broker/disk"
+	"xmq/nodeclient/target/targettest"
+	"xmq/statedb"
+)
+
+// Who watches the alerts hears of the disk before input is refused, and the same alert becomes worse when it is.
+func TestTheDiskIsToldBeforeInputIsRefused(t *testing.T) {
+	r := still(t, quiet(t))
+	r.Broker.ready.Store(true)
+	_, total, err := disk.Space(r.stores.dir)
+	require.NoError(t, err)
+	is := func(min int64, severity statedb.Severity) {
+		t.Helper()
+		r.cfg.Watch.MinFree = min
+		require.NoError(t, r.look())
+		a, stands := r.stands("disk")
+		require.Equal(t, severity != "", stands)
+		if stands {
+			require.Equal(t, severity, a.Severity, a.Text)
+		}
+	}
+	free, _, err := disk.Space(r.stores.dir)
+	require.NoError(t, err)
+	is(0, "")
+	is(int64(free/2+free/4), statedb.Warning)
+	require.Nil(t, r.input(), "increments are taken")
+	is(int64(total)+1, statedb.Critical)
+	require.NotNil(t, r.input())
+	is(int64(free/2+free/4), statedb.Warning)
+	is(0, "")
+
+	var filling trend
+	now := time.Now()
+	for i := range trendLeast {
+		_, known := filling.left(uint64(1000-10*i)<<20, 100<<20, now.Add(time.Duration(i)*trendEvery))
+		require.Equal(t, i == trendLeast-1, known)
+	}
+	left, known := filling.left(940<<20, 100<<20, now.Add(6*trendEvery))
+	require.True(t, known)
+	require.InDelta(t, 840, left.Seconds(), 1, "1 MiB a second")
+}
+
+// A node that was stopped and forgotten is reported, also behind a restart of the broker; a client that is behind for long is, once; and
+// a client whose alert says why it is behind gets no second one.
+func TestAForgottenNodeAndALongLagAreReported(t *testing.T) {
+	cfg := testConfig(t)
+	cfg.Watch.Stopped, cfg.Watch.Lag = time.Millisecond, 30*time.Millisecond
+	r := startBroker(t, cfg)
+	db := targettest.NewMemory()
+	stop := r.node("master", "", db)
+	r.fill(2)
+	soon(t, "it follows", func() bool { return db.Position().Seq == 2 })
+	release := db.Hang()
+	r.fill(1)
+	soon(t, "it is behind", func() bool { a, stands := r.stands("lag/master"); return stands && a.Severity == statedb.Warning })
+	release()
+	soon(t, "it is level", func() bool { _, stands := r.stands("lag/master"); return !stands })
+	require.NoError(t, stop())
+	stands := func() bool { _, stands := r.stands("stopped/master"); return stands }
+	soon(t, "it is missed", stands)
+	r.fill(1)
+	require.NoError(t, r.stop())
+	r = startBroker(t, cfg)
+	soon(t, "it is still missed", stands)
+	var all []AlertView
+	require.NoError(t, json.NewDecoder(r.get("/v1/alerts").Body).Decode(&all))
+	for _, a := range all {
+		if a.Standing() {
+			require.Equal(t, "stopped/master", a.Key, "one cause is one alert")
+			require.Contains(t, a.Text, "it holds the log from 4. Gone for good? xmq client forget master")
+		}
+	}
+	r.node("master", "", db)
+	soon(t, "it is back", func() bool { return !stands() && db.Position().Seq == 4 })
+}
