@@ -144,7 +144,7 @@ func give(c *cli.Context, a *api, verb worker.Verb, ids []string, req broker.Ord
 	if !c.Bool("no-wait") && c.Duration("wait") > 0 {
 		for i := range all {
 			if all[i].failure == nil && all[i].Outcome == "" {
-				all[i].Outcome, all[i].failure = outcome(c, a, verb, &all[i], req.Seq)
+				all[i].Outcome, all[i].failure = outcome(c, a, verb, &all[i])
 			}
 		}
 	}
@@ -206,11 +206,12 @@ func giveOne(c *cli.Context, a *api, verb worker.Verb, id string, req broker.Ord
 }
 
 // outcome waits until an order has come to its end, good or bad, and says which.
-func outcome(c *cli.Context, a *api, verb worker.Verb, g *given, seq uint64) (string, error) {
+func outcome(c *cli.Context, a *api, verb worker.Verb, g *given) (string, error) {
 	if !many(verb) && verb != worker.SeekTo {
 		return "", nil
 	}
-	if seq = g.To; verb == worker.SeekTo { // the next one shows whether its database takes it
+	seq := g.To
+	if verb == worker.SeekTo { // the next one shows whether its database takes it
 		seq++
 	}
 	limit := time.NewTimer(c.Duration("wait"))
