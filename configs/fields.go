@@ -18,6 +18,9 @@ type Field struct {
 	value reflect.Value
 }
 
+// Copy takes the value of the same field of another configuration.
+func (f Field) Copy(from Field) { f.value.Set(from.value) }
+
 // Fields lists the knobs of a pointer to a configuration struct, in the order of the struct.
 func Fields(cfg any) []Field { return walk(reflect.ValueOf(cfg).Elem(), "") }
 

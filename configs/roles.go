@@ -98,11 +98,17 @@ func CheckNATS(list string) error {
 
 // Logger writes to w what level lets through. When w is a terminal or not, the lines are the same.
 func Logger(w io.Writer, level string) (*slog.Logger, error) {
-	var l slog.Level
+	log, _, err := LeveledLogger(w, level)
+	return log, err
+}
+
+// LeveledLogger is Logger with the level, which may be changed at any time.
+func LeveledLogger(w io.Writer, level string) (*slog.Logger, *slog.LevelVar, error) {
+	l := new(slog.LevelVar)
 	if err := l.UnmarshalText([]byte(level)); err != nil {
-		return nil, fmt.Errorf("%w: log_level is %q: it must be debug, info, warn or error", ErrConfig, level)
+		return nil, nil, fmt.Errorf("%w: log_level is %q: it must be debug, info, warn or error", ErrConfig, level)
 	}
-	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: l})), nil
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: l})), l, nil
 }
 
 // WriteExample writes an example file for cfg as it stands: every key with its value, unit and meaning.

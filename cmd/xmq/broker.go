@@ -16,17 +16,18 @@ func brokerCommand() *cli.Command {
 	defaults := configs.DefaultBroker()
 	return &cli.Command{
 		Name: "broker", Usage: "run the broker",
-		Description: "Runs until it is told to stop (SIGINT, SIGTERM). Prints the line \"ready\" on stderr when all doors are open.",
+		Description: "Runs until it is told to stop (SIGINT, SIGTERM). SIGHUP reads the configuration again: the log level changes, and a line says what needs a restart. Prints the line \"ready\" on stderr when all doors are open.",
 		Flags:       knobFlags(&defaults),
 		Action: func(c *cli.Context) error {
 			cfg := configs.DefaultBroker()
 			if err := loadKnobs(c, &cfg); err != nil {
 				return err
 			}
-			log, err := configs.Logger(c.App.ErrWriter, cfg.LogLevel)
+			log, level, err := configs.LeveledLogger(c.App.ErrWriter, cfg.LogLevel)
 			if err != nil {
 				return err
 			}
+			reload(c, &cfg, configs.DefaultBroker, level, log)
 			if err := cfg.Validate(); err != nil {
 				return fmt.Errorf("%w: %w", configs.ErrConfig, err)
 			}

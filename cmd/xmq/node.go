@@ -32,10 +32,11 @@ func nodeCommand() *cli.Command {
 			if err := loadKnobs(c, &cfg); err != nil {
 				return err
 			}
-			log, err := configs.Logger(c.App.ErrWriter, cfg.LogLevel)
+			log, level, err := configs.LeveledLogger(c.App.ErrWriter, cfg.LogLevel)
 			if err != nil {
 				return err
 			}
+			reload(c, &cfg, configs.DefaultNode, level, log)
 			return runNode(c.Context, cfg, log)
 		},
 	}
