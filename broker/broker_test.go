@@ -14,6 +14,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -1028,6 +1029,19 @@ func TestXD14TheDeskServesOnlyWhatTheRecordSays(t *testing.T) {
 	_, sealed := staging.Manifest(1)
 	require.False(t, sealed)
 	require.Equal(t, event.Succ, seal(m))
+}
+
+// A clock that was set forward and back again is told: what ends by the time of the log has ended too early.
+func TestAClockThatWasSetBackIsTold(t *testing.T) {
+	r := startBroker(t, testConfig(t))
+	told := func() bool {
+		return slices.ContainsFunc(r.stores.state.Alerts(), func(a statedb.Alert) bool { return a.Key == "clock" && a.Cleared == 0 })
+	}
+	for _, ahead := range []time.Duration{time.Second, time.Hour} {
+		r.stores.log.Advance(time.Now().Add(ahead).UnixNano())
+		require.NoError(t, r.look())
+		require.Equal(t, ahead == time.Hour, told(), ahead)
+	}
 }
 
 // A disk that syncs slowly raises one alert, unless the operator expects it to.

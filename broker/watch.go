@@ -189,6 +189,11 @@ func (b *Broker) look() error {
 		return fmt.Sprintf("the log's storage lags behind: %d tables wait to be merged (input is refused at %d), one sync in a hundred takes %s or longer, increments wait without a commit: %v; look at the disk's load",
 			st.Newest.Level0, level0Refuse, st.SyncP99.Round(time.Millisecond), stuck)
 	})
+	ahead := b.stores.log.Ahead()
+	b.standing(&batch, "clock", ahead > aheadAlert, now, func() string {
+		return fmt.Sprintf("nodes were told a time of the log that is %s later than this machine's clock, which stood later then, or stands too early now: "+
+			"what ends by that time (keys of Redis) may have ended too early on every node; set the clock right; the log's time goes on at half speed until the clock has caught up, which takes as long again", ahead.Round(time.Second))
+	})
 	refusals := b.admission.Refusals()
 	b.standing(&batch, "max_clients", refusals.Full > 0 && b.cfg.MaxClients > 0 && refusals.Known >= b.cfg.MaxClients, now, func() string {
 		return fmt.Sprintf("this broker knows %d clients, which is its limit (max_clients), and refused others: forget clients that are gone (xmq client forget ID) or raise the limit", refusals.Known)
@@ -216,6 +221,9 @@ func (b *Broker) look() error {
 	}
 	return b.stores.state.Write(&batch)
 }
+
+// aheadAlert is how far the time of the log may be ahead of the clock: clocks are set by seconds now and then.
+const aheadAlert = time.Minute
 
 // strayFor is how long the alert about refused IDs that nobody knows stands after the last of them.
 const strayFor = 10 * time.Minute

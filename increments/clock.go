@@ -45,6 +45,14 @@ func (l *Log) Mark() (event.Position, int64) {
 	return l.ahead, told
 }
 
+// Ahead is how far the time of the log is before the broker's clock, which was set back since.
+func (l *Log) Ahead() time.Duration {
+	l.write.Lock()
+	defer l.write.Unlock()
+	now := l.options.Now()
+	return time.Duration(l.clock.at(now) - now.UnixNano())
+}
+
 // Advance makes every later record have the time t, in ns since 1970, or a later one.
 func (l *Log) Advance(t int64) {
 	l.write.Lock()
