@@ -488,7 +488,11 @@ func (b *Broker) apiTrim(r *http.Request) (any, error) {
 		}
 	}
 	freed, err := b.free(true)
-	return map[string]any{"freed_segments": freed, "first": b.stores.log.First(), "note": trimNote}, err
+	note := trimNote
+	if freed == 0 {
+		note = "nothing was freed: " + b.whyKept()
+	}
+	return map[string]any{"freed_segments": freed, "first": b.stores.log.First(), "note": note}, err
 }
 
 // apiCheck reads all of the log. One check runs at a time: each of them keeps the disk busy.

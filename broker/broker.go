@@ -18,6 +18,7 @@ import (
 	"github.com/sourcegraph/conc"
 
 	"xmq/broker/bus"
+	"xmq/broker/disk"
 	"xmq/broker/door"
 	natsdoor "xmq/broker/door/nats"
 	"xmq/broker/event"
@@ -99,7 +100,8 @@ func Open(cfg Config, log *slog.Logger) (*Broker, error) {
 		err = b.stores.ground.Latch().Err() // a compaction has failed meanwhile
 	}
 	if IsStorage(err) {
-		return nil, fmt.Errorf("the storage has failed at the start; make sure that the disk has room and answers, then start again: %w", err)
+		return nil, fmt.Errorf("the storage has failed at the start; make sure that the disk has room and answers, then start again "+
+			"(a full disk: the reserve %s is released by the start that needs it): %w", disk.BallastFile(b.cfg.Data), err)
 	}
 	if err != nil {
 		return nil, errors.Join(err, b.close())

@@ -169,3 +169,9 @@ func rough(d time.Duration) string {
 	}
 	return fmt.Sprintf("%d h %d m", d/time.Hour, d%time.Hour/time.Minute)
 }
+
+// roomForReserve reports whether the disk has room for the reserve without input being refused for it.
+func (b *Broker) roomForReserve() bool {
+	free, total, err := disk.Space(b.stores.dir)
+	return err == nil && free > b.cfg.minFree(total)+disk.BallastSize
+}

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"encoding/json"
+	"log/slog"
 	"testing"
 	"time"
 
@@ -81,4 +82,36 @@ func TestAForgottenNodeAndALongLagAreReported(t *testing.T) {
 	}
 	r.node("master", "", db)
 	soon(t, "it is back", func() bool { return !stands() && db.Position().Seq == 4 })
+}
+
+// A start on a full disk gives up the reserve, and no other start does.
+func TestTheReserveIsReleasedByTheStartThatNeedsIt(t *testing.T) {
+	dir := t.TempDir()
+	free, _, err := disk.Space(dir)
+	require.NoError(t, err)
+	if free < startNeeds+2*disk.BallastSize {
+		t.Skip("this disk is nearly full")
+	}
+	require.NoError(t, disk.AddBallast(dir))
+	require.NoError(t, releaseReserve(dir, startNeeds, slog.New(slog.DiscardHandler)))
+	require.True(t, disk.HasBallast(dir), "there is room")
+	require.NoError(t, releaseReserve(dir, startNeeds-1, slog.New(slog.DiscardHandler)))
+	require.False(t, disk.HasBallast(dir))
+	require.NoError(t, releaseReserve(dir, 0, slog.New(slog.DiscardHandler)), "there is none")
+}
+
+// A trim that frees nothing says why, and who it is.
+func TestATrimThatFreesNothingSaysWhy(t *testing.T) {
+	r := still(t, quiet(t))
+	why := func() string {
+		_, body := r.post("/v1/log/trim", "{}")
+		return body
+	}
+	require.Contains(t, why(), "nothing was freed: the log is empty")
+	r.fill(5)
+	require.Contains(t, why(), "no client is known yet")
+	r.keeps("n1", statedb.Following, 3)
+	require.Contains(t, why(), "the only one, from 1 on, is still written to until it has 10 increments (max_records")
+	r.fill(20)
+	require.Contains(t, why(), "client n1 needs increment 4, which is in the oldest one (1 to 10)")
 }

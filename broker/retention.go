@@ -172,6 +172,26 @@ func holder(h *statedb.Holding) string {
 	return h.Clients.Who
 }
 
+// whyKept says why an ordered trim frees nothing.
+func (b *Broker) whyKept() string {
+	h, head := b.holding(), b.stores.log.Head().Seq
+	spans := b.stores.log.Spans()
+	switch {
+	case head == 0 || len(spans) == 0:
+		return "the log is empty"
+	case h.Known == 0:
+		return "no client is known yet, and the first one may still have to come"
+	case h.Placed == 0:
+		return "no client has a copy"
+	}
+	oldest, need := spans[0], b.need(&h, head)
+	if len(spans) == 1 {
+		return fmt.Sprintf("segments are freed whole, and the only one, from %d on, is still written to until it has %d increments (max_records; a smaller "+
+			"one holds for segments that begin later)", oldest.First, oldest.Last-oldest.First+1)
+	}
+	return fmt.Sprintf("segments are freed whole, and %s needs increment %d, which is in the oldest one (%d to %d)", holder(&h), need, oldest.First, oldest.Last)
+}
+
 // maxBytes is the limit of the log in bytes; 0 for none. The default was recorded when this data directory was first served.
 func (b *Broker) maxBytes() int64 {
 	if n := b.cfg.Retention.MaxBytes; n >= 0 {

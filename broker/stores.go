@@ -118,6 +118,12 @@ func openStores(cfg *Config, log *slog.Logger, onPoison func(error), onAlert fun
 	}
 	s := &stores{dir: dir, damage: make(chan damage, 64), forgot: make(chan statedb.Alert, 64), ground: disk.NewGround(disk.Options{OnPoison: onPoison})}
 	if s.lock, err = disk.LockDir(dir); err == nil {
+		var free uint64
+		if free, _, err = disk.Space(dir); err == nil {
+			err = releaseReserve(dir, free, log)
+		}
+	}
+	if err == nil {
 		err = s.openLog(cfg, empty, log)
 	}
 	if err == nil {
@@ -162,6 +168,22 @@ func Init(cfg Config, log *slog.Logger) (event.LogID, error) {
 	}
 	id := s.log.ID()
 	return id, classed(s.close())
+}
+
+// startNeeds is how many bytes must be free for the stores to open: below that the reserve is released.
+const startNeeds = disk.BallastSize / 2
+
+// releaseReserve gives up the reserve file of dir when the disk, of which so much is free, is too full to start from. It is made again when there is room.
+func releaseReserve(dir string, free uint64, log *slog.Logger) error {
+	if free >= startNeeds || !disk.HasBallast(dir) {
+		return nil
+	}
+	if err := disk.DropBallast(dir); err != nil {
+		return err
+	}
+	log.Warn("the disk is full: the reserve was released, and input stays closed until there is room", "event", "reserve released",
+		"file", disk.BallastFile(dir), "free_bytes", free, "released_bytes", disk.BallastSize)
+	return nil
 }
 
 // prepareDir makes the directory when that is allowed, and reports whether nothing of ours lies in it.

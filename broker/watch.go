@@ -214,7 +214,7 @@ func (b *Broker) look() error {
 	b.flow.sample(b.ingest.took.Load(), time.Now())
 	b.progress.forget(func(id event.DumpID) bool { _, known := b.stores.state.Dump(id); return known })
 	b.input() // notes since when it is so
-	if b.cfg.Watch.Ballast && full == nil && !disk.HasBallast(b.stores.dir) {
+	if b.cfg.Watch.Ballast && full == nil && b.roomForReserve() && !disk.HasBallast(b.stores.dir) {
 		if err := disk.AddBallast(b.stores.dir); err != nil {
 			b.log.Warn("reserve space", "err", err)
 		}

@@ -28,11 +28,12 @@ func MinFree(total uint64) uint64 { return max(total/20, 256<<20) }
 // file is given up first.
 const BallastSize = 64 << 20
 
-func ballast(dir string) string { return filepath.Join(dir, "ballast") }
+// BallastFile is where the reserve of dir is.
+func BallastFile(dir string) string { return filepath.Join(dir, "ballast") }
 
 // HasBallast reports whether dir has its reserve.
 func HasBallast(dir string) bool {
-	info, err := os.Stat(ballast(dir))
+	info, err := os.Stat(BallastFile(dir))
 	return err == nil && info.Size() == BallastSize
 }
 
@@ -41,7 +42,7 @@ func AddBallast(dir string) error {
 	if HasBallast(dir) {
 		return nil
 	}
-	f, err := os.OpenFile(ballast(dir), os.O_RDWR|os.O_CREATE|os.O_TRUNC|syscall.O_NOFOLLOW, 0o600)
+	f, err := os.OpenFile(BallastFile(dir), os.O_RDWR|os.O_CREATE|os.O_TRUNC|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return fmt.Errorf("reserve space: %w", err)
 	}
@@ -54,7 +55,7 @@ func AddBallast(dir string) error {
 
 // DropBallast frees the reserve of dir.
 func DropBallast(dir string) error {
-	if err := os.Remove(ballast(dir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := os.Remove(BallastFile(dir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("free reserved space: %w", err)
 	}
 	return nil
