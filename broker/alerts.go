@@ -23,6 +23,7 @@ type AlertView struct {
 	Last     time.Time        `json:"last"`
 	Count    uint64           `json:"count"`
 	Acked    bool             `json:"acked"`
+	Cause    string           `json:"cause,omitempty"` // one sentence that alerts of one cause share: they are one line on a screen
 	Cleared  time.Time        `json:"cleared,omitzero"`
 }
 
@@ -56,6 +57,7 @@ func (b *Broker) alerts(views []worker.View) []AlertView {
 		}
 		all = append(all, v)
 	}
+	b.causes(all, views)
 	return all
 }
 

@@ -99,7 +99,20 @@ func alertsScreen(shown []broker.AlertView, columns int) string {
 		return "no alerts\n"
 	}
 	var b strings.Builder
+	told := map[string]bool{}
 	for _, x := range shown {
+		if told[x.Cause] && x.Cause != "" {
+			continue
+		}
+		told[x.Cause] = true
+		if x.Cause != "" {
+			x.Text = x.Cause + ". The first of them says: " + x.Text
+			for _, y := range shown {
+				if y.Cause == x.Cause && y.Key != x.Key {
+					x.Key += " " + y.Key
+				}
+			}
+		}
 		parts := []string{strings.ToUpper(string(x.Severity)), x.Key, "since " + x.First.Format("2006-01-02 15:04:05Z")}
 		if x.Count > 1 {
 			parts = append(parts, grouped(x.Count)+" times")
