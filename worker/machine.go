@@ -647,10 +647,10 @@ func (m *Machine) applied(e *event.Event, log Log) {
 		}
 		m.trouble(m.c.Acked.Seq+1, classRetry, e.Text)
 		m.raise("retry", statedb.Warning, m.c.Acked.Seq+1, fmt.Sprintf("client %s cannot reach or use its database and tries again: %s", m.c.ID, e.Text))
-	default:
-		if m.c.LastError != nil && m.c.LastError.Class == classRetry { // what is held is told of again
-			m.recovered()
-		}
+	case m.c.LastError != nil && m.c.LastError.Class == classRetry: // what is held is told of again
+		m.recovered()
+	case m.c.LastError != nil && m.c.LastError.Class == classHeld: // it may have had trouble with what precedes that
+		m.clear("retry")
 	}
 	if e.Code == event.Slow {
 		m.sits(e)

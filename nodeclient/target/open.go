@@ -56,13 +56,13 @@ var drivers = []driver{
 		if err != nil {
 			return nil, err
 		}
-		return claim(at.node, path, func() (nodeclient.Target, error) { return sqlite.Open(ctx, path, o) })
+		return claim("sqlite", at.node, path, func() (nodeclient.Target, error) { return sqlite.Open(ctx, path, o) })
 	}},
 	{"file", true, func(_ context.Context, at place) (nodeclient.Target, error) {
-		return claim(at.node, at.path, func() (nodeclient.Target, error) { return file.Open(at.path) })
+		return claim("file", at.node, at.path, func() (nodeclient.Target, error) { return file.Open(at.path) })
 	}},
 	{"kv", true, func(_ context.Context, at place) (nodeclient.Target, error) {
-		return claim(at.node, at.path, func() (nodeclient.Target, error) { return kv.Open(at.path) })
+		return claim("kv", at.node, at.path, func() (nodeclient.Target, error) { return kv.Open(at.path) })
 	}},
 	{"postgres", false, func(ctx context.Context, at place) (nodeclient.Target, error) {
 		return postgres.Open(ctx, at.url, postgres.Options{Node: at.node, Password: at.password})
@@ -195,7 +195,7 @@ type claimed struct {
 // claim opens a database that is a file of this process alone, behind a lock on PATH.lock, which the kernel frees when the
 // process ends: two nodes on one file would overtake each other, and the healthy one would lose its copy. The file holds the
 // ID of the node, for whoever finds the lock taken.
-func claim(node, path string, open func() (nodeclient.Target, error)) (nodeclient.Target, error) {
+func claim(driver, node, path string, open func() (nodeclient.Target, error)) (nodeclient.Target, error) {
 	lock, err := os.OpenFile(path+".lock", os.O_CREATE|os.O_RDWR|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, err
@@ -204,7 +204,7 @@ func claim(node, path string, open func() (nodeclient.Target, error)) (nodeclien
 		holder := make([]byte, 64)
 		n, _ := lock.ReadAt(holder, 0) // the lock is what counts
 		_ = lock.Close()               // nothing was written
-		return nil, nodeclient.Taken("target", path, strings.TrimSpace("node "+strings.TrimSpace(string(holder[:n]))))
+		return nil, nodeclient.Taken(driver, path, strings.TrimSpace("node "+strings.TrimSpace(string(holder[:n]))))
 	}
 	if err := lock.Truncate(0); err == nil {
 		_, _ = lock.WriteAt([]byte(node+"\n"), 0) // only for people

@@ -119,6 +119,8 @@ func travelling(st sqltext.Statement) string {
 			return ""
 		case !value.Word && !value.Quoted:
 			return ""
+		case value.Is("DEFAULT"), strings.EqualFold(strings.Trim(value.Text, `'"`), "SYSTEM"): // of this server
+			return ""
 		case setting == "sql_mode" && sqltext.OtherReading(value.Text) != "":
 			return ""
 		}

@@ -54,3 +54,14 @@ func TestTheServerAgreesAboutWhatIsNoSQL(t *testing.T) {
 		require.NoError(t, sqltext.Structure(sqltext.MariaDB, []byte(right)), right)
 	}
 }
+
+// A setting whose value is each server's own does not travel, in a script or in a {"tx"}.
+func TestNoSettingTakesItsValueFromTheServer(t *testing.T) {
+	for _, set := range []string{"time_zone = SYSTEM", "time_zone = 'system'", "time_zone = DEFAULT", "sql_mode = DEFAULT",
+		"foreign_key_checks = default", "unique_checks = DEFAULT", "collation_connection = DEFAULT"} {
+		require.ErrorContains(t, Check([]byte("SET "+set+"; INSERT INTO t VALUES (1)")), "changes the connection", set)
+		require.ErrorContains(t, Check([]byte(`{"tx": [{"sql": "SET `+set+`"}, {"sql": "INSERT INTO t VALUES (1)"}]}`)),
+			"changes the connection", set)
+	}
+	require.NoError(t, Check([]byte("SET time_zone = '+00:00', foreign_key_checks = 0; INSERT INTO t VALUES (1)")))
+}
