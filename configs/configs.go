@@ -154,19 +154,29 @@ func unknown(key string, fields []Field) error {
 	if now, old := formerly[strings.ToUpper(key)]; old {
 		return fmt.Errorf("%q was the name in the original system, here it is %q", key, now)
 	}
-	best, distance := "", 1<<30
+	var names []string
 	for _, f := range fields {
-		if d := edits(key, f.Key); d < distance {
-			best, distance = f.Key, d
-		}
+		names = append(names, f.Key)
 	}
+	best, near := Nearest(key, names)
 	switch {
-	case distance <= max(2, len(key)/3):
+	case near:
 		return fmt.Errorf("unknown key %q: did you mean %q?", key, best)
 	case ours("XMQ_" + strings.ToUpper(strings.ReplaceAll(key, ".", "_"))):
 		return fmt.Errorf("unknown key %q: it belongs to the other role, the nearest one here is %q", key, best)
 	}
 	return fmt.Errorf("unknown key %q: the nearest one is %q; --help lists all", key, best)
+}
+
+// Nearest is the one of names that word resembles the most, and whether it may be meant.
+func Nearest(word string, names []string) (best string, near bool) {
+	distance := 1 << 30
+	for _, name := range names {
+		if d := edits(word, name); d < distance {
+			best, distance = name, d
+		}
+	}
+	return best, distance <= max(2, len(word)/3)
 }
 
 // formerly maps the names of the original system to ours (XD-26).

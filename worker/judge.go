@@ -116,7 +116,8 @@ func judgeFresh(c *statedb.Client, known, mayStart, holds bool, log Log) verdict
 	case known && (c.Base > 0 || c.State == statedb.Pending || c.State == statedb.Loading):
 		return verdict{code: event.NeedsDump, text: fmt.Sprintf("the database of %s is empty, but its data began with a snapshot: join with a DUMP, start its node with --from TARGET", c.ID)}
 	case !known && !mayStart:
-		return verdict{code: event.Unknown, text: fmt.Sprintf("nobody knows client %s and its database is empty: join with a DUMP, start its node with --from TARGET (for example --from master)", c.ID)}
+		return verdict{code: event.Unknown, text: fmt.Sprintf("nobody knows client %s and its database is empty: join with a DUMP, start its node with --from TARGET (for example --from master)."+
+			" One that begins without a copy, as behind webhook: or exec:, is made known with `xmq client add %s`, and its node started with --at SEQ", c.ID, c.ID)}
 	case log.First() > 1:
 		return verdict{code: event.NeedsDump, text: fmt.Sprintf("the database of %s is empty and the log begins at %d: join with a DUMP, start its node with --from TARGET", c.ID, log.First())}
 	}

@@ -3,16 +3,19 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"os/user"
 	"reflect"
 	"strings"
+	"syscall"
 	"text/tabwriter"
 	"time"
 
@@ -34,7 +37,8 @@ type api struct {
 	base  string
 	name  string // base as people may read it
 	http  *http.Client
-	exact bool // answers are printed as JSON, and stay as they came; otherwise their strings are made plain
+	w     io.Writer // is told when an answer takes long; nil for nobody
+	exact bool      // answers are printed as JSON, and stay as they came; otherwise their strings are made plain
 }
 
 func newAPI(c *cli.Context) (*api, error) {
@@ -43,7 +47,7 @@ func newAPI(c *cli.Context) (*api, error) {
 		return nil, usage("--api %q is no URL like http://127.0.0.1:8420", secret.URL(c.String("api")))
 	}
 	base := strings.TrimRight(u.String(), "/")
-	return &api{base, secret.URL(base), &http.Client{Timeout: patience}, c.Bool("json")}, nil
+	return &api{base, secret.URL(base), &http.Client{Timeout: patience}, c.App.ErrWriter, c.Bool("json")}, nil
 }
 
 // patience is how long a broker may take for an answer; orders that read the whole log wait without end.
@@ -86,6 +90,10 @@ func (a *api) send(ctx context.Context, method, path, contentType string, body i
 	if req.ContentLength > askFirst {
 		req.Header.Set("Expect", "100-continue")
 	}
+	if a.w != nil && a.http.Timeout > 0 && !strings.Contains(path, "wait=") {
+		late := time.AfterFunc(lateAnswer, func() { fmt.Fprintf(a.w, "xmq: waiting for the broker at %s\n", a.name) })
+		defer late.Stop()
+	}
 	res, err := a.http.Do(req)
 	if err != nil && ctx.Err() != nil {
 		return ctx.Err()
@@ -94,7 +102,7 @@ func (a *api) send(ctx context.Context, method, path, contentType string, body i
 		return &temporaryError{fmt.Errorf("the broker at %s has not answered within %s: look at its log and its disk", a.name, a.http.Timeout)}
 	}
 	if err != nil {
-		return &temporaryError{fmt.Errorf("the broker at %s does not answer (%w): is it running?", a.name, secret.Hide(innermost(err), a.base))}
+		return a.unreached(err)
 	}
 	defer res.Body.Close()
 	if res.StatusCode >= 300 {
@@ -117,6 +125,32 @@ func (a *api) send(ctx context.Context, method, path, contentType string, body i
 		return fmt.Errorf("what answers at %s is no broker of this version (%w): look at --api", a.name, err)
 	}
 	return &ioError{fmt.Errorf("the broker's answer was cut: %w", innermost(err))}
+}
+
+// lateAnswer is after how long people are told that the broker has not answered.
+const lateAnswer = 2 * time.Second
+
+// unreached says what was met instead of a broker.
+func (a *api) unreached(err error) error {
+	cause := secret.Hide(innermost(err), a.base)
+	text := cause.Error()
+	var name *net.DNSError
+	var certificate *tls.CertificateVerificationError
+	switch {
+	case strings.Contains(text, "server_id"):
+		return usage("what answers at %s is a NATS server: --api is the broker's HTTP address", a.name)
+	case strings.Contains(text, "server gave HTTP response to HTTPS client"):
+		return usage("what answers at %s speaks plain HTTP: write http:// in --api", a.name)
+	case errors.As(err, &certificate):
+		return fmt.Errorf("the certificate of %s is not trusted (%w): look at --api, and at SSL_CERT_FILE", a.name, cause)
+	case strings.Contains(text, "malformed HTTP"), strings.Contains(text, "first record does not look like a TLS handshake"):
+		return usage("what answers at %s is no XMQ broker (%.100s): look at --api", a.name, text)
+	case errors.As(err, &name) && name.IsNotFound:
+		return &temporaryError{fmt.Errorf("the name in %s is not known (%w): look at --api", a.name, cause)}
+	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
+		return &temporaryError{fmt.Errorf("the broker at %s does not answer, the connection was closed (%w): is it a broker that listens there?", a.name, cause)}
+	}
+	return &temporaryError{fmt.Errorf("the broker at %s does not answer (%w): is it running?", a.name, cause)}
 }
 
 // innermost is the cause at the end of a chain of errors, without the words each floor has put in front.

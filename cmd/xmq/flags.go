@@ -2,6 +2,7 @@ package main
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -67,7 +68,7 @@ func takesValue(commands []*cli.Command, word string) bool {
 // type it. A command without ArgsUsage takes no arguments.
 func withManners(c *cli.Command, path string) {
 	c.HideHelpCommand = len(c.Subcommands) == 0 // "help" may be a client or a file
-	c.OnUsageError = func(_ *cli.Context, err error, _ bool) error { return wrongFlag(path, err) }
+	c.OnUsageError = func(_ *cli.Context, err error, _ bool) error { return wrongFlag(path, c.Flags, err) }
 	subcommands := slices.Clone(c.Subcommands) // the library adds its help
 	c.Before = func(ctx *cli.Context) error {
 		first := ctx.Args().First()
@@ -75,7 +76,7 @@ func withManners(c *cli.Command, path string) {
 		case first == "" || c.ArgsUsage != "" || ctx.Command.Command(first) != nil:
 			return nil
 		case len(subcommands) > 0:
-			return usage("there is no command %q: run `%s --help`", path+" "+first, path)
+			return usage("there is no command %q%s: run `%s --help`", path+" "+first, meant(first, commandNames(subcommands)), path)
 		}
 		return usage("%s takes no arguments, but got %q", path, first)
 	}
@@ -85,10 +86,10 @@ func withManners(c *cli.Command, path string) {
 }
 
 // wrongFlag says in our words what the library found wrong with the flags of the command path.
-func wrongFlag(path string, err error) error {
+func wrongFlag(path string, flags []cli.Flag, err error) error {
 	text := err.Error()
 	if name, found := strings.CutPrefix(text, "flag provided but not defined: -"); found {
-		return usage("%s has no flag --%s: run `%s --help`", path, name, path)
+		return usage("%s has no flag %s%s: run `%s --help`", path, dashed(name), meantFlag(name, flags), path)
 	}
 	if name, found := strings.CutPrefix(text, "flag needs an argument: -"); found {
 		return usage("%s: --%s needs a value", path, name)
@@ -96,6 +97,9 @@ func wrongFlag(path string, err error) error {
 	text = strings.Replace(text, " for flag -", " for -", 1)
 	if value, name, found := strings.Cut(text, " for -"); found { // invalid value "x" for flag -seq: parse error
 		name, _, _ = strings.Cut(name, ":")
+		if digits, err := strconv.Unquote(strings.TrimPrefix(value, "invalid value ")); err == nil && onlyDigits(digits) {
+			return usage("%s: --%s %s has no unit: write %ss", path, name, digits, digits)
+		}
 		return usage("%s: --%s does not take the %s", path, name, strings.TrimPrefix(strings.TrimPrefix(value, "invalid "), "boolean "))
 	}
 	return usage("%s: %s", path, text)

@@ -60,13 +60,16 @@ func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) 
 		Reader:      interruptible{ctx, in}, Writer: out, ErrWriter: errs, HideVersion: true,
 		Commands:       commands(),
 		ExitErrHandler: func(*cli.Context, error) {}, // exit codes are decided below
-		OnUsageError:   func(_ *cli.Context, err error, _ bool) error { return wrongFlag("xmq", err) },
+		OnUsageError:   func(_ *cli.Context, err error, _ bool) error { return wrongFlag("xmq", nil, err) },
 		CommandNotFound: func(_ *cli.Context, name string) {
-			missing = usage("there is no command %q: run `xmq help`", name)
+			missing = usage("there is no command %q%s: run `xmq help`", name, meant(name, commandNames(commands())))
 		},
 	}
 	for _, c := range app.Commands {
 		withManners(c, "xmq "+c.Name)
+	}
+	if len(args) == 2 && (args[1] == "--version" || args[1] == "-v") {
+		args = []string{args[0], "version"}
 	}
 	err := app.RunContext(ctx, flagsFirst(app.Commands, args))
 	if err == nil {

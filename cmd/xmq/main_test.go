@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -23,6 +24,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"xmq/broker"
+	"xmq/broker/version"
 	"xmq/configs"
 	"xmq/nodeclient"
 	"xmq/nodeclient/target"
@@ -128,6 +130,15 @@ func TestWrongCallsAreAnsweredWithOneSentence(t *testing.T) {
 	}{
 		"frob":                      {exitUsage, `there is no command "frob"`},
 		"client frob":               {exitUsage, `"xmq client frob"`},
+		"pubish":                    {exitUsage, `no command "pubish", did you mean "publish"?`},
+		"position":                  {exitUsage, `did you mean "positions"?`},
+		"client shwo x":             {exitUsage, `did you mean "show"?`},
+		"publish -f x":              {exitUsage, `publish has no flag -f, did you mean --sql?`},
+		"publish --file x":          {exitUsage, `did you mean --sql?`},
+		"publish --sq x":            {exitUsage, `publish has no flag --sq, did you mean --sql?`},
+		"publish --broker x":        {exitUsage, `did you mean --api?`},
+		"node --topic x":            {exitUsage, `did you mean --topics?`},
+		"publish --retry 5":         {exitUsage, `--retry 5 has no unit: write 5s`},
 		"log frob --json":           {exitUsage, "no flag --json"},
 		"alerts frob":               {exitUsage, `"xmq alerts frob"`},
 		"help frob":                 {exitUsage, `"frob"`},
@@ -511,6 +522,49 @@ func TestOrdersOfOperators(t *testing.T) {
 	require.Equal(t, "127.0.0.1 (http)", audit[0]["by"], "what the broker knows")
 	require.Equal(t, operator(), audit[0]["via"], "what the tool says")
 	require.Equal(t, "again", audit[0]["reason"])
+}
+
+// What answers instead of a broker is named as what it is.
+func TestWhatIsNoBrokerIsNamed(t *testing.T) {
+	api, natsURL := house(t)
+	nats := strings.Replace(natsURL, "nats://", "http://", 1)
+	secure := httptest.NewTLSServer(nil)
+	defer secure.Close()
+	secure.Config.ErrorLog = log.New(io.Discard, "", 0)
+	for url, says := range map[string]string{
+		nats: "is a NATS server: --api is the broker's HTTP address",
+		strings.Replace(api, "http://", "https://", 1): "speaks plain HTTP: write http://",
+		secure.URL: "is not trusted",
+	} {
+		code, _, errs := call(t, "", "positions", "--api", url)
+		require.NotZero(t, code)
+		require.Contains(t, errs, says)
+		require.Less(t, len(errs), 300)
+	}
+	code, out, _ := call(t, "", "--version")
+	require.Zero(t, code)
+	require.Contains(t, out, "xmq "+version.Version)
+	require.Contains(t, out, "format event ")
+}
+
+// Who waits for an answer is told for whom.
+func TestAToolThatWaitsSaysForWhom(t *testing.T) {
+	told := make(chan struct{})
+	slow := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		<-told
+		_, _ = io.WriteString(w, `{}`)
+	}))
+	defer slow.Close()
+	r, w := io.Pipe()
+	a := &api{base: slow.URL, name: slow.URL, http: &http.Client{Timeout: time.Minute}, w: w}
+	ended := make(chan error, 1)
+	go func() { ended <- a.do(t.Context(), "GET", "/v1/log", nil, nil) }()
+	text := make([]byte, 200)
+	n, err := r.Read(text)
+	require.NoError(t, err)
+	require.Equal(t, "xmq: waiting for the broker at "+slow.URL+"\n", string(text[:n]))
+	close(told)
+	require.NoError(t, <-ended)
 }
 
 // A broker that hangs does not hold a tool for ever.

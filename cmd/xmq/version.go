@@ -3,7 +3,9 @@ package main
 import (
 	"fmt"
 	"io"
+	"maps"
 	"runtime"
+	"slices"
 
 	"github.com/urfave/cli/v2"
 
@@ -23,7 +25,12 @@ func versionCommand() *cli.Command {
 				Formats map[string]int `json:"formats"`
 			}{version.Version, runtime.Version(), map[string]int{"event": event.Version, "record": event.RecordVersion, "hello": event.HelloVersion,
 				"chunk": dumpflow.ChunkVersion, "manifest": dumpflow.ManifestVersion, "client": statedb.ClientVersion}}
-			return show(c, v, func(w io.Writer) { fmt.Fprintf(w, "xmq %s (%s)\n", v.Version, v.Go) })
+			return show(c, v, func(w io.Writer) {
+				fmt.Fprintf(w, "xmq %s (%s)\n", v.Version, v.Go)
+				for _, name := range slices.Sorted(maps.Keys(v.Formats)) {
+					fmt.Fprintf(w, "format %s %d\n", name, v.Formats[name])
+				}
+			})
 		},
 	}
 }

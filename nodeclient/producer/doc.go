@@ -8,6 +8,13 @@
 //	err = p.Flush(ctx) // all of it is on the broker's disk
 //	p.Close()
 //
+// The module has no public path yet, so a writer of another module needs a copy of it, and two lines in its go.mod:
+//
+//	require xmq v0.0.0
+//	replace xmq => ../xmq
+//
+// Draft is of xmq/broker/event.
+//
 // Drafts gather in a batch while earlier batches are under way; nothing lingers, and a full batch goes at once. Batches
 // are numbered, and the broker takes none before the one in front of it (see event.Batch), so the order of one Producer
 // is the order of its Publish calls whatever happens on the way.

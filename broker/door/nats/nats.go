@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -48,6 +49,9 @@ type Door struct {
 	count  int        // requests from their arrival until they are answered
 	bytes  door.Lease // of their data
 	closed bool
+
+	warned  time.Time // when requests without an answer were told of last, and how many have been dropped since
+	dropped int
 }
 
 type answer struct {
@@ -92,12 +96,37 @@ func (d *Door) Close() {
 // sender is the producer a message comes from; false when it is none, or wants its answer sent to somebody else.
 func (d *Door) sender(m *nats.Msg, road event.Road) (string, bool) {
 	producer, ok := event.SubjectID(m.Subject, d.group, road)
-	if !ok || m.Reply != "" && !event.ReplyAllowed(producer, m.Reply) {
-		d.logger.Debug("request refused", "subject", m.Subject, "reply", m.Reply)
-		return "", false
+	switch {
+	case !ok:
+		d.warn(m, "the subject does not end with the ID of a producer: 1 to 31 lower-case letters, digits and hyphens")
+	case m.Reply != "" && !event.ReplyAllowed(producer, m.Reply):
+		d.warn(m, "the producer cannot be answered there: its inbox prefix must be "+event.InboxPrefix(producer)+" (nats.CustomInboxPrefix)")
+		ok = false
 	}
-	return producer, true
+	return producer, ok
 }
+
+// warnEvery is how often requests that cannot be answered are told at most.
+const warnEvery = 10 * time.Second
+
+// warn tells of a request that was dropped and of which its producer hears nothing. Those within warnEvery are counted.
+func (d *Door) warn(m *nats.Msg, why string) {
+	d.mu.Lock()
+	now := time.Now()
+	d.dropped++
+	count := d.dropped
+	if !d.warned.IsZero() && now.Sub(d.warned) < warnEvery {
+		d.mu.Unlock()
+		return
+	}
+	d.warned, d.dropped = now, 0
+	d.mu.Unlock()
+	d.logger.Warn("a request of a producer is dropped without an answer", "event", "producer_refused", "subject", clip(m.Subject), "reply", clip(m.Reply),
+		"cause", why, "dropped", count)
+}
+
+// clip is the beginning of what somebody sent.
+func clip(s string) string { return fmt.Sprintf("%.100s", s) }
 
 // take enqueues one request. Requests arrive here one after the other, so a producer's own order is kept (XQ-2).
 func (d *Door) take(m *nats.Msg) {

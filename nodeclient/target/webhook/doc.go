@@ -21,7 +21,7 @@
 // and the answer is read so:
 //
 //	2xx                             SUCC
-//	408, 425, 429, 502, 503, 504    not now: the same increment comes again
+//	408, 425, 429, 5xx              not now: the same increment comes again, no sooner than a Retry-After says (1 h at most)
 //	any other                       FAIL; a redirect is not followed
 //
 // A header Xmq-State: FAIL, FATAL or RETRY beside a status that is not 2xx beats the table. When no answer comes (the road was cut, or

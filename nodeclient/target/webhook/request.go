@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"xmq/broker/event"
@@ -157,11 +158,25 @@ func (r *refusal) Error() string {
 // transient is the one table of answers: these may pass. Every other one that is not 2xx is a FAIL.
 func transient(status int) bool {
 	switch status {
-	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests, // it was not looked at
-		http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout: // the way to it
+	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests: // it was not looked at
 		return true
 	}
-	return false
+	return status >= 500 // trouble of the receiver, or of the way to it
+}
+
+// maxLater is the longest that a receiver is left alone because it has asked for it.
+const maxLater = time.Hour
+
+// later is for how long a receiver asks to be left alone; 0 when it does not.
+func later(header http.Header, now time.Time) time.Duration {
+	text := header.Get("Retry-After")
+	wait := time.Duration(0)
+	if seconds, err := strconv.Atoi(text); err == nil {
+		wait = time.Duration(min(seconds, int(maxLater/time.Second))) * time.Second
+	} else if at, err := http.ParseTime(text); err == nil {
+		wait = at.Sub(now)
+	}
+	return max(0, min(wait, maxLater))
 }
 
 // send sends a request and returns the body of an answer that is 2xx. Other answers are classed; no answer is Transient.
@@ -191,6 +206,11 @@ func (h *hooks) send(req *http.Request) (io.ReadCloser, error) {
 	case state == "FATAL":
 		return nil, nodeclient.Fatal(err)
 	case state == "RETRY", state == "" && transient(res.StatusCode):
+		now := time.Now()
+		if wait := later(res.Header, now); wait > 0 {
+			h.resume = now.Add(wait)
+			err = fmt.Errorf("%w; it asks to be left alone for %s", err, wait.Round(time.Second))
+		}
 		return nil, nodeclient.Transient(err)
 	}
 	return nil, err

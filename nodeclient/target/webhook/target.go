@@ -35,6 +35,7 @@ type hooks struct {
 	online        bool
 	timeout       time.Duration
 	authorization string
+	resume        time.Time // until then the receiver has asked to be left alone; of Apply, which is called alone
 }
 
 var _ hook.Hooks = (*hooks)(nil)
@@ -98,6 +99,9 @@ func parseURL(text string) (*url.URL, error) {
 
 // Apply implements hook.Hooks.
 func (h *hooks) Apply(ctx context.Context, pos event.Position, r event.Record) error {
+	if wait := time.Until(h.resume); wait > 0 {
+		return nodeclient.Transient(fmt.Errorf("the receiver has asked to be left alone for %s more (Retry-After)", wait.Round(time.Second)))
+	}
 	if limit := hook.Limit(&r, h.timeout); limit != event.NoLimit {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, limit, fmt.Errorf("no answer in %s", limit))

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strconv"
 	"strings"
 	"testing"
@@ -68,9 +69,10 @@ func TestXD20Answers(t *testing.T) {
 		state            string
 		transient, fatal bool
 	}{
-		{400, "", false, false}, {401, "", false, false}, {404, "", false, false}, {409, "", false, false}, {410, "", false, false}, {500, "", false, false}, {501, "", false, false},
-		{301, "", false, false}, {307, "", false, false}, {599, "", false, false},
+		{400, "", false, false}, {401, "", false, false}, {404, "", false, false}, {409, "", false, false}, {410, "", false, false}, {422, "", false, false},
+		{301, "", false, false}, {307, "", false, false},
 		{408, "", true, false}, {425, "", true, false}, {429, "", true, false}, {502, "", true, false}, {503, "", true, false}, {504, "", true, false},
+		{500, "", true, false}, {501, "", true, false}, {505, "", true, false}, {599, "", true, false}, {500, "FAIL", false, false},
 		{400, "RETRY", true, false}, {500, "retry", true, false}, {503, "FAIL", false, false}, {500, "FATAL", false, true}, {503, "fatal", false, true},
 		{400, "odd", false, false},
 		{0, "", true, false}, // no answer
@@ -305,4 +307,31 @@ func TestTheFormatOfASnapshotStays(t *testing.T) {
 	require.NoError(t, s.WriteTo(t.Context(), &b))
 	require.NoError(t, s.Close())
 	require.Equal(t, "XMQHOOKD\x01\x00\x00\x00", string(b.Bytes()[:12]))
+}
+
+// A receiver that says when to come again is left alone until then.
+func TestRetryAfterIsObeyed(t *testing.T) {
+	now := time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
+	for text, want := range map[string]time.Duration{"": 0, "7": 7 * time.Second, "-7": 0, "soon": 0, "999999999": maxLater,
+		now.Add(time.Minute).Format(http.TimeFormat): time.Minute, now.Add(-time.Minute).Format(http.TimeFormat): 0} {
+		require.Equal(t, want, later(http.Header{"Retry-After": {text}}, now), text)
+	}
+	asked := 0
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		asked++
+		w.Header().Set("Retry-After", "600")
+		w.WriteHeader(http.StatusTooManyRequests)
+	}))
+	defer s.Close()
+	target, err := Open(t.Context(), "webhook:"+s.URL)
+	require.NoError(t, err)
+	log := targettest.NewLog(7)
+	require.NoError(t, target.Seek(t.Context(), log.At()))
+	before, items := log.At(), log.Next([]byte("x"))
+	for range 3 {
+		_, err = target.Apply(t.Context(), before, items)
+		require.True(t, nodeclient.IsTransient(err))
+		require.ErrorContains(t, err, "left alone for 10m0s")
+	}
+	require.Equal(t, 1, asked)
 }
