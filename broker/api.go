@@ -39,6 +39,7 @@ func (b *Broker) web() *http.Server {
 		"POST /v1/clients/{id}/{verb}":  b.apiOrder,
 		"POST /v1/clients/retry":        b.apiRetryAll,
 		"POST /v1/producers/{id}/reset": b.apiReset,
+		"GET /v1/decisions/{seq}":       b.apiDecisions,
 		"GET /v1/log":                   b.apiLog,
 		"POST /v1/log/trim":             b.apiTrim,
 		"POST /v1/log/accept":           b.apiAccept,

@@ -182,6 +182,7 @@ func (b *Broker) newPool() *worker.Pool {
 		MaxDumps: c.MaxDumps, SnapshotTTL: c.SnapshotTTL, TurnRecords: c.TurnRecords, TurnBytes: c.TurnBytes, RunningDumps: b.runningDumps,
 		Flight: b.flight, Crowd: new(worker.Crowd), Marks: &b.marks,
 		Admission: b.admission, Doubts: b.doubts, SilenceTicks: ticks(c.Retention.silenceGrain())}
+	rules.Earlier = b.earlier
 	rules.Reuse, rules.Decided = c.SnapshotReuse, func(id string) int64 {
 		if known, there := s.state.Client(id); there {
 			return known.Decided

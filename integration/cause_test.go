@@ -40,4 +40,13 @@ func TestAnIncrementThatAllRefuseIsOneLineAndOneOrder(t *testing.T) {
 	require.Equal(t, 2, strings.Count(out, "done, it stands at"), out)
 	s.level("master", "n1")
 	require.Equal(t, "2", query(t, s.path("n1"), "SELECT count(*) FROM a"))
+
+	_, errs, code = s.tool("", "log", "show", "3") // who meets it again finds out who decided what
+	require.Equal(t, 0, code)
+	require.Contains(t, errs, "increment 3 was skipped for client n1")
+	require.Contains(t, errs, "(audit 2): a test")
+	_, errs, code = s.tool("", "client", "seek", "n1", "3", "--confirm", "--reason", "again")
+	require.Equal(t, 1, code)
+	require.Contains(t, errs, "n1 failed at 3")
+	require.Contains(t, strings.Join(strings.Fields(s.ok("", "alerts")), " "), "Earlier: increment 3 was skipped for client master")
 }

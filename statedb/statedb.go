@@ -64,6 +64,7 @@ type DB struct {
 	alerts     map[string]Alert
 	meta       Meta
 	doubts     Doubts
+	decisions  map[uint64][]Audit // skips and replacements, by increment
 	checkpoint checkpoint
 }
 
@@ -77,7 +78,7 @@ type checkpoint struct {
 // called after an alert was raised, became worse or was cleared, durably; it must not block. ErrRecord: a value cannot be read, with
 // its key in the text.
 func Open(store Store, onAlert func(Alert)) (*DB, error) {
-	db := &DB{store: store, alert: onAlert, keepEvents: DefaultEvents, clients: map[string]Client{}, forgotten: map[string]Forgotten{}, dumps: map[event.DumpID]dumpflow.Dump{}, alerts: map[string]Alert{}}
+	db := &DB{store: store, alert: onAlert, keepEvents: DefaultEvents, clients: map[string]Client{}, forgotten: map[string]Forgotten{}, dumps: map[event.DumpID]dumpflow.Dump{}, alerts: map[string]Alert{}, decisions: map[uint64][]Audit{}}
 	err := store.Each("", func(key, value []byte) error { return db.load(string(key), value) })
 	if err != nil {
 		return nil, fmt.Errorf("open state store: %w", err)
@@ -127,6 +128,7 @@ func (db *DB) load(key string, value []byte) error {
 		if err != nil || a.V != 1 {
 			err = read(&a, &a.V, AuditVersion)
 		}
+		db.decide(a)
 		db.audits = a.Number // in order: the last is the greatest
 		return named(err, auditKey(a.Number))
 	case strings.HasPrefix(key, eventPrefix):
@@ -214,6 +216,10 @@ func (db *DB) publish(b *Batch, changed map[string]change, old, spent []string) 
 	}
 	for _, key := range old {
 		delete(db.alerts, key)
+	}
+	for i, a := range b.audits {
+		a.V, a.Number = AuditVersion, db.audits+1+uint64(i)
+		db.decide(a)
 	}
 	db.audits += uint64(len(b.audits))
 	if b.checkpoint != nil {
@@ -364,6 +370,20 @@ func (db *DB) Meta() Meta {
 	db.mu.RLock()
 	defer db.mu.RUnlock()
 	return db.meta
+}
+
+// decide remembers a decision about one increment.
+func (db *DB) decide(a Audit) {
+	if a.Verb == "skip" || a.Verb == "replace" {
+		db.decisions[a.Seq] = append(db.decisions[a.Seq], a)
+	}
+}
+
+// Decisions returns how operators have passed over or replaced increment seq, for any client, oldest first.
+func (db *DB) Decisions(seq uint64) []Audit {
+	db.mu.RLock()
+	defer db.mu.RUnlock()
+	return slices.Clone(db.decisions[seq])
 }
 
 // Doubts returns what speaks against the log.

@@ -17,24 +17,25 @@ import (
 // Rules are the knobs of machines. Ticks are counted by the worker, one a second by default.
 type Rules struct {
 	Group        string
-	Masters      []string              // client IDs that may start without a DUMP
-	Tick         time.Duration         // how long one tick is
-	SilentTicks  int                   // a client not heard of for so long is shown as not connected
-	LeaseTicks   int                   // a target's lease on its DUMP, and a requester's on its place in it
-	DumpTicks    int                   // a DUMP is given up after so many ticks, whatever its lease; 0 never
-	MaxDumps     int                   // DUMPs running at once in this broker
-	SnapshotTTL  time.Duration         // a complete snapshot is kept for so long
-	Reuse        bool                  // and serves later requesters, also of those who do not ask for that
-	Decided      func(id string) int64 // when something was last decided about a client; nil: never
-	TurnRecords  int                   // increments read and sent in one turn
-	TurnBytes    int                   // bytes of increments read and sent in one turn
-	RunningDumps func() int            // how many DUMPs run now in the whole broker
-	Flight       *Flight               // what all clients may have under way together; nil for no limit
-	Crowd        *Crowd                // how many clients are connected; nil: a few
-	Marks        *Marks                // the time of the log for nodes that ask for it; nil: none
-	Admission    *Admission            // how many clients are known; nil: no limit
-	Doubts       *Doubts               // what nodes say against the log; nil: nobody listens
-	SilenceTicks int                   // how often the silence of a client that is away is written down; 0 never
+	Masters      []string                // client IDs that may start without a DUMP
+	Tick         time.Duration           // how long one tick is
+	SilentTicks  int                     // a client not heard of for so long is shown as not connected
+	LeaseTicks   int                     // a target's lease on its DUMP, and a requester's on its place in it
+	DumpTicks    int                     // a DUMP is given up after so many ticks, whatever its lease; 0 never
+	MaxDumps     int                     // DUMPs running at once in this broker
+	SnapshotTTL  time.Duration           // a complete snapshot is kept for so long
+	Reuse        bool                    // and serves later requesters, also of those who do not ask for that
+	Earlier      func(seq uint64) string // earlier decisions about an increment, in one sentence; nil: nobody knows
+	Decided      func(id string) int64   // when something was last decided about a client; nil: never
+	TurnRecords  int                     // increments read and sent in one turn
+	TurnBytes    int                     // bytes of increments read and sent in one turn
+	RunningDumps func() int              // how many DUMPs run now in the whole broker
+	Flight       *Flight                 // what all clients may have under way together; nil for no limit
+	Crowd        *Crowd                  // how many clients are connected; nil: a few
+	Marks        *Marks                  // the time of the log for nodes that ask for it; nil: none
+	Admission    *Admission              // how many clients are known; nil: no limit
+	Doubts       *Doubts                 // what nodes say against the log; nil: nobody listens
+	SilenceTicks int                     // how often the silence of a client that is away is written down; 0 never
 }
 
 // lease is LeaseTicks, or the shortest one.
@@ -774,8 +775,16 @@ func (m *Machine) failed(e *event.Event, log Log) {
 		m.supersede()
 	}
 	m.rewind()
-	m.raise("fail", statedb.Critical, seq, fmt.Sprintf("client %s could not apply increment %d: %s. Mend it and run `xmq client retry %s`, or skip or replace the increment", m.c.ID, seq, e.Text, m.c.ID))
+	m.raise("fail", statedb.Critical, seq, fmt.Sprintf("client %s could not apply increment %d: %s. Mend it and run `xmq client retry %s`, or skip or replace the increment%s", m.c.ID, seq, e.Text, m.c.ID, m.earlier(seq)))
 	m.hold()
+}
+
+// earlier is what was decided about an increment before, behind a sentence.
+func (m *Machine) earlier(seq uint64) string {
+	if m.rules.Earlier == nil {
+		return ""
+	}
+	return m.rules.Earlier(seq)
 }
 
 // hold tells a failed node that it was heard and waits for an operator.

@@ -120,8 +120,18 @@ func logShow(c *cli.Context) error {
 	case terminal(to):
 		to = c.App.Writer
 	}
-	_, err = to.Write(body.Bytes())
-	return err
+	if _, err = to.Write(body.Bytes()); err != nil || c.Bool("json") {
+		return err
+	}
+	var decided []string
+	no := (*refusal)(nil)
+	if err := a.do(c.Context, "GET", "/v1/decisions/"+seq, nil, &decided); err != nil && !errors.As(err, &no) { // an earlier broker knows none
+		return err
+	}
+	for _, d := range decided {
+		fmt.Fprintln(c.App.ErrWriter, "xmq: "+d)
+	}
+	return nil
 }
 
 func logTail(c *cli.Context) error {
