@@ -114,6 +114,9 @@ func parseDDL(st sqltext.Statement, tokens []sqltext.Token) (*ddl, error) {
 	if kind == "VIEW" || kind == "PROCEDURE" || kind == "FUNCTION" || kind == "TRIGGER" { // bodies have points of their own
 		d.places = qualifiers(headOf(tokens[at+1:]))
 	}
+	if on := slices.IndexFunc(tokens, func(t sqltext.Token) bool { return t.Is("ON") }); kind == "TRIGGER" && on > 0 {
+		d.places = append(d.places, qualifiers(headOf(tokens[on+1:]))...)
+	}
 	if kind == "TABLE" || kind == "SEQUENCE" {
 		err := checkEngine(tokens)
 		return d, err
@@ -142,11 +145,15 @@ func object(tokens []sqltext.Token) (text, last string) {
 	return text, last
 }
 
-// qualifiers are the names before a point.
+// qualifiers are the names before a point, but for numbers and the name of what tokens begin with, which stands before
+// columns.
 func qualifiers(tokens []sqltext.Token) (all []string) {
+	_, own := object(tokens)
 	for i := 1; i < len(tokens); i++ {
-		if tokens[i].Text == "." && (tokens[i-1].Word || tokens[i-1].Quoted) {
-			all = append(all, name(tokens[i-1]))
+		before := tokens[i-1]
+		number := before.Word && strings.Trim(before.Text, "0123456789") == ""
+		if tokens[i].Text == "." && (before.Word || before.Quoted) && !number && (i == 1 || name(before) != own) {
+			all = append(all, name(before))
 		}
 	}
 	return all

@@ -193,6 +193,16 @@ func TestAChangeOfAnotherDatabaseIsAsked(t *testing.T) {
 	require.ErrorContains(t, n.settles(before, batch), "Error 11", "retry runs it, and the server refuses it")
 	before, batch = n.interrupted(p, "ALTER TABLE `"+n.db+"`.c ADD COLUMN w int", false)
 	require.NoError(t, n.settles(before, batch), "its own name")
+	for script, places := range map[string]string{
+		"ALTER TABLE t ADD CHECK (t.v > 1.5e3)": "", "CREATE TABLE x (a decimal DEFAULT 2.75)": "", "ALTER TABLE t RENAME other.t": "other",
+		"CREATE VIEW v AS SELECT a.b FROM a": "", "CREATE INDEX i ON `other`.t (a)": "other", "TRUNCATE other . t": "other",
+		"CREATE TRIGGER tr BEFORE INSERT ON other.t FOR EACH ROW SET NEW.a = 1.5": "other", "CREATE TRIGGER tr BEFORE INSERT ON t FOR EACH ROW SET NEW.a = 1": "",
+		"DROP TABLE IF EXISTS other.t": "other", "CREATE PROCEDURE other.p() SELECT t.a FROM t": "other",
+	} {
+		w, err := parse([]byte(script))
+		require.NoError(t, err, script)
+		require.Equal(t, places, strings.Join(w.ddl.places, " "), script)
+	}
 }
 
 // An order to retry that reaches the node when its change of the schema is done does not do it twice; one that brings
