@@ -1057,7 +1057,7 @@ func TestSlowDiskIsTold(t *testing.T) {
 		told := func() bool {
 			for _, a := range r.stores.state.Alerts() {
 				if a.Key == "stall" && a.Cleared == 0 {
-					require.Contains(t, a.Text, "one sync in a hundred takes")
+					require.Contains(t, a.Text, "one sync in a hundred of the log takes")
 					return true
 				}
 			}

@@ -115,3 +115,24 @@ func TestATrimThatFreesNothingSaysWhy(t *testing.T) {
 	r.fill(20)
 	require.Contains(t, why(), "client n1 needs increment 4, which is in the oldest one (1 to 10)")
 }
+
+// An alert is as severe as its consequence: a slow sync wakes nobody, increments that wait do.
+func TestASlowSyncIsANoteAndAStallIsCritical(t *testing.T) {
+	cfg := quiet(t)
+	cfg.Watch.SlowSync = 100 * time.Millisecond
+	r := still(t, cfg)
+	is := func(tables int, stuck bool, sync time.Duration, severity statedb.Severity) {
+		t.Helper()
+		var b statedb.Batch
+		r.lookAtStorage(&b, tables, false, stuck, sync, 1)
+		require.NoError(t, r.stores.state.Write(&b))
+		a, stands := r.stands("stall")
+		require.Equal(t, severity != "", stands)
+		require.True(t, !stands || a.Severity == severity, a.Severity)
+	}
+	is(0, false, 109*time.Millisecond, statedb.Note)
+	is(level0Alert, false, 109*time.Millisecond, statedb.Critical)
+	is(0, false, 109*time.Millisecond, statedb.Note)
+	is(0, true, 0, statedb.Critical)
+	is(0, false, 0, "")
+}

@@ -184,16 +184,7 @@ func (b *Broker) look() error {
 		b.log.Warn("statistics of the log", "err", err)
 	}
 	stuck := b.stuck(time.Now())
-	slow := st.Newest.Level0 >= level0Alert || st.Newest.WritePaused || (b.cfg.Watch.SlowSync > 0 && st.SyncP99 > b.cfg.Watch.SlowSync) || stuck
-	b.standing(&batch, "stall", slow, now, func() string {
-		return fmt.Sprintf("the log's storage lags behind: %d tables wait to be merged (input is refused at %d), one sync in a hundred takes %s or longer, increments wait without a commit: %v; look at the disk's load",
-			st.Newest.Level0, level0Refuse, st.SyncP99.Round(time.Millisecond), stuck)
-	})
-	ahead := b.stores.log.Ahead()
-	b.standing(&batch, "clock", ahead > aheadAlert, now, func() string {
-		return fmt.Sprintf("nodes were told a time of the log that is %s later than this machine's clock, which stood later then, or stands too early now: "+
-			"what ends by that time (keys of Redis) may have ended too early on every node; set the clock right; the log's time goes on at half speed until the clock has caught up, which takes as long again", ahead.Round(time.Second))
-	})
+	b.lookAtStorage(&batch, st.Newest.Level0, st.Newest.WritePaused, stuck, st.SyncP99, now)
 	refusals := b.admission.Refusals()
 	b.standing(&batch, "max_clients", refusals.Full > 0 && b.cfg.MaxClients > 0 && refusals.Known >= b.cfg.MaxClients, now, func() string {
 		return fmt.Sprintf("this broker knows %d clients, which is its limit (max_clients), and refused others: forget clients that are gone (xmq client forget ID) or raise the limit", refusals.Known)
@@ -224,6 +215,27 @@ func (b *Broker) look() error {
 
 // aheadAlert is how far the time of the log may be ahead of the clock: clocks are set by seconds now and then.
 const aheadAlert = time.Minute
+
+// lookAtStorage raises the alert of the log's storage by its consequence: what is slow is a note, what keeps increments waiting is
+// critical.
+func (b *Broker) lookAtStorage(batch *statedb.Batch, tables int, paused, stuck bool, sync time.Duration, now int64) {
+	a := statedb.Alert{Key: "stall", Last: now}
+	switch {
+	case stuck:
+		a.Severity, a.Text = statedb.Critical, fmt.Sprintf("increments have waited for %s without a commit: look at the disk of the log", stuckFor)
+	case paused || tables >= level0Alert:
+		a.Severity, a.Text = statedb.Critical, fmt.Sprintf("the log's storage lags behind: %d tables wait to be merged (input is refused at %d); look at "+
+			"the disk's load", tables, level0Refuse)
+	case b.cfg.Watch.SlowSync > 0 && sync > b.cfg.Watch.SlowSync:
+		a.Severity, a.Text = statedb.Note, fmt.Sprintf("one sync in a hundred of the log takes %s or longer: look at the disk's load", sync.Round(time.Millisecond))
+	}
+	switch old, stands := b.stands(a.Key); {
+	case a.Text != "" && (!stands || old.Severity != a.Severity):
+		batch.Raise(a)
+	case a.Text == "" && stands:
+		batch.Clear(a.Key, now)
+	}
+}
 
 // strayFor is how long the alert about refused IDs that nobody knows stands after the last of them.
 const strayFor = 10 * time.Minute
