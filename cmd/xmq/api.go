@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -111,20 +112,34 @@ func (a *api) send(ctx context.Context, method, path, contentType string, body i
 	if out == nil {
 		return nil
 	}
+	answer := &wholeBody{from: res.Body}
 	if w, ok := out.(io.Writer); ok {
-		_, err = io.Copy(w, res.Body)
-	} else if err = json.NewDecoder(res.Body).Decode(out); err == nil && !a.exact {
+		_, err = io.Copy(w, answer)
+		answer.err = cmp.Or(answer.err, err)
+	} else if err = json.NewDecoder(answer).Decode(out); err == nil && !a.exact {
 		makePlain(reflect.ValueOf(out))
 	}
-	var nonsense *json.SyntaxError
-	var strange *json.UnmarshalTypeError
 	switch {
 	case err == nil:
 		return nil
-	case errors.As(err, &nonsense), errors.As(err, &strange):
+	case answer.err == nil: // all of it came, and is not what was asked for
 		return fmt.Errorf("what answers at %s is no broker of this version (%w): look at --api", a.name, err)
 	}
 	return &ioError{fmt.Errorf("the broker's answer was cut: %w", innermost(err))}
+}
+
+// wholeBody remembers why an answer could not be read to its end; err is nil when it could.
+type wholeBody struct {
+	from io.Reader
+	err  error
+}
+
+func (b *wholeBody) Read(p []byte) (int, error) {
+	n, err := b.from.Read(p)
+	if err != nil && err != io.EOF {
+		b.err = err
+	}
+	return n, err
 }
 
 // lateAnswer is after how long people are told that the broker has not answered.

@@ -710,6 +710,29 @@ func TestAnOlderBrokerIsNamed(t *testing.T) {
 	require.Contains(t, errs.String(), "the broker is older than this tool")
 }
 
+// An answer that came whole and is not understood is one of another version; only one that did not come whole was cut.
+func TestAnAnswerOfAnotherVersionIsNotCalledCut(t *testing.T) {
+	const before = `[{"key":"disk","first":1796050652997220564}]` // times were numbers
+	var short bool
+	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if short {
+			w.Header().Set("Content-Length", "1000")
+		}
+		_, _ = io.WriteString(w, before[:len(before)-1])
+		if !short {
+			_, _ = io.WriteString(w, "]")
+		}
+	}))
+	defer other.Close()
+	var out, errs bytes.Buffer
+	require.Equal(t, exitRefused, run(t.Context(), []string{"xmq", "alerts", "--api", other.URL}, nil, &out, &errs))
+	require.Contains(t, errs.String(), "is no broker of this version")
+	errs.Reset()
+	short = true
+	require.Equal(t, exitIO, run(t.Context(), []string{"xmq", "alerts", "--api", other.URL}, nil, &out, &errs))
+	require.Contains(t, errs.String(), "was cut")
+}
+
 // A broker that is busy refuses nobody: what it says is said, and a script may call again.
 func TestABrokerThatIsBusyMayBeAskedAgain(t *testing.T) {
 	busy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
