@@ -185,6 +185,11 @@ func (b *Broker) look() error {
 	}
 	stuck := b.stuck(time.Now())
 	b.lookAtStorage(&batch, st.Newest.Level0, st.Newest.WritePaused, stuck, st.SyncP99, now)
+	ahead := b.stores.log.Ahead()
+	b.standing(&batch, "clock", ahead > aheadAlert, now, func() string {
+		return fmt.Sprintf("nodes were told a time of the log that is %s later than this machine's clock, which stood later then, or stands too early now: "+
+			"what ends by that time (keys of Redis) may have ended too early on every node; set the clock right; the log's time goes on at half speed until the clock has caught up, which takes as long again", ahead.Round(time.Second))
+	})
 	refusals := b.admission.Refusals()
 	b.standing(&batch, "max_clients", refusals.Full > 0 && b.cfg.MaxClients > 0 && refusals.Known >= b.cfg.MaxClients, now, func() string {
 		return fmt.Sprintf("this broker knows %d clients, which is its limit (max_clients), and refused others: forget clients that are gone (xmq client forget ID) or raise the limit", refusals.Known)
