@@ -202,13 +202,14 @@ func (a *Agent) session(pos event.Position, proved, holds bool) *session {
 	o := &a.opts
 	host, _ := os.Hostname() // only for people
 	_, timed := a.target.(Timed)
+	_, prepares := a.target.(Preparer)
 	batch := o.BatchRecords
 	if t, is := a.target.(BatchLimiter); is {
 		batch = min(batch, t.BatchLimit())
 	}
 	return newSession(rules{
 		hello: event.Hello{Target: o.Driver, Topics: o.Topics, At: o.At, Stateless: o.Stateless, Holds: holds, Packs: o.Compress, Reuse: o.Reuse,
-			Features: form.Known(), Clock: timed, Host: host, Pid: os.Getpid(),
+			Features: form.Known(), Clock: timed, Prepares: prepares, Host: host, Pid: os.Getpid(),
 			Version: version.Version, Address: strings.ToValidUTF8(o.Address[:min(len(o.Address), event.MaxAddress)], "")},
 		group: o.Group, id: o.ID, from: o.From, replace: o.Replace, rejoin: !o.Stay, exitOnFail: o.ExitOnFail, loads: a.target.Loads,
 		windowRecords: uint32(o.WindowRecords), windowBytes: uint32(o.WindowBytes),
@@ -503,6 +504,9 @@ func (a *Agent) serve(work context.Context, j job) outcome {
 		return func(s *session) { s.sought(err) }
 	case t.snapshot != 0:
 		return a.openSnapshot(j.ctx, t.snapshot, t.part)
+	case t.prepare != 0:
+		err := a.target.(Preparer).Prepare(j.ctx)
+		return func(s *session) { s.prepared(t.prepare, err) }
 	case t.expire != 0:
 		pos, more, err := a.expire(j.ctx, t)
 		return func(s *session) { s.expired(t.expire, more, pos, err) }

@@ -71,6 +71,7 @@ type task struct {
 	seek     *event.Position
 	expire   int64        // end what has lived until this time of the log, at before
 	keep     bool         // store the topics
+	prepare  event.DumpID // for the snapshot of that DUMP
 	snapshot event.DumpID // open one
 	part     *event.Range // of a snapshot; nil for all
 	restore  *restoreJob
@@ -123,6 +124,9 @@ type session struct {
 	loaded     event.DumpID // the DUMP just loaded, told with NONE
 	at         uint64       // explicit position still to be asked for
 	seeking    *event.Position
+	preparing  event.DumpID // the dump that our database was prepared for last
+	unprepared int          // so often without success
+	prepares   bool         // it is to be prepared before the next batch
 	snapping   event.DumpID // the dump our snapshot is for; 0 none
 	snapOpen   *event.Event // DUMP_REP Opened, said again when asked again
 	part       *event.Range // of the copy that the snapshot is to hold; nil for all
@@ -472,6 +476,11 @@ func (s *session) take(frame []byte) error {
 // work gives the database its next batch.
 func (s *session) work() {
 	if s.busy || s.wait > 0 || s.phase != following || s.still != 0 || s.leaving {
+		return
+	}
+	if s.prepares {
+		s.prepares = false
+		s.do(task{prepare: s.preparing})
 		return
 	}
 	if len(s.queue) == 0 {
@@ -869,6 +878,8 @@ func (s *session) dumpReq(e event.Event) {
 			s.warn("DUMP %s was cancelled: %s", e.Dump, e.Text)
 			s.endSnapshot()
 		}
+	case e.Code == event.Prepare:
+		s.prepare(e.Dump)
 	case e.Dump == s.snapping && s.snapOpen != nil:
 		s.say(*s.snapOpen)
 	case e.Dump == s.snapping:
@@ -883,6 +894,43 @@ func (s *session) dumpReq(e event.Event) {
 		s.snapping, s.snapWanted, s.part = e.Dump, true, h.Range
 		s.work()
 	}
+}
+
+// prepareTries is how often the database is prepared for one DUMP, in vain, before that is given up.
+const prepareTries = 10
+
+// prepare takes the word that increments will be held for a DUMP as soon as the database is prepared for it, which the broker
+// repeats every tick.
+func (s *session) prepare(dump event.DumpID) {
+	if dump != s.preparing {
+		s.preparing, s.unprepared = dump, 0
+	}
+	s.prepares = true
+	s.work()
+}
+
+// prepared takes the outcome of a prepare task. What may pass is tried again when the broker asks again.
+func (s *session) prepared(dump event.DumpID, err error) {
+	s.busy = false
+	if s.taken(err) {
+		return
+	}
+	if err != nil {
+		s.unprepared++
+	}
+	switch {
+	case s.phase == opening: // a new session was asked for meanwhile
+		s.sayNone()
+		return
+	case dump != s.preparing || s.phase != following:
+	case err == nil:
+		s.say(event.Event{Kind: event.DumpRep, State: event.Succ, Code: event.Prepare, Dump: dump, Pos: s.pos})
+	case !IsTransient(err) || s.unprepared >= prepareTries:
+		s.warn("this database could not be prepared for DUMP %s: %v", dump, err)
+		s.say(event.Event{Kind: event.DumpRep, State: event.Fail, Dump: dump, Text: err.Error()})
+		s.unprepared = 0
+	}
+	s.work()
 }
 
 // openSnapshot opens it as soon as everything received is applied.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -726,6 +727,41 @@ func TestXE07SessionSnapshotsAtRest(t *testing.T) {
 			k.apply(6, nil)
 		})
 	}
+}
+
+// What a snapshot needs is done between two batches, while increments go on. What may pass is tried again each time the broker
+// asks, without a word; what stays is told.
+func TestSessionPreparesItsDatabaseWhileIncrementsGoOn(t *testing.T) {
+	k := newTalk(t, 0, nil)
+	k.welcomeAt(0)
+	k.feed(0, 3)
+	asked := event.Event{Kind: event.DumpReq, Code: event.Prepare, Dump: 42}
+	k.hear(asked)
+	require.Len(t, k.jobs, 1, "the database does one thing at a time")
+	k.apply(3, nil)
+	k.feed(3, 5)
+	for n := 1; n <= prepareTries; n++ {
+		k.said = nil
+		require.EqualValues(t, 42, k.job().prepare)
+		k.prepared(42, Transient(errors.New("a reader is in the way")))
+		k.flush()
+		if n == 1 {
+			k.apply(5, nil)
+		}
+		if n < prepareTries {
+			require.False(t, slices.ContainsFunc(k.said, func(e event.Event) bool { return e.Kind == event.DumpRep }))
+			k.hear(asked)
+		}
+	}
+	require.Contains(t, k.last(event.DumpRep, event.Fail).Text, "a reader is in the way")
+	asked.Dump = 43
+	k.hear(asked)
+	require.EqualValues(t, 43, k.job().prepare)
+	k.prepared(43, nil)
+	k.flush()
+	require.Equal(t, event.Prepare, k.last(event.DumpRep, event.Succ).Code)
+	k.hear(event.Event{Kind: event.DumpReq, Dump: 43})
+	require.EqualValues(t, 43, k.job().snapshot)
 }
 
 // XE-14: the target renews its lease; that does not keep the heartbeat silent.

@@ -93,6 +93,14 @@ type Timed interface {
 	Expire(ctx context.Context, at event.Position, until int64) (more bool, err error)
 }
 
+// Preparer is a target whose Snapshot takes long, or waits for others, unless something was done before.
+type Preparer interface {
+	// Prepare does that, as far as it can be done without waiting: before a DUMP holds increments, and again until it
+	// succeeds. It changes no data, and its calls overlap none of Apply. Errors say what is in the way, for people; those that
+	// are Transient may pass.
+	Prepare(ctx context.Context) error
+}
+
 // Ranger is a target whose keys have an order, so that a part of them can be read.
 type Ranger interface {
 	// SnapshotRange is Snapshot of the keys behind start, up to and with end, at most limit of them. An empty start stands for the

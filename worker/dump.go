@@ -111,7 +111,7 @@ func (m *Machine) dumpFor(r dumpflow.Requester, log Log) (d *dumpflow.Dump, code
 	d = dumpflow.New(c.ID, event.TopicsOf(c.Topics), r, c.Acked.Seq, m.now)
 	m.dumps = append(m.dumps, d)
 	m.lease, m.age = 0, 0
-	m.become(statedb.Draining)
+	m.prepare(d)
 	m.saveDump(d)
 	m.happened(statedb.DumpAsked, c.Acked.Seq, fmt.Sprintf("DUMP %s of %s, for %s", d.ID, c.ID, r.ID))
 	return d, 0, ""
@@ -182,6 +182,18 @@ func (m *Machine) running() *dumpflow.Dump {
 	return nil
 }
 
+// prepare lets the target do what its snapshot needs while increments go on. They are held when that is done, at once where
+// there is nothing to do.
+func (m *Machine) prepare(d *dumpflow.Dump) {
+	switch {
+	case !m.open || d.Phase != dumpflow.Draining || m.c.State != statedb.Following:
+	case m.prepares:
+		m.reply(event.Event{Kind: event.DumpReq, Code: event.Prepare, Dump: d.ID, Pos: m.c.Acked, LeaseMS: m.leaseMS()})
+	default:
+		m.become(statedb.Draining)
+	}
+}
+
 // advance takes the step from draining to opening as soon as everything in flight is judged.
 func (m *Machine) advance() {
 	d := m.running()
@@ -219,6 +231,9 @@ func (m *Machine) targetSays(e *event.Event) {
 	switch {
 	case e.State == event.Fail || e.State == event.Fatal: // a dump cannot be FATAL (XS-5)
 		m.dropRunning(fmt.Sprintf("the target %s could not make the snapshot: %s", m.c.ID, e.Text))
+	case e.Code == event.Prepare && d.Phase == dumpflow.Draining && m.c.State == statedb.Following:
+		m.become(statedb.Draining)
+		m.advance()
 	case e.Code == event.Opened && d.Phase == dumpflow.Opening:
 		m.opened(d, e)
 	}
@@ -326,6 +341,7 @@ func (m *Machine) targetReturned(newProcess bool) {
 	if d.Phase == dumpflow.Opening {
 		m.askTarget(d)
 	}
+	m.prepare(d)
 }
 
 // left takes the word of a requester's machine that it needs the dump no more.
@@ -392,6 +408,8 @@ func (m *Machine) tickDump(d *dumpflow.Dump) {
 			m.dropRunning(fmt.Sprintf("it has taken longer than its deadline of %d ticks", m.rules.DumpTicks))
 		case d.Phase == dumpflow.Opening:
 			m.askTarget(d)
+		default:
+			m.prepare(d)
 		}
 		return
 	}

@@ -16,15 +16,16 @@ import (
 
 // actor is what a random history knows of one node: enough to say sensible things most of the time.
 type actor struct {
-	id       string
-	session  event.Session
-	pos      event.Position
-	welcomed bool
-	opening  event.DumpID
-	request  event.DumpID
-	loaded   event.DumpID
-	join     *event.Event // the DUMP it waits for, as last told
-	said     []event.Event
+	id        string
+	session   event.Session
+	pos       event.Position
+	welcomed  bool
+	opening   event.DumpID
+	preparing event.DumpID
+	request   event.DumpID
+	loaded    event.DumpID
+	join      *event.Event // the DUMP it waits for, as last told
+	said      []event.Event
 }
 
 // history plays n random steps on the machines of four clients: sensible conversations, repetitions of anything
@@ -132,7 +133,7 @@ func (a *actor) open(s *stage, rng *rand.Rand) {
 		s.hearNode(a, event.Event{Kind: event.IncrReq, Code: event.Busy, ID: a.id, Session: a.session, Pos: a.pos,
 			Text: "increment 1 has been there for long"})
 	}
-	s.hearNode(a, event.Event{Kind: event.IncrReq, ID: a.id, Session: a.session, Pos: a.pos, Body: event.Hello{Loaded: a.loaded}.Encode()})
+	s.hearNode(a, event.Event{Kind: event.IncrReq, ID: a.id, Session: a.session, Pos: a.pos, Body: event.Hello{Loaded: a.loaded, Prepares: a.session.Instance%2 == 0}.Encode()})
 }
 
 func (a *actor) speak(s *stage, rng *rand.Rand) {
@@ -154,7 +155,13 @@ func (a *actor) speak(s *stage, rng *rand.Rand) {
 	case 3:
 		e.Code = event.Retrying
 	case 4, 5, 6, 7:
-		if a.opening != 0 {
+		if a.preparing != 0 && rng.IntN(2) == 0 {
+			e = event.Event{Kind: event.DumpRep, State: event.Succ, Code: event.Prepare, ID: a.id, Session: a.session, Pos: a.pos, Dump: a.preparing}
+			if rng.IntN(4) == 0 {
+				e.State, e.Code, e.Text = event.Fail, event.NoCode, "it could not be prepared"
+			}
+			a.preparing = 0
+		} else if a.opening != 0 {
 			e = event.Event{Kind: event.DumpRep, State: event.Succ, Code: event.Opened, ID: a.id, Session: a.session, Pos: a.pos, Dump: a.opening,
 				Body: dumpflow.Opened{Format: "mem/1", Online: rng.IntN(2) == 0}.Encode()}
 			if rng.IntN(5) == 0 {
@@ -171,7 +178,11 @@ func (a *actor) hear(e *event.Event, rng *rand.Rand) {
 	}
 	switch {
 	case e.Kind == event.DumpReq:
-		a.opening = e.Dump
+		if e.Code == event.Prepare {
+			a.preparing = e.Dump
+		} else {
+			a.opening = e.Dump
+		}
 	case e.Kind == event.DumpRep:
 		a.join = e
 	case e.Session != a.session:

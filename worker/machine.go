@@ -91,6 +91,7 @@ type Machine struct {
 	creditRecords uint64
 	creditBytes   int
 	packs         bool          // the node wants packed frames
+	prepares      bool          // its database needs work before increments are held for a snapshot
 	clocked       bool          // the node wants the time of the log
 	lacks         form.Features // that concern the node and that it does not know
 	barred        uint64        // the increment that it is not sent for want of one; 0 for none
@@ -506,6 +507,7 @@ func (m *Machine) begin(log Log) bool {
 	m.slow, m.slowSince, m.nextTry = false, 0, 0
 	m.waiting = event.Session{}
 	m.open, m.awaited, m.dirty, m.packs, m.clocked = true, false, true, o.hello.Packs, o.hello.Clock
+	m.prepares = o.hello.Prepares
 	m.clear("offline")
 	m.clear("refused")
 	m.clear("slow")

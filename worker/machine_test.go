@@ -160,7 +160,7 @@ func (s *stage) command(t *testing.T, l *line) {
 		}
 		swapped := dumpflow.Swap(e)
 		s.step(swapped.ID, Input{Asked: &swapped})
-	case "opened", "lease", "dumpfail": // the target's DUMP_REP
+	case "opened", "prepared", "lease", "dumpfail": // the target's DUMP_REP
 		s.step(l.id(), Input{Node: s.dumpRep(l)})
 	case "sealed":
 		s.step(l.id(), Input{Sealed: &dumpflow.Manifest{Dump: event.DumpID(l.num("dump", 16)), Target: l.id(), Pos: l.pos(s.log), Size: 1000}})
@@ -215,7 +215,7 @@ func (s *stage) hello(l *line) event.Hello {
 		target = l.str("driver")
 	}
 	return event.Hello{Target: target, Features: l.list("features"), Topics: l.list("topics"), At: l.num("at", 10), Loaded: event.DumpID(l.num("loaded", 16)),
-		Stateless: l.has("stateless"), Holds: l.has("holds"), Backup: l.has("backup")}
+		Stateless: l.has("stateless"), Prepares: l.has("prepares"), Holds: l.has("holds"), Backup: l.has("backup")}
 }
 
 func (s *stage) node(l *line) *event.Event {
@@ -261,6 +261,8 @@ func (s *stage) dumpRep(l *line) *event.Event {
 	case "opened":
 		e.State, e.Code = event.Succ, event.Opened
 		e.Body = dumpflow.Opened{Format: "mem/1", Online: !l.has("plain")}.Encode()
+	case "prepared":
+		e.State, e.Code = event.Succ, event.Prepare
 	case "lease":
 		e.Code = event.Lease
 	case "dumpfail":

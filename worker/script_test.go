@@ -109,6 +109,9 @@ func TestAnOrderIsAboutTheIncrementItNames(t *testing.T) { play(t, "orders") }
 // notice.
 func TestFeatures(t *testing.T) { play(t, "features") }
 
+// A target whose database needs work before a snapshot does that while increments go on.
+func TestADatabaseIsPreparedBeforeIncrementsAreHeld(t *testing.T) { play(t, "prepare") }
+
 func TestWhyAJoinFailsStandsWherePeopleLook(t *testing.T) { play(t, "join") }
 
 // A target that applies for long, or opens for long, is not silent.

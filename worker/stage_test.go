@@ -366,7 +366,8 @@ func (s *stage) check() {
 		}
 		d := m.running()
 		paused := c.State == statedb.Draining || c.State == statedb.Dumping
-		if running > 1 || paused && d == nil || d != nil && !paused && (d.Phase != dumpflow.Uploading || c.State != statedb.Following) {
+		prepares := d != nil && d.Phase == dumpflow.Draining && (m.prepares || !m.open)
+		if running > 1 || paused && d == nil || d != nil && !paused && (d.Phase != dumpflow.Uploading && !prepares || c.State != statedb.Following) {
 			s.fail("%s is %s with %d running dumps", id, c.State, running)
 		}
 		if !m.known && c.State != "" || m.known && c.State == "" {

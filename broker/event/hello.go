@@ -51,6 +51,9 @@ type Hello struct {
 	Packs bool `json:"packs,omitempty"`
 	// Clock asks for the time of the log (Event.Clock): the target's data ends by it.
 	Clock bool `json:"clock,omitempty"`
+	// Prepares says that a snapshot needs work that can be done before increments are held for it (the code Prepare). Nodes of
+	// earlier builds never say so.
+	Prepares bool `json:"prepares,omitempty"`
 	// Backup marks a requester that only wants the bytes (xmq dump): no client is made for it.
 	Backup bool `json:"backup,omitempty"`
 	// Away says that the database cannot be reached: the node lives, and opens no session before that. It comes with the code Busy, and

@@ -75,6 +75,7 @@ const (
 	NotReady  Code = 34 // the target cannot serve a DUMP now; asking again later may help
 	Refused   Code = 35 // the DUMP cannot be served; asking again will not help
 	Abandoned Code = 36 // requester to broker: I do not want this DUMP any more
+	Prepare   Code = 37 // to the target: do what a snapshot needs while increments go on; from it, with SUCC: it is done
 )
 
 func (c Code) String() string {
@@ -82,7 +83,7 @@ func (c Code) String() string {
 		Reopen: "reopen",
 		Fenced: "fenced", NeedsDump: "needs_dump", Unknown: "unknown", Held: "held", Seek: "seek", Foreign: "foreign",
 		OutOfLog: "out_of_log", Opened: "opened", Sealed: "sealed", Lease: "lease", Cancel: "cancel",
-		NotReady: "not_ready", Refused: "refused", Abandoned: "abandoned"}
+		NotReady: "not_ready", Refused: "refused", Abandoned: "abandoned", Prepare: "prepare"}
 	if int(c) < len(names) && names[c] != "" {
 		return names[c]
 	}

@@ -214,7 +214,14 @@ func claim(driver, node, path string, open func() (nodeclient.Target, error)) (n
 		_ = lock.Close() // the error of opening is the one to tell
 		return nil, err
 	}
-	return &claimed{t, lock}, nil
+	c := &claimed{t, lock}
+	if p, is := t.(nodeclient.Preparer); is {
+		return struct {
+			*claimed
+			nodeclient.Preparer
+		}{c, p}, nil
+	}
+	return c, nil
 }
 
 // SnapshotRange implements nodeclient.Ranger, as far as the database does.

@@ -55,6 +55,20 @@ func (t *Target) Snapshot(ctx context.Context) (nodeclient.Snapshot, error) {
 	return s, nil
 }
 
+// Prepare implements nodeclient.Preparer: it brings the WAL into the file, as far as those let it who read older states, so that
+// Snapshot has little left to do. Transient: somebody does not let it.
+func (t *Target) Prepare(ctx context.Context) error {
+	c, release, err := t.conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if err := checkpoint(ctx, c, time.Now()); err != nil {
+		return classify(fmt.Errorf("sqlite: prepare a snapshot: %w", err))
+	}
+	return nil
+}
+
 // holdPatience is how long a snapshot waits for other connections while increments wait for it. The requester asks
 // again later.
 const holdPatience = time.Second

@@ -153,11 +153,19 @@ func TestAReaderOfAnOldStateHoldsASnapshotUp(t *testing.T) {
 	var rows int
 	require.NoError(t, old.QueryRow("SELECT count(*) FROM c").Scan(&rows))
 	n.run("INSERT INTO c VALUES (1)")
+	begun := time.Now()
+	for range 20 { // none of them waits
+		err = target.Prepare(t.Context())
+		require.True(t, nodeclient.IsTransient(err), err)
+		require.ErrorContains(t, err, "another connection reads an older state")
+	}
+	require.Less(t, time.Since(begun), 20*holdPatience)
 	_, err = n.Snapshot(t.Context())
 	require.True(t, nodeclient.IsTransient(err), err)
 	require.ErrorContains(t, err, "another connection reads an older state")
 	n.run("INSERT INTO c VALUES (2)")
 	require.NoError(t, old.Rollback())
+	require.NoError(t, target.Prepare(t.Context()))
 	snapshot, at := n.taken()
 	require.Equal(t, 2, query[int](t, restoredNode(t, snapshot, at).db, "SELECT count(*) FROM c"))
 }
