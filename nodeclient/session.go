@@ -710,6 +710,9 @@ func (s *session) tick() {
 	s.baseTicks++
 	if s.wait > 0 {
 		s.wait--
+		if s.phase == joining {
+			s.heardTicks = 0 // nothing was asked
+		}
 	}
 	if s.snapOpen != nil && s.talking() {
 		s.say(event.Event{Kind: event.DumpRep, State: event.None, Code: event.Lease, Dump: s.snapping, Pos: s.snapOpen.Pos})

@@ -920,6 +920,21 @@ func TestSessionTellsOfABrokerThatNeverAnswers(t *testing.T) {
 	}
 }
 
+// A node that waits before it asks for a DUMP again has asked nobody: the silence of that time is no sign of a broker that is away.
+func TestSessionTakesNoSilenceForAnAnswerWhileItAsksNothing(t *testing.T) {
+	k := newTalk(t, -1, func(r *rules) { r.from, r.maxBackoff = "master", 2*r.silence })
+	for range 10 {
+		k.step(event.Event{Kind: event.DumpRep, State: event.Fail, Code: event.NotReady, ID: "n1", Request: k.request})
+		k.flush()
+		for waits := k.wait; waits > 0; waits-- {
+			k.tick()
+			require.NotContains(t, fmt.Sprint(k.notes), "nothing has come from the broker")
+			k.flush()
+		}
+	}
+	require.Greater(t, k.backoff, k.rules.silence)
+}
+
 // Why a snapshot could not be loaded is said with every request for another one, until one is loaded.
 func TestTheBrokerIsToldWhyAJoinFailed(t *testing.T) {
 	k := newTalk(t, -1, func(r *rules) { r.from = "master" })
