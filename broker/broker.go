@@ -258,6 +258,7 @@ func (b *Broker) Run(ctx context.Context, onReady func()) error {
 	if b.pprof != nil {
 		p.keepers = append(p.keepers, start("pprof", ended, func(ctx context.Context) error { return b.profiles(ctx) }))
 	}
+	b.ingest.opening.Store(true)
 	web := b.web()
 	p.http = start("http", ended, func(context.Context) error { return b.serve(web, b.http, b.cfg.HTTPAddr) })
 	err := b.openDoors(ctx, p, ended)
@@ -265,6 +266,7 @@ func (b *Broker) Run(ctx context.Context, onReady func()) error {
 		err = nil
 	} else if err == nil {
 		b.ready.Store(true)
+		b.ingest.opening.Store(false)
 		err = b.hasStarted()
 	}
 	if ctx.Err() == nil && err == nil {

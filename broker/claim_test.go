@@ -4,7 +4,9 @@ import (
 	"context"
 	"log/slog"
 	"net"
+	"net/http"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -72,6 +74,32 @@ func TestOfTwoBrokersThatStartTogetherOneServes(t *testing.T) {
 		cancel()
 		require.NoError(t, <-ended, "the other one goes on until it is told to end")
 	}
+}
+
+// Nothing is taken before it is known whether another broker serves the group: it would stand in a log that no node follows.
+func TestABrokerTakesNothingBeforeItServesItsGroup(t *testing.T) {
+	nats := externalNATS(t, "127.0.0.1:0", 4<<20)
+	road, err := bus.Dial(nats.ClientURL(), "other")
+	require.NoError(t, err)
+	defer road.Close()
+	cfg := testConfig(t)
+	cfg.NATSURL = nats.ClientURL()
+	asked := make(chan struct{}, 10)
+	_, err = road.Subscribe(event.Subject(cfg.Group, event.Info, Self), func(bus.Msg) { asked <- struct{}{} }) // and no answer
+	require.NoError(t, err)
+	soon(t, "the other is connected", road.Up)
+	require.NoError(t, road.Flush(t.Context()))
+	b, err := Open(cfg, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	ended := make(chan error, 1)
+	go func() { ended <- b.Run(t.Context(), nil) }()
+	<-asked
+	res, err := http.Post("http://"+b.HTTPAddr()+"/v1/increments", "text/plain", strings.NewReader("x"))
+	require.NoError(t, err)
+	require.NoError(t, res.Body.Close())
+	require.Equal(t, http.StatusServiceUnavailable, res.StatusCode)
+	require.True(t, IsTemporary(<-ended))
+	require.Zero(t, b.stores.log.Head().Seq)
 }
 
 // A broker that was parted from another of its group gives way when it hears of one that started before; one that started later hears

@@ -34,6 +34,7 @@ type ingest struct {
 	refusing atomic.Pointer[door.Refusal] // set while no input is taken at all
 	since    atomic.Int64                 // of that, in ns since 1970
 	held     atomic.Pointer[door.Refusal] // set while nodes speak against the log
+	opening  atomic.Bool                  // it is not known yet whether another broker serves the group
 	starved  func() bool                  // the stores wait for a file descriptor; nil: never
 	accepts  door.Accepts
 	waits    atomic.Bool // run does
@@ -86,6 +87,10 @@ func (in *ingest) put(drafts []event.Draft, done func([]door.Outcome, error)) {
 	}
 	if r := in.held.Load(); r != nil {
 		done(nil, r)
+		return
+	}
+	if in.opening.Load() {
+		done(nil, door.Refuse(door.Opening, "the broker starts, and looks whether another one serves its group: try again"))
 		return
 	}
 	if in.starves() {
