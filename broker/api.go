@@ -74,12 +74,32 @@ func nothingThere(mux *http.ServeMux, w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if len(allow) == 0 {
-		httpdoor.Fail(w, http.StatusNotFound, door.NotFound, "there is nothing at this path") // which may hold a token
+		text := "there is nothing at this path" // which may hold a token
+		if meant := nearly(mux, r); meant != "" {
+			text += ", did you mean " + meant + "?"
+		}
+		httpdoor.Fail(w, http.StatusNotFound, door.NotFound, text)
 		return
 	}
 	w.Header().Set("Allow", strings.Join(allow, ", "))
 	httpdoor.Fail(w, http.StatusMethodNotAllowed, door.Method,
 		fmt.Sprintf("%.100q takes %s, not %.20q", r.URL.Path, strings.Join(allow, " or "), r.Method))
+}
+
+// nearly is the path of a handler of mux that differs from that of r by a slash or an s at its end; "" for none.
+func nearly(mux *http.ServeMux, r *http.Request) string {
+	bare := strings.TrimRight(r.URL.Path, "/")
+	for _, path := range []string{bare, bare + "s", strings.TrimSuffix(bare, "s")} {
+		for _, method := range []string{http.MethodGet, http.MethodPost} {
+			other := r.Clone(r.Context())
+			other.Method, other.URL.Path, other.URL.RawPath = method, path, ""
+			if _, pattern := mux.Handler(other); pattern != "/" && pattern != "" {
+				_, meant, _ := strings.Cut(pattern, " ")
+				return meant
+			}
+		}
+	}
+	return ""
 }
 
 // refused is an error of the API with its status.

@@ -3,6 +3,7 @@ package broker
 import (
 	"encoding/json"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -91,5 +92,20 @@ func TestOneCheckOfTheLogAtATime(t *testing.T) {
 	for range 2 {
 		status, _, _ = ask()
 		require.Equal(t, http.StatusOK, status)
+	}
+}
+
+// A path that is wrong by a slash or an s at its end is answered with the right one, and with nothing of what was sent.
+func TestAPathThatIsNearlyRightIsNamed(t *testing.T) {
+	r := startBroker(t, testConfig(t))
+	for path, want := range map[string]string{
+		"/v1/increment": "did you mean /v1/increments?", "/v1/increments/": "did you mean /v1/increments?", "/v1/position": "did you mean /v1/positions?",
+		"/v1/clients/secret/": "did you mean /v1/clients/{id}?", "/v1/elsewhere": "there is nothing at this path\"",
+	} {
+		w := httptest.NewRecorder()
+		r.web().Handler.ServeHTTP(w, httptest.NewRequest("PUT", path, nil))
+		require.Equal(t, http.StatusNotFound, w.Code, path)
+		require.Contains(t, w.Body.String(), want)
+		require.NotContains(t, w.Body.String(), "secret")
 	}
 }
