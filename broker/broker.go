@@ -342,6 +342,9 @@ func (b *Broker) openDoors(ctx context.Context, p *parts, ended chan<- *part) (e
 }
 
 func (b *Broker) awayNATS(err error) error {
+	if trouble := b.road.Trouble(); trouble != nil && !bus.Refused(trouble) {
+		return say(errTemporary, "NATS at %s cannot be used: %v", b.NATSURL(), trouble)
+	}
 	return say(errTemporary, "NATS at %s does not answer: is it running? (%v)", b.NATSURL(), secret.Hide(err, b.cfg.NATSURL))
 }
 

@@ -84,6 +84,7 @@ type Agent struct {
 	tail    <-chan struct{}         // closed when all transfers have ended; nil when there was none
 	snap    Snapshot                // open, and its transfer has not begun
 	part    *event.Range            // what it holds; nil for all
+	told    string                  // what was logged last of the road; "" for nothing
 
 	opened Snapshot  // the newest; of the hand, and of Run when all hands have ended
 	still  stillness // of the open snapshots
@@ -348,10 +349,22 @@ func (a *Agent) loop(ctx, work context.Context, s *session) error {
 		case <-tick.C:
 			s.tick()
 		case <-a.road.Changes():
+			a.tellOfRoad()
 			if a.road.Up() {
 				s.connected()
 			}
 		}
+	}
+}
+
+// tellOfRoad logs what is wrong with the connection to the broker: each thing once, until it stands again.
+func (a *Agent) tellOfRoad() {
+	switch err := a.road.Trouble(); {
+	case err == nil:
+		a.told = ""
+	case err.Error() != a.told:
+		a.told = err.Error()
+		a.log.Warn("the broker's NATS server is not reached, or refuses this node: trying on", "cause", err)
 	}
 }
 

@@ -52,6 +52,9 @@ type Conn interface {
 	// changed.
 	Up() bool
 	Changes() <-chan struct{}
+	// Trouble is why the connection does not stand, or what its server refuses, as it was told last, without secrets: a name
+	// that is not known, a certificate, a password, a subject. nil: nothing is known to be wrong.
+	Trouble() error
 	// MaxPayload is the largest data in bytes, as far as known now: 0 before the first connection.
 	MaxPayload() int
 	// Flush waits until everything published before has left, ErrDown, ErrClosed or the end of ctx.

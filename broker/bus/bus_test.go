@@ -177,3 +177,32 @@ func TestMemCutLosesWhatIsOnItsWay(t *testing.T) {
 		require.ErrorIs(t, err, context.DeadlineExceeded, "the other end is cut, which this end cannot know")
 	})
 }
+
+// A password that the server refuses, however often, is told and tried on: when the server takes it the road stands.
+func TestARefusedPasswordIsToldAndTriedOn(t *testing.T) {
+	with := func(password string, port int) *server.Options {
+		return &server.Options{Host: "127.0.0.1", Port: port, NoSigs: true, NoLog: true, Users: []*server.User{{Username: "n1", Password: password}}}
+	}
+	s, err := server.NewServer(with("before", -1))
+	require.NoError(t, err)
+	s.Start()
+	require.True(t, s.ReadyForConnections(10*time.Second))
+	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
+	addr := s.Addr().(*net.TCPAddr)
+	c, err := bus.Dial(fmt.Sprintf("nats://n1:secret@%s", addr), "n1")
+	require.NoError(t, err)
+	defer c.Close()
+	for refused := 0; refused < 4; {
+		<-c.Changes()
+		if err := c.Trouble(); err != nil {
+			require.ErrorContains(t, err, "uthorization")
+			require.NotContains(t, err.Error(), "secret")
+			refused++
+		}
+	}
+	require.False(t, c.Up())
+	require.NoError(t, s.ReloadOptions(with("secret", addr.Port)))
+	for !c.Up() || c.Trouble() != nil {
+		<-c.Changes()
+	}
+}

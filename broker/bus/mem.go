@@ -290,6 +290,7 @@ func (c *memConn) changed() {
 }
 
 func (c *memConn) Changes() <-chan struct{} { return c.changes }
+func (c *memConn) Trouble() error           { return nil }
 func (c *memConn) MaxPayload() int          { return memPayload }
 
 // Flush has nothing to wait for: Publish brings a message as far as it gets.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -25,6 +26,32 @@ type natsConn struct {
 	mu      sync.Mutex
 	life    context.Context // of the connection that stands now; ends when it is cut
 	cut     context.CancelFunc
+	trouble error
+	url     string
+}
+
+// troubled remembers what is wrong with the connection; nil: it stands.
+func (c *natsConn) troubled(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.trouble = nil; err != nil {
+		c.trouble = secret.Hide(err, c.url)
+	}
+}
+
+// Refused reports that a Trouble is that nobody listens there.
+func Refused(trouble error) bool {
+	text := trouble.Error()
+	return strings.Contains(text, "connection refused") || strings.Contains(text, nats.ErrNoServers.Error())
+}
+
+func (c *natsConn) Trouble() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.nc.IsConnected() && c.nc.LastError() != nil { // of a handshake: NATS calls nobody for that
+		return secret.Hide(c.nc.LastError(), c.url)
+	}
+	return c.trouble
 }
 
 // lives begins the life of the next connection and ends that of the one before.
@@ -41,7 +68,7 @@ func (c *natsConn) lives() {
 // once, also when the server is not there yet: connecting and reconnecting goes on in the background, with
 // backoff from 100 ms to 2 s. extra options come last, for example nats.InProcessServer or credentials.
 func Dial(url, id string, extra ...nats.Option) (Conn, error) {
-	c := &natsConn{changes: make(chan struct{}, 1)}
+	c := &natsConn{changes: make(chan struct{}, 1), url: url}
 	c.lives()
 	changed := func(*nats.Conn) {
 		select {
@@ -49,26 +76,41 @@ func Dial(url, id string, extra ...nats.Option) (Conn, error) {
 		default:
 		}
 	}
+	stands := func(nc *nats.Conn) {
+		c.troubled(nil)
+		changed(nc)
+	}
 	opts := append([]nats.Option{
 		nats.Name("xmq " + id),
 		nats.CustomInboxPrefix(event.InboxPrefix(id)),
 		nats.MaxReconnects(-1),
 		nats.RetryOnFailedConnect(true),
 		nats.CustomReconnectDelay(func(attempts int) time.Duration {
+			changed(nil) // why the last try failed
 			return min(100*time.Millisecond<<min(attempts, 5), 2*time.Second)
 		}),
 		nats.ReconnectBufSize(-1), // a message for later is a message lost: its sender repeats it
 		nats.PingInterval(5 * time.Second),
 		nats.MaxPingsOutstanding(2),
 		nats.Timeout(5 * time.Second),
-		nats.ConnectHandler(changed),
-		nats.ReconnectHandler(changed),
+		nats.IgnoreAuthErrorAbort(), // a password that is refused now may be right later: it is tried on, as everything is
+		nats.ConnectHandler(stands),
+		nats.ReconnectHandler(stands),
+		nats.ReconnectErrHandler(func(nc *nats.Conn, err error) {
+			c.troubled(err)
+			changed(nc)
+		}),
 		nats.ClosedHandler(changed),
 		nats.DisconnectErrHandler(func(nc *nats.Conn, _ error) {
 			c.lives()
 			changed(nc)
 		}),
-		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}), // a slow consumer: the loss heals by repetition
+		nats.ErrorHandler(func(nc *nats.Conn, _ *nats.Subscription, err error) { // of a slow consumer the loss heals by repetition
+			if errors.Is(err, nats.ErrPermissionViolation) || errors.Is(err, nats.ErrAuthorization) {
+				c.troubled(err)
+				changed(nc)
+			}
+		}),
 	}, extra...)
 	nc, err := nats.Connect(url, opts...)
 	if err != nil {

@@ -48,6 +48,9 @@ func dumpCommand() *cli.Command {
 			}
 			defer road.Close()
 			if !road.Up() {
+				if trouble := road.Trouble(); trouble != nil && !bus.Refused(trouble) {
+					return &temporaryError{fmt.Errorf("the broker's NATS server at %s cannot be used: %w", secret.URL(c.String("broker")), trouble)}
+				}
 				return &temporaryError{fmt.Errorf("the broker at %s does not answer: is it running?", secret.URL(c.String("broker")))}
 			}
 			path, err := filepath.Abs(c.String("output"))
