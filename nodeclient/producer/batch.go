@@ -22,6 +22,7 @@ type batch struct {
 	waiters []waiter
 
 	tries   int       // how often it was sent
+	vain    int       // of these, the tries of which the broker has said that it stored nothing
 	sent    time.Time // the last time
 	sending bool      // its data is being read
 	answer  *event.Answer

@@ -117,6 +117,9 @@ func (p *Producer) answered(m bus.Msg) {
 		err = bus.ErrNobody
 	case err == nil && mayRepeat[a.Code]:
 		err = errors.New(a.Text)
+		if a.Code != unknown {
+			b.vain++
+		}
 	}
 	if err != nil {
 		if try == b.tries { // an older one says nothing about what is under way
@@ -137,11 +140,15 @@ func (p *Producer) answered(m bus.Msg) {
 // keyReused refuses a number that another draft has.
 const keyReused = "key_reused"
 
+// unknown says that the broker does not know what became of a batch.
+const unknown = "unknown"
+
 // gap refuses a batch that came before an earlier one.
 const gap = "gap"
 
 // mayRepeat are the refusals of a whole batch behind which it is sent again.
-var mayRepeat = map[string]bool{gap: true, "busy": true, "closing": true, "disk_full": true, "descriptors": true, "held": true, "unknown": true}
+var mayRepeat = map[string]bool{gap: true, "busy": true, "closing": true, "disk_full": true, "descriptors": true, "held": true, "opening": true,
+	unknown: true}
 
 func parseToken(s string) (number uint64, try int, ok bool) {
 	a, b, _ := strings.Cut(s, "-")
@@ -210,7 +217,7 @@ func (p *Producer) settle() {
 
 // tell says what became of the next run of b's drafts, those behind settled. Caller holds mu.
 func (p *Producer) tell(b *batch, r event.Run) {
-	foreign := p.o.Once && (r.Duplicate && b.tries == 1 || r.Code == keyReused)
+	foreign := p.o.Once && (r.Duplicate && b.tries-b.vain == 1 || r.Code == keyReused)
 	if r.Code == "" && !foreign && p.o.Done == nil && len(b.waiters) == 0 {
 		p.settled += uint64(r.Count)
 		return

@@ -303,3 +303,36 @@ func TestCloseLeavesTheUnknown(t *testing.T) {
 	require.Equal(t, 3, told)
 	require.ErrorIs(t, p.Publish(t.Context(), body(4)), ErrClosed)
 }
+
+// Numbers that an earlier run has used are told whatever became of the first try: other drafts always, equal ones unless a try's answer
+// was lost, whose own they may be.
+func TestNumbersOfAnEarlierRunAreToldBehindARepetition(t *testing.T) {
+	for name, c := range map[string]struct {
+		trouble func(f *far)
+		from    int // the first draft of the second run; that of the first is 0
+		told    bool
+	}{
+		"refused, other drafts":     {func(f *far) { f.refuse, f.times = "busy", 2 }, 100, true},
+		"refused, equal drafts":     {func(f *far) { f.refuse, f.times = "opening", 2 }, 0, true},
+		"lost answer, other drafts": {func(f *far) { f.mute = 1 }, 100, true},
+		"lost answer, equal drafts": {func(f *far) { f.mute = 1 }, 0, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFar(t, 1)
+			first := f.producer(Options{Once: true})
+			f.pour(first, 0, 10)
+			require.NoError(t, first.Flush(t.Context()))
+			first.Close()
+			c.trouble(f)
+			second := f.producer(Options{Once: true, Timeout: 100 * time.Millisecond})
+			second.start = first.start // the clock was set back
+			f.pour(second, c.from, c.from+10)
+			if err := second.Flush(t.Context()); c.told {
+				require.ErrorIs(t, err, ErrNumber)
+			} else {
+				require.NoError(t, err)
+			}
+			require.Equal(t, numbers(10), f.stored())
+		})
+	}
+}
