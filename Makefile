@@ -2,7 +2,7 @@
 
 GO ?= go
 PACKAGES = ./...
-LIMIT = 20m
+LIMIT = 40m
 
 .PHONY: test servers vet race race-all unit mysql demo build bench measure
 
@@ -35,7 +35,7 @@ race-all: servers
 mysql: servers
 	@XMQ_TEST_MYSQLD=$${XMQ_TEST_MYSQLD:-$$(.ci/mysql)}; export XMQ_TEST_MYSQLD; \
 	if [ -z "$$XMQ_TEST_MYSQLD" ]; then echo "MySQL: NOT TESTED, for the reason above"; exit; fi; \
-	{ $(GO) test -count=1 -timeout $(LIMIT) -skip TestADumpOfTheServersOwnProgram -json ./nodeclient/target/mysql; \
+	{ $(GO) test -count=1 -timeout $(LIMIT) -skip TestADumpOfTheServersOwnProgram -json ./nodeclient/driver/mysql; \
 	  $(GO) test -count=1 -timeout $(LIMIT) -json -run 'TestEveryDriver/mysql|TestMixedKindsOnOneLog|TestMariaDBAsks' ./integration; } | $(GO) run ./integration/report
 
 demo:

@@ -9,20 +9,20 @@ import (
 	"strings"
 	"time"
 
-	"xmq/broker"
 	"xmq/broker/secret"
+	"xmq/broker/server"
 	"xmq/nodeclient"
 )
 
 // Broker is what `xmq broker` is told.
 type Broker struct {
-	broker.Config `yaml:",inline"`
+	server.Config `yaml:",inline"`
 	Accept        string `yaml:"accept" doc:"refuse, with 422, what the nodes of this dialect would refuse: sqlite, postgres, mariadb or mysql; empty takes anything"`
 	LogLevel      string `yaml:"log_level" doc:"what is written to stderr: debug, info, warn or error"`
 }
 
 // DefaultBroker is a broker that is told nothing.
-func DefaultBroker() Broker { return Broker{Config: broker.Default(), LogLevel: "info"} }
+func DefaultBroker() Broker { return Broker{Config: server.Default(), LogLevel: "info"} }
 
 // Node is what `xmq node` is told.
 type Node struct {
@@ -131,4 +131,4 @@ func WriteExample(w io.Writer, title string, cfg any) error {
 }
 
 // IsConfig reports whether err is of the configuration: exit code 78.
-func IsConfig(err error) bool { return errors.Is(err, ErrConfig) || errors.Is(err, broker.ErrConfig) }
+func IsConfig(err error) bool { return errors.Is(err, ErrConfig) || errors.Is(err, server.ErrConfig) }

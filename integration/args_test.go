@@ -12,12 +12,12 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"xmq/broker"
 	"xmq/broker/bus"
 	"xmq/broker/event"
+	"xmq/broker/server"
 	"xmq/nodeclient"
+	"xmq/nodeclient/driver/sqlite"
 	"xmq/nodeclient/producer"
-	"xmq/nodeclient/target/sqlite"
 	"xmq/statedb"
 )
 
@@ -128,21 +128,21 @@ func (h *house) runOlder(id string) *node {
 }
 
 // standing is the alert with this key; false when it does not stand.
-func (h *house) standing(key string) (broker.AlertView, bool) {
-	var all []broker.AlertView
+func (h *house) standing(key string) (server.AlertView, bool) {
+	var all []server.AlertView
 	require.NoError(h.t, getJSON(h.t.Context(), "http://"+h.cfg.HTTPAddr+"/v1/alerts", &all))
 	for _, a := range all {
 		if a.Key == key && a.Standing() {
 			return a, true
 		}
 	}
-	return broker.AlertView{}, false
+	return server.AlertView{}, false
 }
 
 // An increment that a node of an earlier build would read otherwise is held before it, over restarts of node and broker, while
 // others go on; an alert names the node to upgrade and the increment. When the node comes back upgraded, it goes on by itself.
 func TestAnOlderNodeIsHeldBeforeWhatItDoesNotKnow(t *testing.T) {
-	h := newHouse(t, func(c *broker.Config) { c.Masters = []string{"master", "n1"} })
+	h := newHouse(t, func(c *server.Config) { c.Masters = []string{"master", "n1"} })
 	driver := func(o *nodeclient.Options) { o.Driver = "sqlite" }
 	master, n1 := h.node("master", "", driver), h.runOlder("n1")
 	h.publish("CREATE TABLE t (k INTEGER PRIMARY KEY, v)")
@@ -186,7 +186,7 @@ func TestAnOlderNodeIsHeldBeforeWhatItDoesNotKnow(t *testing.T) {
 		}
 		return nil
 	})
-	var p broker.Positions
+	var p server.Positions
 	require.NoError(t, getJSON(t.Context(), "http://"+h.cfg.HTTPAddr+"/v1/positions", &p))
 	for _, v := range p.Clients {
 		require.Nil(t, v.LastError, v.ID)

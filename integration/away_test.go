@@ -12,7 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
-	"xmq/nodeclient/target/redis/redistest"
+	"xmq/nodeclient/driver/servertest/redistest"
 )
 
 // A node lives longer than its database: one that is down when the node starts is told by the broker, and an order hurries the next try;

@@ -24,14 +24,12 @@ import (
 	"xmq/broker/event"
 	"xmq/broker/failpoint"
 	"xmq/dumpflow"
-	"xmq/nodeclient/target"
-	"xmq/nodeclient/target/frames"
-	"xmq/nodeclient/target/kv"
+	"xmq/nodeclient/driver"
 	"xmq/statedb"
 )
 
 // These are the scenarios of the conformance suite that need a broker and real processes; what a driver promises by itself stands
-// in nodeclient/target/targettest.
+// in nodeclient/driver/drivertest.
 
 // course is one scenario on one kind of database.
 type course struct {
@@ -420,7 +418,7 @@ func TestEveryDriverOldBackupsAndForeignCopies(t *testing.T) {
 // moved changes the stored position of a place whose node does not run, and returns what it was.
 func (c *course) moved(at *place, move func(*event.Position)) (was event.Position) {
 	c.t.Helper()
-	db, err := target.Open(c.t.Context(), "course", at.target, "", c.dir)
+	db, err := driver.Open(c.t.Context(), "course", at.target, "", c.dir)
 	require.NoError(c.t, err)
 	was, err = db.Position(c.t.Context())
 	require.NoError(c.t, err)
@@ -482,9 +480,7 @@ func TestSS07BackupOfARange(t *testing.T) {
 		c.ok("", append([]string{"dump", "--from", "kv", "-o", file}, part.args...)...)
 		f, err := dumpflow.OpenArchive(file)
 		require.NoError(t, err)
-		pairs, _, err := frames.Format{Name: kv.Format, Magic: "XMQPAIRS", Version: 1}.NewReader(f)
-		require.NoError(t, err)
-		b, err := io.ReadAll(pairs)
+		b, err := io.ReadAll(f)
 		require.NoError(t, err)
 		require.NoError(t, f.Close())
 		var got []string

@@ -9,14 +9,14 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"xmq/broker"
+	"xmq/broker/server"
 	"xmq/nodeclient"
 	"xmq/statedb"
 	"xmq/worker"
 )
 
 // dumps are those that the broker lists.
-func (h *house) dumps() (all []broker.DumpView) {
+func (h *house) dumps() (all []server.DumpView) {
 	require.NoError(h.t, getJSON(context.Background(), "http://"+h.cfg.HTTPAddr+"/v1/dumps", &all))
 	return all
 }
@@ -49,7 +49,7 @@ func TestADumpHoldsTheDataOfNow(t *testing.T) {
 	})
 	h.send("/v1/clients/n3/redump", "application/json", "", `{"reason": "the master was mended", "confirm": true}`)
 	n3.wants(t, "SELECT n FROM item", "10")
-	var kept []broker.DumpView
+	var kept []server.DumpView
 	eventually(t, func() error {
 		kept = h.dumps()
 		for _, d := range kept {

@@ -15,24 +15,24 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"xmq/broker"
 	"xmq/broker/bus"
+	"xmq/broker/server"
 	"xmq/nodeclient"
-	"xmq/nodeclient/target/sqlite"
+	"xmq/nodeclient/driver/sqlite"
 )
 
 // house is a broker with nodes in one process, on free ports and in a temporary folder.
 type house struct {
 	t      *testing.T
 	dir    string
-	cfg    broker.Config
-	broker *broker.Broker
+	cfg    server.Config
+	broker *server.Broker
 	stop   func() error
 	log    *slog.Logger
 }
 
-func newHouse(t *testing.T, change ...func(*broker.Config)) *house {
-	h := &house{t: t, dir: t.TempDir(), cfg: broker.Default()}
+func newHouse(t *testing.T, change ...func(*server.Config)) *house {
+	h := &house{t: t, dir: t.TempDir(), cfg: server.Default()}
 	h.cfg.Data = filepath.Join(h.dir, "broker")
 	h.cfg.NATSAddr, h.cfg.HTTPAddr = "127.0.0.1:0", "127.0.0.1:0"
 	h.cfg.Watch.Ballast, h.cfg.Watch.MinFree, h.cfg.Watch.SlowSync = false, 0, 0
@@ -55,7 +55,7 @@ func (w testWriter) Write(p []byte) (int, error) {
 
 // start opens and runs the broker; its addresses stay the same for later starts.
 func (h *house) start() {
-	b, err := broker.Open(h.cfg, h.log)
+	b, err := server.Open(h.cfg, h.log)
 	require.NoError(h.t, err)
 	h.broker = b
 	h.cfg.NATSAddr, h.cfg.HTTPAddr = strings.TrimPrefix(b.NATSURL(), "nats://"), b.HTTPAddr()

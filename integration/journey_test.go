@@ -13,7 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"xmq/broker"
+	"xmq/broker/server"
 	"xmq/cmd/xmq/shop"
 	"xmq/statedb"
 	"xmq/worker"
@@ -218,7 +218,7 @@ func TestXC01FailRetrySkipReplace(t *testing.T) {
 	require.Equal(t, "1,2,3,4,44,5", query(t, s.path("n1"), "SELECT group_concat(n) FROM (SELECT n FROM a ORDER BY CAST(n AS TEXT))"))
 	require.Equal(t, "INSERT INTO a VALUES (4)", s.ok("", "log", "show", "5"), "the log itself is not rewritten")
 	require.Contains(t, s.ok("", "alerts"), "no alerts")
-	var audit []broker.AuditView
+	var audit []server.AuditView
 	require.NoError(t, json.Unmarshal([]byte(s.ok("", "audit", "--json")), &audit))
 	require.Len(t, audit, 3)
 	require.Equal(t, "skip", audit[0].Verb)

@@ -11,9 +11,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"xmq/broker"
+	"xmq/broker/server"
 	"xmq/nodeclient"
-	"xmq/nodeclient/target/targettest"
+	"xmq/nodeclient/driver/drivertest"
 )
 
 // batch publishes k increments in one request and returns the last sequence.
@@ -30,7 +30,7 @@ func (h *house) batch(k int, body string) {
 }
 
 // reached waits until the database has applied up to seq and says how long that took.
-func reached(t *testing.T, db *targettest.Memory, seq uint64) time.Duration {
+func reached(t *testing.T, db *drivertest.Memory, seq uint64) time.Duration {
 	t.Helper()
 	began := time.Now()
 	eventually(t, func() error {
@@ -49,18 +49,18 @@ func TestHangingTargetDelaysNobody(t *testing.T) {
 	if testing.Short() {
 		clients = 60
 	}
-	h := newHouse(t, func(c *broker.Config) { c.Workers, c.Masters, c.Silent = 4, nil, time.Minute })
+	h := newHouse(t, func(c *server.Config) { c.Workers, c.Masters, c.Silent = 4, nil, time.Minute })
 	for i := range clients {
 		h.cfg.Masters = append(h.cfg.Masters, fmt.Sprint("c", i))
 	}
 	require.NoError(t, h.stop())
 	h.start()
-	var dbs []*targettest.Memory
+	var dbs []*drivertest.Memory
 	quiet := func(o *nodeclient.Options) {
 		o.WindowRecords, o.Heartbeat, o.Silence, o.Tick = 50, 40, 400, 250*time.Millisecond
 	}
 	for i := range clients {
-		db := targettest.NewMemory()
+		db := drivertest.NewMemory()
 		dbs = append(dbs, db)
 		h.run(fmt.Sprint("c", i), "", db.Open(), quiet)
 	}
@@ -96,7 +96,7 @@ func TestHangingTargetDelaysNobody(t *testing.T) {
 func TestXR04LinksAreCut(t *testing.T) {
 	h := newHouse(t)
 	link := newProxy(t, h.cfg.NATSAddr, 0)
-	db := targettest.NewMemory()
+	db := drivertest.NewMemory()
 	direct := h.cfg.NATSAddr
 	h.cfg.NATSAddr = link.addr()
 	h.run("master", "", db.Open())
@@ -123,7 +123,7 @@ func TestXR04LinksAreCut(t *testing.T) {
 func TestXD11RoundTripsDoNotCostThroughput(t *testing.T) {
 	h := newHouse(t)
 	link := newProxy(t, h.cfg.NATSAddr, 40*time.Millisecond)
-	db := targettest.NewMemory()
+	db := drivertest.NewMemory()
 	direct := h.cfg.NATSAddr
 	h.cfg.NATSAddr = link.addr()
 	h.run("master", "", db.Open(), func(o *nodeclient.Options) { o.Silence = 100 })
@@ -139,7 +139,7 @@ func TestXD11RoundTripsDoNotCostThroughput(t *testing.T) {
 // original's sleeps of 10 ms.
 func TestXI05IdleClientsAreWoken(t *testing.T) {
 	h := newHouse(t)
-	db := targettest.NewMemory()
+	db := drivertest.NewMemory()
 	h.run("master", "", db.Open())
 	h.batch(1, "x")
 	reached(t, db, 1)
@@ -190,7 +190,7 @@ func TestXC02AnsweredNumbersReadBack(t *testing.T) {
 	require.Equal(t, "1", res.Header.Get("Xmq-Seq"))
 }
 
-func (h *house) positions(t *testing.T) (p broker.Positions, err error) {
+func (h *house) positions(t *testing.T) (p server.Positions, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	return p, getJSON(ctx, "http://"+h.cfg.HTTPAddr+"/v1/positions", &p)
@@ -198,14 +198,14 @@ func (h *house) positions(t *testing.T) (p broker.Positions, err error) {
 
 // A node at the end of a narrow road gets its increments compressed when it asks for it: the same, in fewer bytes.
 func TestCompressedFramesAreFewerBytesAndTheSameIncrements(t *testing.T) {
-	h := newHouse(t, func(c *broker.Config) { c.Masters = []string{"plain", "packed"} })
+	h := newHouse(t, func(c *server.Config) { c.Masters = []string{"plain", "packed"} })
 	carried := map[string]int64{}
-	var dbs []*targettest.Memory
+	var dbs []*drivertest.Memory
 	direct := h.cfg.NATSAddr
 	for _, id := range []string{"plain", "packed"} {
 		link := newProxy(t, direct, 0)
 		h.cfg.NATSAddr = link.addr()
-		db := targettest.NewMemory()
+		db := drivertest.NewMemory()
 		dbs = append(dbs, db)
 		h.run(id, "", db.Open(), func(o *nodeclient.Options) { o.Compress = id == "packed" })
 		h.cfg.NATSAddr = direct

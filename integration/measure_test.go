@@ -20,12 +20,12 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
-	"xmq/broker"
 	"xmq/broker/bus"
+	"xmq/broker/server"
 	"xmq/dumpflow"
 	"xmq/nodeclient"
-	"xmq/nodeclient/target/mysql/mysqltest"
-	"xmq/nodeclient/target/redis/redistest"
+	"xmq/nodeclient/driver/servertest/mysqltest"
+	"xmq/nodeclient/driver/servertest/redistest"
 )
 
 // The size of the larger database; `make measure` says 1024.
@@ -195,7 +195,7 @@ func measure(t *testing.T, f filled, mib, opens int) {
 	seen := map[string]float64{}
 	for i := range opens {
 		_, err := take(filepath.Join(s.dir, fmt.Sprint("part", i)), func() {
-			var dumps []broker.DumpView
+			var dumps []server.DumpView
 			require.NoError(t, getJSON(t.Context(), "http://"+s.http+"/v1/dumps", &dumps))
 			for _, d := range dumps {
 				seen[d.ID.String()] = d.PauseMS

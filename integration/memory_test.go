@@ -18,7 +18,7 @@ import (
 
 	"xmq/broker/event"
 	"xmq/nodeclient"
-	"xmq/nodeclient/target/targettest"
+	"xmq/nodeclient/driver/drivertest"
 )
 
 // stuck is a target that stands still until it is let go, and keeps nothing but its position.
@@ -73,7 +73,7 @@ func slowNodes(t *testing.T, kind string, deaf bool, nodes, count, limit int) {
 	let := make(chan struct{})
 	var all []*stuck
 	for i := range nodes {
-		target := &stuck{Target: targettest.NewMemory().Open(), let: let}
+		target := &stuck{Target: drivertest.NewMemory().Open(), let: let}
 		target.pos.Store(&event.Position{})
 		all = append(all, target)
 		n := h.run(fmt.Sprint("slow", i), "", target, func(o *nodeclient.Options) { o.WindowBytes, o.WindowRecords, o.Silence = 64<<20, 1<<20, 1<<20 })

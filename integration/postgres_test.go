@@ -9,7 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"xmq/nodeclient/target/postgres/postgrestest"
+	"xmq/nodeclient/driver/servertest/postgrestest"
 )
 
 // postgresNode runs a node on a PostgreSQL database; the password stands in a file.

@@ -17,7 +17,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"xmq/broker"
+	"xmq/broker/server"
 	"xmq/statedb"
 )
 
@@ -196,16 +196,16 @@ func (s *site) ok(stdin string, args ...string) string {
 	return out
 }
 
-func (s *site) positions() (p broker.Positions) {
+func (s *site) positions() (p server.Positions) {
 	s.t.Helper()
 	require.NoError(s.t, json.Unmarshal([]byte(s.ok("", "positions", "--json")), &p))
 	return p
 }
 
 // level waits until all of these clients have acked the head.
-func (s *site) level(ids ...string) broker.Positions {
+func (s *site) level(ids ...string) server.Positions {
 	s.t.Helper()
-	var p broker.Positions
+	var p server.Positions
 	eventually(s.t, func() error {
 		p = s.positions()
 		for _, id := range ids {

@@ -18,12 +18,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"xmq/broker/failpoint"
-	"xmq/nodeclient/target/file"
-	"xmq/nodeclient/target/kv"
-	"xmq/nodeclient/target/mysql/mysqltest"
-	"xmq/nodeclient/target/postgres/postgrestest"
-	"xmq/nodeclient/target/redis/redistest"
-	"xmq/nodeclient/target/webhook/webhooktest"
+	"xmq/nodeclient/driver/file"
+	"xmq/nodeclient/driver/kv"
+	"xmq/nodeclient/driver/servertest/mysqltest"
+	"xmq/nodeclient/driver/servertest/postgrestest"
+	"xmq/nodeclient/driver/servertest/redistest"
+	"xmq/nodeclient/driver/servertest/webhooktest"
 )
 
 // rig is one kind of database for the scenarios that every driver has to pass.
@@ -265,7 +265,7 @@ func webhookRig() rig {
 func execRig(name string, keep bool) rig {
 	return rig{name: name, body: numberBody, invalid: "bad", once: keep, slow: true, place: func(t *testing.T) *place {
 		dir := t.TempDir()
-		script, err := filepath.Abs("../nodeclient/target/exec/testdata/copy.sh")
+		script, err := filepath.Abs("../nodeclient/driver/exec/testdata/copy.sh")
 		require.NoError(t, err)
 		command := "cd " + dir + " && sh " + script
 		target := "dump=" + url.QueryEscape(command) + "&load=" + url.QueryEscape(command)

@@ -19,7 +19,7 @@ import (
 	"xmq/broker/bus"
 	"xmq/broker/event"
 	"xmq/nodeclient"
-	"xmq/nodeclient/target/targettest"
+	"xmq/nodeclient/driver/drivertest"
 	"xmq/statedb"
 	"xmq/worker"
 )
@@ -37,7 +37,7 @@ func (brokenSnapshots) Snapshot(context.Context) (nodeclient.Snapshot, error) {
 // the first node; its dump command exits 1: requester gets FAIL with the error text." XS-4: the target goes on.
 func TestXR01FailingDumpIsToldToTheRequester(t *testing.T) {
 	h := newHouse(t)
-	first, second := targettest.NewMemory(), targettest.NewMemory()
+	first, second := drivertest.NewMemory(), drivertest.NewMemory()
 	h.run("master", "", first.Open())
 	h.batch(5, "x")
 	h.run("n1", "master", brokenSnapshots{second.Open()})
@@ -71,7 +71,7 @@ func TestXR01FailingDumpIsToldToTheRequester(t *testing.T) {
 // delete: the follower sees all three."
 func TestXI02StreamIsOneToN(t *testing.T) {
 	h := newHouse(t)
-	db := targettest.NewMemory()
+	db := drivertest.NewMemory()
 	h.run("master", "", db.Open())
 	want := []string{"write k 1", "change k 2", "delete k"}
 	for _, w := range want {
@@ -92,7 +92,7 @@ func TestSS23FollowerSeesEveryChange(t *testing.T) {
 	h.publish("write k 1")
 	h.publish("change k 2")
 	h.publish("delete k")
-	db := targettest.NewMemory()
+	db := drivertest.NewMemory()
 	h.run("master", "", db.Open())
 	reached(t, db, 3)
 	require.Equal(t, []string{"write k 1", "change k 2", "delete k"}, db.Bodies())
@@ -102,7 +102,7 @@ func TestSS23FollowerSeesEveryChange(t *testing.T) {
 // port slow down nobody else."
 func TestXD03StuckSendersHurtNobody(t *testing.T) {
 	h := newHouse(t)
-	db := targettest.NewMemory()
+	db := drivertest.NewMemory()
 	h.run("master", "", db.Open())
 	h.batch(1, "x")
 	reached(t, db, 1)
@@ -149,7 +149,7 @@ func cpu(t *testing.T, p *process) time.Duration {
 // SS-29: "Position with the data, ID never an address. Address change: goes on."
 func TestSS29AddressChange(t *testing.T) {
 	h := newHouse(t)
-	db := targettest.NewMemory()
+	db := drivertest.NewMemory()
 	direct := h.cfg.NATSAddr
 	for round := range 3 {
 		link := newProxy(t, direct, 0)
@@ -191,7 +191,7 @@ func TestSS32DamagedPayloadIsNeverSkipped(t *testing.T) {
 func TestXE09DumpDelaysNobody(t *testing.T) {
 	h := newHouse(t)
 	slow := func(o *nodeclient.Options) { o.DumpRate = 12 << 20 }
-	master, third, fresh := targettest.NewMemory(), targettest.NewMemory(), targettest.NewMemory()
+	master, third, fresh := drivertest.NewMemory(), drivertest.NewMemory(), drivertest.NewMemory()
 	h.run("master", "", master.Open(), slow)
 	for range 30 {
 		h.batch(1, strings.Repeat("0123456789abcdef", 60_000))
@@ -216,7 +216,7 @@ func TestXE09DumpDelaysNobody(t *testing.T) {
 // XC-5: "every message of a node travels on subjects with its ID, and an ID in the body is never trusted."
 func TestXC05IdentityIsTheSubject(t *testing.T) {
 	h := newHouse(t)
-	db := targettest.NewMemory()
+	db := drivertest.NewMemory()
 	h.run("master", "", db.Open())
 	h.batch(3, "x")
 	reached(t, db, 3)

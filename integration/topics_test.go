@@ -9,8 +9,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"xmq/broker"
 	"xmq/broker/event"
+	"xmq/broker/server"
 	"xmq/nodeclient"
 )
 
@@ -31,7 +31,7 @@ func (h *house) send(path, kind, topic, body string) {
 // The topics of a copy are proved by its database: also when the broker has forgotten the client no node goes on with others, and
 // the way that its refusal names, a DUMP over the database, fills the hole.
 func TestForgottenTopicsLeaveNoHole(t *testing.T) {
-	h := newHouse(t, func(c *broker.Config) { c.Masters = []string{"master", "n1"} })
+	h := newHouse(t, func(c *server.Config) { c.Masters = []string{"master", "n1"} })
 	shop := func(o *nodeclient.Options) { o.Topics = []string{"shop"} }
 	master := h.node("master", "")
 	n1 := h.node("n1", "", shop)
@@ -61,7 +61,7 @@ func TestForgottenTopicsLeaveNoHole(t *testing.T) {
 
 // Neither does a broker that has lost its state store feed a node with other topics than its database holds.
 func TestTopicsOutliveALostStateStore(t *testing.T) {
-	h := newHouse(t, func(c *broker.Config) { c.Masters = []string{"master", "n1"} })
+	h := newHouse(t, func(c *server.Config) { c.Masters = []string{"master", "n1"} })
 	shop := func(o *nodeclient.Options) { o.Topics = []string{"shop"} }
 	master := h.node("master", "")
 	n1 := h.node("n1", "", shop)

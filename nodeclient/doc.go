@@ -3,7 +3,7 @@
 //
 // An Agent runs one conversation. Its session is pure (no clock, goroutine, socket or disk): events and results
 // go in, work comes out; the agent's loop does the work. The database is behind the interface Target; drivers
-// are the packages under nodeclient/target.
+// are the packages under nodeclient/driver.
 //
 // # The phases of a session
 //

@@ -10,7 +10,7 @@ import (
 )
 
 // Target is one database as a node sees it: the port of a target driver. A driver is a package under
-// nodeclient/target; one conformance suite (nodeclient/target/targettest) runs on all of them.
+// nodeclient/driver; one conformance suite (nodeclient/driver/drivertest) runs on all of them.
 //
 // The agent calls one method at a time, except that a Snapshot it has opened is read while Apply goes on.
 // Every method may block as long as the database does; ctx ends the wait. Errors are classed by Transient

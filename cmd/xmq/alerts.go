@@ -13,7 +13,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"xmq/broker"
+	"xmq/broker/server"
 	"xmq/statedb"
 )
 
@@ -55,11 +55,11 @@ func alertsCommand() *cli.Command {
 }
 
 func showAlerts(c *cli.Context, a *api) error {
-	var all []broker.AlertView
+	var all []server.AlertView
 	if err := a.do(c.Context, "GET", "/v1/alerts", nil, &all); err != nil {
 		return err
 	}
-	shown, worst := []broker.AlertView{}, statedb.Severity("")
+	shown, worst := []server.AlertView{}, statedb.Severity("")
 	for _, x := range all {
 		if x.Standing() || c.Bool("all") {
 			shown = append(shown, x)
@@ -68,7 +68,7 @@ func showAlerts(c *cli.Context, a *api) error {
 			worst = x.Severity
 		}
 	}
-	var now broker.LogInfo
+	var now server.LogInfo
 	if !c.Bool("json") || c.Bool("check") {
 		if err := a.do(c.Context, "GET", "/v1/log", nil, &now); err != nil {
 			return err
@@ -77,7 +77,7 @@ func showAlerts(c *cli.Context, a *api) error {
 			worst = statedb.Critical
 		}
 	}
-	slices.SortStableFunc(shown, func(a, b broker.AlertView) int {
+	slices.SortStableFunc(shown, func(a, b server.AlertView) int {
 		return cmp.Or(a.Cleared.Compare(b.Cleared), cmp.Compare(b.Severity.Rank(), a.Severity.Rank()), a.First.Compare(b.First))
 	})
 	columns := sizeOf(c.App.Writer).columns
@@ -94,7 +94,7 @@ func showAlerts(c *cli.Context, a *api) error {
 	return nil
 }
 
-func alertsScreen(shown []broker.AlertView, columns int) string {
+func alertsScreen(shown []server.AlertView, columns int) string {
 	if len(shown) == 0 {
 		return "no alerts\n"
 	}
@@ -138,7 +138,7 @@ func auditCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			all := []broker.AuditView{}
+			all := []server.AuditView{}
 			if err := a.do(c.Context, "GET", "/v1/audit?"+rangeOf(c), nil, &all); err != nil {
 				return err
 			}

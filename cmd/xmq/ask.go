@@ -9,7 +9,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"xmq/broker"
+	"xmq/broker/server"
 )
 
 // confirmFlag is that of every order that takes something away for good.
@@ -59,7 +59,7 @@ func somebody(r io.Reader) bool {
 }
 
 // inputLine says that no increments are taken, as the first line of a screen; nothing while they are.
-func inputLine(w io.Writer, in *broker.Input) {
+func inputLine(w io.Writer, in *server.Input) {
 	if in != nil {
 		fmt.Fprintln(w, in)
 	}

@@ -7,9 +7,9 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"xmq/broker"
+	"xmq/broker/server"
 	"xmq/configs"
-	"xmq/nodeclient/target"
+	"xmq/nodeclient/driver"
 )
 
 func brokerCommand() *cli.Command {
@@ -39,11 +39,11 @@ func brokerCommand() *cli.Command {
 			}
 			var accepts func([]byte) error
 			if cfg.Accept != "" {
-				if accepts, err = target.Check(cfg.Accept); err != nil {
+				if accepts, err = driver.Check(cfg.Accept); err != nil {
 					return fmt.Errorf("%w: accept: %w", configs.ErrConfig, err)
 				}
 			}
-			b, err := broker.Open(cfg.Config, log)
+			b, err := server.Open(cfg.Config, log)
 			if err != nil {
 				return err
 			}

@@ -12,7 +12,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"xmq/broker"
+	"xmq/broker/server"
 	"xmq/worker"
 )
 
@@ -102,7 +102,7 @@ func within(limit string) string {
 
 // retryAll orders a retry for every client that stands at one increment. It ends with an error when one of them was
 // refused.
-func retryAll(c *cli.Context, args []string, req broker.Order) error {
+func retryAll(c *cli.Context, args []string, req server.Order) error {
 	if len(args) > 0 || req.Seq != 0 {
 		return usage("xmq client retry --all takes neither an ID nor --seq: each client is at an increment of its own")
 	}
@@ -111,13 +111,13 @@ func retryAll(c *cli.Context, args []string, req broker.Order) error {
 		return err
 	}
 	var done struct {
-		Retried []broker.Retried `json:"retried"`
+		Retried []server.Retried `json:"retried"`
 	}
 	if err := a.do(c.Context, "POST", "/v1/clients/retry", req, &done); err != nil {
 		return err
 	}
 	if done.Retried == nil {
-		done.Retried = []broker.Retried{}
+		done.Retried = []server.Retried{}
 	}
 	err = show(c, done, func(w io.Writer) {
 		if len(done.Retried) == 0 {

@@ -19,7 +19,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"xmq/broker"
+	"xmq/broker/server"
 	"xmq/cmd/xmq/shop"
 )
 
@@ -303,15 +303,15 @@ func (d *demo) feed(ctx context.Context) error {
 // judge waits until everybody is level and compares.
 func (d *demo) judge(ctx context.Context) error {
 	began := time.Now()
-	var p broker.Positions
+	var p server.Positions
 	if err := d.until(ctx, func() bool {
-		p = broker.Positions{}
+		p = server.Positions{}
 		return d.api.do(ctx, "GET", "/v1/positions", nil, &p) == nil && level(p, 3)
 	}); err != nil {
 		return fmt.Errorf("the nodes do not catch up: %w", err)
 	}
 	caught := time.Since(began)
-	var dumps []broker.DumpView
+	var dumps []server.DumpView
 	if err := d.api.do(ctx, "GET", "/v1/dumps", nil, &dumps); err != nil {
 		return err
 	}
@@ -333,7 +333,7 @@ func (d *demo) judge(ctx context.Context) error {
 	return nil
 }
 
-func level(p broker.Positions, clients int) bool {
+func level(p server.Positions, clients int) bool {
 	for _, v := range p.Clients {
 		if v.Acked != p.Head {
 			return false

@@ -8,12 +8,12 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"xmq/broker"
-	"xmq/nodeclient/target"
-	"xmq/nodeclient/target/sqltext"
+	"xmq/broker/server"
+	"xmq/nodeclient/driver"
+	"xmq/nodeclient/driver/sqltext"
 )
 
-// dialects are those whose SQL is read here, by the names that target.Dialect gives.
+// dialects are those whose SQL is read here, by the names that driver.Dialect gives.
 var dialects = map[string]sqltext.Dialect{"sqlite": sqltext.SQLite, "postgres": sqltext.PostgreSQL, "mariadb": sqltext.MariaDB,
 	"mysql": sqltext.MariaDB}
 
@@ -27,7 +27,7 @@ func newProver(c *cli.Context, p *publisher, in []source) (*prover, error) {
 	pr.guard = name != "" || guessed(in)
 	pr.dialect = dialects[name]
 	if name != "" && !c.Bool("lines") {
-		if pr.check, err = target.Check(name); err != nil {
+		if pr.check, err = driver.Check(name); err != nil {
 			return nil, err
 		}
 	}
@@ -38,14 +38,14 @@ func newProver(c *cli.Context, p *publisher, in []source) (*prover, error) {
 		}
 	}
 	if pr.limit == 0 && !c.Bool("check") {
-		var info broker.LogInfo
+		var info server.LogInfo
 		if err := p.insist(c.Context, func() error { return p.api.do(c.Context, "GET", "/v1/log", nil, &info) }); err != nil {
 			return nil, err
 		}
 		pr.limit = info.MaxIncrement
 	}
 	if pr.limit == 0 {
-		pr.limit = broker.Default().MaxIncrement
+		pr.limit = server.Default().MaxIncrement
 	}
 	return pr, nil
 }
@@ -55,9 +55,9 @@ func isScript(s source) bool { _, is := s.(*script); return is }
 // dialect is the name of the dialect of the input, and whether it was given; "" when nobody needs it or nobody knows it.
 func (p *publisher) dialect(c *cli.Context, in []source) (name string, given bool, err error) {
 	if c.IsSet("dialect") {
-		name, known := target.Dialect(c.String("dialect"))
+		name, known := driver.Dialect(c.String("dialect"))
 		if !known {
-			return "", false, usage("--dialect is %s, not %q", target.Dialects, c.String("dialect"))
+			return "", false, usage("--dialect is %s, not %q", driver.Dialects, c.String("dialect"))
 		}
 		return name, true, nil
 	}
@@ -69,7 +69,7 @@ func (p *publisher) dialect(c *cli.Context, in []source) (name string, given boo
 		}
 		return "", false, nil
 	}
-	var now broker.Positions
+	var now server.Positions
 	if err := p.insist(c.Context, func() error { return p.api.do(c.Context, "GET", "/v1/positions", nil, &now) }); err != nil {
 		if c.Bool("check") {
 			err = fmt.Errorf("%w (with --dialect nothing is asked of a broker)", err)
@@ -79,7 +79,7 @@ func (p *publisher) dialect(c *cli.Context, in []source) (name string, given boo
 	var names []string
 	for _, client := range now.Clients {
 		gets := len(client.Topics) == 0 || slices.Contains(client.Topics, p.topic)
-		name, sql := target.Dialect(client.Target)
+		name, sql := driver.Dialect(client.Target)
 		if gets && sql && !slices.Contains(names, name) {
 			names = append(names, name)
 		}
@@ -95,7 +95,7 @@ func (p *publisher) dialect(c *cli.Context, in []source) (name string, given boo
 	case len(names) > 1:
 		return "", false, usage("the nodes of this broker are of %s: say with --dialect for which the script is", strings.Join(names, " and "))
 	}
-	return "", false, usage("no node of an SQL database would get this, so nobody knows its dialect: say --dialect %s", target.Dialects)
+	return "", false, usage("no node of an SQL database would get this, so nobody knows its dialect: say --dialect %s", driver.Dialects)
 }
 
 // product is the dialect of an input for nodes of MariaDB or MySQL, who differ in the comments that they execute.

@@ -10,10 +10,10 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"xmq/broker"
 	"xmq/broker/bus"
 	"xmq/broker/event"
 	"xmq/broker/secret"
+	"xmq/broker/server"
 	"xmq/configs"
 	"xmq/dumpflow"
 	"xmq/nodeclient"
@@ -109,8 +109,8 @@ func snapshotsCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			var done broker.Ordered
-			if err := a.do(c.Context, "POST", "/v1/dumps/"+id+"/"+verb, broker.Order{Reason: c.String("reason"), Caller: broker.Caller{Via: operator()}}, &done); err != nil {
+			var done server.Ordered
+			if err := a.do(c.Context, "POST", "/v1/dumps/"+id+"/"+verb, server.Order{Reason: c.String("reason"), Caller: server.Caller{Via: operator()}}, &done); err != nil {
 				return err
 			}
 			return show(c, done, func(w io.Writer) { fmt.Fprintf(w, "%s: %s\n", id, verb) })
@@ -123,7 +123,7 @@ func snapshotsCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			var all []broker.DumpView
+			var all []server.DumpView
 			if err := a.do(c.Context, "GET", "/v1/dumps", nil, &all); err != nil {
 				return err
 			}

@@ -8,7 +8,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"xmq/broker"
+	"xmq/broker/server"
 )
 
 func eventsCommand() *cli.Command {
@@ -22,7 +22,7 @@ func eventsCommand() *cli.Command {
 			}
 			path, after := "/v1/events?"+rangeOf(c), uint64(0)
 			for {
-				all := []broker.EventView{}
+				all := []server.EventView{}
 				if err := a.do(c.Context, "GET", path, nil, &all); err != nil {
 					if c.Bool("follow") && c.Context.Err() != nil {
 						return errInterrupted
@@ -49,7 +49,7 @@ func eventsCommand() *cli.Command {
 	}
 }
 
-func printEvents(c *cli.Context, all []broker.EventView) error {
+func printEvents(c *cli.Context, all []server.EventView) error {
 	if c.Bool("json") && !c.Bool("follow") {
 		return writeJSON(c, all)
 	}
@@ -68,7 +68,7 @@ func printEvents(c *cli.Context, all []broker.EventView) error {
 }
 
 // eventLine is one event: when, how bad, what, about whom; and the rest below it where the line is too short.
-func eventLine(e broker.EventView, columns int) string {
+func eventLine(e server.EventView, columns int) string {
 	parts := []string{string(e.Kind)}
 	switch {
 	case e.Alert != "":

@@ -7,7 +7,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"xmq/broker"
+	"xmq/broker/server"
 	"xmq/configs"
 )
 
@@ -26,7 +26,7 @@ func initCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			id, err := broker.Init(cfg, log)
+			id, err := server.Init(cfg, log)
 			if err != nil {
 				return err
 			}

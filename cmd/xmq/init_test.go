@@ -8,17 +8,17 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"xmq/broker"
+	"xmq/broker/server"
 )
 
 // A broker that is told create: false takes no emptied disk for a first start; xmq init makes the log, once.
 func TestALogIsMadeByInitWhereTheBrokerMayNot(t *testing.T) {
-	cfg := broker.Default()
+	cfg := server.Default()
 	cfg.Data, cfg.Create, cfg.NATSAddr, cfg.HTTPAddr = filepath.Join(t.TempDir(), "data"), false, "127.0.0.1:0", "127.0.0.1:0"
-	_, err := broker.Open(cfg, slog.New(slog.DiscardHandler))
+	_, err := server.Open(cfg, slog.New(slog.DiscardHandler))
 	require.ErrorContains(t, err, "create: false")
 	require.Contains(t, good(t, "", "init", "--data", cfg.Data), "is made in "+cfg.Data)
-	b, err := broker.Open(cfg, slog.New(slog.DiscardHandler))
+	b, err := server.Open(cfg, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	code, _, errs := call(t, "", "init", "--data", cfg.Data)
 	require.Equal(t, exitConfig, code)

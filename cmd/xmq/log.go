@@ -15,8 +15,8 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"xmq/broker"
 	"xmq/broker/door"
+	"xmq/broker/server"
 )
 
 func logCommand() *cli.Command {
@@ -43,7 +43,7 @@ func logHead(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	var l broker.LogInfo
+	var l server.LogInfo
 	if err := a.do(c.Context, "GET", "/v1/log", nil, &l); err != nil {
 		return err
 	}
@@ -68,7 +68,7 @@ func logAccept(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	var l broker.LogInfo
+	var l server.LogInfo
 	if err := a.do(c.Context, "GET", "/v1/log", nil, &l); err != nil {
 		return err
 	}
@@ -152,8 +152,8 @@ func logTail(c *cli.Context) error {
 		ended := false
 		for line := range bytes.Lines(buf.Bytes()) {
 			var l struct {
-				broker.Line
-				broker.Next
+				server.Line
+				server.Next
 				Error string
 			}
 			if err := json.Unmarshal(line, &l); err != nil || l.Seq == 0 && l.Next.Next == 0 {
@@ -184,7 +184,7 @@ func logTail(c *cli.Context) error {
 }
 
 // printLine prints one increment: as it came with --json, else the beginning of its body on one line.
-func printLine(c *cli.Context, line []byte, l broker.Line) error {
+func printLine(c *cli.Context, line []byte, l server.Line) error {
 	if c.Bool("json") {
 		_, err := screen{raw(c.App.Writer), true}.Write(line)
 		return err
@@ -202,11 +202,11 @@ func topicWord(t string) string {
 }
 
 func logCheck(c *cli.Context) error {
-	var res broker.Checked
+	var res server.Checked
 	p := newProgress(c.App.ErrWriter)
 	if dir := c.String("data"); dir != "" {
 		var err error
-		res, err = broker.CheckOffline(c.Context, dir, func(seq uint64) { p.say("checked up to %d", seq) })
+		res, err = server.CheckOffline(c.Context, dir, func(seq uint64) { p.say("checked up to %d", seq) })
 		p.end()
 		switch {
 		case errors.Is(err, fs.ErrNotExist):

@@ -14,8 +14,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"xmq/broker"
 	"xmq/broker/door"
+	"xmq/broker/server"
 	"xmq/statedb"
 	"xmq/worker"
 )
@@ -25,8 +25,8 @@ var night = time.Date(2026, 11, 30, 23, 4, 11, 0, time.UTC)
 func ptr[T any](v T) *T { return &v }
 
 // nightly are positions with one client in every condition, and n that follow.
-func nightly(n int) broker.Positions {
-	p := broker.Positions{Broker: broker.Header{Time: night, Version: "0.1.0", Host: "vm", Pid: 7, Started: night.Add(-72 * time.Minute), Rate: 50,
+func nightly(n int) server.Positions {
+	p := server.Positions{Broker: server.Header{Time: night, Version: "0.1.0", Host: "vm", Pid: 7, Started: night.Add(-72 * time.Minute), Rate: 50,
 		DiskFree: 784 << 20, DiskTotal: 868 << 20}, Log: 0x492b, Group: "main", Head: 8360400, First: 1}
 	ago := func(d time.Duration) time.Time { return night.Add(-d) }
 	add := func(id string, is worker.Is, lag *uint64, more func(*worker.View)) {
@@ -83,9 +83,9 @@ func golden(t *testing.T, name, got string, z size) {
 // No line of a screen is wider than it, the worst stands first, and what has no room is counted: nothing is green that is not.
 func TestScreensFitAndSayTheWorstFirst(t *testing.T) {
 	held := nightly(40)
-	held.Input = &broker.Input{Code: door.DiskFull, Since: night.Add(-time.Hour), Text: "the broker takes no increments: only 0 MiB of 868 MiB are free on the disk of /var/lib/xmq: make room"}
-	status := broker.Status{Broker: held.Broker, Input: held.Input, Log: held.Log, First: 1, Head: held.Head, Severity: statedb.Critical,
-		Alerts: []broker.AlertView{{Key: "fail/pg1", Client: "pg1", Severity: statedb.Critical, First: night.Add(-2 * time.Minute), Count: 1,
+	held.Input = &server.Input{Code: door.DiskFull, Since: night.Add(-time.Hour), Text: "the broker takes no increments: only 0 MiB of 868 MiB are free on the disk of /var/lib/xmq: make room"}
+	status := server.Status{Broker: held.Broker, Input: held.Input, Log: held.Log, First: 1, Head: held.Head, Severity: statedb.Critical,
+		Alerts: []server.AlertView{{Key: "fail/pg1", Client: "pg1", Severity: statedb.Critical, First: night.Add(-2 * time.Minute), Count: 1,
 			Text: "client pg1 could not apply increment 1947: duplicate key. Mend it and run `xmq client retry pg1`, or skip or replace the increment"}},
 		Clients: map[worker.Is]int{worker.IsFollowing: 4, worker.IsFailed: 1, worker.IsRetrying: 1}, Wrong: []worker.View{held.Clients[42], held.Clients[43]}}
 	for _, z := range []size{{80, 24}, {120, 40}} {
@@ -101,11 +101,11 @@ func TestScreensFitAndSayTheWorstFirst(t *testing.T) {
 
 // A monitoring system reads the exit code: 0 well, 1 warning, 2 critical, 3 nobody answers.
 func TestCommandsThatLookEndWithWhatTheySaw(t *testing.T) {
-	var p broker.Positions
-	var s broker.Status
-	var alerts []broker.AlertView
+	var p server.Positions
+	var s server.Status
+	var alerts []server.AlertView
 	b := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_ = json.NewEncoder(w).Encode(map[string]any{"/v1/positions": p, "/v1/status": s, "/v1/alerts": alerts, "/v1/log": broker.LogInfo{Input: p.Input}}[r.URL.Path])
+		_ = json.NewEncoder(w).Encode(map[string]any{"/v1/positions": p, "/v1/status": s, "/v1/alerts": alerts, "/v1/log": server.LogInfo{Input: p.Input}}[r.URL.Path])
 	}))
 	defer b.Close()
 	all := func(want int) {
@@ -117,7 +117,7 @@ func TestCommandsThatLookEndWithWhatTheySaw(t *testing.T) {
 	}
 	alert := func(severity statedb.Severity, is worker.Is) {
 		p.Clients = []worker.View{{ID: "n1", Condition: worker.Condition{Is: is}}}
-		s.Severity, alerts = severity, []broker.AlertView{{Key: "k", Severity: severity, First: night}}
+		s.Severity, alerts = severity, []server.AlertView{{Key: "k", Severity: severity, First: night}}
 	}
 	all(0)
 	alert(statedb.Note, worker.IsStopped)
@@ -127,7 +127,7 @@ func TestCommandsThatLookEndWithWhatTheySaw(t *testing.T) {
 	alert(statedb.Critical, worker.IsFailed)
 	all(2)
 	alert(statedb.Warning, worker.IsRetrying)
-	p.Input, s.Severity = &broker.Input{Code: door.DiskFull, Text: "full"}, statedb.Critical
+	p.Input, s.Severity = &server.Input{Code: door.DiskFull, Text: "full"}, statedb.Critical
 	all(2)
 	code, out, _ := call(t, "", "positions", "--api", b.URL)
 	require.Zero(t, code, "only --check says it by the exit code")

@@ -17,8 +17,8 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"xmq/broker"
 	"xmq/broker/secret"
+	"xmq/broker/server"
 	"xmq/configs"
 )
 
@@ -139,11 +139,11 @@ func exitCode(err error) int {
 	switch {
 	case errors.As(err, &u):
 		return exitUsage
-	case broker.IsStorage(err):
+	case server.IsStorage(err):
 		return exitIO
-	case broker.IsTemporary(err), errors.As(err, &t):
+	case server.IsTemporary(err), errors.As(err, &t):
 		return exitTemporary
-	case configs.IsConfig(err), broker.IsDamage(err), errors.As(err, &d):
+	case configs.IsConfig(err), server.IsDamage(err), errors.As(err, &d):
 		return exitConfig
 	case errors.As(err, &i), errors.As(err, &p):
 		return exitIO

@@ -23,11 +23,11 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/urfave/cli/v2"
 
-	"xmq/broker"
+	"xmq/broker/server"
 	"xmq/broker/version"
 	"xmq/configs"
 	"xmq/nodeclient"
-	"xmq/nodeclient/target"
+	"xmq/nodeclient/driver"
 )
 
 // call runs the program as if typed and returns what it said.
@@ -51,11 +51,11 @@ func good(t *testing.T, in string, words ...string) string {
 func house(t *testing.T) (api, nats string) { return houseThatAccepts(t, nil) }
 
 func houseThatAccepts(t *testing.T, accepts func([]byte) error) (api, nats string) {
-	cfg := broker.Default()
+	cfg := server.Default()
 	cfg.Data, cfg.NATSAddr, cfg.HTTPAddr = t.TempDir(), "127.0.0.1:0", "127.0.0.1:0"
 	cfg.Watch.Ballast, cfg.Watch.MinFree, cfg.Watch.SlowSync = false, 0, 0
 	quiet := slog.New(slog.DiscardHandler)
-	b, err := broker.Open(cfg, quiet)
+	b, err := server.Open(cfg, quiet)
 	require.NoError(t, err)
 	b.Accept(accepts)
 	ctx, stop := context.WithCancel(context.Background())
@@ -485,7 +485,7 @@ func TestExitCodes(t *testing.T) {
 		{ended(fmt.Errorf("x: %w", nodeclient.Fatal(errors.New("lost")))), exitConfig},
 		{ended(nodeclient.ErrRefused), exitRefused},
 		{ended(nodeclient.ErrFenced), exitRefused},
-		{broker.ErrDamaged, exitConfig},
+		{server.ErrDamaged, exitConfig},
 		{&os.PathError{Op: "open", Path: "x", Err: os.ErrPermission}, exitIO},
 	} {
 		require.Equal(t, c.want, exitCode(c.err), c.err)
@@ -614,7 +614,7 @@ func TestPublishSendsNothingOfAScriptThatNodesRefuse(t *testing.T) {
 
 // A broker that accepts one dialect says 422, in the words of its driver, at every door and for a replaced body.
 func TestTheDoorsRefuseWhatNoNodeOfTheirDialectTakes(t *testing.T) {
-	accepts, err := target.Check("postgres")
+	accepts, err := driver.Check("postgres")
 	require.NoError(t, err)
 	api, _ := houseThatAccepts(t, accepts)
 	post := func(path, contentType, body string) (int, string) {
@@ -646,7 +646,7 @@ func TestTheDoorsRefuseWhatNoNodeOfTheirDialectTakes(t *testing.T) {
 	require.Equal(t, http.StatusOK, status)
 	require.EqualValues(t, 1, keys(t, good(t, "", "log", "head", "--json", "--api", api))["head"])
 
-	_, err = target.Check("oracle")
+	_, err = driver.Check("oracle")
 	require.ErrorContains(t, err, "a dialect is sqlite, postgres, mariadb or mysql")
 }
 

@@ -17,7 +17,7 @@ import (
 	"xmq/configs"
 	"xmq/dumpflow"
 	"xmq/nodeclient"
-	"xmq/nodeclient/target"
+	"xmq/nodeclient/driver"
 )
 
 func nodeCommand() *cli.Command {
@@ -59,7 +59,7 @@ func runNode(ctx context.Context, cfg configs.Node, log *slog.Logger) (err error
 		return fmt.Errorf("%w: broker: %w", configs.ErrConfig, err)
 	}
 	defer road.Close()
-	o.Driver, o.Address = target.Kind(cfg.Target), addressOf(cfg.Target)
+	o.Driver, o.Address = driver.Kind(cfg.Target), addressOf(cfg.Target)
 	db, err := openTarget(ctx, cfg, road, o)
 	if err != nil && ctx.Err() != nil {
 		return nil // told to end while it waited
@@ -143,14 +143,14 @@ func loadBackup(ctx context.Context, a *nodeclient.Agent, db nodeclient.Target, 
 
 // openTarget opens the database of the configuration. One that is away is waited for, and the broker told; another node that uses it is
 // a mistake that a person ends.
-func openTarget(ctx context.Context, cfg configs.Node, road bus.Conn, o nodeclient.Options) (t target.Opened, err error) {
+func openTarget(ctx context.Context, cfg configs.Node, road bus.Conn, o nodeclient.Options) (t driver.Opened, err error) {
 	o, err = o.WithDefaults()
 	if err != nil {
 		return t, fmt.Errorf("%w: %w", configs.ErrConfig, err)
 	}
 	var taken error
 	err = nodeclient.Away(ctx, road, o, func(ctx context.Context) (err error) {
-		t, err = target.Open(ctx, cfg.ID, cfg.Target, cfg.TargetPasswordFile, cfg.Data)
+		t, err = driver.Open(ctx, cfg.ID, cfg.Target, cfg.TargetPasswordFile, cfg.Data)
 		if errors.Is(err, nodeclient.ErrTaken) {
 			taken = err
 			return nil

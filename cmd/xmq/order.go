@@ -11,9 +11,9 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"xmq/broker"
 	"xmq/broker/door"
 	"xmq/broker/event"
+	"xmq/broker/server"
 	"xmq/statedb"
 	"xmq/worker"
 )
@@ -60,9 +60,9 @@ func order(verb worker.Verb, usageText string, flags ...cli.Flag) *cli.Command {
 }
 
 // readOrder is what the command line says.
-func readOrder(c *cli.Context, verb worker.Verb) (ids []string, req broker.Order, err error) {
-	req = broker.Order{Seq: c.Uint64("seq"), Limit: c.String("limit"), Topics: c.StringSlice("topics"), Reason: c.String("reason"),
-		Confirm: c.Bool("confirm"), Caller: broker.Caller{Via: operator()}}
+func readOrder(c *cli.Context, verb worker.Verb) (ids []string, req server.Order, err error) {
+	req = server.Order{Seq: c.Uint64("seq"), Limit: c.String("limit"), Topics: c.StringSlice("topics"), Reason: c.String("reason"),
+		Confirm: c.Bool("confirm"), Caller: server.Caller{Via: operator()}}
 	if _, err := event.ParseLimit(req.Limit); req.Limit != "" && err != nil {
 		return nil, req, usage("xmq client %s --limit: %v", verb, err)
 	}
@@ -105,7 +105,7 @@ func readOrder(c *cli.Context, verb worker.Verb) (ids []string, req broker.Order
 
 // at are the clients that stand at increment seq: it has failed there, or is tried again.
 func at(c *cli.Context, a *api, seq uint64) (ids []string, err error) {
-	var p broker.Positions
+	var p server.Positions
 	if err := a.do(c.Context, "GET", "/v1/positions", nil, &p); err != nil {
 		return nil, err
 	}
@@ -122,14 +122,14 @@ func at(c *cli.Context, a *api, seq uint64) (ids []string, err error) {
 
 // given is one order and what became of it.
 type given struct {
-	broker.Ordered
+	server.Ordered
 	Outcome string `json:"outcome,omitempty"` // in one sentence
 	Refused string `json:"refused,omitempty"` // nothing was ordered
 	failure error
 }
 
 // give gives an order to each client and waits for what becomes of it.
-func give(c *cli.Context, a *api, verb worker.Verb, ids []string, req broker.Order) error {
+func give(c *cli.Context, a *api, verb worker.Verb, ids []string, req server.Order) error {
 	var all []given
 	for _, id := range ids {
 		g, err := giveOne(c, a, verb, id, req)
@@ -137,7 +137,7 @@ func give(c *cli.Context, a *api, verb worker.Verb, ids []string, req broker.Ord
 			return err
 		}
 		if err != nil {
-			g = given{Ordered: broker.Ordered{Client: id, Done: string(verb)}, Refused: err.Error(), failure: err}
+			g = given{Ordered: server.Ordered{Client: id, Done: string(verb)}, Refused: err.Error(), failure: err}
 		}
 		all = append(all, g)
 	}
@@ -181,7 +181,7 @@ func give(c *cli.Context, a *api, verb worker.Verb, ids []string, req broker.Ord
 }
 
 // giveOne gives an order to one client; when the broker asks whether it is meant, so does the tool.
-func giveOne(c *cli.Context, a *api, verb worker.Verb, id string, req broker.Order) (g given, err error) {
+func giveOne(c *cli.Context, a *api, verb worker.Verb, id string, req server.Order) (g given, err error) {
 	path := "/v1/clients/" + url.PathEscape(id)
 	waits := (many(verb) || verb == worker.SeekTo) && !c.Bool("no-wait")
 	var before worker.View

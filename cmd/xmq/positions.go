@@ -12,7 +12,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"xmq/broker"
+	"xmq/broker/server"
 	"xmq/statedb"
 	"xmq/worker"
 )
@@ -29,7 +29,7 @@ func positionsCommand() *cli.Command {
 				return err
 			}
 			if !c.Bool("watch") {
-				var p broker.Positions
+				var p server.Positions
 				if err := a.do(c.Context, "GET", "/v1/positions", nil, &p); err != nil {
 					if c.Bool("check") {
 						return cannotSay(c, err)
@@ -47,7 +47,7 @@ func positionsCommand() *cli.Command {
 }
 
 // worstOf is the severity of the worst that the positions show.
-func worstOf(p broker.Positions) (worst statedb.Severity) {
+func worstOf(p server.Positions) (worst statedb.Severity) {
 	if p.Input != nil {
 		worst = statedb.Critical
 	}
@@ -63,7 +63,7 @@ func worstOf(p broker.Positions) (worst statedb.Severity) {
 // marked as old.
 func watchPositions(c *cli.Context, a *api) error {
 	live := !c.Bool("json") && terminal(c.App.Writer)
-	var p broker.Positions
+	var p server.Positions
 	var stale error
 	for shown := false; ; {
 		err := a.do(c.Context, "GET", "/v1/positions", nil, &p)
@@ -101,7 +101,7 @@ func watchPositions(c *cli.Context, a *api) error {
 	}
 }
 
-func showPositions(c *cli.Context, p broker.Positions, z size) error {
+func showPositions(c *cli.Context, p server.Positions, z size) error {
 	if c.Bool("json") {
 		return writeJSON(c, p)
 	}
@@ -116,7 +116,7 @@ const (
 )
 
 // positionsScreen is the whole screen: at most z.rows lines, the worst clients first, and how many do not fit.
-func positionsScreen(p broker.Positions, z size, wide bool) string {
+func positionsScreen(p server.Positions, z size, wide bool) string {
 	head := headline(p.Broker, p.Input, p.Log, p.First, p.Head, z.columns)
 	if p.Broker.Time.IsZero() {
 		head += fmt.Sprintf("log %s  group %s  increments %d to %d\n", p.Log, p.Group, p.First, p.Head)

@@ -7,7 +7,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"xmq/broker"
+	"xmq/broker/server"
 )
 
 func producerCommand() *cli.Command {
@@ -33,8 +33,8 @@ func producerReset(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	var done broker.ProducerReset
-	req := broker.Order{Reason: c.String("reason"), Caller: broker.Caller{Via: operator()}}
+	var done server.ProducerReset
+	req := server.Order{Reason: c.String("reason"), Caller: server.Caller{Via: operator()}}
 	if err := a.do(c.Context, "POST", "/v1/producers/"+url.PathEscape(id)+"/reset", req, &done); err != nil {
 		return err
 	}

@@ -18,7 +18,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"xmq/broker/event"
-	"xmq/nodeclient/target/sqltext"
+	"xmq/nodeclient/driver/sqltext"
 )
 
 func publishCommand() *cli.Command {

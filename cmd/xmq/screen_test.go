@@ -15,13 +15,13 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"github.com/nats-io/nats-server/v2/server"
+	natsserver "github.com/nats-io/nats-server/v2/server"
 	"github.com/stretchr/testify/require"
 	"github.com/urfave/cli/v2"
 
-	"xmq/broker"
 	"xmq/broker/bus"
 	"xmq/broker/event"
+	"xmq/broker/server"
 	"xmq/worker"
 )
 
@@ -80,11 +80,11 @@ func poisoned[T any]() []byte {
 // hostileBroker answers every path with text that wants to be obeyed: as good answers, as refusals, or as no JSON at all.
 func hostileBroker(t *testing.T, mode string) string {
 	answers := map[string][]byte{
-		"/v1/positions": poisoned[broker.Positions](), "/v1/clients/n1": poisoned[worker.View](), "/v1/log": poisoned[broker.LogInfo](),
-		"/v1/alerts": poisoned[[]broker.AlertView](), "/v1/audit": poisoned[[]broker.AuditView](), "/v1/events": poisoned[[]broker.EventView](), "/v1/status": poisoned[broker.Status](), "/v1/dumps": poisoned[[]broker.DumpView](),
-		"/v1/increments": poisoned[broker.Line](), "/v1/log/check": poisoned[broker.Checked](), "/v1/increments/1": []byte(evil),
+		"/v1/positions": poisoned[server.Positions](), "/v1/clients/n1": poisoned[worker.View](), "/v1/log": poisoned[server.LogInfo](),
+		"/v1/alerts": poisoned[[]server.AlertView](), "/v1/audit": poisoned[[]server.AuditView](), "/v1/events": poisoned[[]server.EventView](), "/v1/status": poisoned[server.Status](), "/v1/dumps": poisoned[[]server.DumpView](),
+		"/v1/increments": poisoned[server.Line](), "/v1/log/check": poisoned[server.Checked](), "/v1/increments/1": []byte(evil),
 		"/v1/log/trim": []byte(`{"freed_segments": 1, "first": 1}`), "/v1/clients/retry": poisoned[struct {
-			Retried []broker.Retried `json:"retried"`
+			Retried []server.Retried `json:"retried"`
 		}](), "/v1/increments/batch": poisoned[struct {
 			Results []struct{ Error string } `json:"results"`
 		}]()}
@@ -189,14 +189,14 @@ func TestNoCommandLetsTextFromOutsideSteerATerminal(t *testing.T) {
 // JSON keeps what it means.
 func TestJSONIsEscapedAndExact(t *testing.T) {
 	out := good(t, "", "audit", "--json", "--api", hostileBroker(t, "answer"))
-	var all []broker.AuditView
+	var all []server.AuditView
 	require.NoError(t, json.Unmarshal([]byte(out), &all))
 	require.Equal(t, evil, all[0].Reason)
 }
 
 // xmq dump hears the broker over NATS.
 func TestADumpLetsNoRefusalSteerATerminal(t *testing.T) {
-	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, NoLog: true, NoSigs: true})
+	s, err := natsserver.NewServer(&natsserver.Options{Host: "127.0.0.1", Port: natsserver.RANDOM_PORT, NoLog: true, NoSigs: true})
 	require.NoError(t, err)
 	s.Start()
 	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })

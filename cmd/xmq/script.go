@@ -14,7 +14,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"xmq/nodeclient/target/sqltext"
+	"xmq/nodeclient/driver/sqltext"
 )
 
 // maxStatement is the longest statement or transaction of a script in bytes: more than dump programs make.

@@ -13,7 +13,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"xmq/nodeclient/target/sqltext"
+	"xmq/nodeclient/driver/sqltext"
 )
 
 // source is a part of what publish was given: a script, lines, or a file that is one increment. It is read twice: when

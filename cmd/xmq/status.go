@@ -10,8 +10,8 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"xmq/broker"
 	"xmq/broker/event"
+	"xmq/broker/server"
 	"xmq/statedb"
 	"xmq/worker"
 )
@@ -25,7 +25,7 @@ func statusCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			var s broker.Status
+			var s server.Status
 			if err := a.do(c.Context, "GET", "/v1/status", nil, &s); err != nil {
 				return cannotSay(c, err)
 			}
@@ -59,7 +59,7 @@ func cannotSay(c *cli.Context, err error) error {
 }
 
 // headline is what every screen begins with: that nothing is taken, then who answers, when, and how far the log is.
-func headline(h broker.Header, in *broker.Input, log event.LogID, first, head uint64, columns int) string {
+func headline(h server.Header, in *server.Input, log event.LogID, first, head uint64, columns int) string {
 	text := ""
 	if in != nil {
 		text = wrapped(in.String(), "", "  ", columns)
@@ -75,7 +75,7 @@ func headline(h broker.Header, in *broker.Input, log event.LogID, first, head ui
 		fmt.Sprintf("log %s %s..%s", log, grouped(first), grouped(head)), fmt.Sprintf("in %.0f/s", h.Rate), disk)
 }
 
-func printStatus(w io.Writer, s broker.Status, columns int) {
+func printStatus(w io.Writer, s server.Status, columns int) {
 	fmt.Fprint(w, headline(s.Broker, s.Input, s.Log, s.First, s.Head, columns))
 	told := map[string]bool{}
 	for _, a := range s.Alerts {

@@ -11,15 +11,15 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"xmq/nodeclient/target"
+	"xmq/nodeclient/driver"
 )
 
 // What is said when something ends says nothing twice: each layer names what only it knows.
 func TestNoErrorSaysAWordTwice(t *testing.T) {
 	dir := t.TempDir()
 	taken := map[string]string{"sqlite": filepath.Join(dir, "t.db"), "file": filepath.Join(dir, "t.log"), "kv": filepath.Join(dir, "t.kv")}
-	for driver, path := range taken {
-		other, err := target.Open(t.Context(), "first", driver+":"+path, "", dir)
+	for scheme, path := range taken {
+		other, err := driver.Open(t.Context(), "first", scheme+":"+path, "", dir)
 		require.NoError(t, err)
 		defer other.Close()
 	}

@@ -8,13 +8,13 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"xmq/nodeclient/target"
+	"xmq/nodeclient/driver"
 )
 
 // What people send by accident to a group of PostgreSQL nodes gets the right answer at the door, and nothing of it is
 // stored.
 func TestWrongInputsAreRefusedAtTheDoor(t *testing.T) {
-	accepts, err := target.Check("postgres")
+	accepts, err := driver.Check("postgres")
 	require.NoError(t, err)
 	api, _ := houseThatAccepts(t, accepts)
 	const one, batch = "/v1/increments", "/v1/increments/batch"

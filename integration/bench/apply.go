@@ -8,10 +8,10 @@ import (
 	"fmt"
 	"time"
 
-	"xmq/broker"
 	"xmq/broker/event"
+	"xmq/broker/server"
+	"xmq/nodeclient/driver"
 	"xmq/nodeclient/producer"
-	"xmq/nodeclient/target"
 )
 
 // applyRows is how many rows are inserted, each by an increment or a transaction of its own.
@@ -45,7 +45,7 @@ func fill(ctx context.Context, url, first string, n int, body func(i int) []byte
 // increment that adds row i.
 func oursApply(full int, open database, create string, insert func(i int, text string) string) side {
 	return func(ctx context.Context, dir string, p *Params) (v float64, err error) {
-		h, err := newHouse(dir, func(c *broker.Config) { c.Masters = names(1) })
+		h, err := newHouse(dir, func(c *server.Config) { c.Masters = names(1) })
 		if err != nil {
 			return 0, err
 		}
@@ -59,7 +59,7 @@ func oursApply(full int, open database, create string, insert func(i int, text s
 			return 0, err
 		}
 		defer closing(&err, stop)
-		t, err := target.Open(ctx, "", url, "", dir)
+		t, err := driver.Open(ctx, "", url, "", dir)
 		if err != nil {
 			return 0, err
 		}

@@ -5,10 +5,10 @@ import (
 	"path/filepath"
 	"time"
 
-	"xmq/broker"
 	"xmq/broker/bus"
+	"xmq/broker/server"
 	"xmq/nodeclient"
-	"xmq/nodeclient/target"
+	"xmq/nodeclient/driver"
 )
 
 // dumpMiB is the size of the database, without its indexes.
@@ -29,7 +29,7 @@ func dumpRows(mib int, put func(i int, row []byte) error) error {
 // oursDump is the rate of a whole DUMP of a database that full makes, by the MiB that were put into it.
 func oursDump(full func(ctx context.Context, dir string, mib int) (url string, stop func() error, err error)) side {
 	return func(ctx context.Context, dir string, p *Params) (v float64, err error) {
-		h, err := newHouse(dir, func(c *broker.Config) { c.Masters = names(1) })
+		h, err := newHouse(dir, func(c *server.Config) { c.Masters = names(1) })
 		if err != nil {
 			return 0, err
 		}
@@ -39,7 +39,7 @@ func oursDump(full func(ctx context.Context, dir string, mib int) (url string, s
 			return 0, err
 		}
 		defer closing(&err, stop)
-		t, err := target.Open(ctx, "", url, "", dir)
+		t, err := driver.Open(ctx, "", url, "", dir)
 		if err != nil {
 			return 0, err
 		}

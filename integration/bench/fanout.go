@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 
-	"xmq/broker"
+	"xmq/broker/server"
 )
 
 func fanout(name string, nodes int, aim string) Scenario {
@@ -29,7 +29,7 @@ func fanout(name string, nodes int, aim string) Scenario {
 
 func oursFanout(ctx context.Context, dir string, p *Params) (v float64, err error) {
 	ids := names(p.Nodes)
-	h, err := newHouse(dir, func(c *broker.Config) { c.Masters = ids })
+	h, err := newHouse(dir, func(c *server.Config) { c.Masters = ids })
 	if err != nil {
 		return 0, err
 	}

@@ -14,9 +14,9 @@ import (
 	"strings"
 	"time"
 
-	"xmq/broker"
 	"xmq/broker/disk"
 	"xmq/broker/event"
+	"xmq/broker/server"
 	"xmq/increments"
 )
 
@@ -152,7 +152,7 @@ func growthPositions() Scenario {
 			var all []*house
 			for i, c := range []struct{ clients, increments int }{{few, short}, {few, long}, {many, short}, {many, long}} {
 				ids := names(c.clients)
-				h, err2 := newHouse(filepath.Join(dir, strconv.Itoa(i)), func(cfg *broker.Config) { cfg.Masters = ids })
+				h, err2 := newHouse(filepath.Join(dir, strconv.Itoa(i)), func(cfg *server.Config) { cfg.Masters = ids })
 				if err2 != nil {
 					return 0, err2
 				}

@@ -8,16 +8,16 @@ import (
 	"log/slog"
 	"path/filepath"
 
-	"xmq/broker"
 	"xmq/broker/bus"
 	"xmq/broker/event"
+	"xmq/broker/server"
 	"xmq/nodeclient"
 )
 
 // house is our side: a broker in this process, on free ports, its data in a folder, and what talks to it over TCP.
 type house struct {
-	cfg    broker.Config
-	broker *broker.Broker
+	cfg    server.Config
+	broker *server.Broker
 	end    context.CancelFunc
 	ended  chan error
 }
@@ -25,8 +25,8 @@ type house struct {
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 // newHouse opens a broker and waits until its doors are open.
-func newHouse(dir string, change ...func(*broker.Config)) (*house, error) {
-	cfg := broker.Default()
+func newHouse(dir string, change ...func(*server.Config)) (*house, error) {
+	cfg := server.Default()
 	cfg.Data, cfg.NATSAddr, cfg.HTTPAddr = filepath.Join(dir, "broker"), "127.0.0.1:0", "127.0.0.1:0"
 	cfg.Watch.Ballast, cfg.Watch.MinFree = false, 0
 	cfg.HTTPConnsPerAddress, cfg.NATSConnsPerAddress = 0, 0 // everybody is on this machine
@@ -36,8 +36,8 @@ func newHouse(dir string, change ...func(*broker.Config)) (*house, error) {
 	return openHouse(cfg)
 }
 
-func openHouse(cfg broker.Config) (*house, error) {
-	b, err := broker.Open(cfg, quiet())
+func openHouse(cfg server.Config) (*house, error) {
+	b, err := server.Open(cfg, quiet())
 	if err != nil {
 		return nil, err
 	}

@@ -6,8 +6,8 @@ import (
 	"syscall"
 	"time"
 
-	"xmq/broker"
 	"xmq/broker/event"
+	"xmq/broker/server"
 	"xmq/nodeclient/producer"
 )
 
@@ -18,7 +18,7 @@ func idle(name, asks, unit, aim string, f func(ctx context.Context, h *house, c 
 	return Scenario{Name: name, Asks: idleAsks + asks, Unit: unit, Less: true, Aim: aim, disk: everyAnswerSynced,
 		ours: func(ctx context.Context, dir string, p *Params) (v float64, err error) {
 			ids := names(crowdSize(p))
-			h, err := newHouse(dir, func(c *broker.Config) { c.Masters = ids })
+			h, err := newHouse(dir, func(c *server.Config) { c.Masters = ids })
 			if err != nil {
 				return 0, err
 			}

@@ -11,8 +11,8 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
-	"xmq/broker"
 	"xmq/broker/event"
+	"xmq/broker/server"
 )
 
 // latency asks how long an increment takes from the producer's call to the handler of a node, its sync included.
@@ -86,7 +86,7 @@ func (t *tally) percentile(percent, cold int) (float64, error) {
 }
 
 func oursLatency(ctx context.Context, dir string, p *Params, percent int) (v float64, err error) {
-	h, err := newHouse(dir, func(c *broker.Config) { c.Masters = names(1) })
+	h, err := newHouse(dir, func(c *server.Config) { c.Masters = names(1) })
 	if err != nil {
 		return 0, err
 	}

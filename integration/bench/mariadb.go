@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"xmq/nodeclient/target/servertest"
+	"xmq/nodeclient/driver/servertest"
 )
 
 // newMariaDB starts a server in earnest, nothing that was committed is lost, with an empty database b.

@@ -12,7 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"xmq/nodeclient/target/servertest"
+	"xmq/nodeclient/driver/servertest"
 )
 
 // postgresSettings are a server in earnest: nothing that was committed is lost.

@@ -9,7 +9,7 @@ import (
 	"strconv"
 	"time"
 
-	"xmq/nodeclient/target/servertest"
+	"xmq/nodeclient/driver/servertest"
 )
 
 // redisConnections is how many clients write at once.

@@ -5,8 +5,8 @@ import (
 	"errors"
 	"time"
 
-	"xmq/broker"
 	"xmq/broker/event"
+	"xmq/broker/server"
 	"xmq/nodeclient/producer"
 )
 
@@ -21,7 +21,7 @@ func restart() Scenario {
 // oursRestart builds once and opens three times; the figure is the median.
 func oursRestart(ctx context.Context, dir string, p *Params) (float64, error) {
 	ids := names(crowdSize(p))
-	h, err := newHouse(dir, func(c *broker.Config) { c.Masters = ids })
+	h, err := newHouse(dir, func(c *server.Config) { c.Masters = ids })
 	if err != nil {
 		return 0, err
 	}

@@ -7,8 +7,8 @@ import (
 	"path/filepath"
 	"time"
 
-	"xmq/broker"
 	"xmq/broker/event"
+	"xmq/broker/server"
 	"xmq/increments"
 	"xmq/nodeclient/producer"
 )
@@ -72,7 +72,7 @@ func trimIngest() Scenario {
 
 func trimLatency(ctx context.Context, dir string, p *Params, trims bool) (v float64, err error) {
 	grain := pick(p, int64(10_000), 500)
-	h, err := newHouse(dir, func(c *broker.Config) {
+	h, err := newHouse(dir, func(c *server.Config) {
 		c.Masters, c.MaxRecords, c.Retention.Every, c.Retention.KeepAge = names(1), grain, 20*time.Millisecond, 0
 		if trims {
 			c.Retention.MaxRecords = 1

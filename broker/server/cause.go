@@ -1,0 +1,65 @@
+package server
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"xmq/broker/event"
+	"xmq/worker"
+)
+
+// causes gives the alerts of clients that have failed at the same increment one sentence about it: when nobody who follows it has taken
+// it, it is the increment that is bad.
+func (b *Broker) causes(all []AlertView, views []worker.View) {
+	bySeq := map[uint64][]string{}
+	for _, a := range all {
+		if a.Standing() && a.Seq > 0 && strings.HasPrefix(a.Key, "fail/") {
+			bySeq[a.Seq] = append(bySeq[a.Seq], a.Client)
+		}
+	}
+	for seq, ids := range bySeq {
+		if len(ids) < 2 {
+			continue
+		}
+		text := b.cause(seq, ids, views)
+		for i := range all {
+			if all[i].Standing() && all[i].Seq == seq && strings.HasPrefix(all[i].Key, "fail/") {
+				all[i].Cause = text
+			}
+		}
+	}
+}
+
+// cause is the sentence for one increment that these clients refuse.
+func (b *Broker) cause(seq uint64, ids []string, views []worker.View) string {
+	var took, topic string
+	if rec, err := b.readOne(seq); err == nil {
+		topic = rec.Topic
+	}
+	applied, follow := 0, 0
+	for _, v := range views {
+		if !event.Wants(v.Topics, []byte(topic)) {
+			continue
+		}
+		follow++
+		if v.Acked >= seq && !slices.Contains(ids, v.ID) {
+			applied++
+		}
+	}
+	of := ""
+	if topic != "" {
+		of = " of topic " + topic
+	}
+	switch {
+	case applied > 0:
+		took = fmt.Sprintf("%d others have applied it: compare the databases", applied)
+	case follow == len(ids):
+		return fmt.Sprintf("increment %d is refused by all %d clients%s (%s): the increment is bad, not the databases. To pass over it everywhere: xmq client skip --seq %d %s --reason TEXT",
+			seq, len(ids), of, strings.Join(ids, ", "), seq, strings.Join(ids, " "))
+	default:
+		took = "no other has applied it yet"
+	}
+	return fmt.Sprintf("increment %d is refused by %d clients%s (%s), and %s. To pass over it there: xmq client skip --seq %d %s --reason TEXT",
+		seq, len(ids), of, strings.Join(ids, ", "), took, seq, strings.Join(ids, " "))
+}

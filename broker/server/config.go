@@ -1,0 +1,255 @@
+package server
+
+import (
+	"fmt"
+	"net"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"xmq/broker/event"
+	"xmq/broker/secret"
+	"xmq/statedb"
+)
+
+// Config is every knob of a broker. Default fills in the defaults, Validate says in one sentence what is wrong.
+// Package configs loads it from YAML, environment and flags under the names in the tags; the doc tags are what flags
+// and example files say.
+type Config struct {
+	Data   string `yaml:"data" doc:"directory of the log, the state store and staging"`
+	Create bool   `yaml:"create" doc:"make a new log when the directory is empty; false refuses an emptied disk, and xmq init makes the log"`
+	Group  string `yaml:"group" doc:"name of this broker's subjects; brokers that share a NATS cluster need different ones"`
+
+	NATSAddr  string   `yaml:"nats_addr" doc:"address of the embedded NATS server"`
+	NATSURL   string   `yaml:"nats_url" doc:"use this external NATS server instead"`
+	HTTPAddr  string   `yaml:"http_addr" doc:"address of the HTTP door and the API"`
+	HTTPHosts []string `yaml:"http_hosts" doc:"further names by which the HTTP door and the API are asked for, besides localhost, addresses and the name in http_addr"`
+	HTTPAlias string   `yaml:"http_alias" doc:"a further path that takes increments like POST /v1/increments; empty for none"`
+	RESPAddr  string   `yaml:"resp_addr" doc:"address of the RESP door; not in this version"`
+	Pprof     string   `yaml:"pprof" doc:"address such as 127.0.0.1:6060 for profiles of the running broker under /debug/pprof/; empty for none"`
+
+	HTTPConns           int   `yaml:"http_conns" doc:"connections of the HTTP door, the API and the profiles together; 0 for as many as files may be open"`
+	HTTPConnsPerAddress int   `yaml:"http_conns_per_address" doc:"of these from one address, loopback included; 0 for no limit"`
+	NATSConnsPerAddress int   `yaml:"nats_conns_per_address" doc:"connections of the embedded NATS server from one address, loopback included; 0 for no limit"`
+	InflightBytes       int64 `yaml:"inflight_bytes" doc:"bytes of requests under way at all doors together; 0 for a quarter of memory_limit"`
+
+	Insecure bool `yaml:"insecure_i_know" doc:"listen on addresses that other machines reach, although whoever reaches them may do everything: for a network that is yours alone"`
+
+	Workers int      `yaml:"workers" doc:"goroutines that serve the clients"`
+	Masters []string `yaml:"masters" doc:"client IDs that may start without a DUMP"`
+	// MaxClients bounds records: those that are there stay when it is lowered.
+	MaxClients int `yaml:"max_clients" doc:"clients that this broker knows at most, over all workers; 0 for no limit"`
+
+	MaxIncrement int   `yaml:"max_increment" doc:"largest body of an increment in bytes"`
+	QueueCount   int   `yaml:"queue_count" doc:"increments that may wait for the log"`
+	QueueBytes   int   `yaml:"queue_bytes" doc:"bytes that may wait for the log"`
+	RingBytes    int   `yaml:"ring_bytes" doc:"memory for the newest increments; 0 for an eighth of memory_limit"`
+	MemoryLimit  int64 `yaml:"memory_limit" doc:"memory this broker may take in bytes: a quarter is for what is under way to nodes, ring and queue have at most a half"`
+	TurnRecords  int   `yaml:"turn_records" doc:"increments sent to one client in one turn"`
+	TurnBytes    int   `yaml:"turn_bytes" doc:"bytes sent to one client in one turn"`
+	MaxRecords   int64 `yaml:"max_records" doc:"increments in one segment of the log"`
+
+	Tick          time.Duration `yaml:"tick" doc:"clock of the clients' machines"`
+	Silent        time.Duration `yaml:"silent" doc:"a client not heard of for so long is shown as not connected"`
+	Lease         time.Duration `yaml:"lease" doc:"a DUMP's target that is silent for so long loses it"`
+	DumpLimit     time.Duration `yaml:"dump_limit" doc:"a DUMP that takes longer is given up; 0 for never"`
+	MaxDumps      int           `yaml:"max_dumps" doc:"DUMPs running at once"`
+	SnapshotTTL   time.Duration `yaml:"snapshot_ttl" doc:"a complete snapshot is kept for so long: for requesters that come back, and for those that may use it again"`
+	SnapshotReuse bool          `yaml:"snapshot_reuse" doc:"a complete snapshot that is kept serves later requesters, too; false opens a new one for each, unless its node says --reuse"`
+	SaveEvery     time.Duration `yaml:"save_every" doc:"acked positions are written down at least so often"`
+
+	Idempotency Idempotency `yaml:"idempotency"`
+
+	AlertsKeep int `yaml:"alerts_keep" doc:"rows of the timeline that are kept: alerts raised and cleared, orders, clients, DUMPs, starts and stops (xmq events)"`
+
+	Retention Retention `yaml:"retention"`
+	Hooks     Hooks     `yaml:"hooks"`
+	Watch     Watch     `yaml:"watch"`
+}
+
+// Idempotency says how long a repetition is known.
+type Idempotency struct {
+	Window int64 `yaml:"window" doc:"increments for which an idempotency key is known, whatever retention frees; the index takes up to 100 bytes of disk for each"`
+}
+
+// Retention says when segments of the log are freed. Whole segments go, oldest first, when every client and
+// every DUMP has passed them. The limits free them even when a client still needs them: that client must DUMP again.
+type Retention struct {
+	Every       time.Duration `yaml:"every" doc:"how often"`
+	KeepRecords int64         `yaml:"keep_records" doc:"keep so many of the newest increments when everybody has them; xmq log trim frees them"`
+	KeepAge     time.Duration `yaml:"keep_age" doc:"keep increments for so long when everybody has them; xmq log trim frees them"`
+	MaxRecords  int64         `yaml:"max_records" doc:"keep at most so many increments; 0 for no limit"`
+	MaxBytes    int64         `yaml:"max_bytes" doc:"keep at most so many bytes: beyond it the client that holds them must DUMP again, or input is refused when its is the last copy; -1 for half of the disk at the first start, 0 for no limit"`
+	MaxAge      time.Duration `yaml:"max_age" doc:"keep increments at most so long; 0 for no limit"`
+	MaxAbsence  time.Duration `yaml:"max_absence" doc:"a client silent for longer holds nothing any more; 0 for no limit"`
+	PinAlert    int64         `yaml:"pin_alert" doc:"alert when somebody holds so many increments; 0 for never"`
+}
+
+// silenceGrain is how often the silence of a client that is away is written down.
+func (r *Retention) silenceGrain() time.Duration {
+	if r.MaxAbsence > 0 {
+		return min(r.MaxAbsence/20, 10*time.Minute)
+	}
+	return 10 * time.Minute
+}
+
+// Hooks are told of every alert that is raised, becomes worse or is cleared, and again while it lasts; of one that somebody has acknowledged
+// nothing until it becomes worse. A slow or failing hook delays nothing.
+type Hooks struct {
+	URL     string        `yaml:"url" doc:"gets a POST with the alert as JSON"`
+	Command []string      `yaml:"command" doc:"is run with the alert as JSON on its standard input"`
+	Timeout time.Duration `yaml:"timeout" doc:"of one call"`
+	Repeat  time.Duration `yaml:"repeat" doc:"how often an alert that lasts and that nobody has acknowledged is told again; 0 for never"`
+}
+
+// Watch says when the broker refuses input to save itself.
+type Watch struct {
+	Every    time.Duration `yaml:"every" doc:"how often disk and stores are looked at"`
+	Scrub    time.Duration `yaml:"scrub" doc:"pause between two slow readings of the whole log that look for damage; 0 for none"`
+	SlowSync time.Duration `yaml:"slow_sync" doc:"alert when one sync in a hundred of the log's disk takes longer; 0 for never"`
+	Lag      time.Duration `yaml:"lag" doc:"alert when a client is behind for longer; 0 for never"`
+	Stopped  time.Duration `yaml:"stopped" doc:"alert when a node that was stopped has not come back for so long; 0 for never"`
+	Ballast  bool          `yaml:"ballast" doc:"keep 64 MiB in reserve, so that a full disk can be started from"`
+	MinFree  int64         `yaml:"min_free" doc:"bytes that must stay free on the disk; -1 for 5 % or 256 MiB, whichever is more"`
+}
+
+// Default is the configuration of a broker that is told nothing.
+func Default() Config {
+	return Config{
+		Data: "xmq-data", Create: true, Group: "main",
+		NATSAddr: "127.0.0.1:4222", HTTPAddr: "127.0.0.1:8420",
+		HTTPConns: 512, HTTPConnsPerAddress: 128, NATSConnsPerAddress: 64,
+		Workers: 4, Masters: []string{"master"}, MaxClients: 1024,
+		MaxIncrement: 1 << 20, QueueCount: 65536, QueueBytes: 64 << 20, MemoryLimit: 512 << 20,
+		TurnRecords: 2048, TurnBytes: 256 << 10, MaxRecords: 2_000_000,
+		Tick: time.Second, Silent: 15 * time.Second, Lease: 15 * time.Second, DumpLimit: 24 * time.Hour, MaxDumps: 4,
+		SnapshotTTL: 10 * time.Minute, SaveEvery: 200 * time.Millisecond,
+		Idempotency: Idempotency{Window: 5_000_000},
+		Retention:   Retention{Every: 2 * time.Second, KeepAge: time.Hour, MaxBytes: -1, PinAlert: 10_000_000},
+		AlertsKeep:  statedb.DefaultEvents,
+		Hooks:       Hooks{Timeout: 5 * time.Second, Repeat: time.Hour},
+		Watch:       Watch{Every: time.Second, Scrub: 24 * time.Hour, SlowSync: 100 * time.Millisecond, Lag: 5 * time.Minute, Stopped: 10 * time.Minute, Ballast: true, MinFree: -1},
+	}
+}
+
+// ring is how many bytes the newest increments may take.
+func (c *Config) ring() int {
+	if c.RingBytes == 0 {
+		return int(c.MemoryLimit / 8)
+	}
+	return c.RingBytes
+}
+
+// inflight is how many bytes of requests may be under way.
+func (c *Config) inflight() int64 {
+	if c.InflightBytes == 0 {
+		return c.MemoryLimit / 4
+	}
+	return c.InflightBytes
+}
+
+// Validate checks everything that can be checked without opening anything. Host names of addresses to listen on are resolved, which takes
+// at most 5 s each.
+func (c *Config) Validate() error {
+	positive := []struct {
+		name  string
+		value int64
+	}{
+		{"workers", int64(c.Workers)}, {"max_increment", int64(c.MaxIncrement)}, {"queue_count", int64(c.QueueCount)},
+		{"queue_bytes", int64(c.QueueBytes)}, {"turn_records", int64(c.TurnRecords)},
+		{"turn_bytes", int64(c.TurnBytes)}, {"max_records", c.MaxRecords}, {"idempotency.window", c.Idempotency.Window}, {"max_dumps", int64(c.MaxDumps)}, {"alerts_keep", int64(c.AlertsKeep)},
+	}
+	for _, p := range positive {
+		if p.value < 1 {
+			return fmt.Errorf("%s is %d: it must be at least 1", p.name, p.value)
+		}
+	}
+	for name, d := range map[string]time.Duration{"tick": c.Tick, "save_every": c.SaveEvery, "retention.every": c.Retention.Every,
+		"hooks.timeout": c.Hooks.Timeout, "watch.every": c.Watch.Every} {
+		if d <= 0 {
+			return fmt.Errorf("%s is %s: it must be longer than 0s", name, d)
+		}
+	}
+	for name, d := range map[string]time.Duration{"dump_limit": c.DumpLimit, "snapshot_ttl": c.SnapshotTTL, "retention.max_age": c.Retention.MaxAge, "retention.keep_age": c.Retention.KeepAge,
+		"retention.max_absence": c.Retention.MaxAbsence, "watch.scrub": c.Watch.Scrub, "hooks.repeat": c.Hooks.Repeat, "watch.lag": c.Watch.Lag, "watch.stopped": c.Watch.Stopped, "watch.slow_sync": c.Watch.SlowSync} {
+		if d < 0 {
+			return fmt.Errorf("%s is %s: it cannot be negative", name, d)
+		}
+	}
+	for name, v := range map[string]int64{"max_clients": int64(c.MaxClients), "ring_bytes": int64(c.RingBytes), "retention.max_records": c.Retention.MaxRecords, "retention.keep_records": c.Retention.KeepRecords,
+		"retention.pin_alert": c.Retention.PinAlert, "http_conns": int64(c.HTTPConns), "http_conns_per_address": int64(c.HTTPConnsPerAddress),
+		"nats_conns_per_address": int64(c.NATSConnsPerAddress), "inflight_bytes": c.InflightBytes} {
+		if v < 0 {
+			return fmt.Errorf("%s is %d: it cannot be negative", name, v)
+		}
+	}
+	need := 2 * (int64(c.QueueBytes) + int64(c.RingBytes))
+	if c.RingBytes == 0 { // the ring grows with the limit
+		need = (8*int64(c.QueueBytes) + 2) / 3
+	}
+	if c.MemoryLimit < need {
+		return fmt.Errorf("memory_limit is %d: it must be at least twice queue_bytes and ring_bytes together, which is %d", c.MemoryLimit, need)
+	}
+	if c.InflightBytes > c.MemoryLimit/2 {
+		return fmt.Errorf("inflight_bytes is %d: it must be at most half of memory_limit, which is %d", c.InflightBytes, c.MemoryLimit/2)
+	}
+	if most := max(c.MaxIncrement, 1<<20); c.TurnBytes > most {
+		return fmt.Errorf("turn_bytes is %d: it must be at most %d, so that a NATS server which carries an increment carries a turn", c.TurnBytes, most)
+	}
+	if c.Data == "" {
+		return fmt.Errorf("data is empty: name a directory")
+	}
+	if c.Workers > 1024 || c.MaxIncrement > 8<<20 {
+		return fmt.Errorf("workers is at most 1024 and max_increment at most 8388608 (they are %d and %d)", c.Workers, c.MaxIncrement)
+	}
+	if c.Silent < 2*c.Tick || c.Lease < 2*c.Tick {
+		return fmt.Errorf("silent (%s) and lease (%s) must be at least two ticks (%s)", c.Silent, c.Lease, c.Tick)
+	}
+	if c.RESPAddr != "" {
+		return fmt.Errorf("resp_addr is %q, but this version has no RESP door: leave it empty", c.RESPAddr)
+	}
+	if c.HTTPAlias != "" && (c.HTTPAlias[0] != '/' || strings.ContainsAny(c.HTTPAlias, "{} ")) {
+		return fmt.Errorf("http_alias is %q: it must be a plain path like /publicentry", c.HTTPAlias)
+	}
+	if a := c.HTTPAlias; a == "/" || strings.HasPrefix(a, "/v1") || a == "/healthz" || a == "/readyz" || a == "/metrics" || strings.HasSuffix(a, "/") && a != "" {
+		return fmt.Errorf("http_alias is %q: that path is the API's own, or ends with a slash", c.HTTPAlias)
+	}
+	if c.Retention.MaxBytes < -1 {
+		return fmt.Errorf("retention.max_bytes is %d: it must be -1, 0 or a number of bytes", c.Retention.MaxBytes)
+	}
+	if c.Watch.MinFree < -1 {
+		return fmt.Errorf("watch.min_free is %d: it must be -1, 0 or a number of bytes", c.Watch.MinFree)
+	}
+	if u, err := url.Parse(c.Hooks.URL); c.Hooks.URL != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "") {
+		return fmt.Errorf("hooks.url is %q: it must be a URL like http://127.0.0.1:9000/alerts", secret.URL(c.Hooks.URL))
+	}
+	if err := event.CheckID(c.Group); err != nil {
+		return fmt.Errorf("group: %w", err)
+	}
+	for _, m := range c.Masters {
+		if err := event.CheckID(m); err != nil {
+			return fmt.Errorf("masters: %w", err)
+		}
+	}
+	for _, h := range c.HTTPHosts {
+		if h == "" || strings.ContainsAny(h, "/:*[]@ \t") {
+			return fmt.Errorf("http_hosts holds %q: it must be a name alone, without scheme and port, such as broker1.example.com", h)
+		}
+	}
+	for name, addr := range map[string]string{"nats_addr": c.NATSAddr, "http_addr": c.HTTPAddr, "pprof": c.Pprof} {
+		if name == "nats_addr" && c.NATSURL != "" || name == "pprof" && addr == "" {
+			continue
+		}
+		_, port, err := net.SplitHostPort(addr)
+		if n, bad := strconv.ParseUint(port, 10, 16); err != nil || bad != nil || n > 65535 {
+			return fmt.Errorf("%s is %q: it must be HOST:PORT with a port up to 65535", name, addr)
+		}
+		if !c.Insecure {
+			if err := reached(name, addr); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

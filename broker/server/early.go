@@ -1,0 +1,177 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"xmq/broker/disk"
+	"xmq/statedb"
+	"xmq/worker"
+)
+
+// minFree is how many bytes must stay free on a disk of total bytes.
+func (c *Config) minFree(total uint64) uint64 {
+	if c.Watch.MinFree >= 0 {
+		return uint64(c.Watch.MinFree)
+	}
+	return disk.MinFree(total)
+}
+
+// The disk's trend: how often it is sampled, from how many samples on it says anything, how many there are, and how near the end of room
+// has to be to be told.
+const (
+	trendEvery = 10 * time.Second
+	trendLeast = 7
+	trendMost  = 60
+	trendNear  = 6 * time.Hour
+)
+
+// trend is how fast the disk has filled lately.
+type trend struct{ samples []sample }
+
+type sample struct {
+	at   time.Time
+	free uint64
+}
+
+// left takes what is free now and tells in how long less than least will be; false when it does not shrink, or not enough is known.
+func (t *trend) left(free, least uint64, now time.Time) (time.Duration, bool) {
+	if n := len(t.samples); n == 0 || now.Sub(t.samples[n-1].at) >= trendEvery {
+		if t.samples = append(t.samples, sample{now, free}); len(t.samples) > trendMost {
+			t.samples = t.samples[1:]
+		}
+	}
+	first := t.samples[0]
+	if len(t.samples) < trendLeast || first.free <= free || free <= least {
+		return 0, false
+	}
+	perSecond := float64(first.free-free) / now.Sub(first.at).Seconds()
+	return time.Duration(min(float64(free-least)/perSecond, 1e6) * float64(time.Second)), true
+}
+
+// lookAtDisk raises the alert of the disk: a warning before input is refused, critical when it is.
+func (b *Broker) lookAtDisk(batch *statedb.Batch, full error, now time.Time) {
+	a := statedb.Alert{Key: "disk", Severity: statedb.Critical, Last: now.UnixNano()}
+	if full != nil {
+		a.Text = fmt.Sprintf("the broker refuses increments: %v", full)
+	} else if a.Text = b.early(now); a.Text != "" {
+		a.Severity = statedb.Warning
+	}
+	switch old, stands := b.stands(a.Key); {
+	case a.Text != "" && (!stands || old.Severity != a.Severity):
+		batch.Raise(a)
+	case a.Text == "" && stands:
+		batch.Clear(a.Key, a.Last)
+	}
+}
+
+// early says that the disk's room comes to its end; empty when it does not.
+func (b *Broker) early(now time.Time) string {
+	free, total, err := disk.Space(b.stores.dir)
+	if err != nil {
+		return ""
+	}
+	least := b.cfg.minFree(total)
+	left, shrinks := b.trend.left(free, least, now)
+	if soon := shrinks && left < trendNear; free >= 2*least && !soon {
+		return ""
+	}
+	text := fmt.Sprintf("%d MiB of %d MiB are free on the disk of %s, and below %d MiB input is refused", free>>20, total>>20, b.stores.dir, least>>20)
+	if shrinks {
+		text += fmt.Sprintf(": as it goes, in about %s", rough(left))
+	}
+	return text + ". Make room, or see with xmq log head who holds the log"
+}
+
+// lookAtClients raises what only a look from outside shows: a client that is behind for long, and a node that was stopped and forgotten.
+// One cause is one alert: whoever has an alert already that says why it is behind gets a more severe one instead of another.
+func (b *Broker) lookAtClients(batch *statedb.Batch, now time.Time) {
+	if now.Before(b.nextLook) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	views, err := b.views(ctx)
+	b.nextLook = now.Add(20 * time.Since(now)) // with many clients, more rarely
+	if err != nil {
+		return // the workers are busy: the next look sees it
+	}
+	for i := range views {
+		v := &views[i]
+		stopped := v.Condition.Is == worker.IsStopped && b.cfg.Watch.Stopped > 0 && now.Sub(v.Condition.Since) >= b.cfg.Watch.Stopped
+		b.about(batch, "stopped", v, stopped, now)
+		late := b.cfg.Watch.Lag > 0 && v.LagSeconds != nil && *v.LagSeconds > b.cfg.Watch.Lag.Seconds()
+		for _, kind := range []string{"fail", "fatal", "refused", "upgrade", "stopped", "offline", "retry", "slow"} {
+			if _, stands := b.stands(kind + "/" + v.ID); !stands || !late {
+				continue
+			}
+			if late = false; kind == "offline" || kind == "retry" || kind == "slow" {
+				batch.Worsen(kind+"/"+v.ID, statedb.Critical, now.UnixNano())
+			}
+		}
+		b.about(batch, "lag", v, late, now)
+	}
+}
+
+// about raises or clears an alert about a client when that changes. Its text is made when it is shown.
+func (b *Broker) about(batch *statedb.Batch, kind string, v *worker.View, bad bool, now time.Time) {
+	key := kind + "/" + v.ID
+	switch _, stands := b.stands(key); {
+	case bad && !stands:
+		batch.Raise(statedb.Alert{Key: key, Severity: statedb.Warning, Client: v.ID, Last: now.UnixNano(), Text: b.textNow(key, "", v, now)})
+	case !bad && stands:
+		batch.Clear(key, now.UnixNano())
+	}
+}
+
+// textNow is the text of an alert with the numbers of now; the one that was stored where it has none.
+func (b *Broker) textNow(key, stored string, v *worker.View, now time.Time) string {
+	kind, _, _ := strings.Cut(key, "/")
+	if v == nil {
+		return stored
+	}
+	who := "client " + v.ID
+	if v.Host != "" {
+		who += " on " + v.Host
+	}
+	behind := ""
+	if v.Lag != nil && *v.Lag > 0 {
+		behind = ", " + grouped(*v.Lag) + " increments behind"
+	}
+	holds := ""
+	if v.Pin != nil {
+		holds = fmt.Sprintf("; it holds the log from %s. Gone for good? xmq client forget %s", grouped(*v.Pin+1), v.ID)
+	}
+	since := v.Condition.Since
+	switch is := v.Condition.Is; {
+	case kind == "stopped" && is == worker.IsStopped:
+		return fmt.Sprintf("%s was stopped at %s and has not come back for %s%s%s", who, since.Format("2006-01-02 15:04:05Z"), rough(now.Sub(since)), behind, holds)
+	case kind == "offline" && is == worker.IsGone:
+		return fmt.Sprintf("%s has not been heard since %s, for %s, and has not said goodbye%s: look at its node and the network between%s", who,
+			since.Format("2006-01-02 15:04:05Z"), rough(now.Sub(since)), behind, holds)
+	case kind == "retry" && is == worker.IsRetrying && v.LastError != nil:
+		return fmt.Sprintf("%s cannot reach or use its database for %s%s, and tries again: %s", who, rough(now.Sub(since)), behind, v.LastError.Text)
+	case kind == "lag" && v.LagSeconds != nil:
+		return fmt.Sprintf("%s is %s behind%s, at %.0f increments a second", who, rough(time.Duration(*v.LagSeconds*float64(time.Second))), strings.TrimSuffix(behind, " behind"), v.Rate)
+	}
+	return stored
+}
+
+// rough is a duration for people.
+func rough(d time.Duration) string {
+	switch {
+	case d < time.Minute:
+		return fmt.Sprintf("%.0f s", d.Seconds())
+	case d < time.Hour:
+		return fmt.Sprintf("%d m %d s", d/time.Minute, d%time.Minute/time.Second)
+	}
+	return fmt.Sprintf("%d h %d m", d/time.Hour, d%time.Hour/time.Minute)
+}
+
+// roomForReserve reports whether the disk has room for the reserve without input being refused for it.
+func (b *Broker) roomForReserve() bool {
+	free, total, err := disk.Space(b.stores.dir)
+	return err == nil && free > b.cfg.minFree(total)+disk.BallastSize
+}

@@ -1,0 +1,154 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"xmq/statedb"
+)
+
+// told raises n alerts of a broker with these hooks.
+func told(t *testing.T, r *running, n int) {
+	for i := range n {
+		var b statedb.Batch
+		b.Raise(statedb.Alert{Key: fmt.Sprint("a", i), Severity: statedb.Warning, Text: "text", Last: 1})
+		require.NoError(t, r.stores.state.Write(&b))
+	}
+}
+
+// lines waits until the file holds n lines and returns them.
+func lines(t *testing.T, file string, n int) []string {
+	var all []string
+	soon(t, fmt.Sprintf("%d lines in %s", n, file), func() bool {
+		b, _ := os.ReadFile(file) // it may not be there yet
+		all = strings.Fields(string(b))
+		return len(all) >= n
+	})
+	return all
+}
+
+// gone reports whether the process has ended, reaped or not.
+func gone(pid string) bool {
+	stat, err := os.ReadFile("/proc/" + pid + "/stat")
+	return err != nil || strings.Contains(string(stat), ") Z ")
+}
+
+// A hook that leaves a process behind with its output open holds neither the next alert nor the end of the broker, and what it left
+// is ended.
+func TestWhatAHookLeavesBehindHoldsNothing(t *testing.T) {
+	cfg := testConfig(t)
+	file := filepath.Join(t.TempDir(), "pids")
+	cfg.Hooks = Hooks{Command: []string{"/bin/sh", "-c", "sleep 600 & echo $! >> " + file}, Timeout: time.Hour}
+	r := startBroker(t, cfg)
+	const alerts = 2*hookCalls + 3
+	told(t, r, alerts)
+	pids := lines(t, file, alerts)
+	began := time.Now()
+	require.NoError(t, r.stop())
+	require.Less(t, time.Since(began), 10*time.Second, "the end of the broker")
+	soon(t, "nothing is left of the hooks", func() bool {
+		for _, pid := range pids {
+			if !gone(pid) {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// A hook that hangs delays neither the other one nor what is told of other alerts; the broker's end ends it with its children.
+func TestAHookThatHangsDelaysNoOther(t *testing.T) {
+	release := make(chan struct{})
+	web := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-release }))
+	defer web.Close()
+	defer close(release)
+	cfg := testConfig(t)
+	file := filepath.Join(t.TempDir(), "told")
+	hang := `if grep -q '"a0"'; then sleep 600 & echo $! > ` + file + `.pid; wait; fi; echo told >> ` + file
+	cfg.Hooks = Hooks{URL: web.URL, Command: []string{"/bin/sh", "-c", hang}, Timeout: time.Hour}
+	r := startBroker(t, cfg)
+	const alerts = 30
+	told(t, r, alerts)
+	lines(t, file, alerts-1)
+	pid := lines(t, file+".pid", 1)[0]
+	require.False(t, gone(pid), "it really hangs")
+	began := time.Now()
+	require.NoError(t, r.stop())
+	require.Less(t, time.Since(began), 10*time.Second, "the end of the broker")
+	soon(t, "the child of the hook has ended", func() bool { return gone(pid) })
+}
+
+// What is told of one alert is told in the order in which it changed.
+func TestOneAlertIsToldInOrder(t *testing.T) {
+	var heard []uint64
+	h := newHooks(Hooks{Timeout: time.Minute}, slog.New(slog.DiscardHandler))
+	all := make(chan struct{})
+	one := &hook{"test", func(_ context.Context, body []byte) error {
+		var a AlertView
+		if err := json.Unmarshal(body, &a); err != nil {
+			return err
+		}
+		heard = append(heard, a.Count) // without a lock: calls for one alert never overlap
+		if len(heard) == hookQueue {
+			close(all)
+		}
+		return nil
+	}, make(chan statedb.Alert, hookQueue)}
+	h.all = append(h.all, one)
+	for i := range hookQueue {
+		h.tell(statedb.Alert{Key: "same", Count: uint64(i)})
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- h.run(ctx) }()
+	<-all
+	cancel()
+	require.NoError(t, <-ended)
+	for i, n := range heard {
+		require.EqualValues(t, i, n)
+	}
+}
+
+// Alerts go to the configured address and to none that it names, and of what a command writes little is kept.
+func TestHooksAreBounded(t *testing.T) {
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("the redirect was followed") }))
+	defer elsewhere.Close()
+	web := httptest.NewServer(http.RedirectHandler(elsewhere.URL, http.StatusTemporaryRedirect))
+	defer web.Close()
+	h := newHooks(Hooks{URL: web.URL, Timeout: time.Minute}, slog.New(slog.DiscardHandler))
+	require.ErrorContains(t, h.call(t.Context(), h.all[0], statedb.Alert{}), "307")
+
+	h = newHooks(Hooks{Command: []string{"/bin/sh", "-c", "head -c 100000000 /dev/zero; exit 1"}, Timeout: time.Minute}, slog.New(slog.DiscardHandler))
+	err := h.call(t.Context(), h.all[0], statedb.Alert{})
+	require.ErrorContains(t, err, "exit status 1")
+	require.Less(t, len(err.Error()), 1000)
+	var out head
+	for range 100 {
+		n, err := out.Write(make([]byte, 1000))
+		require.NoError(t, err)
+		require.Equal(t, 1000, n)
+	}
+	require.Len(t, out.kept, hookOutput)
+}
+
+// Any number of workers ends.
+func TestAnyNumberOfWorkersEnds(t *testing.T) {
+	cfg := testConfig(t)
+	cfg.Workers = 1024
+	r := startBroker(t, cfg)
+	r.fill(1)
+	began := time.Now()
+	require.NoError(t, r.stop())
+	require.Less(t, time.Since(began), 20*time.Second)
+}

@@ -1,0 +1,210 @@
+package server
+
+import (
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"xmq/broker/door"
+	"xmq/broker/event"
+	"xmq/statedb"
+	"xmq/worker"
+)
+
+// Input says why the broker takes no increments now, and since when: the first line of every screen.
+type Input struct {
+	Code  door.Code `json:"code"`
+	Text  string    `json:"text"`
+	Since time.Time `json:"since"`
+}
+
+// input is why nothing is taken now; nil while increments are taken.
+func (b *Broker) input() *Input {
+	if r := b.ingest.held.Load(); r != nil {
+		return &Input{r.Code, r.Text, time.Unix(0, b.doubts.Held().Since).UTC()}
+	}
+	if r := b.ingest.refusing.Load(); r != nil {
+		return &Input{r.Code, r.Text, time.Unix(0, b.ingest.since.Load()).UTC()}
+	}
+	if !b.ready.Load() {
+		return &Input{door.Opening, "the broker starts: its doors are not open yet", b.started.UTC()}
+	}
+	if !b.ingest.starves() {
+		b.hungry.Store(0)
+		return nil
+	}
+	b.hungry.CompareAndSwap(0, time.Now().UnixNano())
+	r := starving()
+	return &Input{r.Code, r.Text, time.Unix(0, b.hungry.Load()).UTC()}
+}
+
+// String is what screens begin with.
+func (i *Input) String() string {
+	what := "REFUSED"
+	if i.Code == door.Held {
+		what = "HELD"
+	}
+	return fmt.Sprintf("INPUT IS %s since %s (%s): %s", what, i.Since.UTC().Format("2006-01-02 15:04:05Z"), i.Code, i.Text)
+}
+
+// heldAlert stands while input is held because of what nodes say of the log.
+const heldAlert = "held"
+
+// newDoubts goes on with the doubts of before, and holds input before any door is open.
+func (b *Broker) newDoubts() {
+	anybody := func() bool { return b.admission.Refusals().Known == 0 || b.stores.state.Meta().Rebuilt }
+	b.doubts = worker.NewDoubts(b.stores.state.Doubts(), anybody, func() {
+		b.holdInput()
+		select {
+		case b.doubted <- struct{}{}:
+		default:
+		}
+	})
+	b.doubts.Reached(b.stores.log.Head())
+	b.holdInput()
+}
+
+// holdInput lets the doors refuse everything while a node speaks against the log.
+func (b *Broker) holdInput() {
+	b.decide.Lock()
+	defer b.decide.Unlock()
+	if d := b.doubts.Held(); len(d.Witnesses) > 0 {
+		b.ingest.held.Store(door.Refuse(door.Held, "%s", b.against(d)))
+		return
+	}
+	b.ingest.held.Store(nil)
+}
+
+// against says what speaks against the log, and what to do.
+func (b *Broker) against(d statedb.Doubts) string {
+	const what = "Input is held. Restore the data, or take this log as it is: xmq log accept --confirm --reason TEXT"
+	head := b.stores.log.Head()
+	var ids, others []string // ahead, of another log
+	var most, last uint64
+	var other event.LogID
+	for _, w := range d.Witnesses {
+		switch {
+		case w.Ahead:
+			ids, most = append(ids, w.ID), max(most, w.Pos.Seq)
+		default:
+			others = append(others, w.ID)
+			if w.Pos.Seq >= last {
+				last, other = w.Pos.Seq, w.Pos.Log
+			}
+		}
+	}
+	var all []string
+	if len(ids) > 0 {
+		all = append(all, fmt.Sprintf("%s at %s, and this log ends at %s: %s acknowledged increments are missing.", stand(ids),
+			grouped(most), grouped(head.Seq), grouped(most-min(most, head.Seq))))
+	}
+	switch {
+	case len(others) == 1 && others[0] == "":
+		all = append(all, fmt.Sprintf("the state store knows log %s up to %s, and beside it lies log %s%s: was a disk exchanged?",
+			other, grouped(last), head.Log, b.since()))
+	case len(others) > 0:
+		all = append(all, fmt.Sprintf("%s log %s at %s, and this is log %s%s: was the disk exchanged?", hold(others), other,
+			grouped(last), head.Log, b.since()))
+	}
+	return strings.Join(all, " ") + " " + what
+}
+
+// since says when the log began, as far as that is known.
+func (b *Broker) since() string {
+	if at := b.stores.state.Meta().Created; at != 0 {
+		return ", which began " + time.Unix(0, at).UTC().Format("2006-01-02 15:04:05Z")
+	}
+	return ""
+}
+
+// named are up to three of the IDs; the state store has none.
+func named(ids []string) string {
+	var known []string
+	for _, id := range ids {
+		if id != "" {
+			known = append(known, id)
+		}
+	}
+	if len(known) > 3 {
+		known = append(known[:3:3], "...")
+	}
+	return strings.Join(known, ", ")
+}
+
+func stand(ids []string) string {
+	if len(ids) == 1 {
+		return "node " + ids[0] + " stands"
+	}
+	return fmt.Sprintf("%d nodes (%s) stand", len(ids), named(ids))
+}
+
+func hold(ids []string) string {
+	if len(ids) == 1 {
+		return "node " + ids[0] + " holds"
+	}
+	return fmt.Sprintf("%d nodes (%s) hold", len(ids), named(ids))
+}
+
+// grouped writes a number with commas, for people.
+func grouped(n uint64) string {
+	s := strconv.FormatUint(n, 10)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
+
+// lookAtDoubts ends those that the log has reached, stores what has changed and raises the alert.
+func (b *Broker) lookAtDoubts(batch *statedb.Batch, now int64) {
+	b.doubts.Reached(b.stores.log.Head())
+	d, changed := b.doubts.Changed()
+	if changed {
+		batch.PutDoubts(d)
+	}
+	held := len(d.Witnesses) > 0
+	text := ""
+	if held {
+		text = b.against(d)
+		b.holdInput() // its numbers are those of now
+	}
+	b.alert(batch, statedb.Alert{Key: heldAlert, Severity: statedb.Critical, Last: now, Text: text}, held)
+}
+
+// apiAccept takes the log as it is, though nodes speak against it.
+func (b *Broker) apiAccept(r *http.Request) (any, error) {
+	var req struct {
+		Confirm bool   `json:"confirm"`
+		Reason  string `json:"reason"`
+		Caller
+	}
+	if err := parse(r, 4096, &req); err != nil {
+		return nil, err
+	}
+	by, via, err := req.identify(r)
+	if err != nil {
+		return nil, err
+	}
+	b.looking.Lock() // no older state of the doubts is stored behind this one
+	defer b.looking.Unlock()
+	d := b.doubts.Held()
+	switch {
+	case len(d.Witnesses) == 0:
+		return nil, refuse(http.StatusConflict, "no node speaks against this log: there is nothing to accept")
+	case strings.TrimSpace(req.Reason) == "" || len(req.Reason) > 1000:
+		return nil, refuse(http.StatusBadRequest, "to accept a log needs a reason, of at most 1000 bytes: it will stand in the audit list")
+	case !req.Confirm:
+		return nil, refuse(http.StatusConflict, "%s", b.against(d))
+	}
+	text, now := b.against(d), time.Now().UnixNano()
+	var batch statedb.Batch
+	batch.PutDoubts(b.doubts.Accept())
+	batch.Clear(heldAlert, now)
+	batch.Audit(statedb.Audit{Time: now, Verb: "accept log", Seq: b.stores.log.Head().Seq, Reason: req.Reason + " (" + text + ")",
+		By: by, Via: via})
+	if err := b.stores.state.Write(&batch); err != nil {
+		return nil, err
+	}
+	return map[string]string{"log": b.stores.log.ID().String(), "done": "accept"}, nil
+}

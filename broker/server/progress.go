@@ -1,0 +1,106 @@
+package server
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"xmq/broker/event"
+	"xmq/dumpflow"
+	"xmq/worker"
+)
+
+// progress is how far requesters are with the snapshots they fetch. It is for people: it is not kept over a restart, behind which it is
+// estimated from the number of the next chunk.
+type progress struct {
+	mu    sync.Mutex
+	loads map[fetch]*loaded
+}
+
+// fetch is one client's fetching of one snapshot.
+type fetch struct {
+	dump event.DumpID
+	id   string
+}
+
+type loaded struct {
+	next  uint32 // the chunk that has not been fetched
+	bytes int64
+	seen  time.Time
+	flow  flow
+}
+
+// sampleEvery is how far apart the samples are from which the rate is told.
+const sampleEvery = time.Second
+
+// took notes that a client has fetched a chunk. One that is fetched again counts once.
+func (p *progress) took(dump event.DumpID, id string, c dumpflow.Chunk, now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.loads == nil {
+		p.loads = map[fetch]*loaded{}
+	}
+	l := p.loads[fetch{dump, id}]
+	if l == nil {
+		l = &loaded{next: c.Number, bytes: int64(c.Number) * dumpflow.ChunkSize}
+		p.loads[fetch{dump, id}] = l
+		l.flow.sample(uint64(l.bytes), now)
+	}
+	if l.seen = now; c.Number >= l.next {
+		l.next, l.bytes = c.Number+1, l.bytes+int64(c.Length)
+	}
+	if now.Sub(l.flow.at) >= sampleEvery {
+		l.flow.sample(uint64(l.bytes), now)
+	}
+}
+
+// of tells how far a client is with a snapshot of about size bytes; 0: that is not known.
+func (p *progress) of(dump event.DumpID, id string, size int64) *worker.Loading {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l := p.loads[fetch{dump, id}]
+	if l == nil {
+		return &worker.Loading{Of: size}
+	}
+	v := &worker.Loading{Bytes: l.bytes, Of: max(size, 0), Rate: l.flow.perSecond()}
+	if left := v.Of - v.Bytes; left > 0 && v.Rate > 0 {
+		v.Left = float64(left) / v.Rate
+	}
+	return v
+}
+
+// forget drops what is known of snapshots for which keep is false.
+func (p *progress) forget(keep func(event.DumpID) bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for f := range p.loads {
+		if !keep(f.dump) {
+			delete(p.loads, f)
+		}
+	}
+}
+
+// views are all clients as the outside sees them.
+func (b *Broker) views(ctx context.Context) ([]worker.View, error) {
+	all, err := b.pool.Views(ctx)
+	for i := range all {
+		b.complete(&all[i])
+	}
+	return all, err
+}
+
+// complete adds what the client's machine cannot know.
+func (b *Broker) complete(v *worker.View) {
+	if v.Join == nil || v.Condition.Is != worker.IsLoading {
+		return
+	}
+	d, known := b.stores.state.Dump(v.Join.Dump)
+	if !known {
+		return
+	}
+	size := d.About
+	if d.Phase == dumpflow.Sealed {
+		size = d.Size
+	}
+	v.Loading = b.progress.of(d.ID, v.ID, size)
+}

@@ -1,0 +1,454 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"xmq/broker/disk"
+	"xmq/broker/door"
+	"xmq/broker/event"
+	"xmq/increments"
+	"xmq/nodeclient/driver/drivertest"
+	"xmq/statedb"
+	"xmq/worker"
+)
+
+// quiet is a configuration whose retention and watch look only when the test says so.
+func quiet(t *testing.T) Config {
+	cfg := testConfig(t)
+	cfg.MaxRecords, cfg.Retention.Every, cfg.Watch.Every, cfg.Silent = 10, time.Hour, time.Hour, 30*time.Second
+	return cfg
+}
+
+// still is a broker of which only the workers and the ingest run: the test itself is its watch and its retention.
+func still(t *testing.T, cfg Config) *running {
+	b, err := Open(cfg, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	var group sync.WaitGroup
+	group.Go(func() { _ = b.ingest.run(ctx) })
+	for _, w := range b.pool.Workers() {
+		group.Go(func() { _ = w.Run(ctx) })
+	}
+	r := &running{Broker: b, t: t, stop: sync.OnceValue(func() error { cancel(); group.Wait(); return b.close() })}
+	t.Cleanup(func() { _ = r.stop() })
+	return r
+}
+
+// keeps stores a client at seq as if its worker had.
+func (r *running) keeps(id string, state statedb.State, seq uint64, topics ...string) {
+	r.t.Helper()
+	at, err := r.stores.log.Position(seq)
+	require.NoError(r.t, err)
+	r.record(statedb.Client{ID: id, State: state, Acked: at, Topics: topics})
+}
+
+func (r *running) record(c statedb.Client) {
+	r.t.Helper()
+	var b statedb.Batch
+	b.PutClient(c)
+	require.NoError(r.t, r.stores.state.Write(&b))
+}
+
+func (r *running) first(after func() (int, error)) uint64 {
+	r.t.Helper()
+	_, err := after()
+	require.NoError(r.t, err)
+	return r.stores.log.First()
+}
+
+func (r *running) alertText(key string) string {
+	if a, stands := r.stands(key); stands {
+		return a.Text
+	}
+	return ""
+}
+
+func (r *running) post(path, body string) (int, string) {
+	req := httptest.NewRequest(http.MethodPost, path, strings.NewReader(body))
+	req.Header.Set("Content-Type", "application/json")
+	req.Host = "127.0.0.1"
+	w := httptest.NewRecorder()
+	r.web().Handler.ServeHTTP(w, req)
+	return w.Code, w.Body.String()
+}
+
+// Whatever takes a client's place away frees nothing: what no copy has applied stays as long as no limit says otherwise, and when one
+// does, somebody is told.
+func TestNothingIsFreedThatNobodyHasApplied(t *testing.T) {
+	for _, state := range []statedb.State{statedb.NeedsDump, statedb.Fatal, statedb.Pending, statedb.Loading} {
+		r := startBroker(t, quiet(t))
+		r.fill(55)
+		r.keeps("master", state, 15)
+		require.EqualValues(t, 1, r.first(r.trim), state)
+		require.EqualValues(t, 1, r.first(func() (int, error) { return r.free(true) }), state)
+		require.Equal(t, state == statedb.NeedsDump || state == statedb.Fatal, r.alertText("unplaced") != "", state)
+		require.Empty(t, r.alertText("limit"))
+
+		r.cfg.Retention.MaxRecords = 20
+		require.EqualValues(t, 31, r.first(r.trim), "a limit is a limit")
+		require.Contains(t, r.alertText("limit"), "retention.max_records frees increments that no client has applied")
+	}
+	r := startBroker(t, quiet(t)) // the order itself, on a node that has applied little
+	db := drivertest.NewMemory()
+	r.fill(5)
+	stop := r.node("master", "", db)
+	soon(t, "the master follows", func() bool { return db.Position().Seq == 5 })
+	require.NoError(t, stop())
+	r.fill(50)
+	no, err := r.pool.Order(context.Background(), "master", worker.Order{Verb: worker.Redump})
+	require.NoError(t, err)
+	require.Empty(t, no.Refused)
+	require.EqualValues(t, 1, r.first(r.trim))
+	r.keeps("n1", statedb.Following, 35) // another copy that has gone farther: now the lowest of all counts
+	require.EqualValues(t, 31, r.first(r.trim))
+	require.Empty(t, r.alertText("unplaced"))
+}
+
+// A client that was told to DUMP holds what it has not applied while nobody else has its topics.
+func TestTheLastCopyOfATopicHoldsTheLog(t *testing.T) {
+	r := startBroker(t, quiet(t))
+	r.fill(55)
+	r.keeps("all", statedb.NeedsDump, 15)
+	r.keeps("shop", statedb.Following, 45, "shop")
+	require.EqualValues(t, 11, r.first(r.trim))
+	r.keeps("other", statedb.Following, 35)
+	require.EqualValues(t, 31, r.first(r.trim))
+}
+
+// What everybody has stays for keep_records and keep_age, and goes when it is ordered to; a limit is stronger than both.
+func TestWhatEverybodyHasIsKeptForAWhile(t *testing.T) {
+	for name, set := range map[string]func(*Retention){
+		"records": func(r *Retention) { r.KeepRecords = 28 },
+		"age":     func(r *Retention) { r.KeepAge = time.Hour },
+	} {
+		cfg := quiet(t)
+		set(&cfg.Retention)
+		r := startBroker(t, cfg)
+		r.fill(55)
+		r.keeps("n1", statedb.Following, 55)
+		require.EqualValues(t, map[string]int{"records": 21, "age": 1}[name], r.first(r.trim), name)
+		r.cfg.Retention.MaxRecords = 15
+		require.EqualValues(t, 41, r.first(r.trim), name)
+		code, text := r.post("/v1/log/trim", "{}")
+		require.Equal(t, http.StatusOK, code)
+		require.Contains(t, text, "retention.keep_age")
+		require.EqualValues(t, 51, r.stores.log.First(), name)
+	}
+}
+
+// The limit in bytes: two warnings, then the client that has been away the longest has to DUMP again, never the last copy of its topics.
+// Then input is refused with a sentence that names it, until the limit is raised or the client is gone.
+func TestTheLogStaysBelowItsLimitInBytes(t *testing.T) {
+	cfg := quiet(t)
+	cfg.Retention.KeepAge = time.Hour
+	r := still(t, cfg)
+	for range 5 {
+		r.put(strings.Split(strings.Repeat(strings.Repeat("x", 20_000)+" ", 10), " ")[:10]...)
+	}
+	r.put("the newest segment")
+	r.keeps("level", statedb.Following, 51)
+	at, err := r.stores.log.Position(5)
+	require.NoError(t, err)
+	for id, silent := range map[string]int64{"short": 5e9, "long": 9e9} {
+		// Their machines are made by the first input, so they know the record only by what they are asked.
+		r.record(statedb.Client{ID: id, State: statedb.Following, Acked: at, Silent: silent})
+	}
+	require.NoError(t, r.stop())
+	r = still(t, cfg)
+	size := func() int64 {
+		st, err := r.stores.log.Stats()
+		require.NoError(t, err)
+		return st.Bytes
+	}
+	require.EqualValues(t, 1, r.first(r.trim))
+	require.Empty(t, r.alertText("max_bytes"), "half of the disk is far away")
+	require.NotZero(t, r.stores.state.Meta().MaxBytes, "the default is recorded")
+
+	r.cfg.Retention.MaxBytes = size() * 10 / 7
+	require.EqualValues(t, 1, r.first(r.trim))
+	require.Contains(t, r.alertText("max_bytes"), "more than half")
+	require.Contains(t, r.alertText("max_bytes"), "client long holds it")
+	r.cfg.Retention.MaxBytes = size() * 2 / 3
+	require.EqualValues(t, 1, r.first(r.trim), "nobody goes who was not named before")
+	require.Contains(t, r.alertText("max_bytes"), "four fifths")
+	state := func(id string) statedb.State { c, _ := r.stores.state.Client(id); return c.State }
+	_, err = r.trim()
+	require.NoError(t, err)
+	soon(t, "the one that has been away the longest goes first", func() bool { return state("long") == statedb.NeedsDump })
+	require.Equal(t, statedb.Following, state("short"))
+	require.Contains(t, r.alertText("refused/long"), "retention.max_bytes")
+	soon(t, "then the next one", func() bool { _, err := r.trim(); return err == nil && state("short") == statedb.NeedsDump })
+	soon(t, "and there is room, although keep_age would keep all", func() bool { _, err := r.trim(); return err == nil && size() <= r.cfg.Retention.MaxBytes })
+	require.Greater(t, r.stores.log.First(), uint64(1))
+	require.NoError(t, r.look())
+	require.Nil(t, r.ingest.refusing.Load())
+
+	// The last copy stays, whatever it costs.
+	c, _ := r.stores.state.Client("level")
+	require.NoError(t, r.stores.state.Write(func() *statedb.Batch {
+		var b statedb.Batch
+		b.DeleteClient("level")
+		b.DeleteClient("long")
+		b.DeleteClient("short")
+		c.ID, c.Acked = "last", func() event.Position {
+			p, err := r.stores.log.Position(r.stores.log.First())
+			require.NoError(t, err)
+			return p
+		}()
+		b.PutClient(c)
+		return &b
+	}()))
+	r.cfg.Retention.MaxBytes = 1
+	for range 3 {
+		_, err = r.trim()
+		require.NoError(t, err)
+	}
+	require.NoError(t, r.look())
+	require.Equal(t, statedb.Following, state("last"))
+	var refused *door.Refusal
+	_, err = door.Ingest(r.ingest.put).Wait(context.Background(), []event.Draft{{Body: []byte("x")}})
+	require.ErrorAs(t, err, &refused)
+	require.Equal(t, door.DiskFull, refused.Code)
+	require.Contains(t, refused.Error(), "client last holds it")
+	r.cfg.Retention.MaxBytes = 0
+	_, err = r.trim()
+	require.NoError(t, err)
+	require.NoError(t, r.look())
+	require.Len(t, r.put("again"), 1)
+	require.Empty(t, r.alertText("max_bytes"))
+}
+
+// A position that was ordered for a client without a copy is in the way as anybody else is: the log does not grow beyond its limit for a
+// node that never comes.
+func TestAnOrderedPositionDoesNotHoldTheLogBeyondItsLimit(t *testing.T) {
+	r := still(t, quiet(t))
+	for range 6 {
+		r.put(strings.Split(strings.Repeat(strings.Repeat("x", 20_000)+" ", 10), " ")[:10]...)
+	}
+	r.keeps("level", statedb.Following, 60)
+	at, err := r.stores.log.Position(5)
+	require.NoError(t, err)
+	r.record(statedb.Client{ID: "awaited", State: statedb.NeedsDump, Acked: at, Seek: &at})
+	require.NoError(t, r.stop())
+	cfg := *r.cfg
+	cfg.Retention.MaxBytes = 500_000
+	r = still(t, cfg)
+	require.EqualValues(t, 1, r.first(r.trim))
+	require.Contains(t, r.alertText("max_bytes"), "client awaited holds it")
+	soon(t, "the order ends, and there is room", func() bool { _, err := r.trim(); return err == nil && r.stores.log.First() > 31 })
+	require.Contains(t, r.alertText("refused/awaited"), "retention.max_bytes")
+	require.NoError(t, r.look())
+	require.Nil(t, r.ingest.refusing.Load())
+}
+
+// Times in the log are those of a clock that may have been wrong: nothing younger than the limit goes, whatever is written before or
+// after it, and a time that lies ahead of us holds nothing for years.
+func TestAgesSurviveClocksThatWereWrong(t *testing.T) {
+	now := time.Now()
+	ago := func(d time.Duration) time.Time { return now.Add(-d) }
+	for name, c := range map[string]struct {
+		clocks []time.Time // of ten increments each
+		want   uint64      // the first that may be younger than an hour
+	}{
+		"in order":                     {[]time.Time{ago(3 * time.Hour), ago(2 * time.Hour), ago(time.Minute), now}, 21},
+		"all young":                    {[]time.Time{ago(time.Minute), ago(time.Minute), now}, 1},
+		"all old":                      {[]time.Time{ago(3 * time.Hour), ago(3 * time.Hour), ago(2 * time.Hour)}, 21},
+		"behind for a while":           {[]time.Time{ago(time.Minute), time.Unix(0, 0), time.Unix(0, 0), now}, 1},
+		"behind, and old before":       {[]time.Time{ago(2 * time.Hour), time.Unix(0, 0), ago(time.Minute), now}, 21},
+		"ahead for a while, long ago":  {[]time.Time{ago(3 * time.Hour), now.Add(9999 * time.Hour), ago(2 * time.Hour), now}, 31},
+		"ahead until a minute ago":     {[]time.Time{ago(3 * time.Hour), now.Add(9999 * time.Hour), ago(time.Minute), now}, 11},
+		"ahead since an hour and more": {[]time.Time{ago(3 * time.Hour), now.Add(time.Hour), now.Add(time.Hour)}, 11},
+	} {
+		t.Run(name, func(t *testing.T) {
+			clock := now
+			l, err := increments.Create(disk.Dir(t.TempDir()+"/log"), disk.NewGround(disk.Options{}), increments.Options{MaxRecords: 10, Now: func() time.Time { return clock }})
+			require.NoError(t, err)
+			defer l.Close()
+			for _, clock = range c.clocks {
+				for range 10 {
+					_, err := l.Append([]event.Draft{{Body: []byte("x")}})
+					require.NoError(t, err)
+				}
+			}
+			b := &Broker{stores: &stores{log: l}}
+			for range 2 { // the second time from what was kept
+				require.Equal(t, c.want, b.firstSince(ago(time.Hour)))
+			}
+		})
+	}
+}
+
+// max_absence counts the silence of the node, not the age of its record; the broker's own absence is nobody's.
+func TestAbsenceIsTheSilenceOfTheNode(t *testing.T) {
+	cfg := quiet(t)
+	cfg.Retention.MaxAbsence = time.Hour
+	r := startBroker(t, cfg)
+	r.fill(55)
+	at, err := r.stores.log.Position(15)
+	require.NoError(t, err)
+	r.record(statedb.Client{ID: "n1", State: statedb.Failed, Acked: at, Updated: 1, Created: 1})
+	require.EqualValues(t, 11, r.first(r.trim))
+	r.record(statedb.Client{ID: "n1", State: statedb.Failed, Acked: at, Silent: int64(2 * time.Hour)})
+	require.NoError(t, r.stop())
+	r = startBroker(t, cfg)
+	h := r.holding()
+	require.False(t, h.Clients.Held, "it has been away for longer than max_absence")
+	require.EqualValues(t, 51, r.first(r.trim))
+}
+
+// Trims that are ordered run beside those of retention; alerts stand or fall once.
+func TestTrimsDoNotRace(t *testing.T) {
+	cfg := testConfig(t)
+	cfg.MaxRecords, cfg.Retention.Every, cfg.Retention.PinAlert = 10, time.Millisecond, 1
+	r := startBroker(t, cfg)
+	r.fill(40)
+	var group sync.WaitGroup
+	for i := range 4 {
+		group.Go(func() {
+			for seq := range uint64(20) {
+				if i == 0 {
+					r.keeps("n1", statedb.Following, seq+15)
+				}
+				code, text := r.post("/v1/log/trim", "{}")
+				require.Equal(t, http.StatusOK, code, text)
+			}
+		})
+	}
+	group.Wait()
+	require.LessOrEqual(t, r.stores.log.First(), uint64(31))
+}
+
+// A holder that goes forward is one alert, and an acknowledgement of it stays; an alert that is cleared while it is true comes back, or
+// the clear is refused with a sentence.
+func TestAStandingConditionIsOneAlertThatCannotBeClearedAway(t *testing.T) {
+	cfg := quiet(t)
+	cfg.Retention.PinAlert = 1
+	r := still(t, cfg)
+	r.fill(40)
+	for seq := range uint64(10) {
+		r.keeps("n1", statedb.Following, seq)
+		_, err := r.trim()
+		require.NoError(t, err)
+		a, stands := r.stands("pin")
+		require.True(t, stands)
+		require.EqualValues(t, 1, a.Count)
+		require.Equal(t, seq > 0, a.Acked)
+		code, _ := r.post("/v1/alerts", `{"key":"pin","do":"ack"}`)
+		require.Equal(t, http.StatusOK, code)
+	}
+	code, _ := r.post("/v1/alerts", `{"key":"pin","do":"clear"}`)
+	require.Equal(t, http.StatusOK, code)
+	_, err := r.trim()
+	require.NoError(t, err)
+	require.Contains(t, r.alertText("pin"), "client n1 holds")
+
+	r.cfg.Watch.MinFree = 1 << 62
+	require.NoError(t, r.look())
+	require.NotEmpty(t, r.alertText("disk"))
+	code, _ = r.post("/v1/alerts", `{"key":"disk","do":"clear"}`)
+	require.Equal(t, http.StatusOK, code)
+	require.NoError(t, r.look())
+	require.NotEmpty(t, r.alertText("disk"), "it is still true")
+	r.cfg.Watch.MinFree = 0
+	require.NoError(t, r.look())
+	require.Empty(t, r.alertText("disk"))
+
+	at, err := r.stores.log.Position(9)
+	require.NoError(t, err)
+	r.record(statedb.Client{ID: "n2", State: statedb.Failed, Acked: at, LastError: &statedb.Trouble{Seq: 10, Class: "fail"}})
+	require.NoError(t, r.stop())
+	r = still(t, cfg)
+	var b statedb.Batch
+	for _, key := range []string{"fail/n2", "fail/n1", "dump/n1"} {
+		b.Raise(statedb.Alert{Key: key, Text: "t", Last: 1})
+	}
+	require.NoError(t, r.stores.state.Write(&b))
+	code, text := r.post("/v1/alerts", `{"key":"fail/n2","do":"clear"}`)
+	require.Equal(t, http.StatusConflict, code)
+	require.Contains(t, text, "client n2 is failed")
+	for _, key := range []string{"fail/n1", "dump/n1"} { // it follows; a DUMP that failed is over
+		code, _ = r.post("/v1/alerts", fmt.Sprintf(`{"key":%q,"do":"clear"}`, key))
+		require.Equal(t, http.StatusOK, code)
+	}
+}
+
+// A thousand strangers are one alert, a full house is another, and both end.
+func TestStrangersAreOneAlert(t *testing.T) {
+	cfg := quiet(t)
+	cfg.MaxClients = 1
+	r := still(t, cfg)
+	r.fill(5)
+	foreign := event.Position{Log: 77, Seq: 3, Chain: 9}
+	say := func(id string, pos event.Position) {
+		require.NoError(t, r.pool.PostWait(context.Background(), id, worker.Input{Node: &event.Event{Kind: event.IncrReq, ID: id,
+			Session: event.Session{Instance: 1, Turn: 1}, Pos: pos, Body: event.Hello{}.Encode()}}))
+	}
+	for i := range 1000 {
+		say(fmt.Sprint("x", i), foreign)
+	}
+	soon(t, "all are refused", func() bool { return r.admission.Refusals().Strays == 1000 })
+	for range 3 {
+		require.NoError(t, r.look())
+	}
+	all := r.stores.state.Alerts()
+	require.Len(t, all, 2)
+	require.Equal(t, heldAlert, all[0].Key, "who knows nobody hears everybody")
+	require.Equal(t, "strangers", all[1].Key)
+	require.EqualValues(t, 1, all[1].Count)
+	r.strayAt -= int64(2 * strayFor)
+	r.started = r.started.Add(-2 * strayFor)
+	require.NoError(t, r.look())
+	require.Empty(t, r.alertText("strangers"))
+
+	code, text := r.post("/v1/clients/n1/add", `{"topics":["b","a"],"reason":"new"}`)
+	require.Equal(t, http.StatusOK, code, text)
+	v, known, err := r.pool.View(context.Background(), "n1")
+	require.NoError(t, err)
+	require.True(t, known)
+	require.Equal(t, statedb.Pending, v.State)
+	require.Equal(t, []string{"a", "b"}, v.Topics)
+	code, text = r.post("/v1/clients/n2/add", `{}`)
+	require.Equal(t, http.StatusConflict, code)
+	require.Contains(t, text, "max_clients")
+	require.NoError(t, r.look())
+	require.Contains(t, r.alertText("max_clients"), "1 clients")
+	code, _ = r.post("/v1/clients/n1/forget", `{"reason":"gone"}`)
+	require.Equal(t, http.StatusOK, code)
+	require.NoError(t, r.look())
+	require.Empty(t, r.alertText("max_clients"))
+	code, text = r.post("/v1/clients/n2/seek", `{"seq":3,"reason":"x"}`)
+	require.Equal(t, http.StatusOK, code, text)
+}
+
+// GET /v1/log says the same as retention does.
+func TestTheLogSaysWhoHoldsIt(t *testing.T) {
+	r := startBroker(t, quiet(t))
+	r.fill(25)
+	info := func() (i LogInfo) {
+		v, err := r.apiLog(nil)
+		require.NoError(t, err)
+		b, err := json.Marshal(v)
+		require.NoError(t, errors.Join(err, json.Unmarshal(b, &i)))
+		return i
+	}
+	require.Nil(t, info().Pin)
+	r.keeps("n1", statedb.NeedsDump, 15)
+	require.EqualValues(t, 0, *info().Pin)
+	require.Equal(t, "no client", info().Holder)
+	r.keeps("n1", statedb.Following, 15)
+	require.EqualValues(t, 15, *info().Pin)
+	require.Equal(t, "client n1", info().Holder)
+	require.Equal(t, r.stores.state.Meta().MaxBytes, info().MaxBytes)
+}

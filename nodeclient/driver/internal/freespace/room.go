@@ -1,0 +1,52 @@
+// Package freespace says whether a snapshot fits on a disk of this machine, so that a restore that cannot end does not begin.
+package freespace
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"xmq/nodeclient"
+)
+
+// margin is what must stay free beside the snapshot, in bytes.
+const margin = 64 << 20
+
+// For reports that a restore of about size bytes does not fit on the file system of dir, beside all that is there. 0 stands for
+// a size that is not known. The error is Transient: room can be made.
+func For(dir string, size int64) error {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return nodeclient.Transient(fmt.Errorf("look for room in %s: %w", dir, err))
+	}
+	if free := int64(st.Bavail) * st.Bsize; size > free-margin {
+		return nodeclient.Transient(fmt.Errorf("a snapshot of about %d MiB needs as much room beside the live data, and %s has %d MiB free: make room; the restore is tried again", size>>20, dir, free>>20))
+	}
+	return nil
+}
+
+// spooled is to which part of its size a snapshot may shrink when it is kept compressed.
+const spooled = 8
+
+// ForSpool is For the folder for temporary files, where a snapshot is kept compressed until all of it has come. It
+// refuses only what cannot fit however well it is compressed.
+func ForSpool(size int64) error { return For(os.TempDir(), size/spooled) }
+
+// ForServer is For the data folder of a database server. It answers nil when the server is not on this machine, or its
+// folder cannot be seen from here.
+func ForServer(host, dir string, size int64) error {
+	ip := net.ParseIP(host)
+	if host != "localhost" && !strings.HasPrefix(host, "/") && (ip == nil || !ip.IsLoopback()) || dir == "" {
+		return nil
+	}
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); errors.Is(err, fs.ErrPermission) || errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return For(dir, size)
+}

@@ -1,0 +1,159 @@
+package mysql
+
+import (
+	"fmt"
+	"hash/fnv"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"xmq/nodeclient"
+	"xmq/nodeclient/driver/drivertest"
+	"xmq/nodeclient/driver/servertest/mysqltest"
+)
+
+// onMySQL says that the tests run on MySQL instead of MariaDB: make mysql.
+var onMySQL = mysqltest.MySQL
+
+// either is what a test says to MariaDB, or to MySQL.
+func either[T any](maria, mysql T) T {
+	if onMySQL {
+		return mysql
+	}
+	return maria
+}
+
+// series is a table s with the numbers 1 to n in seq.
+func series(n int) string {
+	const digit = "(SELECT 0 AS i UNION ALL SELECT 1 UNION ALL SELECT 2 UNION ALL SELECT 3 UNION ALL SELECT 4 UNION ALL SELECT 5 UNION ALL SELECT 6 UNION ALL SELECT 7 UNION ALL SELECT 8 UNION ALL SELECT 9)"
+	return "(SELECT 1 + a.i + 10 * b.i + 100 * c.i + 1000 * d.i + 10000 * e.i AS seq FROM " + digit + " a, " + digit + " b, " + digit + " c, " + digit + " d, " + digit + " e HAVING seq <= " + strconv.Itoa(n) + ") s"
+}
+
+// server is shared by the tests that do not hurt it; each has databases of its own.
+var server *mysqltest.Server
+
+func TestMain(m *testing.M) {
+	s, err := mysqltest.Start()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	server = s
+	code := m.Run()
+	if err := s.Stop(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// database is the name that belongs to a folder of the suite.
+func database(dir string) string {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(dir)) // a hash never fails
+	return fmt.Sprintf("d%016x", h.Sum64())
+}
+
+// open opens the database of a folder, made when it is not there.
+func open(t *testing.T, dir string) *Target {
+	t.Helper()
+	name := database(dir)
+	if len(server.Query(t, "mysql", "SELECT 1 FROM information_schema.schemata WHERE schema_name = '"+name+"'")) == 0 {
+		server.Create(t, name)
+	}
+	target, err := Open(t.Context(), server.URL(name), Options{})
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = target.Close() })
+	return target
+}
+
+var factory = drivertest.Factory{
+	Open: func(t *testing.T, dir string) nodeclient.Target { return open(t, dir) },
+	Setup: func(t *testing.T, dir string) {
+		require.NoError(t, server.Exec(database(dir), "CREATE TABLE n (at bigint AUTO_INCREMENT PRIMARY KEY, k bigint, pad blob)"))
+	},
+	Body: func(k uint64) []byte {
+		return fmt.Appendf(nil, "INSERT INTO n (k, pad) VALUES (%d, repeat('\\0', 1000));", k)
+	},
+	Earlier: func(t *testing.T, dir string) {
+		require.NoError(t, server.Exec(database(dir), "ALTER TABLE xmq_position DROP COLUMN topics"))
+	},
+	Invalid: []byte("INSERT INTO n (k) VALUES (0); INSERT INTO nowhere VALUES (1)"),
+	Applied: func(t *testing.T, dir string) (numbers []uint64) {
+		if len(server.Query(t, database(dir), "SHOW TABLES LIKE 'n'")) == 0 {
+			return nil
+		}
+		for _, row := range server.Query(t, database(dir), "SELECT k FROM n ORDER BY at") {
+			k, err := strconv.ParseUint(row, 10, 64)
+			require.NoError(t, err)
+			numbers = append(numbers, k)
+		}
+		return numbers
+	},
+}
+
+func TestTheDriverPassesTheConformanceSuite(t *testing.T) { drivertest.Run(t, factory) }
+
+// leftovers are the databases of a restore that stand beside db.
+func leftovers(t *testing.T, srv *mysqltest.Server, db string) []string {
+	return srv.Query(t, "mysql", "SELECT schema_name FROM information_schema.schemata WHERE schema_name IN ('"+db+"_xmq_restore', '"+db+"_xmq_old')")
+}
+
+// A password stands in no error, whatever is wrong with the URL.
+func TestAWrongURLIsRefusedWithoutItsPassword(t *testing.T) {
+	server.Create(t, "there")
+	good := server.URL("there")
+	for name, url := range map[string]string{
+		"port":      strings.Replace(good, server.Addr(), "127.0.0.1:77777", 1),
+		"letters":   strings.Replace(good, server.Addr(), "127.0.0.1:port", 1),
+		"escape":    strings.Replace(good, "%40", "%4", 1),
+		"scheme":    strings.Replace(good, "mysql:", "postgres:", 1),
+		"database":  server.URL("nowhere"),
+		"none":      server.URL(""),
+		"password":  strings.Replace(good, "%20", "%21", 1),
+		"setting":   good + "?sql_mode=x",
+		"semicolon": good + "?tls=a;b",
+		"tls":       good + "?tls=maybe",
+		"ca":        good + "?ca=/nowhere",
+		"long":      server.URL(strings.Repeat("x", 60)),
+		"own":       server.URL("mysql"),
+	} {
+		_, err := Open(t.Context(), url, Options{})
+		require.Error(t, err, name)
+		require.False(t, nodeclient.IsTransient(err) && name != "port", "%s: %v", name, err)
+		require.NotContains(t, err.Error(), "word of", name)
+		require.NotContains(t, err.Error(), "word%20of", name)
+		require.NotContains(t, err.Error(), "word%21of", name)
+	}
+	_, err := Open(t.Context(), strings.Replace(good, server.Addr(), "127.0.0.1:1", 1), Options{})
+	require.True(t, nodeclient.IsTransient(err), "a server that is not there may come: %v", err)
+	require.NotContains(t, err.Error(), "word of")
+}
+
+// The password may come from the environment, the way from a socket, and the scheme may name the product.
+func TestOtherFormsOfTheURL(t *testing.T) {
+	server.Create(t, "forms")
+	t.Setenv("MYSQL_PWD", mysqltest.Password)
+	for _, url := range []string{"mysql://xmq@" + server.Addr() + "/forms?tls=false", "mariadb://xmq@" + server.Addr() + "/forms", "mysql://xmq@localhost/forms?socket=" + server.Dir() + "/sock"} {
+		target, err := Open(t.Context(), url, Options{})
+		require.NoError(t, err, url)
+		pos, err := target.Position(t.Context())
+		require.NoError(t, err)
+		require.True(t, pos.Zero())
+		require.NoError(t, target.Room(t.Context(), 1))
+		require.ErrorContains(t, target.Room(t.Context(), 1<<60), "make room", url)
+		require.NoError(t, target.Close())
+		_, err = target.Position(t.Context())
+		require.ErrorContains(t, err, "closed")
+	}
+}
+
+// patience is how long a test waits for what must come; tick is how often it looks.
+const (
+	patience = 20 * time.Second
+	tick     = 5 * time.Millisecond
+)

@@ -1,0 +1,118 @@
+package postgres
+
+import (
+	"fmt"
+	"hash/fnv"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"xmq/nodeclient"
+	"xmq/nodeclient/driver/drivertest"
+	"xmq/nodeclient/driver/servertest/postgrestest"
+)
+
+// server is shared by the tests that do not hurt it; each has databases of its own.
+var server *postgrestest.Server
+
+func TestMain(m *testing.M) {
+	s, err := postgrestest.Start()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	server = s
+	code := m.Run()
+	if err := s.Stop(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// database is the name that belongs to a folder of the suite.
+func database(dir string) string {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(dir)) // a hash never fails
+	return fmt.Sprintf("d%016x", h.Sum64())
+}
+
+// open opens the database of a folder, made when it is not there.
+func open(t *testing.T, dir string) *Target {
+	t.Helper()
+	name := database(dir)
+	if len(server.Query(t, "postgres", "SELECT 1 FROM pg_database WHERE datname = '"+name+"'")) == 0 {
+		server.Create(t, name)
+	}
+	target, err := Open(t.Context(), server.URL(name), Options{})
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = target.Close() })
+	return target
+}
+
+// factory: the table is there, since an increment that makes one is a transaction of its own.
+var factory = drivertest.Factory{
+	Open: func(t *testing.T, dir string) nodeclient.Target { return open(t, dir) },
+	Setup: func(t *testing.T, dir string) {
+		require.NoError(t, server.Exec(database(dir), "CREATE TABLE n (at bigserial PRIMARY KEY, k bigint, pad bytea); GRANT ALL ON n TO public; GRANT ALL ON SEQUENCE n_at_seq TO public; ALTER TABLE n OWNER TO xmq"))
+	},
+	Body: func(k uint64) []byte {
+		return fmt.Appendf(nil, "INSERT INTO n (k, pad) VALUES (%d, decode(repeat('00', 1000), 'hex'));", k)
+	},
+	Earlier: func(t *testing.T, dir string) {
+		require.NoError(t, server.Exec(database(dir), "ALTER TABLE xmq_position DROP COLUMN topics"))
+	},
+	Invalid: []byte("CREATE TABLE half (a int); INSERT INTO nowhere VALUES (1)"),
+	Applied: func(t *testing.T, dir string) (numbers []uint64) {
+		if server.Query(t, database(dir), "SELECT to_regclass('n') IS NULL")[0] == "t" {
+			return nil
+		}
+		for _, row := range server.Query(t, database(dir), "SELECT k FROM n ORDER BY at") {
+			k, err := strconv.ParseUint(row, 10, 64)
+			require.NoError(t, err)
+			numbers = append(numbers, k)
+		}
+		return numbers
+	},
+}
+
+func TestTheDriverPassesTheConformanceSuite(t *testing.T) { drivertest.Run(t, factory) }
+
+// Nothing of a restore is left when all is said and done.
+func leftovers(t *testing.T) []string {
+	return server.Query(t, "postgres", "SELECT datname FROM pg_database WHERE datname LIKE '%xmq_restore' OR datname LIKE '%xmq_old'")
+}
+
+// A password stands in no error, whatever is wrong with the URL.
+func TestAWrongURLIsRefusedWithoutItsPassword(t *testing.T) {
+	server.Create(t, "there")
+	good := server.URL("there")
+	for name, url := range map[string]string{
+		"port":     strings.Replace(good, server.Addr(), "127.0.0.1:77777", 1),
+		"escape":   strings.Replace(good, "%40", "%4", 1),
+		"database": server.URL("nowhere"),
+		"password": strings.Replace(good, "%20", "%21", 1),
+		"hosts":    strings.Replace(good, server.Addr(), server.Addr()+",127.0.0.1:1", 1),
+		"long":     server.URL(strings.Repeat("x", 60)),
+		"main":     server.URL("postgres"),
+	} {
+		_, err := Open(t.Context(), url, Options{})
+		require.Error(t, err, name)
+		require.False(t, nodeclient.IsTransient(err), "%s: %v", name, err)
+		require.NotContains(t, err.Error(), "word of", name)
+		require.NotContains(t, err.Error(), "word%20of", name)
+	}
+	_, err := Open(t.Context(), strings.Replace(good, server.Addr(), "127.0.0.1:1", 1), Options{})
+	require.True(t, nodeclient.IsTransient(err), "a server that is not there may come: %v", err)
+	require.NotContains(t, err.Error(), "word of")
+}
+
+// patience is how long a test waits for what must come; tick is how often it looks.
+const (
+	patience = 20 * time.Second
+	tick     = 5 * time.Millisecond
+)

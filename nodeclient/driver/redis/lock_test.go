@@ -1,0 +1,219 @@
+package redis
+
+import (
+	"bytes"
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"xmq/broker/event"
+	"xmq/nodeclient"
+	"xmq/nodeclient/driver/internal/hold"
+	"xmq/nodeclient/driver/servertest/redistest"
+)
+
+// otherNode opens the database of n as another node.
+func (n *node) otherNode() (*Target, error) {
+	target, err := Open(n.Context(), n.url, Options{Node: "other", LockWait: 3 * lockLook})
+	if err == nil {
+		n.Cleanup(func() { _ = target.Close() })
+	}
+	return target, err
+}
+
+// lock is the value of the key; "" when it is not there.
+func (n *node) lock() string { return n.other.Get(n.Context(), lockKey).Val() }
+
+// A second node is told who uses the database, and the first one goes on; when that ends the second one gets in.
+func TestADatabaseBelongsToOneNode(t *testing.T) {
+	n := newNode(t)
+	n.opts.Node = "first"
+	require.NoError(t, n.other.Del(t.Context(), lockKey).Err())
+	n.run("SET a 1")
+	require.True(t, strings.HasSuffix(n.lock(), " first"), n.lock())
+	before := n.at()
+	_, err := n.otherNode()
+	require.ErrorIs(t, err, nodeclient.ErrTaken)
+	require.True(t, nodeclient.IsTransient(err) && !nodeclient.IsFatal(err), err)
+	require.ErrorContains(t, err, "another node uses this database (")
+	require.ErrorContains(t, err, "): node first, connection ")
+	require.Equal(t, before, n.at())
+	n.run("INCR a")
+	require.NoError(t, n.Close())
+	require.Empty(t, n.lock())
+	second, err := n.otherNode()
+	require.NoError(t, err)
+	n.Target = second
+	n.run("INCR a")
+	require.Equal(t, "3", n.other.Get(t.Context(), "a").Val())
+}
+
+// The key is no data: no snapshot has it, it does not fill a database, no increment names it, and a FLUSHDB leaves
+// it.
+func TestTheLockIsNoData(t *testing.T) {
+	n := newNode(t)
+	require.NotEmpty(t, n.lock())
+	empty, err := n.Empty(t.Context())
+	require.NoError(t, err)
+	require.True(t, empty)
+	require.ErrorContains(t, n.fails(0, "DEL "+lockKey), "xmq_")
+	n.run("SET a 1")
+	snapshot, at := n.taken()
+	require.NotContains(t, string(snapshot), lockKey)
+	held := n.lock()
+	n.run("FLUSHDB")
+	require.Equal(t, held, n.lock())
+	copied := newNode(t)
+	copied.load(snapshot, at)
+	require.NotEqual(t, held, copied.lock())
+}
+
+// A lock that is gone is taken again before anything is written, also after a restart of the server.
+func TestALostLockIsTakenAgain(t *testing.T) {
+	own := redistest.New(t)
+	n := nodeOn(t, own, own.Addr())
+	n.Target.hold.Close()
+	n.Target.hold = hold.New("redis", "0", tick, n.take)
+	n.run("SET a 0")
+	for _, lose := range []func(){
+		func() { require.NoError(t, n.other.Del(t.Context(), lockKey).Err()) },
+		func() {
+			require.NoError(t, own.Kill())
+			require.NoError(t, own.Run())
+		},
+	} {
+		before, batch, held := n.at(), n.items("INCR a"), n.lock()
+		lose()
+		require.Eventually(t, func() bool {
+			_, err := n.Apply(t.Context(), before, batch)
+			require.True(t, err == nil || nodeclient.IsTransient(err), err)
+			return err == nil
+		}, patience, tick)
+		require.Eventually(t, func() bool { return n.lock() != "" && n.lock() != held }, patience, tick)
+		_, err := n.otherNode()
+		require.ErrorIs(t, err, nodeclient.ErrTaken)
+	}
+	require.Equal(t, "2", n.other.Get(t.Context(), "a").Val())
+	for _, use := range []func(at event.Position) error{
+		func(at event.Position) error { return n.Seek(t.Context(), at) },
+		func(event.Position) error { return n.Keep(t.Context(), event.AllTopics) },
+		func(event.Position) error { _, err := n.Position(t.Context()); return err },
+	} {
+		at := n.at()
+		require.NoError(t, n.other.Del(t.Context(), lockKey).Err())
+		require.NoError(t, use(at))
+		require.NotEmpty(t, n.lock())
+	}
+}
+
+// The lock of a node that has nothing to do stays, and ends soon after the node.
+func TestTheLockLivesAsLongAsItsNode(t *testing.T) {
+	n := newNode(t)
+	n.Target.hold.Close()
+	n.Target.hold = hold.New("redis", "0", tick, n.take)
+	_, err := n.Position(t.Context())
+	require.NoError(t, err)
+	ends := n.other.PExpireTime(t.Context(), lockKey).Val()
+	require.Eventually(t, func() bool { return n.other.PExpireTime(t.Context(), lockKey).Val() > ends }, patience, tick)
+	_, err = n.otherNode()
+	require.ErrorIs(t, err, nodeclient.ErrTaken)
+
+	n.Target.hold.Close()
+	token := hold.NewToken()
+	killed := n.newHolding(t.Context(), token)
+	value, _, err := killed.lock(t.Context(), nil)
+	require.NoError(t, err)
+	require.Empty(t, value)
+	_, err = n.otherNode()
+	require.ErrorIs(t, err, nodeclient.ErrTaken)
+	killed.way.cut() // what the kernel does with the connections of a process
+	second, err := n.otherNode()
+	require.NoError(t, err, "it sees that the connection is gone")
+	require.NoError(t, second.Close())
+
+	killed = n.newHolding(t.Context(), token) // a machine that is gone: its connection stays, and says nothing
+	value, _, err = killed.lock(t.Context(), nil)
+	require.NoError(t, err)
+	require.Empty(t, value)
+	defer func() { require.NoError(t, killed.way.Close()) }()
+	second, err = Open(t.Context(), n.url, Options{Node: "other"})
+	require.NoError(t, err, "it waits as long as the key lives")
+	require.NoError(t, second.Close())
+}
+
+// A node that has lost its lock to another writes nothing, and what the other one has done makes neither of them
+// FATAL.
+func TestANodeWithoutItsLockWritesNothing(t *testing.T) {
+	n := newNode(t)
+	n.run("SET a 0")
+	n.opts.LockWait = 3 * lockLook
+	before, batch := n.at(), n.items("INCR a")
+	require.NoError(t, n.other.Del(t.Context(), lockKey).Err())
+	other, err := n.otherNode()
+	require.NoError(t, err)
+	_, err = n.Apply(t.Context(), before, batch)
+	require.ErrorIs(t, err, nodeclient.ErrTaken)
+	require.ErrorContains(t, err, "node other")
+	require.Equal(t, "0", n.other.Get(t.Context(), "a").Val())
+	require.ErrorIs(t, n.Seek(t.Context(), before), nodeclient.ErrTaken)
+	_, err = n.Position(t.Context())
+	require.ErrorIs(t, err, nodeclient.ErrTaken)
+	_, err = other.Apply(t.Context(), before, batch)
+	require.NoError(t, err)
+	require.NoError(t, other.Close())
+	for range 2 {
+		_, err = n.Apply(t.Context(), before, batch)
+		require.ErrorIs(t, err, nodeclient.ErrTaken, "it left the database elsewhere")
+		require.ErrorContains(t, err, "had lost its lock")
+		require.False(t, nodeclient.IsFatal(err))
+	}
+	require.NoError(t, n.Close())
+	n.Target, err = n.otherNode()
+	require.NoError(t, err)
+	n.run("INCR a")
+	require.Equal(t, "2", n.other.Get(t.Context(), "a").Val())
+	_, err = n.Apply(t.Context(), before, batch)
+	require.True(t, nodeclient.IsFatal(err), "with the lock it is another hand: %v", err)
+}
+
+// A switch to a restored database takes the lock along, and a node that lost it switches nothing.
+func TestTheLockStaysThroughASwitch(t *testing.T) {
+	n := newNode(t)
+	n.run("SET a 1")
+	snapshot, at := n.taken()
+	copied := newNode(t)
+	held := copied.lock()
+	copied.load(snapshot, at)
+	require.Equal(t, at, copied.at())
+	require.Equal(t, held, copied.lock())
+	_, err := copied.otherNode()
+	require.ErrorIs(t, err, nodeclient.ErrTaken)
+	loaded, err := copied.Restore(t.Context(), at, event.AllTopics, bytes.NewReader(snapshot))
+	require.NoError(t, err)
+	copied.opts.LockWait = lockLook
+	require.NoError(t, copied.other.Del(t.Context(), lockKey).Err())
+	other, err := copied.otherNode()
+	require.NoError(t, err)
+	require.ErrorIs(t, loaded.Switch(t.Context()), nodeclient.ErrTaken)
+	require.NoError(t, loaded.Discard())
+	require.NoError(t, other.Close())
+	require.Equal(t, at, copied.at())
+}
+
+// A server without memory stores no lock, and gets memory from increments that need none.
+func TestAServerWithoutMemoryNeedsNoLock(t *testing.T) {
+	own := redistest.New(t)
+	n := nodeOn(t, own, own.Addr())
+	n.run("SET a 1", "SET b 1")
+	require.NoError(t, n.other.ConfigSet(t.Context(), "maxmemory", "1").Err())
+	token, err := n.Target.hold.Ensure(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, n.newHolding(t.Context(), token).Beat(context.Background()))
+	require.NoError(t, n.other.Del(t.Context(), lockKey).Err())
+	n.run("DEL b")
+	require.NoError(t, n.other.ConfigSet(t.Context(), "maxmemory", "0").Err())
+	n.run("SET c 1")
+	require.NotEmpty(t, n.lock())
+}

@@ -1,0 +1,218 @@
+package redis
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"xmq/broker/event"
+	"xmq/nodeclient"
+	"xmq/nodeclient/driver/internal/hold"
+)
+
+// Options are the knobs of a Target. The zero value is right for most: what differs from node to node stands in the URL.
+type Options struct {
+	// Node is the ID of the node, for people: it stands in the key that says whose the database is.
+	Node string
+	// Password, when not nil, is asked before each connection, instead of what the URL says.
+	Password func() (string, error)
+	// LockWait is how long it waits for that key while it is another's; 0 means DefaultLockWait.
+	LockWait time.Duration
+	// LockBeat is how often it keeps its own alive; 0 means hold.Beat.
+	LockBeat time.Duration
+}
+
+// Target is one logical database of a Redis server. Methods are called one at a time; a Snapshot is read meanwhile.
+type Target struct {
+	place      place
+	road       *road
+	table      table
+	opts       Options
+	hold       *hold.Hold
+	durability string
+	shut       bool
+	// doubt are the positions at which a call that nobody answered may have left the database; empty when there is none.
+	doubt []event.Position
+	// spare is how long Redis itself keeps keys beyond their time; spareTime.
+	spare time.Duration
+	// safe is until when it ends none, in ms since 1970; 0 as long as nobody has looked. timed: some key may have a
+	// time to live.
+	safe  int64
+	timed bool
+	// open is the snapshot that is being read; nil when there is none.
+	open *snapshot
+}
+
+var _ nodeclient.Target = (*Target)(nil)
+
+// Open connects to the logical database of a URL redis://[USER[:PASSWORD]@]HOST[:PORT][/DB][?restore_db=N], rediss:// for TLS,
+// and empties what an interrupted restore left beside it. The password may also come from REDISCLI_AUTH; it stands in
+// no error. Errors that may pass are Transient; a wrong URL, password, or a server that cannot be a target, is not.
+func Open(ctx context.Context, rawURL string, o Options) (*Target, error) {
+	p, err := parseURL(rawURL)
+	if err != nil {
+		return nil, err
+	}
+	if o.Password != nil {
+		user := p.options.Username
+		p.options.CredentialsProviderContext = func(context.Context) (string, string, error) {
+			password, err := o.Password()
+			return user, password, err
+		}
+	}
+	o.LockWait = cmp.Or(o.LockWait, DefaultLockWait)
+	t := &Target{place: p, opts: o, road: newRoad(p.options, p.db), spare: spareTime, timed: true}
+	t.hold = hold.New("redis", strconv.Itoa(p.db), cmp.Or(o.LockBeat, hold.Beat), t.take)
+	defer t.road.until(ctx)()
+	if err := t.look(ctx); err != nil {
+		return nil, errors.Join(err, t.Close())
+	}
+	return t, nil
+}
+
+// openError classes what the first connection met: what the server refuses by name will not pass, nor will a wrong password.
+func openError(ctx context.Context, err error) error {
+	text := said(err)
+	if text != "" && !transient(text) || strings.HasPrefix(text, "NOAUTH") || strings.HasPrefix(text, "WRONGPASS") {
+		return fmt.Errorf("redis: connect: %w", err)
+	}
+	return classify(ctx, "connect", err)
+}
+
+// look learns what must be known of the server and tidies up.
+func (t *Target) look(ctx context.Context) error {
+	i, err := readInfo(ctx, t.road)
+	if err != nil {
+		return openError(ctx, err)
+	}
+	if err := i.check(); err != nil {
+		return err
+	}
+	if t.table, err = readTable(ctx, t.road); err != nil {
+		return err
+	}
+	if _, err := t.hold.Ensure(ctx); err != nil {
+		return err
+	}
+	fsync, databases := t.setting(ctx, "appendfsync"), t.setting(ctx, "databases")
+	t.durability = durability(i, fsync)
+	if t.place.restore < 0 {
+		t.place.restore = 15
+		if n, err := strconv.Atoi(databases); err == nil {
+			t.place.restore = n - 1
+		}
+		if t.place.restore == t.place.db { // -1 when the server has no other
+			t.place.restore--
+		}
+	}
+	if err := t.drop(ctx, t.mark()); err != nil { // what an interrupted restore left
+		return openError(ctx, err)
+	}
+	return nil
+}
+
+// setting is a setting of the server; "" when it does not tell.
+func (t *Target) setting(ctx context.Context, name string) string {
+	values, err := t.road.ConfigGet(ctx, name).Result()
+	if err != nil {
+		return ""
+	}
+	return values[name]
+}
+
+// Durability says, as one sentence, what a crash of the server can take although it was acknowledged; "" when nothing. It is what
+// the server was set to at Open, for a log.
+func (t *Target) Durability() string { return t.durability }
+
+func (t *Target) usable() error {
+	if t.shut {
+		return errors.New("redis: the target has been closed")
+	}
+	return nil
+}
+
+// Close implements nodeclient.Target.
+func (t *Target) Close() error {
+	if t.shut {
+		return nil
+	}
+	t.shut = true
+	defer t.hold.Close() // last: until then nobody else comes
+	return t.road.Close()
+}
+
+// Position implements nodeclient.Target. It waits for a script that a lost connection left behind.
+func (t *Target) Position(ctx context.Context) (event.Position, error) {
+	if err := t.usable(); err != nil {
+		return event.Position{}, err
+	}
+	defer t.road.until(ctx)()
+	if err := t.holds(ctx); err != nil {
+		return event.Position{}, err
+	}
+	return readPosition(ctx, t.road)
+}
+
+// Empty implements nodeclient.Target: no key but XMQ's own.
+func (t *Target) Empty(ctx context.Context) (bool, error) {
+	if err := t.usable(); err != nil {
+		return false, err
+	}
+	defer t.road.until(ctx)()
+	pipe := t.road.TxPipeline()
+	size, own := pipe.DBSize(ctx), pipe.Exists(ctx, heldKeys...)
+	if _, err := pipe.Exec(ctx); err != nil {
+		return false, classify(ctx, "count the keys", err)
+	}
+	return size.Val() == own.Val(), nil
+}
+
+// Seek implements nodeclient.Target. It also mends a position that is incomplete or of a wrong type.
+func (t *Target) Seek(ctx context.Context, pos event.Position) error {
+	if err := t.usable(); err != nil {
+		return err
+	}
+	defer t.road.until(ctx)()
+	if err := t.holds(ctx); err != nil {
+		return err
+	}
+	if _, err := seekScript.run(ctx, t.road, []string{positionKey}, words(pos)); err != nil {
+		return classify(ctx, fmt.Sprintf("store the position %d", pos.Seq), err)
+	}
+	t.doubt = nil
+	if err := t.adopt(ctx); err != nil {
+		return err
+	}
+	return t.accept(ctx)
+}
+
+// Topics implements nodeclient.Target.
+func (t *Target) Topics(ctx context.Context) (event.Topics, error) {
+	if err := t.usable(); err != nil {
+		return "", err
+	}
+	defer t.road.until(ctx)()
+	topics, err := t.road.HGet(ctx, positionKey, "topics").Result()
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return "", classify(ctx, "read the topics", err)
+	}
+	return event.Topics(topics), nil
+}
+
+// Keep implements nodeclient.Target.
+func (t *Target) Keep(ctx context.Context, topics event.Topics) error {
+	if err := t.usable(); err != nil {
+		return err
+	}
+	defer t.road.until(ctx)()
+	if err := t.holds(ctx); err != nil {
+		return err
+	}
+	return keepTopics(ctx, t.road, topics)
+}
