@@ -25,8 +25,8 @@ func chapter(t *testing.T, path string) (text string, blocks map[string][]string
 
 // The chapter of the doors lists every code.
 func TestTheChapterOfTheDoorsNamesEveryCode(t *testing.T) {
-	text, _ := chapter(t, "door/README.md")
-	source, err := os.ReadFile("door/door.go")
+	text, _ := chapter(t, "../door/README.md")
+	source, err := os.ReadFile("../door/door.go")
 	require.NoError(t, err)
 	codes := regexp.MustCompile(`Code += "([a-z_]+)"`).FindAllStringSubmatch(string(source), -1)
 	require.NotEmpty(t, codes)
@@ -38,7 +38,7 @@ func TestTheChapterOfTheDoorsNamesEveryCode(t *testing.T) {
 // What the chapter of the doors shows works as it stands there: a key is sent twice and stored once, a refusal is told, and
 // a reader sees every increment.
 func TestTheProgramsOfTheChapterOfTheDoorsWork(t *testing.T) {
-	_, blocks := chapter(t, "door/README.md")
+	_, blocks := chapter(t, "../door/README.md")
 	r := startBroker(t, testConfig(t))
 	here := func(s string) string { return strings.ReplaceAll(s, "127.0.0.1:8420", r.HTTPAddr()) }
 	run := func(dir, name string, args ...string) string {

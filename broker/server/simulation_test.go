@@ -57,7 +57,7 @@ func TestSimulation(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { newSimulation(t, seed, dir).run() })
 		})
 		if !ok {
-			t.Fatalf("repeat with XMQ_SEED=%d go test ./broker -run TestSimulation", seed)
+			t.Fatalf("repeat with XMQ_SEED=%d go test ./broker/server -run TestSimulation", seed)
 		}
 	}
 }
