@@ -95,7 +95,7 @@ func (h *house) node(id, from string, change ...func(*nodeclient.Options)) *node
 }
 
 // run runs a node on any target.
-func (h *house) run(id, from string, target nodeclient.Target, change ...func(*nodeclient.Options)) *node {
+func (h *house) run(id, from string, target nodeclient.Database, change ...func(*nodeclient.Options)) *node {
 	road, err := bus.Dial("nats://"+h.cfg.NATSAddr, id)
 	require.NoError(h.t, err)
 	o := nodeclient.Options{ID: id, From: from, Tick: 50 * time.Millisecond, Log: h.log}

@@ -117,14 +117,14 @@ func TestANewcomerWhoseDatabaseIsNotEmptyIsSeenAtTheBroker(t *testing.T) {
 
 // refusing is a database that loads no snapshot, until it is told to.
 type refusing struct {
-	nodeclient.Target
+	nodeclient.Database
 	loads chan struct{}
 }
 
 func (r *refusing) Restore(ctx context.Context, want event.Position, topics event.Topics, from io.Reader) (nodeclient.Restored, error) {
 	select {
 	case <-r.loads:
-		return r.Target.Restore(ctx, want, topics, from)
+		return r.Database.Restore(ctx, want, topics, from)
 	default:
 		_, err := io.Copy(io.Discard, from)
 		return nil, errors.Join(errors.New("write \x1b[2Jthe file: no space left on device"), err)

@@ -23,7 +23,7 @@ import (
 
 // stuck is a target that stands still until it is let go, and keeps nothing but its position.
 type stuck struct {
-	nodeclient.Target // what is not asked of it
+	nodeclient.Database // what is not asked of it
 	pos               atomic.Pointer[event.Position]
 	let               <-chan struct{}
 }
@@ -73,7 +73,7 @@ func slowNodes(t *testing.T, kind string, deaf bool, nodes, count, limit int) {
 	let := make(chan struct{})
 	var all []*stuck
 	for i := range nodes {
-		target := &stuck{Target: drivertest.NewMemory().Open(), let: let}
+		target := &stuck{Database: drivertest.NewMemory().Open(), let: let}
 		target.pos.Store(&event.Position{})
 		all = append(all, target)
 		n := h.run(fmt.Sprint("slow", i), "", target, func(o *nodeclient.Options) { o.WindowBytes, o.WindowRecords, o.Silence = 64<<20, 1<<20, 1<<20 })

@@ -27,7 +27,7 @@ import (
 // Rows of the conformance table that need the whole house and have no longer story of their own.
 
 // brokenSnapshots is a database whose dump command always fails.
-type brokenSnapshots struct{ nodeclient.Target }
+type brokenSnapshots struct{ nodeclient.Database }
 
 func (brokenSnapshots) Snapshot(context.Context) (nodeclient.Snapshot, error) {
 	return nil, errors.New("dump command exited with 1: no space left")

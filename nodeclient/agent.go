@@ -65,10 +65,10 @@ const MinBytes = 1024
 
 // Agent is one node.
 type Agent struct {
-	opts   Options
-	road   bus.Conn
-	target Target
-	log    *slog.Logger
+	opts Options
+	road bus.Conn
+	db   Database
+	log  *slog.Logger
 
 	inbox chan heard
 	jobs  chan job     // to the hand; one at a time
@@ -119,13 +119,13 @@ type Status struct {
 // outcome is the result of a task: a function that tells the session.
 type outcome func(*session)
 
-// New checks the options. The caller keeps road and target and closes them after Run.
-func New(road bus.Conn, target Target, o Options) (*Agent, error) {
+// New checks the options. The caller keeps road and db and closes them after Run.
+func New(road bus.Conn, db Database, o Options) (*Agent, error) {
 	o, err := o.WithDefaults()
 	if err != nil {
 		return nil, err
 	}
-	return &Agent{opts: o, road: road, target: target, log: o.Log.With("client", o.ID),
+	return &Agent{opts: o, road: road, db: db, log: o.Log.With("client", o.ID),
 		inbox: make(chan heard, 1024), room: int64(o.WindowBytes) + 2*event.MaxBody, jobs: make(chan job, 1), done: make(chan outcome, 4)}, nil
 }
 
@@ -202,17 +202,17 @@ func (a *Agent) Run(ctx context.Context) error {
 func (a *Agent) session(pos event.Position, proved, holds bool) *session {
 	o := &a.opts
 	host, _ := os.Hostname() // only for people
-	_, timed := a.target.(Timed)
-	_, prepares := a.target.(Preparer)
+	_, timed := a.db.(Timed)
+	_, prepares := a.db.(Preparer)
 	batch := o.BatchRecords
-	if t, is := a.target.(BatchLimiter); is {
+	if t, is := a.db.(BatchLimiter); is {
 		batch = min(batch, t.BatchLimit())
 	}
 	return newSession(rules{
 		hello: event.Hello{Target: o.Driver, Topics: o.Topics, At: o.At, Stateless: o.Stateless, Holds: holds, Packs: o.Compress, Reuse: o.Reuse,
 			Features: form.Known(), Clock: timed, Prepares: prepares, Host: host, Pid: os.Getpid(),
 			Version: version.Version, Address: strings.ToValidUTF8(o.Address[:min(len(o.Address), event.MaxAddress)], "")},
-		group: o.Group, id: o.ID, from: o.From, replace: o.Replace, rejoin: !o.Stay, exitOnFail: o.ExitOnFail, loads: a.target.Loads,
+		group: o.Group, id: o.ID, from: o.From, replace: o.Replace, rejoin: !o.Stay, exitOnFail: o.ExitOnFail, loads: a.db.Loads,
 		windowRecords: uint32(o.WindowRecords), windowBytes: uint32(o.WindowBytes),
 		batchRecords: batch, batchBytes: o.BatchBytes,
 		heartbeat: o.Heartbeat, silence: o.Silence, tick: o.Tick, maxBackoff: o.MaxBackoff,
@@ -240,11 +240,11 @@ func newToken() (t event.Token) {
 // holds says that it has none of these, but data.
 func (a *Agent) stored(ctx context.Context) (pos event.Position, topics event.Topics, holds bool, err error) {
 	for wait := 1; ; wait = min(2*wait, a.opts.MaxBackoff) {
-		pos, err = a.target.Position(ctx)
+		pos, err = a.db.Position(ctx)
 		switch {
 		case err != nil:
 		case !pos.Zero():
-			topics, err = a.target.Topics(ctx)
+			topics, err = a.db.Topics(ctx)
 		default:
 			holds, err = a.holds(ctx)
 		}
@@ -279,10 +279,10 @@ type unsure interface{ Unsure() bool }
 
 // holds reports whether a database without a position has data.
 func (a *Agent) holds(ctx context.Context) (bool, error) {
-	if t, is := a.target.(unsure); a.opts.Stateless || is && t.Unsure() {
+	if t, is := a.db.(unsure); a.opts.Stateless || is && t.Unsure() {
 		return false, nil
 	}
-	empty, err := a.target.Empty(ctx)
+	empty, err := a.db.Empty(ctx)
 	return !empty, err
 }
 
@@ -499,7 +499,7 @@ func (a *Agent) hand(work context.Context) {
 
 // notice logs what the database's driver has to say.
 func (a *Agent) notice() {
-	if n, is := a.target.(Noticer); is {
+	if n, is := a.db.(Noticer); is {
 		for _, sentence := range n.Notices() {
 			a.log.Warn(sentence)
 		}
@@ -510,15 +510,15 @@ func (a *Agent) serve(work context.Context, j job) outcome {
 	t := j.task
 	switch {
 	case t.keep:
-		err := a.target.Keep(work, event.TopicsOf(a.opts.Topics))
+		err := a.db.Keep(work, event.TopicsOf(a.opts.Topics))
 		return func(s *session) { s.storedTopics(err) }
 	case t.seek != nil:
-		err := a.target.Seek(work, *t.seek)
+		err := a.db.Seek(work, *t.seek)
 		return func(s *session) { s.sought(err) }
 	case t.snapshot != 0:
 		return a.openSnapshot(j.ctx, t.snapshot, t.part)
 	case t.prepare != 0:
-		err := a.target.(Preparer).Prepare(j.ctx)
+		err := a.db.(Preparer).Prepare(j.ctx)
 		return func(s *session) { s.prepared(t.prepare, err) }
 	case t.expire != 0:
 		pos, more, err := a.expire(j.ctx, t)
@@ -536,11 +536,11 @@ func (a *Agent) serve(work context.Context, j job) outcome {
 
 // expire is the target's Expire, and where the database stands.
 func (a *Agent) expire(ctx context.Context, t task) (pos event.Position, more bool, err error) {
-	more, err = a.target.(Timed).Expire(ctx, t.before, t.expire)
+	more, err = a.db.(Timed).Expire(ctx, t.before, t.expire)
 	if !IsBack(err) {
 		return t.before, more, err
 	}
-	if pos, lost := a.target.Position(ctx); lost == nil {
+	if pos, lost := a.db.Position(ctx); lost == nil {
 		return pos, false, err
 	}
 	return t.before, false, Transient(err) // found again by the next Apply

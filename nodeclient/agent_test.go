@@ -357,14 +357,14 @@ type running struct {
 	ended  chan error
 }
 
-func run(t *testing.T, road *bus.Mem, target Target, o Options) *running {
+func run(t *testing.T, road *bus.Mem, db Database, o Options) *running {
 	t.Helper()
 	o.ID = "n1"
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	conn := road.Connect("n1")
-	a, err := New(conn, target, o)
+	a, err := New(conn, db, o)
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	r := &running{agent: a, cancel: cancel, ended: make(chan error, 1)}
@@ -628,7 +628,7 @@ func TestADatabaseThatIsNotACopyIsReplacedOnlyWhenAllowed(t *testing.T) {
 		"foreign allowed": {&memTarget{pos: foreign, data: []string{"x"}}, true, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			a := &Agent{target: c.target, opts: Options{Replace: c.allow}}
+			a := &Agent{db: c.target, opts: Options{Replace: c.allow}}
 			err := a.mayReplace(t.Context(), testLog)
 			if c.ok {
 				require.NoError(t, err)
@@ -698,7 +698,7 @@ func TestXE12ABackupIsLoadedOnlyWhereItBelongs(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := &memTarget{pos: event.Start(c.on), data: []string{"x"}}
-			a := &Agent{target: m, opts: Options{Topics: []string{"a"}}}
+			a := &Agent{db: m, opts: Options{Topics: []string{"a"}}}
 			err := a.LoadBackup(t.Context(), c.m, strings.NewReader("increment 1\n"))
 			if c.ok {
 				require.NoError(t, err)

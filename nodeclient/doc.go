@@ -2,7 +2,7 @@
 // conversation with the broker, applies increments in order, each exactly once, and serves or takes DUMPs.
 //
 // An Agent runs one conversation. Its session is pure (no clock, goroutine, socket or disk): events and results
-// go in, work comes out; the agent's loop does the work. The database is behind the interface Target; drivers
+// go in, work comes out; the agent's loop does the work. The database is behind the interface Database; drivers
 // are the packages under nodeclient/driver.
 //
 // # The phases of a session
@@ -25,6 +25,6 @@
 // # Goroutines of an Agent
 //
 //	loop      Run itself: the session, one select
-//	hand      one call at a time to the Target: Apply, Seek, Snapshot
+//	hand      one call at a time to the Database: Apply, Seek, Snapshot
 //	transfer  upload of a snapshot, or download and restore; each waits for the end of the one before
 package nodeclient

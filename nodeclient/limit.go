@@ -43,13 +43,13 @@ type ownLimit interface{ LimitsApply() bool }
 // apply is the target's Apply within the limit of its increments. What a driver answers when its context ends is
 // Transient; for an increment that was alone it becomes the increment's FAIL.
 func (a *Agent) apply(work context.Context, t task) (pos event.Position, err error) {
-	own, is := a.target.(ownLimit)
+	own, is := a.db.(ownLimit)
 	most, which := a.limit(t)
 	if most == event.NoLimit || is && own.LimitsApply() {
-		return a.target.Apply(work, t.before, t.apply)
+		return a.db.Apply(work, t.before, t.apply)
 	}
 	ctx, ended := a.still.limit(work, most)
-	pos, err = a.target.Apply(ctx, t.before, t.apply)
+	pos, err = a.db.Apply(ctx, t.before, t.apply)
 	first, last := t.apply[0].Pos, t.apply[len(t.apply)-1].Pos
 	switch long := ended(); {
 	case !long || err == nil || !IsTransient(err) || IsBack(err) || pos.Seq >= last.Seq:

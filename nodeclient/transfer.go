@@ -36,9 +36,9 @@ func (a *Agent) openSnapshot(work context.Context, dump event.DumpID, part *even
 // snapshot opens the whole copy or a part of it.
 func (a *Agent) snapshot(ctx context.Context, part *event.Range) (Snapshot, error) {
 	if part == nil {
-		return a.target.Snapshot(ctx)
+		return a.db.Snapshot(ctx)
 	}
-	if r, ok := a.target.(Ranger); ok {
+	if r, ok := a.db.(Ranger); ok {
 		return r.SnapshotRange(ctx, part.Start, part.End, part.Limit)
 	}
 	return nil, fmt.Errorf("%w (its target is %s)", ErrNoRanges, a.opts.Driver)
@@ -70,7 +70,7 @@ func (a *Agent) load(ctx context.Context, job restoreJob) (left string, err erro
 	if err := a.mayReplace(ctx, job.pos.Log); err != nil {
 		return "", err
 	}
-	if err := a.target.Room(ctx, job.size); err != nil {
+	if err := a.db.Room(ctx, job.size); err != nil {
 		return "", err
 	}
 	taken := []any{"dump", job.dump, "from", a.opts.From, "seq", job.pos.Seq}
@@ -81,7 +81,7 @@ func (a *Agent) load(ctx context.Context, job restoreJob) (left string, err erro
 	a.log.Info("loading snapshot", taken...)
 	d := dumpflow.NewDownload(ctx, a.call, job.dump, a.transferOptions())
 	defer d.Close()
-	loaded, err := a.target.Restore(ctx, job.pos, event.TopicsOf(a.opts.Topics), d)
+	loaded, err := a.db.Restore(ctx, job.pos, event.TopicsOf(a.opts.Topics), d)
 	if err != nil {
 		return "", fmt.Errorf("load snapshot of sequence %d: %w", job.pos.Seq, err)
 	}
@@ -117,11 +117,11 @@ func (a *Agent) mayReplace(ctx context.Context, log event.LogID) error {
 	if a.opts.Replace {
 		return nil
 	}
-	empty, err := a.target.Empty(ctx)
+	empty, err := a.db.Empty(ctx)
 	if err != nil || empty {
 		return err
 	}
-	pos, err := a.target.Position(ctx)
+	pos, err := a.db.Position(ctx)
 	switch {
 	case err == nil && pos.Log == log:
 		return nil
@@ -137,7 +137,7 @@ func (a *Agent) mayReplace(ctx context.Context, log event.LogID) error {
 // LoadBackup loads a backup file's bytes (see dumpflow.OpenArchive) into the target before Run, as the first of
 // the two steps of joining by hand (XE-12). It refuses a place that is neither empty nor a copy of the same log.
 func (a *Agent) LoadBackup(ctx context.Context, m dumpflow.Manifest, r io.Reader) error {
-	if !a.target.Loads(m.Format) {
+	if !a.db.Loads(m.Format) {
 		return &ending{ErrRefused, fmt.Sprintf("the backup of %s is %s, which this kind of target cannot load", m.Target, m.Format)}
 	}
 	if m.Range != nil {
@@ -149,10 +149,10 @@ func (a *Agent) LoadBackup(ctx context.Context, m dumpflow.Manifest, r io.Reader
 	if err := a.mayReplace(ctx, m.Pos.Log); err != nil {
 		return err
 	}
-	if err := a.target.Room(ctx, m.Size); err != nil {
+	if err := a.db.Room(ctx, m.Size); err != nil {
 		return err
 	}
-	loaded, err := a.target.Restore(ctx, m.Pos, event.TopicsOf(a.opts.Topics), r)
+	loaded, err := a.db.Restore(ctx, m.Pos, event.TopicsOf(a.opts.Topics), r)
 	if err != nil {
 		return fmt.Errorf("load backup of sequence %d: %w", m.Pos.Seq, err)
 	}

@@ -69,22 +69,22 @@ func runNode(ctx context.Context, cfg configs.Node, log *slog.Logger) (err error
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	o.Driver, o.Stateless, o.Address = db.Driver, db.Stateless, addressOf(cfg.Target)
-	a, err := nodeclient.New(road, db.Target, o)
+	a, err := nodeclient.New(road, db.Database, o)
 	if err != nil {
 		return fmt.Errorf("%w: %w", configs.ErrConfig, err)
 	}
 	if cfg.Restore != "" {
-		if err := loadBackup(ctx, a, db.Target, under(cfg.Data, cfg.Restore), log); err != nil {
+		if err := loadBackup(ctx, a, db.Database, under(cfg.Data, cfg.Restore), log); err != nil {
 			return err
 		}
 	}
 	if !road.Up() {
 		log.Warn("the broker does not answer yet: trying until it does", "client", o.ID, "broker", secret.URL(cfg.Broker))
 	}
-	if d, is := db.Target.(interface{ Durability() string }); is && d.Durability() != "" {
+	if d, is := db.Database.(interface{ Durability() string }); is && d.Durability() != "" {
 		log.Warn("what this database acknowledges may be gone after a crash of its server", "client", o.ID, "why", d.Durability())
 	}
-	if p, is := db.Target.(interface{ Powers() string }); is && p.Powers() != "" {
+	if p, is := db.Database.(interface{ Powers() string }); is && p.Powers() != "" {
 		log.Warn("the role of this node may do too much", "client", o.ID, "why", p.Powers())
 	}
 	log.Info("node starts", "event", "started", "client", o.ID, "broker", secret.URL(cfg.Broker), "target", db.Driver)
@@ -120,7 +120,7 @@ func ended(err error) error {
 }
 
 // loadBackup loads a backup file into a database that has no position yet; later starts pass over it.
-func loadBackup(ctx context.Context, a *nodeclient.Agent, db nodeclient.Target, path string, log *slog.Logger) error {
+func loadBackup(ctx context.Context, a *nodeclient.Agent, db nodeclient.Database, path string, log *slog.Logger) error {
 	pos, err := db.Position(ctx)
 	if err == nil && !pos.Zero() {
 		log.Info("the database has a position already: the backup is not loaded", "seq", pos.Seq)

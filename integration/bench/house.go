@@ -101,14 +101,14 @@ func (s *sink) Restore(context.Context, event.Position, event.Topics, io.Reader)
 
 // node is an agent of this process.
 type node struct {
-	target nodeclient.Target
+	target nodeclient.Database
 	road   bus.Conn
 	end    context.CancelFunc
 	ended  chan error
 }
 
 // start runs a node; url is the NATS server, or a proxy before it.
-func start(url, id, from string, target nodeclient.Target, change ...func(*nodeclient.Options)) (*node, error) {
+func start(url, id, from string, target nodeclient.Database, change ...func(*nodeclient.Options)) (*node, error) {
 	road, err := bus.Dial(url, id)
 	if err != nil {
 		return nil, err

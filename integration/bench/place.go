@@ -55,12 +55,12 @@ func (p *place) placed(ctx context.Context) error {
 
 // watched is a real target whose place is known outside.
 type watched struct {
-	nodeclient.Target
+	nodeclient.Database
 	*place
 }
 
 func (w *watched) Seek(ctx context.Context, pos event.Position) error {
-	err := w.Target.Seek(ctx, pos)
+	err := w.Database.Seek(ctx, pos)
 	if err == nil {
 		w.set(pos)
 	}
@@ -68,7 +68,7 @@ func (w *watched) Seek(ctx context.Context, pos event.Position) error {
 }
 
 func (w *watched) Apply(ctx context.Context, before event.Position, batch []event.Item) (event.Position, error) {
-	pos, err := w.Target.Apply(ctx, before, batch)
+	pos, err := w.Database.Apply(ctx, before, batch)
 	if err == nil {
 		w.set(pos)
 	}

@@ -1,5 +1,5 @@
 // Package driver is the shelf of target drivers: which of them a target URL names. The port they all implement is
-// nodeclient.Target, and drivertest is the suite they all pass.
+// nodeclient.Database, and drivertest is the suite they all pass.
 //
 // # Classes of errors
 //

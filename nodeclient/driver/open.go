@@ -28,7 +28,7 @@ const URLs = "sqlite:PATH, postgres://USER@HOST:PORT/DATABASE, mysql://USER@HOST
 
 // Opened is an open target and what a node says of it.
 type Opened struct {
-	nodeclient.Target
+	nodeclient.Database
 	Driver    string // kind of database, as in the URL
 	Stateless bool   // it cannot store a position: increments are applied at least once
 }
@@ -47,36 +47,36 @@ type place struct {
 type driver struct {
 	scheme string
 	local  bool // it is named by a path
-	open   func(ctx context.Context, at place) (nodeclient.Target, error)
+	open   func(ctx context.Context, at place) (nodeclient.Database, error)
 }
 
 var drivers = []driver{
-	{"sqlite", true, func(ctx context.Context, at place) (nodeclient.Target, error) {
+	{"sqlite", true, func(ctx context.Context, at place) (nodeclient.Database, error) {
 		path, o, err := sqlite.ParsePath(at.path)
 		if err != nil {
 			return nil, err
 		}
-		return claim("sqlite", at.node, path, func() (nodeclient.Target, error) { return sqlite.Open(ctx, path, o) })
+		return claim("sqlite", at.node, path, func() (nodeclient.Database, error) { return sqlite.Open(ctx, path, o) })
 	}},
-	{"file", true, func(_ context.Context, at place) (nodeclient.Target, error) {
-		return claim("file", at.node, at.path, func() (nodeclient.Target, error) { return file.Open(at.path) })
+	{"file", true, func(_ context.Context, at place) (nodeclient.Database, error) {
+		return claim("file", at.node, at.path, func() (nodeclient.Database, error) { return file.Open(at.path) })
 	}},
-	{"kv", true, func(_ context.Context, at place) (nodeclient.Target, error) {
-		return claim("kv", at.node, at.path, func() (nodeclient.Target, error) { return kv.Open(at.path) })
+	{"kv", true, func(_ context.Context, at place) (nodeclient.Database, error) {
+		return claim("kv", at.node, at.path, func() (nodeclient.Database, error) { return kv.Open(at.path) })
 	}},
-	{"postgres", false, func(ctx context.Context, at place) (nodeclient.Target, error) {
+	{"postgres", false, func(ctx context.Context, at place) (nodeclient.Database, error) {
 		return postgres.Open(ctx, at.url, postgres.Options{Node: at.node, Password: at.password})
 	}},
-	{"mysql", false, func(ctx context.Context, at place) (nodeclient.Target, error) {
+	{"mysql", false, func(ctx context.Context, at place) (nodeclient.Database, error) {
 		return mysql.Open(ctx, at.url, mysql.Options{Node: at.node, Password: at.password})
 	}},
-	{"redis", false, func(ctx context.Context, at place) (nodeclient.Target, error) {
+	{"redis", false, func(ctx context.Context, at place) (nodeclient.Database, error) {
 		return redis.Open(ctx, at.url, redis.Options{Node: at.node, Password: at.password})
 	}},
-	{"webhook", false, func(ctx context.Context, at place) (nodeclient.Target, error) {
+	{"webhook", false, func(ctx context.Context, at place) (nodeclient.Database, error) {
 		return webhook.Open(ctx, at.url)
 	}},
-	{"exec", false, func(ctx context.Context, at place) (nodeclient.Target, error) {
+	{"exec", false, func(ctx context.Context, at place) (nodeclient.Database, error) {
 		return exec.Open(ctx, at.url, at.dir)
 	}},
 }
@@ -188,14 +188,14 @@ func wrongPath(err error) error {
 
 // claimed is a database file that belongs to this process.
 type claimed struct {
-	nodeclient.Target
+	nodeclient.Database
 	lock *os.File
 }
 
 // claim opens a database that is a file of this process alone, behind a lock on PATH.lock, which the kernel frees when the
 // process ends: two nodes on one file would overtake each other, and the healthy one would lose its copy. The file holds the
 // ID of the node, for whoever finds the lock taken.
-func claim(driver, node, path string, open func() (nodeclient.Target, error)) (nodeclient.Target, error) {
+func claim(driver, node, path string, open func() (nodeclient.Database, error)) (nodeclient.Database, error) {
 	lock, err := os.OpenFile(path+".lock", os.O_CREATE|os.O_RDWR|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, err
@@ -226,11 +226,11 @@ func claim(driver, node, path string, open func() (nodeclient.Target, error)) (n
 
 // SnapshotRange implements nodeclient.Ranger, as far as the database does.
 func (c *claimed) SnapshotRange(ctx context.Context, start, end []byte, limit uint64) (nodeclient.Snapshot, error) {
-	if r, ok := c.Target.(nodeclient.Ranger); ok {
+	if r, ok := c.Database.(nodeclient.Ranger); ok {
 		return r.SnapshotRange(ctx, start, end, limit)
 	}
 	return nil, nodeclient.ErrNoRanges
 }
 
 // Close closes the database, then gives it up.
-func (c *claimed) Close() error { return errors.Join(c.Target.Close(), c.lock.Close()) }
+func (c *claimed) Close() error { return errors.Join(c.Database.Close(), c.lock.Close()) }

@@ -22,7 +22,7 @@ func TestEachSchemeHasItsDriver(t *testing.T) {
 		got, err := Open(t.Context(), "n1", url, "", dir)
 		require.NoError(t, err, url)
 		require.NoError(t, got.Close())
-		got.Target = nil
+		got.Database = nil
 		require.Equal(t, want, got, url)
 	}
 	for _, url := range []string{"", "a.db", "sqlite:", "oracle://u:secret@h/d", "u:secret@h"} {

@@ -16,7 +16,7 @@ const patience = 10 * time.Second
 
 // At is the stored position of a target, or the start of log. Like an agent it asks again while the trouble may pass: a
 // connection whose server was killed meanwhile says so only when it is used.
-func At(t *testing.T, target nodeclient.Target, log *Log) event.Position {
+func At(t *testing.T, target nodeclient.Database, log *Log) event.Position {
 	t.Helper()
 	pos, err := target.Position(t.Context())
 	for end := time.Now().Add(patience); nodeclient.IsTransient(err) && time.Now().Before(end); {
@@ -38,7 +38,7 @@ func (l *Log) Scripts(scripts ...string) (items []event.Item) {
 }
 
 // Feed applies scripts as one batch.
-func Feed(t *testing.T, target nodeclient.Target, log *Log, scripts ...string) {
+func Feed(t *testing.T, target nodeclient.Database, log *Log, scripts ...string) {
 	t.Helper()
 	before := At(t, target, log)
 	_, err := target.Apply(t.Context(), before, log.Scripts(scripts...))
@@ -47,7 +47,7 @@ func Feed(t *testing.T, target nodeclient.Target, log *Log, scripts ...string) {
 
 // Fails applies scripts as one batch of which the i-th, from 0, must FAIL, everything before it durable and nothing else. The
 // log then goes on behind all of them.
-func Fails(t *testing.T, target nodeclient.Target, log *Log, i int, scripts ...string) error {
+func Fails(t *testing.T, target nodeclient.Database, log *Log, i int, scripts ...string) error {
 	t.Helper()
 	want := At(t, target, log)
 	items := log.Scripts(scripts...)

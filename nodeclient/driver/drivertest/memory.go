@@ -40,7 +40,7 @@ type memoryState struct {
 func NewMemory() *Memory { return new(Memory) }
 
 // Open gives the database to a new process; the process before it cannot use it any more.
-func (m *Memory) Open() nodeclient.Target {
+func (m *Memory) Open() nodeclient.Database {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.gen++

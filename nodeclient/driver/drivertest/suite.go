@@ -1,4 +1,4 @@
-// Package drivertest is the one conformance suite that all target drivers pass: what nodeclient.Target
+// Package drivertest is the one conformance suite that all target drivers pass: what nodeclient.Database
 // promises, told as cases. A driver's test calls Run with a Factory.
 package drivertest
 
@@ -22,7 +22,7 @@ import (
 type Factory struct {
 	// Open opens the place dir, an existing folder that is the place's own: fresh when it has never been
 	// opened, else with what it holds.
-	Open func(t *testing.T, dir string) nodeclient.Target
+	Open func(t *testing.T, dir string) nodeclient.Database
 	// Setup makes in the place dir, which is open and fresh, what Body needs, by another way than the driver: a table where
 	// increments with DDL stand alone. nil when Body needs nothing.
 	Setup func(t *testing.T, dir string)
@@ -55,15 +55,15 @@ type place struct {
 	*testing.T
 	f   Factory
 	dir string
-	nodeclient.Target
+	nodeclient.Database
 	log *Log
 }
 
 func (f Factory) fresh(t *testing.T) *place {
 	t.Helper()
 	p := &place{T: t, f: f, dir: t.TempDir(), log: NewLog(logID)}
-	p.Target = f.Open(t, p.dir)
-	t.Cleanup(func() { _ = p.Target.Close() })
+	p.Database = f.Open(t, p.dir)
+	t.Cleanup(func() { _ = p.Database.Close() })
 	empty, err := p.Empty(t.Context())
 	require.NoError(t, err)
 	require.True(t, empty, "a fresh place")
@@ -77,8 +77,8 @@ func (p *place) reopen() {
 	p.Helper()
 	stood, err := p.Position(p.Context())
 	require.NoError(p, err)
-	require.NoError(p, p.Target.Close())
-	p.Target = p.f.Open(p.T, p.dir)
+	require.NoError(p, p.Database.Close())
+	p.Database = p.f.Open(p.T, p.dir)
 	if p.f.Stateless && !stood.Zero() {
 		require.NoError(p, p.Seek(p.Context(), stood))
 	}

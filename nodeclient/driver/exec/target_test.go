@@ -43,7 +43,7 @@ func open(t *testing.T, dir string, keep bool, more string) *external.Target {
 
 func factory(keep bool, more string) drivertest.Factory {
 	return drivertest.Factory{
-		Open:      func(t *testing.T, dir string) nodeclient.Target { return open(t, dir, keep, more) },
+		Open:      func(t *testing.T, dir string) nodeclient.Database { return open(t, dir, keep, more) },
 		Stateless: !keep,
 		Topicless: true,
 		Body:      func(k uint64) []byte { return strconv.AppendUint([]byte("number "), k, 10) },

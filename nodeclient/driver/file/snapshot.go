@@ -31,7 +31,7 @@ type snapshot struct {
 	closed atomic.Bool
 }
 
-// Snapshot implements nodeclient.Target.
+// Snapshot implements nodeclient.Database.
 func (t *Target) Snapshot(context.Context) (nodeclient.Snapshot, error) {
 	if err := t.usable(); err != nil {
 		return nil, err
@@ -79,12 +79,12 @@ type restored struct{ t *Target }
 // Loads reports whether format is one that this driver writes, or wrote.
 func (t *Target) Loads(format string) bool { return format == Format || format == firstFormat }
 
-// Room implements nodeclient.Target.
+// Room implements nodeclient.Database.
 func (t *Target) Room(_ context.Context, size int64) error {
 	return freespace.For(filepath.Dir(t.path), size)
 }
 
-// Restore implements nodeclient.Target: the copy is read again from the disk and checked entry by entry.
+// Restore implements nodeclient.Database: the copy is read again from the disk and checked entry by entry.
 func (t *Target) Restore(ctx context.Context, want event.Position, topics event.Topics, r io.Reader) (nodeclient.Restored, error) {
 	path := restorePath(t.path)
 	err := remove(path)

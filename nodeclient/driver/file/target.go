@@ -28,7 +28,7 @@ type Target struct {
 	failed error
 }
 
-var _ nodeclient.Target = (*Target)(nil)
+var _ nodeclient.Database = (*Target)(nil)
 
 // Open opens the file at path and creates it when it is not there; its folder must exist. It reads the whole
 // file. A torn last batch is cut off; damage before that, or a file that is something else, is Fatal. An
@@ -150,7 +150,7 @@ func sealedBehind(file io.ReaderAt, batch, size int64) (bool, error) {
 	return false, nil
 }
 
-// Close implements nodeclient.Target.
+// Close implements nodeclient.Database.
 func (t *Target) Close() error {
 	if t.file == nil {
 		return nil
@@ -160,7 +160,7 @@ func (t *Target) Close() error {
 	return err
 }
 
-// Position implements nodeclient.Target.
+// Position implements nodeclient.Database.
 func (t *Target) Position(context.Context) (event.Position, error) {
 	return t.pos, t.usable()
 }
@@ -178,12 +178,12 @@ func (t *Target) usable() error {
 	return nil
 }
 
-// Empty implements nodeclient.Target.
+// Empty implements nodeclient.Database.
 func (t *Target) Empty(context.Context) (bool, error) {
 	return t.end == int64(len(fileHeader)), t.usable()
 }
 
-// Apply implements nodeclient.Target: one write and one sync for the whole batch, which is all or nothing. It
+// Apply implements nodeclient.Database: one write and one sync for the whole batch, which is all or nothing. It
 // never fails an increment.
 func (t *Target) Apply(ctx context.Context, before event.Position, batch []event.Item) (event.Position, error) {
 	if err := t.usable(); err != nil {
@@ -202,7 +202,7 @@ func (t *Target) Apply(ctx context.Context, before event.Position, batch []event
 	return t.pos, err
 }
 
-// Seek implements nodeclient.Target.
+// Seek implements nodeclient.Database.
 func (t *Target) Seek(ctx context.Context, pos event.Position) error {
 	if err := t.usable(); err != nil {
 		return err
@@ -210,10 +210,10 @@ func (t *Target) Seek(ctx context.Context, pos event.Position) error {
 	return t.append(ctx, nil, pos)
 }
 
-// Topics implements nodeclient.Target.
+// Topics implements nodeclient.Database.
 func (t *Target) Topics(context.Context) (event.Topics, error) { return t.held, t.usable() }
 
-// Keep implements nodeclient.Target. A file of the first revision gets the header of now before: one without topics says what
+// Keep implements nodeclient.Database. A file of the first revision gets the header of now before: one without topics says what
 // none says.
 func (t *Target) Keep(ctx context.Context, topics event.Topics) error {
 	if err := t.usable(); err != nil {

@@ -18,7 +18,7 @@ import (
 )
 
 var factory = drivertest.Factory{
-	Open:   func(t *testing.T, dir string) nodeclient.Target { return open(t, filepath.Join(dir, "increments")) },
+	Open:   func(t *testing.T, dir string) nodeclient.Database { return open(t, filepath.Join(dir, "increments")) },
 	Body:   body,
 	Opaque: true,
 	Earlier: func(t *testing.T, dir string) {

@@ -24,7 +24,7 @@ type value struct {
 // overlay is what increments of a batch have made of keys, above the database.
 type overlay map[string]value
 
-// Apply implements nodeclient.Target: one write and one sync for all that precedes the first failing increment. After a
+// Apply implements nodeclient.Database: one write and one sync for all that precedes the first failing increment. After a
 // failed write the next call opens the database again; a Transient may then come with a position ahead of before.
 func (t *Target) Apply(ctx context.Context, before event.Position, items []event.Item) (event.Position, error) {
 	if err := t.usable(); err != nil {

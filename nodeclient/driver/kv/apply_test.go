@@ -301,8 +301,8 @@ func TestTheResultDoesNotDependOnBatches(t *testing.T) {
 		}
 		return all
 	}
-	dump := func(t *testing.T, target nodeclient.Target) string {
+	dump := func(t *testing.T, target nodeclient.Database) string {
 		return strings.Join((&node{t, target.(*Target), nil}).all(), " ")
 	}
-	drivertest.Grouping(t, 10, func(t *testing.T) nodeclient.Target { return newNode(t).Target }, scripts, dump)
+	drivertest.Grouping(t, 10, func(t *testing.T) nodeclient.Database { return newNode(t).Target }, scripts, dump)
 }

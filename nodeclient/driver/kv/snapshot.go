@@ -67,7 +67,7 @@ type snapshot struct {
 	reading *atomic.Int32 // of the target: one less when the cursor is gone
 }
 
-// Snapshot implements nodeclient.Target.
+// Snapshot implements nodeclient.Database.
 func (t *Target) Snapshot(ctx context.Context) (nodeclient.Snapshot, error) {
 	return t.SnapshotRange(ctx, nil, nil, 0)
 }

@@ -47,7 +47,7 @@ type Target struct {
 	reads   sync.RWMutex // held by Get and Scan, and by whoever closes db
 }
 
-var _ nodeclient.Target = (*Target)(nil)
+var _ nodeclient.Database = (*Target)(nil)
 
 // Open opens the database in the folder path and makes it when it is not there; the folder around it must exist. A Switch that
 // a crash interrupted is finished first, an unfinished restore removed. A database that is damaged is Fatal; what is no
@@ -192,7 +192,7 @@ func (t *Target) usable() error {
 	return t.open()
 }
 
-// Close implements nodeclient.Target.
+// Close implements nodeclient.Database.
 func (t *Target) Close() error {
 	t.closed = true
 	return t.shut()
@@ -210,13 +210,13 @@ func (t *Target) shut() error {
 	return err
 }
 
-// Position implements nodeclient.Target.
+// Position implements nodeclient.Database.
 func (t *Target) Position(context.Context) (event.Position, error) {
 	err := t.usable()
 	return t.pos, err
 }
 
-// Empty implements nodeclient.Target.
+// Empty implements nodeclient.Database.
 func (t *Target) Empty(context.Context) (bool, error) {
 	if err := t.usable(); err != nil {
 		return false, err
@@ -228,7 +228,7 @@ func (t *Target) Empty(context.Context) (bool, error) {
 	return none && t.pos.Zero(), nil
 }
 
-// Seek implements nodeclient.Target.
+// Seek implements nodeclient.Database.
 func (t *Target) Seek(ctx context.Context, pos event.Position) error {
 	if err := t.usable(); err != nil {
 		return err
@@ -239,7 +239,7 @@ func (t *Target) Seek(ctx context.Context, pos event.Position) error {
 	return t.write(nil, pos)
 }
 
-// Topics implements nodeclient.Target.
+// Topics implements nodeclient.Database.
 func (t *Target) Topics(context.Context) (event.Topics, error) {
 	if err := t.usable(); err != nil {
 		return "", err
@@ -251,7 +251,7 @@ func (t *Target) Topics(context.Context) (event.Topics, error) {
 	return event.Topics(b), nil
 }
 
-// Keep implements nodeclient.Target.
+// Keep implements nodeclient.Database.
 func (t *Target) Keep(ctx context.Context, topics event.Topics) error {
 	if err := t.usable(); err != nil {
 		return err

@@ -19,7 +19,7 @@ import (
 func factory() drivertest.Factory {
 	open, folders := make(map[string]*Target), make(map[string]string)
 	return drivertest.Factory{
-		Open: func(t *testing.T, dir string) nodeclient.Target {
+		Open: func(t *testing.T, dir string) nodeclient.Database {
 			if folders[dir] == "" {
 				folders[dir] = t.TempDir()
 			}

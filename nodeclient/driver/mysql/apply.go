@@ -22,7 +22,7 @@ const maxChunk = 4 << 20
 // step is one item of a batch, ready to run.
 type step = apply.Step[work]
 
-// Apply implements nodeclient.Target. The text of a FAIL names the increment, what the server said and the
+// Apply implements nodeclient.Database. The text of a FAIL names the increment, what the server said and the
 // beginning of the statement. A Transient after a lost commit may come with a position ahead of before. Increments that
 // change the schema, or may leave something in the session, cut the batch; the former wait for the open snapshot to be
 // closed.

@@ -133,10 +133,10 @@ func TestTheResultDoesNotDependOnBatches(t *testing.T) {
 		}
 		return all
 	}
-	dump := func(t *testing.T, target nodeclient.Target) string {
+	dump := func(t *testing.T, target nodeclient.Database) string {
 		db := target.(*Target).cfg.DBName
 		return strings.Join(server.Query(t, db, "SELECT * FROM c ORDER BY v"), " ") + "\n" +
 			strings.Join(server.Query(t, db, "SELECT * FROM seen ORDER BY 1"), " ")
 	}
-	drivertest.Grouping(t, 2, func(t *testing.T) nodeclient.Target { return open(t, t.TempDir()) }, scripts, dump)
+	drivertest.Grouping(t, 2, func(t *testing.T) nodeclient.Database { return open(t, t.TempDir()) }, scripts, dump)
 }

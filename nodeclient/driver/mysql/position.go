@@ -197,7 +197,7 @@ func (t *Target) create(ctx context.Context, s *session) error {
 	return nil
 }
 
-// Seek implements nodeclient.Target. It also mends a position table that has lost its row.
+// Seek implements nodeclient.Database. It also mends a position table that has lost its row.
 func (t *Target) Seek(ctx context.Context, pos event.Position) error {
 	s, err := t.session(ctx)
 	if err != nil {
@@ -245,7 +245,7 @@ func keepTopics(ctx context.Context, s *session, topics event.Topics) error {
 	return err
 }
 
-// Topics implements nodeclient.Target.
+// Topics implements nodeclient.Database.
 func (t *Target) Topics(ctx context.Context) (event.Topics, error) {
 	s, err := t.session(ctx)
 	if err != nil {
@@ -265,7 +265,7 @@ func (t *Target) Topics(ctx context.Context) (event.Topics, error) {
 	return event.Topics(rows[0][0]), nil
 }
 
-// Keep implements nodeclient.Target.
+// Keep implements nodeclient.Database.
 func (t *Target) Keep(ctx context.Context, topics event.Topics) error {
 	s, err := t.session(ctx)
 	if err != nil {

@@ -26,7 +26,7 @@ type restored struct{ t *Target }
 // Loads reports whether format is the one this driver writes.
 func (t *Target) Loads(format string) bool { return format == t.flavour.stream.Name }
 
-// Room implements nodeclient.Target. The size of a database on its server says about how much its copy takes.
+// Room implements nodeclient.Database. The size of a database on its server says about how much its copy takes.
 func (t *Target) Room(ctx context.Context, size int64) error {
 	s, err := t.session(ctx)
 	if err != nil {
@@ -50,7 +50,7 @@ func (t *Target) Room(ctx context.Context, size int64) error {
 // charset is the preface of a snapshot: character set and collation of the database.
 var charset = regexp.MustCompile(`^[a-z0-9_]+ [a-z0-9_]+$`)
 
-// Restore implements nodeclient.Target. Nothing of the snapshot reaches the server before all of it has come and every record
+// Restore implements nodeclient.Database. Nothing of the snapshot reaches the server before all of it has come and every record
 // was judged. Then the records are carried out in DB_xmq_restore, in a session that takes one statement at a time. Every
 // table is read again and compared with what the source has counted, the position is compared,
 // and routines, views and triggers are made on trial. A snapshot of a database that had no position yet is accepted for

@@ -37,7 +37,7 @@ type tableState struct{ name, next string }
 // sequenceState is where a sequence stands.
 type sequenceState struct{ name, next, cycle string }
 
-// Snapshot implements nodeclient.Target; doc.go says how. It blocks for a few questions, whatever the size of the data.
+// Snapshot implements nodeclient.Database; doc.go says how. It blocks for a few questions, whatever the size of the data.
 // Transient: whether an interrupted change of the schema was done is not settled yet; the next Apply does that.
 func (t *Target) Snapshot(ctx context.Context) (nodeclient.Snapshot, error) {
 	p, err := t.settled(ctx)

@@ -55,7 +55,7 @@ type Target struct {
 	open chan struct{} // closed with the open snapshot; nil when there is none
 }
 
-var _ nodeclient.Target = (*Target)(nil)
+var _ nodeclient.Database = (*Target)(nil)
 
 // Open connects to the database of a mysql:// or mariadb:// URL, which must exist, finishes a switch that was decided and
 // drops what an interrupted restore left beside it. Errors that may pass are Transient; a wrong URL, password or database
@@ -177,7 +177,7 @@ func (t *Target) session(ctx context.Context) (*session, error) {
 	return t.s, nil
 }
 
-// Close implements nodeclient.Target.
+// Close implements nodeclient.Database.
 func (t *Target) Close() error {
 	t.shut = true
 	defer t.hold.Close() // last: until then nobody else comes
@@ -188,7 +188,7 @@ func (t *Target) Close() error {
 	return nil
 }
 
-// Position implements nodeclient.Target. It waits for a transaction that a lost connection left behind.
+// Position implements nodeclient.Database. It waits for a transaction that a lost connection left behind.
 func (t *Target) Position(ctx context.Context) (event.Position, error) {
 	s, err := t.session(ctx)
 	if err != nil {
@@ -199,7 +199,7 @@ func (t *Target) Position(ctx context.Context) (event.Position, error) {
 	return p.pos, err
 }
 
-// Empty implements nodeclient.Target: no table, view, sequence, routine, package, event or library but the position table.
+// Empty implements nodeclient.Database: no table, view, sequence, routine, package, event or library but the position table.
 func (t *Target) Empty(ctx context.Context) (bool, error) {
 	s, err := t.session(ctx)
 	if err != nil {

@@ -72,7 +72,7 @@ func open(t *testing.T, dir string) *Target {
 }
 
 var factory = drivertest.Factory{
-	Open: func(t *testing.T, dir string) nodeclient.Target { return open(t, dir) },
+	Open: func(t *testing.T, dir string) nodeclient.Database { return open(t, dir) },
 	Setup: func(t *testing.T, dir string) {
 		require.NoError(t, server.Exec(database(dir), "CREATE TABLE n (at bigint AUTO_INCREMENT PRIMARY KEY, k bigint, pad blob)"))
 	},

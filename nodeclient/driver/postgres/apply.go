@@ -16,7 +16,7 @@ import (
 // step is one item of a batch, ready to run.
 type step = apply.Step[work]
 
-// Apply implements nodeclient.Target. The text of a FAIL names the increment, what the server said and the
+// Apply implements nodeclient.Database. The text of a FAIL names the increment, what the server said and the
 // beginning of the statement. A Transient after a lost commit may come with a position ahead of before.
 func (t *Target) Apply(ctx context.Context, before event.Position, items []event.Item) (event.Position, error) {
 	steps, refused := apply.Prepare("postgres", items, parse)

@@ -34,7 +34,7 @@ var things = func() string {
 	return "SELECT " + strings.Join(all, " OR ")
 }()
 
-// Empty implements nodeclient.Target: nothing that a user can make, but the position table.
+// Empty implements nodeclient.Database: nothing that a user can make, but the position table.
 func (t *Target) Empty(ctx context.Context) (bool, error) {
 	c, err := t.conn(ctx)
 	if err != nil {

@@ -41,7 +41,7 @@ func (r *restored) LeftOut() string { return strings.Join(r.left, "; ") }
 // Loads reports whether format is the one this driver writes, or its earlier one.
 func (t *Target) Loads(format string) bool { return format == Format || format == firstFormat }
 
-// Room implements nodeclient.Target. The size of a database on its server says about how much its copy takes.
+// Room implements nodeclient.Database. The size of a database on its server says about how much its copy takes.
 func (t *Target) Room(ctx context.Context, size int64) error {
 	c, err := t.conn(ctx)
 	if err != nil {
@@ -60,7 +60,7 @@ func (t *Target) Room(ctx context.Context, size int64) error {
 	return freespace.ForSpool(size)
 }
 
-// Restore implements nodeclient.Target. Nothing of the snapshot reaches the server before all of it has come and each entry of
+// Restore implements nodeclient.Database. Nothing of the snapshot reaches the server before all of it has come and each entry of
 // the archive was judged. Then pg_restore loads it into DB_xmq_restore, the sequences are set and the position is compared. A snapshot of a database that had no
 // position yet is accepted for the start of a log and given that position.
 func (t *Target) Restore(ctx context.Context, want event.Position, topics event.Topics, r io.Reader) (nodeclient.Restored, error) {

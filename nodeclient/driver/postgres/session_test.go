@@ -194,7 +194,7 @@ func TestTheResultDoesNotDependOnBatches(t *testing.T) {
 		}
 		return all
 	}
-	dump := func(t *testing.T, target nodeclient.Target) string {
+	dump := func(t *testing.T, target nodeclient.Database) string {
 		db := target.(*Target).cfg.Database
 		var b strings.Builder
 		c, err := target.(*Target).conn(t.Context())
@@ -206,5 +206,5 @@ func TestTheResultDoesNotDependOnBatches(t *testing.T) {
 		}
 		return b.String()
 	}
-	drivertest.Grouping(t, 3, func(t *testing.T) nodeclient.Target { return open(t, t.TempDir()) }, scripts, dump)
+	drivertest.Grouping(t, 3, func(t *testing.T) nodeclient.Database { return open(t, t.TempDir()) }, scripts, dump)
 }

@@ -41,7 +41,7 @@ type snapshot struct {
 	ctx   context.Context // ends with Close
 }
 
-// Snapshot implements nodeclient.Target; doc.go says how. It blocks for a few questions to the catalog, whatever
+// Snapshot implements nodeclient.Database; doc.go says how. It blocks for a few questions to the catalog, whatever
 // the size of the data, and for sessions of others that hold a table exclusively.
 func (t *Target) Snapshot(ctx context.Context) (nodeclient.Snapshot, error) {
 	if _, err := t.Position(ctx); err != nil { // waits for what a lost connection left behind

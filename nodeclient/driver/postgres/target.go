@@ -64,7 +64,7 @@ type Target struct {
 }
 
 var (
-	_ nodeclient.Target  = (*Target)(nil)
+	_ nodeclient.Database  = (*Target)(nil)
 	_ nodeclient.Noticer = (*Target)(nil)
 )
 
@@ -232,7 +232,7 @@ func closeConn(c *pgconn.PgConn) {
 	_ = c.Close(ctx)
 }
 
-// Close implements nodeclient.Target.
+// Close implements nodeclient.Database.
 func (t *Target) Close() error {
 	t.shut = true
 	t.spare.close()
@@ -244,7 +244,7 @@ func (t *Target) Close() error {
 	return nil
 }
 
-// Position implements nodeclient.Target. It waits for a transaction that a lost connection left behind.
+// Position implements nodeclient.Database. It waits for a transaction that a lost connection left behind.
 func (t *Target) Position(ctx context.Context) (event.Position, error) {
 	c, p, err := t.enter(ctx, "")
 	if c != nil {
@@ -258,7 +258,7 @@ const relations = `FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON 
 	WHERE c.relkind IN (%s) AND c.relpersistence <> 't' AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
 	AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')`
 
-// Seek implements nodeclient.Target. It also mends a position table that has lost its row or has two.
+// Seek implements nodeclient.Database. It also mends a position table that has lost its row or has two.
 func (t *Target) Seek(ctx context.Context, pos event.Position) error {
 	c, at, err := t.enter(ctx, "")
 	if c != nil {
@@ -287,7 +287,7 @@ func (t *Target) Seek(ctx context.Context, pos event.Position) error {
 	return nil
 }
 
-// Topics implements nodeclient.Target.
+// Topics implements nodeclient.Database.
 func (t *Target) Topics(ctx context.Context) (event.Topics, error) {
 	c, at, err := t.enter(ctx, "")
 	if c != nil {
@@ -303,7 +303,7 @@ func (t *Target) Topics(ctx context.Context) (event.Topics, error) {
 	return event.Topics(rows[0][0]), nil
 }
 
-// Keep implements nodeclient.Target.
+// Keep implements nodeclient.Database.
 func (t *Target) Keep(ctx context.Context, topics event.Topics) error {
 	c, at, err := t.enter(ctx, "")
 	if c != nil {

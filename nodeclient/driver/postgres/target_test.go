@@ -56,7 +56,7 @@ func open(t *testing.T, dir string) *Target {
 
 // factory: the table is there, since an increment that makes one is a transaction of its own.
 var factory = drivertest.Factory{
-	Open: func(t *testing.T, dir string) nodeclient.Target { return open(t, dir) },
+	Open: func(t *testing.T, dir string) nodeclient.Database { return open(t, dir) },
 	Setup: func(t *testing.T, dir string) {
 		require.NoError(t, server.Exec(database(dir), "CREATE TABLE n (at bigserial PRIMARY KEY, k bigint, pad bytea); GRANT ALL ON n TO public; GRANT ALL ON SEQUENCE n_at_seq TO public; ALTER TABLE n OWNER TO xmq"))
 	},

@@ -24,7 +24,7 @@ const (
 // settleTime is how long a lost answer is looked for before Apply reports the doubt. The next Apply looks again.
 const settleTime = 10 * time.Second
 
-// Apply implements nodeclient.Target. The text of a FAIL names the increment, the command, what the server said and the
+// Apply implements nodeclient.Database. The text of a FAIL names the increment, the command, what the server said and the
 // beginning of the command. A Transient may come with a position ahead of before: what precedes it is durable, and a call
 // whose answer was lost may be stored. Everything is done in one pass: nothing is applied and rolled back as a whole.
 func (t *Target) Apply(ctx context.Context, before event.Position, items []event.Item) (event.Position, error) {

@@ -408,12 +408,12 @@ func TestTheResultDoesNotDependOnBatches(t *testing.T) {
 	}
 	all := "local all = redis.call('KEYS', '*'); table.sort(all); local out = {}; for _, k in ipairs(all) do if string.sub(k, 1, 4) ~= 'xmq_' then " +
 		"local is = redis.call('TYPE', k).ok; out[#out + 1] = k .. '=' .. (is == 'list' and table.concat(redis.call('LRANGE', k, 0, -1), ',') or redis.call('GET', k)) end end; return table.concat(out, ' ')"
-	dump := func(t *testing.T, target nodeclient.Target) string {
+	dump := func(t *testing.T, target nodeclient.Database) string {
 		text, err := client(t, server, target.(*Target).place.db).Eval(t.Context(), all, nil).Text()
 		require.NoError(t, err)
 		return text
 	}
-	open := func(t *testing.T) nodeclient.Target {
+	open := func(t *testing.T) nodeclient.Database {
 		n := newNode(t)
 		require.NoError(t, n.other.FlushDB(t.Context()).Err())
 		return n.Target

@@ -36,7 +36,7 @@ type restored struct {
 // Loads reports whether format is the one this driver writes.
 func (t *Target) Loads(format string) bool { return format == Format }
 
-// Room implements nodeclient.Target: what the server uses and the snapshot takes must fit below maxmemory, where that is set.
+// Room implements nodeclient.Database: what the server uses and the snapshot takes must fit below maxmemory, where that is set.
 func (t *Target) Room(ctx context.Context, size int64) error {
 	if err := t.usable(); err != nil {
 		return err
@@ -56,7 +56,7 @@ func (t *Target) Room(ctx context.Context, size int64) error {
 // mark begins the marker of all restores into this target.
 func (t *Target) mark() string { return strconv.Itoa(t.place.db) + ":" }
 
-// Restore implements nodeclient.Target. It loads into the logical database restore_db, which must be empty or hold what an earlier
+// Restore implements nodeclient.Database. It loads into the logical database restore_db, which must be empty or hold what an earlier
 // restore into this target left; each piece is checked first. Then the count of keys and the position are compared. A
 // snapshot of a database that had no position yet is accepted for the start of a log and given that position.
 func (t *Target) Restore(ctx context.Context, want event.Position, topics event.Topics, r io.Reader) (nodeclient.Restored, error) {

@@ -53,7 +53,7 @@ type snapshot struct {
 	started      bool
 }
 
-// Snapshot implements nodeclient.Target: one round trip, whatever the size of the database. The old values of keys that change
+// Snapshot implements nodeclient.Database: one round trip, whatever the size of the database. The old values of keys that change
 // while it is open are kept; see maxWaiting and maxTouched for when Apply waits. FLUSHDB waits for its end.
 func (t *Target) Snapshot(ctx context.Context) (nodeclient.Snapshot, error) {
 	if err := t.usable(); err != nil {

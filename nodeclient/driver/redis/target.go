@@ -49,7 +49,7 @@ type Target struct {
 	open *snapshot
 }
 
-var _ nodeclient.Target = (*Target)(nil)
+var _ nodeclient.Database = (*Target)(nil)
 
 // Open connects to the logical database of a URL redis://[USER[:PASSWORD]@]HOST[:PORT][/DB][?restore_db=N], rediss:// for TLS,
 // and empties what an interrupted restore left beside it. The password may also come from REDISCLI_AUTH; it stands in
@@ -137,7 +137,7 @@ func (t *Target) usable() error {
 	return nil
 }
 
-// Close implements nodeclient.Target.
+// Close implements nodeclient.Database.
 func (t *Target) Close() error {
 	if t.shut {
 		return nil
@@ -147,7 +147,7 @@ func (t *Target) Close() error {
 	return t.road.Close()
 }
 
-// Position implements nodeclient.Target. It waits for a script that a lost connection left behind.
+// Position implements nodeclient.Database. It waits for a script that a lost connection left behind.
 func (t *Target) Position(ctx context.Context) (event.Position, error) {
 	if err := t.usable(); err != nil {
 		return event.Position{}, err
@@ -159,7 +159,7 @@ func (t *Target) Position(ctx context.Context) (event.Position, error) {
 	return readPosition(ctx, t.road)
 }
 
-// Empty implements nodeclient.Target: no key but XMQ's own.
+// Empty implements nodeclient.Database: no key but XMQ's own.
 func (t *Target) Empty(ctx context.Context) (bool, error) {
 	if err := t.usable(); err != nil {
 		return false, err
@@ -173,7 +173,7 @@ func (t *Target) Empty(ctx context.Context) (bool, error) {
 	return size.Val() == own.Val(), nil
 }
 
-// Seek implements nodeclient.Target. It also mends a position that is incomplete or of a wrong type.
+// Seek implements nodeclient.Database. It also mends a position that is incomplete or of a wrong type.
 func (t *Target) Seek(ctx context.Context, pos event.Position) error {
 	if err := t.usable(); err != nil {
 		return err
@@ -192,7 +192,7 @@ func (t *Target) Seek(ctx context.Context, pos event.Position) error {
 	return t.accept(ctx)
 }
 
-// Topics implements nodeclient.Target.
+// Topics implements nodeclient.Database.
 func (t *Target) Topics(ctx context.Context) (event.Topics, error) {
 	if err := t.usable(); err != nil {
 		return "", err
@@ -205,7 +205,7 @@ func (t *Target) Topics(ctx context.Context) (event.Topics, error) {
 	return event.Topics(topics), nil
 }
 
-// Keep implements nodeclient.Target.
+// Keep implements nodeclient.Database.
 func (t *Target) Keep(ctx context.Context, topics event.Topics) error {
 	if err := t.usable(); err != nil {
 		return err

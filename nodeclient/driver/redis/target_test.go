@@ -61,7 +61,7 @@ func client(t *testing.T, srv *redistest.Server, db int) *redis.Client {
 
 // factory: each body appends to a list, in both forms.
 var factory = drivertest.Factory{
-	Open: func(t *testing.T, dir string) nodeclient.Target {
+	Open: func(t *testing.T, dir string) nodeclient.Database {
 		target, err := Open(t.Context(), server.URL(databases.of(dir)), Options{})
 		require.NoError(t, err)
 		return target

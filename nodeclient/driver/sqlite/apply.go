@@ -31,7 +31,7 @@ type work struct {
 // step is one item of a batch, ready to run.
 type step = apply.Step[work]
 
-// Apply implements nodeclient.Target. Errors of SQLite are classed as in classify; the text of a FAIL names the
+// Apply implements nodeclient.Database. Errors of SQLite are classed as in classify; the text of a FAIL names the
 // increment, what SQLite said and the beginning of the statement.
 func (t *Target) Apply(ctx context.Context, before event.Position, items []event.Item) (event.Position, error) {
 	steps, refused := apply.Prepare("sqlite", items, parse)

@@ -76,7 +76,7 @@ func TestAConnectionIsGuarded(t *testing.T) {
 
 // However increments fall into batches, the same ones fail and the same data comes out.
 func TestTheResultDoesNotDependOnBatches(t *testing.T) {
-	open := func(t *testing.T) nodeclient.Target { return open(t, t.TempDir()) }
+	open := func(t *testing.T) nodeclient.Database { return open(t, t.TempDir()) }
 	scripts := func(rng *rand.Rand) (all []string) {
 		kinds := []func(k int) string{
 			func(k int) string { return fmt.Sprintf("INSERT INTO c (v) VALUES (%d)", rng.IntN(30)) },
@@ -110,7 +110,7 @@ func TestTheResultDoesNotDependOnBatches(t *testing.T) {
 		}
 		return all
 	}
-	dump := func(t *testing.T, target nodeclient.Target) string {
+	dump := func(t *testing.T, target nodeclient.Database) string {
 		db := target.(*Target).db
 		var b strings.Builder
 		for _, table := range []string{"c", "seen", "child", "auto", "sqlite_sequence"} {

@@ -24,12 +24,12 @@ type restored struct{ t *Target }
 // Loads reports whether format is the one this driver writes.
 func (t *Target) Loads(format string) bool { return format == Format }
 
-// Room implements nodeclient.Target.
+// Room implements nodeclient.Database.
 func (t *Target) Room(_ context.Context, size int64) error {
 	return freespace.For(filepath.Dir(t.path), size)
 }
 
-// Restore implements nodeclient.Target. Before it writes it looks whether the disk has room; then it verifies
+// Restore implements nodeclient.Database. Before it writes it looks whether the disk has room; then it verifies
 // the checksum, the size, SQLite's own quick_check and the position, and syncs. A snapshot of a database that
 // had no position yet is accepted for the start of a log and given that position.
 func (t *Target) Restore(ctx context.Context, want event.Position, topics event.Topics, r io.Reader) (nodeclient.Restored, error) {

@@ -29,7 +29,7 @@ type snapshot struct {
 	release func()     // ends the read transaction; nil after Close
 }
 
-// Snapshot implements nodeclient.Target; doc.go says how. It blocks for one checkpoint of the WAL, and for those who
+// Snapshot implements nodeclient.Database; doc.go says how. It blocks for one checkpoint of the WAL, and for those who
 // hold it up at most holdPatience, since increments wait meanwhile. Transient: another connection writes, or reads a
 // state so old that the WAL cannot be checkpointed.
 func (t *Target) Snapshot(ctx context.Context) (nodeclient.Snapshot, error) {

@@ -59,7 +59,7 @@ type Target struct {
 	commit func(context.Context, *sql.Conn) error
 }
 
-var _ nodeclient.Target = (*Target)(nil)
+var _ nodeclient.Database = (*Target)(nil)
 
 // Open opens the database file at path and creates it when it is not there; its folder must exist. A Switch
 // that a crash interrupted is finished first, an unfinished restore removed. Errors of the database that
@@ -125,7 +125,7 @@ func openDB(path string, pragmas ...string) (*sql.DB, error) {
 // dir is the folder of the database file.
 func (t *Target) dir() string { return filepath.Dir(t.path) }
 
-// Close implements nodeclient.Target.
+// Close implements nodeclient.Database.
 func (t *Target) Close() error {
 	t.closed = true
 	return t.shut()
@@ -191,7 +191,7 @@ func commit(ctx context.Context, c *sql.Conn) error {
 	return err
 }
 
-// Position implements nodeclient.Target.
+// Position implements nodeclient.Database.
 func (t *Target) Position(ctx context.Context) (event.Position, error) {
 	c, release, err := t.conn(ctx)
 	if err != nil {
@@ -201,7 +201,7 @@ func (t *Target) Position(ctx context.Context) (event.Position, error) {
 	return readPosition(ctx, c)
 }
 
-// Empty implements nodeclient.Target: no table, view or other object at all.
+// Empty implements nodeclient.Database: no table, view or other object at all.
 func (t *Target) Empty(ctx context.Context) (bool, error) {
 	c, release, err := t.conn(ctx)
 	if err != nil {
@@ -215,7 +215,7 @@ func (t *Target) Empty(ctx context.Context) (bool, error) {
 	return objects == 0, nil
 }
 
-// Seek implements nodeclient.Target. It also mends a position table that has lost its row or has two.
+// Seek implements nodeclient.Database. It also mends a position table that has lost its row or has two.
 func (t *Target) Seek(ctx context.Context, pos event.Position) error {
 	c, release, err := t.conn(ctx)
 	if err != nil {
@@ -235,7 +235,7 @@ func (t *Target) Seek(ctx context.Context, pos event.Position) error {
 	return nil
 }
 
-// Topics implements nodeclient.Target.
+// Topics implements nodeclient.Database.
 func (t *Target) Topics(ctx context.Context) (topics event.Topics, err error) {
 	c, release, err := t.conn(ctx)
 	if err != nil {
@@ -252,7 +252,7 @@ func (t *Target) Topics(ctx context.Context) (topics event.Topics, err error) {
 	return topics, nil
 }
 
-// Keep implements nodeclient.Target.
+// Keep implements nodeclient.Database.
 func (t *Target) Keep(ctx context.Context, topics event.Topics) error {
 	c, release, err := t.conn(ctx)
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 
 // factory: each body makes the table when it is missing, so that any increment may be the first.
 var factory = drivertest.Factory{
-	Open: func(t *testing.T, dir string) nodeclient.Target { return open(t, dir) },
+	Open: func(t *testing.T, dir string) nodeclient.Database { return open(t, dir) },
 	Body: func(k uint64) []byte {
 		return fmt.Appendf(nil, "CREATE TABLE IF NOT EXISTS n (at INTEGER PRIMARY KEY, k INTEGER, pad BLOB);\nINSERT INTO n (k, pad) VALUES (%d, zeroblob(2000));", k)
 	},

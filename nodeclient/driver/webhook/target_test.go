@@ -36,7 +36,7 @@ func TestTheDriverPassesTheConformanceSuite(t *testing.T) {
 	for _, more := range []string{"", "&online=true"} {
 		receivers := map[string]*webhooktest.Receiver{}
 		drivertest.Run(t, drivertest.Factory{
-			Open: func(t *testing.T, dir string) nodeclient.Target {
+			Open: func(t *testing.T, dir string) nodeclient.Database {
 				if receivers[dir] == nil {
 					receivers[dir] = webhooktest.New(t)
 				}

@@ -88,7 +88,7 @@ func prepare[W any](steps []Step[W], items []event.Item, from, to int, parse fun
 	return to, nil
 }
 
-// Apply commits steps, or those before the first that fails, and returns as nodeclient.Target's Apply does. refused is the
+// Apply commits steps, or those before the first that fails, and returns as nodeclient.Database's Apply does. refused is the
 // answer when all steps are durable. A step for which alone answers true gets a transaction of its own; nil: no step needs one.
 // p is the target's, kept from call to call.
 func Apply[W any](before event.Position, steps []Step[W], refused error, p *Patience, alone func(*W) bool, transact Transact[W]) (event.Position, error) {

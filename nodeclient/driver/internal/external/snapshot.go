@@ -20,7 +20,7 @@ type snapshot struct {
 	closed atomic.Bool
 }
 
-// Snapshot implements nodeclient.Target.
+// Snapshot implements nodeclient.Database.
 func (t *Target) Snapshot(ctx context.Context) (nodeclient.Snapshot, error) {
 	if !t.o.Dumps {
 		return nil, fmt.Errorf("%s: open a snapshot: the target URL does not say how to dump: add dump= to it, or name another node", t.o.Driver)
@@ -83,7 +83,7 @@ type restored struct {
 // Loads reports whether format is the one this driver writes, and it can be loaded.
 func (t *Target) Loads(format string) bool { return format == t.o.Format.Name && t.o.Loads }
 
-// Restore implements nodeclient.Target: the program verifies what it can; the checksums of the stream are verified here, and
+// Restore implements nodeclient.Database: the program verifies what it can; the checksums of the stream are verified here, and
 // what is damaged or cut is discarded although the program may be content.
 func (t *Target) Restore(ctx context.Context, want event.Position, _ event.Topics, r io.Reader) (nodeclient.Restored, error) {
 	err := t.restore(ctx, want, r)

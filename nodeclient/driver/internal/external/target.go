@@ -57,14 +57,14 @@ type Options struct {
 	Online bool // what Dump has begun to read does not change any more
 }
 
-// Target implements nodeclient.Target on Hooks. Methods are called one at a time; a Snapshot is read meanwhile.
+// Target implements nodeclient.Database on Hooks. Methods are called one at a time; a Snapshot is read meanwhile.
 type Target struct {
 	hooks Hooks
 	o     Options
 	pos   event.Position // of the last item applied; zero until the first Seek of a process that cannot ask
 }
 
-var _ nodeclient.Target = (*Target)(nil)
+var _ nodeclient.Database = (*Target)(nil)
 
 // New makes a Target and removes what an unfinished load has left. Its error is Transient.
 func New(ctx context.Context, h Hooks, o Options) (*Target, error) {
@@ -99,7 +99,7 @@ func (t *Target) LimitsApply() bool { return true }
 // reported after a second or so, also on a busy machine.
 func (t *Target) BatchLimit() int { return 50 }
 
-// Position implements nodeclient.Target. Without a Keeper it is what Seek and Apply of this process have left.
+// Position implements nodeclient.Database. Without a Keeper it is what Seek and Apply of this process have left.
 func (t *Target) Position(ctx context.Context) (event.Position, error) {
 	if t.o.Keeper == nil {
 		return t.pos, nil
@@ -112,7 +112,7 @@ func (t *Target) Position(ctx context.Context) (event.Position, error) {
 	return pos, nil
 }
 
-// Apply implements nodeclient.Target. Each increment is durable by itself.
+// Apply implements nodeclient.Database. Each increment is durable by itself.
 func (t *Target) Apply(ctx context.Context, before event.Position, items []event.Item) (event.Position, error) {
 	if t.pos.Zero() { // nobody has asked yet
 		if _, err := t.Position(ctx); err != nil {
@@ -167,7 +167,7 @@ func (t *Target) store(ctx context.Context, pos event.Position) error {
 	return nil
 }
 
-// Seek implements nodeclient.Target.
+// Seek implements nodeclient.Database.
 func (t *Target) Seek(ctx context.Context, pos event.Position) error {
 	if err := t.store(ctx, pos); err != nil {
 		return err
@@ -176,13 +176,13 @@ func (t *Target) Seek(ctx context.Context, pos event.Position) error {
 	return nil
 }
 
-// Topics implements nodeclient.Target: the broker alone remembers them.
+// Topics implements nodeclient.Database: the broker alone remembers them.
 func (t *Target) Topics(context.Context) (event.Topics, error) { return "", nil }
 
-// Keep implements nodeclient.Target, and keeps nothing.
+// Keep implements nodeclient.Database, and keeps nothing.
 func (t *Target) Keep(context.Context, event.Topics) error { return nil }
 
-// Empty implements nodeclient.Target. A copy that cannot be loaded is never empty.
+// Empty implements nodeclient.Database. A copy that cannot be loaded is never empty.
 func (t *Target) Empty(ctx context.Context) (bool, error) {
 	if !t.o.Loads {
 		return false, nil
@@ -197,8 +197,8 @@ func (t *Target) Empty(ctx context.Context) (bool, error) {
 // Unsure reports that nobody can tell whether the copy is empty.
 func (t *Target) Unsure() bool { return !t.o.Loads }
 
-// Room implements nodeclient.Target: the program knows its place, nobody else does.
+// Room implements nodeclient.Database: the program knows its place, nobody else does.
 func (t *Target) Room(context.Context, int64) error { return nil }
 
-// Close implements nodeclient.Target.
+// Close implements nodeclient.Database.
 func (t *Target) Close() error { return nil }

@@ -9,13 +9,13 @@ import (
 	"xmq/broker/event"
 )
 
-// Target is one database as a node sees it: the port of a target driver. A driver is a package under
+// Database is one database as a node sees it: the port of a target driver. A driver is a package under
 // nodeclient/driver; one conformance suite (nodeclient/driver/drivertest) runs on all of them.
 //
 // The agent calls one method at a time, except that a Snapshot it has opened is read while Apply goes on.
 // Every method may block as long as the database does; ctx ends the wait. Errors are classed by Transient
 // and Fatal; every other error of Apply is a FAIL.
-type Target interface {
+type Database interface {
 	// Position returns the position stored with the data: what this database has applied. The zero
 	// Position means a fresh place that has never applied anything.
 	Position(ctx context.Context) (event.Position, error)
