@@ -166,17 +166,12 @@ func TestXQ05ForgettingRemovesRecordPositionAndPin(t *testing.T) {
 		write(t, db, func(b *Batch) { b.PutClient(following("node1", 42)); b.PutClient(following("node2", 50)) })
 		old, _ := db.Client("node1")
 		write(t, db, func(b *Batch) { b.PutClient(old) })
-		seq, who, held := db.Pin()
-		require.True(t, held)
-		require.Equal(t, uint64(42), seq)
-		require.Equal(t, "client node1", who)
+		require.Equal(t, "42 client node1 true", pin(db))
 		write(t, db, func(b *Batch) { b.DeleteClient("node1"); b.DeleteClient("never there") })
 		for range 2 {
 			_, ok := db.Client("node1")
 			require.False(t, ok)
-			seq, who, _ = db.Pin()
-			require.Equal(t, uint64(50), seq)
-			require.Equal(t, "client node2", who)
+			require.Equal(t, "50 client node2 true", pin(db))
 			db = reopen()
 		}
 	})
@@ -309,27 +304,32 @@ func TestPinOfAClientInEachState(t *testing.T) {
 	}
 }
 
+// pin prints who holds most of the log.
+func pin(db *DB) string {
+	h := db.Holders(0, nil)
+	first, held := h.First()
+	if !held {
+		return "0 nobody false"
+	}
+	return fmt.Sprint(first.Seq, " ", first, " ", held)
+}
+
 func TestPinIsTheLowestOfAllAndNamesItsHolder(t *testing.T) {
 	eachStore(t, func(t *testing.T, db *DB, reopen func() *DB) {
-		_, _, held := db.Pin()
-		require.False(t, held)
+		require.Equal(t, "0 nobody false", pin(db))
 		d := dumpflow.New("master", event.AllTopics, dumpflow.Requester{ID: "n", Request: 9}, 40, 5)
 		write(t, db, func(b *Batch) { b.PutClient(following("b", 42)); b.PutClient(following("a", 42)); b.PutDump(*d) })
-		pin := func() string {
-			seq, who, held := db.Pin()
-			return fmt.Sprint(seq, " ", who, " ", held)
-		}
-		require.Equal(t, "40 dump 0000000000000009 true", pin())
+		require.Equal(t, "40 DUMP 0000000000000009 true", pin(db))
 		db = reopen()
-		require.Equal(t, "40 dump 0000000000000009 true", pin())
+		require.Equal(t, "40 DUMP 0000000000000009 true", pin(db))
 		d.Phase = dumpflow.Sealed // and still waited for
 		write(t, db, func(b *Batch) { b.PutDump(*d) })
-		require.Equal(t, "40 dump 0000000000000009 true", pin())
+		require.Equal(t, "40 DUMP 0000000000000009 true", pin(db))
 		d.Fail("gone", 6, 0)
 		write(t, db, func(b *Batch) { b.PutDump(*d) })
-		require.Equal(t, "42 client a true", pin())
+		require.Equal(t, "42 client a true", pin(db))
 		write(t, db, func(b *Batch) { b.DeleteDump(9); b.DeleteClient("a") })
-		require.Equal(t, "42 client b true", pin())
+		require.Equal(t, "42 client b true", pin(db))
 	})
 }
 
@@ -355,8 +355,7 @@ func TestFailedWriteLeavesReadersAtTheOldState(t *testing.T) {
 	require.ErrorContains(t, err, "outcome is unknown")
 	fail.Store(false)
 	require.Error(t, db.Write(&b), "every later write fails alike")
-	seq, _, _ := db.Pin()
-	require.Equal(t, uint64(42), seq)
+	require.Equal(t, "42 client n true", pin(db))
 	require.Zero(t, db.Checkpoint())
 	require.NoError(t, db.Write(&Batch{}), "nothing to write is no write")
 }
@@ -572,9 +571,13 @@ func TestWhoHoldsTheLog(t *testing.T) {
 						b.PutClient(x)
 					}
 				})
-				h := reopen().Holding(c.first, func(x *Client) bool { return x.ID == c.released })
-				require.Equal(t, c.keep, h.First(100))
-				require.Equal(t, c.who, h.Clients.Who)
+				h := reopen().Holders(c.first, func(x *Client) bool { return x.ID == c.released })
+				require.Equal(t, c.keep, h.Needed(100))
+				first, held := h.First()
+				require.Equal(t, c.who != "", held)
+				if held {
+					require.Equal(t, c.who, first.String())
+				}
 				require.Equal(t, c.placed, h.Placed)
 				require.Equal(t, c.lost, h.Lost)
 				require.Equal(t, len(c.clients), h.Known)

@@ -1263,9 +1263,6 @@ func (m *Machine) View(head event.Position) View {
 		lag := head.Seq - min(head.Seq, c.Acked.Seq)
 		v.Lag = &lag
 	}
-	if pin, held := c.Pin(); held {
-		v.Pin = &pin
-	}
 	v.Moves = m.moves()
 	if o := c.Override; o != nil {
 		v.Order = &Pending{Verb: o.Verb(), Seq: o.Seq, Limit: event.FormatLimit(o.Limit)}

@@ -204,7 +204,7 @@ type View struct {
 	Topics          []string      `json:"topics,omitempty"`
 	Log             event.LogID   `json:"log"`
 	Chain           event.Chain   `json:"chain"`
-	Pin             *uint64       `json:"pin"`
+	Pin             *uint64       `json:"pin"` // the log is kept behind it for this client; nil: it holds nothing. The broker fills it in
 	Session         string        `json:"session"`
 	Worker          int           `json:"worker"`
 	Nonsense        uint64        `json:"refused_events"` // events of this client that made no sense, since start

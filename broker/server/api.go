@@ -222,11 +222,10 @@ func (b *Broker) apiClient(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	v, known, err := b.pool.View(r.Context(), id)
+	v, known, err := b.view(r.Context(), id)
 	if err == nil && !known {
 		return nil, refuse(http.StatusNotFound, "there is no client %s", id)
 	}
-	b.complete(&v)
 	return v, err
 }
 
@@ -468,11 +467,9 @@ func (b *Broker) apiLog(*http.Request) (any, error) {
 		Bytes: st.Bytes, Quarantined: append([]string{}, st.Quarantined...), SyncP99MS: float64(st.SyncP99) / 1e6, Rebuilt: b.stores.state.Meta().Rebuilt, MaxBytes: b.maxBytes(),
 		Commits: b.ingest.commits.Load(), Taken: b.ingest.took.Load(), Refused: b.dispatch.refused.Load(), Dropped: b.dispatch.dropped.Load(),
 		Checkpoint: b.stores.state.Checkpoint(), Indexed: st.Indexed, IndexBytes: st.IndexBytes, MaxIncrement: b.cfg.MaxIncrement, Input: b.input()}
-	if h := b.holding(); h.Known > 0 {
-		if need := b.need(&h, st.Head.Seq); need <= st.Head.Seq || h.Clients.Held || h.Dumps.Held {
-			pin := need - 1
-			info.Pin, info.Holder = &pin, holder(&h)
-		}
+	h := b.whoHolds()
+	if pin, who, held := h.pin(); held {
+		info.Pin, info.Holder = &pin, who
 	}
 	return info, nil
 }

@@ -83,14 +83,34 @@ func (p *progress) forget(keep func(event.DumpID) bool) {
 // views are all clients as the outside sees them.
 func (b *Broker) views(ctx context.Context) ([]worker.View, error) {
 	all, err := b.pool.Views(ctx)
+	silent := make(map[string]float64, len(all))
 	for i := range all {
-		b.complete(&all[i])
+		b.addLoading(&all[i])
+		silent[all[i].ID] = all[i].SilentSeconds
 	}
+	h := b.holdersWhere(func(id string, d time.Duration) bool {
+		seconds, known := silent[id]
+		return !known || seconds < d.Seconds()
+	})
+	h.pins(all)
 	return all, err
 }
 
-// complete adds what the client's machine cannot know.
-func (b *Broker) complete(v *worker.View) {
+// view is one client as the outside sees it; false when there is none.
+func (b *Broker) view(ctx context.Context, id string) (worker.View, bool, error) {
+	v, known, err := b.pool.View(ctx, id)
+	if known {
+		one := []worker.View{v}
+		b.addLoading(&one[0])
+		h := b.whoHolds()
+		h.pins(one)
+		v = one[0]
+	}
+	return v, known, err
+}
+
+// addLoading adds how far the client is with its snapshot, which its machine cannot know.
+func (b *Broker) addLoading(v *worker.View) {
 	if v.Join == nil || v.Condition.Is != worker.IsLoading {
 		return
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"xmq/broker/disk"
@@ -47,10 +46,9 @@ func (b *Broker) free(everything bool) (freed int, err error) {
 	if s.state.Meta().Rebuilt {
 		return 0, nil
 	}
-	h := b.holding()
-	head := s.log.Head().Seq
-	need, limited := b.need(&h, head), b.limit(head)
-	keep := need
+	h := b.whoHolds()
+	head, limited := h.head, b.limit(h.head)
+	keep := h.need
 	if r := &b.cfg.Retention; !everything && h.Placed > 0 {
 		if r.KeepRecords > 0 {
 			keep = min(keep, head+1-min(head, uint64(r.KeepRecords)))
@@ -59,19 +57,17 @@ func (b *Broker) free(everything bool) (freed int, err error) {
 			keep = min(keep, b.firstSince(time.Now().Add(-r.KeepAge)))
 		}
 	}
-	full, err := b.weigh(&h, need, limited.seq)
+	full, err := b.weigh(&h, limited.seq)
 	if err != nil {
 		return 0, err
 	}
-	keep = max(keep, min(full, need))
+	keep = max(keep, min(full, h.need))
 	if h.Known == 0 {
 		limited.seq = 0
 	}
 	keep = max(keep, limited.seq)
-	if h.Dumps.Held {
-		keep = min(keep, h.Dumps.Seq+1) // a running DUMP holds the log against every limit (SS-35)
-	}
-	if err := b.holdAlerts(&h, head, need, keep, limited); err != nil {
+	keep = min(keep, h.upTo()+1) // a running DUMP holds the log against every limit (SS-35)
+	if err := b.holdAlerts(&h, keep, limited); err != nil {
 		return 0, err
 	}
 	freed, err = s.log.Trim(keep)
@@ -87,36 +83,6 @@ func (b *Broker) free(everything bool) (freed int, err error) {
 		}
 	}
 	return freed, err
-}
-
-// holding is who holds the log: the one answer for retention, GET /v1/log and alerts. A client that has been away for longer than
-// max_absence holds nothing; whether it still is away, its worker is asked.
-func (b *Broker) holding() statedb.Holding {
-	away, limit := map[string]bool{}, b.cfg.Retention.MaxAbsence
-	if limit > 0 {
-		for _, c := range b.stores.state.Clients() {
-			if c.Silent >= int64(limit) && !b.heard(c.ID, limit) {
-				away[c.ID] = true
-			}
-		}
-	}
-	return b.stores.state.Holding(b.stores.log.First(), func(c *statedb.Client) bool { return away[c.ID] })
-}
-
-// heard reports whether the client has been heard within d; a worker that does not answer at once counts as yes.
-func (b *Broker) heard(id string, d time.Duration) bool {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
-	v, known, err := b.pool.View(ctx, id)
-	return err != nil || !known || v.SilentSeconds < d.Seconds()
-}
-
-// need is the first sequence that somebody needs: all of the log while no client has a copy.
-func (b *Broker) need(h *statedb.Holding, head uint64) uint64 {
-	if h.Placed == 0 {
-		return b.stores.log.First()
-	}
-	return h.First(head)
 }
 
 // bound is a limit of the configuration and the first sequence that it allows to keep; the zero bound allows all.
@@ -140,10 +106,10 @@ func (b *Broker) limit(head uint64) (l bound) {
 }
 
 // holdAlerts raises and ends the alerts about who holds the log: their texts change only with what they are about.
-func (b *Broker) holdAlerts(h *statedb.Holding, head, need, keep uint64, limited bound) error {
+func (b *Broker) holdAlerts(h *holders, keep uint64, limited bound) error {
 	var batch statedb.Batch
 	now := time.Now().UnixNano()
-	who := holder(h)
+	who, need, head := h.who(), h.need, h.head
 	n := b.cfg.Retention.PinAlert
 	b.alert(&batch, statedb.Alert{Key: "pin", Severity: statedb.Warning, Seq: need, Last: now,
 		Text: fmt.Sprintf("%s holds more than %d increments of the log: see why it does not go forward", who, n)}, n > 0 && h.Placed > 0 && need <= head && head-need > uint64(n))
@@ -159,37 +125,6 @@ func (b *Broker) holdAlerts(h *statedb.Holding, head, need, keep uint64, limited
 		return fmt.Sprintf("%s frees increments that %s has not applied: it has to join again with a DUMP", limited.name, who)
 	})
 	return b.stores.state.Write(&batch)
-}
-
-// holder names who holds the log.
-func holder(h *statedb.Holding) string {
-	switch {
-	case h.Placed == 0:
-		return "no client"
-	case h.Dumps.Held && (!h.Clients.Held || h.Dumps.Seq <= h.Clients.Seq):
-		return "DUMP " + strings.TrimPrefix(h.Dumps.Who, "dump ")
-	}
-	return h.Clients.Who
-}
-
-// whyKept says why an ordered trim frees nothing.
-func (b *Broker) whyKept() string {
-	h, head := b.holding(), b.stores.log.Head().Seq
-	spans := b.stores.log.Spans()
-	switch {
-	case head == 0 || len(spans) == 0:
-		return "the log is empty"
-	case h.Known == 0:
-		return "no client is known yet, and the first one may still have to come"
-	case h.Placed == 0:
-		return "no client has a copy"
-	}
-	oldest, need := spans[0], b.need(&h, head)
-	if len(spans) == 1 {
-		return fmt.Sprintf("segments are freed whole, and the only one, from %d on, is still written to until it has %d increments (max_records; a smaller "+
-			"one holds for segments that begin later)", oldest.First, oldest.Last-oldest.First+1)
-	}
-	return fmt.Sprintf("segments are freed whole, and %s needs increment %d, which is in the oldest one (%d to %d)", holder(&h), need, oldest.First, oldest.Last)
 }
 
 // maxBytes is the limit of the log in bytes; 0 for none. The default was recorded when this data directory was first served.
@@ -224,7 +159,7 @@ func (b *Broker) recordMaxBytes() error {
 // weigh compares the log's size with max_bytes. It returns up to where increments that everybody has are to go whatever keep_* says, 0 for
 // nowhere. When somebody holds the oldest segment beyond the limit, and has been named by an alert before, those who can be made anew
 // by a DUMP lose their place (limited is what other limits free in any case), whoever is away the longest first; when there is no other copy of its topics, input is refused instead.
-func (b *Broker) weigh(h *statedb.Holding, need, limited uint64) (full uint64, err error) {
+func (b *Broker) weigh(h *holders, limited uint64) (full uint64, err error) {
 	limit := b.maxBytes()
 	st, err := b.stores.log.Stats()
 	if err != nil {
@@ -232,11 +167,11 @@ func (b *Broker) weigh(h *statedb.Holding, need, limited uint64) (full uint64, e
 	}
 	spans := b.stores.log.Spans()
 	oldest := spans[0]
-	held := len(spans) > 1 && max(need, limited) <= oldest.Last && !(h.Dumps.Held && h.Dumps.Seq < oldest.Last)
+	held := len(spans) > 1 && max(h.need, limited) <= oldest.Last && h.upTo() >= oldest.Last
 	var first *statedb.Client // who would go first
 	var fixed string          // who cannot, and why
 	if held && limit > 0 && st.Bytes > limit/2 {
-		first, fixed = b.inTheWay(oldest.Last, h)
+		first, fixed = h.inTheWay(oldest.Last)
 	}
 	who := fixed
 	if who == "" && first != nil {
@@ -268,7 +203,7 @@ func (b *Broker) weigh(h *statedb.Holding, need, limited uint64) (full uint64, e
 		return 0, nil
 	}
 	if fixed == "" && first != nil && warned80 {
-		reason := fmt.Sprintf("client %s held the log from %d on, which has reached its limit of %d MiB (retention.max_bytes): it has to join again, start its node with --from TARGET", first.ID, need, limit>>20)
+		reason := fmt.Sprintf("client %s held the log from %d on, which has reached its limit of %d MiB (retention.max_bytes): it has to join again, start its node with --from TARGET", first.ID, h.need, limit>>20)
 		b.log.Warn("a client loses its place", "client", first.ID, "reason", reason)
 		b.pool.Post(first.ID, worker.Input{Evict: &worker.Evict{Reason: reason, Silent: first.Silent}})
 	}
@@ -280,42 +215,6 @@ func (b *Broker) weigh(h *statedb.Holding, need, limited uint64) (full uint64, e
 		}
 	}
 	return full, nil
-}
-
-// inTheWay finds who holds the log at last or below: first is the one of them that has been away the longest, fixed names one that cannot
-// lose its place, because no copy elsewhere has its topics, and so makes it useless to take that of the others.
-func (b *Broker) inTheWay(last uint64, h *statedb.Holding) (first *statedb.Client, fixed string) {
-	if h.Placed == 0 {
-		return nil, "no client has a copy, so nothing can be freed"
-	}
-	var holders, others []statedb.Client
-	for _, c := range b.stores.state.Clients() {
-		switch pin, held := c.Pin(); {
-		case held && pin < last && (c.Placed() || c.Seek != nil):
-			holders = append(holders, c)
-		case c.Placed():
-			others = append(others, c)
-		}
-		if slices.Contains(h.Lost, c.ID) && c.LastAcked() < last {
-			fixed = fmt.Sprintf("client %s holds it, which was told to DUMP although no other copy has its topics", c.ID)
-		}
-	}
-	slices.SortFunc(holders, func(a, b statedb.Client) int {
-		if a.Silent != b.Silent {
-			return map[bool]int{true: -1, false: 1}[a.Silent > b.Silent]
-		}
-		return strings.Compare(a.ID, b.ID)
-	})
-	for i := range holders {
-		c := &holders[i]
-		if first == nil {
-			first = c
-		}
-		if c.Placed() && !slices.ContainsFunc(others, func(o statedb.Client) bool { return o.Covers(c.Topics) }) {
-			fixed = fmt.Sprintf("client %s holds it, and no other copy that has come farther has its topics", c.ID)
-		}
-	}
-	return first, fixed
 }
 
 // samples is at how many places of a sealed segment its increments' times are looked at.

@@ -303,8 +303,8 @@ func TestAbsenceIsTheSilenceOfTheNode(t *testing.T) {
 	r.record(statedb.Client{ID: "n1", State: statedb.Failed, Acked: at, Silent: int64(2 * time.Hour)})
 	require.NoError(t, r.stop())
 	r = startBroker(t, cfg)
-	h := r.holding()
-	require.False(t, h.Clients.Held, "it has been away for longer than max_absence")
+	h := r.whoHolds()
+	require.Empty(t, h.Clients, "it has been away for longer than max_absence")
 	require.EqualValues(t, 51, r.first(r.trim))
 }
 
@@ -451,4 +451,65 @@ func TestTheLogSaysWhoHoldsIt(t *testing.T) {
 	require.EqualValues(t, 15, *info().Pin)
 	require.Equal(t, "client n1", info().Holder)
 	require.Equal(t, r.stores.state.Meta().MaxBytes, info().MaxBytes)
+}
+
+// Who holds the log is told in one way wherever it is asked: one record less in the state, and all places say so. A client that has been
+// away for too long holds nothing, loses no place for it, and no alert says that it holds the log.
+func TestAllSayTheSameOfWhoHoldsTheLog(t *testing.T) {
+	cfg := quiet(t)
+	cfg.Retention.PinAlert, cfg.Retention.MaxAbsence = 1, time.Hour
+	r := still(t, cfg)
+	r.fill(55)
+	at := func(seq uint64) event.Position {
+		p, err := r.stores.log.Position(seq)
+		require.NoError(t, err)
+		return p
+	}
+	r.record(statedb.Client{ID: "away", State: statedb.Failed, Acked: at(2), Silent: int64(2 * time.Hour)})
+	r.record(statedb.Client{ID: "n1", State: statedb.Failed, Acked: at(5), Silent: int64(time.Minute)})
+	r.record(statedb.Client{ID: "lost", State: statedb.NeedsDump, Acked: at(7), Topics: []string{"a"}})
+	r.record(statedb.Client{ID: "n2", State: statedb.Failed, Acked: at(40)})
+	require.NoError(t, r.stop())
+	r = still(t, cfg)
+	says := func() map[string]string {
+		_, err := r.trim()
+		require.NoError(t, err)
+		info, err := r.apiLog(nil)
+		require.NoError(t, err)
+		l := info.(LogInfo)
+		views, err := r.views(t.Context())
+		require.NoError(t, err)
+		h := r.whoHolds()
+		first, fixed := h.inTheWay(10)
+		said := map[string]string{"log": fmt.Sprint(*l.Pin, " ", l.Holder), "trim": r.whyKept(), "alert": r.alertText("pin"), "fixed": fixed}
+		if first != nil {
+			said["evict"] = first.ID
+		}
+		for _, v := range views {
+			alone, _, err := r.view(t.Context(), v.ID)
+			require.NoError(t, err)
+			require.Equal(t, v.Pin, alone.Pin)
+			text := r.textNow("stopped/"+v.ID, "", &worker.View{ID: v.ID, Pin: v.Pin, Condition: worker.Condition{Is: worker.IsStopped}}, time.Now())
+			if require.Equal(t, v.Pin != nil, strings.Contains(text, "it holds the log")); v.Pin != nil {
+				said[v.ID] = fmt.Sprint(*v.Pin)
+			}
+		}
+		return said
+	}
+	require.Equal(t, map[string]string{"log": "5 client n1", "fixed": "", "evict": "n1",
+		"trim":  "segments are freed whole, and client n1 needs increment 6, which is in the oldest one (1 to 10)",
+		"alert": "client n1 holds more than 1 increments of the log: see why it does not go forward", "n1": "5", "n2": "40"}, says())
+
+	var batch statedb.Batch
+	batch.DeleteClient("n2")
+	c, _ := r.stores.state.Client("n1")
+	c.Topics = []string{"b"}
+	batch.PutClient(c)
+	require.NoError(t, r.stores.state.Write(&batch))
+	h := r.whoHolds()
+	_, fixed := h.inTheWay(10)
+	require.Equal(t, []string{"lost"}, h.Lost, "the copy of one that is away too long does not count")
+	require.Contains(t, fixed, "client n1 holds it, and no other copy")
+	require.Len(t, h.Clients, 2)
+	require.Equal(t, "5 client n1", says()["log"])
 }

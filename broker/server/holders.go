@@ -1,0 +1,138 @@
+package server
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"xmq/statedb"
+	"xmq/worker"
+)
+
+// holders is who holds the log at one moment, after the configuration has had its say.
+type holders struct {
+	statedb.Holders
+	head uint64
+	need uint64 // the first sequence that somebody needs: all of the log while no client has a copy, head+1 for nobody
+}
+
+// whoHolds answers who holds the log: retention and its limits, an ordered trim, GET /v1/log, positions and alerts all ask here. A client
+// that has been away for longer than max_absence holds nothing; whether it still is away, its worker is asked.
+func (b *Broker) whoHolds() holders { return b.holdersWhere(b.heard) }
+
+// holdersWhere is whoHolds for somebody who knows already whom the broker has heard within d.
+func (b *Broker) holdersWhere(heard func(id string, d time.Duration) bool) holders {
+	first, limit := b.stores.log.First(), b.cfg.Retention.MaxAbsence
+	away := map[string]bool{}
+	if limit > 0 {
+		for _, c := range b.stores.state.Clients() {
+			if c.Silent >= int64(limit) && !heard(c.ID, limit) {
+				away[c.ID] = true
+			}
+		}
+	}
+	h := holders{Holders: b.stores.state.Holders(first, func(c *statedb.Client) bool { return away[c.ID] }), head: b.stores.log.Head().Seq}
+	if h.need = first; h.Placed > 0 {
+		h.need = h.Needed(h.head)
+	}
+	return h
+}
+
+// heard reports whether the client has been heard within d; a worker that does not answer at once counts as yes.
+func (b *Broker) heard(id string, d time.Duration) bool {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	v, known, err := b.pool.View(ctx, id)
+	return err != nil || !known || v.SilentSeconds < d.Seconds()
+}
+
+// who names who holds most of the log.
+func (h *holders) who() string {
+	if first, held := h.First(); held && h.Placed > 0 {
+		return first.String()
+	}
+	return "no client"
+}
+
+// pin is the sequence behind which the log is kept and who keeps it; false while nobody holds anything of it.
+func (h *holders) pin() (seq uint64, who string, held bool) {
+	_, held = h.First()
+	if h.Known == 0 || !held && h.need > h.head {
+		return 0, "", false
+	}
+	return h.need - 1, h.who(), true
+}
+
+// upTo is the last sequence that a running DUMP lets go of; all of them when none runs.
+func (h *holders) upTo() uint64 {
+	if len(h.Dumps) == 0 {
+		return h.head
+	}
+	return h.Dumps[0].Seq
+}
+
+// inTheWay finds who holds the log at last or below: first is the one of them that has been away the longest, fixed says why none of them
+// can lose its place: no copy elsewhere has the topics of one, so taking that of the others would free nothing.
+func (h *holders) inTheWay(last uint64) (first *statedb.Client, fixed string) {
+	if h.Placed == 0 {
+		return nil, "no client has a copy, so nothing can be freed"
+	}
+	var below []*statedb.Client
+	for _, x := range h.Clients {
+		switch c := x.Client; {
+		case x.Seq >= last:
+		case x.Lost:
+			fixed = fmt.Sprintf("client %s holds it, which was told to DUMP although no other copy has its topics", c.ID)
+		case c.Placed() || c.Seek != nil:
+			below = append(below, c)
+		}
+	}
+	slices.SortFunc(below, func(a, b *statedb.Client) int {
+		return cmp.Or(cmp.Compare(b.Silent, a.Silent), strings.Compare(a.ID, b.ID))
+	})
+	for _, c := range below {
+		if first == nil {
+			first = c
+		}
+		farther := func(o *statedb.Client) bool { return !slices.Contains(below, o) && o.Covers(c.Topics) }
+		if c.Placed() && !slices.ContainsFunc(h.Copies, farther) {
+			fixed = fmt.Sprintf("client %s holds it, and no other copy that has come farther has its topics", c.ID)
+		}
+	}
+	return first, fixed
+}
+
+// whyKept says why an ordered trim frees nothing.
+func (b *Broker) whyKept() string {
+	h, spans := b.whoHolds(), b.stores.log.Spans()
+	switch {
+	case h.head == 0 || len(spans) == 0:
+		return "the log is empty"
+	case h.Known == 0:
+		return "no client is known yet, and the first one may still have to come"
+	case h.Placed == 0:
+		return "no client has a copy"
+	}
+	oldest := spans[0]
+	if len(spans) == 1 {
+		return fmt.Sprintf("segments are freed whole, and the only one, from %d on, is still written to until it has %d increments (max_records; a smaller "+
+			"one holds for segments that begin later)", oldest.First, oldest.Last-oldest.First+1)
+	}
+	return fmt.Sprintf("segments are freed whole, and %s needs increment %d, which is in the oldest one (%d to %d)", h.who(), h.need, oldest.First, oldest.Last)
+}
+
+// pins tells each view what its client holds.
+func (h *holders) pins(views []worker.View) {
+	pins := map[string]uint64{}
+	for _, x := range slices.Backward(h.Clients) { // the lowest of a client comes last
+		pins[x.Client.ID] = x.Seq
+	}
+	for i := range views {
+		if pin, held := pins[views[i].ID]; held {
+			views[i].Pin = &pin
+		}
+	}
+}
