@@ -126,9 +126,9 @@ func (l *Log) make(s span, base event.Position, low uint64, counters map[string]
 		first.Put(counterKey(producer), c.value())
 	}
 	g := newSegment(s)
-	db, err := l.ground.Create(l.shelf.place, g.name, disk.Newest, &first)
+	db, err := l.storage.Create(l.shelf.place, g.name, disk.Newest, &first)
 	if errors.Is(err, fs.ErrExist) && l.begun == g.name { // an earlier try made it, and had no descriptor to open it
-		if db, err = l.ground.Open(l.shelf.place, g.name, disk.Newest); err == nil {
+		if db, err = l.storage.Open(l.shelf.place, g.name, disk.Newest); err == nil {
 			err = db.Write(&first) // what has changed since
 		}
 	}

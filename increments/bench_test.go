@@ -15,7 +15,7 @@ import (
 func BenchmarkAppend(b *testing.B) {
 	for _, size := range []int{1, 100, 1000} {
 		b.Run(fmt.Sprint("group=", size), func(b *testing.B) {
-			l, err := Create(disk.Dir(b.TempDir()), disk.NewGround(disk.Options{}), Options{})
+			l, err := Create(disk.Dir(b.TempDir()), disk.NewStorage(disk.Options{}), Options{})
 			require.NoError(b, err)
 			ds := randomDrafts(size)
 			b.SetBytes(int64(size) * 128)
@@ -47,7 +47,7 @@ func BenchmarkRead(b *testing.B) {
 	const n = 100_000
 	for where, ring := range map[string]int{"ring": 0, "disk": 1} {
 		b.Run(where, func(b *testing.B) {
-			l, err := Create(disk.Dir(b.TempDir()), disk.NewGround(disk.Options{}), Options{RingBytes: ring})
+			l, err := Create(disk.Dir(b.TempDir()), disk.NewStorage(disk.Options{}), Options{RingBytes: ring})
 			require.NoError(b, err)
 			for range n / 1000 {
 				put(b, l, randomDrafts(1000)...)
@@ -78,7 +78,7 @@ func BenchmarkLookup(b *testing.B) {
 	for _, records := range []uint64{n + 1, 20_000, 1000} {
 		for _, known := range []bool{false, true} {
 			b.Run(fmt.Sprintf("segments=%d/known=%v", n/records+1, known), func(b *testing.B) {
-				l, err := Create(disk.Dir(b.TempDir()), disk.NewGround(disk.Options{}), Options{MaxRecords: records})
+				l, err := Create(disk.Dir(b.TempDir()), disk.NewStorage(disk.Options{}), Options{MaxRecords: records})
 				require.NoError(b, err)
 				key := func(i int) string { return fmt.Sprintf("%016x", uint64(i)*0x9E3779B97F4A7C15) }
 				for done := 0; done < n; done += 1000 {

@@ -178,8 +178,8 @@ func (l *Log) checkRepeated(ctx context.Context, g *segment, n, keyed int) error
 // Segments that cannot be opened are reported as well. checkpoint is as of VerifyCheckpoint; it is compared unless the newest
 // segment is damaged. fs.ErrNotExist: there is no log. The error is otherwise as Check's, or that of a log in use.
 func CheckOffline(ctx context.Context, dir string, checkpoint event.Position, progress func(seq uint64)) (Report, error) {
-	place, ground := disk.FrozenDir(dir), disk.NewGround(disk.Options{})
-	names, err := ground.Sweep(place)
+	place, storage := disk.FrozenDir(dir), disk.NewStorage(disk.Options{})
+	names, err := storage.Sweep(place)
 	names, _ = split(names) // the index can be made again
 	if err == nil && len(names) == 0 {
 		err = fmt.Errorf("no segment: %w", fs.ErrNotExist)
@@ -202,7 +202,7 @@ func CheckOffline(ctx context.Context, dir string, checkpoint event.Position, pr
 		spans = append(spans, s)
 	}
 	for n := len(spans); n > 0; n-- { // the newest that can be opened is the end of what can be checked
-		l := prepare(place, ground, Options{RingBytes: 1, Walk: 1})
+		l := prepare(place, storage, Options{RingBytes: 1, Walk: 1})
 		err := l.look(spans[:n])
 		if err == nil {
 			if r, err = l.Check(ctx, 0, progress); err == nil && n == len(spans) {
@@ -239,7 +239,7 @@ func (l *Log) look(spans []span) (err error) {
 		list[i] = newSegment(s)
 	}
 	newest := list[len(list)-1]
-	if newest.db, err = l.ground.Open(l.shelf.place, newest.name, disk.Newest); err != nil {
+	if newest.db, err = l.storage.Open(l.shelf.place, newest.name, disk.Newest); err != nil {
 		return err
 	}
 	newest.active.Store(true)
@@ -272,7 +272,7 @@ type Stats struct {
 	IndexBytes   int64  // on disk
 	RingBytes    int
 	Newest       disk.Stats // stalls announce themselves here
-	Disk         disk.GroundStats
+	Disk         disk.StorageStats
 	SyncP99      time.Duration // of the last 1024 syncs
 }
 
@@ -284,7 +284,7 @@ func (l *Log) Stats() (Stats, error) {
 	if closed {
 		return Stats{}, ErrClosed
 	}
-	d := l.ground.Stats()
+	d := l.storage.Stats()
 	s := Stats{Head: l.Head(), First: l.First(), Disk: d, SyncP99: d.SyncP99, RingBytes: l.ring.size()}
 	for _, g := range l.shelf.segments() {
 		s.Segments++

@@ -79,7 +79,7 @@ func (l *Log) Reset(producer string) (highest uint64, counted bool, err error) {
 		l.store.Unlock()
 		l.settled()
 		l.store.Lock()
-		if err := l.ground.Latch().Err(); err != nil {
+		if err := l.storage.Latch().Err(); err != nil {
 			return 0, false, fmt.Errorf("reset producer %s: %w", producer, err)
 		}
 		return c.highest, c.counted, nil

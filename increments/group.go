@@ -89,7 +89,7 @@ func (l *Log) Prepare(g *Group, drafts []event.Draft, out []Outcome) (int, error
 	if l.closed {
 		return 0, ErrClosed
 	}
-	if err := l.ground.Latch().Err(); err != nil {
+	if err := l.storage.Latch().Err(); err != nil {
 		return 0, fmt.Errorf("append: %w", err)
 	}
 	if len(l.pending) == 0 {
@@ -105,7 +105,7 @@ func (l *Log) Prepare(g *Group, drafts []event.Draft, out []Outcome) (int, error
 		return n, fmt.Errorf("append: %w", err)
 	}
 	if err != nil {
-		return 0, fmt.Errorf("append: %w", l.ground.Latch().Trip(err))
+		return 0, fmt.Errorf("append: %w", l.storage.Latch().Trip(err))
 	}
 	return n, nil
 }
@@ -359,10 +359,10 @@ func (l *Log) persist(g *Group) error {
 		return nil // refused or known, all of them
 	}
 	if first, head := g.records[0].Seq(), l.Head().Seq; first != head+1 {
-		return fmt.Errorf("append: %w", l.ground.Latch().Trip(fmt.Errorf("a group that begins with %d is committed behind %d", first, head)))
+		return fmt.Errorf("append: %w", l.storage.Latch().Trip(fmt.Errorf("a group that begins with %d is committed behind %d", first, head)))
 	}
 	if err := g.segment.db.Write(&g.batch); err != nil {
-		return fmt.Errorf("append: %w", l.ground.Latch().Trip(err))
+		return fmt.Errorf("append: %w", l.storage.Latch().Trip(err))
 	}
 	l.ring.add(g.pack())
 	end := g.end

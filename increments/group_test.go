@@ -106,7 +106,7 @@ func TestGroupOutOfOrderStopsTheLog(t *testing.T) {
 
 // Preparing costs no allocation per draft, keyed or not.
 func TestPrepareDoesNotAllocatePerDraft(t *testing.T) {
-	l, err := Create(disktest.NewMemory(), disk.NewGround(disk.Options{}), Options{})
+	l, err := Create(disktest.NewMemory(), disk.NewStorage(disk.Options{}), Options{})
 	require.NoError(t, err)
 	for _, once := range []bool{false, true} {
 		g, out, n := &Group{}, make([]Outcome, 1000), 0

@@ -168,7 +168,7 @@ func (l *Log) openIndex(names []string) error {
 	ix := &l.index
 	for _, name := range slices.Backward(names) { // the newest one says where the oldest begins
 		if first, ok := parseSequence(strings.TrimPrefix(name, generationPrefix)); ok && first < ix.begin { // it could not be removed
-			if err := l.ground.Drop(l.shelf.place, name); err != nil {
+			if err := l.storage.Drop(l.shelf.place, name); err != nil {
 				return err
 			}
 			continue
@@ -203,7 +203,7 @@ func (l *Log) openGeneration(name string) (*generation, error) {
 	if !ok {
 		return nil, l.shelf.damage(name, "%.60q is not the name of a part of the index of keys", name)
 	}
-	db, err := l.ground.Open(l.shelf.place, name, disk.Index)
+	db, err := l.storage.Open(l.shelf.place, name, disk.Index)
 	if err != nil {
 		return nil, err
 	}
@@ -383,7 +383,7 @@ func (l *Log) dropGeneration(g *generation) error {
 		_ = g.db.Close() // it has nothing to lose
 		g.db = nil
 	}
-	return l.ground.Drop(l.shelf.place, g.name)
+	return l.storage.Drop(l.shelf.place, g.name)
 }
 
 // dropOld removes the generations that hold nothing of the window any more; the newest one stays. Caller holds work.
@@ -432,9 +432,9 @@ func (l *Log) grow() error {
 	first.Put(keyBegin, number(ix.begin))
 	first.Put(keyThrough, number(through))
 	var err error
-	g.db, err = l.ground.Create(l.shelf.place, g.name, disk.Index, &first)
+	g.db, err = l.storage.Create(l.shelf.place, g.name, disk.Index, &first)
 	if errors.Is(err, fs.ErrExist) { // an earlier try made it, and had no descriptor to open it
-		if g.db, err = l.ground.Open(l.shelf.place, g.name, disk.Index); err == nil {
+		if g.db, err = l.storage.Open(l.shelf.place, g.name, disk.Index); err == nil {
 			err = g.db.Write(&first)
 		}
 	}

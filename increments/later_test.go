@@ -145,7 +145,7 @@ func TestRollWaitsForDescriptor(t *testing.T) {
 // The ring counts the memory that its records keep alive, and that is not much more than they are: requests that are mostly
 // repetitions made it keep room for all of their drafts.
 func TestRingCountsWhatItKeeps(t *testing.T) {
-	l, err := Create(disktest.NewMemory(), disk.NewGround(disk.Options{}), Options{RingBytes: 1 << 20})
+	l, err := Create(disktest.NewMemory(), disk.NewStorage(disk.Options{}), Options{RingBytes: 1 << 20})
 	require.NoError(t, err)
 	old := make([]event.Draft, 99)
 	for i := range old {

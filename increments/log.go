@@ -104,7 +104,7 @@ func (o Options) withDefaults() Options {
 // order; everything else is for any goroutine at any time. It starts no goroutines of its own.
 type Log struct {
 	options Options
-	ground  *disk.Ground
+	storage *disk.Storage
 	shelf   shelf
 	index   index
 	ring    ring
@@ -130,12 +130,12 @@ type Log struct {
 	store sync.Mutex // whoever writes to a database; behind write, when both are held
 }
 
-func prepare(place disk.Place, ground *disk.Ground, o Options) *Log {
+func prepare(place disk.Place, storage *disk.Storage, o Options) *Log {
 	o = o.withDefaults()
 	l := &Log{
-		options: o, ground: ground, index: newIndex(place, &o),
+		options: o, storage: storage, index: newIndex(place, &o),
 		shelf: shelf{
-			place: place, ground: ground, open: o.OpenSegments,
+			place: place, storage: storage, open: o.OpenSegments,
 			onDamage: o.OnDamage,
 		},
 		ring:     ring{limit: o.RingBytes},
@@ -148,24 +148,24 @@ func prepare(place disk.Place, ground *disk.Ground, o Options) *Log {
 // Create makes a new log with an ID of its own in an empty place and opens it. Only an explicit "init" may
 // call it: an emptied disk must not look like a new broker. fs.ErrExist: something lies there. When it
 // returns nil the log survives power loss.
-func Create(place disk.Place, ground *disk.Ground, o Options) (*Log, error) {
+func Create(place disk.Place, storage *disk.Storage, o Options) (*Log, error) {
 	var b [8]byte
 	for binary.LittleEndian.Uint64(b[:]) == 0 {
 		rand.Read(b[:]) // never fails
 	}
-	return create(place, ground, o, event.Start(event.LogID(binary.LittleEndian.Uint64(b[:]))))
+	return create(place, storage, o, event.Start(event.LogID(binary.LittleEndian.Uint64(b[:]))))
 }
 
 // create makes a log that begins behind base.
-func create(place disk.Place, ground *disk.Ground, o Options, base event.Position) (*Log, error) {
-	names, err := ground.Sweep(place)
+func create(place disk.Place, storage *disk.Storage, o Options, base event.Position) (*Log, error) {
+	names, err := storage.Sweep(place)
 	if err != nil {
 		return nil, fmt.Errorf("create log: %w", err)
 	}
 	if len(names) > 0 {
 		return nil, fmt.Errorf("create log in %s: %w: %q lies there", place, fs.ErrExist, names[0])
 	}
-	l := prepare(place, ground, o)
+	l := prepare(place, storage, o)
 	l.shelf.log = base.Log
 	g, err := l.make(spanFrom(base.Seq+1, l.options.MaxRecords), base, base.Seq+1, nil)
 	if err != nil {
@@ -183,8 +183,8 @@ func create(place disk.Place, ground *disk.Ground, o Options, base event.Positio
 // short or damaged, or the disk cannot read it; nobody may be served (exit 78). ErrLater: a file could not be opened this
 // time (exit 75). Nothing of a sealed segment is written. The caller compares its checkpoint next
 // (VerifyCheckpoint). Rules: XI-1, XD-6, XD-7, XD-18, XQ-8.
-func Open(place disk.Place, ground *disk.Ground, o Options) (*Log, error) {
-	l := prepare(place, ground, o)
+func Open(place disk.Place, storage *disk.Storage, o Options) (*Log, error) {
+	l := prepare(place, storage, o)
 	if err := l.load(); err != nil {
 		return nil, fmt.Errorf("open log: %w", errors.Join(later(err), l.Close()))
 	}
@@ -199,7 +199,7 @@ func (l *Log) load() error {
 		return err
 	}
 	newest := list[len(list)-1]
-	if newest.db, err = l.ground.Open(l.shelf.place, newest.name, disk.Newest); err != nil {
+	if newest.db, err = l.storage.Open(l.shelf.place, newest.name, disk.Newest); err != nil {
 		return err
 	}
 	newest.active.Store(true)
@@ -235,7 +235,7 @@ func (l *Log) begin(list []*segment, low uint64, head event.Position) {
 
 // listed returns the segments that lie in the place by their names, and the names of the parts of the index.
 func (l *Log) listed() (list []*segment, generations []string, err error) {
-	names, err := l.ground.Sweep(l.shelf.place)
+	names, err := l.storage.Sweep(l.shelf.place)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -296,7 +296,7 @@ func (l *Log) readMeta() (low uint64, err error) {
 // retained drops the segments an interrupted Trim left below low and refuses a hole above it.
 func (l *Log) retained(list []*segment, low uint64) ([]*segment, error) {
 	for len(list) > 1 && list[0].Last < low {
-		if err := l.ground.Drop(l.shelf.place, list[0].name); err != nil {
+		if err := l.storage.Drop(l.shelf.place, list[0].name); err != nil {
 			return nil, err
 		}
 		list = list[1:]

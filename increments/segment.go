@@ -37,7 +37,7 @@ func newSegment(s span) *segment { return &segment{span: s, name: s.String()} }
 // shelf opens segments when they are read and closes those that were not used for longest.
 type shelf struct {
 	place    disk.Place
-	ground   *disk.Ground
+	storage  *disk.Storage
 	log      event.LogID
 	open     int // how many sealed segments stay open
 	onDamage func(segment string, err error)
@@ -126,7 +126,7 @@ func (s *shelf) load(g *segment) error {
 	if err := s.settle(g); err != nil {
 		return err
 	}
-	db, err := s.ground.Open(s.place, g.name, disk.Sealed)
+	db, err := s.storage.Open(s.place, g.name, disk.Sealed)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = s.damage(g.name, "the segment is missing")
 	}
@@ -159,7 +159,7 @@ func (s *shelf) settle(g *segment) error {
 	if room == nil || g.settled || (*room)() != nil {
 		return nil
 	}
-	err := s.ground.Settle(s.place, g.name)
+	err := s.storage.Settle(s.place, g.name)
 	if g.settled = err == nil; errors.Is(err, disk.ErrStopped) {
 		return err
 	}

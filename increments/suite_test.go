@@ -19,8 +19,8 @@ import (
 )
 
 // small makes rotations, flushes and compactions common.
-func small() *disk.Ground {
-	return disk.NewGround(disk.Options{WriteBuffer: 64 << 10, TableSize: 64 << 10, ManifestSize: 16 << 10})
+func small() *disk.Storage {
+	return disk.NewStorage(disk.Options{WriteBuffer: 64 << 10, TableSize: 64 << 10, ManifestSize: 16 << 10})
 }
 
 func drafts(n int, body string) []event.Draft {
@@ -80,7 +80,7 @@ func requireSound(t testing.TB, l *Log) {
 func reopen(t testing.TB, l *Log, o Options) *Log {
 	t.Helper()
 	require.NoError(t, l.Close())
-	l, err := Open(l.shelf.place, l.ground, o)
+	l, err := Open(l.shelf.place, l.storage, o)
 	require.NoError(t, err)
 	return l
 }

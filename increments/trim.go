@@ -25,7 +25,7 @@ func (l *Log) Trim(keep uint64) (freed int, err error) {
 	for i, g := range old {
 		err := g.shut(true)
 		if err == nil {
-			err = l.ground.Drop(l.shelf.place, g.name)
+			err = l.storage.Drop(l.shelf.place, g.name)
 		}
 		if err != nil {
 			l.leave(old[i:])

@@ -73,16 +73,16 @@ func eachStore(t *testing.T, test func(t *testing.T, db *DB, reopen func() *DB))
 
 // openPlace opens the store at place, creating it when it is not there.
 func openPlace(place disk.Place) (*DB, error) {
-	ground := disk.NewGround(disk.Options{})
+	storage := disk.NewStorage(disk.Options{})
 	names, err := place.List()
 	if err != nil {
 		return nil, err
 	}
 	var d *disk.DB
 	if slices.Contains(names, "state") {
-		d, err = ground.Open(place, "state", disk.State)
+		d, err = storage.Open(place, "state", disk.State)
 	} else {
-		d, err = ground.Create(place, "state", disk.State, new(disk.Batch))
+		d, err = storage.Create(place, "state", disk.State, new(disk.Batch))
 	}
 	if err != nil {
 		return nil, err

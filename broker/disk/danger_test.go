@@ -23,8 +23,8 @@ import (
 var errDisk = errors.New("input/output error")
 
 // small makes rotations, flushes and compactions common.
-func small() *disk.Ground {
-	return disk.NewGround(disk.Options{WriteBuffer: 64 << 10, TableSize: 64 << 10, ManifestSize: 16 << 10})
+func small() *disk.Storage {
+	return disk.NewStorage(disk.Options{WriteBuffer: 64 << 10, TableSize: 64 << 10, ManifestSize: 16 << 10})
 }
 
 func batch(n int, value []byte) *disk.Batch {
@@ -50,7 +50,7 @@ func seeded(t *testing.T, seed uint64) *rand.Rand {
 }
 
 // start creates a database of n keys in place and returns it open.
-func start(t *testing.T, g *disk.Ground, place disk.Place, n int) *disk.DB {
+func start(t *testing.T, g *disk.Storage, place disk.Place, n int) *disk.DB {
 	t.Helper()
 	db, err := g.Create(place, "db", disk.Newest, batch(0, []byte("first")))
 	require.NoError(t, err)
@@ -61,7 +61,7 @@ func start(t *testing.T, g *disk.Ground, place disk.Place, n int) *disk.DB {
 	return db
 }
 
-// count opens the database on a ground of its own and returns how many of the keys 0..n-1 are there, and
+// count opens the database with a Storage of its own and returns how many of the keys 0..n-1 are there, and
 // whether they are the first ones.
 func count(place disk.Place, n int) (have int, prefix bool, err error) {
 	db, err := small().Open(place, "db", disk.Newest)
@@ -117,7 +117,7 @@ func TestDangerD1FailedSyncStopsEverything(t *testing.T) {
 	}
 	requireAll(t, mem.Copy(), 20)
 	_, err = g.Create(disktest.NewMemory(), "other", disk.State, new(disk.Batch))
-	require.ErrorIs(t, err, disk.ErrStopped, "one latch for all databases of a ground")
+	require.ErrorIs(t, err, disk.ErrStopped, "one latch for all databases of a Storage")
 }
 
 // The default Strict deletes data on a bad MANIFEST: here any flipped bit is refused or harmless.
@@ -227,7 +227,7 @@ func TestDangerD6ManifestSyncIsNotRetried(t *testing.T) {
 	var after, manifest atomic.Int64
 	fault := &disktest.Fault{Match: disktest.On(disktest.Sync, storage.TypeManifest), Err: errDisk}
 	tripped := make(chan error, 1)
-	g := disk.NewGround(disk.Options{WriteBuffer: 64 << 10, OnPoison: func(err error) { tripped <- err }})
+	g := disk.NewStorage(disk.Options{WriteBuffer: 64 << 10, OnPoison: func(err error) { tripped <- err }})
 	stopped := func() bool { return g.Latch().Err() != nil }
 	db := start(t, g, disktest.Hooked(mem, func(op disktest.Op) error {
 		if stopped() && op.Verb != disktest.Close {
@@ -291,7 +291,7 @@ func TestDangerD8NamesAreDurable(t *testing.T) {
 }
 
 // A synced write does not cover earlier unsynced ones across a journal rotation. The bare goleveldb is the
-// control: the emulated power cut must find the loss there, and must not find one on our ground.
+// control: the emulated power cut must find the loss there, and must not find one with ours.
 func TestDangerD9RotatedJournalIsSynced(t *testing.T) {
 	lost := func(t *testing.T, seed uint64, open func(disk.Place, chan struct{}) (*leveldb.DB, error)) int {
 		mem, flush := disktest.NewMemory(), make(chan struct{})
@@ -411,7 +411,7 @@ func TestDangerD10UnfinishedTableIsTriedAgain(t *testing.T) {
 // The same full disk at the start: opening puts the journal into a table, which fails, and so does every start until there is room.
 func TestDangerD10FullDiskAtStart(t *testing.T) {
 	mem := disktest.NewMemory()
-	start(t, disk.NewGround(disk.Options{}), mem, 2000) // not closed: all of it is in the journal
+	start(t, disk.NewStorage(disk.Options{}), mem, 2000) // not closed: all of it is in the journal
 	mem = mem.Copy()
 	for _, verb := range []disktest.Verb{disktest.Sync, disktest.Close} {
 		for nth := 1; nth <= 3; nth++ {

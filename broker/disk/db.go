@@ -19,32 +19,32 @@ var ErrNotFound = leveldb.ErrNotFound
 // DB is one open database. Reads are for concurrent use beside one writer. Close comes after the last
 // reader has finished.
 type DB struct {
-	db     *leveldb.DB
-	files  Files
-	ground *Ground
-	name   string
-	kind   Kind
+	db      *leveldb.DB
+	files   Files
+	storage *Storage
+	name    string
+	kind    Kind
 }
 
 // Write writes a batch and syncs it; the batch may be reused afterwards. It blocks for one sync, longer
 // while goleveldb's compactions lag. nil: all of it survives power loss. An error wraps ErrStopped: the
-// outcome is unknown, everything on this ground is stopped, and the process must end. Of an Index it may be Damage.
+// outcome is unknown, every database of this Storage is stopped, and the process must end. Of an Index it may be Damage.
 func (d *DB) Write(b *Batch) error {
 	for {
-		if err := d.ground.latch.Err(); err != nil {
+		if err := d.storage.latch.Err(); err != nil {
 			return err
 		}
 		err := d.db.Write(b, &opt.WriteOptions{Sync: true})
 		if err == nil {
-			return d.ground.latch.Err()
+			return d.storage.latch.Err()
 		}
-		if damage := asDamage(d.name, err); d.kind == Index && d.ground.latch.Err() == nil && IsDamage(damage) {
+		if damage := asDamage(d.name, err); d.kind == Index && d.storage.latch.Err() == nil && IsDamage(damage) {
 			return damage // a compaction met it; nothing is lost but what can be made again
 		}
 		if !noDescriptor(err) {
-			return d.ground.latch.Trip(fmt.Errorf("write %s: %w", d.name, err))
+			return d.storage.latch.Trip(fmt.Errorf("write %s: %w", d.name, err))
 		}
-		d.ground.short.wait(d.ground.latch) // a compaction could not open a table; the same batch twice is the same batch
+		d.storage.short.wait(d.storage.latch) // a compaction could not open a table; the same batch twice is the same batch
 	}
 }
 

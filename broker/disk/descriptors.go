@@ -9,7 +9,7 @@ import (
 )
 
 // ErrDescriptors is returned, wrapped around the cause, when the process or the machine has no file descriptor left. It is
-// said before anything was written: a read may be tried again, and so may Ground.Create. It never trips the latch.
+// said before anything was written: a read may be tried again, and so may Storage.Create. It never trips the latch.
 var ErrDescriptors = errors.New("no file descriptor is left")
 
 // noDescriptor reports whether err says that no descriptor is left. No call on a file that is open answers so.
@@ -52,7 +52,7 @@ func (s *shortage) wait(latch *Latch) {
 
 // Hurry bounds how long writes still wait for a descriptor: a process that ends does not wait for ever. Those that have
 // none by then trip the latch.
-func (g *Ground) Hurry(limit time.Duration) { g.short.ends.Store(time.Now().Add(limit).UnixNano()) }
+func (s *Storage) Hurry(limit time.Duration) { s.short.ends.Store(time.Now().Add(limit).UnixNano()) }
 
 // Short reports whether a write waits until a descriptor is free again. Input should be refused meanwhile.
-func (g *Ground) Short() bool { return g.short.waiting.Load() > 0 }
+func (s *Storage) Short() bool { return s.short.waiting.Load() > 0 }

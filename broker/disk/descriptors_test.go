@@ -62,7 +62,7 @@ func TestWriteWaitsForDescriptor(t *testing.T) {
 	requireAll(t, mem, 400)
 }
 
-// A ground whose process ends bounds how long a write waits for a descriptor: then it has failed, like any other.
+// A Storage whose process ends bounds how long a write waits for a descriptor: then it has failed, like any other.
 func TestWriteWaitsForNoDescriptorForEver(t *testing.T) {
 	mem, dry := disktest.NewMemory(), new(drought)
 	g := small()
@@ -172,7 +172,7 @@ func (w *without) hit() bool {
 // A sealed database is looked at without a write, whatever its journals hold; Settle puts them into tables once.
 func TestSealedIsNeverWritten(t *testing.T) {
 	mem := disktest.NewMemory()
-	start(t, disk.NewGround(disk.Options{}), mem, 20000) // not closed: all of it is in the journal
+	start(t, disk.NewStorage(disk.Options{}), mem, 20000) // not closed: all of it is in the journal
 	mem = mem.Copy()
 	g := small()
 	look := func() {

@@ -82,7 +82,7 @@ func TestPlaces(t *testing.T) {
 func TestSilentDiskTripsTheLatch(t *testing.T) {
 	silent := make(chan struct{})
 	armed := make(chan struct{}, 1)
-	g := disk.NewGround(disk.Options{SyncLimit: 20 * time.Millisecond})
+	g := disk.NewStorage(disk.Options{SyncLimit: 20 * time.Millisecond})
 	db := start(t, g, disktest.Hooked(disktest.NewMemory(), func(op disktest.Op) error {
 		if op.Verb == disktest.Sync && len(armed) > 0 {
 			<-silent
@@ -117,7 +117,7 @@ func TestFailedRemoveDoesNotTrip(t *testing.T) {
 // A supervisor that starts a broker on damaged data again and again does not fill the disk with copies.
 func TestDamagedFileIsCopiedOnce(t *testing.T) {
 	path := t.TempDir()
-	require.NoError(t, start(t, disk.NewGround(disk.Options{}), disk.Dir(path), 400).Close())
+	require.NoError(t, start(t, disk.NewStorage(disk.Options{}), disk.Dir(path), 400).Close())
 	logs, err := filepath.Glob(filepath.Join(path, "db", "*.log"))
 	require.NoError(t, err)
 	manifests, err := filepath.Glob(filepath.Join(path, "db", "MANIFEST-*"))
@@ -227,7 +227,7 @@ func TestDamageIsNeverSilent(t *testing.T) {
 func TestFrozenDirIsNotChanged(t *testing.T) {
 	path := t.TempDir()
 	db := start(t, small(), disk.Dir(path), 2000)
-	_, err := disk.NewGround(disk.Options{}).Open(disk.FrozenDir(path), "db", disk.Newest)
+	_, err := disk.NewStorage(disk.Options{}).Open(disk.FrozenDir(path), "db", disk.Newest)
 	require.Error(t, err, "in use")
 	require.NoError(t, db.Close())
 	before := snapshot(t, path)

@@ -1,4 +1,4 @@
-// Package disk is the ground both stores stand on: goleveldb, opened so that it cannot lie.
+// Package disk keeps the data of both stores: goleveldb, opened so that it cannot lie.
 //
 // goleveldb is honest about power cuts when every write is synced. It is not honest after an I/O error or
 // after damage: it retries failed syncs, drops unreadable journal records and deletes tables that a damaged

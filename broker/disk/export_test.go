@@ -6,7 +6,7 @@ import (
 	"github.com/syndtr/goleveldb/leveldb/storage"
 )
 
-// Failstop puts files on a ground of their own, for tests that write what a DB cannot.
+// Failstop gives files a Storage of their own, for tests that write what a DB cannot.
 func Failstop(files Files) storage.Storage {
 	return &failstop{Files: files, name: "test", latch: NewLatch(nil), meter: new(meter), limit: time.Minute, short: new(shortage)}
 }

@@ -12,7 +12,7 @@ import (
 )
 
 // failstop is a database's files behind the latch. The first error of a mutating call trips it; from then
-// on every mutating call of every database on the ground answers with that error and leaves the disk alone.
+// on every mutating call of every database of the Storage answers with that error and leaves the disk alone.
 // Reads go on. A failed Remove alone does not trip: what it leaves behind is garbage, not a lie.
 //
 // To have no descriptor left is no failed write, because nothing was written: an open database waits for one.
@@ -183,7 +183,7 @@ func (w *writer) Close() error {
 // meterWindow is how many of the last syncs the percentile is taken of.
 const meterWindow = 1024
 
-// meter counts what goes to disk on one ground.
+// meter counts what goes to the disk of one Storage.
 type meter struct {
 	writes, syncs atomic.Uint64
 

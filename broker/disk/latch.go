@@ -7,7 +7,7 @@ import (
 )
 
 // ErrStopped is returned, wrapped around the cause, by every mutating call after the first failed write,
-// sync, create or rename of any database on the same ground. The outcome of the call that failed is
+// sync, create or rename of any database of the same Storage. The outcome of the call that failed is
 // unknown; calls after it have not touched the disk. The process must end: nothing is retried.
 var ErrStopped = errors.New("storage has stopped after a failed write")
 

@@ -97,7 +97,7 @@ func Open(cfg Config, log *slog.Logger) (*Broker, error) {
 		admission: worker.NewAdmission(cfg.MaxClients), doubted: make(chan struct{}, 1), leaving: make(chan struct{})}
 	err := classed(b.open())
 	if b.stores != nil && err == nil {
-		err = b.stores.ground.Latch().Err() // a compaction has failed meanwhile
+		err = b.stores.storage.Latch().Err() // a compaction has failed meanwhile
 	}
 	if IsStorage(err) {
 		return nil, fmt.Errorf("the storage has failed at the start; make sure that the disk has room and answers, then start again "+
@@ -141,7 +141,7 @@ func (b *Broker) open() (err error) {
 	}
 	b.claim = claim{b.started.UnixNano(), b.stores.log.ID(), rand.Uint64()}
 	b.ingest = newIngest(b.stores.log, func() { b.pool.Wake(); b.moved.ring() }, b.cfg.MaxIncrement, int64(b.cfg.QueueCount), int64(b.cfg.QueueBytes))
-	b.ingest.starved = b.stores.ground.Short
+	b.ingest.starved = b.stores.storage.Short
 	b.newDoubts()
 	b.dispatch = newDispatcher(b.cfg.Group, b.road, b.log)
 	b.pool = b.newPool()
@@ -296,7 +296,7 @@ func (b *Broker) Run(ctx context.Context, onReady func()) error {
 
 // storageFailed says that a write has failed; nil when none has.
 func (b *Broker) storageFailed() error {
-	if cause := b.stores.ground.Latch().Err(); cause != nil {
+	if cause := b.stores.storage.Latch().Err(); cause != nil {
 		return fmt.Errorf("the storage has failed, the outcome of what was being written is unknown; "+
 			"restart the broker, it will check its data: %w", cause)
 	}
@@ -361,7 +361,7 @@ func (b *Broker) shutdown(web *http.Server, p *parts, why string) error {
 	b.ready.Store(false)
 	close(b.leaving)
 	b.ingest.refuse(door.Refuse(door.Closing, "the broker is stopping: try again"))
-	b.stores.ground.Hurry(lastWrites)
+	b.stores.storage.Hurry(lastWrites)
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	if err := web.Shutdown(ctx); err != nil {

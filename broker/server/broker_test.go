@@ -113,7 +113,7 @@ func soon(t *testing.T, what string, f func() bool) {
 func TestXD05FailedStorageStopsTheBroker(t *testing.T) {
 	r := startBroker(t, testConfig(t))
 	r.fill(3)
-	failure := r.stores.ground.Latch().Trip(errors.New("the disk has gone"))
+	failure := r.stores.storage.Latch().Trip(errors.New("the disk has gone"))
 	require.ErrorIs(t, failure, disk.ErrStopped)
 	var unknown atomic.Int64
 	var group sync.WaitGroup

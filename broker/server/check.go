@@ -66,7 +66,7 @@ func CheckOffline(ctx context.Context, dir string, progress func(seq uint64)) (C
 
 // storedCheckpoint reads the checkpoint from a state store that no broker has open.
 func storedCheckpoint(dir string) (event.Position, error) {
-	db, err := disk.NewGround(disk.Options{}).Open(disk.FrozenDir(dir), stateName, disk.State)
+	db, err := disk.NewStorage(disk.Options{}).Open(disk.FrozenDir(dir), stateName, disk.State)
 	if err != nil {
 		return event.Position{}, err
 	}

@@ -50,7 +50,7 @@ func TestNearlyFullDiskFeedsAndStarts(t *testing.T) {
 	var refused *door.Refusal
 	require.ErrorAs(t, err, &refused)
 	require.Equal(t, door.DiskFull, refused.Code)
-	require.NoError(t, r.stores.ground.Latch().Err())
+	require.NoError(t, r.stores.storage.Latch().Err())
 	require.NoError(t, r.stop())
 }
 

@@ -273,7 +273,7 @@ func TestAgesSurviveClocksThatWereWrong(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			clock := now
-			l, err := increments.Create(disk.Dir(t.TempDir()+"/log"), disk.NewGround(disk.Options{}), increments.Options{MaxRecords: 10, Now: func() time.Time { return clock }})
+			l, err := increments.Create(disk.Dir(t.TempDir()+"/log"), disk.NewStorage(disk.Options{}), increments.Options{MaxRecords: 10, Now: func() time.Time { return clock }})
 			require.NoError(t, err)
 			defer l.Close()
 			for _, clock = range c.clocks {

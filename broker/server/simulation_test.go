@@ -365,19 +365,19 @@ func (s *simulation) startBroker() {
 		return nil
 	}
 	small := disk.Options{WriteBuffer: 32 << 10, TableSize: 32 << 10, SyncLimit: time.Hour}
-	ground := disk.NewGround(small)
+	storage := disk.NewStorage(small)
 	b := &simBroker{dead: dead, conn: s.road.Connect(Self)}
 	o := increments.Options{MaxRecords: 60, RingBytes: 4 << 10}
 	place := disktest.Hooked(s.log, hook)
 	var err error
-	if b.log, err = increments.Open(place, ground, o); errors.Is(err, os.ErrNotExist) {
-		b.log, err = increments.Create(place, ground, o)
+	if b.log, err = increments.Open(place, storage, o); errors.Is(err, os.ErrNotExist) {
+		b.log, err = increments.Create(place, storage, o)
 	}
 	require.NoError(s.t, err)
 	statePlace := disktest.Hooked(s.state, hook)
-	db, err := ground.Open(statePlace, stateName, disk.State)
+	db, err := storage.Open(statePlace, stateName, disk.State)
 	if errors.Is(err, os.ErrNotExist) {
-		db, err = ground.Create(statePlace, stateName, disk.State, new(disk.Batch))
+		db, err = storage.Create(statePlace, stateName, disk.State, new(disk.Batch))
 	}
 	require.NoError(s.t, err)
 	b.state, err = statedb.Open(statedb.OnDisk(db), nil)

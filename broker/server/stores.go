@@ -84,7 +84,7 @@ func classed(err error) error {
 type stores struct {
 	dir     string
 	lock    *disk.Lock
-	ground  *disk.Ground
+	storage *disk.Storage
 	log     *increments.Log
 	state   *statedb.DB
 	staging *dumpflow.Staging
@@ -116,7 +116,7 @@ func openStores(cfg *Config, log *slog.Logger, onPoison func(error), onAlert fun
 	if err != nil {
 		return nil, err
 	}
-	s := &stores{dir: dir, damage: make(chan damage, 64), forgot: make(chan statedb.Alert, 64), ground: disk.NewGround(disk.Options{OnPoison: onPoison})}
+	s := &stores{dir: dir, damage: make(chan damage, 64), forgot: make(chan statedb.Alert, 64), storage: disk.NewStorage(disk.Options{OnPoison: onPoison})}
 	if s.lock, err = disk.LockDir(dir); err == nil {
 		var free uint64
 		if free, _, err = disk.Space(dir); err == nil {
@@ -277,7 +277,7 @@ func (s *stores) openLog(cfg *Config, empty bool, log *slog.Logger) (err error) 
 			}
 			log.Error("a segment of the log is damaged and set aside", "segment", segment, "err", err)
 		}}
-	s.log, err = increments.Open(place, s.ground, o)
+	s.log, err = increments.Open(place, s.storage, o)
 	if errors.Is(err, fs.ErrNotExist) {
 		if state := filepath.Join(s.dir, stateDir); exists(state) {
 			return say(ErrDamaged, "there is no log in %s, but the state store %s knows of one: put the log back (is its disk mounted?); who wants a new log removes both, and every node joins it with a DUMP", place, state)
@@ -285,7 +285,7 @@ func (s *stores) openLog(cfg *Config, empty bool, log *slog.Logger) (err error) 
 		if !empty && !cfg.Create {
 			return fmt.Errorf("%w: there is no log in %s", ErrDamaged, place)
 		}
-		if s.log, err = increments.Create(place, s.ground, o); err == nil {
+		if s.log, err = increments.Create(place, s.storage, o); err == nil {
 			s.made = time.Now().UnixNano()
 			log.Info("made a new log", "log", s.log.ID(), "dir", s.dir)
 		}
@@ -306,9 +306,9 @@ func exists(path string) bool {
 // "unknown", not "nobody needs anything".
 func (s *stores) openState(keep int, log *slog.Logger, onAlert func(statedb.Alert)) error {
 	place := disk.Dir(filepath.Join(s.dir, stateDir))
-	db, err := s.ground.Open(place, stateName, disk.State)
+	db, err := s.storage.Open(place, stateName, disk.State)
 	if errors.Is(err, fs.ErrNotExist) {
-		db, err = s.ground.Create(place, stateName, disk.State, new(disk.Batch))
+		db, err = s.storage.Create(place, stateName, disk.State, new(disk.Batch))
 	}
 	if err != nil {
 		return fmt.Errorf("open the state store: %w", err)

@@ -37,7 +37,7 @@ func newGrower(dir string, p *Params, o increments.Options) (*grower, error) {
 		return nil, err
 	}
 	place := disk.Dir(filepath.Join(dir, "log"))
-	log, err := increments.Create(place, disk.NewGround(disk.Options{}), o)
+	log, err := increments.Create(place, disk.NewStorage(disk.Options{}), o)
 	if err != nil {
 		return nil, err
 	}
@@ -136,7 +136,7 @@ func growthRestart() Scenario {
 		if err := g.log.Close(); err != nil {
 			return err
 		}
-		if g.log, err = increments.Open(g.place, disk.NewGround(disk.Options{}), increments.Options{}); err != nil {
+		if g.log, err = increments.Open(g.place, disk.NewStorage(disk.Options{}), increments.Options{}); err != nil {
 			return err
 		}
 		return g.append()

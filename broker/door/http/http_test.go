@@ -39,7 +39,7 @@ type house struct {
 }
 
 func newHouse(t testing.TB) *house {
-	log, err := increments.Create(disktest.NewMemory(), disk.NewGround(disk.Options{}), increments.Options{})
+	log, err := increments.Create(disktest.NewMemory(), disk.NewStorage(disk.Options{}), increments.Options{})
 	require.NoError(t, err)
 	h := &house{t: t, log: log}
 	d := &Door{Ingest: h.ingest, Log: log.ID(), Limit: limit, Read: h.read}

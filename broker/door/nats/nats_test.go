@@ -39,7 +39,7 @@ type house struct {
 }
 
 func newHouse(t testing.TB) *house {
-	log, err := increments.Create(disktest.NewMemory(), disk.NewGround(disk.Options{}), increments.Options{})
+	log, err := increments.Create(disktest.NewMemory(), disk.NewStorage(disk.Options{}), increments.Options{})
 	require.NoError(t, err)
 	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: -1, NoSigs: true, NoLog: true})
 	require.NoError(t, err)

@@ -262,7 +262,7 @@ func TestDamageIsRefused(t *testing.T) {
 	foreign := disktest.NewMemory()
 	var b disk.Batch
 	b.Put([]byte("other"), []byte("x"))
-	db, err := disk.NewGround(disk.Options{}).Create(foreign, "db", disk.State, &b)
+	db, err := disk.NewStorage(disk.Options{}).Create(foreign, "db", disk.State, &b)
 	require.NoError(t, err)
 	require.NoError(t, db.Close())
 	_, err = openIn(foreign, os.TempDir(), "db")
@@ -273,7 +273,7 @@ func TestDamageIsRefused(t *testing.T) {
 	b.Reset()
 	b.Put([]byte(versionKey), []byte{version})
 	b.Put(dataKey("a"), []byte("x"))
-	db, err = disk.NewGround(disk.Options{}).Create(lost, "db", disk.State, &b)
+	db, err = disk.NewStorage(disk.Options{}).Create(lost, "db", disk.State, &b)
 	require.NoError(t, err)
 	require.NoError(t, db.Close())
 	_, err = openIn(lost, os.TempDir(), "db")

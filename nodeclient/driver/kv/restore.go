@@ -74,8 +74,8 @@ func (t *Target) load(ctx context.Context, want event.Position, topics event.Top
 	if err := t.discard(); err != nil {
 		return err
 	}
-	ground := newGround()
-	db, err := ground.Create(t.place, t.restoreName(), disk.State, first())
+	storage := newStorage()
+	db, err := storage.Create(t.place, t.restoreName(), disk.State, first())
 	if err != nil {
 		return err
 	}

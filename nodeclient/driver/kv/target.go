@@ -35,11 +35,11 @@ type Target struct {
 	place disk.Place
 	dir   string // where the place lies
 	name  string // of the database in it
-	// ground has the latch: it is this database's alone, and new with each opening.
-	ground *disk.Ground
-	db     *disk.DB       // nil after Close, or a Switch or failed write after which it could not be opened again
-	pos    event.Position // as stored
-	closed bool
+	// storage has the latch: it is this database's alone, and new with each opening.
+	storage *disk.Storage
+	db      *disk.DB       // nil after Close, or a Switch or failed write after which it could not be opened again
+	pos     event.Position // as stored
+	closed  bool
 	// doubt is the position of a write that failed: whether it is stored is seen when the database has been opened again.
 	// Zero when there is none.
 	doubt   event.Position
@@ -74,9 +74,9 @@ func openIn(place disk.Place, dir, name string) (*Target, error) {
 	return t, nil
 }
 
-// newGround is a ground whose latch is that of one database.
-func newGround() *disk.Ground {
-	return disk.NewGround(disk.Options{BlockCache: 8 << 20, OpenFiles: 64})
+// newStorage is a Storage whose latch is that of one database.
+func newStorage() *disk.Storage {
+	return disk.NewStorage(disk.Options{BlockCache: 8 << 20, OpenFiles: 64})
 }
 
 // open finishes a decided switch, tidies up and opens the database. On an error everything is closed again.
@@ -84,15 +84,15 @@ func (t *Target) open() error {
 	if err := t.settle(); err != nil {
 		return nodeclient.Transient(fmt.Errorf("kv: finish what a restore of %s left: %w", t.name, err))
 	}
-	t.ground = newGround()
+	t.storage = newStorage()
 	names, err := t.place.List()
 	if err != nil {
 		return nodeclient.Transient(fmt.Errorf("kv: %w", err))
 	}
 	if slices.Contains(names, t.name) {
-		t.db, err = t.ground.Open(t.place, t.name, disk.State)
+		t.db, err = t.storage.Open(t.place, t.name, disk.State)
 	} else {
-		t.db, err = t.ground.Create(t.place, t.name, disk.State, first())
+		t.db, err = t.storage.Create(t.place, t.name, disk.State, first())
 	}
 	if err != nil {
 		t.db = nil
@@ -176,7 +176,7 @@ func (t *Target) usable() error {
 		return fmt.Errorf("kv: %s has been closed", t.name)
 	}
 	if t.db != nil {
-		failed := t.ground.Latch().Err()
+		failed := t.storage.Latch().Err()
 		switch {
 		case failed == nil:
 			return nil

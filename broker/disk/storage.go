@@ -27,7 +27,7 @@ const (
 	Index              // what can be made again: damage met by a write stops nobody
 )
 
-// Options of a Ground. Zero values mean the defaults that were measured; tests make them small so that
+// Options of a Storage. Zero values mean the defaults that were measured; tests make them small so that
 // rare events become common.
 type Options struct {
 	OnPoison     func(error)   // see NewLatch
@@ -39,9 +39,9 @@ type Options struct {
 	ManifestSize int64         // bytes, after which a manifest is rewritten; 0 means goleveldb's
 }
 
-// Ground is what all databases of one data directory share: the latch, the caches, the meter. It is for
+// Storage is what all databases of one data directory share: the latch, the caches, the meter. It is for
 // concurrent use and needs no closing.
-type Ground struct {
+type Storage struct {
 	options       Options
 	latch         *Latch
 	meter         meter
@@ -49,8 +49,8 @@ type Ground struct {
 	blocks, files opt.Cacher
 }
 
-// NewGround returns a ground with no databases.
-func NewGround(o Options) *Ground {
+// NewStorage returns a Storage without databases.
+func NewStorage(o Options) *Storage {
 	or := func(v *int, def int) {
 		if *v == 0 {
 			*v = def
@@ -63,30 +63,30 @@ func NewGround(o Options) *Ground {
 	if o.SyncLimit == 0 {
 		o.SyncLimit = 30 * time.Second
 	}
-	return &Ground{
+	return &Storage{
 		options: o, latch: NewLatch(o.OnPoison),
 		blocks: opt.NewLRU(o.BlockCache), files: opt.NewLRU(o.OpenFiles),
 	}
 }
 
-// Latch is the ground's latch, for callers that watch it.
-func (g *Ground) Latch() *Latch { return g.latch }
+// Latch is the latch of all its databases, for callers that watch it.
+func (s *Storage) Latch() *Latch { return s.latch }
 
-// GroundStats is what the disk under a ground did so far.
-type GroundStats struct {
+// StorageStats is what the disk has done for the databases of a Storage so far.
+type StorageStats struct {
 	Writes, Syncs uint64        // of files
 	SyncP99       time.Duration // of the last 1024 syncs
 }
 
 // Stats returns the counters now.
-func (g *Ground) Stats() GroundStats {
-	return GroundStats{g.meter.writes.Load(), g.meter.syncs.Load(), g.meter.p99()}
+func (s *Storage) Stats() StorageStats {
+	return StorageStats{s.meter.writes.Load(), s.meter.syncs.Load(), s.meter.p99()}
 }
 
 // keyFilter tells of most keys that are not there without reading a block: 10 bits a key.
 var keyFilter = filter.NewBloomFilter(10)
 
-func (g *Ground) leveldbOptions(kind Kind) *opt.Options {
+func (s *Storage) leveldbOptions(kind Kind) *opt.Options {
 	o := &opt.Options{
 		// A set Strict replaces the default as a whole. Without StrictManifest goleveldb deletes tables
 		// that a damaged manifest no longer names; StrictJournal would refuse legal torn tails.
@@ -94,11 +94,11 @@ func (g *Ground) leveldbOptions(kind Kind) *opt.Options {
 		DisableLargeBatchTransaction: true, // an error inside one would wedge the database
 		NoWriteMerge:                 true, // one writer, which groups by itself
 		DisableSeeksCompaction:       true, // reads must not start compactions
-		WriteBuffer:                  g.options.WriteBuffer,
-		CompactionTableSize:          g.options.TableSize,
-		MaxManifestFileSize:          g.options.ManifestSize,
-		BlockCacher:                  g.blocks,
-		OpenFilesCacher:              g.files,
+		WriteBuffer:                  s.options.WriteBuffer,
+		CompactionTableSize:          s.options.TableSize,
+		MaxManifestFileSize:          s.options.ManifestSize,
+		BlockCacher:                  s.blocks,
+		OpenFilesCacher:              s.files,
 		Filter:                       keyFilter,
 		WriteL0SlowdownTrigger:       16, // the default 8 sleeps 1 ms per write too early
 		WriteL0PauseTrigger:          32, // the default 12 blocks the writer inside goleveldb
@@ -119,8 +119,8 @@ func (g *Ground) leveldbOptions(kind Kind) *opt.Options {
 // refused, see there. ErrDescriptors: try again later. A database that another process holds open is refused as well.
 // It blocks for the time of reading the manifest and the journals. One of kind Sealed is never written: it opens on a
 // full disk, and no trouble with it trips the latch. It takes as much memory as its journals hold (see Settle).
-func (g *Ground) Open(place Place, name string, kind Kind) (*DB, error) {
-	return g.open(place, name, kind, false)
+func (s *Storage) Open(place Place, name string, kind Kind) (*DB, error) {
+	return s.open(place, name, kind, false)
 }
 
 // settled is how many bytes of journals a database may have for Settle to leave it as it is.
@@ -128,12 +128,12 @@ const settled = 1 << 20
 
 // Settle opens a closed database for writing and closes it again when its journals hold much, so that all of it lies in
 // tables and it can be looked at with little memory. It writes as much as the journals hold; there has to be room.
-func (g *Ground) Settle(place Place, name string) error {
+func (s *Storage) Settle(place Place, name string) error {
 	n, err := journaled(place, name)
 	if err != nil || n <= settled {
 		return err
 	}
-	db, err := g.open(place, name, Newest, false)
+	db, err := s.open(place, name, Newest, false)
 	if err != nil {
 		return err
 	}
@@ -168,7 +168,7 @@ func journaled(place Place, name string) (n int64, err error) {
 // Create makes a database that holds first, as one step: whatever crash comes, afterwards it exists under
 // its name with first in it, or not at all. It is an error (fs.ErrExist) when the name is taken. ErrDescriptors: the same
 // call may be repeated; the database is not there, or is there whole and only not open.
-func (g *Ground) Create(place Place, name string, kind Kind, first *Batch) (*DB, error) {
+func (s *Storage) Create(place Place, name string, kind Kind, first *Batch) (*DB, error) {
 	if names, err := place.List(); err != nil {
 		return nil, asDescriptors(err)
 	} else if slices.Contains(names, name) {
@@ -178,28 +178,28 @@ func (g *Ground) Create(place Place, name string, kind Kind, first *Batch) (*DB,
 			return nil, asDescriptors(err)
 		}
 	}
-	db, err := g.open(place, making+name, kind, true)
+	db, err := s.open(place, making+name, kind, true)
 	if err != nil {
 		return nil, err
 	}
 	if err := errors.Join(db.Write(first), db.Close()); err != nil {
 		return nil, err
 	}
-	if err := g.rename(place, making+name, name); err != nil {
+	if err := s.rename(place, making+name, name); err != nil {
 		return nil, err
 	}
-	return g.open(place, name, kind, false)
+	return s.open(place, name, kind, false)
 }
 
 // Drop deletes a closed database. When it returns nil the name is gone durably and the space is free.
 // A crash inside leaves the database whole or to Sweep; after an error that does not wrap ErrStopped it may be called again.
-func (g *Ground) Drop(place Place, name string) error {
+func (s *Storage) Drop(place Place, name string) error {
 	names, err := place.List()
 	if err != nil {
 		return asDescriptors(err)
 	}
 	if slices.Contains(names, name) {
-		if err := g.rename(place, name, trash+name); err != nil {
+		if err := s.rename(place, name, trash+name); err != nil {
 			return err
 		}
 	}
@@ -214,7 +214,7 @@ const (
 
 // Sweep finishes what a crash interrupted inside Create and Drop and returns the names of the databases,
 // sorted, and of whatever else lies there.
-func (g *Ground) Sweep(place Place) ([]string, error) {
+func (s *Storage) Sweep(place Place) ([]string, error) {
 	names, err := place.List()
 	if err != nil {
 		return nil, err
@@ -231,8 +231,8 @@ func (g *Ground) Sweep(place Place) ([]string, error) {
 }
 
 // rename is a mutating call like those of a database's files, and obeys the latch like them.
-func (g *Ground) rename(place Place, old, new string) error {
-	if err := g.latch.Err(); err != nil {
+func (s *Storage) rename(place Place, old, new string) error {
+	if err := s.latch.Err(); err != nil {
 		return err
 	}
 	err := place.Rename(old, new)
@@ -240,21 +240,21 @@ func (g *Ground) rename(place Place, old, new string) error {
 		return asDescriptors(err)
 	}
 	if err != nil {
-		return g.latch.Trip(err)
+		return s.latch.Trip(err)
 	}
-	return g.latch.Err()
+	return s.latch.Err()
 }
 
-func (g *Ground) open(place Place, name string, kind Kind, create bool) (*DB, error) {
-	if err := g.latch.Err(); err != nil && kind != Sealed {
+func (s *Storage) open(place Place, name string, kind Kind, create bool) (*DB, error) {
+	if err := s.latch.Err(); err != nil && kind != Sealed {
 		return nil, err
 	}
 	full := place.String() + "/" + name
-	files, err := g.filesOf(place, name, kind, create)
+	files, err := s.filesOf(place, name, kind, create)
 	if err != nil {
 		return nil, err
 	}
-	f := &failstop{Files: files, name: full, latch: g.latch, meter: &g.meter, limit: g.options.SyncLimit, short: &g.short}
+	f := &failstop{Files: files, name: full, latch: s.latch, meter: &s.meter, limit: s.options.SyncLimit, short: &s.short}
 	if kind == Sealed {
 		f.latch, f.meter = NewLatch(nil), new(meter) // memory
 	}
@@ -268,7 +268,7 @@ func (g *Ground) open(place Place, name string, kind Kind, create bool) (*DB, er
 		}
 		return nil, fmt.Errorf("open database %s: %w", full, asDamage(full, err))
 	}
-	o := g.leveldbOptions(kind)
+	o := s.leveldbOptions(kind)
 	if o.ErrorIfExist, o.ErrorIfMissing = create, !create; !create {
 		torn, err := prescan(place, name, f)
 		if err != nil {
@@ -283,11 +283,11 @@ func (g *Ground) open(place Place, name string, kind Kind, create bool) (*DB, er
 		return fail(err)
 	}
 	f.patient.Store(true)
-	return &DB{db: db, files: files, ground: g, name: full, kind: kind}, nil
+	return &DB{db: db, files: files, storage: s, name: full, kind: kind}, nil
 }
 
 // filesOf opens the files of a database as its kind needs them.
-func (g *Ground) filesOf(place Place, name string, kind Kind, create bool) (Files, error) {
+func (s *Storage) filesOf(place Place, name string, kind Kind, create bool) (Files, error) {
 	if kind == Sealed && !create {
 		files, err := place.Look(name)
 		if err != nil {
@@ -297,7 +297,7 @@ func (g *Ground) filesOf(place Place, name string, kind Kind, create bool) (File
 	}
 	files, err := place.Open(name, create)
 	if err != nil && create && !noDescriptor(err) {
-		return nil, g.latch.Trip(err) // making a directory is a write like any other
+		return nil, s.latch.Trip(err) // making a directory is a write like any other
 	}
 	return files, asDescriptors(err)
 }
