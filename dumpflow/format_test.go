@@ -87,15 +87,15 @@ func TestChunkBombIsRefused(t *testing.T) {
 }
 
 func TestAnswerIsForItsDump(t *testing.T) {
-	a := Answer{State: event.Succ, Text: "text", Chunk: Pack(Get, 3, []byte("data"))}
-	got, err := DecodeAnswer(a.Encode("main", "n1", 1), 1)
+	a := ChunkReply{State: event.Succ, Text: "text", Chunk: Pack(Get, 3, []byte("data"))}
+	got, err := DecodeChunkReply(a.Encode("main", "n1", 1), 1)
 	require.NoError(t, err)
 	require.Equal(t, a, got)
-	_, err = DecodeAnswer(a.Encode("main", "n1", 1), 2)
+	_, err = DecodeChunkReply(a.Encode("main", "n1", 1), 2)
 	require.ErrorIs(t, err, event.ErrDamaged)
-	_, err = DecodeAnswer((&event.Event{Kind: event.IncrRep, Dump: 1}).Append(nil), 1)
+	_, err = DecodeChunkReply((&event.Event{Kind: event.IncrRep, Dump: 1}).Append(nil), 1)
 	require.ErrorIs(t, err, event.ErrDamaged)
-	_, err = DecodeAnswer((&event.Event{Kind: event.SnapRep, Dump: 1, Body: []byte("x")}).Append(nil), 1)
+	_, err = DecodeChunkReply((&event.Event{Kind: event.SnapRep, Dump: 1, Body: []byte("x")}).Append(nil), 1)
 	require.ErrorIs(t, err, event.ErrDamaged)
 }
 

@@ -36,23 +36,23 @@ func reopen(t testing.TB, dir string) *Staging {
 
 // serve answers like the broker: over the wire format, waiting up to patience for chunks that are not there yet.
 func serve(s *Staging, patience time.Duration) Call {
-	return func(ctx context.Context, dump event.DumpID, c Chunk) (Answer, error) {
+	return func(ctx context.Context, dump event.DumpID, c Chunk) (ChunkReply, error) {
 		c, err := DecodeChunk(c.Append(nil))
 		if err != nil {
-			return Answer{}, err
+			return ChunkReply{}, err
 		}
-		return DecodeAnswer(answer(ctx, s, dump, c, patience).Encode("main", "n1", dump), dump)
+		return DecodeChunkReply(answer(ctx, s, dump, c, patience).Encode("main", "n1", dump), dump)
 	}
 }
 
-func answer(ctx context.Context, s *Staging, dump event.DumpID, c Chunk, patience time.Duration) Answer {
-	fail := func(err error) Answer { return Answer{State: event.Fail, Text: err.Error()} }
+func answer(ctx context.Context, s *Staging, dump event.DumpID, c Chunk, patience time.Duration) ChunkReply {
+	fail := func(err error) ChunkReply { return ChunkReply{State: event.Fail, Text: err.Error()} }
 	switch c.Op {
 	case Put:
 		if err := errors.Join(s.Create(dump), s.Put(dump, kept(c))); err != nil {
 			return fail(err)
 		}
-		return Answer{State: event.Succ}
+		return ChunkReply{State: event.Succ}
 	case Seal:
 		m, err := DecodeManifest(c.Data)
 		if err == nil {
@@ -64,20 +64,20 @@ func answer(ctx context.Context, s *Staging, dump event.DumpID, c Chunk, patienc
 		if err != nil {
 			return fail(err)
 		}
-		return Answer{State: event.Succ, Chunk: Chunk{Op: Stat, Data: m.Encode()}}
+		return ChunkReply{State: event.Succ, Chunk: Chunk{Op: Stat, Data: m.Encode()}}
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	got, ok, err := s.Get(ctx, dump, c.Number)
 	switch {
 	case errors.Is(err, ErrNoSuchDump) && patience > 0:
-		return Answer{State: event.None, Text: "nothing has arrived yet: ask again"}
+		return ChunkReply{State: event.None, Text: "nothing has arrived yet: ask again"}
 	case err != nil:
 		return fail(err)
 	case !ok:
-		return Answer{State: event.None}
+		return ChunkReply{State: event.None}
 	}
-	return Answer{State: event.Succ, Chunk: got}
+	return ChunkReply{State: event.Succ, Chunk: got}
 }
 
 // content is size bytes, each run of 4 KiB alike, so that they compress, with NUL and newlines in them.

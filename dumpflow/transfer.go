@@ -45,7 +45,7 @@ func (o Options) pace(ctx context.Context, l *rate.Limiter, n int) error {
 var ErrGivenUp = errors.New("the broker has given this snapshot up")
 
 // insist repeats a request until it is answered with a result, the broker gives up, or ctx ends.
-func (o Options) insist(ctx context.Context, call Call, dump event.DumpID, c Chunk) (Answer, error) {
+func (o Options) insist(ctx context.Context, call Call, dump event.DumpID, c Chunk) (ChunkReply, error) {
 	retry := o.Retry
 	if retry <= 0 {
 		retry = time.Second
@@ -191,7 +191,7 @@ type Download struct {
 }
 
 type fetched struct {
-	answer Answer
+	answer ChunkReply
 	err    error
 }
 

@@ -54,9 +54,9 @@ func TestRS03OneStuckUploadDelaysNoOther(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	stuck := make(chan error, 1)
 	go func() {
-		call := func(ctx context.Context, dump event.DumpID, c Chunk) (Answer, error) {
+		call := func(ctx context.Context, dump event.DumpID, c Chunk) (ChunkReply, error) {
 			<-ctx.Done()
-			return Answer{}, ctx.Err()
+			return ChunkReply{}, ctx.Err()
 		}
 		_, err := Upload(ctx, call, manifest(100, nil), writing(content(9*ChunkSize)), fast)
 		stuck <- err
@@ -91,7 +91,7 @@ func TestRS03ASlowDumpHoldsOnlyItself(t *testing.T) {
 func TestRS15OneChunkNeedsOneExchange(t *testing.T) {
 	s := open(t)
 	var ops []Op
-	call := func(ctx context.Context, dump event.DumpID, c Chunk) (Answer, error) {
+	call := func(ctx context.Context, dump event.DumpID, c Chunk) (ChunkReply, error) {
 		ops = append(ops, c.Op)
 		return serve(s, 0)(ctx, dump, c)
 	}
@@ -103,13 +103,13 @@ func TestRS15OneChunkNeedsOneExchange(t *testing.T) {
 // cutting is a road that loses requests and answers, repeats requests and damages chunks, by the call's number.
 func cutting(call Call) Call {
 	var n atomic.Int64
-	return func(ctx context.Context, dump event.DumpID, c Chunk) (Answer, error) {
+	return func(ctx context.Context, dump event.DumpID, c Chunk) (ChunkReply, error) {
 		switch n.Add(1) % 5 {
 		case 1:
-			return Answer{}, errors.New("lost on the way there")
+			return ChunkReply{}, errors.New("lost on the way there")
 		case 2:
 			_, _ = call(ctx, dump, c)
-			return Answer{}, errors.New("lost on the way back")
+			return ChunkReply{}, errors.New("lost on the way back")
 		case 3:
 			_, _ = call(ctx, dump, c)
 		}
@@ -173,7 +173,7 @@ func TestXE12DamagedDownloadNeverCompletes(t *testing.T) {
 	}
 	for name, change := range damage {
 		for number := range uint32(3) {
-			call := func(ctx context.Context, dump event.DumpID, c Chunk) (Answer, error) {
+			call := func(ctx context.Context, dump event.DumpID, c Chunk) (ChunkReply, error) {
 				a, err := serve(s, time.Second)(ctx, dump, c)
 				if c.Number == number && err == nil {
 					a.Chunk = change(a.Chunk)
@@ -187,7 +187,7 @@ func TestXE12DamagedDownloadNeverCompletes(t *testing.T) {
 			require.ErrorIs(t, err, event.ErrDamaged, "%s instead of chunk %d", name, number)
 		}
 	}
-	mixed := func(ctx context.Context, dump event.DumpID, c Chunk) (Answer, error) {
+	mixed := func(ctx context.Context, dump event.DumpID, c Chunk) (ChunkReply, error) {
 		if c.Number == 2 {
 			return serve(other, time.Second)(ctx, dump, c)
 		}
@@ -233,7 +233,7 @@ func TestXD14ManifestOfAnotherSnapshotIsRefused(t *testing.T) {
 	_, err = s.Seal(1, elsewhere)
 	require.ErrorIs(t, err, event.ErrDamaged, "of another history")
 	// a requester compares too
-	call := func(ctx context.Context, dump event.DumpID, c Chunk) (Answer, error) {
+	call := func(ctx context.Context, dump event.DumpID, c Chunk) (ChunkReply, error) {
 		return serve(s, time.Second)(ctx, 1, c)
 	}
 	_, _, err = download(t, call, 2)
@@ -246,8 +246,8 @@ func TestUploadTellsTheFirstCause(t *testing.T) {
 	_, err := Upload(t.Context(), serve(s, 0), manifest(1, nil), func(context.Context, io.Writer) error { return mine }, fast)
 	require.ErrorIs(t, err, mine)
 
-	refuse := func(context.Context, event.DumpID, Chunk) (Answer, error) {
-		return Answer{State: event.Fail, Text: "disk full"}, nil
+	refuse := func(context.Context, event.DumpID, Chunk) (ChunkReply, error) {
+		return ChunkReply{State: event.Fail, Text: "disk full"}, nil
 	}
 	hiding := func(ctx context.Context, w io.Writer) error { // as a driver may that only looks at ctx
 		for ctx.Err() == nil {
@@ -266,8 +266,8 @@ func TestUploadTellsTheFirstCause(t *testing.T) {
 }
 
 func TestUploadRefusesAForeignManifestAsAnswer(t *testing.T) {
-	call := func(_ context.Context, _ event.DumpID, c Chunk) (Answer, error) {
-		return Answer{State: event.Succ, Chunk: Chunk{Op: Stat, Data: manifest(1, []byte("other")).Encode()}}, nil
+	call := func(_ context.Context, _ event.DumpID, c Chunk) (ChunkReply, error) {
+		return ChunkReply{State: event.Succ, Chunk: Chunk{Op: Stat, Data: manifest(1, []byte("other")).Encode()}}, nil
 	}
 	_, err := Upload(t.Context(), call, manifest(1, nil), writing([]byte("mine!")), fast)
 	require.ErrorIs(t, err, event.ErrDamaged)
@@ -276,9 +276,9 @@ func TestUploadRefusesAForeignManifestAsAnswer(t *testing.T) {
 // A transfer leaves no goroutine behind: the bubble ends only when all have.
 func TestTransfersEndWithTheirContextAndClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		silent := func(ctx context.Context, _ event.DumpID, _ Chunk) (Answer, error) {
+		silent := func(ctx context.Context, _ event.DumpID, _ Chunk) (ChunkReply, error) {
 			<-ctx.Done()
-			return Answer{}, ctx.Err()
+			return ChunkReply{}, ctx.Err()
 		}
 		why := errors.New("shutdown")
 		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Minute, why)
@@ -310,19 +310,19 @@ func TestSS33RateLimitWithinTenPercent(t *testing.T) {
 			const bytesPerSecond = 1 << 20
 			b := content(size)
 			chunks := cutUp(b)
-			up := func(_ context.Context, _ event.DumpID, c Chunk) (Answer, error) {
+			up := func(_ context.Context, _ event.DumpID, c Chunk) (ChunkReply, error) {
 				if c.Op == Seal {
-					return Answer{State: event.Succ, Chunk: Chunk{Op: Stat, Data: c.Data}}, nil
+					return ChunkReply{State: event.Succ, Chunk: Chunk{Op: Stat, Data: c.Data}}, nil
 				}
-				return Answer{State: event.Succ}, nil
+				return ChunkReply{State: event.Succ}, nil
 			}
-			down := func(_ context.Context, _ event.DumpID, c Chunk) (Answer, error) {
+			down := func(_ context.Context, _ event.DumpID, c Chunk) (ChunkReply, error) {
 				if int(c.Number) < len(chunks) {
 					got := chunks[c.Number]
 					got.Op = Get
-					return Answer{State: event.Succ, Chunk: got}, nil
+					return ChunkReply{State: event.Succ, Chunk: got}, nil
 				}
-				return Answer{State: event.Succ, Chunk: Chunk{Op: Stat, Data: manifest(1, b).Encode()}}, nil
+				return ChunkReply{State: event.Succ, Chunk: Chunk{Op: Stat, Data: manifest(1, b).Encode()}}, nil
 			}
 			want := float64(size) / bytesPerSecond
 			begin := time.Now()

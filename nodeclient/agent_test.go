@@ -290,7 +290,7 @@ func (b *scripted) snap(m bus.Msg) {
 	c.Data = append([]byte(nil), c.Data...)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	a := dumpflow.Answer{State: event.Succ}
+	a := dumpflow.ChunkReply{State: event.Succ}
 	switch c.Op {
 	case dumpflow.Put:
 		b.chunks[c.Number] = c
@@ -308,7 +308,7 @@ func (b *scripted) snap(m bus.Msg) {
 		} else if b.sealed != nil {
 			a.Chunk = dumpflow.Chunk{Op: dumpflow.Stat, Data: b.sealed.Encode()}
 		} else {
-			a = dumpflow.Answer{State: event.None, Text: "not yet"}
+			a = dumpflow.ChunkReply{State: event.None, Text: "not yet"}
 		}
 	}
 	_ = b.conn.Publish(m.Reply, a.Encode("main", e.ID, e.Dump))
@@ -320,14 +320,14 @@ func (b *scripted) stages(t *testing.T, seq int) {
 	for i := 1; i <= seq; i++ {
 		data = fmt.Appendf(data, "increment %d\n", i)
 	}
-	call := func(_ context.Context, _ event.DumpID, c dumpflow.Chunk) (dumpflow.Answer, error) {
+	call := func(_ context.Context, _ event.DumpID, c dumpflow.Chunk) (dumpflow.ChunkReply, error) {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		if c.Op == dumpflow.Put {
 			c.Data = append([]byte(nil), c.Data...)
 			b.chunks[c.Number] = c
 		}
-		return dumpflow.Answer{State: event.Succ, Chunk: dumpflow.Chunk{Op: dumpflow.Stat, Data: c.Data}}, nil
+		return dumpflow.ChunkReply{State: event.Succ, Chunk: dumpflow.Chunk{Op: dumpflow.Stat, Data: c.Data}}, nil
 	}
 	m, err := dumpflow.Upload(t.Context(), call, dumpflow.Manifest{Dump: 99, Target: "master", Pos: b.h.pos[seq], Format: "mem/1"},
 		func(_ context.Context, w io.Writer) error { _, err := w.Write(data); return err }, dumpflow.Options{})

@@ -166,15 +166,15 @@ func (a *Agent) LoadBackup(ctx context.Context, m dumpflow.Manifest, r io.Reader
 }
 
 // call carries one SNAP_REQ to the broker and its answer back.
-func (a *Agent) call(ctx context.Context, dump event.DumpID, c dumpflow.Chunk) (dumpflow.Answer, error) {
+func (a *Agent) call(ctx context.Context, dump event.DumpID, c dumpflow.Chunk) (dumpflow.ChunkReply, error) {
 	e := event.Event{Kind: event.SnapReq, Group: a.opts.Group, ID: a.opts.ID, Dump: dump, Body: c.Append(nil)}
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	m, err := a.road.Request(ctx, event.Subject(a.opts.Group, event.Snap, a.opts.ID), e.Append(nil))
 	if err != nil {
-		return dumpflow.Answer{}, err
+		return dumpflow.ChunkReply{}, err
 	}
-	return dumpflow.DecodeAnswer(m.Data, dump)
+	return dumpflow.DecodeChunkReply(m.Data, dump)
 }
 
 func (a *Agent) closeSnapshot(s Snapshot) {

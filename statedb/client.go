@@ -48,7 +48,7 @@ type Client struct {
 	Fenced    []event.Instance `json:"fenced,omitempty"` // processes that have been replaced, newest last
 	LastError *Trouble         `json:"last_error,omitempty"`
 	Override  *Override        `json:"override,omitempty"`
-	Answers   uint64           `json:"answers,omitempty"` // operators' decisions so far, which numbers them
+	Decisions uint64           `json:"answers,omitempty"` // operators' decisions so far, which numbers them
 	Seek      *event.Position  `json:"seek,omitempty"`    // an explicit position the node has not adopted yet
 	Join      *Join            `json:"join,omitempty"`
 	Joined    event.DumpID     `json:"joined,omitempty"` // request of the last DUMP this client was made from
@@ -114,9 +114,9 @@ type Process struct {
 type Override struct {
 	Seq uint64 `json:"seq"`
 	// its number, from 1, so that the node can tell a new decision from an old one said again
-	Answer uint64 `json:"answer"`
-	Skip   bool   `json:"skip"`           // pass over it
-	Body   []byte `json:"body,omitempty"` // or apply this instead; neither: apply it as it is
+	Decision uint64 `json:"answer"`
+	Skip     bool   `json:"skip"`           // pass over it
+	Body     []byte `json:"body,omitempty"` // or apply this instead; neither: apply it as it is
 	// how long it may be at the database, as in event.Headers; 0: as before
 	Limit  time.Duration `json:"limit,omitempty"`
 	Reason string        `json:"reason"`

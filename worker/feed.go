@@ -20,8 +20,8 @@ type Reader interface {
 const (
 	itemBytes = 5
 	passBytes = 17
-	// answerBytes comes on top for an increment that an operator sends again.
-	answerBytes = 8
+	// decisionBytes comes on top for an increment that an operator sends again.
+	decisionBytes = 8
 )
 
 // frame reads what f asks for and appends the frame to dst. Increments of other topics and the one an operator
@@ -56,7 +56,7 @@ func frame(dst []byte, log Reader, f *Feed) ([]byte, event.Position, form.Featur
 		pass := mine && o.Skip || !event.Wants(f.Topics, e.Topic())
 		size := len(record) + itemBytes
 		if mine {
-			size += answerBytes
+			size += decisionBytes
 		}
 		// An operator may send an increment all the same, but knew of no need of the body that replaces it.
 		if replaced := mine && len(o.Body) > 0; f.Lacks != 0 && !pass && (!mine || replaced) {
@@ -72,7 +72,7 @@ func frame(dst []byte, log Reader, f *Feed) ([]byte, event.Position, form.Featur
 			passed = true
 		case mine:
 			flush()
-			dst = event.AppendAnswer(dst, record, o.Answer)
+			dst = event.AppendDecision(dst, record, o.Decision)
 		default:
 			flush()
 			dst = event.AppendRecord(dst, e)

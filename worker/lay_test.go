@@ -60,7 +60,7 @@ func TestAFrameIsSharedOnlyWithWhoMayHaveIt(t *testing.T) {
 		"an empty window":      {func(f *Feed) { f.Window = 0 }, 1},
 		"lacks a feature":      {func(f *Feed) { f.Lacks = form.Tx }, 1},
 		"topics":               {func(f *Feed) { f.Topics = []string{"a"} }, 1},
-		"an operator's answer": {func(f *Feed) { f.Override = &statedb.Override{Seq: 2, Answer: 1} }, 1},
+		"an operator's answer": {func(f *Feed) { f.Override = &statedb.Override{Seq: 2, Decision: 1} }, 1},
 		"another position":     {func(f *Feed) { f.From, _ = l.Position(1) }, 1},
 		"a history of its own": {func(f *Feed) { f.From.Chain++ }, 1},
 	} {

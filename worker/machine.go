@@ -261,7 +261,7 @@ func (m *Machine) Ready(head event.Position) Work {
 // Quiet reports that Ready would return nothing but, perhaps, a Feed.
 func (m *Machine) Quiet() bool {
 	w := &m.work
-	return !m.dirty && !m.lag && !w.Urgent() && len(w.Send)+len(w.Route)+len(w.Answers)+len(w.Discard) == 0
+	return !m.dirty && !m.lag && !w.Urgent() && len(w.Send)+len(w.Route)+len(w.Replies)+len(w.Discard) == 0
 }
 
 // Record is a copy of the record for a lagging save; false when there is none, or when Ready will have it
@@ -939,7 +939,7 @@ func (m *Machine) order(o *Order, log Log) {
 	if text == "" && o.Verb != Cancel && o.Verb != Drop {
 		m.joinOver()
 	}
-	m.work.Answers = append(m.work.Answers, Answer{Token: o.Token, Refused: text, Ask: o.asked, Told: e.text, From: e.from, To: e.to, At: m.now})
+	m.work.Replies = append(m.work.Replies, OrderReply{Token: o.Token, Refused: text, Ask: o.asked, Told: e.text, From: e.from, To: e.to, At: m.now})
 }
 
 func (m *Machine) obey(o *Order, log Log) (refused string) {
@@ -1021,8 +1021,8 @@ func (m *Machine) mend(o *Order, log Log) (refused string) {
 	}
 	m.supersede()
 	m.decided()
-	c.Answers++
-	c.Override = &statedb.Override{Seq: o.Seq, Answer: c.Answers, Skip: o.Verb == Skip, Limit: o.Limit,
+	c.Decisions++
+	c.Override = &statedb.Override{Seq: o.Seq, Decision: c.Decisions, Skip: o.Verb == Skip, Limit: o.Limit,
 		Reason: o.Reason, Fresh: true}
 	if o.Verb == Replace {
 		c.Override.Body = o.Body

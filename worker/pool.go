@@ -79,8 +79,8 @@ func (p *Pool) send(ctx context.Context, w *Worker, l letter) error {
 // Order gives an operator's order and waits until its effect is durable, or ctx ends (then the outcome is
 // unknown). Refused of the answer is one sentence,
 // empty when done.
-func (p *Pool) Order(ctx context.Context, id string, o Order) (a Answer, err error) {
-	c := make(chan Answer, 1)
+func (p *Pool) Order(ctx context.Context, id string, o Order) (a OrderReply, err error) {
+	c := make(chan OrderReply, 1)
 	if err := p.send(ctx, p.of(id), letter{id: id, in: Input{Order: &o}, answer: c}); err != nil {
 		return a, err
 	}

@@ -217,7 +217,7 @@ func (s *stage) play(id string) {
 			s.say("%s hears %s", id, short(w.Send[i].String()))
 			s.heard(&w.Send[i])
 		}
-		for _, a := range w.Answers {
+		for _, a := range w.Replies {
 			s.say("answer %d refused=%q", a.Token, a.Refused)
 		}
 		for _, d := range w.Discard {
@@ -284,7 +284,7 @@ func (s *stage) obeyed(m *Machine, e *event.Event) {
 				s.fail("%s is fed %d, of a topic that it does not follow", m.c.ID, seq)
 			case i.Record != nil && !bytes.Equal(i.Record.Body(), stored.Body()):
 				verb = "replace"
-			case i.Answer != 0 || i.Record != nil && i.Record.Limit() != stored.Limit():
+			case i.Decision != 0 || i.Record != nil && i.Record.Limit() != stored.Limit():
 				verb = string(Retry)
 				if o != nil {
 					verb = o.Verb()
@@ -426,7 +426,7 @@ func record(c *statedb.Client) string {
 		s += fmt.Sprintf(" error=%s@%d", t.Class, t.Seq)
 	}
 	if o := c.Override; o != nil {
-		s += fmt.Sprintf(" override=%d answer=%d skip=%v body=%q%s%s", o.Seq, o.Answer, o.Skip, o.Body,
+		s += fmt.Sprintf(" override=%d answer=%d skip=%v body=%q%s%s", o.Seq, o.Decision, o.Skip, o.Body,
 			when(o.Limit != 0, " limit=%s", event.FormatLimit(o.Limit)), when(o.Fresh, " fresh"))
 	}
 	if c.Seek != nil {

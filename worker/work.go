@@ -108,8 +108,8 @@ type Order struct {
 	asked bool // that was so
 }
 
-// Answer answers an Order once its effect is durable. Refused is one sentence, empty when done.
-type Answer struct {
+// OrderReply answers an Order once its effect is durable. Refused is one sentence, empty when done.
+type OrderReply struct {
 	Token    uint64
 	Refused  string
 	Ask      bool   // it was refused because of Order.Ask: Refused says what it would do
@@ -160,7 +160,7 @@ type Work struct {
 
 	Send    []event.Event
 	Route   []Routed
-	Answers []Answer
+	Replies []OrderReply
 	Discard []event.DumpID // staging of these dumps is not needed any more
 
 	// Feed, if any, comes last (XI-10). It needs nothing saved: what was sent is not remembered.

@@ -54,7 +54,7 @@ type Worker struct {
 	lagging []*task // their record is to be saved soon
 	save    *time.Timer
 	laid    laid // the newest frame
-	tokens  map[uint64]chan<- Answer
+	tokens  map[uint64]chan<- OrderReply
 	token   uint64
 }
 
@@ -69,14 +69,14 @@ type task struct {
 type letter struct {
 	id     string
 	in     Input
-	answer chan<- Answer // of an order
-	views  chan<- []View // a question: all views, or the one of id
+	answer chan<- OrderReply // of an order
+	views  chan<- []View     // a question: all views, or the one of id
 }
 
 func newWorker(number int, rules *Rules, env *Env, route func(string, Input)) *Worker {
 	return &Worker{number: number, rules: rules, env: env, route: route,
 		inbox: make(chan letter, InboxSize), wake: make(chan struct{}, 1),
-		tasks: map[string]*task{}, tokens: map[uint64]chan<- Answer{}}
+		tasks: map[string]*task{}, tokens: map[uint64]chan<- OrderReply{}}
 }
 
 // restore adds a stored client before Run.
@@ -260,7 +260,7 @@ func (w *Worker) deliver(work *Work) {
 	for _, r := range work.Route {
 		w.route(r.To, r.In)
 	}
-	for _, a := range work.Answers {
+	for _, a := range work.Replies {
 		if c := w.tokens[a.Token]; c != nil {
 			delete(w.tokens, a.Token)
 			c <- a // has room for the one answer

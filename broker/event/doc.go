@@ -80,7 +80,7 @@
 //
 //	1  record   4 length, record                          an increment
 //	2  pass     8 sequence, 8 chain                       up to there nothing is for this node
-//	3  answer   4 length, 8 number of the answer, record  an operator sends it again, perhaps with another body; chain is the log's
+//	3  decision 4 length, 8 number of the decision, record an operator sends it again, perhaps with another body; chain is the log's
 //	4  packed   4 length, S2 block of items 1 to 3        stands alone; only to nodes that asked for it (Hello)
 //
 // # Batch, version 1: many drafts of one producer in one request
@@ -98,7 +98,7 @@
 //
 // Here, too, a decimal key without its mark is a number; it may jump as far as the clock, as those of the first revision did.
 //
-// # Answer, version 1: what became of a batch
+// # BatchReply, version 1: what became of a batch
 //
 //	0  1  version = 1
 //	1  8  log ID

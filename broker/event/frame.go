@@ -10,23 +10,23 @@ import (
 
 // The kinds of items in a frame. Never reuse a number.
 const (
-	itemRecord = 1 // an increment as it stands in the log
-	itemPass   = 2 // a run of increments that are not for this node
-	itemAnswer = 3 // an increment that failed here, behind the number of an operator's answer; as it is, or with another body under the log's chain
-	itemPacked = 4 // all the others, compressed
+	itemRecord   = 1 // an increment as it stands in the log
+	itemPass     = 2 // a run of increments that are not for this node
+	itemDecision = 3 // an increment that failed here, behind the number of an operator's decision; as it is, or with another body under the log's chain
+	itemPacked   = 4 // all the others, compressed
 )
 
 // A frame is the body of INCR_REP: items that follow each other without a gap, starting right behind
-// the event's Pos. AppendRecord, AppendPass and AppendAnswer write items; Walk reads them, behind Unpack.
+// the event's Pos. AppendRecord, AppendPass and AppendDecision write items; Walk reads them, behind Unpack.
 
 // AppendRecord adds one record. Cost in bytes: len(e) + 5.
 func AppendRecord(dst []byte, e Encoded) []byte { return appendItem(dst, itemRecord, e) }
 
-// AppendAnswer adds one record that an operator sends again: as it is, or made by Reforge. answer is not 0. Cost in bytes: len(e) + 13.
-func AppendAnswer(dst []byte, e Encoded, answer uint64) []byte {
-	dst = append(dst, itemAnswer)
+// AppendDecision adds one record that an operator sends again: as it is, or made by Reforge. decision is not 0. Cost in bytes: len(e) + 13.
+func AppendDecision(dst []byte, e Encoded, decision uint64) []byte {
+	dst = append(dst, itemDecision)
 	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(e)+8))
-	dst = binary.LittleEndian.AppendUint64(dst, answer)
+	dst = binary.LittleEndian.AppendUint64(dst, decision)
 	return append(dst, e...)
 }
 
@@ -46,9 +46,9 @@ func AppendPass(dst []byte, seq uint64, chain Chain) []byte {
 
 // Item is one step of a frame: an increment to apply, or (Record empty) a position to move to.
 type Item struct {
-	Pos    Position // after this item
-	Record Encoded  // borrowed from the frame; nil for a pass
-	Answer uint64   // number of the operator's answer to the failure of this increment: try it (again); 0 for none
+	Pos      Position // after this item
+	Record   Encoded  // borrowed from the frame; nil for a pass
+	Decision uint64   // number of the operator's decision about this increment: try it (again); 0 for none
 }
 
 // Pack appends frame to dst as one packed item (S2), for a node far away that asked for it; as it is, when that is not shorter.
@@ -93,7 +93,7 @@ func Count(frame []byte) (n int) {
 	for len(frame) > 0 {
 		size := uint64(17)
 		if frame[0] != itemPass {
-			if len(frame) < 5 || frame[0] != itemRecord && frame[0] != itemAnswer {
+			if len(frame) < 5 || frame[0] != itemRecord && frame[0] != itemDecision {
 				return n
 			}
 			size = 5 + uint64(binary.LittleEndian.Uint32(frame[1:]))
@@ -134,21 +134,21 @@ func nextItem(b []byte, at Position) (Item, []byte, error) {
 		}
 		return Item{Pos: pos}, b[17:], nil
 	}
-	if b[0] != itemRecord && b[0] != itemAnswer {
+	if b[0] != itemRecord && b[0] != itemDecision {
 		return Item{}, nil, fmt.Errorf("frame behind %d: unknown kind of item %d: %w", at.Seq, b[0], ErrDamaged)
 	}
 	if len(b) < 5 || uint64(len(b)-5) < uint64(binary.LittleEndian.Uint32(b[1:])) {
 		return Item{}, nil, fmt.Errorf("frame behind %d: cut inside a record: %w", at.Seq, ErrDamaged)
 	}
 	end := 5 + int(binary.LittleEndian.Uint32(b[1:]))
-	e, answer := Encoded(b[5:end:end]), uint64(0)
-	if b[0] == itemAnswer {
+	e, decision := Encoded(b[5:end:end]), uint64(0)
+	if b[0] == itemDecision {
 		if len(e) < 8 {
-			return Item{}, nil, fmt.Errorf("frame behind %d: cut inside an answer: %w", at.Seq, ErrDamaged)
+			return Item{}, nil, fmt.Errorf("frame behind %d: cut inside a decision: %w", at.Seq, ErrDamaged)
 		}
-		answer, e = binary.LittleEndian.Uint64(e), e[8:]
-		if answer == 0 {
-			return Item{}, nil, fmt.Errorf("frame behind %d: an answer without a number: %w", at.Seq, ErrDamaged)
+		decision, e = binary.LittleEndian.Uint64(e), e[8:]
+		if decision == 0 {
+			return Item{}, nil, fmt.Errorf("frame behind %d: a decision without a number: %w", at.Seq, ErrDamaged)
 		}
 	}
 	if err := e.Verify(); err != nil {
@@ -157,5 +157,5 @@ func nextItem(b []byte, at Position) (Item, []byte, error) {
 	if e.Seq() != at.Seq+1 || b[0] == itemRecord && !e.Follows(at) {
 		return Item{}, nil, fmt.Errorf("frame behind %d: record %d with chain %s does not follow: %w", at.Seq, e.Seq(), e.Chain(), ErrDamaged)
 	}
-	return Item{Position{at.Log, e.Seq(), e.Chain()}, e, answer}, b[end:], nil
+	return Item{Position{at.Log, e.Seq(), e.Chain()}, e, decision}, b[end:], nil
 }

@@ -35,7 +35,7 @@ func goldenItems() []byte {
 	records, _ := chained(Start(7), "a")
 	frame := AppendRecord(nil, records[0])
 	frame = AppendPass(frame, 5, 9)
-	return AppendAnswer(frame, Reforge(Record{Seq: 6, Time: 7, Chain: 10, Body: []byte("b")}), 11)
+	return AppendDecision(frame, Reforge(Record{Seq: 6, Time: 7, Chain: 10, Body: []byte("b")}), 11)
 }
 
 func TestFrameGoldenBytes(t *testing.T) {
@@ -49,7 +49,7 @@ func TestFrameGoldenBytes(t *testing.T) {
 	require.Equal(t, Item{Pos: Position{7, 5, 9}}, items[1])
 	require.Equal(t, "b", string(items[2].Record.Body()))
 	require.Equal(t, Position{7, 6, 10}, items[2].Pos)
-	require.EqualValues(t, 11, items[2].Answer)
+	require.EqualValues(t, 11, items[2].Decision)
 }
 
 func TestFrameCutAtEveryByteIsDamagedOrAWholePrefix(t *testing.T) {
@@ -81,9 +81,9 @@ func TestFrameRefusesWhatDoesNotFollow(t *testing.T) {
 		"an item of kind 4":      {4, 0, 0, 0, 0},
 		"a record of no bytes":   {itemRecord, 0, 0, 0, 0},
 		"a record of 4 GiB":      {itemRecord, 255, 255, 255, 255, 1},
-		"an answer with a hole":  AppendAnswer(nil, records[1], 1),
-		"an answer of number 0":  AppendAnswer(nil, records[0], 0),
-		"an answer of no bytes":  {itemAnswer, 7, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0},
+		"a decision with a hole": AppendDecision(nil, records[1], 1),
+		"a decision of number 0": AppendDecision(nil, records[0], 0),
+		"a decision of no bytes": {itemDecision, 7, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0},
 		"a damaged record":       AppendRecord(nil, append(append(Encoded(nil), records[0][:len(records[0])-1]...), 'x')),
 	} {
 		items, err := walk(frame, from)
@@ -117,8 +117,8 @@ func TestFrameWalkIsTheInverseOfAppending(t *testing.T) {
 			default:
 				r := Record{Seq: at.Seq + 1, Chain: Chain(rapid.Uint64().Draw(t, "chain"))}
 				item = Item{Position{at.Log, r.Seq, r.Chain}, Reforge(with(r, "instead")), rapid.Uint64Min(1).Draw(t,
-					"answer")}
-				frame = AppendAnswer(frame, item.Record, item.Answer)
+					"decision")}
+				frame = AppendDecision(frame, item.Record, item.Decision)
 			}
 			at, want = item.Pos, append(want, item)
 		}

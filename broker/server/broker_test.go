@@ -603,11 +603,11 @@ func TestRS04WaitingReadersDoNotStarveTheWriter(t *testing.T) {
 	require.NoError(t, staging.Create(5))
 	_, err = conn.Subscribe(event.AnySubject("main", event.Snap), d.take)
 	require.NoError(t, err)
-	call := func(c bus.Conn, id string, chunk dumpflow.Chunk) dumpflow.Answer {
+	call := func(c bus.Conn, id string, chunk dumpflow.Chunk) dumpflow.ChunkReply {
 		e := event.Event{Kind: event.SnapReq, Group: "main", ID: id, Dump: 5, Body: chunk.Append(nil)}
 		m, err := c.Request(context.Background(), event.Subject("main", event.Snap, id), e.Append(nil))
 		require.NoError(t, err)
-		a, err := dumpflow.DecodeAnswer(m.Data, 5)
+		a, err := dumpflow.DecodeChunkReply(m.Data, 5)
 		require.NoError(t, err)
 		return a
 	}
@@ -651,13 +651,13 @@ func TestSS10SlowAndSilentReaders(t *testing.T) {
 		d, known := r.stores.state.Dump(78)
 		return known && d.Phase == dumpflow.Sealed
 	})
-	call := func(ctx context.Context, dump event.DumpID, c dumpflow.Chunk) (dumpflow.Answer, error) {
+	call := func(ctx context.Context, dump event.DumpID, c dumpflow.Chunk) (dumpflow.ChunkReply, error) {
 		e := event.Event{Kind: event.SnapReq, Group: "main", ID: "slow", Dump: dump, Body: c.Append(nil)}
 		m, err := road.Request(ctx, event.Subject("main", event.Snap, "slow"), e.Append(nil))
 		if err != nil {
-			return dumpflow.Answer{}, err
+			return dumpflow.ChunkReply{}, err
 		}
-		return dumpflow.DecodeAnswer(m.Data, dump)
+		return dumpflow.DecodeChunkReply(m.Data, dump)
 	}
 	d := dumpflow.NewDownload(context.Background(), call, 78, dumpflow.Options{})
 	defer d.Close()

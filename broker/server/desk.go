@@ -58,7 +58,7 @@ func (d *desk) take(m bus.Msg) {
 		c, err = dumpflow.DecodeChunk(e.Body)
 	}
 	if err != nil {
-		d.answer(m.Reply, id, e.Dump, dumpflow.Answer{State: event.Fail, Text: err.Error()})
+		d.answer(m.Reply, id, e.Dump, dumpflow.ChunkReply{State: event.Fail, Text: err.Error()})
 		return
 	}
 	slots := d.puts
@@ -68,7 +68,7 @@ func (d *desk) take(m bus.Msg) {
 	select {
 	case slots <- struct{}{}:
 	default:
-		d.answer(m.Reply, id, e.Dump, dumpflow.Answer{State: event.None, Text: "the broker serves too many chunks at once: ask again"})
+		d.answer(m.Reply, id, e.Dump, dumpflow.ChunkReply{State: event.None, Text: "the broker serves too many chunks at once: ask again"})
 		return
 	}
 	d.busy.Go(func() {
@@ -77,16 +77,16 @@ func (d *desk) take(m bus.Msg) {
 	})
 }
 
-func (d *desk) answer(reply, id string, dump event.DumpID, a dumpflow.Answer) {
+func (d *desk) answer(reply, id string, dump event.DumpID, a dumpflow.ChunkReply) {
 	if err := d.road.Publish(reply, a.Encode(d.group, id, dump)); err != nil {
 		d.log.Debug("answer lost", "client", id, "err", err)
 	}
 }
 
 // serve checks who may do what, by the stored record, and does it.
-func (d *desk) serve(id string, dump event.DumpID, c dumpflow.Chunk) dumpflow.Answer {
-	fail := func(format string, args ...any) dumpflow.Answer {
-		return dumpflow.Answer{State: event.Fail, Text: fmt.Sprintf(format, args...)}
+func (d *desk) serve(id string, dump event.DumpID, c dumpflow.Chunk) dumpflow.ChunkReply {
+	fail := func(format string, args ...any) dumpflow.ChunkReply {
+		return dumpflow.ChunkReply{State: event.Fail, Text: fmt.Sprintf(format, args...)}
 	}
 	rec, known := d.dump(dump)
 	if !known {
@@ -125,16 +125,16 @@ func (d *desk) serve(id string, dump event.DumpID, c dumpflow.Chunk) dumpflow.An
 	if err != nil {
 		return fail("%v", err)
 	}
-	return dumpflow.Answer{State: event.Succ}
+	return dumpflow.ChunkReply{State: event.Succ}
 }
 
 // seal publishes the manifest, if it names exactly the position at which the snapshot was opened (XD-14), and
 // then tells the target's machine.
-func (d *desk) seal(id string, rec dumpflow.Dump, body []byte) dumpflow.Answer {
+func (d *desk) seal(id string, rec dumpflow.Dump, body []byte) dumpflow.ChunkReply {
 	m, err := dumpflow.DecodeManifest(body)
 	if err == nil && (m.Pos != rec.Pos || m.Format != rec.Format || m.Target != id) {
 		if rec.Phase == dumpflow.Opening { // its "open" has not arrived yet; it is repeated
-			return dumpflow.Answer{State: event.None, Text: "the snapshot is not open here yet: ask again"}
+			return dumpflow.ChunkReply{State: event.None, Text: "the snapshot is not open here yet: ask again"}
 		}
 		err = fmt.Errorf("the manifest of DUMP %s says %s at %s, opened was %s at %s", rec.ID, m.Format, m.Pos, rec.Format, rec.Pos)
 	}
@@ -152,22 +152,22 @@ func (d *desk) seal(id string, rec dumpflow.Dump, body []byte) dumpflow.Answer {
 		err = d.post(d.ctx, id, worker.Input{Sealed: &m})
 	}
 	if err != nil {
-		return dumpflow.Answer{State: event.Fail, Text: err.Error()}
+		return dumpflow.ChunkReply{State: event.Fail, Text: err.Error()}
 	}
-	return dumpflow.Answer{State: event.Succ, Chunk: dumpflow.Chunk{Op: dumpflow.Stat, Data: m.Encode()}}
+	return dumpflow.ChunkReply{State: event.Succ, Chunk: dumpflow.Chunk{Op: dumpflow.Stat, Data: m.Encode()}}
 }
 
-func (d *desk) get(dump event.DumpID, number uint32) dumpflow.Answer {
+func (d *desk) get(dump event.DumpID, number uint32) dumpflow.ChunkReply {
 	ctx, cancel := context.WithTimeout(d.ctx, getWait)
 	defer cancel()
 	c, ok, err := d.staging.Get(ctx, dump, number)
 	switch {
 	case err != nil:
-		return dumpflow.Answer{State: event.Fail, Text: err.Error()}
+		return dumpflow.ChunkReply{State: event.Fail, Text: err.Error()}
 	case !ok:
-		return dumpflow.Answer{State: event.None}
+		return dumpflow.ChunkReply{State: event.None}
 	}
-	return dumpflow.Answer{State: event.Succ, Chunk: c}
+	return dumpflow.ChunkReply{State: event.Succ, Chunk: c}
 }
 
 // wait waits for requests under way.

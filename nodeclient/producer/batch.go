@@ -25,7 +25,7 @@ type batch struct {
 	vain    int       // of these, the tries of which the broker has said that it stored nothing
 	sent    time.Time // the last time
 	sending bool      // its data is being read
-	answer  *event.Answer
+	answer  *event.BatchReply
 }
 
 // waiter is a PublishWait.

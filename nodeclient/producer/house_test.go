@@ -62,7 +62,7 @@ func (f *far) take(m bus.Msg) {
 	defer f.mu.Unlock()
 	f.heard++
 	b, err := event.DecodeBatch(m.Data, nil)
-	a := event.Answer{Log: 1}
+	a := event.BatchReply{Log: 1}
 	switch {
 	case err != nil:
 		a.Code, a.Text = "invalid", err.Error()

@@ -92,7 +92,7 @@ func (p *Producer) send(b *batch, now time.Time) {
 	switch {
 	case b.answer != nil: // it came while the road was still at it
 	case errors.Is(err, bus.ErrTooLarge):
-		b.answer = &event.Answer{Code: "too_large", Text: fmt.Sprintf("%d bytes are more than the road carries", len(sealed))}
+		b.answer = &event.BatchReply{Code: "too_large", Text: fmt.Sprintf("%d bytes are more than the road carries", len(sealed))}
 		p.settle()
 	case err != nil:
 		p.trip(b.number, err, now)
@@ -111,7 +111,7 @@ func (p *Producer) answered(m bus.Msg) {
 	if b.answer != nil {
 		return
 	}
-	a, err := event.DecodeAnswer(m.Data, b.count)
+	a, err := event.DecodeBatchReply(m.Data, b.count)
 	switch {
 	case len(m.Data) == 0:
 		err = bus.ErrNobody

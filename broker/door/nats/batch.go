@@ -90,7 +90,7 @@ func (d *Door) reuse(drafts *[]event.Draft) {
 
 // replyBatch writes the answer to a batch.
 func (d *Door) replyBatch(a answer) {
-	said := event.Answer{Log: d.log}
+	said := event.BatchReply{Log: d.log}
 	switch r := (*door.Refusal)(nil); {
 	case errors.As(a.err, &r):
 		said.Code, said.Text = string(r.Code), r.Text

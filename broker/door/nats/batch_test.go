@@ -14,7 +14,7 @@ import (
 
 const life = event.Instance(77)
 
-func (h *house) batch(nc *nats.Conn, id string, b event.Batch) event.Answer {
+func (h *house) batch(nc *nats.Conn, id string, b event.Batch) event.BatchReply {
 	h.t.Helper()
 	data := event.BeginBatch(nil)
 	for i := range b.Drafts {
@@ -22,7 +22,7 @@ func (h *house) batch(nc *nats.Conn, id string, b event.Batch) event.Answer {
 	}
 	m, err := nc.Request(event.Subject("main", event.Many, id), event.SealBatch(data, b, len(b.Drafts)), 20*time.Second)
 	require.NoError(h.t, err)
-	a, err := event.DecodeAnswer(m.Data, len(b.Drafts))
+	a, err := event.DecodeBatchReply(m.Data, len(b.Drafts))
 	require.NoError(h.t, err)
 	return a
 }
@@ -41,7 +41,7 @@ func TestXC02BatchReadsBack(t *testing.T) {
 	p := h.producer("p1")
 	b := numbered(1, 1, "a", string(make([]byte, limit)), "a\r\nb")
 	b.Drafts[1].Headers = event.Headers{Topic: "shop", ContentType: "text/x", Origin: "till", Key: "k"}
-	require.Equal(t, event.Answer{Log: h.log.ID(), Runs: []event.Run{{Count: 3, First: 1}}}, h.batch(p, "p1", b))
+	require.Equal(t, event.BatchReply{Log: h.log.ID(), Runs: []event.Run{{Count: 3, First: 1}}}, h.batch(p, "p1", b))
 	for i, d := range b.Drafts {
 		r := h.record(uint64(i + 1))
 		require.Equal(t, d.Body, r.Body)
@@ -64,7 +64,7 @@ func TestXD05BatchRefusesDraftsOneByOne(t *testing.T) {
 	require.Equal(t, []string{"1 1false", "1 0emptytrue", "1 0too_largetrue", "1 2false", "1 0invalidtrue"}, got)
 	m, err := p.Request(event.Subject("main", event.Many, "p1"), []byte("no batch"), 20*time.Second)
 	require.NoError(t, err)
-	a, err = event.DecodeAnswer(m.Data, 1)
+	a, err = event.DecodeBatchReply(m.Data, 1)
 	require.NoError(t, err)
 	require.Equal(t, "invalid", a.Code)
 	require.EqualValues(t, 2, h.head())

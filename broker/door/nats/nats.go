@@ -8,7 +8,7 @@
 // without an answer, so that nobody can make the broker speak to somebody else.
 //
 // Producers that have much to say send many increments a request, on xmq.<group>.batch.<producer>: the data is an
-// event.Batch, the answer an event.Answer, and everything else holds in the same way. A batch that comes before an
+// event.Batch, the reply an event.BatchReply, and everything else holds in the same way. A batch that comes before an
 // earlier one of its producer is refused as a whole (door.Gap), so that order is kept with several under way.
 package nats
 

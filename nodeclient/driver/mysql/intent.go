@@ -50,19 +50,19 @@ func (t *Target) alter(ctx context.Context, before event.Position, steps []step)
 				"look whether it was; retry runs it (again), skip takes it as done: %s", st.Pos.Seq, st.Work.ddl.verb, apply.Start(st.Work.statements[0].Text)))
 		}
 		switch {
-		case p.ddl.before == asked && st.Answer == p.ddl.answer:
+		case p.ddl.before == asked && st.Decision == p.ddl.answer:
 			return ask()
 		case p.ddl.before == asked: // answered since
 		case p.ddl.before != now && there:
 			return t.done(ctx, s, before, p.pos, st)
 		case st.Work.ddl.blind || t.elsewhere(st.Work.ddl): // an order of before does not know of the question
-			if err := t.record(ctx, s, p.pos, intent{st.Pos, asked, st.Answer, digest(st)}); err != nil {
+			if err := t.record(ctx, s, p.pos, intent{st.Pos, asked, st.Decision, digest(st)}); err != nil {
 				return before, apply.Fail(0, err)
 			}
 			return ask()
 		}
 	} // else it has not run: there is no intent, or an operator has replaced the statement since
-	if err := t.record(ctx, s, p.pos, intent{st.Pos, now, st.Answer, digest(st)}); err != nil {
+	if err := t.record(ctx, s, p.pos, intent{st.Pos, now, st.Decision, digest(st)}); err != nil {
 		return before, apply.Fail(0, err)
 	}
 	return t.change(ctx, s, before, p.pos, st)

@@ -191,7 +191,7 @@ func TestAChangeOfAnotherDatabaseIsAsked(t *testing.T) {
 	n.run("CREATE TABLE c (v int)")
 	before, batch := n.interrupted(p, "ALTER TABLE `mysql`.c ADD COLUMN w int", false)
 	require.ErrorContains(t, n.settles(before, batch), "cannot be seen")
-	batch[0].Answer = 1
+	batch[0].Decision = 1
 	require.ErrorContains(t, n.settles(before, batch), "Error 11", "retry runs it, and the server refuses it")
 	before, batch = n.interrupted(p, "ALTER TABLE `"+n.db+"`.c ADD COLUMN w int", false)
 	require.NoError(t, n.settles(before, batch), "its own name")
@@ -223,7 +223,7 @@ func TestARetryThatComesTooLateChangesNothing(t *testing.T) {
 			if again {
 				require.NoError(t, n.reopen())
 			}
-			batch[0].Answer = 1
+			batch[0].Decision = 1
 			require.NoError(t, n.settles(before, batch))
 			require.Equal(t, batch[0].Pos, n.at())
 			require.Equal(t, fmt.Sprint(2*i+k+1), indexes())
@@ -235,7 +235,7 @@ func TestARetryThatComesTooLateChangesNothing(t *testing.T) {
 	replaced, err := batch[0].Record.Decode()
 	require.NoError(t, err)
 	replaced.Body = []byte("CREATE TABLE instead (v int)")
-	batch[0].Record, batch[0].Answer = event.Reforge(replaced), 2
+	batch[0].Record, batch[0].Decision = event.Reforge(replaced), 2
 	require.NoError(t, n.reopen())
 	require.NoError(t, n.settles(before, batch))
 	require.Equal(t, "0", n.value("SELECT count(*) FROM instead"))
@@ -250,13 +250,13 @@ func TestARetryAnswersTheQuestionThatCameBefore(t *testing.T) {
 	n := nodeOn(t, server, p.Addr())
 	n.run("CREATE TABLE a (v int)", "CREATE TABLE b (v int)", "INSERT INTO a VALUES (1)")
 	before, batch := n.interrupted(p, "RENAME TABLE a TO c, b TO a, c TO b", true)
-	batch[0].Answer = 3
+	batch[0].Decision = 3
 	require.ErrorContains(t, n.settles(before, batch), "cannot be seen")
 	require.NoError(t, n.reopen())
 	require.ErrorContains(t, n.settles(before, batch), "cannot be seen", "the same order")
 	require.Equal(t, "1", n.value("SELECT v FROM b"), "it ran once")
 	require.NoError(t, n.srv.Exec(n.db, "RENAME TABLE a TO c, b TO a, c TO b; ALTER TABLE a ADD COLUMN byhand int"))
-	batch[0].Answer = 4
+	batch[0].Decision = 4
 	require.NoError(t, n.settles(before, batch))
 	require.Equal(t, "1", n.value("SELECT v FROM b"))
 	require.Equal(t, "NULL", n.value("SELECT ddl_statement FROM xmq_position"))
@@ -279,14 +279,14 @@ func TestWhatCannotBeSeenIsAsked(t *testing.T) {
 	require.NoError(t, n.reopen())
 	require.ErrorContains(t, n.settles(before, batch), "cannot be seen", "a new process")
 	require.Equal(t, "1", n.value("SELECT v FROM a"), "nothing ran unasked")
-	batch[0].Answer = 1 // retry
+	batch[0].Decision = 1 // retry
 	p.Do(func() { p.cutOn = swap[:10] })
 	_, err = n.Apply(t.Context(), before, batch)
 	require.True(t, nodeclient.IsTransient(err), err)
 	require.ErrorContains(t, n.settles(before, batch), "cannot be seen", "one answer is for one run")
 	require.NoError(t, n.reopen())
 	require.ErrorContains(t, n.settles(before, batch), "cannot be seen")
-	batch[0].Answer = 2
+	batch[0].Decision = 2
 	require.NoError(t, n.settles(before, batch), "retry")
 	require.Equal(t, "1", n.value("SELECT v FROM b"))
 

@@ -20,8 +20,8 @@ type Step[W any] struct {
 	Pos  event.Position // after it
 	Time int64          // broker time of the increment in nanoseconds since 1970; 0 for a pass
 	Work W              // zero for a pass, which only moves the position
-	// Answer is that of the item: not 0 when an operator has decided that it is tried again.
-	Answer uint64
+	// Decision is that of the item: not 0 when an operator has decided that it is tried again.
+	Decision uint64
 }
 
 // Failure is why a transaction came to nothing: the FAIL of an increment, or classed trouble.
@@ -76,7 +76,7 @@ const few = 64
 // prepare makes the steps from to to, and returns where it stopped.
 func prepare[W any](steps []Step[W], items []event.Item, from, to int, parse func(body []byte) (W, error)) (end int, err error) {
 	for i := from; i < to; i++ {
-		s := Step[W]{Pos: items[i].Pos, Answer: items[i].Answer}
+		s := Step[W]{Pos: items[i].Pos, Decision: items[i].Decision}
 		if record := items[i].Record; record != nil {
 			if s.Work, err = parse(record.Body()); err != nil {
 				return i, err

@@ -5,10 +5,10 @@ import (
 	"fmt"
 )
 
-// AnswerVersion is the format number in the first byte of every answer to a batch.
-const AnswerVersion = 1
+// BatchReplyVersion is the format number in the first byte of every reply to a batch.
+const BatchReplyVersion = 1
 
-// The kinds of runs in an answer. Never reuse a number.
+// The kinds of runs in a reply. Never reuse a number.
 const (
 	runStored    = 1 // consecutive sequences, stored now
 	runDuplicate = 2 // consecutive sequences that were there before
@@ -16,8 +16,8 @@ const (
 	runWhole     = 4 // the whole batch is refused; stands alone
 )
 
-// answerFixed is the length of an answer before its runs.
-const answerFixed = 9
+// batchReplyFixed is the length of a reply before its runs.
+const batchReplyFixed = 9
 
 // Run is what became of Count neighbouring drafts of a batch. Code is empty when they are in the log: the first as
 // First, the next as First+1, and so on. Otherwise they were refused, Code says in a word why (see package door)
@@ -29,15 +29,15 @@ type Run struct {
 	Code, Text string
 }
 
-// Answer is what became of a batch: the runs in the order of its drafts, or (Code) a refusal of the whole batch.
-type Answer struct {
+// BatchReply is what became of a batch: the runs in the order of its drafts, or (Code) a refusal of the whole batch.
+type BatchReply struct {
 	Log        LogID
 	Code, Text string
 	Runs       []Run
 }
 
 // Stored adds one draft that is in the log.
-func (a *Answer) Stored(seq uint64, duplicate bool) {
+func (a *BatchReply) Stored(seq uint64, duplicate bool) {
 	if n := len(a.Runs); n > 0 {
 		if r := &a.Runs[n-1]; r.Code == "" && r.Duplicate == duplicate && seq == r.First+uint64(r.Count) {
 			r.Count++
@@ -48,7 +48,7 @@ func (a *Answer) Stored(seq uint64, duplicate bool) {
 }
 
 // Refused adds one draft that was refused.
-func (a *Answer) Refused(code, text string) {
+func (a *BatchReply) Refused(code, text string) {
 	if n := len(a.Runs); n > 0 {
 		if r := &a.Runs[n-1]; r.Code == code && r.Text == text {
 			r.Count++
@@ -58,10 +58,10 @@ func (a *Answer) Refused(code, text string) {
 	a.Runs = append(a.Runs, Run{Count: 1, Code: code, Text: text})
 }
 
-// Append appends the encoded answer to dst. Codes and texts are cut at 255 bytes.
-func (a *Answer) Append(dst []byte) []byte {
+// Append appends the encoded reply to dst. Codes and texts are cut at 255 bytes.
+func (a *BatchReply) Append(dst []byte) []byte {
 	start := len(dst)
-	dst = append(dst, AnswerVersion)
+	dst = append(dst, BatchReplyVersion)
 	dst = binary.LittleEndian.AppendUint64(dst, uint64(a.Log))
 	if a.Code != "" {
 		dst = appendWords(append(dst, runWhole), a.Code, a.Text)
@@ -93,36 +93,36 @@ func appendWords(dst []byte, words ...string) []byte {
 	return dst
 }
 
-// DecodeAnswer reads a whole answer to a batch of count drafts. An error wraps ErrDamaged, also when the runs are for more
+// DecodeBatchReply reads a whole reply to a batch of count drafts. An error wraps ErrDamaged, also when the runs are for more
 // or fewer drafts.
-func DecodeAnswer(b []byte, count int) (Answer, error) {
-	var a Answer
-	if len(b) < answerFixed+4 {
-		return a, fmt.Errorf("answer of %d bytes is shorter than its fixed part: %w", len(b), ErrDamaged)
+func DecodeBatchReply(b []byte, count int) (BatchReply, error) {
+	var a BatchReply
+	if len(b) < batchReplyFixed+4 {
+		return a, fmt.Errorf("batch reply of %d bytes is shorter than its fixed part: %w", len(b), ErrDamaged)
 	}
-	if b[0] != AnswerVersion {
-		return a, fmt.Errorf("answer format %d is not known to this version (%d): %w", b[0], AnswerVersion, ErrDamaged)
+	if b[0] != BatchReplyVersion {
+		return a, fmt.Errorf("batch reply format %d is not known to this version (%d): %w", b[0], BatchReplyVersion, ErrDamaged)
 	}
 	end := len(b) - 4
 	if got, want := CRC32C(b[:end]), binary.LittleEndian.Uint32(b[end:]); got != want {
-		return a, fmt.Errorf("answer: CRC is %08x, sent %08x: %w", got, want, ErrDamaged)
+		return a, fmt.Errorf("batch reply: CRC is %08x, sent %08x: %w", got, want, ErrDamaged)
 	}
 	a.Log = LogID(binary.LittleEndian.Uint64(b[1:]))
-	rest, ok := b[answerFixed:end], true
+	rest, ok := b[batchReplyFixed:end], true
 	if len(rest) > 0 && rest[0] == runWhole {
 		rest = rest[1:]
 		if a.Code, rest, ok = word(rest); ok {
 			a.Text, rest, ok = word(rest)
 		}
 		if !ok || len(rest) > 0 || a.Code == "" {
-			return a, fmt.Errorf("answer: its refusal is not readable: %w", ErrDamaged)
+			return a, fmt.Errorf("batch reply: its refusal is not readable: %w", ErrDamaged)
 		}
 		return a, nil
 	}
 	for told := 0; told < count || len(rest) > 0; {
 		var r Run
 		if r, rest, ok = nextRun(rest); !ok || r.Count > count-told {
-			return a, fmt.Errorf("answer: run %d, behind %d of %d drafts, is not readable: %w", len(a.Runs), told, count, ErrDamaged)
+			return a, fmt.Errorf("batch reply: run %d, behind %d of %d drafts, is not readable: %w", len(a.Runs), told, count, ErrDamaged)
 		}
 		told += r.Count
 		a.Runs = append(a.Runs, r)

@@ -9,8 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func fullAnswer() Answer {
-	a := Answer{Log: 7}
+func fullAnswer() BatchReply {
+	a := BatchReply{Log: 7}
 	a.Stored(5, false)
 	a.Stored(6, false)
 	a.Stored(3, true)
@@ -20,7 +20,7 @@ func fullAnswer() Answer {
 	return a
 }
 
-// The golden answers hold each kind of run. They may never change.
+// The golden replies hold each kind of run. They may never change.
 const (
 	goldenAnswer = "01" + "0700000000000000" + "01" + "02000000" + "0500000000000000" + "02" + "01000000" + "0300000000000000" +
 		"03" + "02000000" + "05" + "656d707479" + "07" + "6e6f20626f6479" + "01" + "01000000" + "0800000000000000" + "28cc3db4"
@@ -31,25 +31,25 @@ func TestAnswerGoldenBytes(t *testing.T) {
 	a := fullAnswer()
 	b := a.Append(nil)
 	require.Equal(t, goldenAnswer, hex.EncodeToString(b))
-	got, err := DecodeAnswer(b, 6)
+	got, err := DecodeBatchReply(b, 6)
 	require.NoError(t, err)
 	require.Equal(t, a, got)
 	require.Equal(t, []Run{{Count: 2, First: 5}, {Count: 1, First: 3, Duplicate: true}, {Count: 2, Code: "empty", Text: "no body"}, {Count: 1, First: 8}}, got.Runs)
-	whole := Answer{Log: 7, Code: "busy", Text: "try"}
+	whole := BatchReply{Log: 7, Code: "busy", Text: "try"}
 	b = whole.Append([]byte("before"))[6:]
 	require.Equal(t, goldenRefusal, hex.EncodeToString(b))
-	got, err = DecodeAnswer(b, 6)
+	got, err = DecodeBatchReply(b, 6)
 	require.NoError(t, err)
 	require.Equal(t, whole, got)
 }
 
 func TestAnswerCutAtEveryByteIsDamaged(t *testing.T) {
 	a := fullAnswer()
-	for _, whole := range [][]byte{a.Append(nil), (&Answer{Log: 7, Code: "busy", Text: "try"}).Append(nil)} {
+	for _, whole := range [][]byte{a.Append(nil), (&BatchReply{Log: 7, Code: "busy", Text: "try"}).Append(nil)} {
 		for n := range whole {
-			_, err := DecodeAnswer(whole[:n:n], 6)
+			_, err := DecodeBatchReply(whole[:n:n], 6)
 			require.ErrorIs(t, err, ErrDamaged, n)
-			_, err = DecodeAnswer(restamped(append([]byte(nil), whole[:n]...)), 6)
+			_, err = DecodeBatchReply(restamped(append([]byte(nil), whole[:n]...)), 6)
 			require.ErrorIs(t, err, ErrDamaged, "%d bytes with a right CRC", n)
 		}
 	}
@@ -58,26 +58,26 @@ func TestAnswerCutAtEveryByteIsDamaged(t *testing.T) {
 func TestAnswerTellsOfEveryDraftOrIsDamaged(t *testing.T) {
 	a := fullAnswer()
 	for _, n := range []int{0, 1, 5, 7, MaxDrafts} {
-		_, err := DecodeAnswer(a.Append(nil), n)
+		_, err := DecodeBatchReply(a.Append(nil), n)
 		require.ErrorIs(t, err, ErrDamaged, n)
 	}
 	for name, r := range map[string]Run{"sequence 0": {Count: 6}, "past the last sequence": {Count: 6, First: math.MaxUint64 - 4}, "no draft": {First: 1}} {
-		bad := Answer{Log: 7, Runs: []Run{r}}
-		_, err := DecodeAnswer(bad.Append(nil), 6)
+		bad := BatchReply{Log: 7, Runs: []Run{r}}
+		_, err := DecodeBatchReply(bad.Append(nil), 6)
 		require.ErrorIs(t, err, ErrDamaged, name)
 	}
 	b := a.Append(nil)
 	b[0] = 2
-	_, err := DecodeAnswer(restamped(b), 6)
+	_, err := DecodeBatchReply(restamped(b), 6)
 	require.ErrorIs(t, err, ErrDamaged)
-	b[0], b[answerFixed] = 1, 9
-	_, err = DecodeAnswer(restamped(b), 6)
+	b[0], b[batchReplyFixed] = 1, 9
+	_, err = DecodeBatchReply(restamped(b), 6)
 	require.ErrorIs(t, err, ErrDamaged)
 }
 
-// The usual answer is a few bytes, and the longest one still travels.
+// The usual reply is a few bytes, and the longest one still travels.
 func TestAnswerSize(t *testing.T) {
-	usual, worst := Answer{Log: 7}, Answer{Log: 7}
+	usual, worst := BatchReply{Log: 7}, BatchReply{Log: 7}
 	for i := range MaxDrafts {
 		usual.Stored(uint64(i)+1, false)
 		worst.Refused("invalid", string(rune('a'+i%2))+strings.Repeat("x", 1000))
@@ -85,17 +85,17 @@ func TestAnswerSize(t *testing.T) {
 	require.Len(t, usual.Append(nil), 26)
 	b := worst.Append(nil)
 	require.Less(t, len(b), 2<<20)
-	_, err := DecodeAnswer(b, MaxDrafts)
+	_, err := DecodeBatchReply(b, MaxDrafts)
 	require.NoError(t, err)
 }
 
 func FuzzAnswer(f *testing.F) {
 	a := fullAnswer()
 	f.Add(a.Append(nil), 6)
-	f.Add((&Answer{Log: 7, Code: "busy", Text: "try"}).Append(nil), 1)
+	f.Add((&BatchReply{Log: 7, Code: "busy", Text: "try"}).Append(nil), 1)
 	f.Fuzz(func(t *testing.T, b []byte, n int) {
 		for _, in := range [][]byte{b, restamped(append([]byte(nil), b...))} {
-			got, err := DecodeAnswer(in, min(n, MaxDrafts))
+			got, err := DecodeBatchReply(in, min(n, MaxDrafts))
 			if err != nil {
 				require.ErrorIs(t, err, ErrDamaged)
 				continue
