@@ -115,6 +115,8 @@ func (t *Target) enter(ctx context.Context, before event.Position,
 			err = t.create(ctx, s)
 		case t.counters.sure:
 			return s, p, nil
+		case s.xa: // the database was lost and taken again right now: they are compared before the transaction begins
+			t.giveBack(ctx, s)
 		case p.ddl.pos.Seq == 0:
 			err = t.putBack(ctx, s, nil)
 		default:

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"xmq/nodeclient"
+	"xmq/nodeclient/driver/internal/hold"
 )
 
 // counters is what a target knows of AUTO_INCREMENT and sequences, which a rollback does not take back and a crash
@@ -18,11 +19,11 @@ import (
 // changes only in transactions whose statements may leave it elsewhere (touch.exact). A sequence belongs exactly
 // where the object says.
 type counters struct {
-	reach   *reach // nil: not known
-	sure    bool   // they stand where they belong
-	ours    bool   // if not, then because of what this target has begun and not committed
-	gave    []int  // how many numbers each has given since what is stored of it was exact; see reach.follow. Only while sure
-	started int    // when the server was, as the last session heard: seconds since 1970
+	reach   *reach     // nil: not known
+	sure    bool       // they stand where they belong
+	ours    bool       // if not, then because of what this target has begun and not committed
+	gave    []int      // how many numbers each has given since what is stored of it was exact; see reach.follow. Only while sure
+	token   hold.Token // of the session that holds the database; see under
 	notices []string
 }
 
@@ -60,10 +61,12 @@ func (t *Target) nameCounters(ctx context.Context) error {
 // forget says that nothing is known of the database, which may be another one.
 func (c *counters) forget() { c.sure, c.ours, c.reach, c.gave = false, false, nil, nil }
 
-// heard takes a new session's word for when its server was started: one that was started anew may have other counters.
-func (c *counters) heard(started int) {
-	if started != c.started {
-		c.sure, c.gave, c.started = false, nil, started
+// under says by which session the node holds the database now. Nothing is sure of what was known under another one:
+// between the two the server may have been started anew, which moves counters, or somebody else may have moved them. The
+// time at which a server was started would not tell: it has no more than the second.
+func (c *counters) under(token hold.Token) {
+	if token != c.token {
+		c.sure, c.gave, c.token = false, nil, token
 	}
 }
 

@@ -211,6 +211,28 @@ func TestGeneratedNumbersStandWithThePositionWhenTheServerStops(t *testing.T) {
 	}
 }
 
+// A node is sure of the numbers only while one session holds the database for it: whatever was started anew, or done by
+// others, while none did, they are looked at again, also within the same second, and also when no other connection
+// was lost.
+func TestGeneratedNumbersAreComparedWheneverTheDatabaseWasLost(t *testing.T) {
+	n := newNode(t)
+	n.run("CREATE TABLE t (id int AUTO_INCREMENT PRIMARY KEY, v int)", "INSERT INTO t (v) VALUES (1)")
+	before := n.at()
+	n.endLock()
+	require.NoError(t, server.Exec(n.db, "ALTER TABLE t AUTO_INCREMENT = 9"))
+	require.NoError(t, n.settles(before, n.log.Scripts("INSERT INTO t (v) VALUES (2)")))
+	require.Equal(t, "2", n.value("SELECT id FROM t WHERE v = 2"))
+
+	for _, ddl := range []string{"ALTER TABLE t ADD COLUMN w int", "CREATE TABLE u (id int)"} {
+		before = n.at()
+		n.endLock()
+		require.NoError(t, server.Exec(n.db, "ALTER TABLE t AUTO_INCREMENT = 9"))
+		require.NoError(t, n.settles(before, n.log.Scripts(ddl)))
+		require.Equal(t, "3", n.value(either("", "SET SESSION information_schema_stats_expiry = 0; ")+"SELECT "+
+			"auto_increment FROM information_schema.tables WHERE table_schema = database() AND table_name = 't'"), ddl)
+	}
+}
+
 // holdLane locks a row in a session of its own until it is called.
 func holdLane(t *testing.T, srv *mysqltest.Server, db string) func() error {
 	t.Helper()

@@ -119,6 +119,7 @@ func (t *Target) see(ctx context.Context, s *session, start, lock string) (place
 		if err != nil {
 			return place{}, err
 		}
+		t.counters.under(token)
 		p, err := t.seeOnce(ctx, s, start, lock, t.heldBy(token))
 		if p.held || err != nil && !nodeclient.IsFatal(err) {
 			return p, err

@@ -128,20 +128,14 @@ func (t *Target) pin(ctx context.Context, s *session) error {
 		}
 	}
 	s.gone = t.flavour.gone
-	sets, err := s.results(ctx, t.flavour.pins+", "+t.flavour.idle+"; SHOW GLOBAL STATUS LIKE 'Uptime'; SELECT "+
-		"@@max_allowed_packet, connection_id(), unix_timestamp()")
+	rows, err := s.query(ctx, t.flavour.pins+", "+t.flavour.idle+"; SELECT @@max_allowed_packet, connection_id()")
 	if err != nil {
 		return err
 	}
-	row := sets[1][0]
-	numbers := [3]int{}
-	for i, text := range []string{sets[0][0][1], row[0], row[2]} {
-		if numbers[i], err = strconv.Atoi(text); err != nil {
-			return err
-		}
+	s.id = rows[0][1]
+	if s.packet, err = strconv.Atoi(rows[0][0]); err != nil {
+		return err
 	}
-	s.packet, s.id = numbers[1], row[1]
-	t.counters.heard(numbers[2] - numbers[0])
 	return t.learn(ctx, s)
 }
 
