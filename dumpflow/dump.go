@@ -51,12 +51,12 @@ type Dump struct {
 
 // Requester is one node that waits for a DUMP.
 type Requester struct {
-	ID      string       `json:"id"`
-	Request event.DumpID `json:"request"`
-	Backup  bool         `json:"backup,omitempty"` // wants the bytes only, becomes no client
-	Topics  []string     `json:"topics,omitempty"`
-	Reuse   bool         `json:"reuse,omitempty"` // a complete snapshot that is kept will do
-	Range   *event.Range `json:"range,omitempty"` // a backup of a part; nil for all
+	ID      string          `json:"id"`
+	Request event.RequestID `json:"request"`
+	Backup  bool            `json:"backup,omitempty"` // wants the bytes only, becomes no client
+	Topics  []string        `json:"topics,omitempty"`
+	Reuse   bool            `json:"reuse,omitempty"` // a complete snapshot that is kept will do
+	Range   *event.Range    `json:"range,omitempty"` // a backup of a part; nil for all
 }
 
 // Swap exchanges requester and target: what a requester asked as {ID requester, Peer target} becomes the
@@ -67,10 +67,10 @@ func Swap(e event.Event) event.Event {
 	return e
 }
 
-// New starts the record of a DUMP that r asked for, of a target that follows topics. Its ID is r's request id: random, drawn
+// New starts the record of a DUMP that r asked for, of a target that follows topics. Its ID has the bits of r's request: random, drawn
 // once by r.
 func New(target string, topics event.Topics, r Requester, pin uint64, now int64) *Dump {
-	return &Dump{V: RecordVersion, ID: r.Request, Target: target, Topics: topics, Requesters: []Requester{r}, Phase: Draining, Pin: pin,
+	return &Dump{V: RecordVersion, ID: r.Request.Dump(), Target: target, Topics: topics, Requesters: []Requester{r}, Phase: Draining, Pin: pin,
 		Range: r.Range, Started: now}
 }
 
@@ -98,7 +98,7 @@ func (d *Dump) Join(r Requester) bool {
 
 // Leave removes the requester's request, as served (it has loaded the snapshot) or not. It reports whether
 // the record changed.
-func (d *Dump) Leave(id string, request event.DumpID, served bool) bool {
+func (d *Dump) Leave(id string, request event.RequestID, served bool) bool {
 	i := d.find(id)
 	if i < 0 || d.Requesters[i].Request != request {
 		return false

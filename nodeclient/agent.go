@@ -216,7 +216,7 @@ func (a *Agent) session(pos event.Position, proved, holds bool) *session {
 		windowRecords: uint32(o.WindowRecords), windowBytes: uint32(o.WindowBytes),
 		batchRecords: batch, batchBytes: o.BatchBytes,
 		heartbeat: o.Heartbeat, silence: o.Silence, tick: o.Tick, maxBackoff: o.MaxBackoff,
-	}, event.Session{Instance: event.Instance(random()), Token: newToken()}, pos, proved, func() event.DumpID { return event.DumpID(random()) })
+	}, event.Session{Instance: event.Instance(random()), Token: newToken()}, pos, proved, func() event.RequestID { return event.RequestID(random()) })
 }
 
 // random draws 64 bits that are not zero.

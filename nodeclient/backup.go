@@ -24,7 +24,7 @@ func Backup(ctx context.Context, road bus.Conn, group, id, from, path string, re
 		return dumpflow.Manifest{}, fmt.Errorf("backup: subscribe: %w", err)
 	}
 	defer sub.Stop()
-	request := event.DumpID(random())
+	request := event.RequestID(random())
 	ask := func(code event.Code) error {
 		e := event.Event{Kind: event.DumpReq, Code: code, Group: a.opts.Group, ID: id, Peer: from, Request: request, Body: event.Hello{Backup: true, Range: part}.Encode()}
 		return road.Publish(event.Subject(a.opts.Group, event.Up, id), e.Append(nil))
@@ -49,7 +49,7 @@ func Backup(ctx context.Context, road bus.Conn, group, id, from, path string, re
 }
 
 // keepAsking repeats the request, which also keeps the requester's place, and listens to the answers.
-func (a *Agent) keepAsking(ctx context.Context, request event.DumpID, ask func(), opened chan<- event.DumpID, fail context.CancelCauseFunc) {
+func (a *Agent) keepAsking(ctx context.Context, request event.RequestID, ask func(), opened chan<- event.DumpID, fail context.CancelCauseFunc) {
 	tick := time.NewTicker(a.opts.Tick)
 	defer tick.Stop()
 	ask()

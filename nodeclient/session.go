@@ -85,7 +85,7 @@ type arrival struct {
 }
 
 type restoreJob struct {
-	request event.DumpID
+	request event.RequestID
 	dump    event.DumpID
 	pos     event.Position
 	size    int64 // about how many bytes it has; 0 when not known
@@ -97,7 +97,7 @@ type session struct {
 	rules rules
 	phase phase
 	self  event.Session
-	draw  func() event.DumpID // random ids
+	draw  func() event.RequestID // random ids
 
 	pos      event.Position // durable in the database
 	received event.Position // last item queued, in this session
@@ -116,13 +116,13 @@ type session struct {
 	ruin                  string // the copy is lost, and why: said in every session until a DUMP has replaced it
 	leaving               bool   // nothing new is begun
 
-	request    event.DumpID // joining
-	unable     string       // why the DUMP before it came to nothing, said with every request
-	notLoaded  event.DumpID // which that was; 0 when the broker has said so itself
-	loading    *restoreJob  // given to the carrier, until its outcome comes, even when it was cancelled
-	proved     bool         // the topics stand beside the position
-	loaded     event.DumpID // the DUMP just loaded, told with NONE
-	at         uint64       // explicit position still to be asked for
+	request    event.RequestID // joining
+	unable     string          // why the DUMP before it came to nothing, said with every request
+	notLoaded  event.DumpID    // which that was; 0 when the broker has said so itself
+	loading    *restoreJob     // given to the carrier, until its outcome comes, even when it was cancelled
+	proved     bool            // the topics stand beside the position
+	loaded     event.RequestID // the request whose snapshot was just loaded, told with NONE
+	at         uint64          // explicit position still to be asked for
 	seeking    *event.Position
 	preparing  event.DumpID // the dump that our database was prepared for last
 	unprepared int          // so often without success
@@ -151,7 +151,7 @@ type session struct {
 	end   error
 }
 
-func newSession(r rules, self event.Session, pos event.Position, proved bool, draw func() event.DumpID) *session {
+func newSession(r rules, self event.Session, pos event.Position, proved bool, draw func() event.RequestID) *session {
 	s := &session{rules: r, proved: proved || r.hello.Stateless, self: self, pos: pos, received: pos, at: r.hello.At, draw: draw}
 	if !pos.Zero() && s.at != 0 {
 		s.note("the database has a position already, %d: --at is not used", pos.Seq)

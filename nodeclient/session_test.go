@@ -50,7 +50,7 @@ type talk struct {
 	h    *history
 	said []event.Event
 	jobs []task
-	drew event.DumpID
+	drew event.RequestID
 }
 
 func newTalk(t *testing.T, pos int, change func(*rules)) *talk {
@@ -64,7 +64,7 @@ func newTalk(t *testing.T, pos int, change func(*rules)) *talk {
 	if pos >= 0 {
 		at = k.h.pos[pos]
 	}
-	k.session = newSession(r, event.Session{Instance: 7, Token: event.Token{7}}, at, true, func() event.DumpID { k.drew++; return k.drew })
+	k.session = newSession(r, event.Session{Instance: 7, Token: event.Token{7}}, at, true, func() event.RequestID { k.drew++; return k.drew })
 	k.flush()
 	return k
 }
@@ -673,8 +673,8 @@ func TestSessionStopsAtARefusedDumpAndAtADatabaseThatMayNotBeReplaced(t *testing
 // XC-8: a late answer to an old request id is ignored; a restore that was cancelled cannot speak for the next.
 func TestXC08SessionTellsTwoDumpsApart(t *testing.T) {
 	k := newTalk(t, -1, func(r *rules) { r.from = "master" })
-	opened := func(request event.DumpID, pos int) {
-		k.step(event.Event{Kind: event.DumpRep, State: event.Succ, Code: event.Opened, ID: "n1", Request: request, Dump: request, Pos: k.h.pos[pos], Body: dumpflow.Opened{Format: "mem/1"}.Encode()})
+	opened := func(request event.RequestID, pos int) {
+		k.step(event.Event{Kind: event.DumpRep, State: event.Succ, Code: event.Opened, ID: "n1", Request: request, Dump: request.Dump(), Pos: k.h.pos[pos], Body: dumpflow.Opened{Format: "mem/1"}.Encode()})
 	}
 	old := k.request
 	opened(old, 5)

@@ -51,7 +51,7 @@ type Client struct {
 	Decisions uint64           `json:"answers,omitempty"` // operators' decisions so far, which numbers them
 	Seek      *event.Position  `json:"seek,omitempty"`    // an explicit position the node has not adopted yet
 	Join      *Join            `json:"join,omitempty"`
-	Joined    event.DumpID     `json:"joined,omitempty"` // request of the last DUMP this client was made from
+	Joined    event.RequestID  `json:"joined,omitempty"` // request of the last DUMP this client was made from
 	// Registered says that an operator has made the record (add, or seek of an unknown ID) and that no node has followed yet. It stays
 	// when a first DUMP comes to nothing; Topics, if any, are those that the node must name.
 	Registered bool    `json:"registered,omitempty"`
@@ -137,12 +137,12 @@ func (o *Override) Verb() string {
 
 // Join is a client's running DUMP as requester. The pin of the dump holds the log for it.
 type Join struct {
-	Request event.DumpID   `json:"request"`
-	Dump    event.DumpID   `json:"dump"`
-	Target  string         `json:"target"`
-	Topics  event.Topics   `json:"topics,omitempty"` // that the snapshot holds
-	Opened  bool           `json:"opened"`
-	Pos     event.Position `json:"position"` // of the snapshot, once opened
+	Request event.RequestID `json:"request"`
+	Dump    event.DumpID    `json:"dump"`
+	Target  string          `json:"target"`
+	Topics  event.Topics    `json:"topics,omitempty"` // that the snapshot holds
+	Opened  bool            `json:"opened"`
+	Pos     event.Position  `json:"position"` // of the snapshot, once opened
 }
 
 // Pin is the sequence behind which the log must be kept for this client; false when it holds nothing.

@@ -70,7 +70,7 @@ func (m *Machine) asked(e *event.Event, log Log) {
 func (m *Machine) dumpFor(r dumpflow.Requester, log Log) (d *dumpflow.Dump, code event.Code, why string) {
 	c := &m.c
 	for _, d := range m.dumps { // asked again: the same one, whatever has become of it
-		if d.ID == r.Request && d.Phase == dumpflow.Failed || slices.ContainsFunc(d.Requesters, func(q dumpflow.Requester) bool { return q.ID == r.ID && q.Request == r.Request }) {
+		if d.ID == r.Request.Dump() && d.Phase == dumpflow.Failed || slices.ContainsFunc(d.Requesters, func(q dumpflow.Requester) bool { return q.ID == r.ID && q.Request == r.Request }) {
 			return d, 0, ""
 		}
 	}
@@ -105,7 +105,7 @@ func (m *Machine) dumpFor(r dumpflow.Requester, log Log) (d *dumpflow.Dump, code
 	if n := m.rules.RunningDumps(); n >= m.rules.MaxDumps {
 		return nil, event.NotReady, fmt.Sprintf("%d DUMPs run already, which is the limit (max_dumps): wait for one to end", n)
 	}
-	if slices.ContainsFunc(m.dumps, func(d *dumpflow.Dump) bool { return d.ID == r.Request }) {
+	if slices.ContainsFunc(m.dumps, func(d *dumpflow.Dump) bool { return d.ID == r.Request.Dump() }) {
 		return nil, event.Refused, fmt.Sprintf("request id %s was used before: draw a new one", r.Request)
 	}
 	d = dumpflow.New(c.ID, event.TopicsOf(c.Topics), r, c.Acked.Seq, m.now)
@@ -347,7 +347,7 @@ func (m *Machine) targetReturned(newProcess bool) {
 // left takes the word of a requester's machine that it needs the dump no more.
 func (m *Machine) left(l *Left) { m.leave(l.ID, l.Request, l.Served) }
 
-func (m *Machine) leave(id string, request event.DumpID, served bool) {
+func (m *Machine) leave(id string, request event.RequestID, served bool) {
 	for _, d := range m.dumps {
 		if !d.Leave(id, request, served) {
 			continue

@@ -22,8 +22,8 @@ type actor struct {
 	welcomed  bool
 	opening   event.DumpID
 	preparing event.DumpID
-	request   event.DumpID
-	loaded    event.DumpID
+	request   event.RequestID
+	loaded    event.RequestID
 	join      *event.Event // the DUMP it waits for, as last told
 	said      []event.Event
 }
@@ -79,7 +79,7 @@ func history(rng *rand.Rand, s *stage, n int) {
 			}
 		case 12:
 			nonsense := event.Event{Kind: event.Kind(1 + rng.IntN(6)), State: event.State(rng.IntN(4)), Code: event.Code(rng.IntN(40)), ID: a.id, Peer: ids[rng.IntN(4)],
-				Session: a.session, Pos: a.pos, Dump: a.opening, Request: event.DumpID(rng.Uint64N(3)), CreditRecords: rng.Uint32N(20), CreditBytes: rng.Uint32N(300)}
+				Session: a.session, Pos: a.pos, Dump: a.opening, Request: event.RequestID(rng.Uint64N(3)), CreditRecords: rng.Uint32N(20), CreditBytes: rng.Uint32N(300)}
 			if rng.IntN(2) == 0 {
 				nonsense.Pos = event.Position{Log: s.log.id, Seq: rng.Uint64N(100), Chain: event.Chain(rng.Uint64())}
 			}
@@ -121,7 +121,7 @@ func (s *stage) hearNode(a *actor, e event.Event) {
 
 func (a *actor) ask(s *stage, from string, rng *rand.Rand) {
 	if a.request == 0 || rng.IntN(3) == 0 {
-		a.request = event.DumpID(rng.Uint64() | 1)
+		a.request = event.RequestID(rng.Uint64() | 1)
 	}
 	s.hearNode(a, event.Event{Kind: event.DumpReq, ID: a.id, Peer: from, Request: a.request, Body: event.Hello{Backup: rng.IntN(5) == 0}.Encode()})
 }

@@ -100,16 +100,16 @@ type Machine struct {
 	slowText      string        // in its words
 	nextTry       int64         // ns since 1970, of a node that is retrying; 0: it has not said when
 
-	dumps  []*dumpflow.Dump     // of this client's data, oldest first; at most one runs
-	leases map[event.DumpID]int // ticks since a requester was heard, by request id
-	lease  int                  // ticks since the target was heard of the running dump
-	age    int                  // ticks the dump has run, in this life of the broker
-	asking event.DumpID         // the request that is being answered, of a requester's own word
-	held   int64                // when the target's pause began, ns
+	dumps  []*dumpflow.Dump        // of this client's data, oldest first; at most one runs
+	leases map[event.RequestID]int // ticks since a requester was heard, by request id
+	lease  int                     // ticks since the target was heard of the running dump
+	age    int                     // ticks the dump has run, in this life of the broker
+	asking event.RequestID         // the request that is being answered, of a requester's own word
+	held   int64                   // when the target's pause began, ns
 
-	joinSilent int          // ticks since the target's machine spoke of our join
-	joinHeard  int          // ticks since our node did
-	unable     event.DumpID // request with which the node has told last why it could not load a snapshot
+	joinSilent int             // ticks since the target's machine spoke of our join
+	joinHeard  int             // ticks since our node did
+	unable     event.RequestID // request with which the node has told last why it could not load a snapshot
 
 	waiting   event.Session // of a node whose database is away: nothing is said in it but that an operator has decided
 	takeovers []int64       // when processes have replaced a connected one, ns, oldest first
@@ -138,7 +138,7 @@ type flight struct {
 
 // NewMachine starts the machine of client id, with its stored record and dumps if there are any.
 func NewMachine(rules *Rules, id string, stored *statedb.Client, dumps []dumpflow.Dump) *Machine {
-	m := &Machine{rules: rules, patient: rules.patience(0), c: statedb.Client{V: statedb.ClientVersion, ID: id}, leases: map[event.DumpID]int{}}
+	m := &Machine{rules: rules, patient: rules.patience(0), c: statedb.Client{V: statedb.ClientVersion, ID: id}, leases: map[event.RequestID]int{}}
 	if stored != nil {
 		m.c, m.known = stored.Clone(), true
 		m.sent = m.c.Acked

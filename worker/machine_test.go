@@ -154,7 +154,7 @@ func (s *stage) command(t *testing.T, l *line) {
 		}
 		s.step(l.id(), Input{Node: &event.Event{Kind: event.IncrReq, State: event.Succ, ID: l.id(), Session: l.session(), Pos: p, CreditRecords: 10, CreditBytes: 1 << 20}})
 	case "ask": // ask REQUESTER from=TARGET request=7 [dump=6 text=WHY: what came of the DUMP before]
-		e := event.Event{Kind: event.DumpReq, ID: l.id(), Peer: l.str("from"), Request: event.DumpID(l.num("request", 16)), Dump: event.DumpID(l.num("dump", 16)), Text: l.str("text"), Body: s.hello(l).Encode()}
+		e := event.Event{Kind: event.DumpReq, ID: l.id(), Peer: l.str("from"), Request: event.RequestID(l.num("request", 16)), Dump: event.DumpID(l.num("dump", 16)), Text: l.str("text"), Body: s.hello(l).Encode()}
 		if l.has("abandon") {
 			e.Code = event.Abandoned
 		}
@@ -214,7 +214,7 @@ func (s *stage) hello(l *line) event.Hello {
 	if l.has("driver") {
 		target = l.str("driver")
 	}
-	return event.Hello{Target: target, Features: l.list("features"), Topics: l.list("topics"), At: l.num("at", 10), Loaded: event.DumpID(l.num("loaded", 16)),
+	return event.Hello{Target: target, Features: l.list("features"), Topics: l.list("topics"), At: l.num("at", 10), Loaded: event.RequestID(l.num("loaded", 16)),
 		Stateless: l.has("stateless"), Prepares: l.has("prepares"), Holds: l.has("holds"), Backup: l.has("backup")}
 }
 

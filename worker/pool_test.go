@@ -370,7 +370,7 @@ func TestXD15JoinsFatalsAndReconnectsAtRandom(t *testing.T) {
 				case 1:
 					n.post(id, event.Event{Kind: event.IncrReq, State: event.State(1 + rng.IntN(3)), ID: id, Session: s, Pos: at, CreditRecords: 10, CreditBytes: 1000})
 				case 2:
-					n.pool.Post(other, Input{Asked: &event.Event{Kind: event.DumpReq, ID: other, Peer: id, Request: event.DumpID(1 + rng.Uint64N(1<<40))}})
+					n.pool.Post(other, Input{Asked: &event.Event{Kind: event.DumpReq, ID: other, Peer: id, Request: event.RequestID(1 + rng.Uint64N(1<<40))}})
 				case 3:
 					n.grow(1)
 				case 4:

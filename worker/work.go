@@ -58,7 +58,7 @@ type Notice struct {
 // Unable is why a client's node could not load a snapshot. It says it with every request until one succeeds.
 type Unable struct {
 	Target  string
-	Request event.DumpID // of the request that says it: once for each try
+	Request event.RequestID // of the request that says it: once for each try
 	Text    string
 	Quiet   bool // it is no news, or stands in the record of no DUMP: no alert is raised
 }
@@ -67,7 +67,7 @@ type Unable struct {
 type Left struct {
 	Dump    event.DumpID
 	ID      string
-	Request event.DumpID
+	Request event.RequestID
 	Served  bool // it has loaded the snapshot
 }
 

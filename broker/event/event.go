@@ -42,8 +42,8 @@ type Event struct {
 	Peer    string // DUMP: the other node. From a requester its target; to a target its requester
 	Session Session
 	Pos     Position
-	Dump    DumpID // the dump's life
-	Request DumpID // the requester's own id for its DUMP request
+	Dump    DumpID    // the dump's life
+	Request RequestID // the requester's own id for its DUMP request
 
 	CreditRecords uint32 // window: increments the node takes beyond Pos
 	CreditBytes   uint32 // window: bytes of records the node takes beyond Pos
@@ -143,7 +143,7 @@ func Decode(b []byte) (Event, error) {
 		Session:       Session{Instance: Instance(le.Uint64(b[8:])), Turn: le.Uint32(b[16:]), Token: token(b[fixedLen:withToken])},
 		Pos:           Position{LogID(le.Uint64(b[20:])), le.Uint64(b[28:]), Chain(le.Uint64(b[36:]))},
 		Dump:          DumpID(le.Uint64(b[44:])),
-		Request:       DumpID(le.Uint64(b[52:])),
+		Request:       RequestID(le.Uint64(b[52:])),
 		CreditRecords: le.Uint32(b[60:]), CreditBytes: le.Uint32(b[64:]), LeaseMS: le.Uint32(b[68:]),
 	}
 	if e.Kind < IncrReq || e.Kind > SnapRep {

@@ -130,7 +130,7 @@ func TestEventDecodeIsTheInverseOfAppend(t *testing.T) {
 			Kind: Kind(rapid.IntRange(1, 6).Draw(t, "kind")), State: State(rapid.IntRange(0, 3).Draw(t, "state")), Code: Code(rapid.Byte().Draw(t, "code")),
 			Group: genID().Draw(t, "group"), ID: genID().Draw(t, "id"), Peer: genID().Draw(t, "peer"),
 			Session: Session{Instance(rapid.Uint64().Draw(t, "instance")), rapid.Uint32().Draw(t, "turn"), Token{rapid.Byte().Draw(t, "token")}}, Pos: genPosition().Draw(t, "pos"),
-			Dump: DumpID(rapid.Uint64().Draw(t, "dump")), Request: DumpID(rapid.Uint64().Draw(t, "request")),
+			Dump: DumpID(rapid.Uint64().Draw(t, "dump")), Request: RequestID(rapid.Uint64().Draw(t, "request")),
 			CreditRecords: rapid.Uint32().Draw(t, "records"), CreditBytes: rapid.Uint32().Draw(t, "bytes"), LeaseMS: rapid.Uint32().Draw(t, "lease"),
 			Text: rapid.StringN(0, 100, MaxText).Draw(t, "text"),
 		}

@@ -41,7 +41,7 @@ type Hello struct {
 	// At is an explicit position, "the next increment I apply is number At" (XI-9); 0 says nothing.
 	At uint64 `json:"at,omitempty"`
 	// Loaded is the request id of the DUMP whose snapshot this node has just loaded and switched to.
-	Loaded DumpID `json:"loaded,omitempty"`
+	Loaded RequestID `json:"loaded,omitempty"`
 	// Stateless marks a driver that cannot store a position (webhook, exec): the broker's acked one rules.
 	Stateless bool `json:"stateless,omitempty"`
 	// Holds says that the database has no position and is not empty: whether it is that of a client who had one is for a

@@ -28,7 +28,7 @@ func TestHelloDecodeIsTheInverseOfEncode(t *testing.T) {
 		topics, err := SortTopics(rapid.SliceOfN(rapid.StringMatching(`[a-z0-9][a-z0-9._-]{0,62}`), 0, 64).Draw(t, "topics"))
 		require.NoError(t, err)
 		h := Hello{V: 1, Target: rapid.StringMatching(`[a-z]{0,32}`).Draw(t, "target"), Topics: topics, At: rapid.Uint64().Draw(t, "at"),
-			Loaded: DumpID(rapid.Uint64Min(1).Draw(t, "loaded")), Host: rapid.StringMatching(`[a-z.]{0,255}`).Draw(t, "host"), Pid: rapid.Int().Draw(t, "pid")}
+			Loaded: RequestID(rapid.Uint64Min(1).Draw(t, "loaded")), Host: rapid.StringMatching(`[a-z.]{0,255}`).Draw(t, "host"), Pid: rapid.Int().Draw(t, "pid")}
 		got, err := DecodeHello(h.Encode())
 		require.NoError(t, err)
 		require.Equal(t, h, got)

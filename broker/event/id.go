@@ -7,14 +7,16 @@ import (
 	"strings"
 )
 
-// The three lives that make repetition harmless, and the life of one dump request. Each is 64 random
-// bits drawn by its owner (crypto/rand), printed as 16 hexadecimal digits; zero means "none" or
-// "unknown" and is never drawn.
+// The three lives that make repetition harmless, and the name of one request for a DUMP. Each is 64 random bits drawn by
+// its owner (crypto/rand), printed as 16 hexadecimal digits; zero means "none" or "unknown" and is never drawn.
 type (
 	// LogID is the life of a log: drawn by the broker when it creates an empty log, never changed.
 	LogID uint64
-	// DumpID is the life of one DUMP. It is the request id of the first requester.
+	// DumpID is the life of one DUMP. Its bits are those of the request that started it (RequestID.Dump).
 	DumpID uint64
+	// RequestID is one request of a node for a DUMP. The requester repeats it until it is answered; several requests,
+	// of several nodes, can be served by one DUMP.
+	RequestID uint64
 	// Instance is the life of one node process.
 	Instance uint64
 )
@@ -60,15 +62,19 @@ func (s Session) Zero() bool { return s == Session{} }
 // String names s for people: the process and the turn, without the token.
 func (s Session) String() string { return fmt.Sprintf("%016x.%d", uint64(s.Instance), s.Turn) }
 
-func (l LogID) String() string    { return hex16(uint64(l)) }
-func (d DumpID) String() string   { return hex16(uint64(d)) }
-func (i Instance) String() string { return hex16(uint64(i)) }
+func (l LogID) String() string     { return hex16(uint64(l)) }
+func (d DumpID) String() string    { return hex16(uint64(d)) }
+func (r RequestID) String() string { return hex16(uint64(r)) }
+func (i Instance) String() string  { return hex16(uint64(i)) }
 
 // MarshalText writes the 16 hexadecimal digits, in JSON as well.
 func (l LogID) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
 
 // MarshalText writes the 16 hexadecimal digits, in JSON as well.
 func (d DumpID) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// MarshalText writes the 16 hexadecimal digits, in JSON as well.
+func (r RequestID) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
 
 // MarshalText writes the 16 hexadecimal digits, in JSON as well.
 func (i Instance) MarshalText() ([]byte, error) { return []byte(i.String()), nil }
@@ -78,6 +84,12 @@ func (l *LogID) UnmarshalText(b []byte) error { return unhex16(b, (*uint64)(l), 
 
 // UnmarshalText accepts exactly what MarshalText writes.
 func (d *DumpID) UnmarshalText(b []byte) error { return unhex16(b, (*uint64)(d), "dump ID") }
+
+// UnmarshalText accepts exactly what MarshalText writes.
+func (r *RequestID) UnmarshalText(b []byte) error { return unhex16(b, (*uint64)(r), "request ID") }
+
+// Dump is the DUMP that this request starts, when none serves it yet.
+func (r RequestID) Dump() DumpID { return DumpID(r) }
 
 // UnmarshalText accepts exactly what MarshalText writes.
 func (i *Instance) UnmarshalText(b []byte) error { return unhex16(b, (*uint64)(i), "instance") }
