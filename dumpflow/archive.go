@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"xmq/broker/disk"
 	"xmq/broker/event"
 )
 
@@ -54,7 +55,7 @@ func WriteArchive(path string, replace bool, d *Download, progress func(bytes in
 	if err != nil {
 		return m, errors.Join(err, os.Remove(tmp))
 	}
-	return m, syncDir(filepath.Dir(path))
+	return m, disk.SyncDir(filepath.Dir(path))
 }
 
 func existsAlready(path string) error {

@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 	"syscall"
 
+	"xmq/broker/disk"
 	"xmq/broker/event"
 )
 
@@ -101,7 +102,7 @@ func OpenStaging(dir string, room func() error) (*Staging, error) {
 		}
 		s.all[id] = st
 	}
-	if err := syncDir(dir); err != nil { // as in openStage
+	if err := disk.SyncDir(dir); err != nil { // as in openStage
 		return nil, fmt.Errorf("open staging: %w", err)
 	}
 	return s, nil
@@ -111,7 +112,7 @@ func OpenStaging(dir string, room func() error) (*Staging, error) {
 func (s *Staging) Cleared() []error { return s.cleared }
 
 func newStage(dir string) *stage {
-	st := &stage{dir: dir, names: names{do: func() error { return syncDir(dir) }}, have: map[uint32]bool{}, flying: map[uint32]bool{}, early: map[uint32][]byte{}, sum: sha256.New(), changed: make(chan struct{})}
+	st := &stage{dir: dir, names: names{do: func() error { return disk.SyncDir(dir) }}, have: map[uint32]bool{}, flying: map[uint32]bool{}, early: map[uint32][]byte{}, sum: sha256.New(), changed: make(chan struct{})}
 	st.landed.L = &st.mu
 	return st
 }
@@ -194,7 +195,7 @@ func (s *Staging) Create(id event.DumpID) error {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return fmt.Errorf("stage dump %s: %w", id, err)
 	}
-	if err := syncDir(s.dir); err != nil {
+	if err := disk.SyncDir(s.dir); err != nil {
 		return errors.Join(fmt.Errorf("stage dump %s: %w", id, err), os.Remove(dir))
 	}
 	s.all[id] = newStage(dir)
@@ -458,7 +459,7 @@ func (s *Staging) Seal(id event.DumpID, m Manifest) (Manifest, error) {
 	if err := writeFile(filepath.Join(st.dir, manifestName), m.Encode()); err != nil {
 		return m, fmt.Errorf("publish manifest of dump %s: %w", id, err)
 	}
-	if err := syncDir(st.dir); err != nil {
+	if err := disk.SyncDir(st.dir); err != nil {
 		return m, fmt.Errorf("publish manifest of dump %s: %w", id, err)
 	}
 	st.sealed = &m
@@ -543,12 +544,4 @@ func writeFile(path string, parts ...[]byte) error {
 		}
 	}
 	return err
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

@@ -19,25 +19,25 @@ var layers = map[string][]string{
 	"broker/event":        nil, // the language: imports nobody, so that everybody can speak it
 	"broker/form":         nil, // what the bodies of increments look like
 	"broker/secret":       nil, // URLs as people may read them
-	"broker/disk":         nil, // what both stores keep their data with
+	"broker/disk":         nil, // one home each for fail-stop LevelDB, file locks, free space, fsync of folders
 	"broker/version":      nil, // which release this is
 	"broker/bus":          {"broker/event", "broker/secret"},
-	"dumpflow":            {"broker/event"},
+	"dumpflow":            {"broker/event", "broker/disk"},
 	"nodeclient/producer": {"broker/event", "broker/bus"},
 	"increments":          {"broker/event", "broker/disk"},
 	"statedb":             {"broker/event", "broker/disk", "dumpflow"}, // dumpflow for the record of a DUMP, which it keeps
 	"worker":              {"broker/event", "broker/form", "increments", "statedb", "dumpflow"},
 	"broker/failpoint":    nil, // names of the places at which a test lets a process die
 	"nodeclient":          {"broker/event", "broker/form", "broker/bus", "broker/failpoint", "broker/version", "dumpflow"},
-	"nodeclient/driver": {"nodeclient", "broker/secret", "nodeclient/driver/exec", "nodeclient/driver/file", "nodeclient/driver/kv", "nodeclient/driver/mysql", "nodeclient/driver/postgres",
+	"nodeclient/driver": {"nodeclient", "broker/disk", "broker/secret", "nodeclient/driver/exec", "nodeclient/driver/file", "nodeclient/driver/kv", "nodeclient/driver/mysql", "nodeclient/driver/postgres",
 		"nodeclient/driver/redis", "nodeclient/driver/sqlite", "nodeclient/driver/sqltext", "nodeclient/driver/webhook"},
 	"nodeclient/driver/sqltext":                 {"broker/form"},
 	"nodeclient/driver/internal/apply":          {"nodeclient", "broker/event"},
 	"nodeclient/driver/internal/hold":           {"nodeclient", "broker/event"},
-	"nodeclient/driver/internal/freespace":      {"nodeclient"},
+	"nodeclient/driver/internal/freespace":      {"nodeclient", "broker/disk"},
 	"nodeclient/driver/internal/files":          nil,
 	"nodeclient/driver/internal/spool":          nil,
-	"nodeclient/driver/sqlite":                  {"nodeclient", "broker/event", "broker/failpoint", "nodeclient/driver/internal/apply", "nodeclient/driver/internal/files", "nodeclient/driver/internal/freespace", "nodeclient/driver/sqltext"},
+	"nodeclient/driver/sqlite":                  {"nodeclient", "broker/disk", "broker/event", "broker/failpoint", "nodeclient/driver/internal/apply", "nodeclient/driver/internal/files", "nodeclient/driver/internal/freespace", "nodeclient/driver/sqltext"},
 	"nodeclient/driver/internal/snapstream":     {"broker/event"},
 	"nodeclient/driver/postgres":                {"nodeclient", "broker/event", "broker/form", "broker/failpoint", "nodeclient/driver/internal/apply", "nodeclient/driver/internal/snapstream", "nodeclient/driver/internal/hold", "nodeclient/driver/internal/subprocess", "nodeclient/driver/internal/freespace", "nodeclient/driver/internal/spool", "nodeclient/driver/sqltext"},
 	"nodeclient/driver/mysql":                   {"nodeclient", "broker/event", "broker/failpoint", "nodeclient/driver/internal/apply", "nodeclient/driver/internal/snapstream", "nodeclient/driver/internal/hold", "nodeclient/driver/internal/freespace", "nodeclient/driver/internal/spool", "nodeclient/driver/sqltext"},
@@ -48,7 +48,7 @@ var layers = map[string][]string{
 	"nodeclient/driver/internal/external":       {"nodeclient", "broker/event", "nodeclient/driver/internal/snapstream"},
 	"nodeclient/driver/webhook":                 {"nodeclient", "broker/event", "broker/secret", "nodeclient/driver/internal/snapstream", "nodeclient/driver/internal/external"},
 	"nodeclient/driver/exec":                    {"nodeclient", "broker/event", "nodeclient/driver/internal/snapstream", "nodeclient/driver/internal/external", "nodeclient/driver/internal/subprocess"},
-	"nodeclient/driver/file":                    {"nodeclient", "broker/event", "broker/failpoint", "nodeclient/driver/internal/files", "nodeclient/driver/internal/freespace"},
+	"nodeclient/driver/file":                    {"nodeclient", "broker/disk", "broker/event", "broker/failpoint", "nodeclient/driver/internal/files", "nodeclient/driver/internal/freespace"},
 	"broker/door":                               {"broker/event"},
 	"broker/door/http":                          {"broker/event", "broker/door", "broker/form"},
 	"broker/door/nats":                          {"broker/event", "broker/door"},
@@ -71,26 +71,25 @@ var layers = map[string][]string{
 
 // outside says which foreign modules a package may use besides the standard library.
 var outside = map[string][]string{
-	"broker/event":                         {"github.com/klauspost/compress"}, // frames for far nodes
-	"broker/bus":                           {"github.com/nats-io/nats.go"},
-	"nodeclient/producer":                  {"github.com/nats-io/nats.go"}, // for the options of a connection
-	"broker/disk":                          {"github.com/syndtr/goleveldb"},
-	"increments":                           {"github.com/syndtr/goleveldb"},
-	"statedb":                              {"github.com/syndtr/goleveldb"},
-	"dumpflow":                             {"github.com/klauspost/compress", "golang.org/x/sys", "golang.org/x/time"},
-	"nodeclient/driver/internal/freespace": {"golang.org/x/sys"},
-	"nodeclient/driver/internal/spool":     {"github.com/klauspost/compress"},
-	"nodeclient/driver/sqlite":             {"modernc.org/sqlite", "modernc.org/libc"}, // libc for its time zone
-	"nodeclient/driver/postgres":           {"github.com/jackc/pgx"},
-	"nodeclient/driver/mysql":              {"github.com/go-sql-driver/mysql"},
-	"nodeclient/driver/redis":              {"github.com/redis/go-redis"},
-	"nodeclient/driver/kv":                 {"github.com/syndtr/goleveldb"},
-	"broker/door/nats":                     {"github.com/nats-io/nats.go"},
-	"broker/server":                        {"github.com/nats-io/nats.go", "github.com/nats-io/nats-server", "github.com/sourcegraph/conc"},
-	"configs":                              {"github.com/goccy/go-yaml"},
-	"cmd/xmq":                              {"github.com/urfave/cli", "golang.org/x/sys"},
-	"integration/bench":                    {"github.com/nats-io/nats.go", "github.com/nats-io/nats-server", "github.com/klauspost/compress", "modernc.org/sqlite"},
-	"cmd/xmq/shop":                         {"modernc.org/sqlite"},
+	"broker/event":                     {"github.com/klauspost/compress"}, // frames for far nodes
+	"broker/bus":                       {"github.com/nats-io/nats.go"},
+	"nodeclient/producer":              {"github.com/nats-io/nats.go"}, // for the options of a connection
+	"broker/disk":                      {"github.com/syndtr/goleveldb"},
+	"increments":                       {"github.com/syndtr/goleveldb"},
+	"statedb":                          {"github.com/syndtr/goleveldb"},
+	"dumpflow":                         {"github.com/klauspost/compress", "golang.org/x/sys", "golang.org/x/time"},
+	"nodeclient/driver/internal/spool": {"github.com/klauspost/compress"},
+	"nodeclient/driver/sqlite":         {"modernc.org/sqlite", "modernc.org/libc"}, // libc for its time zone
+	"nodeclient/driver/postgres":       {"github.com/jackc/pgx"},
+	"nodeclient/driver/mysql":          {"github.com/go-sql-driver/mysql"},
+	"nodeclient/driver/redis":          {"github.com/redis/go-redis"},
+	"nodeclient/driver/kv":             {"github.com/syndtr/goleveldb"},
+	"broker/door/nats":                 {"github.com/nats-io/nats.go"},
+	"broker/server":                    {"github.com/nats-io/nats.go", "github.com/nats-io/nats-server", "github.com/sourcegraph/conc"},
+	"configs":                          {"github.com/goccy/go-yaml"},
+	"cmd/xmq":                          {"github.com/urfave/cli", "golang.org/x/sys"},
+	"integration/bench":                {"github.com/nats-io/nats.go", "github.com/nats-io/nats-server", "github.com/klauspost/compress", "modernc.org/sqlite"},
+	"cmd/xmq/shop":                     {"modernc.org/sqlite"},
 }
 
 type pkg struct {

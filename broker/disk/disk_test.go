@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
@@ -276,6 +277,20 @@ func TestLockDirSaysWhoHoldsIt(t *testing.T) {
 	require.NoError(t, lock.Close())
 	_, err = disk.LockDir(filepath.Join(dir, "none"))
 	require.ErrorIs(t, err, fs.ErrNotExist)
+	require.NoError(t, os.Symlink(filepath.Join(dir, "elsewhere"), filepath.Join(dir, "link")))
+	_, err = disk.LockFile(filepath.Join(dir, "link"), "us")
+	require.ErrorIs(t, err, syscall.ELOOP, "a link is not followed")
+	require.NoFileExists(t, filepath.Join(dir, "elsewhere"))
+	lock, err = disk.LockFile(filepath.Join(dir, "file"), "a long name of the one before")
+	require.NoError(t, err)
+	require.NoError(t, lock.Close())
+	lock, err = disk.LockFile(filepath.Join(dir, "file"), "us")
+	require.NoError(t, err)
+	var held *disk.Held
+	_, err = disk.LockFile(filepath.Join(dir, "file"), "them")
+	require.ErrorAs(t, err, &held)
+	require.Equal(t, "us", held.Holder)
+	require.NoError(t, lock.Close())
 }
 
 // The reserve is real space, and can be given up and taken again.

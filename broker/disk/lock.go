@@ -11,43 +11,62 @@ import (
 	"time"
 )
 
-// ErrHeld is returned by LockDir when another process has the data directory: exit code 75, try later.
-var ErrHeld = errors.New("the data directory is in use by another process")
+// ErrHeld is what a Held wraps: exit code 75, try later.
+var ErrHeld = errors.New("in use by another process")
 
-// Lock is a held data directory.
+// Held says that another process has a lock.
+type Held struct {
+	Path   string // of the lock file
+	Holder string // what that process wrote into it; "" when it has written nothing yet
+}
+
+func (h *Held) Error() string {
+	if h.Holder == "" {
+		return fmt.Sprintf("%s is %v", h.Path, ErrHeld)
+	}
+	return fmt.Sprintf("%s is %v, held by %s", h.Path, ErrHeld, h.Holder)
+}
+
+func (h *Held) Unwrap() error { return ErrHeld }
+
+// Lock is a lock that this process has.
 type Lock struct{ f *os.File }
 
-// LockDir takes the data directory at path, which must exist, by an exclusive lock on its file LOCK, and
-// writes pid, host and time into it. The kernel frees it when the process ends, however it ends. ErrHeld:
-// taken; the error says by whom. A link named LOCK is an error: it is not followed. It does not block.
-func LockDir(path string) (*Lock, error) {
-	f, err := os.OpenFile(filepath.Join(path, "LOCK"), os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
+// LockFile takes the exclusive lock on the file at path, which it makes when it is not there, and writes holder into it, for whoever
+// finds it taken. The kernel frees the lock when the process ends, however it ends. *Held: another process has it. A link at path is
+// an error: it is not followed. It does not block.
+func LockFile(path, holder string) (*Lock, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("lock data directory: %w", err)
+		return nil, fmt.Errorf("open lock file: %w", err)
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		defer f.Close()
 		if !errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
+			return nil, fmt.Errorf("lock %s: %w", path, err)
 		}
-		holder, _ := io.ReadAll(io.LimitReader(f, 256)) // who holds it is a courtesy
-		return nil, fmt.Errorf("lock %s, held by %s: %w", f.Name(), strings.TrimSpace(string(holder)), ErrHeld)
+		text, _ := io.ReadAll(io.LimitReader(f, 256)) // who holds it is a courtesy
+		return nil, &Held{path, strings.TrimSpace(string(text))}
 	}
-	host, err := os.Hostname()
-	if err != nil {
-		host = "unknown"
-	}
-	who := fmt.Sprintf("pid %d on %s since %s\n", os.Getpid(), host, time.Now().UTC().Format(time.RFC3339))
-	err = f.Truncate(0)
-	if err == nil {
-		_, err = f.WriteAt([]byte(who), 0)
-	}
-	if err != nil {
-		f.Close()
-		return nil, fmt.Errorf("write into %s: %w", f.Name(), err)
+	if err := f.Truncate(0); err == nil { // for people only: a full disk must not keep the holder from starting
+		_, _ = f.WriteAt([]byte(holder+"\n"), 0)
 	}
 	return &Lock{f}, nil
 }
 
-// Close gives the directory up. The file stays.
+// LockDir takes the data directory at path, which must exist, by the lock on its file LOCK. See LockFile.
+func LockDir(path string) (*Lock, error) {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	who := fmt.Sprintf("pid %d on %s since %s", os.Getpid(), host, time.Now().UTC().Format(time.RFC3339))
+	lock, err := LockFile(filepath.Join(path, "LOCK"), who)
+	if err != nil {
+		return nil, fmt.Errorf("lock the data directory: %w", err)
+	}
+	return lock, nil
+}
+
+// Close gives the lock up. The file stays.
 func (l *Lock) Close() error { return l.f.Close() }

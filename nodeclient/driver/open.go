@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 
+	"xmq/broker/disk"
 	"xmq/broker/secret"
 	"xmq/nodeclient"
 	"xmq/nodeclient/driver/exec"
@@ -189,25 +190,20 @@ func wrongPath(err error) error {
 // claimed is a database file that belongs to this process.
 type claimed struct {
 	nodeclient.Database
-	lock *os.File
+	lock *disk.Lock
 }
 
 // claim opens a database that is a file of this process alone, behind a lock on PATH.lock, which the kernel frees when the
 // process ends: two nodes on one file would overtake each other, and the healthy one would lose its copy. The file holds the
 // ID of the node, for whoever finds the lock taken.
 func claim(driver, node, path string, open func() (nodeclient.Database, error)) (nodeclient.Database, error) {
-	lock, err := os.OpenFile(path+".lock", os.O_CREATE|os.O_RDWR|syscall.O_NOFOLLOW, 0o600)
+	lock, err := disk.LockFile(path+".lock", node)
+	var held *disk.Held
+	if errors.As(err, &held) {
+		return nil, nodeclient.Taken(driver, path, strings.TrimSpace("node "+held.Holder))
+	}
 	if err != nil {
 		return nil, err
-	}
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		holder := make([]byte, 64)
-		n, _ := lock.ReadAt(holder, 0) // the lock is what counts
-		_ = lock.Close()               // nothing was written
-		return nil, nodeclient.Taken(driver, path, strings.TrimSpace("node "+strings.TrimSpace(string(holder[:n]))))
-	}
-	if err := lock.Truncate(0); err == nil {
-		_, _ = lock.WriteAt([]byte(node+"\n"), 0) // only for people
 	}
 	t, err := open()
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"sync/atomic"
 
+	"xmq/broker/disk"
 	"xmq/broker/event"
 	"xmq/nodeclient"
 	"xmq/nodeclient/driver/internal/files"
@@ -151,7 +152,7 @@ func (c contextReader) Read(b []byte) (int, error) {
 // Switch implements nodeclient.Restored: one rename.
 func (r *restored) Switch(context.Context) error {
 	t := r.t
-	if err := errors.Join(os.Rename(restorePath(t.path), t.path), syncFolder(t.path)); err != nil {
+	if err := errors.Join(os.Rename(restorePath(t.path), t.path), disk.SyncDir(filepath.Dir(t.path))); err != nil {
 		return nodeclient.Transient(fmt.Errorf("file: switch to the restored file: %w", err))
 	}
 	if err := errors.Join(t.Close(), t.open()); err != nil {
@@ -169,13 +170,4 @@ func remove(path string) error {
 		return err
 	}
 	return nil
-}
-
-// syncFolder makes the name of path durable.
-func syncFolder(path string) error {
-	d, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 
+	"xmq/broker/disk"
 	"xmq/broker/event"
 	"xmq/broker/failpoint"
 	"xmq/nodeclient"
@@ -81,7 +83,7 @@ func (t *Target) create(size int64) error {
 	if _, err := t.file.WriteAt([]byte(fileHeader), 0); err != nil {
 		return nodeclient.Transient(err)
 	}
-	if err := errors.Join(t.file.Sync(), syncFolder(t.path)); err != nil {
+	if err := errors.Join(t.file.Sync(), disk.SyncDir(filepath.Dir(t.path))); err != nil {
 		return nodeclient.Transient(err)
 	}
 	t.end = int64(len(fileHeader))

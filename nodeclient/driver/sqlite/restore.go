@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"xmq/broker/disk"
 	"xmq/broker/event"
 	"xmq/nodeclient"
 	"xmq/nodeclient/driver/internal/files"
@@ -45,7 +46,7 @@ func (t *Target) Restore(ctx context.Context, want event.Position, topics event.
 		err = verify(ctx, path, want, topics)
 	}
 	if err == nil {
-		err = syncFile(filepath.Dir(path))
+		err = disk.SyncDir(filepath.Dir(path))
 	}
 	if err != nil {
 		if err = classify(err); nodeclient.IsFatal(err) { // the snapshot's state, not that of the live database
@@ -176,7 +177,7 @@ func decide(path string) error {
 	if err := os.Rename(restorePath(path), switchPath(path)); err != nil {
 		return err
 	}
-	return syncFile(filepath.Dir(path))
+	return disk.SyncDir(filepath.Dir(path))
 }
 
 // finishSwitch does what is left of a decided switch, nothing when none was decided. The old WAL is durably
@@ -198,14 +199,14 @@ func dropSidecars(path string) error {
 	if err := errors.Join(remove(path+"-wal"), remove(path+"-shm"), remove(path+"-journal")); err != nil {
 		return err
 	}
-	return syncFile(filepath.Dir(path))
+	return disk.SyncDir(filepath.Dir(path))
 }
 
 func install(path string) error {
 	if err := os.Rename(switchPath(path), path); err != nil {
 		return err
 	}
-	return syncFile(filepath.Dir(path))
+	return disk.SyncDir(filepath.Dir(path))
 }
 
 // remove is os.Remove for a file that may be absent.
@@ -216,7 +217,7 @@ func remove(path string) error {
 	return nil
 }
 
-// syncFile makes a file's bytes, or a folder's names, durable.
+// syncFile makes a file's bytes durable.
 func syncFile(path string) error {
 	f, err := os.Open(path)
 	if err != nil {

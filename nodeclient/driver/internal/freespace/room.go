@@ -9,8 +9,7 @@ import (
 	"os"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
+	"xmq/broker/disk"
 	"xmq/nodeclient"
 )
 
@@ -20,11 +19,11 @@ const margin = 64 << 20
 // For reports that a restore of about size bytes does not fit on the file system of dir, beside all that is there. 0 stands for
 // a size that is not known. The error is Transient: room can be made.
 func For(dir string, size int64) error {
-	var st unix.Statfs_t
-	if err := unix.Statfs(dir, &st); err != nil {
-		return nodeclient.Transient(fmt.Errorf("look for room in %s: %w", dir, err))
+	free, _, err := disk.Space(dir)
+	if err != nil {
+		return nodeclient.Transient(err)
 	}
-	if free := int64(st.Bavail) * st.Bsize; size > free-margin {
+	if size > int64(free)-margin {
 		return nodeclient.Transient(fmt.Errorf("a snapshot of about %d MiB needs as much room beside the live data, and %s has %d MiB free: make room; the restore is tried again", size>>20, dir, free>>20))
 	}
 	return nil
@@ -44,8 +43,7 @@ func ForServer(host, dir string, size int64) error {
 	if host != "localhost" && !strings.HasPrefix(host, "/") && (ip == nil || !ip.IsLoopback()) || dir == "" {
 		return nil
 	}
-	var st unix.Statfs_t
-	if err := unix.Statfs(dir, &st); errors.Is(err, fs.ErrPermission) || errors.Is(err, fs.ErrNotExist) {
+	if _, _, err := disk.Space(dir); errors.Is(err, fs.ErrPermission) || errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	return For(dir, size)
