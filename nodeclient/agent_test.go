@@ -108,7 +108,7 @@ func (m *memTarget) Empty(context.Context) (bool, error) {
 	return len(m.data) == 0, nil
 }
 
-func (m *memTarget) Room(_ context.Context, size int64) error {
+func (m *memTarget) CheckSpace(_ context.Context, size int64) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.asked = size
@@ -906,7 +906,7 @@ func TestAFalseBrokerMovesNothing(t *testing.T) {
 			{State: event.Succ, Pos: at, Body: forged(other, at.Seq+1)},
 			{State: event.Succ, Pos: at, Body: forged(at, at.Seq+2)},
 			{State: event.Succ, Pos: other, Body: forged(other, 8)},
-			{State: event.Succ, Pos: at, Body: event.AppendPass(nil, at.Seq+1<<40, 3)},
+			{State: event.Succ, Pos: at, Body: event.AppendSkip(nil, at.Seq+1<<40, 3)},
 			{State: event.Succ, Pos: at, Body: bomb},
 			{State: event.Succ, Pos: at, Body: []byte{4, 9, 9}},
 		}

@@ -62,9 +62,9 @@ type Database interface {
 	// damaged digest) fails Restore, and nothing of the fresh place survives that. Rules: XE-12, XE-13.
 	Restore(ctx context.Context, want event.Position, topics event.Topics, r io.Reader) (Restored, error)
 
-	// Room reports, as one sentence, that a snapshot of about size bytes (0: not known) will not fit beside the
+	// CheckSpace reports, as one sentence, that a snapshot of about size bytes (0: not known) will not fit beside the
 	// live data; nil when it will, or when nobody can tell from here. It comes before Restore.
-	Room(ctx context.Context, size int64) error
+	CheckSpace(ctx context.Context, size int64) error
 
 	// Empty reports whether the place holds nothing at all, so that a restore overwrites nothing.
 	Empty(ctx context.Context) (bool, error)

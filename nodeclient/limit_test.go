@@ -179,7 +179,7 @@ func TestSessionGivesUpWhatAnOperatorHasDecidedAbout(t *testing.T) {
 	require.Equal(t, event.NoCode, e.Code)
 	require.Equal(t, k.h.pos[2], e.Pos)
 	k.welcomeAt(2)
-	k.hear(event.Event{State: event.Succ, Pos: k.h.pos[2], Body: event.AppendPass(k.h.frame(2, 3), 4,
+	k.hear(event.Event{State: event.Succ, Pos: k.h.pos[2], Body: event.AppendSkip(k.h.frame(2, 3), 4,
 		k.h.pos[4].Chain)})
 	k.apply(4, nil)
 }
@@ -199,7 +199,7 @@ func TestSessionObeysAtOnceWhileItWaitsToTryAgain(t *testing.T) {
 	require.Equal(t, event.NoCode, k.last(event.IncrReq, event.None).Code)
 	k.welcomeAt(0)
 	require.Equal(t, event.NoCode, k.last(event.IncrReq, event.Succ).Code, "it is not retrying any more")
-	k.hear(event.Event{State: event.Succ, Pos: k.h.pos[0], Body: event.AppendPass(nil, 1, k.h.pos[1].Chain)})
+	k.hear(event.Event{State: event.Succ, Pos: k.h.pos[0], Body: event.AppendSkip(nil, 1, k.h.pos[1].Chain)})
 	k.apply(1, nil)
 }
 

@@ -575,7 +575,7 @@ func TestSessionMovesOnlyWithinItsLog(t *testing.T) {
 func TestSessionTakesNoMoreThanItsWindow(t *testing.T) {
 	pass := func(k *talk, from int, n uint64) event.Event {
 		p := k.h.pos[from]
-		return event.Event{State: event.Succ, Pos: p, Body: event.AppendPass(nil, p.Seq+n, 1)}
+		return event.Event{State: event.Succ, Pos: p, Body: event.AppendSkip(nil, p.Seq+n, 1)}
 	}
 	t.Run("increments", func(t *testing.T) {
 		k := newTalk(t, 0, func(r *rules) { r.windowRecords = 10 })

@@ -70,7 +70,7 @@ func (a *Agent) load(ctx context.Context, job restoreJob) (left string, err erro
 	if err := a.mayReplace(ctx, job.pos.Log); err != nil {
 		return "", err
 	}
-	if err := a.db.Room(ctx, job.size); err != nil {
+	if err := a.db.CheckSpace(ctx, job.size); err != nil {
 		return "", err
 	}
 	taken := []any{"dump", job.dump, "from", a.opts.From, "seq", job.pos.Seq}
@@ -149,7 +149,7 @@ func (a *Agent) LoadBackup(ctx context.Context, m dumpflow.Manifest, r io.Reader
 	if err := a.mayReplace(ctx, m.Pos.Log); err != nil {
 		return err
 	}
-	if err := a.db.Room(ctx, m.Size); err != nil {
+	if err := a.db.CheckSpace(ctx, m.Size); err != nil {
 		return err
 	}
 	loaded, err := a.db.Restore(ctx, m.Pos, event.TopicsOf(a.opts.Topics), r)

@@ -19,7 +19,7 @@ type Reader interface {
 // What an item of a frame costs besides its record, and what a pass costs (package event).
 const (
 	itemBytes = 5
-	passBytes = 17
+	skipBytes = 17
 	// decisionBytes comes on top for an increment that an operator sends again.
 	decisionBytes = 8
 )
@@ -36,12 +36,12 @@ func frame(dst []byte, log Reader, f *Feed) ([]byte, event.Position, form.Featur
 	var lacks form.Features
 	end, passed := f.From, false
 	fits := func(n int) bool { // with n bytes more, and a pass that may be due
-		n += len(dst) + passBytes
+		n += len(dst) + skipBytes
 		return n <= f.Window && (n <= f.MaxBytes || end == f.From)
 	}
 	flush := func() {
 		if passed {
-			dst = event.AppendPass(dst, end.Seq, end.Chain)
+			dst = event.AppendSkip(dst, end.Seq, end.Chain)
 			passed = false
 		}
 	}

@@ -11,13 +11,13 @@ import (
 // The kinds of items in a frame. Never reuse a number.
 const (
 	itemRecord   = 1 // an increment as it stands in the log
-	itemPass     = 2 // a run of increments that are not for this node
+	itemSkip     = 2 // a run of increments that are not for this node
 	itemDecision = 3 // an increment that failed here, behind the number of an operator's decision; as it is, or with another body under the log's chain
 	itemPacked   = 4 // all the others, compressed
 )
 
 // A frame is the body of INCR_REP: items that follow each other without a gap, starting right behind
-// the event's Pos. AppendRecord, AppendPass and AppendDecision write items; Walk reads them, behind Unpack.
+// the event's Pos. AppendRecord, AppendSkip and AppendDecision write items; Walk reads them, behind Unpack.
 
 // AppendRecord adds one record. Cost in bytes: len(e) + 5.
 func AppendRecord(dst []byte, e Encoded) []byte { return appendItem(dst, itemRecord, e) }
@@ -36,10 +36,10 @@ func appendItem(dst []byte, kind byte, e Encoded) []byte {
 	return append(dst, e...)
 }
 
-// AppendPass adds "everything up to and including seq, where the chain is chain, is not for you": other
+// AppendSkip adds "everything up to and including seq, where the chain is chain, is not for you": other
 // topics, or one increment an operator skipped. Cost: 17 bytes.
-func AppendPass(dst []byte, seq uint64, chain Chain) []byte {
-	dst = append(dst, itemPass)
+func AppendSkip(dst []byte, seq uint64, chain Chain) []byte {
+	dst = append(dst, itemSkip)
 	dst = binary.LittleEndian.AppendUint64(dst, seq)
 	return binary.LittleEndian.AppendUint64(dst, uint64(chain))
 }
@@ -92,7 +92,7 @@ func Unpack(frame []byte, most int) ([]byte, error) {
 func Count(frame []byte) (n int) {
 	for len(frame) > 0 {
 		size := uint64(17)
-		if frame[0] != itemPass {
+		if frame[0] != itemSkip {
 			if len(frame) < 5 || frame[0] != itemRecord && frame[0] != itemDecision {
 				return n
 			}
@@ -124,7 +124,7 @@ func Walk(frame []byte, from Position, f func(Item) error) error {
 }
 
 func nextItem(b []byte, at Position) (Item, []byte, error) {
-	if b[0] == itemPass {
+	if b[0] == itemSkip {
 		if len(b) < 17 {
 			return Item{}, nil, fmt.Errorf("frame behind %d: cut inside a pass: %w", at.Seq, ErrDamaged)
 		}

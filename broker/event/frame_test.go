@@ -34,7 +34,7 @@ const goldenFrame = "01" + "1f000000" + "0101000000000000000700000000000000" + "
 func goldenItems() []byte {
 	records, _ := chained(Start(7), "a")
 	frame := AppendRecord(nil, records[0])
-	frame = AppendPass(frame, 5, 9)
+	frame = AppendSkip(frame, 5, 9)
 	return AppendDecision(frame, Reforge(Record{Seq: 6, Time: 7, Chain: 10, Body: []byte("b")}), 11)
 }
 
@@ -70,7 +70,7 @@ func TestFrameRefusesWhatDoesNotFollow(t *testing.T) {
 	from := Start(7)
 	records, _ := chained(from, "a", "b", "c")
 	other, _ := chained(Start(8), "a")
-	pass := func(seq uint64) []byte { return AppendPass(nil, seq, 1) }
+	pass := func(seq uint64) []byte { return AppendSkip(nil, seq, 1) }
 	for name, frame := range map[string][]byte{
 		"a hole":                 AppendRecord(nil, records[1]),
 		"a repetition":           AppendRecord(AppendRecord(nil, records[0]), records[0]),
@@ -113,7 +113,7 @@ func TestFrameWalkIsTheInverseOfAppending(t *testing.T) {
 				frame = AppendRecord(frame, b)
 			case 1:
 				item.Pos = Position{at.Log, at.Seq + rapid.Uint64Range(1, 1000).Draw(t, "run"), Chain(rapid.Uint64().Draw(t, "chain"))}
-				frame = AppendPass(frame, item.Pos.Seq, item.Pos.Chain)
+				frame = AppendSkip(frame, item.Pos.Seq, item.Pos.Chain)
 			default:
 				r := Record{Seq: at.Seq + 1, Chain: Chain(rapid.Uint64().Draw(t, "chain"))}
 				item = Item{Position{at.Log, r.Seq, r.Chain}, Reforge(with(r, "instead")), rapid.Uint64Min(1).Draw(t,
@@ -131,7 +131,7 @@ func TestFrameWalkIsTheInverseOfAppending(t *testing.T) {
 func FuzzFrame(f *testing.F) {
 	f.Add(goldenItems())
 	f.Add([]byte{itemRecord, 255, 255, 255, 255})
-	f.Add([]byte{itemPass})
+	f.Add([]byte{itemSkip})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		at := Start(7)
 		err := Walk(b, at, func(i Item) error {
@@ -170,7 +170,7 @@ func TestPackedFrames(t *testing.T) {
 	same, err := Unpack(frame, MaxBody)
 	require.NoError(t, err)
 	require.Equal(t, frame, same)
-	short := AppendPass(nil, 9, 1)
+	short := AppendSkip(nil, 9, 1)
 	require.Equal(t, short, Pack(nil, short))
 
 	require.ErrorIs(t, Walk(packed, Start(7), func(Item) error { return nil }), ErrDamaged, "packed items are not walked over")
@@ -209,7 +209,7 @@ func TestAFrameCostsNothingBeforeItIsChecked(t *testing.T) {
 	require.ErrorIs(t, err, ErrDamaged)
 	require.Zero(t, Count(junk), "no kind of item")
 	require.Zero(t, Count(bytes.Repeat([]byte{itemRecord, 0, 0, 0, 0}, 1000)), "a record of no bytes")
-	require.Equal(t, 1000, Count(bytes.Repeat(AppendPass(nil, 0, 0), 1000)))
+	require.Equal(t, 1000, Count(bytes.Repeat(AppendSkip(nil, 0, 0), 1000)))
 }
 
 func FuzzUnpack(f *testing.F) {

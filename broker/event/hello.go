@@ -47,7 +47,7 @@ type Hello struct {
 	// Holds says that the database has no position and is not empty: whether it is that of a client who had one is for a
 	// person to know. A node of an earlier build never says so.
 	Holds bool `json:"holds,omitempty"`
-	// Packs asks for packed frames: fewer bytes on the road, more work at both ends.
+	// Packs asks for packed frames: fewer bytes on the wire, more work at both ends.
 	Packs bool `json:"packs,omitempty"`
 	// Clock asks for the time of the log (Event.Clock): the target's data ends by it.
 	Clock bool `json:"clock,omitempty"`

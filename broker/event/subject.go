@@ -13,31 +13,31 @@ import "strings"
 //
 // Replies go only to _INBOX_<client>.> (see ReplyAllowed).
 
-// Road is the third token of a subject.
-type Road string
+// Channel is the third token of a subject.
+type Channel string
 
-// The roads.
+// The channels.
 const (
-	Up   Road = "up"
-	Down Road = "down"
-	Snap Road = "snap"
-	Pub  Road = "pub"
-	Many Road = "batch"
-	Info Road = "info"
+	Up   Channel = "up"
+	Down Channel = "down"
+	Snap Channel = "snap"
+	Pub  Channel = "pub"
+	Many Channel = "batch"
+	Info Channel = "info"
 )
 
-// Subject names one client's (or producer's) end of a road.
-func Subject(group string, road Road, id string) string {
-	return "xmq." + group + "." + string(road) + "." + id
+// Subject names one client's (or producer's) end of a channel.
+func Subject(group string, channel Channel, id string) string {
+	return "xmq." + group + "." + string(channel) + "." + id
 }
 
-// AnySubject is the broker's subscription to a whole road.
-func AnySubject(group string, road Road) string { return Subject(group, road, "*") }
+// AnySubject is the broker's subscription to a whole channel.
+func AnySubject(group string, channel Channel) string { return Subject(group, channel, "*") }
 
-// SubjectID returns the identity a subject carries; false when it is not of this group and road, or the
+// SubjectID returns the identity a subject carries; false when it is not of this group and channel, or the
 // token is not an ID (CheckID).
-func SubjectID(subject, group string, road Road) (string, bool) {
-	id, ok := strings.CutPrefix(subject, Subject(group, road, ""))
+func SubjectID(subject, group string, channel Channel) (string, bool) {
+	id, ok := strings.CutPrefix(subject, Subject(group, channel, ""))
 	if !ok || CheckID(id) != nil {
 		return "", false
 	}

@@ -60,7 +60,7 @@ func (b *Bodies) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // How much of a body that was answered early is read on, for how long, and how long nothing may come.
 const (
-	passBytes = 64 << 20
+	skipBytes = 64 << 20
 	passTime  = 10 * time.Second
 	passIdle  = time.Second
 )
@@ -76,7 +76,7 @@ func (b *body) passOver() {
 	}
 	into := buffers.Get().(*bufio.Reader)
 	defer buffers.Put(into)
-	into.Reset(io.LimitReader(b.in, passBytes))
+	into.Reset(io.LimitReader(b.in, skipBytes))
 	defer into.Reset(nil)
 	for end := time.Now().Add(passTime); time.Now().Before(end); {
 		_ = b.control.SetReadDeadline(time.Now().Add(passIdle))

@@ -66,7 +66,7 @@ type answer struct {
 func Open(nc *nats.Conn, group string, log event.LogID, budget *door.Budget, ingest door.Ingest, logger *slog.Logger) (*Door, error) {
 	d := &Door{bytes: door.Lease{Budget: budget}, ingest: ingest, group: group, log: log, logger: logger, streams: streams{next: make(map[string]stream)}, answers: make(chan answer, InFlight)}
 	d.room.L = &d.mu
-	for road, take := range map[event.Road]nats.MsgHandler{event.Pub: d.take, event.Many: d.takeBatch} {
+	for road, take := range map[event.Channel]nats.MsgHandler{event.Pub: d.take, event.Many: d.takeBatch} {
 		sub, err := nc.Subscribe(event.AnySubject(group, road), take)
 		if err != nil {
 			return nil, fmt.Errorf("NATS door: %w", err)
@@ -94,7 +94,7 @@ func (d *Door) Close() {
 }
 
 // sender is the producer a message comes from; false when it is none, or wants its answer sent to somebody else.
-func (d *Door) sender(m *nats.Msg, road event.Road) (string, bool) {
+func (d *Door) sender(m *nats.Msg, road event.Channel) (string, bool) {
 	producer, ok := event.SubjectID(m.Subject, d.group, road)
 	switch {
 	case !ok:

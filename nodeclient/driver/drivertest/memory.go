@@ -198,7 +198,7 @@ func (t *memoryTarget) Empty(context.Context) (empty bool, err error) {
 	return empty, t.locked(func(m *Memory) error { empty = m.now.pos.Zero(); return nil })
 }
 
-func (t *memoryTarget) Room(context.Context, int64) error { return nil }
+func (t *memoryTarget) CheckSpace(context.Context, int64) error { return nil }
 
 func (t *memoryTarget) Close() error { return nil }
 

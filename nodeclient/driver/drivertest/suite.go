@@ -526,7 +526,7 @@ func snapshotOnline(p *place) {
 	require.NoError(p, err)
 	require.Equal(p, at, s.Position())
 	require.NotEmpty(p, s.Format())
-	require.NoError(p, p.Room(p.Context(), s.Size()))
+	require.NoError(p, p.CheckSpace(p.Context(), s.Size()))
 	w := &applyingWriter{p: p, next: 51}
 	if s.Online() {
 		n := uint64(p.f.often(200))

@@ -80,8 +80,8 @@ type restored struct{ t *Target }
 // Loads reports whether format is one that this driver writes, or wrote.
 func (t *Target) Loads(format string) bool { return format == Format || format == firstFormat }
 
-// Room implements nodeclient.Database.
-func (t *Target) Room(_ context.Context, size int64) error {
+// CheckSpace implements nodeclient.Database.
+func (t *Target) CheckSpace(_ context.Context, size int64) error {
 	return freespace.For(filepath.Dir(t.path), size)
 }
 

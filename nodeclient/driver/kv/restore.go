@@ -32,8 +32,8 @@ type restored struct {
 // Loads reports whether format is the one this driver writes.
 func (t *Target) Loads(format string) bool { return format == Format }
 
-// Room implements nodeclient.Database.
-func (t *Target) Room(_ context.Context, size int64) error { return freespace.For(t.dir, size) }
+// CheckSpace implements nodeclient.Database.
+func (t *Target) CheckSpace(_ context.Context, size int64) error { return freespace.For(t.dir, size) }
 
 // Restore implements nodeclient.Database. It loads into a database of its own with a latch of its own, so that trouble there leaves the
 // live one alone; then the keys are counted again and the position is compared. A snapshot of a place that had no position

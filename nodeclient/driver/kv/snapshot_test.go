@@ -342,8 +342,8 @@ func TestARestoreLeavesNoFolder(t *testing.T) {
 	pos, err := again.Position(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, at, pos)
-	require.NoError(t, again.Room(t.Context(), 1))
-	require.True(t, nodeclient.IsTransient(again.Room(t.Context(), 1<<60)))
+	require.NoError(t, again.CheckSpace(t.Context(), 1))
+	require.True(t, nodeclient.IsTransient(again.CheckSpace(t.Context(), 1<<60)))
 	require.NoError(t, again.Close())
 }
 

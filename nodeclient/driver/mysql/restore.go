@@ -26,8 +26,8 @@ type restored struct{ t *Target }
 // Loads reports whether format is the one this driver writes.
 func (t *Target) Loads(format string) bool { return format == t.flavour.stream.Name }
 
-// Room implements nodeclient.Database. The size of a database on its server says about how much its copy takes.
-func (t *Target) Room(ctx context.Context, size int64) error {
+// CheckSpace implements nodeclient.Database. The size of a database on its server says about how much its copy takes.
+func (t *Target) CheckSpace(ctx context.Context, size int64) error {
 	s, err := t.session(ctx)
 	if err != nil {
 		return err

@@ -41,8 +41,8 @@ func (r *restored) LeftOut() string { return strings.Join(r.left, "; ") }
 // Loads reports whether format is the one this driver writes, or its earlier one.
 func (t *Target) Loads(format string) bool { return format == Format || format == firstFormat }
 
-// Room implements nodeclient.Database. The size of a database on its server says about how much its copy takes.
-func (t *Target) Room(ctx context.Context, size int64) error {
+// CheckSpace implements nodeclient.Database. The size of a database on its server says about how much its copy takes.
+func (t *Target) CheckSpace(ctx context.Context, size int64) error {
 	c, err := t.conn(ctx)
 	if err != nil {
 		return err

@@ -64,8 +64,8 @@ type Target struct {
 }
 
 var (
-	_ nodeclient.Database  = (*Target)(nil)
-	_ nodeclient.Noticer = (*Target)(nil)
+	_ nodeclient.Database = (*Target)(nil)
+	_ nodeclient.Noticer  = (*Target)(nil)
 )
 
 // pinned are the settings under which a statement means the same on every node.

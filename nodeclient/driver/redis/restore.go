@@ -36,8 +36,8 @@ type restored struct {
 // Loads reports whether format is the one this driver writes.
 func (t *Target) Loads(format string) bool { return format == Format }
 
-// Room implements nodeclient.Database: what the server uses and the snapshot takes must fit below maxmemory, where that is set.
-func (t *Target) Room(ctx context.Context, size int64) error {
+// CheckSpace implements nodeclient.Database: what the server uses and the snapshot takes must fit below maxmemory, where that is set.
+func (t *Target) CheckSpace(ctx context.Context, size int64) error {
 	if err := t.usable(); err != nil {
 		return err
 	}

@@ -197,8 +197,8 @@ func (t *Target) Empty(ctx context.Context) (bool, error) {
 // Unsure reports that nobody can tell whether the copy is empty.
 func (t *Target) Unsure() bool { return !t.o.Loads }
 
-// Room implements nodeclient.Database: the program knows its place, nobody else does.
-func (t *Target) Room(context.Context, int64) error { return nil }
+// CheckSpace implements nodeclient.Database: the program knows its place, nobody else does.
+func (t *Target) CheckSpace(context.Context, int64) error { return nil }
 
 // Close implements nodeclient.Database.
 func (t *Target) Close() error { return nil }
