@@ -21,6 +21,7 @@ var layers = map[string][]string{
 	"broker/secret":       nil, // URLs as people may read them
 	"broker/disk":         nil, // one home each for fail-stop LevelDB, file locks, free space, fsync of folders
 	"broker/version":      nil, // which release this is
+	"broker/units":        nil, // numbers as people read them
 	"broker/bus":          {"broker/event", "broker/secret"},
 	"dumpflow":            {"broker/event", "broker/disk"},
 	"nodeclient/producer": {"broker/event", "broker/bus"},
@@ -79,7 +80,7 @@ var outside = map[string][]string{
 	"statedb":                          {"github.com/syndtr/goleveldb"},
 	"dumpflow":                         {"github.com/klauspost/compress", "golang.org/x/sys", "golang.org/x/time"},
 	"nodeclient/driver/internal/spool": {"github.com/klauspost/compress"},
-	"nodeclient/driver/sqlite":         {"modernc.org/sqlite", "modernc.org/libc"}, // libc for its time zone
+	"nodeclient/driver/sqlite":         {"modernc.org/sqlite", "modernc.org/libc", "golang.org/x/sys"}, // libc for its time zone, sys for devices
 	"nodeclient/driver/postgres":       {"github.com/jackc/pgx"},
 	"nodeclient/driver/mysql":          {"github.com/go-sql-driver/mysql"},
 	"nodeclient/driver/redis":          {"github.com/redis/go-redis"},

@@ -85,6 +85,10 @@ type Agent struct {
 	snap    Snapshot                // open, and its transfer has not begun
 	part    *event.Range            // what it holds; nil for all
 	told    string                  // what was logged last of the road; "" for nothing
+	asking  bool                    // the database is asked who blocks it
+	// The disk is being measured; and in how many ticks it is measured again.
+	measuring bool
+	toMeasure int
 
 	opened Snapshot  // the newest; of the hand, and of Run when all hands have ended
 	still  stillness // of the open snapshots
@@ -347,6 +351,8 @@ func (a *Agent) loop(ctx, work context.Context, s *session) error {
 		case o := <-a.done:
 			o(s)
 		case <-tick.C:
+			a.look(work, s)
+			a.measure(work)
 			s.tick()
 		case <-a.road.Changes():
 			a.tellOfRoad()

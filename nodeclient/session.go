@@ -139,7 +139,11 @@ type session struct {
 	giveUp     bool         // the newest task of the database is to be given up
 	givenUp    bool         // it was, because an operator has decided about one of its increments
 	moved      bool         // it was, because an operator has named another position
-	baseTicks  int          // for so long
+	disk       *event.Disk  // of the database, to be said with the next word; nil: nothing new
+	through    int          // so many of it are durable already
+	baseTicks  int          // for so long the rest has been there
+	batch      uint64       // counts what has come to the database
+	blocker    string       // who keeps it from going on, as far as that was seen; "" for nobody
 	clock      int64        // time of the log that all increments behind clockAt have reached
 	clockAt    uint64       // sequence
 	ended      int64        // what has lived until this time was ended
@@ -216,6 +220,9 @@ func (s *session) report(code event.Code) {
 			e.LeaseMS = s.inMS(s.baseTicks)
 		}
 	}
+	if s.disk != nil {
+		e.Body, s.disk = s.disk.Encode(), nil
+	}
 	s.saidTicks = 0
 	s.say(e)
 }
@@ -234,12 +241,16 @@ func (s *session) slow() (event.Code, string) {
 	if len(s.atBase) == 0 || long <= slowAfter {
 		return event.NoCode, ""
 	}
-	first, last := s.atBase[0].Pos.Seq, s.atBase[len(s.atBase)-1].Pos.Seq
+	first, last := s.atBase[s.through].Pos.Seq, s.atBase[len(s.atBase)-1].Pos.Seq
 	which := fmt.Sprintf("increment %d has", first)
 	if first != last {
 		which = fmt.Sprintf("increments %d to %d have", first, last)
 	}
-	return event.Slow, fmt.Sprintf("%s been at the database for %s", which, long.Round(time.Second))
+	text := fmt.Sprintf("%s been at the database for %s", which, long.Round(time.Second))
+	if s.blocker != "" {
+		text += ", " + s.blocker
+	}
+	return event.Slow, text
 }
 
 // note is a line for the log file.
@@ -546,13 +557,22 @@ func (s *session) expired(until int64, more bool, pos event.Position, err error)
 
 // do hands a task to the database.
 func (s *session) do(t task) {
-	s.busy, s.atBase, s.givenUp, s.baseTicks = true, t.apply, false, 0
+	s.busy, s.givenUp = true, false
+	s.begins(t.apply)
 	s.tasks = append(s.tasks, t)
+}
+
+// begins says that these are at the database from now on.
+func (s *session) begins(items []event.Item) {
+	s.atBase, s.through, s.baseTicks, s.blocker = items, 0, 0, ""
+	s.batch++
 }
 
 // applied takes the outcome of an apply task: what is durable now, and why not all.
 func (s *session) applied(n int, pos event.Position, err error) {
-	s.busy, s.atBase = false, nil
+	blocker := s.blocker
+	s.busy = false
+	s.begins(nil)
 	if s.taken(err) {
 		return
 	}
@@ -605,8 +625,11 @@ func (s *session) applied(n int, pos event.Position, err error) {
 	switch {
 	case IsTransient(err):
 		s.trouble = err.Error()
+		if blocker != "" {
+			s.trouble += " (" + blocker + ")"
+		}
 		s.retryLater()
-		s.warn("the database cannot take increment %d now, trying again: %v", s.pos.Seq+1, err)
+		s.warn("the database cannot take increment %d now, trying again: %s", s.pos.Seq+1, s.trouble)
 		s.report(event.NoCode)
 	case IsFatal(err):
 		s.lose()

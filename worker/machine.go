@@ -98,6 +98,7 @@ type Machine struct {
 	slow          bool          // it has said that an increment has been at its database for long
 	slowSince     int64         // ns since 1970
 	slowText      string        // in its words
+	disk          *Disk         // of its database; nil: not known
 	nextTry       int64         // ns since 1970, of a node that is retrying; 0: it has not said when
 
 	dumps  []*dumpflow.Dump        // of this client's data, oldest first; at most one runs
@@ -513,6 +514,7 @@ func (m *Machine) begin(log Log) bool {
 	m.clear("slow")
 	m.joinOver()
 	if newProcess {
+		m.disk = nil // it may be another database
 		m.happened(statedb.ClientCame, v.from.Seq, m.runs())
 	}
 	m.enter(v, newProcess)
@@ -654,6 +656,9 @@ func (m *Machine) applied(e *event.Event, log Log) {
 		m.recovered()
 	case m.c.LastError != nil && m.c.LastError.Class == classHeld: // it may have had trouble with what precedes that
 		m.clear("retry")
+	}
+	if d, err := event.DecodeDisk(e.Body); err == nil {
+		m.disk = &Disk{d.Free, d.Total, at(m.now)}
 	}
 	if e.Code == event.Slow {
 		m.sits(e)
@@ -1255,7 +1260,7 @@ func (m *Machine) View(head event.Position) View {
 	v := View{ID: c.ID, Role: c.Role, State: c.State, Condition: m.condition(), Base: c.Base, Sent: m.sent.Seq, Acked: c.Acked.Seq,
 		Connected: m.Connected(), LastError: troubleOf(c.LastError), Target: c.Driver, Topics: c.Topics, Log: c.Acked.Log, Chain: c.Acked.Chain,
 		Session: c.Session.String(), Nonsense: m.nonsense, Join: c.Join, Created: at(c.Created), Updated: at(c.Updated), Heard: at(c.Heard),
-		Process: c.Process}
+		Process: c.Process, Disk: m.disk}
 	if v.Connected && c.State == statedb.Following {
 		v.Rate = m.rate
 	}

@@ -214,11 +214,19 @@ type View struct {
 	Created         time.Time     `json:"created"`
 	Heard           time.Time     `json:"heard,omitzero"` // the node's last word, in a session
 	statedb.Process               // where the node runs
+	Disk            *Disk         `json:"disk,omitempty"` // of its database, where its node sees it; nil: not known
 	Loading         *Loading      `json:"loading,omitempty"`
 	// SilentSeconds is how long nothing has been heard of the node while a broker ran; 0 while it is connected.
 	SilentSeconds float64   `json:"silent_seconds,omitempty"`
 	Missed        bool      `json:"-"` // it should be connected and is silent: the alert "offline" stands for that
 	Updated       time.Time `json:"updated"`
+}
+
+// Disk is how full the disk of a client's database was when its node looked last.
+type Disk struct {
+	Free  uint64    `json:"free"`
+	Total uint64    `json:"total"`
+	Time  time.Time `json:"time"`
 }
 
 // Trouble is the last error of a client as the outside sees it.

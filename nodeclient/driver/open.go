@@ -191,6 +191,7 @@ func wrongPath(err error) error {
 type claimed struct {
 	nodeclient.Database
 	lock *disk.Lock
+	path string // of the database
 }
 
 // claim opens a database that is a file of this process alone, behind a lock on PATH.lock, which the kernel frees when the
@@ -210,7 +211,7 @@ func claim(driver, node, path string, open func() (nodeclient.Database, error)) 
 		_ = lock.Close() // the error of opening is the one to tell
 		return nil, err
 	}
-	c := &claimed{t, lock}
+	c := &claimed{t, lock, path}
 	if p, is := t.(nodeclient.Preparer); is {
 		return struct {
 			*claimed
@@ -226,6 +227,27 @@ func (c *claimed) SnapshotRange(ctx context.Context, start, end []byte, limit ui
 		return r.SnapshotRange(ctx, start, end, limit)
 	}
 	return nil, nodeclient.ErrNoRanges
+}
+
+// Blocker implements nodeclient.Blocked, as far as the database does.
+func (c *claimed) Blocker(ctx context.Context) (string, error) {
+	if b, is := c.Database.(nodeclient.Blocked); is {
+		return b.Blocker(ctx)
+	}
+	return "", nil
+}
+
+// Durable implements nodeclient.Advancing, as far as the database does.
+func (c *claimed) Durable() uint64 {
+	if a, is := c.Database.(nodeclient.Advancing); is {
+		return a.Durable()
+	}
+	return 0
+}
+
+// Space implements nodeclient.Placed.
+func (c *claimed) Space() (free, total uint64, err error) {
+	return disk.Space(c.path)
 }
 
 // Close closes the database, then gives it up.

@@ -27,6 +27,8 @@ type flavour struct {
 	loading string
 	// unfit asks for what is wrong with the server: how a sentence goes on that begins with it, or nothing.
 	unfit string
+	// waits asks whose rows a session waits for; %s is its id.
+	waits string
 	// replaces are the kinds of things that CREATE OR REPLACE replaces.
 	replaces []string
 	// inline says that a statement can carry its settings: SET STATEMENT ... FOR.
@@ -70,6 +72,7 @@ var mariaDB = flavour{
 	loading: "SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO', foreign_key_checks = 0, check_constraint_checks = 0, innodb_strict_mode = 0; ",
 	unfit: "SELECT CASE WHEN @@secure_timestamp IN ('YES', 'REPLICATION') THEN concat('runs with secure_timestamp=', @@secure_timestamp, ', so that NOW() could not be the same on every node: start it with NO') " +
 		"WHEN @@wsrep_on THEN 'is part of a Galera cluster, which knows neither the locks nor the transactions that hold a target''s place' END",
+	waits:    fmt.Sprintf(rowBlockers, "information_schema.innodb_lock_waits", "%s", "requesting_trx_id", "blocking_trx_id"),
 	replaces: []string{"VIEW", "PROCEDURE", "FUNCTION", "TRIGGER"},
 	inline:   true,
 	stream:   snapstream.Format{Name: "mysql-dump/1", Magic: "XMQMYDMP", Version: 1},
@@ -89,6 +92,7 @@ var mySQL = flavour{
 		"WHEN @@sql_generate_invisible_primary_key THEN 'runs with sql_generate_invisible_primary_key=ON, so that tables could have other columns than on another node: start it with OFF' " +
 		"WHEN EXISTS (SELECT 1 FROM information_schema.plugins WHERE plugin_name = 'group_replication' AND plugin_status = 'ACTIVE') " +
 		"THEN 'is a member of a replication group, which does not know the locks that hold a target''s place' END",
+	waits:    fmt.Sprintf(rowBlockers, "performance_schema.data_lock_waits", "%s", "requesting_engine_transaction_id", "blocking_engine_transaction_id"),
 	replaces: []string{"VIEW"},
 	guards:   true,
 	closed:   true,

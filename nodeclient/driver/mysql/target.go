@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
@@ -36,10 +37,11 @@ type Options struct {
 type Target struct {
 	cfg     *mysql.Config
 	opts    Options
-	flavour *flavour // of the server; nil until the first session asks
-	name    string   // of the database, the same for all who mean it; lock names are made of it
-	lock    string   // of the place, as a literal; transactions have the same name
-	s       *session // nil or dead until the next use
+	flavour *flavour     // of the server; nil until the first session asks
+	name    string       // of the database, the same for all who mean it; lock names are made of it
+	lock    string       // of the place, as a literal; transactions have the same name
+	s       *session     // nil or dead until the next use
+	running atomic.Value // the id of s at the server, a string
 	hold    *hold.Hold
 	shut    bool
 	// doubt is the position behind a commit that nobody answered and that could not be looked for yet;
@@ -174,6 +176,7 @@ func (t *Target) session(ctx context.Context) (*session, error) {
 			return nil, err
 		}
 	}
+	t.running.Store(t.s.id)
 	return t.s, nil
 }
 

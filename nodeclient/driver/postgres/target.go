@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -43,11 +44,12 @@ type Options struct {
 
 // Target is one PostgreSQL database. Methods are called one at a time; a Snapshot is read meanwhile.
 type Target struct {
-	cfg  *pgconn.Config
-	tls  []string // settings of TLS for programs, as environment
-	opts Options
-	pg   *pgconn.PgConn // nil or closed until the next use
-	shut bool
+	cfg     *pgconn.Config
+	tls     []string // settings of TLS for programs, as environment
+	opts    Options
+	pg      *pgconn.PgConn // nil or closed until the next use
+	backend atomic.Uint32  // pid of the session of pg at the server; 0 before the first
+	shut    bool
 	// spare is a second connection for the next snapshot; dump and version are its program and the server's it belongs to.
 	spare         spare
 	dump, version string
@@ -210,6 +212,7 @@ func (t *Target) conn(ctx context.Context) (*pgconn.PgConn, error) {
 			return nil, err
 		}
 		t.pg, t.used = c, false
+		t.backend.Store(c.PID())
 		t.numbers.settled, t.numbers.begun = false, false
 	}
 	return t.pg, nil

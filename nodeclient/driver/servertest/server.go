@@ -120,6 +120,9 @@ func (s *Server) Run() error {
 // Kill is kill -9 of the server.
 func (s *Server) Kill() error { return s.End(syscall.SIGKILL) }
 
+// Signal sends a signal, such as SIGSTOP, behind which the server takes connections and answers nothing, or SIGCONT.
+func (s *Server) Signal(signal syscall.Signal) error { return s.cmd.Process.Signal(signal) }
+
 // End sends a signal and waits until the server has ended.
 func (s *Server) End(signal syscall.Signal) error {
 	if s.cmd == nil {

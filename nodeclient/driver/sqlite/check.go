@@ -27,6 +27,11 @@ func (t *Target) verdict(ctx context.Context, c *sql.Conn, err error) error {
 	case code(err) == sqlite3.SQLITE_FULL && t.opts.MaxPages > 0 && freespace.For(t.dir(), 0) == nil:
 		return fmt.Errorf("%w: the disk has room, but the database would have more than max_pages=%d pages", err, t.opts.MaxPages)
 	}
+	if code(err) == sqlite3.SQLITE_BUSY {
+		if who := t.lockHolder(); who != "" {
+			err = fmt.Errorf("%w; %s", err, who)
+		}
+	}
 	return classify(err)
 }
 

@@ -92,6 +92,7 @@ func prepare[W any](steps []Step[W], items []event.Item, from, to int, parse fun
 // answer when all steps are durable. A step for which alone answers true gets a transaction of its own; nil: no step needs one.
 // p is the target's, kept from call to call.
 func Apply[W any](before event.Position, steps []Step[W], refused error, p *Patience, alone func(*W) bool, transact Transact[W]) (event.Position, error) {
+	p.durable.Store(before.Seq)
 	for len(steps) > 0 {
 		n := 1
 		if p.pos != steps[0].Pos { // else it has failed alone, and is tried alone again
@@ -124,6 +125,7 @@ func apply[W any](before event.Position, steps []Step[W], p *Patience, transact 
 	var parts [][]Step[W]
 	switch {
 	case fail == nil:
+		p.durable.Store(pos.Seq)
 		return pos, nil
 	case len(steps) == 1:
 		return p.judge(pos, fail.Err, steps[0].Pos, func() bool {

@@ -3,6 +3,7 @@ package apply
 import (
 	"errors"
 	"fmt"
+	"sync/atomic"
 
 	"xmq/broker/event"
 	"xmq/nodeclient"
@@ -37,10 +38,14 @@ func said(err error) string {
 
 // Patience counts the same answers to one increment. The zero value has heard none.
 type Patience struct {
-	pos   event.Position // after the increment
-	code  string
-	count int
+	pos     event.Position // after the increment
+	code    string
+	count   int
+	durable atomic.Uint64 // see Durable
 }
+
+// Durable is the sequence up to which Apply has committed, also while it runs; 0 before the first commit.
+func (p *Patience) Durable() uint64 { return p.durable.Load() }
 
 // judge answers for an increment that was tried alone: the same answer for the Tries-th time, while the position can
 // be written, is its FAIL.
@@ -50,11 +55,11 @@ func (p *Patience) judge(durable event.Position, err error, pos event.Position, 
 		return durable, err
 	}
 	if p.pos != pos || p.code != code {
-		*p = Patience{pos: pos, code: code}
+		p.pos, p.code, p.count = pos, code, 0
 	}
 	if p.count++; p.count < Tries || !writable() {
 		return durable, err
 	}
-	*p = Patience{}
+	p.pos, p.code, p.count = event.Position{}, "", 0
 	return durable, fmt.Errorf("%v; it was tried alone %d times and always got this answer, while the position can be written", err, Tries)
 }
