@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"xmq/broker/disk"
+	"xmq/broker/units"
 	"xmq/statedb"
 	"xmq/worker"
 )
@@ -80,7 +81,7 @@ func (b *Broker) early(now time.Time) string {
 	}
 	text := fmt.Sprintf("%d MiB of %d MiB are free on the disk of %s, and below %d MiB input is refused", free>>20, total>>20, b.stores.dir, least>>20)
 	if shrinks {
-		text += fmt.Sprintf(": as it goes, in about %s", rough(left))
+		text += fmt.Sprintf(": as it goes, in about %s", units.Span(left))
 	}
 	return text + ". Make room, or see with xmq log head who holds the log"
 }
@@ -138,36 +139,25 @@ func (b *Broker) textNow(key, stored string, v *worker.View, now time.Time) stri
 	}
 	behind := ""
 	if v.Lag != nil && *v.Lag > 0 {
-		behind = ", " + grouped(*v.Lag) + " increments behind"
+		behind = ", " + units.Count(*v.Lag) + " increments behind"
 	}
 	holds := ""
 	if v.Pin != nil {
-		holds = fmt.Sprintf("; it holds the log from %s. Gone for good? xmq client forget %s", grouped(*v.Pin+1), v.ID)
+		holds = fmt.Sprintf("; it holds the log from %s. Gone for good? xmq client forget %s", units.Count(*v.Pin+1), v.ID)
 	}
 	since := v.Condition.Since
 	switch is := v.Condition.Is; {
 	case kind == "stopped" && is == worker.IsStopped:
-		return fmt.Sprintf("%s was stopped at %s and has not come back for %s%s%s", who, since.Format("2006-01-02 15:04:05Z"), rough(now.Sub(since)), behind, holds)
+		return fmt.Sprintf("%s was stopped at %s and has not come back for %s%s%s", who, since.Format("2006-01-02 15:04:05Z"), units.Span(now.Sub(since)), behind, holds)
 	case kind == "offline" && is == worker.IsGone:
 		return fmt.Sprintf("%s has not been heard since %s, for %s, and has not said goodbye%s: look at its node and the network between%s", who,
-			since.Format("2006-01-02 15:04:05Z"), rough(now.Sub(since)), behind, holds)
+			since.Format("2006-01-02 15:04:05Z"), units.Span(now.Sub(since)), behind, holds)
 	case kind == "retry" && is == worker.IsRetrying && v.LastError != nil:
-		return fmt.Sprintf("%s cannot reach or use its database for %s%s, and tries again: %s", who, rough(now.Sub(since)), behind, v.LastError.Text)
+		return fmt.Sprintf("%s cannot reach or use its database for %s%s, and tries again: %s", who, units.Span(now.Sub(since)), behind, v.LastError.Text)
 	case kind == "lag" && v.LagSeconds != nil:
-		return fmt.Sprintf("%s is %s behind%s, at %.0f increments a second", who, rough(time.Duration(*v.LagSeconds*float64(time.Second))), strings.TrimSuffix(behind, " behind"), v.Rate)
+		return fmt.Sprintf("%s is %s behind%s, at %.0f increments a second", who, units.Span(time.Duration(*v.LagSeconds*float64(time.Second))), strings.TrimSuffix(behind, " behind"), v.Rate)
 	}
 	return stored
-}
-
-// rough is a duration for people.
-func rough(d time.Duration) string {
-	switch {
-	case d < time.Minute:
-		return fmt.Sprintf("%.0f s", d.Seconds())
-	case d < time.Hour:
-		return fmt.Sprintf("%d m %d s", d/time.Minute, d%time.Minute/time.Second)
-	}
-	return fmt.Sprintf("%d h %d m", d/time.Hour, d%time.Hour/time.Minute)
 }
 
 // roomForReserve reports whether the disk has room for the reserve without input being refused for it.

@@ -3,12 +3,12 @@ package server
 import (
 	"fmt"
 	"net/http"
-	"strconv"
 	"strings"
 	"time"
 
 	"xmq/broker/door"
 	"xmq/broker/event"
+	"xmq/broker/units"
 	"xmq/statedb"
 	"xmq/worker"
 )
@@ -98,15 +98,15 @@ func (b *Broker) against(d statedb.Doubts) string {
 	var all []string
 	if len(ids) > 0 {
 		all = append(all, fmt.Sprintf("%s at %s, and this log ends at %s: %s acknowledged increments are missing.", stand(ids),
-			grouped(most), grouped(head.Seq), grouped(most-min(most, head.Seq))))
+			units.Count(most), units.Count(head.Seq), units.Count(most-min(most, head.Seq))))
 	}
 	switch {
 	case len(others) == 1 && others[0] == "":
 		all = append(all, fmt.Sprintf("the state store knows log %s up to %s, and beside it lies log %s%s: was a disk exchanged?",
-			other, grouped(last), head.Log, b.since()))
+			other, units.Count(last), head.Log, b.since()))
 	case len(others) > 0:
 		all = append(all, fmt.Sprintf("%s log %s at %s, and this is log %s%s: was the disk exchanged?", hold(others), other,
-			grouped(last), head.Log, b.since()))
+			units.Count(last), head.Log, b.since()))
 	}
 	return strings.Join(all, " ") + " " + what
 }
@@ -145,15 +145,6 @@ func hold(ids []string) string {
 		return "node " + ids[0] + " holds"
 	}
 	return fmt.Sprintf("%d nodes (%s) hold", len(ids), named(ids))
-}
-
-// grouped writes a number with commas, for people.
-func grouped(n uint64) string {
-	s := strconv.FormatUint(n, 10)
-	for i := len(s) - 3; i > 0; i -= 3 {
-		s = s[:i] + "," + s[i:]
-	}
-	return s
 }
 
 // lookAtDoubts ends those that the log has reached, stores what has changed and raises the alert.

@@ -9,11 +9,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"xmq/broker/server"
+	"xmq/broker/units"
 	"xmq/statedb"
 )
 
@@ -115,7 +115,7 @@ func alertsScreen(shown []server.AlertView, columns int) string {
 		}
 		parts := []string{strings.ToUpper(string(x.Severity)), x.Key, "since " + x.First.Format("2006-01-02 15:04:05Z")}
 		if x.Count > 1 {
-			parts = append(parts, grouped(x.Count)+" times")
+			parts = append(parts, units.Count(x.Count)+" times")
 		}
 		if x.Acked {
 			parts = append(parts, "seen")
@@ -147,7 +147,7 @@ func auditCommand() *cli.Command {
 				for _, x := range all {
 					seq := "-"
 					if x.Seq > 0 {
-						seq = grouped(x.Seq)
+						seq = units.Count(x.Seq)
 					}
 					fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", x.Number, x.Time.Format("2006-01-02 15:04:05Z"), x.Verb, topicWord(x.Client), seq,
 						topicWord(x.Limit), topicWord(x.By), topicWord(x.Via), x.Reason)
@@ -172,12 +172,4 @@ func rangeOf(c *cli.Context) string {
 		}
 	}
 	return q.Encode()
-}
-
-// stamp writes a time of JSON for people; a dash for never.
-func stamp(t time.Time) string {
-	if t.IsZero() {
-		return "-"
-	}
-	return t.UTC().Format("2006-01-02 15:04:05Z")
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"xmq/broker/server"
+	"xmq/broker/units"
 	"xmq/worker"
 )
 
@@ -71,14 +72,14 @@ func clientShow(c *cli.Context) error {
 	return show(c, v, func(w io.Writer) {
 		now := time.Now()
 		fmt.Fprintf(w, "client\t%s\nrole\t%s\nstate\t%s\n", v.ID, v.Role, strings.TrimSpace(stateWords(&v)+" "+trouble(&v, now)))
-		fmt.Fprintf(w, "base\t%s\nsent\t%s\nacked\t%s\nlag\t%s increments, %s\nrate\t%.0f/s\n", grouped(v.Base), grouped(v.Sent),
-			grouped(v.Acked), lagWords(v.Lag), behindWords(v.LagSeconds), v.Rate)
+		fmt.Fprintf(w, "base\t%s\nsent\t%s\nacked\t%s\nlag\t%s increments, %s\nrate\t%.0f/s\n", units.Count(v.Base), units.Count(v.Sent),
+			units.Count(v.Acked), lagWords(v.Lag), behindWords(v.LagSeconds), v.Rate)
 		fmt.Fprintf(w, "runs on\t%s\npid\t%s\nversion\t%s\ndatabase\t%s\nlast heard\t%s\n", topicWord(v.Host), pidWord(v.Pid),
-			topicWord(v.Version), topicWord(v.Address), stamp(v.Heard))
+			topicWord(v.Version), topicWord(v.Address), units.Stamp(v.Heard))
 		fmt.Fprintf(w, "target\t%s\ntopics\t%s\nlog\t%s\nchain\t%s\nsession\t%s\nworker\t%d\ncreated\t%s\nupdated\t%s\n", v.Target,
-			strings.Join(v.Topics, ", "), v.Log, v.Chain, v.Session, v.Worker, stamp(v.Created), stamp(v.Updated))
+			strings.Join(v.Topics, ", "), v.Log, v.Chain, v.Session, v.Worker, units.Stamp(v.Created), units.Stamp(v.Updated))
 		if e := v.LastError; e != nil {
-			fmt.Fprintf(w, "last error\t%s at %d (%s): %s\n", e.Class, e.Seq, stamp(e.Time), e.Text)
+			fmt.Fprintf(w, "last error\t%s at %d (%s): %s\n", e.Class, e.Seq, units.Stamp(e.Time), e.Text)
 		}
 		if o := v.Order; o != nil {
 			fmt.Fprintf(w, "ordered\t%s increment %d%s, not carried out yet\n", o.Verb, o.Seq, within(o.Limit))

@@ -9,6 +9,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"xmq/broker/server"
+	"xmq/broker/units"
 )
 
 func eventsCommand() *cli.Command {
@@ -77,7 +78,7 @@ func eventLine(e server.EventView, columns int) string {
 		parts = append(parts, e.Client)
 	}
 	if e.Seq > 0 {
-		parts = append(parts, "at "+grouped(e.Seq))
+		parts = append(parts, "at "+units.Count(e.Seq))
 	}
 	text := strings.Join(parts, " ")
 	if e.Cause != "" {

@@ -13,6 +13,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"xmq/broker/server"
+	"xmq/broker/units"
 	"xmq/statedb"
 	"xmq/worker"
 )
@@ -168,16 +169,16 @@ func positionsTable(views []worker.View, more, wide bool) string {
 	}
 	fmt.Fprintln(w, names)
 	for _, v := range views {
-		acked := grouped(v.Acked)
+		acked := units.Count(v.Acked)
 		if v.Lag == nil && v.Acked == 0 {
 			acked = "?"
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%.0f/s", short(v.ID, wide), stateWords(&v), acked, lagWords(v.Lag), behindWords(v.LagSeconds), v.Rate)
 		if more {
-			fmt.Fprintf(w, "\t%s\t%s\t%s", grouped(v.Sent), topicWord(v.Target), topicWord(short(v.Host, wide)))
+			fmt.Fprintf(w, "\t%s\t%s\t%s", units.Count(v.Sent), topicWord(v.Target), topicWord(short(v.Host, wide)))
 		}
 		if wide {
-			fmt.Fprintf(w, "\t%s\t%s\t%s\t%s\t%s", pidWord(v.Pid), topicWord(v.Version), grouped(v.Base), v.Role, topicWord(v.Address))
+			fmt.Fprintf(w, "\t%s\t%s\t%s\t%s\t%s", pidWord(v.Pid), topicWord(v.Version), units.Count(v.Base), v.Role, topicWord(v.Address))
 		}
 		fmt.Fprintln(w)
 	}
@@ -207,7 +208,7 @@ func lagWords(n *uint64) string {
 	if n == nil {
 		return "?"
 	}
-	return grouped(*n)
+	return units.Count(*n)
 }
 
 func behindWords(s *float64) string {
@@ -217,7 +218,7 @@ func behindWords(s *float64) string {
 	if *s == 0 {
 		return "0 s"
 	}
-	return span(time.Duration(*s * float64(time.Second)))
+	return units.Span(time.Duration(*s * float64(time.Second)))
 }
 
 // stateWords is what is so with a client.
@@ -236,7 +237,7 @@ func trouble(v *worker.View, now time.Time) string {
 	c := v.Condition
 	since, ago := "", ""
 	if !c.Since.IsZero() {
-		since, ago = " since "+when(c.Since, now), span(now.Sub(c.Since))
+		since, ago = " since "+when(c.Since, now), units.Span(now.Sub(c.Since))
 	}
 	where := ""
 	if v.Host != "" {
@@ -245,7 +246,7 @@ func trouble(v *worker.View, now time.Time) string {
 	reason := ""
 	if e := v.LastError; e != nil {
 		if reason = plain(e.Text); e.Seq > 0 && !strings.HasPrefix(reason, "increment ") {
-			reason = fmt.Sprintf("increment %s: %s", grouped(e.Seq), reason)
+			reason = fmt.Sprintf("increment %s: %s", units.Count(e.Seq), reason)
 		}
 		reason = ": " + reason
 	}
@@ -259,7 +260,7 @@ func trouble(v *worker.View, now time.Time) string {
 	case worker.IsRetrying:
 		next := ""
 		if !c.Next.IsZero() && c.Next.After(now) {
-			next = "; next try in " + span(c.Next.Sub(now))
+			next = "; next try in " + units.Span(c.Next.Sub(now))
 		}
 		return "for " + ago + where + next + reason
 	case worker.IsBlocked:
@@ -280,15 +281,15 @@ func loadingWords(l *worker.Loading) string {
 	if l == nil {
 		return ""
 	}
-	text := ", " + byteWords(l.Bytes)
+	text := ", " + units.Bytes(l.Bytes)
 	if l.Of > 0 {
-		text += " of about " + byteWords(l.Of)
+		text += " of about " + units.Bytes(l.Of)
 	}
 	if l.Rate > 0 {
-		text += ", " + byteWords(int64(l.Rate)) + "/s"
+		text += ", " + units.Bytes(int64(l.Rate)) + "/s"
 	}
 	if l.Left > 0 {
-		text += ", " + span(time.Duration(l.Left*float64(time.Second))) + " left"
+		text += ", " + units.Span(time.Duration(l.Left*float64(time.Second))) + " left"
 	}
 	return text
 }

@@ -12,6 +12,7 @@ import (
 
 	"xmq/broker/event"
 	"xmq/broker/server"
+	"xmq/broker/units"
 	"xmq/statedb"
 	"xmq/worker"
 )
@@ -69,10 +70,10 @@ func headline(h server.Header, in *server.Input, log event.LogID, first, head ui
 	}
 	disk := ""
 	if h.DiskTotal > 0 {
-		disk = fmt.Sprintf("disk %s of %s free", byteWords(int64(h.DiskFree)), byteWords(int64(h.DiskTotal)))
+		disk = fmt.Sprintf("disk %s of %s free", units.Bytes(int64(h.DiskFree)), units.Bytes(int64(h.DiskTotal)))
 	}
-	return text + joined(columns, h.Time.Format("15:04:05Z"), fmt.Sprintf("broker %s on %s, up %s", h.Version, h.Host, span(h.Time.Sub(h.Started))),
-		fmt.Sprintf("log %s %s..%s", log, grouped(first), grouped(head)), fmt.Sprintf("in %.0f/s", h.Rate), disk)
+	return text + joined(columns, h.Time.Format("15:04:05Z"), fmt.Sprintf("broker %s on %s, up %s", h.Version, h.Host, units.Span(h.Time.Sub(h.Started))),
+		fmt.Sprintf("log %s %s..%s", log, units.Count(first), units.Count(head)), fmt.Sprintf("in %.0f/s", h.Rate), disk)
 }
 
 func printStatus(w io.Writer, s server.Status, columns int) {
