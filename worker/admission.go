@@ -1,84 +1,153 @@
 package worker
 
 import (
+	"errors"
 	"fmt"
-	"sync/atomic"
+	"slices"
+
+	"xmq/broker/event"
+	"xmq/increments"
+	"xmq/statedb"
 )
 
-// Admission counts the clients that a broker knows, over all its workers, and what was refused to IDs it does not know. Whoever is
-// refused leaves no record and no alert of its own, so that strangers cost nothing. Safe for concurrent use; nil admits everybody.
-type Admission struct {
-	limit  int64 // 0: none
-	known  atomic.Int64
-	full   atomic.Uint64
-	strays atomic.Uint64
-	stray  atomic.Pointer[string]
+// verdict says how a node that opens a session is to be fed, or why not.
+type verdict struct {
+	code    event.Code     // Welcome, or the refusal; NoCode: the log cannot say now, and the node asks again
+	from    event.Position // Welcome: feed from behind it; Seek: what to adopt
+	text    string         // refusal: one sentence that says what to do
+	promote bool           // the snapshot of the running join has been loaded
 }
 
-// NewAdmission admits clients until limit are known; 0 for no limit.
-func NewAdmission(limit int) *Admission { return &Admission{limit: int64(limit)} }
-
-// Refusals is what was refused since the broker started.
-type Refusals struct {
-	Known  int    // clients
-	Full   uint64 // IDs that were refused because so many clients are known, counted as often as they asked
-	Strays uint64 // other refusals of IDs that are not known
-	Last   string // the last of these, in one sentence
-}
-
-// Refusals tells what was refused until now.
-func (a *Admission) Refusals() Refusals {
-	r := Refusals{Known: int(a.known.Load()), Full: a.full.Load(), Strays: a.strays.Load()}
-	if s := a.stray.Load(); s != nil {
-		r.Last = *s
+// admit is the one place that compares a node's position with the log and with what the broker remembers,
+// and says "follow from here" or "no, because". known: a client record c exists. Rules: XE-1, XE-2, XI-8,
+// XI-9, XD-4, XD-8, SS-22.
+func admit(c *statedb.Client, known bool, mayStart bool, pos event.Position, h event.Hello, log Log) verdict {
+	head, first := log.Head(), log.First()
+	if known && h.Stateless && c.Acked.Log == head.Log && !c.TurnedBack() && c.Placed() {
+		h.At = 0 // the broker knows its position
 	}
-	return r
+	if !pos.Zero() { // a flag that was left where a node is started moves nothing
+		h.At = 0
+	}
+	known = known && !c.TurnedBack()
+	refuse := func(code event.Code, format string, args ...any) verdict {
+		return verdict{code: code, text: fmt.Sprintf(format, args...)}
+	}
+	join := known && c.Join != nil && c.Join.Opened && pos == c.Join.Pos
+	loaded := join && h.Loaded == c.Join.Request               // the node says so itself; else its position has to be proof enough
+	asked := join && c.Join.Topics == event.TopicsOf(h.Topics) // it was restarted right behind the load
+	named := known && c.Registered && len(c.Topics) > 0        // by an operator, before any node came
+	if (known && c.State != statedb.Pending && !loaded && !asked || named) && !slices.Equal(c.Topics, h.Topics) {
+		return refuse(event.Foreign, "client %s follows topics %v but its node now names %v, so its data would have holes: start it with the old topics, or run `xmq client forget %s` and join with a DUMP", c.ID, show(c.Topics), show(h.Topics), c.ID)
+	}
+	if known && c.Driver != "" && h.Target != "" && c.Driver != h.Target {
+		return refuse(event.Refused, "client %s stands at %d in a database of kind %s, and its node comes with one of kind %s now: give that one an ID of its own, or, if the old one is given up, run `xmq client forget %s` first", c.ID, c.Acked.Seq, c.Driver, h.Target, c.ID)
+	}
+	if !pos.Zero() && pos.Log != head.Log {
+		return refuse(event.Foreign, "the database of %s stands at sequence %d of log %s, but this broker keeps log %s: join with a DUMP (start the node with --from TARGET --replace)", c.ID, pos.Seq, pos.Log, head.Log)
+	}
+	ordered := known && c.State == statedb.NeedsDump && c.LastError != nil && c.LastError.Class == orderedDump
+	if loaded || join && c.State != statedb.Fatal && !ordered {
+		return checkChain(c, pos, log, true)
+	}
+	if known && c.State == statedb.Fatal {
+		return refuse(event.NeedsDump, "client %s was lost (FATAL) and has to join again: start its node with --from TARGET", c.ID)
+	}
+	if known && c.Seek != nil && pos != *c.Seek {
+		return verdict{code: event.Seek, from: *c.Seek}
+	}
+	if ordered && c.Seek == nil {
+		return refuse(event.NeedsDump, "%s", c.LastError.Text)
+	}
+	if _, err := explicit(h.At, log); h.At != 0 && !known && !mayStart && err == nil {
+		return refuse(event.Refused, "nobody knows client %s, so it cannot choose where it begins (--at %d): run `xmq client add %s` or `xmq client seek %s %d` first, or join with a DUMP (start the node with --from TARGET)", c.ID, h.At, c.ID, c.ID, h.At)
+	}
+	if h.At != 0 && (!known || c.Seek == nil) {
+		return admitExplicit(c.ID, h.At, log)
+	}
+	if pos.Zero() && h.Stateless && known && c.Acked.Log == head.Log {
+		pos = c.Acked
+	}
+	if pos.Zero() {
+		return admitFresh(c, known, mayStart, h.Holds, log)
+	}
+	if pos.Seq > head.Seq {
+		return refuse(event.Foreign, "the database of %s stands at %d, ahead of this log, which ends at %d: the broker lost increments or this is another history; compare them before anything else", c.ID, pos.Seq, head.Seq)
+	}
+	if pos.Seq+1 < first {
+		return refuse(event.NeedsDump, "client %s stands at %d, but the log begins at %d: it has to join again, start its node with --from TARGET", c.ID, pos.Seq, first)
+	}
+	return checkChain(c, pos, log, false)
 }
 
-// restore counts a stored client: it is there, whatever the limit says now.
-func (a *Admission) restore() {
-	if a != nil {
-		a.known.Add(1)
-	}
+// final reports whether the error of a read is a verdict on what was to be read. Any other one says only that it could not be
+// read this time, and then nothing changes.
+func final(err error) bool {
+	return errors.Is(err, increments.ErrTrimmed) || errors.Is(err, increments.ErrQuarantined)
 }
 
-// take admits one client more; false when there are too many.
-func (a *Admission) take() bool {
-	if a == nil {
-		return true
+// checkChain checks the chain: the position must be of this very history.
+func checkChain(c *statedb.Client, pos event.Position, log Log, promote bool) verdict {
+	here, err := log.Position(pos.Seq)
+	if errors.Is(err, increments.ErrBeyond) {
+		return verdict{code: event.Foreign, text: fmt.Sprintf("the database of %s stands at %d, ahead of this log, which ends at %d: the broker lost increments or this is another history; compare them before anything else", c.ID, pos.Seq, log.Head().Seq)}
 	}
-	if a.known.Add(1) > a.limit && a.limit > 0 {
-		a.known.Add(-1)
-		a.full.Add(1)
-		return false
+	if err != nil && !final(err) {
+		return verdict{}
 	}
-	return true
+	if err != nil {
+		return verdict{code: event.NeedsDump, text: fmt.Sprintf("client %s stands at %d, which this log cannot confirm (%v): join with a DUMP, start its node with --from TARGET", c.ID, pos.Seq, err)}
+	}
+	if here != pos {
+		return verdict{code: event.Foreign, text: fmt.Sprintf("the database of %s has chain %s at %d, but this log has %s there: its data comes from another history; join with a DUMP (start the node with --from TARGET --replace)", c.ID, pos.Chain, pos.Seq, here.Chain)}
+	}
+	return verdict{code: event.Welcome, from: pos, promote: promote}
 }
 
-// give notes that a client is gone.
-func (a *Admission) give() {
-	if a != nil {
-		a.known.Add(-1)
+// admitFresh decides for a database that has applied nothing, as far as it knows; holds says that it has data all the same.
+func admitFresh(c *statedb.Client, known, mayStart, holds bool, log Log) verdict {
+	switch {
+	case known && holds && c.Acked.Seq > 0 && c.Acked.Log == log.Head().Log:
+		return verdict{code: event.NeedsDump, text: fmt.Sprintf("client %s had applied %d, and its database has data but no position"+
+			" any more: it is not fed from 1 over that. If its data is that of %d, start its node once with --at %d;"+
+			" else join with a DUMP (start the node with --from TARGET --replace)", c.ID, c.Acked.Seq, c.Acked.Seq, c.Acked.Seq+1)}
+	case known && c.Registered:
+		return verdict{code: event.NeedsDump, text: fmt.Sprintf("client %s is registered and its database is empty: start its node with --from TARGET, or with --at SEQ when its data is there", c.ID)}
+	case known && (c.Base > 0 || c.State == statedb.Pending || c.State == statedb.Loading):
+		return verdict{code: event.NeedsDump, text: fmt.Sprintf("the database of %s is empty, but its data began with a snapshot: join with a DUMP, start its node with --from TARGET", c.ID)}
+	case !known && !mayStart:
+		return verdict{code: event.Unknown, text: fmt.Sprintf("nobody knows client %s and its database is empty: join with a DUMP, start its node with --from TARGET (for example --from master)."+
+			" One that begins without a copy, as behind webhook: or exec:, is made known with `xmq client add %s`, and its node started with --at SEQ", c.ID, c.ID)}
+	case log.First() > 1:
+		return verdict{code: event.NeedsDump, text: fmt.Sprintf("the database of %s is empty and the log begins at %d: join with a DUMP, start its node with --from TARGET", c.ID, log.First())}
 	}
+	return verdict{code: event.Welcome, from: event.Start(log.Head().Log)}
 }
 
-// crowded reports that take would fail now, and counts that.
-func (a *Admission) crowded() bool {
-	if a == nil || a.limit == 0 || a.known.Load() < a.limit {
-		return false
+// admitExplicit decides for "the next increment I apply is number at".
+func admitExplicit(id string, at uint64, log Log) verdict {
+	pos, err := explicit(at, log)
+	if errors.Is(err, increments.ErrLater) {
+		return verdict{}
 	}
-	a.full.Add(1)
-	return true
+	if err != nil {
+		return verdict{code: event.OutOfLog, text: fmt.Sprintf("client %s cannot start at %d: %v", id, at, err)}
+	}
+	return verdict{code: event.Seek, from: pos}
 }
 
-func (a *Admission) turnedAway(text string) {
-	if a != nil {
-		a.strays.Add(1)
-		a.stray.Store(&text)
+// explicit is the position right before the increment at, which must be in the log or the next one.
+func explicit(at uint64, log Log) (event.Position, error) {
+	first, head := log.First(), log.Head().Seq
+	if at < first || at > head+1 {
+		return event.Position{}, fmt.Errorf("the log holds %d to %d, so an explicit position can be %d to %d", first, head, first, head+1)
 	}
+	return log.Position(at - 1)
 }
 
-// tooMany is the sentence for id when the broker is full.
-func (a *Admission) tooMany(id string) string {
-	return fmt.Sprintf("client %s is not admitted: this broker knows %d clients, which is its limit (max_clients): forget a client that is gone (xmq client forget ID) or raise the limit", id, a.known.Load())
+func show(topics []string) any {
+	if len(topics) == 0 {
+		return "(all)"
+	}
+	return topics
 }

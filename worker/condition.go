@@ -76,7 +76,7 @@ func (m *Machine) condition() Condition {
 		return Condition{Is: IsGone, Since: at(m.now - int64(m.joinHeard)*int64(m.rules.Tick)), By: c.Join.Target}
 	case !m.open && c.Stopped != 0:
 		return Condition{Is: IsStopped, Since: at(c.Stopped)}
-	case !m.Connected() && m.awaited && m.silent < m.patient:
+	case !m.Connected() && m.awaited && m.silent < m.silentAfter:
 		return Condition{Is: IsReturning}
 	case !m.Connected() && (m.open || m.awaited):
 		return Condition{Is: IsGone, Since: at(m.now - m.silence())}

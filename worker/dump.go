@@ -421,8 +421,8 @@ func (m *Machine) tickDump(d *dumpflow.Dump) {
 // alive reports that the target's node has spoken lately, of whatever it may be.
 func (m *Machine) alive() bool {
 	patience := m.rules.lease()
-	if m.told > 0 { // it may be silent for so long
-		patience = max(patience, m.patient)
+	if m.toldInterval > 0 { // it may be silent for so long
+		patience = max(patience, m.silentAfter)
 	}
 	return m.open && m.silent <= patience
 }
@@ -540,10 +540,10 @@ func (m *Machine) keepJoin(n *Notice) bool {
 	if c.Join != nil && c.Join.Target != d.Target {
 		m.route(c.Join.Target, Input{Left: &Left{Dump: c.Join.Dump, ID: c.ID, Request: c.Join.Request}})
 	}
-	if !m.known && !m.rules.Admission.take() {
+	if !m.known && !m.rules.ClientQuota.take() {
 		m.route(d.Target, Input{Left: &Left{Dump: d.ID, ID: c.ID, Request: r.Request}})
 		m.say(event.Event{Kind: event.DumpRep, Peer: d.Target, Dump: d.ID, Request: r.Request, State: event.Fail, Code: event.Refused,
-			Text: m.rules.Admission.tooMany(c.ID)})
+			Text: m.rules.ClientQuota.tooMany(c.ID)})
 		return false
 	}
 	if !m.known {

@@ -30,10 +30,10 @@ type Rules struct {
 	TurnRecords  int                     // increments read and sent in one turn
 	TurnBytes    int                     // bytes of increments read and sent in one turn
 	RunningDumps func() int              // how many DUMPs run now in the whole broker
-	Flight       *Flight                 // what all clients may have under way together; nil for no limit
-	Crowd        *Crowd                  // how many clients are connected; nil: a few
+	Budget       *Budget                 // what all clients may have under way together; nil for no limit
+	Pacer        *Pacer                  // how many clients are connected; nil: a few
 	Marks        *Marks                  // the time of the log for nodes that ask for it; nil: none
-	Admission    *Admission              // how many clients are known; nil: no limit
+	ClientQuota  *ClientQuota            // how many clients are known; nil: no limit
 	Doubts       *Doubts                 // what nodes say against the log; nil: nobody listens
 	SilenceTicks int                     // how often the silence of a client that is away is written down; 0 never
 }
@@ -74,19 +74,19 @@ type Machine struct {
 	c     statedb.Client // the record as it should be on disk
 	known bool           // it is there, or will be with the next save
 
-	offered offer         // a session that begins when the node uses it
-	open    bool          // c.Session has begun since this broker started
-	silent  int           // ticks since its last word, or since the broker started
-	before  int64         // ns of silence before the broker started; 0 once it has been heard
-	patient int           // so many of them make it silent
-	told    time.Duration // how rarely it may speak, as it was told last
-	present bool          // it is counted in rules.Crowd: connected, or expected back behind a restart of the broker
-	awaited bool          // it followed before the broker was restarted, or its session was ended to begin anew, and has not come back yet
+	offered      offer         // a session that begins when the node uses it
+	open         bool          // c.Session has begun since this broker started
+	silent       int           // ticks since its last word, or since the broker started
+	before       int64         // ns of silence before the broker started; 0 once it has been heard
+	silentAfter  int           // so many of them make it silent
+	toldInterval time.Duration // how rarely it may speak, as it was told last
+	present      bool          // it is counted in rules.Pacer: connected, or expected back behind a restart of the broker
+	awaited      bool          // it followed before the broker was restarted, or its session was ended to begin anew, and has not come back yet
 
 	sent          event.Position
 	flights       []flight // frames sent and not acked, oldest first
 	flightBytes   int
-	counted       int  // of flightBytes, in rules.Flight
+	counted       int  // of flightBytes, in rules.Budget
 	full          bool // the next increment does not fit into what is left of the window
 	creditRecords uint64
 	creditBytes   int
@@ -139,14 +139,14 @@ type flight struct {
 
 // NewMachine starts the machine of client id, with its stored record and dumps if there are any.
 func NewMachine(rules *Rules, id string, stored *statedb.Client, dumps []dumpflow.Dump) *Machine {
-	m := &Machine{rules: rules, patient: rules.patience(0), c: statedb.Client{V: statedb.ClientVersion, ID: id}, leases: map[event.RequestID]int{}}
+	m := &Machine{rules: rules, silentAfter: rules.silentAfter(0), c: statedb.Client{V: statedb.ClientVersion, ID: id}, leases: map[event.RequestID]int{}}
 	if stored != nil {
 		m.c, m.known = stored.Clone(), true
 		m.sent = m.c.Acked
 		m.rateSeen = m.c.Acked.Seq
 		m.awaited = m.placed() && m.c.Stopped == 0
 		m.before = m.c.Silent
-		rules.Admission.restore()
+		rules.ClientQuota.restore()
 		m.account()
 	}
 	for i := range dumps {
@@ -211,11 +211,11 @@ func (m *Machine) account() {
 	if m.Connected() {
 		bytes = m.flightBytes
 	}
-	m.rules.Flight.add(bytes - m.counted)
+	m.rules.Budget.add(bytes - m.counted)
 	m.counted = bytes
-	if here := (m.open || m.awaited) && m.silent < m.patient; here != m.present {
+	if here := (m.open || m.awaited) && m.silent < m.silentAfter; here != m.present {
 		m.present = here
-		m.rules.Crowd.count(here)
+		m.rules.Pacer.count(here)
 	}
 }
 
@@ -223,7 +223,7 @@ func (m *Machine) account() {
 func (m *Machine) Tick(now int64) {
 	m.now = now
 	if m.silent++; m.awaited && m.silent == 1 { // by now all clients of the broker are counted, and each may speak as rarely as before
-		m.patient = m.rules.patience(m.told)
+		m.silentAfter = m.rules.silentAfter(m.toldInterval)
 	}
 	if m.silent > m.rules.SilentTicks {
 		m.offered = offer{} // nobody took it
@@ -236,7 +236,7 @@ func (m *Machine) Tick(now int64) {
 	m.tickDumps()
 	m.advance()
 	m.account()
-	if m.known && (m.open || m.awaited) && m.silent == m.patient {
+	if m.known && (m.open || m.awaited) && m.silent == m.silentAfter {
 		m.raise("offline", statedb.Warning, 0, fmt.Sprintf("client %s has not been heard for %s: look at its node and the network between", m.c.ID, time.Duration(m.silent)*m.rules.Tick))
 	}
 }
@@ -289,7 +289,7 @@ func (m *Machine) node(e *event.Event, log Log) {
 	if !m.current(e.Session, log) {
 		return
 	}
-	if m.silent >= m.patient {
+	if m.silent >= m.silentAfter {
 		m.clear("offline")
 	}
 	m.heard()
@@ -335,7 +335,7 @@ func (m *Machine) hello(e *event.Event, log Log) {
 		m.say(event.Event{Kind: event.IncrRep, State: event.Fail, Code: event.Foreign, Session: e.Session, Text: err.Error()})
 		return
 	}
-	v := m.judge(e.Pos, h, log)
+	v := m.admit(e.Pos, h, log)
 	m.testify(e.Pos, h, v, log)
 	if v.code == event.NoCode {
 		return
@@ -347,7 +347,7 @@ func (m *Machine) hello(e *event.Event, log Log) {
 		if !m.open {
 			m.heard()
 		}
-		m.say(event.Event{Kind: event.IncrRep, State: event.None, Code: v.code, Session: e.Session, Pos: v.from, LeaseMS: m.rarely()})
+		m.say(event.Event{Kind: event.IncrRep, State: event.None, Code: v.code, Session: e.Session, Pos: v.from, LeaseMS: m.heartbeatInterval()})
 		return
 	}
 	m.refuse(e.Session, v)
@@ -394,7 +394,7 @@ func (m *Machine) away(e *event.Event, h event.Hello) {
 	if m.Connected() && e.Session.Instance != m.c.Session.Instance {
 		return // another process is at work
 	}
-	if m.silent >= m.patient {
+	if m.silent >= m.silentAfter {
 		m.clear("offline")
 	}
 	m.heard()
@@ -412,10 +412,10 @@ func (m *Machine) away(e *event.Event, h event.Hello) {
 	}
 }
 
-func (m *Machine) judge(pos event.Position, h event.Hello, log Log) verdict {
-	v := judge(&m.c, m.known, m.c.Role == statedb.Master, pos, h, log)
-	if !m.known && (v.code == event.Welcome || v.code == event.Seek) && m.rules.Admission.crowded() {
-		return verdict{code: event.Refused, text: m.rules.Admission.tooMany(m.c.ID)}
+func (m *Machine) admit(pos event.Position, h event.Hello, log Log) verdict {
+	v := admit(&m.c, m.known, m.c.Role == statedb.Master, pos, h, log)
+	if !m.known && (v.code == event.Welcome || v.code == event.Seek) && m.rules.ClientQuota.crowded() {
+		return verdict{code: event.Refused, text: m.rules.ClientQuota.tooMany(m.c.ID)}
 	}
 	return v
 }
@@ -430,7 +430,7 @@ func (m *Machine) refuse(s event.Session, v verdict) {
 	m.say(event.Event{Kind: event.IncrRep, State: state, Code: v.code, Session: s, Text: v.text})
 	if !m.known { // anybody can call himself anything: no record and no alert for each
 		if v.code != event.Unknown && v.code != event.Refused {
-			m.rules.Admission.turnedAway(v.text)
+			m.rules.ClientQuota.turnedAway(v.text)
 		}
 		return
 	}
@@ -481,7 +481,7 @@ func (m *Machine) fence(s event.Session) {
 func (m *Machine) begin(log Log) bool {
 	o := m.offered
 	m.offered = offer{}
-	v := m.judge(o.pos, o.hello, log)
+	v := m.admit(o.pos, o.hello, log)
 	if v.code == event.NoCode { // the node says it again
 		m.offered = o
 		return false
@@ -490,8 +490,8 @@ func (m *Machine) begin(log Log) bool {
 		m.say(event.Event{Kind: event.IncrRep, Code: event.Reopen, Session: o.session, Text: "things have changed since this session was offered: open another one"})
 		return false
 	}
-	if !m.known && !m.rules.Admission.take() {
-		m.refuse(o.session, verdict{code: event.Refused, text: m.rules.Admission.tooMany(m.c.ID)})
+	if !m.known && !m.rules.ClientQuota.take() {
+		m.refuse(o.session, verdict{code: event.Refused, text: m.rules.ClientQuota.tooMany(m.c.ID)})
 		return false
 	}
 	old := m.c.Session
@@ -612,7 +612,7 @@ func (m *Machine) rewind() {
 }
 
 func (m *Machine) heard() {
-	m.silent, m.patient, m.before, m.c.Heard = 0, m.rules.patience(m.told), 0, m.now
+	m.silent, m.silentAfter, m.before, m.c.Heard = 0, m.rules.silentAfter(m.toldInterval), 0, m.now
 	if m.c.Silent != 0 {
 		m.c.Silent, m.lag = 0, true
 	}
@@ -623,7 +623,7 @@ func (m *Machine) heard() {
 func (m *Machine) silence() int64 { return m.before + int64(m.silent)*int64(m.rules.Tick) }
 
 // Connected reports whether the node has been heard of lately.
-func (m *Machine) Connected() bool { return m.open && m.silent < m.patient }
+func (m *Machine) Connected() bool { return m.open && m.silent < m.silentAfter }
 
 // --- increments ---
 
@@ -667,7 +667,7 @@ func (m *Machine) applied(e *event.Event, log Log) {
 		m.clear("slow")
 	}
 	if !moved { // a heartbeat: tell how far we have sent, so that a lost frame is noticed
-		m.reply(event.Event{Kind: event.IncrRep, State: event.Succ, Pos: m.sent, LeaseMS: m.rarely(), Clock: m.clock(m.sent)})
+		m.reply(event.Event{Kind: event.IncrRep, State: event.Succ, Pos: m.sent, LeaseMS: m.heartbeatInterval(), Clock: m.clock(m.sent)})
 	}
 }
 
@@ -879,7 +879,7 @@ func (m *Machine) feed(head event.Position) *Feed {
 	}
 	records := min(m.creditRecords-inFlight, uint64(m.rules.TurnRecords), head.Seq-m.sent.Seq)
 	left := m.creditBytes - m.flightBytes
-	if inFlight > 0 && (left <= 0 || m.rules.Flight.full()) {
+	if inFlight > 0 && (left <= 0 || m.rules.Budget.full()) {
 		return nil
 	}
 	f := &Feed{From: m.sent, MaxRecords: int(records), MaxBytes: min(left, m.rules.TurnBytes), Topics: m.c.Topics,
@@ -933,7 +933,7 @@ func (m *Machine) Fed(end event.Position, frame []byte) event.Event {
 func (m *Machine) order(o *Order, log Log) {
 	before := m.c.Acked.Seq
 	e := m.effect(o)
-	text := m.obey(o, log)
+	text := m.execute(o, log)
 	if text == "" {
 		if o.Verb == Retry || o.Verb == Skip || o.Verb == Replace {
 			e = m.effect(o) // it names the increment now
@@ -947,14 +947,14 @@ func (m *Machine) order(o *Order, log Log) {
 	m.work.Replies = append(m.work.Replies, OrderReply{Token: o.Token, Refused: text, Ask: o.asked, Told: e.text, From: e.from, To: e.to, At: m.now})
 }
 
-func (m *Machine) obey(o *Order, log Log) (refused string) {
+func (m *Machine) execute(o *Order, log Log) (refused string) {
 	c := &m.c
 	if !m.known && o.Verb != Cancel && o.Verb != Drop && o.Verb != Add && o.Verb != SeekTo {
 		return fmt.Sprintf("there is no client %s", c.ID)
 	}
 	switch o.Verb {
 	case Retry, Skip, Replace:
-		return m.mend(o, log)
+		return m.repair(o, log)
 	case SeekTo:
 		return m.seek(o, log)
 	case Add:
@@ -995,10 +995,10 @@ func (m *Machine) obey(o *Order, log Log) (refused string) {
 	return ""
 }
 
-// mend obeys retry, skip and replace: an increment is delivered again, passed over, or delivered with another body, to
+// repair carries out retry, skip and replace: an increment is delivered again, passed over, or delivered with another body, to
 // this client only (XC-1). What the node says in the session of before is not heard any more; what its database does
 // then is given up.
-func (m *Machine) mend(o *Order, log Log) (refused string) {
+func (m *Machine) repair(o *Order, log Log) (refused string) {
 	c := &m.c
 	if refused = m.concerned(o, log); refused != "" {
 		return refused
@@ -1126,8 +1126,8 @@ func (m *Machine) add(o *Order) (refused string) {
 
 // register makes the record of an ID that nobody knows, because an operator says so.
 func (m *Machine) register(topics []string) (refused string) {
-	if !m.rules.Admission.take() {
-		return m.rules.Admission.tooMany(m.c.ID)
+	if !m.rules.ClientQuota.take() {
+		return m.rules.ClientQuota.tooMany(m.c.ID)
 	}
 	m.known, m.c.Created, m.c.Registered, m.c.Topics = true, m.now, true, slices.Clone(topics)
 	m.become(statedb.Pending)
@@ -1152,7 +1152,7 @@ func (m *Machine) gone() {
 	old := m.c
 	m.become("")
 	m.c = statedb.Client{V: statedb.ClientVersion, ID: old.ID, Role: old.Role, Session: old.Session, Fenced: old.Fenced}
-	m.rules.Admission.give()
+	m.rules.ClientQuota.give()
 	m.known, m.open, m.awaited, m.dirty, m.lag, m.offered = false, false, false, false, false, offer{}
 	m.rewind()
 	m.work.Gone = true
@@ -1274,7 +1274,7 @@ func (m *Machine) View(head event.Position) View {
 	}
 	if !v.Connected {
 		v.SilentSeconds = float64(m.silence()) / 1e9
-		v.Missed = (m.open || m.awaited) && m.silent >= m.patient
+		v.Missed = (m.open || m.awaited) && m.silent >= m.silentAfter
 	}
 	return v
 }

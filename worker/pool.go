@@ -53,7 +53,7 @@ func (p *Pool) of(id string) *Worker { return p.workers[p.Number(id)] }
 // input was dropped, which every sender of events must expect. What it points to belongs to the worker.
 func (p *Pool) Post(id string, in Input) bool {
 	select {
-	case p.of(id).inbox <- letter{id: id, in: in}:
+	case p.of(id).inbox <- message{id: id, in: in}:
 		return true
 	default:
 		return false
@@ -64,10 +64,10 @@ func (p *Pool) route(to string, in Input) { p.Post(to, in) }
 
 // PostWait is Post that waits for room until ctx ends. Workers never call it.
 func (p *Pool) PostWait(ctx context.Context, id string, in Input) error {
-	return p.send(ctx, p.of(id), letter{id: id, in: in})
+	return p.send(ctx, p.of(id), message{id: id, in: in})
 }
 
-func (p *Pool) send(ctx context.Context, w *Worker, l letter) error {
+func (p *Pool) send(ctx context.Context, w *Worker, l message) error {
 	select {
 	case w.inbox <- l:
 		return nil
@@ -81,7 +81,7 @@ func (p *Pool) send(ctx context.Context, w *Worker, l letter) error {
 // empty when done.
 func (p *Pool) Order(ctx context.Context, id string, o Order) (a OrderReply, err error) {
 	c := make(chan OrderReply, 1)
-	if err := p.send(ctx, p.of(id), letter{id: id, in: Input{Order: &o}, answer: c}); err != nil {
+	if err := p.send(ctx, p.of(id), message{id: id, in: Input{Order: &o}, answer: c}); err != nil {
 		return a, err
 	}
 	select {
@@ -117,7 +117,7 @@ func (p *Pool) View(ctx context.Context, id string) (View, bool, error) {
 
 func (p *Pool) ask(ctx context.Context, w *Worker, id string) ([]View, error) {
 	c := make(chan []View, 1)
-	if err := p.send(ctx, w, letter{id: id, views: c}); err != nil {
+	if err := p.send(ctx, w, message{id: id, views: c}); err != nil {
 		return nil, err
 	}
 	select {

@@ -432,7 +432,7 @@ func BenchmarkTurn(b *testing.B) {
 			var buf []byte
 			b.ReportAllocs()
 			for b.Loop() {
-				body, end, _, err := frame(buf[:0], l, f)
+				body, end, _, err := appendFrame(buf[:0], l, f)
 				if err != nil || end.Seq != uint64(records) {
 					b.Fatal(end, err)
 				}

@@ -245,7 +245,7 @@ func (s *stage) play(id string) {
 // feed is false when the log cannot be read now: the next tick tries again.
 func (s *stage) feed(m *Machine, f *Feed) bool {
 	before := m.flightBytes
-	body, end, lacks, err := frame(nil, s.log, f)
+	body, end, lacks, err := appendFrame(nil, s.log, f)
 	switch {
 	case err != nil && !final(err):
 		s.say("%s is not fed now", m.c.ID)

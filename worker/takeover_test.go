@@ -71,9 +71,9 @@ func TestANodeWhoseDatabaseIsAwayIsShownAndNotJudged(t *testing.T) {
 func TestAnotherKindOfTargetIsRefusedByName(t *testing.T) {
 	log := newLog(10)
 	c := &statedb.Client{ID: "master", State: statedb.Following, Driver: "sqlite", Acked: log.Head()}
-	v := judge(c, true, true, event.Position{}, event.Hello{Target: "postgres"}, log)
+	v := admit(c, true, true, event.Position{}, event.Hello{Target: "postgres"}, log)
 	require.Equal(t, event.Refused, v.code)
 	require.Contains(t, v.text, "kind sqlite")
 	require.Contains(t, v.text, "kind postgres")
-	require.Equal(t, event.Welcome, judge(c, true, true, log.Head(), event.Hello{Target: "sqlite"}, log).code)
+	require.Equal(t, event.Welcome, admit(c, true, true, log.Head(), event.Hello{Target: "sqlite"}, log).code)
 }

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"xmq/broker/event"
-	"xmq/broker/form"
 	"xmq/dumpflow"
 	"xmq/increments"
 	"xmq/statedb"
@@ -45,7 +44,7 @@ type Worker struct {
 	env    *Env
 	route  func(to string, in Input)
 
-	inbox chan letter
+	inbox chan message
 	wake  chan struct{} // one slot: "the head moved"
 
 	tasks   map[string]*task
@@ -53,7 +52,7 @@ type Worker struct {
 	waiting []*task // runnable again when the head moves
 	lagging []*task // their record is to be saved soon
 	save    *time.Timer
-	laid    laid // the newest frame
+	frames  frameCache
 	tokens  map[uint64]chan<- OrderReply
 	token   uint64
 }
@@ -65,8 +64,8 @@ type task struct {
 	later                    bool // what it needs of the log could not be read: not before the next tick
 }
 
-// letter is one thing in the inbox: an input for id, or a question.
-type letter struct {
+// message is one thing in the inbox: an input for id, or a question.
+type message struct {
 	id     string
 	in     Input
 	answer chan<- OrderReply // of an order
@@ -75,7 +74,7 @@ type letter struct {
 
 func newWorker(number int, rules *Rules, env *Env, route func(string, Input)) *Worker {
 	return &Worker{number: number, rules: rules, env: env, route: route,
-		inbox: make(chan letter, InboxSize), wake: make(chan struct{}, 1),
+		inbox: make(chan message, InboxSize), wake: make(chan struct{}, 1),
 		tasks: map[string]*task{}, tokens: map[uint64]chan<- OrderReply{}}
 }
 
@@ -160,7 +159,7 @@ func (w *Worker) enqueue(t *task) {
 	}
 }
 
-func (w *Worker) take(l letter) {
+func (w *Worker) take(l message) {
 	if l.views != nil {
 		l.views <- w.views(l.id)
 		return
@@ -275,8 +274,8 @@ func (w *Worker) deliver(work *Work) {
 // read now, at the next tick. Increments that are trimmed or set aside are the client's trouble alone. An error is the end of
 // the broker.
 func (w *Worker) feed(t *task, f *Feed) error {
-	err := w.lay(f)
-	switch l := &w.laid; {
+	err := w.frames.build(w.env.Log, f)
+	switch c := &w.frames; {
 	case final(err):
 		t.m.Lost(err.Error(), w.now())
 	case errors.Is(err, increments.ErrLater):
@@ -284,53 +283,19 @@ func (w *Worker) feed(t *task, f *Feed) error {
 		return nil
 	case err != nil:
 		return fmt.Errorf("worker %d: client %s: %w", w.number, t.id, err)
-	case l.end.Seq > f.From.Seq:
-		e := t.m.Fed(l.end, l.body) // the window counts what the node has to keep
+	case c.end.Seq > f.From.Seq:
+		e := t.m.Fed(c.end, c.body) // the window counts what the node has to keep
 		if f.Pack {
-			if len(l.packed) == 0 {
-				l.packed = event.Pack(l.packed, l.body)
-			}
-			e.Body = l.packed
+			e.Body = c.pack()
 		}
 		w.env.Send(&e)
-	case l.stop != 0:
-		t.m.Hold(l.stop, w.now())
+	case c.needs != 0:
+		t.m.Hold(c.needs, w.now())
 	default:
 		t.m.Full()
 	}
 	w.enqueue(t)
 	return nil
-}
-
-// laid is the newest frame of a worker. Clients that follow each other at the same position get the same one.
-type laid struct {
-	from, end    event.Position
-	body, packed []byte // packed is empty until somebody wants it
-	shared       bool   // all of the increments between: whoever takes everything may have it
-	records      int    // what it was asked for: it may be short because of these
-	bytes        int
-	lacks        form.Features // which were looked for in the increments
-	stop         form.Features // those of them that the increment behind end needs
-}
-
-// suits reports whether a frame is one that f could get.
-func (l *laid) suits(f *Feed) bool {
-	return l.shared && f.whole() && l.from == f.From && l.lacks == f.Lacks &&
-		f.MaxRecords <= l.records && min(f.MaxBytes, f.Window) <= l.bytes &&
-		l.end.Seq-l.from.Seq <= uint64(f.MaxRecords) && len(l.body) <= min(f.Window, f.MaxBytes)
-}
-
-// lay makes w.laid the frame that f asks for.
-func (w *Worker) lay(f *Feed) (err error) {
-	l := &w.laid
-	if l.suits(f) {
-		return nil
-	}
-	l.lacks = f.Lacks
-	l.from, l.packed, l.records, l.bytes = f.From, l.packed[:0], f.MaxRecords, min(f.MaxBytes, f.Window)
-	l.body, l.end, l.stop, err = frame(l.body[:0], w.env.Log, f)
-	l.shared = err == nil && f.whole() && l.end != l.from
-	return err
 }
 
 func (w *Worker) lags(t *task) {

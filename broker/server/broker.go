@@ -47,7 +47,7 @@ type Broker struct {
 	caps   caps         // of connections
 	crowd  *crowd       // at all HTTP listeners
 	budget *door.Budget // of all doors
-	flight *worker.Flight
+	flight *worker.Budget
 	marks  worker.Marks
 	wanted time.Time // a node has asked for the time of the log; of the watch
 
@@ -57,7 +57,7 @@ type Broker struct {
 	ingest    *ingest
 	dispatch  *dispatcher
 	desk      *desk
-	admission *worker.Admission
+	admission *worker.ClientQuota
 	doubts    *worker.Doubts
 	decide    sync.Mutex    // guards what the doors are told of the doubts
 	doubted   chan struct{} // they have changed
@@ -94,7 +94,7 @@ func Open(cfg Config, log *slog.Logger) (*Broker, error) {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
 	b := &Broker{cfg: &cfg, log: log, started: time.Now(), rival: make(chan claim, 1), poisoned: make(chan error, 1), hooks: newHooks(cfg.Hooks, log),
-		admission: worker.NewAdmission(cfg.MaxClients), doubted: make(chan struct{}, 1), leaving: make(chan struct{})}
+		admission: worker.NewClientQuota(cfg.MaxClients), doubted: make(chan struct{}, 1), leaving: make(chan struct{})}
 	err := classed(b.open())
 	if b.stores != nil && err == nil {
 		err = b.stores.storage.Latch().Err() // a compaction has failed meanwhile
@@ -119,7 +119,7 @@ func (b *Broker) open() (err error) {
 	if b.caps, err = connectionCaps(b.cfg, b.log); err != nil {
 		return err
 	}
-	b.flight = worker.NewFlight(b.cfg.MemoryLimit / 4)
+	b.flight = worker.NewBudget(b.cfg.MemoryLimit / 4)
 	b.crowd, b.budget = newCrowd(b.caps.http, b.cfg.HTTPConnsPerAddress), door.NewBudget(b.cfg.inflight())
 	if b.stores, err = openStores(b.cfg, b.log, poison, b.hooks.tell); err != nil {
 		return err
@@ -180,8 +180,8 @@ func (b *Broker) newPool() *worker.Pool {
 	ticks := func(d time.Duration) int { return int((d + c.Tick - 1) / c.Tick) }
 	rules := worker.Rules{Group: c.Group, Masters: c.Masters, Tick: c.Tick, SilentTicks: ticks(c.Silent), LeaseTicks: ticks(c.Lease), DumpTicks: ticks(c.DumpLimit),
 		MaxDumps: c.MaxDumps, SnapshotTTL: c.SnapshotTTL, TurnRecords: c.TurnRecords, TurnBytes: c.TurnBytes, RunningDumps: b.runningDumps,
-		Flight: b.flight, Crowd: new(worker.Crowd), Marks: &b.marks,
-		Admission: b.admission, Doubts: b.doubts, SilenceTicks: ticks(c.Retention.silenceGrain())}
+		Budget: b.flight, Pacer: new(worker.Pacer), Marks: &b.marks,
+		ClientQuota: b.admission, Doubts: b.doubts, SilenceTicks: ticks(c.Retention.silenceGrain())}
 	rules.Earlier = b.earlier
 	rules.Reuse, rules.Decided = c.SnapshotReuse, func(id string) int64 {
 		if known, there := s.state.Client(id); there {

@@ -11,8 +11,8 @@ import (
 
 // All clients together have no more under way than the limit and a turn each; an acknowledgement makes room, a client with nothing under
 // way always gets a turn, and what was under way to a silent node does not count.
-func TestFlightBoundsAllClientsTogether(t *testing.T) {
-	rules := &Rules{TurnRecords: 10, TurnBytes: 100, SilentTicks: 5, Flight: NewFlight(250)}
+func TestTheBudgetBoundsAllClientsTogether(t *testing.T) {
+	rules := &Rules{TurnRecords: 10, TurnBytes: 100, SilentTicks: 5, Budget: NewBudget(250)}
 	following := func(id string) *Machine {
 		m := NewMachine(rules, id, nil, nil)
 		m.known, m.open, m.c.State = true, true, statedb.Following
@@ -37,18 +37,18 @@ func TestFlightBoundsAllClientsTogether(t *testing.T) {
 	}
 	a, b := following("a"), following("b")
 	require.Equal(t, 3, turns(a), "its own window would take hundreds")
-	require.EqualValues(t, 300, rules.Flight.Bytes())
+	require.EqualValues(t, 300, rules.Budget.Bytes())
 	require.Equal(t, 1, turns(b), "nobody starves")
-	require.EqualValues(t, 400, rules.Flight.Bytes())
+	require.EqualValues(t, 400, rules.Budget.Bytes())
 
 	a.c.Acked = a.sent // all of it is acknowledged
 	a.rewind()
 	a.account()
-	require.EqualValues(t, 100, rules.Flight.Bytes())
+	require.EqualValues(t, 100, rules.Budget.Bytes())
 	require.Equal(t, 2, turns(b))
 
 	b.silent = rules.SilentTicks
 	b.account()
-	require.Zero(t, rules.Flight.Bytes())
+	require.Zero(t, rules.Budget.Bytes())
 	require.Equal(t, 3, turns(a))
 }

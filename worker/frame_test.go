@@ -28,46 +28,46 @@ func (r *readings) Read(from uint64, maxRecords, maxBytes int) ([]event.Encoded,
 func TestAFrameIsSharedOnlyWithWhoMayHaveIt(t *testing.T) {
 	l := newLog(10)
 	log := &readings{Reader: l}
-	w := &Worker{env: &Env{Log: log}}
+	var c frameCache
 	start := event.Start(l.id)
 	all := Feed{From: start, MaxRecords: 5, MaxBytes: 1 << 20, Window: 1 << 20}
-	lay := func(change func(f *Feed)) (body string, read int) {
+	build := func(change func(f *Feed)) (body string, read int) {
 		f, before := all, log.n
 		change(&f)
-		require.NoError(t, w.lay(&f))
-		want, end, _, err := frame(nil, l, &f)
+		require.NoError(t, c.build(log, &f))
+		want, end, _, err := appendFrame(nil, l, &f)
 		require.NoError(t, err)
 		if log.n > before {
-			require.Equal(t, end, w.laid.end)
-			require.Equal(t, string(want), string(w.laid.body))
+			require.Equal(t, end, c.end)
+			require.Equal(t, string(want), string(c.body))
 		}
-		return string(w.laid.body), log.n - before
+		return string(c.body), log.n - before
 	}
 	same := func(*Feed) {}
-	first, _ := lay(same)
-	for name, c := range map[string]struct {
+	first, _ := build(same)
+	for name, test := range map[string]struct {
 		change func(*Feed)
 		reads  int
 	}{
-		"the same":             {same, 0},
-		"more":                 {func(f *Feed) { f.MaxRecords = 6 }, 1},
-		"more bytes":           {func(f *Feed) { f.MaxBytes, f.Window = 2<<20, 2<<20 }, 1},
-		"more window":          {func(f *Feed) { f.Window = 2 << 20 }, 0},
-		"packed":               {func(f *Feed) { f.Pack = true }, 0},
-		"fewer increments":     {func(f *Feed) { f.MaxRecords = 4 }, 1},
-		"fewer bytes":          {func(f *Feed) { f.MaxBytes = len(first) - 1 }, 1},
-		"a smaller window":     {func(f *Feed) { f.Window = len(first) - 1 }, 1},
-		"an empty window":      {func(f *Feed) { f.Window = 0 }, 1},
-		"lacks a feature":      {func(f *Feed) { f.Lacks = form.Tx }, 1},
-		"topics":               {func(f *Feed) { f.Topics = []string{"a"} }, 1},
-		"an operator's answer": {func(f *Feed) { f.Override = &statedb.Override{Seq: 2, Decision: 1} }, 1},
-		"another position":     {func(f *Feed) { f.From, _ = l.Position(1) }, 1},
-		"a history of its own": {func(f *Feed) { f.From.Chain++ }, 1},
+		"the same":               {same, 0},
+		"more":                   {func(f *Feed) { f.MaxRecords = 6 }, 1},
+		"more bytes":             {func(f *Feed) { f.MaxBytes, f.Window = 2<<20, 2<<20 }, 1},
+		"more window":            {func(f *Feed) { f.Window = 2 << 20 }, 0},
+		"packed":                 {func(f *Feed) { f.Pack = true }, 0},
+		"fewer increments":       {func(f *Feed) { f.MaxRecords = 4 }, 1},
+		"fewer bytes":            {func(f *Feed) { f.MaxBytes = len(first) - 1 }, 1},
+		"a smaller window":       {func(f *Feed) { f.Window = len(first) - 1 }, 1},
+		"an empty window":        {func(f *Feed) { f.Window = 0 }, 1},
+		"lacks a feature":        {func(f *Feed) { f.Lacks = form.Tx }, 1},
+		"topics":                 {func(f *Feed) { f.Topics = []string{"a"} }, 1},
+		"an operator's decision": {func(f *Feed) { f.Override = &statedb.Override{Seq: 2, Decision: 1} }, 1},
+		"another position":       {func(f *Feed) { f.From, _ = l.Position(1) }, 1},
+		"a history of its own":   {func(f *Feed) { f.From.Chain++ }, 1},
 	} {
-		_, read := lay(c.change)
-		require.Equal(t, c.reads, read, name)
-		body, _ := lay(same)
-		require.Equal(t, first, body, "%s: behind it", name)
+		_, read := build(test.change)
+		require.Equal(t, test.reads, read, name)
+		body, _ := build(same)
+		require.Equal(t, first, body, "after %s", name)
 	}
 }
 

@@ -13,9 +13,9 @@ import (
 
 // The limit holds over every way by which an ID gets a record: proof of a position, a DUMP, an order. Whoever is refused leaves
 // nothing: no record, no alert, no machine. A record that goes makes room; stored ones stay above the limit.
-func TestAdmissionBoundsTheClientsThatAreKnown(t *testing.T) {
+func TestTheQuotaBoundsTheClientsThatAreKnown(t *testing.T) {
 	s := newStage(20)
-	s.rules.Admission = NewAdmission(2)
+	s.rules.ClientQuota = NewClientQuota(2)
 	heard := map[string]event.Code{}
 	s.heard = func(e *event.Event) { heard[e.ID] = e.Code }
 	session := event.Session{Instance: 0xa, Turn: 1}
@@ -43,22 +43,22 @@ func TestAdmissionBoundsTheClientsThatAreKnown(t *testing.T) {
 	require.Len(t, s.clients, 2)
 	require.Empty(t, s.alerts)
 	require.NotContains(t, s.machines, "n3")
-	require.NotZero(t, s.rules.Admission.Refusals().Full)
+	require.NotZero(t, s.rules.ClientQuota.Refusals().Full)
 
 	require.Contains(t, order("n2", Forget), `refused=""`)
 	require.NotEqual(t, event.Refused, comes("n3"), "there is room again")
-	require.Equal(t, 2, s.rules.Admission.Refusals().Known)
+	require.Equal(t, 2, s.rules.ClientQuota.Refusals().Known)
 
-	s.rules.Admission = NewAdmission(1)
+	s.rules.ClientQuota = NewClientQuota(1)
 	s.restart()
-	require.Equal(t, 2, s.rules.Admission.Refusals().Known, "a lower limit takes no place away")
+	require.Equal(t, 2, s.rules.ClientQuota.Refusals().Known, "a lower limit takes no place away")
 	require.NoError(t, s.wrong)
 }
 
 // A thousand IDs that nobody knows leave one count, whatever they say; a known client's refusal is an alert of its own.
 func TestStrangersLeaveNoAlertsBehind(t *testing.T) {
 	s := newStage(20)
-	s.rules.Admission = NewAdmission(0)
+	s.rules.ClientQuota = NewClientQuota(0)
 	hello := func(id string, pos event.Position, h event.Hello) {
 		s.step(id, Input{Node: &event.Event{Kind: event.IncrReq, ID: id, Session: event.Session{Instance: 1, Turn: 1}, Pos: pos, Body: h.Encode()}})
 	}
@@ -76,7 +76,7 @@ func TestStrangersLeaveNoAlertsBehind(t *testing.T) {
 	require.Empty(t, s.alerts)
 	require.Empty(t, s.clients)
 	require.Empty(t, s.machines)
-	r := s.rules.Admission.Refusals()
+	r := s.rules.ClientQuota.Refusals()
 	require.EqualValues(t, 3000, r.Strays)
 	require.Contains(t, r.Last, "x999")
 	s.clients["n1"] = statedb.Client{V: statedb.ClientVersion, ID: "n1", State: statedb.Following, Acked: s.log.at(10)}

@@ -24,11 +24,11 @@ const (
 	decisionBytes = 8
 )
 
-// frame reads what f asks for and appends the frame to dst. Increments of other topics and the one an operator
+// appendFrame reads what f asks for and appends the frame to dst. Increments of other topics and the one an operator
 // skipped become passes: the node's position moves over them and their bodies are not sent. It returns the
 // position behind the last item, f.From when the window has no room for one, and which features the node lacks for
 // the increment behind that, when that is why the frame ends.
-func frame(dst []byte, log Reader, f *Feed) ([]byte, event.Position, form.Features, error) {
+func appendFrame(dst []byte, log Reader, f *Feed) ([]byte, event.Position, form.Features, error) {
 	records, err := log.Read(f.From.Seq+1, f.MaxRecords, f.MaxBytes)
 	if err != nil {
 		return dst, f.From, 0, err
@@ -96,4 +96,42 @@ func reforge(e event.Encoded, o *statedb.Override) (event.Encoded, error) {
 		r.Limit = o.Limit
 	}
 	return event.Reforge(r), nil
+}
+
+// frameCache is the newest frame of a worker. Clients that follow each other at the same position get the same one.
+type frameCache struct {
+	from, end    event.Position
+	body, packed []byte        // packed is empty until a client wants it
+	whole        bool          // it holds all increments in between: it suits every client that takes everything
+	records      int           // it was built for at most so many increments: it may be short because of them
+	bytes        int           // and for at most so many bytes
+	lacks        form.Features // which were looked for in the increments
+	needs        form.Features // those of them that the increment after end needs
+}
+
+// build makes c the frame that f asks for, unless it is that already.
+func (c *frameCache) build(log Reader, f *Feed) (err error) {
+	if c.fits(f) {
+		return nil
+	}
+	c.from, c.lacks, c.packed = f.From, f.Lacks, c.packed[:0]
+	c.records, c.bytes = f.MaxRecords, min(f.MaxBytes, f.Window)
+	c.body, c.end, c.needs, err = appendFrame(c.body[:0], log, f)
+	c.whole = err == nil && f.whole() && c.end != c.from
+	return err
+}
+
+// fits reports whether the frame is one that f could get.
+func (c *frameCache) fits(f *Feed) bool {
+	return c.whole && f.whole() && c.from == f.From && c.lacks == f.Lacks &&
+		f.MaxRecords <= c.records && min(f.MaxBytes, f.Window) <= c.bytes &&
+		c.end.Seq-c.from.Seq <= uint64(f.MaxRecords) && len(c.body) <= min(f.Window, f.MaxBytes)
+}
+
+// pack returns the frame compressed, which is done once.
+func (c *frameCache) pack() []byte {
+	if len(c.packed) == 0 {
+		c.packed = event.Pack(c.packed, c.body)
+	}
+	return c.packed
 }

@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// Crowd counts the connected clients of a broker, and those it expects back, and says how rarely each may speak, so that the
+// Pacer counts the connected clients of a broker, and those it expects back, and says how rarely each may speak, so that the
 // heartbeats of many cost no more than those of a few. Safe for concurrent use; nil lets everybody speak as usual.
-type Crowd struct{ n atomic.Int64 }
+type Pacer struct{ n atomic.Int64 }
 
 // Heartbeats that all clients together may say in a second, and how often a node says one by itself.
 const (
@@ -19,7 +19,7 @@ const (
 const unheard = 3
 
 // count takes one client more, or one less.
-func (c *Crowd) count(more bool) {
+func (c *Pacer) count(more bool) {
 	switch {
 	case c == nil:
 	case more:
@@ -30,7 +30,7 @@ func (c *Crowd) count(more bool) {
 }
 
 // interval is how long each client may be silent; 0 for as usual.
-func (c *Crowd) interval() time.Duration {
+func (c *Pacer) interval() time.Duration {
 	if c == nil {
 		return 0
 	}
@@ -40,14 +40,14 @@ func (c *Crowd) interval() time.Duration {
 	return 0
 }
 
-// patience is how many ticks after its last word a client counts as silent. told is the interval it knows: there may have been
+// silentAfter is how many ticks after its last word a client counts as silent. told is the interval it knows: there may have been
 // more of them then.
-func (r *Rules) patience(told time.Duration) int {
-	return max(r.SilentTicks, int((unheard*max(told, r.Crowd.interval())+r.Tick-1)/max(1, r.Tick)))
+func (r *Rules) silentAfter(told time.Duration) int {
+	return max(r.SilentTicks, int((unheard*max(told, r.Pacer.interval())+r.Tick-1)/max(1, r.Tick)))
 }
 
-// rarely is interval as an event says it to the node.
-func (m *Machine) rarely() uint32 {
-	m.told = m.rules.Crowd.interval()
-	return uint32(m.told / time.Millisecond)
+// heartbeatInterval is interval as an event says it to the node.
+func (m *Machine) heartbeatInterval() uint32 {
+	m.toldInterval = m.rules.Pacer.interval()
+	return uint32(m.toldInterval / time.Millisecond)
 }

@@ -1,0 +1,84 @@
+package worker
+
+import (
+	"fmt"
+	"sync/atomic"
+)
+
+// ClientQuota counts the clients that a broker knows, over all its workers, and what was refused to IDs it does not know. Whoever is
+// refused leaves no record and no alert of its own, so that strangers cost nothing. Safe for concurrent use; nil admits everybody.
+type ClientQuota struct {
+	limit  int64 // 0: none
+	known  atomic.Int64
+	full   atomic.Uint64
+	strays atomic.Uint64
+	stray  atomic.Pointer[string]
+}
+
+// NewClientQuota admits clients until limit are known; 0 for no limit.
+func NewClientQuota(limit int) *ClientQuota { return &ClientQuota{limit: int64(limit)} }
+
+// Refusals is what was refused since the broker started.
+type Refusals struct {
+	Known  int    // clients
+	Full   uint64 // IDs that were refused because so many clients are known, counted as often as they asked
+	Strays uint64 // other refusals of IDs that are not known
+	Last   string // the last of these, in one sentence
+}
+
+// Refusals tells what was refused until now.
+func (a *ClientQuota) Refusals() Refusals {
+	r := Refusals{Known: int(a.known.Load()), Full: a.full.Load(), Strays: a.strays.Load()}
+	if s := a.stray.Load(); s != nil {
+		r.Last = *s
+	}
+	return r
+}
+
+// restore counts a stored client: it is there, whatever the limit says now.
+func (a *ClientQuota) restore() {
+	if a != nil {
+		a.known.Add(1)
+	}
+}
+
+// take admits one client more; false when there are too many.
+func (a *ClientQuota) take() bool {
+	if a == nil {
+		return true
+	}
+	if a.known.Add(1) > a.limit && a.limit > 0 {
+		a.known.Add(-1)
+		a.full.Add(1)
+		return false
+	}
+	return true
+}
+
+// give notes that a client is gone.
+func (a *ClientQuota) give() {
+	if a != nil {
+		a.known.Add(-1)
+	}
+}
+
+// crowded reports that take would fail now, and counts that.
+func (a *ClientQuota) crowded() bool {
+	if a == nil || a.limit == 0 || a.known.Load() < a.limit {
+		return false
+	}
+	a.full.Add(1)
+	return true
+}
+
+func (a *ClientQuota) turnedAway(text string) {
+	if a != nil {
+		a.strays.Add(1)
+		a.stray.Store(&text)
+	}
+}
+
+// tooMany is the sentence for id when the broker is full.
+func (a *ClientQuota) tooMany(id string) string {
+	return fmt.Sprintf("client %s is not admitted: this broker knows %d clients, which is its limit (max_clients): forget a client that is gone (xmq client forget ID) or raise the limit", id, a.known.Load())
+}
