@@ -15,9 +15,10 @@ func TestTheBudgetBoundsAllClientsTogether(t *testing.T) {
 	rules := &Rules{TurnRecords: 10, TurnBytes: 100, SilentTicks: 5, Budget: NewBudget(250)}
 	following := func(id string) *Machine {
 		m := NewMachine(rules, id, nil, nil)
-		m.known, m.open, m.c.State = true, true, statedb.Following
-		m.c.Acked, m.sent = event.Start(7), event.Start(7)
-		m.creditRecords, m.creditBytes = 1000, 1<<20
+		m.known, m.presence.open, m.c.State = true, true, statedb.Following
+		m.c.Acked = event.Start(7)
+		m.rewind()
+		m.window.grant(1000, 1<<20)
 		return m
 	}
 	head := event.Position{Log: 7, Seq: 500, Chain: 1}
@@ -41,13 +42,13 @@ func TestTheBudgetBoundsAllClientsTogether(t *testing.T) {
 	require.Equal(t, 1, turns(b), "nobody starves")
 	require.EqualValues(t, 400, rules.Budget.Bytes())
 
-	a.c.Acked = a.sent // all of it is acknowledged
+	a.c.Acked = a.window.sent // all of it is acknowledged
 	a.rewind()
 	a.account()
 	require.EqualValues(t, 100, rules.Budget.Bytes())
 	require.Equal(t, 2, turns(b))
 
-	b.silent = rules.SilentTicks
+	b.presence.silent = rules.SilentTicks
 	b.account()
 	require.Zero(t, rules.Budget.Bytes())
 	require.Equal(t, 3, turns(a))

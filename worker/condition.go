@@ -70,16 +70,16 @@ func (m *Machine) condition() Condition {
 		return Condition{Is: IsNeedsDump, Since: since}
 	case c.State == statedb.Failed:
 		return Condition{Is: IsFailed, Since: since}
-	case c.Registered && !m.open:
+	case c.Registered && !m.presence.open:
 		return Condition{Is: IsRegistered, Since: at(c.Created)}
 	case c.Join != nil:
 		return Condition{Is: IsGone, Since: at(m.now - int64(m.joinHeard)*int64(m.rules.Tick)), By: c.Join.Target}
-	case !m.open && c.Stopped != 0:
+	case !m.presence.open && c.Stopped != 0:
 		return Condition{Is: IsStopped, Since: at(c.Stopped)}
-	case !m.Connected() && m.awaited && m.silent < m.silentAfter:
+	case !m.Connected() && m.presence.awaited && !m.presence.missed():
 		return Condition{Is: IsReturning}
-	case !m.Connected() && (m.open || m.awaited):
-		return Condition{Is: IsGone, Since: at(m.now - m.silence())}
+	case !m.Connected() && m.presence.expected():
+		return Condition{Is: IsGone, Since: at(m.now - m.presence.silence())}
 	case !m.Connected():
 		return Condition{Is: IsAbsent}
 	case t != nil && t.Class == classHeld:

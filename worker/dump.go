@@ -186,7 +186,7 @@ func (m *Machine) running() *dumpflow.Dump {
 // there is nothing to do.
 func (m *Machine) prepare(d *dumpflow.Dump) {
 	switch {
-	case !m.open || d.Phase != dumpflow.Draining || m.c.State != statedb.Following:
+	case !m.presence.open || d.Phase != dumpflow.Draining || m.c.State != statedb.Following:
 	case m.prepares:
 		m.reply(event.Event{Kind: event.DumpReq, Code: event.Prepare, Dump: d.ID, Pos: m.c.Acked, LeaseMS: m.leaseMS()})
 	default:
@@ -197,7 +197,7 @@ func (m *Machine) prepare(d *dumpflow.Dump) {
 // advance takes the step from draining to opening as soon as everything in flight is judged.
 func (m *Machine) advance() {
 	d := m.running()
-	if d == nil || d.Phase != dumpflow.Draining || !m.open || m.c.State != statedb.Draining || m.sent.Seq != m.c.Acked.Seq {
+	if d == nil || d.Phase != dumpflow.Draining || !m.presence.open || m.c.State != statedb.Draining || m.window.inFlight(m.c.Acked.Seq) != 0 {
 		return
 	}
 	d.Phase, d.Instance, d.Pin = dumpflow.Opening, m.c.Session.Instance, m.c.Acked.Seq
@@ -397,7 +397,7 @@ func (m *Machine) tickDump(d *dumpflow.Dump) {
 		switch {
 		case m.lease > lease && !m.alive():
 			m.dropRunning(fmt.Sprintf("the target %s has been silent for %d ticks, its lease has "+
-				"ended", m.c.ID, m.silent))
+				"ended", m.c.ID, m.presence.silent))
 		case m.lease > lease && d.Phase == dumpflow.Opening:
 			m.dropRunning(fmt.Sprintf("the target %s is alive and busy: it has not opened the snapshot in %d "+
 				"ticks; its increments go on", m.c.ID, m.lease))
@@ -420,11 +420,7 @@ func (m *Machine) tickDump(d *dumpflow.Dump) {
 
 // alive reports that the target's node has spoken lately, of whatever it may be.
 func (m *Machine) alive() bool {
-	patience := m.rules.lease()
-	if m.toldInterval > 0 { // it may be silent for so long
-		patience = max(patience, m.silentAfter)
-	}
-	return m.open && m.silent <= patience
+	return m.presence.spoke(m.rules.lease())
 }
 
 // notLoaded takes what a requester says of a snapshot that it could not load. It reports whether that stands in a

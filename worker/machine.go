@@ -74,32 +74,20 @@ type Machine struct {
 	c     statedb.Client // the record as it should be on disk
 	known bool           // it is there, or will be with the next save
 
-	offered      offer         // a session that begins when the node uses it
-	open         bool          // c.Session has begun since this broker started
-	silent       int           // ticks since its last word, or since the broker started
-	before       int64         // ns of silence before the broker started; 0 once it has been heard
-	silentAfter  int           // so many of them make it silent
-	toldInterval time.Duration // how rarely it may speak, as it was told last
-	present      bool          // it is counted in rules.Pacer: connected, or expected back behind a restart of the broker
-	awaited      bool          // it followed before the broker was restarted, or its session was ended to begin anew, and has not come back yet
+	offered  offer // a session that begins when the node uses it
+	presence presence
+	window   window
 
-	sent          event.Position
-	flights       []flight // frames sent and not acked, oldest first
-	flightBytes   int
-	counted       int  // of flightBytes, in rules.Budget
-	full          bool // the next increment does not fit into what is left of the window
-	creditRecords uint64
-	creditBytes   int
-	packs         bool          // the node wants packed frames
-	prepares      bool          // its database needs work before increments are held for a snapshot
-	clocked       bool          // the node wants the time of the log
-	lacks         form.Features // that concern the node and that it does not know
-	barred        uint64        // the increment that it is not sent for want of one; 0 for none
-	slow          bool          // it has said that an increment has been at its database for long
-	slowSince     int64         // ns since 1970
-	slowText      string        // in its words
-	disk          *Disk         // of its database; nil: not known
-	nextTry       int64         // ns since 1970, of a node that is retrying; 0: it has not said when
+	packs     bool          // the node wants packed frames
+	prepares  bool          // its database needs work before increments are held for a snapshot
+	clocked   bool          // the node wants the time of the log
+	lacks     form.Features // that concern the node and that it does not know
+	barred    uint64        // the increment that it is not sent for want of one; 0 for none
+	slow      bool          // it has said that an increment has been at its database for long
+	slowSince int64         // ns since 1970
+	slowText  string        // in its words
+	disk      *Disk         // of its database; nil: not known
+	nextTry   int64         // ns since 1970, of a node that is retrying; 0: it has not said when
 
 	dumps  []*dumpflow.Dump        // of this client's data, oldest first; at most one runs
 	leases map[event.RequestID]int // ticks since a requester was heard, by request id
@@ -132,20 +120,14 @@ type offer struct {
 	from    event.Position
 }
 
-type flight struct {
-	end   event.Position
-	bytes int
-}
-
 // NewMachine starts the machine of client id, with its stored record and dumps if there are any.
 func NewMachine(rules *Rules, id string, stored *statedb.Client, dumps []dumpflow.Dump) *Machine {
-	m := &Machine{rules: rules, silentAfter: rules.silentAfter(0), c: statedb.Client{V: statedb.ClientVersion, ID: id}, leases: map[event.RequestID]int{}}
+	m := &Machine{rules: rules, presence: newPresence(rules), c: statedb.Client{V: statedb.ClientVersion, ID: id}, leases: map[event.RequestID]int{}}
 	if stored != nil {
 		m.c, m.known = stored.Clone(), true
-		m.sent = m.c.Acked
+		m.window.reset(m.c.Acked)
 		m.rateSeen = m.c.Acked.Seq
-		m.awaited = m.placed() && m.c.Stopped == 0
-		m.before = m.c.Silent
+		m.presence.restore(m.c.Silent, m.placed() && m.c.Stopped == 0)
 		rules.ClientQuota.restore()
 		m.account()
 	}
@@ -205,39 +187,29 @@ func (m *Machine) Step(in Input, log Log, now int64) {
 	m.account()
 }
 
-// account counts what is under way in the whole broker's sum. What was under way to a node that is gone is no more.
+// account counts the client and what is under way to it in the sums of the whole broker.
 func (m *Machine) account() {
-	bytes := 0
-	if m.Connected() {
-		bytes = m.flightBytes
-	}
-	m.rules.Budget.add(bytes - m.counted)
-	m.counted = bytes
-	if here := (m.open || m.awaited) && m.silent < m.silentAfter; here != m.present {
-		m.present = here
-		m.rules.Pacer.count(here)
-	}
+	m.window.charge(m.rules.Budget, m.Connected())
+	m.presence.count()
 }
 
 // Tick says that one tick has passed.
 func (m *Machine) Tick(now int64) {
 	m.now = now
-	if m.silent++; m.awaited && m.silent == 1 { // by now all clients of the broker are counted, and each may speak as rarely as before
-		m.silentAfter = m.rules.silentAfter(m.toldInterval)
-	}
-	if m.silent > m.rules.SilentTicks {
+	m.presence.tick()
+	if m.presence.silent > m.rules.SilentTicks {
 		m.offered = offer{} // nobody took it
 	}
-	if m.known && !m.Connected() && m.rules.SilenceTicks > 0 && m.silent%m.rules.SilenceTicks == 0 {
-		m.c.Silent, m.lag = m.silence(), true
+	if m.known && !m.Connected() && m.rules.SilenceTicks > 0 && m.presence.silent%m.rules.SilenceTicks == 0 {
+		m.c.Silent, m.lag = m.presence.silence(), true
 	}
 	m.tickTakeovers()
 	m.tickRate()
 	m.tickDumps()
 	m.advance()
 	m.account()
-	if m.known && (m.open || m.awaited) && m.silent == m.silentAfter {
-		m.raise("offline", statedb.Warning, 0, fmt.Sprintf("client %s has not been heard for %s: look at its node and the network between", m.c.ID, time.Duration(m.silent)*m.rules.Tick))
+	if m.known && m.presence.fellSilent() {
+		m.raise("offline", statedb.Warning, 0, fmt.Sprintf("client %s has not been heard for %s: look at its node and the network between", m.c.ID, time.Duration(m.presence.silent)*m.rules.Tick))
 	}
 }
 
@@ -289,7 +261,7 @@ func (m *Machine) node(e *event.Event, log Log) {
 	if !m.current(e.Session, log) {
 		return
 	}
-	if m.silent >= m.silentAfter {
+	if m.presence.silent >= m.presence.silentAfter {
 		m.clear("offline")
 	}
 	m.heard()
@@ -315,7 +287,7 @@ func (m *Machine) hello(e *event.Event, log Log) {
 	case m.c.IsFenced(e.Session.Instance):
 		m.fence(e.Session)
 		return
-	case e.Session.Zero(), m.open && e.Session == cur, e.Session.Instance == cur.Instance && e.Session.Turn < cur.Turn:
+	case e.Session.Zero(), m.presence.open && e.Session == cur, e.Session.Instance == cur.Instance && e.Session.Turn < cur.Turn:
 		m.nonsense++ // a repetition that comes late
 		return
 	case e.Session.Instance == cur.Instance && !cur.Token.Zero() && e.Session.Token != cur.Token:
@@ -344,10 +316,10 @@ func (m *Machine) hello(e *event.Event, log Log) {
 		if v.code == event.Welcome {
 			m.offered = offer{e.Session, h, e.Pos, v.from}
 		}
-		if !m.open {
+		if !m.presence.open {
 			m.heard()
 		}
-		m.say(event.Event{Kind: event.IncrRep, State: event.None, Code: v.code, Session: e.Session, Pos: v.from, LeaseMS: m.heartbeatInterval()})
+		m.say(event.Event{Kind: event.IncrRep, State: event.None, Code: v.code, Session: e.Session, Pos: v.from, LeaseMS: m.presence.heartbeatInterval()})
 		return
 	}
 	m.refuse(e.Session, v)
@@ -374,7 +346,7 @@ func (m *Machine) busy(e *event.Event) {
 		m.away(e, h)
 		return
 	}
-	if !m.open || e.Session.Instance == m.c.Session.Instance {
+	if !m.presence.open || e.Session.Instance == m.c.Session.Instance {
 		m.heard()
 		if e.Text != "" {
 			m.sits(e)
@@ -394,7 +366,7 @@ func (m *Machine) away(e *event.Event, h event.Hello) {
 	if m.Connected() && e.Session.Instance != m.c.Session.Instance {
 		return // another process is at work
 	}
-	if m.silent >= m.silentAfter {
+	if m.presence.silent >= m.presence.silentAfter {
 		m.clear("offline")
 	}
 	m.heard()
@@ -448,7 +420,7 @@ func (m *Machine) needsDump(seq uint64, class, text string) {
 	m.become(statedb.NeedsDump)
 	m.trouble(seq, class, text)
 	m.reply(event.Event{Kind: event.IncrRep, State: event.Fatal, Code: event.NeedsDump, Text: text})
-	m.open = false
+	m.presence.end()
 	m.rewind()
 }
 
@@ -457,7 +429,7 @@ func (m *Machine) current(s event.Session, log Log) bool {
 	switch {
 	case m.c.IsFenced(s.Instance):
 		m.fence(s)
-	case m.open && s == m.c.Session:
+	case m.presence.open && s == m.c.Session:
 		return true
 	case !s.Zero() && s == m.offered.session:
 		return m.begin(log)
@@ -507,7 +479,8 @@ func (m *Machine) begin(log Log) bool {
 	m.c.Process = statedb.Process{Host: o.hello.Host, Pid: o.hello.Pid, Version: o.hello.Version, Address: o.hello.Address}
 	m.slow, m.slowSince, m.nextTry = false, 0, 0
 	m.waiting = event.Session{}
-	m.open, m.awaited, m.dirty, m.packs, m.clocked = true, false, true, o.hello.Packs, o.hello.Clock
+	m.presence.begin()
+	m.dirty, m.packs, m.clocked = true, o.hello.Packs, o.hello.Clock
 	m.prepares = o.hello.Prepares
 	m.clear("offline")
 	m.clear("refused")
@@ -527,7 +500,7 @@ func (m *Machine) begin(log Log) bool {
 	m.passed(v.from.Seq)
 	m.rateSeen = v.from.Seq
 	m.rewind()
-	m.creditRecords, m.creditBytes = 0, 0
+	m.window.grant(0, 0)
 	m.lacks = form.Lacking(o.hello.Target, o.hello.Features)
 	if m.lacks == 0 && m.c.LastError != nil && m.c.LastError.Class == classHeld {
 		m.recovered() // its node was upgraded
@@ -608,22 +581,20 @@ func (m *Machine) supersede() {
 
 // rewind forgets what is in flight: it will be sent again from acked.
 func (m *Machine) rewind() {
-	m.sent, m.flights, m.flightBytes, m.full, m.barred = m.c.Acked, nil, 0, false, 0
+	m.window.reset(m.c.Acked)
+	m.barred = 0
 }
 
 func (m *Machine) heard() {
-	m.silent, m.silentAfter, m.before, m.c.Heard = 0, m.rules.silentAfter(m.toldInterval), 0, m.now
+	m.presence.heard()
+	m.c.Heard = m.now
 	if m.c.Silent != 0 {
 		m.c.Silent, m.lag = 0, true
 	}
 }
 
-// silence is for how long nothing has been heard of the node while a broker ran, in ns. The time for which the broker itself was
-// away does not count, and no clock of the system is asked.
-func (m *Machine) silence() int64 { return m.before + int64(m.silent)*int64(m.rules.Tick) }
-
 // Connected reports whether the node has been heard of lately.
-func (m *Machine) Connected() bool { return m.open && m.silent < m.silentAfter }
+func (m *Machine) Connected() bool { return m.presence.connected() }
 
 // --- increments ---
 
@@ -638,7 +609,8 @@ func (m *Machine) applied(e *event.Event, log Log) {
 		if d := m.running(); d != nil && d.Phase != dumpflow.Draining {
 			m.dropRunning(fmt.Sprintf("the node of the target %s was stopped", m.c.ID))
 		}
-		m.open, m.c.Stopped, m.dirty = false, m.now, true
+		m.presence.end()
+		m.c.Stopped, m.dirty = m.now, true
 		m.happened(statedb.ClientWent, m.c.Acked.Seq, strings.TrimSpace("its node said goodbye "+m.runs()))
 		m.clear("offline")
 		m.clear("slow")
@@ -667,7 +639,7 @@ func (m *Machine) applied(e *event.Event, log Log) {
 		m.clear("slow")
 	}
 	if !moved { // a heartbeat: tell how far we have sent, so that a lost frame is noticed
-		m.reply(event.Event{Kind: event.IncrRep, State: event.Succ, Pos: m.sent, LeaseMS: m.heartbeatInterval(), Clock: m.clock(m.sent)})
+		m.reply(event.Event{Kind: event.IncrRep, State: event.Succ, Pos: m.window.sent, LeaseMS: m.presence.heartbeatInterval(), Clock: m.clock(m.window.sent)})
 	}
 }
 
@@ -693,8 +665,8 @@ func (m *Machine) ack(e *event.Event, log Log) (moved, ok bool) {
 	if e.Pos.Seq < m.c.Acked.Seq && e.Pos.Log == m.c.Acked.Log {
 		return false, false // a repetition
 	}
-	if e.Pos.Seq > m.sent.Seq || e.Pos.Log != m.c.Acked.Log {
-		m.wrong(fmt.Sprintf("position %d of log %s was never sent (sent: %d of log %s)", e.Pos.Seq, e.Pos.Log, m.sent.Seq, m.sent.Log))
+	if e.Pos.Seq > m.window.sent.Seq || e.Pos.Log != m.c.Acked.Log {
+		m.wrong(fmt.Sprintf("position %d of log %s was never sent (sent: %d of log %s)", e.Pos.Seq, e.Pos.Log, m.window.sent.Seq, m.window.sent.Log))
 		return false, false
 	}
 	here, err := log.Position(e.Pos.Seq)
@@ -709,19 +681,14 @@ func (m *Machine) ack(e *event.Event, log Log) (moved, ok bool) {
 		m.wrong(fmt.Sprintf("position %d has chain %s there and %s here", e.Pos.Seq, e.Pos.Chain, here.Chain))
 		return false, false
 	}
-	m.creditRecords, m.creditBytes, m.full = uint64(e.CreditRecords), int(e.CreditBytes), false
+	m.window.grant(uint64(e.CreditRecords), int(e.CreditBytes))
 	if e.Pos.Seq == m.c.Acked.Seq {
 		return false, true
 	}
 	m.c.Acked = e.Pos
 	m.lag = true
 	m.rules.Doubts.agree() // a database that follows
-	n := 0
-	for n < len(m.flights) && m.flights[n].end.Seq <= e.Pos.Seq {
-		m.flightBytes -= m.flights[n].bytes
-		n++
-	}
-	m.flights = slices.Delete(m.flights, 0, n)
+	m.window.ack(e.Pos.Seq)
 	m.passed(e.Pos.Seq)
 	return true, true
 }
@@ -744,10 +711,10 @@ func (m *Machine) wrong(text string) {
 
 // reopen ends the session and asks for another one. Who does not come back for it is missed as any node that falls silent.
 func (m *Machine) reopen(text string) {
-	if m.open {
+	if m.presence.open {
 		m.anew(m.c.Session, text)
 	}
-	m.awaited, m.open = m.awaited || m.open, false
+	m.presence.reopen()
 }
 
 // anew asks for another session than s. A decision of which the node has not heard is told with it: what is at its
@@ -770,7 +737,7 @@ func (m *Machine) failed(e *event.Event, log Log) {
 		m.hold()
 		return
 	}
-	if seq > m.sent.Seq {
+	if seq > m.window.sent.Seq {
 		m.wrong(fmt.Sprintf("increment %d was never sent, it cannot have failed", seq))
 		return
 	}
@@ -817,13 +784,13 @@ func (m *Machine) fatal(e *event.Event) {
 		"start its node: it goes on from where its database says, and xmq client seek %s SEQ moves it", m.c.ID, e.Text, m.c.ID, m.c.ID))
 	m.reply(event.Event{Kind: event.IncrRep, State: event.Fatal, Code: event.NeedsDump,
 		Text: "its copy is lost: start it with --from NODE --replace, which loads the copy of another node in its place"})
-	m.open = false
+	m.presence.end()
 }
 
 // Lost says that the log cannot feed this client from where it stands: trimmed by policy, or damaged.
 func (m *Machine) Lost(why string, now int64) {
 	m.now = now
-	seq := m.sent.Seq
+	seq := m.window.sent.Seq
 	text := fmt.Sprintf("client %s stands at %d and cannot be fed from there (%s): it has to join again with a DUMP", m.c.ID, seq, why)
 	m.needsDump(seq+1, classRefused, text)
 	m.raise("refused", statedb.Critical, seq+1, text)
@@ -846,7 +813,7 @@ func (m *Machine) trimmed(log Log) {
 func (m *Machine) evict(e *Evict) {
 	seq := m.from().Seq + 1
 	switch {
-	case m.silence() < e.Silent:
+	case m.presence.silence() < e.Silent:
 		return // it was heard since retention looked
 	case !m.placed() && m.c.Seek != nil: // only the order holds the log: no node has come to adopt the position
 		m.supersede()
@@ -870,22 +837,18 @@ func (m *Machine) from() event.Position {
 // feed says what to send next, or nil: only to a client that follows, is open, is not held for a DUMP and
 // has window left. One increment always fits an empty window of at least one.
 func (m *Machine) feed(head event.Position) *Feed {
-	if !m.feedable() || m.full || m.barred != 0 || m.sent.Seq >= head.Seq {
+	records, bytes := m.window.left(m.c.Acked.Seq)
+	if !m.feedable() || records == 0 || m.barred != 0 || m.window.sent.Seq >= head.Seq {
 		return nil
 	}
-	inFlight := m.sent.Seq - m.c.Acked.Seq
-	if inFlight >= m.creditRecords {
+	idle := m.window.inFlight(m.c.Acked.Seq) == 0
+	if !idle && (bytes <= 0 || m.rules.Budget.full()) {
 		return nil
 	}
-	records := min(m.creditRecords-inFlight, uint64(m.rules.TurnRecords), head.Seq-m.sent.Seq)
-	left := m.creditBytes - m.flightBytes
-	if inFlight > 0 && (left <= 0 || m.rules.Budget.full()) {
-		return nil
-	}
-	f := &Feed{From: m.sent, MaxRecords: int(records), MaxBytes: min(left, m.rules.TurnBytes), Topics: m.c.Topics,
-		Override: m.c.Override, Pack: m.packs, Lacks: m.lacks}
-	f.Window = left
-	if inFlight == 0 {
+	records = min(records, uint64(m.rules.TurnRecords), head.Seq-m.window.sent.Seq)
+	f := &Feed{From: m.window.sent, MaxRecords: int(records), MaxBytes: min(bytes, m.rules.TurnBytes), Window: bytes,
+		Topics: m.c.Topics, Override: m.c.Override, Pack: m.packs, Lacks: m.lacks}
+	if idle {
 		f.Window = math.MaxInt
 	}
 	return f
@@ -897,19 +860,20 @@ func (m *Machine) feedable() bool {
 
 // Waiting reports that only news in the log would make this machine runnable.
 func (m *Machine) Waiting() bool {
-	return m.feedable() && !m.full && m.sent.Seq-m.c.Acked.Seq < m.creditRecords
+	records, _ := m.window.left(m.c.Acked.Seq)
+	return m.feedable() && records > 0
 }
 
 // Full notes that the next increment does not fit into what is left of the window: the next acknowledgement
 // makes room.
-func (m *Machine) Full() { m.full = true }
+func (m *Machine) Full() { m.window.fill() }
 
 // Hold notes that the increment behind what was sent needs features that the node does not know: it would do
 // something else with it. It waits, with all behind it, until the node comes back with them or an operator
 // decides.
 func (m *Machine) Hold(needs form.Features, now int64) {
 	m.now = now
-	m.barred = m.sent.Seq + 1
+	m.barred = m.window.sent.Seq + 1
 	text := fmt.Sprintf("increment %d needs %s, which the node of client %s does not know: it is held until that node is upgraded",
 		m.barred, needs, m.c.ID)
 	m.trouble(m.barred, classHeld, text)
@@ -920,10 +884,8 @@ func (m *Machine) Hold(needs form.Features, now int64) {
 
 // Fed notes that the frame up to end, of so many bytes, is on its way, and returns its event.
 func (m *Machine) Fed(end event.Position, frame []byte) event.Event {
-	e := event.Event{Kind: event.IncrRep, State: event.Succ, Group: m.rules.Group, ID: m.c.ID, Session: m.c.Session, Pos: m.sent, Body: frame, Clock: m.clock(end)}
-	m.sent = end
-	m.flights = append(m.flights, flight{end, len(frame)})
-	m.flightBytes += len(frame)
+	e := event.Event{Kind: event.IncrRep, State: event.Succ, Group: m.rules.Group, ID: m.c.ID, Session: m.c.Session, Pos: m.window.sent, Body: frame, Clock: m.clock(end)}
+	m.window.add(end, len(frame))
 	m.account()
 	return e
 }
@@ -1050,8 +1012,8 @@ func (m *Machine) concerned(o *Order, log Log) (refused string) {
 	c := &m.c
 	head, next := log.Head().Seq, c.Acked.Seq+1
 	last := head // nobody knows how far a node has come that is not heard
-	if m.open {
-		last = max(m.sent.Seq, next)
+	if m.presence.open {
+		last = max(m.window.sent.Seq, next)
 	}
 	switch {
 	case c.State == statedb.Failed && c.LastError != nil:
@@ -1153,7 +1115,8 @@ func (m *Machine) gone() {
 	m.become("")
 	m.c = statedb.Client{V: statedb.ClientVersion, ID: old.ID, Role: old.Role, Session: old.Session, Fenced: old.Fenced}
 	m.rules.ClientQuota.give()
-	m.known, m.open, m.awaited, m.dirty, m.lag, m.offered = false, false, false, false, false, offer{}
+	m.presence.forget()
+	m.known, m.dirty, m.lag, m.offered = false, false, false, offer{}
 	m.rewind()
 	m.work.Gone = true
 	if old.Session.Instance != 0 || len(old.Fenced) > 0 {
@@ -1223,7 +1186,7 @@ func (m *Machine) audit(o *Order, e effect) {
 
 // reply says something in the current session.
 func (m *Machine) reply(e event.Event) {
-	if m.open {
+	if m.presence.open {
 		e.Session = m.c.Session
 		m.say(e)
 	}
@@ -1257,7 +1220,7 @@ func (m *Machine) tickRate() {
 // to the caller.
 func (m *Machine) View(head event.Position) View {
 	c := m.c.Clone()
-	v := View{ID: c.ID, Role: c.Role, State: c.State, Condition: m.condition(), Base: c.Base, Sent: m.sent.Seq, Acked: c.Acked.Seq,
+	v := View{ID: c.ID, Role: c.Role, State: c.State, Condition: m.condition(), Base: c.Base, Sent: m.window.sent.Seq, Acked: c.Acked.Seq,
 		Connected: m.Connected(), LastError: troubleOf(c.LastError), Target: c.Driver, Topics: c.Topics, Log: c.Acked.Log, Chain: c.Acked.Chain,
 		Session: c.Session.String(), Nonsense: m.nonsense, Join: c.Join, Created: at(c.Created), Updated: at(c.Updated), Heard: at(c.Heard),
 		Process: c.Process, Disk: m.disk}
@@ -1273,8 +1236,8 @@ func (m *Machine) View(head event.Position) View {
 		v.Order = &Pending{Verb: o.Verb(), Seq: o.Seq, Limit: event.FormatLimit(o.Limit)}
 	}
 	if !v.Connected {
-		v.SilentSeconds = float64(m.silence()) / 1e9
-		v.Missed = (m.open || m.awaited) && m.silent >= m.silentAfter
+		v.SilentSeconds = float64(m.presence.silence()) / 1e9
+		v.Missed = m.presence.missed()
 	}
 	return v
 }

@@ -45,9 +45,3 @@ func (c *Pacer) interval() time.Duration {
 func (r *Rules) silentAfter(told time.Duration) int {
 	return max(r.SilentTicks, int((unheard*max(told, r.Pacer.interval())+r.Tick-1)/max(1, r.Tick)))
 }
-
-// heartbeatInterval is interval as an event says it to the node.
-func (m *Machine) heartbeatInterval() uint32 {
-	m.toldInterval = m.rules.Pacer.interval()
-	return uint32(m.toldInterval / time.Millisecond)
-}

@@ -402,7 +402,8 @@ func BenchmarkIdleClients(b *testing.B) {
 	for _, id := range names(clients) {
 		w.restore(id, &statedb.Client{ID: id, State: statedb.Following, Acked: s.log.at(1)}, nil)
 		m := w.tasks[id].m
-		m.open, m.c.Session, m.creditRecords, m.creditBytes = true, session(id), 1<<30, 1<<30
+		m.presence.open, m.c.Session = true, session(id)
+		m.window.grant(1<<30, 1<<30)
 	}
 	runtime.GC()
 	runtime.ReadMemStats(&after)
@@ -410,7 +411,7 @@ func BenchmarkIdleClients(b *testing.B) {
 		s.log.push(1, "")
 		for _, t := range w.tasks {
 			t.m.rewind()
-			t.m.sent = s.log.at(s.log.head().Seq - 1)
+			t.m.window.sent = s.log.at(s.log.head().Seq - 1)
 			w.enqueue(t)
 		}
 		for len(w.queue) > 0 {

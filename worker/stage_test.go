@@ -244,7 +244,7 @@ func (s *stage) play(id string) {
 
 // feed is false when the log cannot be read now: the next tick tries again.
 func (s *stage) feed(m *Machine, f *Feed) bool {
-	before := m.flightBytes
+	before := m.window.bytes
 	body, end, lacks, err := appendFrame(nil, s.log, f)
 	switch {
 	case err != nil && !final(err):
@@ -261,8 +261,8 @@ func (s *stage) feed(m *Machine, f *Feed) bool {
 		s.obeyed(m, &e)
 		s.say("%s is fed %s", m.c.ID, items(&e))
 		s.heard(&e)
-		if before+len(body) > m.creditBytes && before > 0 || end.Seq-m.c.Acked.Seq > m.creditRecords {
-			s.fail("%s: %d bytes and %d records in flight are more than %d and %d", m.c.ID, before+len(body), end.Seq-m.c.Acked.Seq, m.creditBytes, m.creditRecords)
+		if before+len(body) > m.window.maxBytes && before > 0 || end.Seq-m.c.Acked.Seq > m.window.maxRecords {
+			s.fail("%s: %d bytes and %d records in flight are more than %d and %d", m.c.ID, before+len(body), end.Seq-m.c.Acked.Seq, m.window.maxBytes, m.window.maxRecords)
 		}
 	}
 	return true
@@ -355,8 +355,8 @@ func (s *stage) save(id string, w *Work) {
 func (s *stage) check() {
 	for id, m := range s.machines {
 		c := &m.c
-		if c.Base > c.Acked.Seq || c.Acked.Seq > m.sent.Seq || m.sent.Seq > s.log.Head().Seq {
-			s.fail("%s: base %d, acked %d, sent %d, head %d", id, c.Base, c.Acked.Seq, m.sent.Seq, s.log.Head().Seq)
+		if c.Base > c.Acked.Seq || c.Acked.Seq > m.window.sent.Seq || m.window.sent.Seq > s.log.Head().Seq {
+			s.fail("%s: base %d, acked %d, sent %d, head %d", id, c.Base, c.Acked.Seq, m.window.sent.Seq, s.log.Head().Seq)
 		}
 		running := 0
 		for _, d := range m.dumps {
@@ -366,7 +366,7 @@ func (s *stage) check() {
 		}
 		d := m.running()
 		paused := c.State == statedb.Draining || c.State == statedb.Dumping
-		prepares := d != nil && d.Phase == dumpflow.Draining && (m.prepares || !m.open)
+		prepares := d != nil && d.Phase == dumpflow.Draining && (m.prepares || !m.presence.open)
 		if running > 1 || paused && d == nil || d != nil && !paused && (d.Phase != dumpflow.Uploading && !prepares || c.State != statedb.Following) {
 			s.fail("%s is %s with %d running dumps", id, c.State, running)
 		}
@@ -379,7 +379,7 @@ func (s *stage) check() {
 				s.fail("%s: the saved pin %d leads the pin %d", id, pin, now)
 			}
 		}
-		if m.open && m.c.IsFenced(m.c.Session.Instance) {
+		if m.presence.open && m.c.IsFenced(m.c.Session.Instance) {
 			s.fail("%s: a fenced process speaks", id)
 		}
 	}

@@ -64,7 +64,7 @@ func TestANodeWhoseDatabaseIsAwayIsShownAndNotJudged(t *testing.T) {
 	require.Equal(t, before.State, m.c.State)
 	require.Equal(t, before.Acked, m.c.Acked)
 	require.Equal(t, before.Session, m.c.Session)
-	require.False(t, m.open)
+	require.False(t, m.presence.open)
 }
 
 // A client that stood somewhere in one kind of database does not begin in another one without a word.
