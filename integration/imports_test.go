@@ -26,7 +26,8 @@ var layers = map[string][]string{
 	"dumpflow":            {"broker/event", "broker/disk"},
 	"nodeclient/producer": {"broker/event", "broker/bus"},
 	"increments":          {"broker/event", "broker/disk"},
-	"statedb":             {"broker/event", "broker/disk", "dumpflow"}, // dumpflow for the record of a DUMP, which it keeps
+	"statedb":             {"broker/event", "dumpflow"}, // dumpflow for the record of a DUMP, which it keeps
+	"statedb/leveldb":     {"broker/event", "broker/disk", "dumpflow", "statedb"},
 	"worker":              {"broker/event", "broker/form", "increments", "statedb", "dumpflow"},
 	"broker/failpoint":    nil, // names of the places at which a test lets a process die
 	"nodeclient":          {"broker/event", "broker/form", "broker/bus", "broker/failpoint", "broker/version", "dumpflow"},
@@ -53,21 +54,22 @@ var layers = map[string][]string{
 	"broker/door":                               {"broker/event"},
 	"broker/door/http":                          {"broker/event", "broker/door", "broker/form"},
 	"broker/door/nats":                          {"broker/event", "broker/door"},
-	"broker/server":                             {"broker/event", "broker/disk", "broker/bus", "broker/secret", "broker/version", "broker/door", "broker/door/http", "broker/door/nats", "increments", "statedb", "dumpflow", "worker"},
+	"broker/server":                             {"broker/event", "broker/disk", "broker/bus", "broker/secret", "broker/version", "broker/door", "broker/door/http", "broker/door/nats", "increments", "statedb", "statedb/leveldb", "dumpflow", "worker"},
 	"configs":                                   {"broker/server", "broker/secret", "nodeclient"},
 	"cmd/xmq":                                   {"*"},
 	"cmd/xmq/shop":                              nil,
 	"integration":                               {"*"},
 	"integration/report":                        nil,
-	"integration/bench":                         {"*"},                            // measures everything
-	"broker/disk/disktest":                      {"broker/disk"},                  // for tests
-	"broker/bus/bustest":                        {"broker/bus", "broker/event"},   // for tests
-	"nodeclient/driver/drivertest":              {"nodeclient", "broker/event"},   // for tests
-	"nodeclient/driver/servertest":              nil,                              // for tests
-	"nodeclient/driver/servertest/postgrestest": {"nodeclient/driver/servertest"}, // for tests
-	"nodeclient/driver/servertest/webhooktest":  nil,                              // for tests
-	"nodeclient/driver/servertest/mysqltest":    {"nodeclient/driver/servertest"}, // for tests
-	"nodeclient/driver/servertest/redistest":    {"nodeclient/driver/servertest"}, // for tests
+	"integration/bench":                         {"*"},                                   // measures everything
+	"statedb/storetest":                         {"statedb", "broker/event", "dumpflow"}, // for tests
+	"broker/disk/disktest":                      {"broker/disk"},                         // for tests
+	"broker/bus/bustest":                        {"broker/bus", "broker/event"},          // for tests
+	"nodeclient/driver/drivertest":              {"nodeclient", "broker/event"},          // for tests
+	"nodeclient/driver/servertest":              nil,                                     // for tests
+	"nodeclient/driver/servertest/postgrestest": {"nodeclient/driver/servertest"},        // for tests
+	"nodeclient/driver/servertest/webhooktest":  nil,                                     // for tests
+	"nodeclient/driver/servertest/mysqltest":    {"nodeclient/driver/servertest"},        // for tests
+	"nodeclient/driver/servertest/redistest":    {"nodeclient/driver/servertest"},        // for tests
 }
 
 // outside says which foreign modules a package may use besides the standard library.
@@ -77,7 +79,6 @@ var outside = map[string][]string{
 	"nodeclient/producer":              {"github.com/nats-io/nats.go"}, // for the options of a connection
 	"broker/disk":                      {"github.com/syndtr/goleveldb"},
 	"increments":                       {"github.com/syndtr/goleveldb"},
-	"statedb":                          {"github.com/syndtr/goleveldb"},
 	"dumpflow":                         {"github.com/klauspost/compress", "golang.org/x/sys", "golang.org/x/time"},
 	"nodeclient/driver/internal/spool": {"github.com/klauspost/compress"},
 	"nodeclient/driver/sqlite":         {"modernc.org/sqlite", "modernc.org/libc", "golang.org/x/sys"}, // libc for its time zone, sys for devices

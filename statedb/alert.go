@@ -1,7 +1,5 @@
 package statedb
 
-import "encoding/json"
-
 // Severity of an alert.
 type Severity string
 
@@ -58,17 +56,6 @@ type Audit struct {
 	Reason string `json:"reason,omitempty"`
 	By     string `json:"by,omitempty"`  // who it was, as far as the broker knew: "127.0.0.1 (http)"
 	Via    string `json:"via,omitempty"` // what the caller said of itself, which nobody has checked
-}
-
-// decodeAudit reads a stored entry, also one of an earlier version, whose by was the caller's word.
-func decodeAudit(b []byte) (a Audit, err error) {
-	if err := json.Unmarshal(b, &a); err != nil {
-		return a, err
-	}
-	if a.V < 2 {
-		a.Via, a.By = a.By, ""
-	}
-	return a, nil
 }
 
 // Rank orders severities: 1 for a note, 3 for critical; 0 for one that this version does not know.

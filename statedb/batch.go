@@ -1,12 +1,9 @@
 package statedb
 
 import (
-	"encoding/json"
 	"slices"
 	"strings"
 	"unicode/utf8"
-
-	"github.com/syndtr/goleveldb/leveldb"
 
 	"xmq/broker/event"
 	"xmq/dumpflow"
@@ -144,64 +141,6 @@ func (b *Batch) PutDoubts(d Doubts) { d = d.Clone(); d.V = DoubtsVersion; b.doub
 
 // PutMeta stores what ties this store to its log.
 func (b *Batch) PutMeta(m Meta) { m.V = MetaVersion; b.meta = &m }
-
-// encode turns the batch into bytes for the disk. alerts and audit entries get their final shape here;
-// alerts that changed are returned by key, as they were and as they are. mark is the stored checkpoint.
-func (b *Batch) encode(standing func(key string) (Alert, bool), audits uint64, mark checkpoint) (*leveldb.Batch, map[string]change) {
-	disk, changed := new(leveldb.Batch), map[string]change{}
-	for id, c := range b.clients {
-		put(disk, clientKey(id), c, c == nil)
-	}
-	for id, f := range b.forgotten {
-		put(disk, fenceKey(id), f, false)
-	}
-	for id, d := range b.dumps {
-		put(disk, dumpKey(id), d, d == nil)
-	}
-	for _, ch := range b.alerts {
-		c, known := changed[ch.key]
-		if !known {
-			c.old, known = standing(ch.key)
-			c.now = c.old
-		}
-		if ch.change(&c.now, known) {
-			changed[ch.key] = c
-		}
-	}
-	for key, c := range changed {
-		put(disk, alertKey(key), c.now, false)
-	}
-	for i, a := range b.audits {
-		a.V, a.Number = AuditVersion, audits+1+uint64(i)
-		put(disk, auditKey(a.Number), a, false)
-	}
-	if b.checkpoint != nil || b.clock != 0 {
-		if b.checkpoint != nil {
-			mark.Position = *b.checkpoint
-		}
-		mark.Clock = max(mark.Clock, b.clock)
-		put(disk, []byte(checkpointKey), mark, false)
-	}
-	if b.doubts != nil {
-		put(disk, []byte(doubtsKey), b.doubts, false)
-	}
-	if b.meta != nil {
-		put(disk, []byte(metaKey), b.meta, false)
-	}
-	return disk, changed
-}
-
-func put(disk *leveldb.Batch, key []byte, v any, gone bool) {
-	if gone {
-		disk.Delete(key)
-		return
-	}
-	b, err := json.Marshal(v)
-	if err != nil {
-		panic(err) // plain data always marshals
-	}
-	disk.Put(key, b)
-}
 
 // cut makes s valid and at most MaxText bytes long, ending between two characters.
 func cut(s string) string {

@@ -1,11 +1,8 @@
 package statedb
 
 import (
-	"encoding/json"
-	"fmt"
+	"maps"
 	"slices"
-
-	"github.com/syndtr/goleveldb/leveldb"
 )
 
 // EventVersion is the format number of a stored Event.
@@ -53,12 +50,6 @@ const DefaultEvents = 10_000
 // Event appends a row to the timeline; V and Number are set by Write.
 func (b *Batch) Event(e Event) { b.events = append(b.events, e) }
 
-// OnEvent sets who is told of every event once it is durable; it must not block. It is called before others use db.
-func (db *DB) OnEvent(f func(Event)) { db.event = f }
-
-// KeepEvents sets how many events are kept: 1 or more. It is called before others use db.
-func (db *DB) KeepEvents(n int) { db.keepEvents = uint64(n) }
-
 // worse reports that an alert that stands has become more than it was: more severe, about another client, or critical about another
 // increment.
 func worse(old, now Alert) bool {
@@ -83,7 +74,7 @@ func (c change) kind() Kind {
 }
 
 // timeline puts the events of a batch, with those of its alerts and orders, behind the last one.
-func (db *DB) timeline(disk *leveldb.Batch, b *Batch, changed map[string]change) []Event {
+func (m *Mirror) timeline(b *Batch, changed map[string]change, into *Changes) {
 	all := slices.Clone(b.events)
 	for _, a := range b.audits {
 		e := Event{Time: a.Time, Kind: Kind(a.Verb), Client: a.Client, Seq: a.Seq, Cause: a.Reason, By: a.By}
@@ -92,7 +83,8 @@ func (db *DB) timeline(disk *leveldb.Batch, b *Batch, changed map[string]change)
 		}
 		all = append(all, e)
 	}
-	for _, c := range changed {
+	for _, key := range slices.Sorted(maps.Keys(changed)) {
+		c := changed[key]
 		kind := c.kind()
 		if kind == "" {
 			continue
@@ -103,43 +95,15 @@ func (db *DB) timeline(disk *leveldb.Batch, b *Batch, changed map[string]change)
 		}
 		all = append(all, e)
 	}
-	for i := range all {
-		all[i].V, all[i].Number, all[i].Cause = EventVersion, db.events+1+uint64(i), cut(all[i].Cause)
-		put(disk, eventKey(all[i].Number), all[i], false)
-	}
-	last := db.events + uint64(len(all))
-	for n := db.firstEvent; len(all) > 0 && n > 0 && n+db.keepEvents <= last && n <= db.events; n++ {
-		disk.Delete(eventKey(n))
-	}
-	return all
-}
-
-// counted notes that events are durable.
-func (db *DB) counted(n int) {
-	if n == 0 {
+	if len(all) == 0 {
 		return
 	}
-	db.events += uint64(n)
-	db.firstEvent = max(db.firstEvent, 1)
-	if db.events > db.keepEvents {
-		db.firstEvent = max(db.firstEvent, db.events-db.keepEvents+1)
+	for i := range all {
+		all[i].V, all[i].Number, all[i].Cause = EventVersion, m.events+1+uint64(i), cut(all[i].Cause)
 	}
-}
-
-// Events calls f for every event that is kept with a number above after, oldest first, until f returns false; from the disk.
-func (db *DB) Events(after uint64, f func(Event) bool) error {
-	more := true
-	return db.store.Each(eventPrefix, func(key, value []byte) error {
-		if !more {
-			return nil
-		}
-		var e Event
-		if err := json.Unmarshal(value, &e); err != nil {
-			return fmt.Errorf("key %q: %v: %w", key, err, ErrRecord)
-		}
-		if e.Number > after {
-			more = f(e)
-		}
-		return nil
-	})
+	last, keep := m.events+uint64(len(all)), uint64(m.options.KeepEvents)
+	into.Events = all
+	if m.firstEvent > 0 && last >= m.firstEvent+keep {
+		into.DropFrom, into.DropTo = m.firstEvent, min(last-keep, m.events)+1
+	}
 }

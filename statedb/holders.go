@@ -112,11 +112,11 @@ func (h *Holders) Of(id string) (uint64, bool) {
 }
 
 // Holders computes who holds the log now; see HoldersOf.
-func (db *DB) Holders(first uint64, released func(*Client) bool) Holders {
-	db.mu.RLock()
-	clients := slices.Collect(maps.Values(db.clients)) // a record is replaced, never changed
-	dumps := slices.Collect(maps.Values(db.dumps))
-	db.mu.RUnlock()
+func (m *Mirror) Holders(first uint64, released func(*Client) bool) Holders {
+	m.mu.RLock()
+	clients := slices.Collect(maps.Values(m.clients)) // a record is replaced, never changed
+	dumps := slices.Collect(maps.Values(m.dumps))
+	m.mu.RUnlock()
 	slices.SortFunc(clients, func(a, b Client) int { return strings.Compare(a.ID, b.ID) })
 	return HoldersOf(clients, dumps, first, released)
 }

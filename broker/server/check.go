@@ -11,6 +11,7 @@ import (
 	"xmq/broker/event"
 	"xmq/increments"
 	"xmq/statedb"
+	"xmq/statedb/leveldb"
 )
 
 // Checked is the answer of POST /v1/log/check and of CheckOffline: what was verified, and everything that is wrong.
@@ -66,16 +67,12 @@ func CheckOffline(ctx context.Context, dir string, progress func(seq uint64)) (C
 
 // storedCheckpoint reads the checkpoint from a state store that no broker has open.
 func storedCheckpoint(dir string) (event.Position, error) {
-	db, err := disk.NewStorage(disk.Options{}).Open(disk.FrozenDir(dir), stateName, disk.State)
-	if err != nil {
-		return event.Position{}, err
-	}
-	state, err := statedb.Open(statedb.OnDisk(db), nil)
+	state, err := leveldb.Open(disk.NewStorage(disk.Options{}), disk.FrozenDir(dir), statedb.Options{})
 	if errors.Is(err, statedb.ErrRecord) {
 		err = fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
 	if err != nil {
-		return event.Position{}, errors.Join(err, db.Close())
+		return event.Position{}, err
 	}
 	return state.Checkpoint(), state.Close()
 }

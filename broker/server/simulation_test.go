@@ -26,6 +26,7 @@ import (
 	"xmq/nodeclient"
 	"xmq/nodeclient/driver/drivertest"
 	"xmq/statedb"
+	"xmq/statedb/leveldb"
 	"xmq/worker"
 )
 
@@ -348,7 +349,7 @@ type simBroker struct {
 	wg      sync.WaitGroup
 	conn    bus.Conn
 	log     *increments.Log
-	state   *statedb.DB
+	state   statedb.Store
 	staging *dumpflow.Staging
 	pool    *worker.Pool
 	desk    *desk
@@ -374,13 +375,7 @@ func (s *simulation) startBroker() {
 		b.log, err = increments.Create(place, storage, o)
 	}
 	require.NoError(s.t, err)
-	statePlace := disktest.Hooked(s.state, hook)
-	db, err := storage.Open(statePlace, stateName, disk.State)
-	if errors.Is(err, os.ErrNotExist) {
-		db, err = storage.Create(statePlace, stateName, disk.State, new(disk.Batch))
-	}
-	require.NoError(s.t, err)
-	b.state, err = statedb.Open(statedb.OnDisk(db), nil)
+	b.state, err = leveldb.OpenOrCreate(storage, disktest.Hooked(s.state, hook), statedb.Options{})
 	require.NoError(s.t, err)
 	require.NoError(s.t, b.log.VerifyCheckpoint(b.state.Checkpoint()))
 	b.staging, err = dumpflow.OpenStaging(filepath.Join(s.dir, "staging"), nil)

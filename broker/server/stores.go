@@ -17,6 +17,7 @@ import (
 	"xmq/dumpflow"
 	"xmq/increments"
 	"xmq/statedb"
+	"xmq/statedb/leveldb"
 )
 
 // Errors that decide the exit code of `xmq broker`.
@@ -86,7 +87,7 @@ type stores struct {
 	lock    *disk.Lock
 	storage *disk.Storage
 	log     *increments.Log
-	state   *statedb.DB
+	state   statedb.Store
 	staging *dumpflow.Staging
 	damage  chan damage        // segments set aside, until the watch has seen them
 	made    int64              // when the log was made, by this start; 0: it was there
@@ -96,7 +97,6 @@ type stores struct {
 const (
 	logDir     = "log"
 	stateDir   = "state"
-	stateName  = "clients"
 	stagingDir = "staging"
 	lostFound  = "lost+found" // of the file system, and root's
 )
@@ -305,22 +305,15 @@ func exists(path string) bool {
 // openState opens the state store and compares it with the log. An empty one beside a log with increments means
 // "unknown", not "nobody needs anything".
 func (s *stores) openState(keep int, log *slog.Logger, onAlert func(statedb.Alert)) error {
-	place := disk.Dir(filepath.Join(s.dir, stateDir))
-	db, err := s.storage.Open(place, stateName, disk.State)
-	if errors.Is(err, fs.ErrNotExist) {
-		db, err = s.storage.Create(place, stateName, disk.State, new(disk.Batch))
+	o := statedb.Options{OnAlert: onAlert, KeepEvents: keep, OnEvent: func(e statedb.Event) { logEvent(log, e) }}
+	state, err := leveldb.OpenOrCreate(s.storage, disk.Dir(filepath.Join(s.dir, stateDir)), o)
+	if errors.Is(err, statedb.ErrRecord) {
+		err = fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
 	if err != nil {
 		return fmt.Errorf("open the state store: %w", err)
 	}
-	if s.state, err = statedb.Open(statedb.OnDisk(db), onAlert); err != nil {
-		if errors.Is(err, statedb.ErrRecord) {
-			err = fmt.Errorf("%w: %w", ErrDamaged, err)
-		}
-		return errors.Join(err, db.Close())
-	}
-	s.state.OnEvent(func(e statedb.Event) { logEvent(log, e) })
-	s.state.KeepEvents(keep)
+	s.state = state
 	meta := s.state.Meta()
 	var b statedb.Batch
 	switch {

@@ -1,4 +1,4 @@
-package statedb
+package leveldb
 
 import (
 	"fmt"
@@ -8,15 +8,15 @@ import (
 
 // All keys of the store. Every key begins with one letter for its kind and a slash.
 //
-//	c/<client>     Client
-//	f/<client>     Forgotten
+//	c/<client>     statedb.Client
+//	f/<client>     statedb.Forgotten
 //	d/<dump>       dumpflow.Dump
-//	a/<alert key>  Alert
-//	u/<20 digits>  Audit, by its number
-//	e/<20 digits>  Event, by its number
-//	m/meta         Meta
-//	m/doubts       Doubts
-//	m/checkpoint   event.Position and the time of the log that nodes were told, a JSON object
+//	a/<alert key>  statedb.Alert
+//	u/<20 digits>  statedb.Audit, by its number
+//	e/<20 digits>  statedb.Event, by its number
+//	m/meta         statedb.Meta
+//	m/doubts       statedb.Doubts
+//	m/checkpoint   statedb.Mark
 const (
 	clientPrefix  = "c/"
 	dumpPrefix    = "d/"
