@@ -458,8 +458,9 @@ func secretInURL(target string) string {
 	return secret
 }
 
-// SS-7: "key ranges: start exclusive, end inclusive": a backup of a part of a copy whose driver has keys, and a sentence where it has none.
-func TestSS07BackupOfARange(t *testing.T) {
+// A range excludes its start and includes its end: a backup of a part of a copy whose driver has keys, and a sentence
+// where it has none (SS-4).
+func TestSS04BackupOfARange(t *testing.T) {
 	c := &course{site: newSite(t, "--masters", "kv,sql"), rig: kvRig(), topic: "kv"}
 	c.broker()
 	at, other := c.place(t), sqliteRig().place(t)

@@ -19,8 +19,8 @@ import (
 	"xmq/worker"
 )
 
-// XR-2: "Every accepted write reaches every node whole and is applied; nodes converge. N nodes, random kills: equal
-// content and equal acked position at the end." Kill -9 of the broker and of nodes at random moments under load.
+// Every accepted write reaches every node whole and is applied; nodes converge. N nodes, random kills: equal content
+// and equal acked position at the end. Kill -9 of the broker and of nodes at random moments under load (XR-2).
 func TestXR02RandomKillsOfEverybody(t *testing.T) {
 	kills := 14
 	if testing.Short() {
@@ -76,8 +76,8 @@ func TestXR02RandomKillsOfEverybody(t *testing.T) {
 	require.Contains(t, s.ok("", "log", "check", "--data", filepath.Join(s.dir, "broker")), "records checked")
 }
 
-// XB-5: "Clients and positions load from the state store; the end of the log comes from the log itself. kill -9 at
-// random points: positions never ahead of what was acked." And promise 1: what was answered is there.
+// Clients and positions load from the state store; the end of the log comes from the log itself. Kill -9 at random
+// points: positions never ahead of what was acked, and what was answered is there (XB-5).
 func TestXB05BrokerKilledUnderLoad(t *testing.T) {
 	s := newSite(t, "--max-records", "300")
 	b := s.broker()
@@ -117,7 +117,7 @@ func TestXB05BrokerKilledUnderLoad(t *testing.T) {
 	require.Equal(t, fmt.Sprint(p.Head-1), count, "each increment was applied once")
 }
 
-// XN-6: "Any start order works. All 6 orders."
+// Any start order works: all six (XN-6).
 func TestXN06AnyStartOrder(t *testing.T) {
 	orders := [][]string{{"broker", "master", "n1"}, {"broker", "n1", "master"}, {"master", "broker", "n1"}, {"master", "n1", "broker"}, {"n1", "broker", "master"}, {"n1", "master", "broker"}}
 	for _, order := range orders {
@@ -141,7 +141,7 @@ func TestXN06AnyStartOrder(t *testing.T) {
 	}
 }
 
-// XE-12: "The manual way in two runs still works", and a backup carries its position.
+// The manual way in two runs works, and a backup carries its position (XE-12).
 func TestXE12BackupAndJoinInTwoSteps(t *testing.T) {
 	s := newSite(t)
 	s.broker()
@@ -176,8 +176,8 @@ func TestXE12BackupAndJoinInTwoSteps(t *testing.T) {
 	require.Len(t, s.positions().Clients, 2, "backups make no clients")
 }
 
-// XS-3, XC-1, XR-3: an increment that fails stops only that client, raises an alert with sequence and text, and waits
-// for retry, skip or replace; both of the latter are audited.
+// An increment that fails stops only that client, raises an alert with sequence and text, and waits for retry, skip or
+// replace; both of the latter are audited (XS-3, XC-1, XR-3).
 func TestXC01FailRetrySkipReplace(t *testing.T) {
 	s := newSite(t)
 	b := s.broker()
@@ -242,7 +242,7 @@ func TestTwoProcessesWithOneID(t *testing.T) {
 	require.Equal(t, 0, second.stop(t))
 }
 
-// XD-8: "FATAL, restart, increment request: refused until a DUMP, even with a valid position."
+// After FATAL and a restart an increment request is refused until a DUMP, even with a valid position (XD-8).
 func TestXD08FatalIsForGood(t *testing.T) {
 	s := newSite(t)
 	b := s.broker()
@@ -340,7 +340,7 @@ func TestTopics(t *testing.T) {
 	require.Contains(t, changed.log.String(), "its data would have holes")
 }
 
-// XI-9, XD-4: an explicit position starts at that very increment; outside the log it is refused with the range.
+// An explicit position starts at that very increment; outside the log it is refused with the range (XI-9, XD-4).
 func TestXI09ExplicitPosition(t *testing.T) {
 	s := newSite(t)
 	s.broker()
@@ -394,8 +394,8 @@ func TestXE02UnknownNodeIsToldWhatToDo(t *testing.T) {
 	require.Empty(t, s.positions().Clients)
 }
 
-// XD-19: "start from another directory: same state". And a second broker on the directory is refused with 75, saying who
-// holds it; a taken port with 75; a wrong flag with 64; a wrong key with 78.
+// A start from another directory finds the same state. And a second broker on the directory is refused with 75, saying who holds
+// it; a taken port with 75; a wrong flag with 64; a wrong key with 78 (XD-19).
 func TestXD19StateLiesWhereItWasTold(t *testing.T) {
 	s := newSite(t)
 	b := s.broker()

@@ -91,8 +91,8 @@ func TestHangingTargetDelaysNobody(t *testing.T) {
 	reached(t, dbs[7], 310)
 }
 
-// XR-4: "A node that drops off reconnects by itself and goes on where it stopped: link cut, both directions, and broker
-// killed: no node process is restarted."
+// A node that drops off reconnects by itself and goes on where it stopped: link cut, both directions, and broker
+// killed: no node process is restarted (XR-4).
 func TestXR04LinksAreCut(t *testing.T) {
 	h := newHouse(t)
 	link := newProxy(t, h.cfg.NATSAddr, 0)
@@ -119,7 +119,8 @@ func TestXR04LinksAreCut(t *testing.T) {
 	require.Len(t, db.Bodies(), 840)
 }
 
-// XD-11: "stop and wait by 10: at most 10 increments per round trip. At 80 ms RTT well above 125 per second."
+// The original stops and waits: at most 10 increments per round trip. At 80 ms RTT it is well above 125 a second here
+// (XD-11).
 func TestXD11RoundTripsDoNotCostThroughput(t *testing.T) {
 	h := newHouse(t)
 	link := newProxy(t, h.cfg.NATSAddr, 40*time.Millisecond)
@@ -135,8 +136,8 @@ func TestXD11RoundTripsDoNotCostThroughput(t *testing.T) {
 	require.Less(t, took, 5000*time.Second/1250, "5000 increments at 80 ms round trip: the original needs 40 s")
 }
 
-// XI-5, XD-10: an idle client gets a new increment without polling: the median latency from answer to applied lies below the
-// original's sleeps of 10 ms.
+// An idle client gets a new increment without polling: the median latency from answer to applied lies below the
+// original's sleeps of 10 ms (XI-5, XD-10).
 func TestXI05IdleClientsAreWoken(t *testing.T) {
 	h := newHouse(t)
 	db := drivertest.NewMemory()
@@ -159,8 +160,8 @@ func TestXI05IdleClientsAreWoken(t *testing.T) {
 	require.Greater(t, fast, 25, "more than half within 10 ms")
 }
 
-// FD-1: "10-byte header of the original's leader choice: not spoken. Such bytes on the broker port are refused, the broker
-// lives." And other strangers on both ports.
+// The 10-byte header of the original's leader choice is not spoken: such bytes on the broker's port are refused, and the
+// broker lives. And other strangers on both ports (FD-1).
 func TestFD01StrangersOnThePorts(t *testing.T) {
 	h := newHouse(t)
 	for _, addr := range []string{h.cfg.NATSAddr, h.cfg.HTTPAddr} {
@@ -174,7 +175,7 @@ func TestFD01StrangersOnThePorts(t *testing.T) {
 	require.Contains(t, h.publish("alive"), `"seq":1`)
 }
 
-// XC-2, XI-1: the answered number reads back the same payload, on both doors; sequences go on across a restart.
+// The answered number reads back the same payload, on both doors; sequences go on across a restart (XC-2, XI-1).
 func TestXC02AnsweredNumbersReadBack(t *testing.T) {
 	h := newHouse(t)
 	require.Contains(t, h.publish("a\x00b\xff"), `"seq":1`)

@@ -33,8 +33,9 @@ func (brokenSnapshots) Snapshot(context.Context) (nodeclient.Snapshot, error) {
 	return nil, errors.New("dump command exited with 1: no space left")
 }
 
-// XR-1: "A DUMP can be taken from any synchronised node; a failing dump comes back as FAIL to the requester. Target other than
-// the first node; its dump command exits 1: requester gets FAIL with the error text." XS-4: the target goes on.
+// A DUMP can be taken from any synchronised node; a failing dump comes back as FAIL to the requester. Target other
+// than the first node; its dump command exits 1: requester gets FAIL with the error text. The target goes on (XR-1,
+// XS-4).
 func TestXR01FailingDumpIsToldToTheRequester(t *testing.T) {
 	h := newHouse(t)
 	first, second := drivertest.NewMemory(), drivertest.NewMemory()
@@ -67,8 +68,8 @@ func TestXR01FailingDumpIsToldToTheRequester(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// XI-2: "A node gets increments in order, each once. Recorded stream is 1...n." SS-23: "Increments hold their payload. Write, change,
-// delete: the follower sees all three."
+// A node gets increments in order, each once: the recorded stream is 1...n. Increments hold their payload: after a write,
+// a change and a delete the follower has seen all three (XI-2, SS-23).
 func TestXI02StreamIsOneToN(t *testing.T) {
 	h := newHouse(t)
 	db := drivertest.NewMemory()
@@ -98,8 +99,8 @@ func TestSS23FollowerSeesEveryChange(t *testing.T) {
 	require.Equal(t, []string{"write k 1", "change k 2", "delete k"}, db.Bodies())
 }
 
-// XD-3: "A missing body frame hangs the network thread; a cut message shifts the stream. Slow, cut and stuck senders on the node
-// port slow down nobody else."
+// In the original a missing body frame hangs the network thread, and a cut message shifts the stream. Slow, cut and stuck
+// senders on the nodes' port slow down nobody else here (XD-3).
 func TestXD03StuckSendersHurtNobody(t *testing.T) {
 	h := newHouse(t)
 	db := drivertest.NewMemory()
@@ -120,7 +121,7 @@ func TestXD03StuckSendersHurtNobody(t *testing.T) {
 	require.Less(t, reached(t, db, 501), 5*time.Second)
 }
 
-// XD-10: "Everything polls. Idle CPU near zero; median latency below the sleeps" (for the latency see TestXI05).
+// In the original everything polls. Here an idle process takes next to no CPU; for the latency see TestXI05 (XD-10).
 func TestXD10IdleCostsNothing(t *testing.T) {
 	s := newSite(t)
 	b := s.broker()
@@ -146,7 +147,7 @@ func cpu(t *testing.T, p *process) time.Duration {
 	return time.Duration(user+system) * 10 * time.Millisecond // a tick is 10 ms on Linux
 }
 
-// SS-29: "Position with the data, ID never an address. Address change: goes on."
+// The position stands with the data, and an ID is never an address: a node at another address goes on (SS-29).
 func TestSS29AddressChange(t *testing.T) {
 	h := newHouse(t)
 	db := drivertest.NewMemory()
@@ -166,7 +167,7 @@ func TestSS29AddressChange(t *testing.T) {
 	require.NoError(t, n.stop())
 }
 
-// SS-32: "Error is FAIL or FATAL; nothing is skipped without an operator. Damaged payload."
+// An error is FAIL or FATAL, and nothing is skipped without an operator: a damaged payload (SS-32).
 func TestSS32DamagedPayloadIsNeverSkipped(t *testing.T) {
 	s := newSite(t)
 	s.broker()
@@ -186,8 +187,9 @@ func TestSS32DamagedPayloadIsNeverSkipped(t *testing.T) {
 	require.Equal(t, "1", query(t, s.path("master"), "SELECT count(*) FROM a"))
 }
 
-// XE-9, SS-9, SS-26: "Other clients are not held up by a target's dump. Copy and feed share a link fairly." While a snapshot of
-// 30 MB goes through the broker at a limited rate, a third node gets what is published at once, and so does the target.
+// Other clients are not held up by a target's dump. Copy and feed share a link fairly. While a snapshot of 30 MB goes
+// through the broker at a limited rate, a third node gets what is published at once, and so does the target (XE-9,
+// SS-9, SS-26).
 func TestXE09DumpDelaysNobody(t *testing.T) {
 	h := newHouse(t)
 	slow := func(o *nodeclient.Options) { o.DumpRate = 12 << 20 }
@@ -213,7 +215,7 @@ func TestXE09DumpDelaysNobody(t *testing.T) {
 	require.Equal(t, master.Bodies(), fresh.Bodies())
 }
 
-// XC-5: "every message of a node travels on subjects with its ID, and an ID in the body is never trusted."
+// Every message of a node travels on subjects with its ID, and an ID in the body is never trusted (XC-5).
 func TestXC05IdentityIsTheSubject(t *testing.T) {
 	h := newHouse(t)
 	db := drivertest.NewMemory()

@@ -197,8 +197,8 @@ func (a *actor) hear(e *event.Event, rng *rand.Rand) {
 	}
 }
 
-// XC-4: base <= acked <= sent at every step. SS-21: only listed changes of state are possible; each that is
-// listed happens. XD-2: nothing anybody says can stop a worker.
+// Base <= acked <= sent at every step. Only listed changes of state are possible; each that is listed happens. Nothing
+// anybody says can stop a worker (XC-4, SS-21, XD-2).
 func TestXC04AndSS21InRandomHistories(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
@@ -238,8 +238,8 @@ func playHistory(t *testing.T, s *stage, seed, i uint64) {
 	}
 }
 
-// XB-7: requests queued during an outage arrive late or twice: each is replayed once and ten times, and the records
-// end the same.
+// Requests queued during an outage arrive late or twice: each is replayed once and ten times, and the records end the
+// same (XB-7).
 func TestXB07RepetitionsChangeNothing(t *testing.T) {
 	tell := func(times int) *stage {
 		s := newStage(20)

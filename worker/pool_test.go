@@ -177,7 +177,7 @@ func TestNothingLeavesWhenTheSaveFails(t *testing.T) {
 	})
 }
 
-// XC-6, XE-9, SS-9, SS-26: one worker, one dumping and one stalled client: the third keeps its latency.
+// One worker, one dumping and one stalled client: the third keeps its latency (XC-6, XE-9, SS-9, SS-26).
 func TestXC06XE09SS09OneClientNeverDelaysAnother(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNetwork(1, 0, "dumping", "stalled", "third")
@@ -209,7 +209,7 @@ func TestXC06XE09SS09OneClientNeverDelaysAnother(t *testing.T) {
 	})
 }
 
-// XD-21: 200 nodes on 2 workers all advance; anagram IDs spread; an ID always meets the same worker.
+// 200 nodes on 2 workers all advance; anagram IDs spread; an ID always meets the same worker (XD-21).
 func TestXD21AllAdvanceAndAnagramsSpread(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ids := names(200)
@@ -240,7 +240,7 @@ func TestXD21AllAdvanceAndAnagramsSpread(t *testing.T) {
 	require.Greater(t, len(seen), 3)
 }
 
-// XI-5: an idle node gets a new increment without polling: no time passes, nothing is said meanwhile.
+// An idle node gets a new increment without polling: no time passes, nothing is said meanwhile (XI-5).
 func TestXI05AnIdleClientGetsTheNextIncrementAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNetwork(1, 3, "n1")
@@ -260,7 +260,7 @@ func TestXI05AnIdleClientGetsTheNextIncrementAtOnce(t *testing.T) {
 	})
 }
 
-// XI-7: every ack is written down soon, many share one write; a clean stop writes what is left.
+// Every ack is written down soon, many share one write; a clean stop writes what is left (XI-7).
 func TestXI07AcksShareOneSave(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ids := names(50)
@@ -350,7 +350,7 @@ func (brokenLog) Read(uint64, int, int) ([]event.Encoded, error) {
 	return nil, errors.New("input/output error")
 }
 
-// XD-15: joins, FATALs, reconnects at random under the race detector.
+// Joins, FATALs, reconnects at random under the race detector (XD-15).
 func TestXD15JoinsFatalsAndReconnectsAtRandom(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
