@@ -56,7 +56,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) 
 	out, errs = screen{w: out}, screen{w: errs}
 	app := &cli.App{
 		Name: "xmq", Usage: "multi-datacenter replication broker",
-		Description: "Start with `xmq demo`. README.md explains the words.",
+		Description: "Start with `xmq demo`. configs/OPERATING.md explains the words.",
 		Reader:      interruptible{ctx, in}, Writer: out, ErrWriter: errs, HideVersion: true,
 		Commands:       commands(),
 		ExitErrHandler: func(*cli.Context, error) {}, // exit codes are decided below
