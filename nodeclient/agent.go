@@ -220,7 +220,7 @@ func (a *Agent) session(pos event.Position, proved, holds bool) *session {
 		windowRecords: uint32(o.WindowRecords), windowBytes: uint32(o.WindowBytes),
 		batchRecords: batch, batchBytes: o.BatchBytes,
 		heartbeat: o.Heartbeat, silence: o.Silence, tick: o.Tick, maxBackoff: o.MaxBackoff,
-	}, event.Session{Instance: event.Instance(random()), Token: newToken()}, pos, proved, func() event.RequestID { return event.RequestID(random()) })
+	}, event.Session{Instance: event.Instance(random()), Token: newToken()}, pos, proved, drawRequest)
 }
 
 // random draws 64 bits that are not zero.
@@ -233,6 +233,9 @@ func random() uint64 {
 		}
 	}
 }
+
+// drawRequest draws the ID of a request for a DUMP.
+func drawRequest() event.RequestID { return event.RequestID(random()) }
 
 // newToken draws a session's token.
 func newToken() (t event.Token) {

@@ -24,16 +24,19 @@ func Backup(ctx context.Context, road bus.Conn, group, id, from, path string, re
 		return dumpflow.Manifest{}, fmt.Errorf("backup: subscribe: %w", err)
 	}
 	defer sub.Stop()
-	request := event.RequestID(random())
-	ask := func(code event.Code) error {
-		e := event.Event{Kind: event.DumpReq, Code: code, Group: a.opts.Group, ID: id, Peer: from, Request: request, Body: event.Hello{Backup: true, Range: part}.Encode()}
+	say := func(e event.Event) error {
+		e.Group, e.ID = a.opts.Group, id
 		return road.Publish(event.Subject(a.opts.Group, event.Up, id), e.Append(nil))
 	}
-	defer func() { _ = ask(event.Abandoned) }() // if it is lost, the lease ends
+	r := &requester{from: from, hello: event.Hello{Backup: true, Range: part}.Encode(), draw: drawRequest,
+		retry: &backoff{longest: a.opts.MaxBackoff}}
+	r.begin()
+	done := r.abandon(0, "")
+	defer func() { _ = say(done) }() // if it is lost, the lease ends
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	opened := make(chan event.DumpID, 1)
-	go a.keepAsking(ctx, request, func() { _ = ask(event.NoCode) }, opened, cancel) // ends with ctx
+	go a.keepAsking(ctx, r, say, opened, cancel) // ends with ctx
 	select {
 	case dump := <-opened:
 		d := dumpflow.NewDownload(ctx, a.call, dump, a.transferOptions())
@@ -48,27 +51,29 @@ func Backup(ctx context.Context, road bus.Conn, group, id, from, path string, re
 	}
 }
 
-// keepAsking repeats the request, which also keeps the requester's place, and listens to the answers.
-func (a *Agent) keepAsking(ctx context.Context, request event.RequestID, ask func(), opened chan<- event.DumpID, fail context.CancelCauseFunc) {
+// keepAsking repeats the request, which also keeps the requester's place, and takes the answers.
+func (a *Agent) keepAsking(ctx context.Context, r *requester, say func(event.Event) error, opened chan<- event.DumpID,
+	fail context.CancelCauseFunc) {
 	tick := time.NewTicker(a.opts.Tick)
 	defer tick.Stop()
-	ask()
-	for {
+	for e, now := r.ask(); ; {
+		if now {
+			_ = say(e) // if it is lost, it is said again
+		}
+		now = false
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			ask()
+			e, now = r.tick()
 		case h := <-a.inbox:
 			a.waiting.Add(-h.bytes)
-			e := h.Event
-			switch {
-			case e.Kind != event.DumpRep || e.Request != request:
-			case e.State == event.Fail:
-				fail(&ending{ErrRefused, e.Text})
-			case e.Code == event.Opened || e.Code == event.Sealed:
+			switch r.answer(h.Event) {
+			case dumpRefused, dumpNotReady: // who makes a backup decides whether to try again
+				fail(&ending{ErrRefused, h.Text})
+			case dumpReady:
 				select {
-				case opened <- e.Dump:
+				case opened <- h.Dump:
 				default:
 				}
 			}

@@ -191,10 +191,10 @@ func TestSessionObeysAtOnceWhileItWaitsToTryAgain(t *testing.T) {
 	k.feed(0, 3)
 	for range 4 { // its backoff grows
 		k.apply(0, Transient(errors.New("deadlock")))
-		k.ticks(k.wait)
+		k.ticks(k.retry.wait)
 	}
 	k.apply(0, Transient(errors.New("deadlock")))
-	require.Greater(t, k.wait, 4)
+	require.Greater(t, k.retry.wait, 4)
 	k.hear(event.Event{Code: event.Reopen, Pos: event.Position{Log: testLog, Seq: 1}})
 	require.Equal(t, event.NoCode, k.last(event.IncrReq, event.None).Code)
 	k.welcomeAt(0)

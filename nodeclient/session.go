@@ -97,7 +97,6 @@ type session struct {
 	rules rules
 	phase phase
 	self  event.Session
-	draw  func() event.RequestID // random ids
 
 	pos      event.Position // durable in the database
 	received event.Position // last item queued, in this session
@@ -109,16 +108,13 @@ type session struct {
 	welcomed bool           // the broker has spoken in this session
 
 	heardTicks, saidTicks int
-	rarely                int // the broker has many clients and lets us be silent for so many ticks
-	wait                  int // ticks before the next try
-	backoff               int
-	failure               string // held, lost: what is said
-	ruin                  string // the copy is lost, and why: said in every session until a DUMP has replaced it
-	leaving               bool   // nothing new is begun
+	rarely                int      // the broker has many clients and lets us be silent for so many ticks
+	retry                 *backoff // of what may pass: an increment, or a DUMP
+	failure               string   // held, lost: what is said
+	ruin                  string   // the copy is lost, and why: said in every session until a DUMP has replaced it
+	leaving               bool     // nothing new is begun
 
-	request    event.RequestID // joining
-	unable     string          // why the DUMP before it came to nothing, said with every request
-	notLoaded  event.DumpID    // which that was; 0 when the broker has said so itself
+	dump       requester       // joining
 	loading    *restoreJob     // given to the carrier, until its outcome comes, even when it was cancelled
 	proved     bool            // the topics stand beside the position
 	loaded     event.RequestID // the request whose snapshot was just loaded, told with NONE
@@ -156,7 +152,8 @@ type session struct {
 }
 
 func newSession(r rules, self event.Session, pos event.Position, proved bool, draw func() event.RequestID) *session {
-	s := &session{rules: r, proved: proved || r.hello.Stateless, self: self, pos: pos, received: pos, at: r.hello.At, draw: draw}
+	s := &session{rules: r, proved: proved || r.hello.Stateless, self: self, pos: pos, received: pos, at: r.hello.At, retry: &backoff{longest: r.maxBackoff}}
+	s.dump = requester{from: r.from, hello: r.hello.Encode(), draw: draw, retry: s.retry}
 	if !pos.Zero() && s.at != 0 {
 		s.note("the database has a position already, %d: --at is not used", pos.Seq)
 		s.at = 0
@@ -214,7 +211,7 @@ func (s *session) report(code event.Code) {
 	e := event.Event{Kind: event.IncrReq, State: event.Succ, Code: code, Pos: s.pos,
 		CreditRecords: s.rules.windowRecords, CreditBytes: s.rules.windowBytes}
 	if code == event.NoCode && s.trouble != "" {
-		e.Code, e.Text, e.LeaseMS = event.Retrying, s.trouble, s.inMS(s.wait)
+		e.Code, e.Text, e.LeaseMS = event.Retrying, s.trouble, s.inMS(s.retry.wait)
 	} else if code == event.NoCode {
 		if e.Code, e.Text = s.slow(); e.Code != event.NoCode {
 			e.LeaseMS = s.inMS(s.baseTicks)
@@ -338,7 +335,8 @@ func (s *session) decided(pos event.Position) {
 	if pos.Zero() || pos.Log != s.pos.Log {
 		return
 	}
-	s.wait, s.backoff, s.trouble = 0, 0, ""
+	s.retry.clear()
+	s.trouble = ""
 	if len(s.atBase) > 0 && s.atBase[0].Pos.Seq <= pos.Seq && !s.givenUp {
 		s.note("the increments at the database are given up, because an operator has decided about increment %d",
 			pos.Seq)
@@ -386,7 +384,8 @@ func (s *session) welcome(e event.Event) {
 		return
 	}
 	s.received = s.pos
-	s.wait, s.backoff, s.at = 0, 0, 0
+	s.retry.clear()
+	s.at = 0
 	if s.ruin != "" {
 		s.lose()
 		return
@@ -486,7 +485,7 @@ func (s *session) take(frame []byte) error {
 
 // work gives the database its next batch.
 func (s *session) work() {
-	if s.busy || s.wait > 0 || s.phase != following || s.still != 0 || s.leaving {
+	if s.busy || s.retry.wait > 0 || s.phase != following || s.still != 0 || s.leaving {
 		return
 	}
 	if s.prepares {
@@ -535,7 +534,7 @@ func (s *session) expired(until int64, more bool, pos event.Position, err error)
 	case s.phase != following:
 		return
 	case err == nil && s.trouble != "" && len(s.queue) == 0:
-		s.trouble, s.backoff = "", 0
+		s.trouble, s.retry.step = "", 0
 		s.report(event.NoCode)
 	case err == nil:
 	case IsBack(err):
@@ -548,7 +547,7 @@ func (s *session) expired(until int64, more bool, pos event.Position, err error)
 		return
 	default:
 		s.trouble = err.Error()
-		s.retryLater()
+		s.retry.later()
 		s.warn("what has lived until the time of the log cannot be ended now, trying again: %v", err)
 		s.report(event.NoCode)
 	}
@@ -608,7 +607,7 @@ func (s *session) applied(n int, pos event.Position, err error) {
 		if s.trouble != "" {
 			s.note("the trouble is over: the database takes increments again")
 		}
-		s.backoff, s.trouble = 0, ""
+		s.retry.step, s.trouble = 0, ""
 		s.report(event.NoCode)
 		s.work()
 		return
@@ -628,7 +627,7 @@ func (s *session) applied(n int, pos event.Position, err error) {
 		if blocker != "" {
 			s.trouble += " (" + blocker + ")"
 		}
-		s.retryLater()
+		s.retry.later()
 		s.warn("the database cannot take increment %d now, trying again: %s", s.pos.Seq+1, s.trouble)
 		s.report(event.NoCode)
 	case IsFatal(err):
@@ -656,11 +655,6 @@ func (s *session) taken(err error) bool {
 func (s *session) lose() {
 	s.phase, s.failure, s.queue, s.received = lost, s.ruin, nil, s.pos
 	s.sayFailure()
-}
-
-func (s *session) retryLater() {
-	s.backoff = min(max(1, 2*s.backoff), s.rules.maxBackoff)
-	s.wait = s.backoff
 }
 
 // sayFailure says FAIL or FATAL; it is repeated every tick until the broker has heard.
@@ -731,21 +725,19 @@ func (s *session) tick() {
 	s.heardTicks++
 	s.saidTicks++
 	s.baseTicks++
-	if s.wait > 0 {
-		s.wait--
-		if s.phase == joining {
-			s.heardTicks = 0 // nothing was asked
-		}
+	if s.phase == joining && s.retry.wait > 0 {
+		s.heardTicks = 0 // nothing was asked
 	}
+	s.retry.tick()
 	if s.snapOpen != nil && s.talking() {
 		s.say(event.Event{Kind: event.DumpRep, State: event.None, Code: event.Lease, Dump: s.snapping, Pos: s.snapOpen.Pos})
 	}
-	if s.heardTicks == s.rules.silence && (s.phase == opening && !s.busy || s.phase == joining && s.loading == nil && s.wait == 0) {
+	if s.heardTicks == s.rules.silence && (s.phase == opening && !s.busy || s.phase == joining && s.loading == nil && s.retry.wait == 0) {
 		s.warn("nothing has come from the broker for %d ticks: is it up, of this node's group, and no older than this node? Trying on", s.heardTicks)
 	}
 	switch {
 	case s.phase == joining:
-		s.tickJoin()
+		s.sayIf(s.dump.tick())
 		return
 	case s.phase == opening && !s.busy:
 		s.sayNone()
@@ -770,7 +762,7 @@ func (s *session) talking() bool { return s.phase == following || s.phase == hel
 // connected says that the road stands again: the conversation is opened anew at once.
 func (s *session) connected() {
 	if s.phase == joining {
-		s.askDump()
+		s.sayIf(s.dump.ask())
 		return
 	}
 	s.open()
@@ -789,59 +781,54 @@ func (s *session) join(why string) {
 	s.note("joining by DUMP from %s: %s", s.rules.from, why)
 	s.phase, s.queue, s.received, s.failure = joining, nil, s.pos, ""
 	s.self.Turn++
-	s.request, s.wait = s.draw(), 0
+	s.dump.begin()
 	if s.snapping != 0 {
 		s.endSnapshot() // of data that will be replaced
 	}
-	s.unable, s.notLoaded = "", 0
 	if s.loaded != 0 { // the last one was of no use
-		s.loaded, s.unable = 0, short(why)
-		s.retryLater()
+		s.loaded, s.dump.failure = 0, short(why)
+		s.retry.later()
 	}
-	s.askDump()
+	s.sayIf(s.dump.ask())
 }
 
-func (s *session) askDump() {
-	if s.wait > 0 {
-		return
+func (s *session) sayIf(e event.Event, now bool) {
+	if now {
+		s.say(e)
 	}
-	s.saidTicks = 0
-	s.say(event.Event{Kind: event.DumpReq, Peer: s.rules.from, Request: s.request, Dump: s.notLoaded, Text: s.unable, Body: s.rules.hello.Encode()})
 }
 
 // abandon ends a join for good, and tells the broker why.
 func (s *session) abandon(dump event.DumpID, cause error, text string) {
-	s.say(event.Event{Kind: event.DumpReq, Code: event.Abandoned, Peer: s.rules.from, Request: s.request, Dump: dump, Text: short(text),
-		Body: s.rules.hello.Encode()})
+	s.say(s.dump.abandon(dump, text))
 	s.stop(cause, text)
-}
-
-// short is what the broker is told of an error.
-func short(text string) string { return dumpflow.ShortTrouble(text) }
-
-func (s *session) tickJoin() {
-	if s.wait == 0 && (s.saidTicks >= 2 || s.backoff > 0 && s.saidTicks >= 1) {
-		s.askDump()
-	}
 }
 
 // dumpRep takes word of the DUMP we asked for.
 func (s *session) dumpRep(e event.Event) {
-	if s.phase != joining || e.Request != s.request || e.ID != s.rules.id {
+	if s.phase != joining || e.Request != s.dump.request || e.ID != s.rules.id {
 		return // of a DUMP that is no longer ours
 	}
 	s.heardTicks = 0
-	switch {
-	case e.State == event.Fail && e.Code == event.Refused:
+	switch s.dump.answer(e) {
+	case dumpRefused:
 		s.stop(ErrRefused, e.Text)
-	case e.State == event.Fail || e.State == event.Fatal:
+	case dumpNotReady:
 		s.tryJoinLater(0, e.Text)
-	case e.Code != event.Opened && e.Code != event.Sealed, s.loading != nil, s.busy:
+	case dumpReady:
+		s.load(e)
+	}
+}
+
+// load begins to load the snapshot that e is about, unless one is being loaded.
+func (s *session) load(e event.Event) {
+	switch {
+	case s.loading != nil, s.busy:
 	case !s.rules.loads(opened(e).Format):
 		s.abandon(e.Dump, ErrRefused, fmt.Sprintf("the snapshot of %s is %s, which this kind of target cannot "+
 			"load: join from a node with the same kind of target", s.rules.from, opened(e).Format))
 	default:
-		s.loading = &restoreJob{s.request, e.Dump, e.Pos, opened(e).Size, opened(e).Time}
+		s.loading = &restoreJob{s.dump.request, e.Dump, e.Pos, opened(e).Size, opened(e).Time}
 		s.tasks = append(s.tasks, task{restore: s.loading})
 	}
 }
@@ -858,13 +845,11 @@ func opened(e event.Event) dumpflow.Opened {
 // tryJoinLater ends a join that came to nothing, because of dump (0: by the broker's word), and begins another after a
 // while.
 func (s *session) tryJoinLater(dump event.DumpID, why string) {
-	s.unable, s.notLoaded = short(why), dump
-	s.retryLater()
-	s.warn("the DUMP came to nothing, asking again in %d ticks: %s", s.wait, why)
+	s.dump.again(dump, why)
+	s.warn("the DUMP came to nothing, asking again in %d ticks: %s", s.retry.wait, why)
 	if s.loading != nil {
 		s.drop = true
 	}
-	s.request = s.draw()
 }
 
 // restored takes the outcome of a restore task: from here on the snapshot's data is live, or nothing changed. One
@@ -877,12 +862,12 @@ func (s *session) restored(job restoreJob, left string, err error) {
 		s.note("snapshot loaded: this node goes on from %d", job.pos.Seq)
 		if left != "" {
 			s.warn("the snapshot was loaded without %s", left)
-			s.say(event.Event{Kind: event.DumpReq, Code: event.Sealed, Peer: s.rules.from, Request: job.request, Dump: job.dump, Text: short(left), Body: s.rules.hello.Encode()})
+			s.say(s.dump.loadedWithout(job.request, job.dump, left))
 		}
-		s.pos, s.loaded, s.ruin, s.wait, s.proved = job.pos, job.request, "", 0, true
-		s.unable, s.notLoaded = "", 0
+		s.pos, s.loaded, s.ruin, s.proved = job.pos, job.request, "", true
+		s.dump.succeeded()
 		s.open()
-	case job.request != s.request: // it was cancelled; the next word of the broker begins another
+	case job.request != s.dump.request: // it was cancelled; the next word of the broker begins another
 	case errors.Is(err, errNotOurs):
 		s.abandon(job.dump, ErrNeedsDump, err.Error())
 	case errors.Is(err, errOtherTopics):

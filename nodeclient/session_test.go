@@ -354,7 +354,7 @@ func TestSessionGivesTheDatabaseOneTaskAtATime(t *testing.T) {
 	joins.feed(0, 5)
 	apply := joins.job()
 	joins.hear(event.Event{State: event.Fatal, Code: event.NeedsDump})
-	opened := event.Event{Kind: event.DumpRep, State: event.Succ, Code: event.Opened, Request: joins.request, Dump: 99, Pos: joins.h.pos[9], Body: dumpflow.Opened{Format: "mem/1"}.Encode()}
+	opened := event.Event{Kind: event.DumpRep, State: event.Succ, Code: event.Opened, Request: joins.dump.request, Dump: 99, Pos: joins.h.pos[9], Body: dumpflow.Opened{Format: "mem/1"}.Encode()}
 	joins.hear(opened)
 	require.Empty(t, joins.jobs, "a batch is still being applied to what the snapshot will replace")
 	joins.applied(len(apply.apply), joins.h.pos[5], nil)
@@ -457,7 +457,7 @@ func TestXS05SessionRemembersALossBetweenTwoSessions(t *testing.T) {
 // load plays a DUMP from Opened to the outcome of its restore.
 func (k *talk) load(pos int, err error) {
 	k.t.Helper()
-	k.step(event.Event{Kind: event.DumpRep, State: event.Succ, Code: event.Opened, ID: "n1", Request: k.request, Dump: 99, Pos: k.h.pos[pos], Body: dumpflow.Opened{Format: "mem/1"}.Encode()})
+	k.step(event.Event{Kind: event.DumpRep, State: event.Succ, Code: event.Opened, ID: "n1", Request: k.dump.request, Dump: 99, Pos: k.h.pos[pos], Body: dumpflow.Opened{Format: "mem/1"}.Encode()})
 	k.flush()
 	j := k.job()
 	require.NotNil(k.t, j.restore)
@@ -640,9 +640,9 @@ func TestXE13SessionAsksAgainWithBackoff(t *testing.T) {
 	require.Equal(t, first, k.last(event.DumpReq, event.None).Request, "repeated until answered")
 	waits := []int{1, 2, 4, 8, 8}
 	for _, want := range waits {
-		k.step(event.Event{Kind: event.DumpRep, State: event.Fail, Code: event.NotReady, ID: "n1", Request: k.request})
+		k.step(event.Event{Kind: event.DumpRep, State: event.Fail, Code: event.NotReady, ID: "n1", Request: k.dump.request})
 		k.flush()
-		require.Equal(t, want, k.wait)
+		require.Equal(t, want, k.retry.wait)
 		said := len(k.said)
 		k.ticks(want - 1)
 		require.Len(t, k.said, said)
@@ -658,12 +658,12 @@ func TestXE13SessionAsksAgainWithBackoff(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, k.loaded, h.Loaded)
 	k.hear(event.Event{State: event.Fatal, Code: event.NeedsDump}) // of no use: not at once again
-	require.Positive(t, k.wait)
+	require.Positive(t, k.retry.wait)
 }
 
 func TestSessionStopsAtARefusedDumpAndAtADatabaseThatMayNotBeReplaced(t *testing.T) {
 	k := newTalk(t, -1, func(r *rules) { r.from = "master" })
-	k.step(event.Event{Kind: event.DumpRep, State: event.Fail, Code: event.Refused, ID: "n1", Request: k.request, Text: "other topics"})
+	k.step(event.Event{Kind: event.DumpRep, State: event.Fail, Code: event.Refused, ID: "n1", Request: k.dump.request, Text: "other topics"})
 	require.ErrorIs(t, k.end, ErrRefused)
 	k = newTalk(t, -1, func(r *rules) { r.from = "master" })
 	k.load(3, errNotOurs)
@@ -676,7 +676,7 @@ func TestXC08SessionTellsTwoDumpsApart(t *testing.T) {
 	opened := func(request event.RequestID, pos int) {
 		k.step(event.Event{Kind: event.DumpRep, State: event.Succ, Code: event.Opened, ID: "n1", Request: request, Dump: request.Dump(), Pos: k.h.pos[pos], Body: dumpflow.Opened{Format: "mem/1"}.Encode()})
 	}
-	old := k.request
+	old := k.dump.request
 	opened(old, 5)
 	k.flush()
 	job := k.job()
@@ -684,16 +684,16 @@ func TestXC08SessionTellsTwoDumpsApart(t *testing.T) {
 	require.True(t, k.drop)
 	k.flush()
 	opened(old, 5)
-	opened(k.request, 6)
+	opened(k.dump.request, 6)
 	k.flush()
 	require.Empty(t, k.jobs, "the cancelled one has not ended yet")
-	request := k.request
+	request := k.dump.request
 	k.restored(*job.restore, "", errors.New("cancelled"))
-	require.Equal(t, request, k.request, "its failure is not ours")
+	require.Equal(t, request, k.dump.request, "its failure is not ours")
 	opened(old, 5)
 	k.flush()
 	require.Empty(t, k.jobs, "a late answer to the old request")
-	opened(k.request, 6)
+	opened(k.dump.request, 6)
 	k.flush()
 	require.Equal(t, k.h.pos[6], k.job().restore.pos)
 }
@@ -924,15 +924,15 @@ func TestSessionTellsOfABrokerThatNeverAnswers(t *testing.T) {
 func TestSessionTakesNoSilenceForAnAnswerWhileItAsksNothing(t *testing.T) {
 	k := newTalk(t, -1, func(r *rules) { r.from, r.maxBackoff = "master", 2*r.silence })
 	for range 10 {
-		k.step(event.Event{Kind: event.DumpRep, State: event.Fail, Code: event.NotReady, ID: "n1", Request: k.request})
+		k.step(event.Event{Kind: event.DumpRep, State: event.Fail, Code: event.NotReady, ID: "n1", Request: k.dump.request})
 		k.flush()
-		for waits := k.wait; waits > 0; waits-- {
+		for waits := k.retry.wait; waits > 0; waits-- {
 			k.tick()
 			require.NotContains(t, fmt.Sprint(k.notes), "nothing has come from the broker")
 			k.flush()
 		}
 	}
-	require.Greater(t, k.backoff, k.rules.silence)
+	require.Greater(t, k.retry.step, k.rules.silence)
 }
 
 // Why a snapshot could not be loaded is said with every request for another one, until one is loaded.
@@ -953,7 +953,7 @@ func TestTheBrokerIsToldWhyAJoinFailed(t *testing.T) {
 	k.asks(t)
 	require.Equal(t, "it may pass: the connection was lost", k.last(event.DumpReq, event.None).Text)
 
-	k.step(event.Event{Kind: event.DumpRep, State: event.Fail, Code: event.NotReady, ID: "n1", Request: k.request, Text: "wait"})
+	k.step(event.Event{Kind: event.DumpRep, State: event.Fail, Code: event.NotReady, ID: "n1", Request: k.dump.request, Text: "wait"})
 	k.asks(t)
 	said = k.last(event.DumpReq, event.None)
 	require.Zero(t, said.Dump, "the broker has said so itself")
@@ -970,7 +970,7 @@ func TestTheBrokerIsToldWhyAJoinFailed(t *testing.T) {
 // asks lets time pass until the session asks for a DUMP.
 func (k *talk) asks(t *testing.T) {
 	t.Helper()
-	request := k.request
+	request := k.dump.request
 	for range 100 {
 		k.tick()
 		if n := len(k.send); n > 0 && k.send[n-1].Kind == event.DumpReq && k.send[n-1].Request == request {
