@@ -5,9 +5,12 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -54,7 +57,7 @@ var layers = map[string][]string{
 	"broker/door":                               {"broker/event"},
 	"broker/door/http":                          {"broker/event", "broker/door", "broker/form"},
 	"broker/door/nats":                          {"broker/event", "broker/door"},
-	"broker/server":                             {"broker/event", "broker/disk", "broker/bus", "broker/secret", "broker/version", "broker/door", "broker/door/http", "broker/door/nats", "increments", "statedb", "statedb/leveldb", "dumpflow", "worker"},
+	"broker/server":                             {"broker/event", "broker/disk", "broker/bus", "broker/secret", "broker/version", "broker/door", "broker/door/http", "broker/door/nats", "increments", "statedb", "statedb/leveldb", "dumpflow", "worker", "broker/units"},
 	"configs":                                   {"broker/server", "broker/secret", "nodeclient"},
 	"cmd/xmq":                                   {"*"},
 	"cmd/xmq/shop":                              nil,
@@ -113,8 +116,55 @@ func packages(t *testing.T) []pkg {
 	return all
 }
 
+// picture is the layer of each package in the drawing of the broker's package comment.
+func picture(t *testing.T) map[string]int {
+	text, err := os.ReadFile("../broker/server/doc.go")
+	require.NoError(t, err)
+	_, drawing, found := strings.Cut(string(text), "\n// # The layers of XMQ\n")
+	require.True(t, found)
+	drawing, _, _ = strings.Cut(drawing, "\n// # ")
+	layer, drawn := -1, map[string]int{}
+	for _, line := range regexp.MustCompile(`(?m)^//\t(\d| )  (.*)$`).FindAllStringSubmatch(drawing, -1) {
+		if n, err := strconv.Atoi(line[1]); err == nil {
+			layer = n
+		}
+		for name := range strings.FieldsSeq(line[2]) {
+			folder, some, several := strings.Cut(strings.TrimSuffix(name, "}"), "{")
+			for rest := range strings.SplitSeq(some, ",") {
+				require.NotContains(t, drawn, folder+rest, "drawn twice")
+				drawn[folder+rest] = layer
+			}
+			require.Equal(t, several, strings.HasSuffix(name, "}"), name)
+		}
+	}
+	require.NotEmpty(t, drawn)
+	return drawn
+}
+
+// The picture and the table agree: every package of the table that is not for tests alone is drawn, nothing else is, and
+// what a row allows lies below.
+func TestThePictureOfTheLayersIsTheTable(t *testing.T) {
+	drawn := picture(t)
+	for name, row := range layers {
+		if strings.HasSuffix(name, "test") {
+			require.NotContains(t, drawn, name, "it is for tests only")
+			continue
+		}
+		require.Contains(t, drawn, name, "add it to the picture in broker/server/doc.go")
+		for _, below := range row {
+			if below != "*" {
+				require.Less(t, drawn[below], drawn[name], "%s may import %s: broker/server/doc.go draws it otherwise", name, below)
+			}
+		}
+	}
+	for name := range drawn {
+		require.Contains(t, layers, name, "it is drawn in broker/server/doc.go and stands in no row")
+	}
+}
+
 // Imports go only downwards.
 func TestImports(t *testing.T) {
+	drawn := picture(t)
 	for _, p := range packages(t) {
 		name := strings.TrimPrefix(p.ImportPath, "xmq/")
 		allowed, known := layers[name]
@@ -124,6 +174,7 @@ func TestImports(t *testing.T) {
 			switch ours, is := strings.CutPrefix(imp, "xmq/"); {
 			case is:
 				require.True(t, slices.Contains(allowed, ours) || slices.Contains(allowed, "*"), "%s imports %s, which is not in its row", name, ours)
+				require.True(t, testing || drawn[ours] < drawn[name], "%s imports %s, which is drawn beside or above it", name, ours)
 			case strings.Contains(strings.SplitN(imp, "/", 2)[0], ".") && !testing:
 				require.True(t, slices.ContainsFunc(outside[name], func(m string) bool { return strings.HasPrefix(imp, m) }), "%s uses %s: not in its row", name, imp)
 			}

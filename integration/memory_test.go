@@ -24,8 +24,8 @@ import (
 // stuck is a target that stands still until it is let go, and keeps nothing but its position.
 type stuck struct {
 	nodeclient.Database // what is not asked of it
-	pos               atomic.Pointer[event.Position]
-	let               <-chan struct{}
+	pos                 atomic.Pointer[event.Position]
+	let                 <-chan struct{}
 }
 
 func (s *stuck) Position(context.Context) (event.Position, error) { return *s.pos.Load(), nil }

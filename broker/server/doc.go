@@ -1,5 +1,20 @@
-// Package server is the roof: it opens the stores, runs the doors, the ingest, the workers and the keepers, and
-// stops them in order.
+// Package server is the broker's process: it opens the stores, runs the doors, the ingest, the workers and what
+// watches them, and stops all of it in order.
+//
+// # The layers of XMQ
+//
+// A package imports only packages of layers below its own, and of those only the ones in its row of TestImports, which
+// compares this picture with the rows and with the code. What only tests import is not drawn.
+//
+//	7  cmd/xmq  integration
+//	6  integration/bench
+//	5  configs  nodeclient/driver
+//	4  broker/server  nodeclient/driver/{exec,file,kv,mysql,postgres,redis,sqlite,webhook}
+//	3  worker  statedb/leveldb  nodeclient/driver/internal/{apply,external,freespace,hold}
+//	2  nodeclient  nodeclient/producer  statedb  broker/door/{http,nats}
+//	1  increments  dumpflow  broker/{bus,door}  nodeclient/driver/sqltext  nodeclient/driver/internal/snapstream
+//	0  broker/{event,form,disk,secret,version,units,failpoint}  cmd/xmq/shop
+//	   nodeclient/driver/internal/{commands,files,spool,subprocess}  integration/report
 //
 // # Its goroutines
 //

@@ -70,7 +70,7 @@ func newSink() *sink { return &sink{place: newPlace()} }
 func (s *sink) Position(context.Context) (event.Position, error) { return *s.pos.Load(), nil }
 func (s *sink) Seek(_ context.Context, pos event.Position) error { s.set(pos); return nil }
 func (s *sink) Loads(string) bool                                { return false }
-func (s *sink) CheckSpace(context.Context, int64) error                { return nil }
+func (s *sink) CheckSpace(context.Context, int64) error          { return nil }
 func (s *sink) Empty(context.Context) (bool, error)              { return true, nil }
 func (s *sink) Close() error                                     { return nil }
 
