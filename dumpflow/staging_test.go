@@ -456,7 +456,7 @@ func TestSealNoticesRot(t *testing.T) {
 // serves all of them. Behind a failed sync nobody is served any more.
 func TestNamesShareASyncThatBeganBehindThem(t *testing.T) {
 	began, end := make(chan struct{}), make(chan error)
-	n := names{do: func() error { began <- struct{}{}; return <-end }}
+	n := dirSyncer{do: func() error { began <- struct{}{}; return <-end }}
 	results := make(chan error, 10)
 	come := func() {
 		asked := n.asked.Load()
