@@ -214,7 +214,7 @@ func (a *Agent) session(pos event.Position, proved, holds bool) *session {
 	}
 	return newSession(rules{
 		hello: event.Hello{Target: o.Driver, Topics: o.Topics, At: o.At, Stateless: o.Stateless, Holds: holds, Packs: o.Compress, Reuse: o.Reuse,
-			Features: form.Known(), Clock: timed, Prepares: prepares, Host: host, Pid: os.Getpid(),
+			Features: form.Known(), Clock: timed, Prepares: prepares, Applies: true, Host: host, Pid: os.Getpid(),
 			Version: version.Version, Address: strings.ToValidUTF8(o.Address[:min(len(o.Address), event.MaxAddress)], "")},
 		group: o.Group, id: o.ID, from: o.From, replace: o.Replace, rejoin: !o.Stay, exitOnFail: o.ExitOnFail, loads: a.db.Loads,
 		windowRecords: uint32(o.WindowRecords), windowBytes: uint32(o.WindowBytes),
@@ -524,6 +524,10 @@ func (a *Agent) serve(work context.Context, j job) outcome {
 	case t.seek != nil:
 		err := a.db.Seek(work, *t.seek)
 		return func(s *session) { s.sought(err) }
+	case t.outside != nil:
+		pos, err := a.apply(j.ctx, task{apply: []event.Item{*t.outside}, before: t.before})
+		failpoint.Hit(failpoint.CommittedBeforeAck)
+		return func(s *session) { s.outsideDone(pos, err) }
 	case t.snapshot != 0:
 		return a.openSnapshot(j.ctx, t.snapshot, t.part)
 	case t.prepare != 0:

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"xmq/broker/event"
 )
@@ -32,6 +33,10 @@ type Database interface {
 	// nil: all of it is durable. Otherwise applied is the position that is durable now: for a FAIL the
 	// one right before the failing item, everything up to it committed. When the outcome of a commit is
 	// unknown the driver reads the position back and answers by that. Rules: XI-6, XS-3, XS-5, XD-28.
+	//
+	// A batch of one item whose Pos is before is an increment that this database has passed over, and that is to be applied outside
+	// the order: its record has an earlier sequence, and the position stays. Then the position cannot tell what became of a commit
+	// without an answer: that is IsUnknown.
 	Apply(ctx context.Context, before event.Position, batch []event.Item) (applied event.Position, err error)
 
 	// Seek stores pos as the position without touching data: an operator's explicit position (XI-9).
@@ -150,6 +155,7 @@ type class int
 
 const (
 	transient class = iota
+	unknown
 	wentBack
 	fatal
 )
@@ -166,6 +172,9 @@ func (c *classed) Unwrap() error { return c.err }
 // Transient marks trouble that may pass: connection lost, lock timeout, database not there yet. It is no
 // state; the agent tries again with backoff and says so in its heartbeat.
 func Transient(err error) error { return &classed{err, transient} }
+
+// Unknown is Transient trouble behind which nobody knows whether what was to be done is done, and the position cannot tell either.
+func Unknown(err error) error { return &classed{err, unknown} }
 
 // Fatal marks the loss of the copy itself: another history's position, a position row that is gone from a
 // database that has data. The node must DUMP again.
@@ -185,7 +194,20 @@ func Taken(driver, database, who string) error {
 		driver, ErrTaken, database, who))
 }
 
-// IsTransient reports whether err was marked by Transient, or IsBack.
+// IsUnknown reports whether err was marked by Unknown, somewhere.
+func IsUnknown(err error) bool {
+	switch e := err.(type) {
+	case *classed:
+		return e.class == unknown || IsUnknown(e.err)
+	case interface{ Unwrap() error }:
+		return IsUnknown(e.Unwrap())
+	case interface{ Unwrap() []error }:
+		return slices.ContainsFunc(e.Unwrap(), IsUnknown)
+	}
+	return false
+}
+
+// IsTransient reports whether err was marked by Transient, Unknown, or IsBack.
 func IsTransient(err error) bool {
 	var c *classed
 	return errors.As(err, &c) && c.class != fatal

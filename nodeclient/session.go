@@ -72,6 +72,7 @@ type task struct {
 	expire   int64        // end what has lived until this time of the log, at before
 	keep     bool         // store the topics
 	prepare  event.DumpID // for the snapshot of that DUMP
+	outside  *event.Item  // one increment that was passed over, at before, where the position stays
 	snapshot event.DumpID // open one
 	part     *event.Range // of a snapshot; nil for all
 	restore  *restoreJob
@@ -143,6 +144,9 @@ type session struct {
 	clock      int64        // time of the log that all increments behind clockAt have reached
 	clockAt    uint64       // sequence
 	ended      int64        // what has lived until this time was ended
+
+	outside     *outside                 // the newest order of an increment that was passed over; nil for none
+	outsideSeen map[event.RequestID]bool // orders of that kind, of this process
 
 	send  []event.Event
 	tasks []task
@@ -316,6 +320,8 @@ func (s *session) incrRep(e event.Event) {
 		case !s.busy:
 			s.adopt(e.Pos)
 		}
+	case event.Apply:
+		s.ordered(e)
 	case event.Held:
 		s.heldReply(e)
 	case event.Fenced:
@@ -337,6 +343,7 @@ func (s *session) decided(pos event.Position) {
 	}
 	s.retry.clear()
 	s.trouble = ""
+	s.giveUp = s.giveUp || s.outsideRuns()
 	if len(s.atBase) > 0 && s.atBase[0].Pos.Seq <= pos.Seq && !s.givenUp {
 		s.note("the increments at the database are given up, because an operator has decided about increment %d",
 			pos.Seq)
@@ -485,7 +492,7 @@ func (s *session) take(frame []byte) error {
 
 // work gives the database its next batch.
 func (s *session) work() {
-	if s.busy || s.retry.wait > 0 || s.phase != following || s.still != 0 || s.leaving {
+	if s.applyOutside() || s.busy || s.retry.wait > 0 || s.phase != following || s.still != 0 || s.leaving {
 		return
 	}
 	if s.prepares {
@@ -771,6 +778,7 @@ func (s *session) connected() {
 // bye ends the conversation cleanly.
 func (s *session) bye() {
 	if s.talking() {
+		s.dropOutside()
 		s.report(event.Bye)
 	}
 }

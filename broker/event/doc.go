@@ -46,6 +46,10 @@
 //	                         Clock: all increments behind the frame have this time or a later one
 //	INCR_REP Reopen          broker: this session is over, open another one. With the log and sequence of Pos: an operator
 //	                         has decided about that increment, so what is at the database up to there is given up
+//	INCR_REP Apply           broker: body is one item of kind 3, an increment that this client has passed over, and Request the number of
+//	                         the order, which is that of the item: apply it now, and leave the position where it is. Said again with
+//	                         heartbeats until answered, to one process only, which names it in its Hello (applies)
+//	INCR_REQ/SUCC Applied    node: the order Request is done; NotApplied: refused, nothing of it is stored; MayApplied: nobody knows
 //	INCR_REP other codes     broker: why not, and what to do
 //	DUMP_REQ                 requester: {ID requester, Peer target, Request}; broker swaps ID and Peer. Text says why the DUMP before it was
 //	                         of no use, and Dump which that was, when it is not the broker that has said so

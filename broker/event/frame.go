@@ -123,6 +123,24 @@ func Walk(frame []byte, from Position, f func(Item) error) error {
 	return nil
 }
 
+// Outside reads a frame of one increment that an operator sends to a node outside the order (AppendDecision). Its position is its
+// own. Everything else wraps ErrDamaged.
+func Outside(frame []byte, log LogID) (Item, error) {
+	if len(frame) < 13 || frame[0] != itemDecision {
+		return Item{}, fmt.Errorf("an order without its increment: %w", ErrDamaged)
+	}
+	record := Encoded(frame[13:])
+	if err := record.Verify(); err != nil {
+		return Item{}, err
+	}
+	// all but its chain, which has no predecessor here
+	item, rest, err := nextItem(frame, Position{Log: log, Seq: record.Seq() - 1})
+	if err == nil && len(rest) > 0 {
+		err = fmt.Errorf("an order with more than one increment: %w", ErrDamaged)
+	}
+	return item, err
+}
+
 func nextItem(b []byte, at Position) (Item, []byte, error) {
 	if b[0] == itemSkip {
 		if len(b) < 17 {

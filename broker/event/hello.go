@@ -54,6 +54,9 @@ type Hello struct {
 	// Prepares says that a snapshot needs work that can be done before increments are held for it (the code Prepare). Nodes of
 	// earlier builds never say so.
 	Prepares bool `json:"prepares,omitempty"`
+	// Applies says that the node knows the code Apply: one increment that it has passed over, outside the order. Nodes of earlier
+	// builds never say so, and end when they hear it.
+	Applies bool `json:"applies,omitempty"`
 	// Backup marks a requester that only wants the bytes (xmq dump): no client is made for it.
 	Backup bool `json:"backup,omitempty"`
 	// Away says that the database cannot be reached: the node lives, and opens no session before that. It comes with the code Busy, and

@@ -55,6 +55,11 @@ const (
 	Slow     Code = 3 // an increment has been at my database for long; Text says which
 	Busy     Code = 4 // with NONE: increments are at my database, and the session is opened when they are done
 
+	// INCR_REQ/SUCC from a node that was ordered to apply an increment outside the order; Request is the number of the order.
+	Applied    Code = 5 // it is done
+	NotApplied Code = 6 // it was refused, and nothing of it is stored; Text says why
+	MayApplied Code = 7 // whether it is done is not known; Text says why
+
 	// INCR_REP from the broker.
 	Welcome Code = 10 // your session is offered: it begins when you use it; you are fed from behind Pos
 	// this session is over: say INCR_REQ/NONE again; with Pos: and give up what is at your database up to there
@@ -66,6 +71,7 @@ const (
 	Seek      Code = 16 // adopt Pos as your position, then say INCR_REQ/NONE
 	Foreign   Code = 17 // your position is not of this log's history: refused
 	OutOfLog  Code = 18 // the explicit position you asked for is not in the log
+	Apply     Code = 19 // apply the increment in Body, which you have passed over, now; your position stays
 
 	// DUMP_REQ and DUMP_REP.
 	Opened    Code = 30 // the snapshot is open at Pos; its chunks can be read as they arrive
@@ -79,7 +85,8 @@ const (
 )
 
 func (c Code) String() string {
-	names := [...]string{NoCode: "-", Bye: "bye", Retrying: "retrying", Slow: "slow", Busy: "busy", Welcome: "welcome",
+	names := [...]string{NoCode: "-", Bye: "bye", Retrying: "retrying", Slow: "slow", Busy: "busy", Applied: "applied",
+		NotApplied: "not_applied", MayApplied: "may_have_applied", Apply: "apply", Welcome: "welcome",
 		Reopen: "reopen",
 		Fenced: "fenced", NeedsDump: "needs_dump", Unknown: "unknown", Held: "held", Seek: "seek", Foreign: "foreign",
 		OutOfLog: "out_of_log", Opened: "opened", Sealed: "sealed", Lease: "lease", Cancel: "cancel",

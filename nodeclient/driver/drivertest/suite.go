@@ -119,6 +119,15 @@ func (p *place) holds(pos event.Position, numbers ...uint64) {
 	require.Equal(p, numbers, p.f.Applied(p.T, p.dir))
 }
 
+// holdsAll is holds where the order of application shows in some databases only.
+func (p *place) holdsAll(pos event.Position, numbers ...uint64) {
+	p.Helper()
+	got, err := p.Position(p.Context())
+	require.NoError(p, err)
+	require.Equal(p, pos, got)
+	require.ElementsMatch(p, numbers, p.f.Applied(p.T, p.dir))
+}
+
 // often is n, or less for a Costly driver.
 func (f Factory) often(n int) int {
 	if f.Costly {
@@ -172,6 +181,8 @@ func Run(t *testing.T, f Factory) {
 		{"another hand's position is fatal and changes nothing", applyMismatch},
 		{"a repeated batch changes nothing (XI-6)", applyRepeated},
 		{"a position that went back in the same log is a restart (XI-8)", applyWentBack},
+		{"an increment that was passed over is applied outside the order, and the position stays", applyOutside},
+		{outsideFails, applyOutsideFails},
 		{"a cancelled apply is transient and changes nothing", applyCancelled},
 		{anyBytes, applyOpaque},
 		{"seek stores a position and touches no data", seek},
@@ -200,19 +211,20 @@ func Run(t *testing.T, f Factory) {
 
 // The cases that do not concern every driver.
 const (
-	failsInside = "a failing increment stops right before it"
-	failsFirst  = "a first increment that fails changes nothing"
-	anyBytes    = "any bytes are carried (XR-5)"
-	topicsStay  = "topics stand beside the position and stay there"
-	topicsCome  = "a restored place holds the topics it was given"
-	topicsOld   = "a place of the first revision is given topics"
+	failsInside  = "a failing increment stops right before it"
+	outsideFails = "an increment outside the order that fails changes nothing and is named by its own number"
+	failsFirst   = "a first increment that fails changes nothing"
+	anyBytes     = "any bytes are carried (XR-5)"
+	topicsStay   = "topics stand beside the position and stay there"
+	topicsCome   = "a restored place holds the topics it was given"
+	topicsOld    = "a place of the first revision is given topics"
 )
 
 // concerns reports whether a case is about this driver: one that takes any bytes has no invalid increments, one with a
 // language of its own does not take any bytes.
 func (f Factory) concerns(name string) bool {
 	switch name {
-	case failsInside, failsFirst:
+	case failsInside, failsFirst, outsideFails:
 		return f.Invalid != nil
 	case anyBytes:
 		return f.Opaque
@@ -298,6 +310,40 @@ func applyFailFirst(p *place) {
 	got, err := p.Position(p.Context())
 	require.NoError(p, err)
 	require.True(p, got.Zero())
+}
+
+// outside applies an increment that was passed over where the place stands.
+func (p *place) outside(record event.Encoded) (event.Position, error) {
+	p.Helper()
+	at := p.log.At()
+	return p.Apply(p.Context(), at, []event.Item{{Pos: at, Record: record, Decision: 7}})
+}
+
+func applyOutside(p *place) {
+	p.feed(1, 2)
+	items := p.log.Next(p.f.Body(3), p.f.Body(4))
+	p.apply(event.Item{Pos: items[0].Pos}, items[1])
+	p.holds(p.log.At(), 1, 2, 4)
+	applied, err := p.outside(items[0].Record)
+	require.NoError(p, err)
+	require.Equal(p, p.log.At(), applied)
+	p.holdsAll(p.log.At(), 1, 2, 4, 3)
+	p.reopen()
+	p.holdsAll(p.log.At(), 1, 2, 4, 3)
+	p.feed(5, 6)
+	p.holdsAll(p.log.At(), 1, 2, 4, 3, 5, 6)
+}
+
+func applyOutsideFails(p *place) {
+	p.feed(1, 2)
+	items := p.log.Next(p.f.Invalid, p.f.Body(4))
+	p.apply(event.Item{Pos: items[0].Pos}, items[1])
+	_, err := p.outside(items[0].Record)
+	require.ErrorContains(p, err, "increment 3")
+	require.False(p, nodeclient.IsTransient(err) || nodeclient.IsFatal(err) || nodeclient.IsUnknown(err), err)
+	p.holds(p.log.At(), 1, 2, 4)
+	p.feed(5, 5)
+	p.holds(p.log.At(), 1, 2, 4, 5)
 }
 
 func applyMismatch(p *place) {

@@ -26,12 +26,13 @@ const (
 
 // call is what one run of a command is told.
 type call struct {
-	op     string
-	pos    event.Position // zero: none
-	record *event.Record  // nil: none; its body is stdin
-	stdin  io.Reader      // when there is no record
-	stdout io.Writer      // nil: thrown away
-	long   bool           // it may take longer than the timeout
+	op      string
+	pos     event.Position // zero: none
+	record  *event.Record  // nil: none; its body is stdin
+	outside bool           // it is applied outside the order
+	stdin   io.Reader      // when there is no record
+	stdout  io.Writer      // nil: thrown away
+	long    bool           // it may take longer than the timeout
 }
 
 // errUnknown says that a command did not come to its end: whether it has done its work is not known.
@@ -74,6 +75,9 @@ func (c *commands) command(ctx context.Context, command string, k call) (*exec.C
 		cmd.Env = append(cmd.Env, "XMQ_TIME="+time.Unix(0, r.Time).UTC().Format(time.RFC3339Nano), "XMQ_TOPIC="+r.Topic,
 			"XMQ_CONTENT_TYPE="+r.ContentType, "XMQ_ORIGIN="+r.Origin, "XMQ_PRODUCER="+r.Producer, "XMQ_KEY="+r.Key)
 	}
+	if k.outside {
+		cmd.Env = append(cmd.Env, "XMQ_OUTSIDE="+strconv.FormatUint(k.record.Seq, 10))
+	}
 	// A group of its own, so that what the shell has started ends with it, and an end with this process.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
@@ -99,8 +103,10 @@ func classify(err error) error {
 	switch exitCode(err) {
 	case exitFatal:
 		return nodeclient.Fatal(err)
-	case exitNotNow, -1:
+	case exitNotNow:
 		return nodeclient.Transient(err)
+	case -1:
+		return nodeclient.Unknown(err)
 	}
 	return err
 }

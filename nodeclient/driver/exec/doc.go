@@ -18,7 +18,11 @@
 //	XMQ_TIME          the broker's time of the increment, RFC 3339 in UTC
 //	XMQ_TOPIC, XMQ_CONTENT_TYPE, XMQ_ORIGIN, XMQ_PRODUCER, XMQ_KEY   headers, empty when not given
 //
-// and its exit code is the answer:
+// An increment that was skipped here and that an operator orders all the same (xmq client apply) comes outside the order: then
+// XMQ_OUTSIDE is its sequence, and unset otherwise. XMQ_SEQ is the same; with position=, where the copy stands, which is to be stored as
+// ever. A command that knows old increments by XMQ_SEQ must run it.
+//
+// The exit code is the answer:
 //
 //	0   SUCC, the increment is applied
 //	1   FAIL, nothing of it is applied: an operator decides

@@ -90,8 +90,8 @@ func parse(rawURL string) (*commands, error) {
 }
 
 // Apply implements external.Hooks.
-func (c *commands) Apply(ctx context.Context, pos event.Position, r event.Record) error {
-	return classify(c.run(ctx, c.apply, call{op: "apply", pos: pos, record: &r}))
+func (c *commands) Apply(ctx context.Context, pos event.Position, r event.Record, outside bool) error {
+	return classify(c.run(ctx, c.apply, call{op: "apply", pos: pos, record: &r, outside: outside}))
 }
 
 // Position implements external.Keeper.

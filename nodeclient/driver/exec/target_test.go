@@ -188,6 +188,17 @@ func TestTheEnvironmentOfACommand(t *testing.T) {
 	require.True(t, bytes.HasSuffix(b, []byte(body)))
 	require.NoFileExists(t, dir+"/no")
 	require.NoFileExists(t, "no")
+	require.NotContains(t, string(b), "XMQ_OUTSIDE")
+
+	at := event.Position{Log: 7, Seq: 9, Chain: 9} // it is ordered there, though it was skipped
+	require.NoError(t, target.Seek(t.Context(), at))
+	_, err = target.Apply(t.Context(), at, []event.Item{{Pos: at, Record: record, Decision: 1}})
+	require.NoError(t, err)
+	b, err = os.ReadFile(out)
+	require.NoError(t, err)
+	for _, want := range []string{"XMQ_OUTSIDE=1", "XMQ_SEQ=1", "XMQ_CHAIN=" + chain.String()} {
+		require.Contains(t, string(b), want+"\n")
+	}
 }
 
 func TestAWrongURLIsRefused(t *testing.T) {

@@ -41,22 +41,26 @@ func (t *Target) Apply(ctx context.Context, before event.Position, items []event
 	if err := nodeclient.CheckAdvance(t.pos, before); err != nil {
 		return t.pos, err
 	}
-	steps, failed := apply.Prepare("kv", items, parse)
+	steps, failed := apply.Prepare("kv", before, items, parse)
 	made := make(overlay)
-	last := before
+	last, done := before, 0
 	for _, s := range steps {
 		if err := t.step(made, s.Work); err != nil {
 			if failed = err; !nodeclient.IsTransient(err) && !nodeclient.IsFatal(err) {
-				failed = fmt.Errorf("kv: increment %d: %w", s.Pos.Seq, err)
+				failed = fmt.Errorf("kv: increment %d: %w", s.Seq(), err)
 			}
 			break
 		}
 		last = s.Pos
+		done++
 	}
-	if last == before {
+	if done == 0 {
 		return before, failed
 	}
 	if err := t.write(made, last); err != nil {
+		if last == before && nodeclient.IsTransient(err) { // outside the order: the position tells nothing
+			err = nodeclient.Unknown(err)
+		}
 		return t.pos, err
 	}
 	return t.pos, failed

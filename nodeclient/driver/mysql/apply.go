@@ -27,7 +27,7 @@ type step = apply.Step[work]
 // change the schema, or may leave something in the session, cut the batch; the former wait for the open snapshot to be
 // closed.
 func (t *Target) Apply(ctx context.Context, before event.Position, items []event.Item) (event.Position, error) {
-	steps, refused := apply.Prepare("mysql", items, parse)
+	steps, refused := apply.Prepare("mysql", before, items, parse)
 	for len(steps) > 0 {
 		n, transact := 1, t.alter
 		if steps[0].Work.ddl == nil {
@@ -194,7 +194,7 @@ func (t *Target) run(ctx context.Context, s *session, stored event.Position, ste
 		return apply.Unknown, unmoved(steps, fmt.Errorf("moving the position found %d rows instead of one", c.found))
 	}
 	if road(c.err) || number(c.err) == lockTimeout && time.Since(begun) > lockWait/2 { // one that was raised comes at once
-		return 0, nodeclient.Transient(fmt.Errorf("mysql: apply %d to %d: %w", steps[0].Pos.Seq, steps[len(steps)-1].Pos.Seq, c.err))
+		return 0, nodeclient.Transient(fmt.Errorf("mysql: apply %d to %d: %w", steps[0].Seq(), steps[len(steps)-1].Seq(), c.err))
 	}
 	if unnoted {
 		return 0, errWhich
@@ -224,7 +224,7 @@ func (t *Target) failure(steps []step, at ref, err error) error {
 		err = fmt.Errorf("%w (%s)", err, hint)
 	}
 	st := s.Work.statements[at.at]
-	return fmt.Errorf("mysql: increment %d: %w, in %s: %s", s.Pos.Seq, err, st.Where(), apply.Start(st.Text))
+	return fmt.Errorf("mysql: increment %d: %w, in %s: %s", s.Seq(), err, st.Where(), apply.Start(st.Text))
 }
 
 // maxPins is more than the pins of a plain increment and the words around them are long.
@@ -233,7 +233,7 @@ const maxPins = 256
 // pin is what an increment's clock, dice and variables stand at when it begins, the same on each node however batches fall.
 func pin(s step) string {
 	h := fnv.New64a()
-	_ = binary.Write(h, binary.LittleEndian, [2]uint64{s.Pos.Seq, uint64(s.Time)}) // a hash never fails
+	_ = binary.Write(h, binary.LittleEndian, [2]uint64{s.Seq(), uint64(s.Time)}) // a hash never fails
 	seed := h.Sum64()
 	const most = 0x3FFFFFFF // of the server's dice
 	return fmt.Sprintf(", timestamp = %d.%06d, rand_seed1 = %d, rand_seed2 = %d, last_insert_id = 0%s", s.Time/1e9, s.Time%1e9/1e3, seed>>32%most, seed%most, s.Work.resets)
@@ -271,15 +271,18 @@ func (c *chunks) flush() {
 // may pass, by ways that words do not show. Which one is found by applying them alone; that one is a FAIL.
 func unmoved(steps []step, err error) error {
 	if nodeclient.IsTransient(err) {
-		return fmt.Errorf("mysql: increment %d: move the position: %w", steps[len(steps)-1].Pos.Seq, err)
+		return fmt.Errorf("mysql: increment %d: move the position: %w", steps[len(steps)-1].Seq(), err)
 	}
-	return fmt.Errorf("mysql: increment %d: it changes the table in which XMQ keeps its place: %w", steps[0].Pos.Seq, err)
+	return fmt.Errorf("mysql: increment %d: it changes the table in which XMQ keeps its place: %w", steps[0].Seq(), err)
 }
 
 // settle answers for a commit that returned an error. Whatever it was, the position read back over a new session
 // tells; that waits for the old session to end.
 func (t *Target) settle(ctx context.Context, before, stored, last event.Position, at int, failed error) (event.Position, *apply.Failure) {
 	t.s.close()
+	if last == stored { // outside the order: the position tells nothing
+		return before, apply.Fail(0, nodeclient.Unknown(fmt.Errorf("mysql: the answer to the commit was lost, and whether it is stored is not known: %w", failed)))
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
 	defer cancel()
 	now, err := t.Position(ctx)

@@ -174,6 +174,24 @@ func TestXD28CommitOnALostRoad(t *testing.T) {
 		require.NotEqual(t, was, n.value("SELECT v FROM c"))
 	}
 	require.Equal(t, "11", n.value("SELECT v FROM c"))
+
+	// Outside the order the position stays, so it cannot tell: nothing is guessed.
+	for _, lose := range []bool{false, true} {
+		at, was := n.at(), n.value("SELECT v FROM c")
+		outside := []event.Item{{Pos: at, Record: batch[0].Record, Decision: 1}}
+		p.Do(func() {
+			if lose {
+				p.loseOf = "XA END"
+			} else {
+				p.cutOn = "XA END"
+			}
+		})
+		_, err = n.Apply(t.Context(), at, outside)
+		require.True(t, nodeclient.IsUnknown(err), err)
+		require.True(t, nodeclient.IsTransient(err), err)
+		require.Equal(t, at, n.at())
+		require.Equal(t, lose, was != n.value("SELECT v FROM c"))
+	}
 }
 
 // When the server cannot be asked either, the doubt is kept, and cleared by the next Apply, whatever was stored.

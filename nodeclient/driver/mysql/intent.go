@@ -36,7 +36,7 @@ func (t *Target) alter(ctx context.Context, before event.Position, steps []step)
 	}
 	now, there, err := t.fingerprint(ctx, s, st.Work.ddl)
 	if err != nil {
-		return before, apply.Fail(0, classify(fmt.Errorf("mysql: increment %d: look at the schema before it: %w", st.Pos.Seq, err)))
+		return before, apply.Fail(0, classify(fmt.Errorf("mysql: increment %d: look at the schema before it: %w", st.Seq(), err)))
 	}
 	interrupted := false
 	if p.ddl.pos.Seq == st.Pos.Seq && p.ddl.pos.Chain == st.Pos.Chain {
@@ -47,7 +47,7 @@ func (t *Target) alter(ctx context.Context, before event.Position, steps []step)
 	if interrupted {
 		ask := func() (event.Position, *apply.Failure) {
 			return before, apply.Fail(0, fmt.Errorf("mysql: increment %d: whether its %s was done when the server or the node stopped cannot be seen, since the schema may look the same before and behind it: "+
-				"look whether it was; retry runs it (again), skip takes it as done: %s", st.Pos.Seq, st.Work.ddl.verb, apply.Start(st.Work.statements[0].Text)))
+				"look whether it was; retry runs it (again), skip takes it as done: %s", st.Seq(), st.Work.ddl.verb, apply.Start(st.Work.statements[0].Text)))
 		}
 		switch {
 		case p.ddl.before == asked && st.Decision == p.ddl.answer:
@@ -65,7 +65,11 @@ func (t *Target) alter(ctx context.Context, before event.Position, steps []step)
 	if err := t.record(ctx, s, p.pos, intent{st.Pos, now, st.Decision, digest(st)}); err != nil {
 		return before, apply.Fail(0, err)
 	}
-	return t.change(ctx, s, before, p.pos, st)
+	pos, fail := t.change(ctx, s, before, p.pos, st)
+	if fail != nil && st.Outside != 0 && nodeclient.IsTransient(fail.Err) { // nothing tries it again by itself
+		fail.Err = nodeclient.Unknown(fail.Err)
+	}
+	return pos, fail
 }
 
 // asked stands in an intent for the fingerprint, when a person was asked whether the statement was done: it runs behind an
@@ -84,7 +88,7 @@ func digest(st step) string {
 func (t *Target) intends(ctx context.Context, s *session, st step) (bool, error) {
 	rows, err := s.query(ctx, "SELECT coalesce(ddl_statement, '') FROM "+table)
 	if err != nil {
-		return false, nodeclient.Transient(fmt.Errorf("mysql: increment %d: look which statement was to run: %w", st.Pos.Seq, err))
+		return false, nodeclient.Transient(fmt.Errorf("mysql: increment %d: look which statement was to run: %w", st.Seq(), err))
 	}
 	return len(rows) == 1 && (rows[0][0] == "" || rows[0][0] == digest(st)), nil
 }
@@ -108,7 +112,7 @@ func (t *Target) putBackAround(ctx context.Context, s *session, p place, st step
 	}
 	now, _, err := t.fingerprint(ctx, s, d)
 	if err != nil {
-		return nodeclient.Transient(fmt.Errorf("mysql: increment %d: look at the schema: %w", st.Pos.Seq, err))
+		return nodeclient.Transient(fmt.Errorf("mysql: increment %d: look at the schema: %w", st.Seq(), err))
 	}
 	var except []string
 	keeps := d.verb == "ALTER TABLE" && !slices.Contains(d.words, "auto_increment") &&
@@ -148,17 +152,17 @@ func (t *Target) change(ctx context.Context, s *session, before, stored event.Po
 	t.counters.sure, t.counters.ours = false, true // until the commit
 	refused, err := t.statement(ctx, s, st)
 	if err != nil { // the intent stays: what was done is seen by the next Apply
-		return before, apply.Fail(0, nodeclient.Transient(fmt.Errorf("mysql: whether %d was done is seen when it is tried again: %w", st.Pos.Seq, err)))
+		return before, apply.Fail(0, nodeclient.Transient(fmt.Errorf("mysql: whether %d was done is seen when it is tried again: %w", st.Seq(), err)))
 	}
 	failpoint.Hit(failpoint.AppliedBeforeSeq)
 	s.xa = true
 	if err := s.do(ctx, "XA START "+t.lock); err != nil {
-		return before, apply.Fail(0, nodeclient.Transient(fmt.Errorf("mysql: move the position behind %d: %w", st.Pos.Seq, err)))
+		return before, apply.Fail(0, nodeclient.Transient(fmt.Errorf("mysql: move the position behind %d: %w", st.Seq(), err)))
 	}
 	if refused == nil {
 		if st.Work.ddl.callable() {
 			if err := t.learn(ctx, s); err != nil {
-				return before, apply.Fail(0, nodeclient.Transient(fmt.Errorf("mysql: look at what can be called after %d: %w", st.Pos.Seq, err)))
+				return before, apply.Fail(0, nodeclient.Transient(fmt.Errorf("mysql: look at what can be called after %d: %w", st.Seq(), err)))
 			}
 		}
 		return t.done(ctx, s, before, stored, st)
@@ -191,7 +195,7 @@ func (t *Target) statement(ctx context.Context, s *session, st step) (refused, e
 	if err := t.engines(ctx, s); nodeclient.IsTransient(err) { // words do not show every engine: LIKE another's table
 		return nil, err
 	} else if err != nil {
-		return fmt.Errorf("mysql: increment %d was done, but is not counted: %w", st.Pos.Seq, err), nil
+		return fmt.Errorf("mysql: increment %d was done, but is not counted: %w", st.Seq(), err), nil
 	}
 	return nil, nil
 }
@@ -201,19 +205,19 @@ func (t *Target) done(ctx context.Context, s *session, before, stored event.Posi
 	reach, err := learnReach(ctx, s)
 	if err != nil {
 		return before, apply.Fail(0, nodeclient.Transient(fmt.Errorf("mysql: look at generated numbers after %d: "+
-			"%w", st.Pos.Seq, err)))
+			"%w", st.Seq(), err)))
 	}
 	t.learnt(reach)
 	if err := t.openAll(ctx, s); err != nil {
 		return before, apply.Fail(0, nodeclient.Transient(fmt.Errorf("mysql: look at generated numbers after %d: "+
-			"%w", st.Pos.Seq, err)))
+			"%w", st.Seq(), err)))
 	}
 	found, err := s.exec(ctx, advance(stored, st.Pos, st.Time, t.recounted()))
 	if err == nil && found != 1 {
-		return before, apply.Fail(0, nodeclient.Fatal(fmt.Errorf("mysql: moving the position behind %d found %d rows instead of one: another hand has written it", st.Pos.Seq, found)))
+		return before, apply.Fail(0, nodeclient.Fatal(fmt.Errorf("mysql: moving the position behind %d found %d rows instead of one: another hand has written it", st.Seq(), found)))
 	}
 	if err != nil {
-		return before, apply.Fail(0, nodeclient.Transient(fmt.Errorf("mysql: move the position behind %d: %w", st.Pos.Seq, err)))
+		return before, apply.Fail(0, nodeclient.Transient(fmt.Errorf("mysql: move the position behind %d: %w", st.Seq(), err)))
 	}
 	failpoint.Hit(failpoint.SeqBeforeCommit)
 	if err := t.commit(ctx, s); err != nil {

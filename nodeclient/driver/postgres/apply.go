@@ -19,7 +19,7 @@ type step = apply.Step[work]
 // Apply implements nodeclient.Database. The text of a FAIL names the increment, what the server said and the
 // beginning of the statement. A Transient after a lost commit may come with a position ahead of before.
 func (t *Target) Apply(ctx context.Context, before event.Position, items []event.Item) (event.Position, error) {
-	steps, refused := apply.Prepare("postgres", items, parse)
+	steps, refused := apply.Prepare("postgres", before, items, parse)
 	alone := func(w *work) bool { return w.alone }
 	return apply.Apply(before, steps, refused, &t.patience, alone, func(before event.Position, steps []step) (event.Position, *apply.Failure) {
 		return t.transact(ctx, before, steps)
@@ -186,11 +186,11 @@ func (t *Target) run(ctx context.Context, c *pgconn.PgConn, found place, steps [
 
 // answers reads what the server says to each statement.
 func answers(p *pgconn.Pipeline, steps []step, end ending) (what touched, at int, err error) {
-	last := steps[len(steps)-1].Pos.Seq
+	last := steps[len(steps)-1].Seq()
 	for i, s := range steps {
 		for _, st := range s.Work.statements {
 			if _, err := answer(p, st.prepared); err != nil {
-				return what, i, fmt.Errorf("postgres: increment %d: %w, in %s: %s", s.Pos.Seq, err, st.where,
+				return what, i, fmt.Errorf("postgres: increment %d: %w, in %s: %s", s.Seq(), err, st.where,
 					apply.Start(st.text))
 			}
 		}
@@ -237,9 +237,9 @@ func answers(p *pgconn.Pipeline, steps []step, end ending) (what touched, at int
 // read only, by ways that words do not show. Which one is found by applying them alone; that one is a FAIL.
 func moved(steps []step, err error) error {
 	if nodeclient.IsTransient(err) {
-		return fmt.Errorf("postgres: increment %d: move the position: %w", steps[len(steps)-1].Pos.Seq, err)
+		return fmt.Errorf("postgres: increment %d: move the position: %w", steps[len(steps)-1].Seq(), err)
 	}
-	return fmt.Errorf("postgres: increment %d: it changes the table in which XMQ keeps its place, or who may write it: %w", steps[0].Pos.Seq, err)
+	return fmt.Errorf("postgres: increment %d: it changes the table in which XMQ keeps its place, or who may write it: %w", steps[0].Seq(), err)
 }
 
 // answer reads one statement's answer to its end and returns how many rows it changed. Its error is classed.
@@ -278,22 +278,25 @@ func (t *Target) settle(ctx context.Context, before, stored event.Position, last
 		if at > 0 { // cannot be: such batches are applied one by one
 			return before, apply.Fail(0, fmt.Errorf("%w: %w", apply.ErrAlone, failed))
 		}
-		return before, apply.Fail(0, fmt.Errorf("postgres: increment %d: %w, at its commit", last.Pos.Seq, said(failed)))
+		return before, apply.Fail(0, fmt.Errorf("postgres: increment %d: %w, at its commit", last.Seq(), said(failed)))
 	}
 	closeConn(t.pg)
+	if last.Pos == stored { // outside the order: the position tells nothing
+		return before, apply.Fail(0, nodeclient.Unknown(fmt.Errorf("postgres: the answer to the commit was lost, and whether it is stored is not known: %w", failed)))
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
 	defer cancel()
 	now, err := t.Position(ctx)
 	switch {
 	case err != nil && !nodeclient.IsFatal(err):
 		t.doubt = last.Pos
-		return before, apply.Fail(at, nodeclient.Transient(fmt.Errorf("postgres: whether the commit of %d is stored is unknown until the server answers again: %w; %w", last.Pos.Seq, failed, err)))
+		return before, apply.Fail(at, nodeclient.Transient(fmt.Errorf("postgres: whether the commit of %d is stored is unknown until the server answers again: %w; %w", last.Seq(), failed, err)))
 	case err != nil:
 		return before, apply.Fail(at, err)
 	case now == last.Pos:
 		return now, nil
 	case now == stored:
-		return before, apply.Fail(at, nodeclient.Transient(fmt.Errorf("postgres: the commit of %d failed and nothing of it is stored: %w", last.Pos.Seq, failed)))
+		return before, apply.Fail(at, nodeclient.Transient(fmt.Errorf("postgres: the commit of %d failed and nothing of it is stored: %w", last.Seq(), failed)))
 	}
-	return now, apply.Fail(at, fmt.Errorf("postgres: after a failed commit of %d: %w: %w", last.Pos.Seq, t.hold.Advance(now, stored), failed))
+	return now, apply.Fail(at, fmt.Errorf("postgres: after a failed commit of %d: %w: %w", last.Seq(), t.hold.Advance(now, stored), failed))
 }

@@ -123,6 +123,24 @@ func TestXD28CommitOnALostRoad(t *testing.T) {
 	_, err = n.Apply(t.Context(), before, batch)
 	require.True(t, nodeclient.IsFatal(err), "a repetition is refused: %v", err)
 	require.Equal(t, "1", n.value("SELECT v FROM c"), "nothing twice")
+
+	// Outside the order the position stays, so it cannot tell: nothing is guessed.
+	for _, lose := range []bool{false, true} {
+		at, was := n.at(), n.value("SELECT v FROM c")
+		outside := []event.Item{{Pos: at, Record: batch[0].Record, Decision: 1}}
+		p.Do(func() {
+			if lose {
+				p.loseOf = "COMMIT"
+			} else {
+				p.cutOn = "COMMIT"
+			}
+		})
+		_, err = n.Apply(t.Context(), at, outside)
+		require.True(t, nodeclient.IsUnknown(err), err)
+		require.True(t, nodeclient.IsTransient(err), err)
+		require.Equal(t, at, n.at())
+		require.Equal(t, lose, was != n.value("SELECT v FROM c"))
+	}
 }
 
 // When the server cannot be asked either, the doubt is kept, and cleared by the next Apply, whatever was stored.

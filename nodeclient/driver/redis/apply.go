@@ -35,7 +35,7 @@ func (t *Target) Apply(ctx context.Context, before event.Position, items []event
 		return before, err
 	}
 	defer t.road.until(ctx)()
-	steps, refused := apply.Prepare("redis", items, t.table.parse)
+	steps, refused := apply.Prepare("redis", before, items, t.table.parse)
 	steps, refused, err := t.ready(ctx, steps, refused)
 	if err != nil {
 		return before, err
@@ -48,14 +48,11 @@ func (t *Target) Apply(ctx context.Context, before event.Position, items []event
 	}
 	for len(steps) > 0 {
 		n := portion(steps)
-		done, again, err := t.call(ctx, before, steps[:n])
+		n, done, again, err := t.call(ctx, before, steps[:n])
 		if err != nil {
 			return done, err
 		}
-		for n > 0 && steps[n-1].Pos != done { // a server without memory does less, and so does one that ends keys first
-			n--
-		}
-		before, steps = done, steps[n:]
+		before, steps = done, steps[n:] // a server without memory does less, and so does one that ends keys first
 		if again == late || again == soon && len(steps) == 0 {
 			if err := t.stretch(ctx, before, last(steps[:min(1, len(steps))])); err != nil {
 				return before, err
@@ -128,8 +125,8 @@ func (t *Target) arguments(before event.Position, steps []step, timed bool) []an
 	return args
 }
 
-// call runs steps in one call of the script and returns the position that is durable then.
-func (t *Target) call(ctx context.Context, before event.Position, steps []step) (event.Position, again, error) {
+// call runs steps in one call of the script and returns how many are durable then, and the position.
+func (t *Target) call(ctx context.Context, before event.Position, steps []step) (int, event.Position, again, error) {
 	timed := t.timed || slices.ContainsFunc(steps, func(s step) bool { return slices.ContainsFunc(s.Work, order.timed) })
 	args := t.arguments(before, steps, timed)
 	failpoint.Hit(failpoint.AppliedBeforeSeq) // the two are one here
@@ -137,15 +134,15 @@ func (t *Target) call(ctx context.Context, before event.Position, steps []step) 
 	answer, err := t.held(ctx, args)
 	var none *unheld
 	if errors.As(err, &none) {
-		return before, enough, none.error
+		return 0, before, enough, none.error
 	}
 	t.timed = t.timed || timed
 	if err != nil && said(err) == "" {
 		pos, err := t.settle(ctx, before, steps, err)
-		return pos, enough, err
+		return len(steps), pos, enough, err
 	}
 	if err != nil { // the script has not run
-		return before, enough, unasked(classify(ctx, "apply", err))
+		return 0, before, enough, unasked(classify(ctx, "apply", err))
 	}
 	fields, _ := answer.([]any)
 	return t.outcome(before, steps, fields)
@@ -160,7 +157,7 @@ func unasked(err error) error {
 }
 
 // outcome reads what the script returned.
-func (t *Target) outcome(before event.Position, steps []step, f []any) (event.Position, again, error) {
+func (t *Target) outcome(before event.Position, steps []step, f []any) (done int, pos event.Position, next again, err error) {
 	field := func(i int) string {
 		if i < len(f) {
 			return text(f[i])
@@ -179,44 +176,44 @@ func (t *Target) outcome(before event.Position, steps []step, f []any) (event.Po
 		t.doubt, t.timed = nil, index(2) == 1
 		_ = t.hold.Advance(before, before) // it was found there
 		if index(3) == 1 && t.timed {
-			return steps[at-1].Pos, soon, nil
+			return at, steps[at-1].Pos, soon, nil
 		}
-		return steps[at-1].Pos, enough, nil
+		return at, steps[at-1].Pos, enough, nil
 	case what == "timed":
 		t.timed = true
-		return before, more, nil
+		return 0, before, more, nil
 	case (what == "due" || what == "late") && at >= 0 && at < len(steps):
 		t.doubt = nil
-		pos, next := before, more
+		pos, next = before, more
 		if at > 0 {
 			pos = steps[at-1].Pos
 		}
 		if what == "late" {
 			next = late
 		}
-		return pos, next, nil
+		return at, pos, next, nil
 	case what == "refused":
-		err := fmt.Errorf("redis: apply: the server refuses to move the position: %s", field(1))
-		return before, enough, nodeclient.Transient(err)
+		err = fmt.Errorf("redis: apply: the server refuses to move the position: %s", field(1))
+		return 0, before, enough, nodeclient.Transient(err)
 	case what == "position":
-		pos, err := t.compare(before, f)
-		return pos, enough, err
+		pos, err = t.compare(before, f)
+		return 0, pos, enough, err
 	case (what == "failed" || what == "half") && at >= 0 && at < len(steps) && which >= 0 && which < len(steps[at].Work):
 		t.doubt = nil
-		pos := before
+		pos = before
 		if at > 0 {
 			pos = steps[at-1].Pos
 		}
-		err := fmt.Errorf("redis: increment %d: %s, in command %d: %s", steps[at].Pos.Seq, field(3), which+1, steps[at].Work[which].words)
+		err = fmt.Errorf("redis: increment %d: %s, in command %d: %s", steps[at].Seq(), field(3), which+1, steps[at].Work[which].words)
 		switch {
 		case what == "half":
-			return pos, enough, nodeclient.Fatal(fmt.Errorf("%w; and what its earlier commands did could not be taken back: %s", err, field(4)))
+			return at, pos, enough, nodeclient.Fatal(fmt.Errorf("%w; and what its earlier commands did could not be taken back: %s", err, field(4)))
 		case transient(field(3)):
-			return pos, enough, nodeclient.Transient(err)
+			return at, pos, enough, nodeclient.Transient(err)
 		}
-		return pos, enough, err
+		return at, pos, enough, err
 	}
-	return before, enough, nodeclient.Transient(fmt.Errorf("redis: apply: the answer of the script is not known to this version: %q", field(0)))
+	return 0, before, enough, nodeclient.Transient(fmt.Errorf("redis: apply: the answer of the script is not known to this version: %q", field(0)))
 }
 
 // compare answers for a stored position other than before: that of a call whose answer was lost, or another hand's.
@@ -253,6 +250,9 @@ func (t *Target) settle(ctx context.Context, before event.Position, steps []step
 		failed = fmt.Errorf("%w: %w", cause, failed)
 	}
 	last := steps[len(steps)-1].Pos
+	if last == before { // outside the order: the position tells nothing
+		return before, nodeclient.Unknown(fmt.Errorf("redis: the answer was lost, and whether it is done is not known: %w", failed))
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
 	defer cancel()
 	defer t.road.until(ctx)()

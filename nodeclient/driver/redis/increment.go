@@ -148,5 +148,5 @@ func (t *Target) ready(ctx context.Context, steps []step, refused error) (_ []st
 
 // refuse is the FAIL of a step because of its k-th command.
 func refuse(s step, k int, err error) error {
-	return fmt.Errorf("redis: increment %d: command %d: %w: %s", s.Pos.Seq, k+1, err, s.Work[k].words)
+	return fmt.Errorf("redis: increment %d: command %d: %w: %s", s.Seq(), k+1, err, s.Work[k].words)
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"xmq/broker/event"
 	"xmq/nodeclient"
 	"xmq/nodeclient/driver/servertest"
 	"xmq/nodeclient/driver/servertest/redistest"
@@ -132,6 +133,24 @@ func TestXD28ACallOnALostRoad(t *testing.T) {
 	_, err = n.Apply(t.Context(), before, items)
 	require.True(t, nodeclient.IsFatal(err), "a repetition is refused: %v", err)
 	require.Equal(t, "1", n.do("GET", "c"), "nothing twice")
+
+	// Outside the order the position stays, so it cannot tell: nothing is guessed.
+	for _, lose := range []bool{false, true} {
+		at, was := n.at(), n.do("GET", "c")
+		outside := []event.Item{{Pos: at, Record: items[0].Record, Decision: 1}}
+		p.Do(func() {
+			if lose {
+				p.loseOf = applyScript.digest
+			} else {
+				p.cutOn = applyScript.digest
+			}
+		})
+		_, err = n.Apply(t.Context(), at, outside)
+		require.True(t, nodeclient.IsUnknown(err), err)
+		require.True(t, nodeclient.IsTransient(err), err)
+		require.Equal(t, at, n.at())
+		require.Equal(t, lose, was != n.do("GET", "c"))
+	}
 }
 
 // When the answer that is lost would have said that an increment fails, the position tells how far it went, and the next call says why.

@@ -34,7 +34,7 @@ type step = apply.Step[work]
 // Apply implements nodeclient.Database. Errors of SQLite are classed as in classify; the text of a FAIL names the
 // increment, what SQLite said and the beginning of the statement.
 func (t *Target) Apply(ctx context.Context, before event.Position, items []event.Item) (event.Position, error) {
-	steps, refused := apply.Prepare("sqlite", items, parse)
+	steps, refused := apply.Prepare("sqlite", before, items, parse)
 	if len(steps) == 0 {
 		return before, refused
 	}
@@ -128,12 +128,12 @@ func run(ctx context.Context, c *sql.Conn, before event.Position, steps []step, 
 		for i, s := range steps {
 			if s.Work.asks {
 				if err := exec(ctx, c, forget); err != nil {
-					return stored, i, fmt.Errorf("sqlite: increment %d: forget what the one before has done: %w", s.Pos.Seq, err)
+					return stored, i, fmt.Errorf("sqlite: increment %d: forget what the one before has done: %w", s.Seq(), err)
 				}
 			}
 			for _, st := range s.Work.statements {
 				if err := exec(ctx, c, st.Text); err != nil {
-					err = fmt.Errorf("sqlite: increment %d: %w, in %s: %s", s.Pos.Seq, said(err), st.Where(), apply.Start(st.Text))
+					err = fmt.Errorf("sqlite: increment %d: %w, in %s: %s", s.Seq(), said(err), st.Where(), apply.Start(st.Text))
 					return stored, i, err
 				}
 			}
@@ -141,12 +141,12 @@ func run(ctx context.Context, c *sql.Conn, before event.Position, steps []step, 
 	}
 	if len(steps) == 1 && !steps[0].Work.plain { // others are never in company
 		if err := stays(ctx, c); err != nil {
-			return stored, 0, fmt.Errorf("sqlite: increment %d: %w", steps[0].Pos.Seq, err)
+			return stored, 0, fmt.Errorf("sqlite: increment %d: %w", steps[0].Seq(), err)
 		}
 	}
 	failpoint.Hit(failpoint.AppliedBeforeSeq)
 	if err := advance(ctx, c, stored, steps[len(steps)-1].Pos, apply.LastTime(steps)); err != nil {
-		return stored, apply.Unknown, fmt.Errorf("sqlite: increment %d: move the position: %w", steps[len(steps)-1].Pos.Seq, err)
+		return stored, apply.Unknown, fmt.Errorf("sqlite: increment %d: move the position: %w", steps[len(steps)-1].Seq(), err)
 	}
 	return stored, 0, nil
 }
@@ -223,9 +223,12 @@ func recheck(c *sql.Conn) {
 // the increment's own fault; after anything else the stored position says what happened.
 func (t *Target) settle(ctx context.Context, c *sql.Conn, stored, pos event.Position, failed error) (event.Position, error) {
 	ctx = context.WithoutCancel(ctx)
-	_ = exec(ctx, c, "ROLLBACK") // fails when SQLite has done it, or has committed
+	undone := exec(ctx, c, "ROLLBACK") // fails when SQLite has done it, or has committed
 	if code(failed) == sqlite3.SQLITE_CONSTRAINT {
 		return stored, fmt.Errorf("sqlite: increment %d: %w, at its commit", pos.Seq, failed)
+	}
+	if pos == stored && undone != nil { // outside the order: the position tells nothing
+		return stored, nodeclient.Unknown(fmt.Errorf("sqlite: the commit failed, and whether it is stored is not known: %w", failed))
 	}
 	fresh, release, err := t.conn(ctx)
 	if err != nil {
@@ -236,7 +239,7 @@ func (t *Target) settle(ctx context.Context, c *sql.Conn, stored, pos event.Posi
 	switch {
 	case err != nil:
 		return stored, err
-	case now == pos:
+	case now == pos && pos != stored:
 		return pos, nil
 	case now == stored:
 		return stored, nodeclient.Transient(fmt.Errorf("sqlite: the commit of %d failed and nothing of it is stored: %w", pos.Seq, failed))

@@ -132,6 +132,31 @@ func TestACommitWithAnUnknownOutcomeIsReadBack(t *testing.T) {
 	require.ErrorIs(t, err, lost)
 }
 
+// Outside the order the position stays, so it cannot tell whether a commit without an answer was done: nothing is guessed.
+func TestACommitOutsideTheOrderIsNotReadBack(t *testing.T) {
+	lost := errors.New("the answer was lost")
+	n := newNode(t)
+	n.run("CREATE TABLE c (v INTEGER); INSERT INTO c VALUES (0)")
+	at := n.at()
+	record := n.log.Scripts("UPDATE c SET v = v + 1")[0].Record
+	outside := []event.Item{{Pos: at, Record: record, Decision: 1}}
+	for _, c := range []struct {
+		commit  func(context.Context, *sql.Conn) error
+		unknown bool
+		v       int
+	}{
+		{func(ctx context.Context, c *sql.Conn) error { return errors.Join(commit(ctx, c), lost) }, true, 1},
+		{func(context.Context, *sql.Conn) error { return lost }, false, 1}, // it can be rolled back, so it was not done
+		{commit, false, 2},
+	} {
+		n.commit = c.commit
+		_, err := n.Apply(t.Context(), at, outside)
+		require.Equal(t, c.unknown, nodeclient.IsUnknown(err), "%v", err)
+		require.Equal(t, c.v, query[int](t, n.db, "SELECT v FROM c"))
+		require.Equal(t, at, n.at())
+	}
+}
+
 // TestXI06: "The node drops repeats and refuses to go backwards", the driver's half: no batch but the one
 // right behind the stored position changes anything.
 func TestXI06(t *testing.T) {

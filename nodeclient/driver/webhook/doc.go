@@ -18,7 +18,8 @@
 //	Idempotency-Key   LOG/SEQ
 //	Xmq-Seq, Xmq-Log, Xmq-Time, and Xmq-Topic, Xmq-Key where the increment has them
 //
-// and the answer is read so:
+// An increment that was skipped here and that an operator orders all the same (xmq client apply) comes outside the order, with
+// Xmq-Outside: true: a receiver that knows old increments by Xmq-Seq must do it. The answer is read so:
 //
 //	2xx                             SUCC
 //	408, 425, 429, 5xx              not now: the same increment comes again, no sooner than a Retry-After says (1 h at most)

@@ -193,7 +193,7 @@ func (h *hooks) send(req *http.Request) (io.ReadCloser, error) {
 		if cause := context.Cause(req.Context()); cause != nil {
 			err = cause
 		}
-		return nil, nodeclient.Transient(fmt.Errorf("%s %s: %w", req.Method, secret.URL(req.URL.String()), secret.Hide(err, req.URL.String())))
+		return nil, nodeclient.Unknown(fmt.Errorf("%s %s: %w", req.Method, secret.URL(req.URL.String()), secret.Hide(err, req.URL.String())))
 	}
 	if res.StatusCode/100 == 2 {
 		return res.Body, nil
@@ -210,6 +210,9 @@ func (h *hooks) send(req *http.Request) (io.ReadCloser, error) {
 		if wait := later(res.Header, now); wait > 0 {
 			h.resume = now.Add(wait)
 			err = fmt.Errorf("%w; it asks to be left alone for %s", err, wait.Round(time.Second))
+		}
+		if state == "" && res.StatusCode >= 500 && res.StatusCode != http.StatusServiceUnavailable {
+			return nil, nodeclient.Unknown(err) // it may have failed behind its work
 		}
 		return nil, nodeclient.Transient(err)
 	}

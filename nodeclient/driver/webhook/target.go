@@ -98,7 +98,7 @@ func parseURL(text string) (*url.URL, error) {
 }
 
 // Apply implements external.Hooks.
-func (h *hooks) Apply(ctx context.Context, pos event.Position, r event.Record) error {
+func (h *hooks) Apply(ctx context.Context, pos event.Position, r event.Record, outside bool) error {
 	if wait := time.Until(h.resume); wait > 0 {
 		return nodeclient.Transient(fmt.Errorf("the receiver has asked to be left alone for %s more (Retry-After)", wait.Round(time.Second)))
 	}
@@ -112,7 +112,10 @@ func (h *hooks) Apply(ctx context.Context, pos event.Position, r event.Record) e
 		return err
 	}
 	place(req.Header, pos)
-	set(req.Header, "Idempotency-Key", fmt.Sprintf("%s/%d", pos.Log, pos.Seq))
+	set(req.Header, "Idempotency-Key", fmt.Sprintf("%s/%d", pos.Log, r.Seq))
+	if outside {
+		req.Header.Set("Xmq-Outside", "true")
+	}
 	set(req.Header, "Xmq-Time", time.Unix(0, r.Time).UTC().Format(time.RFC3339Nano))
 	set(req.Header, "Xmq-Topic", r.Topic)
 	set(req.Header, "Xmq-Key", r.Key)

@@ -194,6 +194,23 @@ func TestAnIncrementIsAPostWithItsContentType(t *testing.T) {
 		"Xmq-Topic": "orders", "Xmq-Key": "k", "Idempotency-Key": "0000000000000007/1"} {
 		require.Equal(t, want, r.Header.Get(name), name)
 	}
+	require.Empty(t, r.Header.Get("Xmq-Outside"))
+}
+
+// An increment that was skipped and is ordered all the same has its own sequence and key, and is marked.
+func TestAnIncrementOutsideTheOrderIsMarked(t *testing.T) {
+	s, target, _ := open(t, "")
+	before, err := target.Position(t.Context())
+	require.NoError(t, err)
+	record, _ := event.EncodeRecord(nil, before.Seq+1, 1e18, before.Chain, event.Draft{Body: []byte("x")})
+	at := event.Position{Log: before.Log, Seq: 9, Chain: 9}
+	require.NoError(t, target.Seek(t.Context(), at))
+	_, err = target.Apply(t.Context(), at, []event.Item{{Pos: at, Record: record, Decision: 1}})
+	require.NoError(t, err)
+	seen := s.Seen()
+	for name, want := range map[string]string{"Xmq-Outside": "true", "Xmq-Seq": "1", "Idempotency-Key": "0000000000000007/1"} {
+		require.Equal(t, want, seen[len(seen)-1].Header.Get(name), name)
+	}
 }
 
 // A whole request is replayed at the target's host, without what belongs to its first road.

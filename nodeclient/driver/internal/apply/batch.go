@@ -4,6 +4,7 @@
 package apply
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"runtime"
@@ -22,6 +23,25 @@ type Step[W any] struct {
 	Work W              // zero for a pass, which only moves the position
 	// Decision is that of the item: not 0 when an operator has decided that it is tried again.
 	Decision uint64
+	// Outside is the sequence of an increment that is applied outside the order (nodeclient.Target.Apply); 0 for all others.
+	Outside uint64
+}
+
+// Seq is the sequence of the increment itself, for people and for what it draws by chance.
+func (s *Step[W]) Seq() uint64 {
+	if s.Outside != 0 {
+		return s.Outside
+	}
+	return s.Pos.Seq
+}
+
+// Outside is the sequence of the one increment in items when it is applied outside the order; 0 for all others. before is where
+// the database stands.
+func Outside(before event.Position, items []event.Item) uint64 {
+	if len(items) != 1 || items[0].Record == nil || items[0].Pos != before {
+		return 0
+	}
+	return items[0].Record.Seq()
 }
 
 // Failure is why a transaction came to nothing: the FAIL of an increment, or classed trouble.
@@ -46,8 +66,8 @@ type Transact[W any] func(before event.Position, steps []Step[W]) (event.Positio
 
 // Prepare makes steps of items, on all processors when there are many. Items that cannot be read are FAILs: steps ends before the
 // first of them, and refused is its error, which begins with the driver's name and the increment. parse is called
-// concurrently.
-func Prepare[W any](driver string, items []event.Item, parse func(body []byte) (W, error)) (steps []Step[W], refused error) {
+// concurrently. before is where the database stands.
+func Prepare[W any](driver string, before event.Position, items []event.Item, parse func(body []byte) (W, error)) (steps []Step[W], refused error) {
 	steps = make([]Step[W], len(items))
 	parts := min(runtime.GOMAXPROCS(0), 1+len(items)/few)
 	ends, errs := make([]int, parts), make([]error, parts) // of each part: where it stops, and why not behind its last item
@@ -64,8 +84,11 @@ func Prepare[W any](driver string, items []event.Item, parse func(body []byte) (
 	work.Wait()
 	for i, err := range errs {
 		if err != nil {
-			return steps[:ends[i]], fmt.Errorf("%s: increment %d: %w", driver, items[ends[i]].Pos.Seq, err)
+			return steps[:ends[i]], fmt.Errorf("%s: increment %d: %w", driver, cmp.Or(Outside(before, items), items[ends[i]].Pos.Seq), err)
 		}
+	}
+	if seq := Outside(before, items); seq != 0 {
+		steps[0].Outside = seq
 	}
 	return steps, nil
 }

@@ -31,7 +31,7 @@ func TestPrepareEndsBeforeTheFirstBadItem(t *testing.T) {
 		items := log(n)
 		for _, bad := range [][]int{nil, {0}, {n / 2}, {n - 1}, {n / 3, n / 2, n - 1}} {
 			first := n
-			steps, err := Prepare("test", items, func(body []byte) (string, error) {
+			steps, err := Prepare("test", event.Position{}, items, func(body []byte) (string, error) {
 				for _, b := range bad {
 					if string(body) == fmt.Sprint(b) {
 						return "", errors.New("bad")
@@ -63,7 +63,7 @@ func TestPrepareEndsBeforeTheFirstBadItem(t *testing.T) {
 
 // steps are n steps whose work is their number.
 func steps(t *testing.T, n int) []Step[string] {
-	all, err := Prepare("test", log(n), func(body []byte) (string, error) { return string(body), nil })
+	all, err := Prepare("test", event.Position{}, log(n), func(body []byte) (string, error) { return string(body), nil })
 	require.NoError(t, err)
 	return all
 }

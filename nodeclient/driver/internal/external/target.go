@@ -14,8 +14,10 @@ import (
 // Hooks is one program behind a driver. Its errors are classed by nodeclient.Transient and Fatal. An outcome that is not known
 // is Transient: the same comes again.
 type Hooks interface {
-	// Apply hands over the increment r; pos is the position behind it.
-	Apply(ctx context.Context, pos event.Position, r event.Record) error
+	// Apply hands over the increment r; pos is the position behind it. Outside the order that is the increment's own where the
+	// program stores no position, and the stored one, which stays, where it does; outside tells the program, which must not take it
+	// for an old one. An outcome that is not known is Unknown.
+	Apply(ctx context.Context, pos event.Position, r event.Record, outside bool) error
 	// Dump begins to read the copy, which stands at pos. What it returns ends with io.EOF only when everything was read; Close
 	// ends it early and may come twice. ctx ends the beginning, and nothing behind it.
 	Dump(ctx context.Context, pos event.Position) (io.ReadCloser, error)
@@ -144,11 +146,18 @@ func (t *Target) step(ctx context.Context, item event.Item, last bool) error {
 	if err != nil {
 		return t.wrap(what, err)
 	}
-	err = t.hooks.Apply(ctx, item.Pos, r)
+	pos, outside := item.Pos, item.Pos == t.pos
+	if outside {
+		what = fmt.Sprint("increment ", r.Seq)
+	}
+	if outside && t.o.Keeper == nil {
+		pos = event.Position{Log: item.Pos.Log, Seq: r.Seq, Chain: r.Chain}
+	}
+	err = t.hooks.Apply(ctx, pos, r, outside)
 	if err == nil {
 		return nil
 	}
-	if t.o.Keeper != nil && nodeclient.IsTransient(err) { // it may be stored: ask, do not guess
+	if t.o.Keeper != nil && nodeclient.IsTransient(err) && !outside { // it may be stored: ask, do not guess
 		if now, ask := t.o.Keeper.Position(context.WithoutCancel(ctx)); ask == nil && now == item.Pos {
 			return nil
 		}
