@@ -52,6 +52,9 @@ type Client struct {
 	Seek      *event.Position  `json:"seek,omitempty"`    // an explicit position the node has not adopted yet
 	Join      *Join            `json:"join,omitempty"`
 	Joined    event.RequestID  `json:"joined,omitempty"` // request of the last DUMP this client was made from
+	Apply     *Apply           `json:"apply,omitempty"`  // the newest order of an increment that was passed over
+	// Anew is when the data was last put in the place of other data, so that what was passed over before says nothing of it.
+	Anew Anew `json:"anew,omitzero"`
 	// Registered says that an operator has made the record (add, or seek of an unknown ID) and that no node has followed yet. It stays
 	// when a first DUMP comes to nothing; Topics, if any, are those that the node must name.
 	Registered bool    `json:"registered,omitempty"`
@@ -122,6 +125,45 @@ type Override struct {
 	Reason string        `json:"reason"`
 	// Fresh says that no session has begun since the decision: the node cannot have heard of it.
 	Fresh bool `json:"fresh,omitempty"`
+}
+
+// Apply is an operator's order to apply an increment that the client has passed over, now and outside the order, by one process: another
+// one cannot know whether that has done it.
+type Apply struct {
+	Seq     uint64         `json:"seq"`
+	Number  uint64         `json:"number"`           // of the order: no two of a client have the same
+	Record  []byte         `json:"record,omitempty"` // as it stands in the log; gone once the outcome is known
+	Process event.Instance `json:"process"`
+	Reason  string         `json:"reason"`
+	By      string         `json:"by,omitempty"` // as in Audit
+	Via     string         `json:"via,omitempty"`
+	Outcome Outcome        `json:"outcome,omitempty"`
+	Text    string         `json:"text,omitempty"` // why, unless it is done
+	Time    int64          `json:"time"`           // ns since 1970, of the order, then of the outcome
+}
+
+// Outcome is what became of an Apply. Stable.
+type Outcome string
+
+// The outcomes; "" until it is known.
+const (
+	Applied    Outcome = "applied"
+	NotApplied Outcome = "refused" // nothing of it is stored
+	MayApplied Outcome = "unknown" // the node or its database went away meanwhile
+)
+
+// Verb is how an outcome stands in the audit list.
+func (o Outcome) Verb() string {
+	if o == Applied {
+		return "applied"
+	}
+	return "apply " + string(o)
+}
+
+// Anew says when the data of a client was last replaced.
+type Anew struct {
+	Time int64  `json:"time"`           // ns since 1970; 0 for never
+	From uint64 `json:"from,omitempty"` // increments up to there are as they were (a backup was put back); 0 for none (a DUMP)
 }
 
 // Verb is what was ordered: "skip", "replace" or "retry".
@@ -195,7 +237,7 @@ func (c *Client) IsFenced(instance event.Instance) bool {
 func (c *Client) Clone() Client {
 	d := *c
 	d.Topics, d.Fenced = slices.Clone(c.Topics), slices.Clone(c.Fenced)
-	d.LastError, d.Override, d.Seek, d.Join = clone(c.LastError), clone(c.Override), clone(c.Seek), clone(c.Join)
+	d.LastError, d.Override, d.Seek, d.Join, d.Apply = clone(c.LastError), clone(c.Override), clone(c.Seek), clone(c.Join), clone(c.Apply)
 	return d
 }
 

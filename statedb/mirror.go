@@ -96,7 +96,8 @@ func (m *Mirror) Load(c *Changes) {
 	merge(m.dumps, c.Dumps)
 	merge(m.alerts, c.Alerts)
 	for _, a := range c.Audits {
-		if a.Verb == "skip" || a.Verb == "replace" {
+		switch a.Verb {
+		case "skip", "replace", Applied.Verb(), MayApplied.Verb():
 			m.decisions[a.Seq] = append(m.decisions[a.Seq], a)
 		}
 		m.audits = a.Number
@@ -264,7 +265,7 @@ func (m *Mirror) Meta() Meta {
 	return m.meta
 }
 
-// Decisions returns how operators have passed over or replaced increment seq, for any client, oldest first.
+// Decisions returns how operators have passed over or replaced increment seq, or had it applied all the same, for any client, oldest first.
 func (m *Mirror) Decisions(seq uint64) []Audit {
 	m.mu.RLock()
 	defer m.mu.RUnlock()

@@ -38,6 +38,15 @@ func (m *Machine) effect(o *Order) effect {
 	case Redump:
 		e.text, e.ask = fmt.Sprintf("client %s stands at %d and joins again: its data is replaced by that of another node", c.ID, e.from), m.Connected() || o.Last
 		e.text += m.because(o)
+	case Apply:
+		e.text, e.ask = fmt.Sprintf("increment %d runs now at client %s, which stands at %d and stays there: what came after it has run without it",
+			o.Seq, c.ID, e.from), true
+		switch c.Driver {
+		case "webhook":
+			e.text += ". Its receiver must heed Xmq-Outside: true, or it takes the increment for an old one and does nothing"
+		case "exec":
+			e.text += ". Its command must heed XMQ_OUTSIDE, or it takes the increment for an old one and does nothing"
+		}
 	case Skip:
 		e.to = o.Seq
 		e.text = fmt.Sprintf("increment %d never runs at client %s, which stands at %d", o.Seq, c.ID, e.from)

@@ -79,6 +79,7 @@ type Machine struct {
 	window   window
 
 	packs     bool          // the node wants packed frames
+	applies   bool          // the node knows orders outside the order
 	prepares  bool          // its database needs work before increments are held for a snapshot
 	clocked   bool          // the node wants the time of the log
 	lacks     form.Features // that concern the node and that it does not know
@@ -268,6 +269,7 @@ func (m *Machine) node(e *event.Event, log Log) {
 	switch {
 	case e.Kind == event.DumpRep:
 		m.targetSays(e)
+	case m.answeredOutside(e):
 	case e.State == event.Fatal:
 		m.fatal(e)
 	case m.c.Seek != nil:
@@ -417,6 +419,7 @@ func (m *Machine) needsDump(seq uint64, class, text string) {
 	m.dropRunning(text)
 	m.supersede()
 	m.decided()
+	m.settleOutside(statedb.MayApplied, "the copy was given up before its node has answered")
 	m.become(statedb.NeedsDump)
 	m.trouble(seq, class, text)
 	m.reply(event.Event{Kind: event.IncrRep, State: event.Fatal, Code: event.NeedsDump, Text: text})
@@ -481,7 +484,7 @@ func (m *Machine) begin(log Log) bool {
 	m.waiting = event.Session{}
 	m.presence.begin()
 	m.dirty, m.packs, m.clocked = true, o.hello.Packs, o.hello.Clock
-	m.prepares = o.hello.Prepares
+	m.prepares, m.applies = o.hello.Prepares, o.hello.Applies
 	m.clear("offline")
 	m.clear("refused")
 	m.clear("slow")
@@ -494,6 +497,7 @@ func (m *Machine) begin(log Log) bool {
 	m.hear(v.from)
 	if v.from.Seq < m.c.Acked.Seq { // it was put back
 		m.decided()
+		m.c.Anew = statedb.Anew{Time: m.now, From: v.from.Seq}
 	}
 	m.c.Acked = v.from
 	m.c.Base = min(m.c.Base, v.from.Seq)
@@ -506,6 +510,7 @@ func (m *Machine) begin(log Log) bool {
 		m.recovered() // its node was upgraded
 	}
 	m.targetReturned(newProcess)
+	m.leftOutside(o.session.Instance)
 	return true
 }
 
@@ -526,6 +531,7 @@ func (m *Machine) enter(v verdict, newProcess bool) {
 	if v.promote {
 		m.route(c.Join.Target, Input{Left: &Left{Dump: c.Join.Dump, ID: c.ID, Request: c.Join.Request, Served: true}})
 		c.Joined, c.Join, c.Base = c.Join.Request, nil, v.from.Seq
+		c.Anew = statedb.Anew{Time: m.now}
 		m.supersede() // of the copy that was replaced
 		m.clear("dump")
 	}
@@ -609,6 +615,7 @@ func (m *Machine) applied(e *event.Event, log Log) {
 		if d := m.running(); d != nil && d.Phase != dumpflow.Draining {
 			m.dropRunning(fmt.Sprintf("the node of the target %s was stopped", m.c.ID))
 		}
+		m.settleOutside(statedb.MayApplied, "its node has ended without an answer")
 		m.presence.end()
 		m.c.Stopped, m.dirty = m.now, true
 		m.happened(statedb.ClientWent, m.c.Acked.Seq, strings.TrimSpace("its node said goodbye "+m.runs()))
@@ -617,6 +624,9 @@ func (m *Machine) applied(e *event.Event, log Log) {
 		return
 	case m.c.State == statedb.Failed:
 		m.hold()
+		if !moved {
+			m.tellOutside()
+		}
 		return
 	case e.Code == event.Retrying:
 		if m.nextTry = 0; e.LeaseMS > 0 {
@@ -640,6 +650,7 @@ func (m *Machine) applied(e *event.Event, log Log) {
 	}
 	if !moved { // a heartbeat: tell how far we have sent, so that a lost frame is noticed
 		m.reply(event.Event{Kind: event.IncrRep, State: event.Succ, Pos: m.window.sent, LeaseMS: m.presence.heartbeatInterval(), Clock: m.clock(m.window.sent)})
+		m.tellOutside()
 	}
 }
 
@@ -774,6 +785,7 @@ func (m *Machine) hold() {
 func (m *Machine) fatal(e *event.Event) {
 	m.dropRunning(fmt.Sprintf("the target %s lost its copy: %s", m.c.ID, e.Text))
 	m.decided()
+	m.settleOutside(statedb.MayApplied, "the copy was lost before its node has answered")
 	m.become(statedb.Fatal)
 	m.trouble(m.c.Acked.Seq, classFatal, e.Text)
 	m.supersede()
@@ -903,10 +915,10 @@ func (m *Machine) order(o *Order, log Log) {
 		}
 		m.audit(o, e)
 	}
-	if text == "" && o.Verb != Cancel && o.Verb != Drop {
+	if text == "" && o.Verb != Cancel && o.Verb != Drop && o.Verb != Apply {
 		m.joinOver()
 	}
-	m.work.Replies = append(m.work.Replies, OrderReply{Token: o.Token, Refused: text, Ask: o.asked, Told: e.text, From: e.from, To: e.to, At: m.now})
+	m.work.Replies = append(m.work.Replies, OrderReply{Token: o.Token, Refused: text, Ask: o.asked, Told: e.text, Seq: o.Seq, From: e.from, To: e.to, At: m.now})
 }
 
 func (m *Machine) execute(o *Order, log Log) (refused string) {
@@ -921,6 +933,8 @@ func (m *Machine) execute(o *Order, log Log) (refused string) {
 		return m.seek(o, log)
 	case Add:
 		return m.add(o)
+	case Apply:
+		return m.applyOutside(o)
 	case Forget:
 		if refused = m.sure(o); refused != "" {
 			return refused
@@ -930,6 +944,7 @@ func (m *Machine) execute(o *Order, log Log) (refused string) {
 			m.route(c.Join.Target, Input{Left: &Left{Dump: c.Join.Dump, ID: c.ID, Request: c.Join.Request}})
 		}
 		m.reply(event.Event{Kind: event.IncrRep, State: event.Fail, Code: event.Unknown, Text: fmt.Sprintf("an operator has forgotten client %s: to come back it has to join with a DUMP", c.ID)})
+		m.settleOutside(statedb.MayApplied, "the client was forgotten before its node has answered")
 		m.clearAll()
 		m.gone()
 	case Redump:
@@ -1232,6 +1247,7 @@ func (m *Machine) View(head event.Position) View {
 		v.Lag = &lag
 	}
 	v.Moves = m.moves()
+	v.Outside = m.outside()
 	if o := c.Override; o != nil {
 		v.Order = &Pending{Verb: o.Verb(), Seq: o.Seq, Limit: event.FormatLimit(o.Limit)}
 	}

@@ -171,7 +171,11 @@ func (s *stage) command(t *testing.T, l *line) {
 		if l.has("tx") {
 			body = []byte(`{"tx": [{"sql": "instead"}]}`)
 		}
-		s.step(l.id(), Input{Order: &Order{Verb: Verb(l.word(1)), Seq: l.num("seq", 10), Body: body,
+		var record []byte
+		if n := l.num("seq", 10); Verb(l.word(1)) == Apply && n > 0 && n <= uint64(len(s.log.records)) {
+			record = s.log.records[n-1]
+		}
+		s.step(l.id(), Input{Order: &Order{Verb: Verb(l.word(1)), Seq: l.num("seq", 10), Body: body, Record: record, Ask: l.has("ask"),
 			Topics: l.list("topics"), Limit: l.limit(), Reason: l.str("reason"), By: l.str("by"), Token: 1}})
 	case "tick":
 		n, err := strconv.Atoi(l.id())
@@ -215,7 +219,7 @@ func (s *stage) hello(l *line) event.Hello {
 		target = l.str("driver")
 	}
 	return event.Hello{Target: target, Features: l.list("features"), Topics: l.list("topics"), At: l.num("at", 10), Loaded: event.RequestID(l.num("loaded", 16)),
-		Stateless: l.has("stateless"), Prepares: l.has("prepares"), Holds: l.has("holds"), Backup: l.has("backup")}
+		Stateless: l.has("stateless"), Prepares: l.has("prepares"), Applies: l.has("applies"), Holds: l.has("holds"), Backup: l.has("backup")}
 }
 
 func (s *stage) node(l *line) *event.Event {
@@ -242,6 +246,11 @@ func (s *stage) node(l *line) *event.Event {
 	case "event":
 		e.Kind, e.State = event.Kind(l.num("kind", 10)), event.State(l.num("state", 10))
 		e.Body = []byte(l.str("body"))
+	}
+	for key, code := range map[string]event.Code{"applied": event.Applied, "notapplied": event.NotApplied, "mayapplied": event.MayApplied} {
+		if l.has(key) {
+			e.Code, e.Request = code, event.RequestID(l.num("request", 16))
+		}
 	}
 	if l.has("bye") {
 		e.Code = event.Bye

@@ -120,6 +120,10 @@ func TestASessionIsProvedByItsToken(t *testing.T) { play(t, "a_session_is_proved
 // Retry, skip and replace of one increment for a client that has not failed: it is the one that was named, or none.
 func TestAnOrderIsAboutTheIncrementItNames(t *testing.T) { play(t, "an_order_names_its_increment") }
 
+// An increment that was passed over is applied outside the order: by one process that is told until it answers, once; who cannot, or
+// need not, is refused; and an answer that never came is unknown.
+func TestAnIncrementIsAppliedOutsideTheOrder(t *testing.T) { play(t, "a_skipped_increment_is_applied_outside_the_order") }
+
 // An increment that needs a feature is held before a node that does not name it, with all behind it and an alert
 // that names node and increment, over reconnections and restarts, until the node comes back with it. Others do not
 // notice.

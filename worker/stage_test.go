@@ -429,6 +429,9 @@ func record(c *statedb.Client) string {
 		s += fmt.Sprintf(" override=%d answer=%d skip=%v body=%q%s%s", o.Seq, o.Decision, o.Skip, o.Body,
 			when(o.Limit != 0, " limit=%s", event.FormatLimit(o.Limit)), when(o.Fresh, " fresh"))
 	}
+	if a := c.Apply; a != nil {
+		s += fmt.Sprintf(" apply=%d number=%d by=%x outcome=%q", a.Seq, a.Number, uint64(a.Process), a.Outcome)
+	}
 	if c.Seek != nil {
 		s += fmt.Sprintf(" seek=%d", c.Seek.Seq)
 	}

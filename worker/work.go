@@ -80,6 +80,7 @@ const (
 	Skip    Verb = "skip"    // pass over it, with a reason
 	Replace Verb = "replace" // apply another body instead, with a reason
 	SeekTo  Verb = "seek"    // the next increment applied is number Seq; makes the record of an ID that nobody knows
+	Apply   Verb = "apply"   // apply an increment that the client has passed over, now and outside the order, with a reason
 	Forget  Verb = "forget"  // remove the client, its position and its pin
 	Redump  Verb = "redump"  // this client must DUMP again
 	Add     Verb = "add"     // register an ID that nobody knows: it may choose its position with --at
@@ -96,6 +97,7 @@ type Order struct {
 	// retry, replace: how long the increment may be at the database, as in event.Headers; 0: as before
 	Limit  time.Duration
 	Body   []byte       // replace
+	Record []byte       // apply: as it stands in the log
 	Dump   event.DumpID // drop
 	Topics []string     // add: those the node must name; empty for any
 	Reason string
@@ -114,6 +116,7 @@ type OrderReply struct {
 	Refused  string
 	Ask      bool   // it was refused because of Order.Ask: Refused says what it would do
 	Told     string // what it does, in one sentence
+	Seq      uint64 // the increment that it is about
 	From, To uint64 // the position of the client before and after
 	At       int64  // ns since 1970: what the client tells of later is about what came of it
 }
@@ -186,6 +189,15 @@ type Pending struct {
 	Limit string `json:"limit,omitempty"`
 }
 
+// Outside is the newest order to apply an increment that the client has passed over.
+type Outside struct {
+	Seq     uint64          `json:"seq"`
+	Number  uint64          `json:"number"`
+	Outcome statedb.Outcome `json:"outcome,omitempty"` // "" until it is known
+	Text    string          `json:"text,omitempty"`
+	Time    time.Time       `json:"time"` // of the order, then of the outcome
+}
+
 // View is one client as the outside sees it, the wire shape of GET /v1/positions.
 type View struct {
 	ID              string        `json:"id"`
@@ -209,8 +221,9 @@ type View struct {
 	Worker          int           `json:"worker"`
 	Nonsense        uint64        `json:"refused_events"` // events of this client that made no sense, since start
 	Join            *statedb.Join `json:"dump,omitempty"`
-	Moves           *uint64       `json:"moves,omitempty"` // the position that an operator has named and its node has not adopted yet
-	Order           *Pending      `json:"order,omitempty"` // a retry, skip or replace that has not been carried out
+	Moves           *uint64       `json:"moves,omitempty"`   // the position that an operator has named and its node has not adopted yet
+	Order           *Pending      `json:"order,omitempty"`   // a retry, skip or replace that has not been carried out
+	Outside         *Outside      `json:"outside,omitempty"` // the newest increment that was ordered outside the order
 	Created         time.Time     `json:"created"`
 	Heard           time.Time     `json:"heard,omitzero"` // the node's last word, in a session
 	statedb.Process               // where the node runs

@@ -284,9 +284,9 @@ func (b *Broker) apiOrder(r *http.Request) (any, error) {
 	}
 	verb := worker.Verb(r.PathValue("verb"))
 	switch verb {
-	case worker.Retry, worker.Skip, worker.Replace, worker.SeekTo, worker.Forget, worker.Redump, worker.Add:
+	case worker.Retry, worker.Skip, worker.Replace, worker.SeekTo, worker.Forget, worker.Redump, worker.Add, worker.Apply:
 	default:
-		return nil, refuse(http.StatusNotFound, "there is no order %.40q: add, retry, skip, replace, seek, forget or redump", verb)
+		return nil, refuse(http.StatusNotFound, "there is no order %.40q: add, retry, skip, replace, apply, seek, forget or redump", verb)
 	}
 	topics, err := event.SortTopics(o.Topics)
 	if err != nil {
@@ -299,10 +299,16 @@ func (b *Broker) apiOrder(r *http.Request) (any, error) {
 	if limit != 0 && verb != worker.Retry && verb != worker.Replace {
 		return nil, refuse(http.StatusBadRequest, "%s takes no limit: retry and replace do", verb)
 	}
-	if moves := verb == worker.SeekTo || verb == worker.Forget || verb == worker.Redump; moves && strings.TrimSpace(o.Reason) == "" {
+	if moves := verb == worker.SeekTo || verb == worker.Forget || verb == worker.Redump || verb == worker.Apply; moves && strings.TrimSpace(o.Reason) == "" {
 		return nil, refuse(http.StatusBadRequest, "%s needs a reason: it will stand in the audit list", verb)
 	}
-	return b.order(r.Context(), id, worker.Order{Verb: verb, Seq: o.Seq, Ask: !o.Confirm, Last: worker.Sole(id, b.stores.state.Clients()), Topics: topics, Body: o.Body, Limit: limit,
+	var record []byte
+	if verb == worker.Apply {
+		if record, err = b.outside(r.Context(), id, o.Seq); err != nil {
+			return nil, err
+		}
+	}
+	return b.order(r.Context(), id, worker.Order{Verb: verb, Seq: o.Seq, Record: record, Ask: !o.Confirm, Last: worker.Sole(id, b.stores.state.Clients()), Topics: topics, Body: o.Body, Limit: limit,
 		Reason: o.Reason, By: by, Via: via})
 }
 
@@ -374,15 +380,16 @@ func (b *Broker) order(ctx context.Context, id string, o worker.Order) (any, err
 	case a.Refused != "":
 		return nil, refuse(http.StatusConflict, "%s", a.Refused)
 	}
-	return Ordered{Client: id, Done: string(o.Verb), Told: a.Told, From: a.From, To: a.To, At: a.At}, nil
+	return Ordered{Client: id, Done: string(o.Verb), Seq: a.Seq, Told: a.Told, From: a.From, To: a.To, At: a.At}, nil
 }
 
 // Ordered is the answer of POST /v1/clients/{id}/{verb}.
 type Ordered struct {
 	Client string `json:"client"`
 	Done   string `json:"done"`
-	Told   string `json:"told"` // what it does, in one sentence
-	From   uint64 `json:"from"` // the position of the client before and after it
+	Seq    uint64 `json:"seq,omitempty"` // the increment that it is about; of seek, the next one
+	Told   string `json:"told"`          // what it does, in one sentence
+	From   uint64 `json:"from"`          // the position of the client before and after it
 	To     uint64 `json:"to"`
 	At     int64  `json:"at"` // ns since 1970
 }

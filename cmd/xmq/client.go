@@ -14,6 +14,7 @@ import (
 
 	"xmq/broker/server"
 	"xmq/broker/units"
+	"xmq/statedb"
 	"xmq/worker"
 )
 
@@ -41,6 +42,7 @@ func clientCommand() *cli.Command {
 				"apply another body instead of such an increment, for this client only (needs --reason)", reason, seq,
 				limit, all,
 				&cli.StringFlag{Name: "body", Usage: "the body itself"}, &cli.StringFlag{Name: "file", Usage: "`FILE` that holds the body; - for stdin"}),
+			order(worker.Apply, "apply an increment that the client has passed over, now and outside the order (needs --reason)", reason, confirmFlag()),
 			order(worker.SeekTo, "set the position: the next increment applied is number SEQ; also of an ID that nobody knows yet (needs --reason)", reason, confirmFlag(), &cli.Uint64Flag{Name: "to", Usage: "the next increment applied (or give it as the second argument)"}),
 			order(worker.Forget, "remove the client, its position and its pin (needs --reason)", reason, confirmFlag()),
 			order(worker.Redump, "let the client join again with a DUMP (needs --reason)", reason, confirmFlag()),
@@ -84,10 +86,31 @@ func clientShow(c *cli.Context) error {
 		if o := v.Order; o != nil {
 			fmt.Fprintf(w, "ordered\t%s increment %d%s, not carried out yet\n", o.Verb, o.Seq, within(o.Limit))
 		}
+		if o := v.Outside; o != nil {
+			fmt.Fprintf(w, "outside the order\tincrement %d, %s (%s)%s\n", o.Seq, outsideWord(o.Outcome), units.Stamp(o.Time), behindColon(o.Text))
+		}
 		if j := v.Join; j != nil {
 			fmt.Fprintf(w, "joins from\t%s by DUMP %s\n", j.Target, j.Dump)
 		}
 	})
+}
+
+// outsideWord says what has become of an increment that was ordered outside the order.
+func outsideWord(o statedb.Outcome) string {
+	switch o {
+	case "":
+		return "on its way"
+	case statedb.MayApplied:
+		return "outcome unknown"
+	}
+	return string(o)
+}
+
+func behindColon(text string) string {
+	if text == "" {
+		return ""
+	}
+	return ": " + text
 }
 
 // within says a time limit behind an order; nothing when there is none.

@@ -21,16 +21,19 @@ import (
 // many reports that an order may name several clients.
 func many(v worker.Verb) bool { return v == worker.Retry || v == worker.Skip || v == worker.Replace }
 
+// numbered reports that an order names one client and one increment.
+func numbered(v worker.Verb) bool { return v == worker.SeekTo || v == worker.Apply }
+
 // order makes the subcommand for one verb.
 func order(verb worker.Verb, usageText string, flags ...cli.Flag) *cli.Command {
 	argsUsage := "ID"
 	switch {
-	case verb == worker.SeekTo:
+	case numbered(verb):
 		argsUsage = "ID SEQ"
 	case many(verb):
 		argsUsage = "ID..."
 	}
-	if many(verb) || verb == worker.SeekTo {
+	if many(verb) || numbered(verb) {
 		flags = append(flags,
 			&cli.DurationFlag{Name: "wait", Usage: "how long to wait for the outcome", Value: 10 * time.Second},
 			&cli.BoolFlag{Name: "no-wait", Usage: "end as soon as the order is given"})
@@ -67,16 +70,19 @@ func readOrder(c *cli.Context, verb worker.Verb) (ids []string, req server.Order
 		return nil, req, usage("xmq client %s --limit: %v", verb, err)
 	}
 	ids = c.Args().Slice()
-	if verb == worker.SeekTo {
-		req.Seq = c.Uint64("to")
+	if numbered(verb) {
+		which := "the increment that it has passed over"
+		if verb == worker.SeekTo {
+			req.Seq, which = c.Uint64("to"), "the next increment"
+		}
 		if len(ids) == 2 {
 			if req.Seq, err = strconv.ParseUint(ids[1], 10, 64); err != nil {
-				return nil, req, usage("xmq client seek: %q is not a sequence", ids[1])
+				return nil, req, usage("xmq client %s: %q is not a sequence", verb, ids[1])
 			}
 			ids = ids[:1]
 		}
 		if req.Seq == 0 {
-			return nil, req, usage("xmq client seek needs a client ID and the next increment: xmq client seek ID SEQ")
+			return nil, req, usage("xmq client %s needs a client ID and %s: xmq client %s ID SEQ", verb, which, verb)
 		}
 	}
 	all := c.Bool("all")
@@ -92,7 +98,8 @@ func readOrder(c *cli.Context, verb worker.Verb) (ids []string, req server.Order
 	case len(ids) != 1 && !many(verb):
 		return nil, req, usage("xmq client %s needs one client ID", verb)
 	}
-	if verb == worker.Skip || verb == worker.Replace || verb == worker.SeekTo || verb == worker.Forget || verb == worker.Redump {
+	if verb == worker.Skip || verb == worker.Replace || verb == worker.SeekTo || verb == worker.Forget || verb == worker.Redump ||
+		verb == worker.Apply {
 		if err := needsReason(c, "xmq client "+string(verb)); err != nil {
 			return nil, req, err
 		}
@@ -183,7 +190,7 @@ func give(c *cli.Context, a *api, verb worker.Verb, ids []string, req server.Ord
 // giveOne gives an order to one client; when the broker asks whether it is meant, so does the tool.
 func giveOne(c *cli.Context, a *api, verb worker.Verb, id string, req server.Order) (g given, err error) {
 	path := "/v1/clients/" + url.PathEscape(id)
-	waits := (many(verb) || verb == worker.SeekTo) && !c.Bool("no-wait")
+	waits := (many(verb) || numbered(verb)) && !c.Bool("no-wait")
 	var before worker.View
 	if waits { // an ID that nobody knows has no node to wait for
 		no := (*refusal)(nil)
@@ -207,13 +214,17 @@ func giveOne(c *cli.Context, a *api, verb worker.Verb, id string, req server.Ord
 
 // outcome waits until an order has come to its end, good or bad, and says which.
 func outcome(c *cli.Context, a *api, verb worker.Verb, g *given) (string, error) {
-	if !many(verb) && verb != worker.SeekTo {
+	if !many(verb) && !numbered(verb) {
 		return "", nil
 	}
 	seq := g.To
-	if verb == worker.SeekTo { // the next one shows whether its database takes it
+	switch verb {
+	case worker.Apply:
+		seq = g.Seq
+	case worker.SeekTo: // the next one shows whether its database takes it
 		seq++
 	}
+
 	limit := time.NewTimer(c.Duration("wait"))
 	defer limit.Stop()
 	for {
@@ -221,7 +232,11 @@ func outcome(c *cli.Context, a *api, verb worker.Verb, g *given) (string, error)
 		if err := a.do(c.Context, "GET", "/v1/clients/"+url.PathEscape(g.Client), nil, &v); err != nil {
 			return "", err
 		}
-		if text, failed, over := settled(verb, v, seq, g.At); over && failed {
+		if verb == worker.Apply {
+			if text, over, err := ranOutside(v, seq, g.At); over {
+				return text, err
+			}
+		} else if text, failed, over := settled(verb, v, seq, g.At); over && failed {
 			return "", errors.New(text)
 		} else if over {
 			return text, nil
@@ -234,11 +249,32 @@ func outcome(c *cli.Context, a *api, verb worker.Verb, g *given) (string, error)
 			if v.LastError != nil {
 				why = fmt.Sprintf(" (%s)", v.LastError.Text)
 			}
+			if verb == worker.Apply {
+				return "", &temporaryError{fmt.Errorf("%s has not answered within %s whether increment %d is applied: the order stands, look again with "+
+					"xmq client show %s", g.Client, c.Duration("wait"), seq, g.Client)}
+			}
 			return "", &temporaryError{fmt.Errorf("%s is %s at %d and has not come past increment %d within %s%s: the order stands, look again with xmq client show %s",
 				g.Client, v.State, v.Acked, seq, c.Duration("wait"), why, g.Client)}
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
+}
+
+// ranOutside says what has become of an increment that was ordered outside the order at a time. Unknown needs a person.
+func ranOutside(v worker.View, seq uint64, at int64) (text string, over bool, err error) {
+	o := v.Outside
+	if o == nil || o.Seq != seq || o.Time.UnixNano() < at {
+		return "", false, nil
+	}
+	switch o.Outcome {
+	case statedb.Applied:
+		return fmt.Sprintf("increment %d is applied, it stands at %d as before", seq, v.Acked), true, nil
+	case statedb.NotApplied:
+		return "", true, fmt.Errorf("%s has not applied increment %d, and nothing of it is stored: %s", v.ID, seq, o.Text)
+	case statedb.MayApplied:
+		return "", true, &damageError{fmt.Errorf("whether %s has applied increment %d is not known: %s. Look into its database", v.ID, seq, o.Text)}
+	}
+	return "", false, nil
 }
 
 // settled says what has become of an order given at a time, about increment seq.

@@ -148,7 +148,7 @@ func TestARetryOfAllLetsNoTextSteerATerminal(t *testing.T) {
 func TestNoCommandLetsTextFromOutsideSteerATerminal(t *testing.T) {
 	arguments := map[string][]string{ // of those that ask the API
 		"publish": {}, "status": {}, "positions": {}, "client list": {}, "client add": {"n1"}, "client show": {"n1"}, "client retry": {"n1"}, "client skip": {"n1", "--reason", "x"},
-		"client replace": {"n1", "--reason", "x", "--body", "x"}, "client seek": {"n1", "1", "--reason", "x"}, "client forget": {"n1", "--reason", "x"}, "client redump": {"n1", "--reason", "x"},
+		"client replace": {"n1", "--reason", "x", "--body", "x"}, "client seek": {"n1", "1", "--reason", "x"}, "client apply": {"n1", "1", "--reason", "x", "--confirm"}, "client forget": {"n1", "--reason", "x"}, "client redump": {"n1", "--reason", "x"},
 		"producer reset": {"p1", "--reason", "x"},
 		"log head":       {}, "log show": {"1"}, "log tail": {}, "log check": {}, "log trim": {}, "log accept": {"--confirm", "--reason", "x"}, "snapshots": {},
 		"snapshots cancel": {event.DumpID(1).String()}, "snapshots drop": {event.DumpID(1).String()}, "alerts": {"--all"}, "alerts ack": {"k"}, "alerts clear": {"k"}, "events": {}, "audit": {},
