@@ -122,7 +122,9 @@ func TestAnOrderIsAboutTheIncrementItNames(t *testing.T) { play(t, "an_order_nam
 
 // An increment that was passed over is applied outside the order: by one process that is told until it answers, once; who cannot, or
 // need not, is refused; and an answer that never came is unknown.
-func TestAnIncrementIsAppliedOutsideTheOrder(t *testing.T) { play(t, "a_skipped_increment_is_applied_outside_the_order") }
+func TestAnIncrementIsAppliedOutsideTheOrder(t *testing.T) {
+	play(t, "a_skipped_increment_is_applied_outside_the_order")
+}
 
 // An increment that needs a feature is held before a node that does not name it, with all behind it and an alert
 // that names node and increment, over reconnections and restarts, until the node comes back with it. Others do not
