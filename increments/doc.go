@@ -1,38 +1,9 @@
-// Package increments is the log: every accepted increment, in one order, kept until everybody has it.
+// Package increments says what the log of a broker is: every accepted increment, in one order, kept until everybody has it.
 //
-// # On disk
+// Log is the contract: one writer appends drafts in groups with one sync each, many readers read beside it, retention frees the beginning.
+// Reader is the part that feeds nodes, View the part that a client's machine may ask while it steps, which never blocks. A Log on disk is
+// in increments/segments; what each must pass is in increments/logtest.
 //
-// The log's place holds segments, each a LevelDB database named by its first and last possible sequence,
-// "00000000000000000001-00000000000002000000". The name rules, so a change of MaxRecords concerns only new
-// segments. A segment is dropped as a whole; nothing in it is ever deleted or rewritten.
-//
-// In a segment (format 1; numbers little-endian; every value except a record begins with the format byte):
-//
-//	<20 digits>              the record with that sequence, as package event encodes it
-//	i<producer> NUL #<20 digits>   1 format 2, 8 sequence of the record with that number of that producer, 8 digest of topic and body
-//	i<producer> NUL =<key>         the same for keys that are not numbers; format 1, of the first revision, has no digest
-//	m/base                   1 format, 8 sequence, 8 chain: the position before the segment's first record
-//	m/log                    1 format, 8 log ID
-//	m/low                    1 format, 8 lowest sequence that retention has left
-//	m/index                  1 format, 8 one: there is an index of keys, or there was
-//	m/p/<producer>           1 format, 8 highest number of that producer; format 2 adds 1 flags, 8 sequence of its last reset
-//
-// All m/... are written when a segment is made, so they outlive the segments before it. Record and
-// idempotency key are one batch with one sync: that is the moment of acknowledgement. There is no stored
-// end: the end of the log is its last record.
-//
-// # The index of idempotency keys
-//
-// Beside the segments lie databases named "keys-<20 digits>", the generations of the index: each holds the i... of the sealed segments from
-// that sequence on, as they stand there, up to its m/through (1 format, 8 sequence), and m/log. The next generation begins
-// behind it. m/begin of the newest one says where the oldest begins. A generation whose keys are all older than the window
-// (Options.Window) is dropped as a whole. The index is derived: Index and Trim make it again from the segments that are there.
-// A key is looked up in what is prepared, in the newest segment, in sealed ones that are not indexed yet, and in the
-// index; so a record and its key are one batch at any time, and the key outlives the record's segment.
-//
-// # In memory
-//
-// The head moves after the sync, never before, and nobody reads beyond it. The last records stay in memory
-// as encoded (the ring) and are shared by all readers. A log of one process has one writer: Append and Trim
-// exclude each other.
+// Sequences begin with 1 and have no holes. Each record carries the checksum of its chain, so that a position (log, sequence, chain) names
+// one history: see package event. The head moves after the sync, never before, and nobody reads beyond it.
 package increments

@@ -1,397 +1,169 @@
 package increments
 
 import (
-	"crypto/rand"
-	"encoding/binary"
-	"errors"
-	"fmt"
-	"io/fs"
-	"slices"
-	"strings"
-	"sync"
-	"sync/atomic"
+	"context"
 	"time"
 
-	"xmq/broker/disk"
 	"xmq/broker/event"
 )
 
-// Errors of the log. Those of the storage under it are disk.ErrStopped and disk.Damage.
-var (
-	// ErrTrimmed is returned for a sequence that retention has freed.
-	ErrTrimmed = errors.New("not kept any more")
-	// ErrBeyond is returned for a sequence that does not exist yet.
-	ErrBeyond = errors.New("beyond the end of the log")
-	// ErrQuarantined is returned for a record in a damaged segment, which is never served.
-	ErrQuarantined = errors.New("set aside because it is damaged")
-	// ErrLater is returned for a record that cannot be read now: the disk answers an open with an error, or no file descriptor
-	// is left. It says nothing about the record: whoever needs it asks again, and nobody's state changes for it.
-	ErrLater = errors.New("cannot be read now")
-	// ErrTooOld refuses a producer's number that is at or below its highest and not found any more.
-	ErrTooOld = errors.New("too old to tell whether it was stored")
-	// ErrKeyReused refuses a draft whose key was used for another body or topic.
-	ErrKeyReused = errors.New("the idempotency key was used before")
-	// ErrJump refuses a producer's number that is too far above its highest.
-	ErrJump = errors.New("too large a step")
-	// ErrTooLarge refuses a draft that no record can hold.
-	ErrTooLarge = errors.New("increment too large")
-	// ErrInvalid refuses a draft that breaks a rule of the log.
-	ErrInvalid = errors.New("increment not allowed")
-	// ErrFull refuses drafts behind sequence 2^64-1.
-	ErrFull = errors.New("the log has used its last sequence")
-	// ErrClosed is returned by Append and Trim after Close.
-	ErrClosed = errors.New("the log is closed")
-)
+// View is what a client's machine may ask of the log while it steps. None of its methods blocks: not for a disk, not for the writer. So one
+// client's step delays no other's. See Look for a View of a Reader.
+type View interface {
+	// First is the lowest sequence that can be read; Head().Seq+1 when the log is empty.
+	First() uint64
+	// Head is the position at the last durable record: nothing beyond it is ever shown to anybody.
+	Head() event.Position
+	// Position returns the position at seq, which is First-1 to Head. ErrTrimmed: seq is below First-1. ErrBeyond: above the head.
+	// ErrQuarantined: the record lies in a damaged part. ErrLater: it is not known now, ask again. Only ErrTrimmed and
+	// ErrQuarantined are verdicts on seq that stay.
+	Position(seq uint64) (event.Position, error)
+}
 
-// The defaults of Options.
-const (
-	DefaultMaxRecords = 2_000_000
-	DefaultWindow     = 5_000_000
-	DefaultRingBytes  = 64 << 20
-	DefaultWalk       = 100_000
-	DefaultOpen       = 8
-)
+// Reader is the log as nodes are fed from it. It is for concurrent use, beside the writer and retention.
+type Reader interface {
+	// First and Head as in View: neither blocks.
+	First() uint64
+	Head() event.Position
+	// Position as in View, but it may block for reading one record. Near the head it does not.
+	Position(seq uint64) (event.Position, error)
+	// Read returns consecutive records beginning with from: at most maxRecords, and as many as fit into maxBytes, but at least one when
+	// from is at or below the head; none when from is right after the head. It may return fewer than there are: ask again.
+	//
+	// Records are verified (checksum, sequence, chain) and shared with other readers: nobody may write into them. It blocks for a disk
+	// read at most, near the head for nothing, and never for the writer. ErrTrimmed: from is below First. ErrBeyond: from is more than one
+	// above the head. ErrQuarantined: the record lies in a damaged part, which is not served. ErrLater: it cannot be read this time, ask
+	// again. Rules: XQ-2, XQ-3, XQ-8.
+	Read(from uint64, maxRecords, maxBytes int) ([]event.Encoded, error)
+}
 
-// Options of a log. Zero values mean the defaults.
-type Options struct {
-	// MaxRecords is how many increments a new segment holds; existing segments keep their size. Retention
-	// frees whole segments, so it is also the grain of retention.
-	MaxRecords uint64
-	// RingBytes bounds the records kept in memory for readers near the head.
-	RingBytes int
-	// Window is for how many increments an idempotency key is remembered, whatever retention frees. 0 means DefaultWindow.
-	Window uint64
-	// Walk is how many of the last records Open verifies. 0 means DefaultWalk.
-	Walk uint64
-	// OpenSegments bounds the sealed segments that stay open for readers. 0 means DefaultOpen.
+// Log is the log of one broker. Append, Prepare, Commit, Reset, Trim and Close are for one writer as said there; everything else is for any
+// goroutine at any time. Whatever writes fails with an error that wraps disk.ErrStopped when storage has failed: the outcome is unknown,
+// every later call fails alike, and the process must end.
+type Log interface {
+	Reader
+
+	// ID is the life of this log.
+	ID() event.LogID
+
+	// Append puts drafts at the end of the log in order and returns one outcome for each. A refused draft does not hinder the others. It
+	// copies what it keeps. It is Prepare and Commit in one; calls exclude each other.
+	//
+	// It blocks for one sync, or several where drafts cross a border inside. When the error is nil everything that has a sequence survives
+	// kill and power loss and is visible to readers. ErrClosed: nothing was done. disk.ErrDescriptors: the rest waits for a file descriptor;
+	// nothing has failed, and drafts with keys may be appended again. Other errors: the outcome of every draft is unknown, and some may be
+	// in the log after a restart.
+	//
+	// A draft with a Key is stored once as long as the key is remembered, which is for a number of increments, whatever retention frees.
+	// The same key with another body or topic is refused with ErrKeyReused. A key that is a number of its Producer (Headers.Number) counts:
+	// above the producer's highest it is new, at or below it is looked up and answered with its sequence, or refused with ErrTooOld. One
+	// that is more than MaxJump above the highest is refused with ErrJump, unless it is the producer's first, or the first said Sparse, or
+	// (Clock) it is not ahead of our own clock. Any other key is new when it is not found. Keys of drafts without a Producer are a name
+	// space of their own. Rules: XI-1, XQ-6.
+	Append(drafts []event.Draft) ([]Outcome, error)
+
+	// NewGroup returns an empty group.
+	NewGroup() AppendGroup
+	// Prepare gives drafts their sequences after everything prepared before and puts them into g, which may hold some already. out, as
+	// long as drafts, is told what becomes of each, as Append says; it is true only once Commit has returned nil. It blocks for no sync,
+	// except of what a border inside needs. It copies what it keeps.
+	//
+	// It returns how many drafts are settled: fewer than all at a border. Then g and every group before it have to be committed before
+	// Prepare is called for the rest with an empty one. An error is as Append's; but with disk.ErrDescriptors nothing has failed: Prepare is
+	// called again with the same group for the drafts that are not settled.
+	//
+	// It is for one writer that calls Prepare in the order of the drafts and Commit in the order of the groups, from two goroutines if it
+	// likes, so that one group is prepared while the one before it is synced. Append is not called meanwhile.
+	Prepare(g AppendGroup, drafts []event.Draft, out []Outcome) (settled int, err error)
+	// Commit writes a prepared group as one unit with one sync, for which it blocks. nil: everything in it that has a sequence survives
+	// kill and power loss and is visible to readers. An error is as Append's.
+	Commit(g AppendGroup) error
+
+	// Reset lets a producer's numbers begin anew, wherever, and returns the highest so far; false when a reset stands already. Numbers
+	// that were stored are still known for as long as they are remembered, so none is stored twice. It blocks until what was being written
+	// is on disk, and for one sync. ErrNoProducer, ErrClosed.
+	Reset(producer string) (highest uint64, counted bool, err error)
+	// Index keeps what is remembered of idempotency keys beyond the records that retention frees, until ctx ends; then it returns nil.
+	// It is for one goroutine beside all others, which it does not hinder. ErrClosed; another error is trouble that may pass: call it
+	// again later.
+	Index(ctx context.Context) error
+
+	// Trim frees records below keep, in whole spans, and returns how many spans; the newest stays. keep must come from durable positions
+	// and pins only. It survives a crash anywhere: the next opening finishes it. It blocks for one sync and for running reads of what goes;
+	// the writer waits only for the sync. An error that does not wrap disk.ErrStopped says that some space is not free yet: the next Trim
+	// frees it. Rules: XQ-3, XD-25.
+	Trim(keep uint64) (freed int, err error)
+	// Spans lists what Trim frees as a whole, oldest first; there is always one, the newest, which is appended to.
+	Spans() []Span
+
+	// Check reads the log from sequence from (0: from its beginning) to the head as it is now, and verifies every record. Damaged parts are
+	// reported, and set aside as a damaged read would; so are those that cannot be read now, and it goes on after them. It may run beside
+	// everything else. All is well when it reports nothing. progress, if not nil, is called with the sequence reached every thousand
+	// records or so; it may block, to slow the check down. The error is ctx's, or that of a storage that has stopped.
+	Check(ctx context.Context, from uint64, progress func(seq uint64)) (Report, error)
+	// VerifyCheckpoint compares a position that was noted, durably, after it had been acknowledged. disk.Damage: the log ends before it, has
+	// another chain there, or is another log. Then acknowledged increments are lost, and the broker must serve nobody. A checkpoint below
+	// First-1 cannot be compared and passes, and so does the zero Position. ErrLater: ask again.
+	VerifyCheckpoint(p event.Position) error
+
+	// Mark returns a position and a time, in ns since 1970: every record after the position has this time or a later one. What it promises
+	// holds in this process; for the next one the time is stored and given to Advance.
+	Mark() (event.Position, int64)
+	// Advance makes every later record have the time t, in ns since 1970, or a later one.
+	Advance(t int64)
+	// Ahead is how far the time of the log is before the broker's clock, which was set back since.
+	Ahead() time.Duration
+
+	// Stats returns the figures now. It reads directories, so it is for once a second, not for once a record.
+	Stats() (Stats, error)
+	// Unreadable returns when a reader got ErrLater for the last time, and that error; nil when none did.
+	Unreadable() (at time.Time, err error)
+	// Close waits for running reads and gives the log up. Nothing must be read afterwards. After disk.ErrStopped the process should end
+	// without it.
+	Close() error
+}
+
+// AppendGroup is drafts on their way into a log, which has made it: they become durable together.
+type AppendGroup interface {
+	// Records is how many drafts it will store.
+	Records() int
+	// Reset empties a group that is committed, to be used again.
+	Reset()
+}
+
+// Span is the first and the last possible sequence of a part of the log that retention frees as a whole.
+type Span struct{ First, Last uint64 }
+
+// Report is what a Check found.
+type Report struct {
+	Log         event.LogID
+	First, Last uint64    // what was looked at
+	Records     uint64    // verified
+	Segments    int       // looked at
+	Damaged     []Finding // set aside
+	Unreadable  []Finding // cannot be read now: nothing is known of them
+	Missing     error     // acknowledged increments are missing, by the checkpoint
+}
+
+// Finding is one segment with something wrong, or a place where one should be.
+type Finding struct {
+	Segment string // its name
+	Err     error  // what and where
+}
+
+// Stats describes how a log fares.
+type Stats struct {
+	Head         event.Position
+	First        uint64
+	Segments     int
+	Quarantined  []string // names of segments set aside
 	OpenSegments int
-	// Now is the clock from which records have their times (see clock). nil means time.Now.
-	Now func() time.Time
-	// Room is asked before the journal of a sealed segment is put into tables, which writes as much as the journal
-	// holds, once; its error puts that off, and the segment is read all the same. nil allows all.
-	Room func() error
-	// OnDamage is told once for each segment that is set aside. nil tells nobody. It is called from
-	// readers and the writer and must not call the log.
-	OnDamage func(segment string, err error)
-	// OnForget is told when the keys of records from..to, which retention has freed, are not known though they lie within
-	// the window, and why: their index was missing or damaged. As OnDamage.
-	OnForget func(from, to uint64, why error)
-}
-
-func (o Options) withDefaults() Options {
-	if o.MaxRecords == 0 {
-		o.MaxRecords = DefaultMaxRecords
-	}
-	if o.RingBytes == 0 {
-		o.RingBytes = DefaultRingBytes
-	}
-	if o.Window == 0 {
-		o.Window = DefaultWindow
-	}
-	if o.Walk == 0 {
-		o.Walk = DefaultWalk
-	}
-	if o.OpenSegments == 0 {
-		o.OpenSegments = DefaultOpen
-	}
-	if o.Now == nil {
-		o.Now = time.Now
-	}
-	return o
-}
-
-// Log is the log of one broker. Append, Trim and Close exclude each other, Prepare and Commit keep their own
-// order; everything else is for any goroutine at any time. It starts no goroutines of its own.
-type Log struct {
-	options Options
-	storage *disk.Storage
-	shelf   shelf
-	index   index
-	ring    ring
-	head    atomic.Pointer[event.Position]
-	low     atomic.Uint64
-
-	turn sync.Mutex // of Append, which has a group of its own
-	own  Group
-
-	write     sync.Mutex // guards what is prepared: what follows
-	closed    bool       // written under store as well
-	newest    *segment
-	left      []*segment         // trimmed, but their files are still there
-	begun     string             // the segment that a roll without descriptors may have made
-	ahead     event.Position     // the end of what is prepared
-	clock     clock              // of the records
-	pending   []*Group           // prepared and not committed, in order
-	committed sync.Cond          // pending has become shorter
-	indexed   bool               // there is an index of keys, or there was
-	counters  map[string]counter // by producer
-	key       []byte
-
-	store sync.Mutex // whoever writes to a database; behind write, when both are held
-}
-
-func prepare(place disk.Place, storage *disk.Storage, o Options) *Log {
-	o = o.withDefaults()
-	l := &Log{
-		options: o, storage: storage, index: newIndex(place, &o),
-		shelf: shelf{
-			place: place, storage: storage, open: o.OpenSegments,
-			onDamage: o.OnDamage,
-		},
-		ring:     ring{limit: o.RingBytes},
-		counters: make(map[string]counter),
-	}
-	l.committed.L = &l.write
-	return l
-}
-
-// Create makes a new log with an ID of its own in an empty place and opens it. Only an explicit "init" may
-// call it: an emptied disk must not look like a new broker. fs.ErrExist: something lies there. When it
-// returns nil the log survives power loss.
-func Create(place disk.Place, storage *disk.Storage, o Options) (*Log, error) {
-	var b [8]byte
-	for binary.LittleEndian.Uint64(b[:]) == 0 {
-		rand.Read(b[:]) // never fails
-	}
-	return create(place, storage, o, event.Start(event.LogID(binary.LittleEndian.Uint64(b[:]))))
-}
-
-// create makes a log that begins behind base.
-func create(place disk.Place, storage *disk.Storage, o Options, base event.Position) (*Log, error) {
-	names, err := storage.Sweep(place)
-	if err != nil {
-		return nil, fmt.Errorf("create log: %w", err)
-	}
-	if len(names) > 0 {
-		return nil, fmt.Errorf("create log in %s: %w: %q lies there", place, fs.ErrExist, names[0])
-	}
-	l := prepare(place, storage, o)
-	l.shelf.log = base.Log
-	g, err := l.make(spanFrom(base.Seq+1, l.options.MaxRecords), base, base.Seq+1, nil)
-	if err != nil {
-		return nil, fmt.Errorf("create log: %w", err)
-	}
-	l.begin([]*segment{g}, base.Seq+1, base)
-	l.shelf.settles(l.options.Room)
-	l.index.reach(base.Seq)
-	return l, nil
-}
-
-// Open opens the log that lies in place. Interrupted rolls and trims are finished first. The end is the last
-// record; the last Options.Walk records are verified and the ring is filled with the newest of them, which
-// takes about a second at most. fs.ErrNotExist: there is no log. disk.Damage: a segment is missing, foreign,
-// short or damaged, or the disk cannot read it; nobody may be served (exit 78). ErrLater: a file could not be opened this
-// time (exit 75). Nothing of a sealed segment is written. The caller compares its checkpoint next
-// (VerifyCheckpoint). Rules: XI-1, XD-6, XD-7, XD-18, XQ-8.
-func Open(place disk.Place, storage *disk.Storage, o Options) (*Log, error) {
-	l := prepare(place, storage, o)
-	if err := l.load(); err != nil {
-		return nil, fmt.Errorf("open log: %w", errors.Join(later(err), l.Close()))
-	}
-	l.shelf.settles(l.options.Room)
-	return l, nil
-}
-
-// load finds the segments and the end of the log.
-func (l *Log) load() error {
-	list, generations, err := l.listed()
-	if err != nil {
-		return err
-	}
-	newest := list[len(list)-1]
-	if newest.db, err = l.storage.Open(l.shelf.place, newest.name, disk.Newest); err != nil {
-		return err
-	}
-	newest.active.Store(true)
-	l.newest = newest
-	l.shelf.list.Store(&list) // so that Close finds it whatever follows
-	low, err := l.readMeta()
-	if err != nil {
-		return err
-	}
-	if list, err = l.retained(list, low); err != nil {
-		return err
-	}
-	l.begin(list, low, newest.base)
-	end, err := l.end(newest)
-	if err != nil {
-		return err
-	}
-	l.head.Store(&end)
-	if err := l.verifyTail(end); err != nil {
-		return err
-	}
-	return l.openIndex(generations)
-}
-
-// begin sets the bounds of a log whose newest segment is open and taken as empty.
-func (l *Log) begin(list []*segment, low uint64, head event.Position) {
-	l.newest = list[len(list)-1]
-	l.shelf.list.Store(&list)
-	l.low.Store(low)
-	l.head.Store(&head)
-	l.ring.reset(head)
-}
-
-// listed returns the segments that lie in the place by their names, and the names of the parts of the index.
-func (l *Log) listed() (list []*segment, generations []string, err error) {
-	names, err := l.storage.Sweep(l.shelf.place)
-	if err != nil {
-		return nil, nil, err
-	}
-	names, generations = split(names)
-	for _, name := range names {
-		s, err := parseSpan(name)
-		if err != nil {
-			return nil, nil, l.shelf.damage(name, "%v", err)
-		}
-		if n := len(list); n > 0 && list[n-1].Last >= s.First {
-			return nil, nil, l.shelf.damage(name, "the segment overlaps %s", list[n-1].name)
-		}
-		list = append(list, newSegment(s))
-	}
-	if len(list) == 0 {
-		return nil, nil, fmt.Errorf("no segment in %s: %w", l.shelf.place, fs.ErrNotExist)
-	}
-	return list, generations, nil
-}
-
-// readMeta reads log ID, low-water mark, base and counters from the newest segment.
-func (l *Log) readMeta() (low uint64, err error) {
-	g := l.newest
-	value, err := l.shelf.meta(g.db, g.span, keyLog)
-	if err != nil {
-		return 0, err
-	}
-	id, err := parseNumber(value)
-	if err != nil || id == 0 {
-		return 0, l.shelf.damage(g.name, "its log ID is not readable")
-	}
-	l.shelf.log = event.LogID(id)
-	if g.base, err = l.shelf.inspect(g.db, g.span); err != nil {
-		return 0, err
-	}
-	if value, err = l.shelf.meta(g.db, g.span, keyLow); err != nil {
-		return 0, err
-	}
-	if low, err = parseNumber(value); err != nil || low == 0 {
-		return 0, l.shelf.damage(g.name, "its low-water mark is not readable")
-	}
-	if _, err = g.db.Get(keyIndex); err != nil && !errors.Is(err, disk.ErrNotFound) {
-		return 0, err
-	}
-	l.indexed, err = err == nil, nil
-	c := g.db.Range(counterFrom, counterTo)
-	for c.Next() {
-		producer := strings.TrimPrefix(string(c.Key()), string(counterFrom))
-		n, perr := parseCounter(c.Value())
-		if perr != nil {
-			err = l.shelf.damage(g.name, "the counter of producer %.40q is not readable", producer)
-		}
-		l.counters[producer] = n
-	}
-	return low, errors.Join(err, c.Close())
-}
-
-// retained drops the segments an interrupted Trim left below low and refuses a hole above it.
-func (l *Log) retained(list []*segment, low uint64) ([]*segment, error) {
-	for len(list) > 1 && list[0].Last < low {
-		if err := l.storage.Drop(l.shelf.place, list[0].name); err != nil {
-			return nil, err
-		}
-		list = list[1:]
-	}
-	for i, want := 0, low; i < len(list); i++ {
-		if list[i].First != want {
-			return nil, l.shelf.damage(list[i].name, "the segment before it is missing: increments from %d on", want)
-		}
-		want = list[i].Last + 1
-	}
-	return slices.Clip(list), nil
-}
-
-// end returns the position at the last record of the newest segment.
-func (l *Log) end(g *segment) (event.Position, error) {
-	from, to := recordRange(0, g.Last)
-	key, value, err := g.db.Last(from, to)
-	if errors.Is(err, disk.ErrNotFound) {
-		return g.base, nil
-	}
-	if err != nil {
-		return event.Position{}, err
-	}
-	e := event.Encoded(value)
-	if err := e.Verify(); err != nil {
-		return event.Position{}, l.shelf.damage(g.name, "the last record: %v", err)
-	}
-	if string(key) != string(recordKey(nil, e.Seq())) || e.Seq() < g.First {
-		return event.Position{}, l.shelf.damage(g.name, "the last record has sequence %d and key %q", e.Seq(), key)
-	}
-	return event.Position{Log: l.ID(), Seq: e.Seq(), Chain: e.Chain()}, nil
-}
-
-// verifyTail walks over the last records, across borders of segments, and fills the ring with the newest.
-func (l *Log) verifyTail(end event.Position) error {
-	from := l.First()
-	if end.Seq >= l.options.Walk {
-		from = max(from, end.Seq-l.options.Walk+1)
-	}
-	if end.Seq < from {
-		return nil
-	}
-	before, err := l.Position(from - 1)
-	if err != nil {
-		return err
-	}
-	l.ring.reset(before)
-	for at := before; at.Seq < end.Seq; {
-		records, err := l.stored(at.Seq+1, end.Seq, 1000, 1<<20)
-		if err != nil {
-			return err
-		}
-		if !records[0].Follows(at) {
-			return l.shelf.damage(l.shelf.find(at.Seq+1).name, "its first record does not follow the segment before it")
-		}
-		bytes := 0
-		for _, e := range records {
-			bytes += len(e)
-		}
-		l.ring.add(records, (bytes/readChunk+1)*readChunk) // they were read in chunks
-		last := records[len(records)-1]
-		at.Seq, at.Chain = last.Seq(), last.Chain()
-		if at.Seq == end.Seq && at != end {
-			return l.shelf.damage(l.newest.name, "it says it begins at %s, but the segment before it ends at %s", end, at)
-		}
-	}
-	return nil
-}
-
-// ID is the life of this log.
-func (l *Log) ID() event.LogID { return l.shelf.log }
-
-// Head is the position at the last durable record: nothing beyond it is ever shown to anybody.
-func (l *Log) Head() event.Position { return *l.head.Load() }
-
-// First is the lowest sequence that can be read; Head().Seq+1 when the log is empty.
-func (l *Log) First() uint64 { return l.low.Load() }
-
-// Close waits for running reads and closes all segments. Nothing must be read afterwards. When storage has
-// stopped (disk.ErrStopped) the process should end without it.
-func (l *Log) Close() error {
-	errs := []error{l.index.close()} // before the locks, which whoever works at it may want
-	l.write.Lock()
-	defer l.write.Unlock()
-	l.store.Lock()
-	defer l.store.Unlock()
-	if l.closed || l.shelf.list.Load() == nil {
-		return errors.Join(errs...)
-	}
-	l.closed = true
-	for _, g := range l.shelf.segments() {
-		errs = append(errs, g.shut(true))
-	}
-	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("close log: %w", err)
-	}
-	return nil
+	Bytes        int64         // on disk, without the index
+	Indexed      uint64        // the keys of all records up to there are in the index; 0 while it is broken
+	IndexBytes   int64         // on disk
+	RingBytes    int           // memory of the newest records
+	Unmerged     int           // tables of the newest segment that are not merged yet: many of them are a stall that announces itself
+	WritePaused  bool          // a write waits for merging now
+	Syncs        uint64        // of files, so far
+	SyncP99      time.Duration // of the last 1024 syncs
 }

@@ -28,7 +28,8 @@ var layers = map[string][]string{
 	"broker/bus":          {"broker/event", "broker/secret"},
 	"dumpflow":            {"broker/event", "broker/disk"},
 	"nodeclient/producer": {"broker/event", "broker/bus"},
-	"increments":          {"broker/event", "broker/disk"},
+	"increments":          {"broker/event"},
+	"increments/segments": {"broker/event", "broker/disk", "increments"},
 	"statedb":             {"broker/event", "dumpflow"}, // dumpflow for the record of a DUMP, which it keeps
 	"statedb/leveldb":     {"broker/event", "broker/disk", "dumpflow", "statedb"},
 	"worker":              {"broker/event", "broker/form", "increments", "statedb", "dumpflow"},
@@ -57,13 +58,14 @@ var layers = map[string][]string{
 	"broker/door":                               {"broker/event"},
 	"broker/door/http":                          {"broker/event", "broker/door", "broker/form"},
 	"broker/door/nats":                          {"broker/event", "broker/door"},
-	"broker/server":                             {"broker/event", "broker/disk", "broker/bus", "broker/secret", "broker/version", "broker/door", "broker/door/http", "broker/door/nats", "increments", "statedb", "statedb/leveldb", "dumpflow", "worker", "broker/units"},
+	"broker/server":                             {"broker/event", "broker/disk", "broker/bus", "broker/secret", "broker/version", "broker/door", "broker/door/http", "broker/door/nats", "increments", "increments/segments", "statedb", "statedb/leveldb", "dumpflow", "worker", "broker/units"},
 	"configs":                                   {"broker/server", "broker/secret", "nodeclient"},
 	"cmd/xmq":                                   {"*"},
 	"cmd/xmq/shop":                              nil,
 	"integration":                               {"*"},
 	"integration/report":                        nil,
 	"integration/bench":                         {"*"},                                   // measures everything
+	"increments/logtest":                        {"increments", "broker/event"},          // for tests
 	"statedb/storetest":                         {"statedb", "broker/event", "dumpflow"}, // for tests
 	"broker/disk/disktest":                      {"broker/disk"},                         // for tests
 	"broker/bus/bustest":                        {"broker/bus", "broker/event"},          // for tests
@@ -81,7 +83,6 @@ var outside = map[string][]string{
 	"broker/bus":                       {"github.com/nats-io/nats.go"},
 	"nodeclient/producer":              {"github.com/nats-io/nats.go"}, // for the options of a connection
 	"broker/disk":                      {"github.com/syndtr/goleveldb"},
-	"increments":                       {"github.com/syndtr/goleveldb"},
 	"dumpflow":                         {"github.com/klauspost/compress", "golang.org/x/sys", "golang.org/x/time"},
 	"nodeclient/driver/internal/spool": {"github.com/klauspost/compress"},
 	"nodeclient/driver/sqlite":         {"modernc.org/sqlite", "modernc.org/libc", "golang.org/x/sys"}, // libc for its time zone, sys for devices

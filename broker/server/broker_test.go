@@ -152,13 +152,23 @@ func TestIngestAnswersUnknownWhenAWriteFails(t *testing.T) {
 	require.Error(t, <-done)
 }
 
+// noGroup is the group of a log that stores nothing.
+type noGroup struct{}
+
+func (noGroup) Records() int { return 0 }
+func (noGroup) Reset()       {}
+
 type failingLog struct{}
 
-func (failingLog) Prepare(_ *increments.Group, d []event.Draft, _ []increments.Outcome) (int, error) {
+func (failingLog) NewGroup() increments.AppendGroup { return noGroup{} }
+
+func (failingLog) Prepare(_ increments.AppendGroup, d []event.Draft, _ []increments.Outcome) (int, error) {
 	return len(d), nil
 }
 
-func (failingLog) Commit(*increments.Group) error { return fmt.Errorf("append: %w", disk.ErrStopped) }
+func (failingLog) Commit(increments.AppendGroup) error {
+	return fmt.Errorf("append: %w", disk.ErrStopped)
+}
 
 // Whoever comes at the very end is answered: a request that passed the check and was queued behind the last one is turned away,
 // not forgotten.
@@ -242,7 +252,9 @@ type slowLog struct {
 	seq  uint64
 }
 
-func (l *slowLog) Prepare(_ *increments.Group, d []event.Draft, out []increments.Outcome) (int, error) {
+func (l *slowLog) NewGroup() increments.AppendGroup { return noGroup{} }
+
+func (l *slowLog) Prepare(_ increments.AppendGroup, d []event.Draft, out []increments.Outcome) (int, error) {
 	for i := range d {
 		l.seq++
 		out[i].Seq = l.seq
@@ -250,7 +262,7 @@ func (l *slowLog) Prepare(_ *increments.Group, d []event.Draft, out []increments
 	return len(d), nil
 }
 
-func (l *slowLog) Commit(*increments.Group) error { <-l.gate; return nil }
+func (l *slowLog) Commit(increments.AppendGroup) error { <-l.gate; return nil }
 
 // XQ-10: "list, ack, clear; webhook and exec hooks; a slow or failing hook delays nothing."
 func TestXQ10Hooks(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"xmq/broker/disk"
 	"xmq/broker/event"
 	"xmq/increments"
+	"xmq/increments/segments"
 	"xmq/statedb"
 	"xmq/statedb/leveldb"
 )
@@ -48,7 +49,7 @@ func checkedOf(rep increments.Report) Checked {
 // fs.ErrNotExist: there is neither.
 func CheckOffline(ctx context.Context, dir string, progress func(seq uint64)) (Checked, error) {
 	checkpoint, why := storedCheckpoint(filepath.Join(dir, stateDir))
-	rep, err := increments.CheckOffline(ctx, filepath.Join(dir, logDir), checkpoint, progress)
+	rep, err := segments.CheckOffline(ctx, filepath.Join(dir, logDir), checkpoint, progress)
 	c := checkedOf(rep)
 	c.Checkpoint = checkpoint.Seq
 	if state := filepath.Join(dir, stateDir); errors.Is(err, fs.ErrNotExist) && exists(state) {

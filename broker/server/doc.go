@@ -11,7 +11,7 @@
 //	5  configs  nodeclient/driver
 //	4  broker/server  nodeclient/driver/{exec,file,kv,mysql,postgres,redis,sqlite,webhook}
 //	3  worker  statedb/leveldb  nodeclient/driver/internal/{apply,external,freespace,hold}
-//	2  nodeclient  nodeclient/producer  statedb  broker/door/{http,nats}
+//	2  nodeclient  nodeclient/producer  statedb  increments/segments  broker/door/{http,nats}
 //	1  increments  dumpflow  broker/{bus,door}  nodeclient/driver/sqltext  nodeclient/driver/internal/snapstream
 //	0  broker/{event,form,disk,secret,version,units,failpoint}  cmd/xmq/shop
 //	   nodeclient/driver/internal/{commands,files,spool,subprocess}  integration/report

@@ -17,8 +17,9 @@ import (
 
 // appender is the log as ingest needs it.
 type appender interface {
-	Prepare(*increments.Group, []event.Draft, []increments.Outcome) (int, error)
-	Commit(*increments.Group) error
+	NewGroup() increments.AppendGroup
+	Prepare(increments.AppendGroup, []event.Draft, []increments.Outcome) (int, error)
+	Commit(increments.AppendGroup) error
 }
 
 // ingest is the entrance: it gathers what all doors bring and appends it in groups with one sync each. It is the only
@@ -58,7 +59,7 @@ type request struct {
 
 // group is what goes into the log with one sync.
 type group struct {
-	increments.Group
+	increments.AppendGroup
 	requests []*request // those whose last draft is in it
 	count    int        // drafts
 	bytes    int64
@@ -185,7 +186,7 @@ func (req *request) take(out []increments.Outcome) {
 // the process must end.
 func (in *ingest) run(ctx context.Context) error {
 	for range groups {
-		in.free <- &group{}
+		in.free <- &group{AppendGroup: in.log.NewGroup()}
 	}
 	work, failed := make(chan *group), make(chan error, 1)
 	go func() { failed <- in.commit(work) }()
@@ -256,7 +257,7 @@ func (in *ingest) add(ctx context.Context, g *group, req *request, work chan<- *
 		}
 		out := in.out[:len(rest)]
 		clear(out)
-		n, err := in.log.Prepare(&g.Group, rest, out)
+		n, err := in.log.Prepare(g.AppendGroup, rest, out)
 		wait := errors.Is(err, disk.ErrDescriptors)
 		if err != nil && (!wait || !in.pause(ctx)) {
 			return g, err
@@ -299,7 +300,7 @@ func (in *ingest) pause(ctx context.Context) bool {
 func (in *ingest) commit(work <-chan *group) (failed error) {
 	for g := range work {
 		if failed == nil {
-			if err := in.log.Commit(&g.Group); err != nil {
+			if err := in.log.Commit(g.AppendGroup); err != nil {
 				failed = fmt.Errorf("append %d increments, their outcome is unknown: %w", g.count, err)
 			}
 		}

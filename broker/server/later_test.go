@@ -258,7 +258,9 @@ type dryLog struct {
 	asked chan struct{}
 }
 
-func (l *dryLog) Prepare(_ *increments.Group, drafts []event.Draft, out []increments.Outcome) (int, error) {
+func (l *dryLog) NewGroup() increments.AppendGroup { return noGroup{} }
+
+func (l *dryLog) Prepare(_ increments.AppendGroup, drafts []event.Draft, out []increments.Outcome) (int, error) {
 	for i := range drafts {
 		if l.dry.Load() && (l.seq >= 1 || len(drafts) == 1) {
 			select {
@@ -273,4 +275,4 @@ func (l *dryLog) Prepare(_ *increments.Group, drafts []event.Draft, out []increm
 	return len(drafts), nil
 }
 
-func (l *dryLog) Commit(*increments.Group) error { return nil }
+func (l *dryLog) Commit(increments.AppendGroup) error { return nil }

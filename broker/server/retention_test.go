@@ -18,7 +18,7 @@ import (
 	"xmq/broker/disk"
 	"xmq/broker/door"
 	"xmq/broker/event"
-	"xmq/increments"
+	"xmq/increments/segments"
 	"xmq/nodeclient/driver/drivertest"
 	"xmq/statedb"
 	"xmq/worker"
@@ -273,7 +273,7 @@ func TestAgesSurviveClocksThatWereWrong(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			clock := now
-			l, err := increments.Create(disk.Dir(t.TempDir()+"/log"), disk.NewStorage(disk.Options{}), increments.Options{MaxRecords: 10, Now: func() time.Time { return clock }})
+			l, err := segments.Create(disk.Dir(t.TempDir()+"/log"), disk.NewStorage(disk.Options{}), segments.Options{MaxRecords: 10, Now: func() time.Time { return clock }})
 			require.NoError(t, err)
 			defer l.Close()
 			for _, clock = range c.clocks {

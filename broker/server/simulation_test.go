@@ -23,6 +23,7 @@ import (
 	"xmq/broker/event"
 	"xmq/dumpflow"
 	"xmq/increments"
+	"xmq/increments/segments"
 	"xmq/nodeclient"
 	"xmq/nodeclient/driver/drivertest"
 	"xmq/statedb"
@@ -348,7 +349,7 @@ type simBroker struct {
 	cancel  context.CancelFunc
 	wg      sync.WaitGroup
 	conn    bus.Conn
-	log     *increments.Log
+	log     increments.Log
 	state   statedb.Store
 	staging *dumpflow.Staging
 	pool    *worker.Pool
@@ -368,11 +369,11 @@ func (s *simulation) startBroker() {
 	small := disk.Options{WriteBuffer: 32 << 10, TableSize: 32 << 10, SyncLimit: time.Hour}
 	storage := disk.NewStorage(small)
 	b := &simBroker{dead: dead, conn: s.road.Connect(Self)}
-	o := increments.Options{MaxRecords: 60, RingBytes: 4 << 10}
+	o := segments.Options{MaxRecords: 60, RingBytes: 4 << 10}
 	place := disktest.Hooked(s.log, hook)
 	var err error
-	if b.log, err = increments.Open(place, storage, o); errors.Is(err, os.ErrNotExist) {
-		b.log, err = increments.Create(place, storage, o)
+	if b.log, err = segments.Open(place, storage, o); errors.Is(err, os.ErrNotExist) {
+		b.log, err = segments.Create(place, storage, o)
 	}
 	require.NoError(s.t, err)
 	b.state, err = leveldb.OpenOrCreate(storage, disktest.Hooked(s.state, hook), statedb.Options{})

@@ -16,6 +16,7 @@ import (
 	"xmq/broker/event"
 	"xmq/dumpflow"
 	"xmq/increments"
+	"xmq/increments/segments"
 	"xmq/statedb"
 	"xmq/statedb/leveldb"
 )
@@ -86,7 +87,7 @@ type stores struct {
 	dir     string
 	lock    *disk.Lock
 	storage *disk.Storage
-	log     *increments.Log
+	log     increments.Log
 	state   statedb.Store
 	staging *dumpflow.Staging
 	damage  chan damage        // segments set aside, until the watch has seen them
@@ -261,7 +262,7 @@ func closeDir(dir string, log *slog.Logger) error {
 
 func (s *stores) openLog(cfg *Config, empty bool, log *slog.Logger) (err error) {
 	place := disk.Dir(filepath.Join(s.dir, logDir))
-	o := increments.Options{MaxRecords: uint64(cfg.MaxRecords), RingBytes: cfg.ring(), Window: uint64(cfg.Idempotency.Window),
+	o := segments.Options{MaxRecords: uint64(cfg.MaxRecords), RingBytes: cfg.ring(), Window: uint64(cfg.Idempotency.Window),
 		OnForget: func(from, to uint64, why error) {
 			select {
 			case s.forgot <- forgotten(from, to, why):
@@ -269,7 +270,7 @@ func (s *stores) openLog(cfg *Config, empty bool, log *slog.Logger) (err error) 
 			}
 			log.Warn("idempotency keys are not known any more", "first", from, "last", to, "why", why)
 		},
-		Room: func() error { return s.room(cfg) },
+		CheckSpace: func() error { return s.room(cfg) },
 		OnDamage: func(segment string, err error) {
 			select { // told once a segment; the channel holds more than are ever open
 			case s.damage <- damage{segment, err}:
@@ -277,7 +278,7 @@ func (s *stores) openLog(cfg *Config, empty bool, log *slog.Logger) (err error) 
 			}
 			log.Error("a segment of the log is damaged and set aside", "segment", segment, "err", err)
 		}}
-	s.log, err = increments.Open(place, s.storage, o)
+	opened, err := segments.Open(place, s.storage, o)
 	if errors.Is(err, fs.ErrNotExist) {
 		if state := filepath.Join(s.dir, stateDir); exists(state) {
 			return say(ErrDamaged, "there is no log in %s, but the state store %s knows of one: put the log back (is its disk mounted?); who wants a new log removes both, and every node joins it with a DUMP", place, state)
@@ -285,14 +286,15 @@ func (s *stores) openLog(cfg *Config, empty bool, log *slog.Logger) (err error) 
 		if !empty && !cfg.Create {
 			return fmt.Errorf("%w: there is no log in %s", ErrDamaged, place)
 		}
-		if s.log, err = increments.Create(place, s.storage, o); err == nil {
+		if opened, err = segments.Create(place, s.storage, o); err == nil {
 			s.made = time.Now().UnixNano()
-			log.Info("made a new log", "log", s.log.ID(), "dir", s.dir)
+			log.Info("made a new log", "log", opened.ID(), "dir", s.dir)
 		}
 	}
 	if err != nil {
 		return fmt.Errorf("open the log: %w", err)
 	}
+	s.log = opened
 	return nil
 }
 

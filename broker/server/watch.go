@@ -184,7 +184,7 @@ func (b *Broker) look() error {
 		b.log.Warn("statistics of the log", "err", err)
 	}
 	stuck := b.stuck(time.Now())
-	b.lookAtStorage(&batch, st.Newest.Level0, st.Newest.WritePaused, stuck, st.SyncP99, now)
+	b.lookAtStorage(&batch, st.Unmerged, st.WritePaused, stuck, st.SyncP99, now)
 	ahead := b.stores.log.Ahead()
 	b.standing(&batch, "clock", ahead > aheadAlert, now, func() string {
 		return fmt.Sprintf("nodes were told a time of the log that is %s later than this machine's clock, which stood later then, or stands too early now: "+
@@ -201,7 +201,7 @@ func (b *Broker) look() error {
 		b.ingest.refuse(door.Refuse(door.DiskFull, "the broker takes no increments: %s", *overfull))
 	case full != nil:
 		b.ingest.refuse(door.Refuse(door.DiskFull, "the broker takes no increments: %v", full))
-	case st.Newest.Level0 >= level0Refuse:
+	case st.Unmerged >= level0Refuse:
 		b.ingest.refuse(door.Refuse(door.Busy, "the broker's storage lags behind: try again"))
 	default:
 		b.ingest.refuse(nil)

@@ -17,7 +17,7 @@ import (
 	"xmq/broker/disk"
 	"xmq/broker/event"
 	"xmq/broker/server"
-	"xmq/increments"
+	"xmq/increments/segments"
 )
 
 // groupSize is how many increments one Append takes.
@@ -26,18 +26,18 @@ const groupSize = 1000
 // grower appends groups to a log of its own.
 type grower struct {
 	place  disk.Place
-	log    *increments.Log
+	log    *segments.Log
 	bodies *payloads
 	drafts []event.Draft
 	count  int
 }
 
-func newGrower(dir string, p *Params, o increments.Options) (*grower, error) {
+func newGrower(dir string, p *Params, o segments.Options) (*grower, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
 	place := disk.Dir(filepath.Join(dir, "log"))
-	log, err := increments.Create(place, disk.NewStorage(disk.Options{}), o)
+	log, err := segments.Create(place, disk.NewStorage(disk.Options{}), o)
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +75,7 @@ func growth(name, asks string, steps int, step func(g *grower) error, lengths ..
 		ours: func(ctx context.Context, dir string, p *Params) (v float64, err error) {
 			var all []*grower
 			for _, n := range pick(p, lengths, []int{2e3, 2e4}) {
-				g, err2 := newGrower(filepath.Join(dir, strconv.Itoa(n)), p, increments.Options{})
+				g, err2 := newGrower(filepath.Join(dir, strconv.Itoa(n)), p, segments.Options{})
 				if err2 != nil {
 					return 0, err2
 				}
@@ -136,7 +136,7 @@ func growthRestart() Scenario {
 		if err := g.log.Close(); err != nil {
 			return err
 		}
-		if g.log, err = increments.Open(g.place, disk.NewStorage(disk.Options{}), increments.Options{}); err != nil {
+		if g.log, err = segments.Open(g.place, disk.NewStorage(disk.Options{}), segments.Options{}); err != nil {
 			return err
 		}
 		return g.append()

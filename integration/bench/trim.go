@@ -9,7 +9,7 @@ import (
 
 	"xmq/broker/event"
 	"xmq/broker/server"
-	"xmq/increments"
+	"xmq/increments/segments"
 	"xmq/nodeclient/producer"
 )
 
@@ -20,7 +20,7 @@ func trim() Scenario {
 
 func oursTrim(ctx context.Context, dir string, p *Params) (v float64, err error) {
 	n := logRecords(p)
-	g, err := newGrower(dir, p, increments.Options{MaxRecords: uint64(n / 5)})
+	g, err := newGrower(dir, p, segments.Options{MaxRecords: uint64(n / 5)})
 	if err != nil {
 		return 0, err
 	}

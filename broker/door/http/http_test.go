@@ -23,7 +23,7 @@ import (
 	"xmq/broker/disk/disktest"
 	"xmq/broker/door"
 	"xmq/broker/event"
-	"xmq/increments"
+	"xmq/increments/segments"
 )
 
 const limit = 1000
@@ -32,14 +32,14 @@ const limit = 1000
 type house struct {
 	t       testing.TB
 	mu      sync.Mutex
-	log     *increments.Log
+	log     *segments.Log
 	refuse  error // answered to every request
 	outcome *door.Refusal
 	server  *httptest.Server
 }
 
 func newHouse(t testing.TB) *house {
-	log, err := increments.Create(disktest.NewMemory(), disk.NewStorage(disk.Options{}), increments.Options{})
+	log, err := segments.Create(disktest.NewMemory(), disk.NewStorage(disk.Options{}), segments.Options{})
 	require.NoError(t, err)
 	h := &house{t: t, log: log}
 	d := &Door{Ingest: h.ingest, Log: log.ID(), Limit: limit, Read: h.read}

@@ -22,7 +22,7 @@ import (
 	"xmq/broker/disk/disktest"
 	"xmq/broker/door"
 	"xmq/broker/event"
-	"xmq/increments"
+	"xmq/increments/segments"
 )
 
 const limit = 1000
@@ -30,7 +30,7 @@ const limit = 1000
 // house is the door on a server of its own, before a real log whose answers come later, from another goroutine.
 type house struct {
 	t      testing.TB
-	log    *increments.Log
+	log    *segments.Log
 	server *server.Server
 	door   *Door
 	queue  chan func()
@@ -39,7 +39,7 @@ type house struct {
 }
 
 func newHouse(t testing.TB) *house {
-	log, err := increments.Create(disktest.NewMemory(), disk.NewStorage(disk.Options{}), increments.Options{})
+	log, err := segments.Create(disktest.NewMemory(), disk.NewStorage(disk.Options{}), segments.Options{})
 	require.NoError(t, err)
 	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: -1, NoSigs: true, NoLog: true})
 	require.NoError(t, err)

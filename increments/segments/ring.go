@@ -1,4 +1,4 @@
-package increments
+package segments
 
 import (
 	"sort"
@@ -7,19 +7,19 @@ import (
 	"xmq/broker/event"
 )
 
-// ring holds the newest records of the log as encoded, by groups as they were appended, so that readers
+// ring holds the newest records of the log as encoded, in slabs as they were appended, so that readers
 // near the head share one copy. It may hold nothing. Readers may read while the writer adds.
 type ring struct {
-	limit int // bytes of memory that is kept; one group is kept however long it is
+	limit int // bytes of memory that is kept; one slab is kept however long it is
 
 	mu     sync.RWMutex
 	bytes  int
 	before event.Position // right before the first record held
-	groups []group
+	slabs  []slab
 }
 
-// group is consecutive records that lie in memory of their own.
-type group struct {
+// slab is consecutive records that lie in memory of their own.
+type slab struct {
 	first   uint64
 	records []event.Encoded
 	bytes   int
@@ -29,37 +29,37 @@ type group struct {
 func (r *ring) reset(before event.Position) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.before, r.groups, r.bytes = before, nil, 0
+	r.before, r.slabs, r.bytes = before, nil, 0
 }
 
-// add takes over records, which follow the last one and keep memory of so many bytes alive, and lets go of the oldest groups.
+// add takes over records, which follow the last one and keep memory of so many bytes alive, and lets go of the oldest slabs.
 func (r *ring) add(records []event.Encoded, memory int) {
-	g := group{first: records[0].Seq(), records: records, bytes: memory + 24*cap(records)} // a slice header has 24
+	s := slab{first: records[0].Seq(), records: records, bytes: memory + 24*cap(records)} // a slice header has 24
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.groups = append(r.groups, g)
-	r.bytes += g.bytes
-	for len(r.groups) > 1 && r.bytes > r.limit {
-		old := r.groups[0]
+	r.slabs = append(r.slabs, s)
+	r.bytes += s.bytes
+	for len(r.slabs) > 1 && r.bytes > r.limit {
+		old := r.slabs[0]
 		last := old.records[len(old.records)-1]
 		r.before.Seq, r.before.Chain = last.Seq(), last.Chain()
 		r.bytes -= old.bytes
-		r.groups[0] = group{} // the array behind the slice must not hold its memory
-		r.groups = r.groups[1:]
+		r.slabs[0] = slab{} // the array behind the slice must not hold its memory
+		r.slabs = r.slabs[1:]
 	}
 }
 
-// find returns the index of the group that holds seq; the ring must hold it.
+// find returns the index of the slab that holds seq; the ring must hold it.
 func (r *ring) find(seq uint64) int {
-	return sort.Search(len(r.groups), func(i int) bool { return r.groups[i].first > seq }) - 1
+	return sort.Search(len(r.slabs), func(i int) bool { return r.slabs[i].first > seq }) - 1
 }
 
 // read returns records from..to within the limits (at least one); false when from is not held. A whole
-// group is shared without a copy, more than one are gathered.
+// slab is shared without a copy, more than one are gathered.
 func (r *ring) read(from, to uint64, maxRecords, maxBytes int) ([]event.Encoded, bool) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	if len(r.groups) == 0 || from <= r.before.Seq {
+	if len(r.slabs) == 0 || from <= r.before.Seq {
 		return nil, false
 	}
 	n, bytes := 0, 0
@@ -73,9 +73,9 @@ func (r *ring) read(from, to uint64, maxRecords, maxBytes int) ([]event.Encoded,
 		return records[:len(records):len(records)], false
 	}
 	var out []event.Encoded
-	for i, at := r.find(from), from; i < len(r.groups); i++ {
-		g := r.groups[i]
-		part, full := take(g.records[at-g.first:])
+	for i, at := r.find(from), from; i < len(r.slabs); i++ {
+		s := r.slabs[i]
+		part, full := take(s.records[at-s.first:])
 		if out == nil {
 			out = part // capacity ends with it, so gathering more copies
 		} else {
@@ -84,7 +84,7 @@ func (r *ring) read(from, to uint64, maxRecords, maxBytes int) ([]event.Encoded,
 		if full {
 			break
 		}
-		at = g.first + uint64(len(g.records))
+		at = s.first + uint64(len(s.records))
 	}
 	return out, true
 }
@@ -96,12 +96,12 @@ func (r *ring) position(seq uint64) (event.Position, bool) {
 	if seq == r.before.Seq {
 		return r.before, true
 	}
-	if len(r.groups) == 0 || seq < r.before.Seq {
+	if len(r.slabs) == 0 || seq < r.before.Seq {
 		return event.Position{}, false
 	}
-	g := r.groups[r.find(seq)]
-	if i := seq - g.first; i < uint64(len(g.records)) {
-		return event.Position{Log: r.before.Log, Seq: seq, Chain: g.records[i].Chain()}, true
+	s := r.slabs[r.find(seq)]
+	if i := seq - s.first; i < uint64(len(s.records)) {
+		return event.Position{Log: r.before.Log, Seq: seq, Chain: s.records[i].Chain()}, true
 	}
 	return event.Position{}, false
 }

@@ -1,4 +1,4 @@
-package increments
+package segments
 
 import (
 	"context"
@@ -16,6 +16,7 @@ import (
 	"xmq/broker/disk"
 	"xmq/broker/disk/disktest"
 	"xmq/broker/event"
+	"xmq/increments"
 )
 
 // small makes rotations, flushes and compactions common.
@@ -42,7 +43,7 @@ func put(t testing.TB, l *Log, ds ...event.Draft) (first uint64) {
 	out, err := l.Append(ds)
 	require.NoError(t, err)
 	for i, o := range out {
-		require.Equal(t, Outcome{Seq: head + uint64(i) + 1}, o)
+		require.Equal(t, increments.Outcome{Seq: head + uint64(i) + 1}, o)
 	}
 	return head + 1
 }
@@ -80,7 +81,7 @@ func requireSound(t testing.TB, l *Log) {
 func reopen(t testing.TB, l *Log, o Options) *Log {
 	t.Helper()
 	require.NoError(t, l.Close())
-	l, err := Open(l.shelf.place, l.storage, o)
+	l, err := Open(l.set.place, l.storage, o)
 	require.NoError(t, err)
 	return l
 }
@@ -136,12 +137,12 @@ func TestXQ01LastSequence(t *testing.T) {
 	out, err := l.Append(drafts(5, "b"))
 	require.NoError(t, err)
 	require.Equal(t, uint64(math.MaxUint64), out[2].Seq)
-	require.ErrorIs(t, out[3].Err, ErrFull)
-	require.ErrorIs(t, out[4].Err, ErrFull)
+	require.ErrorIs(t, out[3].Err, increments.ErrFull)
+	require.ErrorIs(t, out[4].Err, increments.ErrFull)
 	l = reopen(t, l, Options{MaxRecords: 3, RingBytes: 1})
 	out, err = l.Append(drafts(1, "c"))
 	require.NoError(t, err)
-	require.ErrorIs(t, out[0].Err, ErrFull)
+	require.ErrorIs(t, out[0].Err, increments.ErrFull)
 	requireSound(t, l)
 	require.Equal(t, "18446744073709551614-18446744073709551615", l.newest.name)
 	require.Less(t, string(recordKey(nil, 99)), string(recordKey(nil, 100)))
@@ -228,12 +229,12 @@ func testXQ03(t *testing.T, place disk.Place) {
 	require.Len(t, names, 6)
 	for range 2 {
 		_, err = l.Read(40, 1, 1)
-		require.ErrorIs(t, err, ErrTrimmed)
+		require.ErrorIs(t, err, increments.ErrTrimmed)
 		p, err := l.Position(40)
 		require.NoError(t, err)
 		require.Equal(t, at40, p)
 		_, err = l.Position(39)
-		require.ErrorIs(t, err, ErrTrimmed)
+		require.ErrorIs(t, err, increments.ErrTrimmed)
 		requireSound(t, l)
 		l = reopen(t, l, o)
 	}
@@ -259,28 +260,28 @@ func testXQ06(t *testing.T, place disk.Place) {
 		out, err := l.Append(append(ds, event.Draft{Body: []byte("new")}))
 		require.NoError(t, err)
 		for i := range ds {
-			require.Equal(t, Outcome{Seq: uint64(i + 1), Duplicate: true}, out[i])
+			require.Equal(t, increments.Outcome{Seq: uint64(i + 1), Duplicate: true}, out[i])
 		}
 		require.False(t, out[len(ds)].Duplicate)
 		l = reopen(t, l, o)
 	}
 	out, err := l.Append([]event.Draft{keyed("p", "11"), keyed("p", "11"), keyed("p", "x"), keyed("p", "x"), keyed("p", "5"), {}})
 	require.NoError(t, err)
-	require.Equal(t, Outcome{Seq: 10}, out[0])
-	require.Equal(t, Outcome{Seq: 10, Duplicate: true}, out[1])
-	require.Equal(t, Outcome{Seq: 11}, out[2])
-	require.Equal(t, Outcome{Seq: 11, Duplicate: true}, out[3], "also across the border of a segment")
-	require.ErrorIs(t, out[4].Err, ErrTooOld, "a counter that was jumped over")
-	require.ErrorIs(t, out[5].Err, ErrInvalid)
+	require.Equal(t, increments.Outcome{Seq: 10}, out[0])
+	require.Equal(t, increments.Outcome{Seq: 10, Duplicate: true}, out[1])
+	require.Equal(t, increments.Outcome{Seq: 11}, out[2])
+	require.Equal(t, increments.Outcome{Seq: 11, Duplicate: true}, out[3], "also across the border of a segment")
+	require.ErrorIs(t, out[4].Err, increments.ErrTooOld, "a counter that was jumped over")
+	require.ErrorIs(t, out[5].Err, increments.ErrInvalid)
 	put(t, l, drafts(30, "many")...)
 	_, err = l.Trim(30)
 	require.NoError(t, err)
 	out, err = l.Append([]event.Draft{keyed("p", "1"), keyed("p", "free"), keyed("", "7"), keyed("p", "12")})
 	require.NoError(t, err)
-	require.ErrorIs(t, out[0].Err, ErrTooOld, "behind the window: never stored twice")
-	require.Equal(t, Outcome{Seq: 42}, out[1], "free-form keys behind the window count as new")
-	require.Equal(t, Outcome{Seq: 43}, out[2])
-	require.Equal(t, Outcome{Seq: 44}, out[3])
+	require.ErrorIs(t, out[0].Err, increments.ErrTooOld, "behind the window: never stored twice")
+	require.Equal(t, increments.Outcome{Seq: 42}, out[1], "free-form keys behind the window count as new")
+	require.Equal(t, increments.Outcome{Seq: 43}, out[2])
+	require.Equal(t, increments.Outcome{Seq: 44}, out[3])
 	requireSound(t, l)
 	require.NoError(t, l.Close())
 }
@@ -354,11 +355,11 @@ func testBounds(t *testing.T, place disk.Place) {
 		require.NoError(t, err)
 		require.Empty(t, none)
 		_, err = l.Read(27, 1, 1)
-		require.ErrorIs(t, err, ErrBeyond)
+		require.ErrorIs(t, err, increments.ErrBeyond)
 		_, err = l.Read(0, 1, 1)
-		require.ErrorIs(t, err, ErrTrimmed)
+		require.ErrorIs(t, err, increments.ErrTrimmed)
 		_, err = l.Position(26)
-		require.ErrorIs(t, err, ErrBeyond)
+		require.ErrorIs(t, err, increments.ErrBeyond)
 		p, err := l.Position(0)
 		require.NoError(t, err)
 		require.Equal(t, event.Start(l.ID()), p)
@@ -369,15 +370,15 @@ func testBounds(t *testing.T, place disk.Place) {
 	for _, p := range []event.Position{{Log: head.Log, Seq: head.Seq + 1}, {Log: head.Log, Seq: 3, Chain: 1}, {Log: 1, Seq: 1}} {
 		require.True(t, disk.IsDamage(l.VerifyCheckpoint(p)))
 	}
-	large := event.Draft{Body: make([]byte, MaxRecord)}
-	out, err := l.Append([]event.Draft{large, {Body: large.Body[:MaxRecord-30]}})
+	large := event.Draft{Body: make([]byte, increments.MaxRecord)}
+	out, err := l.Append([]event.Draft{large, {Body: large.Body[:increments.MaxRecord-30]}})
 	require.NoError(t, err)
-	require.ErrorIs(t, out[0].Err, ErrTooLarge)
-	require.Equal(t, Outcome{Seq: 26}, out[1])
+	require.ErrorIs(t, out[0].Err, increments.ErrTooLarge)
+	require.Equal(t, increments.Outcome{Seq: 26}, out[1])
 	requireSound(t, l)
 	require.NoError(t, l.Close())
 	_, err = l.Append(drafts(1, "x"))
-	require.ErrorIs(t, err, ErrClosed)
+	require.ErrorIs(t, err, increments.ErrClosed)
 }
 
 func FuzzSegmentName(f *testing.F) {

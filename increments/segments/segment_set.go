@@ -1,4 +1,4 @@
-package increments
+package segments
 
 import (
 	"errors"
@@ -11,6 +11,7 @@ import (
 
 	"xmq/broker/disk"
 	"xmq/broker/event"
+	"xmq/increments"
 )
 
 // segment is one LevelDB database of the log. Whoever uses db holds mu for reading; opening and closing
@@ -35,7 +36,7 @@ type damaged struct{ err error }
 func newSegment(s span) *segment { return &segment{span: s, name: s.String()} }
 
 // shelf opens segments when they are read and closes those that were not used for longest.
-type shelf struct {
+type segmentSet struct {
 	place    disk.Place
 	storage  *disk.Storage
 	log      event.LogID
@@ -49,10 +50,10 @@ type shelf struct {
 	tidy  sync.Mutex                 // one closes at a time
 }
 
-func (s *shelf) segments() []*segment { return *s.list.Load() }
+func (s *segmentSet) segments() []*segment { return *s.list.Load() }
 
 // find returns the segment whose span holds seq, or nil.
-func (s *shelf) find(seq uint64) *segment {
+func (s *segmentSet) find(seq uint64) *segment {
 	list := s.segments()
 	i, ok := slices.BinarySearchFunc(list, seq, func(g *segment, seq uint64) int {
 		switch {
@@ -70,7 +71,7 @@ func (s *shelf) find(seq uint64) *segment {
 }
 
 // after returns the first segment behind seq. There is one for every sequence up to the head.
-func (s *shelf) after(seq uint64) *segment {
+func (s *segmentSet) after(seq uint64) *segment {
 	for _, g := range s.segments() {
 		if g.First > seq {
 			return g
@@ -81,10 +82,10 @@ func (s *shelf) after(seq uint64) *segment {
 
 // use calls f with the segment's open database. f must be short. A Damage that f or the opening returns
 // quarantines the segment: from then on use answers ErrQuarantined.
-func (s *shelf) use(g *segment, f func(db *disk.DB, base event.Position) error) error {
+func (s *segmentSet) use(g *segment, f func(db *disk.DB, base event.Position) error) error {
 	for {
 		if d := g.damaged.Load(); d != nil {
-			return fmt.Errorf("segment %s: %w: %w", g.name, ErrQuarantined, d.err)
+			return fmt.Errorf("segment %s: %w: %w", g.name, increments.ErrQuarantined, d.err)
 		}
 		g.used.Store(s.clock.Add(1))
 		g.mu.RLock()
@@ -96,7 +97,7 @@ func (s *shelf) use(g *segment, f func(db *disk.DB, base event.Position) error) 
 		}
 		g.mu.RUnlock()
 		if gone {
-			return ErrTrimmed
+			return increments.ErrTrimmed
 		}
 		if err := s.judge(g, s.load(g)); err != nil {
 			return err
@@ -105,18 +106,18 @@ func (s *shelf) use(g *segment, f func(db *disk.DB, base event.Position) error) 
 }
 
 // judge passes err on and quarantines the segment when it is Damage.
-func (s *shelf) judge(g *segment, err error) error {
+func (s *segmentSet) judge(g *segment, err error) error {
 	if !disk.IsDamage(err) {
 		return err
 	}
 	if g.damaged.CompareAndSwap(nil, &damaged{err}) && s.onDamage != nil {
 		s.onDamage(g.name, err)
 	}
-	return fmt.Errorf("segment %s: %w: %w", g.name, ErrQuarantined, err)
+	return fmt.Errorf("segment %s: %w: %w", g.name, increments.ErrQuarantined, err)
 }
 
 // load opens a sealed segment and checks that it is this log's and full.
-func (s *shelf) load(g *segment) error {
+func (s *segmentSet) load(g *segment) error {
 	g.mu.Lock()
 	defer s.closeIdle() // after the unlock
 	defer g.mu.Unlock()
@@ -145,7 +146,7 @@ func (s *shelf) load(g *segment) error {
 }
 
 // settles lets the journals of sealed segments be put into tables where room says nil.
-func (s *shelf) settles(room func() error) {
+func (s *segmentSet) settles(room func() error) {
 	if room == nil {
 		room = func() error { return nil }
 	}
@@ -154,7 +155,7 @@ func (s *shelf) settles(room func() error) {
 
 // settle puts the journal of a sealed segment into tables, once, when there is room. What hinders it hinders no reader, but for
 // a failed write.
-func (s *shelf) settle(g *segment) error {
+func (s *segmentSet) settle(g *segment) error {
 	room := s.room.Load()
 	if room == nil || g.settled || (*room)() != nil {
 		return nil
@@ -177,25 +178,25 @@ func later(err error) error {
 	if err == nil || disk.IsDamage(err) {
 		return err
 	}
-	for _, verdict := range []error{ErrTrimmed, ErrBeyond, ErrQuarantined, ErrLater, disk.ErrStopped, fs.ErrNotExist} {
+	for _, verdict := range []error{increments.ErrTrimmed, increments.ErrBeyond, increments.ErrQuarantined, increments.ErrLater, disk.ErrStopped, fs.ErrNotExist} {
 		if errors.Is(err, verdict) {
 			return err
 		}
 	}
-	return fmt.Errorf("%w: %w", ErrLater, err)
+	return fmt.Errorf("%w: %w", increments.ErrLater, err)
 }
 
 // later classes the error of a read and remembers it for Unreadable.
-func (s *shelf) later(err error) error {
+func (s *segmentSet) later(err error) error {
 	err = later(err)
-	if errors.Is(err, ErrLater) {
+	if errors.Is(err, increments.ErrLater) {
 		s.failed.Store(&failure{err, time.Now()})
 	}
 	return err
 }
 
 // inspect checks that an open database is a segment of this log at this place in it, and returns its base.
-func (s *shelf) inspect(db *disk.DB, p span) (event.Position, error) {
+func (s *segmentSet) inspect(db *disk.DB, p span) (event.Position, error) {
 	value, err := s.meta(db, p, keyLog)
 	if err != nil {
 		return event.Position{}, err
@@ -215,7 +216,7 @@ func (s *shelf) inspect(db *disk.DB, p span) (event.Position, error) {
 }
 
 // meta reads a key that every segment has.
-func (s *shelf) meta(db *disk.DB, p span, key []byte) ([]byte, error) {
+func (s *segmentSet) meta(db *disk.DB, p span, key []byte) ([]byte, error) {
 	value, err := db.Get(key)
 	if errors.Is(err, disk.ErrNotFound) {
 		return nil, s.damage(p.String(), "its %s is missing", key)
@@ -224,7 +225,7 @@ func (s *shelf) meta(db *disk.DB, p span, key []byte) ([]byte, error) {
 }
 
 // full checks that a sealed segment ends with the last sequence of its name.
-func (s *shelf) full(db *disk.DB, g *segment) error {
+func (s *segmentSet) full(db *disk.DB, g *segment) error {
 	from, to := recordRange(g.First, g.Last)
 	key, _, err := db.Last(from, to)
 	if errors.Is(err, disk.ErrNotFound) {
@@ -238,7 +239,7 @@ func (s *shelf) full(db *disk.DB, g *segment) error {
 
 // closeIdle closes the segments used longest ago until no more than the limit are open. One that is being
 // read stays open.
-func (s *shelf) closeIdle() {
+func (s *segmentSet) closeIdle() {
 	s.tidy.Lock()
 	defer s.tidy.Unlock()
 	var open []*segment
@@ -284,6 +285,6 @@ func (g *segment) shut(gone bool) error {
 	return db.Close()
 }
 
-func (s *shelf) damage(name, format string, args ...any) error {
+func (s *segmentSet) damage(name, format string, args ...any) error {
 	return &disk.Damage{File: s.place.String() + "/" + name, Offset: -1, What: fmt.Sprintf(format, args...)}
 }

@@ -1,4 +1,4 @@
-package increments
+package segments
 
 import (
 	"errors"
@@ -14,6 +14,7 @@ import (
 	"xmq/broker/disk"
 	"xmq/broker/disk/disktest"
 	"xmq/broker/event"
+	"xmq/increments"
 )
 
 // numbered are the drafts of producer p in the order of their numbers, from 1: more than the scenario appends.
@@ -91,8 +92,8 @@ func survived(place disk.Place, acked uint64) error {
 		return err
 	}
 	for i, seq := range seqs {
-		want := Outcome{Seq: seq, Duplicate: true}
-		if remembered := head-seq < crashOptions().Window; remembered && out[i] != want || !remembered && !errors.Is(out[i].Err, ErrTooOld) {
+		want := increments.Outcome{Seq: seq, Duplicate: true}
+		if remembered := head-seq < crashOptions().Window; remembered && out[i] != want || !remembered && !errors.Is(out[i].Err, increments.ErrTooOld) {
 			return fmt.Errorf("number %d sent again at %d: %+v", seq, head, out[i])
 		}
 	}

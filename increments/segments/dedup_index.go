@@ -1,4 +1,4 @@
-package increments
+package segments
 
 import (
 	"context"
@@ -12,6 +12,7 @@ import (
 
 	"xmq/broker/disk"
 	"xmq/broker/event"
+	"xmq/increments"
 )
 
 // index holds the idempotency keys of sealed segments: those of the window outlive the segments of their records. It is
@@ -94,7 +95,7 @@ func (ix *index) search(key []byte, through, head uint64) (entry, error) {
 	ix.mu.RLock()
 	defer ix.mu.RUnlock()
 	if ix.closing.Load() {
-		return entry{}, ErrClosed
+		return entry{}, increments.ErrClosed
 	}
 	if ix.through.Load() < through { // it broke meanwhile, and may even have been begun anew
 		return entry{}, errBroken
@@ -168,7 +169,7 @@ func (l *Log) openIndex(names []string) error {
 	ix := &l.index
 	for _, name := range slices.Backward(names) { // the newest one says where the oldest begins
 		if first, ok := parseSequence(strings.TrimPrefix(name, generationPrefix)); ok && first < ix.begin { // it could not be removed
-			if err := l.storage.Drop(l.shelf.place, name); err != nil {
+			if err := l.storage.Drop(l.set.place, name); err != nil {
 				return err
 			}
 			continue
@@ -201,9 +202,9 @@ func (l *Log) openIndex(names []string) error {
 func (l *Log) openGeneration(name string) (*generation, error) {
 	first, ok := parseSequence(strings.TrimPrefix(name, generationPrefix))
 	if !ok {
-		return nil, l.shelf.damage(name, "%.60q is not the name of a part of the index of keys", name)
+		return nil, l.set.damage(name, "%.60q is not the name of a part of the index of keys", name)
 	}
-	db, err := l.storage.Open(l.shelf.place, name, disk.Index)
+	db, err := l.storage.Open(l.set.place, name, disk.Index)
 	if err != nil {
 		return nil, err
 	}
@@ -218,14 +219,14 @@ func (l *Log) openGeneration(name string) (*generation, error) {
 			*m.into, err = parseNumber(value)
 		}
 		if errors.Is(err, disk.ErrNotFound) || errors.Is(err, event.ErrDamaged) {
-			err = l.shelf.damage(name, "its %s is not readable", m.key)
+			err = l.set.damage(name, "its %s is not readable", m.key)
 		}
 		if err != nil {
 			return nil, errors.Join(err, db.Close())
 		}
 	}
 	if event.LogID(log) != l.ID() {
-		return nil, errors.Join(l.shelf.damage(name, "it belongs to log %s, not to %s", event.LogID(log), l.ID()), db.Close())
+		return nil, errors.Join(l.set.damage(name, "it belongs to log %s, not to %s", event.LogID(log), l.ID()), db.Close())
 	}
 	if len(l.index.list) == 0 { // it is the newest
 		l.index.begin = begin
@@ -241,11 +242,11 @@ func (l *Log) fitIndex() error {
 		case g.db == nil:
 			return nil // broken already
 		case i == 0 && g.first > l.index.begin:
-			return l.shelf.damage(g.name, "the part of the index before it is missing")
+			return l.set.damage(g.name, "the part of the index before it is missing")
 		case i > 0 && g.first != list[i-1].through+1:
-			return l.shelf.damage(g.name, "the index before it ends with %d", list[i-1].through)
+			return l.set.damage(g.name, "the index before it ends with %d", list[i-1].through)
 		case g.through > head:
-			return l.shelf.damage(g.name, "it holds keys up to %d, but the log ends with %d", g.through, head)
+			return l.set.damage(g.name, "it holds keys up to %d, but the log ends with %d", g.through, head)
 		}
 	}
 	return nil
@@ -260,7 +261,7 @@ func (l *Log) oldest(head uint64) uint64 {
 // window are lost; why is nil when there was none before. Its generations are gone.
 func (l *Log) restartIndex(why error) error {
 	ix, head := &l.index, l.Head().Seq
-	oldest, list := l.oldest(head), l.shelf.segments()
+	oldest, list := l.oldest(head), l.set.segments()
 	from := list[len(list)-1].First
 	for _, g := range list {
 		if g.Last >= oldest {
@@ -281,7 +282,7 @@ func (l *Log) restartIndex(why error) error {
 // again later.
 func (l *Log) Index(ctx context.Context) error {
 	for {
-		more, err := l.advance(ctx, l.options.Room)
+		more, err := l.advance(ctx, l.options.CheckSpace)
 		switch {
 		case ctx.Err() != nil:
 			return nil
@@ -312,7 +313,7 @@ func (l *Log) indexBelow(keep uint64) error {
 
 // unindexed is the oldest sealed segment whose keys are not in the index; nil for none.
 func (l *Log) unindexed() *segment {
-	through, list := l.index.through.Load(), l.shelf.segments()
+	through, list := l.index.through.Load(), l.set.segments()
 	for _, g := range list[:len(list)-1] {
 		if g.Last > through {
 			return g
@@ -328,7 +329,7 @@ func (l *Log) advance(ctx context.Context, room func() error) (more bool, err er
 	ix.work.Lock()
 	defer ix.work.Unlock()
 	if ix.closing.Load() {
-		return false, ErrClosed
+		return false, increments.ErrClosed
 	}
 	if err := l.clearBroken(); err != nil {
 		return false, err
@@ -383,7 +384,7 @@ func (l *Log) dropGeneration(g *generation) error {
 		_ = g.db.Close() // it has nothing to lose
 		g.db = nil
 	}
-	return l.storage.Drop(l.shelf.place, g.name)
+	return l.storage.Drop(l.set.place, g.name)
 }
 
 // dropOld removes the generations that hold nothing of the window any more; the newest one stays. Caller holds work.
@@ -432,9 +433,9 @@ func (l *Log) grow() error {
 	first.Put(keyBegin, number(ix.begin))
 	first.Put(keyThrough, number(through))
 	var err error
-	g.db, err = l.storage.Create(l.shelf.place, g.name, disk.Index, &first)
+	g.db, err = l.storage.Create(l.set.place, g.name, disk.Index, &first)
 	if errors.Is(err, fs.ErrExist) { // an earlier try made it, and had no descriptor to open it
-		if g.db, err = l.storage.Open(l.shelf.place, g.name, disk.Index); err == nil {
+		if g.db, err = l.storage.Open(l.set.place, g.name, disk.Index); err == nil {
 			err = g.db.Write(&first)
 		}
 	}
@@ -452,7 +453,7 @@ func (l *Log) noteIndex() error {
 	l.write.Lock()
 	defer l.write.Unlock()
 	if l.closed {
-		return ErrClosed
+		return increments.ErrClosed
 	}
 	l.indexed = true
 	l.store.Lock()
@@ -468,7 +469,7 @@ func (l *Log) indexSegment(ctx context.Context, g *segment) error {
 	ix := &l.index
 	var batch disk.Batch
 	if g.Last >= l.oldest(l.Head().Seq) {
-		if err := l.copyKeys(ctx, g, &batch); err != nil && !errors.Is(err, ErrQuarantined) {
+		if err := l.copyKeys(ctx, g, &batch); err != nil && !errors.Is(err, increments.ErrQuarantined) {
 			return err
 		}
 	}
@@ -492,7 +493,7 @@ func (l *Log) copyKeys(ctx context.Context, g *segment, batch *disk.Batch) error
 			return err
 		}
 		if l.index.closing.Load() {
-			return ErrClosed
+			return increments.ErrClosed
 		}
 		if batch.Len() > 0 {
 			if err := l.index.list[len(l.index.list)-1].db.Write(batch); err != nil {
@@ -500,7 +501,7 @@ func (l *Log) copyKeys(ctx context.Context, g *segment, batch *disk.Batch) error
 			}
 			batch.Reset()
 		}
-		err := l.shelf.use(g, func(db *disk.DB, _ event.Position) (err error) {
+		err := l.set.use(g, func(db *disk.DB, _ event.Position) (err error) {
 			from, more, err = l.takeKeys(db, g, from, batch)
 			return err
 		})
@@ -523,7 +524,7 @@ func (l *Log) takeKeys(db *disk.DB, g *segment, from []byte, batch *disk.Batch) 
 			break
 		}
 		if e, perr := parseEntry(c.Value()); perr != nil || e.seq < g.First || e.seq > g.Last {
-			err = l.shelf.damage(g.name, "an entry of its idempotency keys leads to %d", e.seq)
+			err = l.set.damage(g.name, "an entry of its idempotency keys leads to %d", e.seq)
 			break
 		}
 		batch.Put(c.Key(), c.Value())
@@ -547,83 +548,4 @@ func (ix *index) close() error {
 	}
 	ix.list = nil
 	return errors.Join(errs...)
-}
-
-// lookup finds the entry of an idempotency key that is remembered. Caller holds write.
-func (l *Log) lookup(h *event.Headers) (entry, error) {
-	l.key = idemKey(l.key[:0], h)
-	e, err := l.find(l.key)
-	before := event.Headers{Producer: h.Producer, Key: h.Key}
-	n, counted := before.Number()
-	if !errors.Is(err, disk.ErrNotFound) || !h.TextKey || !counted {
-		return e, err
-	}
-	l.key = numberKey(l.key[:0], h.Producer, n) // the first revision took this key for a number
-	if e, err = l.find(l.key); err == nil && !e.old {
-		err = disk.ErrNotFound
-	}
-	return e, err
-}
-
-// find searches the segments that are not indexed, the newest first, and then the index.
-func (l *Log) find(key []byte) (entry, error) {
-	for {
-		through := l.index.through.Load()
-		e, err := l.searchSegments(key, through)
-		if errors.Is(err, disk.ErrNotFound) {
-			e, err = l.index.get(key, through, l.Head().Seq)
-		}
-		switch {
-		case errors.Is(err, errBroken):
-			continue // the segments have to be searched farther back
-		case err == nil && !l.remembered(e.seq):
-			err = disk.ErrNotFound
-		}
-		return e, err
-	}
-}
-
-// searchSegments searches the segments that end after through and hold something of the window.
-func (l *Log) searchSegments(key []byte, through uint64) (e entry, err error) {
-	list := l.shelf.segments()
-	for i := len(list) - 1; i >= 0; i-- {
-		g := list[i]
-		if g != l.newest && (g.Last <= through || !l.remembered(g.Last)) {
-			break
-		}
-		if len(list)-1-i > maxSearched {
-			return e, errNotIndexed
-		}
-		err := l.shelf.use(g, func(db *disk.DB, _ event.Position) (err error) {
-			value, err := db.Get(key)
-			if err != nil {
-				return err
-			}
-			if e, err = parseEntry(value); err != nil || e.seq < g.First || e.seq > min(g.Last, l.ahead.Seq) {
-				return l.shelf.damage(g.name, "an entry of its idempotency keys leads to %d", e.seq)
-			}
-			return nil
-		})
-		switch {
-		case err == nil:
-			return e, nil
-		case errors.Is(err, disk.ErrNotFound), errors.Is(err, ErrTrimmed) && g != l.newest, errors.Is(err, ErrQuarantined) && g != l.newest:
-			continue // what is set aside counts as freed; what was freed since was indexed before
-		}
-		return e, err
-	}
-	return e, disk.ErrNotFound
-}
-
-// holds reports whether the stored record with the sequence seq has the topic and the body of d; true when it cannot be
-// read any more.
-func (l *Log) holds(seq uint64, d *event.Draft) (bool, error) {
-	records, err := l.Read(seq, 1, 1)
-	switch {
-	case errors.Is(err, ErrTrimmed), errors.Is(err, ErrQuarantined):
-		return true, nil
-	case err != nil:
-		return false, err
-	}
-	return same(records[0], d), nil
 }

@@ -1,4 +1,4 @@
-package increments
+package segments
 
 import (
 	"context"
@@ -15,6 +15,7 @@ import (
 	"xmq/broker/disk"
 	"xmq/broker/disk/disktest"
 	"xmq/broker/event"
+	"xmq/increments"
 )
 
 func damagedLog(t *testing.T, n int) (*disktest.Memory, []event.Encoded) {
@@ -67,10 +68,10 @@ func TestXQ08DamageIsSetAside(t *testing.T) {
 				for from := uint64(1); from <= l.Head().Seq; {
 					records, err := l.Read(from, 1000, 1<<20)
 					if err != nil {
-						require.ErrorIs(t, err, ErrQuarantined)
+						require.ErrorIs(t, err, increments.ErrQuarantined)
 						require.Equal(t, []string{name}, alerts)
 						_, again := l.Read(from, 1, 1)
-						require.ErrorIs(t, again, ErrQuarantined)
+						require.ErrorIs(t, again, increments.ErrQuarantined)
 						from = uint64(i)*100 + 101
 						detected["on read "+fd.Type.String()+" "+way]++
 						continue
@@ -109,7 +110,7 @@ func TestXQ08SwappedSegment(t *testing.T) {
 	l, err := Open(swap, small(), Options{RingBytes: 1, Walk: 50, OnDamage: func(string, error) { alerts++ }})
 	require.NoError(t, err)
 	_, err = l.Read(150, 1, 1)
-	require.ErrorIs(t, err, ErrQuarantined)
+	require.ErrorIs(t, err, increments.ErrQuarantined)
 	require.ErrorContains(t, err, "belongs to log")
 	require.Equal(t, 1, alerts)
 	_, err = l.Read(250, 1, 1)

@@ -1,4 +1,4 @@
-package increments
+package segments
 
 import (
 	"fmt"
@@ -9,6 +9,7 @@ import (
 
 	"xmq/broker/disk/disktest"
 	"xmq/broker/event"
+	"xmq/increments"
 )
 
 func sparse(d event.Draft) event.Draft { d.Sparse = true; return d }
@@ -30,12 +31,12 @@ func TestJumpIsRefused(t *testing.T) {
 		err   error
 	}{
 		{n(1 << 40), nil}, // the first may be any
-		{n(1<<40 + MaxJump), nil},
-		{n(1<<40 + 2*MaxJump + 1), ErrJump},
-		{sparse(n(1<<40 + 2*MaxJump + 1)), ErrJump}, // said too late
-		{n(1<<64 - 1), ErrJump},
-		{n(1<<40 + 2*MaxJump), nil},
-		{byClock(n(clock + uint64(clockAhead) + 1)), ErrJump},
+		{n(1<<40 + increments.MaxJump), nil},
+		{n(1<<40 + 2*increments.MaxJump + 1), increments.ErrJump},
+		{sparse(n(1<<40 + 2*increments.MaxJump + 1)), increments.ErrJump}, // said too late
+		{n(1<<64 - 1), increments.ErrJump},
+		{n(1<<40 + 2*increments.MaxJump), nil},
+		{byClock(n(clock + uint64(clockAhead) + 1)), increments.ErrJump},
 		{byClock(n(clock + uint64(clockAhead))), nil},
 		{sparse(keyed("q", "3")), nil},
 		{keyed("q", fmt.Sprint(uint64(1<<63))), nil},
@@ -64,12 +65,12 @@ func TestResetBeginsAnewAndStoresNothingTwice(t *testing.T) {
 	l, err := Create(disktest.NewMemory(), small(), o)
 	require.NoError(t, err)
 	_, _, err = l.Reset("p")
-	require.ErrorIs(t, err, ErrNoProducer)
+	require.ErrorIs(t, err, increments.ErrNoProducer)
 	for n := uint64(1); n <= 30; n++ {
 		put(t, l, keyed("p", fmt.Sprint(n)))
 	}
 	put(t, l, sparse(keyed("q", "5")), keyed("q", fmt.Sprint(uint64(1<<64-1))))
-	require.ErrorIs(t, appendAll(t, l, keyed("q", "6"))[0].Err, ErrTooOld)
+	require.ErrorIs(t, appendAll(t, l, keyed("q", "6"))[0].Err, increments.ErrTooOld)
 	for _, c := range []struct {
 		id      string
 		highest uint64
@@ -83,19 +84,19 @@ func TestResetBeginsAnewAndStoresNothingTwice(t *testing.T) {
 	require.NoError(t, err)
 	require.False(t, counted)
 	l = reopen(t, l, o)
-	require.Equal(t, []Outcome{{Seq: 33}, {Seq: 34}}, appendAll(t, l, keyed("q", "6"), keyed("q", "7")))
-	require.ErrorIs(t, appendAll(t, l, keyed("q", fmt.Sprint(8+uint64(MaxJump))))[0].Err, ErrJump, "and is sparse no more")
-	require.Equal(t, Outcome{Seq: 31, Duplicate: true}, appendAll(t, l, keyed("q", "5"))[0])
-	require.Equal(t, []Outcome{{Seq: 20, Duplicate: true}, {Seq: 21, Duplicate: true}}, appendAll(t, l, keyed("p", "20"), keyed("p", "21")))
+	require.Equal(t, []increments.Outcome{{Seq: 33}, {Seq: 34}}, appendAll(t, l, keyed("q", "6"), keyed("q", "7")))
+	require.ErrorIs(t, appendAll(t, l, keyed("q", fmt.Sprint(8+uint64(increments.MaxJump))))[0].Err, increments.ErrJump, "and is sparse no more")
+	require.Equal(t, increments.Outcome{Seq: 31, Duplicate: true}, appendAll(t, l, keyed("q", "5"))[0])
+	require.Equal(t, []increments.Outcome{{Seq: 20, Duplicate: true}, {Seq: 21, Duplicate: true}}, appendAll(t, l, keyed("p", "20"), keyed("p", "21")))
 	l = reopen(t, l, o)
 	put(t, l, drafts(60, "more")...)
 	_, err = l.Trim(90)
 	require.NoError(t, err)
-	require.Equal(t, []Outcome{{Seq: 26, Duplicate: true}, {Seq: 95}}, appendAll(t, l, keyed("p", "26"), keyed("p", "31")))
-	require.Equal(t, Outcome{Seq: 30, Duplicate: true}, appendAll(t, l, keyed("p", "30"))[0])
+	require.Equal(t, []increments.Outcome{{Seq: 26, Duplicate: true}, {Seq: 95}}, appendAll(t, l, keyed("p", "26"), keyed("p", "31")))
+	require.Equal(t, increments.Outcome{Seq: 30, Duplicate: true}, appendAll(t, l, keyed("p", "30"))[0])
 	put(t, l, drafts(40, "out of the window")...)
-	require.ErrorIs(t, appendAll(t, l, keyed("p", "30"))[0].Err, ErrTooOld)
-	require.Equal(t, Outcome{Seq: 136}, appendAll(t, l, keyed("p", "32"))[0])
+	require.ErrorIs(t, appendAll(t, l, keyed("p", "30"))[0].Err, increments.ErrTooOld)
+	require.Equal(t, increments.Outcome{Seq: 136}, appendAll(t, l, keyed("p", "32"))[0])
 	requireSound(t, l)
 	require.NoError(t, l.Close())
 }
@@ -105,7 +106,7 @@ func TestResetIsNotUndoneByWhatIsUnderWay(t *testing.T) {
 	l, err := Create(disktest.NewMemory(), small(), Options{})
 	require.NoError(t, err)
 	put(t, l, sparse(keyed("p", "1")))
-	var a, b Group
+	var a, b AppendGroup
 	a.prepare(t, l, 1, keyed("p", fmt.Sprint(uint64(1<<64-1))))
 	done := make(chan error, 1)
 	go func() {
@@ -118,12 +119,12 @@ func TestResetIsNotUndoneByWhatIsUnderWay(t *testing.T) {
 		t.Fatal("it did not wait")
 	default:
 	}
-	require.Equal(t, []Outcome{{Seq: 3}}, b.prepare(t, l, 1, keyed("p", "2")), "what comes after it goes on from it")
+	require.Equal(t, []increments.Outcome{{Seq: 3}}, b.prepare(t, l, 1, keyed("p", "2")), "what comes after it goes on from it")
 	require.NoError(t, l.Commit(&a))
 	require.NoError(t, <-done)
 	require.NoError(t, l.Commit(&b))
 	l = reopen(t, l, Options{})
-	require.Equal(t, []Outcome{{Seq: 3, Duplicate: true}, {Seq: 4}}, appendAll(t, l, keyed("p", "2"), keyed("p", "3")))
+	require.Equal(t, []increments.Outcome{{Seq: 3, Duplicate: true}, {Seq: 4}}, appendAll(t, l, keyed("p", "2"), keyed("p", "3")))
 	requireSound(t, l)
 	require.NoError(t, l.Close())
 }
@@ -135,7 +136,7 @@ func TestResetUndoesNothingThatFollowsIt(t *testing.T) {
 		l, err := Create(disktest.NewMemory(), small(), o)
 		require.NoError(t, err)
 		put(t, l, keyed("p", "1"))
-		var a, b Group
+		var a, b AppendGroup
 		a.prepare(t, l, 1, keyed("p", "2"))
 		done := make(chan error, 1)
 		go func() {
@@ -149,7 +150,7 @@ func TestResetUndoesNothingThatFollowsIt(t *testing.T) {
 		require.NoError(t, <-done)
 		put(t, l, drafts(20, "out of the window")...)
 		l = reopen(t, l, o)
-		require.ErrorIs(t, appendAll(t, l, keyed("p", "3"))[0].Err, ErrTooOld)
+		require.ErrorIs(t, appendAll(t, l, keyed("p", "3"))[0].Err, increments.ErrTooOld)
 		require.NoError(t, l.Close())
 	}
 }

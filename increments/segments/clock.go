@@ -1,4 +1,4 @@
-package increments
+package segments
 
 import (
 	"time"
@@ -33,8 +33,7 @@ func (c *clock) tell(now time.Time) int64 {
 	return c.told
 }
 
-// Mark returns a position and a time: every record behind the position has this time or a later one. What it promises
-// holds in this process; for the next one the time is stored and given to Advance.
+// Mark implements increments.Log.
 func (l *Log) Mark() (event.Position, int64) {
 	l.write.Lock()
 	defer l.write.Unlock()
@@ -45,7 +44,7 @@ func (l *Log) Mark() (event.Position, int64) {
 	return l.ahead, told
 }
 
-// Ahead is how far the time of the log is before the broker's clock, which was set back since.
+// Ahead implements increments.Log.
 func (l *Log) Ahead() time.Duration {
 	l.write.Lock()
 	defer l.write.Unlock()
@@ -53,7 +52,7 @@ func (l *Log) Ahead() time.Duration {
 	return time.Duration(l.clock.at(now) - now.UnixNano())
 }
 
-// Advance makes every later record have the time t, in ns since 1970, or a later one.
+// Advance implements increments.Log.
 func (l *Log) Advance(t int64) {
 	l.write.Lock()
 	defer l.write.Unlock()

@@ -1,4 +1,4 @@
-package increments
+package segments
 
 import (
 	"fmt"

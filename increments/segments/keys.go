@@ -1,7 +1,6 @@
-package increments
+package segments
 
 import (
-	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
 	"math"
@@ -92,58 +91,6 @@ func spanFrom(first, n uint64) span {
 		return span{first, math.MaxUint64}
 	}
 	return span{first, first + n - 1}
-}
-
-// idemKey appends the idempotency key of a draft that has one.
-func idemKey(dst []byte, h *event.Headers) []byte {
-	if n, ok := h.Number(); ok {
-		return numberKey(dst, h.Producer, n)
-	}
-	return append(append(append(append(dst, 'i'), h.Producer...), 0, '='), h.Key...)
-}
-
-// numberKey appends the key of a producer's number.
-func numberKey(dst []byte, producer string, n uint64) []byte {
-	return recordKey(append(append(append(dst, 'i'), producer...), 0, '#'), n)
-}
-
-func counterKey(producer string) []byte {
-	return append(append([]byte(nil), counterFrom...), producer...)
-}
-
-// entry is what an idempotency key leads to.
-type entry struct {
-	seq    uint64
-	digest uint64 // of topic and body
-	old    bool   // written by the first revision: it has no digest
-}
-
-// entrySize is the length of an entry with a digest.
-const entrySize = 17
-
-func (e entry) put(b *[entrySize]byte) {
-	b[0] = formatKeys
-	binary.LittleEndian.PutUint64(b[1:], e.seq)
-	binary.LittleEndian.PutUint64(b[9:], e.digest)
-}
-
-func parseEntry(b []byte) (entry, error) {
-	if len(b) == entrySize && b[0] == formatKeys {
-		return entry{seq: binary.LittleEndian.Uint64(b[1:]), digest: binary.LittleEndian.Uint64(b[9:])}, nil
-	}
-	n, err := parseNumber(b)
-	return entry{seq: n, old: true}, err
-}
-
-// digest is the first 8 bytes of SHA-256 of the topic's length in 2 bytes, the topic and the body.
-func digest(topic string, body []byte) uint64 {
-	h := sha256.New()
-	var b [2 + event.MaxHeaderValue]byte
-	binary.LittleEndian.PutUint16(b[:], uint16(len(topic)))
-	h.Write(b[:2+copy(b[2:], topic)])
-	h.Write(body)
-	var sum [sha256.Size]byte
-	return binary.LittleEndian.Uint64(h.Sum(sum[:0]))
 }
 
 // number and parseNumber are the values of one number.

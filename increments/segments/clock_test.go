@@ -1,4 +1,4 @@
-package increments
+package segments
 
 import (
 	"testing"
@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"xmq/broker/disk/disktest"
+	"xmq/increments"
 )
 
 // No increment has a time before one that nodes were told: not when the broker's clock is set back, nor when the log is
@@ -65,8 +66,8 @@ func TestTheTimeOfTheLogDoesNotGoBackBehindWhatNodesWereTold(t *testing.T) {
 	require.Equal(t, 3*time.Hour, mark())
 
 	// What is prepared and not committed lies before the mark.
-	var g Group
-	out := make([]Outcome, 2)
+	var g AppendGroup
+	out := make([]increments.Outcome, 2)
 	_, err = l.Prepare(&g, drafts(2, "y"), out)
 	require.NoError(t, err)
 	sets(4 * time.Hour)

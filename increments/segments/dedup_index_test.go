@@ -1,4 +1,4 @@
-package increments
+package segments
 
 import (
 	"context"
@@ -20,6 +20,7 @@ import (
 	"xmq/broker/disk"
 	"xmq/broker/disk/disktest"
 	"xmq/broker/event"
+	"xmq/increments"
 )
 
 // textKey is a draft whose key is text, also when it looks like a number.
@@ -29,7 +30,7 @@ func textKey(producer, key string) event.Draft {
 	return d
 }
 
-func appendAll(t testing.TB, l *Log, ds ...event.Draft) []Outcome {
+func appendAll(t testing.TB, l *Log, ds ...event.Draft) []increments.Outcome {
 	t.Helper()
 	out, err := l.Append(ds)
 	require.NoError(t, err)
@@ -75,15 +76,15 @@ func TestKeysAreKnownForTheWindowWhateverIsFreed(t *testing.T) {
 				o1 := appendAll(t, l, d)[0]
 				switch {
 				case counts && n > highest[producer] && !known || counts && highest[producer] == 0 && !known, !counts && !known:
-					require.Equal(t, Outcome{Seq: head + 1}, o1, id)
+					require.Equal(t, increments.Outcome{Seq: head + 1}, o1, id)
 					last[id] = head + 1
 					if counts {
 						highest[producer] = n
 					}
 				case known:
-					require.Equal(t, Outcome{Seq: seq, Duplicate: true}, o1, id)
+					require.Equal(t, increments.Outcome{Seq: seq, Duplicate: true}, o1, id)
 				default:
-					require.ErrorIs(t, o1.Err, ErrTooOld, id)
+					require.ErrorIs(t, o1.Err, increments.ErrTooOld, id)
 				}
 				switch rng.IntN(60) {
 				case 0:
@@ -121,14 +122,14 @@ func TestIndexFollowsTheLog(t *testing.T) {
 	}
 	require.Eventually(t, func() bool { return l.index.through.Load() == 290 }, 20*time.Second, time.Millisecond)
 	for n := range uint64(300) {
-		require.Equal(t, Outcome{Seq: n + 1, Duplicate: true}, appendAll(t, l, textKey("p", fmt.Sprint(n)))[0])
+		require.Equal(t, increments.Outcome{Seq: n + 1, Duplicate: true}, appendAll(t, l, textKey("p", fmt.Sprint(n)))[0])
 	}
 	cancel()
 	running.Wait()
 	require.NoError(t, l.Close())
 	_, err = l.Trim(100)
-	require.ErrorIs(t, err, ErrClosed)
-	require.ErrorIs(t, l.Index(context.Background()), ErrClosed)
+	require.ErrorIs(t, err, increments.ErrClosed)
+	require.ErrorIs(t, l.Index(context.Background()), increments.ErrClosed)
 }
 
 // An index that is missing, damaged, of another log or of another time is made again from the segments that are there, while
@@ -184,7 +185,7 @@ func TestIndexIsMadeAgain(t *testing.T) {
 				for range 2 { // before it is made, and after
 					for n := uint64(95); n >= 61; n-- {
 						o := appendAll(t, l, textKey("p", fmt.Sprint(n)))[0]
-						require.Equal(t, Outcome{Seq: n, Duplicate: true}, o)
+						require.Equal(t, increments.Outcome{Seq: n, Duplicate: true}, o)
 					}
 					indexAll(t, l)
 				}
@@ -200,7 +201,7 @@ func TestIndexIsMadeAgain(t *testing.T) {
 				}
 				requireSound(t, l)
 				l = reopen(t, l, l.options)
-				require.Equal(t, Outcome{Seq: 90, Duplicate: true}, appendAll(t, l, textKey("p", "90"))[0])
+				require.Equal(t, increments.Outcome{Seq: 90, Duplicate: true}, appendAll(t, l, textKey("p", "90"))[0])
 				require.NoError(t, l.Close())
 			})
 		}
@@ -229,12 +230,12 @@ func TestBrokenIndexIsRemovedLater(t *testing.T) {
 	l.index.breakDown(&disk.Damage{What: "a test says so"})
 	for range 2 {
 		require.ErrorIs(t, l.indexBelow(^uint64(0)), syscall.EIO)
-		require.Equal(t, Outcome{Seq: 20, Duplicate: true}, appendAll(t, l, textKey("p", "19"))[0])
+		require.Equal(t, increments.Outcome{Seq: 20, Duplicate: true}, appendAll(t, l, textKey("p", "19"))[0])
 	}
 	indexAll(t, l)
-	require.Equal(t, Outcome{Seq: 20, Duplicate: true}, appendAll(t, l, textKey("p", "19"))[0])
+	require.Equal(t, increments.Outcome{Seq: 20, Duplicate: true}, appendAll(t, l, textKey("p", "19"))[0])
 	l = reopen(t, l, l.options)
-	require.Equal(t, Outcome{Seq: 20, Duplicate: true}, appendAll(t, l, textKey("p", "19"))[0])
+	require.Equal(t, increments.Outcome{Seq: 20, Duplicate: true}, appendAll(t, l, textKey("p", "19"))[0])
 	require.NoError(t, l.Close())
 }
 
@@ -264,7 +265,7 @@ func TestIndexThatBreaksDuringALookupForgetsNoKey(t *testing.T) {
 		l = reopen(t, l, o)
 		require.EqualValues(t, 20, l.index.through.Load())
 		breaks = true
-		require.Equal(t, Outcome{Seq: 5, Duplicate: true}, appendAll(t, l, textKey("p", "5"))[0])
+		require.Equal(t, increments.Outcome{Seq: 5, Duplicate: true}, appendAll(t, l, textKey("p", "5"))[0])
 		require.False(t, breaks)
 		require.NoError(t, l.Close())
 	}
@@ -299,7 +300,7 @@ func TestOldPartOfTheIndexThatIsLeftBreaksNothing(t *testing.T) {
 	failing = ""
 	l = reopen(t, l, o)
 	require.NotContains(t, generations(t, mem), left)
-	require.Equal(t, Outcome{Seq: 90, Duplicate: true}, appendAll(t, l, textKey("p", "90"))[0], "it is known although its record was freed")
+	require.Equal(t, increments.Outcome{Seq: 90, Duplicate: true}, appendAll(t, l, textKey("p", "90"))[0], "it is known although its record was freed")
 	require.NoError(t, l.Close())
 }
 
@@ -312,7 +313,7 @@ func TestFileInThePlaceOfADatabaseIsDamage(t *testing.T) {
 		put(t, l, textKey("p", fmt.Sprint(n+1)))
 	}
 	indexAll(t, l)
-	sealed := l.shelf.segments()[1].name
+	sealed := l.set.segments()[1].name
 	require.NoError(t, l.Close())
 	for _, name := range []string{generationName(1), sealed} {
 		require.NoError(t, os.RemoveAll(filepath.Join(dir, name)))
@@ -324,7 +325,7 @@ func TestFileInThePlaceOfADatabaseIsDamage(t *testing.T) {
 		}
 		require.NoError(t, err)
 		indexAll(t, l)
-		require.Equal(t, Outcome{Seq: 15, Duplicate: true}, appendAll(t, l, textKey("p", "15"))[0])
+		require.Equal(t, increments.Outcome{Seq: 15, Duplicate: true}, appendAll(t, l, textKey("p", "15"))[0])
 		require.NoError(t, l.Close())
 	}
 }
@@ -342,7 +343,7 @@ func TestKeysOfTheFirstRevision(t *testing.T) {
 		b.Put(idemKey(nil, &d.Headers), number(seq))
 		require.NoError(t, l.newest.db.Write(&b))
 	}
-	check := func(body string, want func(Outcome, uint64)) {
+	check := func(body string, want func(increments.Outcome, uint64)) {
 		for n := range uint64(35) {
 			d := keyed([]string{"p", ""}[n%2], fmt.Sprint(n))
 			d.Body = append(d.Body, body...)
@@ -351,10 +352,12 @@ func TestKeysOfTheFirstRevision(t *testing.T) {
 			want(appendAll(t, l, d)[0], n+1)
 		}
 	}
-	known := func(o Outcome, seq uint64) { require.Equal(t, Outcome{Seq: seq, Duplicate: true}, o) }
+	known := func(o increments.Outcome, seq uint64) {
+		require.Equal(t, increments.Outcome{Seq: seq, Duplicate: true}, o)
+	}
 	for range 2 {
 		check("", known)
-		check("other", func(o Outcome, seq uint64) { require.ErrorIs(t, o.Err, ErrKeyReused) })
+		check("other", func(o increments.Outcome, seq uint64) { require.ErrorIs(t, o.Err, increments.ErrKeyReused) })
 		indexAll(t, l)
 		requireSound(t, l)
 		l = reopen(t, l, Options{MaxRecords: 10, RingBytes: 1})
@@ -362,15 +365,15 @@ func TestKeysOfTheFirstRevision(t *testing.T) {
 	_, err = l.Trim(31)
 	require.NoError(t, err)
 	check("", known)
-	check("other", func(o Outcome, seq uint64) {
+	check("other", func(o increments.Outcome, seq uint64) {
 		if seq <= 30 {
 			known(o, seq) // nobody can tell any more
 		} else {
-			require.ErrorIs(t, o.Err, ErrKeyReused)
+			require.ErrorIs(t, o.Err, increments.ErrKeyReused)
 		}
 	})
-	require.Equal(t, Outcome{Seq: 36}, appendAll(t, l, textKey("p", "900"))[0])
-	require.Equal(t, Outcome{Seq: 37}, appendAll(t, l, keyed("p", "900"))[0], "text and number are two keys")
+	require.Equal(t, increments.Outcome{Seq: 36}, appendAll(t, l, textKey("p", "900"))[0])
+	require.Equal(t, increments.Outcome{Seq: 37}, appendAll(t, l, keyed("p", "900"))[0], "text and number are two keys")
 	require.NoError(t, l.Close())
 }
 
@@ -386,15 +389,15 @@ func TestKeyReusedIsRefused(t *testing.T) {
 			body.Body, topic.Topic = append([]byte("x"), d.Body...), "sho"
 			topic.Body = append([]byte("p"), d.Body...) // topic and body are not run together
 			out := appendAll(t, l, d, body, topic)
-			require.Equal(t, Outcome{Seq: uint64(i + 1), Duplicate: true}, out[0], when)
-			require.ErrorIs(t, out[1].Err, ErrKeyReused, when)
-			require.ErrorIs(t, out[2].Err, ErrKeyReused, when)
+			require.Equal(t, increments.Outcome{Seq: uint64(i + 1), Duplicate: true}, out[0], when)
+			require.ErrorIs(t, out[1].Err, increments.ErrKeyReused, when)
+			require.ErrorIs(t, out[2].Err, increments.ErrKeyReused, when)
 		}
 	}
 	changed := a
 	changed.Body = []byte("other")
 	out := appendAll(t, l, a, b, changed)
-	require.ErrorIs(t, out[2].Err, ErrKeyReused, "in the group itself")
+	require.ErrorIs(t, out[2].Err, increments.ErrKeyReused, "in the group itself")
 	require.ErrorContains(t, out[2].Err, "increment 1")
 	check("in the newest segment")
 	put(t, l, drafts(20, "more")...)
@@ -458,13 +461,13 @@ func TestKeyThatCannotBeLookedUpIsRefusedForNow(t *testing.T) {
 	l = reopen(t, l, o)
 	dry.Store(true)
 	out := appendAll(t, l, textKey("p", "3"), drafts(1, "no key")[0], textKey("p", "14"))
-	for _, e := range []error{ErrInvalid, ErrTooOld, ErrKeyReused, ErrTooLarge, ErrFull} {
+	for _, e := range []error{increments.ErrInvalid, increments.ErrTooOld, increments.ErrKeyReused, increments.ErrTooLarge, increments.ErrFull} {
 		require.NotErrorIs(t, out[0].Err, e)
 	}
 	require.ErrorIs(t, out[0].Err, syscall.EMFILE)
-	require.Equal(t, []Outcome{{Seq: 16}, {Seq: 15, Duplicate: true}}, out[1:])
+	require.Equal(t, []increments.Outcome{{Seq: 16}, {Seq: 15, Duplicate: true}}, out[1:])
 	dry.Store(false)
-	require.Equal(t, Outcome{Seq: 4, Duplicate: true}, appendAll(t, l, textKey("p", "3"))[0])
+	require.Equal(t, increments.Outcome{Seq: 4, Duplicate: true}, appendAll(t, l, textKey("p", "3"))[0])
 	require.NoError(t, l.Close())
 }
 
@@ -479,9 +482,9 @@ func TestOldLogWithManySegments(t *testing.T) {
 	out := appendAll(t, l, textKey("p", "x"), keyed("p", "3"), keyed("p", "298"), keyed("p", "300"), drafts(1, "no key")[0])
 	require.ErrorIs(t, out[0].Err, errNotIndexed)
 	require.ErrorIs(t, out[1].Err, errNotIndexed)
-	require.Equal(t, []Outcome{{Seq: 299, Duplicate: true}, {Seq: 301}, {Seq: 302}}, out[2:])
+	require.Equal(t, []increments.Outcome{{Seq: 299, Duplicate: true}, {Seq: 301}, {Seq: 302}}, out[2:])
 	indexAll(t, l)
-	require.Equal(t, []Outcome{{Seq: 303}, {Seq: 4, Duplicate: true}}, appendAll(t, l, textKey("p", "x"), keyed("p", "3")))
+	require.Equal(t, []increments.Outcome{{Seq: 303}, {Seq: 4, Duplicate: true}}, appendAll(t, l, textKey("p", "x"), keyed("p", "3")))
 	require.NoError(t, l.Close())
 }
 
@@ -496,8 +499,8 @@ func TestCheckKnowsForgottenKeys(t *testing.T) {
 	requireSound(t, l)
 	var b disk.Batch
 	b.Delete(idemKey(nil, &event.Headers{Producer: "p", Key: "too"}))
-	g := l.shelf.segments()[0]
-	require.NoError(t, l.shelf.use(g, func(db *disk.DB, _ event.Position) error { return db.Write(&b) }))
+	g := l.set.segments()[0]
+	require.NoError(t, l.set.use(g, func(db *disk.DB, _ event.Position) error { return db.Write(&b) }))
 	r, err := l.Check(context.Background(), 0, nil)
 	require.NoError(t, err)
 	require.Len(t, r.Damaged, 1)

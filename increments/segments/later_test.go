@@ -1,4 +1,4 @@
-package increments
+package segments
 
 import (
 	"errors"
@@ -13,6 +13,7 @@ import (
 	"xmq/broker/disk"
 	"xmq/broker/disk/disktest"
 	"xmq/broker/event"
+	"xmq/increments"
 )
 
 // sealed makes a log of n increments in segments of 100, closes it and returns its place and the names of its segments.
@@ -34,7 +35,7 @@ func TestReadingNeedsNoRoom(t *testing.T) {
 		return nil
 	})
 	g := small()
-	l, err := Open(full, g, Options{RingBytes: 1, Walk: 500, Room: func() error { return errors.New("make room") }})
+	l, err := Open(full, g, Options{RingBytes: 1, Walk: 500, CheckSpace: func() error { return errors.New("make room") }})
 	require.NoError(t, err)
 	readAll(t, l)
 	requireSound(t, l)
@@ -64,24 +65,24 @@ func TestUnopenableIsLaterAndUnreadableIsDamage(t *testing.T) {
 	for _, why := range []error{syscall.EMFILE, syscall.EIO, syscall.EACCES, syscall.ENOMEM} {
 		fail(disktest.Open, why)
 		_, err = l.Read(150, 10, 1<<20)
-		require.ErrorIs(t, err, ErrLater)
+		require.ErrorIs(t, err, increments.ErrLater)
 		require.ErrorIs(t, err, why)
 		_, err = l.Position(150)
-		require.ErrorIs(t, err, ErrLater)
+		require.ErrorIs(t, err, increments.ErrLater)
 		_, told := l.Unreadable()
 		require.ErrorIs(t, told, why)
 		fail(disktest.Open, nil)
 		records, err := l.Read(150, 10, 1<<20)
 		require.NoError(t, err)
 		require.Len(t, records, 10)
-		l.shelf.open = 0 // so that it is closed again
-		l.shelf.closeIdle()
-		l.shelf.open = DefaultOpen
+		l.set.open = 0 // so that it is closed again
+		l.set.closeIdle()
+		l.set.open = DefaultOpen
 	}
 	require.Zero(t, aside)
 	fail(disktest.Read, syscall.EIO)
 	_, err = l.Read(150, 10, 1<<20)
-	require.ErrorIs(t, err, ErrQuarantined)
+	require.ErrorIs(t, err, increments.ErrQuarantined)
 	require.Equal(t, 1, aside)
 	require.NoError(t, g.Latch().Err())
 	require.NoError(t, l.Close())
@@ -93,7 +94,7 @@ func TestUnopenableIsLaterAndUnreadableIsDamage(t *testing.T) {
 	require.ErrorContains(t, err, names[1])
 	fail(disktest.Open, syscall.EIO)
 	_, err = Open(place, small(), Options{RingBytes: 1, Walk: 1000})
-	require.ErrorIs(t, err, ErrLater)
+	require.ErrorIs(t, err, increments.ErrLater)
 	require.False(t, disk.IsDamage(err), err)
 }
 
@@ -128,7 +129,7 @@ func TestRollWaitsForDescriptor(t *testing.T) {
 			out, err = l.Append([]event.Draft{keyed("p", "1"), keyed("p", "2")})
 		}
 		require.NoError(t, err)
-		require.Equal(t, []Outcome{{Seq: 11}, {Seq: 12}}, out)
+		require.Equal(t, []increments.Outcome{{Seq: 11}, {Seq: 12}}, out)
 		done := seen < nth
 		armed = false
 		l = reopen(t, l, Options{})
@@ -172,7 +173,7 @@ func TestRingCountsWhatItKeeps(t *testing.T) {
 	l.ring.mu.RLock()
 	defer l.ring.mu.RUnlock()
 	kept, records := 0, 0
-	for _, g := range l.ring.groups {
+	for _, g := range l.ring.slabs {
 		kept += g.bytes
 		for _, e := range g.records {
 			records += len(e) + 24
@@ -181,7 +182,7 @@ func TestRingCountsWhatItKeeps(t *testing.T) {
 	require.Equal(t, l.ring.bytes, kept)
 	require.Less(t, kept, 2*records+64<<10)
 	require.LessOrEqual(t, kept, 1<<20)
-	require.GreaterOrEqual(t, len(l.ring.groups), 200, "small ones stay: they take little")
+	require.GreaterOrEqual(t, len(l.ring.slabs), 200, "small ones stay: they take little")
 }
 
 // Segments whose files could not be removed are removed by the next Trim: the space is needed now, not at the next start.

@@ -1,12 +1,12 @@
-package increments
+package segments
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"slices"
 
 	"xmq/broker/disk"
+	"xmq/increments"
 )
 
 // counter is where a producer's numbers stand.
@@ -48,21 +48,16 @@ func parseCounter(b []byte) (counter, error) {
 	return counter{highest: n, counted: true}, err
 }
 
-// ErrNoProducer is returned by Reset for a producer that has never counted.
-var ErrNoProducer = errors.New("has never counted")
-
-// Reset lets a producer's numbers begin anew, wherever, and returns the highest so far; false when a reset stands already. Numbers
-// that were stored are still known for as long as they are remembered, so none is stored twice. It blocks until what was
-// being written is on disk, and for one sync. An error is ErrNoProducer, ErrClosed, or wraps disk.ErrStopped as Append's.
+// Reset implements increments.Log.
 func (l *Log) Reset(producer string) (highest uint64, counted bool, err error) {
 	l.write.Lock()
 	defer l.write.Unlock()
 	if l.closed {
-		return 0, false, ErrClosed
+		return 0, false, increments.ErrClosed
 	}
 	c, known := l.counters[producer]
 	if !known {
-		return 0, false, fmt.Errorf("producer %.40s %w", producer, ErrNoProducer)
+		return 0, false, fmt.Errorf("producer %.40s %w", producer, increments.ErrNoProducer)
 	}
 	if len(l.pending) == 0 {
 		l.ahead = l.Head()
@@ -73,7 +68,7 @@ func (l *Log) Reset(producer string) (highest uint64, counted bool, err error) {
 	l.store.Lock()
 	defer l.store.Unlock()
 	if l.closed {
-		return 0, false, ErrClosed
+		return 0, false, increments.ErrClosed
 	}
 	if l.counters[producer] != anew && l.Head().Seq > anew.reset { // such a one may be on disk already: it must not be undone
 		l.store.Unlock()
@@ -94,7 +89,7 @@ func (l *Log) Reset(producer string) (highest uint64, counted bool, err error) {
 
 // settled waits until what is prepared now is committed. Caller holds write, which is free meanwhile.
 func (l *Log) settled() {
-	for before := slices.Clone(l.pending); slices.ContainsFunc(before, func(g *Group) bool { return slices.Contains(l.pending, g) }); {
+	for before := slices.Clone(l.pending); slices.ContainsFunc(before, func(g *AppendGroup) bool { return slices.Contains(l.pending, g) }); {
 		l.committed.Wait()
 	}
 }

@@ -1,4 +1,4 @@
-package increments
+package segments
 
 import (
 	"bytes"
@@ -7,68 +7,46 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"time"
 
 	"xmq/broker/disk"
 	"xmq/broker/event"
+	"xmq/increments"
 )
-
-// Report is what a Check found.
-type Report struct {
-	Log         event.LogID
-	First, Last uint64    // what was looked at
-	Records     uint64    // verified
-	Segments    int       // looked at
-	Damaged     []Finding // set aside
-	Unreadable  []Finding // cannot be read now: nothing is known of them
-	Missing     error     // acknowledged increments are missing, by the checkpoint
-}
-
-// Finding is one segment with something wrong, or a place where one should be.
-type Finding struct {
-	Segment string // its name
-	Err     error  // what and where
-}
 
 // checkTurn is how many records Check verifies in one turn.
 const checkTurn = 1000
 
-// Check reads the log from sequence from (0: from its beginning) to the head as it is now, and verifies every
-// record (CRC, sequence, chain), the borders of segments and the number of idempotency keys. Damaged segments
-// are reported, and set aside as a damaged read would; so are those that cannot be read now, and it goes on behind them. It may
-// run beside everything else; segments that are trimmed meanwhile are passed over. All is well when it reports nothing.
-//
-// progress, if not nil, is called about every 1,000 records with the sequence reached; it may block, to slow
-// the check down. The error is ctx's, or that of a storage that has stopped; the report then covers what was done.
-func (l *Log) Check(ctx context.Context, from uint64, progress func(seq uint64)) (Report, error) {
+// Check implements increments.Log. It also verifies the borders of segments and the number of idempotency keys; segments that are
+// trimmed meanwhile are passed over.
+func (l *Log) Check(ctx context.Context, from uint64, progress func(seq uint64)) (increments.Report, error) {
 	head := l.Head()
 	at := max(from, l.First())
-	r := Report{Log: l.ID(), First: at, Last: head.Seq}
+	r := increments.Report{Log: l.ID(), First: at, Last: head.Seq}
 	var before event.Position // the end of the segment before, when that was sound
 	for at <= head.Seq && at > 0 {
 		if first := l.First(); at < first {
 			at, before = first, event.Position{}
 			continue
 		}
-		g := l.shelf.find(at)
+		g := l.set.find(at)
 		if g == nil && l.First() > at {
 			continue // trimmed since
 		}
 		if g == nil { // an opened log has no hole, but one that is only looked at
-			next := l.shelf.after(at)
+			next := l.set.after(at)
 			hole := span{at, next.First - 1}
-			r.Damaged = append(r.Damaged, Finding{hole.String(), l.shelf.damage(hole.String(), "the segments of these increments are missing")})
+			r.Damaged = append(r.Damaged, increments.Finding{Segment: hole.String(), Err: l.set.damage(hole.String(), "the segments of these increments are missing")})
 			at, before = next.First, event.Position{}
 			continue
 		}
 		end, err := l.checkSegment(ctx, g, at, head.Seq, before, &r, progress)
 		switch {
-		case errors.Is(err, ErrTrimmed):
+		case errors.Is(err, increments.ErrTrimmed):
 			continue
-		case errors.Is(err, ErrQuarantined):
-			r.Damaged = append(r.Damaged, Finding{g.name, err})
+		case errors.Is(err, increments.ErrQuarantined):
+			r.Damaged = append(r.Damaged, increments.Finding{Segment: g.name, Err: err})
 		case err != nil && ctx.Err() == nil && !errors.Is(err, disk.ErrStopped):
-			r.Unreadable = append(r.Unreadable, Finding{g.name, later(err)})
+			r.Unreadable = append(r.Unreadable, increments.Finding{Segment: g.name, Err: later(err)})
 		case err != nil:
 			return r, fmt.Errorf("check: %w", err)
 		}
@@ -79,16 +57,16 @@ func (l *Log) Check(ctx context.Context, from uint64, progress func(seq uint64))
 }
 
 // checkSegment verifies the records of g between from and head and returns the position of the last one.
-func (l *Log) checkSegment(ctx context.Context, g *segment, from, head uint64, before event.Position, r *Report, progress func(uint64)) (at event.Position, err error) {
+func (l *Log) checkSegment(ctx context.Context, g *segment, from, head uint64, before event.Position, r *increments.Report, progress func(uint64)) (at event.Position, err error) {
 	to := min(g.Last, head)
 	whole, keyed := from == g.First && to == g.Last, 0
 	for next := from; next <= to && next >= from; {
 		if err := ctx.Err(); err != nil {
 			return at, err
 		}
-		err := l.shelf.use(g, func(db *disk.DB, base event.Position) error {
+		err := l.set.use(g, func(db *disk.DB, base event.Position) error {
 			if next == g.First && !before.Zero() && before != base {
-				return l.shelf.damage(g.name, "it says it begins at %s, but the segment before it ends at %s", base, before)
+				return l.set.damage(g.name, "it says it begins at %s, but the segment before it ends at %s", base, before)
 			}
 			end := to
 			if to-next >= checkTurn {
@@ -114,7 +92,7 @@ func (l *Log) checkSegment(ctx context.Context, g *segment, from, head uint64, b
 		return at, nil
 	}
 	n := 0
-	err = l.shelf.use(g, func(db *disk.DB, _ event.Position) (err error) { n, err = l.checkKeys(db, g); return err })
+	err = l.set.use(g, func(db *disk.DB, _ event.Position) (err error) { n, err = l.checkKeys(db, g); return err })
 	if err == nil && n != keyed {
 		err = l.checkRepeated(ctx, g, n, keyed)
 	}
@@ -126,7 +104,7 @@ func (l *Log) checkKeys(db *disk.DB, g *segment) (n int, err error) {
 	c := db.Range(idemFrom, idemTo)
 	for ; c.Next(); n++ {
 		if e, perr := parseEntry(c.Value()); perr != nil || e.seq < g.First || e.seq > g.Last {
-			err = l.shelf.damage(g.name, "the idempotency key %.80q leads to %d", bytes.ToValidUTF8(c.Key(), nil), e.seq)
+			err = l.set.damage(g.name, "the idempotency key %.80q leads to %d", bytes.ToValidUTF8(c.Key(), nil), e.seq)
 		}
 	}
 	return n, errors.Join(err, c.Close())
@@ -141,7 +119,7 @@ func (l *Log) checkRepeated(ctx context.Context, g *segment, n, keyed int) error
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		err := l.shelf.use(g, func(db *disk.DB, base event.Position) (err error) {
+		err := l.set.use(g, func(db *disk.DB, base event.Position) (err error) {
 			werr := l.walk(db, g, base, next, next+min(checkTurn-1, g.Last-next), func(e event.Encoded) bool {
 				rec, derr := e.Decode()
 				if derr != nil || rec.Key == "" {
@@ -154,7 +132,7 @@ func (l *Log) checkRepeated(ctx context.Context, g *segment, n, keyed int) error
 				case gerr != nil && !errors.Is(gerr, disk.ErrNotFound):
 					err = gerr
 				case gerr != nil || perr != nil || at.seq < rec.Seq:
-					err = l.shelf.damage(g.name, "the idempotency key of record %d is missing", rec.Seq)
+					err = l.set.damage(g.name, "the idempotency key of record %d is missing", rec.Seq)
 				case at.seq == rec.Seq:
 					found++
 				}
@@ -167,8 +145,8 @@ func (l *Log) checkRepeated(ctx context.Context, g *segment, n, keyed int) error
 		}
 	}
 	if found != n {
-		return l.shelf.use(g, func(*disk.DB, event.Position) error {
-			return l.shelf.damage(g.name, "%d idempotency keys for %d records that have one, of which %d lead to theirs", n, keyed, found)
+		return l.set.use(g, func(*disk.DB, event.Position) error {
+			return l.set.damage(g.name, "%d idempotency keys for %d records that have one, of which %d lead to theirs", n, keyed, found)
 		})
 	}
 	return nil
@@ -177,7 +155,7 @@ func (l *Log) checkRepeated(ctx context.Context, g *segment, n, keyed int) error
 // CheckOffline checks the log in a directory that no broker has open, without changing it: what opening writes stays in memory.
 // Segments that cannot be opened are reported as well. checkpoint is as of VerifyCheckpoint; it is compared unless the newest
 // segment is damaged. fs.ErrNotExist: there is no log. The error is otherwise as Check's, or that of a log in use.
-func CheckOffline(ctx context.Context, dir string, checkpoint event.Position, progress func(seq uint64)) (Report, error) {
+func CheckOffline(ctx context.Context, dir string, checkpoint event.Position, progress func(seq uint64)) (increments.Report, error) {
 	place, storage := disk.FrozenDir(dir), disk.NewStorage(disk.Options{})
 	names, err := storage.Sweep(place)
 	names, _ = split(names) // the index can be made again
@@ -185,10 +163,10 @@ func CheckOffline(ctx context.Context, dir string, checkpoint event.Position, pr
 		err = fmt.Errorf("no segment: %w", fs.ErrNotExist)
 	}
 	if err != nil {
-		return Report{}, fmt.Errorf("check %s: %w", dir, err)
+		return increments.Report{}, fmt.Errorf("check %s: %w", dir, err)
 	}
-	var r Report
-	var found []Finding
+	var r increments.Report
+	var found []increments.Finding
 	var spans []span
 	for _, name := range names {
 		s, err := parseSpan(name)
@@ -196,7 +174,7 @@ func CheckOffline(ctx context.Context, dir string, checkpoint event.Position, pr
 			err = fmt.Errorf("the segment overlaps %s", spans[n-1])
 		}
 		if err != nil {
-			found = append(found, Finding{name, err})
+			found = append(found, increments.Finding{Segment: name, Err: err})
 			continue
 		}
 		spans = append(spans, s)
@@ -206,7 +184,7 @@ func CheckOffline(ctx context.Context, dir string, checkpoint event.Position, pr
 		err := l.look(spans[:n])
 		if err == nil {
 			if r, err = l.Check(ctx, 0, progress); err == nil && n == len(spans) {
-				err = r.compare(l, checkpoint)
+				err = compare(&r, l, checkpoint)
 			}
 			r.Damaged = append(r.Damaged, found...)
 			return r, errors.Join(err, l.Close())
@@ -214,17 +192,17 @@ func CheckOffline(ctx context.Context, dir string, checkpoint event.Position, pr
 		if err = errors.Join(err, l.Close()); !disk.IsDamage(err) {
 			return r, fmt.Errorf("check %s: %w", dir, later(err))
 		}
-		found = append(found, Finding{spans[n-1].String(), err})
+		found = append(found, increments.Finding{Segment: spans[n-1].String(), Err: err})
 	}
 	r.Damaged = found
 	return r, nil
 }
 
 // compare notes whether what the checkpoint vouches for is there.
-func (r *Report) compare(l *Log, checkpoint event.Position) error {
+func compare(r *increments.Report, l *Log, checkpoint event.Position) error {
 	err := l.VerifyCheckpoint(checkpoint)
 	switch {
-	case errors.Is(err, ErrQuarantined):
+	case errors.Is(err, increments.ErrQuarantined):
 		return nil // which is reported
 	case disk.IsDamage(err):
 		r.Missing, err = err, nil
@@ -239,12 +217,12 @@ func (l *Log) look(spans []span) (err error) {
 		list[i] = newSegment(s)
 	}
 	newest := list[len(list)-1]
-	if newest.db, err = l.storage.Open(l.shelf.place, newest.name, disk.Newest); err != nil {
+	if newest.db, err = l.storage.Open(l.set.place, newest.name, disk.Newest); err != nil {
 		return err
 	}
 	newest.active.Store(true)
 	l.newest = newest
-	l.shelf.list.Store(&list)
+	l.set.list.Store(&list)
 	low, err := l.readMeta()
 	if err != nil {
 		return err
@@ -260,33 +238,17 @@ func (l *Log) look(spans []span) (err error) {
 	return err
 }
 
-// Stats describes how the log fares.
-type Stats struct {
-	Head         event.Position
-	First        uint64
-	Segments     int
-	Quarantined  []string // names of segments set aside
-	OpenSegments int
-	Bytes        int64  // on disk, without the index
-	Indexed      uint64 // the keys of all records up to there are in the index; 0 while it is broken
-	IndexBytes   int64  // on disk
-	RingBytes    int
-	Newest       disk.Stats // stalls announce themselves here
-	Disk         disk.StorageStats
-	SyncP99      time.Duration // of the last 1024 syncs
-}
-
-// Stats returns the figures now. It reads directories, so it is for once a second, not for once a record.
-func (l *Log) Stats() (Stats, error) {
+// Stats implements increments.Log.
+func (l *Log) Stats() (increments.Stats, error) {
 	l.write.Lock()
 	newest, closed := l.newest, l.closed
 	l.write.Unlock()
 	if closed {
-		return Stats{}, ErrClosed
+		return increments.Stats{}, increments.ErrClosed
 	}
 	d := l.storage.Stats()
-	s := Stats{Head: l.Head(), First: l.First(), Disk: d, SyncP99: d.SyncP99, RingBytes: l.ring.size()}
-	for _, g := range l.shelf.segments() {
+	s := increments.Stats{Head: l.Head(), First: l.First(), Syncs: d.Syncs, SyncP99: d.SyncP99, RingBytes: l.ring.size()}
+	for _, g := range l.set.segments() {
 		s.Segments++
 		if g.isOpen() {
 			s.OpenSegments++
@@ -294,7 +256,7 @@ func (l *Log) Stats() (Stats, error) {
 		if g.damaged.Load() != nil {
 			s.Quarantined = append(s.Quarantined, g.name)
 		}
-		n, err := l.shelf.place.Size(g.name)
+		n, err := l.set.place.Size(g.name)
 		if err != nil {
 			return s, fmt.Errorf("stats: %w", err)
 		}
@@ -302,17 +264,18 @@ func (l *Log) Stats() (Stats, error) {
 	}
 	s.Indexed = l.index.through.Load()
 	for _, name := range l.index.names() {
-		n, err := l.shelf.place.Size(name)
+		n, err := l.set.place.Size(name)
 		if err != nil {
 			return s, fmt.Errorf("stats: %w", err)
 		}
 		s.IndexBytes += n
 	}
-	err := l.shelf.use(newest, func(db *disk.DB, _ event.Position) (err error) {
-		s.Newest, err = db.Stats()
+	err := l.set.use(newest, func(db *disk.DB, _ event.Position) (err error) {
+		n, err := db.Stats()
+		s.Unmerged, s.WritePaused = n.Level0, n.WritePaused
 		return err
 	})
-	if errors.Is(err, ErrQuarantined) {
+	if errors.Is(err, increments.ErrQuarantined) {
 		err = nil
 	}
 	return s, err

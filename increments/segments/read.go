@@ -1,4 +1,4 @@
-package increments
+package segments
 
 import (
 	"bytes"
@@ -8,41 +8,35 @@ import (
 
 	"xmq/broker/disk"
 	"xmq/broker/event"
+	"xmq/increments"
 )
 
-// Read returns consecutive records beginning with from: at most maxRecords, and as many as fit into
-// maxBytes, but at least one when from is at or below the head; none when from is right behind the head. It
-// may return fewer than there are (it ends with a segment): ask again.
-//
-// Near the head the records are shared with all other readers, farther back they are read from disk, CRC
-// and chain verified; in both cases nobody may write into them. It is for concurrent use and blocks for a
-// disk read at most. ErrTrimmed: from is below First. ErrBeyond: from is more than one above the head.
-// ErrQuarantined: the segment is damaged and is not served. ErrLater: it cannot be read this time, ask again.
-// Rules: XQ-2, XQ-3, XQ-8.
+// Read implements increments.Reader. Near the head the records are shared with all other readers, farther back they are read from disk;
+// it ends with a segment.
 func (l *Log) Read(from uint64, maxRecords, maxBytes int) ([]event.Encoded, error) {
 	head := l.Head()
 	switch {
 	case from < l.First():
-		return nil, fmt.Errorf("read from %d: %w: the log begins with %d", from, ErrTrimmed, l.First())
+		return nil, fmt.Errorf("read from %d: %w: the log begins with %d", from, increments.ErrTrimmed, l.First())
 	case from > head.Seq:
 		if from-head.Seq == 1 {
 			return nil, nil
 		}
-		return nil, fmt.Errorf("read from %d: %w: the log ends with %d", from, ErrBeyond, head.Seq)
+		return nil, fmt.Errorf("read from %d: %w: the log ends with %d", from, increments.ErrBeyond, head.Seq)
 	}
 	if records, ok := l.ring.read(from, head.Seq, maxRecords, maxBytes); ok {
 		return records, nil
 	}
 	records, err := l.stored(from, head.Seq, maxRecords, maxBytes)
 	if err != nil {
-		return nil, fmt.Errorf("read from %d: %w", from, l.shelf.later(err))
+		return nil, fmt.Errorf("read from %d: %w", from, l.set.later(err))
 	}
 	return records, nil
 }
 
-// Unreadable returns when a reader got ErrLater for the last time, and that error; nil when none did.
+// Unreadable implements increments.Log.
 func (l *Log) Unreadable() (at time.Time, err error) {
-	if f := l.shelf.failed.Load(); f != nil {
+	if f := l.set.failed.Load(); f != nil {
 		return f.at, f.err
 	}
 	return time.Time{}, nil
@@ -53,12 +47,12 @@ const readChunk = 64 << 10
 
 // stored reads records of one segment from disk, from..to at most.
 func (l *Log) stored(from, to uint64, maxRecords, maxBytes int) (out []event.Encoded, err error) {
-	g := l.shelf.find(from)
+	g := l.set.find(from)
 	if g == nil {
-		return nil, ErrTrimmed // since the caller looked
+		return nil, increments.ErrTrimmed // since the caller looked
 	}
 	to = min(to, g.Last)
-	err = l.shelf.use(g, func(db *disk.DB, base event.Position) error {
+	err = l.set.use(g, func(db *disk.DB, base event.Position) error {
 		var arena []byte
 		bytes := 0
 		out = nil
@@ -92,15 +86,15 @@ func (l *Log) walk(db *disk.DB, g *segment, base event.Position, from, to uint64
 	for at.Seq < to && c.Next() {
 		e := event.Encoded(c.Value())
 		if !bytes.Equal(c.Key(), recordKey(key[:0], at.Seq+1)) {
-			err = l.shelf.damage(g.name, "record %d is missing, %q follows", at.Seq+1, c.Key())
+			err = l.set.damage(g.name, "record %d is missing, %q follows", at.Seq+1, c.Key())
 			break
 		}
 		if verr := e.Verify(); verr != nil {
-			err = l.shelf.damage(g.name, "under key %d: %v", at.Seq+1, verr)
+			err = l.set.damage(g.name, "under key %d: %v", at.Seq+1, verr)
 			break
 		}
 		if follows := e.Seq() == at.Seq+1 && (e.Seq() < from || e.Follows(at)); !follows {
-			err = l.shelf.damage(g.name, "record %d under key %d does not follow its predecessor", e.Seq(), at.Seq+1)
+			err = l.set.damage(g.name, "record %d under key %d does not follow its predecessor", e.Seq(), at.Seq+1)
 			break
 		}
 		at.Seq, at.Chain = e.Seq(), e.Chain()
@@ -112,21 +106,19 @@ func (l *Log) walk(db *disk.DB, g *segment, base event.Position, from, to uint64
 		return errors.Join(err, cerr)
 	}
 	if at.Seq != to {
-		return l.shelf.damage(g.name, "record %d is missing", at.Seq+1)
+		return l.set.damage(g.name, "record %d is missing", at.Seq+1)
 	}
 	return nil
 }
 
-// Position returns the position at seq, which is First-1 to Head. Near the head it is cheap, farther back
-// it reads one record. For concurrent use. ErrTrimmed: seq is below First-1. ErrBeyond: above the head.
-// ErrQuarantined: the record lies in a damaged segment. ErrLater: it cannot be read this time.
+// Position implements increments.Reader.
 func (l *Log) Position(seq uint64) (event.Position, error) {
 	head, first := l.Head(), l.First()
 	switch {
 	case seq < first-1:
-		return event.Position{}, fmt.Errorf("position at %d: %w: the log begins with %d", seq, ErrTrimmed, first)
+		return event.Position{}, fmt.Errorf("position at %d: %w: the log begins with %d", seq, increments.ErrTrimmed, first)
 	case seq > head.Seq:
-		return event.Position{}, fmt.Errorf("position at %d: %w: the log ends with %d", seq, ErrBeyond, head.Seq)
+		return event.Position{}, fmt.Errorf("position at %d: %w: the log ends with %d", seq, increments.ErrBeyond, head.Seq)
 	case seq == head.Seq:
 		return head, nil
 	}
@@ -134,45 +126,42 @@ func (l *Log) Position(seq uint64) (event.Position, error) {
 		return p, nil
 	}
 	p := event.Position{Log: l.ID(), Seq: seq}
-	g := l.shelf.find(max(seq, first))
+	g := l.set.find(max(seq, first))
 	if g == nil {
-		return p, fmt.Errorf("position at %d: %w", seq, ErrTrimmed)
+		return p, fmt.Errorf("position at %d: %w", seq, increments.ErrTrimmed)
 	}
-	err := l.shelf.use(g, func(db *disk.DB, base event.Position) error {
+	err := l.set.use(g, func(db *disk.DB, base event.Position) error {
 		if seq == base.Seq {
 			p = base
 			return nil
 		}
 		value, err := db.Get(recordKey(nil, seq))
 		if errors.Is(err, disk.ErrNotFound) {
-			return l.shelf.damage(g.name, "record %d is missing", seq)
+			return l.set.damage(g.name, "record %d is missing", seq)
 		}
 		if err != nil {
 			return err
 		}
 		e := event.Encoded(value)
 		if err := e.Verify(); err != nil || e.Seq() != seq {
-			return l.shelf.damage(g.name, "under key %d: not that record (%v)", seq, err)
+			return l.set.damage(g.name, "under key %d: not that record (%v)", seq, err)
 		}
 		p.Chain = e.Chain()
 		return nil
 	})
 	if err != nil {
-		return event.Position{}, fmt.Errorf("position at %d: %w", seq, l.shelf.later(err))
+		return event.Position{}, fmt.Errorf("position at %d: %w", seq, l.set.later(err))
 	}
 	return p, nil
 }
 
-// VerifyCheckpoint compares a position that was noted, durably, after it had been acknowledged. Damage: the
-// log ends before it, has another chain there, or is another log. Then acknowledged increments are lost,
-// and the broker must serve nobody and exit with 78. A checkpoint below First-1 cannot be compared and
-// passes, and so does the zero Position.
+// VerifyCheckpoint implements increments.Log.
 func (l *Log) VerifyCheckpoint(p event.Position) error {
 	if p.Zero() {
 		return nil
 	}
 	refuse := func(format string, args ...any) error {
-		return &disk.Damage{File: l.shelf.place.String(), Offset: -1, What: fmt.Sprintf("acknowledged increments are lost: the checkpoint says %s, but ", p) + fmt.Sprintf(format, args...)}
+		return &disk.Damage{File: l.set.place.String(), Offset: -1, What: fmt.Sprintf("acknowledged increments are lost: the checkpoint says %s, but ", p) + fmt.Sprintf(format, args...)}
 	}
 	head := l.Head()
 	switch {
