@@ -159,7 +159,7 @@ func files(t testing.TB, dir string) (names []string) {
 	return names
 }
 
-// kept is a chunk as it would have come over the road, of which the caller's is free again.
+// kept is a chunk as it would have come over the network, of which the caller's is free again.
 func kept(c Chunk) Chunk {
 	c.Data = bytes.Clone(c.Data)
 	return c

@@ -100,7 +100,7 @@ func TestRS15OneChunkNeedsOneExchange(t *testing.T) {
 	require.Equal(t, []Op{Put, Seal}, ops)
 }
 
-// cutting is a road that loses requests and answers, repeats requests and damages chunks, by the call's number.
+// cutting is a network that loses requests and answers, repeats requests and damages chunks, by the call's number.
 func cutting(call Call) Call {
 	var n atomic.Int64
 	return func(ctx context.Context, dump event.DumpID, c Chunk) (ChunkReply, error) {

@@ -48,7 +48,7 @@ type Options struct {
 	Heartbeat     int           // ticks between heartbeats, more when the broker has thousands of clients; default 5
 	Silence       int           // ticks of silence after which a new session is opened; default 30
 	MaxBackoff    int           // longest wait in ticks between tries; default 30
-	Compress      bool          // ask the broker for compressed frames: for a node at the end of a narrow road
+	Compress      bool          // ask the broker for compressed frames: for a node at the end of a slow line
 	DumpRate      int64         // bytes a second of a snapshot sent or fetched; 0 for no limit
 	// ApplyLimit is how long an increment that names no limit itself may be at the database before it is a FAIL; 0 for
 	// no limit.
@@ -66,7 +66,7 @@ const MinBytes = 1024
 // Agent is one node.
 type Agent struct {
 	opts Options
-	road bus.Conn
+	conn bus.Conn
 	db   Database
 	log  *slog.Logger
 
@@ -84,7 +84,7 @@ type Agent struct {
 	tail    <-chan struct{}         // closed when all transfers have ended; nil when there was none
 	snap    Snapshot                // open, and its transfer has not begun
 	part    *event.Range            // what it holds; nil for all
-	told    string                  // what was logged last of the road; "" for nothing
+	told    string                  // what was logged last of the connection; "" for nothing
 	asking  bool                    // the database is asked who blocks it
 	// The disk is being measured; and in how many ticks it is measured again.
 	measuring bool
@@ -123,13 +123,13 @@ type Status struct {
 // outcome is the result of a task: a function that tells the session.
 type outcome func(*session)
 
-// New checks the options. The caller keeps road and db and closes them after Run.
-func New(road bus.Conn, db Database, o Options) (*Agent, error) {
+// New checks the options. The caller keeps conn and db and closes them after Run.
+func New(conn bus.Conn, db Database, o Options) (*Agent, error) {
 	o, err := o.WithDefaults()
 	if err != nil {
 		return nil, err
 	}
-	return &Agent{opts: o, road: road, db: db, log: o.Log.With("client", o.ID),
+	return &Agent{opts: o, conn: conn, db: db, log: o.Log.With("client", o.ID),
 		inbox: make(chan heard, 1024), room: int64(o.WindowBytes) + 2*event.MaxBody, jobs: make(chan job, 1), done: make(chan outcome, 4)}, nil
 }
 
@@ -195,7 +195,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		}
 	}()
 
-	sub, err := a.road.Subscribe(event.Subject(a.opts.Group, event.Down, a.opts.ID), a.receive)
+	sub, err := a.conn.Subscribe(event.Subject(a.opts.Group, event.Down, a.opts.ID), a.receive)
 	if err != nil {
 		return fmt.Errorf("node %s: subscribe: %w", a.opts.ID, err)
 	}
@@ -313,7 +313,7 @@ func (a *Agent) compare(pos event.Position, stored event.Topics) (event.Position
 		a.opts.ID, stored, pos.Seq, mine, old)}
 }
 
-// receive takes a message of the road. An event that finds the inbox full is lost; its sender repeats it.
+// receive takes a message of the conn. An event that finds the inbox full is lost; its sender repeats it.
 func (a *Agent) receive(m bus.Msg) {
 	e, err := event.Decode(m.Data)
 	if err != nil || e.Group != a.opts.Group {
@@ -357,18 +357,18 @@ func (a *Agent) loop(ctx, work context.Context, s *session) error {
 			a.look(work, s)
 			a.measure(work)
 			s.tick()
-		case <-a.road.Changes():
-			a.tellOfRoad()
-			if a.road.Up() {
+		case <-a.conn.Changes():
+			a.logConnection()
+			if a.conn.Up() {
 				s.connected()
 			}
 		}
 	}
 }
 
-// tellOfRoad logs what is wrong with the connection to the broker: each thing once, until it stands again.
-func (a *Agent) tellOfRoad() {
-	switch err := a.road.Trouble(); {
+// logConnection logs what is wrong with the connection to the broker: each thing once, until it stands again.
+func (a *Agent) logConnection() {
+	switch err := a.conn.Trouble(); {
 	case err == nil:
 		a.told = ""
 	case err.Error() != a.told:
@@ -393,7 +393,7 @@ func (a *Agent) flush(work context.Context, s *session) {
 		a.giveUp(errGivenUp)
 	}
 	for i := range s.send {
-		err := a.road.Publish(event.Subject(a.opts.Group, event.Up, a.opts.ID), s.send[i].Append(nil))
+		err := a.conn.Publish(event.Subject(a.opts.Group, event.Up, a.opts.ID), s.send[i].Append(nil))
 		a.log.Debug("said", "event", s.send[i], "err", err) // one that could not leave is lost, and repeated
 		if s.send[i].State == event.Succ {
 			failpoint.Hit(failpoint.Acked)
@@ -475,7 +475,7 @@ func (a *Agent) leave(s *session) {
 func (a *Agent) deliver() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	_ = a.road.Flush(ctx)
+	_ = a.conn.Flush(ctx)
 }
 
 // tell hands an outcome to the loop, unless the loop has ended.

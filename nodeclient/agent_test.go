@@ -236,8 +236,8 @@ type scripted struct {
 	pos    event.Position // of the snapshot that is offered
 }
 
-func newScripted(t *testing.T, road *bus.Mem, head int) *scripted {
-	b := &scripted{h: newHistory(100), head: head, conn: road.Connect("broker"), chunks: map[uint32]dumpflow.Chunk{}}
+func newScripted(t *testing.T, network *bus.Mem, head int) *scripted {
+	b := &scripted{h: newHistory(100), head: head, conn: network.Connect("broker"), chunks: map[uint32]dumpflow.Chunk{}}
 	_, err := b.conn.Subscribe(event.AnySubject("main", event.Up), b.up)
 	require.NoError(t, err)
 	_, err = b.conn.Subscribe(event.AnySubject("main", event.Snap), b.snap)
@@ -357,13 +357,13 @@ type running struct {
 	ended  chan error
 }
 
-func run(t *testing.T, road *bus.Mem, db Database, o Options) *running {
+func run(t *testing.T, network *bus.Mem, db Database, o Options) *running {
 	t.Helper()
 	o.ID = "n1"
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	conn := road.Connect("n1")
+	conn := network.Connect("n1")
 	a, err := New(conn, db, o)
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -384,14 +384,14 @@ func (r *running) stop(t *testing.T) time.Duration {
 }
 
 // world runs f in a bubble: time stands still while anybody works, and it ends only when all goroutines have.
-func world(t *testing.T, head int, f func(t *testing.T, road *bus.Mem, b *scripted)) {
+func world(t *testing.T, head int, f func(t *testing.T, network *bus.Mem, b *scripted)) {
 	packed := dumpflow.Pack(dumpflow.Put, 0, make([]byte, 1000)) // the codec's first use makes channels: outside
 	_, err := packed.Unpack()
 	require.NoError(t, err)
 	synctest.Test(t, func(t *testing.T) {
-		road := bus.NewMem(1)
-		b := newScripted(t, road, head)
-		f(t, road, b)
+		network := bus.NewMem(1)
+		b := newScripted(t, network, head)
+		f(t, network, b)
 		b.conn.Close()
 		synctest.Wait()
 	})
@@ -414,19 +414,19 @@ func requireHolds(t *testing.T, m *memTarget, b *scripted, n int) {
 // XI-6: a restart with increments in flight sends again from the stored position; the node drops repeats. Here
 // the process dies between apply and ack.
 func TestXI06NothingIsAppliedTwiceAfterAKillBetweenApplyAndAck(t *testing.T) {
-	world(t, 30, func(t *testing.T, road *bus.Mem, b *scripted) {
+	world(t, 30, func(t *testing.T, network *bus.Mem, b *scripted) {
 		m := &memTarget{}
 		died := make(chan struct{})
 		hang := make(chan struct{})
 		m.after = func() error { close(died); <-hang; return nil }
-		r := run(t, road, m, Options{})
+		r := run(t, network, m, Options{})
 		<-died
-		road.Cut("n1", true) // nothing of this process is heard any more
+		network.Cut("n1", true) // nothing of this process is heard any more
 		r.cancel()
 		close(hang)
 		<-r.ended
 		m.after = nil
-		r = run(t, road, m, Options{})
+		r = run(t, network, m, Options{})
 		time.Sleep(20 * time.Second)
 		requireHolds(t, m, b, 30)
 		r.stop(t)
@@ -440,9 +440,9 @@ func (few) BatchLimit() int { return 4 }
 
 // What each increment makes durable by itself is reported soon: no more of them go to the database at once than its driver wants.
 func TestABatchIsNoGreaterThanItsDriverWants(t *testing.T) {
-	world(t, 30, func(t *testing.T, road *bus.Mem, b *scripted) {
+	world(t, 30, func(t *testing.T, network *bus.Mem, b *scripted) {
 		m := &memTarget{apply: func(context.Context) error { time.Sleep(time.Second); return nil }}
-		r := run(t, road, few{m}, Options{})
+		r := run(t, network, few{m}, Options{})
 		time.Sleep(2500 * time.Millisecond)
 		pos, _ := m.holds()
 		require.LessOrEqual(t, pos.Seq, uint64(12))
@@ -470,10 +470,10 @@ func (f *finder) Apply(ctx context.Context, before event.Position, batch []event
 
 // What a driver has to say is a warning of the node's log, each sentence once.
 func TestWhatADriverFindsIsLogged(t *testing.T) {
-	world(t, 8, func(t *testing.T, road *bus.Mem, b *scripted) {
+	world(t, 8, func(t *testing.T, network *bus.Mem, b *scripted) {
 		var log bytes.Buffer
 		m := &memTarget{}
-		r := run(t, road, &finder{m, []string{"found at the start"}}, Options{BatchRecords: 4, Log: slog.New(slog.NewTextHandler(&log, nil))})
+		r := run(t, network, &finder{m, []string{"found at the start"}}, Options{BatchRecords: 4, Log: slog.New(slog.NewTextHandler(&log, nil))})
 		time.Sleep(20 * time.Second)
 		requireHolds(t, m, b, 8)
 		r.stop(t)
@@ -485,9 +485,9 @@ func TestWhatADriverFindsIsLogged(t *testing.T) {
 
 // XB-1: a node that restarts is fed from its stored position; a clean stop finishes the batch and says so.
 func TestXB01ACleanStopFinishesTheBatchAndSaysBye(t *testing.T) {
-	world(t, 30, func(t *testing.T, road *bus.Mem, b *scripted) {
+	world(t, 30, func(t *testing.T, network *bus.Mem, b *scripted) {
 		m := &memTarget{apply: func(context.Context) error { time.Sleep(3 * time.Second); return nil }}
-		r := run(t, road, m, Options{BatchRecords: 4})
+		r := run(t, network, m, Options{BatchRecords: 4})
 		time.Sleep(time.Second) // the first batch is at the database, more is queued
 		took := r.stop(t)
 		require.Less(t, took, 3*time.Second)
@@ -496,7 +496,7 @@ func TestXB01ACleanStopFinishesTheBatchAndSaysBye(t *testing.T) {
 		require.Equal(t, 1, b.count(isBye))
 		require.Equal(t, 1, b.count(func(e event.Event) bool { return isBye(e) && e.Pos == b.h.pos[4] }))
 		m.apply = nil
-		r = run(t, road, m, Options{})
+		r = run(t, network, m, Options{})
 		time.Sleep(20 * time.Second)
 		requireHolds(t, m, b, 30)
 		r.stop(t)
@@ -504,9 +504,9 @@ func TestXB01ACleanStopFinishesTheBatchAndSaysBye(t *testing.T) {
 }
 
 func TestADatabaseThatHangsDelaysAStopByFiveSecondsAtMost(t *testing.T) {
-	world(t, 30, func(t *testing.T, road *bus.Mem, b *scripted) {
+	world(t, 30, func(t *testing.T, network *bus.Mem, b *scripted) {
 		m := &memTarget{apply: func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }}
-		r := run(t, road, m, Options{})
+		r := run(t, network, m, Options{})
 		time.Sleep(time.Second)
 		require.Equal(t, 5*time.Second, r.stop(t))
 		require.Zero(t, b.count(isBye), "nobody knows where it stands")
@@ -515,23 +515,23 @@ func TestADatabaseThatHangsDelaysAStopByFiveSecondsAtMost(t *testing.T) {
 
 // XR-4: a node that drops off reconnects by itself and goes on where it stopped; no process is restarted.
 func TestXR04GoesOnAfterCutsAndOnABadRoad(t *testing.T) {
-	world(t, 10, func(t *testing.T, road *bus.Mem, b *scripted) {
+	world(t, 10, func(t *testing.T, network *bus.Mem, b *scripted) {
 		m := &memTarget{}
-		r := run(t, road, m, Options{Silence: 10})
+		r := run(t, network, m, Options{Silence: 10})
 		for i := range 9 {
 			switch i % 3 {
 			case 0:
-				road.Cut("n1", true)
+				network.Cut("n1", true)
 			case 1:
-				road.SetFaults(bus.Faults{Lose: 0.3, Repeat: 0.3, Delay: 3 * time.Second})
+				network.SetFaults(bus.Faults{Lose: 0.3, Repeat: 0.3, Delay: 3 * time.Second})
 			case 2:
-				road.SetFaults(bus.Faults{})
+				network.SetFaults(bus.Faults{})
 			}
 			b.mu.Lock()
 			b.head += 10
 			b.mu.Unlock()
 			time.Sleep(5 * time.Second)
-			road.Cut("n1", false)
+			network.Cut("n1", false)
 			time.Sleep(5 * time.Second)
 		}
 		time.Sleep(time.Minute)
@@ -542,7 +542,7 @@ func TestXR04GoesOnAfterCutsAndOnABadRoad(t *testing.T) {
 
 // XN-6: any start order works: the database may come later, the broker too.
 func TestXN06WaitsForTheDatabaseAtStart(t *testing.T) {
-	world(t, 5, func(t *testing.T, road *bus.Mem, b *scripted) {
+	world(t, 5, func(t *testing.T, network *bus.Mem, b *scripted) {
 		tries := 0
 		m := &memTarget{position: func() error {
 			if tries++; tries < 6 {
@@ -550,20 +550,20 @@ func TestXN06WaitsForTheDatabaseAtStart(t *testing.T) {
 			}
 			return nil
 		}}
-		r := run(t, road, m, Options{})
+		r := run(t, network, m, Options{})
 		time.Sleep(time.Minute)
 		requireHolds(t, m, b, 5)
 		r.stop(t)
 
 		m = &memTarget{position: func() error { return Transient(errors.New("connection refused")) }}
-		r = run(t, road, m, Options{})
+		r = run(t, network, m, Options{})
 		time.Sleep(time.Minute)
 		require.Zero(t, r.stop(t))
 
-		r = run(t, road, &memTarget{position: func() error { return Fatal(errors.New("no position row")) }}, Options{})
+		r = run(t, network, &memTarget{position: func() error { return Fatal(errors.New("no position row")) }}, Options{})
 		require.ErrorContains(t, <-r.ended, "no position row")
 		r.cancel()
-		r = run(t, road, &memTarget{position: func() error { return Fatal(errors.New("no position row")) }}, Options{From: "master"})
+		r = run(t, network, &memTarget{position: func() error { return Fatal(errors.New("no position row")) }}, Options{From: "master"})
 		require.ErrorContains(t, <-r.ended, "--replace", "a DUMP over it has to be allowed")
 		r.cancel()
 	})
@@ -574,7 +574,7 @@ func TestXN06WaitsForTheDatabaseAtStart(t *testing.T) {
 func TestXE13ARestoreThatFailsLeavesTheOldData(t *testing.T) {
 	for name, o := range map[string]Options{"copy of this log": {From: "master"}, "foreign, may be replaced": {From: "master", Replace: true}} {
 		t.Run(name, func(t *testing.T) {
-			world(t, 30, func(t *testing.T, road *bus.Mem, b *scripted) {
+			world(t, 30, func(t *testing.T, network *bus.Mem, b *scripted) {
 				b.stages(t, 20)
 				m := &memTarget{pos: b.h.pos[3], data: increments(3)}
 				if o.Replace {
@@ -597,7 +597,7 @@ func TestXE13ARestoreThatFailsLeavesTheOldData(t *testing.T) {
 					b.say(event.Event{Kind: event.IncrRep, State: event.Fatal, Code: map[bool]event.Code{true: event.Foreign, false: event.NeedsDump}[o.Replace], ID: e.ID, Session: e.Session})
 					return true
 				}
-				r := run(t, road, m, o)
+				r := run(t, network, m, o)
 				time.Sleep(2 * time.Second)
 				pos, data := m.holds()
 				require.Equal(t, old, pos)
@@ -643,7 +643,7 @@ func TestADatabaseThatIsNotACopyIsReplacedOnlyWhenAllowed(t *testing.T) {
 func TestXE13ALoadThatIsNotWhatWasOfferedIsNotSwitched(t *testing.T) {
 	for _, name := range []string{"another position", "another chain", "other topics", "cancelled", "not a copy", "no room"} {
 		t.Run(name, func(t *testing.T) {
-			world(t, 30, func(t *testing.T, road *bus.Mem, b *scripted) {
+			world(t, 30, func(t *testing.T, network *bus.Mem, b *scripted) {
 				b.stages(t, 20)
 				m := &memTarget{pos: b.h.pos[3], data: increments(3)}
 				ctx, cancel := context.WithCancel(t.Context())
@@ -663,7 +663,7 @@ func TestXE13ALoadThatIsNotWhatWasOfferedIsNotSwitched(t *testing.T) {
 					m.full = errors.New("make room")
 				}
 				old := m.pos
-				conn := road.Connect("n1")
+				conn := network.Connect("n1")
 				defer conn.Close()
 				a, err := New(conn, m, Options{ID: "n1", From: "master", Log: slog.New(slog.DiscardHandler)})
 				require.NoError(t, err)
@@ -725,9 +725,9 @@ func TestEventsOfAnotherGroupAreNotHeard(t *testing.T) {
 
 // A snapshot that is still being read is closed before the next one is opened and before a restore begins.
 func TestTransfersOfOneNodeDoNotOverlap(t *testing.T) {
-	world(t, 20, func(t *testing.T, road *bus.Mem, b *scripted) {
+	world(t, 20, func(t *testing.T, network *bus.Mem, b *scripted) {
 		m := &memTarget{sending: func() { time.Sleep(3 * time.Second) }}
-		r := run(t, road, m, Options{From: "master", At: 1})
+		r := run(t, network, m, Options{From: "master", At: 1})
 		time.Sleep(10 * time.Second)
 		say := func(e event.Event) {
 			b.mu.Lock()
@@ -761,9 +761,9 @@ func TestTransfersOfOneNodeDoNotOverlap(t *testing.T) {
 // XB-2: the target's half of a DUMP: chunks and manifest arrive, increments go on, the snapshot is closed; a
 // cancel, a newer DUMP and the end of the agent close it too.
 func TestXB02TheSnapshotIsSentAndAlwaysClosed(t *testing.T) {
-	world(t, 20, func(t *testing.T, road *bus.Mem, b *scripted) {
+	world(t, 20, func(t *testing.T, network *bus.Mem, b *scripted) {
 		m := &memTarget{}
-		r := run(t, road, m, Options{})
+		r := run(t, network, m, Options{})
 		time.Sleep(10 * time.Second)
 		ask := func(dump event.DumpID, code event.Code) {
 			b.mu.Lock()
@@ -820,10 +820,10 @@ func TestANodeWithOtherTopicsRefusesItself(t *testing.T) {
 		"that are no topics": {"Shop;\x1b", Options{Topics: []string{"shop"}}, "would have holes"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			world(t, 30, func(t *testing.T, road *bus.Mem, b *scripted) {
+			world(t, 30, func(t *testing.T, network *bus.Mem, b *scripted) {
 				m := &memTarget{pos: b.h.pos[5], data: increments(5), topics: c.holds}
 				c.o.ID, c.o.Log = "n1", slog.New(slog.DiscardHandler)
-				conn := road.Connect("n1")
+				conn := network.Connect("n1")
 				defer conn.Close()
 				a, err := New(conn, m, c.o)
 				require.NoError(t, err)
@@ -839,10 +839,10 @@ func TestANodeWithOtherTopicsRefusesItself(t *testing.T) {
 }
 
 func TestADatabaseOfOtherTopicsIsReplacedWhenAllowed(t *testing.T) {
-	world(t, 30, func(t *testing.T, road *bus.Mem, b *scripted) {
+	world(t, 30, func(t *testing.T, network *bus.Mem, b *scripted) {
 		b.stages(t, 20)
 		m := &memTarget{pos: b.h.pos[5], data: increments(5), topics: "shop"}
-		r := run(t, road, m, Options{ID: "n1", From: "master", Replace: true})
+		r := run(t, network, m, Options{ID: "n1", From: "master", Replace: true})
 		time.Sleep(time.Minute)
 		requireHolds(t, m, b, 30)
 		require.Equal(t, 1, m.switched)
@@ -855,7 +855,7 @@ func TestADatabaseOfOtherTopicsIsReplacedWhenAllowed(t *testing.T) {
 // welcomed it, and before anything is applied to it.
 func TestTopicsAreStoredAtTheFirstWelcome(t *testing.T) {
 	for _, at := range []int{0, 5} {
-		world(t, 30, func(t *testing.T, road *bus.Mem, b *scripted) {
+		world(t, 30, func(t *testing.T, network *bus.Mem, b *scripted) {
 			m := &memTarget{data: increments(at)}
 			if at > 0 {
 				m.pos = b.h.pos[at]
@@ -866,13 +866,13 @@ func TestTopicsAreStoredAtTheFirstWelcome(t *testing.T) {
 				}
 				return nil
 			}
-			r := run(t, road, m, Options{ID: "n1", Topics: []string{"b", "a"}})
+			r := run(t, network, m, Options{ID: "n1", Topics: []string{"b", "a"}})
 			time.Sleep(time.Minute)
 			requireHolds(t, m, b, 30)
 			r.stop(t)
 		})
 	}
-	world(t, 30, func(t *testing.T, road *bus.Mem, b *scripted) {
+	world(t, 30, func(t *testing.T, network *bus.Mem, b *scripted) {
 		b.mute = func(e event.Event) bool {
 			if e.State == event.None {
 				b.say(event.Event{Kind: event.IncrRep, State: event.Fail, Code: event.OutOfLog, ID: e.ID, Session: e.Session, Text: "no"})
@@ -880,7 +880,7 @@ func TestTopicsAreStoredAtTheFirstWelcome(t *testing.T) {
 			return true
 		}
 		m := &memTarget{pos: b.h.pos[5], data: increments(5)}
-		conn := road.Connect("n1")
+		conn := network.Connect("n1")
 		defer conn.Close()
 		a, err := New(conn, m, Options{ID: "n1", Topics: []string{"a"}, Log: slog.New(slog.DiscardHandler)})
 		require.NoError(t, err)
@@ -917,9 +917,9 @@ func TestAFalseBrokerMovesNothing(t *testing.T) {
 	}
 	for name, knows := range map[string]bool{"who knows the process": false, "who knows the token": true} {
 		t.Run(name, func(t *testing.T) {
-			world(t, 10, func(t *testing.T, road *bus.Mem, b *scripted) {
+			world(t, 10, func(t *testing.T, network *bus.Mem, b *scripted) {
 				m := &memTarget{pos: b.h.pos[5], data: increments(5)}
-				r := run(t, road, m, Options{ID: "n1"})
+				r := run(t, network, m, Options{ID: "n1"})
 				time.Sleep(10 * time.Second)
 				requireHolds(t, m, b, 10)
 				n := len(blind(event.Position{}))

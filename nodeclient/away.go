@@ -16,11 +16,11 @@ const awayEvery = 5
 // Away opens a database that may be away: until open succeeds, fails for good or ctx ends it is called again, after longer and longer
 // waits of up to o.MaxBackoff ticks, and the broker is told meanwhile that this node lives, and why it does not begin. It opens no
 // session, so nobody's state changes. An order for the client ends a wait. The error is that of the last try.
-func Away(ctx context.Context, road bus.Conn, o Options, open func(context.Context) error) error {
+func Away(ctx context.Context, conn bus.Conn, o Options, open func(context.Context) error) error {
 	host, _ := os.Hostname() // only for people
 	self := event.Session{Instance: event.Instance(random()), Turn: 1, Token: newToken()}
 	hurry := make(chan struct{}, 1)
-	sub, err := road.Subscribe(event.Subject(o.Group, event.Down, o.ID), func(m bus.Msg) {
+	sub, err := conn.Subscribe(event.Subject(o.Group, event.Down, o.ID), func(m bus.Msg) {
 		e, err := event.Decode(m.Data)
 		if err == nil && e.Session == self && e.Code == event.Reopen {
 			select {
@@ -53,7 +53,7 @@ func Away(ctx context.Context, road bus.Conn, o Options, open func(context.Conte
 			e := event.Event{Kind: event.IncrReq, State: event.None, Code: event.Busy, Group: o.Group, ID: o.ID, Session: self,
 				Text: short(told), Body: event.Hello{Target: o.Driver, Topics: o.Topics, Stateless: o.Stateless, Away: true, Host: host, Pid: os.Getpid(),
 					Address: o.Address}.Encode()}
-			_ = road.Publish(event.Subject(o.Group, event.Up, o.ID), e.Append(nil)) // said again
+			_ = conn.Publish(event.Subject(o.Group, event.Up, o.ID), e.Append(nil)) // said again
 		}
 		say()
 		tick := time.NewTicker(o.Tick)

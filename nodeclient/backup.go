@@ -14,19 +14,19 @@ import (
 // Backup asks for a DUMP of node from and writes the snapshot with its position to the file at path, which must not
 // exist unless replace is true. part (nil for all) is the range of keys that is wanted, where the target's driver has keys. id is the requester's own client ID; no client is made for it. progress (not nil) hears the bytes written
 // so far. It blocks until the file is durable or ctx ends; ErrRefused: the broker's sentence why not.
-func Backup(ctx context.Context, road bus.Conn, group, id, from, path string, replace bool, part *event.Range, progress func(bytes int64)) (dumpflow.Manifest, error) {
-	a, err := New(road, nil, Options{Group: group, ID: id, From: from, Log: slog.New(slog.DiscardHandler)})
+func Backup(ctx context.Context, conn bus.Conn, group, id, from, path string, replace bool, part *event.Range, progress func(bytes int64)) (dumpflow.Manifest, error) {
+	a, err := New(conn, nil, Options{Group: group, ID: id, From: from, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return dumpflow.Manifest{}, err
 	}
-	sub, err := road.Subscribe(event.Subject(a.opts.Group, event.Down, id), a.receive)
+	sub, err := conn.Subscribe(event.Subject(a.opts.Group, event.Down, id), a.receive)
 	if err != nil {
 		return dumpflow.Manifest{}, fmt.Errorf("backup: subscribe: %w", err)
 	}
 	defer sub.Stop()
 	say := func(e event.Event) error {
 		e.Group, e.ID = a.opts.Group, id
-		return road.Publish(event.Subject(a.opts.Group, event.Up, id), e.Append(nil))
+		return conn.Publish(event.Subject(a.opts.Group, event.Up, id), e.Append(nil))
 	}
 	r := &requester{from: from, hello: event.Hello{Backup: true, Range: part}.Encode(), draw: drawRequest,
 		retry: &backoff{longest: a.opts.MaxBackoff}}

@@ -48,7 +48,7 @@ func (b *scripted) texts(code event.Code) (all []string) {
 // Who blocks the database is asked beside the Apply that is under way, again and again, and said in the heartbeats and with the trouble
 // that comes of it. A database that does not answer the question holds nothing.
 func TestTheNodeSaysWhoBlocksItsDatabase(t *testing.T) {
-	world(t, 3, func(t *testing.T, road *bus.Mem, b *scripted) {
+	world(t, 3, func(t *testing.T, network *bus.Mem, b *scripted) {
 		release := make(chan error)
 		target := &blocking{}
 		target.apply = func(ctx context.Context) error {
@@ -59,7 +59,7 @@ func TestTheNodeSaysWhoBlocksItsDatabase(t *testing.T) {
 				return Transient(ctx.Err())
 			}
 		}
-		r := run(t, road, target, Options{Tick: time.Second, Heartbeat: 5, Silence: 300})
+		r := run(t, network, target, Options{Tick: time.Second, Heartbeat: 5, Silence: 300})
 		time.Sleep(32 * time.Second)
 		slow := b.texts(event.Slow)
 		require.NotEmpty(t, slow)

@@ -38,9 +38,9 @@ func (h *history) items(from, to int) (items []event.Item) {
 // An increment has a time limit of its own: a batch that overruns it is cut, and only the increment that overruns it alone is a FAIL.
 func TestAnIncrementHasATimeLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		road := bus.NewMem(1)
+		network := bus.NewMem(1)
 		target := &stuck{seq: 7}
-		a, err := New(road.Connect("n1"), target, Options{ID: "n1", ApplyLimit: time.Minute})
+		a, err := New(network.Connect("n1"), target, Options{ID: "n1", ApplyLimit: time.Minute})
 		require.NoError(t, err)
 		h := newHistory(10)
 
@@ -115,9 +115,9 @@ func TestSessionTellsOfAnIncrementThatTakesLong(t *testing.T) {
 
 // An operator's seek reaches a node whose database is busy: what it does is given up.
 func TestASeekReachesABusyNode(t *testing.T) {
-	world(t, 3, func(t *testing.T, road *bus.Mem, b *scripted) {
+	world(t, 3, func(t *testing.T, network *bus.Mem, b *scripted) {
 		target := &stuck{seq: 2}
-		r := run(t, road, target, Options{BatchRecords: 1})
+		r := run(t, network, target, Options{BatchRecords: 1})
 		time.Sleep(time.Minute)
 		require.EqualValues(t, 1, r.agent.Status().Position.Seq, "the second increment never ends")
 

@@ -101,12 +101,12 @@ func TestARequesterSaysWhatBecameOfTheSnapshot(t *testing.T) {
 // A Backup is a requester like a session that joins: it asks until it is answered, writes the snapshot, and says that it
 // wants nothing more; a FAIL ends it with the broker's sentence.
 func TestABackupAsksAsASessionDoes(t *testing.T) {
-	world(t, 20, func(t *testing.T, road *bus.Mem, b *scripted) {
+	world(t, 20, func(t *testing.T, network *bus.Mem, b *scripted) {
 		b.stages(t, 20)
 		b.mute = func(e event.Event) bool { return len(b.heard) < 3 } // lost on the way
 		path := filepath.Join(t.TempDir(), "backup")
 		run := func() (dumpflow.Manifest, error) {
-			ops := road.Connect("ops")
+			ops := network.Connect("ops")
 			defer ops.Close()
 			return Backup(t.Context(), ops, "main", "ops", "master", path, true, nil, func(int64) {})
 		}

@@ -766,7 +766,7 @@ func (s *session) tick() {
 // talking reports that our session has begun, so that a DUMP can be spoken of in it.
 func (s *session) talking() bool { return s.phase == following || s.phase == held }
 
-// connected says that the road stands again: the conversation is opened anew at once.
+// connected says that the connection is up again: the conversation is opened anew at once.
 func (s *session) connected() {
 	if s.phase == joining {
 		s.sayIf(s.dump.ask())

@@ -170,7 +170,7 @@ func (a *Agent) call(ctx context.Context, dump event.DumpID, c dumpflow.Chunk) (
 	e := event.Event{Kind: event.SnapReq, Group: a.opts.Group, ID: a.opts.ID, Dump: dump, Body: c.Append(nil)}
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	m, err := a.road.Request(ctx, event.Subject(a.opts.Group, event.Snap, a.opts.ID), e.Append(nil))
+	m, err := a.conn.Request(ctx, event.Subject(a.opts.Group, event.Snap, a.opts.ID), e.Append(nil))
 	if err != nil {
 		return dumpflow.ChunkReply{}, err
 	}

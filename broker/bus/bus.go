@@ -1,6 +1,6 @@
-// Package bus is the road between nodes and broker: messages on subjects, which may be lost, repeated and
-// cut off, and requests with one answer. NATS is the road in earnest (Dial); the in-memory twin (Mem) can lose,
-// repeat, delay and cut on purpose. Both pass one conformance suite (bustest). The road carries and decides
+// Package bus is the network between nodes and broker, as they see it: messages on subjects, which may be lost, repeated and
+// cut off, and requests with one answer. NATS is the real one (Dial); the in-memory twin (Mem) can lose,
+// repeat, delay and cut on purpose. Both pass one conformance suite (bustest). It carries and decides
 // nothing: durability is the log's.
 package bus
 
@@ -19,7 +19,7 @@ var (
 	// ErrClosed is returned after Close.
 	ErrClosed = errors.New("the connection is closed")
 	// ErrTooLarge is returned for data above MaxPayload; nothing was sent.
-	ErrTooLarge = errors.New("the message is larger than the road carries")
+	ErrTooLarge = errors.New("the message is larger than the connection carries")
 )
 
 // Msg is one message. Whoever receives it owns Data.

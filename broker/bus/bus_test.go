@@ -17,9 +17,9 @@ import (
 )
 
 func TestMemIsARoad(t *testing.T) {
-	bustest.Run(t, func(t *testing.T) bustest.Road {
+	bustest.Run(t, func(t *testing.T) bustest.Network {
 		m := bus.NewMem(1)
-		return bustest.Road{Connect: m.Connect, Cut: func(cut bool) {
+		return bustest.Network{Connect: m.Connect, Cut: func(cut bool) {
 			for _, id := range []string{"a", "b"} {
 				m.Cut(id, cut)
 			}
@@ -39,10 +39,10 @@ func natsServer(t *testing.T, port int) *server.Server {
 }
 
 func TestNATSIsARoad(t *testing.T) {
-	bustest.Run(t, func(t *testing.T) bustest.Road {
+	bustest.Run(t, func(t *testing.T) bustest.Network {
 		s := natsServer(t, -1)
 		port := s.Addr().(*net.TCPAddr).Port
-		return bustest.Road{
+		return bustest.Network{
 			Connect: func(id string) bus.Conn {
 				c, err := bus.Dial(s.ClientURL(), id)
 				require.NoError(t, err)
@@ -86,7 +86,7 @@ func TestDialBeforeTheServerIsThere(t *testing.T) {
 	require.ErrorContains(t, err, "connect to NATS")
 }
 
-// misfortune sends numbered messages over a bad road and returns what arrived.
+// misfortune sends numbered messages over a bad network and returns what arrived.
 func misfortune(t *testing.T, seed uint64, f bus.Faults) (got []string) {
 	synctest.Test(t, func(t *testing.T) {
 		m := bus.NewMem(seed)
@@ -178,7 +178,7 @@ func TestMemCutLosesWhatIsOnItsWay(t *testing.T) {
 	})
 }
 
-// A password that the server refuses, however often, is told and tried on: when the server takes it the road stands.
+// A password that the server refuses, however often, is told and tried on: when the server takes it the connection is up.
 func TestARefusedPasswordIsToldAndTriedOn(t *testing.T) {
 	with := func(password string, port int) *server.Options {
 		return &server.Options{Host: "127.0.0.1", Port: port, NoSigs: true, NoLog: true, Users: []*server.User{{Username: "n1", Password: password}}}

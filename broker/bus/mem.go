@@ -12,7 +12,7 @@ import (
 	"xmq/broker/event"
 )
 
-// Mem is a road in memory, for tests: fast, and as bad as wanted. Its delays are timers, so it runs in a
+// Mem is a network in memory, for tests: fast, and as bad as wanted. Its delays are timers, so it runs in a
 // synctest bubble. All connections are made by Connect.
 type Mem struct {
 	mu     sync.Mutex
@@ -23,7 +23,7 @@ type Mem struct {
 	count  uint64
 }
 
-// Faults is how bad a road is. Requests suffer like messages.
+// Faults is how bad a network is. Requests suffer like messages.
 type Faults struct {
 	Lose    float64       // chance that a message is lost
 	LoseNth int           // the n-th message from SetFaults on is lost, for sure; 0 for none
@@ -31,12 +31,12 @@ type Faults struct {
 	Delay   time.Duration // each arrival is late by up to this, so that messages overtake each other
 }
 
-// NewMem makes a perfect road; the seed rules all later misfortune.
+// NewMem makes a perfect network; the seed rules all later misfortune.
 func NewMem(seed uint64) *Mem {
 	return &Mem{rng: rand.New(rand.NewPCG(seed, 0))}
 }
 
-// SetFaults changes how bad the road is from now on.
+// SetFaults changes how bad the network is from now on.
 func (m *Mem) SetFaults(f Faults) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -69,7 +69,7 @@ func (m *Mem) Sent() int {
 
 // Connect makes a connection as id.
 func (m *Mem) Connect(id string) Conn {
-	c := &memConn{road: m, id: id, changes: make(chan struct{}, 1), life: make(chan struct{})}
+	c := &memConn{net: m, id: id, changes: make(chan struct{}, 1), life: make(chan struct{})}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.conns = append(m.conns, c)
@@ -78,10 +78,10 @@ func (m *Mem) Connect(id string) Conn {
 
 type memConn struct {
 	life    chan struct{} // closed by the next cut
-	road    *Mem
+	net     *Mem
 	id      string
 	changes chan struct{}
-	// under road.mu
+	// under net.mu
 	cut, closed bool
 	subs        []*memSub
 }
@@ -112,7 +112,7 @@ func (c *memConn) publish(msg Msg) error {
 	if len(msg.Data) > memPayload {
 		return ErrTooLarge
 	}
-	m := c.road
+	m := c.net
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if c.closed {
@@ -181,8 +181,8 @@ func (c *memConn) Subscribe(subject string, h func(Msg)) (Subscription, error) {
 
 func (c *memConn) subscribe(subject string, h func(Msg)) (*memSub, error) {
 	s := &memSub{conn: c, subject: subject, news: make(chan struct{}, 1), stop: make(chan struct{})}
-	c.road.mu.Lock()
-	defer c.road.mu.Unlock()
+	c.net.mu.Lock()
+	defer c.net.mu.Unlock()
 	if c.closed {
 		return nil, ErrClosed
 	}
@@ -191,7 +191,7 @@ func (c *memConn) subscribe(subject string, h func(Msg)) (*memSub, error) {
 	return s, nil
 }
 
-// arrive queues m for the handler, unless the connection is cut or too much waits already. Caller holds road.mu.
+// arrive queues m for the handler, unless the connection is cut or too much waits already. Caller holds net.mu.
 func (s *memSub) arrive(m Msg) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -239,17 +239,17 @@ func (s *memSub) run(h func(Msg)) {
 // Stop ends the subscription.
 func (s *memSub) Stop() {
 	s.once.Do(func() { close(s.stop) })
-	s.conn.road.mu.Lock()
-	defer s.conn.road.mu.Unlock()
+	s.conn.net.mu.Lock()
+	defer s.conn.net.mu.Unlock()
 	s.conn.subs = slices.DeleteFunc(s.conn.subs, func(o *memSub) bool { return o == s })
 }
 
 func (c *memConn) Request(ctx context.Context, subject string, data []byte) (Msg, error) {
-	c.road.mu.Lock()
-	c.road.count++
-	reply := fmt.Sprintf("%s.%d", event.InboxPrefix(c.id), c.road.count)
+	c.net.mu.Lock()
+	c.net.count++
+	reply := fmt.Sprintf("%s.%d", event.InboxPrefix(c.id), c.net.count)
 	life := c.life
-	c.road.mu.Unlock()
+	c.net.mu.Unlock()
 	answer := make(chan Msg, 1)
 	s, err := c.subscribe(reply, func(m Msg) {
 		select {
@@ -277,8 +277,8 @@ func (c *memConn) Request(ctx context.Context, subject string, data []byte) (Msg
 }
 
 func (c *memConn) Up() bool {
-	c.road.mu.Lock()
-	defer c.road.mu.Unlock()
+	c.net.mu.Lock()
+	defer c.net.mu.Unlock()
 	return !c.cut && !c.closed
 }
 
@@ -295,8 +295,8 @@ func (c *memConn) MaxPayload() int          { return memPayload }
 
 // Flush has nothing to wait for: Publish brings a message as far as it gets.
 func (c *memConn) Flush(ctx context.Context) error {
-	c.road.mu.Lock()
-	defer c.road.mu.Unlock()
+	c.net.mu.Lock()
+	defer c.net.mu.Unlock()
 	switch {
 	case c.closed:
 		return ErrClosed
@@ -307,13 +307,13 @@ func (c *memConn) Flush(ctx context.Context) error {
 }
 
 func (c *memConn) Close() {
-	c.road.mu.Lock()
-	defer c.road.mu.Unlock()
+	c.net.mu.Lock()
+	defer c.net.mu.Unlock()
 	c.closed = true
 	for _, s := range c.subs {
 		s.once.Do(func() { close(s.stop) })
 	}
 	c.subs = nil
-	c.road.conns = slices.DeleteFunc(c.road.conns, func(o *memConn) bool { return o == c })
+	c.net.conns = slices.DeleteFunc(c.net.conns, func(o *memConn) bool { return o == c })
 	c.changed()
 }

@@ -21,7 +21,7 @@
 //
 // # Once or at least once
 //
-// An answer can be lost when the road is cut or the broker dies, or come later than Options.Timeout. The batch is then repeated;
+// An answer can be lost when the connection is cut or the broker dies, or come later than Options.Timeout. The batch is then repeated;
 // one that is refused for now (busy, closing, disk full) was not stored and is repeated without harm. With Options.Once each draft
 // carries a number, so that the broker knows it again and stores it once. Without, a repeated draft may be in the log twice.
 //

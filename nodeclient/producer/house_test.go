@@ -18,11 +18,11 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// far is a broker on a road in memory: a log of bodies that knows keys, and that takes batches as the door does.
+// far is a broker on a network in memory: a log of bodies that knows keys, and that takes batches as the door does.
 type far struct {
-	t    *testing.T
-	road *bus.Mem
-	conn bus.Conn
+	t       *testing.T
+	network *bus.Mem
+	conn    bus.Conn
 
 	gate chan struct{} // not nil: batches are taken when it is closed
 
@@ -39,18 +39,18 @@ type far struct {
 }
 
 func newFar(t *testing.T, seed uint64) *far {
-	f := &far{t: t, road: bus.NewMem(seed), keys: map[string]uint64{}}
-	f.conn = f.road.Connect("broker")
+	f := &far{t: t, network: bus.NewMem(seed), keys: map[string]uint64{}}
+	f.conn = f.network.Connect("broker")
 	_, err := f.conn.Subscribe(event.AnySubject("main", event.Many), f.take)
 	require.NoError(t, err)
 	return f
 }
 
 func (f *far) producer(o Options) *Producer {
-	road := f.road.Connect("p1")
-	p, err := New(road, "p1", o)
+	conn := f.network.Connect("p1")
+	p, err := New(conn, "p1", o)
 	require.NoError(f.t, err)
-	f.t.Cleanup(func() { p.Close(); road.Close(); f.conn.Close() })
+	f.t.Cleanup(func() { p.Close(); conn.Close(); f.conn.Close() })
 	return p
 }
 

@@ -27,8 +27,8 @@ func (p *Producer) run() {
 		select {
 		case <-p.news:
 		case <-timer.C:
-		case <-p.road.Changes():
-			if up := p.road.Up(); !up {
+		case <-p.conn.Changes():
+			if up := p.conn.Up(); !up {
 				p.stop(bus.ErrDown, time.Now().Add(lastPause)) // what was under way is gone
 				down = true
 			} else if down {
@@ -86,13 +86,13 @@ func (p *Producer) send(b *batch, now time.Time) {
 	p.mu.Unlock()
 	n := len(b.data)
 	sealed := event.SealBatch(b.data, h, b.count)
-	err := p.road.Ask(event.Subject(p.o.Group, event.Many, p.id), reply, sealed)
+	err := p.conn.Ask(event.Subject(p.o.Group, event.Many, p.id), reply, sealed)
 	p.mu.Lock()
 	b.data, b.sending = sealed[:n], false
 	switch {
-	case b.answer != nil: // it came while the road was still at it
+	case b.answer != nil: // it came while the connection was still at it
 	case errors.Is(err, bus.ErrTooLarge):
-		b.answer = &event.BatchReply{Code: "too_large", Text: fmt.Sprintf("%d bytes are more than the road carries", len(sealed))}
+		b.answer = &event.BatchReply{Code: "too_large", Text: fmt.Sprintf("%d bytes are more than the connection carries", len(sealed))}
 		p.settle()
 	case err != nil:
 		p.trip(b.number, err, now)
@@ -175,7 +175,7 @@ func (p *Producer) stop(err error, resume time.Time) {
 	p.resume, p.trouble, p.from = resume, err, p.base
 }
 
-// again ends the pause: the road is mended.
+// again ends the pause: the connection is up again.
 func (p *Producer) again() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -70,8 +70,8 @@ func (o Options) withDefaults() Options {
 type Producer struct {
 	o       Options
 	id      string
-	road    bus.Conn
-	own     bool           // Close closes the road
+	conn    bus.Conn
+	own     bool           // Close closes the connection
 	life    event.Instance // names its batches
 	start   uint64         // number of draft 0, with Once
 	replies bus.Subscription
@@ -102,21 +102,21 @@ type Producer struct {
 // server or the broker is not there yet: what is published waits in the window. extra options are NATS's own, for example
 // credentials.
 func Dial(url, id string, o Options, extra ...nats.Option) (*Producer, error) {
-	road, err := bus.Dial(url, id, extra...)
+	conn, err := bus.Dial(url, id, extra...)
 	if err != nil {
 		return nil, err
 	}
-	p, err := New(road, id, o)
+	p, err := New(conn, id, o)
 	if err != nil {
-		road.Close()
+		conn.Close()
 		return nil, err
 	}
 	p.own = true
 	return p, nil
 }
 
-// New begins a Producer on a road that was made for id. The caller closes the road, behind the Producer.
-func New(road bus.Conn, id string, o Options) (*Producer, error) {
+// New begins a Producer on a connection that was made for id. The caller closes it, after the Producer.
+func New(conn bus.Conn, id string, o Options) (*Producer, error) {
 	if err := event.CheckID(id); err != nil {
 		return nil, fmt.Errorf("producer: %w", err)
 	}
@@ -124,10 +124,10 @@ func New(road bus.Conn, id string, o Options) (*Producer, error) {
 	for binary.LittleEndian.Uint64(b[:]) == 0 {
 		rand.Read(b[:]) // never fails
 	}
-	p := &Producer{o: o.withDefaults(), id: id, road: road, life: event.Instance(binary.LittleEndian.Uint64(b[:])),
+	p := &Producer{o: o.withDefaults(), id: id, conn: conn, life: event.Instance(binary.LittleEndian.Uint64(b[:])),
 		start: uint64(time.Now().UnixNano()), news: make(chan struct{}, 1), quit: make(chan struct{}), base: 1, next: 1}
 	var err error
-	if p.replies, err = road.Subscribe(p.inbox()+".*", p.answered); err != nil {
+	if p.replies, err = conn.Subscribe(p.inbox()+".*", p.answered); err != nil {
 		return nil, fmt.Errorf("producer: %w", err)
 	}
 	p.ended.Go(p.run)
@@ -226,7 +226,7 @@ func (p *Producer) Close() {
 	defer p.mu.Unlock()
 	p.abandon()
 	if p.own {
-		p.road.Close()
+		p.conn.Close()
 	}
 }
 

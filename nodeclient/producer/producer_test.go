@@ -147,7 +147,7 @@ func TestWithoutOnceALostAnswerDoubles(t *testing.T) {
 	})
 }
 
-// A road that loses, repeats and reorders: everything is stored once and in order.
+// A network that loses, repeats and reorders: everything is stored once and in order.
 func TestBadRoadStoresOnceInOrder(t *testing.T) {
 	for seed := range uint64(20) {
 		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
@@ -155,7 +155,7 @@ func TestBadRoadStoresOnceInOrder(t *testing.T) {
 				f := newFar(t, seed)
 				p := f.producer(Options{Once: true, Records: 1000})
 				// no Repeat: NATS does not, and a repeated first batch would look like a foreign number
-				f.road.SetFaults(bus.Faults{Lose: float64(seed%5) / 10, Delay: time.Duration(seed/5) * 4 * time.Millisecond})
+				f.network.SetFaults(bus.Faults{Lose: float64(seed%5) / 10, Delay: time.Duration(seed/5) * 4 * time.Millisecond})
 				for i := range 3000 {
 					require.NoError(t, p.Publish(t.Context(), body(i)))
 					if i%37 == 0 {
@@ -170,7 +170,7 @@ func TestBadRoadStoresOnceInOrder(t *testing.T) {
 	}
 }
 
-// A cut road: what is under way is repeated as soon as it is mended.
+// A cut connection: what is under way is repeated as soon as it is mended.
 func TestCutRoadIsRepeatedWhenMended(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFar(t, 1)
@@ -178,13 +178,13 @@ func TestCutRoadIsRepeatedWhenMended(t *testing.T) {
 		p := f.producer(Options{Once: true, Timeout: time.Hour})
 		f.pour(p, 0, 5000)
 		synctest.Wait()
-		f.road.Cut("p1", true)
+		f.network.Cut("p1", true)
 		f.letGo() // into the void
 		f.pour(p, 5000, 6000)
 		synctest.Wait()
 		time.Sleep(10 * time.Second)
 		began := time.Now()
-		f.road.Cut("p1", false)
+		f.network.Cut("p1", false)
 		require.NoError(t, p.Flush(t.Context()))
 		require.Less(t, time.Since(began), time.Second)
 		require.Equal(t, numbers(6000), f.stored())
@@ -203,7 +203,7 @@ func TestBrokerComesLater(t *testing.T) {
 		err := p.Flush(ctx)
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		require.ErrorContains(t, err, "nobody answers")
-		f.conn = f.road.Connect("broker")
+		f.conn = f.network.Connect("broker")
 		_, err = f.conn.Subscribe(event.AnySubject("main", event.Many), f.take)
 		require.NoError(t, err)
 		require.NoError(t, p.Flush(t.Context()))
@@ -236,7 +236,7 @@ func TestPublishRefusesAtOnce(t *testing.T) {
 	require.ErrorIs(t, p.Publish(t.Context(), event.Draft{Body: make([]byte, event.MaxBody)}), ErrTooLarge)
 	require.ErrorIs(t, p.Publish(t.Context(), event.Draft{Headers: event.Headers{Topic: string(make([]byte, event.MaxHeaderValue+1))}, Body: []byte("x")}), ErrTooLarge)
 	require.ErrorIs(t, p.Publish(t.Context(), event.Draft{Headers: event.Headers{Key: "k"}, Body: []byte("x")}), ErrKey)
-	require.NoError(t, p.Publish(t.Context(), event.Draft{Body: make([]byte, 9<<20)}), "the road decides")
+	require.NoError(t, p.Publish(t.Context(), event.Draft{Body: make([]byte, 9<<20)}), "the connection decides")
 	var refused *Refused
 	require.ErrorAs(t, p.Flush(t.Context()), &refused)
 	require.Equal(t, "too_large", refused.Code)

@@ -1,4 +1,4 @@
-// Package bustest is the conformance suite of package bus: what nodes and broker rely on, whatever the road.
+// Package bustest is the conformance suite of package bus: what nodes and broker rely on, whatever the network.
 package bustest
 
 import (
@@ -15,8 +15,8 @@ import (
 	"xmq/broker/event"
 )
 
-// Road is one road under test.
-type Road struct {
+// Network is one network under test.
+type Network struct {
 	Connect func(id string) bus.Conn // the suite closes it
 	Cut     func(cut bool)           // cuts every connection off, or mends them
 }
@@ -24,9 +24,9 @@ type Road struct {
 // patience is how long a test waits for what must come; it is never waited for in full when all is well.
 const patience = 20 * time.Second
 
-// Run runs the suite; make makes a fresh road for each test.
-func Run(t *testing.T, make func(t *testing.T) Road) {
-	for name, test := range map[string]func(*testing.T, Road){
+// Run runs the suite; make makes a fresh network for each test.
+func Run(t *testing.T, make func(t *testing.T) Network) {
+	for name, test := range map[string]func(*testing.T, Network){
 		"order per subject":             order,
 		"wildcard takes one token":      wildcard,
 		"request and answer":            request,
@@ -45,7 +45,7 @@ func Run(t *testing.T, make func(t *testing.T) Road) {
 	}
 }
 
-func connect(t *testing.T, r Road, id string) bus.Conn {
+func connect(t *testing.T, r Network, id string) bus.Conn {
 	t.Helper()
 	c := r.Connect(id)
 	t.Cleanup(c.Close)
@@ -80,7 +80,7 @@ func next(t *testing.T, c <-chan bus.Msg) bus.Msg {
 	}
 }
 
-func order(t *testing.T, r Road) {
+func order(t *testing.T, r Network) {
 	a, b := connect(t, r, "a"), connect(t, r, "b")
 	got := inbound(t, b, "xmq.main.up.a")
 	for i := range 2000 {
@@ -94,7 +94,7 @@ func order(t *testing.T, r Road) {
 	}
 }
 
-func wildcard(t *testing.T, r Road) {
+func wildcard(t *testing.T, r Network) {
 	a, b := connect(t, r, "a"), connect(t, r, "b")
 	got := inbound(t, b, "xmq.main.up.*")
 	for _, s := range []string{"xmq.main.up.n1.x", "xmq.main.up", "xmq.main.down.n1", "xmq.main2.up.n1", "xmq.main.up.n1", "xmq.main.up.n10"} {
@@ -110,7 +110,7 @@ func echo(t *testing.T, c bus.Conn, subject string) {
 	subscribe(t, c, subject, func(m bus.Msg) { _ = c.Publish(m.Reply, append([]byte("to "), m.Data...)) })
 }
 
-func request(t *testing.T, r Road) {
+func request(t *testing.T, r Network) {
 	a, b := connect(t, r, "a"), connect(t, r, "b")
 	echo(t, b, "xmq.main.snap.*")
 	for i := range 100 {
@@ -120,7 +120,7 @@ func request(t *testing.T, r Road) {
 	}
 }
 
-func nobody(t *testing.T, r Road) {
+func nobody(t *testing.T, r Network) {
 	a := connect(t, r, "a")
 	_, err := a.Request(t.Context(), "xmq.main.snap.a", nil)
 	require.ErrorIs(t, err, bus.ErrNobody)
@@ -128,7 +128,7 @@ func nobody(t *testing.T, r Road) {
 }
 
 // Many questions are under way at once, and each answer finds its own address.
-func questions(t *testing.T, r Road) {
+func questions(t *testing.T, r Network) {
 	a, b := connect(t, r, "a"), connect(t, r, "b")
 	echo(t, b, "xmq.main.batch.*")
 	got := inbound(t, a, event.InboxPrefix("a")+".life.*")
@@ -142,7 +142,7 @@ func questions(t *testing.T, r Road) {
 	}
 }
 
-func requestEnds(t *testing.T, r Road) {
+func requestEnds(t *testing.T, r Network) {
 	a, b := connect(t, r, "a"), connect(t, r, "b")
 	ctx, cancel := context.WithCancel(t.Context())
 	subscribe(t, b, "silent", func(bus.Msg) { cancel() })
@@ -158,7 +158,7 @@ func requestEnds(t *testing.T, r Road) {
 	require.ErrorIs(t, <-ended, bus.ErrClosed)
 }
 
-func inbox(t *testing.T, r Road) {
+func inbox(t *testing.T, r Network) {
 	a, b := connect(t, r, "n1"), connect(t, r, "b")
 	got := inbound(t, b, "ask")
 	ctx, cancel := context.WithCancel(t.Context())
@@ -172,7 +172,7 @@ func inbox(t *testing.T, r Road) {
 	require.False(t, event.ReplyAllowed("n10", reply), reply)
 }
 
-func copies(t *testing.T, r Road) {
+func copies(t *testing.T, r Network) {
 	a, b := connect(t, r, "a"), connect(t, r, "b")
 	got, also := inbound(t, b, "x"), inbound(t, a, "x")
 	data := []byte("first")
@@ -184,7 +184,7 @@ func copies(t *testing.T, r Road) {
 	require.Equal(t, "first", string(next(t, also).Data), "each receiver owns its data")
 }
 
-func tooLarge(t *testing.T, r Road) {
+func tooLarge(t *testing.T, r Network) {
 	a, b := connect(t, r, "a"), connect(t, r, "b")
 	got := inbound(t, b, "x")
 	require.Positive(t, a.MaxPayload())
@@ -196,7 +196,7 @@ func tooLarge(t *testing.T, r Road) {
 	require.True(t, a.Up())
 }
 
-func stop(t *testing.T, r Road) {
+func stop(t *testing.T, r Network) {
 	a, b := connect(t, r, "a"), connect(t, r, "b")
 	first := make(chan bus.Msg, 10)
 	s := subscribe(t, b, "x", func(m bus.Msg) { first <- m })
@@ -211,7 +211,7 @@ func stop(t *testing.T, r Road) {
 	require.Empty(t, first)
 }
 
-func closing(t *testing.T, r Road) {
+func closing(t *testing.T, r Network) {
 	a, b := connect(t, r, "a"), connect(t, r, "b")
 	got, other := inbound(t, b, "x"), inbound(t, connect(t, r, "c"), "x")
 	b.Close()
@@ -229,7 +229,7 @@ func closing(t *testing.T, r Road) {
 }
 
 // slow: the handler that waits is handed no more than the bound, and its neighbour everything, in order.
-func slow(t *testing.T, r Road) {
+func slow(t *testing.T, r Network) {
 	a, b := connect(t, r, "a"), connect(t, r, "b")
 	release, begun := make(chan struct{}), make(chan struct{}, 1)
 	var bytes atomic.Int64
@@ -256,7 +256,7 @@ func slow(t *testing.T, r Road) {
 	require.LessOrEqual(t, bytes.Load(), int64(bus.PendingBytes+2*len(data)))
 }
 
-func cut(t *testing.T, r Road) {
+func cut(t *testing.T, r Network) {
 	a, b := connect(t, r, "a"), connect(t, r, "b")
 	got := inbound(t, b, "x")
 	drain(a)
