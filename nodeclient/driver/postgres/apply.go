@@ -38,6 +38,7 @@ func (t *Target) transact(ctx context.Context, before event.Position, steps []st
 		if err == nil {
 			err = t.putBack(ctx, ready)
 		}
+		t.asking.known = false // others may have made what asks
 	}
 	if err != nil {
 		return before, apply.Fail(0, err)
@@ -66,6 +67,11 @@ func (t *Target) transact(ctx context.Context, before event.Position, steps []st
 			return at.pos, apply.Fail(0, apply.ErrAlone)
 		}
 		t.used = t.used || s.Work.alone
+	}
+	if steps[0].Work.alone {
+		t.asking = asking{asks: true} // perhaps; and for those behind it nothing is known
+	} else if err := t.learnAsking(ctx, c, at); err != nil {
+		return before, apply.Fail(0, err)
 	}
 	if err := t.templates.on(ctx, c); err != nil {
 		return before, apply.Fail(0, classify(fmt.Errorf("postgres: forget prepared statements: %w", err)))
@@ -121,6 +127,7 @@ func (t *Target) compare(stored, before event.Position) error {
 
 // ending is what a transaction sends behind its steps.
 type ending struct {
+	forgets  bool // the session forgets what sequences have given it before each step
 	deferred bool // what is deferred to the commit is done first: it may use sequences
 	looks    bool // it asks what the steps have left in the session
 	moving   []statement
@@ -151,11 +158,15 @@ func (t *Target) run(ctx context.Context, c *pgconn.PgConn, found place, steps [
 		}
 	}
 	for i := range steps {
+		if t.asking.asks {
+			send([]statement{{text: forgetNumbers}})
+		}
 		send(steps[i].Work.statements)
 	}
 	failpoint.Hit(failpoint.AppliedBeforeSeq)
 	alone := steps[0].Work.alone
 	end := ending{
+		forgets:  t.asking.asks,
 		deferred: alone || found.deferrable,
 		looks:    found.functions && len(steps) > 1,
 		numbers:  !found.pos.Zero() && !oneLine && (alone || found.functions || found.sequences != "0"),
@@ -188,6 +199,11 @@ func (t *Target) run(ctx context.Context, c *pgconn.PgConn, found place, steps [
 func answers(p *pgconn.Pipeline, steps []step, end ending) (what touched, at int, err error) {
 	last := steps[len(steps)-1].Seq()
 	for i, s := range steps {
+		if end.forgets {
+			if _, err := answer(p, false); err != nil {
+				return what, i, fmt.Errorf("postgres: increment %d: %w, in %s", s.Pos.Seq, err, forgetNumbers)
+			}
+		}
 		for _, st := range s.Work.statements {
 			if _, err := answer(p, st.prepared); err != nil {
 				return what, i, fmt.Errorf("postgres: increment %d: %w, in %s: %s", s.Seq(), err, st.where,

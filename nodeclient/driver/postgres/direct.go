@@ -65,16 +65,10 @@ var errDirect = errors.New("the sequences cannot all be read")
 
 // askDirect lists the sequences that can be kept; none where one has no place beside the position, or where rules,
 // defaults or the like call setval (which may leave a sequence as if it had not been used).
-const askDirect = `SELECT s.seqrelid FROM pg_catalog.pg_sequence s JOIN pg_catalog.pg_class c ON c.oid = s.seqrelid
+var askDirect = `SELECT s.seqrelid FROM pg_catalog.pg_sequence s JOIN pg_catalog.pg_class c ON c.oid = s.seqrelid
 	WHERE c.relpersistence <> 't' AND s.seqcache = 1 AND pg_catalog.has_sequence_privilege(s.seqrelid, 'SELECT, USAGE')
-	AND NOT EXISTS (SELECT FROM pg_catalog.pg_attrdef WHERE adbin::text ~ ':funcid (1576|1765) ')
-	AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE conbin::text ~ ':funcid (1576|1765) ')
-	AND NOT EXISTS (SELECT FROM pg_catalog.pg_trigger WHERE tgqual::text ~ ':funcid (1576|1765) ')
-	AND NOT EXISTS (SELECT FROM pg_catalog.pg_policy
-		WHERE polqual::text ~ ':funcid (1576|1765) ' OR polwithcheck::text ~ ':funcid (1576|1765) ')
-	AND NOT EXISTS (SELECT FROM pg_catalog.pg_rewrite WHERE ev_class >= 16384
-		AND (ev_action::text ~ ':funcid (1576|1765) ' OR ev_qual::text ~ ':funcid (1576|1765) '))
-	LIMIT ` + "301" // one more than fewSequences
+	AND NOT ` + calledIn("setval") + "\n" +
+	"LIMIT " + strconv.Itoa(fewSequences+1)
 
 // chooseDirect decides, in the open transaction whose steps have not run, how they are to write down where sequences
 // stand, and brings the column moved into the form that it takes. It reports whether by moveDirect.

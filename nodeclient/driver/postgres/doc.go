@@ -31,6 +31,9 @@
 // No increment reaches another through the session. After one that is a transaction of its own, and after every transaction
 // where the database has functions of its own, the session is reset before the next: role, settings, temporary objects,
 // advisory locks, LISTEN, currval. Where functions of a batch have changed the session, the batch is applied one by one.
+// currval and lastval know only what the increment itself has drawn, and are an error elsewhere: one whose words ask
+// for them is a transaction of its own, and where a default, rule, view, policy, check, trigger or function may ask, the
+// session forgets its numbers before each increment.
 //
 // Each transaction begins with an advisory lock. It makes a reader of the position wait for the end of a
 // transaction whose connection was cut, so that a commit whose answer was lost is never mistaken for none.

@@ -64,7 +64,7 @@ func (w *work) add(p sqltext.Piece) error {
 		return err
 	}
 	lower := strings.ToLower(p.Text)
-	w.asks = w.asks || strings.Contains(lower, "currval") || strings.Contains(lower, "lastval")
+	w.asks = w.asks || hasAsker(lower)
 	w.sets = w.sets || strings.Contains(lower, "setval")
 	w.alone = w.alone || w.asks || strings.Contains(lower, "defer") || strings.Contains(lower, "constraints") ||
 		lasting(lower)

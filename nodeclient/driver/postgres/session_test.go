@@ -146,6 +146,56 @@ func TestABatchThatNeedsMoreThanTheServerHasIsCut(t *testing.T) {
 	require.Equal(t, "100|4950", n.value("SELECT count(*), sum(v) FROM c"))
 }
 
+// Whatever asks for a number of a sequence gets one only that the same increment has drawn, and else an error: in one
+// batch, in several, and behind a restart.
+func TestNobodyAsksForTheNumbersOfAnotherIncrement(t *testing.T) {
+	for name, c := range map[string]struct{ makes, asks string }{
+		"a default":          {"ALTER TABLE seen ALTER v SET DEFAULT currval('s')", "INSERT INTO seen DEFAULT VALUES"},
+		"a default lastval":  {"ALTER TABLE seen ALTER v SET DEFAULT lastval() + 0", "INSERT INTO seen DEFAULT VALUES"},
+		"a domain":           {"CREATE DOMAIN d AS bigint DEFAULT currval('s'); CREATE TABLE of (v d, w int)", "INSERT INTO of (w) VALUES (1)"},
+		"a view":             {"CREATE VIEW w AS SELECT currval('s') AS v", "INSERT INTO seen SELECT v FROM w"},
+		"a rule":             {"CREATE TABLE r (v int); CREATE RULE r AS ON INSERT TO r DO INSTEAD INSERT INTO seen VALUES (lastval())", "INSERT INTO r VALUES (1)"},
+		"a check":            {"CREATE TABLE k (v int CHECK (currval('s') > 0))", "INSERT INTO k VALUES (1)"},
+		"a condition":        {"CREATE TABLE k (v int); INSERT INTO k VALUES (1); CREATE TRIGGER k BEFORE UPDATE ON k FOR EACH ROW WHEN (lastval() > 0) EXECUTE FUNCTION suppress_redundant_updates_trigger()", "UPDATE k SET v = 2"},
+		"a policy":           {"CREATE TABLE k (v int); ALTER TABLE k ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY; CREATE POLICY k ON k WITH CHECK (lastval() > 0)", "INSERT INTO k VALUES (1)"},
+		"a function":         {"CREATE FUNCTION f() RETURNS bigint LANGUAGE sql AS 'SELECT lastval()'", "INSERT INTO seen SELECT f()"},
+		"standard SQL":       {"CREATE FUNCTION f() RETURNS bigint LANGUAGE sql BEGIN ATOMIC SELECT lastval(); END", "INSERT INTO seen SELECT f()"},
+		"words put together": {"CREATE FUNCTION f() RETURNS bigint LANGUAGE plpgsql AS $$ DECLARE v bigint; BEGIN EXECUTE 'SELECT last' || 'val()' INTO v; RETURN v; END $$", "INSERT INTO seen SELECT f()"},
+		"an argument":        {"CREATE FUNCTION f(v bigint DEFAULT lastval()) RETURNS bigint LANGUAGE sql AS 'SELECT v'", "INSERT INTO seen SELECT f()"},
+		"an operator":        {"CREATE OPERATOR !! (FUNCTION = currval, RIGHTARG = regclass)", "INSERT INTO seen SELECT !! 's'::regclass"},
+		"a query as a text":  {"SELECT 1", "INSERT INTO seen SELECT (xpath('//x/text()', query_to_xml('SELECT last' || 'val() AS x', true, true, '')))[1]::text::bigint"},
+		"its own words":      {"SELECT 1", "INSERT INTO seen SELECT currval('s')"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			makes := []string{"CREATE SEQUENCE s; CREATE TABLE seen (v bigint); CREATE TABLE drawn (v bigint DEFAULT nextval('s'), w int)", c.makes}
+			draws := "INSERT INTO drawn (w) VALUES (1)"
+			scripts := []string{draws, draws, c.asks, draws, draws + "; " + c.asks, c.asks, "INSERT INTO drawn (w) VALUES (2)"}
+			for _, size := range []int{len(scripts), 2, 1, 0} { // 0 is 1, and a restart
+				n := newNode(t)
+				n.run(makes...)
+				before, items := n.at(), n.log.Scripts(scripts...)
+				var failed []string
+				for len(items) > 0 {
+					if size == 0 {
+						require.NoError(t, n.reopen())
+					}
+					pos, err := n.Apply(t.Context(), before, items[:min(max(size, 1), len(items))])
+					for len(items) > 0 && items[0].Pos.Seq <= pos.Seq {
+						items = items[1:]
+					}
+					before = pos
+					if err != nil {
+						require.ErrorContains(t, err, "SQLSTATE 55000", "size %d", size)
+						failed = append(failed, scripts[len(scripts)-len(items)])
+						items[0].Record = nil
+					}
+				}
+				require.Equal(t, []string{c.asks, c.asks}, failed, "size %d", size)
+			}
+		})
+	}
+}
+
 // However increments fall into batches, the same ones fail and the same data comes out.
 func TestTheResultDoesNotDependOnBatches(t *testing.T) {
 	scripts := func(rng *rand.Rand) (all []string) {
@@ -162,6 +212,10 @@ func TestTheResultDoesNotDependOnBatches(t *testing.T) {
 			func(k int) string { return fmt.Sprintf("INSERT INTO late VALUES (%d)", rng.IntN(8)) },
 			func(k int) string { return fmt.Sprintf("INSERT INTO seen SELECT raises(%d)", rng.IntN(3)) },
 			func(k int) string { return fmt.Sprintf("INSERT INTO seen SELECT lastval() + %d", k) },
+			func(k int) string { return fmt.Sprintf("INSERT INTO asking (k) VALUES (%d)", k) },
+			func(k int) string {
+				return fmt.Sprintf("INSERT INTO ids (v) VALUES (1000 + %[1]d); INSERT INTO asking (k) VALUES (%[1]d)", k)
+			},
 			func(k int) string { return fmt.Sprintf("INSERT INTO ids (v) VALUES (%d)", rng.IntN(30)) },
 			func(k int) string {
 				return fmt.Sprintf("INSERT INTO ids (v) VALUES (%d); INSERT INTO seen SELECT currval('ids_id_seq')", rng.IntN(30))
@@ -182,7 +236,7 @@ func TestTheResultDoesNotDependOnBatches(t *testing.T) {
 			},
 		}
 		all = []string{"CREATE SCHEMA s2; CREATE TABLE item (v int); CREATE TABLE s2.item (v int); CREATE TABLE c (v int PRIMARY KEY); CREATE TABLE seen (v int)",
-			"CREATE TYPE mood AS ENUM ('m'); CREATE TABLE moods (k int, m mood)",
+			"CREATE TYPE mood AS ENUM ('m'); CREATE TABLE moods (k int, m mood); CREATE TABLE asking (k int, v bigint DEFAULT lastval())",
 			"CREATE SEQUENCE s; CREATE TABLE ids (id serial, v int UNIQUE)", "INSERT INTO seen SELECT nextval('s')",
 			"CREATE TABLE late (v int UNIQUE" + []string{"", " DEFERRABLE INITIALLY DEFERRED"}[rng.IntN(2)] + ")",
 			"CREATE FUNCTION local(k int) RETURNS int LANGUAGE plpgsql AS $$ BEGIN SET LOCAL search_path = s2, public; RETURN k; END $$",
@@ -201,7 +255,7 @@ func TestTheResultDoesNotDependOnBatches(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, target.(*Target).putBack(t.Context(), c)) // as before the next increment
 		b.WriteString(strings.Join(stands(t, server, db), " ") + "\n")
-		for _, table := range []string{"item", "s2.item", "c", "seen", "moods", "late", "ids"} {
+		for _, table := range []string{"item", "s2.item", "c", "seen", "moods", "late", "ids", "asking"} {
 			b.WriteString(table + ": " + strings.Join(server.Query(t, db, "SELECT x FROM "+table+" x ORDER BY x::text"), " ") + "\n")
 		}
 		return b.String()

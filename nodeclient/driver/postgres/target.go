@@ -63,6 +63,7 @@ type Target struct {
 	patience apply.Patience
 	powers   string // of the role, beyond the database; for people
 	numbers  numbers
+	asking   asking // of the database of pg
 }
 
 var (
@@ -214,6 +215,7 @@ func (t *Target) conn(ctx context.Context) (*pgconn.PgConn, error) {
 		t.pg, t.used = c, false
 		t.backend.Store(c.PID())
 		t.numbers.settled, t.numbers.begun = false, false
+		t.asking.known = false
 	}
 	return t.pg, nil
 }
