@@ -33,7 +33,7 @@ func (t *Target) Apply(ctx context.Context, before event.Position, items []event
 		if steps[0].Work.ddl == nil {
 			transact = t.transact
 			for n < len(steps) && !steps[0].Work.leaks && !steps[n].Work.leaks && steps[n].Work.ddl == nil &&
-				t.counters.reach != nil && !t.counters.reach.lifts(steps[n-1]) {
+				t.counters.reach != nil && !t.counters.reach.asks.last && !t.counters.reach.lifts(steps[n-1]) {
 				n++
 			}
 		}
@@ -53,21 +53,21 @@ func (t *Target) Apply(ctx context.Context, before event.Position, items []event
 // the commit's outcome was unknown and the position read back says otherwise. Its round trips: one to begin, one for
 // everything, one to commit.
 func (t *Target) transact(ctx context.Context, before event.Position, steps []step) (event.Position, *apply.Failure) {
-	s, p, err := t.enter(ctx, before, t.adoptCounters)
+	s, p, err := t.enter(ctx, before, steps, t.adoptCounters)
 	if err != nil {
 		return p.pos, apply.Fail(0, err)
 	}
 	defer t.giveBack(ctx, s)
-	if s.calls.opaque && len(steps) > 1 {
+	if len(steps) > 1 && (s.calls.opaque || t.counters.reach.asks.last) {
 		return before, apply.Fail(0, apply.ErrAlone)
 	}
 	if steps[0].Work.leaks || s.calls.opaque { // settings, variables, temporary tables of what it calls go with the session
 		defer s.close()
 	}
-	at, err := t.run(ctx, s, p.pos, steps, t.flavour.inline && !s.calls.any)
+	at, err := t.run(ctx, s, p.pos, steps, t.flavour.inline && !s.calls.any && !t.counters.reach.asks.counts)
 	if errors.Is(err, errWhich) {
 		t.giveBack(ctx, s)
-		if s, p, err = t.enter(ctx, before, t.adoptCounters); err != nil {
+		if s, p, err = t.enter(ctx, before, steps, t.adoptCounters); err != nil {
 			return p.pos, apply.Fail(0, err)
 		}
 		defer t.giveBack(ctx, s)
@@ -88,8 +88,9 @@ func (t *Target) transact(ctx context.Context, before event.Position, steps []st
 
 // enter begins a transaction at before. The session is to be given back. The place beside an error says where the
 // database stands, as far as that is known. Counters are put where they belong before; by unsettled, when a change of
-// the schema may have been done that the position does not count.
-func (t *Target) enter(ctx context.Context, before event.Position,
+// the schema may have been done that the position does not count. Steps that may ask what another has left in the session
+// get a new one.
+func (t *Target) enter(ctx context.Context, before event.Position, steps []step,
 	unsettled func(context.Context, *session, place) error) (*session, place, error) {
 	s, err := t.session(ctx)
 	if err != nil {
@@ -113,7 +114,14 @@ func (t *Target) enter(ctx context.Context, before event.Position,
 		case p.missing:
 			t.giveBack(ctx, s)
 			err = t.create(ctx, s)
+		case t.counters.sure && s.worn && t.asks(s, steps):
+			t.giveBack(ctx, s)
+			s.close()
+			if s, err = t.session(ctx); err != nil {
+				return nil, place{pos: before}, err
+			}
 		case t.counters.sure:
+			s.worn = true
 			return s, p, nil
 		case s.xa: // the database was lost and taken again right now: they are compared before the transaction begins
 			t.giveBack(ctx, s)
@@ -129,6 +137,12 @@ func (t *Target) enter(ctx context.Context, before event.Position,
 	}
 }
 
+// asks reports whether steps may ask what another has left in a session.
+func (t *Target) asks(s *session, steps []step) bool {
+	first := steps[0].Work
+	return first.asks || first.leaks && s.calls.dynamic || s.calls.opaque || t.counters.reach.asks.last
+}
+
 // compare is nodeclient.CheckAdvance that remembers a commit nobody answered.
 func (t *Target) compare(stored, before event.Position) error {
 	doubt := t.doubt
@@ -138,6 +152,9 @@ func (t *Target) compare(stored, before event.Position) error {
 	}
 	return t.hold.Advance(stored, before)
 }
+
+// countOne goes before an increment that may ask how many rows the query before has found: always one.
+const countOne = "SELECT 1"
 
 // ref is a statement that was sent: the index of its step, and its own in that.
 type ref struct{ step, at int }
@@ -173,6 +190,9 @@ func (t *Target) run(ctx context.Context, s *session, stored event.Position, ste
 			case k == 0:
 				if s.calls.any {
 					c.add(t.flavour.pins)
+				}
+				if st.Work.counts || t.counters.reach.asks.counts {
+					c.add(countOne)
 				}
 				c.add(note + pin(st) + s.calls.resets)
 			case !st.Work.counts:

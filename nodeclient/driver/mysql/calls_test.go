@@ -49,6 +49,85 @@ func TestNothingOfAFunctionStaysInTheSession(t *testing.T) {
 	}
 }
 
+// Whatever asks the session for what an increment has left there finds what the same increment has left: in one batch, in
+// several, and behind a restart.
+func TestNobodyAsksForWhatAnotherIncrementHasLeft(t *testing.T) {
+	type asking struct{ makes, leaves, asks string }
+	all := map[string]asking{
+		"a quoted variable":       {"CREATE FUNCTION f() RETURNS int NOT DETERMINISTIC RETURN coalesce(@`a b`, 0) + 1", "SET @`a b` = 7; INSERT INTO c VALUES (1)", "INSERT INTO seen SELECT f()"},
+		"a procedure's words":     {"CREATE PROCEDURE p() BEGIN EXECUTE IMMEDIATE concat('INSERT INTO seen SELECT coalesce(@', 'kept, 0) + 1'); END", "SET @kept = 7; INSERT INTO c VALUES (1)", "CALL p()"},
+		"rows of a view":          {"CREATE VIEW w AS SELECT row_count() + 10 AS v", "INSERT INTO c VALUES (1), (2), (3)", "INSERT INTO seen SELECT v FROM w"},
+		"found rows of a view":    {"CREATE VIEW w AS SELECT found_rows() AS v", "SELECT * FROM c; SELECT * FROM many", "INSERT INTO seen SELECT v FROM w"},
+		"found rows":              {"DO 1", "SELECT * FROM c; SELECT * FROM many", "INSERT INTO seen SELECT found_rows()"},
+		"found rows of a trigger": {"CREATE TRIGGER tr AFTER INSERT ON other FOR EACH ROW INSERT INTO seen SELECT found_rows()", "SELECT * FROM many", "INSERT INTO other VALUES (1)"},
+		"the last key of a view":  {"CREATE VIEW w AS SELECT last_insert_id() AS v", "INSERT INTO keyed (v) VALUES (1)", "INSERT INTO seen SELECT v FROM w"},
+		"the last key, trigger":   {"CREATE TRIGGER tr AFTER INSERT ON other FOR EACH ROW INSERT INTO seen SELECT last_insert_id()", "INSERT INTO keyed (v) VALUES (1)", "INSERT INTO other VALUES (1)"},
+		"a key for the next": {"CREATE FUNCTION f() RETURNS int NOT DETERMINISTIC BEGIN SET insert_id = 50; RETURN 1; END", "UPDATE c SET v = f()",
+			"INSERT INTO seen (v) VALUES (2)"},
+	}
+	if onMySQL {
+		all["a procedure's words"] = asking{"CREATE PROCEDURE p() BEGIN SET @x = concat('INSERT INTO seen SELECT coalesce(@', 'kept, 0) + 1'); PREPARE s FROM @x; EXECUTE s; END",
+			"SET @kept = 7; INSERT INTO c VALUES (1)", "CALL p()"}
+	} else {
+		for name, c := range map[string]asking{
+			"the last number":                {"DO 1", "", "INSERT INTO seen SELECT lastval(s)"},
+			"the last number of a view":      {"CREATE VIEW w AS SELECT PREVIOUS VALUE FOR s AS v", "", "INSERT INTO seen SELECT v FROM w"},
+			"the last number of a trigger":   {"CREATE TRIGGER tr AFTER INSERT ON other FOR EACH ROW INSERT INTO seen SELECT lastval(s)", "", "INSERT INTO other VALUES (1)"},
+			"the last number of a default":   {"CREATE TABLE d (k int, v bigint DEFAULT lastval(s))", "", "INSERT INTO d (k) VALUES (1); INSERT INTO seen SELECT max(v) FROM d"},
+			"the last number of a function":  {"CREATE FUNCTION f() RETURNS bigint NOT DETERMINISTIC RETURN lastval(s)", "", "INSERT INTO seen SELECT f()"},
+			"the last number of a procedure": {"CREATE PROCEDURE p() INSERT INTO seen SELECT lastval(s)", "", "CALL p()"},
+			"the last number of a block":     {"DO 1", "", "BEGIN NOT ATOMIC EXECUTE IMMEDIATE concat('INSERT INTO seen SELECT last', 'val(s)'); END"},
+			"a variable of a block":          {"DO 1", "SET @kept = 7; INSERT INTO c VALUES (1)", "BEGIN NOT ATOMIC EXECUTE IMMEDIATE concat('INSERT INTO seen SELECT @', 'kept'); END"},
+		} {
+			if c.leaves == "" {
+				c.leaves = "INSERT INTO drawn (w) VALUES (1)"
+			}
+			all[name] = c
+		}
+	}
+	for name, c := range all {
+		t.Run(name, func(t *testing.T) {
+			makes := []string{"CREATE TABLE c (v int)", "CREATE TABLE many (v int)", "INSERT INTO many VALUES (1), (2), (3), (4), (5)", "CREATE TABLE other (v int)",
+				"CREATE TABLE keyed (id int AUTO_INCREMENT PRIMARY KEY, v int)", "INSERT INTO c VALUES (5)", "CREATE TABLE seen (id int AUTO_INCREMENT PRIMARY KEY, v bigint)"}
+			if !onMySQL {
+				makes = append(makes, "CREATE SEQUENCE s NOCACHE", "CREATE TABLE drawn (v bigint DEFAULT nextval(s), w int)")
+			}
+			makes = append(makes, c.makes)
+			into := func(script string) string {
+				return strings.ReplaceAll(script, "INSERT INTO seen SELECT ", "INSERT INTO seen (v) SELECT ")
+			}
+			for i := range makes {
+				makes[i] = into(makes[i])
+			}
+			leaves, asks := into(c.leaves), into(c.asks)
+			scripts := []string{leaves, leaves, asks, leaves, asks, asks}
+			var first []string
+			for _, size := range []int{0, len(scripts), 2, 1} { // 0 is 1, and a restart
+				n := newNode(t)
+				n.run(makes...)
+				before, items := n.at(), n.log.Scripts(scripts...)
+				for len(items) > 0 {
+					if size == 0 {
+						require.NoError(t, n.reopen())
+					}
+					pos, err := n.Apply(t.Context(), before, items[:min(max(size, 1), len(items))])
+					require.NoError(t, err)
+					for len(items) > 0 && items[0].Pos.Seq <= pos.Seq {
+						items = items[1:]
+					}
+					before = pos
+				}
+				rows := n.query("SELECT id, v FROM seen ORDER BY id")
+				require.Len(t, rows, 3, rows)
+				if size == 0 {
+					first = rows
+				}
+				require.Equal(t, first, rows, "size %d", size)
+			}
+		})
+	}
+}
+
 // What a statement signals again and again, as if the database could not just now, becomes its FAIL; what precedes it is
 // durable, and what follows goes on when it is passed over.
 func TestAnIncrementThatAlwaysSignalsWhatMayPassIsAFail(t *testing.T) {

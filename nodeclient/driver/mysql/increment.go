@@ -18,6 +18,7 @@ type work struct {
 	counts     bool    // it asks how many rows the statement before has changed: nothing may be sent in between
 	plain      bool    // it is one INSERT, UPDATE, DELETE or REPLACE that asks nothing of what came before it
 	leaks      bool    // what it calls may change the session: it gets one of its own
+	asks       bool    // it may ask what an earlier increment has left in the session: it gets a new one
 	ddl        *ddl    // it changes the schema; then that is its only statement
 }
 
@@ -163,12 +164,15 @@ func (w *work) check(st sqltext.Statement) error {
 		if t.Is("OUTFILE") || t.Is("DUMPFILE") {
 			return fmt.Errorf("INTO %s writes a file of one server", strings.ToUpper(t.Text))
 		}
-		w.counts = w.counts || t.Is("ROW_COUNT") || t.Is("FOUND_ROWS") || t.Is("DIAGNOSTICS")
+		w.asks = w.asks || t.Is("EXECUTE") || t.Is("PREPARE") // a statement put together may name any variable
 		if name := variable(st.Text, tokens, i); name != "" && !strings.Contains(w.resets+",", ", @"+name+" = NULL,") {
 			w.resets += ", @" + name + " = NULL"
 		}
 	}
 	tokens = slices.DeleteFunc(tokens, func(t sqltext.Token) bool { return t.Mark })
+	asks := asksOf(tokens)
+	w.counts, w.asks = w.counts || asks.counts, w.asks || asks.last
+	w.leaks = w.leaks || w.asks
 	w.touches = append(w.touches, touchOf(st.Keyword, tokens))
 	switch st.Keyword {
 	case "INSERT", "REPLACE", "UPDATE", "DELETE", "SELECT", "WITH", "VALUES", "DO":

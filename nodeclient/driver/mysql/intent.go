@@ -24,7 +24,7 @@ func (t *Target) alter(ctx context.Context, before event.Position, steps []step)
 		return before, apply.Fail(0, err)
 	}
 	st := steps[0]
-	s, p, err := t.enter(ctx, before, func(ctx context.Context, s *session, p place) error {
+	s, p, err := t.enter(ctx, before, steps, func(ctx context.Context, s *session, p place) error {
 		return t.putBackAround(ctx, s, p, st)
 	})
 	if err != nil {
@@ -180,7 +180,11 @@ func (t *Target) statement(ctx context.Context, s *session, st step) (refused, e
 	if len(text) >= s.packet {
 		return fail(tooLong(text, s.packet)), nil
 	}
-	if err := s.do(ctx, "SET @xmq_at = 0"+pin(st)); err != nil {
+	pins := ""
+	if s.calls.any {
+		pins = t.flavour.pins + "; "
+	}
+	if err := s.do(ctx, pins+countOne+"; SET @xmq_at = 0"+pin(st)+s.calls.resets); err != nil {
 		return nil, err
 	}
 	switch err := s.do(ctx, text); {

@@ -7,8 +7,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-
-	"xmq/nodeclient/driver/sqltext"
 )
 
 // counter is something that gives numbers and is not rolled back: the AUTO_INCREMENT of a table, or a sequence.
@@ -26,6 +24,7 @@ type reach struct {
 	counters []counter
 	tables   int // of the database
 	things   map[string]*thingReach
+	asks     asks // of all bodies, views, defaults, generated columns and checks
 }
 
 // thingReach is what one name leads to. All are indexes of reach.counters.
@@ -41,14 +40,15 @@ type thingReach struct {
 type edges struct {
 	names map[string][]string
 	all   map[string]bool
+	asks  asks
 }
 
 // reachQuestions are those of learnReach.
 const reachQuestions = "SELECT table_name, table_type, coalesce(create_options, '') FROM information_schema.tables WHERE table_schema = " +
 	"database(); " +
-	"SELECT table_name, column_name, extra, coalesce(column_default, '') FROM information_schema.columns WHERE " +
-	"table_schema = database() " +
-	"AND (extra LIKE '%auto_increment%' OR column_default LIKE '%nextval(%'); " +
+	"SELECT table_name, column_name, extra, coalesce(column_default, ''), coalesce(generation_expression, '') FROM " +
+	"information_schema.columns WHERE table_schema = database() " +
+	"AND (extra LIKE '%auto_increment%' OR column_default LIKE '%(%' OR generation_expression LIKE '%(%'); " +
 	"SELECT routine_name, routine_body = 'SQL' AND routine_definition IS NOT NULL, coalesce(routine_definition, " +
 	"'') FROM information_schema.routines " +
 	"WHERE routine_schema = database(); " +
@@ -57,7 +57,8 @@ const reachQuestions = "SELECT table_name, table_type, coalesce(create_options, 
 	"SELECT table_name, coalesce(view_definition, '') <> '', coalesce(view_definition, '') FROM " +
 	"information_schema.views WHERE table_schema = database(); " +
 	"SELECT referenced_table_name, table_name, referenced_column_name, column_name FROM information_schema.key_column_usage " +
-	"WHERE constraint_schema = database() AND referenced_table_name IS NOT NULL"
+	"WHERE constraint_schema = database() AND referenced_table_name IS NOT NULL; " +
+	"SELECT check_clause FROM information_schema.check_constraints WHERE constraint_schema = database()"
 
 // learnReach reads what gives numbers in the database of s, and what leads to it.
 func learnReach(ctx context.Context, s *session) (*reach, error) {
@@ -89,16 +90,20 @@ func learnReach(ctx context.Context, s *session) (*reach, error) {
 			add(counter{name: row[0]})
 		}
 	}
-	calls := edges{map[string][]string{}, map[string]bool{}}
+	calls := edges{names: map[string][]string{}, all: map[string]bool{}}
+	var expressions []string
 	for _, row := range sets[1] {
 		if strings.Contains(strings.ToLower(row[2]), "auto_increment") {
 			if row[0] != table {
 				add(counter{name: row[0], column: strings.ToLower(row[1]),
 					follows: !parted[row[0]] && !strings.ContainsAny(row[0], "\"\\")})
 			}
-		} else {
+			continue
+		}
+		if strings.Contains(strings.ToLower(row[3]), "nextval(") {
 			calls.add(row[0], row[3], true)
 		}
+		expressions = append(expressions, row[3], row[4])
 	}
 	for _, set := range sets[2:5] {
 		for _, row := range set {
@@ -106,6 +111,15 @@ func learnReach(ctx context.Context, s *session) (*reach, error) {
 			calls.add(row[0], row[2], row[1] == "1")
 		}
 	}
+	for _, row := range sets[6] {
+		expressions = append(expressions, row[0])
+	}
+	for _, text := range expressions {
+		tokens, _ := meaningful(text) // the server itself wrote it
+		r.asks.add(asksOf(tokens))
+	}
+	r.asks.add(calls.asks)
+	r.asks.last = r.asks.last && slices.ContainsFunc(r.counters, func(c counter) bool { return c.column == "" })
 	for _, row := range sets[3] { // a trigger before the change may write the column of its own table: NEW.id
 		name := strings.ToLower(row[0])
 		writes := func(i int) bool { return slices.Contains(calls.names[name], r.counters[i].column) }
@@ -113,7 +127,7 @@ func learnReach(ctx context.Context, s *session) (*reach, error) {
 			calls.names[name] = append(calls.names[name], name)
 		}
 	}
-	falls := edges{map[string][]string{}, map[string]bool{}}
+	falls := edges{names: map[string][]string{}, all: map[string]bool{}}
 	for _, row := range sets[5] {
 		parent := strings.ToLower(row[0])
 		falls.names[parent] = append(falls.names[parent], strings.ToLower(row[1]))
@@ -162,7 +176,8 @@ func (r *reach) caches(ctx context.Context, s *session) error {
 // add reads the names in a text; one that cannot be read may name everything.
 func (e *edges) add(name, text string, readable bool) {
 	name = strings.ToLower(name)
-	tokens, err := sqltext.Tokens(sqltext.MariaDB, text)
+	tokens, err := meaningful(text)
+	e.asks.add(asksOf(tokens))
 	var t touch
 	t.mention(tokens)
 	e.names[name] = append(e.names[name], t.names...)

@@ -36,6 +36,7 @@ type session struct {
 	place  bool      // it may hold the lock of the place
 	xa     bool      // it may be in the transaction that goes with it
 	dead   bool
+	worn   bool     // an increment has run in it
 	gone   []uint16 // error numbers that mean it was ended
 	calls  calls    // what statements may call
 }
