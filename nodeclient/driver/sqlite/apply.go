@@ -43,13 +43,24 @@ func (t *Target) Apply(ctx context.Context, before event.Position, items []event
 		return before, err
 	}
 	defer release()
-	deferring, err := defers(ctx, c, steps)
+	in, err := readSchema(ctx, c, steps)
 	if err != nil {
 		return before, err
 	}
-	alone := func(w *work) bool { return deferring || !w.plain }
+	for i := range steps {
+		steps[i].Work.asks = steps[i].Work.asks || in.asks
+	}
+	alone := func(w *work) bool { return in.defers || in.totals || !w.plain }
 	return apply.Apply(before, steps, refused, &t.patience, alone, func(before event.Position, steps []step) (event.Position, *apply.Failure) {
-		return t.transact(ctx, c, before, steps)
+		if !in.totals {
+			return t.transact(ctx, c, before, steps)
+		}
+		fresh, done, err := t.fresh(ctx)
+		if err != nil {
+			return before, apply.Fail(0, err)
+		}
+		defer done()
+		return t.transact(ctx, fresh, before, steps)
 	})
 }
 
@@ -247,16 +258,41 @@ func (t *Target) settle(ctx context.Context, c *sql.Conn, stored, pos event.Posi
 	return now, fmt.Errorf("sqlite: after a failed commit of %d: %w: %w", pos.Seq, nodeclient.CheckAdvance(now, stored), failed)
 }
 
-// defers reports whether a foreign key may be deferred to the commit: then a group of increments could
-// succeed where one of them alone fails, and nodes with other groups would differ.
-func defers(ctx context.Context, c *sql.Conn, steps []step) (bool, error) {
-	if slices.ContainsFunc(steps, func(s step) bool { return s.Work.defers }) {
-		return true, nil
-	}
-	var found bool
-	err := c.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM main.sqlite_schema WHERE sql LIKE '%deferred%')").Scan(&found)
+// schema is what the schema says of how increments are to run. Words decide: SQL of SQLite cannot be put together when
+// it runs.
+type schema struct {
+	// defers: a foreign key may be deferred to the commit. Then a group of increments could succeed where one of them alone
+	// fails, and nodes with other groups would differ.
+	defers bool
+	// asks: a trigger, view, default or check asks what the statement before has done, whosever that was.
+	asks bool
+	// totals: one counts all changes of the connection. Increments may not make such a thing; a database may bring it.
+	totals bool
+}
+
+// readSchema reads that, also of what steps are about to make.
+func readSchema(ctx context.Context, c *sql.Conn, steps []step) (in schema, err error) {
+	in.defers = slices.ContainsFunc(steps, func(s step) bool { return s.Work.defers })
+	in.asks = slices.ContainsFunc(steps, func(s step) bool { return s.Work.asks && !s.Work.plain })
+	rows, err := c.QueryContext(ctx, "SELECT lower(sql) FROM main.sqlite_schema WHERE sql LIKE '%deferred%' OR "+
+		"sql LIKE '%changes%' OR sql LIKE '%last_insert_rowid%'")
 	if err != nil {
-		return false, classify(fmt.Errorf("sqlite: read the schema: %w", err))
+		return in, classify(fmt.Errorf("sqlite: read the schema: %w", err))
 	}
-	return found, nil
+	for rows.Next() && err == nil {
+		var text string
+		err = rows.Scan(&text)
+		in.defers = in.defers || strings.Contains(text, "deferred")
+		in.asks = in.asks || asks(text)
+		in.totals = in.totals || strings.Contains(text, "total_changes")
+	}
+	if err = errors.Join(err, rows.Err(), rows.Close()); err != nil {
+		return in, classify(fmt.Errorf("sqlite: read the schema: %w", err))
+	}
+	return in, nil
+}
+
+// asks reports whether a text in lower case asks what the statement before has done.
+func asks(lower string) bool {
+	return strings.Contains(lower, "changes") || strings.Contains(lower, "last_insert_rowid")
 }

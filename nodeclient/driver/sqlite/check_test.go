@@ -74,6 +74,64 @@ func TestAConnectionIsGuarded(t *testing.T) {
 	}
 }
 
+// Whatever in the schema asks what the statement before has done hears of the same increment only: in one batch, in
+// several, and behind a restart.
+func TestNobodyAsksWhatAnotherIncrementHasDone(t *testing.T) {
+	for name, c := range map[string]struct{ makes, asks string }{
+		"a trigger's key":     {"CREATE TRIGGER tr AFTER INSERT ON other BEGIN INSERT INTO seen VALUES (last_insert_rowid()); END", "INSERT OR REPLACE INTO other VALUES (1)"},
+		"a trigger's count":   {"CREATE TRIGGER tr BEFORE UPDATE ON other BEGIN INSERT INTO seen VALUES (changes()); END", "UPDATE other SET v = v"},
+		"a view's count":      {"CREATE VIEW w AS SELECT changes() AS v", "INSERT INTO seen SELECT v FROM w"},
+		"a view's key":        {"CREATE VIEW w AS SELECT last_insert_rowid() AS v", "INSERT INTO seen SELECT v FROM w"},
+		"a default":           {"CREATE TABLE d (k, v DEFAULT (changes() + 100 * last_insert_rowid()))", "INSERT INTO d (k) VALUES (1); INSERT INTO seen SELECT max(v) FROM d"},
+		"a default's total":   {"CREATE TABLE d (k, v DEFAULT (total_changes()))", "INSERT INTO d (k) VALUES (1); INSERT INTO seen SELECT max(v) FROM d"},
+		"a trigger's total":   {"CREATE TRIGGER tr AFTER UPDATE ON other BEGIN INSERT INTO seen VALUES (total_changes()); END", "UPDATE other SET v = v"},
+		"the total of a view": {"CREATE VIEW w AS SELECT total_changes() AS v", "INSERT INTO seen SELECT v FROM w"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			leaves := "INSERT INTO c (v) VALUES (1), (2), (3)"
+			scripts := []string{leaves, leaves, c.asks, leaves, c.asks, "UPDATE c SET v = 1", c.asks}
+			var first string
+			for _, size := range []int{0, len(scripts), 2, 1} { // 0 is 1, and a restart
+				n := newNode(t)
+				n.run("CREATE TABLE c (id INTEGER PRIMARY KEY, v); CREATE TABLE seen (v); CREATE TABLE other (v UNIQUE); INSERT INTO other VALUES (5)")
+				if strings.Contains(c.makes, "total") { // which no increment may make
+					_, err := n.db.ExecContext(t.Context(), c.makes)
+					require.NoError(t, err)
+				} else if size == len(scripts) { // in the same batch
+					scripts = append([]string{c.makes}, scripts...)
+				} else {
+					n.run(c.makes)
+				}
+				before, items := n.at(), n.log.Scripts(scripts...)
+				if len(scripts) > 7 {
+					scripts = scripts[1:]
+				}
+				for len(items) > 0 {
+					if size == 0 {
+						require.NoError(t, n.Target.Close())
+						var err error
+						n.Target, err = Open(t.Context(), n.path, Options{})
+						require.NoError(t, err)
+					}
+					pos, err := n.Apply(t.Context(), before, items[:min(max(size, 1), len(items))])
+					require.NoError(t, err)
+					for len(items) > 0 && items[0].Pos.Seq <= pos.Seq {
+						items = items[1:]
+					}
+					before = pos
+				}
+				rows := query[string](t, n.db, "SELECT count(*) || ': ' || group_concat(v) FROM seen")
+				if size == 0 {
+					first = rows
+				}
+				require.Equal(t, first, rows, "size %d", size)
+				require.Contains(t, rows, "3: ")
+				require.NoError(t, n.Target.Close())
+			}
+		})
+	}
+}
+
 // However increments fall into batches, the same ones fail and the same data comes out.
 func TestTheResultDoesNotDependOnBatches(t *testing.T) {
 	open := func(t *testing.T) nodeclient.Database { return open(t, t.TempDir()) }

@@ -24,7 +24,9 @@
 // applied again, and it runs once more alone before it is believed, also when SQLite itself rolled everything
 // back. To give the same result on every node, however its batches fall, an increment may not touch anything that
 // outlives it in the connection; see checkPiece for all that is refused. One that leaves something in the schema
-// temp is a FAIL, and changes() and last_insert_rowid() are 0 when an increment begins that names them. An
+// temp is a FAIL, and changes() and last_insert_rowid() are 0 when an increment begins that names them, or each where a
+// trigger, view, default or check does. Where one of those, in a database that was brought along, calls total_changes(),
+// each increment gets a connection of its own. An
 // increment that does more than read and change rows is a transaction of its own, and so is each where a foreign
 // key is deferred, because such a key is checked at the commit.
 //

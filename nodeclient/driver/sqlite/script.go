@@ -44,7 +44,7 @@ func (w *work) add(p sqltext.Piece) error {
 	w.statements = append(w.statements, statements...)
 	lower := strings.ToLower(p.Text)
 	w.defers = w.defers || strings.Contains(lower, "defer")
-	w.asks = w.asks || strings.Contains(lower, "changes") || strings.Contains(lower, "last_insert_rowid")
+	w.asks = w.asks || asks(lower)
 	return nil
 }
 

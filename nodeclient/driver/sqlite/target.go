@@ -94,13 +94,7 @@ func (t *Target) open(ctx context.Context) (err error) {
 	if err != nil {
 		return nodeclient.Transient(fmt.Errorf("sqlite: %w", err))
 	}
-	foreignKeys := "foreign_keys(ON)"
-	if t.opts.IgnoreForeignKeys {
-		foreignKeys = "foreign_keys(OFF)"
-	}
-	t.db, err = openDB(t.path, "busy_timeout("+strconv.FormatInt(t.opts.BusyTimeout.Milliseconds(), 10)+")",
-		"journal_mode(WAL)", "synchronous(FULL)", "journal_size_limit(67108864)", foreignKeys,
-		"max_page_count("+strconv.FormatUint(uint64(cmp.Or(t.opts.MaxPages, math.MaxUint32-1)), 10)+")")
+	t.db, err = t.pool()
 	if err == nil {
 		var mode string
 		err = t.db.QueryRowContext(ctx, "PRAGMA journal_mode").Scan(&mode)
@@ -112,6 +106,32 @@ func (t *Target) open(ctx context.Context) (err error) {
 		return errors.Join(classify(fmt.Errorf("sqlite: open %s: %w", t.path, err)), t.shut())
 	}
 	return nil
+}
+
+// pool makes the connections to the file.
+func (t *Target) pool() (*sql.DB, error) {
+	foreignKeys := "foreign_keys(ON)"
+	if t.opts.IgnoreForeignKeys {
+		foreignKeys = "foreign_keys(OFF)"
+	}
+	return openDB(t.path, "busy_timeout("+strconv.FormatInt(t.opts.BusyTimeout.Milliseconds(), 10)+")",
+		"journal_mode(WAL)", "synchronous(FULL)", "journal_size_limit(67108864)", foreignKeys,
+		"max_page_count("+strconv.FormatUint(uint64(cmp.Or(t.opts.MaxPages, math.MaxUint32-1)), 10)+")")
+}
+
+// fresh is a connection that has changed nothing yet; done closes it.
+func (t *Target) fresh(ctx context.Context) (c *sql.Conn, done func(), err error) {
+	db, err := t.pool()
+	if err != nil {
+		return nil, nil, classify(fmt.Errorf("sqlite: connect: %w", err))
+	}
+	if c, err = t.lend(ctx, db); err != nil {
+		return nil, nil, errors.Join(err, db.Close())
+	}
+	return c, func() {
+		giveBack(c)
+		_ = db.Close() // what was committed is durable
+	}, nil
 }
 
 // openDB makes a pool whose connections all begin with these pragmas, and with those that a file from elsewhere asks for:
@@ -163,15 +183,23 @@ func (t *Target) conn(ctx context.Context) (c *sql.Conn, release func(), err err
 	if there, err := os.Stat(t.path); err != nil || !os.SameFile(ours, there) {
 		return nil, nil, nodeclient.Transient(fmt.Errorf("sqlite: the file %s was removed or replaced under the node: put it back or restart the node", t.path))
 	}
-	c, err = t.db.Conn(ctx)
+	if c, err = t.lend(ctx, t.db); err != nil {
+		return nil, nil, err
+	}
+	return c, func() { giveBack(c) }, nil
+}
+
+// lend takes a connection of a pool.
+func (t *Target) lend(ctx context.Context, db *sql.DB) (*sql.Conn, error) {
+	c, err := db.Conn(ctx)
 	if err != nil {
-		return nil, nil, classify(fmt.Errorf("sqlite: connect: %w", err))
+		return nil, classify(fmt.Errorf("sqlite: connect: %w", err))
 	}
 	if _, err := sqlite.Limit(c, sqlite3.SQLITE_LIMIT_LENGTH, t.opts.MaxLength); err != nil {
 		giveBack(c)
-		return nil, nil, classify(fmt.Errorf("sqlite: limit the length of values: %w", err))
+		return nil, classify(fmt.Errorf("sqlite: limit the length of values: %w", err))
 	}
-	return c, func() { giveBack(c) }, nil
+	return c, nil
 }
 
 // giveBack ends whatever transaction is open. A connection that cannot even do that leaves the pool.
