@@ -133,7 +133,7 @@ func TestAClientThatRetriesObeysAtOnce(t *testing.T) {
 			c.post(full)
 			c.some(1)
 			retries(seq, "no room")
-			require.Contains(t, c.ok("", "client", "retry", "--all", "--reason", "all of them"),
+			require.Contains(t, c.ok("", "client", "retry", "--all", "--reason", "all of them", "--no-wait"),
 				fmt.Sprintf("master: retry of increment %d\n", seq))
 			eventually(t, func() error {
 				if n := strings.Count(node.log.String(), fmt.Sprintf("cannot take increment %d now", seq)); n < 2 {
@@ -174,10 +174,13 @@ func TestAnIncrementHasTheTimeThatItIsGiven(t *testing.T) {
 				require.Contains(t, c.client(id).LastError.Text, "took longer than 4s (apply_limit)")
 				require.Contains(t, c.client(id).LastError.Text, "xmq client retry "+id+" --limit 2h")
 			}
-			out := c.ok("", "client", "retry", "--all", "--limit", "1m")
+			out := c.ok("", "client", "retry", "--all", "--limit", "1m", "--wait", "1m")
 			require.Contains(t, out, fmt.Sprintf("master: retry of increment %d within 1m\n", seq))
 			require.Contains(t, out, fmt.Sprintf("n1: retry of increment %d within 1m\n", seq))
-			c.level("master", "n1")
+			for _, id := range []string{"master", "n1"} { // it has waited for both
+				require.Contains(t, out, fmt.Sprintf("%s: done, it stands at %d\n", id, seq))
+				require.Equal(t, seq, c.client(id).Acked)
+			}
 		}
 		orders := c.audited()
 		require.Len(t, orders, 4, "one for each client and increment")

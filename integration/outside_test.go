@@ -153,4 +153,7 @@ func TestWhatBecameOfAnOrderIsNotGuessed(t *testing.T) {
 	require.Equal(t, 1, code)
 	require.Contains(t, errs, "no such table: nowhere")
 	require.Equal(t, statedb.Failed, c.client("master").State)
+	_, errs, code = c.tool("", "client", "retry", "--all", "--reason", "once more", "--wait", "1m")
+	require.Equal(t, 1, code, "the outcome of each retry is waited for")
+	require.Contains(t, errs, fmt.Sprintf("master failed again at %d", row+1))
 }

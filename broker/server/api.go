@@ -329,6 +329,10 @@ type Retried struct {
 	Client  string `json:"client"`
 	Seq     uint64 `json:"seq"`
 	Refused string `json:"refused,omitempty"` // one sentence, when nothing was ordered
+	To      uint64 `json:"to,omitempty"`      // as in Ordered
+	At      int64  `json:"at,omitempty"`
+	// Connected is false where the order is carried out when the client's node comes.
+	Connected bool `json:"connected"`
 }
 
 // apiRetryAll orders a retry for every client that has failed or is retrying, each as an order of its own for the
@@ -365,7 +369,7 @@ func (b *Broker) apiRetryAll(r *http.Request) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		done = append(done, Retried{Client: v.ID, Seq: v.LastError.Seq, Refused: no.Refused})
+		done = append(done, Retried{Client: v.ID, Seq: v.LastError.Seq, Refused: no.Refused, To: no.To, At: no.At, Connected: v.Connected})
 	}
 	return map[string]any{"retried": done}, nil
 }

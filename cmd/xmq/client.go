@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/url"
@@ -124,8 +125,8 @@ func within(limit string) string {
 	return " within " + limit
 }
 
-// retryAll orders a retry for every client that stands at one increment. It ends with an error when one of them was
-// refused.
+// retryAll orders a retry for every client that stands at one increment, and waits for what becomes of each. It ends with an error when one
+// of them was refused, or has not come to a good end.
 func retryAll(c *cli.Context, args []string, req server.Order) error {
 	if len(args) > 0 || req.Seq != 0 {
 		return usage("xmq client retry --all takes neither an ID nor --seq: each client is at an increment of its own")
@@ -140,31 +141,40 @@ func retryAll(c *cli.Context, args []string, req server.Order) error {
 	if err := a.do(c.Context, "POST", "/v1/clients/retry", req, &done); err != nil {
 		return err
 	}
-	if done.Retried == nil {
-		done.Retried = []server.Retried{}
+	all := make([]given, 0, len(done.Retried))
+	for _, r := range done.Retried {
+		g := given{Ordered: server.Ordered{Client: r.Client, Done: string(worker.Retry), Seq: r.Seq, To: r.To, At: r.At}, Refused: r.Refused}
+		switch {
+		case r.Refused != "":
+			g.failure = errors.New(r.Refused)
+		case r.At == 0 || !r.Connected: // a broker of an earlier build does not say when it was ordered
+			g.Outcome = whenItComes
+			if r.At == 0 {
+				g.Outcome = "look at what came of it with xmq client show " + r.Client
+			}
+		}
+		all = append(all, g)
 	}
-	err = show(c, done, func(w io.Writer) {
-		if len(done.Retried) == 0 {
+	await(c, a, worker.Retry, all)
+	err = show(c, map[string]any{"retried": all}, func(w io.Writer) {
+		if len(all) == 0 {
 			fmt.Fprintln(w, "no client has failed or is retrying")
 		}
-		for _, r := range done.Retried {
-			if r.Refused == "" {
-				fmt.Fprintf(w, "%s: retry of increment %d%s\n", r.Client, r.Seq, within(req.Limit))
-			} else {
-				fmt.Fprintf(w, "%s: refused: %s\n", r.Client, r.Refused)
+		for _, g := range all {
+			if g.Refused != "" {
+				fmt.Fprintf(w, "%s: refused: %s\n", g.Client, g.Refused)
+				continue
+			}
+			fmt.Fprintf(w, "%s: retry of increment %d%s\n", g.Client, g.Seq, within(req.Limit))
+			if g.Outcome != "" && g.failure == nil {
+				fmt.Fprintf(w, "%s: %s\n", g.Client, g.Outcome)
 			}
 		}
 	})
-	refused := 0
-	for _, r := range done.Retried {
-		if r.Refused != "" {
-			refused++
-		}
+	if err != nil {
+		return err
 	}
-	if err == nil && refused > 0 {
-		err = fmt.Errorf("%d of %d clients were not ordered to retry; see above", refused, len(done.Retried))
-	}
-	return err
+	return failures(all)
 }
 
 func replacement(c *cli.Context) ([]byte, error) {

@@ -148,13 +148,7 @@ func give(c *cli.Context, a *api, verb worker.Verb, ids []string, req server.Ord
 		}
 		all = append(all, g)
 	}
-	if !c.Bool("no-wait") && c.Duration("wait") > 0 {
-		for i := range all {
-			if all[i].failure == nil && all[i].Outcome == "" {
-				all[i].Outcome, all[i].failure = outcome(c, a, verb, &all[i])
-			}
-		}
-	}
+	await(c, a, verb, all)
 	var shown any = all
 	if len(all) == 1 {
 		shown = all[0]
@@ -171,10 +165,30 @@ func give(c *cli.Context, a *api, verb worker.Verb, ids []string, req server.Ord
 			}
 		}
 	})
+	if err != nil {
+		return err
+	}
+	return failures(all)
+}
+
+// await waits for what becomes of orders that were given.
+func await(c *cli.Context, a *api, verb worker.Verb, all []given) {
+	if c.Bool("no-wait") || c.Duration("wait") <= 0 {
+		return
+	}
+	for i := range all {
+		if all[i].failure == nil && all[i].Outcome == "" {
+			all[i].Outcome, all[i].failure = outcome(c, a, verb, &all[i])
+		}
+	}
+}
+
+// failures is nil when all orders have come to a good end.
+func failures(all []given) error {
 	failed := slices.DeleteFunc(slices.Clone(all), func(g given) bool { return g.failure == nil })
 	switch {
-	case err != nil || len(failed) == 0:
-		return err
+	case len(failed) == 0:
+		return nil
 	case len(all) == 1:
 		return failed[0].failure
 	}
@@ -186,6 +200,9 @@ func give(c *cli.Context, a *api, verb worker.Verb, ids []string, req server.Ord
 	}
 	return errors.Join(append(texts, fmt.Errorf("%d of %d clients did not come to a good end; see above", len(failed), len(all)))...)
 }
+
+// whenItComes is the outcome of an order that nobody waits for.
+const whenItComes = "its node is not connected: the order is carried out when it comes"
 
 // giveOne gives an order to one client; when the broker asks whether it is meant, so does the tool.
 func giveOne(c *cli.Context, a *api, verb worker.Verb, id string, req server.Order) (g given, err error) {
@@ -207,7 +224,7 @@ func giveOne(c *cli.Context, a *api, verb worker.Verb, id string, req server.Ord
 		err = a.do(c.Context, "POST", path+"/"+string(verb), req, &g.Ordered)
 	}
 	if err == nil && waits && !before.Connected {
-		g.Outcome = "its node is not connected: the order is carried out when it comes"
+		g.Outcome = whenItComes
 	}
 	return g, err
 }
