@@ -491,7 +491,10 @@ func (m *Machine) notice(n *Notice) {
 			e.Code, e.Text = event.NotReady, d.Error
 		}
 		if m.c.Join != nil && m.c.Join.Request == r.Request {
-			if n.Code == event.NoCode { // the alert of the DUMP says it
+			listed := n.GivenUp || slices.ContainsFunc(d.NotLoaded, func(t dumpflow.Trouble) bool { return t.ID == m.c.ID })
+			// Of a DUMP that has failed the alert of that says it. Where the record goes, and no DUMP lists why, nothing would
+			// ever end an alert: the node hears it.
+			if n.Code == event.NoCode || !listed && m.onlyJoins() {
 				m.joinTrouble(e.Text)
 			} else {
 				m.joinFailed(d.Target, e.Text, n.GivenUp)
@@ -561,11 +564,16 @@ func (m *Machine) dropJoin(keep bool) {
 	case m.c.Registered, keep && m.c.State == statedb.Loading:
 		m.become(statedb.Pending)
 	case keep:
-	case m.c.State == statedb.Pending || m.c.State == statedb.Loading:
+	case m.onlyJoins():
 		m.gone()
 		return
 	}
 	m.c.Join, m.dirty = nil, true
+}
+
+// onlyJoins reports whether a client is nothing but what has begun to join.
+func (m *Machine) onlyJoins() bool {
+	return !m.c.Registered && (m.c.State == statedb.Pending || m.c.State == statedb.Loading)
 }
 
 // joinFailed says where people look why the running DUMP was of no use to this client. ended says that its node has
