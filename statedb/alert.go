@@ -38,7 +38,8 @@ const KeptAlerts = 1000
 //
 //	1  by is what the caller said of itself
 //	2  by is what the broker knew, via what the caller said
-const AuditVersion = 2
+//	3  the key of an alert that was acknowledged or cleared stands in alert; before, in reason
+const AuditVersion = 3
 
 // Audit is one act of an operator. Entries are numbered from 1 and never removed.
 type Audit struct {
@@ -48,6 +49,7 @@ type Audit struct {
 	Verb   string `json:"verb"` // "skip", "replace", "retry", "seek", "forget", "redump", ...
 	Client string `json:"client,omitempty"`
 	Seq    uint64 `json:"seq,omitempty"`
+	Alert  string `json:"alert,omitempty"` // the key of the alert that it is about
 	// the position of the client before and after; 0 also in entries of earlier builds
 	From uint64 `json:"from,omitempty"`
 	To   uint64 `json:"to,omitempty"`

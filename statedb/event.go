@@ -77,7 +77,7 @@ func (c change) kind() Kind {
 func (m *Mirror) timeline(b *Batch, changed map[string]change, into *Changes) {
 	all := slices.Clone(b.events)
 	for _, a := range b.audits {
-		e := Event{Time: a.Time, Kind: Kind(a.Verb), Client: a.Client, Seq: a.Seq, Cause: a.Reason, By: a.By}
+		e := Event{Time: a.Time, Kind: Kind(a.Verb), Alert: a.Alert, Client: a.Client, Seq: a.Seq, Cause: a.Reason, By: a.By}
 		if a.Via != "" {
 			e.By += ", " + a.Via
 		}

@@ -81,6 +81,10 @@ type Meta struct {
 	MaxBytes int64 `json:"max_bytes,omitempty"`
 	// Created is when the log was made, in ns since 1970; 0 when an earlier build made it.
 	Created int64 `json:"created,omitempty"`
+	// Backup is when a backup of a whole database was fetched last, Checked when the log was read to its end for damage, in ns since
+	// 1970; 0 when that is not known.
+	Backup  int64 `json:"backup,omitempty"`
+	Checked int64 `json:"checked,omitempty"`
 }
 
 // Mark is the checkpoint of the log and the time of the log, as stored: earlier builds wrote no clock, and pass it over.

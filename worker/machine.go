@@ -209,9 +209,16 @@ func (m *Machine) Tick(now int64) {
 	m.tickDumps()
 	m.advance()
 	m.account()
-	if m.known && m.presence.fellSilent() {
+	if m.known && m.presence.fellSilent() && !m.broken() {
+		m.clear("retry") // whether that is still so, nobody says any more
+		m.clear("slow")
 		m.raise("offline", statedb.Warning, 0, fmt.Sprintf("client %s has not been heard for %s: look at its node and the network between", m.c.ID, time.Duration(m.presence.silent)*m.rules.Tick))
 	}
+}
+
+// broken reports that an alert stands for the client whatever its node does, which says that the node is away too: one cause is one alert.
+func (m *Machine) broken() bool {
+	return m.c.State == statedb.Failed || m.c.State == statedb.Fatal || m.c.State == statedb.NeedsDump
 }
 
 // Ready returns what is to be done, and forgets it: whoever takes it must do it. Feed is set when there is
@@ -618,7 +625,7 @@ func (m *Machine) applied(e *event.Event, log Log) {
 		m.settleOutside(statedb.MayApplied, "its node has ended without an answer")
 		m.presence.end()
 		m.c.Stopped, m.dirty = m.now, true
-		m.happened(statedb.ClientWent, m.c.Acked.Seq, strings.TrimSpace("its node said goodbye "+m.runs()))
+		m.happened(statedb.ClientWent, m.c.Acked.Seq, strings.TrimSuffix("its node said goodbye; it ran "+m.runs(), "; it ran "))
 		m.clear("offline")
 		m.clear("slow")
 		return
@@ -1166,6 +1173,9 @@ func (m *Machine) clearAll() {
 
 func (m *Machine) raise(kind string, s statedb.Severity, seq uint64, text string) {
 	key := kind + "/" + m.c.ID
+	if kind == "fail" || kind == "fatal" || kind == "refused" {
+		m.clear("offline") // see broken
+	}
 	m.work.Clear = slices.DeleteFunc(m.work.Clear, func(k string) bool { return k == key }) // what is raised last stands
 	m.work.Raise = append(m.work.Raise, statedb.Alert{Key: key, Severity: s, Client: m.c.ID, Seq: seq, Text: text, Last: m.now})
 }

@@ -257,4 +257,7 @@ type Loading struct {
 	Of    int64   `json:"of"`   // 0: not known; about, until the snapshot is complete
 	Rate  float64 `json:"rate"` // bytes a second
 	Left  float64 `json:"left"` // seconds until it has all; 0: not known
+	// The snapshot was opened then, and holds the data up to this sequence.
+	Opened time.Time `json:"opened,omitzero"`
+	Seq    uint64    `json:"seq"`
 }

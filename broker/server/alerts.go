@@ -24,6 +24,7 @@ type AlertView struct {
 	Count    uint64           `json:"count"`
 	Acked    bool             `json:"acked"`
 	Cause    string           `json:"cause,omitempty"` // one sentence that alerts of one cause share: they are one line on a screen
+	Also     []string         `json:"also,omitempty"`  // the keys of others of the same cause, where they are told as one
 	Cleared  time.Time        `json:"cleared,omitzero"`
 }
 
@@ -59,6 +60,23 @@ func (b *Broker) alerts(views []worker.View) []AlertView {
 	}
 	b.causes(all, views)
 	return all
+}
+
+// told is what a hook says of an alert that stands: its text of now, and the others of its cause. When the workers do not answer at once it
+// is what was stored.
+func (b *Broker) told(ctx context.Context, a statedb.Alert) AlertView {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	views, err := b.views(ctx)
+	if err != nil {
+		return alertView(a)
+	}
+	for _, v := range OneCause(b.alerts(views)) {
+		if v.Standing() && (v.Key == a.Key || slices.Contains(v.Also, a.Key)) {
+			return v
+		}
+	}
+	return alertView(a) // it is over: that is told next
 }
 
 func (b *Broker) apiAlerts(r *http.Request) (any, error) {
@@ -125,6 +143,9 @@ type AuditView struct {
 	Verb   string    `json:"verb"`
 	Client string    `json:"client,omitempty"`
 	Seq    uint64    `json:"seq,omitempty"`
+	Alert  string    `json:"alert,omitempty"` // the key of the alert that it is about
+	From   uint64    `json:"from,omitempty"`  // the position of the client before and after it; both 0 where it moved none
+	To     uint64    `json:"to,omitempty"`
 	Limit  string    `json:"limit,omitempty"`
 	Reason string    `json:"reason,omitempty"`
 	By     string    `json:"by,omitempty"`
@@ -132,6 +153,6 @@ type AuditView struct {
 }
 
 func auditView(a statedb.Audit) AuditView {
-	return AuditView{Number: a.Number, Time: at(a.Time), Verb: a.Verb, Client: a.Client, Seq: a.Seq, Limit: a.Limit, Reason: a.Reason,
+	return AuditView{Number: a.Number, Time: at(a.Time), Verb: a.Verb, Client: a.Client, Seq: a.Seq, Alert: a.Alert, From: a.From, To: a.To, Limit: a.Limit, Reason: a.Reason,
 		By: a.By, Via: a.Via}
 }

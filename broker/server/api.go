@@ -32,7 +32,19 @@ func (b *Broker) web() *http.Server {
 	mux := http.NewServeMux()
 	d := &httpdoor.Door{Ingest: b.ingest.put, Log: b.stores.log.ID(), Limit: b.cfg.MaxIncrement, Accepts: b.ingest.accepts, Read: b.readOne}
 	d.Routes(mux, b.cfg.HTTPAlias)
-	for path, f := range map[string]func(*http.Request) (any, error){
+	for path, f := range b.routes() {
+		mux.HandleFunc(path, b.answer(f))
+	}
+	mux.HandleFunc("GET /v1/increments", b.apiFeed)
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
+	mux.HandleFunc("GET /readyz", b.readyz)
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { nothingThere(mux, w, r) })
+	return &http.Server{Handler: mux, ReadTimeout: time.Minute, WriteTimeout: 10 * time.Minute}
+}
+
+// routes are the paths of the API that answer with one JSON value.
+func (b *Broker) routes() map[string]func(*http.Request) (any, error) {
+	return map[string]func(*http.Request) (any, error){
 		"GET /v1/positions":             b.apiPositions,
 		"GET /v1/clients":               b.apiPositions,
 		"GET /v1/clients/{id}":          b.apiClient,
@@ -53,14 +65,7 @@ func (b *Broker) web() *http.Server {
 		"GET /v1/dumps/{id}":            b.apiDump,
 		"POST /v1/dumps/{id}/cancel":    b.apiCancel,
 		"POST /v1/dumps/{id}/drop":      b.apiDrop,
-	} {
-		mux.HandleFunc(path, b.answer(f))
 	}
-	mux.HandleFunc("GET /v1/increments", b.apiFeed)
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
-	mux.HandleFunc("GET /readyz", b.readyz)
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { nothingThere(mux, w, r) })
-	return &http.Server{Handler: mux, ReadTimeout: time.Minute, WriteTimeout: 10 * time.Minute}
 }
 
 // nothingThere answers what no handler of mux takes: 405 when one takes the path with another method.
@@ -384,18 +389,18 @@ func (b *Broker) order(ctx context.Context, id string, o worker.Order) (any, err
 	case a.Refused != "":
 		return nil, refuse(http.StatusConflict, "%s", a.Refused)
 	}
-	return Ordered{Client: id, Done: string(o.Verb), Seq: a.Seq, Told: a.Told, From: a.From, To: a.To, At: a.At}, nil
+	return Ordered{Client: id, Done: string(o.Verb), Seq: a.Seq, Told: a.Told, From: a.From, To: a.To, At: at(a.At)}, nil
 }
 
 // Ordered is the answer of POST /v1/clients/{id}/{verb}.
 type Ordered struct {
-	Client string `json:"client"`
-	Done   string `json:"done"`
-	Seq    uint64 `json:"seq,omitempty"` // the increment that it is about; of seek, the next one
-	Told   string `json:"told"`          // what it does, in one sentence
-	From   uint64 `json:"from"`          // the position of the client before and after it
-	To     uint64 `json:"to"`
-	At     int64  `json:"at"` // ns since 1970
+	Client string    `json:"client"`
+	Done   string    `json:"done"`
+	Seq    uint64    `json:"seq,omitempty"` // the increment that it is about; of seek, the next one
+	Told   string    `json:"told"`          // what it does, in one sentence
+	From   uint64    `json:"from"`          // the position of the client before and after it
+	To     uint64    `json:"to"`
+	At     time.Time `json:"at"`
 }
 
 // ProducerReset is the answer of POST /v1/producers/{id}/reset.
@@ -502,6 +507,8 @@ func (b *Broker) apiTrim(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	b.looking.Lock() // its rounds write what they read before
+	defer b.looking.Unlock()
 	meta := b.stores.state.Meta()
 	if meta.Rebuilt && !req.Confirm {
 		return nil, refuse(http.StatusConflict, "the state store was rebuilt: look at `xmq positions`, and when every client is there run `xmq log trim --confirm`")
@@ -532,6 +539,9 @@ func (b *Broker) apiCheck(r *http.Request) (any, error) {
 	defer b.checking.Unlock()
 	checkpoint := b.stores.state.Checkpoint()
 	rep, err := b.stores.log.Check(r.Context(), 0, nil)
+	if err == nil && len(rep.Unreadable) == 0 {
+		b.checked.Store(time.Now().UnixNano())
+	}
 	c := checkedOf(rep)
 	c.Checkpoint = checkpoint.Seq
 	if lost := b.stores.log.VerifyCheckpoint(checkpoint); IsDamage(lost) && !errors.Is(lost, increments.ErrQuarantined) {
@@ -572,7 +582,7 @@ func (b *Broker) apiAlert(r *http.Request) (any, error) {
 	}
 	for _, a := range b.stores.state.Alerts() {
 		if a.Key == req.Key {
-			batch.Audit(statedb.Audit{Time: now, Verb: req.Do + " alert", Reason: req.Key, By: by, Via: via})
+			batch.Audit(statedb.Audit{Time: now, Verb: req.Do + " alert", Client: a.Client, Seq: a.Seq, Alert: a.Key, By: by, Via: via})
 			return map[string]string{"alert": req.Key, "done": req.Do}, b.stores.state.Write(&batch)
 		}
 	}
@@ -680,14 +690,28 @@ type DumpView struct {
 	Opened     *time.Time   `json:"opened,omitempty"` // when the snapshot was opened: it holds the data of then
 	Error      string       `json:"error,omitempty"`
 	// NotLoaded is why requesters could not use it, in their own words.
-	NotLoaded []dumpflow.Trouble `json:"not_loaded,omitempty"`
+	NotLoaded []DumpTrouble `json:"not_loaded,omitempty"`
 	// LeftOut is what requesters that have loaded it had to leave out.
-	LeftOut []dumpflow.Trouble `json:"left_out,omitempty"`
+	LeftOut []DumpTrouble `json:"left_out,omitempty"`
+}
+
+// DumpTrouble is what one requester says of a DUMP.
+type DumpTrouble struct {
+	ID   string    `json:"id"`
+	Text string    `json:"text"`
+	Time time.Time `json:"time"`
+}
+
+func troubles(all []dumpflow.Trouble) (views []DumpTrouble) {
+	for _, t := range all {
+		views = append(views, DumpTrouble{t.ID, t.Text, at(t.Time)})
+	}
+	return views
 }
 
 func (b *Broker) dumpView(d dumpflow.Dump) DumpView {
 	v := DumpView{ID: d.ID, Target: d.Target, Requesters: append([]string{}, d.Served...), Waiting: []string{}, Seq: d.Pos.Seq, State: string(d.Phase),
-		PauseMS: d.PauseMS, Bytes: d.Size, Chunks: b.stores.staging.Progress(d.ID), Format: d.Format, Error: d.Error, NotLoaded: d.NotLoaded, LeftOut: d.LeftOut}
+		PauseMS: d.PauseMS, Bytes: d.Size, Chunks: b.stores.staging.Progress(d.ID), Format: d.Format, Error: d.Error, NotLoaded: troubles(d.NotLoaded), LeftOut: troubles(d.LeftOut)}
 	if v.Bytes == 0 { // it is on its way
 		v.Bytes = int64(v.Chunks) * dumpflow.ChunkSize
 	}

@@ -73,9 +73,13 @@ type Broker struct {
 	leaving  chan struct{} // closed when the broker begins to stop
 	hungry   atomic.Int64  // since when the log waits for a file descriptor, in ns since 1970; 0: it does not
 	progress progress
-	flow     flow      // of increments into the log
-	trend    trend     // of the watch: the disk
-	nextLook time.Time // of the watch: at the clients
+	flow     flow              // of increments into the log
+	trend    trend             // of the watch: the disk
+	trends   map[string]*trend // of the watch: the disks of databases, by client
+	fresh    fresh             // texts of alerts
+	backedUp atomic.Int64      // when a whole snapshot was fetched for a backup, in ns since 1970; 0: not since the start
+	checked  atomic.Int64      // the same of the last complete check of the log
+	nextLook time.Time         // of the watch: at the clients
 
 	seenCommits uint64    // of the watch: commits, and since when increments were seen waiting without one
 	waitsSince  time.Time // zero: they are not
@@ -124,6 +128,7 @@ func (b *Broker) open() (err error) {
 	if b.stores, err = openStores(b.cfg, b.log, poison, b.hooks.tell); err != nil {
 		return err
 	}
+	b.hooks.know(b.standingAlerts(), time.Now())
 	if err := b.recordMaxBytes(); err != nil {
 		return err
 	}
@@ -145,6 +150,7 @@ func (b *Broker) open() (err error) {
 	b.newDoubts()
 	b.dispatch = newDispatcher(b.cfg.Group, b.road, b.log)
 	b.pool = b.newPool()
+	b.hooks.view = b.told
 	b.dispatch.post = b.pool.Post
 	b.reconcile()
 	return nil
@@ -317,7 +323,7 @@ func (b *Broker) openDoors(ctx context.Context, p *parts, ended chan<- *part) (e
 	var work context.Context
 	work, p.deskCancel = context.WithCancel(context.Background())
 	b.desk = newDesk(work, b.cfg.Group, b.road, b.stores, b.pool, b.log)
-	b.desk.took = b.progress.took
+	b.desk.took, b.desk.whole = b.progress.took, b.fetchedWhole
 	for subject, take := range map[string]func(bus.Msg){
 		event.AnySubject(b.cfg.Group, event.Up):   b.dispatch.up,
 		event.AnySubject(b.cfg.Group, event.Snap): b.desk.take,

@@ -110,6 +110,8 @@ type Watch struct {
 	SlowSync time.Duration `yaml:"slow_sync" doc:"alert when one sync in a hundred of the log's disk takes longer; 0 for never"`
 	Lag      time.Duration `yaml:"lag" doc:"alert when a client is behind for longer; 0 for never"`
 	Stopped  time.Duration `yaml:"stopped" doc:"alert when a node that was stopped has not come back for so long; 0 for never"`
+	Backup   time.Duration `yaml:"backup" doc:"note when nobody has taken a backup with xmq dump for so long; 0 for never"`
+	Checked  time.Duration `yaml:"checked" doc:"note when the log has not been read for damage for so long; 0 for never"`
 	Ballast  bool          `yaml:"ballast" doc:"keep 64 MiB in reserve, so that a full disk can be started from"`
 	MinFree  int64         `yaml:"min_free" doc:"bytes that must stay free on the disk; -1 for 5 % or 256 MiB, whichever is more"`
 }
@@ -129,7 +131,7 @@ func Default() Config {
 		Retention:   Retention{Every: 2 * time.Second, KeepAge: time.Hour, MaxBytes: -1, PinAlert: 10_000_000},
 		AlertsKeep:  statedb.DefaultEvents,
 		Hooks:       Hooks{Timeout: 5 * time.Second, Repeat: time.Hour},
-		Watch:       Watch{Every: time.Second, Scrub: 24 * time.Hour, SlowSync: 100 * time.Millisecond, Lag: 5 * time.Minute, Stopped: 10 * time.Minute, Ballast: true, MinFree: -1},
+		Watch:       Watch{Every: time.Second, Scrub: 24 * time.Hour, SlowSync: 100 * time.Millisecond, Lag: 5 * time.Minute, Stopped: 10 * time.Minute, Backup: 7 * 24 * time.Hour, Checked: 7 * 24 * time.Hour, Ballast: true, MinFree: -1},
 	}
 }
 
@@ -172,7 +174,7 @@ func (c *Config) Validate() error {
 		}
 	}
 	for name, d := range map[string]time.Duration{"dump_limit": c.DumpLimit, "snapshot_ttl": c.SnapshotTTL, "retention.max_age": c.Retention.MaxAge, "retention.keep_age": c.Retention.KeepAge,
-		"retention.max_absence": c.Retention.MaxAbsence, "watch.scrub": c.Watch.Scrub, "hooks.repeat": c.Hooks.Repeat, "watch.lag": c.Watch.Lag, "watch.stopped": c.Watch.Stopped, "watch.slow_sync": c.Watch.SlowSync} {
+		"retention.max_absence": c.Retention.MaxAbsence, "watch.scrub": c.Watch.Scrub, "hooks.repeat": c.Hooks.Repeat, "watch.lag": c.Watch.Lag, "watch.stopped": c.Watch.Stopped, "watch.slow_sync": c.Watch.SlowSync, "watch.backup": c.Watch.Backup, "watch.checked": c.Watch.Checked} {
 		if d < 0 {
 			return fmt.Errorf("%s is %s: it cannot be negative", name, d)
 		}

@@ -24,6 +24,7 @@ type desk struct {
 	post    func(ctx context.Context, id string, in worker.Input) error
 	log     *slog.Logger
 	took    func(dump event.DumpID, id string, c dumpflow.Chunk, now time.Time) // what was fetched; nil: nobody asks
+	whole   func(dump *dumpflow.Dump, id string)                                // who has fetched all of it; nil: nobody asks
 	puts    chan struct{}
 	gets    chan struct{}
 	busy    sync.WaitGroup
@@ -118,6 +119,9 @@ func (d *desk) serve(id string, dump event.DumpID, c dumpflow.Chunk) dumpflow.Ch
 			a := d.get(dump, c.Number)
 			if c.Op == dumpflow.Get && a.State == event.Succ && d.took != nil {
 				d.took(dump, id, a.Chunk, time.Now())
+			}
+			if a.Chunk.Op == dumpflow.Stat && c.Op == dumpflow.Get && d.whole != nil { // the end of the snapshot
+				d.whole(&rec, id)
 			}
 			return a
 		}

@@ -3,7 +3,7 @@ package server
 import (
 	"context"
 	"fmt"
-	"strings"
+	"slices"
 	"time"
 
 	"xmq/broker/disk"
@@ -60,12 +60,7 @@ func (b *Broker) lookAtDisk(batch *statedb.Batch, full error, now time.Time) {
 	} else if a.Text = b.early(now); a.Text != "" {
 		a.Severity = statedb.Warning
 	}
-	switch old, stands := b.stands(a.Key); {
-	case a.Text != "" && (!stands || old.Severity != a.Severity):
-		batch.Raise(a)
-	case a.Text == "" && stands:
-		batch.Clear(a.Key, a.Last)
-	}
+	b.graded(batch, a)
 }
 
 // early says that the disk's room comes to its end; empty when it does not.
@@ -79,7 +74,8 @@ func (b *Broker) early(now time.Time) string {
 	if soon := shrinks && left < trendNear; free >= 2*least && !soon {
 		return ""
 	}
-	text := fmt.Sprintf("%d MiB of %d MiB are free on the disk of %s, and below %d MiB input is refused", free>>20, total>>20, b.stores.dir, least>>20)
+	text := fmt.Sprintf("%s of %s are free on the disk of %s, and below %s input is refused", units.Bytes(int64(free)), units.Bytes(int64(total)), b.stores.dir,
+		units.Bytes(int64(least)))
 	if shrinks {
 		text += fmt.Sprintf(": as it goes, in about %s", units.Span(left))
 	}
@@ -101,6 +97,7 @@ func (b *Broker) lookAtClients(batch *statedb.Batch, now time.Time) {
 	}
 	for i := range views {
 		v := &views[i]
+		b.lookAtNodeDisk(batch, v, now)
 		stopped := v.Condition.Is == worker.IsStopped && b.cfg.Watch.Stopped > 0 && now.Sub(v.Condition.Since) >= b.cfg.Watch.Stopped
 		b.about(batch, "stopped", v, stopped, now)
 		late := b.cfg.Watch.Lag > 0 && v.LagSeconds != nil && *v.LagSeconds > b.cfg.Watch.Lag.Seconds()
@@ -114,6 +111,39 @@ func (b *Broker) lookAtClients(batch *statedb.Batch, now time.Time) {
 		}
 		b.about(batch, "lag", v, late, now)
 	}
+	for id := range b.trends {
+		if !slices.ContainsFunc(views, func(v worker.View) bool { return v.ID == id }) {
+			delete(b.trends, id)
+		}
+	}
+}
+
+// lookAtNodeDisk raises the alert of the disk on which the database of a client lies, where its node sees it: before its database refuses
+// increments.
+func (b *Broker) lookAtNodeDisk(batch *statedb.Batch, v *worker.View, now time.Time) {
+	a := statedb.Alert{Key: "node-disk/" + v.ID, Severity: statedb.Warning, Client: v.ID, Last: now.UnixNano()}
+	if d := v.Disk; d != nil {
+		if b.trends == nil {
+			b.trends = map[string]*trend{}
+		}
+		t := b.trends[v.ID]
+		if t == nil {
+			t = &trend{}
+			b.trends[v.ID] = t
+		}
+		left, shrinks := t.left(d.Free, 0, now)
+		if soon := shrinks && left < trendNear; d.Free < 2*disk.MinFree(d.Total) || soon {
+			a.Text = fmt.Sprintf("the disk of the database of %s has %s of %s free", whoIs(v), units.Bytes(int64(d.Free)), units.Bytes(int64(d.Total)))
+			if v.Address != "" {
+				a.Text += " (" + v.Address + ")"
+			}
+			if shrinks {
+				a.Text += fmt.Sprintf(": as it goes, it is full in about %s", units.Span(left))
+			}
+			a.Text += fmt.Sprintf(". Make room; increments that do not fit are tried again, and xmq client retry %s hurries that", v.ID)
+		}
+	}
+	b.graded(batch, a)
 }
 
 // about raises or clears an alert about a client when that changes. Its text is made when it is shown.
@@ -125,39 +155,6 @@ func (b *Broker) about(batch *statedb.Batch, kind string, v *worker.View, bad bo
 	case !bad && stands:
 		batch.Clear(key, now.UnixNano())
 	}
-}
-
-// textNow is the text of an alert with the numbers of now; the one that was stored where it has none.
-func (b *Broker) textNow(key, stored string, v *worker.View, now time.Time) string {
-	kind, _, _ := strings.Cut(key, "/")
-	if v == nil {
-		return stored
-	}
-	who := "client " + v.ID
-	if v.Host != "" {
-		who += " on " + v.Host
-	}
-	behind := ""
-	if v.Lag != nil && *v.Lag > 0 {
-		behind = ", " + units.Count(*v.Lag) + " increments behind"
-	}
-	holds := ""
-	if v.Pin != nil {
-		holds = fmt.Sprintf("; it holds the log from %s. Gone for good? xmq client forget %s", units.Count(*v.Pin+1), v.ID)
-	}
-	since := v.Condition.Since
-	switch is := v.Condition.Is; {
-	case kind == "stopped" && is == worker.IsStopped:
-		return fmt.Sprintf("%s was stopped at %s and has not come back for %s%s%s", who, since.Format("2006-01-02 15:04:05Z"), units.Span(now.Sub(since)), behind, holds)
-	case kind == "offline" && is == worker.IsGone:
-		return fmt.Sprintf("%s has not been heard since %s, for %s, and has not said goodbye%s: look at its node and the network between%s", who,
-			since.Format("2006-01-02 15:04:05Z"), units.Span(now.Sub(since)), behind, holds)
-	case kind == "retry" && is == worker.IsRetrying && v.LastError != nil:
-		return fmt.Sprintf("%s cannot reach or use its database for %s%s, and tries again: %s", who, units.Span(now.Sub(since)), behind, v.LastError.Text)
-	case kind == "lag" && v.LagSeconds != nil:
-		return fmt.Sprintf("%s is %s behind%s, at %.0f increments a second", who, units.Span(time.Duration(*v.LagSeconds*float64(time.Second))), strings.TrimSuffix(behind, " behind"), v.Rate)
-	}
-	return stored
 }
 
 // roomForReserve reports whether the disk has room for the reserve without input being refused for it.

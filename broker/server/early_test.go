@@ -9,8 +9,11 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"xmq/broker/disk"
+	"xmq/broker/event"
+	"xmq/dumpflow"
 	"xmq/nodeclient/driver/drivertest"
 	"xmq/statedb"
+	"xmq/worker"
 )
 
 // Who watches the alerts hears of the disk before input is refused, and the same alert becomes worse when it is.
@@ -77,7 +80,8 @@ func TestAForgottenNodeAndALongLagAreReported(t *testing.T) {
 	for _, a := range all {
 		if a.Standing() {
 			require.Equal(t, "stopped/master", a.Key, "one cause is one alert")
-			require.Contains(t, a.Text, "it holds the log from 4. Gone for good? xmq client forget master")
+			require.Contains(t, a.Text, "1 increment behind; it holds the log from 4 on, 1 increment, about ")
+			require.Contains(t, a.Text, " old. Gone for good? xmq client forget master --reason TEXT")
 		}
 	}
 	r.node("master", "", db)
@@ -133,4 +137,107 @@ func TestASlowSyncIsANoteAndAStallIsCritical(t *testing.T) {
 	is(0, false, 109*time.Millisecond, statedb.Note)
 	is(0, true, 0, statedb.Critical)
 	is(0, false, 0, "")
+}
+
+// Who holds the log is told in numbers, bytes and time, with the command; and not beside an alert that says why that client stands still.
+func TestWhoHoldsTheLogIsToldOnceAndInNumbers(t *testing.T) {
+	cfg := quiet(t)
+	cfg.Retention.PinAlert = 1
+	r := still(t, cfg)
+	r.fill(55)
+	r.keeps("n1", statedb.Following, 5)
+	pin := func() string {
+		t.Helper()
+		_, err := r.trim()
+		require.NoError(t, err)
+		a, stands := r.stands("pin")
+		if !stands {
+			return ""
+		}
+		require.Equal(t, "n1", a.Client)
+		return r.textNow("pin", a.Text, nil, time.Now())
+	}
+	require.Regexp(t, `^client n1 holds the log from 6 on: 50 increments, about [0-9.]+ KiB, growing by \d+ a second, the oldest [0-9.]+ s old: `+
+		`see why it does not go forward with xmq client show n1\. Gone for good\? xmq client forget n1 --reason TEXT$`, pin())
+	for _, kind := range []string{"offline", "refused", "stopped", "lag"} {
+		var b statedb.Batch
+		b.Raise(statedb.Alert{Key: kind + "/n1", Client: "n1", Severity: statedb.Warning, Last: 1, Text: "why"})
+		require.NoError(t, r.stores.state.Write(&b))
+		require.Empty(t, pin(), kind)
+		b = statedb.Batch{}
+		b.Clear(kind+"/n1", 2)
+		require.NoError(t, r.stores.state.Write(&b))
+		require.NotEmpty(t, pin(), kind)
+	}
+}
+
+// The disk of a database that its node sees is told before it is full, by its size and by how fast it fills.
+func TestTheDiskOfANodeIsToldBeforeItIsFull(t *testing.T) {
+	r := still(t, quiet(t))
+	now := time.Now()
+	v := &worker.View{ID: "sq1", Process: statedb.Process{Host: "db1", Address: "sqlite:/srv/sq1.db"}}
+	is := func(free, total uint64) string {
+		t.Helper()
+		if now = now.Add(trendEvery); total > 0 {
+			v.Disk = &worker.Disk{Free: free, Total: total}
+		}
+		var b statedb.Batch
+		r.lookAtNodeDisk(&b, v, now)
+		require.NoError(t, r.stores.state.Write(&b))
+		a, stands := r.stands("node-disk/sq1")
+		if !stands {
+			return ""
+		}
+		require.Equal(t, statedb.Warning, a.Severity)
+		return r.textNow(a.Key, a.Text, v, now)
+	}
+	require.Empty(t, is(0, 0), "it sees none")
+	require.Empty(t, is(600<<20, 1000<<20))
+	require.Equal(t, "the disk of the database of client sq1 on db1 has 500 MiB of 1,000 MiB free (sqlite:/srv/sq1.db). Make room; increments that do not fit "+
+		"are tried again, and xmq client retry sq1 hurries that", is(500<<20, 1000<<20))
+	require.Contains(t, is(400<<20, 1000<<20), "has 400 MiB of 1,000 MiB free", "the number of now")
+	require.Empty(t, is(600<<20, 1000<<20))
+	delete(r.trends, "sq1")
+	for i := range trendLeast - 1 {
+		require.Empty(t, is(uint64(900_000-100*i)<<20, 1_000_000<<20))
+	}
+	require.Contains(t, is(899_000<<20, 1_000_000<<20), "as it goes, it is full in about")
+}
+
+// What nobody does for long is a note: a backup, a check of the log. It ends when it is done.
+func TestWhatNobodyHasDoneForLongIsANote(t *testing.T) {
+	cfg := quiet(t)
+	cfg.Watch.Backup, cfg.Watch.Checked = 24*time.Hour, 24*time.Hour
+	r := still(t, cfg)
+	is := func(key string, in time.Duration) string {
+		t.Helper()
+		var b statedb.Batch
+		r.lookAtCare(&b, time.Now().Add(in))
+		require.NoError(t, r.stores.state.Write(&b))
+		a, stands := r.stands(key)
+		require.True(t, !stands || a.Severity == statedb.Note)
+		if !stands {
+			return ""
+		}
+		return a.Text
+	}
+	require.Empty(t, is("no-backup", 25*time.Hour), "nothing is there to lose")
+	r.fill(3)
+	r.keeps("n1", statedb.Following, 3)
+	require.Empty(t, is("no-backup", 23*time.Hour))
+	require.Contains(t, is("no-backup", 25*time.Hour), "nobody has taken a backup with xmq dump since this log began, for 25 h 0 m: xmq dump --from NODE --output FILE")
+	require.Contains(t, is("unchecked", 25*time.Hour), "the log has not been read for damage to its end since this log began")
+	_, body := r.post("/v1/log/check", "{}")
+	require.Contains(t, body, "records")
+	d := dumpflow.Dump{ID: 1, Requesters: []dumpflow.Requester{{ID: "part", Backup: true, Range: &event.Range{Limit: 1}}, {ID: "n2"}, {ID: "backup-x", Backup: true}}}
+	r.fetchedWhole(&d, "n2")
+	r.fetchedWhole(&d, "part")
+	require.Empty(t, is("unchecked", 23*time.Hour))
+	require.NotEmpty(t, is("no-backup", 25*time.Hour))
+	r.fetchedWhole(&d, "backup-x")
+	require.Empty(t, is("no-backup", 23*time.Hour))
+	require.NoError(t, r.stop())
+	r = still(t, cfg) // it is remembered
+	require.Regexp(t, `since \d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ, for 25 h 0 m`, is("no-backup", 25*time.Hour))
+	require.Regexp(t, `since \d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ, for 25 h 0 m`, is("unchecked", 25*time.Hour))
 }

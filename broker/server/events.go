@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"xmq/broker/units"
 	"xmq/broker/version"
 	"xmq/statedb"
 )
@@ -83,6 +84,9 @@ func (b *Broker) happened(kind statedb.Kind, seq uint64, cause string) error {
 
 func (b *Broker) hasStarted() error {
 	h, head := b.header(), b.stores.log.Head()
-	return b.happened(statedb.Started, head.Seq, fmt.Sprintf("broker %s on %s, pid %d, log %s holds %d to %d", version.Version, h.Host, h.Pid, head.Log,
-		b.stores.log.First(), head.Seq))
+	holds := "is empty"
+	if first := b.stores.log.First(); first <= head.Seq {
+		holds = fmt.Sprintf("holds %s to %s", units.Count(first), units.Count(head.Seq))
+	}
+	return b.happened(statedb.Started, head.Seq, fmt.Sprintf("broker %s on %s, pid %d, log %s %s", version.Version, h.Host, h.Pid, head.Log, holds))
 }

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -29,15 +30,33 @@ type hooks struct {
 	web *http.Client
 	all []*hook
 
-	mu   sync.Mutex
-	last map[string]time.Time // by alert that stands: when it was told last
+	// view makes what the outside is told of an alert, with the text of now and its others of one cause; nil: what was stored.
+	view func(context.Context, statedb.Alert) AlertView
+
+	mu     sync.Mutex
+	causes map[string]*cause // that stand, see causeOf
+	of     map[string]string // by alert that stands: its cause
+}
+
+// cause is what the alerts of one cause are told as: one that begins with the first of them and ends with the last.
+type cause struct {
+	key   string                   // of the first: under this one all is told
+	stand map[string]statedb.Alert // by key
+	told  time.Time                // when anything was told last
+	worst int                      // the rank of what was told
 }
 
 // hook is one way to tell.
 type hook struct {
 	name  string
 	tell  func(ctx context.Context, body []byte) error
-	queue chan statedb.Alert
+	queue chan telling
+}
+
+// telling is one thing to tell: of an alert, under the key of the first of its cause.
+type telling struct {
+	key string
+	statedb.Alert
 }
 
 // Bounds of one hook.
@@ -49,54 +68,111 @@ const (
 )
 
 func newHooks(cfg Hooks, log *slog.Logger) *hooks {
-	h := &hooks{cfg: cfg, log: log, last: map[string]time.Time{}, web: &http.Client{
+	h := &hooks{cfg: cfg, log: log, causes: map[string]*cause{}, of: map[string]string{}, web: &http.Client{
 		Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, MaxResponseHeaderBytes: 64 << 10, MaxIdleConnsPerHost: 1, IdleConnTimeout: time.Minute},
 		// An alert is for the address that was configured, and for none that it names.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
 	if cfg.URL != "" {
-		h.all = append(h.all, &hook{"url", h.post, make(chan statedb.Alert, hookQueue)})
+		h.all = append(h.all, &hook{"url", h.post, make(chan telling, hookQueue)})
 	}
 	if len(cfg.Command) > 0 {
-		h.all = append(h.all, &hook{"command", h.exec, make(chan statedb.Alert, hookQueue)})
+		h.all = append(h.all, &hook{"command", h.exec, make(chan telling, hookQueue)})
 	}
 	return h
 }
 
-// tell never blocks. Of an alert that somebody has acknowledged nothing is told: one that becomes worse is not acknowledged any more.
+// know takes note of alerts that stand already, at the start of a broker: nothing is told of them before they change, or are repeated.
+func (h *hooks) know(standing []statedb.Alert, now time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, a := range standing {
+		c, _ := h.join(a)
+		c.told, c.worst = now, max(c.worst, a.Severity.Rank())
+	}
+}
+
+// join puts an alert to its cause; first says that no other of it stands. Caller holds mu.
+func (h *hooks) join(a statedb.Alert) (c *cause, first bool) {
+	name := causeOf(a)
+	if old := h.of[a.Key]; old != "" && old != name { // the client stands at another increment now
+		h.leave(a.Key)
+	}
+	if c = h.causes[name]; c == nil {
+		c, first = &cause{key: a.Key, stand: map[string]statedb.Alert{}}, true
+		h.causes[name] = c
+	}
+	c.stand[a.Key], h.of[a.Key] = a, name
+	return c, first
+}
+
+// leave takes an alert from its cause. It returns the cause when nothing of it stands any more. Caller holds mu.
+func (h *hooks) leave(key string) *cause {
+	name := h.of[key]
+	c := h.causes[name]
+	if c == nil {
+		return &cause{key: key} // of an earlier build
+	}
+	delete(h.of, key)
+	if delete(c.stand, key); len(c.stand) > 0 {
+		return nil
+	}
+	delete(h.causes, name)
+	return c
+}
+
+// tell never blocks. Alerts of one cause are told as one: when the first of them is raised, when one becomes worse than what was told, and
+// when the last is over. Of an alert that somebody has acknowledged nothing is told: one that becomes worse is not acknowledged any more.
 func (h *hooks) tell(a statedb.Alert) {
 	h.mu.Lock()
-	if h.last[a.Key] = time.Now(); a.Cleared != 0 {
-		delete(h.last, a.Key)
-	}
-	h.mu.Unlock()
-	if a.Acked {
+	defer h.mu.Unlock()
+	if a.Cleared != 0 {
+		if c := h.leave(a.Key); c != nil && !a.Acked {
+			h.enqueue(telling{c.key, a})
+		}
 		return
 	}
+	_, stood := h.of[a.Key]
+	c, first := h.join(a)
+	if a.Acked || stood == false && !first && a.Severity.Rank() <= c.worst {
+		return
+	}
+	c.told, c.worst = time.Now(), max(c.worst, a.Severity.Rank())
+	if first && causeOf(a) != a.Key { // the others follow within a moment, and then it can be said what is to blame
+		time.AfterFunc(gatherFor, func() { h.enqueue(telling{c.key, a}) })
+		return
+	}
+	h.enqueue(telling{c.key, a})
+}
+
+// gatherFor is how long the first alert of a cause that clients may share waits for the others.
+const gatherFor = time.Second
+
+// enqueue gives it to all hooks that are not too slow.
+func (h *hooks) enqueue(t telling) {
 	for _, one := range h.all {
 		select {
-		case one.queue <- a:
+		case one.queue <- t:
 		default:
-			h.log.Warn("alert not told to a hook, it is too slow", "hook", one.name, "alert", a.Key)
+			h.log.Warn("alert not told to a hook, it is too slow", "hook", one.name, "alert", t.key)
 		}
 	}
 }
 
-// repeat tells those alerts again of which nothing was told for cfg.Repeat.
+// repeat tells those causes again of which nothing was told for cfg.Repeat, unless all of their alerts were acknowledged.
 func (h *hooks) repeat(now time.Time, standing []statedb.Alert) {
 	if h.cfg.Repeat == 0 {
 		return
 	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	for _, a := range standing {
-		h.mu.Lock()
-		last, told := h.last[a.Key]
-		if !told { // before this broker was started
-			h.last[a.Key] = now
+		c := h.causes[h.of[a.Key]]
+		if c == nil || a.Acked || now.Sub(c.told) < h.cfg.Repeat {
+			continue
 		}
-		h.mu.Unlock()
-		if told && now.Sub(last) >= h.cfg.Repeat {
-			h.tell(a)
-		}
+		c.told = now
+		h.enqueue(telling{c.key, a})
 	}
 }
 
@@ -116,15 +192,15 @@ func (h *hooks) run(ctx context.Context) error {
 func (h *hooks) serve(ctx context.Context, one *hook) {
 	var group conc.WaitGroup
 	defer group.Wait()
-	behind := map[string][]statedb.Alert{} // by alert under way: what waits for it
-	waiting := 0                           // in all of behind
+	behind := map[string][]telling{} // by alert under way: what waits for it
+	waiting := 0                     // in all of behind
 	done := make(chan string, hookCalls)
-	call := func(a statedb.Alert) {
+	call := func(a telling) {
 		group.Go(func() {
 			if err := secret.Hide(h.call(ctx, one, a), h.cfg.URL); err != nil {
-				h.log.Warn("hook failed", "hook", one.name, "alert", a.Key, "err", err)
+				h.log.Warn("hook failed", "hook", one.name, "alert", a.key, "err", err)
 			}
-			done <- a.Key
+			done <- a.key
 		})
 	}
 	for {
@@ -136,11 +212,11 @@ func (h *hooks) serve(ctx context.Context, one *hook) {
 		case <-ctx.Done():
 			return
 		case a := <-queue:
-			if more, busy := behind[a.Key]; busy {
-				behind[a.Key], waiting = append(more, a), waiting+1
+			if more, busy := behind[a.key]; busy {
+				behind[a.key], waiting = append(more, a), waiting+1
 				continue
 			}
-			behind[a.Key] = nil
+			behind[a.key] = nil
 			call(a)
 		case key := <-done:
 			more := behind[key]
@@ -155,13 +231,21 @@ func (h *hooks) serve(ctx context.Context, one *hook) {
 }
 
 // call tells one hook of an alert, within the timeout.
-func (h *hooks) call(ctx context.Context, one *hook, a statedb.Alert) error {
-	body, err := json.Marshal(alertView(a))
+func (h *hooks) call(ctx context.Context, one *hook, a telling) error {
+	ctx, cancel := context.WithTimeout(ctx, h.cfg.Timeout)
+	defer cancel()
+	view := alertView(a.Alert)
+	if h.view != nil && a.Cleared == 0 {
+		view = h.view(ctx, a.Alert)
+	}
+	if view.Key != a.key {
+		view.Also = append([]string{view.Key}, slices.DeleteFunc(view.Also, func(key string) bool { return key == a.key })...)
+		view.Key = a.key
+	}
+	body, err := json.Marshal(view)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, h.cfg.Timeout)
-	defer cancel()
 	return one.tell(ctx, body)
 }
 

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -104,7 +105,7 @@ func TestOneAlertIsToldInOrder(t *testing.T) {
 			close(all)
 		}
 		return nil
-	}, make(chan statedb.Alert, hookQueue)}
+	}, make(chan telling, hookQueue)}
 	h.all = append(h.all, one)
 	for i := range hookQueue {
 		h.tell(statedb.Alert{Key: "same", Count: uint64(i)})
@@ -120,6 +121,74 @@ func TestOneAlertIsToldInOrder(t *testing.T) {
 	}
 }
 
+// Several clients that refuse one increment are one call of a hook when it begins, with the sentence that says so, and one when the last
+// of them is over: under one key.
+func TestAlertsOfOneCauseAreToldAsOne(t *testing.T) {
+	cfg := testConfig(t)
+	var mu sync.Mutex
+	var heard []AlertView
+	web := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		var a AlertView
+		if err := json.NewDecoder(r.Body).Decode(&a); err != nil {
+			t.Error(err)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		heard = append(heard, a)
+	}))
+	defer web.Close()
+	cfg.Hooks = Hooks{URL: web.URL, Timeout: time.Minute}
+	r := startBroker(t, cfg)
+	write := func(change func(*statedb.Batch)) {
+		var b statedb.Batch
+		change(&b)
+		require.NoError(t, r.stores.state.Write(&b))
+	}
+	calls := func(n int) []AlertView {
+		soon(t, fmt.Sprintf("%d calls", n), func() bool { mu.Lock(); defer mu.Unlock(); return len(heard) >= n })
+		mu.Lock()
+		defer mu.Unlock()
+		require.Len(t, heard, n)
+		return heard
+	}
+	fail := func(id string, seq uint64) func(*statedb.Batch) {
+		return func(b *statedb.Batch) {
+			b.Raise(statedb.Alert{Key: "fail/" + id, Client: id, Seq: seq, Severity: statedb.Critical, Text: "no", Last: 1})
+		}
+	}
+	write(fail("n1", 7))
+	write(fail("n2", 7))
+	write(fail("n3", 7))
+	first := calls(1)[0]
+	require.Equal(t, "fail/n1", first.Key)
+	require.ElementsMatch(t, []string{"fail/n2", "fail/n3"}, first.Also)
+	require.Contains(t, first.Text, "increment 7 is refused by 3 clients (n1, n2, n3)")
+	write(fail("n4", 7)) // known already
+	write(fail("n5", 9)) // of its own
+	require.Equal(t, "fail/n5", calls(2)[1].Key)
+	write(func(b *statedb.Batch) { b.Clear("fail/n1", 2); b.Clear("fail/n2", 2); b.Clear("fail/n4", 2) })
+	write(fail("n3", 8)) // it has gone on, and fails at the next one
+	next := calls(3)[2]
+	require.Equal(t, "fail/n3", next.Key)
+	require.EqualValues(t, 8, next.Seq)
+	write(func(b *statedb.Batch) { b.Clear("fail/n3", 3) })
+	over := calls(4)[3]
+	require.Equal(t, "fail/n3", over.Key)
+	require.False(t, over.Standing())
+
+	write(fail("n1", 20))
+	write(fail("n2", 20))
+	require.Equal(t, "fail/n1", calls(5)[4].Key)
+	write(func(b *statedb.Batch) { b.Clear("fail/n1", 4) })
+	write(func(b *statedb.Batch) { b.Clear("fail/n2", 5) })
+	over = calls(6)[5]
+	require.Equal(t, "fail/n1", over.Key, "under the key under which it was raised")
+	require.Equal(t, []string{"fail/n2"}, over.Also)
+	require.False(t, over.Standing())
+	require.NoError(t, r.stop())
+	require.Len(t, heard, 6)
+}
+
 // Alerts go to the configured address and to none that it names, and of what a command writes little is kept.
 func TestHooksAreBounded(t *testing.T) {
 	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("the redirect was followed") }))
@@ -127,10 +196,10 @@ func TestHooksAreBounded(t *testing.T) {
 	web := httptest.NewServer(http.RedirectHandler(elsewhere.URL, http.StatusTemporaryRedirect))
 	defer web.Close()
 	h := newHooks(Hooks{URL: web.URL, Timeout: time.Minute}, slog.New(slog.DiscardHandler))
-	require.ErrorContains(t, h.call(t.Context(), h.all[0], statedb.Alert{}), "307")
+	require.ErrorContains(t, h.call(t.Context(), h.all[0], telling{}), "307")
 
 	h = newHooks(Hooks{Command: []string{"/bin/sh", "-c", "head -c 100000000 /dev/zero; exit 1"}, Timeout: time.Minute}, slog.New(slog.DiscardHandler))
-	err := h.call(t.Context(), h.all[0], statedb.Alert{})
+	err := h.call(t.Context(), h.all[0], telling{})
 	require.ErrorContains(t, err, "exit status 1")
 	require.Less(t, len(err.Error()), 1000)
 	var out head

@@ -23,7 +23,8 @@ type Input struct {
 // input is why nothing is taken now; nil while increments are taken.
 func (b *Broker) input() *Input {
 	if r := b.ingest.held.Load(); r != nil {
-		return &Input{r.Code, r.Text, time.Unix(0, b.doubts.Held().Since).UTC()}
+		d := b.doubts.Held()
+		return &Input{r.Code, strings.TrimPrefix(r.Text, "input is held: "), time.Unix(0, d.Since).UTC()}
 	}
 	if r := b.ingest.refusing.Load(); r != nil {
 		return &Input{r.Code, r.Text, time.Unix(0, b.ingest.since.Load()).UTC()}
@@ -71,7 +72,7 @@ func (b *Broker) holdInput() {
 	b.decide.Lock()
 	defer b.decide.Unlock()
 	if d := b.doubts.Held(); len(d.Witnesses) > 0 {
-		b.ingest.held.Store(door.Refuse(door.Held, "%s", b.against(d)))
+		b.ingest.held.Store(door.Refuse(door.Held, "input is held: %s", b.against(d)))
 		return
 	}
 	b.ingest.held.Store(nil)
@@ -79,7 +80,7 @@ func (b *Broker) holdInput() {
 
 // against says what speaks against the log, and what to do.
 func (b *Broker) against(d statedb.Doubts) string {
-	const what = "Input is held. Restore the data, or take this log as it is: xmq log accept --confirm --reason TEXT"
+	const what = "Restore the data, or take this log as it is: xmq log accept --confirm --reason TEXT"
 	head := b.stores.log.Head()
 	var ids, others []string // ahead, of another log
 	var most, last uint64
@@ -157,7 +158,7 @@ func (b *Broker) lookAtDoubts(batch *statedb.Batch, now int64) {
 	held := len(d.Witnesses) > 0
 	text := ""
 	if held {
-		text = b.against(d)
+		text = "input is held: " + b.against(d)
 		b.holdInput() // its numbers are those of now
 	}
 	b.alert(batch, statedb.Alert{Key: heldAlert, Severity: statedb.Critical, Last: now, Text: text}, held)

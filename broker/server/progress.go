@@ -123,4 +123,5 @@ func (b *Broker) addLoading(v *worker.View) {
 		size = d.Size
 	}
 	v.Loading = b.progress.of(d.ID, v.ID, size)
+	v.Loading.Opened, v.Loading.Seq = at(d.OpenedAt), d.Pos.Seq
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"xmq/broker/disk"
+	"xmq/broker/units"
 	"xmq/increments"
 	"xmq/statedb"
 	"xmq/worker"
@@ -73,7 +74,7 @@ func (b *Broker) free(everything bool) (freed int, err error) {
 	freed, err = s.log.Trim(keep)
 	if freed > 0 {
 		first := s.log.First()
-		if err := b.happened(statedb.LogTrimmed, first, fmt.Sprintf("%d segments freed, the log begins at %d", freed, first)); err != nil {
+		if err := b.happened(statedb.LogTrimmed, first, fmt.Sprintf("%s freed, the log begins at %s", units.Of(uint64(freed), "segment"), units.Count(first))); err != nil {
 			return freed, err
 		}
 		for _, c := range s.state.Clients() {
@@ -111,10 +112,17 @@ func (b *Broker) holdAlerts(h *holders, keep uint64, limited bound) error {
 	now := time.Now().UnixNano()
 	who, need, head := h.who(), h.need, h.head
 	n := b.cfg.Retention.PinAlert
-	b.alert(&batch, statedb.Alert{Key: "pin", Severity: statedb.Warning, Seq: need, Last: now,
-		Text: fmt.Sprintf("%s holds more than %d increments of the log: see why it does not go forward", who, n)}, n > 0 && h.Placed > 0 && need <= head && head-need > uint64(n))
+	pin := statedb.Alert{Key: "pin", Severity: statedb.Warning, Last: now}
+	first, held := h.First()
+	if held && first.Client != nil {
+		pin.Client = first.Client.ID
+	}
+	if n > 0 && h.Placed > 0 && need <= head && head-need > uint64(n) && (pin.Client == "" || !b.explained(pin.Client)) {
+		pin.Text = fmt.Sprintf("%s holds more than %s increments of the log", who, units.Count(uint64(n))) // the one of now has its numbers
+	}
+	b.graded(&batch, pin)
 	b.alert(&batch, statedb.Alert{Key: "unplaced", Severity: statedb.Critical, Last: now,
-		Text: "no client has a copy any more, so nothing of the log is freed: bring one back (xmq client seek ID SEQ for a database that is whole, or an empty one as a master while the log begins at 1)"},
+		Text: "no client has a copy any more, so nothing of the log is freed: bring one back (xmq client seek ID SEQ --reason TEXT for a database that is whole, or an empty one as a master while the log begins at 1)"},
 		h.Placed == 0 && len(h.Lost) > 0)
 	_, stands := b.stands("limit")
 	frees := slices.ContainsFunc(b.stores.log.Spans(), func(s increments.Span) bool { return s.Last >= need && s.Last < keep })
@@ -178,7 +186,7 @@ func (b *Broker) weigh(h *holders, limited uint64) (full uint64, err error) {
 		who = "client " + first.ID + " holds it and would have to DUMP again"
 	}
 	text := func(how string) string {
-		return fmt.Sprintf("the log takes %s of its limit of %d MiB (retention.max_bytes), and %s: bring the node back, forget it (xmq client forget) or raise the limit", how, limit>>20, who)
+		return fmt.Sprintf("the log takes %s of its limit of %d MiB (retention.max_bytes), and %s: bring the node back, forget it (xmq client forget ID --reason TEXT) or raise the limit", how, limit>>20, who)
 	}
 	var batch statedb.Batch
 	warned, stands := b.stands("max_bytes")
@@ -194,7 +202,7 @@ func (b *Broker) weigh(h *holders, limited uint64) (full uint64, err error) {
 	over := limit > 0 && st.Bytes > limit
 	switch {
 	case over && fixed != "":
-		refusal := fmt.Sprintf("the log has reached its limit of %d MiB (retention.max_bytes), and %s: bring the node back, forget it (xmq client forget) or raise the limit", limit>>20, fixed)
+		refusal := fmt.Sprintf("the log has reached its limit of %d MiB (retention.max_bytes), and %s: bring the node back, forget it (xmq client forget ID --reason TEXT) or raise the limit", limit>>20, fixed)
 		b.overfull.Store(&refusal)
 	default:
 		b.overfull.Store(nil)

@@ -85,6 +85,9 @@ func (b *Broker) scrub(ctx context.Context) error {
 		if err != nil && ctx.Err() == nil {
 			b.log.Warn("reading the log for damage", "err", err)
 		}
+		if err == nil && len(report.Unreadable) == 0 {
+			b.checked.Store(time.Now().UnixNano())
+		}
 		for _, f := range report.Unreadable {
 			b.log.Warn("a segment of the log cannot be read now", "segment", f.Segment, "err", f.Err)
 		}
@@ -175,6 +178,7 @@ func (b *Broker) look() error {
 	full := b.stores.room(b.cfg)
 	b.lookAtDisk(&batch, full, time.Now())
 	b.lookAtClients(&batch, time.Now())
+	b.lookAtCare(&batch, time.Now())
 	at, unread := b.stores.log.Unreadable()
 	b.standing(&batch, "unreadable", unread != nil && time.Since(at) < max(unreadableFor, 3*b.cfg.Tick), now, func() string {
 		return fmt.Sprintf("a part of the log cannot be read now, and who needs it waits; it is tried again all the time: %v", unread)
@@ -192,7 +196,7 @@ func (b *Broker) look() error {
 	})
 	refusals := b.admission.Refusals()
 	b.standing(&batch, "max_clients", refusals.Full > 0 && b.cfg.MaxClients > 0 && refusals.Known >= b.cfg.MaxClients, now, func() string {
-		return fmt.Sprintf("this broker knows %d clients, which is its limit (max_clients), and refused others: forget clients that are gone (xmq client forget ID) or raise the limit", refusals.Known)
+		return fmt.Sprintf("this broker knows %d clients, which is its limit (max_clients), and refused others: forget clients that are gone (xmq client forget ID --reason TEXT) or raise the limit", refusals.Known)
 	})
 	b.strays(&batch, refusals, now)
 	overfull := b.overfull.Load()
@@ -234,12 +238,7 @@ func (b *Broker) lookAtStorage(batch *statedb.Batch, tables int, paused, stuck b
 	case b.cfg.Watch.SlowSync > 0 && sync > b.cfg.Watch.SlowSync:
 		a.Severity, a.Text = statedb.Note, fmt.Sprintf("one sync in a hundred of the log takes %s or longer: look at the disk's load", sync.Round(time.Millisecond))
 	}
-	switch old, stands := b.stands(a.Key); {
-	case a.Text != "" && (!stands || old.Severity != a.Severity):
-		batch.Raise(a)
-	case a.Text == "" && stands:
-		batch.Clear(a.Key, now)
-	}
+	b.graded(batch, a)
 }
 
 // strayFor is how long the alert about refused IDs that nobody knows stands after the last of them.
@@ -276,11 +275,21 @@ func (b *Broker) stands(key string) (statedb.Alert, bool) {
 // standing raises or clears an alert of the broker itself when that changes. What the state store says counts: an alert that an
 // operator has cleared comes back as long as it is true.
 func (b *Broker) standing(batch *statedb.Batch, key string, bad bool, now int64, text func() string) {
-	switch _, stands := b.stands(key); {
-	case bad && !stands:
-		batch.Raise(statedb.Alert{Key: key, Severity: statedb.Critical, Text: text(), Last: now})
-	case !bad && stands:
-		batch.Clear(key, now)
+	a := statedb.Alert{Key: key, Severity: statedb.Critical, Last: now}
+	if bad {
+		a.Text = text()
+	}
+	b.graded(batch, a)
+}
+
+// graded is standing for an alert that may be more or less severe; one without a text is over. Its text is made in every round.
+func (b *Broker) graded(batch *statedb.Batch, a statedb.Alert) {
+	b.fresh.set(a.Key, a.Text)
+	switch old, stands := b.stands(a.Key); {
+	case a.Text != "" && (!stands || old.Severity != a.Severity || old.Client != a.Client):
+		batch.Raise(a)
+	case a.Text == "" && stands:
+		batch.Clear(a.Key, a.Last)
 	}
 }
 

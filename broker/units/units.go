@@ -16,6 +16,14 @@ func Count(n uint64) string {
 	return s
 }
 
+// Of writes how many there are of a thing: "1 increment", "3,615 increments".
+func Of(n uint64, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return Count(n) + " " + thing + "s"
+}
+
 // Span writes a duration in its two greatest units: "1 h 12 m", "1 m 32 s", "0.2 s".
 func Span(d time.Duration) string {
 	switch {

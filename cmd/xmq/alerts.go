@@ -1,14 +1,18 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"net/url"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
+	"text/tabwriter"
+	"unicode/utf8"
 
 	"github.com/urfave/cli/v2"
 
@@ -99,20 +103,8 @@ func alertsScreen(shown []server.AlertView, columns int) string {
 		return "no alerts\n"
 	}
 	var b strings.Builder
-	told := map[string]bool{}
-	for _, x := range shown {
-		if told[x.Cause] && x.Cause != "" {
-			continue
-		}
-		told[x.Cause] = true
-		if x.Cause != "" {
-			x.Text = x.Cause + ". The first of them says: " + x.Text
-			for _, y := range shown {
-				if y.Cause == x.Cause && y.Key != x.Key {
-					x.Key += " " + y.Key
-				}
-			}
-		}
+	for _, x := range server.OneCause(shown) {
+		x.Key = strings.Join(append([]string{x.Key}, x.Also...), " ")
 		parts := []string{strings.ToUpper(string(x.Severity)), x.Key, "since " + x.First.Format("2006-01-02 15:04:05Z")}
 		if x.Count > 1 {
 			parts = append(parts, units.Count(x.Count)+" times")
@@ -142,19 +134,64 @@ func auditCommand() *cli.Command {
 			if err := a.do(c.Context, "GET", "/v1/audit?"+rangeOf(c), nil, &all); err != nil {
 				return err
 			}
-			return show(c, all, func(w io.Writer) {
-				fmt.Fprintln(w, "NUMBER\tTIME\tDID\tCLIENT\tSEQUENCE\tLIMIT\tBY\tVIA\tREASON")
-				for _, x := range all {
-					seq := "-"
-					if x.Seq > 0 {
-						seq = units.Count(x.Seq)
-					}
-					fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", x.Number, x.Time.Format("2006-01-02 15:04:05Z"), x.Verb, topicWord(x.Client), seq,
-						topicWord(x.Limit), topicWord(x.By), topicWord(x.Via), x.Reason)
-				}
-			})
+			if c.Bool("json") {
+				return writeJSON(c, all)
+			}
+			makePlain(reflect.ValueOf(&all))
+			_, err = io.WriteString(c.App.Writer, auditScreen(all, sizeOf(c.App.Writer).columns))
+			return err
 		},
 	}
+}
+
+// auditScreen is a line for each decision, and below it who took it and why.
+func auditScreen(all []server.AuditView, columns int) string {
+	var table bytes.Buffer
+	w := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
+	wide := columns >= moreFrom
+	names := "NUMBER\tTIME\tDID\tCLIENT\tSEQUENCE"
+	if wide {
+		names += "\tALERT"
+	}
+	fmt.Fprintln(w, names)
+	for _, x := range all {
+		seq := "-"
+		if x.Seq > 0 {
+			seq = units.Count(x.Seq)
+		}
+		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s", x.Number, units.Stamp(x.Time), x.Verb, short(topicWord(x.Client), wide), seq)
+		if wide {
+			fmt.Fprintf(w, "\t%s", topicWord(x.Alert))
+		}
+		fmt.Fprintln(w)
+	}
+	_ = w.Flush() // into memory
+	var b strings.Builder
+	for i, line := range strings.Split(strings.TrimSuffix(table.String(), "\n"), "\n") {
+		if line = strings.TrimRight(line, " "); utf8.RuneCountInString(line) > columns {
+			line = strings.TrimSuffix(wrapped(line, "", "  ", columns), "\n")
+		}
+		b.WriteString(line + "\n")
+		if i == 0 {
+			continue
+		}
+		x := all[i-1]
+		parts := []string{}
+		for _, p := range []struct{ word, text string }{{"alert ", x.Alert}, {"by ", x.By}, {"who says it is ", x.Via}, {"limit ", x.Limit}} {
+			if p.text != "" && !(wide && p.text == x.Alert) {
+				parts = append(parts, p.word+p.text)
+			}
+		}
+		if x.From != 0 || x.To != 0 {
+			parts = append(parts, fmt.Sprintf("from %s to %s", units.Count(x.From), units.Count(x.To)))
+		}
+		text := strings.Join(parts, ", ")
+		if x.Reason != "" {
+			text = strings.TrimPrefix(text+": "+x.Reason, ": ")
+		}
+		b.WriteString(wrapped(text, "  ", "  ", columns))
+	}
+	return b.String()
 }
 
 // rangeFlags say which part of a list is wanted.

@@ -221,14 +221,6 @@ func operator() string {
 	return "unknown@" + host
 }
 
-// clock writes ns since 1970 for people; a dash for never.
-func clock(ns int64) string {
-	if ns == 0 {
-		return "-"
-	}
-	return time.Unix(0, ns).UTC().Format("2006-01-02 15:04:05Z")
-}
-
 // progress writes how far something is to w, at most every half second, once it has taken a second, and only when
 // w is a terminal.
 type progress struct {

@@ -79,6 +79,9 @@ func clientShow(c *cli.Context) error {
 			units.Count(v.Acked), lagWords(v.Lag), behindWords(v.LagSeconds), v.Rate)
 		fmt.Fprintf(w, "runs on\t%s\npid\t%s\nversion\t%s\ndatabase\t%s\nlast heard\t%s\n", topicWord(v.Host), pidWord(v.Pid),
 			topicWord(v.Version), topicWord(v.Address), units.Stamp(v.Heard))
+		if d := v.Disk; d != nil {
+			fmt.Fprintf(w, "disk\t%s of %s free at %s\n", units.Bytes(int64(d.Free)), units.Bytes(int64(d.Total)), units.Stamp(d.Time))
+		}
 		fmt.Fprintf(w, "target\t%s\ntopics\t%s\nlog\t%s\nchain\t%s\nsession\t%s\nworker\t%d\ncreated\t%s\nupdated\t%s\n", v.Target,
 			strings.Join(v.Topics, ", "), v.Log, v.Chain, v.Session, v.Worker, units.Stamp(v.Created), units.Stamp(v.Updated))
 		if e := v.LastError; e != nil {

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"crypto/rand"
 	"fmt"
 	"io"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"time"
 
@@ -14,6 +16,7 @@ import (
 	"xmq/broker/event"
 	"xmq/broker/secret"
 	"xmq/broker/server"
+	"xmq/broker/units"
 	"xmq/configs"
 	"xmq/dumpflow"
 	"xmq/nodeclient"
@@ -70,12 +73,18 @@ func dumpCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			return show(c, m, func(w io.Writer) {
+			return show(c, backedUp{m, time.Unix(0, m.Time).UTC()}, func(w io.Writer) {
 				m.Target, m.Format = plain(m.Target), plain(m.Format)
-				fmt.Fprintf(w, "%s: %d bytes of %s (%s) at sequence %d of log %s, taken %s\n", path, m.Size, m.Target, m.Format, m.Pos.Seq, m.Pos.Log, clock(m.Time))
+				fmt.Fprintf(w, "%s: %d bytes of %s (%s) at sequence %d of log %s, taken %s\n", path, m.Size, m.Target, m.Format, m.Pos.Seq, m.Pos.Log, units.Stamp(time.Unix(0, m.Time)))
 			})
 		},
 	}
+}
+
+// backedUp is a manifest as the outside reads it.
+type backedUp struct {
+	dumpflow.Manifest
+	Time time.Time `json:"time"`
 }
 
 // part is the range the flags name; nil for all.
@@ -87,7 +96,7 @@ func part(c *cli.Context) *event.Range {
 }
 
 // words is what requesters say of a DUMP, on one line.
-func words(troubles []dumpflow.Trouble) string {
+func words(troubles []server.DumpTrouble) string {
 	all := make([]string, len(troubles))
 	for i, t := range troubles {
 		all[i] = t.ID + ": " + strings.Join(strings.Fields(t.Text), " ")
@@ -127,25 +136,36 @@ func snapshotsCommand() *cli.Command {
 			if err := a.do(c.Context, "GET", "/v1/dumps", nil, &all); err != nil {
 				return err
 			}
-			return show(c, all, func(w io.Writer) {
-				if len(all) == 0 {
-					fmt.Fprintln(w, "no DUMP runs and no snapshot is kept")
-					return
-				}
-				fmt.Fprintln(w, "DUMP\tOF\tFOR\tSTATE\tSEQUENCE\tAGE\tPAUSE\tBYTES\tTOOK\tERROR\tNOT LOADED\tLEFT OUT")
-				for _, d := range all {
-					fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\t%.1f ms\t%d\t%d "+
-						"ms\t%s\t%s\t%s\n", d.ID, d.Target, strings.Join(d.Requesters, ","), d.State, d.Seq, age(d.Opened), d.PauseMS, d.Bytes, d.DurationMS, topicWord(d.Error), topicWord(words(d.NotLoaded)), topicWord(words(d.LeftOut)))
-				}
-			})
+			if c.Bool("json") {
+				return writeJSON(c, all)
+			}
+			makePlain(reflect.ValueOf(&all))
+			_, err = io.WriteString(c.App.Writer, snapshotsScreen(all, time.Now(), sizeOf(c.App.Writer).columns))
+			return err
 		},
 	}
 }
 
-// age is how old a snapshot is, for people; a dash for one that is not open yet.
-func age(opened *time.Time) string {
-	if opened == nil {
-		return "-"
+// snapshotsScreen shows each DUMP: whose, for whom, how far, how old its data is, and what requesters say of it.
+func snapshotsScreen(all []server.DumpView, now time.Time, columns int) string {
+	if len(all) == 0 {
+		return "no DUMP runs and no snapshot is kept\n"
 	}
-	return time.Since(*opened).Round(time.Second).String()
+	var b strings.Builder
+	for _, d := range all {
+		opened := "not open yet"
+		if d.Opened != nil {
+			opened = fmt.Sprintf("of %s, %s old, at %s", when(*d.Opened, now), units.Span(now.Sub(*d.Opened)), units.Count(d.Seq))
+		}
+		b.WriteString(joined(columns, "DUMP "+d.ID.String(), "from "+d.Target, d.State, opened))
+		parts := []string{"for " + cmp.Or(strings.Join(d.Requesters, ", "), "nobody any more"), units.Bytes(d.Bytes),
+			"took " + units.Span(time.Duration(d.DurationMS)*time.Millisecond), fmt.Sprintf("increments waited %.1f ms for it", d.PauseMS)}
+		b.WriteString(wrapped(strings.Join(parts, "; "), "  ", "  ", columns))
+		for _, more := range []struct{ what, text string }{{"error: ", d.Error}, {"not loaded by ", words(d.NotLoaded)}, {"left out by ", words(d.LeftOut)}} {
+			if more.text != "" {
+				b.WriteString(wrapped(more.what+more.text, "  ", "  ", columns))
+			}
+		}
+	}
+	return b.String()
 }

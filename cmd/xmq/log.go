@@ -10,13 +10,16 @@ import (
 	"io/fs"
 	"reflect"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
+	"unicode/utf8"
 
 	"github.com/urfave/cli/v2"
 
 	"xmq/broker/door"
 	"xmq/broker/server"
+	"xmq/broker/units"
 )
 
 func logCommand() *cli.Command {
@@ -47,19 +50,48 @@ func logHead(c *cli.Context) error {
 	if err := a.do(c.Context, "GET", "/v1/log", nil, &l); err != nil {
 		return err
 	}
-	return show(c, l, func(w io.Writer) {
-		inputLine(w, l.Input)
-		fmt.Fprintf(w, "log\t%s\ngroup\t%s\nfirst\t%d\nhead\t%d\nchain\t%s\nsegments\t%d\nbytes\t%d\nsync p99\t%.2f ms\n", l.Log, l.Group, l.First, l.Head, l.Chain, l.Segments, l.Bytes, l.SyncP99MS)
-		if l.Pin != nil {
-			fmt.Fprintf(w, "held\tbehind %d by %s\n", *l.Pin, l.Holder)
+	if c.Bool("json") {
+		return writeJSON(c, l)
+	}
+	makePlain(reflect.ValueOf(&l))
+	_, err = io.WriteString(c.App.Writer, logScreen(l, sizeOf(c.App.Writer).columns))
+	return err
+}
+
+// logScreen shows where the log begins and ends, how much it is, and who holds it.
+func logScreen(l server.LogInfo, columns int) string {
+	var b strings.Builder
+	if l.Broker.Time.IsZero() { // a broker of an earlier build
+		if l.Input != nil {
+			b.WriteString(wrapped(l.Input.String(), "", "  ", columns))
 		}
-		for _, q := range l.Quarantined {
-			fmt.Fprintf(w, "damaged\t%s\n", q)
-		}
-		if l.Rebuilt {
-			fmt.Fprintf(w, "rebuilt\tthe state store was lost: nothing is freed until `xmq log trim --confirm`\n")
-		}
-	})
+	} else {
+		b.WriteString(headline(l.Broker, l.Input, l.Log, l.First, l.Head, columns))
+	}
+	row := func(name, text string) {
+		b.WriteString(wrapped(text, fmt.Sprintf("%-10s", name), strings.Repeat(" ", 10), columns))
+	}
+	row("log", l.Log.String())
+	row("group", l.Group)
+	row("first", units.Count(l.First))
+	row("head", units.Count(l.Head))
+	row("chain", l.Chain.String())
+	size := units.Bytes(l.Bytes) + " in " + units.Of(uint64(l.Segments), "segment")
+	if l.MaxBytes > 0 {
+		size += ", limit " + units.Bytes(l.MaxBytes)
+	}
+	row("size", size)
+	row("sync p99", fmt.Sprintf("%.2f ms", l.SyncP99MS))
+	if l.Pin != nil {
+		row("held", fmt.Sprintf("from %s on, %s, by %s", units.Count(*l.Pin+1), units.Of(l.Head-min(l.Head, *l.Pin), "increment"), l.Holder))
+	}
+	for _, q := range l.Quarantined {
+		row("damaged", q)
+	}
+	if l.Rebuilt {
+		row("rebuilt", "the state store was lost: nothing is freed until xmq log trim --confirm")
+	}
+	return b.String()
 }
 
 // logAccept lets a broker take increments again whose log some nodes do not agree with.
@@ -190,8 +222,19 @@ func printLine(c *cli.Context, line []byte, l server.Line) error {
 		return err
 	}
 	makePlain(reflect.ValueOf(&l))
-	_, err := fmt.Fprintf(c.App.Writer, "%d  %s  %s  %d bytes  %.80q\n", l.Seq, l.Time.Format("15:04:05.000"), topicWord(l.Topic), len(l.Body), l.Body)
+	_, err := io.WriteString(c.App.Writer, tailLine(l, sizeOf(c.App.Writer).columns))
 	return err
+}
+
+// tailLine is one increment, with as much of its body as there are columns for, and some of it always.
+func tailLine(l server.Line, columns int) string {
+	head := fmt.Sprintf("%s  %s  %s  %s  ", units.Count(l.Seq), l.Time.UTC().Format("2006-01-02 15:04:05.000Z"), topicWord(l.Topic), units.Bytes(int64(len(l.Body))))
+	body, least := l.Body, 8
+	for n := min(len(body), columns); ; n-- {
+		if text := fmt.Sprintf("%q", body[:n]); n <= least || utf8.RuneCountInString(head)+utf8.RuneCountInString(text) <= columns {
+			return head + text + "\n"
+		}
+	}
 }
 
 func topicWord(t string) string {
@@ -275,6 +318,6 @@ func logTrim(c *cli.Context) error {
 		return err
 	}
 	return show(c, res, func(w io.Writer) {
-		fmt.Fprintf(w, "%d segments freed, the log begins at %d\n%s\n", res.Freed, res.First, res.Note)
+		fmt.Fprintf(w, "%s freed, the log begins at %s\n%s\n", units.Of(uint64(res.Freed), "segment"), units.Count(res.First), res.Note)
 	})
 }

@@ -282,7 +282,7 @@ func TestLogTailShowsEveryIncrement(t *testing.T) {
 	good(t, "a\nb\nc\nd\n", "publish", "--api", api, "--topic", "t1")
 	out := good(t, "", "log", "tail", "-n", "3", "--api", api)
 	require.Equal(t, 3, strings.Count(out, "\n"))
-	require.Contains(t, out, `t1  1 bytes  "d"`)
+	require.Contains(t, out, `t1  1 B  "d"`)
 	out = good(t, "", "log", "tail", "--from", "2", "--json", "--api", api)
 	require.Equal(t, 3, strings.Count(out, "\n"))
 	has(t, keys(t, strings.SplitAfter(out, "\n")[0]), "seq", "time", "chain", "topic", "key", "body")

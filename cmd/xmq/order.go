@@ -278,9 +278,9 @@ func outcome(c *cli.Context, a *api, verb worker.Verb, g *given) (string, error)
 }
 
 // ranOutside says what has become of an increment that was ordered outside the order at a time. Unknown needs a person.
-func ranOutside(v worker.View, seq uint64, at int64) (text string, over bool, err error) {
+func ranOutside(v worker.View, seq uint64, at time.Time) (text string, over bool, err error) {
 	o := v.Outside
-	if o == nil || o.Seq != seq || o.Time.UnixNano() < at {
+	if o == nil || o.Seq != seq || o.Time.Before(at) {
 		return "", false, nil
 	}
 	switch o.Outcome {
@@ -295,8 +295,8 @@ func ranOutside(v worker.View, seq uint64, at int64) (text string, over bool, er
 }
 
 // settled says what has become of an order given at a time, about increment seq.
-func settled(verb worker.Verb, v worker.View, seq uint64, at int64) (text string, failed, over bool) {
-	fresh := v.LastError != nil && v.LastError.Time.UnixNano() > at
+func settled(verb worker.Verb, v worker.View, seq uint64, at time.Time) (text string, failed, over bool) {
+	fresh := v.LastError != nil && v.LastError.Time.After(at)
 	switch {
 	case v.Moves != nil:
 		return "", false, false

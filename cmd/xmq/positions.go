@@ -254,7 +254,7 @@ func trouble(v *worker.View, now time.Time) string {
 	case "", worker.IsFollowing, worker.IsSnapshot:
 		return ""
 	case worker.IsLoading:
-		return "from " + c.By + loadingWords(v.Loading)
+		return "from " + c.By + loadingWords(v.Loading, now)
 	case worker.IsWaiting:
 		return "for the snapshot of " + c.By + reason
 	case worker.IsRetrying:
@@ -263,8 +263,8 @@ func trouble(v *worker.View, now time.Time) string {
 			next = "; next try in " + units.Span(c.Next.Sub(now))
 		}
 		return "for " + ago + where + next + reason
-	case worker.IsBlocked:
-		return "for " + ago + where + ": " + plain(c.Text)
+	case worker.IsBlocked: // its node says since when
+		return strings.TrimPrefix(where+": "+plain(c.Text), " ")
 	case worker.IsStopped:
 		return "it said goodbye at " + when(c.Since, now) + where
 	case worker.IsGone:
@@ -277,11 +277,15 @@ func trouble(v *worker.View, now time.Time) string {
 	return strings.TrimLeft(since+reason, " :")
 }
 
-func loadingWords(l *worker.Loading) string {
+func loadingWords(l *worker.Loading, now time.Time) string {
 	if l == nil {
 		return ""
 	}
-	text := ", " + units.Bytes(l.Bytes)
+	text := ""
+	if !l.Opened.IsZero() {
+		text = fmt.Sprintf(", snapshot of %s at %s", when(l.Opened, now), units.Count(l.Seq))
+	}
+	text += ", " + units.Bytes(l.Bytes)
 	if l.Of > 0 {
 		text += " of about " + units.Bytes(l.Of)
 	}

@@ -81,11 +81,14 @@ func printStatus(w io.Writer, s server.Status, columns int) {
 	told := map[string]bool{}
 	for _, a := range s.Alerts {
 		told[a.Client] = true
+	}
+	for _, a := range server.OneCause(s.Alerts) {
 		fmt.Fprint(w, wrapped(a.Text, strings.ToUpper(string(a.Severity))+" ", "  ", columns))
 	}
 	for _, v := range s.Wrong {
 		if !told[v.ID] {
-			fmt.Fprint(w, wrapped(trouble(&v, s.Broker.Time), strings.ToUpper(string(v.Condition.Is.Severity()))+" "+v.ID+" ", "  ", columns))
+			fmt.Fprint(w, wrapped(strings.TrimSuffix(v.ID+": "+stateWords(&v)+", "+trouble(&v, s.Broker.Time), ", "),
+				strings.ToUpper(string(v.Condition.Is.Severity()))+" ", "  ", columns))
 		}
 	}
 	n, parts := 0, []string(nil)

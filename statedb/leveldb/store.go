@@ -83,7 +83,7 @@ func (s *Store) load(key string, value []byte) error {
 		own, c.Alerts = alertKey(r.Key), map[string]*statedb.Alert{r.Key: &r}
 	case strings.HasPrefix(key, auditPrefix):
 		r, derr := decodeAudit(value)
-		if derr != nil || r.V != 1 {
+		if derr != nil || r.V < 1 || r.V >= statedb.AuditVersion {
 			err = read(key, value, &r, &r.V, statedb.AuditVersion)
 		}
 		own, c.Audits = auditKey(r.Number), []statedb.Audit{r}
@@ -123,13 +123,16 @@ func read(key string, value []byte, into any, version *int, known int) error {
 	return nil
 }
 
-// decodeAudit reads a stored entry, also one of format 1, whose by was the caller's word.
+// decodeAudit reads a stored entry, also one of format 1, whose by was the caller's word, or 2, whose reason was the key of an alert.
 func decodeAudit(b []byte) (a statedb.Audit, err error) {
 	if err := json.Unmarshal(b, &a); err != nil {
 		return a, err
 	}
 	if a.V < 2 {
 		a.Via, a.By = a.By, ""
+	}
+	if a.V < 3 && (a.Verb == "ack alert" || a.Verb == "clear alert") {
+		a.Alert, a.Reason = a.Reason, ""
 	}
 	return a, nil
 }

@@ -99,7 +99,8 @@ func write(t *testing.T, db *Store, change func(*statedb.Batch)) {
 
 // What an earlier version wrote down as by was what the caller said of itself.
 func TestAnEarlierAuditEntrySaysWhatTheCallerSaid(t *testing.T) {
-	m := &memory{all: map[string]string{string(auditKey(1)): `{"v":1,"number":1,"time":5,"verb":"skip","client":"n","seq":7,"reason":"r","by":"root@board"}`}}
+	m := &memory{all: map[string]string{string(auditKey(1)): `{"v":1,"number":1,"time":5,"verb":"skip","client":"n","seq":7,"reason":"r","by":"root@board"}`,
+		string(auditKey(2)): `{"v":2,"number":2,"verb":"ack alert","reason":"fail/n","by":"b"}`}}
 	db, err := open(m, statedb.Options{})
 	require.NoError(t, err)
 	write(t, db, func(b *statedb.Batch) { b.Audit(statedb.Audit{Verb: "seek", By: "127.0.0.1 (http)", Via: "ops"}) })
@@ -108,7 +109,7 @@ func TestAnEarlierAuditEntrySaysWhatTheCallerSaid(t *testing.T) {
 	all, err := db.Audits(10)
 	require.NoError(t, err)
 	require.Equal(t, []statedb.Audit{{V: 1, Number: 1, Time: 5, Verb: "skip", Client: "n", Seq: 7, Reason: "r", Via: "root@board"},
-		{V: statedb.AuditVersion, Number: 2, Verb: "seek", By: "127.0.0.1 (http)", Via: "ops"}}, all)
+		{V: 2, Number: 2, Verb: "ack alert", Alert: "fail/n", By: "b"}, {V: statedb.AuditVersion, Number: 3, Verb: "seek", By: "127.0.0.1 (http)", Via: "ops"}}, all)
 }
 
 // An entry that is gone does not make a later one take its number's place.
@@ -130,7 +131,7 @@ func TestAuditNumbersAreNotGivenTwice(t *testing.T) {
 func TestOpenRefusesWhatItCannotRead(t *testing.T) {
 	for key, value := range map[string]string{
 		"c/n": `{"v":2,"id":"n"}`, "c/m": `{`, "c/other": `{"v":1,"id":"n"}`, "d/0000000000000009": `{"v":9}`, "a/k": `{"v":0,"key":"k"}`,
-		"a/j": `{"v":1,"key":"k"}`, "u/00000000000000000001": `{"v":3,"number":1}`, "u/00000000000000000002": `{"v":1,"number":1}`, "m/meta": `{"v":7}`,
+		"a/j": `{"v":1,"key":"k"}`, "u/00000000000000000001": `{"v":4,"number":1}`, "u/00000000000000000002": `{"v":1,"number":1}`, "m/meta": `{"v":7}`,
 		"m/checkpoint": `[]`, "m/else": `{}`, "x": `{}`, "z/n": `{}`,
 	} {
 		_, err := open(&memory{all: map[string]string{key: value}}, statedb.Options{})

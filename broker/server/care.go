@@ -1,0 +1,62 @@
+package server
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"xmq/broker/units"
+	"xmq/dumpflow"
+	"xmq/statedb"
+)
+
+// fetchedWhole takes note that a requester has fetched a snapshot to its end. One that wants the bytes alone has a backup then, unless it
+// asked for a part.
+func (b *Broker) fetchedWhole(d *dumpflow.Dump, id string) {
+	if slices.ContainsFunc(d.Requesters, func(r dumpflow.Requester) bool { return r.ID == id && r.Backup && r.Range == nil }) {
+		b.backedUp.Store(time.Now().UnixNano())
+	}
+}
+
+// lookAtCare raises notes about what nobody has done for long: a backup, a check of the log. They count from when it was done last, or
+// from when the log was made; where an earlier build made it, from when this broker was started.
+func (b *Broker) lookAtCare(batch *statedb.Batch, now time.Time) {
+	meta := b.stores.state.Meta()
+	if done := max(meta.Backup, b.backedUp.Load()); done != meta.Backup {
+		meta.Backup = done
+		batch.PutMeta(meta)
+	}
+	if done := max(meta.Checked, b.checked.Load()); done != meta.Checked {
+		meta.Checked = done
+		batch.PutMeta(meta)
+	}
+	began := b.started
+	if meta.Created != 0 {
+		began = at(meta.Created)
+	}
+	late := func(limit time.Duration, last int64) (ago string, is bool) {
+		since, what := began, "since this log began, for "
+		switch {
+		case last != 0:
+			since, what = at(last), "since "+units.Stamp(at(last))+", for "
+		case meta.Created == 0:
+			what = "since this broker was started, for "
+		}
+		used := b.stores.log.Head().Seq > 0 && len(b.stores.state.Clients()) > 0
+		return what + units.Span(now.Sub(since)), limit > 0 && used && now.Sub(since) > limit
+	}
+	backup := statedb.Alert{Key: "no-backup", Severity: statedb.Note, Last: now.UnixNano()}
+	if ago, is := late(b.cfg.Watch.Backup, meta.Backup); is {
+		backup.Text = fmt.Sprintf("nobody has taken a backup with xmq dump %s: xmq dump --from NODE --output FILE. Backups made otherwise are not seen here; "+
+			"who makes them sets watch.backup to 0", ago)
+	}
+	b.graded(batch, backup)
+	check := statedb.Alert{Key: "unchecked", Severity: statedb.Note, Last: now.UnixNano()}
+	if ago, is := late(b.cfg.Watch.Checked, meta.Checked); is {
+		check.Text = fmt.Sprintf("the log has not been read for damage to its end %s: xmq log check", ago)
+		if b.cfg.Watch.Scrub == 0 {
+			check.Text += ". The broker does not do it by itself, since watch.scrub is 0"
+		}
+	}
+	b.graded(batch, check)
+}

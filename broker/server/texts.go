@@ -1,0 +1,166 @@
+package server
+
+import (
+	"cmp"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"xmq/broker/units"
+	"xmq/statedb"
+	"xmq/worker"
+)
+
+// fresh are the texts that the watch has made of alerts of the broker itself in its last round: numbers do not age while an alert
+// stands.
+type fresh struct {
+	mu    sync.Mutex
+	texts map[string]string // by key
+}
+
+// set keeps the text of now; "" for an alert that does not stand.
+func (f *fresh) set(key, text string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.texts == nil {
+		f.texts = map[string]string{}
+	}
+	if f.texts[key] = text; text == "" {
+		delete(f.texts, key)
+	}
+}
+
+func (f *fresh) get(key string) string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.texts[key]
+}
+
+// textNow is the text of an alert with the numbers of now; the one that was stored where it has none. v is its client, nil when it has
+// none that is known.
+func (b *Broker) textNow(key, stored string, v *worker.View, now time.Time) string {
+	kind, _, _ := strings.Cut(key, "/")
+	if kind == "pin" {
+		return cmp.Or(b.pinText(v), stored)
+	}
+	if text := b.fresh.get(key); text != "" {
+		return text
+	}
+	if v == nil {
+		return stored
+	}
+	who, behind := whoIs(v), ""
+	if v.Lag != nil && *v.Lag > 0 {
+		behind = ", " + units.Of(*v.Lag, "increment") + " behind"
+	}
+	since := v.Condition.Since
+	switch is := v.Condition.Is; {
+	case kind == "stopped" && is == worker.IsStopped:
+		return fmt.Sprintf("%s was stopped at %s and has not come back for %s%s%s", who, units.Stamp(since), units.Span(now.Sub(since)), behind, b.holdsText(v, true))
+	case kind == "offline" && is == worker.IsGone:
+		last := ""
+		if v.LastError != nil {
+			last = ". Its last word was: " + v.LastError.Text
+		}
+		return fmt.Sprintf("%s has not been heard since %s, for %s, and has not said goodbye%s: look at its node and the network between%s%s", who,
+			units.Stamp(since), units.Span(now.Sub(since)), behind, last, b.holdsText(v, true))
+	case kind == "retry" && is == worker.IsRetrying && v.LastError != nil:
+		next := ""
+		if v.Condition.Next.After(now) {
+			next = " in " + units.Span(v.Condition.Next.Sub(now))
+		}
+		return fmt.Sprintf("%s cannot reach or use its database for %s%s, and tries again%s (xmq client retry %s hurries it): %s%s", who, units.Span(now.Sub(since)), behind,
+			next, v.ID, v.LastError.Text, b.holdsText(v, false))
+	case kind == "slow" && is == worker.IsBlocked:
+		return fmt.Sprintf("%s: %s%s. Look at what the database does; after its time limit the increment fails, and xmq client skip %s --seq %d --reason TEXT "+
+			"(or retry, replace) ends it now%s", who, v.Condition.Text, behind, v.ID, v.Acked+1, b.holdsText(v, false))
+	case kind == "lag" && v.LagSeconds != nil:
+		return fmt.Sprintf("%s is %s behind%s, at %.0f increments a second: xmq client show %s%s", who, units.Span(time.Duration(*v.LagSeconds*float64(time.Second))),
+			strings.TrimSuffix(behind, " behind"), v.Rate, v.ID, b.holdsText(v, false))
+	case kind == "fail" || kind == "fatal" || kind == "refused" || kind == "upgrade":
+		away := ""
+		if !v.Connected && !v.Heard.IsZero() {
+			away = "; its node has not been heard since " + units.Stamp(v.Heard)
+		}
+		more := away + b.holdsText(v, false)
+		if most := statedb.MaxText - len(more); len(stored) > most {
+			stored = strings.ToValidUTF8(stored[:most-3], "") + "..."
+		}
+		return stored + more
+	}
+	return stored
+}
+
+// whoIs names a client, and where it runs.
+func whoIs(v *worker.View) string {
+	if v.Host == "" {
+		return "client " + v.ID
+	}
+	return "client " + v.ID + " on " + v.Host
+}
+
+// holdsText is what a client holds of the log, behind what is said of it: of one that may never come back always, of others when it would be
+// an alert of its own; else empty.
+func (b *Broker) holdsText(v *worker.View, away bool) string {
+	head, least := b.stores.log.Head().Seq, b.cfg.Retention.PinAlert
+	if v.Pin == nil || !away && (least == 0 || head-min(head, *v.Pin) <= uint64(least)) {
+		return ""
+	}
+	text := "; it holds the log from " + units.Count(*v.Pin+1)
+	if *v.Pin < head {
+		text += " on, " + b.sizeText(*v.Pin)
+	}
+	if v.LagSeconds != nil && *v.LagSeconds > 0 {
+		text += ", the oldest " + units.Span(time.Duration(*v.LagSeconds*float64(time.Second))) + " old"
+	}
+	if away {
+		text += fmt.Sprintf(". Gone for good? xmq client forget %s --reason TEXT", v.ID)
+	}
+	return text
+}
+
+// sizeText is how many increments follow a sequence, and about how many bytes of the disk they take.
+func (b *Broker) sizeText(seq uint64) string {
+	head := b.stores.log.Head().Seq
+	text := units.Of(head-min(head, seq), "increment")
+	if st, err := b.stores.log.Stats(); err == nil && st.Head.Seq >= st.First { // else the number alone is said
+		per := float64(st.Bytes) / float64(st.Head.Seq+1-st.First)
+		text += ", about " + units.Bytes(int64(per*float64(head-min(head, seq))))
+	}
+	return text
+}
+
+// pinText says who holds the log, how much of it, since when, and what to do; empty when nobody does. v is the client whose alert it is.
+func (b *Broker) pinText(v *worker.View) string {
+	h := b.whoHolds()
+	seq, who, held := h.pin()
+	first, is := h.First()
+	if !held || !is {
+		return ""
+	}
+	what := fmt.Sprintf("holds the log from %s on: %s, growing by %.0f a second", units.Count(seq+1), b.sizeText(seq), b.flow.perSecond())
+	if rec, err := b.readOne(seq + 1); err == nil && rec.Time > 0 {
+		what += ", the oldest " + units.Span(time.Since(time.Unix(0, rec.Time))) + " old"
+	}
+	switch {
+	case first.Client == nil:
+		return fmt.Sprintf("%s %s: see how far it is with xmq snapshots; to give it up: xmq snapshots cancel %s --reason TEXT", who, what,
+			strings.TrimPrefix(who, "DUMP "))
+	case v != nil && v.ID == first.Client.ID:
+		return fmt.Sprintf("%s (%s) %s: see why it does not go forward with xmq client show %s. Gone for good? xmq client forget %s --reason TEXT",
+			whoIs(v), strings.ReplaceAll(string(v.Condition.Is), "_", " "), what, v.ID, v.ID)
+	}
+	id := first.Client.ID
+	return fmt.Sprintf("%s %s: see why it does not go forward with xmq client show %s. Gone for good? xmq client forget %s --reason TEXT", who, what, id, id)
+}
+
+// explained reports that an alert stands which says why a client does not go forward: whatever follows from that is no alert of its own.
+func (b *Broker) explained(id string) bool {
+	for _, kind := range []string{"fail", "fatal", "refused", "upgrade", "stopped", "offline", "retry", "slow", "lag", "join"} {
+		if _, stands := b.stands(kind + "/" + id); stands {
+			return true
+		}
+	}
+	return false
+}
