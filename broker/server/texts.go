@@ -73,8 +73,8 @@ func (b *Broker) textNow(key, stored string, v *worker.View, now time.Time) stri
 		return fmt.Sprintf("%s cannot reach or use its database for %s%s, and tries again%s (xmq client retry %s hurries it): %s%s", who, units.Span(now.Sub(since)), behind,
 			next, v.ID, v.LastError.Text, b.holdsText(v, false))
 	case kind == "slow" && is == worker.IsBlocked:
-		return fmt.Sprintf("%s: %s%s. Look at what the database does; after its time limit the increment fails, and xmq client skip %s --seq %d --reason TEXT "+
-			"(or retry, replace) ends it now%s", who, v.Condition.Text, behind, v.ID, v.Acked+1, b.holdsText(v, false))
+		return fmt.Sprintf("%s%s: %s. Look at what the database does; after its time limit the increment fails, and xmq client skip %s --seq %d --reason TEXT "+
+			"(or retry, replace) ends it now%s", who, behind, v.Condition.Text, v.ID, v.Acked+1, b.holdsText(v, false))
 	case kind == "lag" && v.LagSeconds != nil:
 		return fmt.Sprintf("%s is %s behind%s, at %.0f increments a second: xmq client show %s%s", who, units.Span(time.Duration(*v.LagSeconds*float64(time.Second))),
 			strings.TrimSuffix(behind, " behind"), v.Rate, v.ID, b.holdsText(v, false))

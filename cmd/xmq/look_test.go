@@ -56,7 +56,7 @@ func nightly(n int) server.Positions {
 		v.Condition.By, v.Loading = "pg1", &worker.Loading{Bytes: 128 << 20, Of: 203 << 20, Rate: 6 << 20, Left: 13, Opened: ago(512 * time.Second), Seq: 8357901}
 	})
 	add("pg3", worker.IsBlocked, ptr(uint64(2500)), func(v *worker.View) {
-		v.Condition.Text = "increment 8357901 has been at the database for 1m32s, blocked by session 20711 (psql, role root, idle in transaction for 1m40s), which ran last BEGIN; LOCK TABLE ev; SELECT pg_terminate_backend(20711) ends it"
+		v.Condition.Text = "increment 8357901 has been at the database for 1m32s, blocked by session 20711 (psql, role root, idle in transaction for 1m40s), which ran last: BEGIN; LOCK TABLE ev. To end it: SELECT pg_terminate_backend(20711)"
 	})
 	add("new", worker.IsWaiting, nil, func(v *worker.View) { v.Condition.By = "pg1" })
 	add("old", worker.IsNeedsDump, nil, func(v *worker.View) { v.Acked = 7001 })

@@ -131,7 +131,7 @@ func blockedBy(rows [][]string) string {
 		who += fmt.Sprintf(" and %d more", len(rows)-1)
 	}
 	if first[5] != "" {
-		who += ", which runs " + sqltext.Shown(sqltext.MariaDB, first[5], shownBytes)
+		who += ", which runs: " + sqltext.Shown(sqltext.MariaDB, first[5], shownBytes)
 	}
-	return who + "; KILL " + first[0] + " ends it"
+	return who + ". To end it: KILL " + first[0]
 }

@@ -94,11 +94,11 @@ func blockedBy(rows [][]string) string {
 		who += fmt.Sprintf(" and %d more", len(rows)-1)
 	}
 	if first[5] != "" && first[3] != "" {
-		what := ", which runs "
+		what := ", which runs: "
 		if first[3] != "active" {
-			what = ", which ran last "
+			what = ", which ran last: "
 		}
 		who += what + sqltext.Shown(sqltext.PostgreSQL, first[5], shownBytes)
 	}
-	return who + fmt.Sprintf("; SELECT pg_terminate_backend(%s) ends it", first[0])
+	return who + fmt.Sprintf(". To end it: SELECT pg_terminate_backend(%s)", first[0])
 }

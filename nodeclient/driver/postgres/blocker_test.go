@@ -67,8 +67,8 @@ func TestWhoBlocksTheDatabaseIsTold(t *testing.T) {
 	}, patience, tick)
 	end := n.applies(t.Context(), "UPDATE ev SET v = 'b'")
 	who = n.blocked("shop")
-	require.Regexp(t, `^blocked by session \d+ \(shop, role xmq, idle in transaction for \d+s\), which ran last BEGIN; UPDATE ev SET v = \? WHERE id = \?; `+
-		`SELECT pg_terminate_backend\(\d+\) ends it$`, who)
+	require.Regexp(t, `^blocked by session \d+ \(shop, role xmq, idle in transaction for \d+s\), which ran last: BEGIN; UPDATE ev SET v = \? WHERE id = \?\. `+
+		`To end it: SELECT pg_terminate_backend\(\d+\)$`, who)
 	require.NotContains(t, who, "s3cret")
 	require.NoError(t, execute(t.Context(), app, "ROLLBACK"))
 	require.NoError(t, <-queue)
@@ -77,7 +77,7 @@ func TestWhoBlocksTheDatabaseIsTold(t *testing.T) {
 	root := connect("postgres", "psql") // of whom this role sees little
 	require.NoError(t, execute(t.Context(), root, "BEGIN; LOCK TABLE ev"))
 	end = n.applies(t.Context(), "UPDATE ev SET v = 'c'")
-	require.Regexp(t, `^blocked by session \d+ \(psql, role postgres\); SELECT`, n.blocked("psql"))
+	require.Regexp(t, `^blocked by session \d+ \(psql, role postgres\)\. To end it: SELECT`, n.blocked("psql"))
 	require.NoError(t, execute(t.Context(), root, "ROLLBACK"))
 	end()
 
