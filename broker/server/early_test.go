@@ -199,9 +199,9 @@ func TestTheDiskOfANodeIsToldBeforeItIsFull(t *testing.T) {
 	require.Empty(t, is(600<<20, 1000<<20))
 	delete(r.trends, "sq1")
 	for i := range trendLeast - 1 {
-		require.Empty(t, is(uint64(900_000-100*i)<<20, 1_000_000<<20))
+		require.Empty(t, is(uint64(900_000-1000*i)<<20, 1_000_000<<20))
 	}
-	require.Contains(t, is(899_000<<20, 1_000_000<<20), "as it goes, it is full in about")
+	require.Contains(t, is(894_000<<20, 1_000_000<<20), "as it goes, it is full in about")
 }
 
 // What nobody does for long is a note: a backup, a check of the log. It ends when it is done.

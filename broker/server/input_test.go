@@ -66,6 +66,7 @@ func TestALogThatTheNodesDoNotKnowTakesNoInput(t *testing.T) {
 	code, _ = r.refusedWith()
 	require.Equal(t, door.Held, code, "a restart is no answer")
 	require.NotNil(t, r.input())
+	require.Equal(t, 1, strings.Count(strings.ToLower(r.input().String()), "input is held"), "the first line of screens says it once")
 	require.Equal(t, http.StatusConflict, r.accept(`{"reason":"a new beginning"}`).Code)
 	require.Equal(t, http.StatusBadRequest, r.accept(`{"confirm":true}`).Code)
 	require.Equal(t, http.StatusOK, r.accept(`{"confirm":true,"reason":"a new beginning"}`).Code)

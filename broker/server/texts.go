@@ -148,10 +148,12 @@ func (b *Broker) pinText(v *worker.View) string {
 		return fmt.Sprintf("%s %s: see how far it is with xmq snapshots; to give it up: xmq snapshots cancel %s --reason TEXT", who, what,
 			strings.TrimPrefix(who, "DUMP "))
 	case v != nil && v.ID == first.Client.ID:
-		return fmt.Sprintf("%s (%s) %s: see why it does not go forward with xmq client show %s. Gone for good? xmq client forget %s --reason TEXT",
-			whoIs(v), strings.ReplaceAll(string(v.Condition.Is), "_", " "), what, v.ID, v.ID)
+		who = fmt.Sprintf("%s (%s)", whoIs(v), strings.ReplaceAll(string(v.Condition.Is), "_", " "))
 	}
 	id := first.Client.ID
+	if v != nil && v.Connected {
+		return fmt.Sprintf("%s %s: see why it does not go forward with xmq client show %s", who, what, id)
+	}
 	return fmt.Sprintf("%s %s: see why it does not go forward with xmq client show %s. Gone for good? xmq client forget %s --reason TEXT", who, what, id, id)
 }
 

