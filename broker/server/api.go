@@ -331,11 +331,11 @@ func (o *Order) limit() (time.Duration, error) {
 
 // Retried is one client in the answer of POST /v1/clients/retry.
 type Retried struct {
-	Client  string `json:"client"`
-	Seq     uint64 `json:"seq"`
-	Refused string `json:"refused,omitempty"` // one sentence, when nothing was ordered
-	To      uint64 `json:"to,omitempty"`      // as in Ordered
-	At      int64  `json:"at,omitempty"`
+	Client  string    `json:"client"`
+	Seq     uint64    `json:"seq"`
+	Refused string    `json:"refused,omitempty"` // one sentence, when nothing was ordered
+	To      uint64    `json:"to,omitempty"`      // as in Ordered
+	At      time.Time `json:"at,omitzero"`
 	// Connected is false where the order is carried out when the client's node comes.
 	Connected bool `json:"connected"`
 }
@@ -374,7 +374,7 @@ func (b *Broker) apiRetryAll(r *http.Request) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		done = append(done, Retried{Client: v.ID, Seq: v.LastError.Seq, Refused: no.Refused, To: no.To, At: no.At, Connected: v.Connected})
+		done = append(done, Retried{Client: v.ID, Seq: v.LastError.Seq, Refused: no.Refused, To: no.To, At: at(no.At), Connected: v.Connected})
 	}
 	return map[string]any{"retried": done}, nil
 }
