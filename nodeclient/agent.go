@@ -70,28 +70,29 @@ type Agent struct {
 	db   Database
 	log  *slog.Logger
 
-	inbox chan heard
-	jobs  chan job     // to the hand; one at a time
-	done  chan outcome // from the hand and the transfers
-	hands sync.WaitGroup
-	// waiting is how many bytes of messages wait in the inbox, at most room of them: more than a broker that keeps to the window sends.
-	waiting atomic.Int64
-	room    int64
+	inbox   chan heard
+	jobs    chan job       // to dbLoop; one at a time
+	done    chan outcome   // from dbLoop and the transfers
+	running sync.WaitGroup // dbLoop and the transfers
+	// waiting is how many bytes of messages wait in the inbox, at most inboxLimit of them:
+	// more than a broker that keeps to the window sends.
+	waiting    atomic.Int64
+	inboxLimit int64
 
 	// Of the loop alone.
-	stopJob context.CancelFunc      // of the newest transfer
-	giveUp  context.CancelCauseFunc // of the newest task of the hand; nil before the first
-	tail    <-chan struct{}         // closed when all transfers have ended; nil when there was none
-	snap    Snapshot                // open, and its transfer has not begun
-	part    *event.Range            // what it holds; nil for all
-	told    string                  // what was logged last of the connection; "" for nothing
-	asking  bool                    // the database is asked who blocks it
+	stopTransfer context.CancelFunc      // of the newest transfer
+	giveUp       context.CancelCauseFunc // of the newest task of dbLoop; nil before the first
+	prevDone     <-chan struct{}         // closed when all transfers have ended; nil when there was none
+	snap         Snapshot                // open, and its transfer has not begun
+	part         *event.Range            // what it holds; nil for all
+	lastTrouble  string                  // what was logged last of the connection; "" for nothing
+	asking       bool                    // the database is asked who blocks it
 	// The disk is being measured; and in how many ticks it is measured again.
 	measuring bool
 	toMeasure int
 
-	opened Snapshot  // the newest; of the hand, and of Run when all hands have ended
-	still  stillness // of the open snapshots
+	opened Snapshot   // the newest; of dbLoop, and of Run when dbLoop and the transfers have ended
+	pauses pauseClock // of the open snapshots
 
 	mu   sync.Mutex // guards view
 	view Status
@@ -103,7 +104,7 @@ type heard struct {
 	bytes int64
 }
 
-// job is a task for the hand.
+// job is a task for dbLoop.
 type job struct {
 	task
 	after <-chan struct{} // a snapshot: the one before must be closed
@@ -130,7 +131,7 @@ func New(conn bus.Conn, db Database, o Options) (*Agent, error) {
 		return nil, err
 	}
 	return &Agent{opts: o, conn: conn, db: db, log: o.Log.With("client", o.ID),
-		inbox: make(chan heard, 1024), room: int64(o.WindowBytes) + 2*event.MaxBody, jobs: make(chan job, 1), done: make(chan outcome, 4)}, nil
+		inbox: make(chan heard, 1024), inboxLimit: int64(o.WindowBytes) + 2*event.MaxBody, jobs: make(chan job, 1), done: make(chan outcome, 4)}, nil
 }
 
 // WithDefaults is o with the defaults in the place of zero values; an error says in one sentence what is wrong.
@@ -185,11 +186,11 @@ func (a *Agent) Run(ctx context.Context) error {
 		return err
 	}
 	a.log.Info("this node goes on from the position of its database", "event", "position", "seq", pos.Seq, "log", pos.Log)
-	work, cancel := context.WithCancel(context.WithoutCancel(ctx)) // the hands outlive ctx until the batch is done
-	a.hands.Go(func() { a.hand(work) })
+	work, cancel := context.WithCancel(context.WithoutCancel(ctx)) // dbLoop and the transfers outlive ctx until the batch is done
+	a.running.Go(func() { a.dbLoop(work) })
 	defer func() {
 		cancel()
-		a.hands.Wait()
+		a.running.Wait()
 		if a.opened != nil { // its outcome may never have reached the loop
 			a.closeSnapshot(a.opened)
 		}
@@ -321,7 +322,7 @@ func (a *Agent) receive(m bus.Msg) {
 		return
 	}
 	h := heard{e, int64(len(m.Data))}
-	if a.waiting.Add(h.bytes) <= a.room {
+	if a.waiting.Add(h.bytes) <= a.inboxLimit {
 		select {
 		case a.inbox <- h:
 			return
@@ -370,9 +371,9 @@ func (a *Agent) loop(ctx, work context.Context, s *session) error {
 func (a *Agent) logConnection() {
 	switch err := a.conn.Trouble(); {
 	case err == nil:
-		a.told = ""
-	case err.Error() != a.told:
-		a.told = err.Error()
+		a.lastTrouble = ""
+	case err.Error() != a.lastTrouble:
+		a.lastTrouble = err.Error()
 		a.log.Warn("the broker's NATS server is not reached, or refuses this node: trying on", "cause", err)
 	}
 }
@@ -409,7 +410,7 @@ func (a *Agent) flush(work context.Context, s *session) {
 	a.mu.Unlock()
 }
 
-// start gives a task to the hand, whose channel cannot be full: one task at a time. Or it begins a transfer.
+// start gives a task to dbLoop, whose channel cannot be full: one task at a time. Or it begins a transfer.
 func (a *Agent) start(work context.Context, t task) {
 	switch {
 	case t.restore != nil:
@@ -421,7 +422,7 @@ func (a *Agent) start(work context.Context, t task) {
 	default:
 		ctx, end := context.WithCancelCause(work)
 		a.giveUp = end
-		a.jobs <- job{t, a.tail, ctx, end}
+		a.jobs <- job{t, a.prevDone, ctx, end}
 	}
 }
 
@@ -429,9 +430,9 @@ func (a *Agent) start(work context.Context, t task) {
 func (a *Agent) transfer(work context.Context, carry func(context.Context) outcome) {
 	a.dropTransfers()
 	ctx, cancel := context.WithCancel(work)
-	before, ended := a.tail, make(chan struct{})
-	a.stopJob, a.tail = cancel, ended
-	a.hands.Go(func() {
+	before, ended := a.prevDone, make(chan struct{})
+	a.stopTransfer, a.prevDone = cancel, ended
+	a.running.Go(func() {
 		defer close(ended)
 		defer cancel()
 		if before != nil {
@@ -443,8 +444,8 @@ func (a *Agent) transfer(work context.Context, carry func(context.Context) outco
 
 // dropTransfers cancels what is under way and closes a snapshot that nobody sends.
 func (a *Agent) dropTransfers() {
-	if a.stopJob != nil {
-		a.stopJob()
+	if a.stopTransfer != nil {
+		a.stopTransfer()
 	}
 	if a.snap != nil {
 		a.closeSnapshot(a.snap)
@@ -486,8 +487,8 @@ func (a *Agent) tell(work context.Context, o outcome) {
 	}
 }
 
-// hand makes all calls to the database but Restore and reading a snapshot.
-func (a *Agent) hand(work context.Context) {
+// dbLoop makes all calls to the database but Restore and reading a snapshot.
+func (a *Agent) dbLoop(work context.Context) {
 	for {
 		select {
 		case <-work.Done():

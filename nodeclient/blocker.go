@@ -49,7 +49,7 @@ func (a *Agent) measure(work context.Context) {
 		return
 	}
 	a.measuring, a.toMeasure = true, spaceTicks
-	a.hands.Go(func() {
+	a.running.Go(func() {
 		free, total, err := t.Space()
 		a.tell(work, func(s *session) {
 			if a.measuring = false; err == nil && total > 0 {
@@ -70,7 +70,7 @@ func (a *Agent) look(work context.Context, s *session) {
 	}
 	a.asking = true
 	batch := s.batch
-	a.hands.Go(func() {
+	a.running.Go(func() {
 		ctx, cancel := context.WithTimeout(work, lookTime)
 		defer cancel()
 		who, err := t.Blocker(ctx)
@@ -79,7 +79,7 @@ func (a *Agent) look(work context.Context, s *session) {
 		}
 		a.tell(work, func(s *session) {
 			a.asking = false
-			if s.batch == batch && len(s.atBase) > 0 && (err == nil || who != "") {
+			if s.batch == batch && len(s.atDatabase) > 0 && (err == nil || who != "") {
 				s.blocker = who
 			}
 		})
@@ -88,17 +88,17 @@ func (a *Agent) look(work context.Context, s *session) {
 
 // advanced takes note that a part of what is at the database is durable: only the rest is slow, since now.
 func (s *session) advanced(seq uint64) {
-	n := s.through
-	for n < len(s.atBase) && s.atBase[n].Pos.Seq <= seq {
+	n := s.durable
+	for n < len(s.atDatabase) && s.atDatabase[n].Pos.Seq <= seq {
 		n++
 	}
-	if n > s.through && n < len(s.atBase) { // with the last one the outcome comes
-		s.through, s.baseTicks, s.blocker = n, 0, ""
+	if n > s.durable && n < len(s.atDatabase) { // with the last one the outcome comes
+		s.durable, s.atDatabaseTicks, s.blocker = n, 0, ""
 	}
 }
 
 // wonders reports that it is time to ask who blocks the database.
 func (s *session) wonders() bool {
 	every := max(1, int(lookAfter/s.rules.tick))
-	return len(s.atBase) > 0 && s.baseTicks >= every && s.baseTicks%every == 0
+	return len(s.atDatabase) > 0 && s.atDatabaseTicks >= every && s.atDatabaseTicks%every == 0
 }

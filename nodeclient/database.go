@@ -26,7 +26,7 @@ type Database interface {
 	// batch is 1 or more consecutive items behind before; each has the position after it, and those
 	// without a record only move the position. The items are borrowed until Apply returns. Calls never
 	// overlap. before is the stored position as the agent knows it; a driver compares inside the
-	// transaction (CheckAdvance) and answers Fatal when another hand has moved it, and that it went back, with the
+	// transaction (CheckAdvance) and answers Fatal when somebody else has moved it, and that it went back, with the
 	// position it stands at, when that is an earlier one of the same log. On a fresh place the stored position is zero and
 	// before is the start of the log: that is no difference.
 	//
@@ -241,5 +241,5 @@ func CheckAdvance(stored, before event.Position) error {
 	case stored.Log == before.Log && stored.Seq < before.Seq:
 		return &classed{fmt.Errorf("the database stands at %s but this node left it at %s: it has gone back to an earlier state", stored, before), wentBack}
 	}
-	return Fatal(fmt.Errorf("the database stands at %s but this node left it at %s: another hand has written its position", stored, before))
+	return Fatal(fmt.Errorf("the database stands at %s but this node left it at %s: another program has written its position", stored, before))
 }

@@ -25,6 +25,6 @@
 // # Goroutines of an Agent
 //
 //	loop      Run itself: the session, one select
-//	hand      one call at a time to the Database: Apply, Seek, Snapshot
+//	dbLoop    one call at a time to the Database: Apply, Seek, Snapshot
 //	transfer  upload of a snapshot, or download and restore; each waits for the end of the one before
 package nodeclient

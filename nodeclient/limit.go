@@ -48,7 +48,7 @@ func (a *Agent) apply(work context.Context, t task) (pos event.Position, err err
 	if most == event.NoLimit || is && own.LimitsApply() {
 		return a.db.Apply(work, t.before, t.apply)
 	}
-	ctx, ended := a.still.limit(work, most)
+	ctx, ended := a.pauses.limit(work, most)
 	pos, err = a.db.Apply(ctx, t.before, t.apply)
 	first, last := t.apply[0].Pos, t.apply[len(t.apply)-1].Pos
 	switch long := ended(); {
@@ -62,14 +62,14 @@ func (a *Agent) apply(work context.Context, t task) (pos event.Position, err err
 		"it more time: %v", first.Seq, most, which, a.opts.ID, err)
 }
 
-// stillness knows whether a snapshot is open. Changes of the schema wait for its end, and that time is not theirs.
-type stillness struct {
+// pauseClock knows whether a snapshot is open. Changes of the schema wait for its end, and that time is not theirs.
+type pauseClock struct {
 	mu    sync.Mutex
 	open  map[Snapshot]bool
 	ended time.Time // of the last one
 }
 
-func (s *stillness) begin(snap Snapshot) {
+func (s *pauseClock) begin(snap Snapshot) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.open == nil {
@@ -79,7 +79,7 @@ func (s *stillness) begin(snap Snapshot) {
 }
 
 // end may come twice for one snapshot.
-func (s *stillness) end(snap Snapshot) {
+func (s *pauseClock) end(snap Snapshot) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.open[snap] {
@@ -89,7 +89,7 @@ func (s *stillness) end(snap Snapshot) {
 }
 
 // spent is how much of the time since begun counts.
-func (s *stillness) spent(begun time.Time) time.Duration {
+func (s *pauseClock) spent(begun time.Time) time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
@@ -102,7 +102,7 @@ func (s *stillness) spent(begun time.Time) time.Duration {
 }
 
 // limit is a context that ends with errTooLong when most of time is spent. ended gives it up and reports whether that came.
-func (s *stillness) limit(work context.Context, most time.Duration) (ctx context.Context, ended func() bool) {
+func (s *pauseClock) limit(work context.Context, most time.Duration) (ctx context.Context, ended func() bool) {
 	ctx, cancel := context.WithCancelCause(work)
 	begun := time.Now()
 	var mu sync.Mutex

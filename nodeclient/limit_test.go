@@ -65,7 +65,7 @@ func TestAnIncrementHasATimeLimit(t *testing.T) {
 		require.True(t, IsTransient(err) && !errors.As(err, &over), err)
 		snap, err := target.Snapshot(t.Context())
 		require.NoError(t, err)
-		a.still.begin(snap)
+		a.pauses.begin(snap)
 		begun = time.Now()
 		time.AfterFunc(10*time.Hour, func() { a.closeSnapshot(snap) })
 		_, err = a.apply(t.Context(), task{apply: h.items(6, 7), before: h.pos[6]})

@@ -46,7 +46,7 @@ func (s *session) ordered(e event.Event) {
 // applyOutside gives the increment to the database, which may be at rest behind one that failed. It reports whether it has.
 func (s *session) applyOutside() bool {
 	o := s.outside
-	if o == nil || o.begun || s.busy || !s.talking() || s.still != 0 || s.leaving {
+	if o == nil || o.begun || s.busy || !s.talking() || s.pausedFor != 0 || s.leaving {
 		return false
 	}
 	o.begun = true
@@ -80,7 +80,7 @@ func (s *session) outsideDone(pos event.Position, err error) {
 		return
 	}
 	if err != nil && IsFatal(err) && s.phase != joining {
-		s.ruin = err.Error()
+		s.fatalReason = err.Error()
 	}
 	switch {
 	case s.phase == opening: // a new session was asked for meanwhile; the broker asks again in it

@@ -64,7 +64,7 @@ type rules struct {
 	maxBackoff    int // longest wait between tries of a DUMP or of a transient error
 }
 
-// task is what the session wants done by the agent's other hands; at most one of the fields is set.
+// task is what the session wants done by the agent's other goroutines; at most one of the fields is set.
 type task struct {
 	apply    []event.Item // behind before
 	before   event.Position
@@ -108,42 +108,51 @@ type session struct {
 	busy     bool           // a task is at the database: only its result goes on
 	welcomed bool           // the broker has spoken in this session
 
-	heardTicks, saidTicks int
-	rarely                int      // the broker has many clients and lets us be silent for so many ticks
-	retry                 *backoff // of what may pass: an increment, or a DUMP
-	failure               string   // held, lost: what is said
-	ruin                  string   // the copy is lost, and why: said in every session until a DUMP has replaced it
-	leaving               bool     // nothing new is begun
+	heardTicks        int // since the last word of the broker
+	saidTicks         int // since our last word in this session
+	heartbeatInterval int // in ticks: the broker has many clients and lets us be silent for so long; 0 for as usual
 
-	dump       requester       // joining
-	loading    *restoreJob     // given to the carrier, until its outcome comes, even when it was cancelled
-	proved     bool            // the topics stand beside the position
-	loaded     event.RequestID // the request whose snapshot was just loaded, told with NONE
-	at         uint64          // explicit position still to be asked for
-	seeking    *event.Position
-	preparing  event.DumpID // the dump that our database was prepared for last
+	retry        *backoff // of what may pass: an increment, or a DUMP
+	transientErr string   // of the database, told in heartbeats; "" for none
+	failure      string   // held, lost: what is said
+	fatalReason  string   // why the copy is lost: said in every session until a DUMP has replaced it; "" when it is not
+	leaving      bool     // nothing new is begun
+
+	// What the database is doing.
+	atDatabase      []event.Item // the increments it was given
+	durable         int          // so many of them it has committed already
+	atDatabaseTicks int          // for so long the others have been there
+	batch           uint64       // counts what it was given, so that a late answer about a batch is known
+	blocker         string       // who keeps it from going on, as far as that was seen; "" for nobody
+	giveUp          bool         // its newest task is to be given up
+	givenUp         bool         // it was, because an operator has decided about one of its increments
+	moved           bool         // it was, because an operator has named another position
+	oneByOne        int          // so many of the next increments are applied one by one
+	seeking         *event.Position
+	proved          bool        // the topics stand beside the position
+	at              uint64      // explicit position that is still to be asked for
+	disk            *event.Disk // to be said with the next word; nil: nothing new
+
+	// The time of the log.
+	clock   int64  // a time that all increments after clockAt have reached
+	clockAt uint64 // sequence
+	ended   int64  // what has lived until this time was ended
+
+	// This node joins by DUMP.
+	dump    requester
+	loading *restoreJob     // given to the agent, until its outcome comes, also when it was cancelled
+	loaded  event.RequestID // whose snapshot was just loaded, told with NONE
+
+	// This node is the target of a DUMP.
+	preparing  event.DumpID // for which the database was prepared last
 	unprepared int          // so often without success
 	prepares   bool         // it is to be prepared before the next batch
-	snapping   event.DumpID // the dump our snapshot is for; 0 none
+	snapping   event.DumpID // the one our snapshot is for; 0 for none
 	snapOpen   *event.Event // DUMP_REP Opened, said again when asked again
 	part       *event.Range // of the copy that the snapshot is to hold; nil for all
 	snapWanted bool         // open the snapshot as soon as the database is at rest
-	snapOpens  bool         // the database opens one
-	still      event.DumpID // the dump whose snapshot allows no Apply until it is closed; 0 none
-	trouble    string       // transient trouble, told in heartbeats
-	single     int          // so many of the next increments are applied one by one
-	atBase     []event.Item // what is at the database
-	giveUp     bool         // the newest task of the database is to be given up
-	givenUp    bool         // it was, because an operator has decided about one of its increments
-	moved      bool         // it was, because an operator has named another position
-	disk       *event.Disk  // of the database, to be said with the next word; nil: nothing new
-	through    int          // so many of it are durable already
-	baseTicks  int          // for so long the rest has been there
-	batch      uint64       // counts what has come to the database
-	blocker    string       // who keeps it from going on, as far as that was seen; "" for nobody
-	clock      int64        // time of the log that all increments behind clockAt have reached
-	clockAt    uint64       // sequence
-	ended      int64        // what has lived until this time was ended
+	snapOpens  bool         // the database opens it
+	pausedFor  event.DumpID // whose snapshot allows no Apply until it is closed; 0 for none
 
 	outside     *outside                 // the newest order of an increment that was passed over; nil for none
 	outsideSeen map[event.RequestID]bool // orders of that kind, of this process
@@ -173,7 +182,7 @@ func newSession(r rules, self event.Session, pos event.Position, proved bool, dr
 // open begins a new turn of the conversation with our position: the one way to recover. While a task is at the
 // database the position is moving, so NONE is said when it is done.
 func (s *session) open() {
-	s.phase, s.queue, s.received, s.welcomed, s.failure, s.rarely = opening, nil, s.pos, false, "", 0
+	s.phase, s.queue, s.received, s.welcomed, s.failure, s.heartbeatInterval = opening, nil, s.pos, false, "", 0
 	s.clock, s.ended = 0, 0
 	s.self.Turn++
 	s.heardTicks = 0
@@ -187,12 +196,12 @@ func (s *session) open() {
 // sayBusy says that the session has to wait for the increments at the database, so that an operator's order reaches
 // them.
 func (s *session) sayBusy() {
-	if len(s.atBase) == 0 {
+	if len(s.atDatabase) == 0 {
 		return // the position is being set, or a snapshot opened
 	}
 	s.saidTicks = 0
 	_, text := s.slow()
-	s.say(event.Event{Kind: event.IncrReq, State: event.None, Code: event.Busy, Pos: s.pos, Text: text, LeaseMS: s.inMS(s.baseTicks),
+	s.say(event.Event{Kind: event.IncrReq, State: event.None, Code: event.Busy, Pos: s.pos, Text: text, LeaseMS: s.inMS(s.atDatabaseTicks),
 		Body: s.rules.hello.Encode()})
 }
 
@@ -214,11 +223,11 @@ func (s *session) say(e event.Event) {
 func (s *session) report(code event.Code) {
 	e := event.Event{Kind: event.IncrReq, State: event.Succ, Code: code, Pos: s.pos,
 		CreditRecords: s.rules.windowRecords, CreditBytes: s.rules.windowBytes}
-	if code == event.NoCode && s.trouble != "" {
-		e.Code, e.Text, e.LeaseMS = event.Retrying, s.trouble, s.inMS(s.retry.wait)
+	if code == event.NoCode && s.transientErr != "" {
+		e.Code, e.Text, e.LeaseMS = event.Retrying, s.transientErr, s.inMS(s.retry.wait)
 	} else if code == event.NoCode {
 		if e.Code, e.Text = s.slow(); e.Code != event.NoCode {
-			e.LeaseMS = s.inMS(s.baseTicks)
+			e.LeaseMS = s.inMS(s.atDatabaseTicks)
 		}
 	}
 	if s.disk != nil {
@@ -238,11 +247,11 @@ const slowAfter = 10 * time.Second
 
 // slow says which increments have been at the database for longer than that.
 func (s *session) slow() (event.Code, string) {
-	long := time.Duration(s.baseTicks) * s.rules.tick
-	if len(s.atBase) == 0 || long <= slowAfter {
+	long := time.Duration(s.atDatabaseTicks) * s.rules.tick
+	if len(s.atDatabase) == 0 || long <= slowAfter {
 		return event.NoCode, ""
 	}
-	first, last := s.atBase[s.through].Pos.Seq, s.atBase[len(s.atBase)-1].Pos.Seq
+	first, last := s.atDatabase[s.durable].Pos.Seq, s.atDatabase[len(s.atDatabase)-1].Pos.Seq
 	which := fmt.Sprintf("increment %d has", first)
 	if first != last {
 		which = fmt.Sprintf("increments %d to %d have", first, last)
@@ -315,7 +324,7 @@ func (s *session) incrRep(e event.Event) {
 	case event.Seek:
 		switch {
 		case s.phase == joining || s.phase == lost || !s.mayAdopt(e.Pos):
-		case len(s.atBase) > 0: // what the database does is given up; the broker names the position in the session after that
+		case len(s.atDatabase) > 0: // what the database does is given up; the broker names the position in the session after that
 			s.giveUp, s.moved = true, true
 		case !s.busy:
 			s.adopt(e.Pos)
@@ -342,9 +351,9 @@ func (s *session) decided(pos event.Position) {
 		return
 	}
 	s.retry.clear()
-	s.trouble = ""
+	s.transientErr = ""
 	s.giveUp = s.giveUp || s.outsideRuns()
-	if len(s.atBase) > 0 && s.atBase[0].Pos.Seq <= pos.Seq && !s.givenUp {
+	if len(s.atDatabase) > 0 && s.atDatabase[0].Pos.Seq <= pos.Seq && !s.givenUp {
 		s.note("the increments at the database are given up, because an operator has decided about increment %d",
 			pos.Seq)
 		s.giveUp, s.givenUp = true, true
@@ -356,15 +365,15 @@ const maxInterval = 5 * time.Minute
 
 // pace takes the broker's word for how rarely we may speak.
 func (s *session) pace(e event.Event) {
-	s.rarely = int(min(time.Duration(e.LeaseMS)*time.Millisecond, maxInterval) / s.rules.tick)
+	s.heartbeatInterval = int(min(time.Duration(e.LeaseMS)*time.Millisecond, maxInterval) / s.rules.tick)
 }
 
 // mustJoin answers "you have to DUMP": by doing it where that is allowed, else by stopping with the sentence.
 func (s *session) mustJoin(text string, allowed bool) {
 	switch {
 	case s.phase == joining:
-	case (s.rules.from == "" || !allowed) && s.ruin != "":
-		s.stop(ErrNeedsDump, fmt.Sprintf("%s (%s)", text, s.ruin))
+	case (s.rules.from == "" || !allowed) && s.fatalReason != "":
+		s.stop(ErrNeedsDump, fmt.Sprintf("%s (%s)", text, s.fatalReason))
 	case s.rules.from == "" || !allowed:
 		s.stop(ErrNeedsDump, text)
 	default:
@@ -393,7 +402,7 @@ func (s *session) welcome(e event.Event) {
 	s.received = s.pos
 	s.retry.clear()
 	s.at = 0
-	if s.ruin != "" {
+	if s.fatalReason != "" {
 		s.lose()
 		return
 	}
@@ -492,7 +501,7 @@ func (s *session) take(frame []byte) error {
 
 // work gives the database its next batch.
 func (s *session) work() {
-	if s.applyOutside() || s.busy || s.retry.wait > 0 || s.phase != following || s.still != 0 || s.leaving {
+	if s.applyOutside() || s.busy || s.retry.wait > 0 || s.phase != following || s.pausedFor != 0 || s.leaving {
 		return
 	}
 	if s.prepares {
@@ -506,7 +515,7 @@ func (s *session) work() {
 		return
 	}
 	n, bytes, most := 0, 0, s.rules.batchRecords
-	if s.single > 0 {
+	if s.oneByOne > 0 {
 		most = 1
 	}
 	limit := limitOf(s.queue[0])
@@ -532,7 +541,7 @@ func (s *session) expired(until int64, more bool, pos event.Position, err error)
 		s.ended = max(s.ended, until)
 	}
 	if err != nil && IsFatal(err) && s.phase != joining {
-		s.ruin = err.Error()
+		s.fatalReason = err.Error()
 	}
 	switch {
 	case s.phase == opening: // a new session was asked for meanwhile
@@ -540,8 +549,8 @@ func (s *session) expired(until int64, more bool, pos event.Position, err error)
 		return
 	case s.phase != following:
 		return
-	case err == nil && s.trouble != "" && len(s.queue) == 0:
-		s.trouble, s.retry.step = "", 0
+	case err == nil && s.transientErr != "" && len(s.queue) == 0:
+		s.transientErr, s.retry.step = "", 0
 		s.report(event.NoCode)
 	case err == nil:
 	case IsBack(err):
@@ -553,7 +562,7 @@ func (s *session) expired(until int64, more bool, pos event.Position, err error)
 		s.lose()
 		return
 	default:
-		s.trouble = err.Error()
+		s.transientErr = err.Error()
 		s.retry.later()
 		s.warn("what has lived until the time of the log cannot be ended now, trying again: %v", err)
 		s.report(event.NoCode)
@@ -570,7 +579,7 @@ func (s *session) do(t task) {
 
 // begins says that these are at the database from now on.
 func (s *session) begins(items []event.Item) {
-	s.atBase, s.through, s.baseTicks, s.blocker = items, 0, 0, ""
+	s.atDatabase, s.durable, s.atDatabaseTicks, s.blocker = items, 0, 0, ""
 	s.batch++
 }
 
@@ -588,14 +597,14 @@ func (s *session) applied(n int, pos event.Position, err error) {
 		s.pos = pos
 	}
 	if s.pos.Log == before.Log && s.pos.Seq > before.Seq {
-		s.single = max(0, s.single-int(min(s.pos.Seq-before.Seq, uint64(s.single))))
+		s.oneByOne = max(0, s.oneByOne-int(min(s.pos.Seq-before.Seq, uint64(s.oneByOne))))
 	}
 	var over *overrun
 	if errors.As(err, &over) {
-		s.single = n
+		s.oneByOne = n
 	}
 	if err != nil && IsFatal(err) && s.phase != joining {
-		s.ruin = err.Error()
+		s.fatalReason = err.Error()
 	}
 	if s.phase == opening { // a new session was asked for meanwhile
 		s.sayNone()
@@ -611,16 +620,16 @@ func (s *session) applied(n int, pos event.Position, err error) {
 	}
 	if err == nil {
 		s.queue = s.queue[n:]
-		if s.trouble != "" {
+		if s.transientErr != "" {
 			s.note("the trouble is over: the database takes increments again")
 		}
-		s.retry.step, s.trouble = 0, ""
+		s.retry.step, s.transientErr = 0, ""
 		s.report(event.NoCode)
 		s.work()
 		return
 	}
 	if IsBack(err) {
-		s.trouble = ""
+		s.transientErr = ""
 		s.warn("going on from %d, where the database stands: %v", s.pos.Seq, err)
 		s.open()
 		return
@@ -630,17 +639,17 @@ func (s *session) applied(n int, pos event.Position, err error) {
 	}
 	switch {
 	case IsTransient(err):
-		s.trouble = err.Error()
+		s.transientErr = err.Error()
 		if blocker != "" {
-			s.trouble += " (" + blocker + ")"
+			s.transientErr += " (" + blocker + ")"
 		}
 		s.retry.later()
-		s.warn("the database cannot take increment %d now, trying again: %s", s.pos.Seq+1, s.trouble)
+		s.warn("the database cannot take increment %d now, trying again: %s", s.pos.Seq+1, s.transientErr)
 		s.report(event.NoCode)
 	case IsFatal(err):
 		s.lose()
 	default:
-		s.phase, s.failure, s.queue, s.received, s.trouble = held, err.Error(), nil, s.pos, ""
+		s.phase, s.failure, s.queue, s.received, s.transientErr = held, err.Error(), nil, s.pos, ""
 		s.warn("increment %d failed: %v", s.pos.Seq+1, err)
 		s.sayFailure()
 	}
@@ -660,7 +669,7 @@ func (s *session) taken(err error) bool {
 
 // lose stops for good: until a DUMP has replaced the copy nothing is applied to it.
 func (s *session) lose() {
-	s.phase, s.failure, s.queue, s.received = lost, s.ruin, nil, s.pos
+	s.phase, s.failure, s.queue, s.received = lost, s.fatalReason, nil, s.pos
 	s.sayFailure()
 }
 
@@ -731,7 +740,7 @@ func (s *session) storedTopics(err error) {
 func (s *session) tick() {
 	s.heardTicks++
 	s.saidTicks++
-	s.baseTicks++
+	s.atDatabaseTicks++
 	if s.phase == joining && s.retry.wait > 0 {
 		s.heardTicks = 0 // nothing was asked
 	}
@@ -752,12 +761,12 @@ func (s *session) tick() {
 		if s.saidTicks >= s.rules.heartbeat {
 			s.sayBusy()
 		}
-	case s.heardTicks > max(s.rules.silence, 3*s.rarely) && s.phase != opening:
+	case s.heardTicks > max(s.rules.silence, 3*s.heartbeatInterval) && s.phase != opening:
 		s.warn("the broker has been silent for %d ticks: opening a new session", s.heardTicks)
 		s.open()
 	case s.failure != "":
 		s.sayFailure()
-	case s.phase == following && !s.welcomed, s.saidTicks >= max(s.rules.heartbeat, s.rarely):
+	case s.phase == following && !s.welcomed, s.saidTicks >= max(s.rules.heartbeat, s.heartbeatInterval):
 		s.report(event.NoCode)
 	}
 	s.work()
@@ -872,7 +881,7 @@ func (s *session) restored(job restoreJob, left string, err error) {
 			s.warn("the snapshot was loaded without %s", left)
 			s.say(s.dump.loadedWithout(job.request, job.dump, left))
 		}
-		s.pos, s.loaded, s.ruin, s.proved = job.pos, job.request, "", true
+		s.pos, s.loaded, s.fatalReason, s.proved = job.pos, job.request, "", true
 		s.dump.succeeded()
 		s.open()
 	case job.request != s.dump.request: // it was cancelled; the next word of the broker begins another
@@ -972,7 +981,7 @@ func (s *session) opened(dump event.DumpID, pos event.Position, o dumpflow.Opene
 	default:
 		s.snapOpen = &event.Event{Kind: event.DumpRep, State: event.Succ, Code: event.Opened, Dump: dump, Pos: pos, Body: o.Encode()}
 		if !o.Online {
-			s.still = dump
+			s.pausedFor = dump
 		}
 		if s.talking() { // else the broker asks again as soon as the new session has begun
 			s.say(*s.snapOpen)
@@ -995,8 +1004,8 @@ func (s *session) snapFailed(err error) {
 
 // uploaded takes the outcome of an upload task.
 func (s *session) uploaded(dump event.DumpID, err error) {
-	if dump == s.still {
-		s.still = 0
+	if dump == s.pausedFor {
+		s.pausedFor = 0
 	}
 	switch {
 	case dump != s.snapping: // cancelled meanwhile

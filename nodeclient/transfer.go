@@ -19,14 +19,14 @@ var errNotOurs = errors.New("the database is not empty and not a copy of this lo
 // errOtherTopics is returned when a snapshot holds other topics than this node follows.
 var errOtherTopics = errors.New("not loaded")
 
-// openSnapshot runs on the hand, so that it sees the database at rest. The loop keeps the snapshot.
+// openSnapshot runs in dbLoop, so that it sees the database at rest. The loop keeps the snapshot.
 func (a *Agent) openSnapshot(work context.Context, dump event.DumpID, part *event.Range) outcome {
 	snap, err := a.snapshot(work, part)
 	if err != nil {
 		return func(s *session) { s.opened(dump, event.Position{}, dumpflow.Opened{}, err) }
 	}
 	a.opened = snap
-	a.still.begin(snap)
+	a.pauses.begin(snap)
 	return func(s *session) {
 		a.snap, a.part = snap, part
 		s.opened(dump, snap.Position(), dumpflow.Opened{Format: snap.Format(), Online: snap.Online(), Size: snap.Size()}, nil)
@@ -135,7 +135,7 @@ func (a *Agent) mayReplace(ctx context.Context, log event.LogID) error {
 }
 
 // LoadBackup loads a backup file's bytes (see dumpflow.OpenArchive) into the target before Run, as the first of
-// the two steps of joining by hand (XE-12). It refuses a place that is neither empty nor a copy of the same log.
+// the two steps of joining by a backup (XE-12). It refuses a place that is neither empty nor a copy of the same log.
 func (a *Agent) LoadBackup(ctx context.Context, m dumpflow.Manifest, r io.Reader) error {
 	if !a.db.Loads(m.Format) {
 		return &ending{ErrRefused, fmt.Sprintf("the backup of %s is %s, which this kind of target cannot load", m.Target, m.Format)}
@@ -178,7 +178,7 @@ func (a *Agent) call(ctx context.Context, dump event.DumpID, c dumpflow.Chunk) (
 }
 
 func (a *Agent) closeSnapshot(s Snapshot) {
-	defer a.still.end(s)
+	defer a.pauses.end(s)
 	if err := s.Close(); err != nil {
 		a.log.Warn("closing the snapshot", "err", err)
 	}
