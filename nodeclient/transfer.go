@@ -138,7 +138,7 @@ func (a *Agent) mayReplace(ctx context.Context, log event.LogID) error {
 // the two steps of joining by a backup (XE-12). It refuses a place that is neither empty nor a copy of the same log.
 func (a *Agent) LoadBackup(ctx context.Context, m dumpflow.Manifest, r io.Reader) error {
 	if !a.db.Loads(m.Format) {
-		return &ending{ErrRefused, fmt.Sprintf("the backup of %s is %s, which this kind of target cannot load", m.Target, m.Format)}
+		return &ending{ErrRefused, fmt.Sprintf("the backup of %s is %s, which this kind of target cannot load: restore it into a database of its own kind", m.Target, m.Format)}
 	}
 	if m.Range != nil {
 		return &ending{ErrRefused, fmt.Sprintf("the backup of %s holds only a part of its keys: nobody can go on from it", m.Target)}

@@ -54,7 +54,7 @@ func (w *work) add(p sqltext.Piece) error {
 //   - an open quote or trigger body
 //   - a placeholder for which there is no argument
 //   - transaction control: BEGIN, COMMIT, END, ROLLBACK, SAVEPOINT, RELEASE
-//   - ATTACH and DETACH, and every mention of the table xmq_position as a name
+//   - ATTACH and DETACH, and every mention of the tables xmq_position and sqlite_dbpage as a name
 //   - what would stay in the connection and be gone after a restart: temporary objects, and every PRAGMA but
 //     user_version, application_id, defer_foreign_keys, and foreign_keys (which counts as the first statement only, and
 //     then holds for the increment alone, as a dump wants it)
@@ -84,6 +84,9 @@ func checkPiece(p sqltext.Piece) ([]sqltext.Statement, error) {
 	lower := strings.ToLower(p.Text) // what an argument says is data
 	if strings.Contains(lower, positionTable) && sqltext.Mentions(sqltext.SQLite, p.Text, positionTable) {
 		return nil, errors.New("it mentions xmq_position, the table in which XMQ keeps its place")
+	}
+	if strings.Contains(lower, "sqlite_dbpage") && sqltext.Mentions(sqltext.SQLite, p.Text, "sqlite_dbpage") {
+		return nil, errors.New("it mentions sqlite_dbpage, the pages of the file: what is written there SQLite does not check, so that one increment could damage every copy")
 	}
 	if strings.Contains(lower, "total_changes") && sqltext.Mentions(sqltext.SQLite, p.Text, "total_changes") {
 		return nil, errors.New("it calls total_changes, which counts since the connection was opened: after a restart it is another number")
