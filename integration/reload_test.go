@@ -33,10 +33,28 @@ func TestSIGHUPReloads(t *testing.T) {
 	s.ok("CREATE TABLE a (n INTEGER)\n", "publish")
 	s.level("master")
 	hup(n, `changed="" "needs a restart"=""`)
-	write("log_level: debug\nretention:\n  max_age: 3h\n")
-	hup(b, `changed=log_level "needs a restart"=retention.max_age`)
+	write("log_level: debug\nworkers: 2\nretention:\n  max_age: 3h\n")
+	hup(b, `changed=retention.max_age,log_level "needs a restart"=workers`)
 	write("workres: 3\n")
 	hup(b, "cannot be read again: nothing has changed")
+	write("watch:\n  every: -1s\n")
+	hup(b, "watch.every is -1s: it must be longer than 0s")
+
+	// What has changed is in force: a hook that was not there, and a node that has been stopped for too long.
+	require.Equal(t, 0, n.stop(t))
+	told := filepath.Join(t.TempDir(), "told")
+	write("hooks:\n  command: [/bin/sh, -c, 'cat >> " + told + "']\nwatch:\n  stopped: 1ms\n")
+	hup(b, "changed=retention.max_age,hooks.command,watch.stopped,log_level")
+	eventually(t, func() error {
+		text, err := os.ReadFile(told)
+		if !strings.Contains(string(text), "stopped/master") {
+			return errors.Join(errors.New("no hook is told of the node: "+string(text)), err)
+		}
+		return nil
+	})
+	write("")
+	hup(b, "changed=hooks.command,watch.stopped")
+	s.node("master", "")
 	s.ok("INSERT INTO a VALUES (1)\n", "publish")
 	s.level("master")
 }

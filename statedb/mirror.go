@@ -39,6 +39,13 @@ func NewMirror(o Options) *Mirror {
 		alerts: map[string]Alert{}, decisions: map[uint64][]Audit{}}
 }
 
+// KeepEvents implements Store. Those above the number go with the next events.
+func (m *Mirror) KeepEvents(n int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.options.KeepEvents = n
+}
+
 // Prepare turns a batch into what has to be stored. Nothing changes before Commit, and b is not changed either.
 func (m *Mirror) Prepare(b *Batch) *Changes {
 	m.mu.RLock()

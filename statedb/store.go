@@ -52,6 +52,8 @@ type Store interface {
 	Audits(n int) ([]Audit, error)
 	// Events calls f for every event that is kept with a number above after, oldest first, until f returns false; from the disk. ErrRecord.
 	Events(after uint64, f func(Event) bool) error
+	// KeepEvents sets how many events are kept from now on, 1 or more.
+	KeepEvents(n int)
 
 	// Close gives the store up. Every write was durable already.
 	Close() error

@@ -102,7 +102,7 @@ func (m *Machine) dumpFor(r dumpflow.Requester, log Log) (d *dumpflow.Dump, code
 	if !m.Connected() {
 		return nil, event.NotReady, fmt.Sprintf("the target %s is not connected: start its node or name another target", c.ID)
 	}
-	if n := m.rules.RunningDumps(); n >= m.rules.MaxDumps {
+	if n := m.rules.RunningDumps(); n >= m.rules.now().MaxDumps {
 		return nil, event.NotReady, fmt.Sprintf("%d DUMPs run already, which is the limit (max_dumps): wait for one to end", n)
 	}
 	if slices.ContainsFunc(m.dumps, func(d *dumpflow.Dump) bool { return d.ID == r.Request.Dump() }) {
@@ -159,10 +159,10 @@ func (m *Machine) remove(d *dumpflow.Dump) {
 // not have followed always, young enough, and the log still reaches back to it.
 func (m *Machine) reusable(r dumpflow.Requester, log Log) *dumpflow.Dump {
 	for _, d := range slices.Backward(m.dumps) {
-		if d.Topics != event.TopicsOf(r.Topics) || !m.rules.Reuse && !r.Reuse && !d.Waits(r.ID) || !m.fresh(d, r.ID) {
+		if d.Topics != event.TopicsOf(r.Topics) || !m.rules.now().Reuse && !r.Reuse && !d.Waits(r.ID) || !m.fresh(d, r.ID) {
 			continue
 		}
-		if d.Phase != dumpflow.Sealed || d.Range != nil || m.now-d.Ended >= int64(m.rules.SnapshotTTL) || d.Pos.Seq > m.c.Acked.Seq {
+		if d.Phase != dumpflow.Sealed || d.Range != nil || m.now-d.Ended >= int64(m.rules.now().SnapshotTTL) || d.Pos.Seq > m.c.Acked.Seq {
 			continue
 		}
 		if here, err := log.Position(d.Pos.Seq); err == nil && here == d.Pos {
@@ -404,8 +404,8 @@ func (m *Machine) tickDump(d *dumpflow.Dump) {
 		case m.lease > lease && d.Phase == dumpflow.Uploading:
 			m.dropRunning(fmt.Sprintf("the target %s is alive and has not spoken of the snapshot for %d "+
 				"ticks", m.c.ID, m.lease))
-		case m.rules.DumpTicks > 0 && m.age > m.rules.DumpTicks:
-			m.dropRunning(fmt.Sprintf("it has taken longer than its deadline of %d ticks", m.rules.DumpTicks))
+		case m.rules.now().DumpTicks > 0 && m.age > m.rules.now().DumpTicks:
+			m.dropRunning(fmt.Sprintf("it has taken longer than its deadline of %d ticks", m.rules.now().DumpTicks))
 		case d.Phase == dumpflow.Opening:
 			m.askTarget(d)
 		default:
@@ -413,7 +413,7 @@ func (m *Machine) tickDump(d *dumpflow.Dump) {
 		}
 		return
 	}
-	if len(d.Requesters) == 0 && m.now-d.Ended > int64(m.rules.SnapshotTTL) {
+	if len(d.Requesters) == 0 && m.now-d.Ended > int64(m.rules.now().SnapshotTTL) {
 		m.remove(d)
 	}
 }

@@ -27,6 +27,7 @@ type Rules struct {
 	Reuse        bool                    // and serves later requesters, also of those who do not ask for that
 	Earlier      func(seq uint64) string // earlier decisions about an increment, in one sentence; nil: nobody knows
 	Decided      func(id string) int64   // when something was last decided about a client; nil: never
+	Live         func() Live             // what may change while the broker runs; nil: as it stands here
 	TurnRecords  int                     // increments read and sent in one turn
 	TurnBytes    int                     // bytes of increments read and sent in one turn
 	RunningDumps func() int              // how many DUMPs run now in the whole broker
@@ -36,6 +37,22 @@ type Rules struct {
 	ClientQuota  *ClientQuota            // how many clients are known; nil: no limit
 	Doubts       *Doubts                 // what nodes say against the log; nil: nobody listens
 	SilenceTicks int                     // how often the silence of a client that is away is written down; 0 never
+}
+
+// Live is what may change while the broker runs: the fields of Rules with these names.
+type Live struct {
+	SnapshotTTL time.Duration
+	Reuse       bool
+	MaxDumps    int
+	DumpTicks   int
+}
+
+// now is what holds now.
+func (r *Rules) now() Live {
+	if r.Live != nil {
+		return r.Live()
+	}
+	return Live{r.SnapshotTTL, r.Reuse, r.MaxDumps, r.DumpTicks}
 }
 
 // lease is LeaseTicks, or the shortest one.

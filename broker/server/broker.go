@@ -33,7 +33,9 @@ const Self = "broker"
 
 // Broker is one running broker. Open makes it, Run serves.
 type Broker struct {
-	cfg     *Config
+	cfg     *Config                // as it was at the start
+	live    atomic.Pointer[Config] // with what Reload has changed
+	changed bell                   // Reload has
 	log     *slog.Logger
 	started time.Time
 
@@ -99,6 +101,7 @@ func Open(cfg Config, log *slog.Logger) (*Broker, error) {
 	}
 	b := &Broker{cfg: &cfg, log: log, started: time.Now(), rival: make(chan claim, 1), poisoned: make(chan error, 1), hooks: newHooks(cfg.Hooks, log),
 		admission: worker.NewClientQuota(cfg.MaxClients), doubted: make(chan struct{}, 1), leaving: make(chan struct{})}
+	b.live.Store(&cfg)
 	err := classed(b.open())
 	if b.stores != nil && err == nil {
 		err = b.stores.storage.Latch().Err() // a compaction has failed meanwhile
@@ -188,7 +191,10 @@ func (b *Broker) newPool() *worker.Pool {
 		MaxDumps: c.MaxDumps, SnapshotTTL: c.SnapshotTTL, TurnRecords: c.TurnRecords, TurnBytes: c.TurnBytes, RunningDumps: b.runningDumps,
 		Budget: b.flight, Pacer: new(worker.Pacer), Marks: &b.marks,
 		ClientQuota: b.admission, Doubts: b.doubts, SilenceTicks: ticks(c.Retention.silenceGrain())}
-	rules.Earlier = b.earlier
+	rules.Earlier, rules.Live = b.earlier, func() worker.Live {
+		k := b.knobs()
+		return worker.Live{SnapshotTTL: k.SnapshotTTL, Reuse: k.SnapshotReuse, MaxDumps: k.MaxDumps, DumpTicks: ticks(k.DumpLimit)}
+	}
 	rules.Reuse, rules.Decided = c.SnapshotReuse, func(id string) int64 {
 		if known, there := s.state.Client(id); there {
 			return known.Decided

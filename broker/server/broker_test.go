@@ -303,12 +303,12 @@ func TestXQ10Hooks(t *testing.T) {
 	require.Equal(t, 20, raised)
 
 	h := newHooks(Hooks{Command: cfg.Hooks.Command, Timeout: 5 * time.Second}, slog.New(slog.DiscardHandler))
-	require.NoError(t, h.call(context.Background(), h.all[0], telling{key: "k", Alert: statedb.Alert{Key: "k", Text: "by exec"}}))
+	require.NoError(t, h.call(context.Background(), h.all[1], telling{key: "k", Alert: statedb.Alert{Key: "k", Text: "by exec"}}))
 	text, err := os.ReadFile(file)
 	require.NoError(t, err)
 	require.Contains(t, string(text), "by exec")
-	h.cfg.Command = []string{"/bin/sh", "-c", "echo why; exit 3"}
-	require.ErrorContains(t, h.call(context.Background(), h.all[0], telling{}), "why")
+	h.cfg.Load().Command = []string{"/bin/sh", "-c", "echo why; exit 3"}
+	require.ErrorContains(t, h.call(context.Background(), h.all[1], telling{}), "why")
 }
 
 // SS-31: "Retention by count, size and age. Each limit alone and all together." With a client that never acks, and a policy. The limit

@@ -46,15 +46,15 @@ func (b *Broker) lookAtCare(batch *statedb.Batch, now time.Time) {
 		return what + units.Span(now.Sub(since)), limit > 0 && used && now.Sub(since) > limit
 	}
 	backup := statedb.Alert{Key: "no-backup", Severity: statedb.Note, Last: now.UnixNano()}
-	if ago, is := late(b.cfg.Watch.Backup, meta.Backup); is {
+	if ago, is := late(b.knobs().Watch.Backup, meta.Backup); is {
 		backup.Text = fmt.Sprintf("nobody has taken a backup with xmq dump %s: xmq dump --from NODE --output FILE. Backups made otherwise are not seen here; "+
 			"who makes them sets watch.backup to 0", ago)
 	}
 	b.graded(batch, backup)
 	check := statedb.Alert{Key: "unchecked", Severity: statedb.Note, Last: now.UnixNano()}
-	if ago, is := late(b.cfg.Watch.Checked, meta.Checked); is {
+	if ago, is := late(b.knobs().Watch.Checked, meta.Checked); is {
 		check.Text = fmt.Sprintf("the log has not been read for damage to its end %s: xmq log check", ago)
-		if b.cfg.Watch.Scrub == 0 {
+		if b.knobs().Watch.Scrub == 0 {
 			check.Text += ". The broker does not do it by itself, since watch.scrub is 0"
 		}
 	}

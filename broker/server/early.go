@@ -98,9 +98,9 @@ func (b *Broker) lookAtClients(batch *statedb.Batch, now time.Time) {
 	for i := range views {
 		v := &views[i]
 		b.lookAtNodeDisk(batch, v, now)
-		stopped := v.Condition.Is == worker.IsStopped && b.cfg.Watch.Stopped > 0 && now.Sub(v.Condition.Since) >= b.cfg.Watch.Stopped
+		stopped := v.Condition.Is == worker.IsStopped && b.knobs().Watch.Stopped > 0 && now.Sub(v.Condition.Since) >= b.knobs().Watch.Stopped
 		b.about(batch, "stopped", v, stopped, now)
-		late := b.cfg.Watch.Lag > 0 && v.LagSeconds != nil && *v.LagSeconds > b.cfg.Watch.Lag.Seconds()
+		late := b.knobs().Watch.Lag > 0 && v.LagSeconds != nil && *v.LagSeconds > b.knobs().Watch.Lag.Seconds()
 		for _, kind := range []string{"fail", "fatal", "refused", "upgrade", "stopped", "offline", "retry", "slow"} {
 			if _, stands := b.stands(kind + "/" + v.ID); !stands || !late {
 				continue

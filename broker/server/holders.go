@@ -25,7 +25,7 @@ func (b *Broker) whoHolds() holders { return b.holdersWhere(b.heard) }
 
 // holdersWhere is whoHolds for somebody who knows already whom the broker has heard within d.
 func (b *Broker) holdersWhere(heard func(id string, d time.Duration) bool) holders {
-	first, limit := b.stores.log.First(), b.cfg.Retention.MaxAbsence
+	first, limit := b.stores.log.First(), b.knobs().Retention.MaxAbsence
 	away := map[string]bool{}
 	if limit > 0 {
 		for _, c := range b.stores.state.Clients() {

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -25,7 +26,7 @@ import (
 // for nothing but what it has to say of the same alert before. The queues are bounded: when a hook is slower than
 // alerts come, alerts are dropped here (never from the store) and counted in the log.
 type hooks struct {
-	cfg Hooks
+	cfg atomic.Pointer[Hooks] // of now
 	log *slog.Logger
 	web *http.Client
 	all []*hook
@@ -49,7 +50,8 @@ type cause struct {
 // hook is one way to tell.
 type hook struct {
 	name  string
-	tell  func(ctx context.Context, body []byte) error
+	tell  func(ctx context.Context, cfg *Hooks, body []byte) error
+	there func(cfg *Hooks) bool // it is configured
 	queue chan telling
 }
 
@@ -68,17 +70,14 @@ const (
 )
 
 func newHooks(cfg Hooks, log *slog.Logger) *hooks {
-	h := &hooks{cfg: cfg, log: log, causes: map[string]*cause{}, of: map[string]string{}, web: &http.Client{
+	h := &hooks{log: log, causes: map[string]*cause{}, of: map[string]string{}, web: &http.Client{
 		Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, MaxResponseHeaderBytes: 64 << 10, MaxIdleConnsPerHost: 1, IdleConnTimeout: time.Minute},
 		// An alert is for the address that was configured, and for none that it names.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
-	if cfg.URL != "" {
-		h.all = append(h.all, &hook{"url", h.post, make(chan telling, hookQueue)})
-	}
-	if len(cfg.Command) > 0 {
-		h.all = append(h.all, &hook{"command", h.exec, make(chan telling, hookQueue)})
-	}
+	h.cfg.Store(&cfg)
+	h.all = []*hook{{"url", h.post, func(c *Hooks) bool { return c.URL != "" }, make(chan telling, hookQueue)},
+		{"command", h.exec, func(c *Hooks) bool { return len(c.Command) > 0 }, make(chan telling, hookQueue)}}
 	return h
 }
 
@@ -151,6 +150,9 @@ const gatherFor = time.Second
 // enqueue gives it to all hooks that are not too slow.
 func (h *hooks) enqueue(t telling) {
 	for _, one := range h.all {
+		if !one.there(h.cfg.Load()) {
+			continue
+		}
 		select {
 		case one.queue <- t:
 		default:
@@ -159,16 +161,17 @@ func (h *hooks) enqueue(t telling) {
 	}
 }
 
-// repeat tells those causes again of which nothing was told for cfg.Repeat, unless all of their alerts were acknowledged.
+// repeat tells those causes again of which nothing was told for Hooks.Repeat, unless all of their alerts were acknowledged.
 func (h *hooks) repeat(now time.Time, standing []statedb.Alert) {
-	if h.cfg.Repeat == 0 {
+	repeat := h.cfg.Load().Repeat
+	if repeat == 0 {
 		return
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, a := range standing {
 		c := h.causes[h.of[a.Key]]
-		if c == nil || a.Acked || now.Sub(c.told) < h.cfg.Repeat {
+		if c == nil || a.Acked || now.Sub(c.told) < repeat {
 			continue
 		}
 		c.told = now
@@ -197,7 +200,7 @@ func (h *hooks) serve(ctx context.Context, one *hook) {
 	done := make(chan string, hookCalls)
 	call := func(a telling) {
 		group.Go(func() {
-			if err := secret.Hide(h.call(ctx, one, a), h.cfg.URL); err != nil {
+			if err := h.call(ctx, one, a); err != nil {
 				h.log.Warn("hook failed", "hook", one.name, "alert", a.key, "err", err)
 			}
 			done <- a.key
@@ -232,7 +235,11 @@ func (h *hooks) serve(ctx context.Context, one *hook) {
 
 // call tells one hook of an alert, within the timeout.
 func (h *hooks) call(ctx context.Context, one *hook, a telling) error {
-	ctx, cancel := context.WithTimeout(ctx, h.cfg.Timeout)
+	cfg := h.cfg.Load()
+	if !one.there(cfg) { // it was taken away meanwhile
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, cfg.Timeout)
 	defer cancel()
 	view := alertView(a.Alert)
 	if h.view != nil && a.Cleared == 0 {
@@ -246,14 +253,14 @@ func (h *hooks) call(ctx context.Context, one *hook, a telling) error {
 	if err != nil {
 		return err
 	}
-	return one.tell(ctx, body)
+	return secret.Hide(one.tell(ctx, cfg, body), cfg.URL)
 }
 
 // exec runs the command with body on its standard input. What it has started ends with it when the time is over, and when it holds the
 // output of a command that has ended for longer than hookLinger.
-func (h *hooks) exec(ctx context.Context, body []byte) error {
+func (h *hooks) exec(ctx context.Context, cfg *Hooks, body []byte) error {
 	var out head
-	cmd := exec.CommandContext(ctx, h.cfg.Command[0], h.cfg.Command[1:]...)
+	cmd := exec.CommandContext(ctx, cfg.Command[0], cfg.Command[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(body), &out, &out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	end := func() error {
@@ -266,10 +273,10 @@ func (h *hooks) exec(ctx context.Context, body []byte) error {
 	err := cmd.Run()
 	if errors.Is(err, exec.ErrWaitDelay) {
 		_ = end() // the group may be empty: then it has left it
-		return fmt.Errorf("%s: it has left a process behind that held its output: that was ended", h.cfg.Command[0])
+		return fmt.Errorf("%s: it has left a process behind that held its output: that was ended", cfg.Command[0])
 	}
 	if err != nil {
-		return fmt.Errorf("%s: %w: %.200q", h.cfg.Command[0], err, out.kept)
+		return fmt.Errorf("%s: %w: %.200q", cfg.Command[0], err, out.kept)
 	}
 	return nil
 }
@@ -282,8 +289,8 @@ func (h *head) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func (h *hooks) post(ctx context.Context, body []byte) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, h.cfg.URL, bytes.NewReader(body))
+func (h *hooks) post(ctx context.Context, cfg *Hooks, body []byte) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, cfg.URL, bytes.NewReader(body))
 	if err != nil {
 		return err
 	}
@@ -294,7 +301,7 @@ func (h *hooks) post(ctx context.Context, body []byte) error {
 	}
 	defer res.Body.Close()
 	if res.StatusCode >= 300 {
-		return fmt.Errorf("%s answered %s", secret.URL(h.cfg.URL), res.Status)
+		return fmt.Errorf("%s answered %s", secret.URL(cfg.URL), res.Status)
 	}
 	return nil
 }

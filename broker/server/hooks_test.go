@@ -95,7 +95,7 @@ func TestOneAlertIsToldInOrder(t *testing.T) {
 	var heard []uint64
 	h := newHooks(Hooks{Timeout: time.Minute}, slog.New(slog.DiscardHandler))
 	all := make(chan struct{})
-	one := &hook{"test", func(_ context.Context, body []byte) error {
+	one := &hook{"test", func(_ context.Context, _ *Hooks, body []byte) error {
 		var a AlertView
 		if err := json.Unmarshal(body, &a); err != nil {
 			return err
@@ -105,7 +105,7 @@ func TestOneAlertIsToldInOrder(t *testing.T) {
 			close(all)
 		}
 		return nil
-	}, make(chan telling, hookQueue)}
+	}, func(*Hooks) bool { return true }, make(chan telling, hookQueue)}
 	h.all = append(h.all, one)
 	for i := range hookQueue {
 		h.tell(statedb.Alert{Key: "same", Count: uint64(i)})
@@ -199,7 +199,7 @@ func TestHooksAreBounded(t *testing.T) {
 	require.ErrorContains(t, h.call(t.Context(), h.all[0], telling{}), "307")
 
 	h = newHooks(Hooks{Command: []string{"/bin/sh", "-c", "head -c 100000000 /dev/zero; exit 1"}, Timeout: time.Minute}, slog.New(slog.DiscardHandler))
-	err := h.call(t.Context(), h.all[0], telling{})
+	err := h.call(t.Context(), h.all[1], telling{})
 	require.ErrorContains(t, err, "exit status 1")
 	require.Less(t, len(err.Error()), 1000)
 	var out head

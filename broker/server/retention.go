@@ -17,21 +17,14 @@ import (
 // retain frees what nobody needs, every Retention.Every. It reads durable positions and pins only, never what is
 // in memory alone (see package statedb).
 func (b *Broker) retain(ctx context.Context) error {
-	t := time.NewTicker(b.cfg.Retention.Every)
-	defer t.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-t.C:
-			if _, err := b.trim(); err != nil {
-				if IsStorage(err) {
-					return err
-				}
-				b.log.Warn("retention", "err", err)
-			}
+	return b.every(ctx.Done(), func(c *Config) time.Duration { return c.Retention.Every }, func() error {
+		_, err := b.trim()
+		if err != nil && !IsStorage(err) {
+			b.log.Warn("retention", "err", err)
+			err = nil
 		}
-	}
+		return err
+	})
 }
 
 // trim frees segments once and returns how many.
@@ -50,7 +43,7 @@ func (b *Broker) free(everything bool) (freed int, err error) {
 	h := b.whoHolds()
 	head, limited := h.head, b.limit(h.head)
 	keep := h.need
-	if r := &b.cfg.Retention; !everything && h.Placed > 0 {
+	if r := &b.knobs().Retention; !everything && h.Placed > 0 {
 		if r.KeepRecords > 0 {
 			keep = min(keep, head+1-min(head, uint64(r.KeepRecords)))
 		}
@@ -94,7 +87,7 @@ type bound struct {
 
 // limit is what max_records and max_age free even when a client still needs it (SS-31).
 func (b *Broker) limit(head uint64) (l bound) {
-	r := &b.cfg.Retention
+	r := &b.knobs().Retention
 	if r.MaxRecords > 0 && head > uint64(r.MaxRecords) {
 		l = bound{head - uint64(r.MaxRecords) + 1, "retention.max_records"}
 	}
@@ -111,7 +104,7 @@ func (b *Broker) holdAlerts(h *holders, keep uint64, limited bound) error {
 	var batch statedb.Batch
 	now := time.Now().UnixNano()
 	who, need, head := h.who(), h.need, h.head
-	n := b.cfg.Retention.PinAlert
+	n := b.knobs().Retention.PinAlert
 	pin := statedb.Alert{Key: "pin", Severity: statedb.Warning, Last: now}
 	first, held := h.First()
 	if held && first.Client != nil {
@@ -137,7 +130,7 @@ func (b *Broker) holdAlerts(h *holders, keep uint64, limited bound) error {
 
 // maxBytes is the limit of the log in bytes; 0 for none. The default was recorded when this data directory was first served.
 func (b *Broker) maxBytes() int64 {
-	if n := b.cfg.Retention.MaxBytes; n >= 0 {
+	if n := b.knobs().Retention.MaxBytes; n >= 0 {
 		return n
 	}
 	return b.stores.state.Meta().MaxBytes
@@ -147,7 +140,7 @@ func (b *Broker) maxBytes() int64 {
 // that is nearly full is left alone until the next start.
 func (b *Broker) recordMaxBytes() error {
 	meta := b.stores.state.Meta()
-	if meta.MaxBytes != 0 || b.stores.room(b.cfg) != nil {
+	if meta.MaxBytes != 0 || b.stores.room(b.knobs()) != nil {
 		return nil
 	}
 	_, total, err := disk.Space(b.stores.dir)

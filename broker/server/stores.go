@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -87,6 +88,7 @@ type stores struct {
 	dir     string
 	lock    *disk.Lock
 	storage *disk.Storage
+	knobs   atomic.Pointer[Config] // of now
 	log     increments.Log
 	state   statedb.Store
 	staging *dumpflow.Staging
@@ -118,6 +120,7 @@ func openStores(cfg *Config, log *slog.Logger, onPoison func(error), onAlert fun
 		return nil, err
 	}
 	s := &stores{dir: dir, damage: make(chan damage, 64), forgot: make(chan statedb.Alert, 64), storage: disk.NewStorage(disk.Options{OnPoison: onPoison})}
+	s.knobs.Store(cfg)
 	if s.lock, err = disk.LockDir(dir); err == nil {
 		var free uint64
 		if free, _, err = disk.Space(dir); err == nil {
@@ -131,7 +134,7 @@ func openStores(cfg *Config, log *slog.Logger, onPoison func(error), onAlert fun
 		err = s.openState(cfg.AlertsKeep, log, onAlert)
 	}
 	if err == nil {
-		s.staging, err = dumpflow.OpenStaging(filepath.Join(dir, stagingDir), func() error { return s.room(cfg) })
+		s.staging, err = dumpflow.OpenStaging(filepath.Join(dir, stagingDir), func() error { return s.room(s.knobs.Load()) })
 	}
 	if errors.Is(err, dumpflow.ErrForeign) {
 		err = fmt.Errorf("%w: %w", ErrDamaged, err)
@@ -270,7 +273,7 @@ func (s *stores) openLog(cfg *Config, empty bool, log *slog.Logger) (err error) 
 			}
 			log.Warn("idempotency keys are not known any more", "first", from, "last", to, "why", why)
 		},
-		CheckSpace: func() error { return s.room(cfg) },
+		CheckSpace: func() error { return s.room(s.knobs.Load()) },
 		OnDamage: func(segment string, err error) {
 			select { // told once a segment; the channel holds more than are ever open
 			case s.damage <- damage{segment, err}:

@@ -103,7 +103,7 @@ func whoIs(v *worker.View) string {
 // holdsText is what a client holds of the log, behind what is said of it: of one that may never come back always, of others when it would be
 // an alert of its own; else empty.
 func (b *Broker) holdsText(v *worker.View, away bool) string {
-	head, least := b.stores.log.Head().Seq, b.cfg.Retention.PinAlert
+	head, least := b.stores.log.Head().Seq, b.knobs().Retention.PinAlert
 	if v.Pin == nil || !away && (least == 0 || head-min(head, *v.Pin) <= uint64(least)) {
 		return ""
 	}

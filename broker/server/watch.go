@@ -56,7 +56,7 @@ func (b *Broker) index(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(b.cfg.Watch.Every):
+		case <-time.After(b.knobs().Watch.Every):
 		}
 	}
 }
@@ -64,16 +64,25 @@ func (b *Broker) index(ctx context.Context) error {
 // scrub reads the whole log again and again, slowly: damage in a sealed segment is found, and the segment set aside,
 // before a client needs it.
 func (b *Broker) scrub(ctx context.Context) error {
-	if b.cfg.Watch.Scrub == 0 {
-		<-ctx.Done()
-		return nil
-	}
-	pause := time.NewTimer(min(scrubFirst, b.cfg.Watch.Scrub))
-	defer pause.Stop()
+	last, begun := time.Time{}, time.Now()
 	for {
+		changed := b.changed.next()
+		wait := b.knobs().Watch.Scrub
+		due := last.Add(wait)
+		if last.IsZero() {
+			due = begun.Add(min(scrubFirst, wait))
+		}
+		pause := time.NewTimer(time.Until(due))
+		if wait == 0 {
+			pause.Stop()
+		}
 		select {
 		case <-ctx.Done():
+			pause.Stop()
 			return nil
+		case <-changed:
+			pause.Stop()
+			continue
 		case <-pause.C:
 		}
 		report, err := b.stores.log.Check(ctx, 0, func(uint64) {
@@ -92,7 +101,7 @@ func (b *Broker) scrub(ctx context.Context) error {
 			b.log.Warn("a segment of the log cannot be read now", "segment", f.Segment, "err", f.Err)
 		}
 		b.log.Debug("the log was read for damage", "records", report.Records, "damaged", len(report.Damaged))
-		pause.Reset(b.cfg.Watch.Scrub)
+		last = time.Now()
 	}
 }
 
@@ -105,18 +114,21 @@ const (
 // watch writes the checkpoint of the log every Watch.Every, after the log's own sync, and looks whether disk and
 // stores can go on taking input.
 func (b *Broker) watch(ctx context.Context) error {
-	t := time.NewTicker(b.cfg.Watch.Every)
-	defer t.Stop()
 	for {
+		changed := b.changed.next()
 		if err := b.look(); err != nil {
 			return err
 		}
+		pause := time.NewTimer(b.knobs().Watch.Every)
 		select {
 		case <-ctx.Done():
+			pause.Stop()
 			return b.checkpoint()
 		case <-b.doubted: // it is to be stored soon
-		case <-t.C:
+		case <-changed:
+		case <-pause.C:
 		}
+		pause.Stop()
 	}
 }
 
@@ -175,7 +187,7 @@ func (b *Broker) look() error {
 	b.standing(&batch, "insecure", b.cfg.Insecure, now, func() string { return insecure })
 	small := b.payloadTooSmall()
 	b.standing(&batch, "payload", small != nil, now, func() string { return small.Error() + "; until then nodes that are behind get nothing" })
-	full := b.stores.room(b.cfg)
+	full := b.stores.room(b.knobs())
 	b.lookAtDisk(&batch, full, time.Now())
 	b.lookAtClients(&batch, time.Now())
 	b.lookAtCare(&batch, time.Now())
@@ -214,7 +226,7 @@ func (b *Broker) look() error {
 	b.flow.sample(b.ingest.took.Load(), time.Now())
 	b.progress.forget(func(id event.DumpID) bool { _, known := b.stores.state.Dump(id); return known })
 	b.input() // notes since when it is so
-	if b.cfg.Watch.Ballast && full == nil && b.roomForReserve() && !disk.HasBallast(b.stores.dir) {
+	if b.knobs().Watch.Ballast && full == nil && b.roomForReserve() && !disk.HasBallast(b.stores.dir) {
 		if err := disk.AddBallast(b.stores.dir); err != nil {
 			b.log.Warn("reserve space", "err", err)
 		}
@@ -235,7 +247,7 @@ func (b *Broker) lookAtStorage(batch *statedb.Batch, tables int, paused, stuck b
 	case paused || tables >= level0Alert:
 		a.Severity, a.Text = statedb.Critical, fmt.Sprintf("the log's storage lags behind: %d tables wait to be merged (input is refused at %d); look at "+
 			"the disk's load", tables, level0Refuse)
-	case b.cfg.Watch.SlowSync > 0 && sync > b.cfg.Watch.SlowSync:
+	case b.knobs().Watch.SlowSync > 0 && sync > b.knobs().Watch.SlowSync:
 		a.Severity, a.Text = statedb.Note, fmt.Sprintf("one sync in a hundred of the log takes %s or longer: look at the disk's load", sync.Round(time.Millisecond))
 	}
 	b.graded(batch, a)

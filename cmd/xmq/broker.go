@@ -16,7 +16,7 @@ func brokerCommand() *cli.Command {
 	defaults := configs.DefaultBroker()
 	return &cli.Command{
 		Name: "broker", Usage: "run the broker",
-		Description: "Runs until it is told to stop (SIGINT, SIGTERM). SIGHUP reads the configuration again: the log level changes, and a line says what needs a restart. Prints the line \"ready\" on stderr when all doors are open.",
+		Description: "Runs until it is told to stop (SIGINT, SIGTERM). SIGHUP reads the configuration again: log level, hooks, retention, watch, alerts_keep and the limits of DUMPs and snapshots change, and a line says what did and what needs a restart. Prints the line \"ready\" on stderr when all doors are open.",
 		Flags:       knobFlags(&defaults),
 		Action: func(c *cli.Context) error {
 			cfg := configs.DefaultBroker()
@@ -27,7 +27,7 @@ func brokerCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			reload(c, &cfg, configs.DefaultBroker, level, log)
+			hup(c)
 			if err := cfg.Validate(); err != nil {
 				return fmt.Errorf("%w: %w", configs.ErrConfig, err)
 			}
@@ -48,6 +48,9 @@ func brokerCommand() *cli.Command {
 				return err
 			}
 			b.Accept(accepts)
+			again := &reloading[configs.Broker]{now: cfg, fresh: configs.DefaultBroker, level: level, log: log, takes: server.Reloads,
+				apply: func(cfg configs.Broker) error { return b.Reload(cfg.Config) }}
+			again.serve(c)
 			return b.Run(c.Context, func() {
 				log.Info("doors are open", "http", "http://"+b.HTTPAddr(), "nats", b.NATSURL(), "log", b.LogID())
 				fmt.Fprintln(c.App.ErrWriter, "ready")

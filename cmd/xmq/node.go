@@ -36,7 +36,9 @@ func nodeCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			reload(c, &cfg, configs.DefaultNode, level, log)
+			again := &reloading[configs.Node]{now: cfg, fresh: configs.DefaultNode, level: level, log: log,
+				takes: func(string) bool { return false }, apply: func(configs.Node) error { return nil }}
+			again.serve(c)
 			return runNode(c.Context, cfg, log)
 		},
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -13,15 +14,21 @@ import (
 	"xmq/configs"
 )
 
-// reloaded are the knobs that SIGHUP changes in a running process.
-var reloaded = map[string]bool{"log_level": true}
+// reloading is a process whose configuration is read again at SIGHUP.
+type reloading[T any] struct {
+	now   T              // what it runs with
+	fresh func() T       // the defaults
+	level *slog.LevelVar // log_level, which always changes
+	log   *slog.Logger
+	takes func(key string) bool // whether apply changes the knob in the running process
+	apply func(T) error         // an error, in one sentence: nothing has changed
+}
 
-// reload reads the configuration again at each SIGHUP until the command ends: what can change in a running process changes, and one line
-// says what did and what needs a restart. The signal never ends the process. running is what it runs with, fresh makes the defaults.
-func reload[T any](c *cli.Context, running *T, fresh func() T, level *slog.LevelVar, log *slog.Logger) {
+// serve reads the configuration again at each SIGHUP until the command ends: what can change in a running process changes, and one line says
+// what did and what needs a restart. The signal never ends the process.
+func (r *reloading[T]) serve(c *cli.Context) {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGHUP)
-	now := *running
 	go func() {
 		defer signal.Stop(signals)
 		for {
@@ -29,42 +36,57 @@ func reload[T any](c *cli.Context, running *T, fresh func() T, level *slog.Level
 			case <-c.Context.Done():
 				return
 			case <-signals:
-				again(c, &now, fresh(), level, log)
+				r.again(c)
 			}
 		}
 	}()
 }
 
+// hup lets SIGHUP do nothing until serve is called: it comes before the process can obey it.
+func hup(c *cli.Context) {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGHUP)
+	context.AfterFunc(c.Context, func() { signal.Stop(signals) })
+}
+
 // again is one SIGHUP.
-func again[T any](c *cli.Context, now *T, cfg T, level *slog.LevelVar, log *slog.Logger) {
-	var l slog.Level
+func (r *reloading[T]) again(c *cli.Context) {
+	cfg := r.fresh()
+	nothing := func(err error) {
+		r.log.Warn("SIGHUP: the configuration cannot be read again: nothing has changed", "err", err)
+	}
 	if err := loadKnobs(c, &cfg); err != nil {
-		log.Warn("SIGHUP: the configuration cannot be read again: nothing has changed", "err", err)
+		nothing(err)
 		return
 	}
 	var changed, restart []string
+	level := r.level.Level()
 	fresh := configs.Fields(&cfg)
-	for i, f := range configs.Fields(now) {
+	for i, f := range configs.Fields(&r.now) {
 		switch {
 		case f.Value() == fresh[i].Value():
-		case reloaded[f.Key]:
-			if err := l.UnmarshalText([]byte(strings.Trim(fresh[i].Value(), `"`))); err != nil {
-				log.Warn("SIGHUP: log_level must be debug, info, warn or error: nothing has changed", "err", err)
+		case f.Key == "log_level":
+			if err := level.UnmarshalText([]byte(strings.Trim(fresh[i].Value(), `"`))); err != nil {
+				nothing(fmt.Errorf("log_level must be debug, info, warn or error: %w", err))
 				return
 			}
+			changed = append(changed, f.Key)
+		case r.takes(f.Key):
 			changed = append(changed, f.Key)
 		default:
 			restart = append(restart, f.Key)
 		}
 	}
-	if len(changed) > 0 {
-		log.Log(context.Background(), max(slog.LevelInfo, level.Level(), l), "SIGHUP: the log level is another one now", "level", l)
-		level.Set(l)
-		for i, f := range configs.Fields(now) { // what runs now
-			if reloaded[f.Key] {
-				f.Copy(fresh[i])
-			}
+	if err := r.apply(cfg); err != nil {
+		nothing(err)
+		return
+	}
+	loud := max(slog.LevelInfo, r.level.Level(), level) // it is to be seen
+	r.level.Set(level)
+	for i, f := range configs.Fields(&r.now) { // what runs now
+		if f.Key == "log_level" || r.takes(f.Key) {
+			f.Copy(fresh[i])
 		}
 	}
-	log.Log(context.Background(), max(slog.LevelInfo, level.Level()), "SIGHUP: the configuration was read again", "changed", strings.Join(changed, ","), "needs a restart", strings.Join(restart, ","))
+	r.log.Log(context.Background(), loud, "SIGHUP: the configuration was read again", "changed", strings.Join(changed, ","), "needs a restart", strings.Join(restart, ","))
 }

@@ -75,7 +75,7 @@ var drivers = []driver{
 		return redis.Open(ctx, at.url, redis.Options{Node: at.node, Password: at.password})
 	}},
 	{"webhook", false, func(ctx context.Context, at place) (nodeclient.Database, error) {
-		return webhook.Open(ctx, at.url)
+		return webhook.Open(ctx, at.url, webhook.Options{Password: at.password})
 	}},
 	{"exec", false, func(ctx context.Context, at place) (nodeclient.Database, error) {
 		return exec.Open(ctx, at.url, at.dir)

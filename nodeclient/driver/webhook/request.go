@@ -184,6 +184,13 @@ func (h *hooks) send(req *http.Request) (io.ReadCloser, error) {
 	if h.authorization != "" {
 		req.Header.Set("Authorization", h.authorization)
 	}
+	if user := h.base.User; h.password != nil && user != nil && req.URL.User.String() == user.String() {
+		password, err := h.password()
+		if err != nil {
+			return nil, nodeclient.Transient(err)
+		}
+		req.URL.User = url.UserPassword(user.Username(), password)
+	}
 	res, err := h.client.Do(req)
 	if err != nil {
 		var of *url.Error

@@ -35,19 +35,26 @@ type hooks struct {
 	online        bool
 	timeout       time.Duration
 	authorization string
-	resume        time.Time // until then the receiver has asked to be left alone; of Apply, which is called alone
+	password      func() (string, error) // of the user of base, read at every request; nil: it stands in the URL
+	resume        time.Time              // until then the receiver has asked to be left alone; of Apply, which is called alone
 }
 
 var _ external.Hooks = (*hooks)(nil)
 
+// Options of Open.
+type Options struct {
+	// Password reads the password of the URL's user, in the place of the one in it; nil: there is none to read.
+	Password func() (string, error)
+}
+
 // Open reads a webhook: URL; doc.go draws it. What an unfinished load has left is removed. An error is a wrong URL, or
 // Transient when the load URL does not answer.
-func Open(ctx context.Context, rawURL string) (*external.Target, error) {
+func Open(ctx context.Context, rawURL string, o Options) (*external.Target, error) {
 	h, err := parse(rawURL)
 	if err != nil {
 		return nil, err
 	}
-	h.authorization = os.Getenv(AuthorizationEnv)
+	h.authorization, h.password = os.Getenv(AuthorizationEnv), o.Password
 	h.client = &http.Client{Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, IdleConnTimeout: time.Minute, MaxIdleConnsPerHost: 2, ForceAttemptHTTP2: true},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	return external.New(ctx, h, external.Options{Driver: "webhook", Format: snapstream.Format{Name: Format, Magic: "XMQHOOKD", Version: 1},

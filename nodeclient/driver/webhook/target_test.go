@@ -3,6 +3,7 @@ package webhook
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -25,7 +26,7 @@ import (
 func open(t *testing.T, more string) (*webhooktest.Receiver, *external.Target, *drivertest.Log) {
 	t.Helper()
 	s := webhooktest.New(t)
-	target, err := Open(t.Context(), s.Target(more))
+	target, err := Open(t.Context(), s.Target(more), Options{})
 	require.NoError(t, err)
 	log := drivertest.NewLog(7)
 	require.NoError(t, target.Seek(t.Context(), log.At()))
@@ -40,7 +41,7 @@ func TestTheDriverPassesTheConformanceSuite(t *testing.T) {
 				if receivers[dir] == nil {
 					receivers[dir] = webhooktest.New(t)
 				}
-				target, err := Open(t.Context(), receivers[dir].Target(more))
+				target, err := Open(t.Context(), receivers[dir].Target(more), Options{})
 				require.NoError(t, err)
 				require.True(t, target.Stateless())
 				return target
@@ -213,11 +214,30 @@ func TestAnIncrementOutsideTheOrderIsMarked(t *testing.T) {
 	}
 }
 
+// The password of a file is read at every request: one that was changed is used at the next try, without a new start.
+func TestThePasswordIsReadAtEveryRequest(t *testing.T) {
+	s := webhooktest.New(t)
+	password, wrong := "first", error(nil)
+	target, err := Open(t.Context(), "webhook:"+strings.Replace(s.URL(), "://", "://xmq:old@", 1), Options{Password: func() (string, error) { return password, wrong }})
+	require.NoError(t, err)
+	require.NoError(t, target.Seek(t.Context(), event.Start(7)))
+	for _, password = range []string{"first", "second"} {
+		r, _, err := apply(t, s, target, event.Draft{Body: []byte("x")})
+		require.NoError(t, err)
+		user, sent, _ := r.BasicAuth()
+		require.Equal(t, "xmq "+password, user+" "+sent)
+	}
+	wrong = errors.New("the file is gone")
+	_, _, err = apply(t, s, target, event.Draft{Body: []byte("x")})
+	require.ErrorIs(t, err, wrong)
+	require.True(t, nodeclient.IsTransient(err))
+}
+
 // A whole request is replayed at the target's host, without what belongs to its first road.
 func TestARequestIsReplayed(t *testing.T) {
 	t.Setenv(AuthorizationEnv, "Bearer secret")
 	s := webhooktest.New(t)
-	target, err := Open(t.Context(), "webhook:"+s.URL()+"/base/?tenant=1")
+	target, err := Open(t.Context(), "webhook:"+s.URL()+"/base/?tenant=1", Options{})
 	require.NoError(t, err)
 	require.NoError(t, target.Seek(t.Context(), event.Start(7)))
 	raw := "PATCH /orders/a%20b?x=1&y=%20 HTTP/1.1\r\nHost: elsewhere.example\r\nAuthorization: Basic x\r\nConnection: X-Hop\r\nX-Hop: 1\r\nX-Kept: yes\r\nXmq-Seq: 99\r\n" +
@@ -247,7 +267,7 @@ func TestARequestIsReplayed(t *testing.T) {
 func TestAReplayedRequestStaysBehindTheTargetsPath(t *testing.T) {
 	t.Setenv(AuthorizationEnv, "Bearer secret")
 	s := webhooktest.New(t)
-	target, err := Open(t.Context(), "webhook:"+s.URL()+"/base")
+	target, err := Open(t.Context(), "webhook:"+s.URL()+"/base", Options{})
 	require.NoError(t, err)
 	require.NoError(t, target.Seek(t.Context(), event.Start(7)))
 	send := func(path string) error {
@@ -276,7 +296,7 @@ func TestAReplayedRequestStaysBehindTheTargetsPath(t *testing.T) {
 func TestAWrongURLIsRefusedWithoutItsPassword(t *testing.T) {
 	for _, u := range []string{"webhook:", "webhook:ftp://u:secret@h/", "webhook:http://u:secret@", "webhook:http://u:secret@h:x y/", "webhook:http://h/#a=b", "webhook:http://h/#dump=ftp://u:secret@h",
 		"webhook:http://h/#online=x", "webhook:http://h/#timeout=0s", "webhook:http://h/#dump=%zz"} {
-		_, err := Open(t.Context(), u)
+		_, err := Open(t.Context(), u, Options{})
 		require.Error(t, err, u)
 		require.NotContains(t, err.Error(), "secret")
 		require.False(t, nodeclient.IsTransient(err), err)
@@ -284,10 +304,10 @@ func TestAWrongURLIsRefusedWithoutItsPassword(t *testing.T) {
 	s := webhooktest.New(t)
 	gone := s.Target("")
 	s.Close()
-	_, err := Open(t.Context(), gone)
+	_, err := Open(t.Context(), gone, Options{})
 	require.True(t, nodeclient.IsTransient(err), err)
 	with := strings.Replace(s.URL(), "http://", "http://u:secret@", 1)
-	target, err := Open(t.Context(), "webhook:"+with)
+	target, err := Open(t.Context(), "webhook:"+with, Options{})
 	require.NoError(t, err)
 	_, err = target.Apply(t.Context(), event.Start(7), drivertest.NewLog(7).Next([]byte("a")))
 	require.True(t, nodeclient.IsTransient(err), err)
@@ -340,7 +360,7 @@ func TestRetryAfterIsObeyed(t *testing.T) {
 		w.WriteHeader(http.StatusTooManyRequests)
 	}))
 	defer s.Close()
-	target, err := Open(t.Context(), "webhook:"+s.URL)
+	target, err := Open(t.Context(), "webhook:"+s.URL, Options{})
 	require.NoError(t, err)
 	log := drivertest.NewLog(7)
 	require.NoError(t, target.Seek(t.Context(), log.At()))

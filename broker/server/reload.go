@@ -1,0 +1,58 @@
+package server
+
+import (
+	"slices"
+	"strings"
+	"time"
+)
+
+// Reloaded are the knobs that Reload changes, by their names in a configuration file; one that ends with a point stands for all behind it.
+var Reloaded = []string{"alerts_keep", "dump_limit", "hooks.", "max_dumps", "retention.", "snapshot_reuse", "snapshot_ttl", "watch."}
+
+// Reloads reports whether Reload changes the knob.
+func Reloads(key string) bool {
+	return slices.ContainsFunc(Reloaded, func(r string) bool { return r == key || strings.HasSuffix(r, ".") && strings.HasPrefix(key, r) })
+}
+
+// knobs is what the broker runs with now.
+func (b *Broker) knobs() *Config { return b.live.Load() }
+
+// Reload takes over from cfg what Reloaded names; everything else stays as it was at the start. On an error, which says in one sentence what
+// is wrong with cfg, nothing has changed. It is for concurrent use with everything.
+func (b *Broker) Reload(cfg Config) error {
+	if err := cfg.Validate(); err != nil {
+		return err
+	}
+	now := *b.knobs()
+	now.Retention, now.Hooks, now.Watch = cfg.Retention, cfg.Hooks, cfg.Watch
+	now.AlertsKeep, now.SnapshotTTL, now.SnapshotReuse, now.MaxDumps, now.DumpLimit = cfg.AlertsKeep, cfg.SnapshotTTL, cfg.SnapshotReuse,
+		cfg.MaxDumps, cfg.DumpLimit
+	b.live.Store(&now)
+	b.stores.knobs.Store(&now)
+	b.hooks.cfg.Store(&now.Hooks)
+	b.stores.state.KeepEvents(now.AlertsKeep)
+	b.changed.ring()
+	return nil
+}
+
+// every calls f again and again, after the pause that knob gives now, until done is closed or f returns an error.
+func (b *Broker) every(done <-chan struct{}, knob func(*Config) time.Duration, f func() error) error {
+	last := time.Now()
+	for {
+		changed := b.changed.next()
+		pause := time.NewTimer(time.Until(last.Add(knob(b.knobs()))))
+		select {
+		case <-done:
+			pause.Stop()
+			return nil
+		case <-changed:
+			pause.Stop()
+			continue
+		case <-pause.C:
+		}
+		last = time.Now()
+		if err := f(); err != nil {
+			return err
+		}
+	}
+}
