@@ -38,10 +38,10 @@ func admit(c *statedb.Client, known bool, mayStart bool, pos event.Position, h e
 	asked := join && c.Join.Topics == event.TopicsOf(h.Topics) // it was restarted right behind the load
 	named := known && c.Registered && len(c.Topics) > 0        // by an operator, before any node came
 	if (known && c.State != statedb.Pending && !loaded && !asked || named) && !slices.Equal(c.Topics, h.Topics) {
-		return refuse(event.Foreign, "client %s follows topics %v but its node now names %v, so its data would have holes: start it with the old topics, or run `xmq client forget %s` and join with a DUMP", c.ID, show(c.Topics), show(h.Topics), c.ID)
+		return refuse(event.Foreign, "client %s follows topics %v but its node now names %v, so its data would have holes: start it with the old topics, or run `xmq client forget %s --reason TEXT` and join with a DUMP", c.ID, show(c.Topics), show(h.Topics), c.ID)
 	}
 	if known && c.Driver != "" && h.Target != "" && c.Driver != h.Target {
-		return refuse(event.Refused, "client %s stands at %d in a database of kind %s, and its node comes with one of kind %s now: give that one an ID of its own, or, if the old one is given up, run `xmq client forget %s` first", c.ID, c.Acked.Seq, c.Driver, h.Target, c.ID)
+		return refuse(event.Refused, "client %s stands at %d in a database of kind %s, and its node comes with one of kind %s now: give that one an ID of its own, or, if the old one is given up, run `xmq client forget %s --reason TEXT` first", c.ID, c.Acked.Seq, c.Driver, h.Target, c.ID)
 	}
 	if !pos.Zero() && pos.Log != head.Log {
 		return refuse(event.Foreign, "the database of %s stands at sequence %d of log %s, but this broker keeps log %s: join with a DUMP (start the node with --from TARGET --replace)", c.ID, pos.Seq, pos.Log, head.Log)

@@ -784,7 +784,9 @@ func (m *Machine) failed(e *event.Event, log Log) {
 		m.supersede()
 	}
 	m.rewind()
-	m.raise("fail", statedb.Critical, seq, fmt.Sprintf("client %s could not apply increment %d: %s. Mend it and run `xmq client retry %s`, or skip or replace the increment%s", m.c.ID, seq, e.Text, m.c.ID, m.earlier(seq)))
+	m.raise("fail", statedb.Critical, seq, fmt.Sprintf("client %s could not apply increment %d: %s. "+
+		"See it: xmq log show %d; mend the database and run xmq client retry %s; or pass over it there: xmq client skip %s --seq %d --reason TEXT (or replace)%s",
+		m.c.ID, seq, e.Text, seq, m.c.ID, m.c.ID, seq, m.earlier(seq)))
 	m.hold()
 }
 
@@ -816,8 +818,8 @@ func (m *Machine) fatal(e *event.Event) {
 	m.c.Acked, m.c.Base = event.Position{}, 0
 	m.rewind()
 	m.raise("fatal", statedb.Critical, m.c.LastError.Seq, fmt.Sprintf("client %s lost its copy: %s. It has to join again with a DUMP. "+
-		"Where no other copy is left: start its node on an empty database with --restore and a backup; or, to keep what it holds, run xmq client forget %s and "+
-		"start its node: it goes on from where its database says, and xmq client seek %s SEQ moves it", m.c.ID, e.Text, m.c.ID, m.c.ID))
+		"Where no other copy is left: start its node on an empty database with --restore and a backup; or, to keep what it holds, run xmq client forget %s --reason TEXT and "+
+		"start its node: it goes on from where its database says, and xmq client seek %s SEQ --reason TEXT moves it", m.c.ID, e.Text, m.c.ID, m.c.ID))
 	m.reply(event.Event{Kind: event.IncrRep, State: event.Fatal, Code: event.NeedsDump,
 		Text: "its copy is lost: start it with --from NODE --replace, which loads the copy of another node in its place"})
 	m.presence.end()

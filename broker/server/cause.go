@@ -73,6 +73,9 @@ func (b *Broker) causes(all []AlertView, views []worker.View) {
 	}
 }
 
+// fewIDs is how many clients an order names one by one.
+const fewIDs = 5
+
 // cause is the sentence for one increment that these clients refuse.
 func (b *Broker) cause(seq uint64, ids []string, views []worker.View) string {
 	var took, topic string
@@ -89,19 +92,25 @@ func (b *Broker) cause(seq uint64, ids []string, views []worker.View) string {
 			applied++
 		}
 	}
-	of := ""
+	of, who := "", strings.Join(ids, " ")
+	if len(ids) > fewIDs { // it names those that have failed at this very increment
+		who = "--all"
+	}
 	if topic != "" {
 		of = " of topic " + topic
 	}
 	switch {
 	case applied > 0:
 		took = fmt.Sprintf("%d others have applied it: compare the databases", applied)
+		if applied == 1 {
+			took = "1 other has applied it: compare the databases"
+		}
 	case follow == len(ids):
 		return fmt.Sprintf("increment %d is refused by all %d clients%s (%s): the increment is bad, not the databases. To pass over it everywhere: xmq client skip --seq %d %s --reason TEXT",
-			seq, len(ids), of, strings.Join(ids, ", "), seq, strings.Join(ids, " "))
+			seq, len(ids), of, strings.Join(ids, ", "), seq, who)
 	default:
 		took = "no other has applied it yet"
 	}
 	return fmt.Sprintf("increment %d is refused by %d clients%s (%s), and %s. To pass over it there: xmq client skip --seq %d %s --reason TEXT",
-		seq, len(ids), of, strings.Join(ids, ", "), took, seq, strings.Join(ids, " "))
+		seq, len(ids), of, strings.Join(ids, ", "), took, seq, who)
 }

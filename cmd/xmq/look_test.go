@@ -138,7 +138,7 @@ func TestScreensFitAndSayTheWorstFirst(t *testing.T) {
 	held.Input = &server.Input{Code: door.DiskFull, Since: night.Add(-time.Hour), Text: "the broker takes no increments: only 0 MiB of 868 MiB are free on the disk of /var/lib/xmq: make room"}
 	status := server.Status{Broker: held.Broker, Input: held.Input, Log: held.Log, First: 1, Head: held.Head, Severity: statedb.Critical,
 		Alerts: []server.AlertView{{Key: "fail/pg1", Client: "pg1", Severity: statedb.Critical, First: night.Add(-2 * time.Minute), Count: 1,
-			Text: "client pg1 could not apply increment 1947: duplicate key. Mend it and run `xmq client retry pg1`, or skip or replace the increment"}},
+			Text: "client pg1 could not apply increment 1947: duplicate key. See it: xmq log show 1947; mend the database and run xmq client retry pg1; or pass over it there: xmq client skip pg1 --seq 1947 --reason TEXT (or replace)"}},
 		Clients: map[worker.Is]int{worker.IsFollowing: 4, worker.IsFailed: 1, worker.IsRetrying: 1}, Wrong: []worker.View{held.Clients[42], held.Clients[43]}}
 	for _, z := range []size{{80, 24}, {120, 40}} {
 		name := fmt.Sprintf("%dx%d.txt", z.columns, z.rows)
