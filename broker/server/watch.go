@@ -260,6 +260,12 @@ const strayFor = 10 * time.Minute
 func (b *Broker) strays(batch *statedb.Batch, r worker.Refusals, now int64) {
 	const key = "strangers"
 	_, stands := b.stands(key)
+	if len(b.doubts.Held().Witnesses) > 0 { // they speak against the log, and the alert about that says what to do
+		if b.seenStrays = r.Strays; stands {
+			batch.Clear(key, now)
+		}
+		return
+	}
 	if r.Strays != b.seenStrays {
 		b.seenStrays, b.strayAt = r.Strays, now
 		if !stands {

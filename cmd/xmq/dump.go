@@ -157,8 +157,8 @@ func snapshotsScreen(all []server.DumpView, now time.Time, columns int) string {
 		if d.Opened != nil {
 			opened = fmt.Sprintf("of %s, %s old, at %s", when(*d.Opened, now), units.Span(now.Sub(*d.Opened)), units.Count(d.Seq))
 		}
-		b.WriteString(joined(columns, "DUMP "+d.ID.String(), "from "+d.Target, d.State, opened))
-		parts := []string{"for " + cmp.Or(strings.Join(d.Requesters, ", "), "nobody any more"), units.Bytes(d.Bytes),
+		b.WriteString(joined(columns, "DUMP "+d.ID.String(), "from "+d.Target, strings.Replace(d.State, "sealed", "complete", 1), opened))
+		parts := []string{"for " + cmp.Or(strings.Join(d.Requesters, ", "), "nobody now"), units.Bytes(d.Bytes),
 			"took " + units.Span(time.Duration(d.DurationMS)*time.Millisecond), fmt.Sprintf("increments waited %.1f ms for it", d.PauseMS)}
 		b.WriteString(wrapped(strings.Join(parts, "; "), "  ", "  ", columns))
 		for _, more := range []struct{ what, text string }{{"error: ", d.Error}, {"not loaded by ", words(d.NotLoaded)}, {"left out by ", words(d.LeftOut)}} {

@@ -72,8 +72,12 @@ func headline(h server.Header, in *server.Input, log event.LogID, first, head ui
 	if h.DiskTotal > 0 {
 		disk = fmt.Sprintf("disk %s of %s free", units.Bytes(int64(h.DiskFree)), units.Bytes(int64(h.DiskTotal)))
 	}
+	holds := "is empty"
+	if first <= head {
+		holds = units.Count(first) + ".." + units.Count(head)
+	}
 	return text + joined(columns, h.Time.Format("15:04:05Z"), fmt.Sprintf("broker %s on %s, up %s", h.Version, h.Host, units.Span(h.Time.Sub(h.Started))),
-		fmt.Sprintf("log %s %s..%s", log, units.Count(first), units.Count(head)), fmt.Sprintf("in %.0f/s", h.Rate), disk)
+		fmt.Sprintf("log %s %s", log, holds), fmt.Sprintf("in %.0f/s", h.Rate), disk)
 }
 
 func printStatus(w io.Writer, s server.Status, columns int) {
@@ -83,6 +87,9 @@ func printStatus(w io.Writer, s server.Status, columns int) {
 		told[a.Client] = true
 	}
 	for _, a := range server.OneCause(s.Alerts) {
+		if s.Input != nil && strings.Contains(a.Text, s.Input.Text) {
+			continue // the first line says it
+		}
 		fmt.Fprint(w, wrapped(a.Text, strings.ToUpper(string(a.Severity))+" ", "  ", columns))
 	}
 	for _, v := range s.Wrong {
