@@ -28,7 +28,7 @@ import (
 //	.  .  the last block: Op Stat, number of chunks before it, its data is the manifest (JSON)
 //
 // Integers are little-endian. Every block has a CRC, the manifest's too, for it holds the position. A file that was
-// cut has no manifest and is refused; so is one that goes on behind it.
+// cut has no manifest and is refused; so is one that goes on after it.
 const archiveMagic = "XMQDUMP\x01"
 
 // WriteArchive stores what d yields under path, by way of a new file of a random name beside it, and returns its manifest.
@@ -207,7 +207,7 @@ func (a *Archive) advance() error {
 func (a *Archive) block() ([]byte, error) {
 	var n [4]byte
 	if _, err := io.ReadFull(a.r, n[:]); err != nil {
-		return nil, fmt.Errorf("it was cut behind %d bytes of data: %w", a.size, event.ErrDamaged)
+		return nil, fmt.Errorf("it was cut after %d bytes of data: %w", a.size, event.ErrDamaged)
 	}
 	size := binary.LittleEndian.Uint32(n[:])
 	if size > chunkHeader+ChunkSize+ChunkSize/8 {
@@ -215,7 +215,7 @@ func (a *Archive) block() ([]byte, error) {
 	}
 	b := make([]byte, size)
 	if _, err := io.ReadFull(a.r, b); err != nil {
-		return nil, fmt.Errorf("it was cut behind %d bytes of data: %w", a.size, event.ErrDamaged)
+		return nil, fmt.Errorf("it was cut after %d bytes of data: %w", a.size, event.ErrDamaged)
 	}
 	return b, nil
 }

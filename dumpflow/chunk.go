@@ -59,7 +59,7 @@ type Chunk struct {
 	Data   []byte
 }
 
-// Append encodes c behind dst.
+// Append appends c, encoded, to dst.
 func (c Chunk) Append(dst []byte) []byte {
 	return append(c.appendHeader(slices.Grow(dst, chunkHeader+len(c.Data))), c.Data...)
 }

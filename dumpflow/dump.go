@@ -33,7 +33,7 @@ type Dump struct {
 	Served     []string       `json:"served"`           // requesters that have loaded it or left with it
 	Topics     event.Topics   `json:"topics,omitempty"` // that the data holds; "" in a record of the first revision: not known
 	Phase      Phase          `json:"state"`
-	Pin        uint64         `json:"pin"` // the log is kept behind this sequence while anybody needs it
+	Pin        uint64         `json:"pin"` // the log is kept after this sequence while anybody needs it
 	Pos        event.Position `json:"position"`
 	Format     string         `json:"format,omitempty"`
 	Online     bool           `json:"online"`
@@ -79,7 +79,7 @@ func (d *Dump) Running() bool {
 	return d.Phase == Draining || d.Phase == Opening || d.Phase == Uploading
 }
 
-// Pinned reports whether the log must be kept behind Pin: somebody still needs it.
+// Pinned reports whether the log must be kept after Pin: somebody still needs it.
 func (d *Dump) Pinned() bool { return d.Running() || d.Phase == Sealed && len(d.Requesters) > 0 }
 
 // Join adds a requester, or finds it again; a new request of the same node replaces its older one.

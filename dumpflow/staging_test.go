@@ -96,7 +96,7 @@ func TestRS05SealNeedsAnIdAndAValidSize(t *testing.T) {
 	require.Equal(t, before, files(t, dir))
 }
 
-// RS-7: "data for an unknown request id is refused"; a crash right behind the first step leaves an empty dump.
+// RS-7: "data for an unknown request id is refused"; a crash right after the first step leaves an empty dump.
 func TestRS07DataForAnUnknownDumpIsRefused(t *testing.T) {
 	dir := t.TempDir()
 	s := reopen(t, dir)
@@ -370,7 +370,7 @@ func TestOpenStagingClearsADamagedSnapshot(t *testing.T) {
 	}
 }
 
-// A chunk behind a hole is no part of what the manifest says: sealed with it, the next start would refuse the directory.
+// A chunk after a hole is no part of what the manifest says: sealed with it, the next start would refuse the directory.
 func TestSealRefusesAChunkBehindAHole(t *testing.T) {
 	s := open(t)
 	b := content(2 * ChunkSize)
@@ -452,7 +452,7 @@ func TestSealNoticesRot(t *testing.T) {
 	require.ErrorIs(t, err, event.ErrDamaged)
 }
 
-// A name is durable only behind a sync that began after it was there: who comes while one runs waits for the next, which
+// A name is durable only after a sync that began after it was there: who comes while one runs waits for the next, which
 // serves all of them. Behind a failed sync nobody is served any more.
 func TestNamesShareASyncThatBeganBehindThem(t *testing.T) {
 	began, end := make(chan struct{}), make(chan error)

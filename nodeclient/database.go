@@ -23,7 +23,7 @@ type Database interface {
 
 	// Apply commits a batch and the position after its last item in one transaction.
 	//
-	// batch is 1 or more consecutive items behind before; each has the position after it, and those
+	// batch is 1 or more consecutive items after before; each has the position after it, and those
 	// without a record only move the position. The items are borrowed until Apply returns. Calls never
 	// overlap. before is the stored position as the agent knows it; a driver compares inside the
 	// transaction (CheckAdvance) and answers Fatal when somebody else has moved it, and that it went back, with the
@@ -92,7 +92,7 @@ type Noticer interface {
 // Timed is a target whose data ends by the time of the log: keys with a time to live. What an increment's own time
 // ends, Apply ends before it.
 type Timed interface {
-	// Expire ends what has lived until the time of the log until, in ns since 1970: no increment behind at, the stored
+	// Expire ends what has lived until the time of the log until, in ns since 1970: no increment after at, the stored
 	// position, has an earlier one. It does a bounded piece of that; more reports that there is more to do. Errors are
 	// classed as those of Apply, whose calls it never overlaps.
 	Expire(ctx context.Context, at event.Position, until int64) (more bool, err error)
@@ -108,9 +108,9 @@ type Preparer interface {
 
 // Ranger is a target whose keys have an order, so that a part of them can be read.
 type Ranger interface {
-	// SnapshotRange is Snapshot of the keys behind start, up to and with end, at most limit of them. An empty start stands for the
-	// beginning, an empty end for the end, limit 0 for no limit. Nobody restores from such a snapshot. ErrNoRanges: the target
-	// behind this one has no keys.
+	// SnapshotRange is Snapshot of the keys after start, up to and with end, at most limit of them. An empty start stands for the
+	// beginning, an empty end for the end, limit 0 for no limit. Nobody restores from such a snapshot. ErrNoRanges: the database
+	// has no keys.
 	SnapshotRange(ctx context.Context, start, end []byte, limit uint64) (Snapshot, error)
 }
 
@@ -173,7 +173,7 @@ func (c *classed) Unwrap() error { return c.err }
 // state; the agent tries again with backoff and says so in its heartbeat.
 func Transient(err error) error { return &classed{err, transient} }
 
-// Unknown is Transient trouble behind which nobody knows whether what was to be done is done, and the position cannot tell either.
+// Unknown is Transient trouble after which nobody knows whether what was to be done is done, and the position cannot tell either.
 func Unknown(err error) error { return &classed{err, unknown} }
 
 // Fatal marks the loss of the copy itself: another history's position, a position row that is gone from a

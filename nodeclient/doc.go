@@ -7,7 +7,7 @@
 //
 // # The phases of a session
 //
-//	start --> opening --Welcome--> following --increment failed--> held --frame behind our position--> following
+//	start --> opening --Welcome--> following --increment failed--> held --frame after our position--> following
 //	             ^  |                  |                             |
 //	             |  |                  +---- gap, silence, cut ------+----> opening (a new turn)
 //	             |  +--NeedsDump, Unknown (and --from is given)--+

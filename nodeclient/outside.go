@@ -43,7 +43,7 @@ func (s *session) ordered(e event.Event) {
 	s.work()
 }
 
-// applyOutside gives the increment to the database, which may be at rest behind one that failed. It reports whether it has.
+// applyOutside gives the increment to the database, which may be at rest after one that failed. It reports whether it has.
 func (s *session) applyOutside() bool {
 	o := s.outside
 	if o == nil || o.begun || s.busy || !s.talking() || s.pausedFor != 0 || s.leaving {

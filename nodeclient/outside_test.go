@@ -58,7 +58,7 @@ func TestAnOrderOutsideTheOrderRunsOnce(t *testing.T) {
 	}
 }
 
-// While increments are at the database, or a snapshot that allows none, the order waits; behind an increment that has failed it runs; a
+// While increments are at the database, or a snapshot that allows none, the order waits; after an increment that has failed it runs; a
 // session that ends meanwhile takes nothing from it; a node that ends before its turn says so.
 func TestAnOrderOutsideTheOrderWaitsForItsTurn(t *testing.T) {
 	k := newTalk(t, 20, nil)

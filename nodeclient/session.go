@@ -66,7 +66,7 @@ type rules struct {
 
 // task is what the session wants done by the agent's other goroutines; at most one of the fields is set.
 type task struct {
-	apply    []event.Item // behind before
+	apply    []event.Item // after before
 	before   event.Position
 	seek     *event.Position
 	expire   int64        // end what has lived until this time of the log, at before
@@ -102,7 +102,7 @@ type session struct {
 	pos      event.Position // durable in the database
 	received event.Position // last item queued, in this session
 	queue    []event.Item   // received and not applied
-	arrived  []arrival      // the frames behind queue, oldest first
+	arrived  []arrival      // the frames after queue, oldest first
 	kept     int            // bytes of arrived
 	refused  event.Position // the last one that was not adopted
 	busy     bool           // a task is at the database: only its result goes on
@@ -425,7 +425,7 @@ func (s *session) mayAdopt(pos event.Position) bool {
 	return true
 }
 
-// frame takes increments. They must begin right behind what was received: a repetition is dropped, a gap means
+// frame takes increments. They must begin right after what was received: a repetition is dropped, a gap means
 // a new session. Damage means a new session too: nothing of such bytes is used. The same goes for more than was asked
 // for: a broker that keeps to the window never sends that.
 func (s *session) frame(e event.Event) {
@@ -453,7 +453,7 @@ func (s *session) frame(e event.Event) {
 	queued := len(s.queue)
 	if err := s.take(e.Body); err != nil {
 		s.queue = s.queue[:queued]
-		s.warn("a frame behind %d was damaged on the way: %v", e.Pos.Seq, err)
+		s.warn("a frame after %d was damaged on the way: %v", e.Pos.Seq, err)
 		s.open()
 		return
 	}
@@ -461,7 +461,7 @@ func (s *session) frame(e event.Event) {
 	s.work()
 }
 
-// mark notes the time that all increments behind those received have reached.
+// mark notes the time that all increments after those received have reached.
 func (s *session) mark(clock int64) {
 	if clock > s.clock {
 		s.clock, s.clockAt = clock, s.received.Seq
@@ -489,7 +489,7 @@ func (s *session) take(frame []byte) error {
 	}
 	err = event.Walk(items, s.received, func(i event.Item) error {
 		if i.Pos.Seq > last {
-			return fmt.Errorf("it goes on to %d, more than the %d increments asked for behind %d", i.Pos.Seq, s.rules.windowRecords, s.pos.Seq)
+			return fmt.Errorf("it goes on to %d, more than the %d increments asked for after %d", i.Pos.Seq, s.rules.windowRecords, s.pos.Seq)
 		}
 		s.queue = append(s.queue, i)
 		s.received = i.Pos

@@ -130,7 +130,7 @@ func (k *talk) apply(upTo int, err error) {
 }
 
 // A database that went back to an earlier position of the same log is gone on from there, in a new session: nobody is FATAL, and
-// what was queued behind the later position is asked for again.
+// what was queued after the later position is asked for again.
 func TestSessionGoesOnFromADatabaseThatWentBack(t *testing.T) {
 	k := newTalk(t, 5, nil)
 	k.welcomeAt(5)
@@ -223,7 +223,7 @@ func TestSessionEndsDataByTheTimeOfTheLog(t *testing.T) {
 	k.apply(3, errors.New("increment 4 is bad"))
 	require.Equal(t, held, k.phase)
 	beat(k, 3, 300)
-	require.Empty(t, k.jobs, "nothing ends behind an increment that failed")
+	require.Empty(t, k.jobs, "nothing ends after an increment that failed")
 	k.hear(event.Event{State: event.Succ, Pos: k.h.pos[3], Code: event.Held})
 	k.feed(3, 5)
 	k.apply(5, nil)

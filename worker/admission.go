@@ -13,7 +13,7 @@ import (
 // verdict says how a node that opens a session is to be fed, or why not.
 type verdict struct {
 	code    event.Code     // Welcome, or the refusal; NoCode: the log cannot say now, and the node asks again
-	from    event.Position // Welcome: feed from behind it; Seek: what to adopt
+	from    event.Position // Welcome: feed what comes after it; Seek: what to adopt
 	text    string         // refusal: one sentence that says what to do
 	promote bool           // the snapshot of the running join has been loaded
 }
@@ -35,7 +35,7 @@ func admit(c *statedb.Client, known bool, mayStart bool, pos event.Position, h e
 	}
 	join := known && c.Join != nil && c.Join.Opened && pos == c.Join.Pos
 	loaded := join && h.Loaded == c.Join.Request               // the node says so itself; else its position has to be proof enough
-	asked := join && c.Join.Topics == event.TopicsOf(h.Topics) // it was restarted right behind the load
+	asked := join && c.Join.Topics == event.TopicsOf(h.Topics) // it was restarted right after the load
 	named := known && c.Registered && len(c.Topics) > 0        // by an operator, before any node came
 	if (known && c.State != statedb.Pending && !loaded && !asked || named) && !slices.Equal(c.Topics, h.Topics) {
 		return refuse(event.Foreign, "client %s follows topics %v but its node now names %v, so its data would have holes: start it with the old topics, or run `xmq client forget %s --reason TEXT` and join with a DUMP", c.ID, show(c.Topics), show(h.Topics), c.ID)
@@ -117,7 +117,7 @@ func admitFresh(c *statedb.Client, known, mayStart, holds bool, log Log) verdict
 		return verdict{code: event.NeedsDump, text: fmt.Sprintf("the database of %s is empty, but its data began with a snapshot: join with a DUMP, start its node with --from TARGET", c.ID)}
 	case !known && !mayStart:
 		return verdict{code: event.Unknown, text: fmt.Sprintf("nobody knows client %s and its database is empty: join with a DUMP, start its node with --from TARGET (for example --from master)."+
-			" One that begins without a copy, as behind webhook: or exec:, is made known with `xmq client add %s`, and its node started with --at SEQ", c.ID, c.ID)}
+			" One that begins without a copy, as with webhook: or exec:, is made known with `xmq client add %s`, and its node started with --at SEQ", c.ID, c.ID)}
 	case log.First() > 1:
 		return verdict{code: event.NeedsDump, text: fmt.Sprintf("the database of %s is empty and the log begins at %d: join with a DUMP, start its node with --from TARGET", c.ID, log.First())}
 	}

@@ -34,7 +34,7 @@
 //
 // A node of an earlier build does not know every form that an increment can have (package form). The broker
 // compares what its hello names with what an increment needs when that is to be sent, and holds it, with all
-// behind it: the client stays following, LastError and the alert "upgrade" name the increment, and the next
+// after it: the client stays following, LastError and the alert "upgrade" name the increment, and the next
 // session of a node that knows more goes on. Nothing of it is stored but these two.
 //
 // # Order of a turn

@@ -26,8 +26,8 @@ const (
 
 // appendFrame reads what f asks for and appends the frame to dst. Increments of other topics and the one an operator
 // skipped become passes: the node's position moves over them and their bodies are not sent. It returns the
-// position behind the last item, f.From when the window has no room for one, and which features the node lacks for
-// the increment behind that, when that is why the frame ends.
+// position after the last item, f.From when the window has no room for one, and which features the node lacks for
+// the increment after that, when that is why the frame ends.
 func appendFrame(dst []byte, log Reader, f *Feed) ([]byte, event.Position, form.Features, error) {
 	records, err := log.Read(f.From.Seq+1, f.MaxRecords, f.MaxBytes)
 	if err != nil {

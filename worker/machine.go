@@ -762,7 +762,7 @@ func (m *Machine) anew(s event.Session, text string) {
 	m.say(e)
 }
 
-// failed takes INCR_REQ/FAIL: the increment behind e.Pos failed. Feeding stops until somebody acts (XS-3).
+// failed takes INCR_REQ/FAIL: the increment after e.Pos failed. Feeding stops until somebody acts (XS-3).
 func (m *Machine) failed(e *event.Event, log Log) {
 	if _, ok := m.ack(e, log); !ok {
 		return
@@ -790,7 +790,7 @@ func (m *Machine) failed(e *event.Event, log Log) {
 	m.hold()
 }
 
-// earlier is what was decided about an increment before, behind a sentence.
+// earlier is what was decided about an increment before, after a sentence.
 func (m *Machine) earlier(seq uint64) string {
 	if m.rules.Earlier == nil {
 		return ""
@@ -864,7 +864,7 @@ func (m *Machine) evict(e *Evict) {
 	m.raise("refused", statedb.Critical, seq, e.Reason)
 }
 
-// from is behind which increment the client is fed next: where it stands, or where an operator moves it to.
+// from is after which increment the client is fed next: where it stands, or where an operator moves it to.
 func (m *Machine) from() event.Position {
 	if m.c.Seek != nil {
 		return *m.c.Seek
@@ -906,8 +906,8 @@ func (m *Machine) Waiting() bool {
 // makes room.
 func (m *Machine) Full() { m.window.fill() }
 
-// Hold notes that the increment behind what was sent needs features that the node does not know: it would do
-// something else with it. It waits, with all behind it, until the node comes back with them or an operator
+// Hold notes that the increment after what was sent needs features that the node does not know: it would do
+// something else with it. It waits, with all after it, until the node comes back with them or an operator
 // decides.
 func (m *Machine) Hold(needs form.Features, now int64) {
 	m.now = now

@@ -6,7 +6,7 @@ import (
 	"xmq/broker/event"
 )
 
-// Marks is the newest time of the log that nodes may be told: behind its position no increment has an earlier one,
+// Marks is the newest time of the log that nodes may be told: after its position no increment has an earlier one,
 // also when the broker is started anew. Safe for concurrent use; nil tells none.
 type Marks struct {
 	last  atomic.Pointer[mark]
@@ -24,8 +24,8 @@ func (m *Marks) Tell(pos event.Position, clock int64) { m.last.Store(&mark{pos, 
 // Asked reports whether a node has asked since the last call.
 func (m *Marks) Asked() bool { return m.asked.Swap(false) }
 
-// behind is a time that all increments behind pos have reached, in ns since 1970; 0 when none is known.
-func (m *Marks) behind(pos event.Position) int64 {
+// after is a time that all increments after pos have reached, in ns since 1970; 0 when none is known.
+func (m *Marks) after(pos event.Position) int64 {
 	if m == nil {
 		return 0
 	}
@@ -42,5 +42,5 @@ func (m *Machine) clock(pos event.Position) int64 {
 	if !m.clocked {
 		return 0
 	}
-	return m.rules.Marks.behind(pos)
+	return m.rules.Marks.after(pos)
 }

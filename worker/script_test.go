@@ -126,7 +126,7 @@ func TestAnIncrementIsAppliedOutsideTheOrder(t *testing.T) {
 	play(t, "a_skipped_increment_is_applied_outside_the_order")
 }
 
-// An increment that needs a feature is held before a node that does not name it, with all behind it and an alert
+// An increment that needs a feature is held before a node that does not name it, with all after it and an alert
 // that names node and increment, over reconnections and restarts, until the node comes back with it. Others do not
 // notice.
 func TestFeatures(t *testing.T) { play(t, "an_older_node_is_held_before_what_it_does_not_know") }

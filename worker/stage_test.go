@@ -502,5 +502,5 @@ func items(e *event.Event) string {
 	if err != nil {
 		fmt.Fprintf(&b, " DAMAGED %v", err)
 	}
-	return fmt.Sprintf("behind %d:%s", e.Pos.Seq, b.String())
+	return fmt.Sprintf("after %d:%s", e.Pos.Seq, b.String())
 }

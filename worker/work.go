@@ -129,7 +129,7 @@ type Routed struct {
 
 // Feed asks for increments to be read and sent: the worker reads, builds a frame and calls Fed.
 type Feed struct {
-	From       event.Position // the frame begins behind it
+	From       event.Position // the frame begins after it
 	MaxRecords int            // 1 or more
 	MaxBytes   int            // of the frame, but one increment may be longer
 	Window     int            // of the frame, without exception: what is left of the client's window in bytes
@@ -216,7 +216,7 @@ type View struct {
 	Topics          []string      `json:"topics,omitempty"`
 	Log             event.LogID   `json:"log"`
 	Chain           event.Chain   `json:"chain"`
-	Pin             *uint64       `json:"pin"` // the log is kept behind it for this client; nil: it holds nothing. The broker fills it in
+	Pin             *uint64       `json:"pin"` // the log is kept after it for this client; nil: it holds nothing. The broker fills it in
 	Session         string        `json:"session"`
 	Worker          int           `json:"worker"`
 	Nonsense        uint64        `json:"refused_events"` // events of this client that made no sense, since start

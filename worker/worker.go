@@ -334,7 +334,7 @@ func (w *Worker) views(id string) []View {
 		}
 	}
 	head, now := w.env.Log.Head(), w.now()
-	behind := map[uint64]float64{} // seconds, by position: thousands may stand at one that is on the disk only
+	lags := map[uint64]float64{} // seconds, by position: thousands may stand at one that is on the disk only
 	for _, t := range tasks {
 		if !t.m.known {
 			continue
@@ -346,13 +346,13 @@ func (w *Worker) views(id string) []View {
 			v.LagSeconds = new(float64)
 		}
 		if v.Lag != nil && *v.Lag > 0 {
-			lag, known := behind[v.Acked]
+			lag, known := lags[v.Acked]
 			if !known {
 				lag = -1
 				if next, err := w.env.Log.Read(v.Acked+1, 1, 1); err == nil && len(next) > 0 {
 					lag = max(0, float64(now-next[0].Time())/1e9)
 				}
-				behind[v.Acked] = lag
+				lags[v.Acked] = lag
 			}
 			if *v.LagSeconds = lag; lag < 0 {
 				v.LagSeconds = nil

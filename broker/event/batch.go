@@ -18,11 +18,11 @@ const MaxDrafts = 4096
 // batchFixed is the length of a batch before its drafts; see doc.go for the table.
 const batchFixed = 37
 
-// batchEnd is the length of the CRC behind the drafts.
+// batchEnd is the length of the CRC after the drafts.
 const batchEnd = 4
 
 // Batch is many drafts of one producer in one request. A producer numbers its batches from 1, and the broker takes
-// batch N only behind batch N-1, unless everything before N is answered (Base is N): so none overtakes another
+// batch N only after batch N-1, unless everything before N is answered (Base is N): so none overtakes another
 // that was lost or refused.
 type Batch struct {
 	Stream Instance // the life of the producer that numbers them
@@ -35,7 +35,7 @@ type Batch struct {
 // BeginBatch appends room for what SealBatch fills in to dst. Drafts follow (AppendDraft).
 func BeginBatch(dst []byte) []byte { return append(dst, make([]byte, batchFixed)...) }
 
-// AppendDraft appends one draft behind BeginBatch, at a cost of DraftSize bytes. Headers are at most MaxHeaderValue
+// AppendDraft appends one draft after BeginBatch, at a cost of DraftSize bytes. Headers are at most MaxHeaderValue
 // bytes long and the body at most MaxBody: the caller has checked. Producer is not written.
 func AppendDraft(dst []byte, d *Draft) []byte {
 	count := len(dst)
@@ -77,7 +77,7 @@ func DraftSize(d *Draft) int {
 	return n
 }
 
-// SealBatch finishes b, which begins with BeginBatch and holds count drafts, and returns it with its CRC behind it.
+// SealBatch finishes b, which begins with BeginBatch and holds count drafts, and returns it with its CRC at the end.
 // The fields of h are written, its Drafts are not looked at. For a repetition it is called again with the same b,
 // without the CRC.
 func SealBatch(b []byte, h Batch, count int) []byte {
@@ -127,7 +127,7 @@ func DecodeBatch(b []byte, into []Draft) (Batch, error) {
 		}
 	}
 	if len(r.rest) > 0 {
-		return h, fmt.Errorf("batch %d: %d bytes behind its last draft: %w", h.Number, len(r.rest), ErrDamaged)
+		return h, fmt.Errorf("batch %d: %d bytes after its last draft: %w", h.Number, len(r.rest), ErrDamaged)
 	}
 	h.Drafts = into[at:]
 	if h.First > 0 {

@@ -108,7 +108,7 @@ func TestBatchRefusesWhatIsNotOne(t *testing.T) {
 	}
 }
 
-// A time limit stands behind all other headers of a draft; one that is out of bounds, or before another header, is
+// A time limit stands after all other headers of a draft; one that is out of bounds, or before another header, is
 // damage.
 func TestBatchCarriesTimeLimits(t *testing.T) {
 	drafts := []Draft{{Headers: Headers{Topic: "shop", Key: "7", TextKey: true, Limit: 90 * time.Second},

@@ -36,14 +36,14 @@
 // # Who says what
 //
 //	INCR_REQ/NONE            node: open a session; Pos is the stored position, body a Hello. Busy: not now, increments
-//	                         behind Pos are at the database; Text says which, when they have been there for long
+//	                         after Pos are at the database; Text says which, when they have been there for long
 //	                         (a Hello is JSON, of which both sides pass over what they do not know: so it names features)
 //	INCR_REQ/SUCC            node: applied up to Pos, credit beyond it; also the heartbeat (Retrying, Bye)
-//	INCR_REQ/FAIL            node: the increment behind Pos failed, Text says why
+//	INCR_REQ/FAIL            node: the increment after Pos failed, Text says why
 //	INCR_REQ/FATAL           node: my copy is lost, Text says why
 //	INCR_REP Welcome         broker: session offered, Pos is where feeding starts; LeaseMS as in the heartbeat
-//	INCR_REP with a frame    broker: increments behind Pos; an empty frame is the heartbeat, LeaseMS how long the node may be silent
-//	                         Clock: all increments behind the frame have this time or a later one
+//	INCR_REP with a frame    broker: increments after Pos; an empty frame is the heartbeat, LeaseMS how long the node may be silent
+//	                         Clock: all increments after the frame have this time or a later one
 //	INCR_REP Reopen          broker: this session is over, open another one. With the log and sequence of Pos: an operator
 //	                         has decided about that increment, so what is at the database up to there is given up
 //	INCR_REP Apply           broker: body is one item of kind 3, an increment that this client has passed over, and Request the number of
@@ -83,7 +83,7 @@
 // # Frame: the body of INCR_REP
 //
 //	1  record   4 length, record                          an increment
-//	2  pass     8 sequence, 8 chain                       up to there nothing is for this node
+//	2  skip     8 sequence, 8 chain                       up to there nothing is for this node
 //	3  decision 4 length, 8 number of the decision, record an operator sends it again, perhaps with another body; chain is the log's
 //	4  packed   4 length, S2 block of items 1 to 3        stands alone; only to nodes that asked for it (Hello)
 //

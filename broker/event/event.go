@@ -22,8 +22,8 @@ const (
 	MaxText  = 4096
 	MaxBody  = 16 << 20
 	fixedLen = 72
-	tokenLen = 16 // behind the fixed part, from format 2 on
-	clockLen = 8  // behind the token, in format 3
+	tokenLen = 16 // after the fixed part, from format 2 on
+	clockLen = 8  // after the token, in format 3
 )
 
 // Event is everything that nodes and broker say to each other. Which fields mean something depends on
@@ -50,7 +50,7 @@ type Event struct {
 	// LeaseMS are milliseconds. INCR_REQ, for people, 0 of nodes of earlier builds: Retrying, in how long the next try comes;
 	// Slow, how long the database has been at it.
 	LeaseMS uint32 // DUMP: until the sender must hear again; INCR_REP without increments: so long a node may be silent, 0 for as usual
-	// Clock is a time of the log in ns since 1970, in an INCR_REP: every increment behind its frame, or behind Pos
+	// Clock is a time of the log in ns since 1970, in an INCR_REP: every increment after its frame, or after Pos
 	// where it has none, has this time or a later one. 0 says nothing; an event of a session without a token does not
 	// say it.
 	Clock int64
@@ -58,7 +58,7 @@ type Event struct {
 	Body  []byte // INCR_REQ/NONE and DUMP_REQ: Hello; INCR_REP: frame; SNAP_*: chunk
 }
 
-// Append encodes e behind dst, copying Text and Body; in the first format when its session has no token, so that whoever speaks that
+// Append appends e, encoded, to dst, copying Text and Body; in the first format when its session has no token, so that whoever speaks that
 // is answered in it, and in the second one when it says no time of the log. The speaker keeps Body within MaxBody:
 // Decode refuses more.
 // IDs longer than MaxID cannot occur (CheckID) and make it panic.

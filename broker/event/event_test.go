@@ -146,7 +146,7 @@ func TestEventDecodeIsTheInverseOfAppend(t *testing.T) {
 	})
 }
 
-// resealed repairs the CRC of a hostile event, so that the checks behind it are reached.
+// resealed repairs the CRC of a hostile event, so that the checks after it are reached.
 func resealed(b []byte) []byte {
 	binary.LittleEndian.PutUint32(b[len(b)-4:], CRC32C(b[:len(b)-4]))
 	return b

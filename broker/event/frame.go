@@ -12,12 +12,12 @@ import (
 const (
 	itemRecord   = 1 // an increment as it stands in the log
 	itemSkip     = 2 // a run of increments that are not for this node
-	itemDecision = 3 // an increment that failed here, behind the number of an operator's decision; as it is, or with another body under the log's chain
+	itemDecision = 3 // an increment that failed here, after the number of an operator's decision; as it is, or with another body under the log's chain
 	itemPacked   = 4 // all the others, compressed
 )
 
-// A frame is the body of INCR_REP: items that follow each other without a gap, starting right behind
-// the event's Pos. AppendRecord, AppendSkip and AppendDecision write items; Walk reads them, behind Unpack.
+// A frame is the body of INCR_REP: items that follow each other without a gap, starting right after
+// the event's Pos. AppendRecord, AppendSkip and AppendDecision write items; Walk reads them, after Unpack.
 
 // AppendRecord adds one record. Cost in bytes: len(e) + 5.
 func AppendRecord(dst []byte, e Encoded) []byte { return appendItem(dst, itemRecord, e) }
@@ -106,7 +106,7 @@ func Count(frame []byte) (n int) {
 	return n
 }
 
-// Walk checks a whole frame that starts behind from and calls f for each item in order. Sequence, CRC and
+// Walk checks a whole frame that starts after from and calls f for each item in order. Sequence, CRC and
 // chain of each record are verified, passes must go forward. The first error ends it: f's own, or one
 // that wraps ErrDamaged. Items before the error have been handed out.
 func Walk(frame []byte, from Position, f func(Item) error) error {
@@ -144,36 +144,36 @@ func Outside(frame []byte, log LogID) (Item, error) {
 func nextItem(b []byte, at Position) (Item, []byte, error) {
 	if b[0] == itemSkip {
 		if len(b) < 17 {
-			return Item{}, nil, fmt.Errorf("frame behind %d: cut inside a pass: %w", at.Seq, ErrDamaged)
+			return Item{}, nil, fmt.Errorf("frame after %d: cut inside a skip: %w", at.Seq, ErrDamaged)
 		}
 		pos := Position{at.Log, binary.LittleEndian.Uint64(b[1:]), Chain(binary.LittleEndian.Uint64(b[9:]))}
 		if pos.Seq <= at.Seq {
-			return Item{}, nil, fmt.Errorf("frame behind %d: pass goes back to %d: %w", at.Seq, pos.Seq, ErrDamaged)
+			return Item{}, nil, fmt.Errorf("frame after %d: skip goes back to %d: %w", at.Seq, pos.Seq, ErrDamaged)
 		}
 		return Item{Pos: pos}, b[17:], nil
 	}
 	if b[0] != itemRecord && b[0] != itemDecision {
-		return Item{}, nil, fmt.Errorf("frame behind %d: unknown kind of item %d: %w", at.Seq, b[0], ErrDamaged)
+		return Item{}, nil, fmt.Errorf("frame after %d: unknown kind of item %d: %w", at.Seq, b[0], ErrDamaged)
 	}
 	if len(b) < 5 || uint64(len(b)-5) < uint64(binary.LittleEndian.Uint32(b[1:])) {
-		return Item{}, nil, fmt.Errorf("frame behind %d: cut inside a record: %w", at.Seq, ErrDamaged)
+		return Item{}, nil, fmt.Errorf("frame after %d: cut inside a record: %w", at.Seq, ErrDamaged)
 	}
 	end := 5 + int(binary.LittleEndian.Uint32(b[1:]))
 	e, decision := Encoded(b[5:end:end]), uint64(0)
 	if b[0] == itemDecision {
 		if len(e) < 8 {
-			return Item{}, nil, fmt.Errorf("frame behind %d: cut inside a decision: %w", at.Seq, ErrDamaged)
+			return Item{}, nil, fmt.Errorf("frame after %d: cut inside a decision: %w", at.Seq, ErrDamaged)
 		}
 		decision, e = binary.LittleEndian.Uint64(e), e[8:]
 		if decision == 0 {
-			return Item{}, nil, fmt.Errorf("frame behind %d: a decision without a number: %w", at.Seq, ErrDamaged)
+			return Item{}, nil, fmt.Errorf("frame after %d: a decision without a number: %w", at.Seq, ErrDamaged)
 		}
 	}
 	if err := e.Verify(); err != nil {
-		return Item{}, nil, fmt.Errorf("frame behind %d: %w", at.Seq, err)
+		return Item{}, nil, fmt.Errorf("frame after %d: %w", at.Seq, err)
 	}
 	if e.Seq() != at.Seq+1 || b[0] == itemRecord && !e.Follows(at) {
-		return Item{}, nil, fmt.Errorf("frame behind %d: record %d with chain %s does not follow: %w", at.Seq, e.Seq(), e.Chain(), ErrDamaged)
+		return Item{}, nil, fmt.Errorf("frame after %d: record %d with chain %s does not follow: %w", at.Seq, e.Seq(), e.Chain(), ErrDamaged)
 	}
 	return Item{Position{at.Log, e.Seq(), e.Chain()}, e, decision}, b[end:], nil
 }

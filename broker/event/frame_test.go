@@ -11,7 +11,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// chained encodes bodies as the records behind from.
+// chained encodes bodies as the records after from.
 func chained(from Position, bodies ...string) (records []Encoded, at Position) {
 	at = from
 	for _, body := range bodies {

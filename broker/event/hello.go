@@ -9,7 +9,7 @@ import (
 // HelloVersion is the format number of a Hello.
 const HelloVersion = 1
 
-// Range is a part of a copy whose target driver has keys in an order: those behind Start, up to and with End, at most Limit. An
+// Range is a part of a copy whose target driver has keys in an order: those after Start, up to and with End, at most Limit. An
 // empty Start stands for the beginning, an empty End for the end, Limit 0 for all. Rules: SS-4, SS-7.
 type Range struct {
 	Start []byte `json:"start,omitempty"` // at most MaxRangeKey bytes

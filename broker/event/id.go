@@ -123,7 +123,7 @@ const MaxID = 31
 // MaxTopic is the longest topic in bytes.
 const MaxTopic = 63
 
-// named reports whether s has 1 to most bytes of a-z, 0-9 and, behind the first one, of more. It is asked for each increment.
+// named reports whether s has 1 to most bytes of a-z, 0-9 and, after the first one, of more. It is asked for each increment.
 func named(s, more string, most int) bool {
 	if len(s) == 0 || len(s) > most {
 		return false

@@ -61,7 +61,7 @@ const (
 	MayApplied Code = 7 // whether it is done is not known; Text says why
 
 	// INCR_REP from the broker.
-	Welcome Code = 10 // your session is offered: it begins when you use it; you are fed from behind Pos
+	Welcome Code = 10 // your session is offered: it begins when you use it; you are fed the increments after Pos
 	// this session is over: say INCR_REQ/NONE again; with Pos: and give up what is at your database up to there
 	Reopen    Code = 11
 	Fenced    Code = 12 // another process with your ID has taken over: stop

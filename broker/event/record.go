@@ -197,7 +197,7 @@ func (e Encoded) Verify() error {
 	return nil
 }
 
-// Follows reports whether e is the increment right behind prev, by sequence and chain.
+// Follows reports whether e is the increment right after prev, by sequence and chain.
 func (e Encoded) Follows(prev Position) bool {
 	return e.Seq() == prev.Seq+1 && nextChain(prev.Chain, e[recordFixed:]) == e.Chain()
 }

@@ -15,7 +15,7 @@ func fullDraft() Draft {
 	return Draft{Headers: Headers{Topic: "shop", ContentType: "text/plain", Origin: "till 3", Producer: "p1", Key: "42"}, Body: []byte("a\x00b\n\xff")}
 }
 
-// goldenRecord is fullDraft behind the start of log 7, as format 1 writes it. It may never change.
+// goldenRecord is fullDraft after the start of log 7, as format 1 writes it. It may never change.
 const goldenRecord = "01" + "0100000000000000" + "15cd5b0700000000" + "fb5b1f4a" + "83a27fb6dea549d0" + "05" +
 	"01040073686f70" + "020a00746578742f706c61696e" + "03060074696c6c2033" + "0402007031" + "0502003432" + "6100620aff"
 
@@ -35,7 +35,7 @@ func with(r Record, body string) Record {
 	return r
 }
 
-// A time limit stands behind all other headers, where an earlier revision passes it over. These bytes may never change.
+// A time limit stands after all other headers, where an earlier revision passes it over. These bytes may never change.
 func TestRecordLimitGoldenBytes(t *testing.T) {
 	for limit, header := range map[time.Duration]string{2 * time.Hour: "07040000dd6d00", NoLimit: "07040000000000"} {
 		d := fullDraft()

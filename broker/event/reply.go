@@ -122,7 +122,7 @@ func DecodeBatchReply(b []byte, count int) (BatchReply, error) {
 	for told := 0; told < count || len(rest) > 0; {
 		var r Run
 		if r, rest, ok = nextRun(rest); !ok || r.Count > count-told {
-			return a, fmt.Errorf("batch reply: run %d, behind %d of %d drafts, is not readable: %w", len(a.Runs), told, count, ErrDamaged)
+			return a, fmt.Errorf("batch reply: run %d, after %d of %d drafts, is not readable: %w", len(a.Runs), told, count, ErrDamaged)
 		}
 		told += r.Count
 		a.Runs = append(a.Runs, r)
