@@ -64,6 +64,7 @@ var layers = map[string][]string{
 	"cmd/xmq/shop":                              nil,
 	"integration":                               {"*"},
 	"integration/report":                        nil,
+	"integration/shorttest":                     nil,                                     // for tests
 	"integration/bench":                         {"*"},                                   // measures everything
 	"increments/logtest":                        {"increments", "broker/event"},          // for tests
 	"statedb/storetest":                         {"statedb", "broker/event", "dumpflow"}, // for tests

@@ -15,6 +15,7 @@ import (
 
 	"xmq/broker/server"
 	"xmq/cmd/xmq/shop"
+	"xmq/integration/shorttest"
 	"xmq/statedb"
 	"xmq/worker"
 )
@@ -23,7 +24,7 @@ import (
 // and equal acked position at the end. Kill -9 of the broker and of nodes at random moments under load (XR-2).
 func TestXR02RandomKillsOfEverybody(t *testing.T) {
 	kills := 14
-	if testing.Short() {
+	if shorttest.Less() {
 		kills = 5
 	}
 	seed := uint64(time.Now().UnixNano())

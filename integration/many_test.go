@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"xmq/broker/server"
+	"xmq/integration/shorttest"
 	"xmq/nodeclient"
 	"xmq/nodeclient/driver/drivertest"
 )
@@ -46,7 +47,7 @@ func reached(t *testing.T, db *drivertest.Memory, seq uint64) time.Duration {
 // apply far more than the window of the hanging one while it hangs, and it comes level when it is released.
 func TestHangingTargetDelaysNobody(t *testing.T) {
 	clients := 200
-	if testing.Short() {
+	if shorttest.Less() {
 		clients = 60
 	}
 	h := newHouse(t, func(c *server.Config) { c.Workers, c.Masters, c.Silent = 4, nil, time.Minute })

@@ -23,6 +23,7 @@ import (
 	"xmq/broker/bus"
 	"xmq/broker/server"
 	"xmq/dumpflow"
+	"xmq/integration/shorttest"
 	"xmq/nodeclient"
 	"xmq/nodeclient/driver/servertest/mysqltest"
 	"xmq/nodeclient/driver/servertest/redistest"
@@ -159,7 +160,7 @@ func fillKV(t *testing.T, s *site, mib int) {
 // broker reports: from the moment at which it sends the target no more increments until it hears that the snapshot is open.
 func TestMeasureDUMP(t *testing.T) {
 	opens, sizes := 100, []int{10, *measured}
-	if testing.Short() { // under the race detector nothing is measured
+	if shorttest.Less() { // under the race detector nothing is measured
 		opens, sizes = 3, []int{1}
 	}
 	for _, f := range fillings(t) {

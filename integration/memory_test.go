@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"xmq/broker/event"
+	"xmq/integration/shorttest"
 	"xmq/nodeclient"
 	"xmq/nodeclient/driver/drivertest"
 )
@@ -50,7 +51,7 @@ func (s *stuck) Apply(ctx context.Context, before event.Position, batch []event.
 // nodes apply nothing, so that all of it lies with them, and when nothing is read from their connections, so that all of
 // it lies with the broker. Let go, all of them come level.
 func TestMemoryIsBoundedWithSlowNodes(t *testing.T) {
-	if testing.Short() {
+	if shorttest.Less() {
 		return // the broker is another process, into which the race detector does not look
 	}
 	const nodes, count, limit = 16, 160, 512

@@ -195,3 +195,17 @@ func TestPagesNameRealTests(t *testing.T) {
 	}
 	require.Greater(t, names, 30)
 }
+
+// Every test that make check leaves out exists.
+func TestTheMakefileNamesRealTests(t *testing.T) {
+	text, err := os.ReadFile("../Makefile")
+	require.NoError(t, err)
+	all, left := tests(t), 0
+	for _, line := range regexp.MustCompile(`(?m)^LONG .*$`).FindAllString(string(text), -1) {
+		for _, name := range regexp.MustCompile(`Test\w+`).FindAllString(line, -1) {
+			require.True(t, regexp.MustCompile(`\b`+name+`\b`).MatchString(all), "the Makefile leaves out %s, which is no test", name)
+			left++
+		}
+	}
+	require.Positive(t, left)
+}

@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"xmq/broker/server"
+	"xmq/integration/shorttest"
 	"xmq/statedb"
 )
 
@@ -42,6 +43,13 @@ func build(name string, flags ...string) (string, error) {
 }
 
 func TestMain(m *testing.M) {
+	// The rules of the repository, which need no process.
+	shorttest.Only(
+		"TestImports", "TestThePictureOfTheLayersIsTheTable", "TestPackageComments", "TestTopLevel",
+		"TestNoSleepInTests", "TestEveryRowHasItsTest", "TestPagesNameRealTests", "TestEveryLinkLeadsSomewhere",
+		"TestEveryBlockSaysWhatItIs", "TestReadmeIsShort", "TestContributingNamesRealThings",
+		"TestEveryKnobStandsInItsList", "TestTheMakefileNamesRealTests",
+	)
 	code := m.Run()
 	if err := shared.close(); err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"xmq/broker/failpoint"
+	"xmq/integration/shorttest"
 	"xmq/nodeclient/driver/file"
 	"xmq/nodeclient/driver/kv"
 	"xmq/nodeclient/driver/servertest/mysqltest"
@@ -122,7 +123,7 @@ func (s *servers) close() (err error) {
 
 // rigs are all drivers; for the race detector, which does not look into other processes, one of them.
 func rigs() []rig {
-	if testing.Short() {
+	if shorttest.Less() {
 		return []rig{sqliteRig()}
 	}
 	return []rig{sqliteRig(), fileRig(), kvRig(), postgresRig(), mysqlRig(), redisRig(), webhookRig(), execRig("exec", false), execRig("exec with a position", true)}

@@ -24,6 +24,7 @@ import (
 	"xmq/dumpflow"
 	"xmq/increments"
 	"xmq/increments/segments"
+	"xmq/integration/shorttest"
 	"xmq/nodeclient"
 	"xmq/nodeclient/driver/drivertest"
 	"xmq/statedb"
@@ -40,7 +41,7 @@ import (
 // XMQ_SEED=n repeats one history (its schedule, not every interleaving); XMQ_SEEDS=n runs more of them.
 func TestSimulation(t *testing.T) {
 	seeds := 25
-	if testing.Short() {
+	if shorttest.Less() {
 		seeds = 6
 	}
 	if n, err := strconv.Atoi(os.Getenv("XMQ_SEEDS")); err == nil {
@@ -101,7 +102,7 @@ func TestXD09EachMessageLostOnce(t *testing.T) {
 	n := history(t, 0)
 	require.Greater(t, n, 30)
 	step := 1
-	if testing.Short() {
+	if shorttest.Less() {
 		step = 5
 	}
 	for k := 1; k <= n; k += step {

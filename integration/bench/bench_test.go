@@ -4,10 +4,19 @@ import (
 	"bytes"
 	"encoding/json"
 	"math"
+	"os"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"xmq/integration/shorttest"
 )
+
+func TestMain(m *testing.M) {
+	// Scenarios start servers and measure.
+	shorttest.Only("TestEveryScenarioHasItsOwnName", "TestMedian", "TestRatio", "TestJSONShape", "TestTable")
+	os.Exit(m.Run())
+}
 
 // Every scenario runs with every peer, so that none rots. No figure is judged.
 func TestEveryScenarioRuns(t *testing.T) {
@@ -16,7 +25,7 @@ func TestEveryScenarioRuns(t *testing.T) {
 		if len(peers) == 0 {
 			peers = []string{""}
 		}
-		if testing.Short() { // the race detector has no need of other people's code
+		if shorttest.Less() { // the race detector has no need of other people's code
 			peers = peers[:1]
 		}
 		for _, peer := range peers {

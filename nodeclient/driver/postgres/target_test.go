@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"xmq/integration/shorttest"
 	"xmq/nodeclient"
 	"xmq/nodeclient/driver/drivertest"
 	"xmq/nodeclient/driver/servertest/postgrestest"
@@ -20,6 +21,13 @@ import (
 var server *postgrestest.Server
 
 func TestMain(m *testing.M) {
+	if shorttest.Only(
+		"TestEachEntryIsTheDefinitionOfWhatItNames", "TestARightOfASnapshotIsThatAlone",
+		"TestTheOwnerOfACopyIsTheRoleOfItsNode", "TestAProgramOfAnotherVersionIsPassedOver",
+		"TestTheFormatOfASnapshotStays",
+	) {
+		os.Exit(m.Run())
+	}
 	s, err := postgrestest.Start()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"xmq/integration/shorttest"
 	"xmq/nodeclient"
 	"xmq/nodeclient/driver/drivertest"
 	"xmq/nodeclient/driver/servertest/redistest"
@@ -21,6 +22,9 @@ import (
 var server *redistest.Server
 
 func TestMain(m *testing.M) {
+	if shorttest.Only("TestDamagedEntriesAreRefused", "TestGoldenEntries") {
+		os.Exit(m.Run())
+	}
 	s, err := redistest.Start()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
