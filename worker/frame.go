@@ -5,16 +5,12 @@ import (
 
 	"xmq/broker/event"
 	"xmq/broker/form"
+	"xmq/increments"
 	"xmq/statedb"
 )
 
 // Reader is the log as a worker reads it.
-type Reader interface {
-	Log
-	// Read returns consecutive records from sequence from on: at most maxRecords and about maxBytes, but at
-	// least one when there is one. They are shared: nobody writes into them.
-	Read(from uint64, maxRecords, maxBytes int) ([]event.Encoded, error)
-}
+type Reader = increments.Reader
 
 // What an item of a frame costs besides its record, and what a pass costs (package event).
 const (

@@ -180,11 +180,25 @@ func (s *stage) revive(id string) {
 	s.machines[id] = NewMachine(&s.rules, id, stored, own)
 }
 
+// strict is the log as a worker shows it to a machine that steps: it panics when the machine asks for a position that Asks has not
+// named, which would have to be read from the disk now.
+type strict struct{ *increments.Lookup }
+
+func (v strict) Position(seq uint64) (event.Position, error) {
+	p, err := v.Lookup.Position(seq)
+	if err != nil && strings.Contains(err.Error(), "not looked up before") {
+		panic(err)
+	}
+	return p, err
+}
+
 // step gives the machine an input and plays on until nobody has anything to do.
 func (s *stage) step(id string, in Input) {
 	m := s.machine(id)
 	from := m.c.State
-	m.Step(in, s.log, s.now)
+	view := strict{increments.NewLookup(s.log)}
+	view.Look(m.Asks(in, nil))
+	m.Step(in, view, s.now)
 	s.move(from, m.c.State)
 	s.play(id)
 }

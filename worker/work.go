@@ -6,17 +6,12 @@ import (
 	"xmq/broker/event"
 	"xmq/broker/form"
 	"xmq/dumpflow"
+	"xmq/increments"
 	"xmq/statedb"
 )
 
-// Log is the view of the log a machine decides by. All three are cheap near the head.
-type Log interface {
-	First() uint64        // lowest sequence that can be read
-	Head() event.Position // last durable increment
-	// Position of a sequence from First-1 to Head. Errors as those of increments.Log; only ErrTrimmed and ErrQuarantined are
-	// verdicts.
-	Position(seq uint64) (event.Position, error)
-}
+// Log is the view of the log a machine decides by. Nothing in it blocks: what it may ask for (Asks) was looked up before.
+type Log = increments.View
 
 // Input is one thing that happens to a client: exactly one field is set.
 type Input struct {

@@ -53,6 +53,8 @@ type Worker struct {
 	lagging []*task // their record is to be saved soon
 	save    *time.Timer
 	frames  frameCache
+	view    *increments.Lookup // of the log, for the machine that steps
+	asks    []uint64           // what it may ask, to be used again
 	tokens  map[uint64]chan<- OrderReply
 	token   uint64
 }
@@ -73,7 +75,7 @@ type message struct {
 }
 
 func newWorker(number int, rules *Rules, env *Env, route func(string, Input)) *Worker {
-	return &Worker{number: number, rules: rules, env: env, route: route,
+	return &Worker{number: number, rules: rules, env: env, route: route, view: increments.NewLookup(env.Log),
 		inbox: make(chan message, InboxSize), wake: make(chan struct{}, 1),
 		tasks: map[string]*task{}, tokens: map[uint64]chan<- OrderReply{}}
 }
@@ -174,7 +176,9 @@ func (w *Worker) take(l message) {
 		l.in.Order.Token = w.token
 		w.tokens[w.token] = l.answer
 	}
-	t.m.Step(l.in, w.env.Log, w.now())
+	w.asks = t.m.Asks(l.in, w.asks[:0])
+	w.view.Look(w.asks)
+	t.m.Step(l.in, w.view, w.now())
 	w.enqueue(t)
 }
 
