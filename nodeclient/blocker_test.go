@@ -47,6 +47,7 @@ func (b *scripted) texts(code event.Code) (all []string) {
 
 // Who blocks the database is asked beside the Apply that is under way, again and again, and said in the heartbeats and with the trouble
 // that comes of it. A database that does not answer the question holds nothing.
+// It runs in a synctest bubble, which world makes: its sleeps take no time.
 func TestTheNodeSaysWhoBlocksItsDatabase(t *testing.T) {
 	world(t, 3, func(t *testing.T, network *bus.Mem, b *scripted) {
 		release := make(chan error)
