@@ -17,7 +17,7 @@ func brokerCommand() *cli.Command {
 	return &cli.Command{
 		Name: "broker", Usage: "run the broker",
 		Description: "Runs until it is told to stop (SIGINT, SIGTERM). SIGHUP reads the configuration again: log level, hooks, retention, watch, alerts_keep and the limits of DUMPs and snapshots change, and a line says what did and what needs a restart. Prints the line \"ready\" on stderr when all doors are open.",
-		Flags:       knobFlags(&defaults),
+		Flags:       append(knobFlags(&defaults), readyFlag()),
 		Action: func(c *cli.Context) error {
 			cfg := configs.DefaultBroker()
 			if err := loadKnobs(c, &cfg); err != nil {
@@ -28,6 +28,9 @@ func brokerCommand() *cli.Command {
 				return err
 			}
 			hup(c)
+			if err := notReady(c); err != nil {
+				return err
+			}
 			if err := cfg.Validate(); err != nil {
 				return fmt.Errorf("%w: %w", configs.ErrConfig, err)
 			}
@@ -51,8 +54,15 @@ func brokerCommand() *cli.Command {
 			again := &reloading[configs.Broker]{now: cfg, fresh: configs.DefaultBroker, level: level, log: log, takes: server.Reloads,
 				apply: func(cfg configs.Broker) error { return b.Reload(cfg.Config) }}
 			again.serve(c)
+			remove := func() {}
+			defer func() { remove() }()
 			return b.Run(c.Context, func() {
 				log.Info("doors are open", "http", "http://"+b.HTTPAddr(), "nats", b.NATSURL(), "log", b.LogID())
+				if r, err := atReady(c, ready{HTTP: "http://" + b.HTTPAddr(), NATS: b.NATSURL()}); err != nil {
+					log.Error("the ready file cannot be written", "err", err)
+				} else {
+					remove = r
+				}
 				fmt.Fprintln(c.App.ErrWriter, "ready")
 			})
 		},

@@ -65,7 +65,7 @@ func houseThatAccepts(t *testing.T, accepts func([]byte) error) (api, nats strin
 	node := configs.DefaultNode()
 	node.ID, node.Broker, node.Target, node.Data = "master", b.NATSURL(), "file:master.log", t.TempDir()
 	nodeCtx, stopNode := context.WithCancel(context.Background())
-	go func() { ended <- runNode(nodeCtx, node, quiet) }()
+	go func() { ended <- runNode(nodeCtx, node, quiet, func() (func(), error) { return func() {}, nil }) }()
 	t.Cleanup(func() {
 		stopNode()
 		require.NoError(t, <-ended)

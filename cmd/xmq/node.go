@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -26,7 +27,7 @@ func nodeCommand() *cli.Command {
 		Name: "node", Usage: "run a node beside a database",
 		Description: "The first node: xmq node --id master --target sqlite:master.db\n" +
 			"Every other one joins by DUMP: xmq node --id node1 --from master --target sqlite:node1.db",
-		Flags: knobFlags(&defaults),
+		Flags: append(knobFlags(&defaults), readyFlag()),
 		Action: func(c *cli.Context) error {
 			cfg := configs.DefaultNode()
 			if err := loadKnobs(c, &cfg); err != nil {
@@ -39,13 +40,17 @@ func nodeCommand() *cli.Command {
 			again := &reloading[configs.Node]{now: cfg, fresh: configs.DefaultNode, level: level, log: log,
 				takes: func(string) bool { return false }, apply: func(configs.Node) error { return nil }}
 			again.serve(c)
-			return runNode(c.Context, cfg, log)
+			if err := notReady(c); err != nil {
+				return err
+			}
+			return runNode(c.Context, cfg, log, func() (func(), error) { return atReady(c, ready{ID: cfg.ID}) })
 		},
 	}
 }
 
-// runNode is the life of a node process.
-func runNode(ctx context.Context, cfg configs.Node, log *slog.Logger) (err error) {
+// runNode is the life of a node process. following is called when increments are on their way to its database; what it returns, when it
+// ends.
+func runNode(ctx context.Context, cfg configs.Node, log *slog.Logger, following func() (func(), error)) (err error) {
 	o, err := cfg.Options(log)
 	if err != nil {
 		return err
@@ -90,12 +95,42 @@ func runNode(ctx context.Context, cfg configs.Node, log *slog.Logger) (err error
 		log.Warn("the role of this node may do too much", "client", o.ID, "why", p.Powers())
 	}
 	log.Info("node starts", "event", "started", "client", o.ID, "broker", secret.URL(cfg.Broker), "target", db.Driver)
+	defer whenFollowing(a, following, log)()
 	if err = ended(a.Run(ctx)); err != nil {
 		log.Error("node ends", "event", "stopped", "client", o.ID, "cause", err)
 	} else {
 		log.Info("node stops", "event", "stopped", "client", o.ID, "cause", "it was told to")
 	}
 	return err
+}
+
+// whenFollowing calls following as soon as the agent follows. What it returns ends that, and calls what following has returned.
+func whenFollowing(a *nodeclient.Agent, following func() (func(), error), log *slog.Logger) (end func()) {
+	over, done := make(chan struct{}), make(chan struct{})
+	remove := func() {}
+	go func() {
+		defer close(done)
+		look := time.NewTicker(50 * time.Millisecond)
+		defer look.Stop()
+		for a.Status().Phase != "following" {
+			select {
+			case <-over:
+				return
+			case <-look.C:
+			}
+		}
+		r, err := following()
+		if err != nil {
+			log.Error("the ready file cannot be written", "err", err)
+			return
+		}
+		remove = r
+	}()
+	return func() {
+		close(over)
+		<-done
+		remove()
+	}
 }
 
 // addressOf is where a target is, as people may read it: of a command its name alone, whose arguments may hold anything.
