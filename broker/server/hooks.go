@@ -81,13 +81,18 @@ func newHooks(cfg Hooks, log *slog.Logger) *hooks {
 	return h
 }
 
-// know takes note of alerts that stand already, at the start of a broker: nothing is told of them before they change, or are repeated.
+// againAfter is how long behind the start of a broker what stands since before is told again: the broker before may have ended between
+// raising it and telling it.
+const againAfter = time.Minute
+
+// know takes note of alerts that stand already, at the start of a broker: they are told when they change, and again after againAfter.
 func (h *hooks) know(standing []statedb.Alert, now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, a := range standing {
 		c, _ := h.join(a)
-		c.told, c.worst = now, max(c.worst, a.Severity.Rank())
+		repeat := h.cfg.Load().Repeat
+		c.told, c.worst = now.Add(min(againAfter, repeat)-repeat), max(c.worst, a.Severity.Rank())
 	}
 }
 

@@ -189,6 +189,25 @@ func TestAlertsOfOneCauseAreToldAsOne(t *testing.T) {
 	require.Len(t, heard, 6)
 }
 
+// What a broker that was killed may not have told is told a minute behind the next start, once for each cause, unless somebody has seen it.
+func TestWhatStandsAtTheStartIsToldAgain(t *testing.T) {
+	h := newHooks(Hooks{Repeat: time.Hour, Timeout: time.Minute}, slog.New(slog.DiscardHandler))
+	one := &hook{name: "test", queue: make(chan telling, hookQueue), there: func(*Hooks) bool { return true }}
+	h.all = append(h.all, one)
+	stand := []statedb.Alert{{Key: "fail/n1", Seq: 7}, {Key: "fail/n2", Seq: 7}, {Key: "disk"}, {Key: "pin", Acked: true}}
+	now := time.Now()
+	h.know(stand, now)
+	h.repeat(now.Add(againAfter-time.Second), stand)
+	require.Empty(t, one.queue)
+	h.repeat(now.Add(againAfter), stand)
+	h.repeat(now.Add(2*againAfter), stand)
+	require.Len(t, one.queue, 2)
+	require.Equal(t, "fail/n1", (<-one.queue).key)
+	require.Equal(t, "disk", (<-one.queue).key)
+	h.repeat(now.Add(againAfter+time.Hour), stand)
+	require.Len(t, one.queue, 2)
+}
+
 // Alerts go to the configured address and to none that it names, and of what a command writes little is kept.
 func TestHooksAreBounded(t *testing.T) {
 	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("the redirect was followed") }))
