@@ -187,7 +187,7 @@ type Join struct {
 	Pos     event.Position  `json:"position"` // of the snapshot, once opened
 }
 
-// Pin is the sequence behind which the log must be kept for this client; false when it holds nothing.
+// Pin is the sequence after which the log must be kept for this client; false when it holds nothing.
 func (c *Client) Pin() (uint64, bool) {
 	pin, held := uint64(0), c.Placed()
 	if held {

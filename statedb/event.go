@@ -73,7 +73,7 @@ func (c change) kind() Kind {
 	return ""
 }
 
-// timeline puts the events of a batch, with those of its alerts and orders, behind the last one.
+// timeline puts the events of a batch, with those of its alerts and orders, after the last one.
 func (m *Mirror) timeline(b *Batch, changed map[string]change, into *Changes) {
 	all := slices.Clone(b.events)
 	for _, a := range b.audits {

@@ -101,7 +101,7 @@ func (h *Holders) Needed(head uint64) uint64 {
 	return head + 1
 }
 
-// Of is the sequence behind which the log is kept for one client; false when it holds nothing.
+// Of is the sequence after which the log is kept for one client; false when it holds nothing.
 func (h *Holders) Of(id string) (uint64, bool) {
 	for _, x := range h.Clients { // the lowest first: a client may be there twice
 		if x.Client.ID == id {

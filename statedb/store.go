@@ -102,7 +102,7 @@ type Changes struct {
 	Forgotten map[string]*Forgotten
 	Dumps     map[event.DumpID]*dumpflow.Dump
 	Alerts    map[string]*Alert
-	Audits    []Audit // behind all that are there
+	Audits    []Audit // after all that are there
 	Events    []Event // the same
 	// The events from DropFrom on and before DropTo go: there are more than are kept.
 	DropFrom, DropTo uint64

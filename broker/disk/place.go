@@ -107,7 +107,7 @@ func isDatabase(path string) error {
 }
 
 func (d dir) Rename(old, new string) error {
-	parent, err := os.Open(string(d)) // first: behind the rename there may be no descriptor left for it
+	parent, err := os.Open(string(d)) // first: after the rename there may be no descriptor left for it
 	if err != nil {
 		return fmt.Errorf("rename database: %w", err)
 	}

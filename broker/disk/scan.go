@@ -56,7 +56,7 @@ func prescan(place Place, name string, files Files) (tornManifest bool, err erro
 		return false, refuse(manifest, 0, "no readable edit in the manifest")
 	}
 	// The last edit names the journal in use, and goleveldb removes the one before it. So while the journal
-	// of the last readable edit is there, nothing behind that edit was in force yet; without it, edits that
+	// of the last readable edit is there, nothing after that edit was in force yet; without it, edits that
 	// were in force have gone.
 	r, err := files.Open(storage.FileDesc{Type: storage.TypeJournal, Num: v.journal})
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -105,7 +105,7 @@ func scanFile(files Files, fd storage.FileDesc) (verdict, error) {
 }
 
 // verdict is what a scan found. Each record is synced before the next is written, so a power cut can tear
-// only the last one: unreadable bytes with no complete record behind them are torn, with one they are
+// only the last one: unreadable bytes with no complete record after them are torn, with one they are
 // damaged. Damage to the very last record cannot be told from a torn tail.
 type verdict struct {
 	records int // complete ones

@@ -38,7 +38,7 @@ func (l *Log) roll() error {
 	old := l.newest
 	g, err := l.make(spanFrom(head.Seq+1, l.options.MaxRecords), head, l.First(), l.counters)
 	if err != nil {
-		return fmt.Errorf("roll behind %d: %w", head.Seq, err)
+		return fmt.Errorf("roll after %d: %w", head.Seq, err)
 	}
 	list := append([]*segment(nil), l.set.segments()...)
 	list = append(list, g)
@@ -244,7 +244,7 @@ func (l *Log) fill(g *AppendGroup, drafts []event.Draft, out []increments.Outcom
 	return len(drafts), nil
 }
 
-// put encodes one draft behind all before it.
+// put encodes one draft after all before it.
 func (l *Log) put(g *AppendGroup, d *event.Draft, at int64) {
 	start := len(g.arena)
 	g.arena, l.ahead.Chain = event.EncodeRecord(g.arena, l.ahead.Seq+1, at, l.ahead.Chain, *d)
@@ -281,7 +281,7 @@ func (l *Log) persist(g *AppendGroup) error {
 		return nil // refused or known, all of them
 	}
 	if first, head := g.records[0].Seq(), l.Head().Seq; first != head+1 {
-		return fmt.Errorf("append: %w", l.storage.Latch().Trip(fmt.Errorf("a group that begins with %d is committed behind %d", first, head)))
+		return fmt.Errorf("append: %w", l.storage.Latch().Trip(fmt.Errorf("a group that begins with %d is committed after %d", first, head)))
 	}
 	if err := g.segment.db.Write(&g.batch); err != nil {
 		return fmt.Errorf("append: %w", l.storage.Latch().Trip(err))

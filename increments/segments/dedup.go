@@ -18,7 +18,7 @@ func same(e event.Encoded, d *event.Draft) bool {
 	return string(e.Topic()) == d.Topic && bytes.Equal(e.Body(), d.Body)
 }
 
-// tally is the counter of the producer whose drafts are being prepared: they mostly come in rows.
+// producerCounter is the counter of the producer whose drafts are being prepared: they mostly come in rows.
 type producerCounter struct {
 	producer string
 	at       counter

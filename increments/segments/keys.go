@@ -20,7 +20,7 @@ const format = 1
 const formatKeys = 2
 
 // The fixed keys of a segment, and the borders of its key ranges. All but the records' begin with a letter
-// and so sort behind the digits.
+// and so sort after the digits.
 var (
 	keyBase  = []byte("m/base")
 	keyLog   = []byte("m/log")

@@ -100,7 +100,7 @@ type Log struct {
 	counters  map[string]counter // by producer
 	key       []byte
 
-	store sync.Mutex // whoever writes to a database; behind write, when both are held
+	store sync.Mutex // whoever writes to a database; taken after write, when both are held
 }
 
 func prepare(place disk.Place, storage *disk.Storage, o Options) *Log {
@@ -129,7 +129,7 @@ func Create(place disk.Place, storage *disk.Storage, o Options) (*Log, error) {
 	return create(place, storage, o, event.Start(event.LogID(binary.LittleEndian.Uint64(b[:]))))
 }
 
-// create makes a log that begins behind base.
+// create makes a log that begins after base.
 func create(place disk.Place, storage *disk.Storage, o Options, base event.Position) (*Log, error) {
 	names, err := storage.Sweep(place)
 	if err != nil {

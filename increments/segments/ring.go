@@ -25,7 +25,7 @@ type slab struct {
 	bytes   int
 }
 
-// reset empties the ring; the next record to add is the one behind before.
+// reset empties the ring; the next record to add is the one after before.
 func (r *ring) reset(before event.Position) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

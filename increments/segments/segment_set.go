@@ -22,7 +22,7 @@ type segment struct {
 
 	active  atomic.Bool             // the writer's own: it stays open
 	damaged atomic.Pointer[damaged] // set once: quarantined
-	used    atomic.Uint64           // the shelf's clock when it was last used
+	used    atomic.Uint64           // the set's clock when it was last used
 
 	mu      sync.RWMutex
 	settled bool           // its journal is in tables
@@ -35,7 +35,7 @@ type damaged struct{ err error }
 
 func newSegment(s span) *segment { return &segment{span: s, name: s.String()} }
 
-// shelf opens segments when they are read and closes those that were not used for longest.
+// segmentSet opens segments when they are read and closes those that were not used for longest.
 type segmentSet struct {
 	place    disk.Place
 	storage  *disk.Storage
@@ -70,7 +70,7 @@ func (s *segmentSet) find(seq uint64) *segment {
 	return list[i]
 }
 
-// after returns the first segment behind seq. There is one for every sequence up to the head.
+// after returns the first segment after seq. There is one for every sequence up to the head.
 func (s *segmentSet) after(seq uint64) *segment {
 	for _, g := range s.segments() {
 		if g.First > seq {
@@ -93,20 +93,20 @@ func (s *segmentSet) use(g *segment, f func(db *disk.DB, base event.Position) er
 		if g.db != nil {
 			err := f(g.db, g.base)
 			g.mu.RUnlock()
-			return s.judge(g, err)
+			return s.quarantine(g, err)
 		}
 		g.mu.RUnlock()
 		if gone {
 			return increments.ErrTrimmed
 		}
-		if err := s.judge(g, s.load(g)); err != nil {
+		if err := s.quarantine(g, s.load(g)); err != nil {
 			return err
 		}
 	}
 }
 
-// judge passes err on and quarantines the segment when it is Damage.
-func (s *segmentSet) judge(g *segment, err error) error {
+// quarantine passes err on and quarantines the segment when it is Damage.
+func (s *segmentSet) quarantine(g *segment, err error) error {
 	if !disk.IsDamage(err) {
 		return err
 	}
@@ -210,7 +210,7 @@ func (s *segmentSet) inspect(db *disk.DB, p span) (event.Position, error) {
 	}
 	base, err := parseBase(s.log, value)
 	if err != nil || base.Seq != p.First-1 {
-		return event.Position{}, s.damage(p.String(), "its m/base says it begins behind %d", base.Seq)
+		return event.Position{}, s.damage(p.String(), "its m/base says it begins after %d", base.Seq)
 	}
 	return base, nil
 }

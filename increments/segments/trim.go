@@ -39,7 +39,7 @@ func (l *Log) leave(old []*segment) {
 	l.left = append(old, l.left...)
 }
 
-// unlist moves the low-water mark durably and takes the segments below it from readers' sight. It returns them behind those that
+// unlist moves the low-water mark durably and takes the segments below it from readers' sight. It returns them after those that
 // an earlier Trim has left.
 func (l *Log) unlist(keep uint64) ([]*segment, error) {
 	l.write.Lock()
