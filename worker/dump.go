@@ -96,7 +96,7 @@ func (m *Machine) dumpFor(r dumpflow.Requester, log Log) (d *dumpflow.Dump, code
 		return d, 0, ""
 	}
 	m.dropRunning("retention has freed increments after its position") // if there is one
-	if d := m.reusable(r, log); d != nil && !r.Backup {                 // a backup is to hold the data of now
+	if d := m.reusable(r, log); d != nil && !r.Backup {                // a backup is to hold the data of now
 		return d, 0, ""
 	}
 	if !m.Connected() {
