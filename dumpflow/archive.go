@@ -31,9 +31,10 @@ import (
 // cut has no manifest and is refused; so is one that goes on after it.
 const archiveMagic = "XMQDUMP\x01"
 
-// WriteArchive stores what d yields under path, by way of a new file of a random name beside it, and returns its manifest.
-// progress is told the bytes so far after every chunk. When it returns nil the file is durable; after an error there is
-// none. What lies at path, a link too, is an error, or with replace is replaced itself, in one step; no link is followed.
+// WriteArchive stores what d yields under path, by way of a new file of a random name beside it, and returns its
+// manifest. progress is told the bytes so far after every chunk. When it returns nil the file is durable; after an
+// error there is none. What lies at path, a link too, is an error, or with replace is replaced itself, in one step; no
+// link is followed.
 func WriteArchive(path string, replace bool, d *Download, progress func(bytes int64)) (m Manifest, err error) {
 	if _, err := os.Lstat(path); err == nil && !replace {
 		return m, existsAlready(path)

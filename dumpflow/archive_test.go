@@ -162,8 +162,8 @@ func TestArchiveIsNotOverwrittenAndLeavesNothingBehindAFailure(t *testing.T) {
 	require.ErrorIs(t, err, os.ErrNotExist)
 }
 
-// What has the name of a backup file already, a link to somebody's file or to nothing too, is neither written through nor
-// replaced, unless that was asked for: then the name is replaced, and what the link led to stays as it is.
+// What has the name of a backup file already, a link to somebody's file or to nothing too, is neither written through
+// nor replaced, unless that was asked for: then the name is replaced, and what the link led to stays as it is.
 func TestArchiveFollowsNoLink(t *testing.T) {
 	dir := t.TempDir()
 	victim, link := filepath.Join(dir, "victim"), filepath.Join(dir, "link")

@@ -103,7 +103,8 @@ var (
 	unpacker, _ = zstd.NewReader(nil, zstd.WithDecoderConcurrency(2), zstd.WithDecoderMaxMemory(2*ChunkSize))
 )
 
-// Pack makes a chunk of data, compressed when samples say that it is worth the work and it is shorter then; else data is kept in it as it is.
+// Pack makes a chunk of data, compressed when samples say that it is worth the work and it is shorter then; else data
+// is kept in it as it is.
 func Pack(op Op, number uint32, data []byte) Chunk {
 	c := Chunk{Op: op, Number: number, Length: uint32(len(data)), CRC: event.CRC32C(data), Data: data}
 	if !shrinks(data) {
@@ -121,8 +122,8 @@ const (
 	sampleSize = 4 << 10
 )
 
-// shrinks guesses by samples from all over data whether compressing it is worth the work, which is a third of a DUMP's when
-// the values are random, encrypted or compressed already: one byte in 32, or it is not.
+// shrinks guesses by samples from all over data whether compressing it is worth the work, which is a third of a DUMP's
+// when the values are random, encrypted or compressed already: one byte in 32, or it is not.
 func shrinks(data []byte) bool {
 	if len(data) <= samples*sampleSize {
 		return true

@@ -11,7 +11,8 @@ type dirSyncer struct {
 	mu    sync.Mutex   // held while a sync runs
 	asked atomic.Uint64
 	done  uint64 // what was asked before the last good sync began
-	err   error  // of the first bad sync, and everybody's from then on: a second one may call good what the first one has lost
+	// of the first bad sync, and everybody's from then on: a second one may call good what the first one has lost
+	err error
 }
 
 // sync returns when all names that were there when it was called are durable. It blocks for at most two disk syncs.

@@ -14,7 +14,8 @@ type ChunkReply struct {
 	Chunk Chunk // Get: the chunk, or with Op Stat the manifest when the snapshot ends before it
 }
 
-// Call carries one request to the broker, and keeps nothing of it. An error means that the outcome is unknown: the caller repeats.
+// Call carries one request to the broker, and keeps nothing of it. An error means that the outcome is unknown: the
+// caller repeats.
 type Call func(ctx context.Context, dump event.DumpID, c Chunk) (ChunkReply, error)
 
 // Encode returns the SNAP_REP event for a.

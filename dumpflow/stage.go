@@ -23,8 +23,8 @@ const manifestName = "manifest.json"
 
 // stage is one dump. changed is closed and replaced whenever there is news for waiting readers.
 //
-// Chunks are written outside of mu, so that their syncs overlap: writing are those under way. Whoever ends or replaces the
-// directory waits until there are none.
+// Chunks are written outside of mu, so that their syncs overlap: writing are those under way. Whoever ends or replaces
+// the directory waits until there are none.
 type stage struct {
 	mu      sync.Mutex
 	dir     string
@@ -70,7 +70,8 @@ func openStage(dir string, id event.DumpID) (*stage, error) {
 			return nil, fmt.Errorf("open staging %s: %s: %w", dir, e.Name(), err)
 		}
 	}
-	if err := st.names.sync(); err != nil { // a kill may have come between a name and its sync: what is listed is durable
+	// a kill may have come between a name and its sync: what is listed is durable
+	if err := st.names.sync(); err != nil {
 		return nil, fmt.Errorf("open staging: %w", err)
 	}
 	if st.sealed != nil && len(st.have) != int(st.sealed.Chunks) {
@@ -262,7 +263,8 @@ func (st *stage) seal(id event.DumpID, m Manifest) (Manifest, error) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	st.settle()
-	for st.gone == nil && st.sealed == nil && st.have[st.hashed] { // after a restart: much, and a Drop must not wait for all of it
+	// after a restart: much, and a Drop must not wait for all of it
+	for st.gone == nil && st.sealed == nil && st.have[st.hashed] {
 		if err := st.catchUp(2 * Window); err != nil {
 			return m, err
 		}
@@ -297,8 +299,8 @@ func (st *stage) seal(id event.DumpID, m Manifest) (Manifest, error) {
 	return m, nil
 }
 
-// drop refuses whatever comes, because of gone, and waits until nothing is being written; false when that was done before.
-// The caller holds mu.
+// drop refuses whatever comes, because of gone, and waits until nothing is being written; false when that was done
+// before. The caller holds mu.
 func (st *stage) drop(gone error) bool {
 	if st.gone != nil {
 		return false

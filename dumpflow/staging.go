@@ -36,8 +36,9 @@ type Staging struct {
 const trashPrefix = "trash-"
 
 // OpenStaging opens the area, creating dir when it is not there, and sweeps what a crash has left: trash and
-// half-written files. A snapshot that is damaged is swept as well, since it can be made again (see Cleared). ErrForeign: something
-// lies there that is not ours, and nothing is done about it. space (may be nil) is asked before every chunk; its error refuses the chunk.
+// half-written files. A snapshot that is damaged is swept as well, since it can be made again (see Cleared).
+// ErrForeign: something lies there that is not ours, and nothing is done about it. space (may be nil) is asked before
+// every chunk; its error refuses the chunk.
 func OpenStaging(dir string, space func() error) (*Staging, error) {
 	s := &Staging{dir: dir, space: space, all: map[event.DumpID]*stage{}}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -119,12 +120,11 @@ func (s *Staging) stage(id event.DumpID) (*stage, error) {
 	return nil, fmt.Errorf("dump %s: %w", id, ErrNoSuchDump)
 }
 
-// Put stores a chunk durably. Its data belongs to the Staging from then on, which may keep it until the dump is sealed. Chunks may
-// come in any order and again; one that differs from what is there, or follows one that is shorter than ChunkSize, is
-// refused. It blocks for the sync of the file and at most two of the directory; those of other chunks overlap with the first and
-// share the others.
-// Errors: event.ErrDamaged, ErrNoSuchDump, space's, the disk's. After an error the chunk counts as not sent.
-// Rules: RS-6, RS-8.
+// Put stores a chunk durably. Its data belongs to the Staging from then on, which may keep it until the dump is sealed.
+// Chunks may come in any order and again; one that differs from what is there, or follows one that is shorter than
+// ChunkSize, is refused. It blocks for the sync of the file and at most two of the directory; those of other chunks
+// overlap with the first and share the others. Errors: event.ErrDamaged, ErrNoSuchDump, space's, the disk's. After an
+// error the chunk counts as not sent. Rules: RS-6, RS-8.
 func (s *Staging) Put(id event.DumpID, c Chunk) error {
 	data, err := c.Unpack()
 	if err != nil {
@@ -212,7 +212,8 @@ func (s *Staging) Drop(id event.DumpID, why string) {
 	delete(s.all, id)
 	s.trash++
 	trash := filepath.Join(s.dir, fmt.Sprintf("%s%s-%d", trashPrefix, id, s.trash)) // an older one may still be going
-	if os.Rename(st.dir, trash) == nil {                                            // else its record is gone, and the next start drops it again
+	// else its record is gone, and the next start drops it again
+	if os.Rename(st.dir, trash) == nil {
 		s.bg.Go(func() { _ = os.RemoveAll(trash) }) // what stays is swept at the next start
 	}
 }

@@ -483,8 +483,8 @@ func TestNamesShareASyncThatBeganBehindThem(t *testing.T) {
 	require.ErrorContains(t, n.sync(), "broken")
 }
 
-// A chunk that is sent again while its first copy is written is stored once, and a dump that is given up and made anew meanwhile
-// has no chunk of its former life: what a restart finds is what was said to be there.
+// A chunk that is sent again while its first copy is written is stored once, and a dump that is given up and made anew
+// meanwhile has no chunk of its former life: what a restart finds is what was said to be there.
 func TestChunksUnderWay(t *testing.T) {
 	dir := t.TempDir()
 	s := reopen(t, dir)
@@ -524,8 +524,8 @@ func TestChunksUnderWay(t *testing.T) {
 	}
 }
 
-// Behind a restart Seal reads everything again. A dump that is given up meanwhile does not wait for all of it: what a worker asks
-// for is answered for one client while the others wait.
+// Behind a restart Seal reads everything again. A dump that is given up meanwhile does not wait for all of it: what a
+// worker asks for is answered for one client while the others wait.
 func TestADropDoesNotWaitForALongSeal(t *testing.T) {
 	dir := t.TempDir()
 	s := reopen(t, dir)

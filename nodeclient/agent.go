@@ -175,7 +175,8 @@ func (a *Agent) Status() Status {
 
 // Run keeps the conversation until ctx ends: then the batch at the database is finished (for up to 5 seconds),
 // the broker is told, and nil is returned. Otherwise it returns why this node cannot go on: ErrFenced,
-// ErrNeedsDump, ErrRefused, ErrFailed, ErrTopics, ErrTaken, ErrGone, or an error of the database's stored position. It may be called once.
+// ErrNeedsDump, ErrRefused, ErrFailed, ErrTopics, ErrTaken, ErrGone, or an error of the database's stored position. It
+// may be called once.
 func (a *Agent) Run(ctx context.Context) error {
 	pos, topics, holds, err := a.stored(ctx)
 	if err != nil || ctx.Err() != nil {
@@ -186,7 +187,8 @@ func (a *Agent) Run(ctx context.Context) error {
 		return err
 	}
 	a.log.Info("this node goes on from the position of its database", "event", "position", "seq", pos.Seq, "log", pos.Log)
-	work, cancel := context.WithCancel(context.WithoutCancel(ctx)) // dbLoop and the transfers outlive ctx until the batch is done
+	// dbLoop and the transfers outlive ctx until the batch is done
+	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	a.running.Go(func() { a.dbLoop(work) })
 	defer func() {
 		cancel()
@@ -244,8 +246,8 @@ func newToken() (t event.Token) {
 	return t
 }
 
-// stored asks the database for its position and topics until it answers: it may not be there yet (any start order works, XN-6).
-// holds says that it has none of these, but data.
+// stored asks the database for its position and topics until it answers: it may not be there yet (any start order
+// works, XN-6). holds says that it has none of these, but data.
 func (a *Agent) stored(ctx context.Context) (pos event.Position, topics event.Topics, holds bool, err error) {
 	for wait := 1; ; wait = min(2*wait, a.opts.MaxBackoff) {
 		pos, err = a.db.Position(ctx)
@@ -294,8 +296,8 @@ func (a *Agent) holds(ctx context.Context) (bool, error) {
 	return !empty, err
 }
 
-// compare refuses to go on from pos with other topics than are stored beside it: what was not for this node is not in its data. A
-// database that may be replaced is taken for one without a position, and joins by DUMP.
+// compare refuses to go on from pos with other topics than are stored beside it: what was not for this node is not in
+// its data. A database that may be replaced is taken for one without a position, and joins by DUMP.
 func (a *Agent) compare(pos event.Position, stored event.Topics) (event.Position, error) {
 	mine := event.TopicsOf(a.opts.Topics)
 	if pos.Zero() || !stored.Known() || stored == mine {

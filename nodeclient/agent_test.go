@@ -438,7 +438,8 @@ type few struct{ *memTarget }
 
 func (few) BatchLimit() int { return 4 }
 
-// What each increment makes durable by itself is reported soon: no more of them go to the database at once than its driver wants.
+// What each increment makes durable by itself is reported soon: no more of them go to the database at once than its
+// driver wants.
 func TestABatchIsNoGreaterThanItsDriverWants(t *testing.T) {
 	world(t, 30, func(t *testing.T, network *bus.Mem, b *scripted) {
 		m := &memTarget{apply: func(context.Context) error { time.Sleep(time.Second); return nil }}
@@ -804,8 +805,8 @@ func TestNewRefusesImpossibleOptions(t *testing.T) {
 	}
 }
 
-// A node whose topics are not those of its database says so, and nothing to the broker: its data would have holes, whatever the
-// broker remembers or has forgotten.
+// A node whose topics are not those of its database says so, and nothing to the broker: its data would have holes,
+// whatever the broker remembers or has forgotten.
 func TestANodeWithOtherTopicsRefusesItself(t *testing.T) {
 	for name, c := range map[string]struct {
 		holds event.Topics
@@ -851,8 +852,8 @@ func TestADatabaseOfOtherTopicsIsReplacedWhenAllowed(t *testing.T) {
 	})
 }
 
-// A database that does not say which topics it holds is one of the first revision, or fresh: it says so as soon as the broker has
-// welcomed it, and before anything is applied to it.
+// A database that does not say which topics it holds is one of the first revision, or fresh: it says so as soon as the
+// broker has welcomed it, and before anything is applied to it.
 func TestTopicsAreStoredAtTheFirstWelcome(t *testing.T) {
 	for _, at := range []int{0, 5} {
 		world(t, 30, func(t *testing.T, network *bus.Mem, b *scripted) {
@@ -889,8 +890,9 @@ func TestTopicsAreStoredAtTheFirstWelcome(t *testing.T) {
 	})
 }
 
-// A false broker, which reads what a node shows of itself and speaks on its subject, moves nothing: without the token of the
-// session it is not heard, with it the node stays within its log, its chain and its window. The true broker then goes on.
+// A false broker, which reads what a node shows of itself and speaks on its subject, moves nothing: without the token
+// of the session it is not heard, with it the node stays within its log, its chain and its window. The true broker then
+// goes on.
 func TestAFalseBrokerMovesNothing(t *testing.T) {
 	other := event.Position{Log: 0xdead, Seq: 7, Chain: 9}
 	forged := func(p event.Position, seq uint64) []byte {

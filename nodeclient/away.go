@@ -13,9 +13,10 @@ import (
 // awayEvery is after how many ticks the broker is told again that the database of a node is away.
 const awayEvery = 5
 
-// Away opens a database that may be away: until open succeeds, fails for good or ctx ends it is called again, after longer and longer
-// waits of up to o.MaxBackoff ticks, and the broker is told meanwhile that this node lives, and why it does not begin. It opens no
-// session, so nobody's state changes. An order for the client ends a wait. The error is that of the last try.
+// Away opens a database that may be away: until open succeeds, fails for good or ctx ends it is called again, after
+// longer and longer waits of up to o.MaxBackoff ticks, and the broker is told meanwhile that this node lives, and why
+// it does not begin. It opens no session, so nobody's state changes. An order for the client ends a wait. The error is
+// that of the last try.
 func Away(ctx context.Context, conn bus.Conn, o Options, open func(context.Context) error) error {
 	host, _ := os.Hostname() // only for people
 	self := event.Session{Instance: event.Instance(random()), Turn: 1, Token: newToken()}

@@ -10,10 +10,10 @@ import (
 
 // Blocked is a target that can tell who keeps the Apply that is under way from going on.
 type Blocked interface {
-	// Blocker says in a few words who that is: "blocked by session 17 (psql, role root, idle in transaction for 50s)". "" when nobody
-	// can be seen. It is for people, and holds no secret and no data. Unlike the other methods it is called while Apply runs. It
-	// opens and closes a connection of its own and ends with ctx; an error that wraps context.DeadlineExceeded says that the
-	// database does not answer that one either.
+	// Blocker says in a few words who that is: "blocked by session 17 (psql, role root, idle in transaction for 50s)".
+	// "" when nobody can be seen. It is for people, and holds no secret and no data. Unlike the other methods it is
+	// called while Apply runs. It opens and closes a connection of its own and ends with ctx; an error that wraps
+	// context.DeadlineExceeded says that the database does not answer that one either.
 	Blocker(ctx context.Context) (string, error)
 }
 
@@ -23,8 +23,8 @@ type Advancing interface {
 	Durable() uint64
 }
 
-// When a target is asked who blocks it: from this long after a batch came to the database, and again after each such time. And how long
-// it may take to find out.
+// When a target is asked who blocks it: from this long after a batch came to the database, and again after each such
+// time. And how long it may take to find out.
 const (
 	lookAfter = 5 * time.Second
 	lookTime  = 4 * time.Second
@@ -59,7 +59,8 @@ func (a *Agent) measure(work context.Context) {
 	})
 }
 
-// look asks the target who blocks it, beside the Apply that is under way: the loop waits for nothing. One question at a time.
+// look asks the target who blocks it, beside the Apply that is under way: the loop waits for nothing. One question at a
+// time.
 func (a *Agent) look(work context.Context, s *session) {
 	if t, is := a.db.(Advancing); is {
 		s.advanced(t.Durable())

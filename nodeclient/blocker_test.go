@@ -45,9 +45,9 @@ func (b *scripted) texts(code event.Code) (all []string) {
 	return all
 }
 
-// Who blocks the database is asked beside the Apply that is under way, again and again, and said in the heartbeats and with the trouble
-// that comes of it. A database that does not answer the question holds nothing.
-// It runs in a synctest bubble, which world makes: its sleeps take no time.
+// Who blocks the database is asked beside the Apply that is under way, again and again, and said in the heartbeats and
+// with the trouble that comes of it. A database that does not answer the question holds nothing. It runs in a synctest
+// bubble, which world makes: its sleeps take no time.
 func TestTheNodeSaysWhoBlocksItsDatabase(t *testing.T) {
 	world(t, 3, func(t *testing.T, network *bus.Mem, b *scripted) {
 		release := make(chan error)
@@ -82,7 +82,8 @@ func TestTheNodeSaysWhoBlocksItsDatabase(t *testing.T) {
 	})
 }
 
-// A batch that a driver has to cut is at the database for long, but what of it is durable is not: only the rest is slow, since then.
+// A batch that a driver has to cut is at the database for long, but what of it is durable is not: only the rest is
+// slow, since then.
 func TestACutBatchIsNotSlowAsAWhole(t *testing.T) {
 	k := newTalk(t, 0, nil)
 	k.welcomeAt(0)

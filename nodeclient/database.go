@@ -27,30 +27,30 @@ type Database interface {
 	// without a record only move the position. The items are borrowed until Apply returns. Calls never
 	// overlap. before is the stored position as the agent knows it; a driver compares inside the
 	// transaction (CheckAdvance) and answers Fatal when somebody else has moved it, and that it went back, with the
-	// position it stands at, when that is an earlier one of the same log. On a fresh place the stored position is zero and
-	// before is the start of the log: that is no difference.
+	// position it stands at, when that is an earlier one of the same log. On a fresh place the stored position is zero
+	// and before is the start of the log: that is no difference.
 	//
 	// nil: all of it is durable. Otherwise applied is the position that is durable now: for a FAIL the
 	// one right before the failing item, everything up to it committed. When the outcome of a commit is
 	// unknown the driver reads the position back and answers by that. Rules: XI-6, XS-3, XS-5, XD-28.
 	//
-	// A batch of one item whose Pos is before is an increment that this database has passed over, and that is to be applied outside
-	// the order: its record has an earlier sequence, and the position stays. Then the position cannot tell what became of a commit
-	// without an answer: that is IsUnknown.
+	// A batch of one item whose Pos is before is an increment that this database has passed over, and that is to be
+	// applied outside the order: its record has an earlier sequence, and the position stays. Then the position cannot
+	// tell what became of a commit without an answer: that is IsUnknown.
 	Apply(ctx context.Context, before event.Position, batch []event.Item) (applied event.Position, err error)
 
 	// Seek stores pos as the position without touching data: an operator's explicit position (XI-9).
 	// When it returns nil that is durable.
 	Seek(ctx context.Context, pos event.Position) error
 
-	// Topics returns what Keep has stored beside the position: the topics whose increments the data holds. "" when nothing is
-	// stored: on a place without a position, in a database of a node of the first revision until Keep, and always by a driver
-	// that stores nothing (webhook, exec), whose topics the broker alone remembers.
+	// Topics returns what Keep has stored beside the position: the topics whose increments the data holds. "" when
+	// nothing is stored: on a place without a position, in a database of a node of the first revision until Keep, and
+	// always by a driver that stores nothing (webhook, exec), whose topics the broker alone remembers.
 	Topics(ctx context.Context) (event.Topics, error)
 
-	// Keep stores topics beside the position, which is there, and touches neither position nor data. When it returns nil that
-	// is durable, and stays through every Apply and Seek. A table of the first revision gets the column for it; done twice, or
-	// interrupted in between, it comes to the same.
+	// Keep stores topics beside the position, which is there, and touches neither position nor data. When it returns
+	// nil that is durable, and stays through every Apply and Seek. A table of the first revision gets the column for
+	// it; done twice, or interrupted in between, it comes to the same.
 	Keep(ctx context.Context, topics event.Topics) error
 
 	// Snapshot opens a consistent read at exactly the applied position and returns at once where the
@@ -61,9 +61,9 @@ type Database interface {
 	Loads(format string) bool
 
 	// Restore loads a snapshot into a fresh place beside the live one. r yields exactly the bytes that
-	// Snapshot.WriteTo wrote on the other node; want is the position they must contain, topics are those that the fresh place
-	// keeps beside it, whatever is stored in the snapshot: the caller compares them with the manifest before Switch. The old data
-	// stays in force and readable until the Switch of the returned Restored. r's error (a cut, a
+	// Snapshot.WriteTo wrote on the other node; want is the position they must contain, topics are those that the fresh
+	// place keeps beside it, whatever is stored in the snapshot: the caller compares them with the manifest before
+	// Switch. The old data stays in force and readable until the Switch of the returned Restored. r's error (a cut, a
 	// damaged digest) fails Restore, and nothing of the fresh place survives that. Rules: XE-12, XE-13.
 	Restore(ctx context.Context, want event.Position, topics event.Topics, r io.Reader) (Restored, error)
 
@@ -78,13 +78,15 @@ type Database interface {
 	Close() error
 }
 
-// BatchLimiter is a target that gains nothing from more increments in one Apply than it says, because each is durable by
-// itself. The broker hears of what was applied when Apply returns, and what it has not heard of comes again after a crash.
+// BatchLimiter is a target that gains nothing from more increments in one Apply than it says, because each is durable
+// by itself. The broker hears of what was applied when Apply returns, and what it has not heard of comes again after a
+// crash.
 type BatchLimiter interface {
 	BatchLimit() int // 1 or more
 }
 
-// Noticer is a target that finds out what people must know and what is no error: each sentence is one warning of the node's log.
+// Noticer is a target that finds out what people must know and what is no error: each sentence is one warning of the
+// node's log.
 type Noticer interface {
 	Notices() []string // since the last call; the first tells what Open has found
 }
@@ -101,16 +103,16 @@ type Timed interface {
 // Preparer is a target whose Snapshot takes long, or waits for others, unless something was done before.
 type Preparer interface {
 	// Prepare does that, as far as it can be done without waiting: before a DUMP holds increments, and again until it
-	// succeeds. It changes no data, and its calls overlap none of Apply. Errors say what is in the way, for people; those that
-	// are Transient may pass.
+	// succeeds. It changes no data, and its calls overlap none of Apply. Errors say what is in the way, for people;
+	// those that are Transient may pass.
 	Prepare(ctx context.Context) error
 }
 
 // Ranger is a target whose keys have an order, so that a part of them can be read.
 type Ranger interface {
-	// SnapshotRange is Snapshot of the keys after start, up to and with end, at most limit of them. An empty start stands for the
-	// beginning, an empty end for the end, limit 0 for no limit. Nobody restores from such a snapshot. ErrNoRanges: the database
-	// has no keys.
+	// SnapshotRange is Snapshot of the keys after start, up to and with end, at most limit of them. An empty start
+	// stands for the beginning, an empty end for the end, limit 0 for no limit. Nobody restores from such a snapshot.
+	// ErrNoRanges: the database has no keys.
 	SnapshotRange(ctx context.Context, start, end []byte, limit uint64) (Snapshot, error)
 }
 
@@ -173,7 +175,8 @@ func (c *classed) Unwrap() error { return c.err }
 // state; the agent tries again with backoff and says so in its heartbeat.
 func Transient(err error) error { return &classed{err, transient} }
 
-// Unknown is Transient trouble after which nobody knows whether what was to be done is done, and the position cannot tell either.
+// Unknown is Transient trouble after which nobody knows whether what was to be done is done, and the position cannot
+// tell either.
 func Unknown(err error) error { return &classed{err, unknown} }
 
 // Fatal marks the loss of the copy itself: another history's position, a position row that is gone from a
@@ -227,10 +230,10 @@ func IsFatal(err error) bool {
 }
 
 // CheckAdvance is the compare half of every driver's compare and set: stored is the position found inside
-// the transaction (zero: none yet), before is where the batch begins. An earlier position of the same log is what a failover
-// to an older copy, a restored backup or a server without its last writes leaves: data and position have gone back together,
-// which IsBack reports. The broker sees by the chain whether it is a point of its log. No position at all is ErrGone.
-// Any other difference is Fatal.
+// the transaction (zero: none yet), before is where the batch begins. An earlier position of the same log is what a
+// failover to an older copy, a restored backup or a server without its last writes leaves: data and position have gone
+// back together, which IsBack reports. The broker sees by the chain whether it is a point of its log. No position at
+// all is ErrGone. Any other difference is Fatal.
 func CheckAdvance(stored, before event.Position) error {
 	switch {
 	case stored == before || stored.Zero() && before == event.Start(before.Log):

@@ -33,8 +33,8 @@ func (a *Agent) limit(t task) (most time.Duration, which string) {
 	return a.opts.ApplyLimit, "apply_limit"
 }
 
-// overrun is the outcome of a batch that took longer than one increment may: its increments are applied one by one, so that the
-// limit is that of each.
+// overrun is the outcome of a batch that took longer than one increment may: its increments are applied one by one, so
+// that the limit is that of each.
 type overrun struct{ error }
 
 // ownLimit is implemented by a target that limits the time of an increment itself.
@@ -101,7 +101,8 @@ func (s *pauseClock) spent(begun time.Time) time.Duration {
 	return time.Since(begun)
 }
 
-// limit is a context that ends with errTooLong when most of time is spent. ended gives it up and reports whether that came.
+// limit is a context that ends with errTooLong when most of time is spent. ended gives it up and reports whether that
+// came.
 func (s *pauseClock) limit(work context.Context, most time.Duration) (ctx context.Context, ended func() bool) {
 	ctx, cancel := context.WithCancelCause(work)
 	begun := time.Now()

@@ -35,7 +35,8 @@ func (h *history) items(from, to int) (items []event.Item) {
 	return items
 }
 
-// An increment has a time limit of its own: a batch that overruns it is cut, and only the increment that overruns it alone is a FAIL.
+// An increment has a time limit of its own: a batch that overruns it is cut, and only the increment that overruns it
+// alone is a FAIL.
 func TestAnIncrementHasATimeLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		network := bus.NewMem(1)

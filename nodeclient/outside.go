@@ -6,8 +6,9 @@ import (
 	"xmq/broker/event"
 )
 
-// outside is an increment that this node has passed over and that an operator wants applied now, outside the order. It is given to the
-// database once; what became of it is remembered as long as this process lives, because the broker asks until it has heard.
+// outside is an increment that this node has passed over and that an operator wants applied now, outside the order. It
+// is given to the database once; what became of it is remembered as long as this process lives, because the broker asks
+// until it has heard.
 type outside struct {
 	number event.RequestID // of the order
 	item   event.Item      // its position is its own
@@ -43,7 +44,8 @@ func (s *session) ordered(e event.Event) {
 	s.work()
 }
 
-// applyOutside gives the increment to the database, which may be at rest after one that failed. It reports whether it has.
+// applyOutside gives the increment to the database, which may be at rest after one that failed. It reports whether it
+// has.
 func (s *session) applyOutside() bool {
 	o := s.outside
 	if o == nil || o.begun || s.busy || !s.talking() || s.pausedFor != 0 || s.leaving {

@@ -16,7 +16,8 @@ func (k *talk) order(seq, number int) {
 		Body: event.AppendDecision(nil, k.h.records[seq-1], uint64(number))})
 }
 
-// An order outside the order runs once in this process however often it is heard, and its outcome is told as often as it is asked for.
+// An order outside the order runs once in this process however often it is heard, and its outcome is told as often as
+// it is asked for.
 func TestAnOrderOutsideTheOrderRunsOnce(t *testing.T) {
 	for _, c := range []struct {
 		err  error
@@ -58,8 +59,8 @@ func TestAnOrderOutsideTheOrderRunsOnce(t *testing.T) {
 	}
 }
 
-// While increments are at the database, or a snapshot that allows none, the order waits; after an increment that has failed it runs; a
-// session that ends meanwhile takes nothing from it; a node that ends before its turn says so.
+// While increments are at the database, or a snapshot that allows none, the order waits; after an increment that has
+// failed it runs; a session that ends meanwhile takes nothing from it; a node that ends before its turn says so.
 func TestAnOrderOutsideTheOrderWaitsForItsTurn(t *testing.T) {
 	k := newTalk(t, 20, nil)
 	k.welcomeAt(20)

@@ -32,8 +32,8 @@ func (r *requester) passes(n int) (said int) {
 	return said
 }
 
-// A request is said at once and again and again, also when it is answered; after one that came to nothing another one is
-// said, after a wait that doubles, with the reason.
+// A request is said at once and again and again, also when it is answered; after one that came to nothing another one
+// is said, after a wait that doubles, with the reason.
 func TestARequesterAsksUntilItHasTheSnapshot(t *testing.T) {
 	r := newRequester()
 	first, now := r.ask()
@@ -58,7 +58,8 @@ func TestARequesterAsksUntilItHasTheSnapshot(t *testing.T) {
 	require.Zero(t, e.Dump)
 }
 
-// An answer counts only for the request of now; a lease says nothing new; FATAL, which a DUMP cannot be, counts as FAIL.
+// An answer counts only for the request of now; a lease says nothing new; FATAL, which a DUMP cannot be, counts as
+// FAIL.
 func TestARequesterKnowsTheAnswerToItsRequest(t *testing.T) {
 	for name, c := range map[string]struct {
 		e    event.Event
@@ -98,8 +99,8 @@ func TestARequesterSaysWhatBecameOfTheSnapshot(t *testing.T) {
 		Text: "rights of role x", Body: []byte("hello")}, e)
 }
 
-// A Backup is a requester like a session that joins: it asks until it is answered, writes the snapshot, and says that it
-// wants nothing more; a FAIL ends it with the broker's sentence.
+// A Backup is a requester like a session that joins: it asks until it is answered, writes the snapshot, and says that
+// it wants nothing more; a FAIL ends it with the broker's sentence.
 func TestABackupAsksAsASessionDoes(t *testing.T) {
 	world(t, 20, func(t *testing.T, network *bus.Mem, b *scripted) {
 		b.stages(t, 20)

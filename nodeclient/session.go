@@ -388,7 +388,8 @@ func (s *session) welcome(e event.Event) {
 	}
 	if s.pos.Zero() {
 		if s.mayAdopt(e.Pos) {
-			s.adopt(e.Pos) // a fresh database, or one that remembers nothing: from here on it knows its place, and can serve DUMPs
+			// a fresh database, or one that remembers nothing: from here on it knows its place, and can serve DUMPs
+			s.adopt(e.Pos)
 		}
 		return
 	}
@@ -655,8 +656,8 @@ func (s *session) applied(n int, pos event.Position, err error) {
 	}
 }
 
-// taken ends the node when err says that another one uses its database, or that it is no longer there: another start finds out
-// what is to be done, and nobody's state changes.
+// taken ends the node when err says that another one uses its database, or that it is no longer there: another start
+// finds out what is to be done, and nobody's state changes.
 func (s *session) taken(err error) bool {
 	for _, kind := range []error{ErrTaken, ErrGone} {
 		if errors.Is(err, kind) {
@@ -927,8 +928,8 @@ func (s *session) dumpReq(e event.Event) {
 // prepareTries is how often the database is prepared for one DUMP, in vain, before that is given up.
 const prepareTries = 10
 
-// prepare takes the word that increments will be held for a DUMP as soon as the database is prepared for it, which the broker
-// repeats every tick.
+// prepare takes the word that increments will be held for a DUMP as soon as the database is prepared for it, which the
+// broker repeats every tick.
 func (s *session) prepare(dump event.DumpID) {
 	if dump != s.preparing {
 		s.preparing, s.unprepared = dump, 0

@@ -129,8 +129,8 @@ func (k *talk) apply(upTo int, err error) {
 	k.flush()
 }
 
-// A database that went back to an earlier position of the same log is gone on from there, in a new session: nobody is FATAL, and
-// what was queued after the later position is asked for again.
+// A database that went back to an earlier position of the same log is gone on from there, in a new session: nobody is
+// FATAL, and what was queued after the later position is asked for again.
 func TestSessionGoesOnFromADatabaseThatWentBack(t *testing.T) {
 	k := newTalk(t, 5, nil)
 	k.welcomeAt(5)
@@ -147,8 +147,8 @@ func TestSessionGoesOnFromADatabaseThatWentBack(t *testing.T) {
 	require.Equal(t, k.h.pos[8], k.last(event.IncrReq, event.Succ).Pos)
 }
 
-// A database that another node uses, or that has no position any more, ends the process and changes nobody's state: nothing is
-// said of it. Whether it has data is told as long as it has no position.
+// A database that another node uses, or that has no position any more, ends the process and changes nobody's state:
+// nothing is said of it. Whether it has data is told as long as it has no position.
 func TestSessionEndsWhenItsDatabaseIsAnotherOnes(t *testing.T) {
 	for _, kind := range []error{ErrTaken, ErrGone} {
 		err := Taken("test", "db", "somebody")
@@ -540,8 +540,8 @@ func TestXI09SessionAdoptsAnExplicitPosition(t *testing.T) {
 	k.welcomeAt(30)
 }
 
-// A node believes a broker only within its own history: a position of another log is neither sought nor welcomed, whoever
-// names it, unless the operator has allowed that.
+// A node believes a broker only within its own history: a position of another log is neither sought nor welcomed,
+// whoever names it, unless the operator has allowed that.
 func TestSessionMovesOnlyWithinItsLog(t *testing.T) {
 	other := event.Position{Log: 0xdead, Seq: 7, Chain: 9}
 	sets := map[string]func(*talk) event.Event{
@@ -729,8 +729,8 @@ func TestXE07SessionSnapshotsAtRest(t *testing.T) {
 	}
 }
 
-// What a snapshot needs is done between two batches, while increments go on. What may pass is tried again each time the broker
-// asks, without a word; what stays is told.
+// What a snapshot needs is done between two batches, while increments go on. What may pass is tried again each time the
+// broker asks, without a word; what stays is told.
 func TestSessionPreparesItsDatabaseWhileIncrementsGoOn(t *testing.T) {
 	k := newTalk(t, 0, nil)
 	k.welcomeAt(0)
@@ -874,7 +874,8 @@ func TestSessionSaysByeOnlyWhenItHasBegun(t *testing.T) {
 	require.Equal(t, event.Bye, k.last(event.IncrReq, event.Succ).Code)
 }
 
-// A broker with many clients lets a node be silent for longer; then its own silence means nothing before three times that.
+// A broker with many clients lets a node be silent for longer; then its own silence means nothing before three times
+// that.
 func TestSessionSpeaksAsRarelyAsTheBrokerLetsIt(t *testing.T) {
 	for ms, ticks := range map[uint32]int{0: 5, 4000: 5, 10_000: 10, 1 << 31: 300} {
 		k := newTalk(t, 0, nil)
@@ -900,7 +901,8 @@ func TestSessionSpeaksAsRarelyAsTheBrokerLetsIt(t *testing.T) {
 	}
 }
 
-// A broker that takes no notice of a node, because it is of another group or older, is told of: the node would wait in silence.
+// A broker that takes no notice of a node, because it is of another group or older, is told of: the node would wait in
+// silence.
 func TestSessionTellsOfABrokerThatNeverAnswers(t *testing.T) {
 	for name, from := range map[string]string{"opening": "", "joining": "master"} {
 		t.Run(name, func(t *testing.T) {
@@ -920,7 +922,8 @@ func TestSessionTellsOfABrokerThatNeverAnswers(t *testing.T) {
 	}
 }
 
-// A node that waits before it asks for a DUMP again has asked nobody: the silence of that time is no sign of a broker that is away.
+// A node that waits before it asks for a DUMP again has asked nobody: the silence of that time is no sign of a broker
+// that is away.
 func TestSessionTakesNoSilenceForAnAnswerWhileItAsksNothing(t *testing.T) {
 	k := newTalk(t, -1, func(r *rules) { r.from, r.maxBackoff = "master", 2*r.silence })
 	for range 10 {

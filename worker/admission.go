@@ -34,7 +34,8 @@ func admit(c *statedb.Client, known bool, mayStart bool, pos event.Position, h e
 		return verdict{code: code, text: fmt.Sprintf(format, args...)}
 	}
 	join := known && c.Join != nil && c.Join.Opened && pos == c.Join.Pos
-	loaded := join && h.Loaded == c.Join.Request               // the node says so itself; else its position has to be proof enough
+	// the node says so itself; else its position has to be proof enough
+	loaded := join && h.Loaded == c.Join.Request
 	asked := join && c.Join.Topics == event.TopicsOf(h.Topics) // it was restarted right after the load
 	named := known && c.Registered && len(c.Topics) > 0        // by an operator, before any node came
 	if (known && c.State != statedb.Pending && !loaded && !asked || named) && !slices.Equal(c.Topics, h.Topics) {
@@ -80,8 +81,8 @@ func admit(c *statedb.Client, known bool, mayStart bool, pos event.Position, h e
 	return checkChain(c, pos, log, false)
 }
 
-// final reports whether the error of a read is a verdict on what was to be read. Any other one says only that it could not be
-// read this time, and then nothing changes.
+// final reports whether the error of a read is a verdict on what was to be read. Any other one says only that it could
+// not be read this time, and then nothing changes.
 func final(err error) bool {
 	return errors.Is(err, increments.ErrTrimmed) || errors.Is(err, increments.ErrQuarantined)
 }
@@ -104,7 +105,8 @@ func checkChain(c *statedb.Client, pos event.Position, log Log, promote bool) ve
 	return verdict{code: event.Welcome, from: pos, promote: promote}
 }
 
-// admitFresh decides for a database that has applied nothing, as far as it knows; holds says that it has data all the same.
+// admitFresh decides for a database that has applied nothing, as far as it knows; holds says that it has data all the
+// same.
 func admitFresh(c *statedb.Client, known, mayStart, holds bool, log Log) verdict {
 	switch {
 	case known && holds && c.Acked.Seq > 0 && c.Acked.Log == log.Head().Log:

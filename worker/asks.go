@@ -5,8 +5,8 @@ import (
 	"xmq/dumpflow"
 )
 
-// Asks appends to dst the sequences whose positions Step may ask the log for when it gets in: they are looked up before, so that Step
-// itself waits for nothing.
+// Asks appends to dst the sequences whose positions Step may ask the log for when it gets in: they are looked up
+// before, so that Step itself waits for nothing.
 func (m *Machine) Asks(in Input, dst []uint64) []uint64 {
 	at := func(pos event.Position) {
 		if !pos.Zero() {

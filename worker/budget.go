@@ -2,8 +2,9 @@ package worker
 
 import "sync/atomic"
 
-// Budget is what all clients together have under way, in bytes, and its limit: so much memory may slow nodes cost, however many they
-// are. A client with nothing under way is always given one turn, so nobody starves. Safe for concurrent use; nil has no limit.
+// Budget is what all clients together have under way, in bytes, and its limit: so much memory may slow nodes cost,
+// however many they are. A client with nothing under way is always given one turn, so nobody starves. Safe for
+// concurrent use; nil has no limit.
 type Budget struct {
 	limit int64
 	now   atomic.Int64

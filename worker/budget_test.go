@@ -9,8 +9,8 @@ import (
 	"xmq/statedb"
 )
 
-// All clients together have no more under way than the limit and a turn each; an acknowledgement makes room, a client with nothing under
-// way always gets a turn, and what was under way to a silent node does not count.
+// All clients together have no more under way than the limit and a turn each; an acknowledgement makes room, a client
+// with nothing under way always gets a turn, and what was under way to a silent node does not count.
 func TestTheBudgetBoundsAllClientsTogether(t *testing.T) {
 	rules := &Rules{TurnRecords: 10, TurnBytes: 100, SilentTicks: 5, Budget: NewBudget(250)}
 	following := func(id string) *Machine {

@@ -117,8 +117,8 @@ func (m *Machine) dumpFor(r dumpflow.Requester, log Log) (d *dumpflow.Dump, code
 	return d, 0, ""
 }
 
-// fresh reports that the snapshot of d holds what a requester means who asks now: nothing was decided about its copy, or that of the
-// target, since it was opened.
+// fresh reports that the snapshot of d holds what a requester means who asks now: nothing was decided about its copy,
+// or that of the target, since it was opened.
 func (m *Machine) fresh(d *dumpflow.Dump, requester string) bool {
 	since := m.c.Decided
 	if m.rules.Decided != nil {
@@ -154,9 +154,9 @@ func (m *Machine) remove(d *dumpflow.Dump) {
 	m.dumps = slices.DeleteFunc(m.dumps, func(o *dumpflow.Dump) bool { return o == d })
 }
 
-// reusable is a complete snapshot that a requester can be served with, because it has asked for that very one before, or where that is
-// wanted: of the topics that it names, which this client may
-// not have followed always, young enough, and the log still reaches back to it.
+// reusable is a complete snapshot that a requester can be served with, because it has asked for that very one before,
+// or where that is wanted: of the topics that it names, which this client may not have followed always, young enough,
+// and the log still reaches back to it.
 func (m *Machine) reusable(r dumpflow.Requester, log Log) *dumpflow.Dump {
 	for _, d := range slices.Backward(m.dumps) {
 		if d.Topics != event.TopicsOf(r.Topics) || !m.rules.now().Reuse && !r.Reuse && !d.Waits(r.ID) || !m.fresh(d, r.ID) {
@@ -182,8 +182,8 @@ func (m *Machine) running() *dumpflow.Dump {
 	return nil
 }
 
-// prepare lets the target do what its snapshot needs while increments go on. They are held when that is done, at once where
-// there is nothing to do.
+// prepare lets the target do what its snapshot needs while increments go on. They are held when that is done, at once
+// where there is nothing to do.
 func (m *Machine) prepare(d *dumpflow.Dump) {
 	switch {
 	case !m.presence.open || d.Phase != dumpflow.Draining || m.c.State != statedb.Following:
@@ -307,8 +307,8 @@ func (m *Machine) abandon(d *dumpflow.Dump, text string) {
 	}
 }
 
-// unstaged notes that the files of a complete DUMP are gone, or were damaged: it has failed after all. Whoever waits for it gets
-// FAIL and asks for another one.
+// unstaged notes that the files of a complete DUMP are gone, or were damaged: it has failed after all. Whoever waits
+// for it gets FAIL and asks for another one.
 func (m *Machine) unstaged(id event.DumpID) {
 	for _, d := range m.dumps {
 		if d.ID != id || d.Phase != dumpflow.Sealed {
@@ -492,8 +492,8 @@ func (m *Machine) notice(n *Notice) {
 		}
 		if m.c.Join != nil && m.c.Join.Request == r.Request {
 			listed := n.GivenUp || slices.ContainsFunc(d.NotLoaded, func(t dumpflow.Trouble) bool { return t.ID == m.c.ID })
-			// Of a DUMP that has failed the alert of that says it. Where the record goes, and no DUMP lists why, nothing would
-			// ever end an alert: the node hears it.
+			// Of a DUMP that has failed the alert of that says it. Where the record goes, and no DUMP lists why,
+			// nothing would ever end an alert: the node hears it.
 			if n.Code == event.NoCode || !listed && m.onlyJoins() {
 				m.joinTrouble(e.Text)
 			} else {

@@ -233,7 +233,8 @@ func (m *Machine) Tick(now int64) {
 	}
 }
 
-// broken reports that an alert stands for the client whatever its node does, which says that the node is away too: one cause is one alert.
+// broken reports that an alert stands for the client whatever its node does, which says that the node is away too: one
+// cause is one alert.
 func (m *Machine) broken() bool {
 	return m.c.State == statedb.Failed || m.c.State == statedb.Fatal || m.c.State == statedb.NeedsDump
 }
@@ -386,8 +387,8 @@ func (m *Machine) busy(e *event.Event) {
 	}
 }
 
-// away takes the word of a node whose database cannot be reached: it is shown and alerted. It opens no session and ends none, and its
-// client stays what it is.
+// away takes the word of a node whose database cannot be reached: it is shown and alerted. It opens no session and ends
+// none, and its client stays what it is.
 func (m *Machine) away(e *event.Event, h event.Hello) {
 	if m.Connected() && e.Session.Instance != m.c.Session.Instance {
 		return // another process is at work
@@ -600,9 +601,9 @@ func (m *Machine) undone(o *statedb.Override, text string) {
 	}
 }
 
-// supersede drops what operators ordered before and the client has not carried out: a position to adopt, a decision about an
-// increment. Whatever comes later wins: another order, or the end of the copy that the order was for (DUMP, FATAL, needs_dump). It is
-// the one place where pending orders end without having been carried out.
+// supersede drops what operators ordered before and the client has not carried out: a position to adopt, a decision
+// about an increment. Whatever comes later wins: another order, or the end of the copy that the order was for (DUMP,
+// FATAL, needs_dump). It is the one place where pending orders end without having been carried out.
 func (m *Machine) supersede() {
 	if m.c.Seek != nil || m.c.Override != nil {
 		m.c.Seek, m.c.Override, m.dirty = nil, nil, true
@@ -744,7 +745,8 @@ func (m *Machine) wrong(text string) {
 	m.reopen(text)
 }
 
-// reopen ends the session and asks for another one. Who does not come back for it is missed as any node that falls silent.
+// reopen ends the session and asks for another one. Who does not come back for it is missed as any node that falls
+// silent.
 func (m *Machine) reopen(text string) {
 	if m.presence.open {
 		m.anew(m.c.Session, text)
@@ -998,9 +1000,9 @@ func (m *Machine) execute(o *Order, log Log) (refused string) {
 	return ""
 }
 
-// repair carries out retry, skip and replace: an increment is delivered again, passed over, or delivered with another body, to
-// this client only (XC-1). What the node says in the session of before is not heard any more; what its database does
-// then is given up.
+// repair carries out retry, skip and replace: an increment is delivered again, passed over, or delivered with another
+// body, to this client only (XC-1). What the node says in the session of before is not heard any more; what its
+// database does then is given up.
 func (m *Machine) repair(o *Order, log Log) (refused string) {
 	c := &m.c
 	if refused = m.concerned(o, log); refused != "" {
@@ -1150,7 +1152,8 @@ func (m *Machine) become(s statedb.State) {
 	m.c.State, m.dirty = s, true
 }
 
-// gone removes the record. What it knew of the client's processes stays: one that was replaced is refused when the ID comes back.
+// gone removes the record. What it knew of the client's processes stays: one that was replaced is refused when the ID
+// comes back.
 func (m *Machine) gone() {
 	old := m.c
 	m.become("")
@@ -1195,7 +1198,8 @@ func (m *Machine) raise(kind string, s statedb.Severity, seq uint64, text string
 	if kind == "fail" || kind == "fatal" || kind == "refused" {
 		m.clear("offline") // see broken
 	}
-	m.work.Clear = slices.DeleteFunc(m.work.Clear, func(k string) bool { return k == key }) // what is raised last stands
+	// what is raised last stands
+	m.work.Clear = slices.DeleteFunc(m.work.Clear, func(k string) bool { return k == key })
 	m.work.Raise = append(m.work.Raise, statedb.Alert{Key: key, Severity: s, Client: m.c.ID, Seq: seq, Text: text, Last: m.now})
 }
 

@@ -11,8 +11,8 @@ import (
 	"xmq/statedb"
 )
 
-// What is ordered later wins, and an order never outlives the copy it was for: every pair of orders and of events that replace or
-// condemn a copy, on a client that stands at 10 of 20 and has failed at 11.
+// What is ordered later wins, and an order never outlives the copy it was for: every pair of orders and of events that
+// replace or condemn a copy, on a client that stands at 10 of 20 and has failed at 11.
 func TestWhatComesLaterEndsEarlierOrders(t *testing.T) {
 	session := event.Session{Instance: 0xb, Turn: 1}
 	steps := map[string]func(s *stage){
@@ -82,8 +82,8 @@ func TestWhatComesLaterEndsEarlierOrders(t *testing.T) {
 	}
 }
 
-// An order to begin at a position holds the log for a client that has no copy, but not for ever: it ends when a limit takes the room or
-// has freed the log there already.
+// An order to begin at a position holds the log for a client that has no copy, but not for ever: it ends when a limit
+// takes the room or has freed the log there already.
 func TestAnOrderedPositionThatIsFreedHoldsNothing(t *testing.T) {
 	for name, free := range map[string]func(s *stage){
 		"evicted": func(s *stage) { s.step("n1", Input{Evict: &Evict{Reason: "the log is at its limit"}}) },

@@ -8,9 +8,10 @@ import (
 	"xmq/statedb"
 )
 
-// An increment that a client has passed over can be applied there later, outside the order. The client's position does not move, so
-// nothing that is stored beside the data tells whether it was: one process is told, again and again until it answers, and remembers
-// what it has done. When that process is gone without an answer the outcome is unknown, and said to be.
+// An increment that a client has passed over can be applied there later, outside the order. The client's position does
+// not move, so nothing that is stored beside the data tells whether it was: one process is told, again and again until
+// it answers, and remembers what it has done. When that process is gone without an answer the outcome is unknown, and
+// said to be.
 
 // applyOutside obeys apply. Whether the client has passed over the increment is for the caller to know.
 func (m *Machine) applyOutside(o *Order) (refused string) {

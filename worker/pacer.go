@@ -5,8 +5,9 @@ import (
 	"time"
 )
 
-// Pacer counts the connected clients of a broker, and those it expects back, and says how rarely each may speak, so that the
-// heartbeats of many cost no more than those of a few. Safe for concurrent use; nil lets everybody speak as usual.
+// Pacer counts the connected clients of a broker, and those it expects back, and says how rarely each may speak, so
+// that the heartbeats of many cost no more than those of a few. Safe for concurrent use; nil lets everybody speak as
+// usual.
 type Pacer struct{ n atomic.Int64 }
 
 // Heartbeats that all clients together may say in a second, and how often a node says one by itself.
@@ -40,8 +41,8 @@ func (c *Pacer) interval() time.Duration {
 	return 0
 }
 
-// silentAfter is how many ticks after its last word a client counts as silent. told is the interval it knows: there may have been
-// more of them then.
+// silentAfter is how many ticks after its last word a client counts as silent. told is the interval it knows: there may
+// have been more of them then.
 func (r *Rules) silentAfter(told time.Duration) int {
 	return max(r.SilentTicks, int((unheard*max(told, r.Pacer.interval())+r.Tick-1)/max(1, r.Tick)))
 }

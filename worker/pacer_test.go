@@ -10,8 +10,8 @@ import (
 	"xmq/statedb"
 )
 
-// A broker with thousands of clients lets each be silent for longer, says so, and does not call it silent for that; connected
-// clients are counted whatever they do.
+// A broker with thousands of clients lets each be silent for longer, says so, and does not call it silent for that;
+// connected clients are counted whatever they do.
 func TestManyClientsSpeakRarely(t *testing.T) {
 	l := newLog(1)
 	pacer := &Pacer{}
@@ -89,7 +89,8 @@ func TestManyClientsAreAwaitedPatiently(t *testing.T) {
 	require.Zero(t, alerts())
 }
 
-// A client that is forgotten before it has come back is expected no more: nobody ticks it, so it would be counted for ever.
+// A client that is forgotten before it has come back is expected no more: nobody ticks it, so it would be counted for
+// ever.
 func TestAForgottenClientIsNotAwaited(t *testing.T) {
 	rules := &Rules{Group: "main", Tick: time.Second, SilentTicks: 15, LeaseTicks: 15, Pacer: &Pacer{}}
 	l := newLog(1)

@@ -9,8 +9,9 @@ import "time"
 type presence struct {
 	rules *Rules
 
-	open    bool // a session of the node has begun since this broker started
-	awaited bool // it was here before the broker was restarted, or its session was ended to begin anew; it is not back yet
+	open bool // a session of the node has begun since this broker started
+	// it was here before the broker was restarted, or its session was ended to begin anew; it is not back yet
+	awaited bool
 
 	silent      int   // ticks since its last word, or since the broker started
 	silentSince int64 // ns of silence before the broker started; 0 as soon as it was heard
@@ -79,7 +80,8 @@ func (p *presence) spoke(within int) bool {
 // silence is for how long nothing was heard of the node while a broker ran, in ns.
 func (p *presence) silence() int64 { return p.silentSince + int64(p.silent)*int64(p.rules.Tick) }
 
-// heartbeatInterval is how rarely the node may speak from now on, in milliseconds, as an event tells it; 0 for as usual.
+// heartbeatInterval is how rarely the node may speak from now on, in milliseconds, as an event tells it; 0 for as
+// usual.
 func (p *presence) heartbeatInterval() uint32 {
 	p.toldInterval = p.rules.Pacer.interval()
 	return uint32(p.toldInterval / time.Millisecond)

@@ -23,8 +23,8 @@ func (p *presence) ticks(n int) (fell int) {
 	return fell
 }
 
-// A node is connected while it is in a session and speaks; it is missed from the tick on at which it has been silent for
-// long, once, until it speaks again.
+// A node is connected while it is in a session and speaks; it is missed from the tick on at which it has been silent
+// for long, once, until it speaks again.
 func TestANodeIsMissedWhenItFallsSilent(t *testing.T) {
 	rules := presenceRules()
 	p := newPresence(rules)

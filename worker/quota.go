@@ -5,8 +5,9 @@ import (
 	"sync/atomic"
 )
 
-// ClientQuota counts the clients that a broker knows, over all its workers, and what was refused to IDs it does not know. Whoever is
-// refused leaves no record and no alert of its own, so that strangers cost nothing. Safe for concurrent use; nil admits everybody.
+// ClientQuota counts the clients that a broker knows, over all its workers, and what was refused to IDs it does not
+// know. Whoever is refused leaves no record and no alert of its own, so that strangers cost nothing. Safe for
+// concurrent use; nil admits everybody.
 type ClientQuota struct {
 	limit  int64 // 0: none
 	known  atomic.Int64

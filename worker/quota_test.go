@@ -11,8 +11,9 @@ import (
 	"xmq/statedb"
 )
 
-// The limit holds over every way by which an ID gets a record: proof of a position, a DUMP, an order. Whoever is refused leaves
-// nothing: no record, no alert, no machine. A record that goes makes room; stored ones stay above the limit.
+// The limit holds over every way by which an ID gets a record: proof of a position, a DUMP, an order. Whoever is
+// refused leaves nothing: no record, no alert, no machine. A record that goes makes room; stored ones stay above the
+// limit.
 func TestTheQuotaBoundsTheClientsThatAreKnown(t *testing.T) {
 	s := newStage(20)
 	s.rules.ClientQuota = NewClientQuota(2)
@@ -85,8 +86,8 @@ func TestStrangersLeaveNoAlertsBehind(t *testing.T) {
 	require.Contains(t, s.alerts, "refused/n1")
 }
 
-// Silence is counted while a broker runs, outlives its restarts, and ends with the first word. A node that is connected costs no
-// writes for it.
+// Silence is counted while a broker runs, outlives its restarts, and ends with the first word. A node that is connected
+// costs no writes for it.
 func TestSilenceIsCountedAcrossRestarts(t *testing.T) {
 	s := newStage(20)
 	s.rules.SilenceTicks = 5

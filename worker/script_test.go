@@ -82,8 +82,8 @@ func TestXD02(t *testing.T) { play(t, "nonsense_hurts_only_its_sender") }
 // Two DUMPs of one requester are told apart; a late answer to an old id is ignored and counted (XC-8).
 func TestXC08(t *testing.T) { play(t, "two_dumps_of_one_requester") }
 
-// A read that fails now is no verdict: no client changes, the node repeats what it said, the feed is tried again. Only what is
-// trimmed, set aside or of another chain changes a client.
+// A read that fails now is no verdict: no client changes, the node repeats what it said, the feed is tried again. Only
+// what is trimmed, set aside or of another chain changes a client.
 func TestAReadThatFailsNowChangesNobody(t *testing.T) {
 	play(t, "a_read_that_fails_now_changes_nobody")
 }
@@ -109,7 +109,8 @@ func TestASnapshotServesOnlyTheTopicsItHolds(t *testing.T) {
 	play(t, "a_snapshot_serves_only_its_topics")
 }
 
-// What protects from processes that were replaced outlives the record of their client; a registered ID stays when its DUMP fails.
+// What protects from processes that were replaced outlives the record of their client; a registered ID stays when its
+// DUMP fails.
 func TestForgettingAClientForgetsNoFence(t *testing.T) {
 	play(t, "forgetting_a_client_keeps_its_fences")
 }
@@ -120,8 +121,8 @@ func TestASessionIsProvedByItsToken(t *testing.T) { play(t, "a_session_is_proved
 // Retry, skip and replace of one increment for a client that has not failed: it is the one that was named, or none.
 func TestAnOrderIsAboutTheIncrementItNames(t *testing.T) { play(t, "an_order_names_its_increment") }
 
-// An increment that was passed over is applied outside the order: by one process that is told until it answers, once; who cannot, or
-// need not, is refused; and an answer that never came is unknown.
+// An increment that was passed over is applied outside the order: by one process that is told until it answers, once;
+// who cannot, or need not, is refused; and an answer that never came is unknown.
 func TestAnIncrementIsAppliedOutsideTheOrder(t *testing.T) {
 	play(t, "a_skipped_increment_is_applied_outside_the_order")
 }

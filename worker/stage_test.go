@@ -180,8 +180,8 @@ func (s *stage) revive(id string) {
 	s.machines[id] = NewMachine(&s.rules, id, stored, own)
 }
 
-// strict is the log as a worker shows it to a machine that steps: it panics when the machine asks for a position that Asks has not
-// named, which would have to be read from the disk now.
+// strict is the log as a worker shows it to a machine that steps: it panics when the machine asks for a position that
+// Asks has not named, which would have to be read from the disk now.
 type strict struct{ *increments.Lookup }
 
 func (v strict) Position(seq uint64) (event.Position, error) {

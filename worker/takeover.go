@@ -9,8 +9,9 @@ import (
 	"xmq/statedb"
 )
 
-// Takeovers: a process replaces one that is connected, under the same ID. Once is a node that died and was started again; three in a
-// minute are two supervisors that run the same ID, and each of them has to wait longer until it may take over again.
+// Takeovers: a process replaces one that is connected, under the same ID. Once is a node that died and was started
+// again; three in a minute are two supervisors that run the same ID, and each of them has to wait longer until it may
+// take over again.
 const (
 	takeoverMany   = 3
 	takeoverSpan   = time.Minute
@@ -38,7 +39,8 @@ func process(p statedb.Process) string {
 	return fmt.Sprintf("pid %d on %s", p.Pid, p.Host)
 }
 
-// waitsToTakeOver reports that another process than the connected one has to wait: processes of this ID replace each other in turn.
+// waitsToTakeOver reports that another process than the connected one has to wait: processes of this ID replace each
+// other in turn.
 func (m *Machine) waitsToTakeOver(s event.Session) bool {
 	n := len(m.takeovers)
 	if n < takeoverMany || !m.Connected() || s.Instance == m.c.Session.Instance {

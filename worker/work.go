@@ -10,7 +10,8 @@ import (
 	"xmq/statedb"
 )
 
-// Log is the view of the log a machine decides by. Nothing in it blocks: what it may ask for (Asks) was looked up before.
+// Log is the view of the log a machine decides by. Nothing in it blocks: what it may ask for (Asks) was looked up
+// before.
 type Log = increments.View
 
 // Input is one thing that happens to a client: exactly one field is set.
@@ -33,8 +34,9 @@ type Input struct {
 	Trimmed bool // retention has freed increments that this client may still have needed
 }
 
-// Evict tells a client's machine that the log has reached its limit in bytes and that this client holds it. Silent is how long it had
-// been away when that was decided, in ns: one that has been heard since keeps its place until it is asked again.
+// Evict tells a client's machine that the log has reached its limit in bytes and that this client holds it. Silent is
+// how long it had been away when that was decided, in ns: one that has been heard since keeps its place until it is
+// asked again.
 type Evict struct {
 	Reason string // what the client's record and the alert say
 	Silent int64

@@ -274,9 +274,9 @@ func (w *Worker) deliver(work *Work) {
 	}
 }
 
-// feed reads one turn's worth of increments and sends it. Whoever may want more is runnable again; whose increments cannot be
-// read now, at the next tick. Increments that are trimmed or set aside are the client's trouble alone. An error is the end of
-// the broker.
+// feed reads one turn's worth of increments and sends it. Whoever may want more is runnable again; whose increments
+// cannot be read now, at the next tick. Increments that are trimmed or set aside are the client's trouble alone. An
+// error is the end of the broker.
 func (w *Worker) feed(t *task, f *Feed) error {
 	err := w.frames.build(w.env.Log, f)
 	switch c := &w.frames; {

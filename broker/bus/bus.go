@@ -1,7 +1,7 @@
-// Package bus is the network between nodes and broker, as they see it: messages on subjects, which may be lost, repeated and
-// cut off, and requests with one answer. NATS is the real one (Dial); the in-memory twin (Mem) can lose,
-// repeat, delay and cut on purpose. Both pass one conformance suite (bustest). It carries and decides
-// nothing: durability is the log's.
+// Package bus is the network between nodes and broker, as they see it: messages on subjects, which may be lost,
+// repeated and cut off, and requests with one answer. NATS is the real one (Dial); the in-memory twin (Mem) can lose,
+// repeat, delay and cut on purpose. Both pass one conformance suite (bustest). It carries and decides nothing:
+// durability is the log's.
 package bus
 
 import (
@@ -40,20 +40,20 @@ type Conn interface {
 	Ask(subject, reply string, data []byte) error
 	// Subscribe calls h for every message on subject, one at a time, in the order of arrival. The last
 	// token of subject may be "*", which matches any one token. A handler that is slow lets messages pile
-	// up to a bound (PendingMsgs, PendingBytes) and then be lost; it delays nobody else. Stop does not wait: after it at
-	// most the one call that was beginning goes on.
+	// up to a bound (PendingMsgs, PendingBytes) and then be lost; it delays nobody else. Stop does not wait: after it
+	// at most the one call that was beginning goes on.
 	Subscribe(subject string, h func(Msg)) (Subscription, error)
 	// Request publishes data with a reply address inside this connection's own inbox and waits for the
-	// first answer, ErrNobody, ErrDown, ErrClosed or the end of ctx. A cut of this connection while it waits is ErrDown: the
-	// answer will not come any more. One at the other end shows as the end of ctx, so ctx needs one. After an error somebody may
-	// have received the data all the same.
+	// first answer, ErrNobody, ErrDown, ErrClosed or the end of ctx. A cut of this connection while it waits is
+	// ErrDown: the answer will not come any more. One at the other end shows as the end of ctx, so ctx needs one. After
+	// an error somebody may have received the data all the same.
 	Request(ctx context.Context, subject string, data []byte) (Msg, error)
 	// Up reports whether the connection stands now; Changes gets a token (one slot) whenever that may have
 	// changed.
 	Up() bool
 	Changes() <-chan struct{}
-	// Trouble is why the connection does not stand, or what its server refuses, as it was told last, without secrets: a name
-	// that is not known, a certificate, a password, a subject. nil: nothing is known to be wrong.
+	// Trouble is why the connection does not stand, or what its server refuses, as it was told last, without secrets: a
+	// name that is not known, a certificate, a password, a subject. nil: nothing is known to be wrong.
 	Trouble() error
 	// MaxPayload is the largest data in bytes, as far as known now: 0 before the first connection.
 	MaxPayload() int

@@ -178,7 +178,8 @@ func TestMemCutLosesWhatIsOnItsWay(t *testing.T) {
 	})
 }
 
-// A password that the server refuses, however often, is told and tried on: when the server takes it the connection is up.
+// A password that the server refuses, however often, is told and tried on: when the server takes it the connection is
+// up.
 func TestARefusedPasswordIsToldAndTriedOn(t *testing.T) {
 	with := func(password string, port int) *server.Options {
 		return &server.Options{Host: "127.0.0.1", Port: port, NoSigs: true, NoLog: true, Users: []*server.User{{Username: "n1", Password: password}}}

@@ -93,7 +93,8 @@ func Dial(url, id string, extra ...nats.Option) (Conn, error) {
 		nats.PingInterval(5 * time.Second),
 		nats.MaxPingsOutstanding(2),
 		nats.Timeout(5 * time.Second),
-		nats.IgnoreAuthErrorAbort(), // a password that is refused now may be right later: it is tried on, as everything is
+		// a password that is refused now may be right later: it is tried on, as everything is
+		nats.IgnoreAuthErrorAbort(),
 		nats.ConnectHandler(stands),
 		nats.ReconnectHandler(stands),
 		nats.ReconnectErrHandler(func(nc *nats.Conn, err error) {
@@ -105,7 +106,8 @@ func Dial(url, id string, extra ...nats.Option) (Conn, error) {
 			c.lives()
 			changed(nc)
 		}),
-		nats.ErrorHandler(func(nc *nats.Conn, _ *nats.Subscription, err error) { // of a slow consumer the loss heals by repetition
+		// of a slow consumer the loss heals by repetition
+		nats.ErrorHandler(func(nc *nats.Conn, _ *nats.Subscription, err error) {
 			if errors.Is(err, nats.ErrPermissionViolation) || errors.Is(err, nats.ErrAuthorization) {
 				c.troubled(err)
 				changed(nc)

@@ -8,8 +8,9 @@ import (
 // DiskVersion is the format number of a Disk.
 const DiskVersion = 1
 
-// Disk is how full the file system is on which a node's database lies, where the node can see it. It travels now and then as the body of
-// a heartbeat (INCR_REQ/SUCC), as JSON. Brokers of earlier builds pass over it, nodes of earlier builds never say it.
+// Disk is how full the file system is on which a node's database lies, where the node can see it. It travels now and
+// then as the body of a heartbeat (INCR_REQ/SUCC), as JSON. Brokers of earlier builds pass over it, nodes of earlier
+// builds never say it.
 type Disk struct {
 	V     int    `json:"v"`
 	Free  uint64 `json:"free"`  // bytes

@@ -71,8 +71,8 @@
 //	       7 time limit), 2 length, value
 //	 .  .  payload, to the end
 //
-// The decimal keys of named producers are numbers with which they count, unless header 6 is there: one byte, 1, which marks
-// the key as text. The first revision had no such text and passes header 6 over.
+// The decimal keys of named producers are numbers with which they count, unless header 6 is there: one byte, 1, which
+// marks the key as text. The first revision had no such text and passes header 6 over.
 //
 // Header 7 is four bytes: how many milliseconds the increment may be at a database, 0 for any time. It changes nothing
 // of what the increment does: a node of an earlier revision passes it over, and gives it the time of all others.
@@ -100,7 +100,8 @@
 //	       4 length of the body, body
 //	 .  4  CRC-32C of all bytes before it
 //
-// Here, too, a decimal key without its mark is a number; it may jump as far as the clock, as those of the first revision did.
+// Here, too, a decimal key without its mark is a number; it may jump as far as the clock, as those of the first
+// revision did.
 //
 // # BatchReply, version 1: what became of a batch
 //

@@ -47,9 +47,10 @@ type Event struct {
 
 	CreditRecords uint32 // window: increments the node takes beyond Pos
 	CreditBytes   uint32 // window: bytes of records the node takes beyond Pos
-	// LeaseMS are milliseconds. INCR_REQ, for people, 0 of nodes of earlier builds: Retrying, in how long the next try comes;
-	// Slow, how long the database has been at it.
-	LeaseMS uint32 // DUMP: until the sender must hear again; INCR_REP without increments: so long a node may be silent, 0 for as usual
+	// LeaseMS are milliseconds. INCR_REQ, for people, 0 of nodes of earlier builds: Retrying, in how long the next try
+	// comes; Slow, how long the database has been at it.
+	// DUMP: until the sender must hear again; INCR_REP without increments: so long a node may be silent, 0 for as usual
+	LeaseMS uint32
 	// Clock is a time of the log in ns since 1970, in an INCR_REP: every increment after its frame, or after Pos
 	// where it has none, has this time or a later one. 0 says nothing; an event of a session without a token does not
 	// say it.
@@ -58,10 +59,9 @@ type Event struct {
 	Body  []byte // INCR_REQ/NONE and DUMP_REQ: Hello; INCR_REP: frame; SNAP_*: chunk
 }
 
-// Append appends e, encoded, to dst, copying Text and Body; in the first format when its session has no token, so that whoever speaks that
-// is answered in it, and in the second one when it says no time of the log. The speaker keeps Body within MaxBody:
-// Decode refuses more.
-// IDs longer than MaxID cannot occur (CheckID) and make it panic.
+// Append appends e, encoded, to dst, copying Text and Body; in the first format when its session has no token, so that
+// whoever speaks that is answered in it, and in the second one when it says no time of the log. The speaker keeps Body
+// within MaxBody: Decode refuses more. IDs longer than MaxID cannot occur (CheckID) and make it panic.
 func (e *Event) Append(dst []byte) []byte {
 	start := len(dst)
 	dst = slices.Grow(dst, fixedLen+tokenLen+clockLen+len(e.Group)+len(e.ID)+len(e.Peer)+min(len(e.Text), MaxText)+len(e.Body)+3+2+4+4)

@@ -77,7 +77,8 @@ func TestEventWithATimeOfTheLogGoldenBytes(t *testing.T) {
 	}
 }
 
-// A session's token makes an event one of format 2; without one it is of the first format, which nodes of the first revision speak.
+// A session's token makes an event one of format 2; without one it is of the first format, which nodes of the first
+// revision speak.
 func TestEventWithATokenGoldenBytes(t *testing.T) {
 	e := full()
 	for i := range e.Session.Token {

@@ -10,9 +10,11 @@ import (
 
 // The kinds of items in a frame. Never reuse a number.
 const (
-	itemRecord   = 1 // an increment as it stands in the log
-	itemSkip     = 2 // a run of increments that are not for this node
-	itemDecision = 3 // an increment that failed here, after the number of an operator's decision; as it is, or with another body under the log's chain
+	itemRecord = 1 // an increment as it stands in the log
+	itemSkip   = 2 // a run of increments that are not for this node
+	// an increment that failed here, after the number of an operator's decision; as it is, or with another body under
+	// the log's chain
+	itemDecision = 3
 	itemPacked   = 4 // all the others, compressed
 )
 
@@ -22,7 +24,8 @@ const (
 // AppendRecord adds one record. Cost in bytes: len(e) + 5.
 func AppendRecord(dst []byte, e Encoded) []byte { return appendItem(dst, itemRecord, e) }
 
-// AppendDecision adds one record that an operator sends again: as it is, or made by Reforge. decision is not 0. Cost in bytes: len(e) + 13.
+// AppendDecision adds one record that an operator sends again: as it is, or made by Reforge. decision is not 0. Cost in
+// bytes: len(e) + 13.
 func AppendDecision(dst []byte, e Encoded, decision uint64) []byte {
 	dst = append(dst, itemDecision)
 	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(e)+8))
@@ -51,7 +54,8 @@ type Item struct {
 	Decision uint64   // number of the operator's decision about this increment: try it (again); 0 for none
 }
 
-// Pack appends frame to dst as one packed item (S2), for a node far away that asked for it; as it is, when that is not shorter.
+// Pack appends frame to dst as one packed item (S2), for a node far away that asked for it; as it is, when that is not
+// shorter.
 func Pack(dst, frame []byte) []byte {
 	start := len(dst)
 	dst = append(dst, itemPacked, 0, 0, 0, 0)
@@ -64,8 +68,8 @@ func Pack(dst, frame []byte) []byte {
 	return dst[:start+5+len(block)]
 }
 
-// Unpack returns the items of a frame that may be packed, at most most bytes of them; packed ones lie in new memory, which is
-// taken only when they fit. The error wraps ErrDamaged.
+// Unpack returns the items of a frame that may be packed, at most most bytes of them; packed ones lie in new memory,
+// which is taken only when they fit. The error wraps ErrDamaged.
 func Unpack(frame []byte, most int) ([]byte, error) {
 	most = max(0, min(most, MaxBody))
 	if len(frame) == 0 || frame[0] != itemPacked {
@@ -87,8 +91,8 @@ func Unpack(frame []byte, most int) ([]byte, error) {
 	return items, nil
 }
 
-// Count is how many items a frame has, as far as its lengths can be followed: at most one in 17 bytes, each of a known kind.
-// Nothing else is checked.
+// Count is how many items a frame has, as far as its lengths can be followed: at most one in 17 bytes, each of a known
+// kind. Nothing else is checked.
 func Count(frame []byte) (n int) {
 	for len(frame) > 0 {
 		size := uint64(17)
@@ -123,8 +127,8 @@ func Walk(frame []byte, from Position, f func(Item) error) error {
 	return nil
 }
 
-// Outside reads a frame of one increment that an operator sends to a node outside the order (AppendDecision). Its position is its
-// own. Everything else wraps ErrDamaged.
+// Outside reads a frame of one increment that an operator sends to a node outside the order (AppendDecision). Its
+// position is its own. Everything else wraps ErrDamaged.
 func Outside(frame []byte, log LogID) (Item, error) {
 	if len(frame) < 13 || frame[0] != itemDecision {
 		return Item{}, fmt.Errorf("an order without its increment: %w", ErrDamaged)

@@ -195,8 +195,8 @@ func TestGoldenPackedFrame(t *testing.T) {
 // goldenPacked is 100 times "a", packed when the item was new.
 const goldenPacked = "04080000006400611101150053"
 
-// What a frame says of itself costs nothing before it is checked: neither memory for more bytes than there is room for, nor
-// more items than its bytes can hold.
+// What a frame says of itself costs nothing before it is checked: neither memory for more bytes than there is room for,
+// nor more items than its bytes can hold.
 func TestAFrameCostsNothingBeforeItIsChecked(t *testing.T) {
 	junk := bytes.Repeat([]byte{9, 0, 0, 0, 0}, MaxBody/5)
 	packed := Pack(nil, junk)

@@ -9,8 +9,8 @@ import (
 // HelloVersion is the format number of a Hello.
 const HelloVersion = 1
 
-// Range is a part of a copy whose target driver has keys in an order: those after Start, up to and with End, at most Limit. An
-// empty Start stands for the beginning, an empty End for the end, Limit 0 for all. Rules: SS-4, SS-7.
+// Range is a part of a copy whose target driver has keys in an order: those after Start, up to and with End, at most
+// Limit. An empty Start stands for the beginning, an empty End for the end, Limit 0 for all. Rules: SS-4, SS-7.
 type Range struct {
 	Start []byte `json:"start,omitempty"` // at most MaxRangeKey bytes
 	End   []byte `json:"end,omitempty"`
@@ -44,27 +44,28 @@ type Hello struct {
 	Loaded RequestID `json:"loaded,omitempty"`
 	// Stateless marks a driver that cannot store a position (webhook, exec): the broker's acked one rules.
 	Stateless bool `json:"stateless,omitempty"`
-	// Holds says that the database has no position and is not empty: whether it is that of a client who had one is for a
-	// person to know. A node of an earlier build never says so.
+	// Holds says that the database has no position and is not empty: whether it is that of a client who had one is for
+	// a person to know. A node of an earlier build never says so.
 	Holds bool `json:"holds,omitempty"`
 	// Packs asks for packed frames: fewer bytes on the wire, more work at both ends.
 	Packs bool `json:"packs,omitempty"`
 	// Clock asks for the time of the log (Event.Clock): the target's data ends by it.
 	Clock bool `json:"clock,omitempty"`
-	// Prepares says that a snapshot needs work that can be done before increments are held for it (the code Prepare). Nodes of
-	// earlier builds never say so.
+	// Prepares says that a snapshot needs work that can be done before increments are held for it (the code Prepare).
+	// Nodes of earlier builds never say so.
 	Prepares bool `json:"prepares,omitempty"`
-	// Applies says that the node knows the code Apply: one increment that it has passed over, outside the order. Nodes of earlier
-	// builds never say so, and end when they hear it.
+	// Applies says that the node knows the code Apply: one increment that it has passed over, outside the order. Nodes
+	// of earlier builds never say so, and end when they hear it.
 	Applies bool `json:"applies,omitempty"`
 	// Backup marks a requester that only wants the bytes (xmq dump): no client is made for it.
 	Backup bool `json:"backup,omitempty"`
-	// Away says that the database cannot be reached: the node lives, and opens no session before that. It comes with the code Busy, and
-	// the text is why; a broker of an earlier build takes it for a node whose database is busy.
+	// Away says that the database cannot be reached: the node lives, and opens no session before that. It comes with
+	// the code Busy, and the text is why; a broker of an earlier build takes it for a node whose database is busy.
 	Away bool `json:"away,omitempty"`
 	// Reuse says that a complete snapshot that is kept will do for this DUMP.
 	Reuse bool `json:"reuse,omitempty"`
-	// Range is the part that such a requester wants; nil for all of it. In the DUMP_REQ that reaches the target it says the same.
+	// Range is the part that such a requester wants; nil for all of it. In the DUMP_REQ that reaches the target it says
+	// the same.
 	Range *Range `json:"range,omitempty"`
 	// Features are those of package form that the node knows; those a broker does not know are no error. Nodes of
 	// earlier builds name none.
@@ -72,8 +73,8 @@ type Hello struct {
 	// Pid and Host tell an operator which process speaks.
 	Host string `json:"host,omitempty"`
 	Pid  int    `json:"pid,omitempty"`
-	// Version is that of the node's program, Address where its database is, without secrets: for people. Nodes of earlier
-	// builds say neither.
+	// Version is that of the node's program, Address where its database is, without secrets: for people. Nodes of
+	// earlier builds say neither.
 	Version string `json:"version,omitempty"`
 	Address string `json:"address,omitempty"` // at most MaxAddress bytes
 }

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// The three lives that make repetition harmless, and the name of one request for a DUMP. Each is 64 random bits drawn by
-// its owner (crypto/rand), printed as 16 hexadecimal digits; zero means "none" or "unknown" and is never drawn.
+// The three lives that make repetition harmless, and the name of one request for a DUMP. Each is 64 random bits drawn
+// by its owner (crypto/rand), printed as 16 hexadecimal digits; zero means "none" or "unknown" and is never drawn.
 type (
 	// LogID is the life of a log: drawn by the broker when it creates an empty log, never changed.
 	LogID uint64
@@ -21,8 +21,9 @@ type (
 	Instance uint64
 )
 
-// Token is what a node process proves itself by within its sessions: 128 random bits drawn by it (crypto/rand), which it and the
-// broker alone know. The zero Token is none: that of a node of the first revision. It is stored and sent, and never shown.
+// Token is what a node process proves itself by within its sessions: 128 random bits drawn by it (crypto/rand), which
+// it and the broker alone know. The zero Token is none: that of a node of the first revision. It is stored and sent,
+// and never shown.
 type Token [16]byte
 
 // Zero reports whether t is none.
@@ -48,8 +49,8 @@ func (t *Token) UnmarshalText(b []byte) error {
 	return nil
 }
 
-// Session names one conversation of a node with the broker: a node process, which shows its token in it, and a counter that grows
-// by one each time that process opens a conversation. The zero Session is no session.
+// Session names one conversation of a node with the broker: a node process, which shows its token in it, and a counter
+// that grows by one each time that process opens a conversation. The zero Session is no session.
 type Session struct {
 	Instance Instance
 	Turn     uint32 // from 1; a lower turn of the same instance is stale
@@ -123,7 +124,8 @@ const MaxID = 31
 // MaxTopic is the longest topic in bytes.
 const MaxTopic = 63
 
-// named reports whether s has 1 to most bytes of a-z, 0-9 and, after the first one, of more. It is asked for each increment.
+// named reports whether s has 1 to most bytes of a-z, 0-9 and, after the first one, of more. It is asked for each
+// increment.
 func named(s, more string, most int) bool {
 	if len(s) == 0 || len(s) > most {
 		return false

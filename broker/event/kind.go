@@ -55,7 +55,8 @@ const (
 	Slow     Code = 3 // an increment has been at my database for long; Text says which
 	Busy     Code = 4 // with NONE: increments are at my database, and the session is opened when they are done
 
-	// INCR_REQ/SUCC from a node that was ordered to apply an increment outside the order; Request is the number of the order.
+	// INCR_REQ/SUCC from a node that was ordered to apply an increment outside the order; Request is the number of the
+	// order.
 	Applied    Code = 5 // it is done
 	NotApplied Code = 6 // it was refused, and nothing of it is stored; Text says why
 	MayApplied Code = 7 // whether it is done is not known; Text says why
@@ -81,7 +82,8 @@ const (
 	NotReady  Code = 34 // the target cannot serve a DUMP now; asking again later may help
 	Refused   Code = 35 // the DUMP cannot be served; asking again will not help
 	Abandoned Code = 36 // requester to broker: I do not want this DUMP any more
-	Prepare   Code = 37 // to the target: do what a snapshot needs while increments go on; from it, with SUCC: it is done
+	// to the target: do what a snapshot needs while increments go on; from it, with SUCC: it is done
+	Prepare Code = 37
 )
 
 func (c Code) String() string {

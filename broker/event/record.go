@@ -62,7 +62,8 @@ const (
 	headerLimit       = 7 // four bytes: how many milliseconds the increment may be at a database; 0 for no limit
 )
 
-// ParseNumber reads a number as producers count with: the decimal form of a 64-bit number without sign or leading zeros.
+// ParseNumber reads a number as producers count with: the decimal form of a 64-bit number without sign or leading
+// zeros.
 func ParseNumber(s string) (uint64, bool) {
 	const digits = 20
 	if s == "" || len(s) > digits || s[0] == '0' && len(s) > 1 || s[0] == '+' {

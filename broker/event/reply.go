@@ -93,8 +93,8 @@ func appendWords(dst []byte, words ...string) []byte {
 	return dst
 }
 
-// DecodeBatchReply reads a whole reply to a batch of count drafts. An error wraps ErrDamaged, also when the runs are for more
-// or fewer drafts.
+// DecodeBatchReply reads a whole reply to a batch of count drafts. An error wraps ErrDamaged, also when the runs are
+// for more or fewer drafts.
 func DecodeBatchReply(b []byte, count int) (BatchReply, error) {
 	var a BatchReply
 	if len(b) < batchReplyFixed+4 {

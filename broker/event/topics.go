@@ -2,9 +2,9 @@ package event
 
 import "strings"
 
-// Topics are the topics whose increments a copy holds, in the form in which they are stored beside its position and with a
-// snapshot: AllTopics, or the topics in their order with commas between, at most 4095 bytes. "" says that they are not known:
-// nothing is stored, as by the first revision of XMQ.
+// Topics are the topics whose increments a copy holds, in the form in which they are stored beside its position and
+// with a snapshot: AllTopics, or the topics in their order with commas between, at most 4095 bytes. "" says that they
+// are not known: nothing is stored, as by the first revision of XMQ.
 type Topics string
 
 // AllTopics stands for a copy that holds the increments of all topics, and those without one.

@@ -1,5 +1,5 @@
-// Package producer is for writers in Go: it hands increments to the broker over NATS, many a request and several requests
-// under way, in order, and repeats what was not answered.
+// Package producer is for writers in Go: it hands increments to the broker over NATS, many a request and several
+// requests under way, in order, and repeats what was not answered.
 //
 //	p, err := producer.Dial("nats://127.0.0.1:4222", "shop-1", producer.Options{Once: true})
 //	...
@@ -21,12 +21,13 @@
 //
 // # Once or at least once
 //
-// An answer can be lost when the connection is cut or the broker dies, or come later than Options.Timeout. The batch is then repeated;
-// one that is refused for now (busy, closing, disk full) was not stored and is repeated without harm. With Options.Once each draft
-// carries a number, so that the broker knows it again and stores it once. Without, a repeated draft may be in the log twice.
+// An answer can be lost when the connection is cut or the broker dies, or come later than Options.Timeout. The batch is
+// then repeated; one that is refused for now (busy, closing, disk full) was not stored and is repeated without harm.
+// With Options.Once each draft carries a number, so that the broker knows it again and stores it once. Without, a
+// repeated draft may be in the log twice.
 //
-// Numbers grow from draft to draft, and across restarts because a Producer begins with the clock's nanoseconds since 1970:
-// nobody publishes more than one draft a nanosecond. A clock that was set back behind an earlier run shows as ErrNumber,
-// never as a silent loss. One that is more than a day ahead of the broker's is refused ("jump"), unless it is the first that
-// the broker hears of the ID. One ID is for one Producer at a time.
+// Numbers grow from draft to draft, and across restarts because a Producer begins with the clock's nanoseconds since
+// 1970: nobody publishes more than one draft a nanosecond. A clock that was set back behind an earlier run shows as
+// ErrNumber, never as a silent loss. One that is more than a day ahead of the broker's is refused ("jump"), unless it
+// is the first that the broker hears of the ID. One ID is for one Producer at a time.
 package producer

@@ -71,7 +71,8 @@ func (p *Producer) pump() time.Duration {
 	return max(time.Millisecond, p.line[0].sent.Add(p.o.Timeout).Sub(now))
 }
 
-// send sends one batch of the line, or not when its answer came meanwhile. Caller holds mu, which is free while it sends.
+// send sends one batch of the line, or not when its answer came meanwhile. Caller holds mu, which is free while it
+// sends.
 func (p *Producer) send(b *batch, now time.Time) {
 	p.next = b.number + 1
 	if b.answer != nil {
@@ -157,8 +158,8 @@ func parseToken(s string) (number uint64, try int, ok bool) {
 	return number, try, err == nil && err2 == nil
 }
 
-// trip stops the line for a pause; then it goes back to the batch number, or to an earlier one that tripped meanwhile. Those
-// in front of it are under way: to repeat them as well might store them twice. Caller holds mu.
+// trip stops the line for a pause; then it goes back to the batch number, or to an earlier one that tripped meanwhile.
+// Those in front of it are under way: to repeat them as well might store them twice. Caller holds mu.
 func (p *Producer) trip(number uint64, err error, now time.Time) {
 	if !p.resume.IsZero() {
 		p.from = min(p.from, number)

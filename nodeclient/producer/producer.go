@@ -45,17 +45,17 @@ type Options struct {
 	Group string // of the broker; "" means "main"
 	Once  bool   // number the drafts, so that a repetition is not stored again; costs the broker a second key each
 
-	// Records and Bytes bound what is published and not yet answered; beyond that Publish waits. One draft always has room.
-	// 0 means 16,384 and 8 MiB. All producers of a broker together should stay below its queue_count and queue_bytes:
-	// what is above is refused as busy and has to be repeated.
+	// Records and Bytes bound what is published and not yet answered; beyond that Publish waits. One draft always has
+	// room. 0 means 16,384 and 8 MiB. All producers of a broker together should stay below its queue_count and
+	// queue_bytes: what is above is refused as busy and has to be repeated.
 	Records, Bytes int
 
 	// Timeout is how long an answer may take before its batch is repeated. 0 means 5 seconds.
 	Timeout time.Duration
 
-	// Done is told what became of each draft, in their order: draft is its number, the first that was published is 1; seq is
-	// its sequence, or err a *Refused, ErrNumber or ErrUnknown. It is called by one goroutine at a time and must not call the
-	// Producer nor block. nil: nobody is told.
+	// Done is told what became of each draft, in their order: draft is its number, the first that was published is 1;
+	// seq is its sequence, or err a *Refused, ErrNumber or ErrUnknown. It is called by one goroutine at a time and must
+	// not call the Producer nor block. nil: nobody is told.
 	Done func(draft, seq uint64, err error)
 }
 
@@ -66,7 +66,8 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// Producer publishes drafts. Its methods are for concurrent use, but order is kept only among calls that follow each other.
+// Producer publishes drafts. Its methods are for concurrent use, but order is kept only among calls that follow each
+// other.
 type Producer struct {
 	o       Options
 	id      string
@@ -98,9 +99,9 @@ type Producer struct {
 	spare     [][]byte      // memory of answered batches
 }
 
-// Dial connects to a NATS server as id (see event.CheckID) and begins a Producer there. It returns at once, also when the
-// server or the broker is not there yet: what is published waits in the window. extra options are NATS's own, for example
-// credentials.
+// Dial connects to a NATS server as id (see event.CheckID) and begins a Producer there. It returns at once, also when
+// the server or the broker is not there yet: what is published waits in the window. extra options are NATS's own, for
+// example credentials.
 func Dial(url, id string, o Options, extra ...nats.Option) (*Producer, error) {
 	conn, err := bus.Dial(url, id, extra...)
 	if err != nil {
@@ -134,15 +135,15 @@ func New(conn bus.Conn, id string, o Options) (*Producer, error) {
 	return p, nil
 }
 
-// Publish takes one draft behind all taken before. It copies it, never waits for the answer, and blocks only while the window
-// is full. nil: it will be handed to the broker, repeatedly if need be, until it is answered or Close is called; Flush,
-// PublishWait or Options.Done tell what became of it. Producer is set by the broker.
+// Publish takes one draft behind all taken before. It copies it, never waits for the answer, and blocks only while the
+// window is full. nil: it will be handed to the broker, repeatedly if need be, until it is answered or Close is called;
+// Flush, PublishWait or Options.Done tell what became of it. Producer is set by the broker.
 //
 // ErrTooLarge, ErrKey, ErrClosed or the end of ctx: it was not taken.
 func (p *Producer) Publish(ctx context.Context, d event.Draft) error { return p.publish(ctx, &d, nil) }
 
-// PublishWait is Publish and waits for the draft's own sequence. A *Refused, ErrNumber: it was not stored. ErrUnknown, or the end
-// of ctx while it waits: it may be stored, now or later.
+// PublishWait is Publish and waits for the draft's own sequence. A *Refused, ErrNumber: it was not stored. ErrUnknown,
+// or the end of ctx while it waits: it may be stored, now or later.
 func (p *Producer) PublishWait(ctx context.Context, d event.Draft) (seq uint64, err error) {
 	c := make(chan verdict, 1)
 	if err := p.publish(ctx, &d, c); err != nil {
@@ -195,8 +196,8 @@ func (p *Producer) publish(ctx context.Context, d *event.Draft, c chan<- verdict
 	return nil
 }
 
-// Flush waits until everything published before it is answered, and returns the first refusal since the last Flush, or nil:
-// all of it is on the broker's disk. At the end of ctx it says so, and what the last trouble was.
+// Flush waits until everything published before it is answered, and returns the first refusal since the last Flush, or
+// nil: all of it is on the broker's disk. At the end of ctx it says so, and what the last trouble was.
 func (p *Producer) Flush(ctx context.Context) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()

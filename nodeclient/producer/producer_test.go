@@ -97,7 +97,8 @@ func TestRefusedForNowKeepsTheOrder(t *testing.T) {
 	}
 }
 
-// Without Once, too, a refusal repeats only what was refused: what was taken before it and has no answer yet is not sent again.
+// Without Once, too, a refusal repeats only what was refused: what was taken before it and has no answer yet is not
+// sent again.
 func TestRefusedForNowDoublesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFar(t, 1)
@@ -304,8 +305,8 @@ func TestCloseLeavesTheUnknown(t *testing.T) {
 	require.ErrorIs(t, p.Publish(t.Context(), body(4)), ErrClosed)
 }
 
-// Numbers that an earlier run has used are told behind a first try that was refused, and behind one whose answer was lost
-// when they are those of other drafts.
+// Numbers that an earlier run has used are told behind a first try that was refused, and behind one whose answer was
+// lost when they are those of other drafts.
 func TestNumbersOfAnEarlierRunAreToldBehindARepetition(t *testing.T) {
 	for name, c := range map[string]struct {
 		trouble func(f *far)
