@@ -47,7 +47,8 @@
 // RAND() begins with seeds made of sequence and time, LAST_INSERT_ID() is 0 and each @variable that its text names is
 // NULL: all the same on each node, however batches fall. Where the database has functions, procedures or triggers, each increment is pinned
 // anew, the @variables that their bodies name are NULL too, and the session ends after an increment when a body makes temporary
-// tables. What cannot be the same: SYSDATE(), UUID(), CONNECTION_ID(), USER(),
+// tables. An increment gets a new session when it, or anything of the database, asks for the last number of a sequence (LASTVAL),
+// and when it puts a statement together (EXECUTE), or calls a procedure where one does. FOUND_ROWS() is 1 when it begins. What cannot be the same: SYSDATE(), UUID(), CONNECTION_ID(), USER(),
 // @@ settings of a server. Increments that name other databases leave what a snapshot carries.
 //
 // # Generated numbers
