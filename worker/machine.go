@@ -518,6 +518,9 @@ func (m *Machine) begin(log Log) bool {
 		m.disk = nil // it may be another database
 		m.happened(statedb.ClientCame, v.from.Seq, m.runs())
 	}
+	if !v.promote {
+		m.wentBack(v.from.Seq)
+	}
 	m.enter(v, newProcess)
 	m.hear(v.from)
 	if v.from.Seq < m.c.Acked.Seq { // it was put back
@@ -537,6 +540,14 @@ func (m *Machine) begin(log Log) bool {
 	m.targetReturned(newProcess)
 	m.leftOutside(o.session.Instance)
 	return true
+}
+
+// wentBack tells that the database stands before what its node had acknowledged, though nobody ordered that.
+func (m *Machine) wentBack(seq uint64) {
+	if acked := m.c.Acked.Seq; m.known && m.placed() && seq < acked && (m.c.Seek == nil || m.c.Seek.Seq != seq) {
+		m.happened(statedb.ClientCame, seq, fmt.Sprintf("its database stands at %d, and it had acknowledged %d: was a backup restored? "+
+			"%d increments run again", seq, acked, acked-seq))
+	}
 }
 
 // enter moves the record to the state in which the new session is fed.
