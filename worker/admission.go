@@ -61,7 +61,7 @@ func admit(c *statedb.Client, known bool, mayStart bool, pos event.Position, h e
 		return refuse(event.NeedsDump, "%s", c.LastError.Text)
 	}
 	if _, err := explicit(h.At, log); h.At != 0 && !known && !mayStart && err == nil {
-		return refuse(event.Refused, "nobody knows client %s, so it cannot choose where it begins (--at %d): run `xmq client add %s` or `xmq client seek %s %d` first, or join with a DUMP (start the node with --from TARGET)", c.ID, h.At, c.ID, c.ID, h.At)
+		return refuse(event.Refused, "nobody knows client %s, so it cannot choose where it begins (--at %d): run `xmq client add %s` or `xmq client seek %s %d --reason TEXT` first, or join with a DUMP (start the node with --from TARGET)", c.ID, h.At, c.ID, c.ID, h.At)
 	}
 	if h.At != 0 && (!known || c.Seek == nil) {
 		return admitExplicit(c.ID, h.At, log)

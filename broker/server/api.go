@@ -596,7 +596,7 @@ func (b *Broker) lasts(ctx context.Context, key string) (why string, err error) 
 	switch kind {
 	case heldAlert:
 		if len(b.doubts.Held().Witnesses) > 0 {
-			return "it ends when the data is restored, or with `xmq log accept --confirm`", nil
+			return "it ends when the data is restored, or with `xmq log accept --confirm --reason TEXT`", nil
 		}
 	case rebuiltAlert:
 		if b.stores.state.Meta().Rebuilt {

@@ -82,7 +82,7 @@ func readOrder(c *cli.Context, verb worker.Verb) (ids []string, req server.Order
 			ids = ids[:1]
 		}
 		if req.Seq == 0 {
-			return nil, req, usage("xmq client %s needs a client ID and %s: xmq client %s ID SEQ", verb, which, verb)
+			return nil, req, usage("xmq client %s needs a client ID and %s: xmq client %s ID SEQ --reason TEXT", verb, which, verb)
 		}
 	}
 	all := c.Bool("all")

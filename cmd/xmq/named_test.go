@@ -1,0 +1,50 @@
+package main
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// orders are commands with a client or a flag behind them, as alerts, refusals and usage texts name them.
+var orders = regexp.MustCompile("xmq (client (forget|skip|replace|seek|redump) (%s|ID|--)|log accept --)[^`.,;:()]*")
+
+// Who is told a command runs it as it stands: each that a text names has what the command insists on.
+func TestCommandsThatTextsNameCanBeRun(t *testing.T) {
+	found := 0
+	require.NoError(t, filepath.WalkDir("../..", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, 0)
+		if err != nil {
+			return err
+		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			lit, is := n.(*ast.BasicLit)
+			if !is || lit.Kind != token.STRING {
+				return true
+			}
+			text, err := strconv.Unquote(lit.Value)
+			require.NoError(t, err)
+			for _, order := range orders.FindAllString(text, -1) {
+				found++
+				require.Contains(t, order, "--reason", "%s: %s", path, text)
+				if strings.HasPrefix(order, "xmq log accept") {
+					require.Contains(t, order, "--confirm", path)
+				}
+			}
+			return true
+		})
+		return nil
+	}))
+	require.Greater(t, found, 10)
+}
