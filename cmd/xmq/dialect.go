@@ -62,7 +62,7 @@ func (p *publisher) dialect(c *cli.Context, in []source) (name string, given boo
 		return name, true, nil
 	}
 	scripts := slices.ContainsFunc(in, isScript)
-	guarded := slices.ContainsFunc(in, func(s source) bool { l, is := s.(*lines); return is && !l.exact })
+	guarded := slices.ContainsFunc(in, func(s source) bool { l, is := s.(*lines); return !is || !l.exact })
 	if !scripts && !guarded {
 		if c.Bool("check") {
 			return "", false, usage("--check needs --dialect here: only a dialect says what nodes would refuse")

@@ -5,6 +5,8 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -57,4 +59,26 @@ func TestTheDialectIsThatOfTheNodes(t *testing.T) {
 		require.Contains(t, out+errs, c.says, c.name)
 		broker.Close()
 	}
+}
+
+// A FILE is one increment, and is read as lines and scripts are: what the nodes that will get it would refuse is not sent.
+func TestAFileIsCheckedForTheNodesThatGetIt(t *testing.T) {
+	broker := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/v1/positions":
+			_, _ = io.WriteString(w, `{"clients":[{"id":"p","target":"postgres","topics":["shop"]},{"id":"f","target":"file"}]}`)
+		case "/v1/log":
+			_, _ = io.WriteString(w, `{"max_increment":1048576}`)
+		case "/v1/increments/batch":
+			_, _ = io.WriteString(w, `{"first":1,"last":1,"count":1,"results":[{"seq":1}]}`)
+		}
+	}))
+	defer broker.Close()
+	path := filepath.Join(t.TempDir(), "body")
+	require.NoError(t, os.WriteFile(path, []byte(`{"sqll": "SELECT 1"}`), 0o600))
+	code, _, errs := call(t, "", "publish", "--api", broker.URL, "--topic", "shop", path)
+	require.Equal(t, exitRefused, code)
+	require.Contains(t, errs, `did you mean "sql"?`)
+	code, _, errs = call(t, "", "publish", "--api", broker.URL, path) // nobody of SQL gets that
+	require.Equal(t, 0, code, errs)
 }
