@@ -222,11 +222,11 @@ func (n *night) databaseIsKilled() {
 	require.Equal(t, worker.IsRetrying, n.client("my1").Condition.Is)
 	require.Contains(t, n.ok("", "positions"), "retrying")
 	n.ok("", "alerts", "ack", a.Key)
-	had := len(n.calls.since(a.Key, a.First))
+	had := len(n.calls.since(a))
 	n.writer.goes(50)
 	require.NoError(t, n.my.Run())
 	n.over(a)
-	require.Len(t, n.calls.since(a.Key, a.First), had, "a hook is told once, and nothing behind an acknowledgement")
+	require.Len(t, n.calls.since(a), had, "a hook is told once, and nothing behind an acknowledgement")
 }
 
 // W32: a password that was changed.

@@ -182,7 +182,7 @@ func (n *oncall) told(key string, severity statedb.Severity, words ...string) se
 		return nil
 	})
 	n.t.Logf("%s told after %s: %s", key, time.Since(began).Round(time.Millisecond), a.Text)
-	eventually(n.t, func() error { return n.calls.said(key, a.First, false) })
+	eventually(n.t, func() error { return n.calls.said(a, false) })
 	eventually(n.t, func() error { return n.happened(statedb.AlertRaised, key, a.First) })
 	require.NoError(n.t, holds(n.broker.log.String(), `event="alert raised" alert=`+key))
 	least := map[statedb.Severity]int{statedb.Warning: 1, statedb.Critical: 2}[severity]
@@ -215,7 +215,7 @@ func (n *oncall) over(was server.AlertView) {
 		return nil
 	})
 	if !acked {
-		eventually(n.t, func() error { return n.calls.said(was.Key, was.First, true) })
+		eventually(n.t, func() error { return n.calls.said(was, true) })
 	}
 	eventually(n.t, func() error { return n.happened(statedb.AlertCleared, was.Key, was.First) })
 }
@@ -265,7 +265,8 @@ func (n *oncall) tries(a server.AlertView, begins string) (out, errs string, cod
 	all := named.FindAllString(a.Cause+". "+a.Text, -1)
 	i := slices.IndexFunc(all, func(c string) bool { return strings.HasPrefix(c, begins) })
 	require.GreaterOrEqual(n.t, i, 0, "no command %q is named: %q", begins, a.Cause+". "+a.Text)
-	words := strings.Fields(all[i])[1:]
+	command, _, _ := strings.Cut(all[i], " hurries ")
+	words := strings.Fields(command)[1:]
 	for j, w := range words {
 		if w == "N" {
 			words[j] = fmt.Sprint(a.Seq)
@@ -344,12 +345,13 @@ func (c *calls) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.all = append(c.all, a)
 }
 
-// since are the calls about an alert that was raised then.
-func (c *calls) since(key string, raised time.Time) (all []server.AlertView) {
+// since are the calls about this alert since it was raised. Of alerts of one cause, an increment that several clients refuse, one is told.
+func (c *calls) since(was server.AlertView) (all []server.AlertView) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, a := range c.all {
-		if a.Key == key && !a.First.Before(raised) {
+		oneCause := was.Seq > 0 && strings.HasPrefix(was.Key, "fail/") && strings.HasPrefix(a.Key, "fail/") && a.Seq == was.Seq
+		if oneCause || a.Key == was.Key && !a.First.Before(was.First) {
 			all = append(all, a)
 		}
 	}
@@ -357,10 +359,10 @@ func (c *calls) since(key string, raised time.Time) (all []server.AlertView) {
 }
 
 // said is nil when the hook was told that the alert stands, or that it is over.
-func (c *calls) said(key string, raised time.Time, over bool) error {
-	all := c.since(key, raised)
+func (c *calls) said(was server.AlertView, over bool) error {
+	all := c.since(was)
 	if !slices.ContainsFunc(all, func(a server.AlertView) bool { return a.Standing() != over }) {
-		return fmt.Errorf("the hook was told %d times of %s, not that over is %v", len(all), key, over)
+		return fmt.Errorf("the hook was told %d times of %s, not that over is %v", len(all), was.Key, over)
 	}
 	return nil
 }

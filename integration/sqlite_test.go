@@ -38,3 +38,8 @@ func apply(t *testing.T, script, path string) {
 	require.NoError(t, err)
 	exec1(t, path, "PRAGMA foreign_keys = ON; BEGIN; "+string(text)+" COMMIT")
 }
+
+func writeFile(t *testing.T, path, text string) {
+	t.Helper()
+	require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
+}
