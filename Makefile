@@ -10,7 +10,7 @@ LONG := $(LONG)|TestABrokerTakesNothingBeforeItServesItsGroup|TestUnreadableLogH
 LONG := $(LONG)|TestWhatAHookLeavesBehindHoldsNothing|TestSlowBodiesAreNotWaitedFor|TestUnfinishedBodiesShareABudget
 LONG := $(LONG)|TestPublishCountsWhatItLeavesOut|TestACommandHasTheTimeItsIncrementNames|TestChunksUnderWay
 
-.PHONY: help check one test servers installed vet unit race race-all mysql soak demo build bench measure
+.PHONY: help check one test servers installed vet unit race race-all mysql soak demo build bench measure night
 
 ## help: the targets, a line each
 help:
@@ -81,5 +81,9 @@ measure:
 	$(GO) test ./integration -run TestMeasureDUMP -v -timeout 60m -args -measure 1024 | grep -E 'measured|^(FAIL|ok|---)'
 
 ## bench: the benchmarks of Go
+## night: an operator's night again and again on the same log and databases (TestANightOnCall; once in test), about a minute each
+night: servers
+	$(GO) test ./integration -run TestANightOnCall -v -timeout 120m -args -nights 60 | grep -E '^ *(---|FAIL|ok)|increments on each topic'
+
 bench:
 	$(GO) test -run '^$$' -bench . -benchmem ./...

@@ -274,7 +274,7 @@ func (n *night) brokerIsFull() {
 	n.down()
 	n.configure(free - margin)
 	n.up()
-	a := n.told("disk", statedb.Warning, "MiB are free on the disk of "+n.data(), "input is refused")
+	a := n.told("disk", statedb.Warning, "are free on the disk of "+n.data(), "input is refused")
 	n.writer.goes(5)
 	fill := filepath.Join(n.dir, "fill")
 	f, err := os.Create(fill)

@@ -266,6 +266,9 @@ func (n *oncall) tries(a server.AlertView, begins string) (out, errs string, cod
 	i := slices.IndexFunc(all, func(c string) bool { return strings.HasPrefix(c, begins) })
 	require.GreaterOrEqual(n.t, i, 0, "no command %q is named: %q", begins, a.Cause+". "+a.Text)
 	command, _, _ := strings.Cut(all[i], " hurries ")
+	if text, _, ends := strings.Cut(command, " TEXT "); ends { // the sentence goes on
+		command = text + " TEXT"
+	}
 	words := strings.Fields(command)[1:]
 	for j, w := range words {
 		if w == "N" {
