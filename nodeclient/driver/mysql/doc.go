@@ -17,8 +17,9 @@
 // keys and constraints on, InnoDB, no statement timeout, and 20 s of waiting for locks, after which the increment is
 // tried again. A session idle for 60 s is ended by the server, and with it the locks of one whose node is cut off. What is the
 // server's own must be alike on all nodes: lower_case_table_names, the default character set of the
-// database, innodb_autoinc_lock_mode, time zone tables, sql_require_primary_key; MySQL's innodb_strict_mode and
-// sql_generate_invisible_primary_key must be as they are by default. With innodb_flush_log_at_trx_commit other than 1 a power cut may
+// database, innodb_autoinc_lock_mode, time zone tables, sql_require_primary_key, before MariaDB
+// 10.6.9 explicit_defaults_for_timestamp; MySQL's innodb_strict_mode, sql_generate_invisible_primary_key and
+// explicit_defaults_for_timestamp must be as they are by default. With innodb_flush_log_at_trx_commit other than 1 a power cut may
 // take the last transactions along, data and position together.
 //
 // # Increments

@@ -66,7 +66,8 @@ var mariaDB = flavour{
 	name: "MariaDB", oldest: 10*100 + 6, why: "whose changes of the schema are atomic",
 	sqlMode: mariaMode, collation: "utf8mb4_general_ci",
 	pins: "SET NAMES utf8mb4 COLLATE utf8mb4_general_ci; SET SESSION " + settings + ", sql_mode = '" + mariaMode + "', tx_isolation = 'REPEATABLE-READ', tx_read_only = 0, " +
-		"check_constraint_checks = 1, max_statement_time = 0, innodb_strict_mode = 1, sql_if_exists = 0, default_regex_flags = '', old_mode = 'UTF8_IS_UTF8MB3', max_recursive_iterations = 1000",
+		"check_constraint_checks = 1, max_statement_time = 0, innodb_strict_mode = 1, sql_if_exists = 0, default_regex_flags = '', old_mode = 'UTF8_IS_UTF8MB3', max_recursive_iterations = 1000" +
+		"/*M!100609 , explicit_defaults_for_timestamp = 1 */", // before, only a start of the server sets it
 	idle:    "wait_timeout = " + idleSeconds + ", idle_transaction_timeout = " + idleSeconds,
 	forLong: "SET SESSION wait_timeout = 604800, net_write_timeout = 604800, idle_transaction_timeout = 0; ",
 	loading: "SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO', foreign_key_checks = 0, check_constraint_checks = 0, innodb_strict_mode = 0; ",
@@ -90,6 +91,7 @@ var mySQL = flavour{
 	// Some settings may be changed by administrators only.
 	unfit: "SELECT CASE WHEN NOT @@innodb_strict_mode THEN 'runs with innodb_strict_mode=OFF, so that a table could come out otherwise than it was asked for: start it with ON' " +
 		"WHEN @@sql_generate_invisible_primary_key THEN 'runs with sql_generate_invisible_primary_key=ON, so that tables could have other columns than on another node: start it with OFF' " +
+		"WHEN NOT @@explicit_defaults_for_timestamp THEN 'runs with explicit_defaults_for_timestamp=OFF, so that TIMESTAMP columns could come out otherwise than on another node: start it with ON' " +
 		"WHEN EXISTS (SELECT 1 FROM information_schema.plugins WHERE plugin_name = 'group_replication' AND plugin_status = 'ACTIVE') " +
 		"THEN 'is a member of a replication group, which does not know the locks that hold a target''s place' END",
 	waits:    fmt.Sprintf(rowBlockers, "performance_schema.data_lock_waits", "%s", "requesting_engine_transaction_id", "blocking_engine_transaction_id"),

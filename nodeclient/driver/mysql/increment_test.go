@@ -337,7 +337,8 @@ func TestAStatementCarriesItsPins(t *testing.T) {
 func TestSessionSettingsArePinned(t *testing.T) {
 	limit := either("max_statement_time", "max_execution_time")
 	own := mysqltest.New(t, "--default-time-zone=+09:00", "--sql-mode=ANSI_QUOTES,NO_BACKSLASH_ESCAPES", "--transaction-isolation=SERIALIZABLE", either("--max-statement-time=0.001", "--max-execution-time=1"),
-		"--autocommit=0", "--auto-increment-increment=7", "--character-set-server=latin1", "--completion-type=1", "--init-connect=SET sql_select_limit=1")
+		"--autocommit=0", "--auto-increment-increment=7", "--character-set-server=latin1", "--completion-type=1", "--init-connect=SET sql_select_limit=1",
+		either("--explicit-defaults-for-timestamp=OFF", "--explicit-defaults-for-timestamp=ON"))
 	n := nodeOn(t, own, own.Addr())
 	n.run("CREATE TABLE s (id int AUTO_INCREMENT PRIMARY KEY, k text, v text) CHARACTER SET utf8mb4",
 		`INSERT INTO s (k, v) SELECT variable_name, variable_value FROM `+either("information_schema", "performance_schema")+`.session_variables WHERE variable_name IN ('time_zone', 'sql_mode', '`+either("tx_isolation", "transaction_isolation")+`',
@@ -350,6 +351,8 @@ func TestSessionSettingsArePinned(t *testing.T) {
 		"10|sql_select_limit|18446744073709551615", "11|time_zone|+00:00", "12|transaction_isolation|REPEATABLE-READ", "13|unique_checks|ON"}),
 		n.query("SET SESSION "+limit+" = 0, sql_mode = ''; SELECT * FROM s WHERE k <> 'it''s'"))
 	require.Equal(t, "2024-01-01 00:00:02.000000", n.value("SET "+limit+" = 0; SELECT updated_at FROM xmq_position"), "broker time")
+	n.run("CREATE TABLE stamped (id int PRIMARY KEY, seen timestamp)", "INSERT INTO stamped (id) VALUES (1)")
+	require.Equal(t, []string{"NULL"}, n.query("SELECT coalesce(seen, 'NULL') FROM stamped"), "a TIMESTAMP has no default of its own")
 }
 
 // A table whose data would not follow a transaction is found when the target is opened.
@@ -413,7 +416,8 @@ func TestASessionThatTheServerHasEndedIsReplaced(t *testing.T) {
 // A server with a setting that no session can change back is refused.
 func TestAServerWithSettingsOfItsOwnIsRefused(t *testing.T) {
 	for option, why := range either(map[string]string{"--secure-timestamp=YES": "runs with secure_timestamp=YES"}, map[string]string{
-		"--innodb-strict-mode=OFF": "runs with innodb_strict_mode=OFF", "--sql-generate-invisible-primary-key=ON": "runs with sql_generate_invisible_primary_key=ON"}) {
+		"--innodb-strict-mode=OFF": "runs with innodb_strict_mode=OFF", "--sql-generate-invisible-primary-key=ON": "runs with sql_generate_invisible_primary_key=ON",
+		"--explicit-defaults-for-timestamp=OFF": "runs with explicit_defaults_for_timestamp=OFF"}) {
 		own := mysqltest.New(t, option)
 		own.Create(t, "d")
 		_, err := Open(t.Context(), own.URL("d"), Options{})
