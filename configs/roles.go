@@ -32,7 +32,7 @@ type Node struct {
 	Target             string   `yaml:"target" doc:"the database: sqlite:PATH, postgres://USER@HOST:PORT/DATABASE, mysql://USER@HOST:PORT/DATABASE, redis://USER@HOST:PORT/NUMBER, kv:PATH, file:PATH, webhook:URL or exec:COMMAND (required)"`
 	TargetPasswordFile string   `yaml:"target_password_file" doc:"a file whose first line is the password of the target URL, which then has a user and no password"`
 	Topics             []string `yaml:"topics" doc:"apply only increments of these topics; empty for all"`
-	Data               string   `yaml:"data" doc:"folder in which relative paths of target and restore lie"`
+	Data               string   `yaml:"data" doc:"where earlier builds looked for relative paths; what lies there alone is still taken, with a warning"`
 
 	From       string `yaml:"from" doc:"join by DUMP from this node when the database is empty or the broker says so"`
 	Replace    bool   `yaml:"replace" doc:"a DUMP may replace a database that is not a copy of this log"`
@@ -114,7 +114,8 @@ func LeveledLogger(w io.Writer, level string) (*slog.Logger, *slog.LevelVar, err
 // WriteExample writes an example file for cfg as it stands: every key with its value, unit and meaning.
 func WriteExample(w io.Writer, title string, cfg any) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "# %s\n# Every key stands here with its default. Environment: XMQ_ and the key in capitals; command line: --key-with-hyphens.\n", title)
+	fmt.Fprintf(&b, "# %s\n# Every key stands here with its default. Environment: XMQ_ and the key in capitals; command line: --key-with-hyphens.\n"+
+		"# Relative paths lie in the folder in which the process was started, wherever they are written and wherever this file lies.\n", title)
 	group := ""
 	for _, f := range Fields(cfg) {
 		key, indent := f.Key, ""

@@ -44,7 +44,7 @@ func TestFilesAreTheirUsersAlone(t *testing.T) {
 	s.ok("CREATE TABLE t (a INTEGER PRIMARY KEY)\nINSERT INTO t VALUES (1)\n", "publish", "--topic", "sql")
 	s.ok("SET a 1\n", "publish", "--topic", "kv")
 	s.level("master", "kv", "file")
-	node("node1", "sqlite:node1.db", "--from", "master", "--topics", "sql", "--data", "made")
+	node("node1", "sqlite:node1.db", "--from", "master", "--topics", "sql")
 	node("node2", "sqlite:open.db", "--from", "master", "--topics", "sql")
 	node("kv2", "kv:pairs2", "--from", "kv", "--topics", "kv")
 	require.NoError(t, os.WriteFile(filepath.Join(s.dir, "open.log"), nil, 0o600))

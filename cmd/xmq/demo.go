@@ -166,7 +166,7 @@ func (d *demo) cast() (broker, master, node1, node2 *child, err error) {
 	}
 	d.api = &api{base: "http://" + d.httpAddr, name: "http://" + d.httpAddr, http: &http.Client{Timeout: 20 * time.Second}}
 	node := func(id string, more ...string) *child {
-		return d.child(id, append([]string{"node", "--id", id, "--broker", "nats://" + d.natsAddr, "--target", "sqlite:" + d.database(id), "--data", d.dir}, more...)...)
+		return d.child(id, append([]string{"node", "--id", id, "--broker", "nats://" + d.natsAddr, "--target", "sqlite:" + d.database(id)}, more...)...)
 	}
 	broker = d.child("broker", "broker", "--data", filepath.Join(d.dir, "broker"), "--nats-addr", d.natsAddr, "--http-addr", d.httpAddr)
 	return broker, node("master"), node("node1", "--from", "master"), node("node2", "--from", "node1"), nil

@@ -63,7 +63,7 @@ func houseThatAccepts(t *testing.T, accepts func([]byte) error) (api, nats strin
 	go func() { ended <- b.Run(ctx, func() { close(ready) }) }()
 	<-ready
 	node := configs.DefaultNode()
-	node.ID, node.Broker, node.Target, node.Data = "master", b.NATSURL(), "file:master.log", t.TempDir()
+	node.ID, node.Broker, node.Target = "master", b.NATSURL(), "file:"+filepath.Join(t.TempDir(), "master.log")
 	nodeCtx, stopNode := context.WithCancel(context.Background())
 	go func() { ended <- runNode(nodeCtx, node, quiet, func() (func(), error) { return func() {}, nil }) }()
 	t.Cleanup(func() {
@@ -169,40 +169,40 @@ func TestWrongCallsAreAnsweredWithOneSentence(t *testing.T) {
 		"client replace a --reason x --file /nonexistent": {exitIO, "/nonexistent"},
 		"dump":                                 {exitUsage, "--from NODE --output FILE"},
 		"dump --from a -o f --broker http://h": {exitUsage, "no URL of a NATS server"},
-		"dump --from a -o f --broker nats://DEAD":                           {exitTemporary, "is it running?"},
-		"snapshots cancel zzz":                                              {exitUsage, "zzz"},
-		"demo --increments 3":                                               {exitUsage, "at least 1000"},
-		"demo --dir " + dir:                                                 {exitUsage, "exists already"},
-		"publish --check --lines --sql -":                                   {exitUsage, "either --sql or --lines"},
-		"publish --check --lines":                                           {exitUsage, "--check needs --dialect"},
-		"publish --sql a b":                                                 {exitUsage, "not both"},
-		"publish --sql - --dialect x":                                       {exitUsage, "--dialect"},
-		"publish /nonexistent":                                              {exitIO, "/nonexistent"},
-		"publish --sql /nonexistent":                                        {exitIO, "/nonexistent"},
-		"publish --retry 0s --api http://DEAD":                              {exitTemporary, "(connection refused)"},
-		"positions --api http://DEAD":                                       {exitTemporary, "(connection refused)"},
-		"positions --watch --api http://DEAD":                               {exitTemporary, "(connection refused)"},
-		"client skip n --reason x --api http://DEAD":                        {exitTemporary, "(connection refused)"},
-		"positions --api http://STRANGE":                                    {exitRefused, "no broker of this version"},
-		"log check --data " + dir:                                           {exitIO, "holds no log"},
-		"node":                                                              {exitConfig, "--id"},
-		"node --id X --target file:a":                                       {exitConfig, `"X"`},
-		"node --id x --target oracle:a":                                     {exitConfig, `"oracle"`},
-		"node --id x --target sqlite:" + dir:                                {exitConfig, "is a directory"},
-		"node --id x --target sqlite:/nonexistent/db":                       {exitConfig, "no such file"},
-		"node --id x --target sqlite:" + taken:                              {exitConfig, "not a database"},
-		"node --id x --target file:" + taken:                                {exitConfig, "damaged"},
-		"node --id x --target file:a --broker h:1":                          {exitConfig, "no URL of a NATS server"},
-		"node --id x --target file:n --restore " + taken + " --data " + dir: {exitConfig, "backup"},
-		"broker --config /nonexistent":                                      {exitConfig, "/nonexistent"},
-		"broker --config " + key:                                            {exitConfig, `did you mean "workers"?`},
-		"broker --workers many":                                             {exitConfig, `"many"`},
-		"broker --create=maybe":                                             {exitUsage, `does not take the value "maybe"`},
-		"broker --pprof :6060":                                              {exitConfig, "pprof"},
-		"broker --nats-addr 0.0.0.0:4222 --data " + dir + "/b":              {exitConfig, "nats_addr 0.0.0.0:4222 is reached from other machines: listen on 127.0.0.1, or --insecure-i-know"},
-		"broker --workers 0":                                                {exitConfig, "workers"},
-		"broker --log-level loud":                                           {exitConfig, "log_level"},
-		"broker --nats-url http://x --data " + dir + "/b":                   {exitConfig, "no URL of a NATS server"},
+		"dump --from a -o f --broker nats://DEAD":                    {exitTemporary, "is it running?"},
+		"snapshots cancel zzz":                                       {exitUsage, "zzz"},
+		"demo --increments 3":                                        {exitUsage, "at least 1000"},
+		"demo --dir " + dir:                                          {exitUsage, "exists already"},
+		"publish --check --lines --sql -":                            {exitUsage, "either --sql or --lines"},
+		"publish --check --lines":                                    {exitUsage, "--check needs --dialect"},
+		"publish --sql a b":                                          {exitUsage, "not both"},
+		"publish --sql - --dialect x":                                {exitUsage, "--dialect"},
+		"publish /nonexistent":                                       {exitIO, "/nonexistent"},
+		"publish --sql /nonexistent":                                 {exitIO, "/nonexistent"},
+		"publish --retry 0s --api http://DEAD":                       {exitTemporary, "(connection refused)"},
+		"positions --api http://DEAD":                                {exitTemporary, "(connection refused)"},
+		"positions --watch --api http://DEAD":                        {exitTemporary, "(connection refused)"},
+		"client skip n --reason x --api http://DEAD":                 {exitTemporary, "(connection refused)"},
+		"positions --api http://STRANGE":                             {exitRefused, "no broker of this version"},
+		"log check --data " + dir:                                    {exitIO, "holds no log"},
+		"node":                                                       {exitConfig, "--id"},
+		"node --id X --target file:a":                                {exitConfig, `"X"`},
+		"node --id x --target oracle:a":                              {exitConfig, `"oracle"`},
+		"node --id x --target sqlite:" + dir:                         {exitConfig, "is a directory"},
+		"node --id x --target sqlite:/nonexistent/db":                {exitConfig, "no such file"},
+		"node --id x --target sqlite:" + taken:                       {exitConfig, "not a database"},
+		"node --id x --target file:" + taken:                         {exitConfig, "damaged"},
+		"node --id x --target file:a --broker h:1":                   {exitConfig, "no URL of a NATS server"},
+		"node --id x --target file:" + dir + "/n --restore " + taken: {exitConfig, "backup"},
+		"broker --config /nonexistent":                               {exitConfig, "/nonexistent"},
+		"broker --config " + key:                                     {exitConfig, `did you mean "workers"?`},
+		"broker --workers many":                                      {exitConfig, `"many"`},
+		"broker --create=maybe":                                      {exitUsage, `does not take the value "maybe"`},
+		"broker --pprof :6060":                                       {exitConfig, "pprof"},
+		"broker --nats-addr 0.0.0.0:4222 --data " + dir + "/b":       {exitConfig, "nats_addr 0.0.0.0:4222 is reached from other machines: listen on 127.0.0.1, or --insecure-i-know"},
+		"broker --workers 0":                                         {exitConfig, "workers"},
+		"broker --log-level loud":                                    {exitConfig, "log_level"},
+		"broker --nats-url http://x --data " + dir + "/b":            {exitConfig, "no URL of a NATS server"},
 	} {
 		t.Run(typed, func(t *testing.T) {
 			words := strings.NewReplacer("DEAD", dead.Listener.Addr().String(), "STRANGE", strange.Listener.Addr().String()).Replace(typed)
@@ -210,7 +210,7 @@ func TestWrongCallsAreAnsweredWithOneSentence(t *testing.T) {
 			require.Equal(t, want.code, code, errs)
 			require.Contains(t, errs, want.says)
 			require.Empty(t, out)
-			if strings.HasPrefix(typed, "node --id x --target file:n") {
+			if strings.HasPrefix(typed, "node --id x --target file:"+dir+"/n") {
 				return // logs as well
 			}
 			require.Equal(t, 1, strings.Count(errs, "\n"), errs)

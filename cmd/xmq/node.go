@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -58,16 +57,22 @@ func runNode(ctx context.Context, cfg configs.Node, log *slog.Logger, following 
 	if err := event.CheckID(o.ID); err != nil {
 		return fmt.Errorf("%w: id: %w", configs.ErrConfig, err)
 	}
-	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
-		return err
+	start, err := os.Getwd()
+	if err != nil {
+		return &ioError{fmt.Errorf("relative paths begin in the folder in which the node was started, and it cannot be found: %w", err)}
 	}
+	paths := driver.PathsOf(start, cfg.Data, log)
+	var commands string // where those of exec: run
+	cfg.Target, commands = paths.Target(cfg.Target)
+	cfg.TargetPasswordFile = paths.File("target_password_file", cfg.TargetPasswordFile)
+	cfg.Restore = paths.File("restore", cfg.Restore)
 	road, err := bus.Dial(cfg.Broker, o.ID)
 	if err != nil {
 		return fmt.Errorf("%w: broker: %w", configs.ErrConfig, err)
 	}
 	defer road.Close()
 	o.Driver, o.Address = driver.Kind(cfg.Target), addressOf(cfg.Target)
-	db, err := openTarget(ctx, cfg, road, o)
+	db, err := openTarget(ctx, cfg, commands, road, o)
 	if err != nil && ctx.Err() != nil {
 		return nil // told to end while it waited
 	}
@@ -81,7 +86,7 @@ func runNode(ctx context.Context, cfg configs.Node, log *slog.Logger, following 
 		return fmt.Errorf("%w: %w", configs.ErrConfig, err)
 	}
 	if cfg.Restore != "" {
-		if err := loadBackup(ctx, a, db.Database, under(cfg.Data, cfg.Restore), log); err != nil {
+		if err := loadBackup(ctx, a, db.Database, cfg.Restore, log); err != nil {
 			return err
 		}
 	}
@@ -178,16 +183,16 @@ func loadBackup(ctx context.Context, a *nodeclient.Agent, db nodeclient.Database
 	return nil
 }
 
-// openTarget opens the database of the configuration. One that is away is waited for, and the broker told; another node that uses it is
+// openTarget opens the database of the configuration, whose paths are absolute and whose commands run in dir. One that is away is waited for, and the broker told; another node that uses it is
 // a mistake that a person ends.
-func openTarget(ctx context.Context, cfg configs.Node, road bus.Conn, o nodeclient.Options) (t driver.Opened, err error) {
+func openTarget(ctx context.Context, cfg configs.Node, dir string, road bus.Conn, o nodeclient.Options) (t driver.Opened, err error) {
 	o, err = o.WithDefaults()
 	if err != nil {
 		return t, fmt.Errorf("%w: %w", configs.ErrConfig, err)
 	}
 	var taken error
 	err = nodeclient.Away(ctx, road, o, func(ctx context.Context) (err error) {
-		t, err = driver.Open(ctx, cfg.ID, cfg.Target, cfg.TargetPasswordFile, cfg.Data)
+		t, err = driver.Open(ctx, cfg.ID, cfg.Target, cfg.TargetPasswordFile, dir)
 		if errors.Is(err, nodeclient.ErrTaken) {
 			taken = err
 			return nil
@@ -204,11 +209,4 @@ func openTarget(ctx context.Context, cfg configs.Node, road bus.Conn, o nodeclie
 		err = fmt.Errorf("%w: target: %w", configs.ErrConfig, err)
 	}
 	return t, err
-}
-
-func under(dir, path string) string {
-	if filepath.IsAbs(path) {
-		return path
-	}
-	return filepath.Join(dir, path)
 }

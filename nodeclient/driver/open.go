@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"net/url"
 	"os"
-	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -38,7 +37,7 @@ type Opened struct {
 type place struct {
 	url  string // with its password
 	path string // what stands behind the scheme, as a path
-	dir  string // the node's folder
+	dir  string // where relative paths begin
 	node string // its ID, for people
 	// password of now, for a driver that connects again; nil: that of url
 	password func() (string, error)
@@ -99,10 +98,10 @@ func Kind(target string) string {
 	return ""
 }
 
-// Open opens the database a target URL names for a node, whose ID others see when they meet it there; relative paths begin at dir,
-// and passwordFile, when not "", holds the password of a URL that has none. It blocks as long as the database takes to answer
-// once, and a few seconds more while another node uses it. Trouble that may pass is Transient, nodeclient.ErrTaken among it;
-// any other error says that the URL or what it names is wrong.
+// Open opens the database a target URL names for a node, whose ID others see when they meet it there; relative paths begin
+// at dir, where commands of exec: run, and passwordFile, when not "", holds the password of a URL that has none. It blocks
+// as long as the database takes to answer once, and a few seconds more while another node uses it. Trouble that may pass is
+// Transient, nodeclient.ErrTaken among it; any other error says that the URL or what it names is wrong.
 func Open(ctx context.Context, node, target, passwordFile, dir string) (Opened, error) {
 	scheme, rest, found := strings.Cut(target, ":")
 	if !found || rest == "" {
@@ -124,7 +123,7 @@ func Open(ctx context.Context, node, target, passwordFile, dir string) (Opened, 
 		if d.scheme != scheme {
 			continue
 		}
-		if path, _, _ := strings.Cut(rest, "?"); d.local && strings.Contains(path, "://") {
+		if path, _, _ := strings.Cut(rest, "?"); d.local && isURL(path) {
 			return Opened{}, fmt.Errorf("a target %s:PATH names a path on this machine, and a URL stands there: write the path, "+
 				"or use the driver of that URL", scheme)
 		}
@@ -136,13 +135,6 @@ func Open(ctx context.Context, node, target, passwordFile, dir string) (Opened, 
 		return Opened{t, scheme, is && forgets.Stateless()}, nil
 	}
 	return Opened{}, fmt.Errorf("there is no target driver %q in this version: use %s", scheme, URLs)
-}
-
-func under(dir, path string) string {
-	if filepath.IsAbs(path) {
-		return path
-	}
-	return filepath.Join(dir, path)
 }
 
 // readPassword is the first line of a file that only its user can read.

@@ -4,7 +4,7 @@
 //
 //	exec:COMMAND[?dump=COMMAND][&load=COMMAND][&position=COMMAND][&online=true][&timeout=DURATION]
 //
-// Each COMMAND is given to /bin/sh -c, in the node's folder; what a URL reserves (?, &, %, #, +) is percent-encoded.
+// Each COMMAND is given to /bin/sh -c, in the folder in which the node was started; what a URL reserves (?, &, %, #, +) is percent-encoded.
 // Values of increments never stand in a command line: they come on stdin and in the environment.
 //
 // # Increments
