@@ -94,8 +94,9 @@ type Agent struct {
 	opened Snapshot   // the newest; of dbLoop, and of Run when dbLoop and the transfers have ended
 	pauses pauseClock // of the open snapshots
 
-	mu   sync.Mutex // guards view
-	view Status
+	mu    sync.Mutex // guards what follows
+	view  Status
+	moved chan struct{} // closed when view changes; nil while nobody waits
 }
 
 // heard is an event in the inbox, of a message of so many bytes.
@@ -171,6 +172,28 @@ func (a *Agent) Status() Status {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.view
+}
+
+// Next is Status, and a channel that is closed as soon as that is another. Safe for concurrent use.
+func (a *Agent) Next() (now Status, other <-chan struct{}) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.moved == nil {
+		a.moved = make(chan struct{})
+	}
+	return a.view, a.moved
+}
+
+// show makes the session's place the Status.
+func (a *Agent) show(s *session) {
+	now := Status{string(s.phase), s.pos}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if now != a.view && a.moved != nil {
+		close(a.moved)
+		a.moved = nil
+	}
+	a.view = now
 }
 
 // Run keeps the conversation until ctx ends: then the batch at the database is finished (for up to 5 seconds),
@@ -407,9 +430,7 @@ func (a *Agent) flush(work context.Context, s *session) {
 	for _, t := range tasks {
 		a.start(work, t)
 	}
-	a.mu.Lock()
-	a.view = Status{string(s.phase), s.pos}
-	a.mu.Unlock()
+	a.show(s)
 }
 
 // start gives a task to dbLoop, whose channel cannot be full: one task at a time. Or it begins a transfer.

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"os"
 	"strings"
-	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -115,13 +114,11 @@ func whenFollowing(a *nodeclient.Agent, following func() (func(), error), log *s
 	remove := func() {}
 	go func() {
 		defer close(done)
-		look := time.NewTicker(50 * time.Millisecond)
-		defer look.Stop()
-		for a.Status().Phase != "following" {
+		for now, other := a.Next(); now.Phase != "following"; now, other = a.Next() {
 			select {
 			case <-over:
 				return
-			case <-look.C:
+			case <-other:
 			}
 		}
 		r, err := following()
