@@ -17,6 +17,7 @@ import (
 
 	"xmq/broker/bus"
 	"xmq/broker/server"
+	"xmq/configs/xmqtest"
 	"xmq/nodeclient"
 	"xmq/nodeclient/driver/sqlite"
 )
@@ -32,12 +33,8 @@ type house struct {
 }
 
 func newHouse(t *testing.T, change ...func(*server.Config)) *house {
-	h := &house{t: t, dir: t.TempDir(), cfg: server.Default()}
-	h.cfg.Data = filepath.Join(h.dir, "broker")
-	h.cfg.NATSAddr, h.cfg.HTTPAddr = "127.0.0.1:0", "127.0.0.1:0"
-	h.cfg.Watch.Ballast, h.cfg.Watch.MinFree, h.cfg.Watch.SlowSync = false, 0, 0
-	h.cfg.HTTPConnsPerAddress, h.cfg.NATSConnsPerAddress = 0, 0 // everybody is on this machine
-	h.cfg.Tick, h.cfg.Silent, h.cfg.Lease = 50*time.Millisecond, time.Second, 2*time.Second
+	h := &house{t: t, cfg: xmqtest.Config(t)}
+	h.dir = filepath.Dir(h.cfg.Data)
 	h.log = slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: level}))
 	for _, c := range change {
 		c(&h.cfg)
@@ -55,23 +52,9 @@ func (w testWriter) Write(p []byte) (int, error) {
 
 // start opens and runs the broker; its addresses stay the same for later starts.
 func (h *house) start() {
-	b, err := server.Open(h.cfg, h.log)
-	require.NoError(h.t, err)
-	h.broker = b
+	b := xmqtest.StartBroker(h.t, func(c *server.Config) { *c = h.cfg })
+	h.broker, h.stop = b.Broker, b.Stop
 	h.cfg.NATSAddr, h.cfg.HTTPAddr = strings.TrimPrefix(b.NATSURL(), "nats://"), b.HTTPAddr()
-	ctx, cancel := context.WithCancel(context.Background())
-	ready, done := make(chan struct{}), make(chan error, 1)
-	go func() { done <- b.Run(ctx, func() { close(ready) }) }()
-	select {
-	case <-ready:
-	case err := <-done:
-		h.t.Fatalf("broker ended before it was ready: %v", err)
-	}
-	h.stop = sync.OnceValue(func() error {
-		cancel()
-		return <-done
-	})
-	h.t.Cleanup(func() { require.NoError(h.t, h.stop()) })
 }
 
 // level of what broker and nodes log in tests.

@@ -60,6 +60,7 @@ var layers = map[string][]string{
 	"broker/door/nats":                          {"broker/event", "broker/door"},
 	"broker/server":                             {"broker/event", "broker/disk", "broker/bus", "broker/secret", "broker/version", "broker/door", "broker/door/http", "broker/door/nats", "increments", "increments/segments", "statedb", "statedb/leveldb", "dumpflow", "worker", "broker/units"},
 	"configs":                                   {"broker/server", "broker/secret", "nodeclient"},
+	"configs/xmqtest":                           {"broker/server", "broker/bus", "broker/event", "nodeclient", "nodeclient/driver", "nodeclient/producer"}, // for tests
 	"cmd/xmq":                                   {"*"},
 	"cmd/xmq/shop":                              nil,
 	"integration":                               {"*"},

@@ -13,7 +13,7 @@
 //	require xmq v0.0.0
 //	replace xmq => ../xmq
 //
-// Draft is of xmq/broker/event.
+// Draft is of xmq/broker/event. Package xmq/configs/xmqtest runs a broker and nodes inside the writer's own tests.
 //
 // Drafts gather in a batch while earlier batches are under way; nothing lingers, and a full batch goes at once. Batches
 // are numbered, and the broker takes none before the one in front of it (see event.Batch), so the order of one Producer
