@@ -191,7 +191,11 @@ func (n *oncall) told(key string, severity statedb.Severity, words ...string) se
 		look = []string{"alerts", "--check"} // alerts of one cause are one line there
 		words = slices.DeleteFunc(slices.Clone(words), func(w string) bool { return holds(a.Cause, w) != nil })
 	}
-	n.looks(func(code int) bool { return code >= least }, look, append([]string{strings.ToUpper(string(severity))}, words...))
+	said := strings.ToUpper(string(severity))
+	if key == "held" { // the first line of every screen says it, and no row says it again
+		said = "INPUT IS HELD"
+	}
+	n.looks(func(code int) bool { return code >= least }, look, append([]string{said}, words...))
 	return a
 }
 
