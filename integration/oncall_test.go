@@ -398,7 +398,7 @@ func (n *oncall) write() {
 				line, _ := json.Marshal(map[string]string{"topic": topic, "body": body, "key": fmt.Sprint(topic, k)}) // of strings
 				lines += string(line) + "\n"
 			}
-			for why := w.try(lines); why != ""; why = w.try(lines) {
+			for why := w.try(ctx, lines); why != ""; why = w.try(ctx, lines) {
 				w.note(0, why)
 				select {
 				case <-ctx.Done():
@@ -429,15 +429,25 @@ func (w *author) pause() (goOn func()) {
 	return func() { <-w.gate }
 }
 
-func (w *author) try(lines string) string {
-	w.gate <- true
-	defer func() { <-w.gate }()
-	return w.post(lines)
+func (w *author) try(ctx context.Context, lines string) string {
+	select {
+	case w.gate <- true:
+		defer func() { <-w.gate }()
+		return w.post(ctx, lines)
+	case <-ctx.Done(): // it may be stopped while it pauses
+		return "stopped"
+	}
 }
 
 // post says why lines are not stored; "" when they are.
-func (w *author) post(lines string) string {
-	res, err := http.Post("http://"+w.n.http+"/v1/increments/batch", "application/x-ndjson", strings.NewReader(lines))
+func (w *author) post(ctx context.Context, lines string) string {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+w.n.http+"/v1/increments/batch",
+		strings.NewReader(lines))
+	if err != nil {
+		return err.Error()
+	}
+	req.Header.Set("Content-Type", "application/x-ndjson")
+	res, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return "unreachable"
 	}
