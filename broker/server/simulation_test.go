@@ -404,6 +404,7 @@ func (s *simulation) startBroker() {
 	ctx, cancel := context.WithCancel(context.Background())
 	b.cancel = cancel
 	whole := &Broker{cfg: new(Config), started: time.Now(), stores: &stores{log: b.log, state: b.state, staging: b.staging}, pool: b.pool, log: quiet}
+	whole.live.Store(whole.cfg)
 	whole.reconcile()
 	b.desk = newDesk(ctx, "main", b.conn, whole.stores, b.pool, quiet)
 	for _, w := range b.pool.Workers() {
