@@ -7,6 +7,7 @@ package bus
 import (
 	"context"
 	"errors"
+	"fmt"
 )
 
 // Errors of every implementation.
@@ -21,6 +22,19 @@ var (
 	// ErrTooLarge is returned for data above MaxPayload; nothing was sent.
 	ErrTooLarge = errors.New("the message is larger than the connection carries")
 )
+
+// Unserved is the ErrNobody of a group: no broker listens there.
+type Unserved struct{ Group, Server string }
+
+func (u *Unserved) Error() string {
+	return fmt.Sprintf("nobody serves group %s at %s: is the broker running, and is the group's name right?", u.Group, u.Server)
+}
+
+// Unwrap makes it an ErrNobody.
+func (u *Unserved) Unwrap() error { return ErrNobody }
+
+// Unanswered reports whether m, which came to the reply address of an Ask, says that nobody listened.
+func Unanswered(m Msg) bool { return len(m.Data) == 0 && m.Reply == "" }
 
 // Msg is one message. Whoever receives it owns Data.
 type Msg struct {
@@ -55,6 +69,8 @@ type Conn interface {
 	// Trouble is why the connection does not stand, or what its server refuses, as it was told last, without secrets: a
 	// name that is not known, a certificate, a password, a subject. nil: nothing is known to be wrong.
 	Trouble() error
+	// Server is the URL of its server, as it was given, without secrets.
+	Server() string
 	// MaxPayload is the largest data in bytes, as far as known now: 0 before the first connection.
 	MaxPayload() int
 	// Flush waits until everything published before has left, ErrDown, ErrClosed or the end of ctx.

@@ -291,6 +291,7 @@ func (c *memConn) changed() {
 
 func (c *memConn) Changes() <-chan struct{} { return c.changes }
 func (c *memConn) Trouble() error           { return nil }
+func (c *memConn) Server() string           { return "memory" }
 func (c *memConn) MaxPayload() int          { return memPayload }
 
 // Flush has nothing to wait for: Publish brings a message as far as it gets.

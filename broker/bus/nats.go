@@ -164,6 +164,7 @@ func (c *natsConn) Request(ctx context.Context, subject string, data []byte) (Ms
 
 func (c *natsConn) Up() bool                 { return c.nc.IsConnected() }
 func (c *natsConn) Changes() <-chan struct{} { return c.changes }
+func (c *natsConn) Server() string           { return secret.URL(c.url) }
 func (c *natsConn) MaxPayload() int          { return int(c.nc.MaxPayload()) }
 func (c *natsConn) Close()                   { c.nc.Close() }
 

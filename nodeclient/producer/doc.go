@@ -19,6 +19,12 @@
 // are numbered, and the broker takes none before the one in front of it (see event.Batch), so the order of one Producer
 // is the order of its Publish calls whatever happens on the way.
 //
+// # When nobody takes them
+//
+// A Producer tries on whatever is wrong; Options.Trouble is told what it is, and Flush says it when its ctx ends. That
+// nobody serves the group, because the broker is away or the group's name is wrong, is a *bus.Unserved, and is known
+// before anything is published: a Producer asks when its connection stands. Tell people when it lasts for seconds.
+//
 // # Once or at least once
 //
 // An answer can be lost when the connection is cut or the broker dies, or come later than Options.Timeout. The batch is

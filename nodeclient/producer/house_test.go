@@ -60,6 +60,11 @@ func (f *far) take(m bus.Msg) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if len(m.Data) == 0 { // as the door answers, see sounding
+		a := event.BatchReply{Log: 1, Code: "invalid", Text: "it is empty"}
+		_ = f.conn.Publish(m.Reply, a.Append(nil))
+		return
+	}
 	f.heard++
 	b, err := event.DecodeBatch(m.Data, nil)
 	a := event.BatchReply{Log: 1}

@@ -29,10 +29,10 @@ func (p *Producer) run() {
 		case <-timer.C:
 		case <-p.conn.Changes():
 			if up := p.conn.Up(); !up {
-				p.stop(bus.ErrDown, time.Now().Add(lastPause)) // what was under way is gone
+				p.stop(p.down(), time.Now().Add(lastPause)) // what was under way is gone
 				down = true
-			} else if down {
-				p.again()
+			} else {
+				p.again(down)
 				down = false
 			}
 		case <-p.quit:
@@ -53,7 +53,7 @@ func (p *Producer) pump() time.Duration {
 		p.resume, p.next = time.Time{}, max(p.base, min(p.next, p.from)) // what was still to be repeated is
 	}
 	if len(p.line) > 0 && p.line[0].tries > 0 && now.Sub(p.line[0].sent) >= p.o.Timeout {
-		p.trouble = fmt.Errorf("no answer within %s", p.o.Timeout)
+		p.troubled(fmt.Errorf("no answer within %s", p.o.Timeout))
 		p.next = p.base
 	}
 	if p.forming != nil && len(p.line) == 0 {
@@ -66,7 +66,7 @@ func (p *Producer) pump() time.Duration {
 		return p.resume.Sub(now)
 	}
 	if len(p.line) == 0 {
-		return time.Hour
+		return p.sound(now)
 	}
 	return max(time.Millisecond, p.line[0].sent.Add(p.o.Timeout).Sub(now))
 }
@@ -95,16 +95,86 @@ func (p *Producer) send(b *batch, now time.Time) {
 	case errors.Is(err, bus.ErrTooLarge):
 		b.answer = &event.BatchReply{Code: "too_large", Text: fmt.Sprintf("%d bytes are more than the connection carries", len(sealed))}
 		p.settle()
+	case errors.Is(err, bus.ErrDown):
+		p.trip(b.number, p.down(), now)
+	case errors.Is(err, bus.ErrNobody):
+		p.trip(b.number, p.unserved(), now)
 	case err != nil:
 		p.trip(b.number, err, now)
 	}
 }
 
+// sounding is the last token of the reply address of an empty batch, which no broker takes: it is only asked so whether
+// anybody serves the group.
+const sounding = "probe"
+
+// sound asks, when it is time, whether anybody serves the group, and returns when that is to be looked at again. Nothing
+// waits to be sent: else the answers to that tell. Caller holds mu, which is free while it asks.
+func (p *Producer) sound(now time.Time) time.Duration {
+	if p.probe.IsZero() || p.probe.After(now) {
+		return p.nextProbe(now)
+	}
+	p.probe = time.Time{}
+	p.mu.Unlock()
+	err := p.conn.Ask(event.Subject(p.o.Group, event.Many, p.id), p.inbox()+"."+sounding, nil)
+	p.mu.Lock()
+	if errors.Is(err, bus.ErrNobody) {
+		p.sounded(false)
+	}
+	return p.nextProbe(now)
+}
+
+// nextProbe is how long it is until sound has something to do. Caller holds mu.
+func (p *Producer) nextProbe(now time.Time) time.Duration {
+	if p.probe.IsZero() {
+		return time.Hour
+	}
+	return max(time.Millisecond, p.probe.Sub(now))
+}
+
+// sounded takes the answer to that. Caller holds mu.
+func (p *Producer) sounded(served bool) {
+	var nobody *bus.Unserved
+	switch {
+	case len(p.line) > 0 || p.closed:
+	case !served:
+		p.troubled(p.unserved())
+		p.probe = time.Now().Add(lastPause)
+	case errors.As(p.trouble, &nobody):
+		p.troubled(nil)
+	}
+}
+
+// troubled notes what is wrong, nil for nothing, and tells it when that is another thing. Caller holds mu.
+func (p *Producer) troubled(err error) {
+	same := (err == nil) == (p.trouble == nil) && (err == nil || err.Error() == p.trouble.Error())
+	p.trouble = err
+	if !same && p.o.Trouble != nil {
+		p.o.Trouble(err)
+	}
+}
+
+func (p *Producer) unserved() error { return &bus.Unserved{Group: p.o.Group, Server: p.conn.Server()} }
+
+// down is that the connection does not stand, and why as far as that is known.
+func (p *Producer) down() error {
+	if why := p.conn.Trouble(); why != nil {
+		return fmt.Errorf("%w: %w", bus.ErrDown, why)
+	}
+	return bus.ErrDown
+}
+
 // answered takes the answer to one batch.
 func (p *Producer) answered(m bus.Msg) {
-	number, try, ok := parseToken(m.Subject[strings.LastIndexByte(m.Subject, '.')+1:])
+	token := m.Subject[strings.LastIndexByte(m.Subject, '.')+1:]
+	number, try, ok := parseToken(token)
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if token == sounding {
+		p.sounded(!bus.Unanswered(m))
+		p.wake()
+		return
+	}
 	if !ok || p.closed || number < p.base || number >= p.base+uint64(len(p.line)) {
 		return
 	}
@@ -114,8 +184,8 @@ func (p *Producer) answered(m bus.Msg) {
 	}
 	a, err := event.DecodeBatchReply(m.Data, b.count)
 	switch {
-	case len(m.Data) == 0:
-		err = bus.ErrNobody
+	case bus.Unanswered(m):
+		err = p.unserved()
 	case err == nil && mayRepeat[a.Code]:
 		err = errors.New(a.Text)
 		if a.Code != unknown {
@@ -133,7 +203,8 @@ func (p *Producer) answered(m bus.Msg) {
 		return
 	}
 	b.answer = &a
-	p.pause, p.trouble = 0, nil
+	p.pause = 0
+	p.troubled(nil)
 	p.settle()
 	p.wake()
 }
@@ -166,21 +237,26 @@ func (p *Producer) trip(number uint64, err error, now time.Time) {
 		return // the refusals of those behind the first say nothing new
 	}
 	p.pause = min(max(2*p.pause, firstPause), lastPause)
-	p.resume, p.trouble, p.from = now.Add(p.pause), err, number
+	p.resume, p.from = now.Add(p.pause), number
+	p.troubled(err)
 }
 
 // stop stops the line until resume, unless again comes before; then all that has no answer is repeated.
 func (p *Producer) stop(err error, resume time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.resume, p.trouble, p.from = resume, err, p.base
+	p.resume, p.from = resume, p.base
+	p.troubled(err)
 }
 
-// again ends the pause: the connection is up again.
-func (p *Producer) again() {
+// again ends the pause: the connection is up, and was it not before, all that has no answer is repeated.
+func (p *Producer) again(down bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.resume, p.next, p.pause = time.Time{}, p.base, 0
+	p.probe = time.Now()
+	if down {
+		p.resume, p.next, p.pause = time.Time{}, p.base, 0
+	}
 }
 
 // cut ends the forming of a batch. Caller holds mu.

@@ -57,6 +57,12 @@ type Options struct {
 	// seq is its sequence, or err a *Refused, ErrNumber or ErrUnknown. It is called by one goroutine at a time and must
 	// not call the Producer nor block. nil: nobody is told.
 	Done func(draft, seq uint64, err error)
+
+	// Trouble is told why the broker does not take what is published, whenever that changes, and nil when it takes it
+	// again. The Producer tries on whatever it is. That nobody serves the group is a *bus.Unserved, which is told before
+	// anything is published, too; that the connection does not stand a bus.ErrDown. It is called as Done is. nil: nobody
+	// is told.
+	Trouble func(err error)
 }
 
 func (o Options) withDefaults() Options {
@@ -89,8 +95,9 @@ type Producer struct {
 	resume    time.Time // not zero: trouble, nothing is sent before
 	from      uint64    // with resume: the batch to go back to
 	pause     time.Duration
-	trouble   error // the last, until an answer comes
-	records   int   // the window: published and not answered
+	trouble   error     // the last, until an answer comes
+	probe     time.Time // while nothing is published: when the group is asked next whether anybody serves it; zero: it need not be
+	records   int       // the window: published and not answered
 	bytes     int
 	published uint64        // drafts
 	settled   uint64        // drafts with a verdict
@@ -126,7 +133,7 @@ func New(conn bus.Conn, id string, o Options) (*Producer, error) {
 		rand.Read(b[:]) // never fails
 	}
 	p := &Producer{o: o.withDefaults(), id: id, conn: conn, life: event.Instance(binary.LittleEndian.Uint64(b[:])),
-		start: uint64(time.Now().UnixNano()), news: make(chan struct{}, 1), quit: make(chan struct{}), base: 1, next: 1}
+		start: uint64(time.Now().UnixNano()), news: make(chan struct{}, 1), quit: make(chan struct{}), base: 1, next: 1, probe: time.Now()}
 	var err error
 	if p.replies, err = conn.Subscribe(p.inbox()+".*", p.answered); err != nil {
 		return nil, fmt.Errorf("producer: %w", err)

@@ -203,12 +203,52 @@ func TestBrokerComesLater(t *testing.T) {
 		defer cancel()
 		err := p.Flush(ctx)
 		require.ErrorIs(t, err, context.DeadlineExceeded)
-		require.ErrorContains(t, err, "nobody answers")
+		require.ErrorContains(t, err, "nobody serves group main at memory: is the broker running, and is the group's name right?")
+		require.ErrorIs(t, err, bus.ErrNobody)
 		f.conn = f.network.Connect("broker")
 		_, err = f.conn.Subscribe(event.AnySubject("main", event.Many), f.take)
 		require.NoError(t, err)
 		require.NoError(t, p.Flush(t.Context()))
 		require.Equal(t, numbers(100), f.stored())
+	})
+}
+
+// That nobody serves the group is told before anything is published, once, and so is that somebody does.
+func TestThatNobodyServesTheGroupIsToldBeforeAnythingIsPublished(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFar(t, 1)
+		var told []error
+		pass := func() { time.Sleep(time.Minute); synctest.Wait() }
+		p := f.producer(Options{Group: "shop", Trouble: func(err error) { told = append(told, err) }})
+		pass()
+		require.Equal(t, []error{&bus.Unserved{Group: "shop", Server: "memory"}}, told)
+		sub, err := f.conn.Subscribe(event.AnySubject("shop", event.Many), f.take)
+		require.NoError(t, err)
+		pass()
+		require.Len(t, told, 2)
+		require.NoError(t, told[1])
+		require.Zero(t, f.heard, "no batch")
+
+		sub.Stop()
+		require.NoError(t, p.Publish(t.Context(), body(0)))
+		pass()
+		require.Len(t, told, 3, "it tries on and on, and tells it once")
+		require.ErrorIs(t, told[2], bus.ErrNobody)
+		_, err = f.conn.Subscribe(event.AnySubject("shop", event.Many), f.take)
+		require.NoError(t, err)
+		require.NoError(t, p.Flush(t.Context()))
+		require.Equal(t, numbers(1), f.stored())
+		f.network.Cut("p1", true)
+		pass()
+		f.network.Cut("p1", false)
+		pass()
+		require.NoError(t, p.Publish(t.Context(), body(1)))
+		require.NoError(t, p.Flush(t.Context()))
+		synctest.Wait()
+		require.Len(t, told, 6)
+		require.NoError(t, told[3])
+		require.ErrorIs(t, told[4], bus.ErrDown)
+		require.NoError(t, told[5])
 	})
 }
 
