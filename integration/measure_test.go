@@ -191,7 +191,7 @@ func measure(t *testing.T, f filled, mib, opens int) {
 				progress()
 				cancel()
 			}
-		})
+		}, nil)
 	}
 	seen := map[string]float64{}
 	for i := range opens {

@@ -59,12 +59,12 @@ func TestXR01FailingDumpIsToldToTheRequester(t *testing.T) {
 	defer road.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	_, err = nodeclient.Backup(ctx, road, "main", "backup-1", "n1", filepath.Join(h.dir, "b"), false, nil, func(int64) {})
+	_, err = nodeclient.Backup(ctx, road, "main", "backup-1", "n1", filepath.Join(h.dir, "b"), false, nil, func(int64) {}, nil)
 	require.ErrorIs(t, err, nodeclient.ErrRefused)
 	require.ErrorContains(t, err, "dump command exited with 1: no space left")
 	h.batch(5, "x")
 	reached(t, second, 10)
-	_, err = nodeclient.Backup(ctx, road, "main", "backup-1", "master", filepath.Join(h.dir, "b"), false, nil, func(int64) {})
+	_, err = nodeclient.Backup(ctx, road, "main", "backup-1", "master", filepath.Join(h.dir, "b"), false, nil, func(int64) {}, nil)
 	require.NoError(t, err)
 }
 

@@ -73,6 +73,7 @@ type Agent struct {
 	inbox   chan heard
 	jobs    chan job       // to dbLoop; one at a time
 	done    chan outcome   // from dbLoop and the transfers
+	vain    chan struct{}  // one slot: nobody has listened to what was asked
 	running sync.WaitGroup // dbLoop and the transfers
 	// waiting is how many bytes of messages wait in the inbox, at most inboxLimit of them:
 	// more than a broker that keeps to the window sends.
@@ -86,6 +87,7 @@ type Agent struct {
 	snap         Snapshot                // open, and its transfer has not begun
 	part         *event.Range            // what it holds; nil for all
 	lastTrouble  string                  // what was logged last of the connection; "" for nothing
+	unserved     unserved                // since the broker was heard last
 	asking       bool                    // the database is asked who blocks it
 	// The disk is being measured; and in how many ticks it is measured again.
 	measuring bool
@@ -132,7 +134,7 @@ func New(conn bus.Conn, db Database, o Options) (*Agent, error) {
 		return nil, err
 	}
 	return &Agent{opts: o, conn: conn, db: db, log: o.Log.With("client", o.ID),
-		inbox: make(chan heard, 1024), inboxLimit: int64(o.WindowBytes) + 2*event.MaxBody, jobs: make(chan job, 1), done: make(chan outcome, 4)}, nil
+		inbox: make(chan heard, 1024), inboxLimit: int64(o.WindowBytes) + 2*event.MaxBody, jobs: make(chan job, 1), done: make(chan outcome, 4), vain: make(chan struct{}, 1)}, nil
 }
 
 // WithDefaults is o with the defaults in the place of zero values; an error says in one sentence what is wrong.
@@ -226,6 +228,11 @@ func (a *Agent) Run(ctx context.Context) error {
 		return fmt.Errorf("node %s: subscribe: %w", a.opts.ID, err)
 	}
 	defer sub.Stop()
+	asked, err := a.listenUnserved()
+	if err != nil {
+		return fmt.Errorf("node %s: subscribe: %w", a.opts.ID, err)
+	}
+	defer asked.Stop()
 	return a.loop(ctx, work, a.session(pos, topics.Known(), holds))
 }
 
@@ -375,8 +382,13 @@ func (a *Agent) loop(ctx, work context.Context, s *session) error {
 			return nil
 		case h := <-a.inbox:
 			a.waiting.Add(-h.bytes)
+			a.unserved = unserved{}
 			a.log.Debug("heard", "event", h.Event)
 			s.step(h.Event)
+		case <-a.vain:
+			if a.unserved.again(time.Now()) {
+				a.log.Warn(a.unservedError().Error()+" Trying on", "event", "unserved")
+			}
 		case o := <-a.done:
 			o(s)
 		case <-tick.C:
@@ -419,7 +431,7 @@ func (a *Agent) flush(work context.Context, s *session) {
 		a.giveUp(errGivenUp)
 	}
 	for i := range s.send {
-		err := a.conn.Publish(event.Subject(a.opts.Group, event.Up, a.opts.ID), s.send[i].Append(nil))
+		err := a.say(s, s.send[i])
 		a.log.Debug("said", "event", s.send[i], "err", err) // one that could not leave is lost, and repeated
 		if s.send[i].State == event.Succ {
 			failpoint.Hit(failpoint.Acked)
@@ -431,6 +443,14 @@ func (a *Agent) flush(work context.Context, s *session) {
 		a.start(work, t)
 	}
 	a.show(s)
+}
+
+// say says an event; while the broker has not answered, so that it is known when there is none.
+func (a *Agent) say(s *session, e event.Event) error {
+	if s.phase == opening || s.phase == joining {
+		return a.ask(e)
+	}
+	return a.conn.Publish(event.Subject(a.opts.Group, event.Up, a.opts.ID), e.Append(nil))
 }
 
 // start gives a task to dbLoop, whose channel cannot be full: one task at a time. Or it begins a transfer.

@@ -570,6 +570,41 @@ func TestXN06WaitsForTheDatabaseAtStart(t *testing.T) {
 	})
 }
 
+// That nobody serves the group is told after two seconds, once for each time, and changes nothing: the node goes on as
+// soon as somebody does. A broker that is away for a moment is not told of.
+func TestThatNobodyServesTheGroupIsTold(t *testing.T) {
+	world(t, 5, func(t *testing.T, network *bus.Mem, b *scripted) {
+		var log bytes.Buffer
+		pass := func(d time.Duration) { time.Sleep(d); synctest.Wait() }
+		told := func() int {
+			return strings.Count(log.String(), `level=WARN msg="nobody serves group main at memory: is the broker running, and is the group's name right? Trying on"`)
+		}
+		m := &memTarget{}
+		r := run(t, network, m, Options{Silence: 6, Heartbeat: 2, Log: slog.New(slog.NewTextHandler(&log, nil))})
+		pass(time.Minute)
+		requireHolds(t, m, b, 5)
+		require.Zero(t, told())
+		for n := 1; n <= 2; n++ {
+			b.conn.Close()
+			pass(time.Minute)
+			require.Equal(t, n, told(), "%s", &log)
+			b = newScripted(t, network, 5)
+			pass(time.Minute)
+			require.Equal(t, "following", r.agent.Status().Phase)
+		}
+		r.stop(t)
+
+		b.conn.Close()
+		late := run(t, network, &memTarget{}, Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
+		pass(1500 * time.Millisecond)
+		b = newScripted(t, network, 5)
+		pass(time.Minute)
+		require.Equal(t, 2, told(), "%s", &log)
+		late.stop(t)
+		b.conn.Close()
+	})
+}
+
 // XE-13: old positions and data stay in force until the new snapshot is loaded and switched: a restore that fails
 // half way leaves them, and nothing half.
 func TestXE13ARestoreThatFailsLeavesTheOldData(t *testing.T) {

@@ -109,7 +109,7 @@ func TestABackupAsksAsASessionDoes(t *testing.T) {
 		run := func() (dumpflow.Manifest, error) {
 			ops := network.Connect("ops")
 			defer ops.Close()
-			return Backup(t.Context(), ops, "main", "ops", "master", path, true, nil, func(int64) {})
+			return Backup(t.Context(), ops, "main", "ops", "master", path, true, nil, func(int64) {}, nil)
 		}
 		m, err := run()
 		require.NoError(t, err)

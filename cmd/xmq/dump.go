@@ -67,6 +67,9 @@ func dumpCommand() *cli.Command {
 			m, err := nodeclient.Backup(c.Context, road, c.String("group"), id, c.String("from"), path, c.Bool("force"), part(c), func(n int64) {
 				silence.Stop()
 				p.say("%d MiB", n>>20)
+			}, func(err error) {
+				silence.Stop()
+				fmt.Fprintf(c.App.ErrWriter, "xmq: %v Waiting on.\n", err)
 			})
 			silence.Stop()
 			p.end()
