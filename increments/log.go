@@ -93,6 +93,9 @@ type Log interface {
 	// the writer waits only for the sync. An error that does not wrap disk.ErrStopped says that some space is not free yet: the next Trim
 	// frees it. Rules: XQ-3, XD-25.
 	Trim(keep uint64) (freed int, err error)
+	// Resize lets spans hold so many records from now on, at least 1, and returns the last sequence of the newest one: a span that holds
+	// as many already ends where the log ends now, or a little later by what is on its way, and the next append begins another.
+	Resize(records uint64) (end uint64)
 	// Spans lists what Trim frees as a whole, oldest first; there is always one, the newest, which is appended to.
 	Spans() []Span
 

@@ -57,4 +57,18 @@ func TestSIGHUPReloads(t *testing.T) {
 	s.node("master", "")
 	s.ok("INSERT INTO a VALUES (1)\n", "publish")
 	s.level("master")
+
+	// The open segment ends with what it holds, and retention frees it.
+	write("max_records: 2\n")
+	hup(b, `max_records=2 "open segment ends with"=2`)
+	hup(b, `changed=max_records`)
+	s.ok("INSERT INTO a VALUES (2)\n", "publish")
+	s.level("master")
+	eventually(t, func() error {
+		if out := s.ok("", "log", "trim"); !strings.Contains(out, "1 segment") {
+			return errors.New(out)
+		}
+		return nil
+	})
+	require.Contains(t, s.ok("", "log", "head"), "3")
 }

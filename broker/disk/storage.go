@@ -185,7 +185,7 @@ func (s *Storage) Create(place Place, name string, kind Kind, first *Batch) (*DB
 	if err := errors.Join(db.Write(first), db.Close()); err != nil {
 		return nil, err
 	}
-	if err := s.rename(place, making+name, name); err != nil {
+	if err := s.Rename(place, making+name, name); err != nil {
 		return nil, err
 	}
 	return s.open(place, name, kind, false)
@@ -199,7 +199,7 @@ func (s *Storage) Drop(place Place, name string) error {
 		return asDescriptors(err)
 	}
 	if slices.Contains(names, name) {
-		if err := s.rename(place, name, trash+name); err != nil {
+		if err := s.Rename(place, name, trash+name); err != nil {
 			return err
 		}
 	}
@@ -230,8 +230,10 @@ func (s *Storage) Sweep(place Place) ([]string, error) {
 	return kept, nil
 }
 
-// rename is a mutating call like those of a database's files, and obeys the latch like them.
-func (s *Storage) rename(place Place, old, new string) error {
+// Rename gives a closed database another name, as one step: when it returns nil the new name survives power loss. It is a
+// mutating call like those of a database's files, and obeys the latch like them. ErrDescriptors: it has its old name, and
+// the same call may be repeated.
+func (s *Storage) Rename(place Place, old, new string) error {
 	if err := s.latch.Err(); err != nil {
 		return err
 	}

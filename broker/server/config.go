@@ -48,7 +48,7 @@ type Config struct {
 	MemoryLimit  int64 `yaml:"memory_limit" doc:"memory this broker may take in bytes: a quarter is for what is under way to nodes, ring and queue have at most a half"`
 	TurnRecords  int   `yaml:"turn_records" doc:"increments sent to one client in one turn"`
 	TurnBytes    int   `yaml:"turn_bytes" doc:"bytes sent to one client in one turn"`
-	MaxRecords   int64 `yaml:"max_records" doc:"increments in one segment of the log"`
+	MaxRecords   int64 `yaml:"max_records" doc:"increments in one segment of the log, the grain of retention; a segment that holds as many ends at the next increment"`
 
 	Tick          time.Duration `yaml:"tick" doc:"clock of the clients' machines"`
 	Silent        time.Duration `yaml:"silent" doc:"a client not heard of for so long is shown as not connected"`

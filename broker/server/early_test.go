@@ -114,8 +114,12 @@ func TestATrimThatFreesNothingSaysWhy(t *testing.T) {
 	require.Contains(t, why(), "no client is known yet")
 	r.keeps("n1", statedb.Following, 3)
 	require.Contains(t, why(), "the only one, from 1 on, is still written to until it has 10 increments (max_records")
+	smaller := quiet(t)
+	smaller.MaxRecords = 5
+	require.NoError(t, r.Reload(smaller))
+	require.Contains(t, why(), "the only one, from 1 on, ends when the next increment comes")
 	r.fill(20)
-	require.Contains(t, why(), "client n1 needs increment 4, which is in the oldest one (1 to 10)")
+	require.Contains(t, why(), "client n1 needs increment 4, which is in the oldest one (1 to 5)")
 }
 
 // An alert is as severe as its consequence: a slow sync wakes nobody, increments that wait do.

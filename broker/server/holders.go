@@ -118,8 +118,12 @@ func (b *Broker) whyKept() string {
 	}
 	oldest := spans[0]
 	if len(spans) == 1 {
-		return fmt.Sprintf("segments are freed whole, and the only one, from %d on, is still written to until it has %d increments (max_records; a smaller "+
-			"one holds for segments that begin later)", oldest.First, oldest.Last-oldest.First+1)
+		size := min(oldest.Last-oldest.First+1, uint64(b.knobs().MaxRecords))
+		if h.head-oldest.First+1 >= size {
+			return fmt.Sprintf("segments are freed whole, and the only one, from %d on, ends when the next increment comes", oldest.First)
+		}
+		return fmt.Sprintf("segments are freed whole, and the only one, from %d on, is still written to until it has %d increments (max_records; "+
+			"write a smaller one and send SIGHUP, and it ends when the next increment comes)", oldest.First, size)
 	}
 	return fmt.Sprintf("segments are freed whole, and %s needs increment %d, which is in the oldest one (%d to %d)", h.who(), h.need, oldest.First, oldest.Last)
 }

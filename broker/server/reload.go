@@ -7,7 +7,7 @@ import (
 )
 
 // Reloaded are the knobs that Reload changes, by their names in a configuration file; one that ends with a point stands for all behind it.
-var Reloaded = []string{"alerts_keep", "dump_limit", "hooks.", "max_dumps", "retention.", "snapshot_reuse", "snapshot_ttl", "watch."}
+var Reloaded = []string{"alerts_keep", "dump_limit", "hooks.", "max_dumps", "max_records", "retention.", "snapshot_reuse", "snapshot_ttl", "watch."}
 
 // Reloads reports whether Reload changes the knob.
 func Reloads(key string) bool {
@@ -27,6 +27,10 @@ func (b *Broker) Reload(cfg Config) error {
 	now.Retention, now.Hooks, now.Watch = cfg.Retention, cfg.Hooks, cfg.Watch
 	now.AlertsKeep, now.SnapshotTTL, now.SnapshotReuse, now.MaxDumps, now.DumpLimit = cfg.AlertsKeep, cfg.SnapshotTTL, cfg.SnapshotReuse,
 		cfg.MaxDumps, cfg.DumpLimit
+	if now.MaxRecords != cfg.MaxRecords {
+		now.MaxRecords = cfg.MaxRecords
+		b.log.Info("segments of the log get another size", "max_records", cfg.MaxRecords, "open segment ends with", b.stores.log.Resize(uint64(cfg.MaxRecords)))
+	}
 	b.live.Store(&now)
 	b.stores.knobs.Store(&now)
 	b.hooks.cfg.Store(&now.Hooks)

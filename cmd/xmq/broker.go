@@ -16,7 +16,7 @@ func brokerCommand() *cli.Command {
 	defaults := configs.DefaultBroker()
 	return &cli.Command{
 		Name: "broker", Usage: "run the broker",
-		Description: "Runs until it is told to stop (SIGINT, SIGTERM). SIGHUP reads the configuration again: log level, hooks, retention, watch, alerts_keep and the limits of DUMPs and snapshots change, and a line says what did and what needs a restart. Prints the line \"ready\" on stderr when all doors are open.",
+		Description: "Runs until it is told to stop (SIGINT, SIGTERM). SIGHUP reads the configuration again: log level, hooks, retention, watch, alerts_keep, max_records and the limits of DUMPs and snapshots change, and a line says what did and what needs a restart. Prints the line \"ready\" on stderr when all doors are open.",
 		Flags:       append(knobFlags(&defaults), readyFlag()),
 		Action: func(c *cli.Context) error {
 			cfg := configs.DefaultBroker()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"math"
+	"slices"
 
 	"xmq/broker/disk"
 	"xmq/broker/event"
@@ -32,11 +33,34 @@ func (l *Log) Append(drafts []event.Draft) ([]increments.Outcome, error) {
 	return out, nil
 }
 
+// border is the last sequence of the newest segment: what its name says, or earlier when MaxRecords has become smaller
+// since it was made. It may lie before the end of the log; then the segment ends where that is. Caller holds write.
+func (l *Log) border() uint64 {
+	return min(l.newest.Last, spanFrom(l.newest.First, l.options.MaxRecords).Last)
+}
+
+// Resize implements increments.Log.
+func (l *Log) Resize(records uint64) (end uint64) {
+	l.write.Lock()
+	defer l.write.Unlock()
+	l.options.MaxRecords = records
+	return max(l.border(), l.Head().Seq)
+}
+
 // roll seals the newest segment, which is full, and makes the next one.
 func (l *Log) roll() error {
 	head := l.ahead // which is durable: nothing is under way
+	if l.newest.Last > head.Seq {
+		if err := l.cut(head.Seq); err != nil {
+			return fmt.Errorf("end the segment %s with %d: %w", l.newest.name, head.Seq, err)
+		}
+	}
+	next := spanFrom(head.Seq+1, l.options.MaxRecords)
+	if begun, err := parseSpan(l.begun); err == nil && begun.First == next.First {
+		next = begun // it may lie there already, made while MaxRecords was another
+	}
 	old := l.newest
-	g, err := l.make(spanFrom(head.Seq+1, l.options.MaxRecords), head, l.First(), l.counters)
+	g, err := l.make(next, head, l.First(), l.counters)
 	if err != nil {
 		return fmt.Errorf("roll after %d: %w", head.Seq, err)
 	}
@@ -47,6 +71,47 @@ func (l *Log) roll() error {
 	old.active.Store(false)
 	old.closeIfIdle() // readers open it again, with less memory
 	l.index.rouse()
+	return nil
+}
+
+// cut gives the newest segment a name that ends with head, its last record, which is durable. That is one step, of which
+// each side is a legal end of a log: a segment with room, or one that is full. The next segment is made after it, so no
+// crash leaves two that overlap. Readers wait while the database is closed and opened.
+func (l *Log) cut(head uint64) error {
+	l.store.Lock()
+	defer l.store.Unlock()
+	old := l.newest
+	old.mu.Lock()
+	defer old.mu.Unlock()
+	g := newSegment(span{old.First, head})
+	g.base = old.base
+	g.damaged.Store(old.damaged.Load())
+	g.active.Store(true)
+	if err := old.db.Close(); err != nil {
+		return l.storage.Latch().Trip(err)
+	}
+	err := l.storage.Rename(l.set.place, old.name, g.name)
+	later := errors.Is(err, disk.ErrDescriptors)
+	if err != nil && !later {
+		return err
+	}
+	name := g.name
+	if later { // it has its old name still
+		name = old.name
+	}
+	db, oerr := l.storage.Open(l.set.place, name, disk.Newest)
+	if oerr != nil { // nothing can be written any more, also for want of a descriptor; the next start finds a whole log
+		return l.storage.Latch().Trip(errors.New(oerr.Error()))
+	}
+	if later {
+		old.db = db
+		return err
+	}
+	g.db, old.db, old.renamed = db, nil, g
+	list := slices.Clone(l.set.segments())
+	list[len(list)-1] = g
+	l.set.list.Store(&list)
+	l.newest = g
 	return nil
 }
 
@@ -226,7 +291,7 @@ func (l *Log) fill(g *AppendGroup, drafts []event.Draft, out []increments.Outcom
 			g.due -= size
 			continue
 		}
-		if l.ahead.Seq == l.newest.Last {
+		if l.ahead.Seq >= l.border() {
 			if len(l.pending) > 1 || g.segment != nil {
 				return n, nil
 			}

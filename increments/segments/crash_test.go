@@ -27,10 +27,17 @@ var numbered = sync.OnceValue(func() []event.Draft {
 	return ds
 })
 
-// scenario appends keyed groups over several segments and trims behind them; acked follows the answers.
+// scenario appends keyed groups over several segments and trims after them, while segments become smaller and larger; acked
+// follows the answers.
 func scenario(l *Log, rng *rand.Rand, acked *atomic.Uint64) error {
 	rest := numbered()
 	for group := range 40 {
+		switch group {
+		case 6, 15, 24, 33: // in the middle of a segment
+			l.Resize(uint64(15 + rng.IntN(20))) // not so small that keys wait for the index
+		case 10, 19, 28:
+			l.Resize(crashOptions().MaxRecords)
+		}
 		n := 1 + rng.IntN(12)
 		var ds []event.Draft
 		ds, rest = rest[:n], rest[n:]
@@ -51,7 +58,9 @@ func scenario(l *Log, rng *rand.Rand, acked *atomic.Uint64) error {
 // survived opens what a crash left and checks that nothing acknowledged is lost, nothing is overwritten,
 // there is no hole, and that a producer that sends again gets the first sequence, within the window whatever was freed.
 func survived(place disk.Place, acked uint64) error {
-	l, err := Open(place, small(), crashOptions())
+	o := crashOptions()
+	o.MaxRecords = 1 + acked%70 // smaller than what lies there, or larger
+	l, err := Open(place, small(), o)
 	if err != nil {
 		return err
 	}

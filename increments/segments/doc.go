@@ -9,8 +9,9 @@
 // # On disk
 //
 // The log's place (disk.Place) holds segments, each a LevelDB database named by its first and last possible sequence,
-// "00000000000000000001-00000000000002000000". The name rules, so a change of MaxRecords concerns only new
-// segments. A segment is dropped as a whole; nothing in it is ever deleted or rewritten.
+// "00000000000000000001-00000000000002000000". The name rules, so a change of MaxRecords concerns no
+// sealed segment. A newest one that holds more than a smaller MaxRecords is given a name that ends with its last record, which makes
+// it a full one, before the next segment is made. A segment is dropped as a whole; nothing in it is ever deleted or rewritten.
 //
 // In a segment (format 1; numbers little-endian; every value except a record begins with the format byte):
 //

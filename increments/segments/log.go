@@ -27,8 +27,8 @@ const (
 
 // Options of a log. Zero values mean the defaults.
 type Options struct {
-	// MaxRecords is how many increments a new segment holds; existing segments keep their size. Retention
-	// frees whole segments, so it is also the grain of retention.
+	// MaxRecords is how many increments a segment holds. The newest one ends at the next append when it holds as many or
+	// more; those before it keep their size. Retention frees whole segments, so it is also the grain of retention.
 	MaxRecords uint64
 	// RingBytes bounds the records kept in memory for readers near the head.
 	RingBytes int

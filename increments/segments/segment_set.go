@@ -29,6 +29,7 @@ type segment struct {
 	db      *disk.DB       // nil while closed
 	base    event.Position // before the first record; known once db was open
 	gone    bool           // retention has taken it
+	renamed *segment       // what it is now: its name has become shorter. nil for most
 }
 
 type damaged struct{ err error }
@@ -89,13 +90,17 @@ func (s *segmentSet) use(g *segment, f func(db *disk.DB, base event.Position) er
 		}
 		g.used.Store(s.clock.Add(1))
 		g.mu.RLock()
-		gone := g.gone
+		gone, renamed := g.gone, g.renamed
 		if g.db != nil {
 			err := f(g.db, g.base)
 			g.mu.RUnlock()
 			return s.quarantine(g, err)
 		}
 		g.mu.RUnlock()
+		if renamed != nil { // since the caller found it
+			g = renamed
+			continue
+		}
 		if gone {
 			return increments.ErrTrimmed
 		}
@@ -121,7 +126,7 @@ func (s *segmentSet) load(g *segment) error {
 	g.mu.Lock()
 	defer s.closeIdle() // after the unlock
 	defer g.mu.Unlock()
-	if g.db != nil || g.gone {
+	if g.db != nil || g.gone || g.renamed != nil {
 		return nil
 	}
 	if err := s.settle(g); err != nil {
