@@ -60,7 +60,7 @@ func runNode(ctx context.Context, cfg configs.Node, log *slog.Logger, following 
 	if err != nil {
 		return &ioError{fmt.Errorf("relative paths begin in the folder in which the node was started, and it cannot be found: %w", err)}
 	}
-	paths := driver.PathsOf(start, cfg.Data, log)
+	paths := driver.PathsOf(start, cfg.Data, log.With("client", cfg.ID))
 	var commands string // where those of exec: run
 	cfg.Target, commands = paths.Target(cfg.Target)
 	cfg.TargetPasswordFile = paths.File("target_password_file", cfg.TargetPasswordFile)

@@ -63,7 +63,7 @@ func TestARelativePathLiesWhereTheCommandWasGiven(t *testing.T) {
 	require.NoError(t, os.Rename("backup.xmq", "made/backup.xmq")) // where a unit file of an earlier build has it
 	cfg.ID, cfg.Target = "n2", "file:n2.log"
 	log = joins(t, cfg)
-	require.Contains(t, log, "key=restore write="+filepath.Join(start, "made", "backup.xmq"))
+	require.Contains(t, log, "client=n2 key=restore write="+filepath.Join(start, "made", "backup.xmq"))
 	require.Contains(t, log, "file="+filepath.Join(start, "made", "backup.xmq"))
 	require.FileExists(t, filepath.Join(start, "n2.log"))
 
