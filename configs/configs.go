@@ -76,7 +76,8 @@ func loadFile(cfg any, fields []Field, path string) error {
 			return err
 		}
 		if info.Mode().Perm()&0o004 != 0 {
-			return fmt.Errorf("it holds a password and everybody on this machine can read it: chmod 600 it, or put the password into the environment")
+			return fmt.Errorf("it holds a password and everybody on this machine can read it: chmod 600 it, or put the " +
+				"password into the environment")
 		}
 	}
 	return nil
@@ -181,9 +182,11 @@ func Nearest(word string, names []string) (best string, near bool) {
 
 // formerly maps the names of the original system to ours (XD-26).
 var formerly = map[string]string{
-	"SLAVE_UNIQUE_ID": "id", "SLAVE_CONN_URI": "broker", "RUNNING_TYPE": "from", "DEST_DUMP_UID": "from", "SELF_INCR_SEQ": "at",
-	"DB_CONN_STR": "target", "DB_USERNAME": "target", "DB_PASSWORD": "target", "DUMP_FILE": "restore", "DUMP_PATH": "data",
-	"LOG_FILE": "log_level", "LOG_LEVEL": "log_level", "LOG_PATH": "log_level",
+	"SLAVE_UNIQUE_ID": "id", "SLAVE_CONN_URI": "broker", "RUNNING_TYPE": "from", "DEST_DUMP_UID": "from",
+	"SELF_INCR_SEQ": "at",
+	"DB_CONN_STR":   "target", "DB_USERNAME": "target", "DB_PASSWORD": "target", "DUMP_FILE": "restore",
+	"DUMP_PATH": "data",
+	"LOG_FILE":  "log_level", "LOG_LEVEL": "log_level", "LOG_PATH": "log_level",
 }
 
 // elsewhere are the variables that others read than this package.

@@ -22,7 +22,8 @@ func TestExamplesEqualTheDefaults(t *testing.T) {
 		if name == "broker" {
 			shipped := broker
 			shipped.Create = false
-			cfg, title = &shipped, title+". One value is not the default: create, so that a disk that is not mounted is never taken for a first start"
+			cfg, title = &shipped, title+". One value is not the default: create, so that a disk that is not mounted is "+
+				"never taken for a first start"
 		}
 		require.NoError(t, WriteExample(&want, title, cfg))
 		path := name + ".example.yaml"
@@ -36,7 +37,8 @@ func TestExamplesEqualTheDefaults(t *testing.T) {
 	changedBroker, changedNode := Broker{}, Node{}
 	require.NoError(t, Load(&changedBroker, Source{File: "broker.example.yaml"}))
 	require.NoError(t, Load(&changedNode, Source{File: "node.example.yaml"}))
-	changedBroker.Hooks.Command, changedBroker.HTTPHosts, changedNode.Topics = nil, nil, nil // an empty list and none are the same
+	// an empty list and none are the same
+	changedBroker.Hooks.Command, changedBroker.HTTPHosts, changedNode.Topics = nil, nil, nil
 	require.False(t, changedBroker.Create)
 	changedBroker.Create = true
 	require.Equal(t, broker, changedBroker)
@@ -65,7 +67,9 @@ func write(t *testing.T, text string) string {
 func TestPrecedence(t *testing.T) {
 	cfg := DefaultBroker()
 	file := write(t, "workers: 2\ndata: from-file\ngroup: file\nretention:\n  max_bytes: 5\n")
-	require.NoError(t, Load(&cfg, Source{File: file, Env: []string{"XMQ_DATA=from-env", "XMQ_GROUP=env", "XMQ_RETENTION_MAX_AGE=3h", "PATH=/bin", "XMQ_TARGET=of the other role"},
+	require.NoError(t, Load(&cfg, Source{File: file,
+		Env: []string{"XMQ_DATA=from-env", "XMQ_GROUP=env", "XMQ_RETENTION_MAX_AGE=3h", "PATH=/bin",
+			"XMQ_TARGET=of the other role"},
 		Flag: map[string][]string{"group": {"flag"}, "masters": {"a,b", "c"}}}))
 	require.Equal(t, 2, cfg.Workers)
 	require.Equal(t, "from-env", cfg.Data)
@@ -163,10 +167,14 @@ func TestADeepFileIsRefusedAtOnce(t *testing.T) {
 	for i := range 600 {
 		stairs += strings.Repeat(" ", i) + "a:\n"
 	}
-	for name, text := range map[string]string{"brackets": strings.Repeat("[", MaxFile), "braces": strings.Repeat("{", MaxFile), "pairs": strings.Repeat("{a: [", MaxFile/5),
-		"entries": strings.Repeat("- ", MaxFile/2), "keys": strings.Repeat("? ", MaxFile/2), "stairs": stairs, "tags": strings.Repeat("!!a ", MaxFile/4), "laughs": laughs,
-		"in a value": "hooks:\n  command: " + strings.Repeat("[", 100_000), "closed in comments": strings.Repeat("[ # ]\n", MaxFile/7),
-		"closed in quotes": strings.Repeat("[ ']', ", MaxFile/7), "mixed": strings.Repeat("- [", 1) + strings.Repeat("{x: [", 50), "merged": "a: 1\n<<: {b: 1}\n"} {
+	for name, text := range map[string]string{"brackets": strings.Repeat("[", MaxFile),
+		"braces": strings.Repeat("{", MaxFile), "pairs": strings.Repeat("{a: [", MaxFile/5),
+		"entries": strings.Repeat("- ", MaxFile/2), "keys": strings.Repeat("? ", MaxFile/2), "stairs": stairs,
+		"tags": strings.Repeat("!!a ", MaxFile/4), "laughs": laughs,
+		"in a value":         "hooks:\n  command: " + strings.Repeat("[", 100_000),
+		"closed in comments": strings.Repeat("[ # ]\n", MaxFile/7),
+		"closed in quotes":   strings.Repeat("[ ']', ", MaxFile/7),
+		"mixed":              strings.Repeat("- [", 1) + strings.Repeat("{x: [", 50), "merged": "a: 1\n<<: {b: 1}\n"} {
 		t.Run(name, func(t *testing.T) {
 			cfg := DefaultBroker()
 			var before, after runtime.MemStats
@@ -179,7 +187,8 @@ func TestADeepFileIsRefusedAtOnce(t *testing.T) {
 		})
 	}
 	cfg := DefaultBroker()
-	require.NoError(t, Load(&cfg, Source{File: write(t, "hooks:\n  command: [a, \"[[[[\", '{{{{']  # [[[[\n# [\nmasters:\n"+strings.Repeat("  - m\n", 1000))}))
+	require.NoError(t, Load(&cfg, Source{File: write(t,
+		"hooks:\n  command: [a, \"[[[[\", '{{{{']  # [[[[\n# [\nmasters:\n"+strings.Repeat("  - m\n", 1000))}))
 	require.Len(t, cfg.Masters, 1000)
 }
 
@@ -209,7 +218,8 @@ func TestXD26OldNamesAreRefusedWithTheNewOne(t *testing.T) {
 func FuzzConfig(f *testing.F) {
 	example, err := os.ReadFile("broker.example.yaml")
 	require.NoError(f, err)
-	for _, seed := range []string{string(example), "", "a: [1, 2", "retention:\n  max_bytes: 1\n", "retention: 5", "? x", "&a [*a]", "workers: !!int 3"} {
+	for _, seed := range []string{string(example), "", "a: [1, 2", "retention:\n  max_bytes: 1\n", "retention: 5", "? x",
+		"&a [*a]", "workers: !!int 3"} {
 		f.Add([]byte(seed))
 	}
 	path := filepath.Join(f.TempDir(), "c.yaml")

@@ -125,7 +125,8 @@ func (f Field) Set(values []string) error {
 		*p = last
 	default:
 		n, err := strconv.ParseInt(last, 10, 64)
-		if err != nil || f.value.Kind() == reflect.Uint64 && n < 0 || f.value.Kind() != reflect.Uint64 && f.value.OverflowInt(n) {
+		if err != nil || f.value.Kind() == reflect.Uint64 && n < 0 || f.value.Kind() != reflect.Uint64 &&
+			f.value.OverflowInt(n) {
 			return fmt.Errorf("%q is not a whole number in range", last)
 		}
 		if f.value.Kind() == reflect.Uint64 {

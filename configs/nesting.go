@@ -10,8 +10,9 @@ import (
 // MaxNesting is how deep lists and groups of a configuration file may lie in each other; ours need three levels.
 const MaxNesting = 64
 
-// shallow refuses, before the parser sees it, a file that would cost it memory or time out of all proportion: what is nested
-// deeply, and anchors, with which a few lines stand for thousands of millions of values. It stops at the first such place.
+// shallow refuses, before the parser sees it, a file that would cost it memory or time out of all proportion: what is
+// nested deeply, and anchors, with which a few lines stand for thousands of millions of values. It stops at the first
+// such place.
 func shallow(text string) error {
 	var s scanner.Scanner
 	s.Init(text)
@@ -63,7 +64,8 @@ func (n *nesting) take(t *token.Token) error {
 	}
 	n.last = t
 	if n.flow+len(n.columns)+n.tags > MaxNesting {
-		return fmt.Errorf("line %d: it is nested more than %d levels deep: is it a configuration file?", t.Position.Line, MaxNesting)
+		return fmt.Errorf("line %d: it is nested more than %d levels deep: is it a configuration file?", t.Position.Line,
+			MaxNesting)
 	}
 	return nil
 }

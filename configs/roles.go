@@ -67,22 +67,30 @@ func DefaultNode() Node {
 func (n *Node) Options(log *slog.Logger) (nodeclient.Options, error) {
 	for _, required := range []struct{ key, value string }{{"id", n.ID}, {"target", n.Target}, {"broker", n.Broker}} {
 		if required.value == "" {
-			return nodeclient.Options{}, fmt.Errorf("%w: %s is missing: give --%s, %s or the key in a file", ErrConfig, required.key, required.key, "XMQ_"+strings.ToUpper(required.key))
+			return nodeclient.Options{}, fmt.Errorf("%w: %s is missing: give --%s, %s or the key in a file", ErrConfig,
+				required.key, required.key, "XMQ_"+strings.ToUpper(required.key))
 		}
 	}
 	if err := CheckNATS(n.Broker); err != nil {
 		return nodeclient.Options{}, fmt.Errorf("%w: broker: %w", ErrConfig, err)
 	}
-	for key, value := range map[string]int64{"window_records": int64(n.WindowRecords), "window_bytes": int64(n.WindowBytes),
-		"batch_records": int64(n.BatchRecords), "batch_bytes": int64(n.BatchBytes), "tick": int64(n.Tick), "heartbeat": int64(n.Heartbeat),
-		"silence": int64(n.Silence), "max_backoff": int64(n.MaxBackoff), "dump_rate": n.DumpRate + 1, "apply_limit": int64(n.ApplyLimit) + 1} {
+	for key, value := range map[string]int64{"window_records": int64(n.WindowRecords),
+		"window_bytes":  int64(n.WindowBytes),
+		"batch_records": int64(n.BatchRecords), "batch_bytes": int64(n.BatchBytes), "tick": int64(n.Tick),
+		"heartbeat": int64(n.Heartbeat),
+		"silence":   int64(n.Silence), "max_backoff": int64(n.MaxBackoff), "dump_rate": n.DumpRate + 1,
+		"apply_limit": int64(n.ApplyLimit) + 1} {
 		if value < 1 {
-			return nodeclient.Options{}, fmt.Errorf("%w: %s is too small: see configs/node.example.yaml for its default", ErrConfig, key)
+			return nodeclient.Options{}, fmt.Errorf("%w: %s is too small: see configs/node.example.yaml for its default",
+				ErrConfig, key)
 		}
 	}
-	return nodeclient.Options{Group: n.Group, ID: n.ID, Topics: n.Topics, From: n.From, Replace: n.Replace, Reuse: n.Reuse, Stay: !n.Rejoin, At: n.At,
-		ExitOnFail: n.ExitOnFail, WindowRecords: n.WindowRecords, WindowBytes: n.WindowBytes, BatchRecords: n.BatchRecords, BatchBytes: n.BatchBytes,
-		Tick: n.Tick, Heartbeat: n.Heartbeat, Silence: n.Silence, MaxBackoff: n.MaxBackoff, Compress: n.Compress, DumpRate: n.DumpRate, ApplyLimit: n.ApplyLimit, Log: log}, nil
+	return nodeclient.Options{Group: n.Group, ID: n.ID, Topics: n.Topics, From: n.From, Replace: n.Replace, Reuse: n.Reuse,
+		Stay: !n.Rejoin, At: n.At,
+		ExitOnFail: n.ExitOnFail, WindowRecords: n.WindowRecords, WindowBytes: n.WindowBytes, BatchRecords: n.BatchRecords,
+		BatchBytes: n.BatchBytes,
+		Tick:       n.Tick, Heartbeat: n.Heartbeat, Silence: n.Silence, MaxBackoff: n.MaxBackoff, Compress: n.Compress,
+		DumpRate: n.DumpRate, ApplyLimit: n.ApplyLimit, Log: log}, nil
 }
 
 // CheckNATS refuses what is no URL of a NATS server, or no list of them with commas.
@@ -114,8 +122,10 @@ func LeveledLogger(w io.Writer, level string) (*slog.Logger, *slog.LevelVar, err
 // WriteExample writes an example file for cfg as it stands: every key with its value, unit and meaning.
 func WriteExample(w io.Writer, title string, cfg any) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "# %s\n# Every key stands here with its default. Environment: XMQ_ and the key in capitals; command line: --key-with-hyphens.\n"+
-		"# Relative paths lie in the folder in which the process was started, wherever they are written and wherever this file lies.\n", title)
+	fmt.Fprintf(&b, "# %s\n# Every key stands here with its default. Environment: XMQ_ and the key in capitals; "+
+		"command line: --key-with-hyphens.\n"+
+		"# Relative paths lie in the folder in which the process was started, wherever they are written and wherever this "+
+		"file lies.\n", title)
 	group := ""
 	for _, f := range Fields(cfg) {
 		key, indent := f.Key, ""

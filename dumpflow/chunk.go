@@ -80,18 +80,21 @@ func (c Chunk) appendHeader(dst []byte) []byte {
 // not: Unpack does that. The error wraps event.ErrDamaged.
 func DecodeChunk(b []byte) (Chunk, error) {
 	if len(b) < chunkHeader || b[0] != ChunkVersion || b[2] > 1 || b[3] != 0 {
-		return Chunk{}, fmt.Errorf("chunk: %d bytes do not begin with a header of format %d: %w", len(b), ChunkVersion, event.ErrDamaged)
+		return Chunk{}, fmt.Errorf("chunk: %d bytes do not begin with a header of format %d: %w", len(b), ChunkVersion,
+			event.ErrDamaged)
 	}
 	c := Chunk{
 		Op: Op(b[1]), Packed: b[2] == 1,
-		Number: binary.LittleEndian.Uint32(b[4:]), Length: binary.LittleEndian.Uint32(b[8:]), CRC: binary.LittleEndian.Uint32(b[12:]),
+		Number: binary.LittleEndian.Uint32(b[4:]), Length: binary.LittleEndian.Uint32(b[8:]),
+		CRC:  binary.LittleEndian.Uint32(b[12:]),
 		Data: b[chunkHeader:],
 	}
 	if c.Op < Put || c.Op > Stat {
 		return Chunk{}, fmt.Errorf("chunk: unknown operation %d: %w", c.Op, event.ErrDamaged)
 	}
 	if c.Length > ChunkSize || len(c.Data) > ChunkSize+ChunkSize/8 {
-		return Chunk{}, fmt.Errorf("chunk %d: %d bytes (%d on the way) are more than %d: %w", c.Number, c.Length, len(c.Data), ChunkSize, event.ErrDamaged)
+		return Chunk{}, fmt.Errorf("chunk %d: %d bytes (%d on the way) are more than %d: %w", c.Number, c.Length, len(c.Data),
+			ChunkSize, event.ErrDamaged)
 	}
 	return c, nil
 }
@@ -99,7 +102,8 @@ func DecodeChunk(b []byte) (Chunk, error) {
 // The packers are shared: EncodeAll and DecodeAll are safe for concurrent use. Entropy is compressed also where nothing
 // repeats, as in the hexadecimal digits in which PostgreSQL dumps its bytes.
 var (
-	packer, _   = zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(2), zstd.WithAllLitEntropyCompression(true))
+	packer, _ = zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(2),
+		zstd.WithAllLitEntropyCompression(true))
 	unpacker, _ = zstd.NewReader(nil, zstd.WithDecoderConcurrency(2), zstd.WithDecoderMaxMemory(2*ChunkSize))
 )
 
@@ -147,7 +151,8 @@ func (c Chunk) Unpack() ([]byte, error) {
 		}
 	}
 	if len(data) != int(c.Length) || event.CRC32C(data) != c.CRC {
-		return nil, fmt.Errorf("chunk %d: %d bytes with CRC %08x, announced %d with %08x: %w", c.Number, len(data), event.CRC32C(data), c.Length, c.CRC, event.ErrDamaged)
+		return nil, fmt.Errorf("chunk %d: %d bytes with CRC %08x, announced %d with %08x: %w", c.Number, len(data),
+			event.CRC32C(data), c.Length, c.CRC, event.ErrDamaged)
 	}
 	return data, nil
 }

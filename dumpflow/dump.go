@@ -70,7 +70,8 @@ func Swap(e event.Event) event.Event {
 // New starts the record of a DUMP that r asked for, of a target that follows topics. Its ID has the bits of r's
 // request: random, drawn once by r.
 func New(target string, topics event.Topics, r Requester, pin uint64, now int64) *Dump {
-	return &Dump{V: RecordVersion, ID: r.Request.Dump(), Target: target, Topics: topics, Requesters: []Requester{r}, Phase: Draining, Pin: pin,
+	return &Dump{V: RecordVersion, ID: r.Request.Dump(), Target: target, Topics: topics, Requesters: []Requester{r},
+		Phase: Draining, Pin: pin,
 		Range: r.Range, Started: now}
 }
 

@@ -154,7 +154,8 @@ func TestPackCompressesWhatShrinks(t *testing.T) {
 	for name, c := range map[string]struct {
 		data []byte
 		most int
-	}{"random": {random, ChunkSize}, "short random": {random[:100], 100}, "digits": {digits, ChunkSize*51/100 + 500}, "a quarter": {tail, ChunkSize * 76 / 100}} {
+	}{"random": {random, ChunkSize}, "short random": {random[:100], 100}, "digits": {digits, ChunkSize*51/100 + 500},
+		"a quarter": {tail, ChunkSize * 76 / 100}} {
 		packed := Pack(Put, 1, c.data)
 		require.LessOrEqual(t, len(packed.Data), c.most, name)
 		require.Equal(t, len(c.data) != c.most, packed.Packed, name)

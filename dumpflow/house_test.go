@@ -100,7 +100,8 @@ func noise(t testing.TB, seed uint64, size int) []byte {
 
 func manifest(dump event.DumpID, b []byte) Manifest {
 	sum := sha256.Sum256(b)
-	return Manifest{V: ManifestVersion, Dump: dump, Target: "master", Pos: at, Format: "test/1", Size: int64(len(b)), Chunks: uint32(Chunks(int64(len(b)))), SHA256: hex.EncodeToString(sum[:])}
+	return Manifest{V: ManifestVersion, Dump: dump, Target: "master", Pos: at, Format: "test/1", Size: int64(len(b)),
+		Chunks: uint32(Chunks(int64(len(b)))), SHA256: hex.EncodeToString(sum[:])}
 }
 
 // cutUp is b as chunks.

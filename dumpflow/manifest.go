@@ -47,7 +47,8 @@ func DecodeManifest(b []byte) (Manifest, error) {
 		return m, fmt.Errorf("manifest: %v: %w", err, event.ErrDamaged)
 	}
 	if m.V != ManifestVersion {
-		return m, fmt.Errorf("manifest: format %d is not known to this version (%d): %w", m.V, ManifestVersion, event.ErrDamaged)
+		return m, fmt.Errorf("manifest: format %d is not known to this version (%d): %w", m.V, ManifestVersion,
+			event.ErrDamaged)
 	}
 	return m, m.check()
 }
@@ -59,7 +60,8 @@ func (m Manifest) check() error {
 		return fmt.Errorf("manifest: dump %s at %s has no position: %w", m.Dump, m.Pos, event.ErrDamaged)
 	}
 	if m.Size < 0 || int64(m.Chunks) != Chunks(m.Size) || len(m.SHA256) != 64 {
-		return fmt.Errorf("manifest: %d bytes in %d chunks with digest %.80q do not fit each other: %w", m.Size, m.Chunks, m.SHA256, event.ErrDamaged)
+		return fmt.Errorf("manifest: %d bytes in %d chunks with digest %.80q do not fit each other: %w", m.Size, m.Chunks,
+			m.SHA256, event.ErrDamaged)
 	}
 	return nil
 }
@@ -93,7 +95,8 @@ func DecodeOpened(b []byte) (Opened, error) {
 // Matches compares what was read with the manifest. The error wraps event.ErrDamaged.
 func (m Manifest) Matches(size int64, sha string) error {
 	if size != m.Size || sha != m.SHA256 {
-		return fmt.Errorf("snapshot %s has %d bytes with digest %.16s..., its manifest says %d with %.16s...: %w", m.Dump, size, sha, m.Size, m.SHA256, event.ErrDamaged)
+		return fmt.Errorf("snapshot %s has %d bytes with digest %.16s..., its manifest says %d with %.16s...: %w", m.Dump,
+			size, sha, m.Size, m.SHA256, event.ErrDamaged)
 	}
 	return nil
 }

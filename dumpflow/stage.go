@@ -42,7 +42,8 @@ type stage struct {
 }
 
 func newStage(dir string) *stage {
-	st := &stage{dir: dir, names: dirSyncer{do: func() error { return disk.SyncDir(dir) }}, have: map[uint32]bool{}, writing: map[uint32]bool{}, early: map[uint32][]byte{}, sum: sha256.New(), changed: make(chan struct{})}
+	st := &stage{dir: dir, names: dirSyncer{do: func() error { return disk.SyncDir(dir) }}, have: map[uint32]bool{},
+		writing: map[uint32]bool{}, early: map[uint32][]byte{}, sum: sha256.New(), changed: make(chan struct{})}
 	st.written.L = &st.mu
 	return st
 }
@@ -75,7 +76,8 @@ func openStage(dir string, id event.DumpID) (*stage, error) {
 		return nil, fmt.Errorf("open staging: %w", err)
 	}
 	if st.sealed != nil && len(st.have) != int(st.sealed.Chunks) {
-		return nil, fmt.Errorf("open staging %s: %d chunks are here, the manifest says %d: %w", dir, len(st.have), st.sealed.Chunks, event.ErrDamaged)
+		return nil, fmt.Errorf("open staging %s: %d chunks are here, the manifest says %d: %w", dir, len(st.have),
+			st.sealed.Chunks, event.ErrDamaged)
 	}
 	return st, nil
 }
@@ -282,7 +284,8 @@ func (st *stage) seal(id event.DumpID, m Manifest) (Manifest, error) {
 		return *st.sealed, st.sealed.Matches(m.Size, m.SHA256)
 	}
 	if st.hashed != m.Chunks || len(st.have) != int(m.Chunks) {
-		return m, fmt.Errorf("dump %s: %d chunks are here (%d without a hole), its manifest says %d: %w", id, len(st.have), st.hashed, m.Chunks, event.ErrDamaged)
+		return m, fmt.Errorf("dump %s: %d chunks are here (%d without a hole), its manifest says %d: %w", id, len(st.have),
+			st.hashed, m.Chunks, event.ErrDamaged)
 	}
 	if err := m.Matches(st.size, hex.EncodeToString(st.sum.Sum(nil))); err != nil {
 		return m, err

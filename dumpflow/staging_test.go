@@ -83,7 +83,8 @@ func TestRS05SealNeedsAnIdAndAValidSize(t *testing.T) {
 	require.NoError(t, s.Create(1))
 	before := files(t, dir)
 	for _, change := range []func(*Manifest){
-		func(m *Manifest) { m.Dump = 0 }, func(m *Manifest) { m.Size = -1 }, func(m *Manifest) { m.Size = 1 }, func(m *Manifest) { m.SHA256 = "" },
+		func(m *Manifest) { m.Dump = 0 }, func(m *Manifest) { m.Size = -1 }, func(m *Manifest) { m.Size = 1 },
+		func(m *Manifest) { m.SHA256 = "" },
 		func(m *Manifest) { m.SHA256 += "0" },
 	} {
 		m := manifest(1, nil)
@@ -333,7 +334,8 @@ func TestRS14OnlyOurNamesAreRead(t *testing.T) {
 		require.ErrorContains(t, err, name)
 		require.FileExists(t, filepath.Join(dir, name))
 	}
-	for _, name := range []string{"x", "1.chunk", "0000000001.chunkx", "+000000001.chunk", "9999999999.chunk", "0000000001.chunk.bak", "x.tmp", "manifest.json.old"} {
+	for _, name := range []string{"x", "1.chunk", "0000000001.chunkx", "+000000001.chunk", "9999999999.chunk",
+		"0000000001.chunk.bak", "x.tmp", "manifest.json.old"} {
 		dir := t.TempDir()
 		home := filepath.Join(dir, event.DumpID(1).String())
 		require.NoError(t, os.Mkdir(home, 0o700))
@@ -492,7 +494,8 @@ func TestChunksUnderWay(t *testing.T) {
 	for id := event.DumpID(1); id <= 200; id++ {
 		chunks := cutUp(content(6 * ChunkSize))
 		if id%2 == 0 {
-			chunks = []Chunk{Pack(Put, 0, content(1)), Pack(Put, 1, content(1)), Pack(Put, 2, content(1)), Pack(Put, 3, content(1))}
+			chunks = []Chunk{Pack(Put, 0, content(1)), Pack(Put, 1, content(1)), Pack(Put, 2, content(1)),
+				Pack(Put, 3, content(1))}
 		}
 		require.NoError(t, s.Create(id))
 		var puts sync.WaitGroup

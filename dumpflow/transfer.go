@@ -73,7 +73,8 @@ func (o Options) insist(ctx context.Context, call Call, dump event.DumpID, c Chu
 // published manifest: m with size, count and digest filled in. Requests are repeated for as long as ctx lives,
 // so a cut is survived. It blocks until all is sealed or has failed; no goroutine outlives it. Errors: write's own,
 // ErrGivenUp, or the cause of ctx's end.
-func Upload(ctx context.Context, call Call, m Manifest, write func(context.Context, io.Writer) error, o Options) (Manifest, error) {
+func Upload(ctx context.Context, call Call, m Manifest, write func(context.Context, io.Writer) error,
+	o Options) (Manifest, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	u := &uploader{ctx: ctx, fail: cancel, call: call, dump: m.Dump, o: o, limit: o.limiter(), sum: sha256.New(),

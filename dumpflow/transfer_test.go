@@ -35,7 +35,8 @@ func TestRS06EverySizeArrives(t *testing.T) {
 
 // RS-6, above 4 GiB: the arithmetic of the numbering rule.
 func TestRS06ChunksOfLargeSizes(t *testing.T) {
-	for size, want := range map[int64]int64{0: 0, 1: 1, ChunkSize: 1, ChunkSize + 1: 2, 1 << 32: 8192, 1<<32 + 1: 8193, 1 << 50: 1 << 31, math.MaxInt64: math.MaxInt64/ChunkSize + 1} {
+	for size, want := range map[int64]int64{0: 0, 1: 1, ChunkSize: 1, ChunkSize + 1: 2, 1 << 32: 8192, 1<<32 + 1: 8193,
+		1 << 50: 1 << 31, math.MaxInt64: math.MaxInt64/ChunkSize + 1} {
 		require.Equal(t, want, Chunks(size), size)
 	}
 	m := manifest(1, nil)
@@ -243,7 +244,8 @@ func TestXD14ManifestOfAnotherSnapshotIsRefused(t *testing.T) {
 func TestUploadTellsTheFirstCause(t *testing.T) {
 	mine := errors.New("the database went away")
 	s := open(t)
-	_, err := Upload(t.Context(), serve(s, 0), manifest(1, nil), func(context.Context, io.Writer) error { return mine }, fast)
+	_, err := Upload(t.Context(), serve(s, 0), manifest(1, nil), func(context.Context, io.Writer) error { return mine },
+		fast)
 	require.ErrorIs(t, err, mine)
 
 	refuse := func(context.Context, event.DumpID, Chunk) (ChunkReply, error) {

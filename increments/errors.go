@@ -2,7 +2,8 @@ package increments
 
 import "errors"
 
-// Errors of a read. Those of the storage below are disk.ErrStopped (the process must end) and disk.Damage (a person must look).
+// Errors of a read. Those of the storage below are disk.ErrStopped (the process must end) and disk.Damage (a person
+// must look).
 var (
 	// ErrTrimmed is returned for a sequence that retention has freed.
 	ErrTrimmed = errors.New("not kept any more")
@@ -10,8 +11,9 @@ var (
 	ErrBeyond = errors.New("beyond the end of the log")
 	// ErrQuarantined is returned for a record in a damaged part, which is never served.
 	ErrQuarantined = errors.New("set aside because it is damaged")
-	// ErrLater is returned for a record that cannot be read now: the disk answers an open with an error, or no file descriptor
-	// is left. It says nothing about the record: whoever needs it asks again, and nobody's state changes for it.
+	// ErrLater is returned for a record that cannot be read now: the disk answers an open with an error, or no file
+	// descriptor is left. It says nothing about the record: whoever needs it asks again, and nobody's state changes for
+	// it.
 	ErrLater = errors.New("cannot be read now")
 )
 

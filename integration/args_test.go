@@ -21,8 +21,8 @@ import (
 	"xmq/statedb"
 )
 
-// What people send with curl, and what programs send over NATS, arrives in three kinds of databases as it was meant: statements
-// with arguments, and several of them as one increment. SQLite takes the placeholders of the other two.
+// What people send with curl, and what programs send over NATS, arrives in three kinds of databases as it was meant:
+// statements with arguments, and several of them as one increment. SQLite takes the placeholders of the other two.
 func TestArgumentsReachEveryDatabase(t *testing.T) {
 	s := newSite(t, "--masters", "lite,pg,maria")
 	s.broker()
@@ -139,8 +139,9 @@ func (h *house) standing(key string) (server.AlertView, bool) {
 	return server.AlertView{}, false
 }
 
-// An increment that a node of an earlier build would read otherwise is held before it, over restarts of node and broker, while
-// others go on; an alert names the node to upgrade and the increment. When the node comes back upgraded, it goes on by itself.
+// An increment that a node of an earlier build would read otherwise is held before it, over restarts of node and
+// broker, while others go on; an alert names the node to upgrade and the increment. When the node comes back
+// upgraded, it goes on by itself.
 func TestAnOlderNodeIsHeldBeforeWhatItDoesNotKnow(t *testing.T) {
 	h := newHouse(t, func(c *server.Config) { c.Masters = []string{"master", "n1"} })
 	driver := func(o *nodeclient.Options) { o.Driver = "sqlite" }

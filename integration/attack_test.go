@@ -169,7 +169,8 @@ func (a *attacked) withstand(s siege) {
 		}
 	}
 	peak := a.memory("VmHWM")
-	a.t.Logf("measured: %s: p99 of %d increments %s at the twin, %s here; begun %d times, on during %d; memory at most %d of %d MiB",
+	a.t.Logf("measured: %s: p99 of %d increments %s at the twin, %s here; begun %d times, on during %d; memory at most "+
+		"%d of %d MiB",
 		s.name, len(loud), p99(quiet), p99(loud), begun.Load(), during, peak, attackLimit>>20)
 	require.Greater(a.t, during, len(loud)/2, "the attack was on while the publisher was measured")
 	require.LessOrEqual(a.t, peak, attackLimit*5/4>>20)
@@ -226,27 +227,28 @@ func TestAttackOfHalfSentBodies(t *testing.T) {
 func TestAttackOfIdleConnections(t *testing.T) {
 	a := attack(t, 600, "--max-records", "50", "--http-conns-per-address", "0")
 	var refused, most, idle atomic.Int64
-	a.withstand(siege{name: "idle connections", attackers: 800, pause: 2 * time.Second, once: func(ctx context.Context, on func()) {
-		c := a.open(ctx, a.http)
-		if c == nil {
-			refused.Add(1)
-			return
-		}
-		defer c.Close()
-		_, _ = fmt.Fprint(c, "GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n") // it may be closed
-		in := bufio.NewReader(c)
-		res, err := http.ReadResponse(in, nil)
-		if err != nil || res.StatusCode != http.StatusOK {
-			refused.Add(1)
-			return
-		}
-		defer idle.Add(-1)
-		for n := idle.Add(1); n > most.Load(); {
-			most.Store(n)
-		}
-		on()
-		_, _ = io.Copy(io.Discard, in)
-	}})
+	a.withstand(siege{name: "idle connections", attackers: 800, pause: 2 * time.Second,
+		once: func(ctx context.Context, on func()) {
+			c := a.open(ctx, a.http)
+			if c == nil {
+				refused.Add(1)
+				return
+			}
+			defer c.Close()
+			_, _ = fmt.Fprint(c, "GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n") // it may be closed
+			in := bufio.NewReader(c)
+			res, err := http.ReadResponse(in, nil)
+			if err != nil || res.StatusCode != http.StatusOK {
+				refused.Add(1)
+				return
+			}
+			defer idle.Add(-1)
+			for n := idle.Add(1); n > most.Load(); {
+				most.Store(n)
+			}
+			on()
+			_, _ = io.Copy(io.Discard, in)
+		}})
 	require.Positive(t, refused.Load(), "connections are capped")
 	require.Less(t, most.Load(), int64(600-256))
 	node := a.open(t.Context(), a.nats)

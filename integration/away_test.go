@@ -15,8 +15,8 @@ import (
 	"xmq/nodeclient/driver/servertest/redistest"
 )
 
-// A node lives longer than its database: one that is down when the node starts is told by the broker, and an order hurries the next try;
-// a password that was changed is read from its file at the next try.
+// A node lives longer than its database: one that is down when the node starts is told by the broker, and an order
+// hurries the next try; a password that was changed is read from its file at the next try.
 func TestANodeOutlivesItsDatabase(t *testing.T) {
 	server, err := redistest.Start()
 	require.NoError(t, err)
@@ -26,7 +26,8 @@ func TestANodeOutlivesItsDatabase(t *testing.T) {
 	file := filepath.Join(s.dir, "password")
 	require.NoError(t, os.WriteFile(file, []byte(redistest.Password+"\n"), 0o600))
 	run := func(more ...string) *process {
-		return s.start("node", append([]string{"node", "--id", "master", "--target", fmt.Sprintf("redis://default@%s/0?restore_db=1", server.Addr()),
+		return s.start("node", append([]string{"node", "--id", "master", "--target",
+			fmt.Sprintf("redis://default@%s/0?restore_db=1", server.Addr()),
 			"--target-password-file", file, "--data", s.dir, "--broker", "nats://" + s.nats}, more...)...)
 	}
 	n := run()
@@ -37,7 +38,8 @@ func TestANodeOutlivesItsDatabase(t *testing.T) {
 
 	n = run("--tick", "1m") // its next try would be in a minute
 	eventually(t, func() error {
-		if v := s.client("master"); v.LastError == nil || v.LastError.Class != "transient" || v.State != "following" || v.Acked != 1 {
+		if v := s.client("master"); v.LastError == nil || v.LastError.Class != "transient" || v.State != "following" ||
+			v.Acked != 1 {
 			return fmt.Errorf("%s at %d, %+v", v.State, v.Acked, v.LastError)
 		}
 		return nil

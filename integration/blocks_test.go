@@ -44,7 +44,8 @@ func sections(t *testing.T, page string) (all []section) {
 	return all
 }
 
-// reader is somebody who types what a page shows, block after block, into one shell, and waits after each until all is applied.
+// reader is somebody who types what a page shows, block after block, into one shell, and waits after each until all
+// is applied.
 type reader struct {
 	t       *testing.T
 	dir     string
@@ -56,8 +57,8 @@ type reader struct {
 	nodes   map[string][]string // the nodes that have been started, by the API of their broker
 }
 
-// newReader starts the shell in an empty folder: "go" makes or runs the binary that the other tests use, and the first two of
-// the default addresses are free ones.
+// newReader starts the shell in an empty folder: "go" makes or runs the binary that the other tests use, and the
+// first two of the default addresses are free ones.
 func newReader(t *testing.T) *reader {
 	path, err := binary()
 	require.NoError(t, err)
@@ -83,7 +84,8 @@ func newReader(t *testing.T) *reader {
 	shell.WaitDelay = time.Second // what the page has started has the shell's output as well
 	shell.ExtraFiles = []*os.File{done}
 	shell.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	shell.Env = []string{"PATH=" + filepath.Join(r.dir, "bin") + ":" + os.Getenv("PATH"), "HOME=" + r.dir, "TMPDIR=" + os.TempDir(),
+	shell.Env = []string{"PATH=" + filepath.Join(r.dir, "bin") + ":" + os.Getenv("PATH"), "HOME=" + r.dir, "TMPDIR=" +
+		os.TempDir(),
 		"XMQ_HTTP_ADDR=" + r.address["127.0.0.1:8420"], "XMQ_API=http://" + r.address["127.0.0.1:8420"],
 		"XMQ_NATS_ADDR=" + r.address["127.0.0.1:4222"], "XMQ_BROKER=nats://" + r.address["127.0.0.1:4222"]}
 	require.NoError(t, shell.Start())
@@ -137,7 +139,8 @@ func (r *reader) run(block string) string {
 			pairs = append(pairs, from, to)
 		}
 		r.replace = strings.NewReplacer(pairs...)
-		r.say(fmt.Sprintf("sudo() { shift 2; PGHOST=127.0.0.1 PGPORT=%s PGUSER=postgres PGPASSWORD='%s' \"$@\"; }\n", port, postgrestest.Password))
+		r.say(fmt.Sprintf("sudo() { shift 2; PGHOST=127.0.0.1 PGPORT=%s PGUSER=postgres PGPASSWORD='%s' \"$@\"; }\n", port,
+			postgrestest.Password))
 	}
 	before := len(r.out.String())
 	require.NoError(r.t, os.WriteFile(filepath.Join(r.dir, "block.sh"), []byte(r.replace.Replace(block)), 0o600))
@@ -156,8 +159,8 @@ func (r *reader) run(block string) string {
 	return r.out.String()[before:]
 }
 
-// settled says what still moves: something is being published, a node has not come yet, or has not applied everything and not
-// failed either.
+// settled says what still moves: something is being published, a node has not come yet, or has not applied everything
+// and not failed either.
 func (r *reader) settled() error {
 	r.say("jobs -r | grep -c 'xmq publish' >&3\n")
 	publishing, err := r.done.ReadString('\n')
@@ -192,8 +195,8 @@ func (r *reader) settled() error {
 	return nil
 }
 
-// shows are words that the output of a section's block holds, by the heading and the number of the block: what the text around it
-// says to the reader.
+// shows are words that the output of a section's block holds, by the heading and the number of the block: what the
+// text around it says to the reader.
 var shows = map[string]map[int][]string{
 	"Two commands": {0: {"VERDICT: equal"}},
 	"Five minutes by hand": {

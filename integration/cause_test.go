@@ -10,8 +10,8 @@ import (
 	"xmq/statedb"
 )
 
-// An increment that everybody refuses is one line of the alerts, which says that it is the increment; one order passes over it everywhere
-// and tells what became of it at each.
+// An increment that everybody refuses is one line of the alerts, which says that it is the increment; one order
+// passes over it everywhere and tells what became of it at each.
 func TestAnIncrementThatAllRefuseIsOneLineAndOneOrder(t *testing.T) {
 	s := newSite(t)
 	s.broker()
@@ -30,7 +30,8 @@ func TestAnIncrementThatAllRefuseIsOneLineAndOneOrder(t *testing.T) {
 		return nil
 	})
 	alerts := strings.Join(strings.Fields(s.ok("", "alerts")), " ")
-	require.Contains(t, alerts, "increment 3 is refused by all 2 clients (master, n1): the increment is bad, not the databases")
+	require.Contains(t, alerts, "increment 3 is refused by all 2 clients (master, n1): the increment is bad, not the "+
+		"databases")
 	require.Contains(t, alerts, "xmq client skip --seq 3 master n1 --reason TEXT")
 	require.Equal(t, 1, strings.Count(alerts, "CRITICAL"), alerts)
 	_, errs, code := s.tool("", "client", "retry", "master")
@@ -48,5 +49,6 @@ func TestAnIncrementThatAllRefuseIsOneLineAndOneOrder(t *testing.T) {
 	_, errs, code = s.tool("", "client", "seek", "n1", "3", "--confirm", "--reason", "again")
 	require.Equal(t, 1, code)
 	require.Contains(t, errs, "n1 failed at 3")
-	require.Contains(t, strings.Join(strings.Fields(s.ok("", "alerts")), " "), "Earlier: increment 3 was skipped for client master")
+	require.Contains(t, strings.Join(strings.Fields(s.ok("", "alerts")), " "),
+		"Earlier: increment 3 was skipped for client master")
 }

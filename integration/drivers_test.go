@@ -29,8 +29,8 @@ import (
 	"xmq/statedb"
 )
 
-// These are the scenarios of the conformance suite that need a broker and real processes; what a driver promises by itself stands
-// in nodeclient/driver/drivertest.
+// These are the scenarios of the conformance suite that need a broker and real processes; what a driver promises by
+// itself stands in nodeclient/driver/drivertest.
 
 // course is one scenario on one kind of database.
 type course struct {
@@ -63,7 +63,8 @@ func (c *course) runs(id, from string, at *place, more ...string) *process {
 }
 
 func (c *course) nodeArgs(id, from string, at *place, more ...string) []string {
-	args := []string{"node", "--id", id, "--broker", "nats://" + c.nats, "--target", at.target, "--tick", "100ms", "--data", c.dir}
+	args := []string{"node", "--id", id, "--broker", "nats://" + c.nats, "--target", at.target, "--tick", "100ms",
+		"--data", c.dir}
 	if from != "" {
 		args = append(args, "--from", from)
 	}
@@ -74,7 +75,8 @@ func (c *course) nodeArgs(id, from string, at *place, more ...string) []string {
 func (c *course) dies(point string, count int, id, from string, at *place, more ...string) *process {
 	path, err := mortal()
 	require.NoError(c.t, err)
-	return c.launch(path, append([]string{fmt.Sprintf("XMQ_FAILPOINT=%s:kill:%d", point, count)}, at.env...), id, c.nodeArgs(id, from, at, more...)...)
+	return c.launch(path, append([]string{fmt.Sprintf("XMQ_FAILPOINT=%s:kill:%d", point, count)}, at.env...), id,
+		c.nodeArgs(id, from, at, more...)...)
 }
 
 // died waits until a process has killed itself.
@@ -82,7 +84,8 @@ func (c *course) died(p *process, point string) {
 	c.t.Helper()
 	p.wait(c.t)
 	status, ok := p.cmd.ProcessState.Sys().(syscall.WaitStatus)
-	require.True(c.t, ok && status.Signaled() && status.Signal() == syscall.SIGKILL, "%s: it ended otherwise: %v\n%s", point, p.cmd.ProcessState, p.log)
+	require.True(c.t, ok && status.Signaled() && status.Signal() == syscall.SIGKILL, "%s: it ended otherwise: %v\n%s",
+		point, p.cmd.ProcessState, p.log)
 }
 
 // post publishes bodies as one request.
@@ -122,8 +125,8 @@ func (c *course) some(n int) {
 	c.post(bodies...)
 }
 
-// holds checks that a place has the numbers 1 to n in order: each once, or for at least once each at least once, none before its
-// first predecessor.
+// holds checks that a place has the numbers 1 to n in order: each once, or for at least once each at least once, none
+// before its first predecessor.
 func (c *course) holds(at *place, n int) {
 	c.t.Helper()
 	got := at.numbers(c.t)
@@ -163,12 +166,13 @@ func (c *course) failed(id string) (seq uint64) {
 	return seq
 }
 
-// A node is killed with SIGKILL between each two steps: fetch, apply, position, commit, acknowledgement. What it had applied is there
-// once, what not is applied when it comes back.
+// A node is killed with SIGKILL between each two steps: fetch, apply, position, commit, acknowledgement. What it had
+// applied is there once, what not is applied when it comes back.
 func TestEveryDriverKilledBetweenTwoSteps(t *testing.T) {
 	onEveryDriver(t, nil, func(c *course) {
 		at := c.place(c.t)
-		for _, point := range append([]string{failpoint.FetchedBeforeApply, failpoint.CommittedBeforeAck, failpoint.Acked}, c.steps...) {
+		for _, point := range append([]string{failpoint.FetchedBeforeApply, failpoint.CommittedBeforeAck, failpoint.Acked},
+			c.steps...) {
 			p := c.dies(point, 3, "master", "", at)
 			for running := true; running; {
 				if c.outstanding("master") < 300 { // a driver that is slow has enough to do
@@ -219,7 +223,8 @@ func TestEveryDriverDatabaseRestartedUnderLoad(t *testing.T) {
 	})
 }
 
-// An increment that fails in the middle of others stops its client right before it; retry, skip and replace go on from there.
+// An increment that fails in the middle of others stops its client right before it; retry, skip and replace go on
+// from there.
 func TestEveryDriverFailRetrySkipReplace(t *testing.T) {
 	onEveryDriver(t, func(r rig) bool { return r.invalid != "" }, func(c *course) {
 		at := c.place(c.t)
@@ -248,8 +253,8 @@ func TestEveryDriverFailRetrySkipReplace(t *testing.T) {
 	})
 }
 
-// A node joins by DUMP while four producers write. Both roads are cut in mid-transfer and the transfer goes on; the newcomer is killed
-// right before its switch and joins again. In the end both copies are equal and whole.
+// A node joins by DUMP while four producers write. Both roads are cut in mid-transfer and the transfer goes on; the
+// newcomer is killed right before its switch and joins again. In the end both copies are equal and whole.
 func TestEveryDriverDumpUnderLoadCutAndKilled(t *testing.T) {
 	onEveryDriver(t, nil, func(c *course) {
 		from, to := c.place(c.t), c.place(c.t)
@@ -367,8 +372,8 @@ func (c *course) level2(id string, n int) {
 	})
 }
 
-// A copy restored from an old backup is behind and goes on. One that is ahead of the log, has another chain, or belongs to another log is
-// refused with a sentence, and nothing is applied to it.
+// A copy restored from an old backup is behind and goes on. One that is ahead of the log, has another chain, or
+// belongs to another log is refused with a sentence, and nothing is applied to it.
 func TestEveryDriverOldBackupsAndForeignCopies(t *testing.T) {
 	onEveryDriver(t, nil, func(c *course) {
 		at := c.place(c.t)
@@ -444,7 +449,8 @@ func TestEveryDriverKeepsItsPasswordToItself(t *testing.T) {
 		title, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", p.cmd.Process.Pid))
 		require.NoError(c.t, err)
 		require.Contains(c.t, string(title), "node\x00--id\x00master")
-		said := string(title) + p.log.String() + c.ok("", "positions", "--json") + c.ok("", "alerts", "--json") + c.ok("", "client", "show", "master", "--json")
+		said := string(title) + p.log.String() + c.ok("", "positions", "--json") + c.ok("", "alerts", "--json") + c.ok("",
+			"client", "show", "master", "--json")
 		for _, form := range []string{at.secret, secretInURL(at.target)} {
 			require.NotContains(c.t, said, form)
 		}
@@ -494,7 +500,8 @@ func TestSS04BackupOfARange(t *testing.T) {
 		require.NotNil(t, f.Manifest().Range)
 	}
 	file := filepath.Join(c.dir, "part0")
-	_, errs, code := c.tool("", "node", "--id", "new", "--target", "kv:"+filepath.Join(c.dir, "new"), "--topics", "kv", "--restore", file)
+	_, errs, code := c.tool("", "node", "--id", "new", "--target", "kv:"+filepath.Join(c.dir, "new"), "--topics", "kv",
+		"--restore", file)
 	require.Equal(t, 1, code, errs)
 	require.Contains(t, errs, "holds only a part of its keys")
 	_, errs, code = c.tool("", "dump", "--from", "sql", "-o", filepath.Join(c.dir, "none"), "--limit", "3")

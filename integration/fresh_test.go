@@ -21,8 +21,8 @@ func (h *house) dumps() (all []server.DumpView) {
 	return all
 }
 
-// A DUMP holds the data of now: what was mended by hand in the target is in it, though a snapshot of before is kept. Who says that a kept
-// one will do gets that; a person can drop it.
+// A DUMP holds the data of now: what was mended by hand in the target is in it, though a snapshot of before is kept.
+// Who says that a kept one will do gets that; a person can drop it.
 func TestADumpHoldsTheDataOfNow(t *testing.T) {
 	h := newHouse(t)
 	h.publish("CREATE TABLE item (id INTEGER PRIMARY KEY, n INTEGER)")
@@ -42,7 +42,8 @@ func TestADumpHoldsTheDataOfNow(t *testing.T) {
 
 	eventually(t, func() error {
 		var v worker.View
-		if err := getJSON(t.Context(), "http://"+h.cfg.HTTPAddr+"/v1/clients/n3", &v); err != nil || v.State != statedb.Following {
+		if err := getJSON(t.Context(), "http://"+h.cfg.HTTPAddr+"/v1/clients/n3", &v); err != nil ||
+			v.State != statedb.Following {
 			return fmt.Errorf("n3 is %s, %v", v.State, err)
 		}
 		return nil
@@ -62,7 +63,8 @@ func TestADumpHoldsTheDataOfNow(t *testing.T) {
 	require.Len(t, kept, 3, "an order is about the data of now, whatever its node says")
 	for _, d := range kept {
 		require.NotNil(t, d.Opened)
-		res, err := http.Post("http://"+h.cfg.HTTPAddr+"/v1/dumps/"+d.ID.String()+"/drop", "application/json", strings.NewReader(`{"reason":"a test"}`))
+		res, err := http.Post("http://"+h.cfg.HTTPAddr+"/v1/dumps/"+d.ID.String()+"/drop", "application/json",
+			strings.NewReader(`{"reason":"a test"}`))
 		require.NoError(t, err)
 		require.NoError(t, res.Body.Close())
 		require.Equal(t, http.StatusOK, res.StatusCode)

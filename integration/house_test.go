@@ -102,7 +102,8 @@ func (h *house) run(id, from string, target nodeclient.Database, change ...func(
 }
 
 func (h *house) publish(format string, args ...any) string {
-	res, err := http.Post("http://"+h.cfg.HTTPAddr+"/v1/increments", "application/sql", strings.NewReader(fmt.Sprintf(format, args...)))
+	res, err := http.Post("http://"+h.cfg.HTTPAddr+"/v1/increments", "application/sql",
+		strings.NewReader(fmt.Sprintf(format, args...)))
 	require.NoError(h.t, err)
 	defer res.Body.Close()
 	body, err := io.ReadAll(res.Body)
@@ -117,8 +118,8 @@ func (n *node) query(t *testing.T, q string) string { return query(t, n.path, q)
 // still is for how long an answer may stay the same before a test gives up.
 const still = 20 * time.Second
 
-// eventually waits until f answers nil. It gives up when the answer has been the same for long: what moves, however slowly on a
-// busy machine, is waited for.
+// eventually waits until f answers nil. It gives up when the answer has been the same for long: what moves, however
+// slowly on a busy machine, is waited for.
 func eventually(t *testing.T, f func() error) {
 	t.Helper()
 	last := ""

@@ -35,32 +35,51 @@ var layers = map[string][]string{
 	"worker":              {"broker/event", "broker/form", "increments", "statedb", "dumpflow"},
 	"broker/failpoint":    nil, // names of the places at which a test lets a process die
 	"nodeclient":          {"broker/event", "broker/form", "broker/bus", "broker/failpoint", "broker/version", "dumpflow"},
-	"nodeclient/driver": {"nodeclient", "broker/disk", "broker/secret", "nodeclient/driver/exec", "nodeclient/driver/file", "nodeclient/driver/kv", "nodeclient/driver/mysql", "nodeclient/driver/postgres",
+	"nodeclient/driver": {"nodeclient", "broker/disk", "broker/secret", "nodeclient/driver/exec", "nodeclient/driver/file",
+		"nodeclient/driver/kv", "nodeclient/driver/mysql", "nodeclient/driver/postgres",
 		"nodeclient/driver/redis", "nodeclient/driver/sqlite", "nodeclient/driver/sqltext", "nodeclient/driver/webhook"},
-	"nodeclient/driver/sqltext":                 {"broker/form"},
-	"nodeclient/driver/internal/apply":          {"nodeclient", "broker/event"},
-	"nodeclient/driver/internal/hold":           {"nodeclient", "broker/event"},
-	"nodeclient/driver/internal/freespace":      {"nodeclient", "broker/disk"},
-	"nodeclient/driver/internal/files":          nil,
-	"nodeclient/driver/internal/spool":          nil,
-	"nodeclient/driver/sqlite":                  {"nodeclient", "broker/disk", "broker/event", "broker/failpoint", "nodeclient/driver/internal/apply", "nodeclient/driver/internal/files", "nodeclient/driver/internal/freespace", "nodeclient/driver/sqltext"},
-	"nodeclient/driver/internal/snapstream":     {"broker/event"},
-	"nodeclient/driver/postgres":                {"nodeclient", "broker/event", "broker/form", "broker/failpoint", "nodeclient/driver/internal/apply", "nodeclient/driver/internal/snapstream", "nodeclient/driver/internal/hold", "nodeclient/driver/internal/subprocess", "nodeclient/driver/internal/freespace", "nodeclient/driver/internal/spool", "nodeclient/driver/sqltext"},
-	"nodeclient/driver/mysql":                   {"nodeclient", "broker/event", "broker/failpoint", "nodeclient/driver/internal/apply", "nodeclient/driver/internal/snapstream", "nodeclient/driver/internal/hold", "nodeclient/driver/internal/freespace", "nodeclient/driver/internal/spool", "nodeclient/driver/sqltext"},
-	"nodeclient/driver/internal/commands":       nil,
-	"nodeclient/driver/redis":                   {"nodeclient", "broker/event", "broker/failpoint", "nodeclient/driver/internal/apply", "nodeclient/driver/internal/commands", "nodeclient/driver/internal/snapstream", "nodeclient/driver/internal/hold"},
-	"nodeclient/driver/kv":                      {"nodeclient", "broker/disk", "broker/event", "broker/failpoint", "nodeclient/driver/internal/apply", "nodeclient/driver/internal/commands", "nodeclient/driver/internal/files", "nodeclient/driver/internal/snapstream", "nodeclient/driver/internal/freespace"},
-	"nodeclient/driver/internal/subprocess":     nil,
-	"nodeclient/driver/internal/external":       {"nodeclient", "broker/event", "nodeclient/driver/internal/snapstream"},
-	"nodeclient/driver/webhook":                 {"nodeclient", "broker/event", "broker/secret", "nodeclient/driver/internal/snapstream", "nodeclient/driver/internal/external"},
-	"nodeclient/driver/exec":                    {"nodeclient", "broker/event", "nodeclient/driver/internal/snapstream", "nodeclient/driver/internal/external", "nodeclient/driver/internal/subprocess"},
-	"nodeclient/driver/file":                    {"nodeclient", "broker/disk", "broker/event", "broker/failpoint", "nodeclient/driver/internal/files", "nodeclient/driver/internal/freespace"},
-	"broker/door":                               {"broker/event"},
-	"broker/door/http":                          {"broker/event", "broker/door", "broker/form"},
-	"broker/door/nats":                          {"broker/event", "broker/door"},
-	"broker/server":                             {"broker/event", "broker/disk", "broker/bus", "broker/secret", "broker/version", "broker/door", "broker/door/http", "broker/door/nats", "increments", "increments/segments", "statedb", "statedb/leveldb", "dumpflow", "worker", "broker/units"},
-	"configs":                                   {"broker/server", "broker/secret", "nodeclient"},
-	"configs/xmqtest":                           {"broker/server", "broker/bus", "broker/event", "nodeclient", "nodeclient/driver", "nodeclient/producer"}, // for tests
+	"nodeclient/driver/sqltext":            {"broker/form"},
+	"nodeclient/driver/internal/apply":     {"nodeclient", "broker/event"},
+	"nodeclient/driver/internal/hold":      {"nodeclient", "broker/event"},
+	"nodeclient/driver/internal/freespace": {"nodeclient", "broker/disk"},
+	"nodeclient/driver/internal/files":     nil,
+	"nodeclient/driver/internal/spool":     nil,
+	"nodeclient/driver/sqlite": {"nodeclient", "broker/disk", "broker/event", "broker/failpoint",
+		"nodeclient/driver/internal/apply", "nodeclient/driver/internal/files", "nodeclient/driver/internal/freespace",
+		"nodeclient/driver/sqltext"},
+	"nodeclient/driver/internal/snapstream": {"broker/event"},
+	"nodeclient/driver/postgres": {"nodeclient", "broker/event", "broker/form", "broker/failpoint",
+		"nodeclient/driver/internal/apply", "nodeclient/driver/internal/snapstream", "nodeclient/driver/internal/hold",
+		"nodeclient/driver/internal/subprocess", "nodeclient/driver/internal/freespace", "nodeclient/driver/internal/spool",
+		"nodeclient/driver/sqltext"},
+	"nodeclient/driver/mysql": {"nodeclient", "broker/event", "broker/failpoint",
+		"nodeclient/driver/internal/apply", "nodeclient/driver/internal/snapstream", "nodeclient/driver/internal/hold",
+		"nodeclient/driver/internal/freespace", "nodeclient/driver/internal/spool", "nodeclient/driver/sqltext"},
+	"nodeclient/driver/internal/commands": nil,
+	"nodeclient/driver/redis": {"nodeclient", "broker/event", "broker/failpoint",
+		"nodeclient/driver/internal/apply", "nodeclient/driver/internal/commands", "nodeclient/driver/internal/snapstream",
+		"nodeclient/driver/internal/hold"},
+	"nodeclient/driver/kv": {"nodeclient", "broker/disk", "broker/event", "broker/failpoint",
+		"nodeclient/driver/internal/apply", "nodeclient/driver/internal/commands", "nodeclient/driver/internal/files",
+		"nodeclient/driver/internal/snapstream", "nodeclient/driver/internal/freespace"},
+	"nodeclient/driver/internal/subprocess": nil,
+	"nodeclient/driver/internal/external":   {"nodeclient", "broker/event", "nodeclient/driver/internal/snapstream"},
+	"nodeclient/driver/webhook": {"nodeclient", "broker/event", "broker/secret",
+		"nodeclient/driver/internal/snapstream", "nodeclient/driver/internal/external"},
+	"nodeclient/driver/exec": {"nodeclient", "broker/event", "nodeclient/driver/internal/snapstream",
+		"nodeclient/driver/internal/external", "nodeclient/driver/internal/subprocess"},
+	"nodeclient/driver/file": {"nodeclient", "broker/disk", "broker/event", "broker/failpoint",
+		"nodeclient/driver/internal/files", "nodeclient/driver/internal/freespace"},
+	"broker/door":      {"broker/event"},
+	"broker/door/http": {"broker/event", "broker/door", "broker/form"},
+	"broker/door/nats": {"broker/event", "broker/door"},
+	"broker/server": {"broker/event", "broker/disk", "broker/bus", "broker/secret",
+		"broker/version", "broker/door", "broker/door/http", "broker/door/nats", "increments", "increments/segments",
+		"statedb", "statedb/leveldb", "dumpflow", "worker", "broker/units"},
+	"configs": {"broker/server", "broker/secret", "nodeclient"},
+	// for tests
+	"configs/xmqtest": {"broker/server", "broker/bus", "broker/event", "nodeclient",
+		"nodeclient/driver", "nodeclient/producer"},
 	"cmd/xmq":                                   {"*"},
 	"cmd/xmq/shop":                              nil,
 	"integration":                               {"*"},
@@ -87,17 +106,20 @@ var outside = map[string][]string{
 	"broker/disk":                      {"github.com/syndtr/goleveldb"},
 	"dumpflow":                         {"github.com/klauspost/compress", "golang.org/x/sys", "golang.org/x/time"},
 	"nodeclient/driver/internal/spool": {"github.com/klauspost/compress"},
-	"nodeclient/driver/sqlite":         {"modernc.org/sqlite", "modernc.org/libc", "golang.org/x/sys"}, // libc for its time zone, sys for devices
-	"nodeclient/driver/postgres":       {"github.com/jackc/pgx"},
-	"nodeclient/driver/mysql":          {"github.com/go-sql-driver/mysql"},
-	"nodeclient/driver/redis":          {"github.com/redis/go-redis"},
-	"nodeclient/driver/kv":             {"github.com/syndtr/goleveldb"},
-	"broker/door/nats":                 {"github.com/nats-io/nats.go"},
-	"broker/server":                    {"github.com/nats-io/nats.go", "github.com/nats-io/nats-server", "github.com/sourcegraph/conc"},
-	"configs":                          {"github.com/goccy/go-yaml"},
-	"cmd/xmq":                          {"github.com/urfave/cli", "golang.org/x/sys"},
-	"integration/bench":                {"github.com/nats-io/nats.go", "github.com/nats-io/nats-server", "github.com/klauspost/compress", "modernc.org/sqlite"},
-	"cmd/xmq/shop":                     {"modernc.org/sqlite"},
+	// libc for its time zone, sys for devices
+	"nodeclient/driver/sqlite":   {"modernc.org/sqlite", "modernc.org/libc", "golang.org/x/sys"},
+	"nodeclient/driver/postgres": {"github.com/jackc/pgx"},
+	"nodeclient/driver/mysql":    {"github.com/go-sql-driver/mysql"},
+	"nodeclient/driver/redis":    {"github.com/redis/go-redis"},
+	"nodeclient/driver/kv":       {"github.com/syndtr/goleveldb"},
+	"broker/door/nats":           {"github.com/nats-io/nats.go"},
+	"broker/server": {"github.com/nats-io/nats.go", "github.com/nats-io/nats-server",
+		"github.com/sourcegraph/conc"},
+	"configs": {"github.com/goccy/go-yaml"},
+	"cmd/xmq": {"github.com/urfave/cli", "golang.org/x/sys"},
+	"integration/bench": {"github.com/nats-io/nats.go", "github.com/nats-io/nats-server",
+		"github.com/klauspost/compress", "modernc.org/sqlite"},
+	"cmd/xmq/shop": {"modernc.org/sqlite"},
 }
 
 type pkg struct {
@@ -144,8 +166,8 @@ func picture(t *testing.T) map[string]int {
 	return drawn
 }
 
-// The picture and the table agree: every package of the table that is not for tests alone is drawn, nothing else is, and
-// what a row allows lies below.
+// The picture and the table agree: every package of the table that is not for tests alone is drawn, nothing else is,
+// and what a row allows lies below.
 func TestThePictureOfTheLayersIsTheTable(t *testing.T) {
 	drawn := picture(t)
 	for name, row := range layers {
@@ -176,10 +198,13 @@ func TestImports(t *testing.T) {
 		for _, imp := range p.Imports {
 			switch ours, is := strings.CutPrefix(imp, "xmq/"); {
 			case is:
-				require.True(t, slices.Contains(allowed, ours) || slices.Contains(allowed, "*"), "%s imports %s, which is not in its row", name, ours)
-				require.True(t, testing || drawn[ours] < drawn[name], "%s imports %s, which is drawn beside or above it", name, ours)
+				require.True(t, slices.Contains(allowed, ours) || slices.Contains(allowed, "*"),
+					"%s imports %s, which is not in its row", name, ours)
+				require.True(t, testing || drawn[ours] < drawn[name], "%s imports %s, which is drawn beside or above it", name,
+					ours)
 			case strings.Contains(strings.SplitN(imp, "/", 2)[0], ".") && !testing:
-				require.True(t, slices.ContainsFunc(outside[name], func(m string) bool { return strings.HasPrefix(imp, m) }), "%s uses %s: not in its row", name, imp)
+				require.True(t, slices.ContainsFunc(outside[name], func(m string) bool { return strings.HasPrefix(imp, m) }),
+					"%s uses %s: not in its row", name, imp)
 			}
 		}
 	}
@@ -190,7 +215,8 @@ func TestPackageComments(t *testing.T) {
 	for _, p := range packages(t) {
 		n := 0
 		for _, f := range p.GoFiles {
-			parsed, err := parser.ParseFile(token.NewFileSet(), filepath.Join(p.Dir, f), nil, parser.ParseComments|parser.PackageClauseOnly)
+			parsed, err := parser.ParseFile(token.NewFileSet(), filepath.Join(p.Dir, f), nil,
+				parser.ParseComments|parser.PackageClauseOnly)
 			require.NoError(t, err)
 			if parsed.Doc != nil {
 				n++
@@ -204,7 +230,8 @@ func TestPackageComments(t *testing.T) {
 
 // The top level of the repository is what users know; nothing else grows there.
 func TestTopLevel(t *testing.T) {
-	want := []string{"CHANGELOG.md", "LICENSE", "Makefile", "README.md", "broker", "cmd", "configs", "dumpflow", "go.mod", "go.sum", "increments", "integration", "nodeclient", "statedb", "worker"}
+	want := []string{"CHANGELOG.md", "LICENSE", "Makefile", "README.md", "broker", "cmd", "configs", "dumpflow", "go.mod",
+		"go.sum", "increments", "integration", "nodeclient", "statedb", "worker"}
 	out, err := exec.Command("git", "-C", "..", "ls-files").Output()
 	require.NoError(t, err)
 	var got []string

@@ -121,7 +121,8 @@ type refusing struct {
 	loads chan struct{}
 }
 
-func (r *refusing) Restore(ctx context.Context, want event.Position, topics event.Topics, from io.Reader) (nodeclient.Restored, error) {
+func (r *refusing) Restore(ctx context.Context, want event.Position, topics event.Topics,
+	from io.Reader) (nodeclient.Restored, error) {
 	select {
 	case <-r.loads:
 		return r.Database.Restore(ctx, want, topics, from)
@@ -170,7 +171,8 @@ func TestANewcomerThatDiesWhileItLoadsIsMissed(t *testing.T) {
 	road, err := bus.Dial("nats://"+h.cfg.NATSAddr, "n1")
 	require.NoError(t, err)
 	defer road.Close()
-	ask := event.Event{Kind: event.DumpReq, Group: nodeclient.DefaultGroup, ID: "n1", Peer: "master", Request: 7, Body: event.Hello{Target: "mem"}.Encode()}
+	ask := event.Event{Kind: event.DumpReq, Group: nodeclient.DefaultGroup, ID: "n1", Peer: "master", Request: 7,
+		Body: event.Hello{Target: "mem"}.Encode()}
 	require.NoError(t, road.Publish(event.Subject(nodeclient.DefaultGroup, event.Up, "n1"), ask.Append(nil)))
 	eventually(t, func() error {
 		if j := h.joining(t, "n1"); j.alert.Text == "" || j.notLoaded == "" {

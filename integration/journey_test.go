@@ -30,7 +30,8 @@ func TestXR02RandomKillsOfEverybody(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 1))
-	s := newSite(t, "--max-records", "400", "--retention-every", "300ms", "--retention-keep-age", "0s", "--tick", "200ms", "--silent", "2s", "--lease", "2s")
+	s := newSite(t, "--max-records", "400", "--retention-every", "300ms", "--retention-keep-age", "0s", "--tick", "200ms",
+		"--silent", "2s", "--lease", "2s")
 	running := map[string]*process{"broker": s.broker()}
 	start := map[string]func() *process{
 		"broker": func() *process { return s.broker() },
@@ -54,7 +55,8 @@ func TestXR02RandomKillsOfEverybody(t *testing.T) {
 		}
 		published := make(chan string, 1)
 		go func() {
-			out, errs, code := s.tool(script.String(), "publish", "--sql", "-", "--dialect", "sqlite", "--idempotency-prefix", fmt.Sprint("round", round))
+			out, errs, code := s.tool(script.String(), "publish", "--sql", "-", "--dialect", "sqlite", "--idempotency-prefix",
+				fmt.Sprint("round", round))
 			published <- fmt.Sprintf("%d %s%s", code, out, errs)
 		}()
 		victim := names[rng.IntN(len(names))]
@@ -120,7 +122,8 @@ func TestXB05BrokerKilledUnderLoad(t *testing.T) {
 
 // Any start order works: all six (XN-6).
 func TestXN06AnyStartOrder(t *testing.T) {
-	orders := [][]string{{"broker", "master", "n1"}, {"broker", "n1", "master"}, {"master", "broker", "n1"}, {"master", "n1", "broker"}, {"n1", "broker", "master"}, {"n1", "master", "broker"}}
+	orders := [][]string{{"broker", "master", "n1"}, {"broker", "n1", "master"}, {"master", "broker", "n1"},
+		{"master", "n1", "broker"}, {"n1", "broker", "master"}, {"n1", "master", "broker"}}
 	for _, order := range orders {
 		t.Run(strings.Join(order, "-"), func(t *testing.T) {
 			t.Parallel()
@@ -157,7 +160,8 @@ func TestXE12BackupAndJoinInTwoSteps(t *testing.T) {
 	require.Contains(t, errs, "exists already")
 	s.ok("CREATE TABLE b (n INTEGER)\n", "publish")
 	s.level("master")
-	require.Contains(t, s.ok("", "dump", "--from", "master", "-o", backup+".later"), "at sequence 3", "a backup holds the data of now, not a kept snapshot's")
+	require.Contains(t, s.ok("", "dump", "--from", "master", "-o", backup+".later"), "at sequence 3",
+		"a backup holds the data of now, not a kept snapshot's")
 	_, errs, code = s.tool("", "dump", "--from", "nobody", "-o", backup+"2")
 	require.Equal(t, 1, code)
 	require.Contains(t, errs, "nobody is not known")
@@ -189,7 +193,8 @@ func TestXC01FailRetrySkipReplace(t *testing.T) {
 	s.level("n1")
 	// n1 alone gets rows that collide with what comes.
 	exec1(t, s.path("n1"), "INSERT INTO a VALUES (2), (3), (4)")
-	s.ok("INSERT INTO a VALUES (2)\nINSERT INTO a VALUES (3)\nINSERT INTO a VALUES (4)\nINSERT INTO a VALUES (5)\n", "publish")
+	s.ok("INSERT INTO a VALUES (2)\nINSERT INTO a VALUES (3)\nINSERT INTO a VALUES (4)\nINSERT INTO a VALUES (5)\n",
+		"publish")
 	s.level("master")
 	failedAt := func(seq uint64) {
 		t.Helper()
@@ -216,7 +221,8 @@ func TestXC01FailRetrySkipReplace(t *testing.T) {
 	failedAt(5)
 	s.ok("", "client", "replace", "--reason", "one off", "--body", "INSERT INTO a VALUES (44)", "n1")
 	s.level("n1")
-	require.Equal(t, "1,2,3,4,44,5", query(t, s.path("n1"), "SELECT group_concat(n) FROM (SELECT n FROM a ORDER BY CAST(n AS TEXT))"))
+	require.Equal(t, "1,2,3,4,44,5", query(t, s.path("n1"),
+		"SELECT group_concat(n) FROM (SELECT n FROM a ORDER BY CAST(n AS TEXT))"))
 	require.Equal(t, "INSERT INTO a VALUES (4)", s.ok("", "log", "show", "5"), "the log itself is not rewritten")
 	require.Contains(t, s.ok("", "alerts"), "no alerts")
 	var audit []server.AuditView
@@ -321,7 +327,8 @@ func TestTopics(t *testing.T) {
 	s.ok("INSERT INTO a VALUES (1)\n", "publish", "--topic", "b")
 	s.level("master", "shop")
 	require.Equal(t, "1", query(t, s.path("master"), "SELECT count(*) FROM c"))
-	require.Equal(t, "a", query(t, s.path("shop"), "SELECT group_concat(name) FROM sqlite_schema WHERE type = 'table' AND name <> 'xmq_position'"))
+	require.Equal(t, "a", query(t, s.path("shop"),
+		"SELECT group_concat(name) FROM sqlite_schema WHERE type = 'table' AND name <> 'xmq_position'"))
 	require.Equal(t, "4", query(t, s.path("shop"), "SELECT seq FROM xmq_position"))
 	wrong := s.node("n1", "master", "--topics", "a")
 	require.Equal(t, 1, wrong.wait(t))
@@ -351,7 +358,8 @@ func TestXI09ExplicitPosition(t *testing.T) {
 	_, errs, code := s.tool("", "client", "seek", "master", "2", "--reason", "again")
 	require.Equal(t, 1, code)
 	require.Contains(t, errs, "client master stands at 3 and goes back to 1: 2 increments run again there")
-	require.Contains(t, s.ok("", "client", "seek", "master", "2", "--reason", "again", "--confirm"), "done, it stands at") // backwards: 2 and 3 are applied once more
+	// backwards: 2 and 3 are applied once more
+	require.Contains(t, s.ok("", "client", "seek", "master", "2", "--reason", "again", "--confirm"), "done, it stands at")
 	eventually(t, func() error {
 		if got := query(t, s.path("master"), "SELECT count(*) FROM a"); got != "4" {
 			return fmt.Errorf("%s rows", got)
@@ -395,17 +403,19 @@ func TestXE02UnknownNodeIsToldWhatToDo(t *testing.T) {
 	require.Empty(t, s.positions().Clients)
 }
 
-// A start from another directory finds the same state. And a second broker on the directory is refused with 75, saying who holds
-// it; a taken port with 75; a wrong flag with 64; a wrong key with 78 (XD-19).
+// A start from another directory finds the same state. And a second broker on the directory is refused with 75,
+// saying who holds it; a taken port with 75; a wrong flag with 64; a wrong key with 78 (XD-19).
 func TestXD19StateLiesWhereItWasTold(t *testing.T) {
 	s := newSite(t)
 	b := s.broker()
 	s.ok("x\n", "publish")
 	log := s.positions().Log
-	second := s.start("second", "broker", "--data", filepath.Join(s.dir, "broker"), "--nats-addr", freeAddr(t), "--http-addr", freeAddr(t))
+	second := s.start("second", "broker", "--data", filepath.Join(s.dir, "broker"), "--nats-addr", freeAddr(t),
+		"--http-addr", freeAddr(t))
 	require.Equal(t, 75, second.wait(t))
 	require.Contains(t, second.log.String(), "in use by another process")
-	taken := s.start("taken", "broker", "--data", filepath.Join(s.dir, "b2"), "--nats-addr", s.nats, "--http-addr", freeAddr(t))
+	taken := s.start("taken", "broker", "--data", filepath.Join(s.dir, "b2"), "--nats-addr", s.nats, "--http-addr",
+		freeAddr(t))
 	require.Equal(t, 75, taken.wait(t))
 	require.Contains(t, taken.log.String(), "cannot listen on "+s.nats)
 	require.Equal(t, 0, b.stop(t))
@@ -413,7 +423,8 @@ func TestXD19StateLiesWhereItWasTold(t *testing.T) {
 	s.broker()
 	require.Equal(t, log, s.positions().Log)
 	require.EqualValues(t, 1, s.positions().Head)
-	for want, args := range map[int][]string{64: {"broker", "--worker", "3"}, 78: {"broker", "--workers", "many"}, 1: {"client", "retry", "nobody"}} {
+	for want, args := range map[int][]string{64: {"broker", "--worker", "3"}, 78: {"broker", "--workers", "many"},
+		1: {"client", "retry", "nobody"}} {
 		_, errs, code := s.tool("", args...)
 		require.Equal(t, want, code, errs)
 		require.NotContains(t, errs, "goroutine")
@@ -494,8 +505,8 @@ func TestXQ08DamageIsRefusedAtStart(t *testing.T) {
 	require.Contains(t, b.log.String(), filepath.Base(files[0]))
 }
 
-// A log that has lost its end reads well: only the checkpoint knows. The broker refuses it, and so does the check that its operator
-// runs next; without a state store the check says that it cannot know.
+// A log that has lost its end reads well: only the checkpoint knows. The broker refuses it, and so does the check
+// that its operator runs next; without a state store the check says that it cannot know.
 func TestLogCheckKnowsWhatWasAcknowledged(t *testing.T) {
 	s := newSite(t)
 	b := s.broker()
@@ -536,8 +547,8 @@ func (s *site) client(id string) (v worker.View) {
 	return v
 }
 
-// A house can be furnished before the first increment: a master on an empty log has a position, so others can join from it, and
-// from each other; of both kinds of target.
+// A house can be furnished before the first increment: a master on an empty log has a position, so others can join
+// from it, and from each other; of both kinds of target.
 func TestJoiningBeforeTheFirstIncrement(t *testing.T) {
 	s := newSite(t)
 	s.broker()

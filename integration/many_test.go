@@ -24,7 +24,8 @@ func (h *house) batch(k int, body string) {
 	for range k {
 		fmt.Fprintf(&b, "{\"body\": %q}\n", body)
 	}
-	res, err := http.Post("http://"+h.cfg.HTTPAddr+"/v1/increments/batch", "application/x-ndjson", strings.NewReader(b.String()))
+	res, err := http.Post("http://"+h.cfg.HTTPAddr+"/v1/increments/batch", "application/x-ndjson",
+		strings.NewReader(b.String()))
 	require.NoError(h.t, err)
 	require.NoError(h.t, res.Body.Close())
 	require.Equal(h.t, 200, res.StatusCode)
@@ -161,12 +162,13 @@ func TestXI05IdleClientsAreWoken(t *testing.T) {
 	require.Greater(t, fast, 25, "more than half within 10 ms")
 }
 
-// The 10-byte header of the original's leader choice is not spoken: such bytes on the broker's port are refused, and the
-// broker lives. And other strangers on both ports (FD-1).
+// The 10-byte header of the original's leader choice is not spoken: such bytes on the broker's port are refused, and
+// the broker lives. And other strangers on both ports (FD-1).
 func TestFD01StrangersOnThePorts(t *testing.T) {
 	h := newHouse(t)
 	for _, addr := range []string{h.cfg.NATSAddr, h.cfg.HTTPAddr} {
-		for _, bytes := range []string{"\x00\x00\x00\x00\x00\x00\x00\x00\x40\x00", "\xff\xff\xff\xff\xff\xff\xff\xff\x41\x00", "*1\r\n$4\r\nPING\r\n", "\x80\x00\x00\x00", strings.Repeat("A", 100_000)} {
+		for _, bytes := range []string{"\x00\x00\x00\x00\x00\x00\x00\x00\x40\x00", "\xff\xff\xff\xff\xff\xff\xff\xff\x41\x00",
+			"*1\r\n$4\r\nPING\r\n", "\x80\x00\x00\x00", strings.Repeat("A", 100_000)} {
 			c, err := net.Dial("tcp", addr)
 			require.NoError(t, err)
 			_, _ = c.Write([]byte(bytes)) // it may be closed in our face

@@ -32,7 +32,8 @@ import (
 // The size of the larger database; `make measure` says 1024.
 var measured = flag.Int("measure", 64, "MiB of the larger database of TestMeasureDUMP")
 
-// rowBytes is how large the rows are with which a database is filled; random, so that nothing can be saved by compression.
+// rowBytes is how large the rows are with which a database is filled; random, so that nothing can be saved by
+// compression.
 const rowBytes = 8 << 10
 
 // filled is a place with so many MiB of random rows.
@@ -58,8 +59,9 @@ func rowsOf(t *testing.T, mib int, put func(first int, rows [][]byte) error) {
 }
 
 func fillings(t *testing.T) []filled {
-	return []filled{{name: "sqlite", fill: fillSQLite}, {name: "postgres", fill: fillPostgres}, {name: "mysql", fill: fillMySQL}, {name: "redis", fill: fillRedis}, {name: "kv", late: fillKV,
-		fill: func(_ *testing.T, s *site, _ int) string { return "kv:" + filepath.Join(s.dir, "kv") }}}
+	return []filled{{name: "sqlite", fill: fillSQLite}, {name: "postgres", fill: fillPostgres},
+		{name: "mysql", fill: fillMySQL}, {name: "redis", fill: fillRedis}, {name: "kv", late: fillKV,
+			fill: func(_ *testing.T, s *site, _ int) string { return "kv:" + filepath.Join(s.dir, "kv") }}}
 }
 
 func fillSQLite(t *testing.T, s *site, mib int) string {
@@ -79,7 +81,8 @@ func fillSQL(t *testing.T, db *sql.DB, create string, mib int) {
 		for i, row := range rows {
 			args = append(args, first+i, row)
 		}
-		_, err := db.ExecContext(t.Context(), "INSERT INTO big VALUES "+strings.TrimPrefix(strings.Repeat(", (?, ?)", len(rows)), ", "), args...)
+		_, err := db.ExecContext(t.Context(), "INSERT INTO big VALUES "+
+			strings.TrimPrefix(strings.Repeat(", (?, ?)", len(rows)), ", "), args...)
 		return err
 	})
 }
@@ -90,7 +93,8 @@ func fillMySQL(t *testing.T, _ *site, mib int) string {
 	name := fmt.Sprint("place", shared.places.Add(1))
 	server.Create(t, name)
 	cfg := mysql.NewConfig()
-	cfg.User, cfg.Passwd, cfg.Net, cfg.Addr, cfg.DBName, cfg.InterpolateParams, cfg.MaxAllowedPacket = "xmq", mysqltest.Password, "tcp", server.Addr(), name, true, 0
+	cfg.User, cfg.Passwd, cfg.Net, cfg.Addr, cfg.DBName, cfg.InterpolateParams, cfg.MaxAllowedPacket = "xmq",
+		mysqltest.Password, "tcp", server.Addr(), name, true, 0
 	connector, err := mysql.NewConnector(cfg)
 	require.NoError(t, err)
 	db := sql.OpenDB(connector)
@@ -110,9 +114,10 @@ func fillPostgres(t *testing.T, _ *site, mib int) string {
 	_, err = c.Exec(t.Context(), "CREATE TABLE big (id int PRIMARY KEY, v bytea)")
 	require.NoError(t, err)
 	rowsOf(t, mib, func(first int, rows [][]byte) error {
-		_, err := c.CopyFrom(t.Context(), pgx.Identifier{"big"}, []string{"id", "v"}, pgx.CopyFromSlice(len(rows), func(i int) ([]any, error) {
-			return []any{first + i, rows[i]}, nil
-		}))
+		_, err := c.CopyFrom(t.Context(), pgx.Identifier{"big"}, []string{"id", "v"},
+			pgx.CopyFromSlice(len(rows), func(i int) ([]any, error) {
+				return []any{first + i, rows[i]}, nil
+			}))
 		return err
 	})
 	return server.URL(name)
@@ -156,8 +161,9 @@ func fillKV(t *testing.T, s *site, mib int) {
 	})
 }
 
-// The pause of a target and the duration of a whole DUMP, at two sizes of each database: printed, not judged. The pause is what the
-// broker reports: from the moment at which it sends the target no more increments until it hears that the snapshot is open.
+// The pause of a target and the duration of a whole DUMP, at two sizes of each database: printed, not judged. The
+// pause is what the broker reports: from the moment at which it sends the target no more increments until it hears
+// that the snapshot is open.
 func TestMeasureDUMP(t *testing.T) {
 	opens, sizes := 100, []int{10, *measured}
 	if shorttest.Less() { // under the race detector nothing is measured
@@ -186,12 +192,13 @@ func measure(t *testing.T, f filled, mib, opens int) {
 	take := func(path string, progress func()) (dumpflow.Manifest, error) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		return nodeclient.Backup(ctx, road, nodeclient.DefaultGroup, "backup-measure", "master", path, false, nil, func(int64) {
-			if progress != nil {
-				progress()
-				cancel()
-			}
-		}, nil)
+		return nodeclient.Backup(ctx, road, nodeclient.DefaultGroup, "backup-measure", "master", path, false, nil,
+			func(int64) {
+				if progress != nil {
+					progress()
+					cancel()
+				}
+			}, nil)
 	}
 	seen := map[string]float64{}
 	for i := range opens {
@@ -203,7 +210,8 @@ func measure(t *testing.T, f filled, mib, opens int) {
 			}
 		})
 		require.ErrorIs(t, err, context.Canceled)
-		<-time.After(100 * time.Millisecond) // the target closes what nobody reads any more: that would count as pause of the next
+		// the target closes what nobody reads any more: that would count as pause of the next
+		<-time.After(100 * time.Millisecond)
 	}
 	require.Len(t, seen, opens)
 	pauses := slices.Sorted(maps.Values(seen))
@@ -211,5 +219,6 @@ func measure(t *testing.T, f filled, mib, opens int) {
 	m, err := take(filepath.Join(s.dir, "whole"), nil)
 	require.NoError(t, err)
 	took := time.Since(began).Seconds()
-	t.Logf("measured: DUMP of %s, %d MiB: pause p50 %.1f ms, p99 %.1f ms of %d; all of it %.1f s, %.0f MiB/s", f.name, mib, pauses[opens/2], pauses[(opens-1)*99/100], opens, took, float64(m.Size)/took/(1<<20))
+	t.Logf("measured: DUMP of %s, %d MiB: pause p50 %.1f ms, p99 %.1f ms of %d; all of it %.1f s, %.0f MiB/s", f.name, mib,
+		pauses[opens/2], pauses[(opens-1)*99/100], opens, took, float64(m.Size)/took/(1<<20))
 }

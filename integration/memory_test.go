@@ -47,9 +47,9 @@ func (s *stuck) Apply(ctx context.Context, before event.Position, batch []event.
 	return pos, nil
 }
 
-// The broker keeps its memory_limit with 16 nodes whose windows together are twice that, while increments of 1 MiB come in: when the
-// nodes apply nothing, so that all of it lies with them, and when nothing is read from their connections, so that all of
-// it lies with the broker. Let go, all of them come level.
+// The broker keeps its memory_limit with 16 nodes whose windows together are twice that, while increments of 1 MiB
+// come in: when the nodes apply nothing, so that all of it lies with them, and when nothing is read from their
+// connections, so that all of it lies with the broker. Let go, all of them come level.
 func TestMemoryIsBoundedWithSlowNodes(t *testing.T) {
 	if shorttest.Less() {
 		return // the broker is another process, into which the race detector does not look
@@ -77,7 +77,8 @@ func slowNodes(t *testing.T, kind string, deaf bool, nodes, count, limit int) {
 		target := &stuck{Database: drivertest.NewMemory().Open(), let: let}
 		target.pos.Store(&event.Position{})
 		all = append(all, target)
-		n := h.run(fmt.Sprint("slow", i), "", target, func(o *nodeclient.Options) { o.WindowBytes, o.WindowRecords, o.Silence = 64<<20, 1<<20, 1<<20 })
+		n := h.run(fmt.Sprint("slow", i), "", target,
+			func(o *nodeclient.Options) { o.WindowBytes, o.WindowRecords, o.Silence = 64<<20, 1<<20, 1<<20 })
 		eventually(t, func() error {
 			if at := n.a.Status(); at.Phase != "following" {
 				return fmt.Errorf("%+v", at)
@@ -119,6 +120,7 @@ func slowNodes(t *testing.T, kind string, deaf bool, nodes, count, limit int) {
 			})
 		}
 	}
-	t.Logf("measured: memory of the broker with %d nodes %s: %d MiB at most while they stand still, %d MiB when they come level", nodes, kind, still, peak())
+	t.Logf("measured: memory of the broker with %d nodes %s: %d MiB at most while they stand still, %d MiB when they "+
+		"come level", nodes, kind, still, peak())
 	require.Less(t, peak(), limit)
 }

@@ -9,7 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// kind is one kind of database in the mixed run: its topic and its copies, of which the first began and the others joined by DUMP.
+// kind is one kind of database in the mixed run: its topic and its copies, of which the first began and the others
+// joined by DUMP.
 type kind struct {
 	course
 	copies []*copied
@@ -21,9 +22,9 @@ type copied struct {
 	p        *process
 }
 
-// One broker, one log, four kinds of databases, each kind on its own topic: three nodes on three PostgreSQL databases, three on MariaDB,
-// two on Redis, two on key-value stores. Nodes, servers and the broker are killed while all of it is written. In the end the
-// copies of each kind are equal, row by row.
+// One broker, one log, four kinds of databases, each kind on its own topic: three nodes on three PostgreSQL
+// databases, three on MariaDB, two on Redis, two on key-value stores. Nodes, servers and the broker are killed while
+// all of it is written. In the end the copies of each kind are equal, row by row.
 func TestMixedKindsOnOneLog(t *testing.T) {
 	const seed = 7
 	t.Logf("seed %d", seed)

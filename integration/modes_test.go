@@ -12,8 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Whatever umask a broker and its nodes are started with, and however open the folders are that they are given: what they
-// make is their user's alone, and a database that a DUMP replaces stays open to whom it was open before.
+// Whatever umask a broker and its nodes are started with, and however open the folders are that they are given: what
+// they make is their user's alone, and a database that a DUMP replaces stays open to whom it was open before.
 func TestFilesAreTheirUsersAlone(t *testing.T) {
 	s := newSite(t, "--masters", "master,kv,file")
 	path, err := binary()
@@ -25,9 +25,11 @@ func TestFilesAreTheirUsersAlone(t *testing.T) {
 		return s.launch("/bin/sh", nil, name, append([]string{"-c", `umask 000; exec "$@"`, "sh", path}, args...)...)
 	}
 	node := func(id, target string, more ...string) *process {
-		return open(id, append([]string{"node", "--id", id, "--broker", "nats://" + s.nats, "--target", target, "--tick", "200ms"}, more...)...)
+		return open(id, append([]string{"node", "--id", id, "--broker", "nats://" + s.nats, "--target", target, "--tick",
+			"200ms"}, more...)...)
 	}
-	broker := open("broker", "broker", "--data", data, "--nats-addr", s.nats, "--http-addr", s.http, "--masters", "master,kv,file",
+	broker := open("broker", "broker", "--data", data, "--nats-addr", s.nats, "--http-addr", s.http, "--masters",
+		"master,kv,file",
 		"--watch-min-free", "0", "--watch-slow-sync", "0s")
 	eventually(t, func() error {
 		if !strings.Contains(broker.log.String(), "ready\n") {

@@ -31,7 +31,8 @@ import (
 )
 
 // How often the night happens; `make night` says more.
-var nights = flag.Int("nights", 1, "how often TestANightOnCall goes through its incidents, one after another on the same log and databases")
+var nights = flag.Int("nights", 1, "how often TestANightOnCall goes through its incidents, one after another on the "+
+	"same log and databases")
 
 // night is what the incidents happen to: a PostgreSQL, a MariaDB and a Redis server, and SQLite files.
 type night struct {
@@ -45,9 +46,10 @@ type night struct {
 	free     int    // the next number that nobody has in table guest
 }
 
-// An operator's night: one incident after another on one log, under a writer that never stops. Of each it is shown who tells (the alert, the
-// hook, the timeline, the broker's log, xmq status and its exit code), in which words, and that what they name repairs it; behind each
-// every screen is green again. In the morning all databases hold what the writer had acknowledged, each once and in order.
+// An operator's night: one incident after another on one log, under a writer that never stops. Of each it is shown
+// who tells (the alert, the hook, the timeline, the broker's log, xmq status and its exit code), in which words, and
+// that what they name repairs it; behind each every screen is green again. In the morning all databases hold what the
+// writer had acknowledged, each once and in order.
 func TestANightOnCall(t *testing.T) {
 	n := beginNight(t)
 	for range *nights {
@@ -108,13 +110,15 @@ func beginNight(t *testing.T) *night {
 	require.NoError(t, err)
 	n.rd, err = shared.redis()
 	require.NoError(t, err)
-	for id, r := range map[string]rig{"pg1": postgresRig(), "my1": mysqlRig(), "sq1": sqliteRig(), "sq2": sqliteRig(), "rd1": redisRig()} {
+	for id, r := range map[string]rig{"pg1": postgresRig(), "my1": mysqlRig(), "sq1": sqliteRig(), "sq2": sqliteRig(),
+		"rd1": redisRig()} {
 		n.places[id], n.args[id] = r.place(t), []string{"--topics", "shop"}
 	}
 	n.pgDB, n.myDB = database(n.places["pg1"]), database(n.places["my1"])
 	n.password = filepath.Join(n.dir, "password")
 	n.writePassword(redistest.Password)
-	n.places["rd1"].target = strings.Replace(n.places["rd1"].target, "://:"+secretInURL(n.places["rd1"].target)+"@", "://default@", 1)
+	n.places["rd1"].target = strings.Replace(n.places["rd1"].target, "://:"+secretInURL(n.places["rd1"].target)+"@",
+		"://default@", 1)
 	n.args["rd1"] = []string{"--topics", "cache", "--target-password-file", n.password}
 	for _, create := range append(slices.Clone(sqlSetup), "CREATE TABLE guest (id bigint PRIMARY KEY, name text)") {
 		n.publish("shop", create)
@@ -155,7 +159,8 @@ func (n *night) morning() {
 		require.Equal(t, want, at.numbers(t), id)
 	}
 	guests := query(t, n.file("sq1"), "SELECT group_concat(id || name, ' ') FROM (SELECT * FROM guest ORDER BY id)")
-	require.Equal(t, guests, query(t, n.file("sq2"), "SELECT group_concat(id || name, ' ') FROM (SELECT * FROM guest ORDER BY id)"))
+	require.Equal(t, guests, query(t, n.file("sq2"),
+		"SELECT group_concat(id || name, ' ') FROM (SELECT * FROM guest ORDER BY id)"))
 	require.Equal(t, guests, strings.Join(n.pg.Query(t, n.pgDB, "SELECT id || name FROM guest ORDER BY id"), " "))
 	require.Equal(t, guests, strings.Join(n.my.Query(t, n.myDB, "SELECT concat(id, name) FROM guest ORDER BY id"), " "))
 	require.Contains(t, n.ok("", "log", "check"), "records checked")
@@ -170,7 +175,8 @@ func (n *night) oneRefuses() {
 	id, body := n.guest()
 	require.NoError(t, n.pg.Exec(n.pgDB, fmt.Sprintf("INSERT INTO guest VALUES (%d, 'by hand')", id)))
 	seq := n.publish("shop", body)
-	a := n.told("fail/pg1", statedb.Critical, "client pg1", fmt.Sprintf("could not apply increment %d", seq), "duplicate key", "guest_pkey")
+	a := n.told("fail/pg1", statedb.Critical, "client pg1", fmt.Sprintf("could not apply increment %d", seq),
+		"duplicate key", "guest_pkey")
 	require.Equal(t, seq, a.Seq)
 	n.moved("my1", "sq1")
 	for _, check := range []string{"positions", "alerts"} {
@@ -195,7 +201,8 @@ func (n *night) oneRefuses() {
 // W33, W48: an increment that is bad is one line and one order.
 func (n *night) allRefuse() {
 	seq := n.publish("shop", "INSERT INTO nowhere VALUES (1)")
-	a := n.told("fail/sq1", statedb.Critical, fmt.Sprintf("increment %d is refused by", seq), "of topic shop", "the increment is bad, not the databases")
+	a := n.told("fail/sq1", statedb.Critical, fmt.Sprintf("increment %d is refused by", seq), "of topic shop",
+		"the increment is bad, not the databases")
 	out := n.does(a, fmt.Sprintf("xmq client skip --seq %d", seq))
 	require.GreaterOrEqual(n.t, strings.Count(out, "done, it stands at"), 3, out)
 	n.over(a)
@@ -206,7 +213,8 @@ func (n *night) allRefuse() {
 // W42: what does not fit its statement fails at once, and is not tried for ever.
 func (n *night) argumentsDoNotFit() {
 	seq := n.publish("shop", `{"sql": "INSERT INTO guest VALUES ($1, 'x')", "args": [1, 2]}`)
-	for id, says := range map[string]string{"pg1": "2 arguments", "my1": "placeholders", "sq1": "argument 2 has no placeholder"} {
+	for id, says := range map[string]string{"pg1": "2 arguments", "my1": "placeholders",
+		"sq1": "argument 2 has no placeholder"} {
 		n.told("fail/"+id, statedb.Critical, "client "+id, says)
 	}
 	a := n.told("fail/sq1", statedb.Critical, fmt.Sprintf("xmq client skip --seq %d", seq))
@@ -283,7 +291,8 @@ func (n *night) brokerIsFull() {
 	n.writer.hears("disk_full")
 	n.told("disk", statedb.Critical, "the broker refuses increments", "make room")
 	for _, look := range []string{"positions", "alerts", "status"} {
-		out, _, code := n.tool("", look, map[string]string{"positions": "--check", "alerts": "--check", "status": "--json=false"}[look])
+		out, _, code := n.tool("", look, map[string]string{"positions": "--check", "alerts": "--check",
+			"status": "--json=false"}[look])
 		require.Equal(t, 2, code, out)
 		require.True(t, strings.HasPrefix(out, "INPUT IS REFUSED since "), "the first line: %s", out)
 	}
@@ -337,9 +346,11 @@ func (n *night) everythingIsLocked() {
 
 	stands := []server.AlertView{
 		n.told("retry/sq1", statedb.Warning, "client sq1", "locked", fmt.Sprintf("its lock is held by PID %d", os.Getpid())),
-		n.told("slow/pg1", statedb.Warning, "client pg1", "been at the database for", "blocked by session", "LOCK TABLE item", "pg_terminate_backend"),
+		n.told("slow/pg1", statedb.Warning, "client pg1", "been at the database for", "blocked by session", "LOCK TABLE item",
+			"pg_terminate_backend"),
 		n.told("slow/my1", statedb.Warning, "client my1", "been at the database for", "Waiting for table metadata lock"),
-		n.told("slow/rd1", statedb.Warning, "client rd1", "been at the database for", "does not answer a second connection either"),
+		n.told("slow/rd1", statedb.Warning, "client rd1", "been at the database for",
+			"does not answer a second connection either"),
 	}
 	require.Equal(t, worker.IsBlocked, n.client("pg1").Condition.Is)
 	require.NoError(t, n.rd.Signal(syscall.SIGCONT))
@@ -381,7 +392,8 @@ func (n *night) networkIsCut() {
 func (n *night) nodeIsStopped() {
 	t := n.t
 	require.Equal(t, 0, n.nodes["sq1"].stop(t))
-	a := n.told("stopped/sq1", statedb.Warning, "client sq1 on ", "was stopped at", "has not come back for", "it holds the log from")
+	a := n.told("stopped/sq1", statedb.Warning, "client sq1 on ", "was stopped at", "has not come back for",
+		"it holds the log from")
 	require.Contains(t, n.ok("", "positions"), "stopped")
 	n.node("sq1")
 	n.over(a)
@@ -444,7 +456,8 @@ func (n *night) dataAreMended() {
 	require.NoError(t, holds(n.ok("", "events", "--client", "sq2"), "redump", "sq1 is right"))
 }
 
-// W9, W27: a node that is given up holds the log until somebody forgets its client, by the command that the alert names.
+// W9, W27: a node that is given up holds the log until somebody forgets its client, by the command that the alert
+// names.
 func (n *night) nodeIsGivenUp() {
 	t := n.t
 	n.places["sq3"], n.args["sq3"] = sqliteRig().place(t), []string{"--topics", "shop", "--from", "sq2"}
@@ -492,7 +505,8 @@ func (n *night) restoredBehind() {
 	copyDatabase(t, backup, n.file("sq1"))
 	n.node("sq1")
 	n.moved("sq1")
-	require.NoError(t, n.happened(statedb.ClientCame, "sq1", since, "it had acknowledged", "was a backup restored?", "run again"))
+	require.NoError(t, n.happened(statedb.ClientCame, "sq1", since, "it had acknowledged", "was a backup restored?",
+		"run again"))
 }
 
 // W7b: the same under a node that runs.
@@ -523,7 +537,8 @@ func (n *night) positionIsWritten() {
 	t := n.t
 	p := n.nodes["pg1"]
 	require.NoError(t, n.pg.Exec(n.pgDB, "UPDATE xmq_position SET seq = seq + 1000000"))
-	a := n.told("fatal/pg1", statedb.Critical, "client pg1 lost its copy", "has written its position", "join again with a DUMP")
+	a := n.told("fatal/pg1", statedb.Critical, "client pg1 lost its copy", "has written its position",
+		"join again with a DUMP")
 	require.Equal(t, 78, p.wait(t))
 	require.Equal(t, worker.IsFatal, n.client("pg1").Condition.Is)
 	require.NoError(t, n.pg.Exec(n.pgDB, "UPDATE xmq_position SET seq = seq - 1000000"))
@@ -607,7 +622,8 @@ func (n *night) twoSupervisors() {
 		}
 		return nil
 	})
-	a := n.told("takeover/sq2", statedb.Critical, "client sq2 was taken over", "times in a minute", "pid ", "Stop one of them")
+	a := n.told("takeover/sq2", statedb.Critical, "client sq2 was taken over", "times in a minute", "pid ",
+		"Stop one of them")
 	require.Contains(t, n.ok("", "audit", "--client", "sq2"), "takeover")
 	other.kill()
 	own.kill()
@@ -672,7 +688,8 @@ func (n *night) diskIsExchanged() {
 	n.ok("", "init", "--data", n.data())
 	goOn := n.writer.pause()
 	n.up()
-	n.told("held", statedb.Critical, "was the disk exchanged?", "Restore the data", "xmq log accept --confirm --reason TEXT")
+	n.told("held", statedb.Critical, "was the disk exchanged?", "Restore the data",
+		"xmq log accept --confirm --reason TEXT")
 	require.True(t, strings.HasPrefix(n.ok("", "positions"), "INPUT IS HELD since "))
 	require.ErrorContains(t, n.send("shop", "SELECT 1"), "503")
 	n.down()

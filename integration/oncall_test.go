@@ -25,7 +25,8 @@ import (
 	"xmq/worker"
 )
 
-// oncall is a group of real processes on real databases with a writer that never stops, and somebody who is told of what goes wrong.
+// oncall is a group of real processes on real databases with a writer that never stops, and somebody who is told of
+// what goes wrong.
 type oncall struct {
 	*site
 	host   *site // whose processes live until the end of the test, whatever part of it starts them
@@ -52,7 +53,8 @@ watch: {every: 200ms, stopped: 2s, lag: 10m, slow_sync: 0s, ballast: false, min_
 
 // onCall makes an empty log and starts its broker and a writer.
 func onCall(t *testing.T) *oncall {
-	n := &oncall{site: newSite(t), t: t, nodes: map[string]*process{}, places: map[string]*place{}, args: map[string][]string{}}
+	n := &oncall{site: newSite(t), t: t, nodes: map[string]*process{}, places: map[string]*place{},
+		args: map[string][]string{}}
 	whole := *n.site
 	n.host = &whole
 	n.config, n.calls = filepath.Join(n.dir, "broker.yaml"), &calls{}
@@ -77,7 +79,8 @@ func (n *oncall) starts() *process {
 	if n.broker != nil {
 		n.logs.WriteString(n.broker.log.String())
 	}
-	n.broker = n.host.start("broker", "broker", "--config", n.config, "--data", n.data(), "--nats-addr", n.nats, "--http-addr", n.http)
+	n.broker = n.host.start("broker", "broker", "--config", n.config, "--data", n.data(), "--nats-addr", n.nats,
+		"--http-addr", n.http)
 	return n.broker
 }
 
@@ -105,7 +108,8 @@ func (n *oncall) down() { require.Equal(n.t, 0, n.broker.stop(n.t)) }
 func (n *oncall) node(id string, more ...string) *process {
 	n.t.Helper()
 	at := n.places[id]
-	args := []string{"node", "--id", id, "--broker", "nats://" + n.nats, "--target", at.target, "--tick", "100ms", "--data", n.dir}
+	args := []string{"node", "--id", id, "--broker", "nats://" + n.nats, "--target", at.target, "--tick", "100ms",
+		"--data", n.dir}
 	path, err := binary()
 	require.NoError(n.t, err)
 	n.nodes[id] = n.host.launch(path, at.env, id, append(append(args, n.args[id]...), more...)...)
@@ -158,8 +162,8 @@ func (n *oncall) looks(ok func(code int) bool, args, words []string) (out string
 	return out
 }
 
-// told waits until an alert of this severity stands with these words, and then until everybody who has to tell has told: the hook, the
-// timeline, the broker's log, and the exit code and the text of xmq status.
+// told waits until an alert of this severity stands with these words, and then until everybody who has to tell has
+// told: the hook, the timeline, the broker's log, and the exit code and the text of xmq status.
 func (n *oncall) told(key string, severity statedb.Severity, words ...string) server.AlertView {
 	n.t.Helper()
 	began := time.Now()
@@ -224,7 +228,8 @@ func (n *oncall) over(was server.AlertView) {
 	eventually(n.t, func() error { return n.happened(statedb.AlertCleared, was.Key, was.First) })
 }
 
-// happened is nil when the timeline has such a row about an alert or a client since then, with these words in its cause.
+// happened is nil when the timeline has such a row about an alert or a client since then, with these words in its
+// cause.
 func (n *oncall) happened(kind statedb.Kind, about string, since time.Time, words ...string) error {
 	var all []server.EventView
 	if err := n.get("/v1/events?limit=1000", &all); err != nil {
@@ -248,7 +253,8 @@ var digits = regexp.MustCompile(`[0-9]+`)
 // named finds commands in what is said to people.
 var named = regexp.MustCompile("xmq (?:client|log|snapshots|alerts) [^`.,;():]+")
 
-// does runs the command that begins like that exactly as the text prints it, with TEXT for a reason and N for the increment concerned.
+// does runs the command that begins like that exactly as the text prints it, with TEXT for a reason and N for the
+// increment concerned.
 func (n *oncall) does(a server.AlertView, begins string) string {
 	n.t.Helper()
 	out, errs, code := n.tries(a, begins)
@@ -282,8 +288,8 @@ func (n *oncall) tries(a server.AlertView, begins string) (out, errs string, cod
 	return n.tool("", words...)
 }
 
-// well waits until every client follows and every screen is green, but for what others on this machine do to the disk. Nodes that have
-// ended are started again.
+// well waits until every client follows and every screen is green, but for what others on this machine do to the
+// disk. Nodes that have ended are started again.
 func (n *oncall) well() {
 	n.t.Helper()
 	var s server.Status
@@ -352,12 +358,14 @@ func (c *calls) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.all = append(c.all, a)
 }
 
-// since are the calls about this alert since it was raised. Of alerts of one cause, an increment that several clients refuse, one is told.
+// since are the calls about this alert since it was raised. Of alerts of one cause, an increment that several clients
+// refuse, one is told.
 func (c *calls) since(was server.AlertView) (all []server.AlertView) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, a := range c.all {
-		oneCause := was.Seq > 0 && strings.HasPrefix(was.Key, "fail/") && strings.HasPrefix(a.Key, "fail/") && a.Seq == was.Seq
+		oneCause := was.Seq > 0 && strings.HasPrefix(was.Key, "fail/") && strings.HasPrefix(a.Key, "fail/") &&
+			a.Seq == was.Seq
 		if oneCause || a.Key == was.Key && !a.First.Before(was.First) {
 			all = append(all, a)
 		}
@@ -374,7 +382,8 @@ func (c *calls) said(was server.AlertView, over bool) error {
 	return nil
 }
 
-// author publishes numbers in order all night, each until it is acknowledged: to the SQL databases as one topic, to Redis as another.
+// author publishes numbers in order all night, each until it is acknowledged: to the SQL databases as one topic, to
+// Redis as another.
 type author struct {
 	n       *oncall
 	stop    func() int

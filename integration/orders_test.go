@@ -121,7 +121,8 @@ func TestAClientThatRetriesObeysAtOnce(t *testing.T) {
 			eventually(t, func() error {
 				v := c.client("master")
 				e := v.LastError
-				if v.State != statedb.Following || e == nil || e.Class != "transient" || e.Seq != seq || !strings.Contains(e.Text, text) {
+				if v.State != statedb.Following || e == nil || e.Class != "transient" || e.Seq != seq ||
+					!strings.Contains(e.Text, text) {
 					return fmt.Errorf("%s, %+v, acked %d", v.State, e, v.Acked)
 				}
 				return nil

@@ -10,8 +10,9 @@ import (
 	"xmq/statedb"
 )
 
-// An increment that was skipped by mistake is applied later, at that client alone and outside the order, on every kind of database: once,
-// audited, with its outcome told. What cannot be is refused with a sentence, and changes nothing.
+// An increment that was skipped by mistake is applied later, at that client alone and outside the order, on every
+// kind of database: once, audited, with its outcome told. What cannot be is refused with a sentence, and changes
+// nothing.
 func TestASkippedIncrementIsAppliedLater(t *testing.T) {
 	for _, r := range rigs() {
 		t.Run(r.name, func(t *testing.T) {
@@ -36,7 +37,8 @@ func TestASkippedIncrementIsAppliedLater(t *testing.T) {
 			without(t, at, []int{1, 2, 4})
 
 			apply := func(seq uint64, flags ...string) (string, string, int) {
-				return c.tool("", append([]string{"client", "apply", "master", fmt.Sprint(seq), "--reason", "needed after all", "--wait", "1m"}, flags...)...)
+				return c.tool("", append([]string{"client", "apply", "master", fmt.Sprint(seq), "--reason", "needed after all",
+					"--wait", "1m"}, flags...)...)
 			}
 			refused := func(seq uint64, text string) {
 				t.Helper()
@@ -57,7 +59,8 @@ func TestASkippedIncrementIsAppliedLater(t *testing.T) {
 
 			out, errs, code := apply(skipped, "--confirm")
 			require.Equal(t, 0, code, errs)
-			require.Contains(t, out, fmt.Sprintf("master: increment %d is applied, it stands at %d as before", skipped, skipped+1))
+			require.Contains(t, out, fmt.Sprintf("master: increment %d is applied, it stands at %d as before", skipped,
+				skipped+1))
 			without(t, at, []int{1, 2, 3, 4})
 			refused(skipped, fmt.Sprintf("client master has applied increment %d already", skipped))
 			require.Contains(t, c.ok("", "client", "show", "master"), fmt.Sprintf("increment %d, applied", skipped))
@@ -94,8 +97,9 @@ func without(t *testing.T, at *place, want []int) {
 	require.ElementsMatch(t, want, got)
 }
 
-// A node that is killed after the commit and before its answer leaves an outcome that nobody knows, and that is what is said; one that
-// is not there is ordered nothing; a client that has failed for want of the row that was skipped gets it, and goes on.
+// A node that is killed after the commit and before its answer leaves an outcome that nobody knows, and that is what
+// is said; one that is not there is ordered nothing; a client that has failed for want of the row that was skipped
+// gets it, and goes on.
 func TestWhatBecameOfAnOrderIsNotGuessed(t *testing.T) {
 	c := &course{site: newSite(t), rig: sqliteRig()}
 	c.broker()
@@ -135,8 +139,10 @@ func TestWhatBecameOfAnOrderIsNotGuessed(t *testing.T) {
 		}
 		return nil
 	})
-	require.Contains(t, c.ok("", "alerts"), fmt.Sprintf("whether increment %d was applied at client master is not known", seq))
-	_, errs, code = c.tool("", "client", "apply", "master", fmt.Sprint(seq), "--reason", "look again", "--confirm", "--wait", "1m")
+	require.Contains(t, c.ok("", "alerts"),
+		fmt.Sprintf("whether increment %d was applied at client master is not known", seq))
+	_, errs, code = c.tool("", "client", "apply", "master", fmt.Sprint(seq), "--reason", "look again", "--confirm",
+		"--wait", "1m")
 	require.Equal(t, 1, code)
 	require.Contains(t, errs, fmt.Sprintf("has not applied increment %d, and nothing of it is stored", seq))
 	require.Contains(t, errs, "already exists")
@@ -149,7 +155,8 @@ func TestWhatBecameOfAnOrderIsNotGuessed(t *testing.T) {
 	c.level("master")
 	c.post("INSERT INTO nowhere VALUES (2)")
 	require.Equal(t, row+1, c.failed("master"))
-	_, errs, code = c.tool("", "client", "apply", "master", fmt.Sprint(row), "--reason", "it failed", "--confirm", "--wait", "1m")
+	_, errs, code = c.tool("", "client", "apply", "master", fmt.Sprint(row), "--reason", "it failed", "--confirm",
+		"--wait", "1m")
 	require.Equal(t, 1, code)
 	require.Contains(t, errs, "no such table: nowhere")
 	require.Equal(t, statedb.Failed, c.client("master").State)

@@ -68,7 +68,8 @@ func TestEveryLinkLeadsSomewhere(t *testing.T) {
 			}
 			require.NoError(t, err, "%s links to it", page)
 			if link.Fragment != "" {
-				require.True(t, anchors(prose(string(there)))[link.Fragment], "%s links to %s: no heading has that anchor", page, m[1])
+				require.True(t, anchors(prose(string(there)))[link.Fragment], "%s links to %s: no heading has that anchor", page,
+					m[1])
 			}
 		}
 	}
@@ -86,7 +87,8 @@ func TestEveryBlockSaysWhatItIs(t *testing.T) {
 				open = !open
 				require.False(t, open && line == "```\n", "%s: a block without its language", page)
 			}
-			require.False(t, !open && empty && strings.HasPrefix(line, "    "), "%s: a block without ``` and its language: %s", page, line)
+			require.False(t, !open && empty && strings.HasPrefix(line, "    "), "%s: a block without ``` and its language: %s",
+				page, line)
 			empty = line == "\n"
 		}
 		require.False(t, open, page)
@@ -203,7 +205,8 @@ func TestTheMakefileNamesRealTests(t *testing.T) {
 	all, left := tests(t), 0
 	for _, line := range regexp.MustCompile(`(?m)^LONG .*$`).FindAllString(string(text), -1) {
 		for _, name := range regexp.MustCompile(`Test\w+`).FindAllString(line, -1) {
-			require.True(t, regexp.MustCompile(`\b`+name+`\b`).MatchString(all), "the Makefile leaves out %s, which is no test", name)
+			require.True(t, regexp.MustCompile(`\b`+name+`\b`).MatchString(all), "the Makefile leaves out %s, which is no test",
+				name)
 			left++
 		}
 	}

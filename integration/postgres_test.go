@@ -15,7 +15,8 @@ import (
 // postgresNode runs a node on a PostgreSQL database; the password stands in a file.
 func (s *site) postgresNode(id, from string, server *postgrestest.Server) *process {
 	pass := filepath.Join(s.dir, "pgpass")
-	require.NoError(s.t, os.WriteFile(pass, []byte("*:*:*:*:"+strings.ReplaceAll(postgrestest.Password, ":", `\:`)+"\n"), 0o600))
+	require.NoError(s.t, os.WriteFile(pass, []byte("*:*:*:*:"+strings.ReplaceAll(postgrestest.Password, ":", `\:`)+"\n"),
+		0o600))
 	args := []string{"node", "--id", id, "--broker", "nats://" + s.nats, "--tick", "100ms", "--data", s.dir,
 		"--target", "postgres://xmq@" + server.Addr() + "/" + id + "?sslmode=disable&passfile=" + pass}
 	if from != "" {
@@ -63,9 +64,11 @@ func TestPostgreSQLNodesAreEqualAfterKills(t *testing.T) {
 	s.level("master", "two")
 
 	for _, sql := range []string{"SELECT k, at, id, g FROM item ORDER BY k",
-		"SELECT a.last_value, b.last_value FROM item_id_seq a, item_g_seq b", "SELECT log_id, seq, chain, updated_at FROM xmq_position"} {
+		"SELECT a.last_value, b.last_value FROM item_id_seq a, item_g_seq b",
+		"SELECT log_id, seq, chain, updated_at FROM xmq_position"} {
 		require.Equal(t, servers["master"].Query(t, "master", sql), servers["two"].Query(t, "two", sql), sql)
 	}
-	require.Equal(t, []string{"750|750"}, servers["two"].Query(t, "two", "SELECT n, (SELECT count(*) FROM item) FROM total"))
+	require.Equal(t, []string{"750|750"},
+		servers["two"].Query(t, "two", "SELECT n, (SELECT count(*) FROM item) FROM total"))
 	require.NotContains(t, master.log.String()+two.log.String(), "word of", "no log has the password")
 }

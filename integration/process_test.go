@@ -35,7 +35,8 @@ func build(name string, flags ...string) (string, error) {
 		return "", err
 	}
 	path := filepath.Join(dir, name)
-	out, err := exec.Command("go", append(append([]string{"build", "-o", path}, flags...), "xmq/cmd/xmq")...).CombinedOutput()
+	out, err := exec.Command("go", append(append([]string{"build", "-o", path}, flags...),
+		"xmq/cmd/xmq")...).CombinedOutput()
 	if err != nil {
 		err = fmt.Errorf("%w: %s", err, out)
 	}
@@ -155,7 +156,8 @@ func (p *process) wait(t *testing.T) int {
 }
 
 func (s *site) broker(more ...string) *process {
-	args := append([]string{"broker", "--data", filepath.Join(s.dir, "broker"), "--nats-addr", s.nats, "--http-addr", s.http, "--watch-ballast=false",
+	args := append([]string{"broker", "--data", filepath.Join(s.dir, "broker"), "--nats-addr", s.nats, "--http-addr",
+		s.http, "--watch-ballast=false",
 		"--watch-min-free", "0", "--watch-slow-sync", "0s"}, s.brokerArgs...)
 	p := s.start("broker", append(args, more...)...)
 	eventually(s.t, func() error {
@@ -175,7 +177,8 @@ func (s *site) broker(more ...string) *process {
 func (s *site) path(id string) string { return filepath.Join(s.dir, id+".db") }
 
 func (s *site) node(id, from string, more ...string) *process {
-	args := []string{"node", "--id", id, "--broker", "nats://" + s.nats, "--target", "sqlite:" + s.path(id), "--tick", "200ms"}
+	args := []string{"node", "--id", id, "--broker", "nats://" + s.nats, "--target", "sqlite:" + s.path(id), "--tick",
+		"200ms"}
 	if from != "" {
 		args = append(args, "--from", from)
 	}
@@ -191,7 +194,8 @@ func (s *site) tool(stdin string, args ...string) (stdout, stderr string, code i
 	cmd := exec.CommandContext(ctx, path, args...)
 	var out, errs bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr, cmd.Dir = strings.NewReader(stdin), &out, &errs, s.dir
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.dir, "XMQ_API=http://" + s.http, "XMQ_BROKER=nats://" + s.nats}
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.dir, "XMQ_API=http://" + s.http, "XMQ_BROKER=nats://" +
+		s.nats}
 	_ = cmd.Run() // the exit code tells
 	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
 }

@@ -95,7 +95,8 @@ func (p *proxy) accept() {
 	}
 }
 
-// carry copies one way; every piece arrives delay after it was read, however many are under way. It asks may before each reading.
+// carry copies one way; every piece arrives delay after it was read, however many are under way. It asks may before
+// each reading.
 func (p *proxy) carry(from, to net.Conn, may func()) {
 	type piece struct {
 		due  time.Time

@@ -12,9 +12,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A program in any language starts a broker on ports of the system's choice, learns them from the ready file, and ends it: the Python
-// program of the operator's chapter. The file is whole or not there, is gone after a clean end, and what a killed process has left is not
-// taken for the word of the next.
+// A program in any language starts a broker on ports of the system's choice, learns them from the ready file, and
+// ends it: the Python program of the operator's chapter. The file is whole or not there, is gone after a clean end,
+// and what a killed process has left is not taken for the word of the next.
 func TestAProgramStartsABrokerAndLearnsWhereItListens(t *testing.T) {
 	chapter, err := os.ReadFile("../configs/OPERATING.md")
 	require.NoError(t, err)
@@ -55,7 +55,8 @@ func TestAProgramStartsABrokerAndLearnsWhereItListens(t *testing.T) {
 	require.Equal(t, "nats://"+s.nats, r.NATS)
 	b.kill()
 	require.FileExists(t, file)
-	failed := s.start("broker", "broker", "--data", filepath.Join(s.dir, "nowhere"), "--create=false", "--nats-addr", s.nats, "--http-addr", s.http, "--ready-file", file)
+	failed := s.start("broker", "broker", "--data", filepath.Join(s.dir, "nowhere"), "--create=false", "--nats-addr",
+		s.nats, "--http-addr", s.http, "--ready-file", file)
 	require.NotEqual(t, 0, failed.wait(t))
 	require.NoFileExists(t, file, "it was that of the process before")
 

@@ -11,8 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// SIGHUP, as logrotate sends it, ends neither broker nor node: the configuration is read again, and a line says what changed and what
-// needs a restart; one that cannot be read changes nothing.
+// SIGHUP, as logrotate sends it, ends neither broker nor node: the configuration is read again, and a line says what
+// changed and what needs a restart; one that cannot be read changes nothing.
 func TestSIGHUPReloads(t *testing.T) {
 	s := newSite(t)
 	file := filepath.Join(t.TempDir(), "broker.yaml")

@@ -58,7 +58,8 @@ const (
 func sqlBody(k int, pad string) string { return fmt.Sprintf(sqlTotal, k, pad) }
 
 // sqlSetup makes the tables; DDL stands alone, as MariaDB wants it.
-var sqlSetup = []string{"CREATE TABLE total (n bigint)", "CREATE TABLE item (at bigint PRIMARY KEY, k bigint, pad text)", "INSERT INTO total VALUES (0)"}
+var sqlSetup = []string{"CREATE TABLE total (n bigint)",
+	"CREATE TABLE item (at bigint PRIMARY KEY, k bigint, pad text)", "INSERT INTO total VALUES (0)"}
 
 // sqlNumbers checks rows of "at|k" and the counter.
 func sqlNumbers(t *testing.T, rows []string, total string) (all []int) {
@@ -75,8 +76,8 @@ func sqlNumbers(t *testing.T, rows []string, total string) (all []int) {
 
 var inTransaction = []string{failpoint.AppliedBeforeSeq, failpoint.SeqBeforeCommit}
 
-// servers are the private servers of this package's tests: each is started by the first test that asks, shared, and stopped with
-// the last.
+// servers are the private servers of this package's tests: each is started by the first test that asks, shared, and
+// stopped with the last.
 type servers struct {
 	postgres func() (*postgrestest.Server, error)
 	mysql    func() (*mysqltest.Server, error)
@@ -126,7 +127,8 @@ func rigs() []rig {
 	if shorttest.Less() {
 		return []rig{sqliteRig()}
 	}
-	return []rig{sqliteRig(), fileRig(), kvRig(), postgresRig(), mysqlRig(), redisRig(), webhookRig(), execRig("exec", false), execRig("exec with a position", true)}
+	return []rig{sqliteRig(), fileRig(), kvRig(), postgresRig(), mysqlRig(), redisRig(), webhookRig(),
+		execRig("exec", false), execRig("exec with a position", true)}
 }
 
 // running makes the restart of a server.
@@ -140,7 +142,8 @@ func running(kill, run func() error) func() error {
 }
 
 func sqliteRig() rig {
-	return rig{name: "sqlite", setup: sqlSetup, body: sqlBody, invalid: "UPDATE total SET n = n + 1; INSERT INTO nowhere VALUES (1)", once: true, steps: inTransaction,
+	return rig{name: "sqlite", setup: sqlSetup, body: sqlBody, invalid: "UPDATE total SET n = n + 1; INSERT INTO " +
+		"nowhere VALUES (1)", once: true, steps: inTransaction,
 		place: func(t *testing.T) *place {
 			path := filepath.Join(t.TempDir(), "db")
 			return &place{target: "sqlite:" + path, numbers: func(t *testing.T) []int {
@@ -151,28 +154,34 @@ func sqliteRig() rig {
 }
 
 func postgresRig() rig {
-	return rig{name: "postgres", setup: sqlSetup, body: sqlBody, invalid: "UPDATE total SET n = n + 1; INSERT INTO nowhere VALUES (1)", once: true, steps: inTransaction, server: true,
+	return rig{name: "postgres", setup: sqlSetup, body: sqlBody, invalid: "UPDATE total SET n = n + 1; INSERT INTO " +
+		"nowhere VALUES (1)", once: true, steps: inTransaction, server: true,
 		place: func(t *testing.T) *place {
 			server, err := shared.postgres()
 			require.NoError(t, err)
 			db := fmt.Sprint("place", shared.places.Add(1))
 			server.Create(t, db)
-			return &place{target: server.URL(db), secret: postgrestest.Password, restart: running(server.Kill, server.Run), numbers: func(t *testing.T) []int {
-				return sqlNumbers(t, server.Query(t, db, "SELECT at, k FROM item ORDER BY at"), server.Query(t, db, "SELECT n FROM total")[0])
-			}}
+			return &place{target: server.URL(db), secret: postgrestest.Password, restart: running(server.Kill, server.Run),
+				numbers: func(t *testing.T) []int {
+					return sqlNumbers(t, server.Query(t, db, "SELECT at, k FROM item ORDER BY at"),
+						server.Query(t, db, "SELECT n FROM total")[0])
+				}}
 		}}
 }
 
 func mysqlRig() rig {
-	return rig{name: "mysql", setup: sqlSetup, body: sqlBody, invalid: "UPDATE total SET n = n + 1; INSERT INTO nowhere VALUES (1)", once: true, steps: inTransaction, server: true,
+	return rig{name: "mysql", setup: sqlSetup, body: sqlBody, invalid: "UPDATE total SET n = n + 1; INSERT INTO " +
+		"nowhere VALUES (1)", once: true, steps: inTransaction, server: true,
 		place: func(t *testing.T) *place {
 			server, err := shared.mysql()
 			require.NoError(t, err)
 			db := fmt.Sprint("place", shared.places.Add(1))
 			server.Create(t, db)
-			return &place{target: server.URL(db), secret: mysqltest.Password, restart: running(server.Kill, server.Run), numbers: func(t *testing.T) []int {
-				return sqlNumbers(t, server.Query(t, db, "SELECT at, k FROM item ORDER BY at"), server.Query(t, db, "SELECT n FROM total")[0])
-			}}
+			return &place{target: server.URL(db), secret: mysqltest.Password, restart: running(server.Kill, server.Run),
+				numbers: func(t *testing.T) []int {
+					return sqlNumbers(t, server.Query(t, db, "SELECT at, k FROM item ORDER BY at"),
+						server.Query(t, db, "SELECT n FROM total")[0])
+				}}
 		}}
 }
 
@@ -241,19 +250,20 @@ func readNumbers(t *testing.T, bodies []string) (all []int) {
 }
 
 func fileRig() rig {
-	return rig{name: "file", body: numberBody, once: true, steps: []string{failpoint.SeqBeforeCommit}, place: func(t *testing.T) *place {
-		path := filepath.Join(t.TempDir(), "increments")
-		return &place{target: "file:" + path, numbers: func(t *testing.T) []int {
-			b, err := os.ReadFile(path)
-			require.NoError(t, err)
-			var bodies []string
-			for record, err := range file.Records(bytes.NewReader(b)) {
+	return rig{name: "file", body: numberBody, once: true, steps: []string{failpoint.SeqBeforeCommit},
+		place: func(t *testing.T) *place {
+			path := filepath.Join(t.TempDir(), "increments")
+			return &place{target: "file:" + path, numbers: func(t *testing.T) []int {
+				b, err := os.ReadFile(path)
 				require.NoError(t, err)
-				bodies = append(bodies, string(record.Body()))
-			}
-			return readNumbers(t, bodies)
+				var bodies []string
+				for record, err := range file.Records(bytes.NewReader(b)) {
+					require.NoError(t, err)
+					bodies = append(bodies, string(record.Body()))
+				}
+				return readNumbers(t, bodies)
+			}}
 		}}
-	}}
 }
 
 func webhookRig() rig {

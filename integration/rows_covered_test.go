@@ -22,8 +22,8 @@ func conformance(t *testing.T) string {
 // rowID is the id of a row.
 const rowID = `\b[A-Z]{2}-\d+\b`
 
-// tests are the names of all test functions, of subtests that have a row's id as their name, and the ids in the first comment
-// line of each scenario script.
+// tests are the names of all test functions, of subtests that have a row's id as their name, and the ids in the first
+// comment line of each scenario script.
 func tests(t *testing.T) string {
 	var all strings.Builder
 	functions := regexp.MustCompile(`(?m)^func (Test\w+)|t\.Run\("([^"]+)"|\{"([A-Z]{2}-\d+)[" :]|"([A-Z]{2}-\d+)":`)
@@ -49,8 +49,8 @@ func tests(t *testing.T) string {
 	return all.String()
 }
 
-// Every row of CONFORMANCE.md has its test: under its id, or under a name that the page gives. No test or script has an id
-// that the page does not know.
+// Every row of CONFORMANCE.md has its test: under its id, or under a name that the page gives. No test or script has
+// an id that the page does not know.
 func TestEveryRowHasItsTest(t *testing.T) {
 	all, page := tests(t), conformance(t)
 	elsewhere := map[string]string{}

@@ -59,17 +59,19 @@ func TestXR01FailingDumpIsToldToTheRequester(t *testing.T) {
 	defer road.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	_, err = nodeclient.Backup(ctx, road, "main", "backup-1", "n1", filepath.Join(h.dir, "b"), false, nil, func(int64) {}, nil)
+	_, err = nodeclient.Backup(ctx, road, "main", "backup-1", "n1", filepath.Join(h.dir, "b"), false, nil, func(int64) {},
+		nil)
 	require.ErrorIs(t, err, nodeclient.ErrRefused)
 	require.ErrorContains(t, err, "dump command exited with 1: no space left")
 	h.batch(5, "x")
 	reached(t, second, 10)
-	_, err = nodeclient.Backup(ctx, road, "main", "backup-1", "master", filepath.Join(h.dir, "b"), false, nil, func(int64) {}, nil)
+	_, err = nodeclient.Backup(ctx, road, "main", "backup-1", "master", filepath.Join(h.dir, "b"), false, nil,
+		func(int64) {}, nil)
 	require.NoError(t, err)
 }
 
-// A node gets increments in order, each once: the recorded stream is 1...n. Increments hold their payload: after a write,
-// a change and a delete the follower has seen all three (XI-2, SS-23).
+// A node gets increments in order, each once: the recorded stream is 1...n. Increments hold their payload: after a
+// write, a change and a delete the follower has seen all three (XI-2, SS-23).
 func TestXI02StreamIsOneToN(t *testing.T) {
 	h := newHouse(t)
 	db := drivertest.NewMemory()
@@ -99,8 +101,8 @@ func TestSS23FollowerSeesEveryChange(t *testing.T) {
 	require.Equal(t, []string{"write k 1", "change k 2", "delete k"}, db.Bodies())
 }
 
-// In the original a missing body frame hangs the network thread, and a cut message shifts the stream. Slow, cut and stuck
-// senders on the nodes' port slow down nobody else here (XD-3).
+// In the original a missing body frame hangs the network thread, and a cut message shifts the stream. Slow, cut and
+// stuck senders on the nodes' port slow down nobody else here (XD-3).
 func TestXD03StuckSendersHurtNobody(t *testing.T) {
 	h := newHouse(t)
 	db := drivertest.NewMemory()
@@ -225,7 +227,8 @@ func TestXC05IdentityIsTheSubject(t *testing.T) {
 	road, err := bus.Dial("nats://"+h.cfg.NATSAddr, "thief")
 	require.NoError(t, err)
 	defer road.Close()
-	lie := event.Event{Kind: event.IncrReq, State: event.None, Group: "main", ID: "master", Session: event.Session{Instance: 9, Turn: 1}}
+	lie := event.Event{Kind: event.IncrReq, State: event.None, Group: "main", ID: "master",
+		Session: event.Session{Instance: 9, Turn: 1}}
 	require.NoError(t, road.Publish(event.Subject("main", event.Up, "thief"), lie.Append(nil)))
 	reply := "_INBOX_master.x" // somebody else's
 	heard := make(chan bus.Msg, 1)

@@ -16,7 +16,8 @@ import (
 
 // send posts an increment or an order and expects 200.
 func (h *house) send(path, kind, topic, body string) {
-	req, err := http.NewRequestWithContext(h.t.Context(), http.MethodPost, "http://"+h.cfg.HTTPAddr+path, strings.NewReader(body))
+	req, err := http.NewRequestWithContext(h.t.Context(), http.MethodPost, "http://"+h.cfg.HTTPAddr+path,
+		strings.NewReader(body))
 	require.NoError(h.t, err)
 	req.Header.Set("Content-Type", kind)
 	if topic != "" {
@@ -28,8 +29,8 @@ func (h *house) send(path, kind, topic, body string) {
 	require.Equal(h.t, http.StatusOK, res.StatusCode, path)
 }
 
-// The topics of a copy are proved by its database: also when the broker has forgotten the client no node goes on with others, and
-// the way that its refusal names, a DUMP over the database, fills the hole.
+// The topics of a copy are proved by its database: also when the broker has forgotten the client no node goes on with
+// others, and the way that its refusal names, a DUMP over the database, fills the hole.
 func TestForgottenTopicsLeaveNoHole(t *testing.T) {
 	h := newHouse(t, func(c *server.Config) { c.Masters = []string{"master", "n1"} })
 	shop := func(o *nodeclient.Options) { o.Topics = []string{"shop"} }

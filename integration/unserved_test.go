@@ -25,7 +25,8 @@ func TestThatNobodyServesTheGroupIsSaid(t *testing.T) {
 	said := "nobody serves group shop at nats://" + s.nats + ": is the broker running, and is the group's name right?"
 	for p, sentence := range map[*process]string{
 		s.node("master", "", "--group", "shop"): said + " Trying on",
-		s.start("dump", "dump", "--from", "master", "--output", filepath.Join(s.dir, "backup"), "--group", "shop", "--broker", "nats://"+s.nats): "xmq: " + said + " Waiting on.",
+		s.start("dump", "dump", "--from", "master", "--output", filepath.Join(s.dir, "backup"), "--group", "shop", "--broker",
+			"nats://"+s.nats): "xmq: " + said + " Waiting on.",
 	} {
 		eventually(t, func() error {
 			if log := p.log.String(); strings.Count(log, sentence) != 1 || strings.Contains(log, "nothing has come yet") {
@@ -45,13 +46,18 @@ func TestThatNobodyServesTheGroupIsSaid(t *testing.T) {
 // serves the group, and that somebody does. No password is shown.
 func TestThatNobodyServesTheGroupIsLearntWithFewRights(t *testing.T) {
 	may := func(publish, subscribe []string) *natsserver.Permissions {
-		return &natsserver.Permissions{Publish: &natsserver.SubjectPermission{Allow: publish}, Subscribe: &natsserver.SubjectPermission{Allow: subscribe}}
+		return &natsserver.Permissions{Publish: &natsserver.SubjectPermission{Allow: publish},
+			Subscribe: &natsserver.SubjectPermission{Allow: subscribe}}
 	}
-	s, err := natsserver.NewServer(&natsserver.Options{Host: "127.0.0.1", Port: natsserver.RANDOM_PORT, NoLog: true, NoSigs: true, MaxPayload: 4 << 20,
+	s, err := natsserver.NewServer(&natsserver.Options{Host: "127.0.0.1", Port: natsserver.RANDOM_PORT, NoLog: true,
+		NoSigs: true, MaxPayload: 4 << 20,
 		Users: []*natsserver.User{
 			{Username: "broker", Password: "secret1"},
-			{Username: "master", Password: "secret2", Permissions: may([]string{"xmq.main.up.master", "xmq.main.snap.master"}, []string{"xmq.main.down.master", "_INBOX_master.>"})},
-			{Username: "orders", Password: "secret3", Permissions: may([]string{"xmq.main.pub.orders", "xmq.main.batch.orders"}, []string{"_INBOX_orders.>"})},
+			{Username: "master", Password: "secret2",
+				Permissions: may([]string{"xmq.main.up.master", "xmq.main.snap.master"},
+					[]string{"xmq.main.down.master", "_INBOX_master.>"})},
+			{Username: "orders", Password: "secret3",
+				Permissions: may([]string{"xmq.main.pub.orders", "xmq.main.batch.orders"}, []string{"_INBOX_orders.>"})},
 		}})
 	require.NoError(t, err)
 	s.Start()
@@ -76,7 +82,8 @@ func TestThatNobodyServesTheGroupIsLearntWithFewRights(t *testing.T) {
 	require.ErrorContains(t, err, "nobody serves group main at nats://orders:")
 	require.NotContains(t, err.Error(), "secret")
 	site := newSite(t)
-	n := site.start("master", "node", "--id", "master", "--broker", as("master:secret2"), "--target", "sqlite:"+site.path("master"), "--tick", "200ms")
+	n := site.start("master", "node", "--id", "master", "--broker", as("master:secret2"), "--target", "sqlite:"+
+		site.path("master"), "--tick", "200ms")
 	eventually(t, func() error {
 		if log := n.log.String(); !strings.Contains(log, "nobody serves group main at nats://master:") {
 			return fmt.Errorf("the node says: %s", log)

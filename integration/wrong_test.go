@@ -37,7 +37,8 @@ var wrongRequests = []wrong{
 	{"POST", oneDoor, "SELECT 1", []string{"Content-Type", "multipart/form-data; boundary=x"}, 415, "media", "multipart"},
 	{"POST", oneDoor, "SELECT 1", []string{"Content-Encoding", "gzip"}, 415, "media", "Content-Encoding"},
 	{"POST", oneDoor, "SELECT 1", []string{"Xmq-Topic", "Order Events!"}, 400, "invalid", "topic"},
-	{"POST", oneDoor, "SELECT 1", []string{"Idempotency-Key", strings.Repeat("k", 300)}, 400, "invalid", "longer than 256"},
+	{"POST", oneDoor, "SELECT 1", []string{"Idempotency-Key", strings.Repeat("k", 300)}, 400, "invalid",
+		"longer than 256"},
 	{"POST", batchDoor, "SELECT 1\nSELECT 2", nil, 400, "invalid", "line 1: "},
 	{"POST", batchDoor, `{"body":"SELECT 1"}` + "\n" + `[{"body":"SELECT 2"}]`, nil, 400, "invalid", "line 2: "},
 	{"POST", batchDoor, `{"sql":"SELECT 1"}`, nil, 400, "invalid", `line 1: `},
@@ -62,23 +63,27 @@ var wrongBodies = []struct {
 }{
 	{`{"sql": "SELECT 1", "args": [1,}`, map[string]string{"": "at byte 32"}},
 	{`{"sqll": "SELECT 1"}`, map[string]string{"": `did you mean "sql"?`}},
-	{`[{"sql":"SELECT 1"},{"sql":"SELECT 2"}]`, map[string]string{"": `{"tx": [{"sql": ..., "args": [...]}, ...]}, and many increments are sent to POST /v1/increments/batch`}},
+	{`[{"sql":"SELECT 1"},{"sql":"SELECT 2"}]`,
+		map[string]string{"": `{"tx": [{"sql": ..., "args": [...]}, ...]}, and many increments are sent to POST /v1/increments/batch`}},
 	{`"SELECT 1"`, map[string]string{"": "it is a JSON string"}},
 	{`{"statements":["SELECT 1"]}`, map[string]string{"": `the field "statements" is not known`}},
-	{`{"sql":"INSERT INTO acct VALUES ($1,$2)","args":["x"]}`, map[string]string{"postgres": "up to $2, and it has 1 arguments",
-		"mariadb": "it has 0 placeholders ? and 1 arguments", "sqlite": "up to ?2, and it has 1 arguments"}},
+	{`{"sql":"INSERT INTO acct VALUES ($1,$2)","args":["x"]}`,
+		map[string]string{"postgres": "up to $2, and it has 1 arguments",
+			"mariadb": "it has 0 placeholders ? and 1 arguments", "sqlite": "up to ?2, and it has 1 arguments"}},
 	{`{"sql":"INSERT INTO acct (id, n) VALUES ($1,$2)"}`, map[string]string{"postgres": "up to $2, and it has 0 arguments",
 		"sqlite": "up to ?2, and it has 0 arguments"}},
 	{`{"sql":"INSERT INTO acct (id, n) VALUES (?,?)"}`, map[string]string{
 		"mariadb": "it has 2 placeholders ? and 0 arguments", "sqlite": "it has 2 placeholders ? and 0 arguments"}},
 	{`{"sql":"INSERT INTO acct VALUES (?,?)","args":["x",1]}`, map[string]string{"postgres": "write $1 and $2"}},
-	{`{"sql":"DELETE FROM acct WHERE id=$1; DELETE FROM acct WHERE id=$2","args":["a","b"]}`, map[string]string{"": `write {"tx": [{"sql"`}},
+	{`{"sql":"DELETE FROM acct WHERE id=$1; DELETE FROM acct WHERE id=$2","args":["a","b"]}`,
+		map[string]string{"": `write {"tx": [{"sql"`}},
 	{`{"sql":"INSERT INTO acct (id) VALUES ($1)","args":{"a":1}}`, map[string]string{"": `"args" is not a list`}},
 	{"INSRT INTO acct VALUES (1)", map[string]string{"": "did you mean INSERT?"}},
 	{"SET search_path=foo", map[string]string{"": "SET"}},
 	{"COPY acct FROM STDIN", map[string]string{"": "COPY"}},
 	{"VACUUM acct", map[string]string{"": "VACUUM"}},
-	{"CREATE INDEX CONCURRENTLY i ON acct (n)", map[string]string{"postgres": "leave CONCURRENTLY out", "sqlite": "syntax error"}},
+	{"CREATE INDEX CONCURRENTLY i ON acct (n)",
+		map[string]string{"postgres": "leave CONCURRENTLY out", "sqlite": "syntax error"}},
 	{"LISTEN x", map[string]string{"": "LISTEN"}},
 	{"USE other", map[string]string{"": "USE"}},
 	{"PRAGMA journal_mode = OFF", map[string]string{"": "PRAGMA"}},
@@ -172,8 +177,8 @@ func (s *site) follow(ids ...string) {
 	}
 }
 
-// What people send by accident to a group of nodes of one SQL database, whose doors accept its dialect: each gets the right answer,
-// nothing of it is stored, and the node follows.
+// What people send by accident to a group of nodes of one SQL database, whose doors accept its dialect: each gets the
+// right answer, nothing of it is stored, and the node follows.
 func TestWrongInputsAtDoorsThatAccept(t *testing.T) {
 	for _, d := range dialects {
 		t.Run(d.name, func(t *testing.T) {
@@ -184,7 +189,8 @@ func TestWrongInputsAtDoorsThatAccept(t *testing.T) {
 			all := slices.Clone(wrongRequests)
 			for _, b := range wrongBodies {
 				if text, refused := said(b.says, d.name); refused {
-					all = append(all, wrong{"POST", oneDoor, b.body, []string{"Content-Type", "application/json"}, 422, "refused", text})
+					all = append(all, wrong{"POST", oneDoor, b.body, []string{"Content-Type", "application/json"}, 422, "refused",
+						text})
 					line, err := json.Marshal(map[string][]byte{"base64": []byte(b.body)})
 					require.NoError(t, err)
 					all = append(all, wrong{"POST", batchDoor, `{"body":"SELECT 1"}` + "\n" + string(line), nil, 422, "refused", text})
@@ -192,31 +198,36 @@ func TestWrongInputsAtDoorsThatAccept(t *testing.T) {
 			}
 			c.refuses(all)
 
-			for i, body := range []string{"\uFEFFINSERT INTO acct (id, n) VALUES ('%d', 1)", "INSERT INTO acct (id, n)\r\nVALUES ('%d',\r\n1)\r\n",
+			for i, body := range []string{"\uFEFFINSERT INTO acct (id, n) VALUES ('%d', 1)",
+				"INSERT INTO acct (id, n)\r\nVALUES ('%d',\r\n1)\r\n",
 				"INSERT INTO acct (id, n) VALUES ('%d', 1)"} {
-				c.stores(fmt.Sprintf(body, i), "Content-Type", "application/x-www-form-urlencoded") // what curl says of all it sends
+				// what curl says of all it sends
+				c.stores(fmt.Sprintf(body, i), "Content-Type", "application/x-www-form-urlencoded")
 			}
 			_, _, _, feed := c.ask(wrong{method: "GET", path: oneDoor + "?from=0"})
 			require.Contains(t, string(feed), `"seq":1`, "from the beginning of what is kept")
 			const more = "UPDATE acct SET n = n + 1"
 			first := c.stores(more, "Idempotency-Key", "order 1")
 			require.True(t, c.stores(more, "Idempotency-Key", "order 1").Duplicate)
-			status, code, text, _ := c.ask(wrong{method: "POST", path: oneDoor, body: "DELETE FROM acct", headers: []string{"Idempotency-Key", "order 1"}})
+			status, code, text, _ := c.ask(wrong{method: "POST", path: oneDoor, body: "DELETE FROM acct",
+				headers: []string{"Idempotency-Key", "order 1"}})
 			require.Equal(t, 409, status)
 			require.Equal(t, "key_reused", code)
 			require.Contains(t, text, fmt.Sprint(first.Seq))
 			for _, key := range []string{"1000", "17"} {
 				require.False(t, c.stores(more, "Idempotency-Key", key, "Xmq-Producer", "orders").Duplicate, "a key is text")
 			}
-			status, _, text, _ = c.ask(wrong{method: "POST", path: batchDoor, body: "{\"body\":\"SELECT 1\"}\r\n\r\n\n{\"body\":\"SELECT 2\"}\r\n"})
+			status, _, text, _ = c.ask(wrong{method: "POST", path: batchDoor,
+				body: "{\"body\":\"SELECT 1\"}\r\n\r\n\n{\"body\":\"SELECT 2\"}\r\n"})
 			require.Equal(t, 200, status, text)
 			c.follow("master")
 		})
 	}
 }
 
-// The same without accept, to one group of five kinds of nodes with a topic each: what is no request is refused by the doors, and xmq
-// publish, which knows of the nodes, refuses what no node of the topic would take, with the line, before it has sent anything.
+// The same without accept, to one group of five kinds of nodes with a topic each: what is no request is refused by
+// the doors, and xmq publish, which knows of the nodes, refuses what no node of the topic would take, with the line,
+// before it has sent anything.
 func TestWrongInputsWithoutAccept(t *testing.T) {
 	s := newSite(t, "--masters", "postgres,mariadb,sqlite,redis,file")
 	s.broker()

@@ -134,7 +134,8 @@ func New(conn bus.Conn, db Database, o Options) (*Agent, error) {
 		return nil, err
 	}
 	return &Agent{opts: o, conn: conn, db: db, log: o.Log.With("client", o.ID),
-		inbox: make(chan heard, 1024), inboxLimit: int64(o.WindowBytes) + 2*event.MaxBody, jobs: make(chan job, 1), done: make(chan outcome, 4), vain: make(chan struct{}, 1)}, nil
+		inbox: make(chan heard, 1024), inboxLimit: int64(o.WindowBytes) + 2*event.MaxBody, jobs: make(chan job, 1),
+		done: make(chan outcome, 4), vain: make(chan struct{}, 1)}, nil
 }
 
 // WithDefaults is o with the defaults in the place of zero values; an error says in one sentence what is wrong.
@@ -163,8 +164,10 @@ func (o Options) WithDefaults() (Options, error) {
 		return o, err
 	}
 	o.Topics = topics
-	if o.WindowRecords < 1 || o.BatchRecords < 1 || o.WindowBytes < MinBytes || o.BatchBytes < MinBytes || o.Tick <= 0 || o.Heartbeat < 1 || o.Silence <= o.Heartbeat || o.MaxBackoff < 1 {
-		return o, fmt.Errorf("node %s: window and batch need at least 1 increment and %d bytes, ticks must be positive and silence longer than heartbeat", o.ID, MinBytes)
+	if o.WindowRecords < 1 || o.BatchRecords < 1 || o.WindowBytes < MinBytes || o.BatchBytes < MinBytes || o.Tick <= 0 ||
+		o.Heartbeat < 1 || o.Silence <= o.Heartbeat || o.MaxBackoff < 1 {
+		return o, fmt.Errorf("node %s: window and batch need at least 1 increment and %d bytes, ticks must be positive "+
+			"and silence longer than heartbeat", o.ID, MinBytes)
 	}
 	return o, nil
 }
@@ -246,10 +249,12 @@ func (a *Agent) session(pos event.Position, proved, holds bool) *session {
 		batch = min(batch, t.BatchLimit())
 	}
 	return newSession(rules{
-		hello: event.Hello{Target: o.Driver, Topics: o.Topics, At: o.At, Stateless: o.Stateless, Holds: holds, Packs: o.Compress, Reuse: o.Reuse,
+		hello: event.Hello{Target: o.Driver, Topics: o.Topics, At: o.At, Stateless: o.Stateless, Holds: holds,
+			Packs: o.Compress, Reuse: o.Reuse,
 			Features: form.Known(), Clock: timed, Prepares: prepares, Applies: true, Host: host, Pid: os.Getpid(),
 			Version: version.Version, Address: strings.ToValidUTF8(o.Address[:min(len(o.Address), event.MaxAddress)], "")},
-		group: o.Group, id: o.ID, from: o.From, replace: o.Replace, rejoin: !o.Stay, exitOnFail: o.ExitOnFail, loads: a.db.Loads,
+		group: o.Group, id: o.ID, from: o.From, replace: o.Replace, rejoin: !o.Stay, exitOnFail: o.ExitOnFail,
+		loads:         a.db.Loads,
 		windowRecords: uint32(o.WindowRecords), windowBytes: uint32(o.WindowBytes),
 		batchRecords: batch, batchBytes: o.BatchBytes,
 		heartbeat: o.Heartbeat, silence: o.Silence, tick: o.Tick, maxBackoff: o.MaxBackoff,
@@ -295,7 +300,8 @@ func (a *Agent) stored(ctx context.Context) (pos event.Position, topics event.To
 			return pos, "", false, fmt.Errorf("node %s: read the stored position: %w", a.opts.ID, err)
 		}
 		if !IsTransient(err) && a.opts.From == "" {
-			return pos, "", false, fmt.Errorf("node %s: its copy is lost: start it with --from NODE --replace, which loads the copy "+
+			return pos, "", false, fmt.Errorf("node %s: its copy is lost: start it with --from NODE --replace, which loads "+
+				"the copy "+
 				"of another node in its place (%w)", a.opts.ID, err)
 		}
 		if !IsTransient(err) { // lost: a DUMP replaces it, if it may
@@ -303,7 +309,8 @@ func (a *Agent) stored(ctx context.Context) (pos event.Position, topics event.To
 				a.log.Warn("the stored position is lost, joining by DUMP", "err", err)
 				return event.Position{}, "", false, nil
 			}
-			return pos, "", false, fmt.Errorf("node %s: its copy is lost: start it with --replace, too, which loads the copy of %s in "+
+			return pos, "", false, fmt.Errorf("node %s: its copy is lost: start it with --replace, too, which loads the copy "+
+				"of %s in "+
 				"its place (%w)", a.opts.ID, a.opts.From, err)
 		}
 		a.log.Warn("the database does not answer, trying again", "err", err, "ticks", wait)
@@ -334,15 +341,18 @@ func (a *Agent) compare(pos event.Position, stored event.Topics) (event.Position
 		return pos, nil
 	}
 	if a.opts.From != "" && a.opts.Replace && a.opts.At == 0 {
-		a.log.Warn("the database holds other topics than this node follows, joining by DUMP", "holds", stored, "follows", mine)
+		a.log.Warn("the database holds other topics than this node follows, joining by DUMP", "holds", stored, "follows",
+			mine)
 		return event.Position{}, nil
 	}
 	old := "--topics " + stored.String()
 	if stored == event.AllTopics {
 		old = "without --topics"
 	}
-	return pos, &ending{ErrTopics, fmt.Sprintf("node %s: the database holds topics %s up to %d, and this node is to follow %s: its data would have holes."+
-		" Start it with the topics it holds (%s), or replace the data by that of a node with the new topics (--from TARGET --replace)",
+	return pos, &ending{ErrTopics, fmt.Sprintf("node %s: the database holds topics %s up to %d, and this node is to "+
+		"follow %s: its data would have holes."+
+		" Start it with the topics it holds (%s), or replace the data by that of a node with the new topics (--from "+
+		"TARGET --replace)",
 		a.opts.ID, stored, pos.Seq, mine, old)}
 }
 

@@ -170,7 +170,8 @@ type memRestored struct {
 
 func (m *memTarget) Loads(format string) bool { return format == "mem/1" }
 
-func (m *memTarget) Restore(_ context.Context, want event.Position, topics event.Topics, r io.Reader) (Restored, error) {
+func (m *memTarget) Restore(_ context.Context, want event.Position, topics event.Topics, r io.Reader) (Restored,
+	error) {
 	b, err := io.ReadAll(r)
 	if err == nil && m.loading != nil {
 		err = m.loading(len(b))
@@ -258,7 +259,8 @@ func (b *scripted) up(m bus.Msg) {
 	}
 	switch {
 	case e.Kind == event.DumpReq && !b.pos.Zero():
-		b.say(event.Event{Kind: event.DumpRep, State: event.Succ, Code: event.Opened, ID: e.ID, Request: e.Request, Dump: 99, Pos: b.pos, Body: dumpflow.Opened{Format: "mem/1"}.Encode()})
+		b.say(event.Event{Kind: event.DumpRep, State: event.Succ, Code: event.Opened, ID: e.ID, Request: e.Request, Dump: 99,
+			Pos: b.pos, Body: dumpflow.Opened{Format: "mem/1"}.Encode()})
 	case e.Kind != event.IncrReq:
 	case e.State == event.None:
 		pos := e.Pos
@@ -269,7 +271,8 @@ func (b *scripted) up(m bus.Msg) {
 	case e.State == event.Succ && e.Code == event.NoCode:
 		from := int(e.Pos.Seq)
 		to := min(b.head, from+10)
-		b.say(event.Event{Kind: event.IncrRep, State: event.Succ, ID: e.ID, Session: e.Session, Pos: e.Pos, Body: b.h.frame(from, to)})
+		b.say(event.Event{Kind: event.IncrRep, State: event.Succ, ID: e.ID, Session: e.Session, Pos: e.Pos,
+			Body: b.h.frame(from, to)})
 	}
 }
 
@@ -329,7 +332,8 @@ func (b *scripted) stages(t *testing.T, seq int) {
 		}
 		return dumpflow.ChunkReply{State: event.Succ, Chunk: dumpflow.Chunk{Op: dumpflow.Stat, Data: c.Data}}, nil
 	}
-	m, err := dumpflow.Upload(t.Context(), call, dumpflow.Manifest{Dump: 99, Target: "master", Pos: b.h.pos[seq], Format: "mem/1"},
+	m, err := dumpflow.Upload(t.Context(), call,
+		dumpflow.Manifest{Dump: 99, Target: "master", Pos: b.h.pos[seq], Format: "mem/1"},
 		func(_ context.Context, w io.Writer) error { _, err := w.Write(data); return err }, dumpflow.Options{})
 	require.NoError(t, err)
 	b.mu.Lock()
@@ -474,12 +478,14 @@ func TestWhatADriverFindsIsLogged(t *testing.T) {
 	world(t, 8, func(t *testing.T, network *bus.Mem, b *scripted) {
 		var log bytes.Buffer
 		m := &memTarget{}
-		r := run(t, network, &finder{m, []string{"found at the start"}}, Options{BatchRecords: 4, Log: slog.New(slog.NewTextHandler(&log, nil))})
+		r := run(t, network, &finder{m, []string{"found at the start"}},
+			Options{BatchRecords: 4, Log: slog.New(slog.NewTextHandler(&log, nil))})
 		time.Sleep(20 * time.Second)
 		requireHolds(t, m, b, 8)
 		r.stop(t)
 		for _, sentence := range []string{"found at the start", "found after 0", "found after 4"} {
-			require.Equal(t, 1, strings.Count(log.String(), "level=WARN msg=\""+sentence+"\" client=n1"), "%s in\n%s", sentence, &log)
+			require.Equal(t, 1, strings.Count(log.String(), "level=WARN msg=\""+sentence+"\" client=n1"), "%s in\n%s", sentence,
+				&log)
 		}
 	})
 }
@@ -564,7 +570,8 @@ func TestXN06WaitsForTheDatabaseAtStart(t *testing.T) {
 		r = run(t, network, &memTarget{position: func() error { return Fatal(errors.New("no position row")) }}, Options{})
 		require.ErrorContains(t, <-r.ended, "no position row")
 		r.cancel()
-		r = run(t, network, &memTarget{position: func() error { return Fatal(errors.New("no position row")) }}, Options{From: "master"})
+		r = run(t, network, &memTarget{position: func() error { return Fatal(errors.New("no position row")) }},
+			Options{From: "master"})
 		require.ErrorContains(t, <-r.ended, "--replace", "a DUMP over it has to be allowed")
 		r.cancel()
 	})
@@ -608,7 +615,8 @@ func TestThatNobodyServesTheGroupIsTold(t *testing.T) {
 // XE-13: old positions and data stay in force until the new snapshot is loaded and switched: a restore that fails
 // half way leaves them, and nothing half.
 func TestXE13ARestoreThatFailsLeavesTheOldData(t *testing.T) {
-	for name, o := range map[string]Options{"copy of this log": {From: "master"}, "foreign, may be replaced": {From: "master", Replace: true}} {
+	for name, o := range map[string]Options{"copy of this log": {From: "master"},
+		"foreign, may be replaced": {From: "master", Replace: true}} {
 		t.Run(name, func(t *testing.T) {
 			world(t, 30, func(t *testing.T, network *bus.Mem, b *scripted) {
 				b.stages(t, 20)
@@ -630,7 +638,8 @@ func TestXE13ARestoreThatFailsLeavesTheOldData(t *testing.T) {
 						return false
 					}
 					refused = true
-					b.say(event.Event{Kind: event.IncrRep, State: event.Fatal, Code: map[bool]event.Code{true: event.Foreign, false: event.NeedsDump}[o.Replace], ID: e.ID, Session: e.Session})
+					b.say(event.Event{Kind: event.IncrRep, State: event.Fatal,
+						Code: map[bool]event.Code{true: event.Foreign, false: event.NeedsDump}[o.Replace], ID: e.ID, Session: e.Session})
 					return true
 				}
 				r := run(t, network, m, o)
@@ -656,11 +665,12 @@ func TestADatabaseThatIsNotACopyIsReplacedOnlyWhenAllowed(t *testing.T) {
 		allow  bool
 		ok     bool
 	}{
-		"empty":           {&memTarget{}, false, true},
-		"copy":            {&memTarget{pos: event.Start(testLog), data: []string{"x"}}, false, true},
-		"foreign":         {&memTarget{pos: foreign, data: []string{"x"}}, false, false},
-		"no position":     {&memTarget{data: []string{"x"}}, false, false},
-		"unreadable":      {&memTarget{data: []string{"x"}, position: func() error { return errors.New("locked") }}, false, false},
+		"empty":       {&memTarget{}, false, true},
+		"copy":        {&memTarget{pos: event.Start(testLog), data: []string{"x"}}, false, true},
+		"foreign":     {&memTarget{pos: foreign, data: []string{"x"}}, false, false},
+		"no position": {&memTarget{data: []string{"x"}}, false, false},
+		"unreadable": {&memTarget{data: []string{"x"}, position: func() error { return errors.New("locked") }}, false,
+			false},
 		"foreign allowed": {&memTarget{pos: foreign, data: []string{"x"}}, true, true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -677,7 +687,8 @@ func TestADatabaseThatIsNotACopyIsReplacedOnlyWhenAllowed(t *testing.T) {
 
 // XE-13: whatever is wrong is found before the switch: the old data and position stay, and nothing half.
 func TestXE13ALoadThatIsNotWhatWasOfferedIsNotSwitched(t *testing.T) {
-	for _, name := range []string{"another position", "another chain", "other topics", "cancelled", "not a copy", "no room"} {
+	for _, name := range []string{"another position", "another chain", "other topics", "cancelled", "not a copy",
+		"no room"} {
 		t.Run(name, func(t *testing.T) {
 			world(t, 30, func(t *testing.T, network *bus.Mem, b *scripted) {
 				b.stages(t, 20)
@@ -833,7 +844,8 @@ func TestXB02TheSnapshotIsSentAndAlwaysClosed(t *testing.T) {
 }
 
 func TestNewRefusesImpossibleOptions(t *testing.T) {
-	for _, o := range []Options{{ID: "N1"}, {ID: "n1", From: "n1"}, {ID: "n1", From: "?"}, {ID: "n1", Topics: []string{"A b"}}, {ID: "n1", WindowBytes: 5},
+	for _, o := range []Options{{ID: "N1"}, {ID: "n1", From: "n1"}, {ID: "n1", From: "?"},
+		{ID: "n1", Topics: []string{"A b"}}, {ID: "n1", WindowBytes: 5},
 		{ID: "n1", Heartbeat: 30, Silence: 30}, {ID: "n1", Tick: -1}, {ID: "n1", Group: "a.b"}} {
 		_, err := New(nil, nil, o)
 		require.Error(t, err, "%+v", o)
@@ -911,7 +923,8 @@ func TestTopicsAreStoredAtTheFirstWelcome(t *testing.T) {
 	world(t, 30, func(t *testing.T, network *bus.Mem, b *scripted) {
 		b.mute = func(e event.Event) bool {
 			if e.State == event.None {
-				b.say(event.Event{Kind: event.IncrRep, State: event.Fail, Code: event.OutOfLog, ID: e.ID, Session: e.Session, Text: "no"})
+				b.say(event.Event{Kind: event.IncrRep, State: event.Fail, Code: event.OutOfLog, ID: e.ID, Session: e.Session,
+					Text: "no"})
 			}
 			return true
 		}
@@ -949,7 +962,8 @@ func TestAFalseBrokerMovesNothing(t *testing.T) {
 		}
 	}
 	blind := func(at event.Position) []event.Event { // what only a session's own broker may say
-		return append(words(at), event.Event{Code: event.Fenced, Text: "stop"}, event.Event{Code: event.NeedsDump, Text: "join"},
+		return append(words(at), event.Event{Code: event.Fenced, Text: "stop"},
+			event.Event{Code: event.NeedsDump, Text: "join"},
 			event.Event{State: event.Succ, Pos: at, Body: forged(at, at.Seq+1)})
 	}
 	for name, knows := range map[string]bool{"who knows the process": false, "who knows the token": true} {

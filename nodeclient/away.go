@@ -52,7 +52,8 @@ func Away(ctx context.Context, conn bus.Conn, o Options, open func(context.Conte
 		}
 		say := func() {
 			e := event.Event{Kind: event.IncrReq, State: event.None, Code: event.Busy, Group: o.Group, ID: o.ID, Session: self,
-				Text: short(told), Body: event.Hello{Target: o.Driver, Topics: o.Topics, Stateless: o.Stateless, Away: true, Host: host, Pid: os.Getpid(),
+				Text: short(told), Body: event.Hello{Target: o.Driver, Topics: o.Topics, Stateless: o.Stateless, Away: true,
+					Host: host, Pid: os.Getpid(),
 					Address: o.Address}.Encode()}
 			_ = conn.Publish(event.Subject(o.Group, event.Up, o.ID), e.Append(nil)) // said again
 		}

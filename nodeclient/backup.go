@@ -14,8 +14,10 @@ import (
 // Backup asks for a DUMP of node from and writes the snapshot with its position to the file at path, which must not
 // exist unless replace is true. part (nil for all) is the range of keys that is wanted, where the target's driver has
 // keys. id is the requester's own client ID; no client is made for it. progress (not nil) hears the bytes written so
-// far, and trouble (not nil) that nobody has served the group for two seconds: it tries on. It blocks until the file is durable or ctx ends; ErrRefused: the broker's sentence why not.
-func Backup(ctx context.Context, conn bus.Conn, group, id, from, path string, replace bool, part *event.Range, progress func(bytes int64),
+// far, and trouble (not nil) that nobody has served the group for two seconds: it tries on. It blocks until the file
+// is durable or ctx ends; ErrRefused: the broker's sentence why not.
+func Backup(ctx context.Context, conn bus.Conn, group, id, from, path string, replace bool, part *event.Range,
+	progress func(bytes int64),
 	trouble func(error)) (dumpflow.Manifest, error) {
 	a, err := New(conn, nil, Options{Group: group, ID: id, From: from, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {

@@ -64,13 +64,15 @@ func TestTheNodeSaysWhoBlocksItsDatabase(t *testing.T) {
 		time.Sleep(32 * time.Second)
 		slow := b.texts(event.Slow)
 		require.NotEmpty(t, slow)
-		require.Regexp(t, `^increments 1 to 3 have been at the database for \d+s, blocked by session [56]$`, slow[len(slow)-1])
+		require.Regexp(t, `^increments 1 to 3 have been at the database for \d+s, blocked by session [56]$`,
+			slow[len(slow)-1])
 		require.EqualValues(t, 6, target.asked.Load(), "every 5 s")
 
 		target.silent.Store(true)
 		time.Sleep(20 * time.Second)
 		slow = b.texts(event.Slow)
-		require.True(t, strings.HasSuffix(slow[len(slow)-1], ", and the database does not answer a second connection either"), slow[len(slow)-1])
+		require.True(t, strings.HasSuffix(slow[len(slow)-1], ", and the database does not answer a second connection either"),
+			slow[len(slow)-1])
 		release <- Transient(errors.New("lock timeout"))
 		time.Sleep(time.Second)
 		retry := b.texts(event.Retrying)

@@ -242,7 +242,9 @@ func CheckAdvance(stored, before event.Position) error {
 		return Transient(fmt.Errorf("%w, and this node left it at %s: start the node again. An empty database is fed from 1"+
 			" where that is kept; one with data needs --at, or a DUMP", ErrGone, before))
 	case stored.Log == before.Log && stored.Seq < before.Seq:
-		return &classed{fmt.Errorf("the database stands at %s but this node left it at %s: it has gone back to an earlier state", stored, before), wentBack}
+		return &classed{fmt.Errorf("the database stands at %s but this node left it at %s: it has gone back to an earlier "+
+			"state", stored, before), wentBack}
 	}
-	return Fatal(fmt.Errorf("the database stands at %s but this node left it at %s: another program has written its position", stored, before))
+	return Fatal(fmt.Errorf("the database stands at %s but this node left it at %s: another program has written its "+
+		"position", stored, before))
 }

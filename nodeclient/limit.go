@@ -58,7 +58,8 @@ func (a *Agent) apply(work context.Context, t task) (pos event.Position, err err
 		return pos, Transient(&overrun{fmt.Errorf("increments %d to %d took longer than %s (%s): trying one by one: %w",
 			first.Seq, last.Seq, most, which, err)})
 	}
-	return pos, fmt.Errorf("increment %d took longer than %s (%s) and was given up; `xmq client retry %s --limit 2h` gives "+
+	return pos, fmt.Errorf("increment %d took longer than %s (%s) and was given up; `xmq client retry %s --limit 2h` "+
+		"gives "+
 		"it more time: %v", first.Seq, most, which, a.opts.ID, err)
 }
 

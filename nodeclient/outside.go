@@ -107,14 +107,16 @@ func (s *session) outsideDone(pos event.Position, err error) {
 // answerOutside says what became of it; said again when it is asked again.
 func (s *session) answerOutside() {
 	o := s.outside
-	s.say(event.Event{Kind: event.IncrReq, State: event.Succ, Code: o.code, Pos: s.pos, Request: o.number, Text: short(o.text),
+	s.say(event.Event{Kind: event.IncrReq, State: event.Succ, Code: o.code, Pos: s.pos, Request: o.number,
+		Text:          short(o.text),
 		CreditRecords: s.rules.windowRecords, CreditBytes: s.rules.windowBytes})
 }
 
 // dropOutside answers, before this node ends, for what has not begun.
 func (s *session) dropOutside() {
 	if o := s.outside; o != nil && !o.begun {
-		o.begun, o.code, o.text = true, event.NotApplied, fmt.Sprintf("the node was stopped before increment %d was its database's turn", o.item.Pos.Seq)
+		o.begun, o.code, o.text = true, event.NotApplied, fmt.Sprintf("the node was stopped before increment %d was its "+
+			"database's turn", o.item.Pos.Seq)
 		s.answerOutside()
 	}
 }

@@ -99,7 +99,8 @@ func (r *requester) loadedWithout(request event.RequestID, dump event.DumpID, le
 }
 
 func (r *requester) event(code event.Code, request event.RequestID, dump event.DumpID, text string) event.Event {
-	return event.Event{Kind: event.DumpReq, Code: code, Peer: r.from, Request: request, Dump: dump, Text: text, Body: r.hello}
+	return event.Event{Kind: event.DumpReq, Code: code, Peer: r.from, Request: request, Dump: dump, Text: text,
+		Body: r.hello}
 }
 
 // short cuts a text to what the broker keeps of it.

@@ -49,7 +49,8 @@ func TestARequesterAsksUntilItHasTheSnapshot(t *testing.T) {
 	}
 	e, now := r.ask()
 	require.True(t, now)
-	require.Equal(t, event.Event{Kind: event.DumpReq, Peer: "master", Request: 6, Dump: 99, Text: "cut", Body: []byte("hello")}, e)
+	require.Equal(t, event.Event{Kind: event.DumpReq, Peer: "master", Request: 6, Dump: 99, Text: "cut",
+		Body: []byte("hello")}, e)
 
 	r.succeeded()
 	e, now = r.ask()

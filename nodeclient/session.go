@@ -165,7 +165,8 @@ type session struct {
 }
 
 func newSession(r rules, self event.Session, pos event.Position, proved bool, draw func() event.RequestID) *session {
-	s := &session{rules: r, proved: proved || r.hello.Stateless, self: self, pos: pos, received: pos, at: r.hello.At, retry: &backoff{longest: r.maxBackoff}}
+	s := &session{rules: r, proved: proved || r.hello.Stateless, self: self, pos: pos, received: pos, at: r.hello.At,
+		retry: &backoff{longest: r.maxBackoff}}
 	s.dump = requester{from: r.from, hello: r.hello.Encode(), draw: draw, retry: s.retry}
 	if !pos.Zero() && s.at != 0 {
 		s.note("the database has a position already, %d: --at is not used", pos.Seq)
@@ -201,8 +202,9 @@ func (s *session) sayBusy() {
 	}
 	s.saidTicks = 0
 	_, text := s.slow()
-	s.say(event.Event{Kind: event.IncrReq, State: event.None, Code: event.Busy, Pos: s.pos, Text: text, LeaseMS: s.inMS(s.atDatabaseTicks),
-		Body: s.rules.hello.Encode()})
+	s.say(event.Event{Kind: event.IncrReq, State: event.None, Code: event.Busy, Pos: s.pos, Text: text,
+		LeaseMS: s.inMS(s.atDatabaseTicks),
+		Body:    s.rules.hello.Encode()})
 }
 
 func (s *session) sayNone() {
@@ -490,7 +492,8 @@ func (s *session) take(frame []byte) error {
 	}
 	err = event.Walk(items, s.received, func(i event.Item) error {
 		if i.Pos.Seq > last {
-			return fmt.Errorf("it goes on to %d, more than the %d increments asked for after %d", i.Pos.Seq, s.rules.windowRecords, s.pos.Seq)
+			return fmt.Errorf("it goes on to %d, more than the %d increments asked for after %d", i.Pos.Seq,
+				s.rules.windowRecords, s.pos.Seq)
 		}
 		s.queue = append(s.queue, i)
 		s.received = i.Pos
@@ -749,8 +752,10 @@ func (s *session) tick() {
 	if s.snapOpen != nil && s.talking() {
 		s.say(event.Event{Kind: event.DumpRep, State: event.None, Code: event.Lease, Dump: s.snapping, Pos: s.snapOpen.Pos})
 	}
-	if s.heardTicks == s.rules.silence && (s.phase == opening && !s.busy || s.phase == joining && s.loading == nil && s.retry.wait == 0) {
-		s.warn("nothing has come from the broker for %d ticks: is it up, of this node's group, and no older than this node? Trying on", s.heardTicks)
+	if s.heardTicks == s.rules.silence &&
+		(s.phase == opening && !s.busy || s.phase == joining && s.loading == nil && s.retry.wait == 0) {
+		s.warn("nothing has come from the broker for %d ticks: is it up, of this node's group, and no older than this "+
+			"node? Trying on", s.heardTicks)
 	}
 	switch {
 	case s.phase == joining:
@@ -980,7 +985,8 @@ func (s *session) opened(dump event.DumpID, pos event.Position, o dumpflow.Opene
 	case err != nil:
 		s.snapFailed(err)
 	default:
-		s.snapOpen = &event.Event{Kind: event.DumpRep, State: event.Succ, Code: event.Opened, Dump: dump, Pos: pos, Body: o.Encode()}
+		s.snapOpen = &event.Event{Kind: event.DumpRep, State: event.Succ, Code: event.Opened, Dump: dump, Pos: pos,
+			Body: o.Encode()}
 		if !o.Online {
 			s.pausedFor = dump
 		}

@@ -27,7 +27,8 @@ type history struct {
 func newHistory(n int) *history {
 	h := &history{pos: []event.Position{event.Start(testLog)}}
 	for i := 1; i <= n; i++ {
-		e, c := event.EncodeRecord(nil, uint64(i), int64(i), h.pos[i-1].Chain, event.Draft{Body: fmt.Appendf(nil, "increment %d", i)})
+		e, c := event.EncodeRecord(nil, uint64(i), int64(i), h.pos[i-1].Chain,
+			event.Draft{Body: fmt.Appendf(nil, "increment %d", i)})
 		h.records = append(h.records, e)
 		h.pos = append(h.pos, event.Position{Log: testLog, Seq: uint64(i), Chain: c})
 	}
@@ -54,7 +55,8 @@ type talk struct {
 }
 
 func newTalk(t *testing.T, pos int, change func(*rules)) *talk {
-	r := rules{group: "main", id: "n1", loads: func(format string) bool { return format == "mem/1" }, windowRecords: 100, windowBytes: 1 << 20, batchRecords: 10, batchBytes: 1 << 20,
+	r := rules{group: "main", id: "n1", loads: func(format string) bool { return format == "mem/1" }, windowRecords: 100,
+		windowBytes: 1 << 20, batchRecords: 10, batchBytes: 1 << 20,
 		heartbeat: 5, silence: 30, tick: time.Second, maxBackoff: 8, rejoin: true}
 	if change != nil {
 		change(&r)
@@ -64,7 +66,8 @@ func newTalk(t *testing.T, pos int, change func(*rules)) *talk {
 	if pos >= 0 {
 		at = k.h.pos[pos]
 	}
-	k.session = newSession(r, event.Session{Instance: 7, Token: event.Token{7}}, at, true, func() event.RequestID { k.drew++; return k.drew })
+	k.session = newSession(r, event.Session{Instance: 7, Token: event.Token{7}}, at, true,
+		func() event.RequestID { k.drew++; return k.drew })
 	k.flush()
 	return k
 }
@@ -317,7 +320,8 @@ func TestSessionIgnoresAWelcomeForAnotherPosition(t *testing.T) {
 func TestSessionIgnoresWhatWasSaidInAnother(t *testing.T) {
 	k := newTalk(t, 0, nil)
 	k.welcomeAt(0)
-	late := event.Event{Kind: event.IncrRep, State: event.Succ, ID: "n1", Session: k.self, Pos: k.h.pos[0], Body: k.h.frame(0, 5)}
+	late := event.Event{Kind: event.IncrRep, State: event.Succ, ID: "n1", Session: k.self, Pos: k.h.pos[0],
+		Body: k.h.frame(0, 5)}
 	k.hear(event.Event{Code: event.Reopen})
 	k.welcomeAt(0)
 	k.step(late)
@@ -354,7 +358,8 @@ func TestSessionGivesTheDatabaseOneTaskAtATime(t *testing.T) {
 	joins.feed(0, 5)
 	apply := joins.job()
 	joins.hear(event.Event{State: event.Fatal, Code: event.NeedsDump})
-	opened := event.Event{Kind: event.DumpRep, State: event.Succ, Code: event.Opened, Request: joins.dump.request, Dump: 99, Pos: joins.h.pos[9], Body: dumpflow.Opened{Format: "mem/1"}.Encode()}
+	opened := event.Event{Kind: event.DumpRep, State: event.Succ, Code: event.Opened, Request: joins.dump.request,
+		Dump: 99, Pos: joins.h.pos[9], Body: dumpflow.Opened{Format: "mem/1"}.Encode()}
 	joins.hear(opened)
 	require.Empty(t, joins.jobs, "a batch is still being applied to what the snapshot will replace")
 	joins.applied(len(apply.apply), joins.h.pos[5], nil)
@@ -457,7 +462,8 @@ func TestXS05SessionRemembersALossBetweenTwoSessions(t *testing.T) {
 // load plays a DUMP from Opened to the outcome of its restore.
 func (k *talk) load(pos int, err error) {
 	k.t.Helper()
-	k.step(event.Event{Kind: event.DumpRep, State: event.Succ, Code: event.Opened, ID: "n1", Request: k.dump.request, Dump: 99, Pos: k.h.pos[pos], Body: dumpflow.Opened{Format: "mem/1"}.Encode()})
+	k.step(event.Event{Kind: event.DumpRep, State: event.Succ, Code: event.Opened, ID: "n1", Request: k.dump.request,
+		Dump: 99, Pos: k.h.pos[pos], Body: dumpflow.Opened{Format: "mem/1"}.Encode()})
 	k.flush()
 	j := k.job()
 	require.NotNil(k.t, j.restore)
@@ -562,7 +568,8 @@ func TestSessionMovesOnlyWithinItsLog(t *testing.T) {
 			require.NoError(t, k.end, "a false word ends nothing")
 		})
 	}
-	for name, k := range map[string]*talk{"a database without a position": newTalk(t, -1, nil), "--replace": newTalk(t, 5, func(r *rules) { r.replace = true })} {
+	for name, k := range map[string]*talk{"a database without a position": newTalk(t, -1, nil),
+		"--replace": newTalk(t, 5, func(r *rules) { r.replace = true })} {
 		k.hear(event.Event{Code: event.Seek, Pos: other})
 		require.Equal(t, other, *k.job().seek, name)
 	}
@@ -663,7 +670,8 @@ func TestXE13SessionAsksAgainWithBackoff(t *testing.T) {
 
 func TestSessionStopsAtARefusedDumpAndAtADatabaseThatMayNotBeReplaced(t *testing.T) {
 	k := newTalk(t, -1, func(r *rules) { r.from = "master" })
-	k.step(event.Event{Kind: event.DumpRep, State: event.Fail, Code: event.Refused, ID: "n1", Request: k.dump.request, Text: "other topics"})
+	k.step(event.Event{Kind: event.DumpRep, State: event.Fail, Code: event.Refused, ID: "n1", Request: k.dump.request,
+		Text: "other topics"})
 	require.ErrorIs(t, k.end, ErrRefused)
 	k = newTalk(t, -1, func(r *rules) { r.from = "master" })
 	k.load(3, errNotOurs)
@@ -674,7 +682,8 @@ func TestSessionStopsAtARefusedDumpAndAtADatabaseThatMayNotBeReplaced(t *testing
 func TestXC08SessionTellsTwoDumpsApart(t *testing.T) {
 	k := newTalk(t, -1, func(r *rules) { r.from = "master" })
 	opened := func(request event.RequestID, pos int) {
-		k.step(event.Event{Kind: event.DumpRep, State: event.Succ, Code: event.Opened, ID: "n1", Request: request, Dump: request.Dump(), Pos: k.h.pos[pos], Body: dumpflow.Opened{Format: "mem/1"}.Encode()})
+		k.step(event.Event{Kind: event.DumpRep, State: event.Succ, Code: event.Opened, ID: "n1", Request: request,
+			Dump: request.Dump(), Pos: k.h.pos[pos], Body: dumpflow.Opened{Format: "mem/1"}.Encode()})
 	}
 	old := k.dump.request
 	opened(old, 5)
@@ -956,7 +965,8 @@ func TestTheBrokerIsToldWhyAJoinFailed(t *testing.T) {
 	k.asks(t)
 	require.Equal(t, "it may pass: the connection was lost", k.last(event.DumpReq, event.None).Text)
 
-	k.step(event.Event{Kind: event.DumpRep, State: event.Fail, Code: event.NotReady, ID: "n1", Request: k.dump.request, Text: "wait"})
+	k.step(event.Event{Kind: event.DumpRep, State: event.Fail, Code: event.NotReady, ID: "n1", Request: k.dump.request,
+		Text: "wait"})
 	k.asks(t)
 	said = k.last(event.DumpReq, event.None)
 	require.Zero(t, said.Dump, "the broker has said so itself")

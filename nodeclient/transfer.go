@@ -14,7 +14,8 @@ import (
 )
 
 // errNotOurs is returned when a restore would overwrite what is not a copy of this log.
-var errNotOurs = errors.New("the database is not empty and not a copy of this log: empty it, or start the node with --replace")
+var errNotOurs = errors.New("the database is not empty and not a copy of this log: empty it, or start the node with " +
+	"--replace")
 
 // errOtherTopics is returned when a snapshot holds other topics than this node follows.
 var errOtherTopics = errors.New("not loaded")
@@ -47,7 +48,8 @@ func (a *Agent) snapshot(ctx context.Context, part *event.Range) (Snapshot, erro
 // upload sends a snapshot, and closes it whatever happens.
 func (a *Agent) upload(ctx context.Context, dump event.DumpID, snap Snapshot, part *event.Range) outcome {
 	defer a.closeSnapshot(snap)
-	m := dumpflow.Manifest{Dump: dump, Target: a.opts.ID, Pos: snap.Position(), Format: snap.Format(), Topics: a.opts.Topics, Range: part}
+	m := dumpflow.Manifest{Dump: dump, Target: a.opts.ID, Pos: snap.Position(), Format: snap.Format(),
+		Topics: a.opts.Topics, Range: part}
 	m, err := dumpflow.Upload(ctx, a.call, m, snap.WriteTo, a.transferOptions())
 	if err == nil {
 		a.log.Info("snapshot sent", "dump", dump, "seq", m.Pos.Seq, "bytes", m.Size)
@@ -91,7 +93,8 @@ func (a *Agent) load(ctx context.Context, job restoreJob) (left string, err erro
 	case m.Pos != job.pos || m.Dump != job.dump:
 		err = fmt.Errorf("its manifest says %s, not %s", m.Pos, job.pos)
 	case !slices.Equal(m.Topics, a.opts.Topics):
-		err = fmt.Errorf("%w: the snapshot of %s holds topics %s, and this node follows %s: start it with the same topics, or join from another node",
+		err = fmt.Errorf("%w: the snapshot of %s holds topics %s, and this node follows %s: start it with the same "+
+			"topics, or join from another node",
 			errOtherTopics, m.Target, event.TopicsOf(m.Topics), event.TopicsOf(a.opts.Topics))
 	case ctx.Err() != nil:
 		err = ctx.Err()
@@ -138,13 +141,16 @@ func (a *Agent) mayReplace(ctx context.Context, log event.LogID) error {
 // the two steps of joining by a backup (XE-12). It refuses a place that is neither empty nor a copy of the same log.
 func (a *Agent) LoadBackup(ctx context.Context, m dumpflow.Manifest, r io.Reader) error {
 	if !a.db.Loads(m.Format) {
-		return &ending{ErrRefused, fmt.Sprintf("the backup of %s is %s, which this kind of target cannot load: restore it into a database of its own kind", m.Target, m.Format)}
+		return &ending{ErrRefused, fmt.Sprintf("the backup of %s is %s, which this kind of target cannot load: restore it "+
+			"into a database of its own kind", m.Target, m.Format)}
 	}
 	if m.Range != nil {
-		return &ending{ErrRefused, fmt.Sprintf("the backup of %s holds only a part of its keys: nobody can go on from it", m.Target)}
+		return &ending{ErrRefused, fmt.Sprintf("the backup of %s holds only a part of its keys: nobody can go on from it",
+			m.Target)}
 	}
 	if !slices.Equal(m.Topics, a.opts.Topics) {
-		return &ending{ErrRefused, fmt.Sprintf("the backup of %s holds topics %s and this node follows %s: start it with the same topics", m.Target, event.TopicsOf(m.Topics), event.TopicsOf(a.opts.Topics))}
+		return &ending{ErrRefused, fmt.Sprintf("the backup of %s holds topics %s and this node follows %s: start it with "+
+			"the same topics", m.Target, event.TopicsOf(m.Topics), event.TopicsOf(a.opts.Topics))}
 	}
 	if err := a.mayReplace(ctx, m.Pos.Log); err != nil {
 		return err

@@ -32,7 +32,8 @@ type alertChange struct {
 
 // Empty reports whether there is nothing to write.
 func (b *Batch) Empty() bool {
-	return len(b.clients)+len(b.dumps)+len(b.alerts)+len(b.audits)+len(b.events) == 0 && b.checkpoint == nil && b.clock == 0 && b.meta == nil && b.doubts == nil
+	return len(b.clients)+len(b.dumps)+len(b.alerts)+len(b.audits)+len(b.events) == 0 && b.checkpoint == nil &&
+		b.clock == 0 && b.meta == nil && b.doubts == nil
 }
 
 // PutClient stores a copy of c under c.ID.
@@ -80,9 +81,9 @@ func (b *Batch) setDump(id event.DumpID, d *dumpflow.Dump) {
 	b.dumps[id] = d
 }
 
-// Raise raises an alert, or counts it again when its key already stands. Key, Severity, Client, Seq, Text
-// and Last are taken from n; the store keeps the rest. One that has become worse needs a new look by an operator, and an alert about
-// a client never becomes milder while it stands.
+// Raise raises an alert, or counts it again when its key already stands. Key, Severity, Client, Seq, Text and Last
+// are taken from n; the store keeps the rest. One that has become worse needs a new look by an operator, and an alert
+// about a client never becomes milder while it stands.
 func (b *Batch) Raise(n Alert) {
 	n.V, n.Text, n.First, n.Count, n.Acked, n.Cleared = AlertVersion, cut(n.Text), n.Last, 1, false, 0
 	b.alter(n.Key, func(a *Alert, known bool) bool {

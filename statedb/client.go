@@ -53,17 +53,20 @@ type Client struct {
 	Join      *Join            `json:"join,omitempty"`
 	Joined    event.RequestID  `json:"joined,omitempty"` // request of the last DUMP this client was made from
 	Apply     *Apply           `json:"apply,omitempty"`  // the newest order of an increment that was passed over
-	// Anew is when the data was last put in the place of other data, so that what was passed over before says nothing of it.
+	// Anew is when the data was last put in the place of other data, so that what was passed over before says nothing of
+	// it.
 	Anew Anew `json:"anew,omitzero"`
-	// Registered says that an operator has made the record (add, or seek of an unknown ID) and that no node has followed yet. It stays
-	// when a first DUMP comes to nothing; Topics, if any, are those that the node must name.
-	Registered bool    `json:"registered,omitempty"`
-	Silent     int64   `json:"silent,omitempty"` // ns for which nothing has been heard of the node while a broker ran; may lag by SilentGrain
-	Process    Process `json:"process,omitzero"`
-	Heard      int64   `json:"heard,omitempty"`   // ns since 1970, of the node's last word; as old as the last write of this record
-	Stopped    int64   `json:"stopped,omitempty"` // ns since 1970, when the node said goodbye; 0 when it did not
-	// Decided is when the copy was last given up, mended or moved by hand, in ns since 1970: a snapshot that was opened before is not
-	// what anybody means who asks for one now.
+	// Registered says that an operator has made the record (add, or seek of an unknown ID) and that no node has followed
+	// yet. It stays when a first DUMP comes to nothing; Topics, if any, are those that the node must name.
+	Registered bool `json:"registered,omitempty"`
+	// ns for which nothing has been heard of the node while a broker ran; may lag by SilentGrain
+	Silent  int64   `json:"silent,omitempty"`
+	Process Process `json:"process,omitzero"`
+	// ns since 1970, of the node's last word; as old as the last write of this record
+	Heard   int64 `json:"heard,omitempty"`
+	Stopped int64 `json:"stopped,omitempty"` // ns since 1970, when the node said goodbye; 0 when it did not
+	// Decided is when the copy was last given up, mended or moved by hand, in ns since 1970: a snapshot that was opened
+	// before is not what anybody means who asks for one now.
 	Decided int64 `json:"decided,omitempty"`
 	Created int64 `json:"created"` // ns since 1970
 	Updated int64 `json:"updated"` // ns since 1970, of the last write of this record
@@ -78,8 +81,8 @@ const MaxForgotten = 1024
 // ForgottenVersion is the format number of a stored Forgotten.
 const ForgottenVersion = 1
 
-// Forgotten is what is left of a client whose record was removed: its processes that had been replaced are refused when the ID comes
-// back. It ends with the next record of that ID.
+// Forgotten is what is left of a client whose record was removed: its processes that had been replaced are refused
+// when the ID comes back. It ends with the next record of that ID.
 type Forgotten struct {
 	V       int              `json:"v"`
 	ID      string           `json:"id"`
@@ -93,8 +96,9 @@ type Trouble struct {
 	Seq   uint64 `json:"seq"`   // the increment concerned; 0 when none is
 	Class string `json:"class"` // "fail", "fatal", "transient", "join", "refused", "held", "redump"
 	Text  string `json:"text"`
-	Time  int64  `json:"time"`            // ns since 1970
-	Since int64  `json:"since,omitempty"` // ns since 1970, of the first of its kind in a row; 0 in records of earlier builds
+	Time  int64  `json:"time"` // ns since 1970
+	// ns since 1970, of the first of its kind in a row; 0 in records of earlier builds
+	Since int64 `json:"since,omitempty"`
 }
 
 // Began is when the trouble began, in ns since 1970.
@@ -127,8 +131,8 @@ type Override struct {
 	Fresh bool `json:"fresh,omitempty"`
 }
 
-// Apply is an operator's order to apply an increment that the client has passed over, now and outside the order, by one process: another
-// one cannot know whether that has done it.
+// Apply is an operator's order to apply an increment that the client has passed over, now and outside the order, by
+// one process: another one cannot know whether that has done it.
 type Apply struct {
 	Seq     uint64         `json:"seq"`
 	Number  uint64         `json:"number"`           // of the order: no two of a client have the same
@@ -162,8 +166,9 @@ func (o Outcome) Verb() string {
 
 // Anew says when the data of a client was last replaced.
 type Anew struct {
-	Time int64  `json:"time"`           // ns since 1970; 0 for never
-	From uint64 `json:"from,omitempty"` // increments up to there are as they were (a backup was put back); 0 for none (a DUMP)
+	Time int64 `json:"time"` // ns since 1970; 0 for never
+	// increments up to there are as they were (a backup was put back); 0 for none (a DUMP)
+	From uint64 `json:"from,omitempty"`
 }
 
 // Verb is what was ordered: "skip", "replace" or "retry".
@@ -237,7 +242,8 @@ func (c *Client) IsFenced(instance event.Instance) bool {
 func (c *Client) Clone() Client {
 	d := *c
 	d.Topics, d.Fenced = slices.Clone(c.Topics), slices.Clone(c.Fenced)
-	d.LastError, d.Override, d.Seek, d.Join, d.Apply = clone(c.LastError), clone(c.Override), clone(c.Seek), clone(c.Join), clone(c.Apply)
+	d.LastError, d.Override, d.Seek, d.Join, d.Apply = clone(c.LastError), clone(c.Override), clone(c.Seek), clone(c.Join),
+		clone(c.Apply)
 	return d
 }
 

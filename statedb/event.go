@@ -8,8 +8,9 @@ import (
 // EventVersion is the format number of a stored Event.
 const EventVersion = 1
 
-// Event is one row of the timeline: an alert that was raised, got worse or was cleared, an operator's order, a client that came or went, a
-// step of a DUMP, a trim, a start or a stop. They are numbered from 1; the oldest go when there are more than are kept.
+// Event is one row of the timeline: an alert that was raised, got worse or was cleared, an operator's order, a client
+// that came or went, a step of a DUMP, a trim, a start or a stop. They are numbered from 1; the oldest go when there
+// are more than are kept.
 type Event struct {
 	V        int      `json:"v"`
 	Number   uint64   `json:"number"`
@@ -50,10 +51,11 @@ const DefaultEvents = 10_000
 // Event appends a row to the timeline; V and Number are set by Write.
 func (b *Batch) Event(e Event) { b.events = append(b.events, e) }
 
-// worse reports that an alert that stands has become more than it was: more severe, about another client, or critical about another
-// increment.
+// worse reports that an alert that stands has become more than it was: more severe, about another client, or critical
+// about another increment.
 func worse(old, now Alert) bool {
-	return now.Severity.Rank() > old.Severity.Rank() || now.Client != old.Client || now.Severity == Critical && now.Seq != old.Seq
+	return now.Severity.Rank() > old.Severity.Rank() || now.Client != old.Client || now.Severity == Critical &&
+		now.Seq != old.Seq
 }
 
 // change is an alert before and after a batch.
@@ -89,7 +91,8 @@ func (m *Mirror) timeline(b *Batch, changed map[string]change, into *Changes) {
 		if kind == "" {
 			continue
 		}
-		e := Event{Time: c.now.Last, Kind: kind, Alert: c.now.Key, Severity: c.now.Severity, Client: c.now.Client, Seq: c.now.Seq, Cause: c.now.Text}
+		e := Event{Time: c.now.Last, Kind: kind, Alert: c.now.Key, Severity: c.now.Severity, Client: c.now.Client,
+			Seq: c.now.Seq, Cause: c.now.Text}
 		if kind == AlertCleared {
 			e.Time, e.Cause = c.now.Cleared, ""
 		}

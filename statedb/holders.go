@@ -15,7 +15,8 @@ type Hold struct {
 	Seq    uint64
 	Client *Client      // whose it is; nil for a DUMP's. Read only
 	Dump   event.DumpID // which DUMP's it is; 0 for a client's
-	// Lost says that the client was told to DUMP though no other copy has its topics: what it has not applied is held for it.
+	// Lost says that the client was told to DUMP though no other copy has its topics: what it has not applied is held
+	// for it.
 	Lost bool
 }
 
@@ -27,8 +28,8 @@ func (h Hold) String() string {
 	return "client " + h.Client.ID
 }
 
-// Holders says who holds the log, as of one moment of the durable state. Everybody who asks that is answered from here: retention and its
-// limits, people (GET /v1/log, positions, an ordered trim) and alerts.
+// Holders says who holds the log, as of one moment of the durable state. Everybody who asks that is answered from
+// here: retention and its limits, people (GET /v1/log, positions, an ordered trim) and alerts.
 type Holders struct {
 	Clients []Hold    // the lowest Seq first, of equals by ID
 	Dumps   []Hold    // the same; a DUMP holds the log against every limit
@@ -40,9 +41,10 @@ type Holders struct {
 
 // HoldersOf computes who holds a log that begins with first. It keeps pointers to clones of the records.
 //
-// A client holds what follows its position, an ordered position it has not adopted yet, or its opened snapshot (Client.Pin). A client that
-// was told to DUMP holds what it has not applied as long as no other copy has its topics: its data may be the last. A client for which
-// released (nil for none) answers true holds nothing, and its copy does not count.
+// A client holds what follows its position, an ordered position it has not adopted yet, or its opened snapshot
+// (Client.Pin). A client that was told to DUMP holds what it has not applied as long as no other copy has its topics:
+// its data may be the last. A client for which released (nil for none) answers true holds nothing, and its copy does
+// not count.
 func HoldersOf(clients []Client, dumps []dumpflow.Dump, first uint64, released func(*Client) bool) Holders {
 	h := Holders{Known: len(clients)}
 	for i := range clients {
@@ -62,7 +64,8 @@ func HoldersOf(clients []Client, dumps []dumpflow.Dump, first uint64, released f
 	}
 	for i := range clients {
 		c := &clients[i]
-		if c.State != NeedsDump && c.State != Fatal || slices.ContainsFunc(h.Copies, func(o *Client) bool { return o.Covers(c.Topics) }) {
+		if c.State != NeedsDump && c.State != Fatal ||
+			slices.ContainsFunc(h.Copies, func(o *Client) bool { return o.Covers(c.Topics) }) {
 			continue
 		}
 		h.Lost = append(h.Lost, c.ID)
@@ -126,7 +129,8 @@ func (c *Client) Covers(topics []string) bool {
 	if len(c.Topics) == 0 {
 		return true
 	}
-	return len(topics) > 0 && !slices.ContainsFunc(topics, func(t string) bool { return !event.Wants(c.Topics, []byte(t)) })
+	return len(topics) > 0 && !slices.ContainsFunc(topics,
+		func(t string) bool { return !event.Wants(c.Topics, []byte(t)) })
 }
 
 // LastAcked is what the client's copy had applied, also after it was declared lost (FATAL clears Acked).

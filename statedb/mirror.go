@@ -11,8 +11,9 @@ import (
 	"xmq/dumpflow"
 )
 
-// Mirror is what is durable in a Store, in memory: a few hundred bytes a client. It answers readers, who get copies, and turns a Batch into
-// the Changes that a Store writes. Readers are for concurrent use beside one writer, who calls Prepare and Commit in turns.
+// Mirror is what is durable in a Store, in memory: a few hundred bytes a client. It answers readers, who get copies,
+// and turns a Batch into the Changes that a Store writes. Readers are for concurrent use beside one writer, who calls
+// Prepare and Commit in turns.
 type Mirror struct {
 	options Options
 
@@ -35,7 +36,8 @@ func NewMirror(o Options) *Mirror {
 	if o.KeepEvents == 0 {
 		o.KeepEvents = DefaultEvents
 	}
-	return &Mirror{options: o, clients: map[string]Client{}, forgotten: map[string]Forgotten{}, dumps: map[event.DumpID]dumpflow.Dump{},
+	return &Mirror{options: o, clients: map[string]Client{}, forgotten: map[string]Forgotten{},
+		dumps:  map[event.DumpID]dumpflow.Dump{},
 		alerts: map[string]Alert{}, decisions: map[uint64][]Audit{}}
 }
 
@@ -50,7 +52,8 @@ func (m *Mirror) KeepEvents(n int) {
 func (m *Mirror) Prepare(b *Batch) *Changes {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	c := &Changes{Clients: maps.Clone(b.clients), Dumps: maps.Clone(b.dumps), Forgotten: m.spentFences(b), Doubts: b.doubts, Meta: b.meta}
+	c := &Changes{Clients: maps.Clone(b.clients), Dumps: maps.Clone(b.dumps), Forgotten: m.spentFences(b),
+		Doubts: b.doubts, Meta: b.meta}
 	for id, f := range b.forgotten {
 		c.Forgotten[id] = &f
 	}
@@ -153,7 +156,8 @@ func (m *Mirror) changedAlerts(b *Batch) map[string]change {
 	return changed
 }
 
-// oldAlerts names, as records that go, the cleared alerts beyond KeptAlerts, oldest first, once there are a tenth too many.
+// oldAlerts names, as records that go, the cleared alerts beyond KeptAlerts, oldest first, once there are a tenth too
+// many.
 func (m *Mirror) oldAlerts(changed map[string]change) map[string]*Alert {
 	gone := map[string]*Alert{}
 	if len(changed) == 0 {
@@ -168,14 +172,18 @@ func (m *Mirror) oldAlerts(changed map[string]change) map[string]*Alert {
 	if len(cleared) < KeptAlerts+KeptAlerts/10 {
 		return gone
 	}
-	slices.SortFunc(cleared, func(a, b Alert) int { return cmp.Or(cmp.Compare(a.Cleared, b.Cleared), strings.Compare(a.Key, b.Key)) })
+	slices.SortFunc(cleared, func(a, b Alert) int {
+		return cmp.Or(cmp.Compare(a.Cleared, b.Cleared),
+			strings.Compare(a.Key, b.Key))
+	})
 	for _, a := range cleared[:len(cleared)-KeptAlerts] {
 		gone[a.Key] = nil
 	}
 	return gone
 }
 
-// spentFences names, as records that go, the fences that a new record of their client carries now, and the oldest beyond MaxForgotten.
+// spentFences names, as records that go, the fences that a new record of their client carries now, and the oldest
+// beyond MaxForgotten.
 func (m *Mirror) spentFences(b *Batch) map[string]*Forgotten {
 	gone := map[string]*Forgotten{}
 	for id, c := range b.clients {
@@ -187,7 +195,8 @@ func (m *Mirror) spentFences(b *Batch) map[string]*Forgotten {
 	if len(b.forgotten) == 0 || extra <= 0 {
 		return gone
 	}
-	oldest := slices.SortedFunc(maps.Values(m.forgotten), func(a, b Forgotten) int { return cmp.Or(cmp.Compare(a.Time, b.Time), strings.Compare(a.ID, b.ID)) })
+	oldest := slices.SortedFunc(maps.Values(m.forgotten),
+		func(a, b Forgotten) int { return cmp.Or(cmp.Compare(a.Time, b.Time), strings.Compare(a.ID, b.ID)) })
 	for _, f := range oldest {
 		_, again := b.forgotten[f.ID]
 		if _, spent := gone[f.ID]; extra > 0 && !again && !spent {
@@ -272,7 +281,8 @@ func (m *Mirror) Meta() Meta {
 	return m.meta
 }
 
-// Decisions returns how operators have passed over or replaced increment seq, or had it applied all the same, for any client, oldest first.
+// Decisions returns how operators have passed over or replaced increment seq, or had it applied all the same, for any
+// client, oldest first.
 func (m *Mirror) Decisions(seq uint64) []Audit {
 	m.mu.RLock()
 	defer m.mu.RUnlock()

@@ -10,15 +10,16 @@ import (
 // ErrRecord is returned when a stored value cannot be read: damage, or a newer format.
 var ErrRecord = errors.New("state record cannot be read")
 
-// Store keeps the state of a broker. All methods are for concurrent use. What implements it passes package storetest, and keeps what is
-// durable in a Mirror, so that the rules of a Batch are written once.
+// Store keeps the state of a broker. All methods are for concurrent use. What implements it passes package storetest,
+// and keeps what is durable in a Mirror, so that the rules of a Batch are written once.
 //
-// Readers never block for a disk, except Audits and Events: they get copies of what the last successful Write made durable. So whoever
-// computes from them, as retention does, never counts on what a power cut may take back.
+// Readers never block for a disk, except Audits and Events: they get copies of what the last successful Write made
+// durable. So whoever computes from them, as retention does, never counts on what a power cut may take back.
 type Store interface {
-	// Write makes the batch durable as a whole, then visible to readers, then tells Options.OnEvent and OnAlert. It blocks for one disk
-	// sync; Writes exclude each other. After an error the outcome is unknown, readers still see the state before, every later Write
-	// fails alike and the broker must stop. An empty batch costs nothing. b is not changed: it may be written again.
+	// Write makes the batch durable as a whole, then visible to readers, then tells Options.OnEvent and OnAlert. It
+	// blocks for one disk sync; Writes exclude each other. After an error the outcome is unknown, readers still see the
+	// state before, every later Write fails alike and the broker must stop. An empty batch costs nothing. b is not
+	// changed: it may be written again.
 	Write(b *Batch) error
 
 	// Client returns a copy of one record; false when there is none.
@@ -45,12 +46,15 @@ type Store interface {
 	Meta() Meta
 	// Checkpoint returns the last stored checkpoint; zero in a new store. The log must reach it.
 	Checkpoint() event.Position
-	// Clock returns the last stored time of the log, in ns since 1970; 0 when none is. No increment may get an earlier one.
+	// Clock returns the last stored time of the log, in ns since 1970; 0 when none is. No increment may get an earlier
+	// one.
 	Clock() int64
 
-	// Audits returns the last n audit entries (none for n below 1), oldest first, from the disk: it reads all there are. ErrRecord.
+	// Audits returns the last n audit entries (none for n below 1), oldest first, from the disk: it reads all there are.
+	// ErrRecord.
 	Audits(n int) ([]Audit, error)
-	// Events calls f for every event that is kept with a number above after, oldest first, until f returns false; from the disk. ErrRecord.
+	// Events calls f for every event that is kept with a number above after, oldest first, until f returns false; from
+	// the disk. ErrRecord.
 	Events(after uint64, f func(Event) bool) error
 	// KeepEvents sets how many events are kept from now on, 1 or more.
 	KeepEvents(n int)
@@ -61,7 +65,8 @@ type Store interface {
 
 // Options of a Store.
 type Options struct {
-	// OnAlert is called after an alert was raised, became worse or was cleared, durably. It must not block. nil tells nobody.
+	// OnAlert is called after an alert was raised, became worse or was cleared, durably. It must not block. nil tells
+	// nobody.
 	OnAlert func(Alert)
 	// OnEvent is called for every event once it is durable. As OnAlert.
 	OnEvent func(Event)
@@ -79,24 +84,26 @@ type Meta struct {
 	// Rebuilt is set when the store was found empty beside a log with increments. Then "no client holds
 	// it" means "unknown", and retention frees nothing until an operator confirms.
 	Rebuilt bool `json:"rebuilt"`
-	// MaxBytes is what retention.max_bytes is when nobody sets it: half of the disk at the first start; 0 before it is recorded.
+	// MaxBytes is what retention.max_bytes is when nobody sets it: half of the disk at the first start; 0 before it is
+	// recorded.
 	MaxBytes int64 `json:"max_bytes,omitempty"`
 	// Created is when the log was made, in ns since 1970; 0 when an earlier build made it.
 	Created int64 `json:"created,omitempty"`
-	// Backup is when a backup of a whole database was fetched last, Checked when the log was read to its end for damage, in ns since
-	// 1970; 0 when that is not known.
+	// Backup is when a backup of a whole database was fetched last, Checked when the log was read to its end for damage,
+	// in ns since 1970; 0 when that is not known.
 	Backup  int64 `json:"backup,omitempty"`
 	Checked int64 `json:"checked,omitempty"`
 }
 
-// Mark is the checkpoint of the log and the time of the log, as stored: earlier builds wrote no clock, and pass it over.
+// Mark is the checkpoint of the log and the time of the log, as stored: earlier builds wrote no clock, and pass it
+// over.
 type Mark struct {
 	event.Position
 	Clock int64 `json:"clock,omitempty"`
 }
 
-// Changes are what a Batch makes of the records of a Store, in their final shape: alerts counted, entries and events numbered. A Store
-// makes all of them durable as one unit. A nil record goes.
+// Changes are what a Batch makes of the records of a Store, in their final shape: alerts counted, entries and events
+// numbered. A Store makes all of them durable as one unit. A nil record goes.
 type Changes struct {
 	Clients   map[string]*Client
 	Forgotten map[string]*Forgotten
@@ -115,5 +122,6 @@ type Changes struct {
 
 // Empty reports that there is nothing to store.
 func (c *Changes) Empty() bool {
-	return len(c.Clients)+len(c.Forgotten)+len(c.Dumps)+len(c.Alerts)+len(c.Audits)+len(c.Events) == 0 && c.Mark == nil && c.Doubts == nil && c.Meta == nil
+	return len(c.Clients)+len(c.Forgotten)+len(c.Dumps)+len(c.Alerts)+len(c.Audits)+len(c.Events) == 0 && c.Mark == nil &&
+		c.Doubts == nil && c.Meta == nil
 }

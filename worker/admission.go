@@ -39,20 +39,26 @@ func admit(c *statedb.Client, known bool, mayStart bool, pos event.Position, h e
 	asked := join && c.Join.Topics == event.TopicsOf(h.Topics) // it was restarted right after the load
 	named := known && c.Registered && len(c.Topics) > 0        // by an operator, before any node came
 	if (known && c.State != statedb.Pending && !loaded && !asked || named) && !slices.Equal(c.Topics, h.Topics) {
-		return refuse(event.Foreign, "client %s follows topics %v but its node now names %v, so its data would have holes: start it with the old topics, or run `xmq client forget %s --reason TEXT` and join with a DUMP", c.ID, show(c.Topics), show(h.Topics), c.ID)
+		return refuse(event.Foreign, "client %s follows topics %v but its node now names %v, so its data would have "+
+			"holes: start it with the old topics, or run `xmq client forget %s --reason TEXT` and join with a DUMP", c.ID,
+			show(c.Topics), show(h.Topics), c.ID)
 	}
 	if known && c.Driver != "" && h.Target != "" && c.Driver != h.Target {
-		return refuse(event.Refused, "client %s stands at %d in a database of kind %s, and its node comes with one of kind %s now: give that one an ID of its own, or, if the old one is given up, run `xmq client forget %s --reason TEXT` first", c.ID, c.Acked.Seq, c.Driver, h.Target, c.ID)
+		return refuse(event.Refused, "client %s stands at %d in a database of kind %s, and its node comes with one of "+
+			"kind %s now: give that one an ID of its own, or, if the old one is given up, run `xmq client forget %s --reason "+
+			"TEXT` first", c.ID, c.Acked.Seq, c.Driver, h.Target, c.ID)
 	}
 	if !pos.Zero() && pos.Log != head.Log {
-		return refuse(event.Foreign, "the database of %s stands at sequence %d of log %s, but this broker keeps log %s: join with a DUMP (start the node with --from TARGET --replace)", c.ID, pos.Seq, pos.Log, head.Log)
+		return refuse(event.Foreign, "the database of %s stands at sequence %d of log %s, but this broker keeps log %s: "+
+			"join with a DUMP (start the node with --from TARGET --replace)", c.ID, pos.Seq, pos.Log, head.Log)
 	}
 	ordered := known && c.State == statedb.NeedsDump && c.LastError != nil && c.LastError.Class == orderedDump
 	if loaded || join && c.State != statedb.Fatal && !ordered {
 		return checkChain(c, pos, log, true)
 	}
 	if known && c.State == statedb.Fatal {
-		return refuse(event.NeedsDump, "client %s was lost (FATAL) and has to join again: start its node with --from TARGET", c.ID)
+		return refuse(event.NeedsDump, "client %s was lost (FATAL) and has to join again: start its node with --from TARGET",
+			c.ID)
 	}
 	if known && c.Seek != nil && pos != *c.Seek {
 		return verdict{code: event.Seek, from: *c.Seek}
@@ -61,7 +67,9 @@ func admit(c *statedb.Client, known bool, mayStart bool, pos event.Position, h e
 		return refuse(event.NeedsDump, "%s", c.LastError.Text)
 	}
 	if _, err := explicit(h.At, log); h.At != 0 && !known && !mayStart && err == nil {
-		return refuse(event.Refused, "nobody knows client %s, so it cannot choose where it begins (--at %d): run `xmq client add %s` or `xmq client seek %s %d --reason TEXT` first, or join with a DUMP (start the node with --from TARGET)", c.ID, h.At, c.ID, c.ID, h.At)
+		return refuse(event.Refused, "nobody knows client %s, so it cannot choose where it begins (--at %d): run `xmq "+
+			"client add %s` or `xmq client seek %s %d --reason TEXT` first, or join with a DUMP (start the node with --from "+
+			"TARGET)", c.ID, h.At, c.ID, c.ID, h.At)
 	}
 	if h.At != 0 && (!known || c.Seek == nil) {
 		return admitExplicit(c.ID, h.At, log)
@@ -73,10 +81,12 @@ func admit(c *statedb.Client, known bool, mayStart bool, pos event.Position, h e
 		return admitFresh(c, known, mayStart, h.Holds, log)
 	}
 	if pos.Seq > head.Seq {
-		return refuse(event.Foreign, "the database of %s stands at %d, ahead of this log, which ends at %d: the broker lost increments or this is another history; compare them before anything else", c.ID, pos.Seq, head.Seq)
+		return refuse(event.Foreign, "the database of %s stands at %d, ahead of this log, which ends at %d: the broker "+
+			"lost increments or this is another history; compare them before anything else", c.ID, pos.Seq, head.Seq)
 	}
 	if pos.Seq+1 < first {
-		return refuse(event.NeedsDump, "client %s stands at %d, but the log begins at %d: it has to join again, start its node with --from TARGET", c.ID, pos.Seq, first)
+		return refuse(event.NeedsDump, "client %s stands at %d, but the log begins at %d: it has to join again, start its "+
+			"node with --from TARGET", c.ID, pos.Seq, first)
 	}
 	return checkChain(c, pos, log, false)
 }
@@ -91,16 +101,21 @@ func final(err error) bool {
 func checkChain(c *statedb.Client, pos event.Position, log Log, promote bool) verdict {
 	here, err := log.Position(pos.Seq)
 	if errors.Is(err, increments.ErrBeyond) {
-		return verdict{code: event.Foreign, text: fmt.Sprintf("the database of %s stands at %d, ahead of this log, which ends at %d: the broker lost increments or this is another history; compare them before anything else", c.ID, pos.Seq, log.Head().Seq)}
+		return verdict{code: event.Foreign, text: fmt.Sprintf("the database of %s stands at %d, ahead of this log, which "+
+			"ends at %d: the broker lost increments or this is another history; compare them before anything else", c.ID,
+			pos.Seq, log.Head().Seq)}
 	}
 	if err != nil && !final(err) {
 		return verdict{}
 	}
 	if err != nil {
-		return verdict{code: event.NeedsDump, text: fmt.Sprintf("client %s stands at %d, which this log cannot confirm (%v): join with a DUMP, start its node with --from TARGET", c.ID, pos.Seq, err)}
+		return verdict{code: event.NeedsDump, text: fmt.Sprintf("client %s stands at %d, which this log cannot confirm "+
+			"(%v): join with a DUMP, start its node with --from TARGET", c.ID, pos.Seq, err)}
 	}
 	if here != pos {
-		return verdict{code: event.Foreign, text: fmt.Sprintf("the database of %s has chain %s at %d, but this log has %s there: its data comes from another history; join with a DUMP (start the node with --from TARGET --replace)", c.ID, pos.Chain, pos.Seq, here.Chain)}
+		return verdict{code: event.Foreign, text: fmt.Sprintf("the database of %s has chain %s at %d, but this log has %s "+
+			"there: its data comes from another history; join with a DUMP (start the node with --from TARGET --replace)", c.ID,
+			pos.Chain, pos.Seq, here.Chain)}
 	}
 	return verdict{code: event.Welcome, from: pos, promote: promote}
 }
@@ -110,18 +125,25 @@ func checkChain(c *statedb.Client, pos event.Position, log Log, promote bool) ve
 func admitFresh(c *statedb.Client, known, mayStart, holds bool, log Log) verdict {
 	switch {
 	case known && holds && c.Acked.Seq > 0 && c.Acked.Log == log.Head().Log:
-		return verdict{code: event.NeedsDump, text: fmt.Sprintf("client %s had applied %d, and its database has data but no position"+
+		return verdict{code: event.NeedsDump, text: fmt.Sprintf("client %s had applied %d, and its database has data but "+
+			"no position"+
 			" any more: it is not fed from 1 over that. If its data is that of %d, start its node once with --at %d;"+
-			" else join with a DUMP (start the node with --from TARGET --replace)", c.ID, c.Acked.Seq, c.Acked.Seq, c.Acked.Seq+1)}
+			" else join with a DUMP (start the node with --from TARGET --replace)", c.ID, c.Acked.Seq, c.Acked.Seq,
+			c.Acked.Seq+1)}
 	case known && c.Registered:
-		return verdict{code: event.NeedsDump, text: fmt.Sprintf("client %s is registered and its database is empty: start its node with --from TARGET, or with --at SEQ when its data is there", c.ID)}
+		return verdict{code: event.NeedsDump, text: fmt.Sprintf("client %s is registered and its database is empty: start "+
+			"its node with --from TARGET, or with --at SEQ when its data is there", c.ID)}
 	case known && (c.Base > 0 || c.State == statedb.Pending || c.State == statedb.Loading):
-		return verdict{code: event.NeedsDump, text: fmt.Sprintf("the database of %s is empty, but its data began with a snapshot: join with a DUMP, start its node with --from TARGET", c.ID)}
+		return verdict{code: event.NeedsDump, text: fmt.Sprintf("the database of %s is empty, but its data began with a "+
+			"snapshot: join with a DUMP, start its node with --from TARGET", c.ID)}
 	case !known && !mayStart:
-		return verdict{code: event.Unknown, text: fmt.Sprintf("nobody knows client %s and its database is empty: join with a DUMP, start its node with --from TARGET (for example --from master)."+
-			" One that begins without a copy, as with webhook: or exec:, is made known with `xmq client add %s`, and its node started with --at SEQ", c.ID, c.ID)}
+		return verdict{code: event.Unknown, text: fmt.Sprintf("nobody knows client %s and its database is empty: join "+
+			"with a DUMP, start its node with --from TARGET (for example --from master)."+
+			" One that begins without a copy, as with webhook: or exec:, is made known with `xmq client add %s`, and its "+
+			"node started with --at SEQ", c.ID, c.ID)}
 	case log.First() > 1:
-		return verdict{code: event.NeedsDump, text: fmt.Sprintf("the database of %s is empty and the log begins at %d: join with a DUMP, start its node with --from TARGET", c.ID, log.First())}
+		return verdict{code: event.NeedsDump, text: fmt.Sprintf("the database of %s is empty and the log begins at %d: "+
+			"join with a DUMP, start its node with --from TARGET", c.ID, log.First())}
 	}
 	return verdict{code: event.Welcome, from: event.Start(log.Head().Log)}
 }
@@ -142,7 +164,8 @@ func admitExplicit(id string, at uint64, log Log) verdict {
 func explicit(at uint64, log Log) (event.Position, error) {
 	first, head := log.First(), log.Head().Seq
 	if at < first || at > head+1 {
-		return event.Position{}, fmt.Errorf("the log holds %d to %d, so an explicit position can be %d to %d", first, head, first, head+1)
+		return event.Position{}, fmt.Errorf("the log holds %d to %d, so an explicit position can be %d to %d", first, head,
+			first, head+1)
 	}
 	return log.Position(at - 1)
 }

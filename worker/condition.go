@@ -113,5 +113,6 @@ func ByTrouble(a, b View) int {
 		}
 		return *v.Lag
 	}
-	return cmp.Or(cmp.Compare(b.Condition.Is.Severity().Rank(), a.Condition.Is.Severity().Rank()), cmp.Compare(lag(&b), lag(&a)), strings.Compare(a.ID, b.ID))
+	return cmp.Or(cmp.Compare(b.Condition.Is.Severity().Rank(), a.Condition.Is.Severity().Rank()),
+		cmp.Compare(lag(&b), lag(&a)), strings.Compare(a.ID, b.ID))
 }

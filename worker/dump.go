@@ -37,7 +37,8 @@ func (m *Machine) asked(e *event.Event, log Log) {
 	m.asking = e.Request
 	defer func() { m.asking = 0 }()
 	h, err := event.DecodeHello(e.Body)
-	r := dumpflow.Requester{ID: e.Peer, Request: e.Request, Backup: h.Backup, Topics: h.Topics, Range: h.Range, Reuse: h.Reuse}
+	r := dumpflow.Requester{ID: e.Peer, Request: e.Request, Backup: h.Backup, Topics: h.Topics, Range: h.Range,
+		Reuse: h.Reuse}
 	if err == nil && r.Request == 0 {
 		err = fmt.Errorf("a DUMP needs a request id")
 	}
@@ -70,7 +71,11 @@ func (m *Machine) asked(e *event.Event, log Log) {
 func (m *Machine) dumpFor(r dumpflow.Requester, log Log) (d *dumpflow.Dump, code event.Code, why string) {
 	c := &m.c
 	for _, d := range m.dumps { // asked again: the same one, whatever has become of it
-		if d.ID == r.Request.Dump() && d.Phase == dumpflow.Failed || slices.ContainsFunc(d.Requesters, func(q dumpflow.Requester) bool { return q.ID == r.ID && q.Request == r.Request }) {
+		if d.ID == r.Request.Dump() && d.Phase == dumpflow.Failed ||
+			slices.ContainsFunc(d.Requesters, func(q dumpflow.Requester) bool {
+				return q.ID == r.ID &&
+					q.Request == r.Request
+			}) {
 			return d, 0, ""
 		}
 	}
@@ -78,20 +83,25 @@ func (m *Machine) dumpFor(r dumpflow.Requester, log Log) (d *dumpflow.Dump, code
 	case r.ID == c.ID:
 		return nil, event.Refused, fmt.Sprintf("client %s cannot DUMP from itself: name another node", c.ID)
 	case !m.known:
-		return nil, event.NotReady, fmt.Sprintf("the target %s is not known to this broker: start its node first, or name another target", c.ID)
+		return nil, event.NotReady, fmt.Sprintf("the target %s is not known to this broker: start its node first, or name "+
+			"another target", c.ID)
 	case !r.Backup && !slices.Equal(c.Topics, r.Topics):
-		return nil, event.Refused, fmt.Sprintf("%s follows topics %v and %s follows %v: a DUMP needs the same topics on both", r.ID, show(r.Topics), c.ID, show(c.Topics))
+		return nil, event.Refused, fmt.Sprintf("%s follows topics %v and %s follows %v: a DUMP needs the same topics on both",
+			r.ID, show(r.Topics), c.ID, show(c.Topics))
 	case c.State == statedb.Failed && c.LastError != nil:
-		return nil, event.NotReady, fmt.Sprintf("the target %s has failed at increment %d: mend it (xmq client retry, skip or replace %s) or name another target", c.ID, c.LastError.Seq, c.ID)
+		return nil, event.NotReady, fmt.Sprintf("the target %s has failed at increment %d: mend it (xmq client retry, "+
+			"skip or replace %s) or name another target", c.ID, c.LastError.Seq, c.ID)
 	case c.State != statedb.Following && c.State != statedb.Draining && c.State != statedb.Dumping, c.Seek != nil:
-		return nil, event.NotReady, fmt.Sprintf("the target %s is not synchronised yet (%s): wait for it or name another target", c.ID, c.State)
+		return nil, event.NotReady, fmt.Sprintf("the target %s is not synchronised yet (%s): wait for it or name another "+
+			"target", c.ID, c.State)
 	}
 	if d := m.running(); d != nil && d.Pin+1 >= log.First() {
 		if !d.Range.Equal(r.Range) {
 			return nil, event.NotReady, fmt.Sprintf("a DUMP of another part of %s runs: wait for its end", c.ID)
 		}
 		if !m.fresh(d, r.ID) {
-			return nil, event.NotReady, fmt.Sprintf("a DUMP of %s runs whose snapshot was opened before the copy of %s or its own was decided about: wait for its end", c.ID, r.ID)
+			return nil, event.NotReady, fmt.Sprintf("a DUMP of %s runs whose snapshot was opened before the copy of %s or "+
+				"its own was decided about: wait for its end", c.ID, r.ID)
 		}
 		return d, 0, ""
 	}
@@ -103,7 +113,8 @@ func (m *Machine) dumpFor(r dumpflow.Requester, log Log) (d *dumpflow.Dump, code
 		return nil, event.NotReady, fmt.Sprintf("the target %s is not connected: start its node or name another target", c.ID)
 	}
 	if n := m.rules.RunningDumps(); n >= m.rules.now().MaxDumps {
-		return nil, event.NotReady, fmt.Sprintf("%d DUMPs run already, which is the limit (max_dumps): wait for one to end", n)
+		return nil, event.NotReady, fmt.Sprintf("%d DUMPs run already, which is the limit (max_dumps): wait for one to end",
+			n)
 	}
 	if slices.ContainsFunc(m.dumps, func(d *dumpflow.Dump) bool { return d.ID == r.Request.Dump() }) {
 		return nil, event.Refused, fmt.Sprintf("request id %s was used before: draw a new one", r.Request)
@@ -162,7 +173,8 @@ func (m *Machine) reusable(r dumpflow.Requester, log Log) *dumpflow.Dump {
 		if d.Topics != event.TopicsOf(r.Topics) || !m.rules.now().Reuse && !r.Reuse && !d.Waits(r.ID) || !m.fresh(d, r.ID) {
 			continue
 		}
-		if d.Phase != dumpflow.Sealed || d.Range != nil || m.now-d.Ended >= int64(m.rules.now().SnapshotTTL) || d.Pos.Seq > m.c.Acked.Seq {
+		if d.Phase != dumpflow.Sealed || d.Range != nil || m.now-d.Ended >= int64(m.rules.now().SnapshotTTL) ||
+			d.Pos.Seq > m.c.Acked.Seq {
 			continue
 		}
 		if here, err := log.Position(d.Pos.Seq); err == nil && here == d.Pos {
@@ -197,7 +209,8 @@ func (m *Machine) prepare(d *dumpflow.Dump) {
 // advance takes the step from draining to opening as soon as everything in flight is judged.
 func (m *Machine) advance() {
 	d := m.running()
-	if d == nil || d.Phase != dumpflow.Draining || !m.presence.open || m.c.State != statedb.Draining || m.window.inFlight(m.c.Acked.Seq) != 0 {
+	if d == nil || d.Phase != dumpflow.Draining || !m.presence.open || m.c.State != statedb.Draining ||
+		m.window.inFlight(m.c.Acked.Seq) != 0 {
 		return
 	}
 	d.Phase, d.Instance, d.Pin = dumpflow.Opening, m.c.Session.Instance, m.c.Acked.Seq
@@ -323,7 +336,8 @@ func (m *Machine) unstaged(id event.DumpID) {
 		d.Requesters = nil
 		m.saveDump(d)
 		m.work.Discard = append(m.work.Discard, d.ID)
-		m.raise("dump", statedb.Warning, d.Pos.Seq, fmt.Sprintf("DUMP %s of %s failed: %s; ask for it again", d.ID, m.c.ID, text))
+		m.raise("dump", statedb.Warning, d.Pos.Seq,
+			fmt.Sprintf("DUMP %s of %s failed: %s; ask for it again", d.ID, m.c.ID, text))
 	}
 }
 
@@ -450,7 +464,8 @@ func (m *Machine) note(d *dumpflow.Dump, id, text string) {
 // alert and keeps no record: nothing would end them.
 func (m *Machine) passOn(e *event.Event, listed bool) {
 	text := dumpflow.ShortTrouble(e.Text)
-	n := &Notice{Requester: dumpflow.Requester{ID: e.Peer, Request: e.Request}, Dump: dumpflow.Dump{Target: m.c.ID}, Code: event.Refused, Text: text, GivenUp: true}
+	n := &Notice{Requester: dumpflow.Requester{ID: e.Peer, Request: e.Request}, Dump: dumpflow.Dump{Target: m.c.ID},
+		Code: event.Refused, Text: text, GivenUp: true}
 	switch {
 	case e.Code != event.Abandoned:
 		m.route(e.Peer, Input{Unable: &Unable{Target: m.c.ID, Request: e.Request, Text: text, Quiet: !listed}})
@@ -532,7 +547,8 @@ func (m *Machine) keepJoin(n *Notice) bool {
 		m.joinHeard = 0
 	}
 	opened := d.Phase == dumpflow.Uploading || d.Phase == dumpflow.Sealed
-	join := statedb.Join{Request: r.Request, Dump: d.ID, Target: d.Target, Topics: event.TopicsOf(r.Topics), Opened: opened, Pos: d.Pos}
+	join := statedb.Join{Request: r.Request, Dump: d.ID, Target: d.Target, Topics: event.TopicsOf(r.Topics),
+		Opened: opened, Pos: d.Pos}
 	if c.Join != nil && *c.Join == join {
 		return true
 	}
@@ -541,7 +557,8 @@ func (m *Machine) keepJoin(n *Notice) bool {
 	}
 	if !m.known && !m.rules.ClientQuota.take() {
 		m.route(d.Target, Input{Left: &Left{Dump: d.ID, ID: c.ID, Request: r.Request}})
-		m.say(event.Event{Kind: event.DumpRep, Peer: d.Target, Dump: d.ID, Request: r.Request, State: event.Fail, Code: event.Refused,
+		m.say(event.Event{Kind: event.DumpRep, Peer: d.Target, Dump: d.ID, Request: r.Request, State: event.Fail,
+			Code: event.Refused,
 			Text: m.rules.ClientQuota.tooMany(c.ID)})
 		return false
 	}
@@ -591,7 +608,8 @@ func (m *Machine) joinFailed(target, text string, ended bool) {
 // joinTrouble makes text the last error of the client, unless what stands there decides how the client goes on.
 func (m *Machine) joinTrouble(text string) {
 	t := m.c.LastError
-	if m.known && m.c.State != statedb.Failed && (t == nil || t.Class != orderedDump && t.Class != classHeld && (t.Class != classJoin || t.Text != text)) {
+	if m.known && m.c.State != statedb.Failed &&
+		(t == nil || t.Class != orderedDump && t.Class != classHeld && (t.Class != classJoin || t.Text != text)) {
 		m.trouble(0, classJoin, text)
 	}
 }

@@ -25,21 +25,26 @@ func (m *Machine) effect(o *Order) effect {
 			e.text = fmt.Sprintf("client %s has no position: it begins with increment %d", c.ID, o.Seq)
 		case n < 0:
 			e.ask = true
-			e.text = fmt.Sprintf("client %s stands at %d and goes back to %d: %d increments run again there. %s", c.ID, e.from, e.to, -n, again(c.Driver))
+			e.text = fmt.Sprintf("client %s stands at %d and goes back to %d: %d increments run again there. %s", c.ID, e.from,
+				e.to, -n, again(c.Driver))
 		case n > 0:
 			e.ask = true
-			e.text = fmt.Sprintf("client %s stands at %d and goes on from %d: %d increments never run there", c.ID, e.from, e.to, n)
+			e.text = fmt.Sprintf("client %s stands at %d and goes on from %d: %d increments never run there", c.ID, e.from, e.to,
+				n)
 		default:
 			e.text = fmt.Sprintf("client %s stays at %d", c.ID, e.from)
 		}
 	case Forget:
-		e.text, e.ask = fmt.Sprintf("client %s stood at %d and is forgotten: to come back it joins with a DUMP, or proves its position", c.ID, e.from), m.Connected() || o.Last
+		e.text, e.ask = fmt.Sprintf("client %s stood at %d and is forgotten: to come back it joins with a DUMP, or proves "+
+			"its position", c.ID, e.from), m.Connected() || o.Last
 		e.text += m.because(o)
 	case Redump:
-		e.text, e.ask = fmt.Sprintf("client %s stands at %d and joins again: its data is replaced by that of another node", c.ID, e.from), m.Connected() || o.Last
+		e.text, e.ask = fmt.Sprintf("client %s stands at %d and joins again: its data is replaced by that of another node",
+			c.ID, e.from), m.Connected() || o.Last
 		e.text += m.because(o)
 	case Apply:
-		e.text, e.ask = fmt.Sprintf("increment %d runs now at client %s, which stands at %d and stays there: what came after it has run without it",
+		e.text, e.ask = fmt.Sprintf("increment %d runs now at client %s, which stands at %d and stays there: what came "+
+			"after it has run without it",
 			o.Seq, c.ID, e.from), true
 		switch c.Driver {
 		case "webhook":

@@ -75,7 +75,8 @@ func TestAFrameIsSharedOnlyWithWhoMayHaveIt(t *testing.T) {
 func TestViewsReadEachPositionOnce(t *testing.T) {
 	l := newLog(10)
 	log := &readings{Reader: l}
-	w := &Worker{env: &Env{Log: log, Tick: time.Second, Now: func() time.Time { return time.Unix(100, 0) }}, tasks: map[string]*task{}}
+	w := &Worker{env: &Env{Log: log, Tick: time.Second, Now: func() time.Time { return time.Unix(100, 0) }},
+		tasks: map[string]*task{}}
 	for i := range 6 {
 		pos, err := l.Position(uint64(5 * (i % 3))) // the last third is level
 		require.NoError(t, err)

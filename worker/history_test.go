@@ -61,7 +61,8 @@ func history(rng *rand.Rand, s *stage, n int) {
 			}
 		case 8, 9:
 			verbs := []Verb{Add, Retry, Skip, Replace, SeekTo, Forget, Redump, Cancel, "dance"}
-			o := Order{Verb: verbs[rng.IntN(len(verbs))], Seq: rng.Uint64N(s.log.Head().Seq + 3), Body: []byte("other"), Reason: "chance"}
+			o := Order{Verb: verbs[rng.IntN(len(verbs))], Seq: rng.Uint64N(s.log.Head().Seq + 3), Body: []byte("other"),
+				Reason: "chance"}
 			// of the increments the client may be at
 			if m := s.machines[a.id]; m != nil && o.Verb != SeekTo && rng.IntN(2) == 0 {
 				o.Seq = m.c.Acked.Seq + rng.Uint64N(4)
@@ -78,8 +79,10 @@ func history(rng *rand.Rand, s *stage, n int) {
 				s.hearNode(a, a.said[rng.IntN(len(a.said))])
 			}
 		case 12:
-			nonsense := event.Event{Kind: event.Kind(1 + rng.IntN(6)), State: event.State(rng.IntN(4)), Code: event.Code(rng.IntN(40)), ID: a.id, Peer: ids[rng.IntN(4)],
-				Session: a.session, Pos: a.pos, Dump: a.opening, Request: event.RequestID(rng.Uint64N(3)), CreditRecords: rng.Uint32N(20), CreditBytes: rng.Uint32N(300)}
+			nonsense := event.Event{Kind: event.Kind(1 + rng.IntN(6)), State: event.State(rng.IntN(4)),
+				Code: event.Code(rng.IntN(40)), ID: a.id, Peer: ids[rng.IntN(4)],
+				Session: a.session, Pos: a.pos, Dump: a.opening, Request: event.RequestID(rng.Uint64N(3)),
+				CreditRecords: rng.Uint32N(20), CreditBytes: rng.Uint32N(300)}
 			if rng.IntN(2) == 0 {
 				nonsense.Pos = event.Position{Log: s.log.id, Seq: rng.Uint64N(100), Chain: event.Chain(rng.Uint64())}
 			}
@@ -123,7 +126,8 @@ func (a *actor) ask(s *stage, from string, rng *rand.Rand) {
 	if a.request == 0 || rng.IntN(3) == 0 {
 		a.request = event.RequestID(rng.Uint64() | 1)
 	}
-	s.hearNode(a, event.Event{Kind: event.DumpReq, ID: a.id, Peer: from, Request: a.request, Body: event.Hello{Backup: rng.IntN(5) == 0}.Encode()})
+	s.hearNode(a, event.Event{Kind: event.DumpReq, ID: a.id, Peer: from, Request: a.request,
+		Body: event.Hello{Backup: rng.IntN(5) == 0}.Encode()})
 }
 
 func (a *actor) open(s *stage, rng *rand.Rand) {
@@ -133,7 +137,8 @@ func (a *actor) open(s *stage, rng *rand.Rand) {
 		s.hearNode(a, event.Event{Kind: event.IncrReq, Code: event.Busy, ID: a.id, Session: a.session, Pos: a.pos,
 			Text: "increment 1 has been there for long"})
 	}
-	s.hearNode(a, event.Event{Kind: event.IncrReq, ID: a.id, Session: a.session, Pos: a.pos, Body: event.Hello{Loaded: a.loaded, Prepares: a.session.Instance%2 == 0}.Encode()})
+	s.hearNode(a, event.Event{Kind: event.IncrReq, ID: a.id, Session: a.session, Pos: a.pos,
+		Body: event.Hello{Loaded: a.loaded, Prepares: a.session.Instance%2 == 0}.Encode()})
 }
 
 func (a *actor) speak(s *stage, rng *rand.Rand) {
@@ -144,7 +149,8 @@ func (a *actor) speak(s *stage, rng *rand.Rand) {
 		a.open(s, rng)
 		return
 	}
-	e := event.Event{Kind: event.IncrReq, State: event.Succ, ID: a.id, Session: a.session, Pos: a.pos, CreditRecords: 1 + rng.Uint32N(20), CreditBytes: rng.Uint32N(400)}
+	e := event.Event{Kind: event.IncrReq, State: event.Succ, ID: a.id, Session: a.session, Pos: a.pos,
+		CreditRecords: 1 + rng.Uint32N(20), CreditBytes: rng.Uint32N(400)}
 	switch rng.IntN(16) {
 	case 0:
 		e.State, e.Text = event.Fail, "cannot"
@@ -156,13 +162,15 @@ func (a *actor) speak(s *stage, rng *rand.Rand) {
 		e.Code = event.Retrying
 	case 4, 5, 6, 7:
 		if a.preparing != 0 && rng.IntN(2) == 0 {
-			e = event.Event{Kind: event.DumpRep, State: event.Succ, Code: event.Prepare, ID: a.id, Session: a.session, Pos: a.pos, Dump: a.preparing}
+			e = event.Event{Kind: event.DumpRep, State: event.Succ, Code: event.Prepare, ID: a.id, Session: a.session,
+				Pos: a.pos, Dump: a.preparing}
 			if rng.IntN(4) == 0 {
 				e.State, e.Code, e.Text = event.Fail, event.NoCode, "it could not be prepared"
 			}
 			a.preparing = 0
 		} else if a.opening != 0 {
-			e = event.Event{Kind: event.DumpRep, State: event.Succ, Code: event.Opened, ID: a.id, Session: a.session, Pos: a.pos, Dump: a.opening,
+			e = event.Event{Kind: event.DumpRep, State: event.Succ, Code: event.Opened, ID: a.id, Session: a.session, Pos: a.pos,
+				Dump: a.opening,
 				Body: dumpflow.Opened{Format: "mem/1", Online: rng.IntN(2) == 0}.Encode()}
 			if rng.IntN(5) == 0 {
 				e.State = event.Fail
@@ -259,7 +267,8 @@ func TestXB07RepetitionsChangeNothing(t *testing.T) {
 		reports := func(id string, session event.Session, seq uint64, state event.State) {
 			pos, err := s.log.Position(seq)
 			require.NoError(t, err)
-			say(id, event.Event{Kind: event.IncrReq, State: state, Session: session, Pos: pos, CreditRecords: 10, CreditBytes: 1 << 20})
+			say(id, event.Event{Kind: event.IncrReq, State: state, Session: session, Pos: pos, CreditRecords: 10,
+				CreditBytes: 1 << 20})
 		}
 		reports("master", a, 0, event.None)
 		reports("master", a, 0, event.Succ)
@@ -267,7 +276,8 @@ func TestXB07RepetitionsChangeNothing(t *testing.T) {
 		say("n1", event.Event{Kind: event.DumpReq, Peer: "master", Request: 0x71})
 		reports("master", a, 20, event.Succ)
 		at := s.log.Head()
-		say("master", event.Event{Kind: event.DumpRep, State: event.Succ, Code: event.Opened, Session: a, Dump: 0x71, Pos: at, Body: dumpflow.Opened{Format: "mem/1", Online: true}.Encode()})
+		say("master", event.Event{Kind: event.DumpRep, State: event.Succ, Code: event.Opened, Session: a, Dump: 0x71, Pos: at,
+			Body: dumpflow.Opened{Format: "mem/1", Online: true}.Encode()})
 		for range times {
 			s.step("master", Input{Sealed: &dumpflow.Manifest{Dump: 0x71, Pos: at, Size: 9}})
 		}

@@ -140,7 +140,8 @@ type offer struct {
 
 // NewMachine starts the machine of client id, with its stored record and dumps if there are any.
 func NewMachine(rules *Rules, id string, stored *statedb.Client, dumps []dumpflow.Dump) *Machine {
-	m := &Machine{rules: rules, presence: newPresence(rules), c: statedb.Client{V: statedb.ClientVersion, ID: id}, leases: map[event.RequestID]int{}}
+	m := &Machine{rules: rules, presence: newPresence(rules), c: statedb.Client{V: statedb.ClientVersion, ID: id},
+		leases: map[event.RequestID]int{}}
 	if stored != nil {
 		m.c, m.known = stored.Clone(), true
 		m.window.reset(m.c.Acked)
@@ -229,7 +230,8 @@ func (m *Machine) Tick(now int64) {
 	if m.known && m.presence.fellSilent() && !m.broken() {
 		m.clear("retry") // whether that is still so, nobody says any more
 		m.clear("slow")
-		m.raise("offline", statedb.Warning, 0, fmt.Sprintf("client %s has not been heard for %s: look at its node and the network between", m.c.ID, time.Duration(m.presence.silent)*m.rules.Tick))
+		m.raise("offline", statedb.Warning, 0, fmt.Sprintf("client %s has not been heard for %s: look at its node and the "+
+			"network between", m.c.ID, time.Duration(m.presence.silent)*m.rules.Tick))
 	}
 }
 
@@ -314,7 +316,8 @@ func (m *Machine) hello(e *event.Event, log Log) {
 	case m.c.IsFenced(e.Session.Instance):
 		m.fence(e.Session)
 		return
-	case e.Session.Zero(), m.presence.open && e.Session == cur, e.Session.Instance == cur.Instance && e.Session.Turn < cur.Turn:
+	case e.Session.Zero(), m.presence.open && e.Session == cur, e.Session.Instance == cur.Instance &&
+		e.Session.Turn < cur.Turn:
 		m.nonsense++ // a repetition that comes late
 		return
 	case e.Session.Instance == cur.Instance && !cur.Token.Zero() && e.Session.Token != cur.Token:
@@ -346,7 +349,8 @@ func (m *Machine) hello(e *event.Event, log Log) {
 		if !m.presence.open {
 			m.heard()
 		}
-		m.say(event.Event{Kind: event.IncrRep, State: event.None, Code: v.code, Session: e.Session, Pos: v.from, LeaseMS: m.presence.heartbeatInterval()})
+		m.say(event.Event{Kind: event.IncrRep, State: event.None, Code: v.code, Session: e.Session, Pos: v.from,
+			LeaseMS: m.presence.heartbeatInterval()})
 		return
 	}
 	m.refuse(e.Session, v)
@@ -404,7 +408,8 @@ func (m *Machine) away(e *event.Event, h event.Hello) {
 		if t := m.c.LastError; t == nil || t.Class != classRetry || t.Text != text {
 			m.trouble(m.c.Acked.Seq+1, classRetry, text)
 		}
-		m.raise("retry", statedb.Warning, 0, fmt.Sprintf("client %s: its node on %s lives, and %s. It tries again; `xmq client retry %s` hurries it", m.c.ID, cmp.Or(h.Host, "a host it does not name"), text, m.c.ID))
+		m.raise("retry", statedb.Warning, 0, fmt.Sprintf("client %s: its node on %s lives, and %s. It tries again; `xmq "+
+			"client retry %s` hurries it", m.c.ID, cmp.Or(h.Host, "a host it does not name"), text, m.c.ID))
 	}
 	if o := m.c.Override; o != nil && o.Fresh {
 		m.anew(e.Session, fmt.Sprintf("an operator has decided about increment %d", o.Seq))
@@ -487,7 +492,8 @@ func (m *Machine) begin(log Log) bool {
 		return false
 	}
 	if v.code != event.Welcome || v.from != o.from {
-		m.say(event.Event{Kind: event.IncrRep, Code: event.Reopen, Session: o.session, Text: "things have changed since this session was offered: open another one"})
+		m.say(event.Event{Kind: event.IncrRep, Code: event.Reopen, Session: o.session,
+			Text: "things have changed since this session was offered: open another one"})
 		return false
 	}
 	if !m.known && !m.rules.ClientQuota.take() {
@@ -545,7 +551,8 @@ func (m *Machine) begin(log Log) bool {
 // wentBack tells that the database stands before what its node had acknowledged, though nobody ordered that.
 func (m *Machine) wentBack(seq uint64) {
 	if acked := m.c.Acked.Seq; m.known && m.placed() && seq < acked && (m.c.Seek == nil || m.c.Seek.Seq != seq) {
-		m.happened(statedb.ClientCame, seq, fmt.Sprintf("its database stands at %d, and it had acknowledged %d: was a backup restored? "+
+		m.happened(statedb.ClientCame, seq, fmt.Sprintf("its database stands at %d, and it had acknowledged %d: was a "+
+			"backup restored? "+
 			"%d increments run again", seq, acked, acked-seq))
 	}
 }
@@ -654,7 +661,8 @@ func (m *Machine) applied(e *event.Event, log Log) {
 		m.settleOutside(statedb.MayApplied, "its node has ended without an answer")
 		m.presence.end()
 		m.c.Stopped, m.dirty = m.now, true
-		m.happened(statedb.ClientWent, m.c.Acked.Seq, strings.TrimSuffix("its node said goodbye; it ran "+m.runs(), "; it ran "))
+		m.happened(statedb.ClientWent, m.c.Acked.Seq,
+			strings.TrimSuffix("its node said goodbye; it ran "+m.runs(), "; it ran "))
 		m.clear("offline")
 		m.clear("slow")
 		return
@@ -669,7 +677,8 @@ func (m *Machine) applied(e *event.Event, log Log) {
 			m.nextTry = m.now + int64(e.LeaseMS)*1e6
 		}
 		m.trouble(m.c.Acked.Seq+1, classRetry, e.Text)
-		m.raise("retry", statedb.Warning, m.c.Acked.Seq+1, fmt.Sprintf("client %s cannot reach or use its database and tries again: %s", m.c.ID, e.Text))
+		m.raise("retry", statedb.Warning, m.c.Acked.Seq+1, fmt.Sprintf("client %s cannot reach or use its database and "+
+			"tries again: %s", m.c.ID, e.Text))
 	case m.c.LastError != nil && m.c.LastError.Class == classRetry: // what is held is told of again
 		m.recovered()
 	case m.c.LastError != nil && m.c.LastError.Class == classHeld: // it may have had trouble with what precedes that
@@ -685,7 +694,8 @@ func (m *Machine) applied(e *event.Event, log Log) {
 		m.clear("slow")
 	}
 	if !moved { // a heartbeat: tell how far we have sent, so that a lost frame is noticed
-		m.reply(event.Event{Kind: event.IncrRep, State: event.Succ, Pos: m.window.sent, LeaseMS: m.presence.heartbeatInterval(), Clock: m.clock(m.window.sent)})
+		m.reply(event.Event{Kind: event.IncrRep, State: event.Succ, Pos: m.window.sent,
+			LeaseMS: m.presence.heartbeatInterval(), Clock: m.clock(m.window.sent)})
 		m.tellOutside()
 	}
 }
@@ -713,7 +723,8 @@ func (m *Machine) ack(e *event.Event, log Log) (moved, ok bool) {
 		return false, false // a repetition
 	}
 	if e.Pos.Seq > m.window.sent.Seq || e.Pos.Log != m.c.Acked.Log {
-		m.wrong(fmt.Sprintf("position %d of log %s was never sent (sent: %d of log %s)", e.Pos.Seq, e.Pos.Log, m.window.sent.Seq, m.window.sent.Log))
+		m.wrong(fmt.Sprintf("position %d of log %s was never sent (sent: %d of log %s)", e.Pos.Seq, e.Pos.Log,
+			m.window.sent.Seq, m.window.sent.Log))
 		return false, false
 	}
 	here, err := log.Position(e.Pos.Seq)
@@ -798,7 +809,8 @@ func (m *Machine) failed(e *event.Event, log Log) {
 	}
 	m.rewind()
 	m.raise("fail", statedb.Critical, seq, fmt.Sprintf("client %s could not apply increment %d: %s. "+
-		"See it: xmq log show %d; mend the database and run xmq client retry %s; or pass over it there: xmq client skip %s --seq %d --reason TEXT (or replace)%s",
+		"See it: xmq log show %d; mend the database and run xmq client retry %s; or pass over it there: xmq client skip "+
+		"%s --seq %d --reason TEXT (or replace)%s",
 		m.c.ID, seq, e.Text, seq, m.c.ID, m.c.ID, seq, m.earlier(seq)))
 	m.hold()
 }
@@ -830,9 +842,12 @@ func (m *Machine) fatal(e *event.Event) {
 	m.supersede()
 	m.c.Acked, m.c.Base = event.Position{}, 0
 	m.rewind()
-	m.raise("fatal", statedb.Critical, m.c.LastError.Seq, fmt.Sprintf("client %s lost its copy: %s. It has to join again with a DUMP. "+
-		"Where no other copy is left: start its node on an empty database with --restore and a backup; or, to keep what it holds, run xmq client forget %s --reason TEXT and "+
-		"start its node: it goes on from where its database says, and xmq client seek %s SEQ --reason TEXT moves it", m.c.ID, e.Text, m.c.ID, m.c.ID))
+	m.raise("fatal", statedb.Critical, m.c.LastError.Seq, fmt.Sprintf("client %s lost its copy: %s. It has to join "+
+		"again with a DUMP. "+
+		"Where no other copy is left: start its node on an empty database with --restore and a backup; or, to keep what "+
+		"it holds, run xmq client forget %s --reason TEXT and "+
+		"start its node: it goes on from where its database says, and xmq client seek %s SEQ --reason TEXT moves it", m.c.ID,
+		e.Text, m.c.ID, m.c.ID))
 	m.reply(event.Event{Kind: event.IncrRep, State: event.Fatal, Code: event.NeedsDump,
 		Text: "its copy is lost: start it with --from NODE --replace, which loads the copy of another node in its place"})
 	m.presence.end()
@@ -842,7 +857,8 @@ func (m *Machine) fatal(e *event.Event) {
 func (m *Machine) Lost(why string, now int64) {
 	m.now = now
 	seq := m.window.sent.Seq
-	text := fmt.Sprintf("client %s stands at %d and cannot be fed from there (%s): it has to join again with a DUMP", m.c.ID, seq, why)
+	text := fmt.Sprintf("client %s stands at %d and cannot be fed from there (%s): it has to join again with a DUMP",
+		m.c.ID, seq, why)
 	m.needsDump(seq+1, classRefused, text)
 	m.raise("refused", statedb.Critical, seq+1, text)
 }
@@ -856,7 +872,9 @@ func (m *Machine) trimmed(log Log) {
 		m.Lost("retention has freed the log below "+fmt.Sprint(first), m.now)
 	case m.c.Seek != nil: // which would hold the log for ever
 		m.supersede()
-		m.raise("refused", statedb.Critical, seq, fmt.Sprintf("client %s was ordered to begin with %d, and its node has not come before retention freed the log below %d: order another position, or let it join with a DUMP", m.c.ID, seq, first))
+		m.raise("refused", statedb.Critical, seq, fmt.Sprintf("client %s was ordered to begin with %d, and its node has "+
+			"not come before retention freed the log below %d: order another position, or let it join with a DUMP", m.c.ID, seq,
+			first))
 	}
 }
 
@@ -925,17 +943,20 @@ func (m *Machine) Full() { m.window.fill() }
 func (m *Machine) Hold(needs form.Features, now int64) {
 	m.now = now
 	m.barred = m.window.sent.Seq + 1
-	text := fmt.Sprintf("increment %d needs %s, which the node of client %s does not know: it is held until that node is upgraded",
+	text := fmt.Sprintf("increment %d needs %s, which the node of client %s does not know: it is held until that node "+
+		"is upgraded",
 		m.barred, needs, m.c.ID)
 	m.trouble(m.barred, classHeld, text)
 	m.raise("upgrade", statedb.Critical, m.barred, fmt.Sprintf("%s, and goes on by itself then. To decide "+
-		"otherwise about this increment alone: `xmq client skip %s --seq %d --reason TEXT` (or replace; or retry, which sends it "+
+		"otherwise about this increment alone: `xmq client skip %s --seq %d --reason TEXT` (or replace; or retry, which "+
+		"sends it "+
 		"all the same)", text, m.c.ID, m.barred))
 }
 
 // Fed notes that the frame up to end, of so many bytes, is on its way, and returns its event.
 func (m *Machine) Fed(end event.Position, frame []byte) event.Event {
-	e := event.Event{Kind: event.IncrRep, State: event.Succ, Group: m.rules.Group, ID: m.c.ID, Session: m.c.Session, Pos: m.window.sent, Body: frame, Clock: m.clock(end)}
+	e := event.Event{Kind: event.IncrRep, State: event.Succ, Group: m.rules.Group, ID: m.c.ID, Session: m.c.Session,
+		Pos: m.window.sent, Body: frame, Clock: m.clock(end)}
 	m.window.add(end, len(frame))
 	m.account()
 	return e
@@ -957,7 +978,8 @@ func (m *Machine) order(o *Order, log Log) {
 	if text == "" && o.Verb != Cancel && o.Verb != Drop && o.Verb != Apply {
 		m.joinOver()
 	}
-	m.work.Replies = append(m.work.Replies, OrderReply{Token: o.Token, Refused: text, Ask: o.asked, Told: e.text, Seq: o.Seq, From: e.from, To: e.to, At: m.now})
+	m.work.Replies = append(m.work.Replies,
+		OrderReply{Token: o.Token, Refused: text, Ask: o.asked, Told: e.text, Seq: o.Seq, From: e.from, To: e.to, At: m.now})
 }
 
 func (m *Machine) execute(o *Order, log Log) (refused string) {
@@ -982,7 +1004,8 @@ func (m *Machine) execute(o *Order, log Log) (refused string) {
 		if c.Join != nil {
 			m.route(c.Join.Target, Input{Left: &Left{Dump: c.Join.Dump, ID: c.ID, Request: c.Join.Request}})
 		}
-		m.reply(event.Event{Kind: event.IncrRep, State: event.Fail, Code: event.Unknown, Text: fmt.Sprintf("an operator has forgotten client %s: to come back it has to join with a DUMP", c.ID)})
+		m.reply(event.Event{Kind: event.IncrRep, State: event.Fail, Code: event.Unknown,
+			Text: fmt.Sprintf("an operator has forgotten client %s: to come back it has to join with a DUMP", c.ID)})
 		m.settleOutside(statedb.MayApplied, "the client was forgotten before its node has answered")
 		m.clearAll()
 		m.gone()
@@ -1026,7 +1049,8 @@ func (m *Machine) repair(o *Order, log Log) (refused string) {
 		return "replace needs a body"
 	}
 	if lacks := m.lacks & form.Needs(o.Body); o.Verb == Replace && lacks != 0 {
-		return fmt.Sprintf("this body needs %s, which the node of client %s does not know: write it otherwise, or upgrade the node", lacks, c.ID)
+		return fmt.Sprintf("this body needs %s, which the node of client %s does not know: write it otherwise, or upgrade "+
+			"the node", lacks, c.ID)
 	}
 	if o.Verb == Skip && o.Limit != 0 {
 		return "an increment that is passed over needs no time limit"
@@ -1101,7 +1125,8 @@ func (m *Machine) concerned(o *Order, log Log) (refused string) {
 
 func (m *Machine) seek(o *Order, log Log) (refused string) {
 	c := &m.c
-	if c.State == statedb.Fatal || (c.State == statedb.Pending || c.State == statedb.Loading) && (!c.Registered || c.Join != nil) {
+	if c.State == statedb.Fatal || (c.State == statedb.Pending || c.State == statedb.Loading) &&
+		(!c.Registered || c.Join != nil) {
 		return fmt.Sprintf("client %s is %s: it has to finish a DUMP before it can be moved", c.ID, c.State)
 	}
 	pos, err := explicit(o.Seq, log)
@@ -1199,7 +1224,8 @@ func (m *Machine) recovered() {
 }
 
 func (m *Machine) clearAll() {
-	for _, kind := range []string{"fail", "fatal", "retry", "refused", "slow", "offline", "stopped", "lag", "dump", "order", "upgrade", "join", "takeover"} {
+	for _, kind := range []string{"fail", "fatal", "retry", "refused", "slow", "offline", "stopped", "lag", "dump",
+		"order", "upgrade", "join", "takeover"} {
 		m.clear(kind)
 	}
 }
@@ -1211,7 +1237,8 @@ func (m *Machine) raise(kind string, s statedb.Severity, seq uint64, text string
 	}
 	// what is raised last stands
 	m.work.Clear = slices.DeleteFunc(m.work.Clear, func(k string) bool { return k == key })
-	m.work.Raise = append(m.work.Raise, statedb.Alert{Key: key, Severity: s, Client: m.c.ID, Seq: seq, Text: text, Last: m.now})
+	m.work.Raise = append(m.work.Raise,
+		statedb.Alert{Key: key, Severity: s, Client: m.c.ID, Seq: seq, Text: text, Last: m.now})
 }
 
 // happened puts a row of this client into the timeline.
@@ -1238,9 +1265,10 @@ func (m *Machine) runs() string {
 func (m *Machine) clear(kind string) { m.work.Clear = append(m.work.Clear, kind+"/"+m.c.ID) }
 
 func (m *Machine) audit(o *Order, e effect) {
-	m.work.Audit = append(m.work.Audit, statedb.Audit{Time: m.now, Verb: string(o.Verb), Client: m.c.ID, Seq: o.Seq, From: e.from, To: e.to,
-		Limit:  event.FormatLimit(o.Limit),
-		Reason: o.Reason, By: o.By, Via: o.Via})
+	m.work.Audit = append(m.work.Audit,
+		statedb.Audit{Time: m.now, Verb: string(o.Verb), Client: m.c.ID, Seq: o.Seq, From: e.from, To: e.to,
+			Limit:  event.FormatLimit(o.Limit),
+			Reason: o.Reason, By: o.By, Via: o.Via})
 }
 
 // reply says something in the current session.
@@ -1279,9 +1307,12 @@ func (m *Machine) tickRate() {
 // to the caller.
 func (m *Machine) View(head event.Position) View {
 	c := m.c.Clone()
-	v := View{ID: c.ID, Role: c.Role, State: c.State, Condition: m.condition(), Base: c.Base, Sent: m.window.sent.Seq, Acked: c.Acked.Seq,
-		Connected: m.Connected(), LastError: troubleOf(c.LastError), Target: c.Driver, Topics: c.Topics, Log: c.Acked.Log, Chain: c.Acked.Chain,
-		Session: c.Session.String(), Nonsense: m.nonsense, Join: c.Join, Created: at(c.Created), Updated: at(c.Updated), Heard: at(c.Heard),
+	v := View{ID: c.ID, Role: c.Role, State: c.State, Condition: m.condition(), Base: c.Base, Sent: m.window.sent.Seq,
+		Acked:     c.Acked.Seq,
+		Connected: m.Connected(), LastError: troubleOf(c.LastError), Target: c.Driver, Topics: c.Topics, Log: c.Acked.Log,
+		Chain:   c.Acked.Chain,
+		Session: c.Session.String(), Nonsense: m.nonsense, Join: c.Join, Created: at(c.Created), Updated: at(c.Updated),
+		Heard:   at(c.Heard),
 		Process: c.Process, Disk: m.disk}
 	if v.Connected && c.State == statedb.Following {
 		v.Rate = m.rate

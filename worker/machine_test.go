@@ -140,21 +140,25 @@ func (s *stage) command(t *testing.T, l *line) {
 	case "rules":
 		s.adjust(l)
 	case "client": // a stored record
-		c := statedb.Client{V: statedb.ClientVersion, ID: l.id(), Role: statedb.Follower, State: statedb.State(l.str("state")), Base: l.num("base", 10),
+		c := statedb.Client{V: statedb.ClientVersion, ID: l.id(), Role: statedb.Follower,
+			State: statedb.State(l.str("state")), Base: l.num("base", 10),
 			Acked: s.log.at(l.num("acked", 10)), Topics: l.list("topics")}
 		s.clients[c.ID] = c
 		s.revive(c.ID)
 	case "none", "succ", "fail", "fatal", "event":
 		s.step(l.id(), Input{Node: s.node(l)})
 	case "join": // one command for the usual beginning: none, welcome, first report
-		s.step(l.id(), Input{Node: &event.Event{Kind: event.IncrReq, ID: l.id(), Session: l.session(), Pos: l.pos(s.log), Body: s.hello(l).Encode()}})
+		s.step(l.id(), Input{Node: &event.Event{Kind: event.IncrReq, ID: l.id(), Session: l.session(), Pos: l.pos(s.log),
+			Body: s.hello(l).Encode()}})
 		p := l.pos(s.log)
 		if p.Zero() {
 			p = event.Start(s.log.id)
 		}
-		s.step(l.id(), Input{Node: &event.Event{Kind: event.IncrReq, State: event.Succ, ID: l.id(), Session: l.session(), Pos: p, CreditRecords: 10, CreditBytes: 1 << 20}})
+		s.step(l.id(), Input{Node: &event.Event{Kind: event.IncrReq, State: event.Succ, ID: l.id(), Session: l.session(),
+			Pos: p, CreditRecords: 10, CreditBytes: 1 << 20}})
 	case "ask": // ask REQUESTER from=TARGET request=7 [dump=6 text=WHY: what came of the DUMP before]
-		e := event.Event{Kind: event.DumpReq, ID: l.id(), Peer: l.str("from"), Request: event.RequestID(l.num("request", 16)), Dump: event.DumpID(l.num("dump", 16)), Text: l.str("text"), Body: s.hello(l).Encode()}
+		e := event.Event{Kind: event.DumpReq, ID: l.id(), Peer: l.str("from"), Request: event.RequestID(l.num("request", 16)),
+			Dump: event.DumpID(l.num("dump", 16)), Text: l.str("text"), Body: s.hello(l).Encode()}
 		if l.has("abandon") {
 			e.Code = event.Abandoned
 		}
@@ -163,7 +167,8 @@ func (s *stage) command(t *testing.T, l *line) {
 	case "opened", "prepared", "lease", "dumpfail": // the target's DUMP_REP
 		s.step(l.id(), Input{Node: s.dumpRep(l)})
 	case "sealed":
-		s.step(l.id(), Input{Sealed: &dumpflow.Manifest{Dump: event.DumpID(l.num("dump", 16)), Target: l.id(), Pos: l.pos(s.log), Size: 1000}})
+		s.step(l.id(), Input{Sealed: &dumpflow.Manifest{Dump: event.DumpID(l.num("dump", 16)), Target: l.id(),
+			Pos: l.pos(s.log), Size: 1000}})
 	case "unstaged":
 		s.step(l.id(), Input{Unstaged: event.DumpID(l.num("dump", 16))})
 	case "order":
@@ -175,7 +180,8 @@ func (s *stage) command(t *testing.T, l *line) {
 		if n := l.num("seq", 10); Verb(l.word(1)) == Apply && n > 0 && n <= uint64(len(s.log.records)) {
 			record = s.log.records[n-1]
 		}
-		s.step(l.id(), Input{Order: &Order{Verb: Verb(l.word(1)), Seq: l.num("seq", 10), Body: body, Record: record, Ask: l.has("ask"),
+		s.step(l.id(), Input{Order: &Order{Verb: Verb(l.word(1)), Seq: l.num("seq", 10), Body: body, Record: record,
+			Ask:    l.has("ask"),
 			Topics: l.list("topics"), Limit: l.limit(), Reason: l.str("reason"), By: l.str("by"), Token: 1}})
 	case "tick":
 		n, err := strconv.Atoi(l.id())
@@ -188,7 +194,8 @@ func (s *stage) command(t *testing.T, l *line) {
 	case "show":
 		m := s.machine(l.id())
 		v := m.View(s.log.Head())
-		s.say("%s is=%s base=%d acked=%d sent=%d lag=%s connected=%v refused=%d known=%v", v.State, v.Condition.Is, v.Base, v.Acked, v.Sent, number(v.Lag), v.Connected, v.Nonsense, m.known)
+		s.say("%s is=%s base=%d acked=%d sent=%d lag=%s connected=%v refused=%d known=%v", v.State, v.Condition.Is, v.Base,
+			v.Acked, v.Sent, number(v.Lag), v.Connected, v.Nonsense, m.known)
 	default:
 		l.td.Fatalf(t, "unknown command")
 	}
@@ -218,8 +225,10 @@ func (s *stage) hello(l *line) event.Hello {
 	if l.has("driver") {
 		target = l.str("driver")
 	}
-	return event.Hello{Target: target, Features: l.list("features"), Topics: l.list("topics"), At: l.num("at", 10), Loaded: event.RequestID(l.num("loaded", 16)),
-		Stateless: l.has("stateless"), Prepares: l.has("prepares"), Applies: l.has("applies"), Holds: l.has("holds"), Backup: l.has("backup")}
+	return event.Hello{Target: target, Features: l.list("features"), Topics: l.list("topics"), At: l.num("at", 10),
+		Loaded:    event.RequestID(l.num("loaded", 16)),
+		Stateless: l.has("stateless"), Prepares: l.has("prepares"), Applies: l.has("applies"), Holds: l.has("holds"),
+		Backup: l.has("backup")}
 }
 
 func (s *stage) node(l *line) *event.Event {
@@ -247,7 +256,8 @@ func (s *stage) node(l *line) *event.Event {
 		e.Kind, e.State = event.Kind(l.num("kind", 10)), event.State(l.num("state", 10))
 		e.Body = []byte(l.str("body"))
 	}
-	for key, code := range map[string]event.Code{"applied": event.Applied, "notapplied": event.NotApplied, "mayapplied": event.MayApplied} {
+	for key, code := range map[string]event.Code{"applied": event.Applied, "notapplied": event.NotApplied,
+		"mayapplied": event.MayApplied} {
 		if l.has(key) {
 			e.Code, e.Request = code, event.RequestID(l.num("request", 16))
 		}
@@ -265,7 +275,8 @@ func (s *stage) node(l *line) *event.Event {
 }
 
 func (s *stage) dumpRep(l *line) *event.Event {
-	e := &event.Event{Kind: event.DumpRep, ID: l.id(), Session: l.session(), Dump: event.DumpID(l.num("dump", 16)), Pos: l.pos(s.log), Text: l.str("text")}
+	e := &event.Event{Kind: event.DumpRep, ID: l.id(), Session: l.session(), Dump: event.DumpID(l.num("dump", 16)),
+		Pos: l.pos(s.log), Text: l.str("text")}
 	switch l.td.Cmd {
 	case "opened":
 		e.State, e.Code = event.Succ, event.Opened

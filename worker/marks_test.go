@@ -14,7 +14,8 @@ func TestNodesAreToldTheTimeOfTheLog(t *testing.T) {
 	for _, asks := range []bool{true, false} {
 		l := newLog(5)
 		marks := new(Marks)
-		rules := Rules{Group: "main", Masters: []string{"master"}, SilentTicks: 30, LeaseTicks: 3, TurnRecords: 3, TurnBytes: 1 << 20, Marks: marks}
+		rules := Rules{Group: "main", Masters: []string{"master"}, SilentTicks: 30, LeaseTicks: 3, TurnRecords: 3,
+			TurnBytes: 1 << 20, Marks: marks}
 		m := NewMachine(&rules, "master", nil, nil)
 		session := event.Session{Instance: 7, Turn: 1, Token: event.Token{7}}
 		hear := func(e event.Event) []event.Event {
@@ -23,7 +24,8 @@ func TestNodesAreToldTheTimeOfTheLog(t *testing.T) {
 			return m.Ready(l.Head()).Send
 		}
 		hear(event.Event{Kind: event.IncrReq, Pos: event.Start(l.id), Body: event.Hello{Clock: asks}.Encode()})
-		report := event.Event{Kind: event.IncrReq, State: event.Succ, Pos: event.Start(l.id), CreditRecords: 100, CreditBytes: 1 << 20}
+		report := event.Event{Kind: event.IncrReq, State: event.Succ, Pos: event.Start(l.id), CreditRecords: 100,
+			CreditBytes: 1 << 20}
 		heartbeat := func() int64 {
 			said := hear(report)
 			require.Len(t, said, 1)

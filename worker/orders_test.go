@@ -23,27 +23,36 @@ func TestWhatComesLaterEndsEarlierOrders(t *testing.T) {
 		"forget": func(s *stage) { s.step("n1", Input{Order: &Order{Verb: Forget}}) },
 		"evict":  func(s *stage) { s.step("n1", Input{Evict: &Evict{Reason: "the disk"}}) },
 		"fatal": func(s *stage) {
-			s.step("n1", Input{Node: &event.Event{Kind: event.IncrReq, State: event.Fatal, ID: "n1", Session: session, Pos: s.log.at(10), Text: "lost"}})
+			s.step("n1", Input{Node: &event.Event{Kind: event.IncrReq, State: event.Fatal, ID: "n1", Session: session,
+				Pos: s.log.at(10), Text: "lost"}})
 		},
 		"dump": func(s *stage) { // a snapshot at 15 is loaded
 			d := dumpflow.Dump{ID: 0x71, Target: "master", Phase: dumpflow.Sealed, Pos: s.log.at(15)}
 			s.step("n1", Input{Notice: &Notice{Requester: dumpflow.Requester{ID: "n1", Request: 0x71}, Dump: d}})
 			session.Turn++
-			s.step("n1", Input{Node: &event.Event{Kind: event.IncrReq, ID: "n1", Session: session, Pos: s.log.at(15), Body: event.Hello{Loaded: 0x71}.Encode()}})
-			s.step("n1", Input{Node: &event.Event{Kind: event.IncrReq, State: event.Succ, ID: "n1", Session: session, Pos: s.log.at(15), CreditRecords: 1, CreditBytes: 1}})
+			s.step("n1", Input{Node: &event.Event{Kind: event.IncrReq, ID: "n1", Session: session, Pos: s.log.at(15),
+				Body: event.Hello{Loaded: 0x71}.Encode()}})
+			s.step("n1", Input{Node: &event.Event{Kind: event.IncrReq, State: event.Succ, ID: "n1", Session: session,
+				Pos: s.log.at(15), CreditRecords: 1, CreditBytes: 1}})
 		},
 	}
 	// What is left of the client when the first came before the second: its state, what is pending, where it stands.
 	for pair, want := range map[[2]string]string{
-		{"seek", "skip"}: "following skip@11 at 10", {"seek", "retry"}: "following retry@11 at 10", {"seek", "redump"}: "needs_dump at 10",
-		{"seek", "forget"}: "unknown", {"seek", "evict"}: "needs_dump at 10", {"seek", "fatal"}: "fatal at 0", {"seek", "dump"}: "following at 15",
+		{"seek", "skip"}: "following skip@11 at 10", {"seek", "retry"}: "following retry@11 at 10",
+		{"seek", "redump"}: "needs_dump at 10",
+		{"seek", "forget"}: "unknown", {"seek", "evict"}: "needs_dump at 10", {"seek", "fatal"}: "fatal at 0",
+		{"seek", "dump"}: "following at 15",
 		{"seek", "seek"}: "failed seek@5 at 10",
-		{"skip", "seek"}: "following seek@5 at 10", {"skip", "skip"}: "following skip@11 at 10", {"skip", "redump"}: "needs_dump at 10",
+		{"skip", "seek"}: "following seek@5 at 10", {"skip", "skip"}: "following skip@11 at 10",
+		{"skip", "redump"}: "needs_dump at 10",
 		{"skip", "forget"}: "unknown", {"skip", "evict"}: "needs_dump at 10", {"skip", "dump"}: "following at 15",
-		{"retry", "seek"}: "following seek@5 at 10", {"retry", "redump"}: "needs_dump at 10", {"retry", "dump"}: "following at 15",
-		{"redump", "seek"}: "needs_dump seek@5 at 10", {"redump", "skip"}: "needs_dump at 10", {"redump", "dump"}: "following at 15",
+		{"retry", "seek"}: "following seek@5 at 10", {"retry", "redump"}: "needs_dump at 10",
+		{"retry", "dump"}:  "following at 15",
+		{"redump", "seek"}: "needs_dump seek@5 at 10", {"redump", "skip"}: "needs_dump at 10",
+		{"redump", "dump"}:   "following at 15",
 		{"redump", "forget"}: "unknown", {"redump", "evict"}: "needs_dump at 10", {"redump", "redump"}: "needs_dump at 10",
-		{"fatal", "seek"}: "fatal at 0", {"fatal", "redump"}: "fatal at 0", {"fatal", "evict"}: "fatal at 0", {"fatal", "dump"}: "following at 15",
+		{"fatal", "seek"}: "fatal at 0", {"fatal", "redump"}: "fatal at 0", {"fatal", "evict"}: "fatal at 0",
+		{"fatal", "dump"}: "following at 15",
 		{"evict", "seek"}: "needs_dump seek@5 at 10", {"evict", "dump"}: "following at 15",
 		{"forget", "seek"}: "pending seek@5 at 0", {"forget", "redump"}: "unknown",
 		{"dump", "seek"}: "following seek@5 at 15", {"dump", "redump"}: "needs_dump at 15",
@@ -51,10 +60,12 @@ func TestWhatComesLaterEndsEarlierOrders(t *testing.T) {
 		t.Run(fmt.Sprint(pair), func(t *testing.T) {
 			session.Turn = 1
 			s := newStage(20)
-			s.clients["n1"] = statedb.Client{V: statedb.ClientVersion, ID: "n1", Role: statedb.Follower, State: statedb.Following, Acked: s.log.at(10)}
+			s.clients["n1"] = statedb.Client{V: statedb.ClientVersion, ID: "n1", Role: statedb.Follower,
+				State: statedb.Following, Acked: s.log.at(10)}
 			s.revive("n1")
 			for _, state := range []event.State{event.None, event.Succ, event.Fail} {
-				s.step("n1", Input{Node: &event.Event{Kind: event.IncrReq, State: state, ID: "n1", Session: session, Pos: s.log.at(10),
+				s.step("n1", Input{Node: &event.Event{Kind: event.IncrReq, State: state, ID: "n1", Session: session,
+					Pos:           s.log.at(10),
 					CreditRecords: 5, CreditBytes: 1000, Body: event.Hello{}.Encode()}})
 			}
 			require.Equal(t, statedb.Failed, s.clients["n1"].State)
@@ -91,7 +102,8 @@ func TestAnOrderedPositionThatIsFreedHoldsNothing(t *testing.T) {
 	} {
 		for _, state := range []statedb.State{statedb.NeedsDump, statedb.Pending} {
 			s := newStage(20)
-			c := statedb.Client{V: statedb.ClientVersion, ID: "n1", Role: statedb.Follower, State: state, Registered: state == statedb.Pending}
+			c := statedb.Client{V: statedb.ClientVersion, ID: "n1", Role: statedb.Follower, State: state,
+				Registered: state == statedb.Pending}
 			s.clients["n1"] = c
 			s.revive("n1")
 			s.step("n1", Input{Order: &Order{Verb: SeekTo, Seq: 6}})

@@ -25,11 +25,13 @@ func (m *Machine) applyOutside(o *Order) (refused string) {
 	case o.Seq > c.Acked.Seq:
 		return Before(c.ID, c.Acked.Seq, o.Seq)
 	case c.Seek != nil:
-		return fmt.Sprintf("client %s is to move to %d first: order it again when its node has adopted that", c.ID, c.Seek.Seq)
+		return fmt.Sprintf("client %s is to move to %d first: order it again when its node has adopted that", c.ID,
+			c.Seek.Seq)
 	case c.State == statedb.Draining || c.State == statedb.Dumping:
 		return fmt.Sprintf("a snapshot of client %s is being opened: order it again when that is done", c.ID)
 	case !m.Connected():
-		return fmt.Sprintf("the node of client %s is not connected, or cannot reach its database: nothing is ordered. Order it again when it is "+
+		return fmt.Sprintf("the node of client %s is not connected, or cannot reach its database: nothing is ordered. "+
+			"Order it again when it is "+
 			"back", c.ID)
 	case !m.applies:
 		return fmt.Sprintf("the node of client %s is of an earlier build, which applies nothing outside the order: upgrade it", c.ID)
@@ -51,7 +53,8 @@ func (m *Machine) applyOutside(o *Order) (refused string) {
 	if pending := c.Apply; pending != nil {
 		number = max(number, pending.Number+1)
 	}
-	c.Apply = &statedb.Apply{Seq: o.Seq, Number: number, Record: o.Record, Process: c.Session.Instance, Reason: o.Reason, By: o.By, Via: o.Via,
+	c.Apply = &statedb.Apply{Seq: o.Seq, Number: number, Record: o.Record, Process: c.Session.Instance, Reason: o.Reason,
+		By: o.By, Via: o.Via,
 		Time: m.now}
 	m.tellOutside()
 	return ""
@@ -59,7 +62,8 @@ func (m *Machine) applyOutside(o *Order) (refused string) {
 
 // Before refuses to apply an increment outside the order that comes in it.
 func Before(id string, acked, seq uint64) string {
-	return fmt.Sprintf("client %s stands at %d, before increment %d: it comes there in its order, and retry, skip and replace are for that", id, acked, seq)
+	return fmt.Sprintf("client %s stands at %d, before increment %d: it comes there in its order, and retry, skip and "+
+		"replace are for that", id, acked, seq)
 }
 
 // tellOutside says the order that is not answered, if there is one.
@@ -68,8 +72,9 @@ func (m *Machine) tellOutside() {
 	if a == nil || a.Outcome != "" || !m.presence.open {
 		return
 	}
-	m.reply(event.Event{Kind: event.IncrRep, Code: event.Apply, Pos: event.Position{Log: m.c.Acked.Log, Seq: a.Seq}, Request: event.RequestID(a.Number),
-		Body: event.AppendDecision(nil, a.Record, a.Number)})
+	m.reply(event.Event{Kind: event.IncrRep, Code: event.Apply, Pos: event.Position{Log: m.c.Acked.Log, Seq: a.Seq},
+		Request: event.RequestID(a.Number),
+		Body:    event.AppendDecision(nil, a.Record, a.Number)})
 }
 
 // answeredOutside takes the node's word for what became of the order. It reports whether e is such a word.
@@ -98,13 +103,16 @@ func (m *Machine) settleOutside(outcome statedb.Outcome, text string) {
 	if text != "" {
 		reason += ": " + text
 	}
-	m.work.Audit = append(m.work.Audit, statedb.Audit{Time: m.now, Verb: outcome.Verb(), Client: m.c.ID, Seq: a.Seq, From: m.c.Acked.Seq, To: m.c.Acked.Seq,
-		Reason: reason, By: a.By, Via: a.Via})
+	m.work.Audit = append(m.work.Audit,
+		statedb.Audit{Time: m.now, Verb: outcome.Verb(), Client: m.c.ID, Seq: a.Seq, From: m.c.Acked.Seq, To: m.c.Acked.Seq,
+			Reason: reason, By: a.By, Via: a.Via})
 	switch outcome {
 	case statedb.NotApplied:
-		m.raise("order", statedb.Warning, a.Seq, fmt.Sprintf("increment %d was not applied at client %s, and nothing of it is stored: %s", a.Seq, m.c.ID, text))
+		m.raise("order", statedb.Warning, a.Seq, fmt.Sprintf("increment %d was not applied at client %s, and nothing of "+
+			"it is stored: %s", a.Seq, m.c.ID, text))
 	case statedb.MayApplied:
-		m.raise("order", statedb.Warning, a.Seq, fmt.Sprintf("whether increment %d was applied at client %s is not known: %s. Look into its database; "+
+		m.raise("order", statedb.Warning, a.Seq, fmt.Sprintf("whether increment %d was applied at client %s is not known: "+
+			"%s. Look into its database; "+
 			"`xmq client apply %s %d` runs it again", a.Seq, m.c.ID, text, m.c.ID, a.Seq))
 	}
 }

@@ -15,7 +15,8 @@ import (
 func TestManyClientsSpeakRarely(t *testing.T) {
 	l := newLog(1)
 	pacer := &Pacer{}
-	rules := &Rules{Group: "main", Masters: []string{"n1"}, Tick: time.Second, SilentTicks: 15, LeaseTicks: 15, TurnRecords: 100, TurnBytes: 1 << 16, Pacer: pacer}
+	rules := &Rules{Group: "main", Masters: []string{"n1"}, Tick: time.Second, SilentTicks: 15, LeaseTicks: 15,
+		TurnRecords: 100, TurnBytes: 1 << 16, Pacer: pacer}
 	start, me := event.Start(l.id), event.Session{Instance: 1, Turn: 1}
 	m := NewMachine(rules, "n1", nil, nil)
 	hears := func(e event.Event) (said []event.Event) {
@@ -71,7 +72,8 @@ func TestManyClientsAreAwaitedPatiently(t *testing.T) {
 	l := newLog(1)
 	var all []*Machine
 	for range 8000 {
-		all = append(all, NewMachine(rules, "n", &statedb.Client{ID: "n", State: statedb.Following, Acked: event.Start(l.id)}, nil))
+		all = append(all, NewMachine(rules, "n", &statedb.Client{ID: "n", State: statedb.Following, Acked: event.Start(l.id)},
+			nil))
 	}
 	require.EqualValues(t, 8000, rules.Pacer.n.Load())
 	alerts := func() (n int) {
@@ -105,11 +107,13 @@ func TestAForgottenClientIsNotAwaited(t *testing.T) {
 func TestPatienceIsForWhatTheNodeWasTold(t *testing.T) {
 	l := newLog(40)
 	pacer := &Pacer{}
-	rules := &Rules{Group: "main", Masters: []string{"n1"}, Tick: time.Second, SilentTicks: 15, LeaseTicks: 15, TurnRecords: 100, TurnBytes: 1 << 16, Pacer: pacer}
+	rules := &Rules{Group: "main", Masters: []string{"n1"}, Tick: time.Second, SilentTicks: 15, LeaseTicks: 15,
+		TurnRecords: 100, TurnBytes: 1 << 16, Pacer: pacer}
 	me := event.Session{Instance: 1, Turn: 1}
 	m := NewMachine(rules, "n1", nil, nil)
 	hears := func(state event.State, seq uint64) event.Event {
-		m.Step(Input{Node: &event.Event{Kind: event.IncrReq, State: state, Group: "main", ID: "n1", Session: me, Pos: l.at(seq), CreditRecords: 100, CreditBytes: 1 << 20}}, l, 1)
+		m.Step(Input{Node: &event.Event{Kind: event.IncrReq, State: state, Group: "main", ID: "n1", Session: me,
+			Pos: l.at(seq), CreditRecords: 100, CreditBytes: 1 << 20}}, l, 1)
 		w := m.Ready(l.Head())
 		if w.Feed != nil {
 			m.Fed(l.Head(), nil)

@@ -36,12 +36,15 @@ type network struct {
 
 func newNetwork(workers, records int, clients ...string) *network {
 	n := &network{log: newLog(records), pos: map[string]event.Position{}, stalled: map[string]bool{}}
-	rules := Rules{Group: "main", Masters: []string{"master"}, Tick: time.Second, SilentTicks: 15, LeaseTicks: 5, DumpTicks: 60, MaxDumps: 4, SnapshotTTL: time.Minute,
+	rules := Rules{Group: "main", Masters: []string{"master"}, Tick: time.Second, SilentTicks: 15, LeaseTicks: 5,
+		DumpTicks: 60, MaxDumps: 4, SnapshotTTL: time.Minute,
 		TurnRecords: 50, TurnBytes: 1 << 16, RunningDumps: func() int { return 0 }}
-	env := Env{Log: n.log, Now: time.Now, Tick: time.Second, SaveEvery: 100 * time.Millisecond, Send: n.hear, Discard: func(event.DumpID) {}, Save: n.save}
+	env := Env{Log: n.log, Now: time.Now, Tick: time.Second, SaveEvery: 100 * time.Millisecond, Send: n.hear,
+		Discard: func(event.DumpID) {}, Save: n.save}
 	var stored []statedb.Client
 	for _, id := range clients {
-		stored = append(stored, statedb.Client{V: statedb.ClientVersion, ID: id, State: statedb.Following, Acked: n.log.at(0)})
+		stored = append(stored, statedb.Client{V: statedb.ClientVersion, ID: id, State: statedb.Following,
+			Acked: n.log.at(0)})
 		n.pos[id] = n.log.at(0)
 	}
 	n.pool = NewPool(workers, rules, env, stored, nil)
@@ -90,11 +93,13 @@ func (n *network) hear(e *event.Event) {
 	if n.stalled[e.ID] {
 		return
 	}
-	answer := event.Event{Kind: event.IncrReq, State: event.Succ, ID: e.ID, Session: e.Session, CreditRecords: 100, CreditBytes: 1 << 20}
+	answer := event.Event{Kind: event.IncrReq, State: event.Succ, ID: e.ID, Session: e.Session, CreditRecords: 100,
+		CreditBytes: 1 << 20}
 	switch {
 	case e.Kind == event.DumpReq && e.Code == event.NoCode:
 		n.dump = e.Dump
-		answer = event.Event{Kind: event.DumpRep, State: event.Succ, Code: event.Opened, ID: e.ID, Session: e.Session, Dump: e.Dump, Pos: n.pos[e.ID],
+		answer = event.Event{Kind: event.DumpRep, State: event.Succ, Code: event.Opened, ID: e.ID, Session: e.Session,
+			Dump: e.Dump, Pos: n.pos[e.ID],
 			Body: dumpflow.Opened{Format: "mem/1"}.Encode()}
 	case e.Kind != event.IncrRep:
 		return
@@ -233,7 +238,8 @@ func TestXD21AllAdvanceAndAnagramsSpread(t *testing.T) {
 		require.NoError(t, stop())
 	})
 	p, seen := newNetwork(8, 0).pool, map[int]bool{}
-	for _, id := range []string{"abcd", "abdc", "acbd", "acdb", "adbc", "adcb", "bacd", "badc", "bcad", "bcda", "bdac", "bdca"} {
+	for _, id := range []string{"abcd", "abdc", "acbd", "acdb", "adbc", "adcb", "bacd", "badc", "bcad", "bcda", "bdac",
+		"bdca"} {
 		seen[p.Number(id)] = true
 		require.Equal(t, p.Number(id), p.Number(id))
 	}
@@ -368,13 +374,16 @@ func TestXD15JoinsFatalsAndReconnectsAtRandom(t *testing.T) {
 				case 0:
 					n.post(id, event.Event{Kind: event.IncrReq, ID: id, Session: s, Pos: at})
 				case 1:
-					n.post(id, event.Event{Kind: event.IncrReq, State: event.State(1 + rng.IntN(3)), ID: id, Session: s, Pos: at, CreditRecords: 10, CreditBytes: 1000})
+					n.post(id, event.Event{Kind: event.IncrReq, State: event.State(1 + rng.IntN(3)), ID: id, Session: s, Pos: at,
+						CreditRecords: 10, CreditBytes: 1000})
 				case 2:
-					n.pool.Post(other, Input{Asked: &event.Event{Kind: event.DumpReq, ID: other, Peer: id, Request: event.RequestID(1 + rng.Uint64N(1<<40))}})
+					n.pool.Post(other, Input{Asked: &event.Event{Kind: event.DumpReq, ID: other, Peer: id,
+						Request: event.RequestID(1 + rng.Uint64N(1<<40))}})
 				case 3:
 					n.grow(1)
 				case 4:
-					_, _ = n.pool.Order(t.Context(), id, Order{Verb: []Verb{Retry, Forget, Redump, SeekTo, Cancel}[rng.IntN(5)], Seq: 1 + rng.Uint64N(200)})
+					_, _ = n.pool.Order(t.Context(), id,
+						Order{Verb: []Verb{Retry, Forget, Redump, SeekTo, Cancel}[rng.IntN(5)], Seq: 1 + rng.Uint64N(200)})
 				default:
 					_, err := n.pool.Views(t.Context())
 					if err != nil {
@@ -397,7 +406,8 @@ func BenchmarkIdleClients(b *testing.B) {
 	runtime.ReadMemStats(&before)
 	s := newStage(1)
 	rules := s.rules
-	w := newWorker(0, &rules, &Env{Log: s.log, Now: time.Now, Send: func(*event.Event) {}, Save: func(*statedb.Batch) error { return nil }, Tick: time.Second, SaveEvery: time.Second}, nil)
+	w := newWorker(0, &rules, &Env{Log: s.log, Now: time.Now, Send: func(*event.Event) {},
+		Save: func(*statedb.Batch) error { return nil }, Tick: time.Second, SaveEvery: time.Second}, nil)
 	w.save = time.NewTimer(time.Hour)
 	for _, id := range names(clients) {
 		w.restore(id, &statedb.Client{ID: id, State: statedb.Following, Acked: s.log.at(1)}, nil)

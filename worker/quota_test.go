@@ -22,7 +22,8 @@ func TestTheQuotaBoundsTheClientsThatAreKnown(t *testing.T) {
 	session := event.Session{Instance: 0xa, Turn: 1}
 	comes := func(id string) event.Code {
 		for _, state := range []event.State{event.None, event.Succ} {
-			s.step(id, Input{Node: &event.Event{Kind: event.IncrReq, State: state, ID: id, Session: session, Pos: s.log.at(10), Body: event.Hello{}.Encode()}})
+			s.step(id, Input{Node: &event.Event{Kind: event.IncrReq, State: state, ID: id, Session: session, Pos: s.log.at(10),
+				Body: event.Hello{}.Encode()}})
 			if heard[id] == event.Refused {
 				break
 			}
@@ -39,7 +40,8 @@ func TestTheQuotaBoundsTheClientsThatAreKnown(t *testing.T) {
 	require.Equal(t, event.Refused, comes("n3"))
 	require.Contains(t, order("n3", Add), "max_clients")
 	require.Contains(t, order("n3", SeekTo), "max_clients")
-	s.step("n3", Input{Notice: &Notice{Requester: dumpflow.Requester{ID: "n3", Request: 7}, Dump: dumpflow.Dump{ID: 7, Target: "n1", Phase: dumpflow.Draining}}})
+	s.step("n3", Input{Notice: &Notice{Requester: dumpflow.Requester{ID: "n3", Request: 7},
+		Dump: dumpflow.Dump{ID: 7, Target: "n1", Phase: dumpflow.Draining}}})
 	require.Equal(t, event.Refused, heard["n3"])
 	require.Len(t, s.clients, 2)
 	require.Empty(t, s.alerts)
@@ -61,7 +63,8 @@ func TestStrangersLeaveNoAlertsBehind(t *testing.T) {
 	s := newStage(20)
 	s.rules.ClientQuota = NewClientQuota(0)
 	hello := func(id string, pos event.Position, h event.Hello) {
-		s.step(id, Input{Node: &event.Event{Kind: event.IncrReq, ID: id, Session: event.Session{Instance: 1, Turn: 1}, Pos: pos, Body: h.Encode()}})
+		s.step(id, Input{Node: &event.Event{Kind: event.IncrReq, ID: id, Session: event.Session{Instance: 1, Turn: 1},
+			Pos: pos, Body: h.Encode()}})
 	}
 	foreign, beyond := s.log.at(5), s.log.at(20)
 	foreign.Log++
@@ -91,7 +94,8 @@ func TestStrangersLeaveNoAlertsBehind(t *testing.T) {
 func TestSilenceIsCountedAcrossRestarts(t *testing.T) {
 	s := newStage(20)
 	s.rules.SilenceTicks = 5
-	s.clients["n1"] = statedb.Client{V: statedb.ClientVersion, ID: "n1", State: statedb.Following, Acked: s.log.at(10), Updated: 1}
+	s.clients["n1"] = statedb.Client{V: statedb.ClientVersion, ID: "n1", State: statedb.Following, Acked: s.log.at(10),
+		Updated: 1}
 	s.revive("n1")
 	for range 3 {
 		for range 12 {
@@ -103,7 +107,8 @@ func TestSilenceIsCountedAcrossRestarts(t *testing.T) {
 	require.EqualValues(t, 3*10*1e9, s.clients["n1"].Silent)
 	session := event.Session{Instance: 0xa, Turn: 1}
 	for _, state := range []event.State{event.None, event.Succ} {
-		s.step("n1", Input{Node: &event.Event{Kind: event.IncrReq, State: state, ID: "n1", Session: session, Pos: s.log.at(10), Body: event.Hello{}.Encode()}})
+		s.step("n1", Input{Node: &event.Event{Kind: event.IncrReq, State: state, ID: "n1", Session: session,
+			Pos: s.log.at(10), Body: event.Hello{}.Encode()}})
 	}
 	require.Zero(t, s.clients["n1"].Silent)
 	s.out.Reset()
@@ -111,7 +116,8 @@ func TestSilenceIsCountedAcrossRestarts(t *testing.T) {
 		for range 8 {
 			s.tick()
 		}
-		s.step("n1", Input{Node: &event.Event{Kind: event.IncrReq, State: event.Succ, ID: "n1", Session: session, Pos: s.log.at(10)}})
+		s.step("n1", Input{Node: &event.Event{Kind: event.IncrReq, State: event.Succ, ID: "n1", Session: session,
+			Pos: s.log.at(10)}})
 	}
 	require.NotContains(t, s.out.String(), "save")
 	require.True(t, s.machine("n1").Connected())

@@ -38,7 +38,8 @@ func (l *memLog) push(n int, topic string) {
 	at := l.head()
 	for range n {
 		at.Seq++
-		e, c := event.EncodeRecord(nil, at.Seq, int64(at.Seq), at.Chain, event.Draft{Headers: event.Headers{Topic: topic}, Body: l.body(at.Seq)})
+		e, c := event.EncodeRecord(nil, at.Seq, int64(at.Seq), at.Chain,
+			event.Draft{Headers: event.Headers{Topic: topic}, Body: l.body(at.Seq)})
 		at.Chain = c
 		l.records = append(l.records, e)
 	}
@@ -124,10 +125,12 @@ type stage struct {
 }
 
 func newStage(n int) *stage {
-	s := &stage{log: newLog(n), now: 1e9, machines: map[string]*Machine{}, clients: map[string]statedb.Client{}, forgotten: map[string]statedb.Forgotten{},
-		dumps: map[event.DumpID]dumpflow.Dump{}, alerts: map[string]bool{}, moves: map[[2]statedb.State]bool{},
+	s := &stage{log: newLog(n), now: 1e9, machines: map[string]*Machine{}, clients: map[string]statedb.Client{},
+		forgotten: map[string]statedb.Forgotten{},
+		dumps:     map[event.DumpID]dumpflow.Dump{}, alerts: map[string]bool{}, moves: map[[2]statedb.State]bool{},
 		ordered: map[string]bool{}, heard: func(*event.Event) {}}
-	s.rules = Rules{Group: "main", Masters: []string{"master"}, Tick: time.Second, SilentTicks: 10, LeaseTicks: 3, DumpTicks: 60, MaxDumps: 2,
+	s.rules = Rules{Group: "main", Masters: []string{"master"}, Tick: time.Second, SilentTicks: 10, LeaseTicks: 3,
+		DumpTicks: 60, MaxDumps: 2,
 		SnapshotTTL: 20 * time.Second, TurnRecords: 100, TurnBytes: 1 << 16, RunningDumps: s.runningDumps, Reuse: true}
 	return s
 }
@@ -276,7 +279,8 @@ func (s *stage) feed(m *Machine, f *Feed) bool {
 		s.say("%s is fed %s", m.c.ID, items(&e))
 		s.heard(&e)
 		if before+len(body) > m.window.maxBytes && before > 0 || end.Seq-m.c.Acked.Seq > m.window.maxRecords {
-			s.fail("%s: %d bytes and %d records in flight are more than %d and %d", m.c.ID, before+len(body), end.Seq-m.c.Acked.Seq, m.window.maxBytes, m.window.maxRecords)
+			s.fail("%s: %d bytes and %d records in flight are more than %d and %d", m.c.ID, before+len(body),
+				end.Seq-m.c.Acked.Seq, m.window.maxBytes, m.window.maxRecords)
 		}
 	}
 	return true
@@ -333,7 +337,8 @@ func (s *stage) save(id string, w *Work) {
 	}
 	for _, d := range w.Dumps {
 		s.dumps[d.ID] = d
-		s.say("save dump %x of %s: %s pin=%d waiting=%v%s%s%s", uint64(d.ID), d.Target, d.Phase, d.Pin, waiting(&d), when(d.Error != "", " error=%q", d.Error),
+		s.say("save dump %x of %s: %s pin=%d waiting=%v%s%s%s", uint64(d.ID), d.Target, d.Phase, d.Pin, waiting(&d),
+			when(d.Error != "", " error=%q", d.Error),
 			when(d.Phase == dumpflow.Failed && d.PauseMS > 0, " "+
 				"paused=%gms", d.PauseMS), when(len(d.NotLoaded) > 0, " not loaded=%q", troubles(&d)))
 	}
@@ -381,7 +386,8 @@ func (s *stage) check() {
 		d := m.running()
 		paused := c.State == statedb.Draining || c.State == statedb.Dumping
 		prepares := d != nil && d.Phase == dumpflow.Draining && (m.prepares || !m.presence.open)
-		if running > 1 || paused && d == nil || d != nil && !paused && (d.Phase != dumpflow.Uploading && !prepares || c.State != statedb.Following) {
+		if running > 1 || paused && d == nil || d != nil && !paused &&
+			(d.Phase != dumpflow.Uploading && !prepares || c.State != statedb.Following) {
 			s.fail("%s is %s with %d running dumps", id, c.State, running)
 		}
 		if !m.known && c.State != "" || m.known && c.State == "" {

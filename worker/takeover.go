@@ -24,9 +24,11 @@ func (m *Machine) tookOver(of, by statedb.Process) {
 	m.takeovers = slices.DeleteFunc(m.takeovers, func(at int64) bool { return m.now-at > int64(takeoverSpan) })
 	m.takeovers = append(m.takeovers, m.now)
 	text := fmt.Sprintf("%s was replaced by %s", process(of), process(by))
-	m.work.Audit = append(m.work.Audit, statedb.Audit{Time: m.now, Verb: "takeover", Client: m.c.ID, From: m.c.Acked.Seq, To: m.c.Acked.Seq, Reason: text})
+	m.work.Audit = append(m.work.Audit,
+		statedb.Audit{Time: m.now, Verb: "takeover", Client: m.c.ID, From: m.c.Acked.Seq, To: m.c.Acked.Seq, Reason: text})
 	if n := len(m.takeovers); n >= takeoverMany {
-		m.raise("takeover", statedb.Critical, 0, fmt.Sprintf("client %s was taken over %d times in a minute, the last time %s: two supervisors run this ID, "+
+		m.raise("takeover", statedb.Critical, 0, fmt.Sprintf("client %s was taken over %d times in a minute, the last "+
+			"time %s: two supervisors run this ID, "+
 			"or one starts a node that dies. Stop one of them; each waits longer now before it may take over", m.c.ID, n, text))
 	}
 }

@@ -15,13 +15,16 @@ import (
 // alone is a machine with a log of its own, without a stage.
 func alone(t *testing.T) (m *Machine, say func(instance uint64, host string, at time.Duration) Work) {
 	log := newLog(10)
-	rules := &Rules{Group: "main", Masters: []string{"master"}, Tick: time.Second, SilentTicks: 15, LeaseTicks: 15, TurnRecords: 10, TurnBytes: 1 << 16}
+	rules := &Rules{Group: "main", Masters: []string{"master"}, Tick: time.Second, SilentTicks: 15, LeaseTicks: 15,
+		TurnRecords: 10, TurnBytes: 1 << 16}
 	m = NewMachine(rules, "master", nil, nil)
 	return m, func(instance uint64, host string, at time.Duration) Work {
 		s := event.Session{Instance: event.Instance(instance), Turn: 1}
 		pos := log.Head()
-		m.Step(Input{Node: &event.Event{Kind: event.IncrReq, ID: "master", Session: s, Pos: pos, Body: event.Hello{Target: "sqlite", Host: host, Pid: int(instance)}.Encode()}}, log, int64(at))
-		m.Step(Input{Node: &event.Event{Kind: event.IncrReq, State: event.Succ, ID: "master", Session: s, Pos: pos, CreditRecords: 1, CreditBytes: 1}}, log, int64(at)+1)
+		m.Step(Input{Node: &event.Event{Kind: event.IncrReq, ID: "master", Session: s, Pos: pos,
+			Body: event.Hello{Target: "sqlite", Host: host, Pid: int(instance)}.Encode()}}, log, int64(at))
+		m.Step(Input{Node: &event.Event{Kind: event.IncrReq, State: event.Succ, ID: "master", Session: s, Pos: pos,
+			CreditRecords: 1, CreditBytes: 1}}, log, int64(at)+1)
 		return m.Ready(pos)
 	}
 }
@@ -52,12 +55,15 @@ func TestANodeWhoseDatabaseIsAwayIsShownAndNotJudged(t *testing.T) {
 	say(1, "db1", time.Second)
 	before := m.c.Clone()
 	away := func(instance uint64) Work {
-		m.Step(Input{Node: &event.Event{Kind: event.IncrReq, Code: event.Busy, ID: "master", Session: event.Session{Instance: event.Instance(instance), Turn: 1},
-			Text: "connection refused", Body: event.Hello{Away: true, Host: "db2"}.Encode()}}, newLog(10), int64(2*time.Second))
+		m.Step(Input{Node: &event.Event{Kind: event.IncrReq, Code: event.Busy, ID: "master",
+			Session: event.Session{Instance: event.Instance(instance), Turn: 1},
+			Text:    "connection refused", Body: event.Hello{Away: true, Host: "db2"}.Encode()}}, newLog(10),
+			int64(2*time.Second))
 		return m.Ready(m.c.Acked)
 	}
 	require.Empty(t, away(2).Raise, "another process is at work")
-	m.Step(Input{Node: &event.Event{Kind: event.IncrReq, State: event.Succ, Code: event.Bye, ID: "master", Session: before.Session, Pos: before.Acked}}, newLog(10), int64(3*time.Second))
+	m.Step(Input{Node: &event.Event{Kind: event.IncrReq, State: event.Succ, Code: event.Bye, ID: "master",
+		Session: before.Session, Pos: before.Acked}}, newLog(10), int64(3*time.Second))
 	w := away(2)
 	require.Equal(t, "retry/master", w.Raise[0].Key)
 	require.Contains(t, w.Raise[0].Text, "its node on db2 lives, and its database does not answer: connection refused")

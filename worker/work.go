@@ -197,35 +197,37 @@ type Outside struct {
 
 // View is one client as the outside sees it, the wire shape of GET /v1/positions.
 type View struct {
-	ID              string        `json:"id"`
-	Role            statedb.Role  `json:"role"`
-	State           statedb.State `json:"state"`
-	Base            uint64        `json:"base"`
-	Sent            uint64        `json:"sent"`
-	Acked           uint64        `json:"acked"`
-	Condition       Condition     `json:"condition"`
-	Lag             *uint64       `json:"lag"`         // nil: its position is not known
-	LagSeconds      *float64      `json:"lag_seconds"` // nil: how old the next increment is, is not known
-	Rate            float64       `json:"rate"`        // increments a second, smoothed over some seconds
-	Connected       bool          `json:"connected"`
-	LastError       *Trouble      `json:"last_error"`
-	Target          string        `json:"target"`
-	Topics          []string      `json:"topics,omitempty"`
-	Log             event.LogID   `json:"log"`
-	Chain           event.Chain   `json:"chain"`
-	Pin             *uint64       `json:"pin"` // the log is kept after it for this client; nil: it holds nothing. The broker fills it in
-	Session         string        `json:"session"`
-	Worker          int           `json:"worker"`
-	Nonsense        uint64        `json:"refused_events"` // events of this client that made no sense, since start
-	Join            *statedb.Join `json:"dump,omitempty"`
-	Moves           *uint64       `json:"moves,omitempty"`   // the position that an operator has named and its node has not adopted yet
-	Order           *Pending      `json:"order,omitempty"`   // a retry, skip or replace that has not been carried out
-	Outside         *Outside      `json:"outside,omitempty"` // the newest increment that was ordered outside the order
-	Created         time.Time     `json:"created"`
-	Heard           time.Time     `json:"heard,omitzero"` // the node's last word, in a session
-	statedb.Process               // where the node runs
-	Disk            *Disk         `json:"disk,omitempty"` // of its database, where its node sees it; nil: not known
-	Loading         *Loading      `json:"loading,omitempty"`
+	ID         string        `json:"id"`
+	Role       statedb.Role  `json:"role"`
+	State      statedb.State `json:"state"`
+	Base       uint64        `json:"base"`
+	Sent       uint64        `json:"sent"`
+	Acked      uint64        `json:"acked"`
+	Condition  Condition     `json:"condition"`
+	Lag        *uint64       `json:"lag"`         // nil: its position is not known
+	LagSeconds *float64      `json:"lag_seconds"` // nil: how old the next increment is, is not known
+	Rate       float64       `json:"rate"`        // increments a second, smoothed over some seconds
+	Connected  bool          `json:"connected"`
+	LastError  *Trouble      `json:"last_error"`
+	Target     string        `json:"target"`
+	Topics     []string      `json:"topics,omitempty"`
+	Log        event.LogID   `json:"log"`
+	Chain      event.Chain   `json:"chain"`
+	// the log is kept after it for this client; nil: it holds nothing. The broker fills it in
+	Pin      *uint64       `json:"pin"`
+	Session  string        `json:"session"`
+	Worker   int           `json:"worker"`
+	Nonsense uint64        `json:"refused_events"` // events of this client that made no sense, since start
+	Join     *statedb.Join `json:"dump,omitempty"`
+	// the position that an operator has named and its node has not adopted yet
+	Moves           *uint64   `json:"moves,omitempty"`
+	Order           *Pending  `json:"order,omitempty"`   // a retry, skip or replace that has not been carried out
+	Outside         *Outside  `json:"outside,omitempty"` // the newest increment that was ordered outside the order
+	Created         time.Time `json:"created"`
+	Heard           time.Time `json:"heard,omitzero"` // the node's last word, in a session
+	statedb.Process           // where the node runs
+	Disk            *Disk     `json:"disk,omitempty"` // of its database, where its node sees it; nil: not known
+	Loading         *Loading  `json:"loading,omitempty"`
 	// SilentSeconds is how long nothing has been heard of the node while a broker ran; 0 while it is connected.
 	SilentSeconds float64   `json:"silent_seconds,omitempty"`
 	Missed        bool      `json:"-"` // it should be connected and is silent: the alert "offline" stands for that

@@ -27,7 +27,8 @@ var (
 type Unserved struct{ Group, Server string }
 
 func (u *Unserved) Error() string {
-	return fmt.Sprintf("nobody serves group %s at %s: is the broker running, and is the group's name right?", u.Group, u.Server)
+	return fmt.Sprintf("nobody serves group %s at %s: is the broker running, and is the group's name right?", u.Group,
+		u.Server)
 }
 
 // Unwrap makes it an ErrNobody.

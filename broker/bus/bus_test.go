@@ -30,7 +30,8 @@ func TestMemIsARoad(t *testing.T) {
 // natsServer starts an embedded server; port -1 takes a free one.
 func natsServer(t *testing.T, port int) *server.Server {
 	t.Helper()
-	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: port, NoSigs: true, NoLog: true, MaxPayload: 8 << 20})
+	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: port, NoSigs: true, NoLog: true,
+		MaxPayload: 8 << 20})
 	require.NoError(t, err)
 	s.Start()
 	require.True(t, s.ReadyForConnections(10*time.Second))
@@ -182,7 +183,8 @@ func TestMemCutLosesWhatIsOnItsWay(t *testing.T) {
 // up.
 func TestARefusedPasswordIsToldAndTriedOn(t *testing.T) {
 	with := func(password string, port int) *server.Options {
-		return &server.Options{Host: "127.0.0.1", Port: port, NoSigs: true, NoLog: true, Users: []*server.User{{Username: "n1", Password: password}}}
+		return &server.Options{Host: "127.0.0.1", Port: port, NoSigs: true, NoLog: true,
+			Users: []*server.User{{Username: "n1", Password: password}}}
 	}
 	s, err := server.NewServer(with("before", -1))
 	require.NoError(t, err)

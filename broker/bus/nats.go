@@ -193,7 +193,8 @@ func (c *natsConn) roadError(err error) error {
 			return ErrDown
 		}
 		return ErrClosed
-	case errors.Is(err, nats.ErrReconnectBufExceeded), errors.Is(err, nats.ErrDisconnected), errors.Is(err, nats.ErrConnectionReconnecting):
+	case errors.Is(err, nats.ErrReconnectBufExceeded), errors.Is(err, nats.ErrDisconnected),
+		errors.Is(err, nats.ErrConnectionReconnecting):
 		return ErrDown
 	}
 	return err

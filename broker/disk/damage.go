@@ -36,9 +36,9 @@ func IsDamage(err error) bool {
 	return errors.As(err, &d)
 }
 
-// asDamage classes the error of a read. What goleveldb calls corrupted is Damage, and so is a file that is gone or that the disk
-// cannot read any more (EIO, an early end): a checksum finds only the rest. Everything else says that the file could not be
-// opened or read this time, and stays as it is.
+// asDamage classes the error of a read. What goleveldb calls corrupted is Damage, and so is a file that is gone or
+// that the disk cannot read any more (EIO, an early end): a checksum finds only the rest. Everything else says that
+// the file could not be opened or read this time, and stays as it is.
 func asDamage(database string, err error) error {
 	var (
 		corrupted *lerrors.ErrCorrupted
@@ -56,7 +56,8 @@ func asDamage(database string, err error) error {
 		}
 		return d
 	case errors.As(err, &read) && (errors.Is(err, syscall.EIO) || errors.Is(err, io.ErrUnexpectedEOF)):
-		return &Damage{File: database + "/" + read.fd.String(), Offset: -1, What: fmt.Sprintf("the disk cannot read it: %v", read.err)}
+		return &Damage{File: database + "/" + read.fd.String(), Offset: -1,
+			What: fmt.Sprintf("the disk cannot read it: %v", read.err)}
 	case errors.Is(err, fs.ErrNotExist):
 		return &Damage{File: database, Offset: -1, What: fmt.Sprintf("a file is missing: %v", err)}
 	}

@@ -366,8 +366,8 @@ func TestCrashAtEveryOperation(t *testing.T) {
 	require.Greater(t, checked, 300)
 }
 
-// A compaction whose table cannot be finished is tried again by goleveldb a second later, with a writer that is gone. Whichever
-// Sync or Close of a table a full disk fails, the storage stops and the second try harms nobody.
+// A compaction whose table cannot be finished is tried again by goleveldb a second later, with a writer that is gone.
+// Whichever Sync or Close of a table a full disk fails, the storage stops and the second try harms nobody.
 func TestDangerD10UnfinishedTableIsTriedAgain(t *testing.T) {
 	type stopped struct {
 		name  string
@@ -408,7 +408,8 @@ func TestDangerD10UnfinishedTableIsTriedAgain(t *testing.T) {
 	}
 }
 
-// The same full disk at the start: opening puts the journal into a table, which fails, and so does every start until there is room.
+// The same full disk at the start: opening puts the journal into a table, which fails, and so does every start until
+// there is room.
 func TestDangerD10FullDiskAtStart(t *testing.T) {
 	mem := disktest.NewMemory()
 	start(t, disk.NewStorage(disk.Options{}), mem, 2000) // not closed: all of it is in the journal

@@ -26,9 +26,9 @@ type DB struct {
 	kind    Kind
 }
 
-// Write writes a batch and syncs it; the batch may be reused afterwards. It blocks for one sync, longer
-// while goleveldb's compactions lag. nil: all of it survives power loss. An error wraps ErrStopped: the
-// outcome is unknown, every database of this Storage is stopped, and the process must end. Of an Index it may be Damage.
+// Write writes a batch and syncs it; the batch may be reused afterwards. It blocks for one sync, longer while
+// goleveldb's compactions lag. nil: all of it survives power loss. An error wraps ErrStopped: the outcome is unknown,
+// every database of this Storage is stopped, and the process must end. Of an Index it may be Damage.
 func (d *DB) Write(b *Batch) error {
 	for {
 		if err := d.storage.latch.Err(); err != nil {
@@ -120,7 +120,8 @@ func (d *DB) Stats() (Stats, error) {
 	if err := d.db.Stats(&s); err != nil {
 		return Stats{}, fmt.Errorf("stats of %s: %w", d.name, err)
 	}
-	out := Stats{WriteDelays: s.WriteDelayCount, WritePaused: s.WritePaused, Iterators: s.AliveIterators, Bytes: s.LevelSizes.Sum()}
+	out := Stats{WriteDelays: s.WriteDelayCount, WritePaused: s.WritePaused, Iterators: s.AliveIterators,
+		Bytes: s.LevelSizes.Sum()}
 	if len(s.LevelTablesCounts) > 0 {
 		out.Level0 = s.LevelTablesCounts[0]
 	}

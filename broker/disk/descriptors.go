@@ -8,8 +8,9 @@ import (
 	"time"
 )
 
-// ErrDescriptors is returned, wrapped around the cause, when the process or the machine has no file descriptor left. It is
-// said before anything was written: a read may be tried again, and so may Storage.Create. It never trips the latch.
+// ErrDescriptors is returned, wrapped around the cause, when the process or the machine has no file descriptor left.
+// It is said before anything was written: a read may be tried again, and so may Storage.Create. It never trips the
+// latch.
 var ErrDescriptors = errors.New("no file descriptor is left")
 
 // noDescriptor reports whether err says that no descriptor is left. No call on a file that is open answers so.

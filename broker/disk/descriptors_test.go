@@ -90,8 +90,8 @@ func TestWriteWaitsForNoDescriptorForEver(t *testing.T) {
 	requireAll(t, mem.Copy(), n)
 }
 
-// A database that finds no descriptor, whichever, while it is made or opened says so, trips nothing, and the same call may
-// be repeated until there is one.
+// A database that finds no descriptor, whichever, while it is made or opened says so, trips nothing, and the same
+// call may be repeated until there is one.
 func TestCreateAndOpenWithoutDescriptor(t *testing.T) {
 	for _, kind := range []disk.Kind{disk.Newest, disk.Sealed} {
 		mem := disktest.NewMemory()

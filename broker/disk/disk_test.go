@@ -102,7 +102,8 @@ func TestSilentDiskTripsTheLatch(t *testing.T) {
 // A failing Remove alone leaves garbage, not a lie.
 func TestFailedRemoveDoesNotTrip(t *testing.T) {
 	mem := disktest.NewMemory()
-	fault := &disktest.Fault{Match: func(op disktest.Op) bool { return op.Verb == disktest.Remove }, Stays: true, Err: errDisk}
+	fault := &disktest.Fault{Match: func(op disktest.Op) bool { return op.Verb == disktest.Remove }, Stays: true,
+		Err: errDisk}
 	g := small()
 	db := start(t, g, disktest.Hooked(mem, fault.Hook), 1)
 	fault.Nth = fault.Seen() + 1

@@ -121,9 +121,9 @@ func (f *failstop) Rename(from, to storage.FileDesc) error {
 	return f.do("rename", from, func() error { return f.Files.Rename(from, to) })
 }
 
-// Remove says that it is done once the latch has tripped, and leaves the file for the next start. goleveldb drops a half-made
-// table before it tries a compaction again, which it does a second later; when that fails it goes on with a writer that is
-// gone, and panics.
+// Remove says that it is done once the latch has tripped, and leaves the file for the next start. goleveldb drops a
+// half-made table before it tries a compaction again, which it does a second later; when that fails it goes on with a
+// writer that is gone, and panics.
 func (f *failstop) Remove(fd storage.FileDesc) error {
 	if f.latch.Err() != nil {
 		return nil
@@ -162,8 +162,8 @@ func (w *writer) Sync() error {
 	return err
 }
 
-// Close syncs a journal that has unsynced bytes: a rotated journal must not be weaker than its successor. goleveldb closes a
-// table again whose Close has failed; its error was told, and the latch keeps it.
+// Close syncs a journal that has unsynced bytes: a rotated journal must not be weaker than its successor. goleveldb
+// closes a table again whose Close has failed; its error was told, and the latch keeps it.
 func (w *writer) Close() error {
 	if w.done {
 		return nil

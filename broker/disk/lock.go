@@ -32,9 +32,9 @@ func (h *Held) Unwrap() error { return ErrHeld }
 // Lock is a lock that this process has.
 type Lock struct{ f *os.File }
 
-// LockFile takes the exclusive lock on the file at path, which it makes when it is not there, and writes holder into it, for whoever
-// finds it taken. The kernel frees the lock when the process ends, however it ends. *Held: another process has it. A link at path is
-// an error: it is not followed. It does not block.
+// LockFile takes the exclusive lock on the file at path, which it makes when it is not there, and writes holder into
+// it, for whoever finds it taken. The kernel frees the lock when the process ends, however it ends. *Held: another
+// process has it. A link at path is an error: it is not followed. It does not block.
 func LockFile(path, holder string) (*Lock, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {

@@ -25,8 +25,8 @@ type Place interface {
 	Rename(old, new string) error
 	// Remove deletes a closed database and all its files.
 	Remove(name string) error
-	// SetAside copies one file of a database beside it and returns the copy's name for people. The same bytes are copied once,
-	// however often it is called.
+	// SetAside copies one file of a database beside it and returns the copy's name for people. The same bytes are copied
+	// once, however often it is called.
 	SetAside(name, file string) (string, error)
 	// Size is the number of bytes all files of a database take.
 	Size(name string) (int64, error)
@@ -94,7 +94,8 @@ func (d dir) Look(name string) (Files, error) {
 	return &dirFiles{files, path}, nil
 }
 
-// isDatabase says fs.ErrNotExist when nothing lies at path, and Damage when that is no directory: no later try will find another.
+// isDatabase says fs.ErrNotExist when nothing lies at path, and Damage when that is no directory: no later try will
+// find another.
 func isDatabase(path string) error {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -155,7 +156,8 @@ func setAside(path, to string) (string, error) {
 	}
 }
 
-// writeNew writes a file that is not there, durably. After an error there is none: half a copy would be kept for a whole one.
+// writeNew writes a file that is not there, durably. After an error there is none: half a copy would be kept for a
+// whole one.
 func writeNew(name string, b []byte) error {
 	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {

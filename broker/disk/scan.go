@@ -40,8 +40,10 @@ func prescan(place Place, name string, files Files) (tornManifest bool, err erro
 		return d
 	}
 	manifest, err := files.GetMeta()
-	if cut := new(fs.PathError); errors.Is(err, fs.ErrNotExist) || lerrors.IsCorrupted(err) || errors.As(err, &cut) && cut.Op == "read" {
-		return false, &Damage{File: place.String() + "/" + name + "/CURRENT", Offset: -1, What: "names no manifest: " + err.Error()}
+	if cut := new(fs.PathError); errors.Is(err, fs.ErrNotExist) || lerrors.IsCorrupted(err) || errors.As(err, &cut) &&
+		cut.Op == "read" {
+		return false, &Damage{File: place.String() + "/" + name + "/CURRENT", Offset: -1, What: "names no manifest: " +
+			err.Error()}
 	}
 	if err != nil {
 		return false, fmt.Errorf("read CURRENT: %w", err)
@@ -63,7 +65,8 @@ func prescan(place Place, name string, files Files) (tornManifest bool, err erro
 		return false, fmt.Errorf("open journal %d: %w", v.journal, err)
 	}
 	if err != nil {
-		return false, refuse(manifest, v.offset, fmt.Sprintf("its end is lost (%s): journal %d, which it names last, does not exist", v.what, v.journal))
+		return false, refuse(manifest, v.offset, fmt.Sprintf("its end is lost (%s): journal %d, which it names last, does "+
+			"not exist", v.what, v.journal))
 	}
 	r.Close()
 	if tornManifest = v.torn; tornManifest {

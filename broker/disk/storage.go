@@ -165,9 +165,9 @@ func journaled(place Place, name string) (n int64, err error) {
 	return n, nil
 }
 
-// Create makes a database that holds first, as one step: whatever crash comes, afterwards it exists under
-// its name with first in it, or not at all. It is an error (fs.ErrExist) when the name is taken. ErrDescriptors: the same
-// call may be repeated; the database is not there, or is there whole and only not open.
+// Create makes a database that holds first, as one step: whatever crash comes, afterwards it exists under its name
+// with first in it, or not at all. It is an error (fs.ErrExist) when the name is taken. ErrDescriptors: the same call
+// may be repeated; the database is not there, or is there whole and only not open.
 func (s *Storage) Create(place Place, name string, kind Kind, first *Batch) (*DB, error) {
 	if names, err := place.List(); err != nil {
 		return nil, asDescriptors(err)
@@ -191,8 +191,8 @@ func (s *Storage) Create(place Place, name string, kind Kind, first *Batch) (*DB
 	return s.open(place, name, kind, false)
 }
 
-// Drop deletes a closed database. When it returns nil the name is gone durably and the space is free.
-// A crash inside leaves the database whole or to Sweep; after an error that does not wrap ErrStopped it may be called again.
+// Drop deletes a closed database. When it returns nil the name is gone durably and the space is free. A crash inside
+// leaves the database whole or to Sweep; after an error that does not wrap ErrStopped it may be called again.
 func (s *Storage) Drop(place Place, name string) error {
 	names, err := place.List()
 	if err != nil {
@@ -230,9 +230,9 @@ func (s *Storage) Sweep(place Place) ([]string, error) {
 	return kept, nil
 }
 
-// Rename gives a closed database another name, as one step: when it returns nil the new name survives power loss. It is a
-// mutating call like those of a database's files, and obeys the latch like them. ErrDescriptors: it has its old name, and
-// the same call may be repeated.
+// Rename gives a closed database another name, as one step: when it returns nil the new name survives power loss. It
+// is a mutating call like those of a database's files, and obeys the latch like them. ErrDescriptors: it has its old
+// name, and the same call may be repeated.
 func (s *Storage) Rename(place Place, old, new string) error {
 	if err := s.latch.Err(); err != nil {
 		return err

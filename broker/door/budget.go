@@ -5,12 +5,12 @@ import "sync"
 // Step is how many bytes of a request are taken from the budget at a time, before they are read.
 const Step = 64 << 10
 
-// Budget is how many bytes of requests may be under way at all doors together, from their arrival until their answer. It never blocks: a
-// door that gets nothing refuses or waits. All methods are for concurrent use.
+// Budget is how many bytes of requests may be under way at all doors together, from their arrival until their answer.
+// It never blocks: a door that gets nothing refuses or waits. All methods are for concurrent use.
 //
-// Who sends little is not shut out by who sends much: what requests have beyond their first Step takes at most half of the budget and
-// a door whose messages arrive whole takes at most half, and both leave the last quarter to first steps. A large
-// request that is the only one of its kind is always let in, however small the budget is.
+// Who sends little is not shut out by who sends much: what requests have beyond their first Step takes at most half
+// of the budget and a door whose messages arrive whole takes at most half, and both leave the last quarter to first
+// steps. A large request that is the only one of its kind is always let in, however small the budget is.
 type Budget struct {
 	mu          sync.Mutex
 	total       int64
@@ -51,8 +51,8 @@ func (l *Lease) Take(n int64) bool {
 	return true
 }
 
-// TakeWhole adds n bytes of a message that has arrived whole, to the lease of a door that has one for all of its messages. Such a door has
-// half of the budget at most, and one message alone is always let in.
+// TakeWhole adds n bytes of a message that has arrived whole, to the lease of a door that has one for all of its
+// messages. Such a door has half of the budget at most, and one message alone is always let in.
 func (l *Lease) TakeWhole(n int64) bool {
 	b := l.Budget
 	b.mu.Lock()

@@ -31,7 +31,8 @@ func (in Ingest) Wait(ctx context.Context, drafts []event.Draft) ([]Outcome, err
 	case r := <-c:
 		return r.out, r.err
 	case <-ctx.Done():
-		return nil, Refuse(Unknown, "the request ended before its write: the outcome is unknown, repeat it with the same idempotency key")
+		return nil, Refuse(Unknown, "the request ended before its write: the outcome is unknown, repeat it with the same "+
+			"idempotency key")
 	}
 }
 
@@ -96,7 +97,8 @@ func Refuse(c Code, format string, args ...any) *Refusal {
 	return &Refusal{c, fmt.Sprintf(format, args...)}
 }
 
-// Accepts is an error for a body that no node of the group would take, in the words of its driver. nil takes everything.
+// Accepts is an error for a body that no node of the group would take, in the words of its driver. nil takes
+// everything.
 type Accepts func(body []byte) error
 
 // Check is a Refusal for a body that is not accepted.

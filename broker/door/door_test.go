@@ -12,14 +12,17 @@ import (
 )
 
 func TestCheckIsTheSameAtEveryDoor(t *testing.T) {
-	ok := event.Draft{Headers: event.Headers{Topic: "shop", ContentType: "text/plain", Origin: "till 3 ä", Producer: "p1", Key: strings.Repeat("k", MaxKey)}, Body: make([]byte, 10)}
+	ok := event.Draft{Headers: event.Headers{Topic: "shop", ContentType: "text/plain", Origin: "till 3 ä", Producer: "p1",
+		Key: strings.Repeat("k", MaxKey)}, Body: make([]byte, 10)}
 	require.Nil(t, Check(&ok, 10))
 	require.Nil(t, Check(&event.Draft{Body: []byte{0}}, 10))
 	for want, change := range map[Code][]func(*event.Draft){
 		Empty:    {func(d *event.Draft) { d.Body = nil }},
 		TooLarge: {func(d *event.Draft) { d.Body = make([]byte, 11) }},
-		Invalid: {func(d *event.Draft) { d.Key += "k" }, func(d *event.Draft) { d.Key = "a\x00" }, func(d *event.Draft) { d.ContentType = "a\r\nb: c" },
-			func(d *event.Draft) { d.Origin = "\x7f" }, func(d *event.Draft) { d.Origin = strings.Repeat("o", 256) }, func(d *event.Draft) { d.Topic = "A" },
+		Invalid: {func(d *event.Draft) { d.Key += "k" }, func(d *event.Draft) { d.Key = "a\x00" },
+			func(d *event.Draft) { d.ContentType = "a\r\nb: c" },
+			func(d *event.Draft) { d.Origin = "\x7f" }, func(d *event.Draft) { d.Origin = strings.Repeat("o", 256) },
+			func(d *event.Draft) { d.Topic = "A" },
 			func(d *event.Draft) { d.Producer = "a.b" }},
 	} {
 		for _, c := range change {

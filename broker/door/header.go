@@ -14,8 +14,9 @@ const (
 	HeaderApplyLimit  = "xmq-apply-limit" // how long the increment may be at a database, see event.ParseLimit
 )
 
-// SetHeaders puts the headers of a request into a draft. values are those of one name, in lower case; none when it was not
-// sent. A Producer that the draft has already is the only one that is taken. nil: each is there once, in its form.
+// SetHeaders puts the headers of a request into a draft. values are those of one name, in lower case; none when it
+// was not sent. A Producer that the draft has already is the only one that is taken. nil: each is there once, in its
+// form.
 func SetHeaders(d *event.Draft, values func(name string) []string) *Refusal {
 	said := make(map[string]string)
 	for _, name := range [...]string{HeaderContentType, HeaderKey, HeaderNumber, HeaderSparse, HeaderTopic,
@@ -58,7 +59,8 @@ func setKey(d *event.Draft, said map[string]string) *Refusal {
 	case counts && !decimal:
 		return Refuse(Invalid, "Xmq-Number is a decimal number of up to 64 bits without leading zeros, not %.40q", number)
 	case counts && d.Producer == "":
-		return Refuse(Invalid, "a number counts for a named producer: send Xmq-Producer, or an Idempotency-Key instead of Xmq-Number")
+		return Refuse(Invalid, "a number counts for a named producer: send Xmq-Producer, or an Idempotency-Key instead of "+
+			"Xmq-Number")
 	case says && (sparse != "1" || !counts):
 		return Refuse(Invalid, "Xmq-Sparse is 1 and stands beside Xmq-Number, or it is not sent")
 	}

@@ -112,7 +112,8 @@ func DecodeBatch(b []byte, into []Draft) (Batch, error) {
 	case h.Stream == 0 || h.Base == 0 || h.Base > h.Number:
 		return h, fmt.Errorf("batch %d of stream %s with base %d: %w", h.Number, h.Stream, h.Base, ErrDamaged)
 	case count == 0 || count > MaxDrafts || int(count) > (end-batchFixed)/5:
-		return h, fmt.Errorf("batch %d: %d drafts in %d bytes, allowed are 1 to %d: %w", h.Number, count, len(b), MaxDrafts, ErrDamaged)
+		return h, fmt.Errorf("batch %d: %d drafts in %d bytes, allowed are 1 to %d: %w", h.Number, count, len(b), MaxDrafts,
+			ErrDamaged)
 	case h.First > 0 && h.First+uint64(count) < h.First:
 		return h, fmt.Errorf("batch %d: its keys run past the last number: %w", h.Number, ErrDamaged)
 	}

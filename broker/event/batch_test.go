@@ -32,8 +32,10 @@ func fullBatch() []Draft {
 }
 
 // goldenBatch holds every header, a draft without any and a body of no bytes. It may never change.
-const goldenBatch = "01" + "0700000000000000" + "0900000000000000" + "0800000000000000" + "0000000000000000" + "03000000" +
-	"04" + "01" + "0400" + "73686f70" + "02" + "0600" + "746578742f78" + "03" + "0400" + "74696c6c" + "05" + "0100" + "6b" + "01000000" + "61" +
+const goldenBatch = "01" + "0700000000000000" + "0900000000000000" + "0800000000000000" + "0000000000000000" +
+	"03000000" +
+	"04" + "01" + "0400" + "73686f70" + "02" + "0600" + "746578742f78" + "03" + "0400" + "74696c6c" + "05" + "0100" +
+	"6b" + "01000000" + "61" +
 	"01" + "01" + "0400" + "73686f70" + "02000000" + "6263" +
 	"00" + "00000000" +
 	"7fdef8ed"
@@ -146,7 +148,8 @@ func TestBatchNumbersItsDrafts(t *testing.T) {
 	h.First = 99
 	got, err := DecodeBatch(packed(h, Draft{Body: []byte("a")}, Draft{Body: []byte("b")}), make([]Draft, 1, 10))
 	require.NoError(t, err)
-	require.Equal(t, []Draft{{Headers: Headers{Key: "99"}, Body: []byte("a")}, {Headers: Headers{Key: "100"}, Body: []byte("b")}}, got.Drafts)
+	require.Equal(t, []Draft{{Headers: Headers{Key: "99"}, Body: []byte("a")},
+		{Headers: Headers{Key: "100"}, Body: []byte("b")}}, got.Drafts)
 }
 
 // What is decoded into memory that is there already costs no allocation per draft.

@@ -4,7 +4,8 @@ import "testing"
 
 // benchDraft is an increment of the common size.
 func benchDraft() Draft {
-	return Draft{Headers: Headers{Topic: "shop", ContentType: "application/sql", Producer: "p1", Key: "42"}, Body: make([]byte, 512)}
+	return Draft{Headers: Headers{Topic: "shop", ContentType: "application/sql", Producer: "p1", Key: "42"},
+		Body: make([]byte, 512)}
 }
 
 func BenchmarkEncodeRecord(b *testing.B) {

@@ -36,7 +36,8 @@ func DecodeDisk(b []byte) (d Disk, err error) {
 		return d, fmt.Errorf("disk: %v: %w", err, ErrDamaged)
 	}
 	if d.V != DiskVersion || d.Total == 0 || d.Free > d.Total {
-		return d, fmt.Errorf("disk: format %d with %d of %d bytes free is not known to this version (%d): %w", d.V, d.Free, d.Total, DiskVersion, ErrDamaged)
+		return d, fmt.Errorf("disk: format %d with %d of %d bytes free is not known to this version (%d): %w", d.V, d.Free,
+			d.Total, DiskVersion, ErrDamaged)
 	}
 	return d, nil
 }

@@ -1,12 +1,12 @@
-// Package event is the language of XMQ: events between nodes and broker, increments as bytes, positions,
-// identities and subjects. It holds only what crosses the wire or names what crosses it, imports nothing of
-// ours, and does no I/O. All integers are little-endian; every format has a version.
+// Package event is the language of XMQ: events between nodes and broker, increments as bytes, positions, identities
+// and subjects. It holds only what crosses the wire or names what crosses it, imports nothing of ours, and does no
+// I/O. All integers are little-endian; every format has a version.
 //
 // # The contract under everything
 //
-// Every event may be lost or repeated. Every sender repeats until answered. Every receiver may drop what it
-// cannot take. Acknowledgements are cumulative. A gap, a timeout, a restart or a trimmed log has one cure:
-// INCR_REQ/NONE with the node's position.
+// Every event may be lost or repeated. Every sender repeats until answered. Every receiver may drop what it cannot
+// take. Acknowledgements are cumulative. A gap, a timeout, a restart or a trimmed log has one cure: INCR_REQ/NONE
+// with the node's position.
 //
 // # Event, version 3
 //
@@ -74,11 +74,12 @@
 // The decimal keys of named producers are numbers with which they count, unless header 6 is there: one byte, 1, which
 // marks the key as text. The first revision had no such text and passes header 6 over.
 //
-// Header 7 is four bytes: how many milliseconds the increment may be at a database, 0 for any time. It changes nothing
-// of what the increment does: a node of an earlier revision passes it over, and gives it the time of all others.
+// Header 7 is four bytes: how many milliseconds the increment may be at a database, 0 for any time. It changes
+// nothing of what the increment does: a node of an earlier revision passes it over, and gives it the time of all
+// others.
 //
-// chain(n) = first 8 bytes of SHA-256(chain(n-1), bytes of the record from offset 29); chain(0) = first 8
-// bytes of SHA-256(log ID).
+// chain(n) = first 8 bytes of SHA-256(chain(n-1), bytes of the record from offset 29); chain(0) = first 8 bytes of
+// SHA-256(log ID).
 //
 // # Frame: the body of INCR_REP
 //

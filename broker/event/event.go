@@ -64,7 +64,8 @@ type Event struct {
 // within MaxBody: Decode refuses more. IDs longer than MaxID cannot occur (CheckID) and make it panic.
 func (e *Event) Append(dst []byte) []byte {
 	start := len(dst)
-	dst = slices.Grow(dst, fixedLen+tokenLen+clockLen+len(e.Group)+len(e.ID)+len(e.Peer)+min(len(e.Text), MaxText)+len(e.Body)+3+2+4+4)
+	dst = slices.Grow(dst, fixedLen+tokenLen+clockLen+len(e.Group)+len(e.ID)+len(e.Peer)+min(len(e.Text),
+		MaxText)+len(e.Body)+3+2+4+4)
 	le := binary.LittleEndian
 	version := byte(Version)
 	switch {
@@ -140,7 +141,8 @@ func Decode(b []byte) (Event, error) {
 	}
 	e := Event{
 		Kind: Kind(b[3]), State: State(b[4]), Code: Code(b[5]),
-		Session:       Session{Instance: Instance(le.Uint64(b[8:])), Turn: le.Uint32(b[16:]), Token: token(b[fixedLen:withToken])},
+		Session: Session{Instance: Instance(le.Uint64(b[8:])), Turn: le.Uint32(b[16:]),
+			Token: token(b[fixedLen:withToken])},
 		Pos:           Position{LogID(le.Uint64(b[20:])), le.Uint64(b[28:]), Chain(le.Uint64(b[36:]))},
 		Dump:          DumpID(le.Uint64(b[44:])),
 		Request:       RequestID(le.Uint64(b[52:])),

@@ -41,13 +41,15 @@ func TestEventGoldenBytes(t *testing.T) {
 // goldenToken is full with a session's token, as format 2 writes it. It may never change either.
 const goldenToken = "584d020401" + "1e" + "0000" + "0807060504030201" + "09000000" +
 	"1817161514131211" + "2a00000000000000" + "2827262524232221" + "3837363534333231" + "4847464544434241" +
-	"64000000" + "00001000" + "88130000" + "a0a1a2a3a4a5a6a7a8a9aaabacadaeaf" + "046d61696e" + "056e6f646531" + "066d6173746572" +
+	"64000000" + "00001000" + "88130000" + "a0a1a2a3a4a5a6a7a8a9aaabacadaeaf" + "046d61696e" + "056e6f646531" +
+	"066d6173746572" +
 	"040074657874" + "03000000000aff" + "3cef23e4"
 
 // goldenClock is goldenToken with a time of the log, as format 3 writes it. It may never change either.
 const goldenClock = "584d030401" + "1e" + "0000" + "0807060504030201" + "09000000" +
 	"1817161514131211" + "2a00000000000000" + "2827262524232221" + "3837363534333231" + "4847464544434241" +
-	"64000000" + "00001000" + "88130000" + "a0a1a2a3a4a5a6a7a8a9aaabacadaeaf" + "5857565554535251" + "046d61696e" + "056e6f646531" + "066d6173746572" +
+	"64000000" + "00001000" + "88130000" + "a0a1a2a3a4a5a6a7a8a9aaabacadaeaf" + "5857565554535251" + "046d61696e" +
+	"056e6f646531" + "066d6173746572" +
 	"040074657874" + "03000000000aff" + "ce94eeb2"
 
 // A time of the log makes an event one of format 3, which nobody gets who has not asked for it; without a token it is
@@ -102,7 +104,8 @@ func TestEventWithATokenGoldenBytes(t *testing.T) {
 func TestATokenIsNotShown(t *testing.T) {
 	s := Session{Instance: 1, Turn: 2, Token: Token{0xab, 0xcd}}
 	e := Event{Kind: IncrReq, Session: s}
-	for _, text := range []string{s.String(), e.String(), fmt.Sprint(s, e), fmt.Sprintf("%+v %#v %s", s, s, s.Token), fmt.Sprintf("%v", s.Token)} {
+	for _, text := range []string{s.String(), e.String(), fmt.Sprint(s, e), fmt.Sprintf("%+v %#v %s", s, s, s.Token),
+		fmt.Sprintf("%v", s.Token)} {
 		require.NotContains(t, text, "abcd")
 		require.NotContains(t, text, "171")
 	}
@@ -111,7 +114,8 @@ func TestATokenIsNotShown(t *testing.T) {
 	var back Session
 	require.NoError(t, json.Unmarshal(b, &back))
 	require.Equal(t, s, back)
-	require.NoError(t, json.Unmarshal([]byte(`{"Instance":"0000000000000001","Turn":2}`), &back), "a record of the first revision")
+	require.NoError(t, json.Unmarshal([]byte(`{"Instance":"0000000000000001","Turn":2}`), &back),
+		"a record of the first revision")
 	for _, bad := range []string{"", "00", strings.Repeat("G", 32), strings.Repeat("A", 32), strings.Repeat("0", 34)} {
 		require.Error(t, new(Token).UnmarshalText([]byte(bad)), bad)
 	}
@@ -121,19 +125,23 @@ func genID() *rapid.Generator[string] { return rapid.StringMatching(`([a-z0-9][a
 
 func genPosition() *rapid.Generator[Position] {
 	return rapid.Custom(func(t *rapid.T) Position {
-		return Position{LogID(rapid.Uint64().Draw(t, "log")), rapid.Uint64().Draw(t, "seq"), Chain(rapid.Uint64().Draw(t, "chain"))}
+		return Position{LogID(rapid.Uint64().Draw(t, "log")), rapid.Uint64().Draw(t, "seq"),
+			Chain(rapid.Uint64().Draw(t, "chain"))}
 	})
 }
 
 func TestEventDecodeIsTheInverseOfAppend(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		e := Event{
-			Kind: Kind(rapid.IntRange(1, 6).Draw(t, "kind")), State: State(rapid.IntRange(0, 3).Draw(t, "state")), Code: Code(rapid.Byte().Draw(t, "code")),
+			Kind: Kind(rapid.IntRange(1, 6).Draw(t, "kind")), State: State(rapid.IntRange(0, 3).Draw(t, "state")),
+			Code:  Code(rapid.Byte().Draw(t, "code")),
 			Group: genID().Draw(t, "group"), ID: genID().Draw(t, "id"), Peer: genID().Draw(t, "peer"),
-			Session: Session{Instance(rapid.Uint64().Draw(t, "instance")), rapid.Uint32().Draw(t, "turn"), Token{rapid.Byte().Draw(t, "token")}}, Pos: genPosition().Draw(t, "pos"),
+			Session: Session{Instance(rapid.Uint64().Draw(t, "instance")), rapid.Uint32().Draw(t, "turn"),
+				Token{rapid.Byte().Draw(t, "token")}}, Pos: genPosition().Draw(t, "pos"),
 			Dump: DumpID(rapid.Uint64().Draw(t, "dump")), Request: RequestID(rapid.Uint64().Draw(t, "request")),
-			CreditRecords: rapid.Uint32().Draw(t, "records"), CreditBytes: rapid.Uint32().Draw(t, "bytes"), LeaseMS: rapid.Uint32().Draw(t, "lease"),
-			Text: rapid.StringN(0, 100, MaxText).Draw(t, "text"),
+			CreditRecords: rapid.Uint32().Draw(t, "records"), CreditBytes: rapid.Uint32().Draw(t, "bytes"),
+			LeaseMS: rapid.Uint32().Draw(t, "lease"),
+			Text:    rapid.StringN(0, 100, MaxText).Draw(t, "text"),
 		}
 		if body := rapid.SliceOf(rapid.Byte()).Draw(t, "body"); len(body) > 0 {
 			e.Body = body

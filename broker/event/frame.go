@@ -74,7 +74,8 @@ func Unpack(frame []byte, most int) ([]byte, error) {
 	most = max(0, min(most, MaxBody))
 	if len(frame) == 0 || frame[0] != itemPacked {
 		if len(frame) > most {
-			return nil, fmt.Errorf("a frame of %d bytes is longer than the %d there is room for: %w", len(frame), most, ErrDamaged)
+			return nil, fmt.Errorf("a frame of %d bytes is longer than the %d there is room for: %w", len(frame), most,
+				ErrDamaged)
 		}
 		return frame, nil
 	}
@@ -177,7 +178,8 @@ func nextItem(b []byte, at Position) (Item, []byte, error) {
 		return Item{}, nil, fmt.Errorf("frame after %d: %w", at.Seq, err)
 	}
 	if e.Seq() != at.Seq+1 || b[0] == itemRecord && !e.Follows(at) {
-		return Item{}, nil, fmt.Errorf("frame after %d: record %d with chain %s does not follow: %w", at.Seq, e.Seq(), e.Chain(), ErrDamaged)
+		return Item{}, nil, fmt.Errorf("frame after %d: record %d with chain %s does not follow: %w", at.Seq, e.Seq(),
+			e.Chain(), ErrDamaged)
 	}
 	return Item{Position{at.Log, e.Seq(), e.Chain()}, e, decision}, b[end:], nil
 }

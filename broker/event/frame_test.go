@@ -27,9 +27,11 @@ func walk(frame []byte, from Position) (items []Item, err error) {
 }
 
 // goldenFrame holds each kind of item once. It may never change.
-const goldenFrame = "01" + "1f000000" + "0101000000000000000700000000000000" + "0215a0e8" + "fa6a418c0876dacc" + "0061" +
+const goldenFrame = "01" + "1f000000" + "0101000000000000000700000000000000" + "0215a0e8" + "fa6a418c0876dacc" +
+	"0061" +
 	"02" + "0500000000000000" + "0900000000000000" +
-	"03" + "27000000" + "0b00000000000000" + "0106000000000000000700000000000000" + "04d3052c" + "0a00000000000000" + "0062"
+	"03" + "27000000" + "0b00000000000000" + "0106000000000000000700000000000000" + "04d3052c" + "0a00000000000000" +
+	"0062"
 
 func goldenItems() []byte {
 	records, _ := chained(Start(7), "a")
@@ -95,7 +97,8 @@ func TestFrameRefusesWhatDoesNotFollow(t *testing.T) {
 func TestWalkEndsWithTheCallersError(t *testing.T) {
 	records, _ := chained(Start(7), "a", "b")
 	mine, calls := errors.New("mine"), 0
-	err := Walk(AppendRecord(AppendRecord(nil, records[0]), records[1]), Start(7), func(Item) error { calls++; return mine })
+	err := Walk(AppendRecord(AppendRecord(nil, records[0]), records[1]), Start(7),
+		func(Item) error { calls++; return mine })
 	require.ErrorIs(t, err, mine)
 	require.Equal(t, 1, calls)
 }
@@ -112,7 +115,8 @@ func TestFrameWalkIsTheInverseOfAppending(t *testing.T) {
 				item = Item{Pos: Position{at.Log, at.Seq + 1, chain}, Record: b}
 				frame = AppendRecord(frame, b)
 			case 1:
-				item.Pos = Position{at.Log, at.Seq + rapid.Uint64Range(1, 1000).Draw(t, "run"), Chain(rapid.Uint64().Draw(t, "chain"))}
+				item.Pos = Position{at.Log, at.Seq + rapid.Uint64Range(1, 1000).Draw(t, "run"),
+					Chain(rapid.Uint64().Draw(t, "chain"))}
 				frame = AppendSkip(frame, item.Pos.Seq, item.Pos.Chain)
 			default:
 				r := Record{Seq: at.Seq + 1, Chain: Chain(rapid.Uint64().Draw(t, "chain"))}
@@ -155,7 +159,8 @@ func TestPackedFrames(t *testing.T) {
 	pos := Start(7)
 	var frame []byte
 	for seq := uint64(1); seq <= 50; seq++ {
-		record, chain := EncodeRecord(nil, seq, int64(seq), pos.Chain, Draft{Body: []byte("INSERT INTO item VALUES (1, 'the same text again and again')")})
+		record, chain := EncodeRecord(nil, seq, int64(seq), pos.Chain, Draft{Body: []byte("INSERT INTO item VALUES (1, " +
+			"'the same text again and again')")})
 		pos = Position{7, seq, chain}
 		frame = AppendRecord(frame, record)
 	}
@@ -173,12 +178,14 @@ func TestPackedFrames(t *testing.T) {
 	short := AppendSkip(nil, 9, 1)
 	require.Equal(t, short, Pack(nil, short))
 
-	require.ErrorIs(t, Walk(packed, Start(7), func(Item) error { return nil }), ErrDamaged, "packed items are not walked over")
+	require.ErrorIs(t, Walk(packed, Start(7), func(Item) error { return nil }), ErrDamaged,
+		"packed items are not walked over")
 	for n := 1; n < len(packed); n++ {
 		_, err := Unpack(packed[:n], MaxBody)
 		require.ErrorIs(t, err, ErrDamaged, "cut at %d", n)
 	}
-	for _, bad := range []string{"\x04", "\x04\x05\x00\x00\x00\xff\xff\xff\xff\x0f", "\x04\x01\x00\x00\x00\x05", "\x04\xff\xff\xff\xffx"} {
+	for _, bad := range []string{"\x04", "\x04\x05\x00\x00\x00\xff\xff\xff\xff\x0f", "\x04\x01\x00\x00\x00\x05",
+		"\x04\xff\xff\xff\xffx"} {
 		_, err := Unpack([]byte(bad), MaxBody)
 		require.ErrorIs(t, err, ErrDamaged, "%x", bad)
 	}

@@ -111,7 +111,8 @@ func DecodeHello(b []byte) (Hello, error) {
 		return h, fmt.Errorf("hello: more than 64 features, or one longer than 64 bytes: %w", ErrDamaged)
 	}
 	if r := h.Range; r != nil && (!h.Backup || len(r.Start) > MaxRangeKey || len(r.End) > MaxRangeKey) {
-		return h, fmt.Errorf("hello: a range belongs to a backup, and its bounds have at most %d bytes: %w", MaxRangeKey, ErrDamaged)
+		return h, fmt.Errorf("hello: a range belongs to a backup, and its bounds have at most %d bytes: %w", MaxRangeKey,
+			ErrDamaged)
 	}
 	topics, err := SortTopics(h.Topics)
 	if err != nil {

@@ -13,7 +13,8 @@ import (
 const goldenHello = `{"v":1,"target":"sqlite","topics":["a","b"],"master":true,"at":7,"loaded":"0102030405060708","stateless":true,"packs":true,"backup":true,"features":["a.b"],"host":"h","pid":9}`
 
 func TestHelloGoldenBytes(t *testing.T) {
-	h := Hello{V: 1, Target: "sqlite", Topics: []string{"a", "b"}, Master: true, At: 7, Loaded: 0x0102030405060708, Stateless: true, Packs: true, Backup: true, Features: []string{"a.b"}, Host: "h", Pid: 9}
+	h := Hello{V: 1, Target: "sqlite", Topics: []string{"a", "b"}, Master: true, At: 7, Loaded: 0x0102030405060708,
+		Stateless: true, Packs: true, Backup: true, Features: []string{"a.b"}, Host: "h", Pid: 9}
 	require.Equal(t, goldenHello, string(h.Encode()))
 	got, err := DecodeHello([]byte(goldenHello))
 	require.NoError(t, err)
@@ -27,8 +28,10 @@ func TestHelloDecodeIsTheInverseOfEncode(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		topics, err := SortTopics(rapid.SliceOfN(rapid.StringMatching(`[a-z0-9][a-z0-9._-]{0,62}`), 0, 64).Draw(t, "topics"))
 		require.NoError(t, err)
-		h := Hello{V: 1, Target: rapid.StringMatching(`[a-z]{0,32}`).Draw(t, "target"), Topics: topics, At: rapid.Uint64().Draw(t, "at"),
-			Loaded: RequestID(rapid.Uint64Min(1).Draw(t, "loaded")), Host: rapid.StringMatching(`[a-z.]{0,255}`).Draw(t, "host"), Pid: rapid.Int().Draw(t, "pid")}
+		h := Hello{V: 1, Target: rapid.StringMatching(`[a-z]{0,32}`).Draw(t, "target"), Topics: topics,
+			At:     rapid.Uint64().Draw(t, "at"),
+			Loaded: RequestID(rapid.Uint64Min(1).Draw(t, "loaded")), Host: rapid.StringMatching(`[a-z.]{0,255}`).Draw(t, "host"),
+			Pid: rapid.Int().Draw(t, "pid")}
 		got, err := DecodeHello(h.Encode())
 		require.NoError(t, err)
 		require.Equal(t, h, got)
@@ -38,10 +41,13 @@ func TestHelloDecodeIsTheInverseOfEncode(t *testing.T) {
 func TestHelloRefusesNonsense(t *testing.T) {
 	many := strings.Repeat(`"a",`, 64) + `"a"`
 	for _, s := range []string{
-		"x", "{", `{"v":0}`, `{"v":2}`, `{}`, `[]`, `{"v":1} x`, `{"v":"1"}`, `{"v":1,"at":-1}`, `{"v":1,"at":18446744073709551616}`, `{"v":1,"loaded":"1"}`,
+		"x", "{", `{"v":0}`, `{"v":2}`, `{}`, `[]`, `{"v":1} x`, `{"v":"1"}`, `{"v":1,"at":-1}`,
+		`{"v":1,"at":18446744073709551616}`, `{"v":1,"loaded":"1"}`,
 		`{"v":1,"topics":["A"]}`, `{"v":1,"topics":[""]}`, `{"v":1,"topics":["a b"]}`, `{"v":1,"topics":[` + many + `]}`,
-		`{"v":1,"features":"a.b"}`, `{"v":1,"features":["` + strings.Repeat("f", 65) + `"]}`, `{"v":1,"features":[` + many + `]}`,
-		`{"v":1,"host":"` + strings.Repeat("h", 256) + `"}`, `{"v":1,"target":"` + strings.Repeat("t", 33) + `"}`, strings.Repeat("[", 8<<10), strings.Repeat(" ", 9<<10),
+		`{"v":1,"features":"a.b"}`, `{"v":1,"features":["` + strings.Repeat("f", 65) + `"]}`, `{"v":1,"features":[` + many +
+			`]}`,
+		`{"v":1,"host":"` + strings.Repeat("h", 256) + `"}`, `{"v":1,"target":"` + strings.Repeat("t", 33) + `"}`,
+		strings.Repeat("[", 8<<10), strings.Repeat(" ", 9<<10),
 	} {
 		_, err := DecodeHello([]byte(s))
 		require.ErrorIs(t, err, ErrDamaged, "%.40s", s)

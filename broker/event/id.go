@@ -143,7 +143,8 @@ func named(s, more string, most int) bool {
 // at every entrance is 1 to 31 lower-case letters, digits and hyphens, no hyphen first. Rule: XD-17.
 func CheckID(s string) error {
 	if !named(s, "-", MaxID) {
-		return fmt.Errorf("ID %q is not allowed: use 1 to %d lower-case letters, digits and hyphens, not starting with a hyphen", clip([]byte(s), 40), MaxID)
+		return fmt.Errorf("ID %q is not allowed: use 1 to %d lower-case letters, digits and hyphens, not starting with a "+
+			"hyphen", clip([]byte(s), 40), MaxID)
 	}
 	return nil
 }
@@ -152,7 +153,8 @@ func CheckID(s string) error {
 // dots, underscores and hyphens, starting with a letter or digit.
 func CheckTopic(s string) error {
 	if !named(s, "._-", MaxTopic) {
-		return fmt.Errorf("topic %q is not allowed: use 1 to 63 lower-case letters, digits, dots, underscores and hyphens, starting with a letter or digit", clip([]byte(s), 70))
+		return fmt.Errorf("topic %q is not allowed: use 1 to 63 lower-case letters, digits, dots, underscores and "+
+			"hyphens, starting with a letter or digit", clip([]byte(s), 70))
 	}
 	return nil
 }

@@ -9,7 +9,8 @@ import (
 )
 
 // hostileIDs are names that no entrance may take.
-var hostileIDs = []string{"", "-a", "A", "a,b", "a.b", "a b", "a*", "*", ">", "a>", "a/b", "../a", "a\x00", "a\n", "\n", "a\n\n", "ä", "аdmin", "n1 ", " n1",
+var hostileIDs = []string{"", "-a", "A", "a,b", "a.b", "a b", "a*", "*", ">", "a>", "a/b", "../a", "a\x00", "a\n", "\n",
+	"a\n\n", "ä", "аdmin", "n1 ", " n1",
 	"a%2e", "_INBOX", "$sys", strings.Repeat("a", 32), strings.Repeat("a", 10000)}
 
 // XD-17: "one ID grammar at every entrance (lower case, digits, hyphen, <= 31); hostile IDs refused".
@@ -34,7 +35,8 @@ func TestXD17OneGrammarOfIDs(t *testing.T) {
 }
 
 func TestSubjectsOfOtherGroupsAndRoadsCarryNoIdentity(t *testing.T) {
-	for _, s := range []string{"xmq.main.down.n1", "xmq.main2.up.n1", "xmq.mai.up.n1", "xmq.main.up.n1.x", "xmq.main.up.", "xmq.main.up", "XMQ.main.up.n1", "xmq..up.n1", "x.xmq.main.up.n1"} {
+	for _, s := range []string{"xmq.main.down.n1", "xmq.main2.up.n1", "xmq.mai.up.n1", "xmq.main.up.n1.x", "xmq.main.up.",
+		"xmq.main.up", "XMQ.main.up.n1", "xmq..up.n1", "x.xmq.main.up.n1"} {
 		_, ok := SubjectID(s, "main", Up)
 		require.False(t, ok, s)
 	}
@@ -82,11 +84,13 @@ func TestLivesAsText(t *testing.T) {
 		C Chain
 	}{1, 2, 3, 4})
 	require.NoError(t, err)
-	require.Equal(t, `{"L":"0000000000000001","D":"0000000000000002","I":"0000000000000003","C":"0000000000000004"}`, string(b))
+	require.Equal(t, `{"L":"0000000000000001","D":"0000000000000002","I":"0000000000000003","C":"0000000000000004"}`,
+		string(b))
 	l, err := ParseLogID("00000000000000ff")
 	require.NoError(t, err)
 	require.Equal(t, LogID(255), l)
-	for _, s := range []string{"", "1", "00000000000000FF", "0x000000000000ff", "+00000000000000f", "0000_0000_0000_f", "00000000000000ff0", strings.Repeat("f", 1000)} {
+	for _, s := range []string{"", "1", "00000000000000FF", "0x000000000000ff", "+00000000000000f", "0000_0000_0000_f",
+		"00000000000000ff0", strings.Repeat("f", 1000)} {
 		_, err := ParseDumpID(s)
 		require.Error(t, err, s)
 		require.Less(t, len(err.Error()), 200)

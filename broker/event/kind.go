@@ -16,7 +16,8 @@ const (
 )
 
 func (k Kind) String() string {
-	names := [...]string{IncrReq: "INCR_REQ", IncrRep: "INCR_REP", DumpReq: "DUMP_REQ", DumpRep: "DUMP_REP", SnapReq: "SNAP_REQ", SnapRep: "SNAP_REP"}
+	names := [...]string{IncrReq: "INCR_REQ", IncrRep: "INCR_REP", DumpReq: "DUMP_REQ", DumpRep: "DUMP_REP",
+		SnapReq: "SNAP_REQ", SnapRep: "SNAP_REP"}
 	if int(k) < len(names) && names[k] != "" {
 		return names[k]
 	}

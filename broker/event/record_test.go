@@ -12,7 +12,8 @@ import (
 )
 
 func fullDraft() Draft {
-	return Draft{Headers: Headers{Topic: "shop", ContentType: "text/plain", Origin: "till 3", Producer: "p1", Key: "42"}, Body: []byte("a\x00b\n\xff")}
+	return Draft{Headers: Headers{Topic: "shop", ContentType: "text/plain", Origin: "till 3", Producer: "p1", Key: "42"},
+		Body: []byte("a\x00b\n\xff")}
 }
 
 // goldenRecord is fullDraft after the start of log 7, as format 1 writes it. It may never change.
@@ -24,7 +25,8 @@ func TestRecordGoldenBytes(t *testing.T) {
 	require.Equal(t, goldenRecord, hex.EncodeToString(b))
 	r, err := Encoded(b).Decode()
 	require.NoError(t, err)
-	require.Equal(t, Record{Seq: 1, Time: 123456789, Chain: chain, Headers: fullDraft().Headers, Body: fullDraft().Body}, r)
+	require.Equal(t, Record{Seq: 1, Time: 123456789, Chain: chain, Headers: fullDraft().Headers, Body: fullDraft().Body},
+		r)
 	require.Equal(t, "shop", string(Encoded(b).Topic()))
 	require.Equal(t, "59293ef0c09fe8aa", Genesis(7).String())
 }
@@ -163,7 +165,8 @@ func TestRecordHostileHeadersUnderAGoodCRC(t *testing.T) {
 
 // A newer version may add headers: an old node passes over them and keeps the rest.
 func TestRecordUnknownHeadersArePassedOver(t *testing.T) {
-	b, err := hex.DecodeString("01" + "0100000000000000" + "0000000000000000" + "00000000" + "0000000000000000" + "02" + "01010061" + "c8030078797a" + "626f6479")
+	b, err := hex.DecodeString("01" + "0100000000000000" + "0000000000000000" + "00000000" + "0000000000000000" + "02" +
+		"01010061" + "c8030078797a" + "626f6479")
 	require.NoError(t, err)
 	r, err := sealedRecord(b).Decode()
 	require.NoError(t, err)

@@ -101,7 +101,8 @@ func DecodeBatchReply(b []byte, count int) (BatchReply, error) {
 		return a, fmt.Errorf("batch reply of %d bytes is shorter than its fixed part: %w", len(b), ErrDamaged)
 	}
 	if b[0] != BatchReplyVersion {
-		return a, fmt.Errorf("batch reply format %d is not known to this version (%d): %w", b[0], BatchReplyVersion, ErrDamaged)
+		return a, fmt.Errorf("batch reply format %d is not known to this version (%d): %w", b[0], BatchReplyVersion,
+			ErrDamaged)
 	}
 	end := len(b) - 4
 	if got, want := CRC32C(b[:end]), binary.LittleEndian.Uint32(b[end:]); got != want {
@@ -122,7 +123,8 @@ func DecodeBatchReply(b []byte, count int) (BatchReply, error) {
 	for told := 0; told < count || len(rest) > 0; {
 		var r Run
 		if r, rest, ok = nextRun(rest); !ok || r.Count > count-told {
-			return a, fmt.Errorf("batch reply: run %d, after %d of %d drafts, is not readable: %w", len(a.Runs), told, count, ErrDamaged)
+			return a, fmt.Errorf("batch reply: run %d, after %d of %d drafts, is not readable: %w", len(a.Runs), told, count,
+				ErrDamaged)
 		}
 		told += r.Count
 		a.Runs = append(a.Runs, r)

@@ -22,8 +22,10 @@ func fullAnswer() BatchReply {
 
 // The golden replies hold each kind of run. They may never change.
 const (
-	goldenAnswer = "01" + "0700000000000000" + "01" + "02000000" + "0500000000000000" + "02" + "01000000" + "0300000000000000" +
-		"03" + "02000000" + "05" + "656d707479" + "07" + "6e6f20626f6479" + "01" + "01000000" + "0800000000000000" + "28cc3db4"
+	goldenAnswer = "01" + "0700000000000000" + "01" + "02000000" + "0500000000000000" + "02" + "01000000" +
+		"0300000000000000" +
+		"03" + "02000000" + "05" + "656d707479" + "07" + "6e6f20626f6479" + "01" + "01000000" + "0800000000000000" +
+		"28cc3db4"
 	goldenRefusal = "01" + "0700000000000000" + "04" + "04" + "62757379" + "03" + "747279" + "1b759d54"
 )
 
@@ -34,7 +36,8 @@ func TestAnswerGoldenBytes(t *testing.T) {
 	got, err := DecodeBatchReply(b, 6)
 	require.NoError(t, err)
 	require.Equal(t, a, got)
-	require.Equal(t, []Run{{Count: 2, First: 5}, {Count: 1, First: 3, Duplicate: true}, {Count: 2, Code: "empty", Text: "no body"}, {Count: 1, First: 8}}, got.Runs)
+	require.Equal(t, []Run{{Count: 2, First: 5}, {Count: 1, First: 3, Duplicate: true},
+		{Count: 2, Code: "empty", Text: "no body"}, {Count: 1, First: 8}}, got.Runs)
 	whole := BatchReply{Log: 7, Code: "busy", Text: "try"}
 	b = whole.Append([]byte("before"))[6:]
 	require.Equal(t, goldenRefusal, hex.EncodeToString(b))
@@ -61,7 +64,8 @@ func TestAnswerTellsOfEveryDraftOrIsDamaged(t *testing.T) {
 		_, err := DecodeBatchReply(a.Append(nil), n)
 		require.ErrorIs(t, err, ErrDamaged, n)
 	}
-	for name, r := range map[string]Run{"sequence 0": {Count: 6}, "past the last sequence": {Count: 6, First: math.MaxUint64 - 4}, "no draft": {First: 1}} {
+	for name, r := range map[string]Run{"sequence 0": {Count: 6},
+		"past the last sequence": {Count: 6, First: math.MaxUint64 - 4}, "no draft": {First: 1}} {
 		bad := BatchReply{Log: 7, Runs: []Run{r}}
 		_, err := DecodeBatchReply(bad.Append(nil), 6)
 		require.ErrorIs(t, err, ErrDamaged, name)

@@ -199,7 +199,8 @@ func TestParseReadsWhatJSONWrites(t *testing.T) {
 // FuzzParse: no body makes reading panic; what is read needs what its form says; what is refused is refused in a
 // sentence.
 func FuzzParse(f *testing.F) {
-	for _, s := range []string{`{"sql": "a", "args": [null, true, 1e400, "a", {}, [], {"base64": "AA=="}]}`, `{"tx": [{"sql": "a"}, {"sql": "b", "args": []}]}`, "{", "{}", `{"a":"\`, `{"tx":[`, "SET LOCAL x", "/*", "BEGIN;"} {
+	for _, s := range []string{`{"sql": "a", "args": [null, true, 1e400, "a", {}, [], {"base64": "AA=="}]}`,
+		`{"tx": [{"sql": "a"}, {"sql": "b", "args": []}]}`, "{", "{}", `{"a":"\`, `{"tx":[`, "SET LOCAL x", "/*", "BEGIN;"} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {

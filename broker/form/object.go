@@ -14,7 +14,8 @@ import (
 // MaxDepth is how many objects and arrays may stand within each other in a body.
 const MaxDepth = 100
 
-// Most is how many statements a {"tx"} may have, and how many arguments each of them: as many as PostgreSQL and MySQL take.
+// Most is how many statements a {"tx"} may have, and how many arguments each of them: as many as PostgreSQL and MySQL
+// take.
 const Most = 65535
 
 // Kind says what an argument is.
@@ -69,7 +70,8 @@ func Parse(body []byte) (all []Statement, tx bool, err error) {
 		case "tx":
 			list = v
 		default:
-			err = fmt.Errorf(`the field %.40q is not known%s: write {"sql": ..., "args": [...]} or {"tx": [...]}`, name, meant(name))
+			err = fmt.Errorf(`the field %.40q is not known%s: write {"sql": ..., "args": [...]} or {"tx": [...]}`, name,
+				meant(name))
 		}
 		return err
 	})
@@ -131,7 +133,8 @@ func element(v []byte) (st Statement, err error) {
 // meant asks whether a field is meant that looks like this one.
 func meant(name string) string {
 	for _, field := range []string{"sql", "args", "tx"} {
-		if lower := strings.ToLower(name); lower == field || strings.HasPrefix(lower, field) || strings.HasPrefix(field, lower) && len(lower) > 1 {
+		if lower := strings.ToLower(name); lower == field || strings.HasPrefix(lower, field) ||
+			strings.HasPrefix(field, lower) && len(lower) > 1 {
 			return fmt.Sprintf(" (did you mean %q?)", field)
 		}
 	}

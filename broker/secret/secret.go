@@ -1,6 +1,6 @@
-// Package secret keeps passwords and tokens that stand in URLs out of whatever people read: errors, logs, alerts, answers
-// and the arguments of processes. Whoever shows a URL shows what URL makes of it, and whoever hands on an error of a library
-// that was given one hands on what Hide makes of it.
+// Package secret keeps passwords and tokens that stand in URLs out of whatever people read: errors, logs, alerts,
+// answers and the arguments of processes. Whoever shows a URL shows what URL makes of it, and whoever hands on an
+// error of a library that was given one hands on what Hide makes of it.
 package secret
 
 import (
@@ -22,17 +22,18 @@ var local = regexp.MustCompile(`^(sqlite|kv|file|exec):`)
 // masked stands for a password or a token.
 const masked = "xxxxx"
 
-// URL is text, one URL or several of NATS servers with commas, as people may read it: without passwords, without the user
-// of a NATS URL that has no password (it is a token), without a path that names no database (it may be one) and without queries.
-// Of a URL that lacks its scheme nothing is shown that stands before the host. What else is no URL is returned with the
-// passwords of those in it masked.
+// URL is text, one URL or several of NATS servers with commas, as people may read it: without passwords, without the
+// user of a NATS URL that has no password (it is a token), without a path that names no database (it may be one) and
+// without queries. Of a URL that lacks its scheme nothing is shown that stands before the host. What else is no URL
+// is returned with the passwords of those in it masked.
 func URL(text string) string {
 	if inner, is := strings.CutPrefix(text, "webhook:"); is {
 		return "webhook:" + URL(inner)
 	}
 	scheme, _, found := strings.Cut(text, "://")
 	if !found || strings.ContainsAny(scheme, ":/?#@ ") { // sqlite:PATH, exec:COMMAND, or a slip
-		if at := strings.LastIndexByte(text, '@'); at >= 0 && !local.MatchString(text) { // USER:PASSWORD@HOST without its scheme
+		// USER:PASSWORD@HOST without its scheme
+		if at := strings.LastIndexByte(text, '@'); at >= 0 && !local.MatchString(text) {
 			return masked + text[at:]
 		}
 		return mask(text)
@@ -105,8 +106,8 @@ func mask(text string) string {
 // Text is text of others, without the passwords of the URLs in it.
 func Text(text string) string { return mask(text) }
 
-// Hide returns err with a text from which the secrets of these URLs are taken, in any of the ways in which libraries write
-// them, and the passwords of other URLs. It wraps err, and is nil for nil.
+// Hide returns err with a text from which the secrets of these URLs are taken, in any of the ways in which libraries
+// write them, and the passwords of other URLs. It wraps err, and is nil for nil.
 func Hide(err error, urls ...string) error {
 	if err == nil {
 		return nil

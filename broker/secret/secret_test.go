@@ -49,14 +49,17 @@ func TestAURLIsShownWithoutItsSecrets(t *testing.T) {
 // However a library writes the URL that it was given, nothing of its secrets is left, and the error is still the same.
 func TestAnErrorIsHandedOnWithoutTheSecretsOfItsURL(t *testing.T) {
 	const pass, token = "S3cr/et+p w\"1", "T0KEN-IN-PATH"
-	target := (&url.URL{Scheme: "http", User: url.UserPassword("ops", pass), Host: "127.0.0.1:1", Path: "/hook/" + token, RawQuery: "k=" + token}).String()
+	target := (&url.URL{Scheme: "http", User: url.UserPassword("ops", pass), Host: "127.0.0.1:1", Path: "/hook/" + token,
+		RawQuery: "k=" + token}).String()
 	u, err := url.Parse(target)
 	require.NoError(t, err)
 	_, refused := http.Get(target)
 	require.Error(t, refused)
 	b64 := base64.StdEncoding.EncodeToString([]byte("ops:" + pass))
-	for _, said := range []error{refused, &url.Error{Op: "parse", URL: target, Err: fs.ErrInvalid}, fmt.Errorf("%q cannot be dialled", target), fmt.Errorf("%s", u.Redacted()),
-		fmt.Errorf("wrong password %q", pass), fmt.Errorf("wrong password %s", pass), fmt.Errorf("Authorization: Basic %s", b64), fmt.Errorf("POST %s: 404", u.RequestURI()), fmt.Errorf("POST %s", u.Path),
+	for _, said := range []error{refused, &url.Error{Op: "parse", URL: target, Err: fs.ErrInvalid},
+		fmt.Errorf("%q cannot be dialled", target), fmt.Errorf("%s", u.Redacted()),
+		fmt.Errorf("wrong password %q", pass), fmt.Errorf("wrong password %s", pass),
+		fmt.Errorf("Authorization: Basic %s", b64), fmt.Errorf("POST %s: 404", u.RequestURI()), fmt.Errorf("POST %s", u.Path),
 		fmt.Errorf("ops:%s@tcp(h)", url.QueryEscape(pass)), errors.New("other nats://u:" + "pw" + "@h")} {
 		shown := Hide(said, target, "nats://a,nats://tok3n@h").Error()
 		for _, s := range []string{pass, token, url.QueryEscape(pass), url.PathEscape(pass), b64, ":pw@", "S3cr"} {
@@ -64,8 +67,10 @@ func TestAnErrorIsHandedOnWithoutTheSecretsOfItsURL(t *testing.T) {
 		}
 		require.ErrorIs(t, Hide(said, target), said)
 	}
-	require.Equal(t, "authorization of xxxxx failed", Hide(errors.New("authorization of tok3n failed"), "nats://a, nats://tok3n@h").Error())
-	require.NotContains(t, Hide(errors.New("GET http://h/"+token), "webhook:http://a/#load="+url.QueryEscape("http://h/"+token)).Error(), token)
+	require.Equal(t, "authorization of xxxxx failed",
+		Hide(errors.New("authorization of tok3n failed"), "nats://a, nats://tok3n@h").Error())
+	require.NotContains(t, Hide(errors.New("GET http://h/"+token), "webhook:http://a/#load="+
+		url.QueryEscape("http://h/"+token)).Error(), token)
 	plain := errors.New("nothing to hide, another node uses /tmp/a/n2.db")
 	require.Same(t, plain, Hide(plain, target))
 	for _, local := range []string{"sqlite:/tmp/a/n2.db", "kv:/tmp/a", "/tmp/a/n2.db", "exec:/tmp/a/n2.db"} {

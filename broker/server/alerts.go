@@ -23,16 +23,18 @@ type AlertView struct {
 	Last     time.Time        `json:"last"`
 	Count    uint64           `json:"count"`
 	Acked    bool             `json:"acked"`
-	Cause    string           `json:"cause,omitempty"` // one sentence that alerts of one cause share: they are one line on a screen
-	Also     []string         `json:"also,omitempty"`  // the keys of others of the same cause, where they are told as one
-	Cleared  time.Time        `json:"cleared,omitzero"`
+	// one sentence that alerts of one cause share: they are one line on a screen
+	Cause   string    `json:"cause,omitempty"`
+	Also    []string  `json:"also,omitempty"` // the keys of others of the same cause, where they are told as one
+	Cleared time.Time `json:"cleared,omitzero"`
 }
 
 // Standing reports that the alert lasts.
 func (a *AlertView) Standing() bool { return a.Cleared.IsZero() }
 
 func alertView(a statedb.Alert) AlertView {
-	return AlertView{Key: a.Key, Severity: a.Severity, Client: a.Client, Seq: a.Seq, Text: a.Text, First: at(a.First), Last: at(a.Last),
+	return AlertView{Key: a.Key, Severity: a.Severity, Client: a.Client, Seq: a.Seq, Text: a.Text, First: at(a.First),
+		Last:  at(a.Last),
 		Count: a.Count, Acked: a.Acked, Cleared: at(a.Cleared)}
 }
 
@@ -62,8 +64,8 @@ func (b *Broker) alerts(views []worker.View) []AlertView {
 	return all
 }
 
-// told is what a hook says of an alert that stands: its text of now, and the others of its cause. When the workers do not answer at once it
-// is what was stored.
+// told is what a hook says of an alert that stands: its text of now, and the others of its cause. When the workers do
+// not answer at once it is what was stored.
 func (b *Broker) told(ctx context.Context, a statedb.Alert) AlertView {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
@@ -106,7 +108,8 @@ func (b *Broker) apiStatus(r *http.Request) (any, error) { return b.status(r.Con
 func (b *Broker) status(ctx context.Context) (Status, error) {
 	views, err := b.views(ctx)
 	head := b.stores.log.Head()
-	s := Status{Broker: b.header(), Input: b.input(), Group: b.cfg.Group, Log: head.Log, First: b.stores.log.First(), Head: head.Seq, Alerts: []AlertView{},
+	s := Status{Broker: b.header(), Input: b.input(), Group: b.cfg.Group, Log: head.Log, First: b.stores.log.First(),
+		Head: head.Seq, Alerts: []AlertView{},
 		Clients: map[worker.Is]int{}, Wrong: []worker.View{}}
 	worst := func(v statedb.Severity) {
 		if v.Rank() > s.Severity.Rank() {
@@ -153,6 +156,7 @@ type AuditView struct {
 }
 
 func auditView(a statedb.Audit) AuditView {
-	return AuditView{Number: a.Number, Time: at(a.Time), Verb: a.Verb, Client: a.Client, Seq: a.Seq, Alert: a.Alert, From: a.From, To: a.To, Limit: a.Limit, Reason: a.Reason,
+	return AuditView{Number: a.Number, Time: at(a.Time), Verb: a.Verb, Client: a.Client, Seq: a.Seq, Alert: a.Alert,
+		From: a.From, To: a.To, Limit: a.Limit, Reason: a.Reason,
 		By: a.By, Via: a.Via}
 }

@@ -26,11 +26,12 @@ import (
 	"xmq/worker"
 )
 
-// web is the HTTP server: the door's paths and the API. All timeouts are set, here and by serve, so a slow client holds nothing
-// for long; bodies are limited by each handler.
+// web is the HTTP server: the door's paths and the API. All timeouts are set, here and by serve, so a slow client
+// holds nothing for long; bodies are limited by each handler.
 func (b *Broker) web() *http.Server {
 	mux := http.NewServeMux()
-	d := &httpdoor.Door{Ingest: b.ingest.put, Log: b.stores.log.ID(), Limit: b.cfg.MaxIncrement, Accepts: b.ingest.accepts, Read: b.readOne}
+	d := &httpdoor.Door{Ingest: b.ingest.put, Log: b.stores.log.ID(), Limit: b.cfg.MaxIncrement, Accepts: b.ingest.accepts,
+		Read: b.readOne}
 	d.Routes(mux, b.cfg.HTTPAlias)
 	for path, f := range b.routes() {
 		mux.HandleFunc(path, b.answer(f))
@@ -119,7 +120,8 @@ func (r *refused) Error() string { return r.text }
 
 // codes are those of the statuses with which the API refuses.
 var codes = map[int]door.Code{
-	http.StatusBadRequest: door.Invalid, http.StatusNotFound: door.NotFound, http.StatusConflict: door.Conflict, http.StatusGone: door.Gone,
+	http.StatusBadRequest: door.Invalid, http.StatusNotFound: door.NotFound, http.StatusConflict: door.Conflict,
+	http.StatusGone:                  door.Gone,
 	http.StatusRequestEntityTooLarge: door.TooLarge, http.StatusUnprocessableEntity: door.Unfit,
 }
 
@@ -277,7 +279,8 @@ func (b *Broker) apiOrder(r *http.Request) (any, error) {
 		return nil, err
 	}
 	if len(o.Body) > b.cfg.MaxIncrement {
-		return nil, refuse(http.StatusRequestEntityTooLarge, "a body of %d bytes is above the limit of %d", len(o.Body), b.cfg.MaxIncrement)
+		return nil, refuse(http.StatusRequestEntityTooLarge, "a body of %d bytes is above the limit of %d", len(o.Body),
+			b.cfg.MaxIncrement)
 	}
 	if unfit := b.ingest.accepts.Check(o.Body); unfit != nil && worker.Verb(r.PathValue("verb")) == worker.Replace {
 		return nil, refuse(http.StatusUnprocessableEntity, "%s", unfit.Text)
@@ -293,7 +296,8 @@ func (b *Broker) apiOrder(r *http.Request) (any, error) {
 	switch verb {
 	case worker.Retry, worker.Skip, worker.Replace, worker.SeekTo, worker.Forget, worker.Redump, worker.Add, worker.Apply:
 	default:
-		return nil, refuse(http.StatusNotFound, "there is no order %.40q: add, retry, skip, replace, apply, seek, forget or redump", verb)
+		return nil, refuse(http.StatusNotFound,
+			"there is no order %.40q: add, retry, skip, replace, apply, seek, forget or redump", verb)
 	}
 	topics, err := event.SortTopics(o.Topics)
 	if err != nil {
@@ -306,7 +310,8 @@ func (b *Broker) apiOrder(r *http.Request) (any, error) {
 	if limit != 0 && verb != worker.Retry && verb != worker.Replace {
 		return nil, refuse(http.StatusBadRequest, "%s takes no limit: retry and replace do", verb)
 	}
-	if moves := verb == worker.SeekTo || verb == worker.Forget || verb == worker.Redump || verb == worker.Apply; moves && strings.TrimSpace(o.Reason) == "" {
+	if moves := verb == worker.SeekTo || verb == worker.Forget || verb == worker.Redump || verb == worker.Apply; moves &&
+		strings.TrimSpace(o.Reason) == "" {
 		return nil, refuse(http.StatusBadRequest, "%s needs a reason: it will stand in the audit list", verb)
 	}
 	var record []byte
@@ -315,7 +320,8 @@ func (b *Broker) apiOrder(r *http.Request) (any, error) {
 			return nil, err
 		}
 	}
-	return b.order(r.Context(), id, worker.Order{Verb: verb, Seq: o.Seq, Record: record, Ask: !o.Confirm, Last: worker.Sole(id, b.stores.state.Clients()), Topics: topics, Body: o.Body, Limit: limit,
+	return b.order(r.Context(), id, worker.Order{Verb: verb, Seq: o.Seq, Record: record, Ask: !o.Confirm,
+		Last: worker.Sole(id, b.stores.state.Clients()), Topics: topics, Body: o.Body, Limit: limit,
 		Reason: o.Reason, By: by, Via: via})
 }
 
@@ -376,7 +382,8 @@ func (b *Broker) apiRetryAll(r *http.Request) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		done = append(done, Retried{Client: v.ID, Seq: v.LastError.Seq, Refused: no.Refused, To: no.To, At: at(no.At), Connected: v.Connected})
+		done = append(done, Retried{Client: v.ID, Seq: v.LastError.Seq, Refused: no.Refused, To: no.To, At: at(no.At),
+			Connected: v.Connected})
 	}
 	return map[string]any{"retried": done}, nil
 }
@@ -437,7 +444,8 @@ func (b *Broker) apiReset(r *http.Request) (any, error) {
 		return nil, err
 	}
 	var batch statedb.Batch
-	batch.Audit(statedb.Audit{Time: time.Now().UnixNano(), Verb: "reset producer", Client: id, Seq: highest, Reason: o.Reason, By: by, Via: via})
+	batch.Audit(statedb.Audit{Time: time.Now().UnixNano(), Verb: "reset producer", Client: id, Seq: highest,
+		Reason: o.Reason, By: by, Via: via})
 	if err := b.stores.state.Write(&batch); err != nil {
 		return nil, err
 	}
@@ -481,10 +489,14 @@ func (b *Broker) apiLog(*http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	info := LogInfo{Broker: b.header(), Log: st.Head.Log, Group: b.cfg.Group, First: st.First, Head: st.Head.Seq, Chain: st.Head.Chain, Segments: st.Segments,
-		Bytes: st.Bytes, Quarantined: append([]string{}, st.Quarantined...), SyncP99MS: float64(st.SyncP99) / 1e6, Rebuilt: b.stores.state.Meta().Rebuilt, MaxBytes: b.maxBytes(),
-		Commits: b.ingest.commits.Load(), Taken: b.ingest.took.Load(), Refused: b.dispatch.refused.Load(), Dropped: b.dispatch.dropped.Load(),
-		Checkpoint: b.stores.state.Checkpoint(), Indexed: st.Indexed, IndexBytes: st.IndexBytes, MaxIncrement: b.cfg.MaxIncrement, Input: b.input()}
+	info := LogInfo{Broker: b.header(), Log: st.Head.Log, Group: b.cfg.Group, First: st.First, Head: st.Head.Seq,
+		Chain: st.Head.Chain, Segments: st.Segments,
+		Bytes: st.Bytes, Quarantined: append([]string{}, st.Quarantined...), SyncP99MS: float64(st.SyncP99) / 1e6,
+		Rebuilt: b.stores.state.Meta().Rebuilt, MaxBytes: b.maxBytes(),
+		Commits: b.ingest.commits.Load(), Taken: b.ingest.took.Load(), Refused: b.dispatch.refused.Load(),
+		Dropped:    b.dispatch.dropped.Load(),
+		Checkpoint: b.stores.state.Checkpoint(), Indexed: st.Indexed, IndexBytes: st.IndexBytes,
+		MaxIncrement: b.cfg.MaxIncrement, Input: b.input()}
 	h := b.whoHolds()
 	if pin, who, held := h.pin(); held {
 		info.Pin, info.Holder = &pin, who
@@ -493,7 +505,8 @@ func (b *Broker) apiLog(*http.Request) (any, error) {
 }
 
 // trimNote says what an ordered trim does not look at.
-const trimNote = "what every client and every DUMP has passed was freed, whatever retention.keep_records and retention.keep_age say"
+const trimNote = "what every client and every DUMP has passed was freed, whatever retention.keep_records and " +
+	"retention.keep_age say"
 
 // apiTrim frees what nobody needs now. With confirm an operator says that all clients are back after the state
 // store was lost.
@@ -513,7 +526,8 @@ func (b *Broker) apiTrim(r *http.Request) (any, error) {
 	defer b.looking.Unlock()
 	meta := b.stores.state.Meta()
 	if meta.Rebuilt && !req.Confirm {
-		return nil, refuse(http.StatusConflict, "the state store was rebuilt: look at `xmq positions`, and when every client is there run `xmq log trim --confirm`")
+		return nil, refuse(http.StatusConflict, "the state store was rebuilt: look at `xmq positions`, and when every "+
+			"client is there run `xmq log trim --confirm`")
 	}
 	if meta.Rebuilt {
 		var batch statedb.Batch
@@ -584,15 +598,16 @@ func (b *Broker) apiAlert(r *http.Request) (any, error) {
 	}
 	for _, a := range b.stores.state.Alerts() {
 		if a.Key == req.Key {
-			batch.Audit(statedb.Audit{Time: now, Verb: req.Do + " alert", Client: a.Client, Seq: a.Seq, Alert: a.Key, By: by, Via: via})
+			batch.Audit(statedb.Audit{Time: now, Verb: req.Do + " alert", Client: a.Client, Seq: a.Seq, Alert: a.Key, By: by,
+				Via: via})
 			return map[string]string{"alert": req.Key, "done": req.Do}, b.stores.state.Write(&batch)
 		}
 	}
 	return nil, refuse(http.StatusNotFound, "there is no alert %.100q", req.Key)
 }
 
-// lasts says why an alert about a client, a segment or the state store still stands; empty when it does not. Alerts of the broker itself
-// come back at its next look.
+// lasts says why an alert about a client, a segment or the state store still stands; empty when it does not. Alerts
+// of the broker itself come back at its next look.
 func (b *Broker) lasts(ctx context.Context, key string) (why string, err error) {
 	kind, about, _ := strings.Cut(key, "/")
 	switch kind {
@@ -615,12 +630,14 @@ func (b *Broker) lasts(ctx context.Context, key string) (why string, err error) 
 		if err != nil || !known {
 			return "", err
 		}
-		lasts := map[string]bool{"fail": v.State == statedb.Failed, "fatal": v.State == statedb.Fatal, "refused": v.State == statedb.NeedsDump,
-			"retry": v.LastError != nil && v.LastError.Class == "transient", "offline": v.Missed,
+		lasts := map[string]bool{"fail": v.State == statedb.Failed, "fatal": v.State == statedb.Fatal,
+			"refused": v.State == statedb.NeedsDump,
+			"retry":   v.LastError != nil && v.LastError.Class == "transient", "offline": v.Missed,
 			"upgrade": v.LastError != nil && v.LastError.Class == "held",
 			"join":    v.Join != nil && v.LastError != nil && v.LastError.Class == "join"}[kind]
 		if lasts {
-			why = fmt.Sprintf("client %s is %s%s, and it ends with that", about, v.State, map[bool]string{true: " and not connected"}[kind == "offline"])
+			why = fmt.Sprintf("client %s is %s%s, and it ends with that", about, v.State,
+				map[bool]string{true: " and not connected"}[kind == "offline"])
 		}
 	}
 	return why, nil
@@ -665,7 +682,8 @@ func parseRange(r *http.Request, most int) (q span, err error) {
 		if d, bad := time.ParseDuration(s); bad == nil && d >= 0 {
 			q.since = time.Now().Add(-d)
 		} else if q.since, bad = time.Parse(time.RFC3339, s); bad != nil {
-			return q, refuse(http.StatusBadRequest, "since is %.40q: say how long ago (2h), or a time such as 2026-11-30T21:00:00Z", s)
+			return q, refuse(http.StatusBadRequest,
+				"since is %.40q: say how long ago (2h), or a time such as 2026-11-30T21:00:00Z", s)
 		}
 	}
 	if s := v.Get("limit"); s != "" {
@@ -712,8 +730,10 @@ func troubles(all []dumpflow.Trouble) (views []DumpTrouble) {
 }
 
 func (b *Broker) dumpView(d dumpflow.Dump) DumpView {
-	v := DumpView{ID: d.ID, Target: d.Target, Requesters: append([]string{}, d.Served...), Waiting: []string{}, Seq: d.Pos.Seq, State: string(d.Phase),
-		PauseMS: d.PauseMS, Bytes: d.Size, Chunks: b.stores.staging.Progress(d.ID), Format: d.Format, Error: d.Error, NotLoaded: troubles(d.NotLoaded), LeftOut: troubles(d.LeftOut)}
+	v := DumpView{ID: d.ID, Target: d.Target, Requesters: append([]string{}, d.Served...), Waiting: []string{},
+		Seq: d.Pos.Seq, State: string(d.Phase),
+		PauseMS: d.PauseMS, Bytes: d.Size, Chunks: b.stores.staging.Progress(d.ID), Format: d.Format, Error: d.Error,
+		NotLoaded: troubles(d.NotLoaded), LeftOut: troubles(d.LeftOut)}
 	if v.Bytes == 0 { // it is on its way
 		v.Bytes = int64(v.Chunks) * dumpflow.ChunkSize
 	}
@@ -786,9 +806,11 @@ func (b *Broker) readOne(seq uint64) (event.Record, error) {
 	recs, err := b.stores.log.Read(seq, 1, 1)
 	switch {
 	case errors.Is(err, increments.ErrBeyond), err == nil && len(recs) == 0:
-		return event.Record{}, say(httpdoor.ErrNotYet, "there is no increment %d yet, the log ends at %d", seq, b.stores.log.Head().Seq)
+		return event.Record{}, say(httpdoor.ErrNotYet, "there is no increment %d yet, the log ends at %d", seq,
+			b.stores.log.Head().Seq)
 	case errors.Is(err, increments.ErrTrimmed):
-		return event.Record{}, say(httpdoor.ErrGone, "increment %d is not kept any more, the log begins at %d", seq, b.stores.log.First())
+		return event.Record{}, say(httpdoor.ErrGone, "increment %d is not kept any more, the log begins at %d", seq,
+			b.stores.log.First())
 	case errors.Is(err, increments.ErrLater):
 		return event.Record{}, door.Refuse(door.Busy, "increment %d cannot be read now, try again: %v", seq, err)
 	case err != nil:

@@ -99,7 +99,8 @@ func TestOneCheckOfTheLogAtATime(t *testing.T) {
 func TestAPathThatIsNearlyRightIsNamed(t *testing.T) {
 	r := startBroker(t, testConfig(t))
 	for path, want := range map[string]string{
-		"/v1/increment": "did you mean /v1/increments?", "/v1/increments/": "did you mean /v1/increments?", "/v1/position": "did you mean /v1/positions?",
+		"/v1/increment": "did you mean /v1/increments?", "/v1/increments/": "did you mean /v1/increments?",
+		"/v1/position":        "did you mean /v1/positions?",
 		"/v1/clients/secret/": "did you mean /v1/clients/{id}?", "/v1/elsewhere": "there is nothing at this path\"",
 	} {
 		w := httptest.NewRecorder()

@@ -94,12 +94,14 @@ type Broker struct {
 }
 
 // Open opens the stores and all addresses. Nothing is served before Run. Errors are classed by IsTemporary (75),
-// IsDamage (78) and IsStorage (74); others are of the configuration. After a failed write nothing is closed: the process ends.
+// IsDamage (78) and IsStorage (74); others are of the configuration. After a failed write nothing is closed: the
+// process ends.
 func Open(cfg Config, log *slog.Logger) (*Broker, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
-	b := &Broker{cfg: &cfg, log: log, started: time.Now(), rival: make(chan claim, 1), poisoned: make(chan error, 1), hooks: newHooks(cfg.Hooks, log),
+	b := &Broker{cfg: &cfg, log: log, started: time.Now(), rival: make(chan claim, 1), poisoned: make(chan error, 1),
+		hooks:     newHooks(cfg.Hooks, log),
 		admission: worker.NewClientQuota(cfg.MaxClients), doubted: make(chan struct{}, 1), leaving: make(chan struct{})}
 	b.live.Store(&cfg)
 	err := classed(b.open())
@@ -107,7 +109,8 @@ func Open(cfg Config, log *slog.Logger) (*Broker, error) {
 		err = b.stores.storage.Latch().Err() // a compaction has failed meanwhile
 	}
 	if IsStorage(err) {
-		return nil, fmt.Errorf("the storage has failed at the start; make sure that the disk has room and answers, then start again "+
+		return nil, fmt.Errorf("the storage has failed at the start; make sure that the disk has room and answers, then "+
+			"start again "+
 			"(a full disk: the reserve %s is released by the start that needs it): %w", disk.BallastFile(b.cfg.Data), err)
 	}
 	if err != nil {
@@ -148,7 +151,8 @@ func (b *Broker) open() (err error) {
 		return err
 	}
 	b.claim = claim{b.started.UnixNano(), b.stores.log.ID(), rand.Uint64()}
-	b.ingest = newIngest(b.stores.log, func() { b.pool.Wake(); b.moved.ring() }, b.cfg.MaxIncrement, int64(b.cfg.QueueCount), int64(b.cfg.QueueBytes))
+	b.ingest = newIngest(b.stores.log, func() { b.pool.Wake(); b.moved.ring() }, b.cfg.MaxIncrement,
+		int64(b.cfg.QueueCount), int64(b.cfg.QueueBytes))
 	b.ingest.starved = b.stores.storage.Short
 	b.newDoubts()
 	b.dispatch = newDispatcher(b.cfg.Group, b.road, b.log)
@@ -159,8 +163,8 @@ func (b *Broker) open() (err error) {
 	return nil
 }
 
-// Accept lets all doors refuse, with code Unfit, what check refuses. It is called before Run; check is called by many goroutines
-// at a time.
+// Accept lets all doors refuse, with code Unfit, what check refuses. It is called before Run; check is called by many
+// goroutines at a time.
 func (b *Broker) Accept(check func(body []byte) error) { b.ingest.accepts = check }
 
 // openRoad starts the embedded NATS server, or uses the external one, and connects to it twice: for events, and
@@ -187,13 +191,16 @@ func (b *Broker) openRoad() (err error) {
 func (b *Broker) newPool() *worker.Pool {
 	c, s := b.cfg, b.stores
 	ticks := func(d time.Duration) int { return int((d + c.Tick - 1) / c.Tick) }
-	rules := worker.Rules{Group: c.Group, Masters: c.Masters, Tick: c.Tick, SilentTicks: ticks(c.Silent), LeaseTicks: ticks(c.Lease), DumpTicks: ticks(c.DumpLimit),
-		MaxDumps: c.MaxDumps, SnapshotTTL: c.SnapshotTTL, TurnRecords: c.TurnRecords, TurnBytes: c.TurnBytes, RunningDumps: b.runningDumps,
-		Budget: b.flight, Pacer: new(worker.Pacer), Marks: &b.marks,
+	rules := worker.Rules{Group: c.Group, Masters: c.Masters, Tick: c.Tick, SilentTicks: ticks(c.Silent),
+		LeaseTicks: ticks(c.Lease), DumpTicks: ticks(c.DumpLimit),
+		MaxDumps: c.MaxDumps, SnapshotTTL: c.SnapshotTTL, TurnRecords: c.TurnRecords, TurnBytes: c.TurnBytes,
+		RunningDumps: b.runningDumps,
+		Budget:       b.flight, Pacer: new(worker.Pacer), Marks: &b.marks,
 		ClientQuota: b.admission, Doubts: b.doubts, SilenceTicks: ticks(c.Retention.silenceGrain())}
 	rules.Earlier, rules.Live = b.earlier, func() worker.Live {
 		k := b.knobs()
-		return worker.Live{SnapshotTTL: k.SnapshotTTL, Reuse: k.SnapshotReuse, MaxDumps: k.MaxDumps, DumpTicks: ticks(k.DumpLimit)}
+		return worker.Live{SnapshotTTL: k.SnapshotTTL, Reuse: k.SnapshotReuse, MaxDumps: k.MaxDumps,
+			DumpTicks: ticks(k.DumpLimit)}
 	}
 	rules.Reuse, rules.Decided = c.SnapshotReuse, func(id string) int64 {
 		if known, there := s.state.Client(id); there {
@@ -202,7 +209,8 @@ func (b *Broker) newPool() *worker.Pool {
 		f, _ := s.state.Forgotten(id)
 		return f.Time
 	}
-	env := worker.Env{Log: s.log, Now: time.Now, Tick: c.Tick, Save: s.state.Write, SaveEvery: c.SaveEvery, Send: b.dispatch.send,
+	env := worker.Env{Log: s.log, Now: time.Now, Tick: c.Tick, Save: s.state.Write, SaveEvery: c.SaveEvery,
+		Send:      b.dispatch.send,
 		Forgotten: s.state.Forgotten,
 		Discard:   func(id event.DumpID) { s.staging.Drop(id, "the DUMP is over") }}
 	return worker.NewPool(c.Workers, rules, env, s.state.Clients(), s.state.Dumps())
@@ -218,8 +226,8 @@ func (b *Broker) runningDumps() int {
 	return n
 }
 
-// reconcile makes staging and the records of dumps agree after a crash between the two: what has no record goes,
-// and a manifest that was published before its record was sealed is told to the target's machine. So is a snapshot whose
+// reconcile makes staging and the records of dumps agree after a crash between the two: what has no record goes, and
+// a manifest that was published before its record was sealed is told to the target's machine. So is a snapshot whose
 // files are gone or were damaged: staging is a cache, and the DUMP has failed.
 func (b *Broker) reconcile() {
 	for _, id := range b.stores.staging.Dumps() {
@@ -263,7 +271,8 @@ func (b *Broker) Run(ctx context.Context, onReady func()) error {
 		p.workers = append(p.workers, start(fmt.Sprintf("worker %d", i), ended, w.Run))
 	}
 	p.ingest = start("ingest", ended, b.ingest.run)
-	p.keepers = append(p.keepers, start("watch", ended, b.watch), start("retention", ended, b.retain), start("scrub", ended, b.scrub), start("index", ended, b.index), start("hooks", ended, b.hooks.run))
+	p.keepers = append(p.keepers, start("watch", ended, b.watch), start("retention", ended, b.retain),
+		start("scrub", ended, b.scrub), start("index", ended, b.index), start("hooks", ended, b.hooks.run))
 	if b.server != nil {
 		p.keepers = append(p.keepers, start("pending", ended, b.pending))
 	}
@@ -357,7 +366,8 @@ func (b *Broker) awayNATS(err error) error {
 	if trouble := b.road.Trouble(); trouble != nil && !bus.Refused(trouble) {
 		return say(errTemporary, "NATS at %s cannot be used: %v", b.NATSURL(), trouble)
 	}
-	return say(errTemporary, "NATS at %s does not answer: is it running? (%v)", b.NATSURL(), secret.Hide(err, b.cfg.NATSURL))
+	return say(errTemporary, "NATS at %s does not answer: is it running? (%v)", b.NATSURL(),
+		secret.Hide(err, b.cfg.NATSURL))
 }
 
 // shutdown ends a healthy broker. The order matters:
@@ -448,8 +458,8 @@ type part struct {
 	err    error
 }
 
-// start runs f until stop. A part that ends in any way is told to ended, unless that is full: nobody waits for it. A panic in it is
-// raised again by stop.
+// start runs f until stop. A part that ends in any way is told to ended, unless that is full: nobody waits for it. A
+// panic in it is raised again by stop.
 func start(name string, ended chan<- *part, f func(context.Context) error) *part {
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &part{name: name, cancel: cancel}

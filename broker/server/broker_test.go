@@ -89,7 +89,9 @@ func (r *running) fill(n int) {
 func (r *running) node(id, from string, db *drivertest.Memory) (stop func() error) {
 	road, err := bus.Dial(r.NATSURL(), id)
 	require.NoError(r.t, err)
-	a, err := nodeclient.New(road, db.Open(), nodeclient.Options{ID: id, From: from, Tick: 20 * time.Millisecond, Silence: 100, Stay: true, Log: slog.New(slog.DiscardHandler)})
+	a, err := nodeclient.New(road, db.Open(),
+		nodeclient.Options{ID: id, From: from, Tick: 20 * time.Millisecond, Silence: 100, Stay: true,
+			Log: slog.New(slog.DiscardHandler)})
 	require.NoError(r.t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -108,8 +110,8 @@ func soon(t *testing.T, what string, f func() bool) {
 	}
 }
 
-// XD-5: "a failed write is never answered as success." The storage fails under load: every waiter hears "unknown", what comes
-// is refused, and Run returns at once with an error of class IsStorage (exit code 74).
+// XD-5: "a failed write is never answered as success." The storage fails under load: every waiter hears "unknown",
+// what comes is refused, and Run returns at once with an error of class IsStorage (exit code 74).
 func TestXD05FailedStorageStopsTheBroker(t *testing.T) {
 	r := startBroker(t, testConfig(t))
 	r.fill(3)
@@ -170,8 +172,8 @@ func (failingLog) Commit(increments.AppendGroup) error {
 	return fmt.Errorf("append: %w", disk.ErrStopped)
 }
 
-// Whoever comes at the very end is answered: a request that passed the check and was queued behind the last one is turned away,
-// not forgotten.
+// Whoever comes at the very end is answered: a request that passed the check and was queued behind the last one is
+// turned away, not forgotten.
 func TestIngestAnswersWhoeverComesWhileItEnds(t *testing.T) {
 	for range 200 {
 		in := newIngest(&slowLog{gate: closedGate()}, func() {}, 100, 1000, 100_000)
@@ -182,7 +184,8 @@ func TestIngestAnswersWhoeverComesWhileItEnds(t *testing.T) {
 		for range 4 {
 			group.Go(func() {
 				for range 20 {
-					_, _ = door.Ingest(in.put).Wait(context.Background(), []event.Draft{{Body: []byte("x")}}) // answered, whatever it is
+					// answered, whatever it is
+					_, _ = door.Ingest(in.put).Wait(context.Background(), []event.Draft{{Body: []byte("x")}})
 				}
 			})
 		}
@@ -303,7 +306,8 @@ func TestXQ10Hooks(t *testing.T) {
 	require.Equal(t, 20, raised)
 
 	h := newHooks(Hooks{Command: cfg.Hooks.Command, Timeout: 5 * time.Second}, slog.New(slog.DiscardHandler))
-	require.NoError(t, h.call(context.Background(), h.all[1], telling{key: "k", Alert: statedb.Alert{Key: "k", Text: "by exec"}}))
+	require.NoError(t, h.call(context.Background(), h.all[1],
+		telling{key: "k", Alert: statedb.Alert{Key: "k", Text: "by exec"}}))
 	text, err := os.ReadFile(file)
 	require.NoError(t, err)
 	require.Contains(t, string(text), "by exec")
@@ -311,8 +315,8 @@ func TestXQ10Hooks(t *testing.T) {
 	require.ErrorContains(t, h.call(context.Background(), h.all[1], telling{}), "why")
 }
 
-// SS-31: "Retention by count, size and age. Each limit alone and all together." With a client that never acks, and a policy. The limit
-// in bytes spares the last copy: TestTheLogStaysBelowItsLimitInBytes.
+// SS-31: "Retention by count, size and age. Each limit alone and all together." With a client that never acks, and a
+// policy. The limit in bytes spares the last copy: TestTheLogStaysBelowItsLimitInBytes.
 func TestSS31RetentionLimits(t *testing.T) {
 	for name, set := range map[string]func(*Retention){
 		"count": func(r *Retention) { r.MaxRecords = 25 },
@@ -339,8 +343,8 @@ func TestSS31RetentionLimits(t *testing.T) {
 	}
 }
 
-// XR-6, XD-1: "soak: retained size stays under its limit; nothing unacked by a registered client goes." Segments come and go
-// while a client follows; its position always stays readable; disk and open databases stay bounded.
+// XR-6, XD-1: "soak: retained size stays under its limit; nothing unacked by a registered client goes." Segments come
+// and go while a client follows; its position always stays readable; disk and open databases stay bounded.
 func TestXR06LogIsReclaimed(t *testing.T) {
 	cfg := testConfig(t)
 	cfg.MaxRecords = 20
@@ -370,8 +374,8 @@ func TestXR06LogIsReclaimed(t *testing.T) {
 	require.EqualValues(t, 621, r.stores.log.First(), "a client that is away holds the log")
 }
 
-// SS-35: "Long copy, heavy writes, small retention: no needs_dump; an old pin raises an alert." XQ-9: a client away for too long
-// stops holding the log when the policy says so.
+// SS-35: "Long copy, heavy writes, small retention: no needs_dump; an old pin raises an alert." XQ-9: a client away
+// for too long stops holding the log when the policy says so.
 func TestSS35RunningDumpHoldsTheLog(t *testing.T) {
 	cfg := testConfig(t)
 	cfg.MaxRecords, cfg.Retention.MaxRecords, cfg.Retention.PinAlert = 10, 10, 20
@@ -384,7 +388,8 @@ func TestSS35RunningDumpHoldsTheLog(t *testing.T) {
 	road, err := bus.Dial(r.NATSURL(), "slow")
 	require.NoError(t, err)
 	defer road.Close()
-	ask := event.Event{Kind: event.DumpReq, Group: "main", ID: "slow", Peer: "master", Request: 77, Body: event.Hello{}.Encode()}
+	ask := event.Event{Kind: event.DumpReq, Group: "main", ID: "slow", Peer: "master", Request: 77,
+		Body: event.Hello{}.Encode()}
 	keep := func() {
 		_ = road.Publish(event.Subject("main", event.Up, "slow"), ask.Append(nil)) // repeated
 	}
@@ -456,9 +461,11 @@ func TestXD23PositionsAreTheTruth(t *testing.T) {
 	require.Equal(t, "main", p.Group)
 	require.EqualValues(t, 10, *v.Lag)
 	require.Greater(t, *v.LagSeconds, 0.0)
-	require.Equal(t, worker.View{ID: "master", Role: "master", State: "following", Condition: worker.Condition{Is: worker.IsFollowing},
-		Sent: 50, Acked: 40, Lag: v.Lag, LagSeconds: v.LagSeconds, Rate: v.Rate, Heard: v.Heard, Process: v.Process,
-		Connected: true, Log: r.LogID(), Chain: v.Chain, Pin: v.Pin, Session: v.Session, Worker: v.Worker, Created: v.Created, Updated: v.Updated}, v)
+	require.Equal(t, worker.View{ID: "master", Role: "master", State: "following",
+		Condition: worker.Condition{Is: worker.IsFollowing},
+		Sent:      50, Acked: 40, Lag: v.Lag, LagSeconds: v.LagSeconds, Rate: v.Rate, Heard: v.Heard, Process: v.Process,
+		Connected: true, Log: r.LogID(), Chain: v.Chain, Pin: v.Pin, Session: v.Session, Worker: v.Worker, Created: v.Created,
+		Updated: v.Updated}, v)
 	require.Equal(t, os.Getpid(), v.Pid)
 	release()
 	soon(t, "level again", func() bool {
@@ -493,8 +500,8 @@ func TestStopUnderLoadLosesNothing(t *testing.T) {
 	require.Equal(t, r.stores.log.Head(), r.stores.state.Checkpoint(), "the last checkpoint comes after the last commit")
 }
 
-// RS-12, XE-12: after a crash between the manifest and its record, the record is sealed at the next start; what has no record
-// is removed from staging.
+// RS-12, XE-12: after a crash between the manifest and its record, the record is sealed at the next start; what has
+// no record is removed from staging.
 func TestReconcileStagingAndRecords(t *testing.T) {
 	cfg := testConfig(t)
 	r := startBroker(t, cfg)
@@ -504,8 +511,9 @@ func TestReconcileStagingAndRecords(t *testing.T) {
 	require.Empty(t, r.stores.staging.Dumps())
 }
 
-// XR-3: "FAIL and FATAL each give one alert (node, sequence, text), on the admin surface and through a hook; repeats are counted; it
-// clears on recovery." XD-27: "Full text in alert, log and admin; long and binary text is cut safely."
+// XR-3: "FAIL and FATAL each give one alert (node, sequence, text), on the admin surface and through a hook; repeats
+// are counted; it clears on recovery." XD-27: "Full text in alert, log and admin; long and binary text is cut
+// safely."
 func TestXR03FailuresAreTold(t *testing.T) {
 	heard := make(chan AlertView, 100)
 	web := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, req *http.Request) {
@@ -562,14 +570,16 @@ func TestXR03FailuresAreTold(t *testing.T) {
 	require.Contains(t, a.Text, "the copy is gone")
 }
 
-// SS-28: "Heartbeat carries the position, both intervals configurable. Idle lag is shown; a dead peer is noticed in time."
+// SS-28: "Heartbeat carries the position, both intervals configurable. Idle lag is shown; a dead peer is noticed in
+// time."
 func TestSS28DeadPeerIsNoticed(t *testing.T) {
 	cfg := testConfig(t)
 	r := startBroker(t, cfg)
 	db := drivertest.NewMemory()
 	road, err := bus.Dial(r.NATSURL(), "master")
 	require.NoError(t, err)
-	a, err := nodeclient.New(road, db.Open(), nodeclient.Options{ID: "master", Tick: 20 * time.Millisecond, Heartbeat: 2, Log: slog.New(slog.DiscardHandler)})
+	a, err := nodeclient.New(road, db.Open(),
+		nodeclient.Options{ID: "master", Tick: 20 * time.Millisecond, Heartbeat: 2, Log: slog.New(slog.DiscardHandler)})
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -595,13 +605,14 @@ func TestSS28DeadPeerIsNoticed(t *testing.T) {
 	require.NoError(t, <-done)
 	require.NoError(t, r.stop())
 	r = startBroker(t, cfg)
-	soon(t, "told again, because it does not come back after a restart of the broker", func() bool { return told() > before })
+	soon(t, "told again, because it does not come back after a restart of the broker",
+		func() bool { return told() > before })
 	r.node("master", "", db)
 	soon(t, "it is over when the node comes back", func() bool { return connected() && told() == 0 })
 }
 
-// RS-4: "Workers are bounded; all busy with sub-tasks is not a deadlock." Every place for readers is taken by one that waits for
-// a chunk; the writer of chunks gets through all the same, and then all of them are served.
+// RS-4: "Workers are bounded; all busy with sub-tasks is not a deadlock." Every place for readers is taken by one
+// that waits for a chunk; the writer of chunks gets through all the same, and then all of them are served.
 func TestRS04WaitingReadersDoNotStarveTheWriter(t *testing.T) {
 	road := bus.NewMem(1)
 	conn := road.Connect(Self)
@@ -610,8 +621,10 @@ func TestRS04WaitingReadersDoNotStarveTheWriter(t *testing.T) {
 	require.NoError(t, err)
 	rec := dumpflow.New("target", event.AllTopics, dumpflow.Requester{ID: "reader", Request: 5}, 0, 0)
 	rec.Phase = dumpflow.Uploading
-	d := &desk{group: "main", road: conn, staging: staging, dump: func(event.DumpID) (dumpflow.Dump, bool) { return rec.Clone(), true },
-		log: slog.New(slog.DiscardHandler), puts: make(chan struct{}, deskPuts), gets: make(chan struct{}, deskGets), ctx: context.Background()}
+	d := &desk{group: "main", road: conn, staging: staging,
+		dump: func(event.DumpID) (dumpflow.Dump, bool) { return rec.Clone(), true },
+		log:  slog.New(slog.DiscardHandler), puts: make(chan struct{}, deskPuts), gets: make(chan struct{}, deskGets),
+		ctx: context.Background()}
 	require.NoError(t, staging.Create(5))
 	_, err = conn.Subscribe(event.AnySubject("main", event.Snap), d.take)
 	require.NoError(t, err)
@@ -636,16 +649,19 @@ func TestRS04WaitingReadersDoNotStarveTheWriter(t *testing.T) {
 		})
 	}
 	soon(t, "every place is taken", func() bool { return len(d.gets) == deskGets })
-	require.Equal(t, event.None, call(reader, "reader", dumpflow.Chunk{Op: dumpflow.Get}).State, "one more is asked to come again")
-	require.Equal(t, event.Fail, call(reader, "reader", dumpflow.Pack(dumpflow.Put, 0, []byte("data"))).State, "a reader puts nothing")
+	require.Equal(t, event.None, call(reader, "reader", dumpflow.Chunk{Op: dumpflow.Get}).State,
+		"one more is asked to come again")
+	require.Equal(t, event.Fail, call(reader, "reader", dumpflow.Pack(dumpflow.Put, 0, []byte("data"))).State,
+		"a reader puts nothing")
 	require.Equal(t, event.Succ, call(writer, "target", dumpflow.Pack(dumpflow.Put, 0, []byte("data"))).State)
 	waiting.Wait()
 	require.EqualValues(t, deskGets, served.Load())
 	d.wait()
 }
 
-// SS-10: "After the end nothing in flight is lost: slow reader gets all bytes; silent reader is cut at the deadline." The reader takes
-// the snapshot byte by byte; then another asks and never speaks again: its place and its pin are gone after its lease.
+// SS-10: "After the end nothing in flight is lost: slow reader gets all bytes; silent reader is cut at the deadline."
+// The reader takes the snapshot byte by byte; then another asks and never speaks again: its place and its pin are
+// gone after its lease.
 func TestSS10SlowAndSilentReaders(t *testing.T) {
 	cfg := testConfig(t)
 	cfg.Lease = 100 * time.Millisecond
@@ -657,7 +673,8 @@ func TestSS10SlowAndSilentReaders(t *testing.T) {
 	road, err := bus.Dial(r.NATSURL(), "slow")
 	require.NoError(t, err)
 	defer road.Close()
-	ask := event.Event{Kind: event.DumpReq, Group: "main", ID: "slow", Peer: "master", Request: 78, Body: event.Hello{Backup: true}.Encode()}
+	ask := event.Event{Kind: event.DumpReq, Group: "main", ID: "slow", Peer: "master", Request: 78,
+		Body: event.Hello{Backup: true}.Encode()}
 	soon(t, "the snapshot is complete", func() bool {
 		_ = road.Publish(event.Subject("main", event.Up, "slow"), ask.Append(nil)) // repeated
 		d, known := r.stores.state.Dump(78)
@@ -704,8 +721,8 @@ func TestStuckIngestIsNoticed(t *testing.T) {
 	require.False(t, b.stuck(now.Add(60*time.Second)), "nothing waits")
 }
 
-// XQ-8: "flipped byte: alert, that segment is set aside, nothing wrong is delivered." Nobody has to read the segment for that: the
-// slow reading of the whole log finds it, and tells.
+// XQ-8: "flipped byte: alert, that segment is set aside, nothing wrong is delivered." Nobody has to read the segment
+// for that: the slow reading of the whole log finds it, and tells.
 func TestXQ08ScrubFindsDamageInAnOldSegment(t *testing.T) {
 	cfg := testConfig(t)
 	cfg.MaxRecords, cfg.Watch.Scrub = 2000, 50*time.Millisecond
@@ -738,10 +755,11 @@ func TestXQ08ScrubFindsDamageInAnOldSegment(t *testing.T) {
 	require.NotZero(t, r.put("goes on")[0].Seq)
 }
 
-// Two brokers cannot serve one group on one NATS server: the second one is refused before it says anything to a node. A server that
-// takes only small messages is refused, too.
+// Two brokers cannot serve one group on one NATS server: the second one is refused before it says anything to a node.
+// A server that takes only small messages is refused, too.
 func TestOneBrokerAGroup(t *testing.T) {
-	nats, err := startNATS(&Config{NATSAddr: "127.0.0.1:0", MaxIncrement: 1 << 20, MemoryLimit: 512 << 20}, 100, slog.New(slog.DiscardHandler))
+	nats, err := startNATS(&Config{NATSAddr: "127.0.0.1:0", MaxIncrement: 1 << 20, MemoryLimit: 512 << 20}, 100,
+		slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	defer nats.Shutdown()
 	cfg := testConfig(t)
@@ -889,7 +907,8 @@ func TestNothingIsFreedBeforeALostStateStoreIsConfirmed(t *testing.T) {
 		return w.Code
 	}
 	trim := func(body string) int { return call(http.MethodPost, "/v1/log/trim", "application/json", body) }
-	require.Equal(t, http.StatusUnsupportedMediaType, call(http.MethodPost, "/v1/log/trim", "text/plain", `{"confirm":true}`), "what a page of another site can send")
+	require.Equal(t, http.StatusUnsupportedMediaType,
+		call(http.MethodPost, "/v1/log/trim", "text/plain", `{"confirm":true}`), "what a page of another site can send")
 	require.Equal(t, http.StatusConflict, trim(`{}`))
 	freed, err := r.trim()
 	require.NoError(t, err)
@@ -897,7 +916,8 @@ func TestNothingIsFreedBeforeALostStateStoreIsConfirmed(t *testing.T) {
 	require.EqualValues(t, 1, r.stores.log.First())
 	require.Equal(t, http.StatusOK, trim(`{"confirm":true}`))
 	require.EqualValues(t, 31, r.stores.log.First())
-	require.Equal(t, http.StatusGone, call(http.MethodGet, "/v1/increments?from=30", "", ""), "a reader is told of the hole")
+	require.Equal(t, http.StatusGone, call(http.MethodGet, "/v1/increments?from=30", "", ""),
+		"a reader is told of the hole")
 	require.Equal(t, http.StatusOK, call(http.MethodGet, "/v1/increments?from=31", "", ""))
 }
 
@@ -978,7 +998,8 @@ func (d *deaf) Publish(subject string, _ []byte) error {
 	return nil
 }
 
-// XD-16: identity is the token of the subject: who says otherwise in the body, or wants the answer elsewhere, is refused.
+// XD-16: identity is the token of the subject: who says otherwise in the body, or wants the answer elsewhere, is
+// refused.
 func TestXD16NobodySpeaksForAnother(t *testing.T) {
 	road, quiet := &deaf{}, slog.New(slog.DiscardHandler)
 	d := newDispatcher("main", road, quiet)
@@ -992,10 +1013,12 @@ func TestXD16NobodySpeaksForAnother(t *testing.T) {
 	require.EqualValues(t, 1, d.refused.Load())
 
 	var asked atomic.Int32
-	desk := &desk{group: "main", road: road, log: quiet, puts: make(chan struct{}, 1), gets: make(chan struct{}, 1), ctx: t.Context(),
+	desk := &desk{group: "main", road: road, log: quiet, puts: make(chan struct{}, 1), gets: make(chan struct{}, 1),
+		ctx:  t.Context(),
 		dump: func(event.DumpID) (dumpflow.Dump, bool) { asked.Add(1); return dumpflow.Dump{}, false }}
 	snap := func(id, reply string) {
-		e := event.Event{Kind: event.SnapReq, Group: "main", ID: id, Dump: 1, Body: dumpflow.Chunk{Op: dumpflow.Get}.Append(nil)}
+		e := event.Event{Kind: event.SnapReq, Group: "main", ID: id, Dump: 1,
+			Body: dumpflow.Chunk{Op: dumpflow.Get}.Append(nil)}
 		desk.take(bus.Msg{Subject: event.Subject("main", event.Snap, "n1"), Reply: reply, Data: e.Append(nil)})
 		desk.wait()
 	}
@@ -1014,7 +1037,8 @@ func TestXD14TheDeskServesOnlyWhatTheRecordSays(t *testing.T) {
 	staging, err := dumpflow.OpenStaging(t.TempDir(), nil)
 	require.NoError(t, err)
 	defer staging.Close()
-	rec := dumpflow.Dump{ID: 1, Target: "master", Phase: dumpflow.Uploading, Format: "mem/1", Pos: event.Position{Log: 1, Seq: 7, Chain: 9},
+	rec := dumpflow.Dump{ID: 1, Target: "master", Phase: dumpflow.Uploading, Format: "mem/1",
+		Pos:        event.Position{Log: 1, Seq: 7, Chain: 9},
 		Requesters: []dumpflow.Requester{{ID: "n1", Request: 1}}}
 	d := &desk{staging: staging, dump: func(event.DumpID) (dumpflow.Dump, bool) { return rec, true }, ctx: t.Context(),
 		post: func(context.Context, string, worker.Input) error { return nil }}
@@ -1025,7 +1049,8 @@ func TestXD14TheDeskServesOnlyWhatTheRecordSays(t *testing.T) {
 	require.Equal(t, event.Fail, d.serve("n2", 1, get).State)
 	require.Equal(t, event.Succ, d.serve("n1", 1, get).State)
 	sum := sha256.Sum256([]byte("x"))
-	m := dumpflow.Manifest{V: dumpflow.ManifestVersion, Dump: 1, Target: "master", Pos: rec.Pos, Format: "mem/1", Size: 1, Chunks: 1, SHA256: hex.EncodeToString(sum[:])}
+	m := dumpflow.Manifest{V: dumpflow.ManifestVersion, Dump: 1, Target: "master", Pos: rec.Pos, Format: "mem/1", Size: 1,
+		Chunks: 1, SHA256: hex.EncodeToString(sum[:])}
 	seal := func(m dumpflow.Manifest) event.State {
 		return d.serve("master", 1, dumpflow.Chunk{Op: dumpflow.Seal, Data: m.Encode()}).State
 	}
@@ -1048,7 +1073,8 @@ func TestXD14TheDeskServesOnlyWhatTheRecordSays(t *testing.T) {
 func TestAClockThatWasSetBackIsTold(t *testing.T) {
 	r := startBroker(t, testConfig(t))
 	told := func() bool {
-		return slices.ContainsFunc(r.stores.state.Alerts(), func(a statedb.Alert) bool { return a.Key == "clock" && a.Cleared == 0 })
+		return slices.ContainsFunc(r.stores.state.Alerts(),
+			func(a statedb.Alert) bool { return a.Key == "clock" && a.Cleared == 0 })
 	}
 	for _, ahead := range []time.Duration{time.Second, time.Hour} {
 		r.stores.log.Advance(time.Now().Add(ahead).UnixNano())
@@ -1081,7 +1107,8 @@ func TestSlowDiskIsTold(t *testing.T) {
 		} else {
 			for range 2 { // what was looked at before the second checkpoint has been judged
 				r.put("once more")
-				require.Eventually(t, func() bool { return r.stores.state.Checkpoint() == r.stores.log.Head() }, 10*time.Second, 5*time.Millisecond)
+				require.Eventually(t, func() bool { return r.stores.state.Checkpoint() == r.stores.log.Head() }, 10*time.Second,
+					5*time.Millisecond)
 			}
 			require.False(t, told(), bound)
 		}
@@ -1097,9 +1124,11 @@ func TestRingIsSizedByTheMemoryLimit(t *testing.T) {
 	require.Equal(t, 512<<20, cfg.ring())
 	require.NoError(t, cfg.Validate())
 	cfg.MemoryLimit = 100 << 20
-	require.ErrorContains(t, cfg.Validate(), "memory_limit is 104857600: it must be at least twice queue_bytes and ring_bytes together")
+	require.ErrorContains(t, cfg.Validate(),
+		"memory_limit is 104857600: it must be at least twice queue_bytes and ring_bytes together")
 	var need int64
-	_, err := fmt.Sscanf(cfg.Validate().Error(), "memory_limit is 104857600: it must be at least twice queue_bytes and ring_bytes together, which is %d", &need)
+	_, err := fmt.Sscanf(cfg.Validate().Error(),
+		"memory_limit is 104857600: it must be at least twice queue_bytes and ring_bytes together, which is %d", &need)
 	require.NoError(t, err)
 	cfg.MemoryLimit = need
 	require.NoError(t, cfg.Validate(), "what the sentence says is enough")
@@ -1112,8 +1141,8 @@ func TestRingIsSizedByTheMemoryLimit(t *testing.T) {
 	require.Equal(t, 1<<10, cfg.ring())
 }
 
-// Increments that were seen waiting for five seconds without a commit are stuck; those of a young broker, or of one that
-// nobody has looked at for long, are not.
+// Increments that were seen waiting for five seconds without a commit are stuck; those of a young broker, or of one
+// that nobody has looked at for long, are not.
 func TestStuckMeansSeenWaiting(t *testing.T) {
 	b := &Broker{ingest: &ingest{}}
 	at := time.Unix(1e9, 0)

@@ -10,16 +10,17 @@ import (
 	"xmq/statedb"
 )
 
-// fetchedWhole takes note that a requester has fetched a snapshot to its end. One that wants the bytes alone has a backup then, unless it
-// asked for a part.
+// fetchedWhole takes note that a requester has fetched a snapshot to its end. One that wants the bytes alone has a
+// backup then, unless it asked for a part.
 func (b *Broker) fetchedWhole(d *dumpflow.Dump, id string) {
-	if slices.ContainsFunc(d.Requesters, func(r dumpflow.Requester) bool { return r.ID == id && r.Backup && r.Range == nil }) {
+	if slices.ContainsFunc(d.Requesters,
+		func(r dumpflow.Requester) bool { return r.ID == id && r.Backup && r.Range == nil }) {
 		b.backedUp.Store(time.Now().UnixNano())
 	}
 }
 
-// lookAtCare raises notes about what nobody has done for long: a backup, a check of the log. They count from when it was done last, or
-// from when the log was made; where an earlier build made it, from when this broker was started.
+// lookAtCare raises notes about what nobody has done for long: a backup, a check of the log. They count from when it
+// was done last, or from when the log was made; where an earlier build made it, from when this broker was started.
 func (b *Broker) lookAtCare(batch *statedb.Batch, now time.Time) {
 	meta := b.stores.state.Meta()
 	if done := max(meta.Backup, b.backedUp.Load()); done != meta.Backup {
@@ -47,7 +48,8 @@ func (b *Broker) lookAtCare(batch *statedb.Batch, now time.Time) {
 	}
 	backup := statedb.Alert{Key: "no-backup", Severity: statedb.Note, Last: now.UnixNano()}
 	if ago, is := late(b.knobs().Watch.Backup, meta.Backup); is {
-		backup.Text = fmt.Sprintf("nobody has taken a backup with xmq dump %s: xmq dump --from NODE --output FILE. Backups made otherwise are not seen here; "+
+		backup.Text = fmt.Sprintf("nobody has taken a backup with xmq dump %s: xmq dump --from NODE --output FILE. "+
+			"Backups made otherwise are not seen here; "+
 			"who makes them sets watch.backup to 0", ago)
 	}
 	b.graded(batch, backup)

@@ -10,8 +10,8 @@ import (
 	"xmq/worker"
 )
 
-// causeOf names what an alert has in common with others of the same cause: one increment that several clients refuse. Everything else is
-// a cause of its own.
+// causeOf names what an alert has in common with others of the same cause: one increment that several clients refuse.
+// Everything else is a cause of its own.
 func causeOf(a statedb.Alert) string {
 	if a.Seq > 0 && strings.HasPrefix(a.Key, "fail/") {
 		return fmt.Sprintf("fail at %d", a.Seq)
@@ -19,8 +19,8 @@ func causeOf(a statedb.Alert) string {
 	return a.Key
 }
 
-// OneCause makes one alert of those that last and have the same cause, in the place of the first of them: as severe as the worst, as old as the
-// oldest, seen when all were seen. Screens and hooks show what it returns.
+// OneCause makes one alert of those that last and have the same cause, in the place of the first of them: as severe
+// as the worst, as old as the oldest, seen when all were seen. Screens and hooks show what it returns.
 func OneCause(all []AlertView) []AlertView {
 	merged := []AlertView{}
 	at := map[string]int{} // by cause, in merged
@@ -51,8 +51,8 @@ func OneCause(all []AlertView) []AlertView {
 	return merged
 }
 
-// causes gives the alerts of clients that have failed at the same increment one sentence about it: when nobody who follows it has taken
-// it, it is the increment that is bad.
+// causes gives the alerts of clients that have failed at the same increment one sentence about it: when nobody who
+// follows it has taken it, it is the increment that is bad.
 func (b *Broker) causes(all []AlertView, views []worker.View) {
 	bySeq := map[uint64][]string{}
 	for _, a := range all {
@@ -106,11 +106,13 @@ func (b *Broker) cause(seq uint64, ids []string, views []worker.View) string {
 			took = "1 other has applied it: compare the databases"
 		}
 	case follow == len(ids):
-		return fmt.Sprintf("increment %d is refused by all %d clients%s (%s): the increment is bad, not the databases. To pass over it everywhere: xmq client skip --seq %d %s --reason TEXT",
+		return fmt.Sprintf("increment %d is refused by all %d clients%s (%s): the increment is bad, not the databases. To "+
+			"pass over it everywhere: xmq client skip --seq %d %s --reason TEXT",
 			seq, len(ids), of, strings.Join(ids, ", "), seq, who)
 	default:
 		took = "no other has applied it yet"
 	}
-	return fmt.Sprintf("increment %d is refused by %d clients%s (%s), and %s. To pass over it there: xmq client skip --seq %d %s --reason TEXT",
+	return fmt.Sprintf("increment %d is refused by %d clients%s (%s), and %s. To pass over it there: xmq client skip "+
+		"--seq %d %s --reason TEXT",
 		seq, len(ids), of, strings.Join(ids, ", "), took, seq, who)
 }

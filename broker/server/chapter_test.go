@@ -35,8 +35,8 @@ func TestTheChapterOfTheDoorsNamesEveryCode(t *testing.T) {
 	}
 }
 
-// What the chapter of the doors shows works as it stands there: a key is sent twice and stored once, a refusal is told, and
-// a reader sees every increment.
+// What the chapter of the doors shows works as it stands there: a key is sent twice and stored once, a refusal is
+// told, and a reader sees every increment.
 func TestTheProgramsOfTheChapterOfTheDoorsWork(t *testing.T) {
 	_, blocks := chapter(t, "../door/README.md")
 	r := startBroker(t, testConfig(t))
@@ -84,7 +84,8 @@ except Enough: pass
 	write("other", "another body")
 	loop := strings.Replace(blocks["sh"][1], "while lines", "i=0; while [ $i -lt 1 ] && lines", 1)
 	loop = strings.Replace(loop, "\ndone", "\n  i=1\ndone", 1)
-	write("p.sh", "set -e\n"+blocks["sh"][0]+"publish sh body\npublish sh body\npublish sh other | grep key_reused >&2\n"+loop)
+	write("p.sh", "set -e\n"+blocks["sh"][0]+"publish sh body\npublish sh body\npublish sh other | grep key_reused >&2\n"+
+		loop)
 	_, err := exec.LookPath("curl")
 	require.NoError(t, err, "make servers installs it")
 	out := run(dir, "sh", "p.sh")

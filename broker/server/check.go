@@ -22,9 +22,10 @@ type Checked struct {
 	Records    uint64            `json:"records"`              // verified
 	Damaged    map[string]string `json:"damaged"`              // by segment: set aside, or missing
 	Unreadable map[string]string `json:"unreadable,omitempty"` // by segment: could not be read this time
-	Checkpoint uint64            `json:"checkpoint"`           // the log was acknowledged up to here at least; 0 when that is not known
-	Missing    string            `json:"missing,omitempty"`    // acknowledged increments are missing: how that shows
-	Unknown    string            `json:"unknown,omitempty"`    // why nobody can say whether some are missing
+	// the log was acknowledged up to here at least; 0 when that is not known
+	Checkpoint uint64 `json:"checkpoint"`
+	Missing    string `json:"missing,omitempty"` // acknowledged increments are missing: how that shows
+	Unknown    string `json:"unknown,omitempty"` // why nobody can say whether some are missing
 }
 
 func checkedOf(rep increments.Report) Checked {
@@ -44,24 +45,27 @@ func checkedOf(rep increments.Report) Checked {
 	return c
 }
 
-// CheckOffline checks the log of the data directory dir, which no broker has open, and compares it with the checkpoint of the state
-// store beside it: a log that is gone from beside one is missing. Nothing is changed. progress is told of the sequence reached.
-// fs.ErrNotExist: there is neither.
+// CheckOffline checks the log of the data directory dir, which no broker has open, and compares it with the
+// checkpoint of the state store beside it: a log that is gone from beside one is missing. Nothing is changed.
+// progress is told of the sequence reached. fs.ErrNotExist: there is neither.
 func CheckOffline(ctx context.Context, dir string, progress func(seq uint64)) (Checked, error) {
 	checkpoint, why := storedCheckpoint(filepath.Join(dir, stateDir))
 	rep, err := segments.CheckOffline(ctx, filepath.Join(dir, logDir), checkpoint, progress)
 	c := checkedOf(rep)
 	c.Checkpoint = checkpoint.Seq
 	if state := filepath.Join(dir, stateDir); errors.Is(err, fs.ErrNotExist) && exists(state) {
-		c.Missing, err = fmt.Sprintf("there is no log in %s, but the state store %s knows of one: put the log back (is its disk mounted?)", filepath.Join(dir, logDir), state), nil
+		c.Missing, err = fmt.Sprintf("there is no log in %s, but the state store %s knows of one: put the log back (is "+
+			"its disk mounted?)", filepath.Join(dir, logDir), state), nil
 	}
 	switch {
 	case errors.Is(why, fs.ErrNotExist):
-		c.Unknown = fmt.Sprintf("there is no state store beside the log, so nobody can say whether increments are missing at its end: %v", why)
+		c.Unknown = fmt.Sprintf("there is no state store beside the log, so nobody can say whether increments are missing "+
+			"at its end: %v", why)
 	case IsDamage(why):
 		c.Damaged[stateDir] = why.Error()
 	case why != nil:
-		c.Unknown = fmt.Sprintf("the state store cannot be read, so nobody can say whether increments are missing at the log's end: %v", why)
+		c.Unknown = fmt.Sprintf("the state store cannot be read, so nobody can say whether increments are missing at the "+
+			"log's end: %v", why)
 	}
 	return c, err
 }

@@ -9,7 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A log that is gone from beside a state store is missing increments, to the check as it is to the broker; an empty directory holds none.
+// A log that is gone from beside a state store is missing increments, to the check as it is to the broker; an empty
+// directory holds none.
 func TestCheckMissesALogThatIsGone(t *testing.T) {
 	cfg := quiet(t)
 	r := still(t, cfg)

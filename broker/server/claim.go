@@ -12,8 +12,8 @@ import (
 	"xmq/broker/event"
 )
 
-// claim is what a broker says of itself to others of its group on one NATS server: only one of them may serve it. Of two, the one that
-// started later gives way, of two that started at once the one with the larger log ID.
+// claim is what a broker says of itself to others of its group on one NATS server: only one of them may serve it. Of
+// two, the one that started later gives way, of two that started at once the one with the larger log ID.
 type claim struct {
 	started int64 // nanoseconds since 1970; 0 of a broker that does not say it
 	log     event.LogID
@@ -48,15 +48,17 @@ func (c claim) before(other claim) bool {
 	return c.nonce < other.nonce
 }
 
-// claimEvery is how often a broker at an external NATS server says that it serves its group: two that were parted find each other. claimSettle
-// is how long a new one listens for others that came at the same moment, before it serves.
+// claimEvery is how often a broker at an external NATS server says that it serves its group: two that were parted
+// find each other. claimSettle is how long a new one listens for others that came at the same moment, before it
+// serves.
 const (
 	claimEvery  = 5 * time.Second
 	claimSettle = 300 * time.Millisecond
 )
 
-// claimGroup waits for the NATS server and makes sure that this broker may serve its group there: messages are large enough, and no
-// other broker does. It subscribes before it says that it is there, so of two that start together each hears the other or is heard.
+// claimGroup waits for the NATS server and makes sure that this broker may serve its group there: messages are large
+// enough, and no other broker does. It subscribes before it says that it is there, so of two that start together each
+// hears the other or is heard.
 func (b *Broker) claimGroup(ctx context.Context, p *parts) error {
 	for !b.road.Up() {
 		select {
@@ -77,7 +79,8 @@ func (b *Broker) claimGroup(ctx context.Context, p *parts) error {
 		return b.yield(other)
 	}
 	if !errors.Is(err, bus.ErrNobody) {
-		return say(errTemporary, "another broker may serve group %s on %s, but it does not answer (%v): stop it or choose another --group", b.cfg.Group, b.NATSURL(), err)
+		return say(errTemporary, "another broker may serve group %s on %s, but it does not answer (%v): stop it or choose "+
+			"another --group", b.cfg.Group, b.NATSURL(), err)
 	}
 	s, err := b.road.Subscribe(subject, b.introduce)
 	if err != nil {
@@ -100,8 +103,8 @@ func (b *Broker) claimGroup(ctx context.Context, p *parts) error {
 	}
 }
 
-// hold says again that this broker serves its group, at every reconnect and from time to time, and ends with an error when it has to
-// give way to another.
+// hold says again that this broker serves its group, at every reconnect and from time to time, and ends with an error
+// when it has to give way to another.
 func (b *Broker) hold(ctx context.Context) error {
 	t := time.NewTicker(claimEvery)
 	defer t.Stop()
@@ -125,7 +128,8 @@ func (b *Broker) announce() {
 	}
 }
 
-// introduce takes what another broker says on the subject of its group: a question is answered, and of two claims one gives way.
+// introduce takes what another broker says on the subject of its group: a question is answered, and of two claims one
+// gives way.
 func (b *Broker) introduce(m bus.Msg) {
 	if m.Reply != "" {
 		if !event.ReplyAllowed(Self, m.Reply) {
@@ -151,7 +155,8 @@ func (b *Broker) introduce(m bus.Msg) {
 
 // yield is the end of a broker that gives way.
 func (b *Broker) yield(other claim) error {
-	return say(errTemporary, "another broker, with the log %s, serves group %s on %s: stop it or choose another --group; if both have taken increments, "+
+	return say(errTemporary, "another broker, with the log %s, serves group %s on %s: stop it or choose another "+
+		"--group; if both have taken increments, "+
 		"the nodes follow one of these logs only", other.log, b.cfg.Group, b.NATSURL())
 }
 
@@ -161,7 +166,8 @@ func (c *Config) payload() int { return max(c.MaxIncrement, c.TurnBytes) + natsR
 // payloadTooSmall says what to do when the NATS server cannot carry what this broker sends.
 func (b *Broker) payloadTooSmall() error {
 	if need, have := b.cfg.payload(), b.road.MaxPayload(); 0 < have && have < need {
-		return say(ErrConfig, "the NATS server %s takes messages of %d bytes, but max_increment of %d and turn_bytes of %d need %d: raise its max_payload or lower these",
+		return say(ErrConfig, "the NATS server %s takes messages of %d bytes, but max_increment of %d and turn_bytes of "+
+			"%d need %d: raise its max_payload or lower these",
 			b.NATSURL(), have, b.cfg.MaxIncrement, b.cfg.TurnBytes, need)
 	}
 	return nil

@@ -26,7 +26,8 @@ func externalNATS(t *testing.T, addr string, payload int) *server.Server {
 	if port == 0 {
 		port = server.RANDOM_PORT
 	}
-	s, err := server.NewServer(&server.Options{Host: host, Port: port, NoLog: true, NoSigs: true, MaxPayload: int32(payload)})
+	s, err := server.NewServer(&server.Options{Host: host, Port: port, NoLog: true, NoSigs: true,
+		MaxPayload: int32(payload)})
 	require.NoError(t, err)
 	s.Start()
 	require.True(t, s.ReadyForConnections(20*time.Second))
@@ -49,7 +50,8 @@ func TestOneOfTwoClaimsGivesWay(t *testing.T) {
 	got, ok := parseClaim([]byte(old.log.String()))
 	require.True(t, ok)
 	require.Equal(t, old, got)
-	for _, bad := range []string{"", "x", "0000000000000009 5", "0000000000000009 x 1", "0000000000000009 5 z", "0000000000000009 5 1 1"} {
+	for _, bad := range []string{"", "x", "0000000000000009 5", "0000000000000009 x 1", "0000000000000009 5 z",
+		"0000000000000009 5 1 1"} {
 		_, ok := parseClaim([]byte(bad))
 		require.False(t, ok, bad)
 	}
@@ -76,7 +78,8 @@ func TestOfTwoBrokersThatStartTogetherOneServes(t *testing.T) {
 	}
 }
 
-// Nothing is taken before it is known whether another broker serves the group: it would stand in a log that no node follows.
+// Nothing is taken before it is known whether another broker serves the group: it would stand in a log that no node
+// follows.
 func TestABrokerTakesNothingBeforeItServesItsGroup(t *testing.T) {
 	nats := externalNATS(t, "127.0.0.1:0", 4<<20)
 	road, err := bus.Dial(nats.ClientURL(), "other")
@@ -85,7 +88,8 @@ func TestABrokerTakesNothingBeforeItServesItsGroup(t *testing.T) {
 	cfg := testConfig(t)
 	cfg.NATSURL = nats.ClientURL()
 	asked := make(chan struct{}, 10)
-	_, err = road.Subscribe(event.Subject(cfg.Group, event.Info, Self), func(bus.Msg) { asked <- struct{}{} }) // and no answer
+	// and no answer
+	_, err = road.Subscribe(event.Subject(cfg.Group, event.Info, Self), func(bus.Msg) { asked <- struct{}{} })
 	require.NoError(t, err)
 	soon(t, "the other is connected", road.Up)
 	require.NoError(t, road.Flush(t.Context()))
@@ -102,8 +106,8 @@ func TestABrokerTakesNothingBeforeItServesItsGroup(t *testing.T) {
 	require.Zero(t, b.stores.log.Head().Seq)
 }
 
-// A broker that was parted from another of its group gives way when it hears of one that started before; one that started later hears
-// of it and is told.
+// A broker that was parted from another of its group gives way when it hears of one that started before; one that
+// started later hears of it and is told.
 func TestABrokerGivesWayToAnEarlierOne(t *testing.T) {
 	nats := externalNATS(t, "127.0.0.1:0", 4<<20)
 	cfg := testConfig(t)
@@ -134,8 +138,8 @@ func TestABrokerGivesWayToAnEarlierOne(t *testing.T) {
 	require.ErrorContains(t, err, earlier.log.String())
 }
 
-// A broker waits for a NATS server that is not up yet, and says it again at a reconnect. A server that comes back with too small a
-// payload is an alert that stands until it carries enough again.
+// A broker waits for a NATS server that is not up yet, and says it again at a reconnect. A server that comes back
+// with too small a payload is an alert that stands until it carries enough again.
 func TestABrokerWaitsForNATSAndTellsOfItsPayload(t *testing.T) {
 	nats := externalNATS(t, "127.0.0.1:0", 4<<20)
 	url, addr := nats.ClientURL(), nats.Addr().String()

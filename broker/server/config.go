@@ -94,8 +94,8 @@ func (r *Retention) silenceGrain() time.Duration {
 	return 10 * time.Minute
 }
 
-// Hooks are told of every alert that is raised, becomes worse or is cleared, and again while it lasts; of one that somebody has acknowledged
-// nothing until it becomes worse. A slow or failing hook delays nothing.
+// Hooks are told of every alert that is raised, becomes worse or is cleared, and again while it lasts; of one that
+// somebody has acknowledged nothing until it becomes worse. A slow or failing hook delays nothing.
 type Hooks struct {
 	URL     string        `yaml:"url" doc:"gets a POST with the alert as JSON"`
 	Command []string      `yaml:"command" doc:"is run with the alert as JSON on its standard input"`
@@ -131,7 +131,8 @@ func Default() Config {
 		Retention:   Retention{Every: 2 * time.Second, KeepAge: time.Hour, MaxBytes: -1, PinAlert: 10_000_000},
 		AlertsKeep:  statedb.DefaultEvents,
 		Hooks:       Hooks{Timeout: 5 * time.Second, Repeat: time.Hour},
-		Watch:       Watch{Every: time.Second, Scrub: 24 * time.Hour, SlowSync: 100 * time.Millisecond, Lag: 5 * time.Minute, Stopped: 10 * time.Minute, Backup: 7 * 24 * time.Hour, Checked: 7 * 24 * time.Hour, Ballast: true, MinFree: -1},
+		Watch: Watch{Every: time.Second, Scrub: 24 * time.Hour, SlowSync: 100 * time.Millisecond, Lag: 5 * time.Minute,
+			Stopped: 10 * time.Minute, Backup: 7 * 24 * time.Hour, Checked: 7 * 24 * time.Hour, Ballast: true, MinFree: -1},
 	}
 }
 
@@ -151,8 +152,8 @@ func (c *Config) inflight() int64 {
 	return c.InflightBytes
 }
 
-// Validate checks everything that can be checked without opening anything. Host names of addresses to listen on are resolved, which takes
-// at most 5 s each.
+// Validate checks everything that can be checked without opening anything. Host names of addresses to listen on are
+// resolved, which takes at most 5 s each.
 func (c *Config) Validate() error {
 	positive := []struct {
 		name  string
@@ -160,27 +161,34 @@ func (c *Config) Validate() error {
 	}{
 		{"workers", int64(c.Workers)}, {"max_increment", int64(c.MaxIncrement)}, {"queue_count", int64(c.QueueCount)},
 		{"queue_bytes", int64(c.QueueBytes)}, {"turn_records", int64(c.TurnRecords)},
-		{"turn_bytes", int64(c.TurnBytes)}, {"max_records", c.MaxRecords}, {"idempotency.window", c.Idempotency.Window}, {"max_dumps", int64(c.MaxDumps)}, {"alerts_keep", int64(c.AlertsKeep)},
+		{"turn_bytes", int64(c.TurnBytes)}, {"max_records", c.MaxRecords}, {"idempotency.window", c.Idempotency.Window},
+		{"max_dumps", int64(c.MaxDumps)}, {"alerts_keep", int64(c.AlertsKeep)},
 	}
 	for _, p := range positive {
 		if p.value < 1 {
 			return fmt.Errorf("%s is %d: it must be at least 1", p.name, p.value)
 		}
 	}
-	for name, d := range map[string]time.Duration{"tick": c.Tick, "save_every": c.SaveEvery, "retention.every": c.Retention.Every,
-		"hooks.timeout": c.Hooks.Timeout, "watch.every": c.Watch.Every} {
+	for name, d := range map[string]time.Duration{"tick": c.Tick, "save_every": c.SaveEvery,
+		"retention.every": c.Retention.Every,
+		"hooks.timeout":   c.Hooks.Timeout, "watch.every": c.Watch.Every} {
 		if d <= 0 {
 			return fmt.Errorf("%s is %s: it must be longer than 0s", name, d)
 		}
 	}
-	for name, d := range map[string]time.Duration{"dump_limit": c.DumpLimit, "snapshot_ttl": c.SnapshotTTL, "retention.max_age": c.Retention.MaxAge, "retention.keep_age": c.Retention.KeepAge,
-		"retention.max_absence": c.Retention.MaxAbsence, "watch.scrub": c.Watch.Scrub, "hooks.repeat": c.Hooks.Repeat, "watch.lag": c.Watch.Lag, "watch.stopped": c.Watch.Stopped, "watch.slow_sync": c.Watch.SlowSync, "watch.backup": c.Watch.Backup, "watch.checked": c.Watch.Checked} {
+	for name, d := range map[string]time.Duration{"dump_limit": c.DumpLimit, "snapshot_ttl": c.SnapshotTTL,
+		"retention.max_age": c.Retention.MaxAge, "retention.keep_age": c.Retention.KeepAge,
+		"retention.max_absence": c.Retention.MaxAbsence, "watch.scrub": c.Watch.Scrub, "hooks.repeat": c.Hooks.Repeat,
+		"watch.lag": c.Watch.Lag, "watch.stopped": c.Watch.Stopped, "watch.slow_sync": c.Watch.SlowSync,
+		"watch.backup": c.Watch.Backup, "watch.checked": c.Watch.Checked} {
 		if d < 0 {
 			return fmt.Errorf("%s is %s: it cannot be negative", name, d)
 		}
 	}
-	for name, v := range map[string]int64{"max_clients": int64(c.MaxClients), "ring_bytes": int64(c.RingBytes), "retention.max_records": c.Retention.MaxRecords, "retention.keep_records": c.Retention.KeepRecords,
-		"retention.pin_alert": c.Retention.PinAlert, "http_conns": int64(c.HTTPConns), "http_conns_per_address": int64(c.HTTPConnsPerAddress),
+	for name, v := range map[string]int64{"max_clients": int64(c.MaxClients), "ring_bytes": int64(c.RingBytes),
+		"retention.max_records": c.Retention.MaxRecords, "retention.keep_records": c.Retention.KeepRecords,
+		"retention.pin_alert": c.Retention.PinAlert, "http_conns": int64(c.HTTPConns),
+		"http_conns_per_address": int64(c.HTTPConnsPerAddress),
 		"nats_conns_per_address": int64(c.NATSConnsPerAddress), "inflight_bytes": c.InflightBytes} {
 		if v < 0 {
 			return fmt.Errorf("%s is %d: it cannot be negative", name, v)
@@ -191,19 +199,23 @@ func (c *Config) Validate() error {
 		need = (8*int64(c.QueueBytes) + 2) / 3
 	}
 	if c.MemoryLimit < need {
-		return fmt.Errorf("memory_limit is %d: it must be at least twice queue_bytes and ring_bytes together, which is %d", c.MemoryLimit, need)
+		return fmt.Errorf("memory_limit is %d: it must be at least twice queue_bytes and ring_bytes together, which is %d",
+			c.MemoryLimit, need)
 	}
 	if c.InflightBytes > c.MemoryLimit/2 {
-		return fmt.Errorf("inflight_bytes is %d: it must be at most half of memory_limit, which is %d", c.InflightBytes, c.MemoryLimit/2)
+		return fmt.Errorf("inflight_bytes is %d: it must be at most half of memory_limit, which is %d", c.InflightBytes,
+			c.MemoryLimit/2)
 	}
 	if most := max(c.MaxIncrement, 1<<20); c.TurnBytes > most {
-		return fmt.Errorf("turn_bytes is %d: it must be at most %d, so that a NATS server which carries an increment carries a turn", c.TurnBytes, most)
+		return fmt.Errorf("turn_bytes is %d: it must be at most %d, so that a NATS server which carries an increment "+
+			"carries a turn", c.TurnBytes, most)
 	}
 	if c.Data == "" {
 		return fmt.Errorf("data is empty: name a directory")
 	}
 	if c.Workers > 1024 || c.MaxIncrement > 8<<20 {
-		return fmt.Errorf("workers is at most 1024 and max_increment at most 8388608 (they are %d and %d)", c.Workers, c.MaxIncrement)
+		return fmt.Errorf("workers is at most 1024 and max_increment at most 8388608 (they are %d and %d)", c.Workers,
+			c.MaxIncrement)
 	}
 	if c.Silent < 2*c.Tick || c.Lease < 2*c.Tick {
 		return fmt.Errorf("silent (%s) and lease (%s) must be at least two ticks (%s)", c.Silent, c.Lease, c.Tick)
@@ -214,7 +226,8 @@ func (c *Config) Validate() error {
 	if c.HTTPAlias != "" && (c.HTTPAlias[0] != '/' || strings.ContainsAny(c.HTTPAlias, "{} ")) {
 		return fmt.Errorf("http_alias is %q: it must be a plain path like /publicentry", c.HTTPAlias)
 	}
-	if a := c.HTTPAlias; a == "/" || strings.HasPrefix(a, "/v1") || a == "/healthz" || a == "/readyz" || a == "/metrics" || strings.HasSuffix(a, "/") && a != "" {
+	if a := c.HTTPAlias; a == "/" || strings.HasPrefix(a, "/v1") || a == "/healthz" || a == "/readyz" || a == "/metrics" ||
+		strings.HasSuffix(a, "/") && a != "" {
 		return fmt.Errorf("http_alias is %q: that path is the API's own, or ends with a slash", c.HTTPAlias)
 	}
 	if c.Retention.MaxBytes < -1 {
@@ -223,7 +236,8 @@ func (c *Config) Validate() error {
 	if c.Watch.MinFree < -1 {
 		return fmt.Errorf("watch.min_free is %d: it must be -1, 0 or a number of bytes", c.Watch.MinFree)
 	}
-	if u, err := url.Parse(c.Hooks.URL); c.Hooks.URL != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "") {
+	if u, err := url.Parse(c.Hooks.URL); c.Hooks.URL != "" &&
+		(err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "") {
 		return fmt.Errorf("hooks.url is %q: it must be a URL like http://127.0.0.1:9000/alerts", secret.URL(c.Hooks.URL))
 	}
 	if err := event.CheckID(c.Group); err != nil {
@@ -236,7 +250,8 @@ func (c *Config) Validate() error {
 	}
 	for _, h := range c.HTTPHosts {
 		if h == "" || strings.ContainsAny(h, "/:*[]@ \t") {
-			return fmt.Errorf("http_hosts holds %q: it must be a name alone, without scheme and port, such as broker1.example.com", h)
+			return fmt.Errorf("http_hosts holds %q: it must be a name alone, without scheme and port, such as "+
+				"broker1.example.com", h)
 		}
 	}
 	for name, addr := range map[string]string{"nats_addr": c.NATSAddr, "http_addr": c.HTTPAddr, "pprof": c.Pprof} {

@@ -14,7 +14,8 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 )
 
-// Descriptors of the process that are kept for the stores, and the limit of the process below which connections get less.
+// Descriptors of the process that are kept for the stores, and the limit of the process below which connections get
+// less.
 const (
 	storeFiles = 256
 	fewFiles   = 512
@@ -26,14 +27,15 @@ const maxNATS = 16384
 // caps are how many connections may be there at once.
 type caps struct{ http, nats int }
 
-// connectionCaps raises the limit of open files as far as this process may, and shares out what the stores leave of it: half to HTTP at
-// most, the rest to NATS.
+// connectionCaps raises the limit of open files as far as this process may, and shares out what the stores leave of
+// it: half to HTTP at most, the rest to NATS.
 func connectionCaps(cfg *Config, log *slog.Logger) (caps, error) {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		return caps{}, err
 	}
-	if raised := (syscall.Rlimit{Cur: limit.Max, Max: limit.Max}); limit.Cur < limit.Max && syscall.Setrlimit(syscall.RLIMIT_NOFILE, &raised) == nil {
+	if raised := (syscall.Rlimit{Cur: limit.Max, Max: limit.Max}); limit.Cur < limit.Max &&
+		syscall.Setrlimit(syscall.RLIMIT_NOFILE, &raised) == nil {
 		limit = raised
 	}
 	return shareOut(int(min(limit.Cur, 1<<20)), cfg, log)
@@ -45,9 +47,11 @@ func shareOut(limit int, cfg *Config, log *slog.Logger) (caps, error) {
 	if limit < fewFiles {
 		room = (limit - storeFiles/2) / 2
 		if room < 8 {
-			return caps{}, say(ErrConfig, "this process may open %d files at once, which is too few for the broker's stores: raise the limit (ulimit -n) to %d or more", limit, fewFiles)
+			return caps{}, say(ErrConfig, "this process may open %d files at once, which is too few for the broker's stores: "+
+				"raise the limit (ulimit -n) to %d or more", limit, fewFiles)
 		}
-		log.Warn("this process may open few files, so it takes few connections: raise the limit (ulimit -n)", "files", limit, "connections", room)
+		log.Warn("this process may open few files, so it takes few connections: raise the limit (ulimit -n)", "files", limit,
+			"connections", room)
 	}
 	var c caps
 	if cfg.NATSURL == "" {
@@ -81,8 +85,9 @@ func newCrowd(all, each int) *crowd {
 // idleEnough is how long a connection has had nothing to do before it gives way to a new one.
 const idleEnough = time.Second
 
-// enter counts a connection in; false when there are too many. Before that the one that has been idle the longest gives way, of the same
-// address when that has too many: connections that were left open keep nobody out who has something to say.
+// enter counts a connection in; false when there are too many. Before that the one that has been idle the longest
+// gives way, of the same address when that has too many: connections that were left open keep nobody out who has
+// something to say.
 func (c *crowd) enter(conn net.Conn) (*countedConn, bool) {
 	host, _, _ := net.SplitHostPort(conn.RemoteAddr().String())
 	c.mu.Lock()
@@ -154,7 +159,8 @@ func (c *crowd) state(conn net.Conn, now http.ConnState) {
 var tooMany = func() string {
 	const text = `{"error":"too many connections are open, in total or from this address (http_conns, http_conns_per_address): close some or try again",` +
 		`"code":"busy","retryable":true}` + "\n"
-	return fmt.Sprintf("HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: %d\r\nRetry-After: 1\r\nConnection: close\r\n\r\n%s",
+	return fmt.Sprintf("HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: "+
+		"%d\r\nRetry-After: 1\r\nConnection: close\r\n\r\n%s",
 		len(text), text)
 }()
 
@@ -187,15 +193,16 @@ func (l *capped) Accept() (net.Conn, error) {
 	}
 }
 
-// A refused connection is kept for twice refusalTime at most, and refusals of them at once, which come from the descriptors of the stores.
+// A refused connection is kept for twice refusalTime at most, and refusals of them at once, which come from the
+// descriptors of the stores.
 const (
 	refusalTime = 200 * time.Millisecond
 	refusals    = 32
 )
 
-// refuseConn answers a connection that is one too many, so that the answer arrives: not before the request, since a client may take an
-// answer to nothing for an error, and with the rest read before the end, since a connection that is closed while something is unread takes
-// back what its client has not read yet.
+// refuseConn answers a connection that is one too many, so that the answer arrives: not before the request, since a
+// client may take an answer to nothing for an error, and with the rest read before the end, since a connection that
+// is closed while something is unread takes back what its client has not read yet.
 func refuseConn(c net.Conn) {
 	_ = c.SetDeadline(time.Now().Add(refusalTime))
 	_, _ = c.Read(make([]byte, 4<<10)) // a client may say nothing
@@ -234,8 +241,9 @@ func (c *countedConn) CloseWrite() error {
 	return nil
 }
 
-// natsCheck is the embedded NATS server's check of who connects. It refuses nobody but connections above the cap of their address: the server
-// has no such cap of its own. That there is a check at all makes the server end connections that do not introduce themselves in time.
+// natsCheck is the embedded NATS server's check of who connects. It refuses nobody but connections above the cap of
+// their address: the server has no such cap of its own. That there is a check at all makes the server end connections
+// that do not introduce themselves in time.
 type natsCheck struct {
 	each   int // connections of one address; 0 for no limit
 	server *server.Server
@@ -268,7 +276,8 @@ func (n *natsCheck) Check(c server.ClientAuthentication) bool {
 	}
 	if now := time.Now(); now.Sub(n.warned) > 10*time.Second {
 		n.warned = now
-		n.log.Warn("a NATS connection was closed: its address has too many (nats_conns_per_address)", "address", host, "connections", n.each)
+		n.log.Warn("a NATS connection was closed: its address has too many (nats_conns_per_address)", "address", host,
+			"connections", n.each)
 	}
 	// Closed first: a client that is told that it may not connect gives up for ever.
 	_ = n.server.DisconnectClientByID(c.GetID())

@@ -120,8 +120,8 @@ func TestTheAnswerToOneConnectionTooManyArrives(t *testing.T) {
 	}
 }
 
-// One address has at most its part of the HTTP connections, and all addresses together at most all; whoever goes makes room. The
-// profiles' listener counts into the same.
+// One address has at most its part of the HTTP connections, and all addresses together at most all; whoever goes
+// makes room. The profiles' listener counts into the same.
 func TestHTTPConnectionsAreCapped(t *testing.T) {
 	cfg := testConfig(t)
 	cfg.HTTPConns, cfg.HTTPConnsPerAddress, cfg.Pprof = 5, 3, "127.0.0.1:0"
@@ -150,12 +150,13 @@ func TestHTTPConnectionsAreCapped(t *testing.T) {
 		res, err := http.ReadResponse(bufio.NewReader(c), nil)
 		require.NoError(t, err, "whoever was there stays")
 		require.NoError(t, res.Body.Close())
-		require.Contains(t, []int{http.StatusOK, http.StatusRequestTimeout}, res.StatusCode) // a busy machine is late with its byte
+		// a busy machine is late with its byte
+		require.Contains(t, []int{http.StatusOK, http.StatusRequestTimeout}, res.StatusCode)
 	}
 }
 
-// Connections that somebody has left open keep nobody out: the one that has been idle the longest gives way, of the same address when
-// that has too many, and of any when there are too many in all. One that is at work stays.
+// Connections that somebody has left open keep nobody out: the one that has been idle the longest gives way, of the
+// same address when that has too many, and of any when there are too many in all. One that is at work stays.
 func TestIdleConnectionsGiveWay(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -176,7 +177,8 @@ func TestIdleConnectionsGiveWay(t *testing.T) {
 	require.NoError(t, err)
 	<-begun
 	first, second := idle(t, "127.0.0.1", addr), idle(t, "127.0.0.1", addr)
-	for n, one := range []net.Conn{first, second} { // the answer reaches us before the server has called its connection idle
+	// the answer reaches us before the server has called its connection idle
+	for n, one := range []net.Conn{first, second} {
 		require.True(t, served(t, one))
 		soon(t, "the server calls it idle", func() bool {
 			all.mu.Lock()
@@ -197,14 +199,15 @@ func TestIdleConnectionsGiveWay(t *testing.T) {
 	require.Equal(t, http.StatusOK, res.StatusCode)
 }
 
-// One address has at most its part of the NATS connections; a client above it is closed and tries again until there is room. The
-// broker's own connections are not counted.
+// One address has at most its part of the NATS connections; a client above it is closed and tries again until there
+// is room. The broker's own connections are not counted.
 func TestNATSConnectionsAreCapped(t *testing.T) {
 	cfg := testConfig(t)
 	cfg.NATSConnsPerAddress = 2
 	r := startBroker(t, cfg)
 	connect := func(opts ...natsgo.Option) (*natsgo.Conn, error) {
-		nc, err := natsgo.Connect(r.NATSURL(), append(opts, natsgo.ReconnectWait(10*time.Millisecond), natsgo.MaxReconnects(-1))...)
+		nc, err := natsgo.Connect(r.NATSURL(),
+			append(opts, natsgo.ReconnectWait(10*time.Millisecond), natsgo.MaxReconnects(-1))...)
 		if err == nil {
 			t.Cleanup(nc.Close)
 		}
@@ -242,7 +245,8 @@ func TestNATSConnectionsIntroduceThemselves(t *testing.T) {
 	require.Less(t, time.Since(began), 7*time.Second)
 }
 
-// What waits for connections that do not read is bounded for all of them together: the fullest go first, and who reads stays.
+// What waits for connections that do not read is bounded for all of them together: the fullest go first, and who
+// reads stays.
 func TestFullConnectionsAreEndedWhenMemoryIsShort(t *testing.T) {
 	r := startBroker(t, testConfig(t))
 	reader, err := natsgo.Connect(r.NATSURL())

@@ -23,26 +23,31 @@ func decided(a statedb.Audit) string {
 	if who == "" {
 		who = a.By
 	}
-	return fmt.Sprintf("increment %d was %s for client %s at %s by %s (audit %d): %s", a.Seq, verb, a.Client, at(a.Time).Format("2006-01-02 15:04:05Z"), who, a.Number, a.Reason)
+	return fmt.Sprintf("increment %d was %s for client %s at %s by %s (audit %d): %s", a.Seq, verb, a.Client,
+		at(a.Time).Format("2006-01-02 15:04:05Z"), who, a.Number, a.Reason)
 }
 
-// passed is why a client cannot be told to apply an increment outside the order; "" when it has passed over it in the data that it has.
-// Its position is not looked at.
+// passed is why a client cannot be told to apply an increment outside the order; "" when it has passed over it in the
+// data that it has. Its position is not looked at.
 func passed(c *statedb.Client, seq uint64, audits []statedb.Audit) (refused string) {
-	over, none := int64(0), fmt.Sprintf("client %s has not passed over increment %d: no skip of it stands in the audit list", c.ID, seq)
+	over, none := int64(0), fmt.Sprintf("client %s has not passed over increment %d: no skip of it stands in the audit "+
+		"list", c.ID, seq)
 	refused = none
 	for _, a := range audits {
 		switch mine := a.Client == c.ID; {
 		case mine && a.Seq == seq && a.Verb == string(worker.Skip):
 			over, refused = a.Time, ""
 		case mine && a.Seq == seq && a.Verb == statedb.Applied.Verb():
-			refused = fmt.Sprintf("client %s has applied increment %d already, at %s (audit %d)", c.ID, seq, at(a.Time).Format("2006-01-02 15:04:05Z"), a.Number)
-		case mine && a.Seq == seq && (a.Verb == string(worker.Retry) || a.Verb == string(worker.Replace) || a.Verb == "dropped "+string(worker.Skip)):
+			refused = fmt.Sprintf("client %s has applied increment %d already, at %s (audit %d)", c.ID, seq,
+				at(a.Time).Format("2006-01-02 15:04:05Z"), a.Number)
+		case mine && a.Seq == seq && (a.Verb == string(worker.Retry) || a.Verb == string(worker.Replace) ||
+			a.Verb == "dropped "+string(worker.Skip)):
 			refused = none // it was taken back before it was carried out
 		case mine && a.Verb == string(worker.Forget):
 			refused = none
 		case mine && a.Verb == string(worker.SeekTo) && a.To < seq && refused == "":
-			refused = fmt.Sprintf("client %s has been moved back to %d since it passed over increment %d, which came there again (audit %d)",
+			refused = fmt.Sprintf("client %s has been moved back to %d since it passed over increment %d, which came there "+
+				"again (audit %d)",
 				c.ID, a.To, seq, a.Number)
 		}
 	}
@@ -78,11 +83,13 @@ func (b *Broker) outside(ctx context.Context, id string, seq uint64) ([]byte, er
 	recs, err := b.stores.log.Read(seq, 1, 1)
 	switch {
 	case errors.Is(err, increments.ErrTrimmed):
-		return nil, refuse(http.StatusConflict, "increment %d is not in the log any more, which begins at %d: publish again what it did", seq, b.stores.log.First())
+		return nil, refuse(http.StatusConflict,
+			"increment %d is not in the log any more, which begins at %d: publish again what it did", seq, b.stores.log.First())
 	case err != nil:
 		return nil, err
 	case len(recs) == 0:
-		return nil, refuse(http.StatusConflict, "there is no increment %d yet, the log ends at %d", seq, b.stores.log.Head().Seq)
+		return nil, refuse(http.StatusConflict, "there is no increment %d yet, the log ends at %d", seq,
+			b.stores.log.Head().Seq)
 	}
 	return slices.Clone(recs[0]), nil // it is kept until it is answered
 }

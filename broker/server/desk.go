@@ -24,11 +24,12 @@ type desk struct {
 	post    func(ctx context.Context, id string, in worker.Input) error
 	log     *slog.Logger
 	took    func(dump event.DumpID, id string, c dumpflow.Chunk, now time.Time) // what was fetched; nil: nobody asks
-	whole   func(dump *dumpflow.Dump, id string)                                // who has fetched all of it; nil: nobody asks
-	puts    chan struct{}
-	gets    chan struct{}
-	busy    sync.WaitGroup
-	ctx     context.Context // ends with the broker
+	// who has fetched all of it; nil: nobody asks
+	whole func(dump *dumpflow.Dump, id string)
+	puts  chan struct{}
+	gets  chan struct{}
+	busy  sync.WaitGroup
+	ctx   context.Context // ends with the broker
 }
 
 // The limits of a desk, and how long a reader waits for a chunk before it has to ask again.
@@ -69,7 +70,8 @@ func (d *desk) take(m bus.Msg) {
 	select {
 	case slots <- struct{}{}:
 	default:
-		d.answer(m.Reply, id, e.Dump, dumpflow.ChunkReply{State: event.None, Text: "the broker serves too many chunks at once: ask again"})
+		d.answer(m.Reply, id, e.Dump, dumpflow.ChunkReply{State: event.None, Text: "the broker serves too many chunks at " +
+			"once: ask again"})
 		return
 	}
 	d.busy.Go(func() {
@@ -94,7 +96,8 @@ func (d *desk) serve(id string, dump event.DumpID, c dumpflow.Chunk) dumpflow.Ch
 		return fail("DUMP %s is not known (any more)", dump)
 	}
 	writing := c.Op == dumpflow.Put || c.Op == dumpflow.Seal
-	if writing && (rec.Target != id || rec.Phase != dumpflow.Uploading && rec.Phase != dumpflow.Opening && rec.Phase != dumpflow.Sealed) {
+	if writing && (rec.Target != id || rec.Phase != dumpflow.Uploading && rec.Phase != dumpflow.Opening &&
+		rec.Phase != dumpflow.Sealed) {
 		return fail("DUMP %s takes no chunks from %s: it is %s, its target is %s", dump, id, rec.Phase, rec.Target)
 	}
 	if !writing && !rec.MayRead(id) {
@@ -140,10 +143,12 @@ func (d *desk) seal(id string, rec dumpflow.Dump, body []byte) dumpflow.ChunkRep
 		if rec.Phase == dumpflow.Opening { // its "open" has not arrived yet; it is repeated
 			return dumpflow.ChunkReply{State: event.None, Text: "the snapshot is not open here yet: ask again"}
 		}
-		err = fmt.Errorf("the manifest of DUMP %s says %s at %s, opened was %s at %s", rec.ID, m.Format, m.Pos, rec.Format, rec.Pos)
+		err = fmt.Errorf("the manifest of DUMP %s says %s at %s, opened was %s at %s", rec.ID, m.Format, m.Pos, rec.Format,
+			rec.Pos)
 	}
 	if err == nil && rec.Topics.Known() && event.TopicsOf(m.Topics) != rec.Topics {
-		err = fmt.Errorf("the manifest of DUMP %s says topics %s, its target follows %s", rec.ID, event.TopicsOf(m.Topics), rec.Topics)
+		err = fmt.Errorf("the manifest of DUMP %s says topics %s, its target follows %s", rec.ID, event.TopicsOf(m.Topics),
+			rec.Topics)
 	}
 	if err == nil {
 		err = d.staging.Create(rec.ID) // a snapshot of no bytes has no chunks

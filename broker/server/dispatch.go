@@ -60,8 +60,9 @@ func (d *dispatcher) up(m bus.Msg) {
 // askDump swaps requester and target. A request without a target is answered, never dropped in silence (XE-11).
 func (d *dispatcher) askDump(e event.Event) {
 	if e.Peer == "" {
-		d.send(&event.Event{Kind: event.DumpRep, State: event.Fail, Code: event.Refused, Group: d.group, ID: e.ID, Request: e.Request,
-			Text: "a DUMP needs a target: name a synchronised node, for example --from master"})
+		d.send(&event.Event{Kind: event.DumpRep, State: event.Fail, Code: event.Refused, Group: d.group, ID: e.ID,
+			Request: e.Request,
+			Text:    "a DUMP needs a target: name a synchronised node, for example --from master"})
 		return
 	}
 	swapped := dumpflow.Swap(e)
@@ -81,7 +82,8 @@ func (d *dispatcher) send(e *event.Event) {
 	if err := d.road.Publish(event.Subject(d.group, event.Down, e.ID), *buf); err != nil {
 		d.unsent.Add(1)
 		if errors.Is(err, bus.ErrTooLarge) {
-			d.log.Debug("an event is larger than the NATS server carries: raise its max_payload", "client", e.ID, "seq", e.Pos.Seq+1, "bytes", len(*buf), "max_payload", d.road.MaxPayload())
+			d.log.Debug("an event is larger than the NATS server carries: raise its max_payload", "client", e.ID, "seq",
+				e.Pos.Seq+1, "bytes", len(*buf), "max_payload", d.road.MaxPayload())
 		}
 	}
 	if cap(*buf) <= 1<<20 {

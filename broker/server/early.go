@@ -20,8 +20,8 @@ func (c *Config) minFree(total uint64) uint64 {
 	return disk.MinFree(total)
 }
 
-// The disk's trend: how often it is sampled, from how many samples on it says anything, how many there are, and how near the end of room
-// has to be to be told.
+// The disk's trend: how often it is sampled, from how many samples on it says anything, how many there are, and how
+// near the end of room has to be to be told.
 const (
 	trendEvery = 10 * time.Second
 	trendLeast = 7
@@ -37,7 +37,8 @@ type sample struct {
 	free uint64
 }
 
-// left takes what is free now and tells in how long less than least will be; false when it does not shrink, or not enough is known.
+// left takes what is free now and tells in how long less than least will be; false when it does not shrink, or not
+// enough is known.
 func (t *trend) left(free, least uint64, now time.Time) (time.Duration, bool) {
 	if n := len(t.samples); n == 0 || now.Sub(t.samples[n-1].at) >= trendEvery {
 		if t.samples = append(t.samples, sample{now, free}); len(t.samples) > trendMost {
@@ -74,7 +75,8 @@ func (b *Broker) early(now time.Time) string {
 	if soon := shrinks && left < trendNear; free >= 2*least && !soon {
 		return ""
 	}
-	text := fmt.Sprintf("%s of %s are free on the disk of %s, and below %s input is refused", units.Bytes(int64(free)), units.Bytes(int64(total)), b.stores.dir,
+	text := fmt.Sprintf("%s of %s are free on the disk of %s, and below %s input is refused", units.Bytes(int64(free)),
+		units.Bytes(int64(total)), b.stores.dir,
 		units.Bytes(int64(least)))
 	if shrinks {
 		text += fmt.Sprintf(": as it goes, in about %s", units.Span(left))
@@ -82,8 +84,9 @@ func (b *Broker) early(now time.Time) string {
 	return text + ". Make room, or see with xmq log head who holds the log"
 }
 
-// lookAtClients raises what only a look from outside shows: a client that is behind for long, and a node that was stopped and forgotten.
-// One cause is one alert: whoever has an alert already that says why it is behind gets a more severe one instead of another.
+// lookAtClients raises what only a look from outside shows: a client that is behind for long, and a node that was
+// stopped and forgotten. One cause is one alert: whoever has an alert already that says why it is behind gets a more
+// severe one instead of another.
 func (b *Broker) lookAtClients(batch *statedb.Batch, now time.Time) {
 	if now.Before(b.nextLook) {
 		return
@@ -98,7 +101,8 @@ func (b *Broker) lookAtClients(batch *statedb.Batch, now time.Time) {
 	for i := range views {
 		v := &views[i]
 		b.lookAtNodeDisk(batch, v, now)
-		stopped := v.Condition.Is == worker.IsStopped && b.knobs().Watch.Stopped > 0 && now.Sub(v.Condition.Since) >= b.knobs().Watch.Stopped
+		stopped := v.Condition.Is == worker.IsStopped && b.knobs().Watch.Stopped > 0 &&
+			now.Sub(v.Condition.Since) >= b.knobs().Watch.Stopped
 		b.about(batch, "stopped", v, stopped, now)
 		late := b.knobs().Watch.Lag > 0 && v.LagSeconds != nil && *v.LagSeconds > b.knobs().Watch.Lag.Seconds()
 		for _, kind := range []string{"fail", "fatal", "refused", "upgrade", "stopped", "offline", "retry", "slow"} {
@@ -118,8 +122,8 @@ func (b *Broker) lookAtClients(batch *statedb.Batch, now time.Time) {
 	}
 }
 
-// lookAtNodeDisk raises the alert of the disk on which the database of a client lies, where its node sees it: before its database refuses
-// increments.
+// lookAtNodeDisk raises the alert of the disk on which the database of a client lies, where its node sees it: before
+// its database refuses increments.
 func (b *Broker) lookAtNodeDisk(batch *statedb.Batch, v *worker.View, now time.Time) {
 	a := statedb.Alert{Key: "node-disk/" + v.ID, Severity: statedb.Warning, Client: v.ID, Last: now.UnixNano()}
 	if d := v.Disk; d != nil {
@@ -133,7 +137,8 @@ func (b *Broker) lookAtNodeDisk(batch *statedb.Batch, v *worker.View, now time.T
 		}
 		left, shrinks := t.left(d.Free, 0, now)
 		if soon := shrinks && left < trendNear; d.Free < 2*disk.MinFree(d.Total) || soon {
-			a.Text = fmt.Sprintf("the disk of the database of %s has %s of %s free", whoIs(v), units.Bytes(int64(d.Free)), units.Bytes(int64(d.Total)))
+			a.Text = fmt.Sprintf("the disk of the database of %s has %s of %s free", whoIs(v), units.Bytes(int64(d.Free)),
+				units.Bytes(int64(d.Total)))
 			if v.Address != "" {
 				a.Text += " (" + v.Address + ")"
 			}
@@ -151,7 +156,8 @@ func (b *Broker) about(batch *statedb.Batch, kind string, v *worker.View, bad bo
 	key := kind + "/" + v.ID
 	switch _, stands := b.stands(key); {
 	case bad && !stands:
-		batch.Raise(statedb.Alert{Key: key, Severity: statedb.Warning, Client: v.ID, Last: now.UnixNano(), Text: b.textNow(key, "", v, now)})
+		batch.Raise(statedb.Alert{Key: key, Severity: statedb.Warning, Client: v.ID, Last: now.UnixNano(),
+			Text: b.textNow(key, "", v, now)})
 	case !bad && stands:
 		batch.Clear(key, now.UnixNano())
 	}

@@ -53,8 +53,8 @@ func TestTheDiskIsToldBeforeInputIsRefused(t *testing.T) {
 	require.InDelta(t, 840, left.Seconds(), 1, "1 MiB a second")
 }
 
-// A node that was stopped and forgotten is reported, also behind a restart of the broker; a client that is behind for long is, once; and
-// a client whose alert says why it is behind gets no second one.
+// A node that was stopped and forgotten is reported, also behind a restart of the broker; a client that is behind for
+// long is, once; and a client whose alert says why it is behind gets no second one.
 func TestAForgottenNodeAndALongLagAreReported(t *testing.T) {
 	cfg := testConfig(t)
 	cfg.Watch.Stopped, cfg.Watch.Lag = time.Millisecond, 30*time.Millisecond
@@ -65,7 +65,11 @@ func TestAForgottenNodeAndALongLagAreReported(t *testing.T) {
 	soon(t, "it follows", func() bool { return db.Position().Seq == 2 })
 	release := db.Hang()
 	r.fill(1)
-	soon(t, "it is behind", func() bool { a, stands := r.stands("lag/master"); return stands && a.Severity == statedb.Warning })
+	soon(t, "it is behind", func() bool {
+		a, stands := r.stands("lag/master")
+		return stands &&
+			a.Severity == statedb.Warning
+	})
 	release()
 	soon(t, "it is level", func() bool { _, stands := r.stands("lag/master"); return !stands })
 	require.NoError(t, stop())
@@ -143,7 +147,8 @@ func TestASlowSyncIsANoteAndAStallIsCritical(t *testing.T) {
 	is(0, false, 0, "")
 }
 
-// Who holds the log is told in numbers, bytes and time, with the command; and not beside an alert that says why that client stands still.
+// Who holds the log is told in numbers, bytes and time, with the command; and not beside an alert that says why that
+// client stands still.
 func TestWhoHoldsTheLogIsToldOnceAndInNumbers(t *testing.T) {
 	cfg := quiet(t)
 	cfg.Retention.PinAlert = 1
@@ -197,7 +202,8 @@ func TestTheDiskOfANodeIsToldBeforeItIsFull(t *testing.T) {
 	}
 	require.Empty(t, is(0, 0), "it sees none")
 	require.Empty(t, is(600<<20, 1000<<20))
-	require.Equal(t, "the disk of the database of client sq1 on db1 has 500 MiB of 1,000 MiB free (sqlite:/srv/sq1.db). Make room; increments that do not fit "+
+	require.Equal(t, "the disk of the database of client sq1 on db1 has 500 MiB of 1,000 MiB free "+
+		"(sqlite:/srv/sq1.db). Make room; increments that do not fit "+
 		"are tried again, and xmq client retry sq1 hurries that", is(500<<20, 1000<<20))
 	require.Contains(t, is(400<<20, 1000<<20), "has 400 MiB of 1,000 MiB free", "the number of now")
 	require.Empty(t, is(600<<20, 1000<<20))
@@ -229,11 +235,14 @@ func TestWhatNobodyHasDoneForLongIsANote(t *testing.T) {
 	r.fill(3)
 	r.keeps("n1", statedb.Following, 3)
 	require.Empty(t, is("no-backup", 23*time.Hour))
-	require.Contains(t, is("no-backup", 25*time.Hour), "nobody has taken a backup with xmq dump since this log began, for 25 h 0 m: xmq dump --from NODE --output FILE")
-	require.Contains(t, is("unchecked", 25*time.Hour), "the log has not been read for damage to its end since this log began")
+	require.Contains(t, is("no-backup", 25*time.Hour),
+		"nobody has taken a backup with xmq dump since this log began, for 25 h 0 m: xmq dump --from NODE --output FILE")
+	require.Contains(t, is("unchecked", 25*time.Hour),
+		"the log has not been read for damage to its end since this log began")
 	_, body := r.post("/v1/log/check", "{}")
 	require.Contains(t, body, "records")
-	d := dumpflow.Dump{ID: 1, Requesters: []dumpflow.Requester{{ID: "part", Backup: true, Range: &event.Range{Limit: 1}}, {ID: "n2"}, {ID: "backup-x", Backup: true}}}
+	d := dumpflow.Dump{ID: 1, Requesters: []dumpflow.Requester{{ID: "part", Backup: true, Range: &event.Range{Limit: 1}},
+		{ID: "n2"}, {ID: "backup-x", Backup: true}}}
 	r.fetchedWhole(&d, "n2")
 	r.fetchedWhole(&d, "part")
 	require.Empty(t, is("unchecked", 23*time.Hour))

@@ -26,7 +26,8 @@ type EventView struct {
 	By       string           `json:"by,omitempty"`
 }
 
-// apiEvents answers GET /v1/events?client=ID&since=DURATION&after=NUMBER&limit=N: the newest, oldest first; with after, what comes next.
+// apiEvents answers GET /v1/events?client=ID&since=DURATION&after=NUMBER&limit=N: the newest, oldest first; with
+// after, what comes next.
 func (b *Broker) apiEvents(r *http.Request) (any, error) {
 	q, err := parseRange(r, 1000)
 	if err != nil {
@@ -55,11 +56,13 @@ func (b *Broker) apiEvents(r *http.Request) (any, error) {
 // logEvent writes an event into the broker's log, always with the same keys.
 func logEvent(log *slog.Logger, e statedb.Event) {
 	level := slog.LevelInfo
-	if (e.Kind == statedb.AlertRaised || e.Kind == statedb.AlertWorse) && e.Severity.Rank() >= statedb.Warning.Rank() || e.Kind == statedb.DumpFailed {
+	if (e.Kind == statedb.AlertRaised || e.Kind == statedb.AlertWorse) && e.Severity.Rank() >= statedb.Warning.Rank() ||
+		e.Kind == statedb.DumpFailed {
 		level = slog.LevelWarn
 	}
 	keys := []any{"event", string(e.Kind)}
-	for _, k := range []struct{ key, value string }{{"alert", e.Alert}, {"severity", string(e.Severity)}, {"client", e.Client}} {
+	for _, k := range []struct{ key, value string }{{"alert", e.Alert}, {"severity", string(e.Severity)},
+		{"client", e.Client}} {
 		if k.value != "" {
 			keys = append(keys, k.key, k.value)
 		}
@@ -88,5 +91,6 @@ func (b *Broker) hasStarted() error {
 	if first := b.stores.log.First(); first <= head.Seq {
 		holds = fmt.Sprintf("holds %s to %s", units.Count(first), units.Count(head.Seq))
 	}
-	return b.happened(statedb.Started, head.Seq, fmt.Sprintf("broker %s on %s, pid %d, log %s %s", version.Version, h.Host, h.Pid, head.Log, holds))
+	return b.happened(statedb.Started, head.Seq,
+		fmt.Sprintf("broker %s on %s, pid %d, log %s %s", version.Version, h.Host, h.Pid, head.Log, holds))
 }

@@ -37,8 +37,8 @@ func (p *page) count(text string) int {
 	return strings.Count(p.b.String(), text)
 }
 
-// A night stands in the timeline and in the broker's log, each incident once and with the same keys: who came, what failed, who decided
-// and why, who went, when the broker stopped.
+// A night stands in the timeline and in the broker's log, each incident once and with the same keys: who came, what
+// failed, who decided and why, who went, when the broker stopped.
 func TestANightIsATimelineAndALog(t *testing.T) {
 	cfg := testConfig(t)
 	out := new(page)
@@ -76,13 +76,14 @@ func TestANightIsATimelineAndALog(t *testing.T) {
 	cancel()
 	require.NoError(t, <-ended)
 	for _, line := range []string{`event="alert raised" alert=fail/master severity=critical client=master seq=2 cause="client master could not apply`,
-		`event=skip client=master seq=2 cause="nobody needs it" by="`, `ann@ops"`, `event="client came" client=master`, `event=stopped seq=3 cause="it was told to"`} {
+		`event=skip client=master seq=2 cause="nobody needs it" by="`, `ann@ops"`, `event="client came" client=master`,
+		`event=stopped seq=3 cause="it was told to"`} {
 		require.Equal(t, 1, out.count(line), "%s in %s", line, out.b.String())
 	}
 }
 
-// A pager hears that an alert begins, becomes worse and ends, and of one that nobody has acknowledged from time to time; after an
-// acknowledgement nothing, until it becomes worse.
+// A pager hears that an alert begins, becomes worse and ends, and of one that nobody has acknowledged from time to
+// time; after an acknowledgement nothing, until it becomes worse.
 func TestHooksAreSilentAfterAnAcknowledgement(t *testing.T) {
 	heard := make(chan AlertView, 100)
 	web := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, req *http.Request) {

@@ -49,8 +49,9 @@ type Next struct {
 }
 
 func line(rec event.Record, text bool) Line {
-	l := Line{Seq: rec.Seq, Time: time.Unix(0, rec.Time).UTC(), Chain: rec.Chain, Topic: rec.Topic, ContentType: rec.ContentType,
-		Producer: rec.Producer, Key: rec.Key, Origin: rec.Origin, ApplyLimit: event.FormatLimit(rec.Limit)}
+	l := Line{Seq: rec.Seq, Time: time.Unix(0, rec.Time).UTC(), Chain: rec.Chain, Topic: rec.Topic,
+		ContentType: rec.ContentType,
+		Producer:    rec.Producer, Key: rec.Key, Origin: rec.Origin, ApplyLimit: event.FormatLimit(rec.Limit)}
 	if n, counts := rec.Headers.Number(); counts {
 		l.Key, l.Number = "", &n
 	}
@@ -128,7 +129,8 @@ func (b *Broker) readFeed(q url.Values, events bool) (reading, error) {
 			}
 			r.text = r.text || name == "text" && value == "1"
 		default:
-			return r, refuse(http.StatusBadRequest, "the parameter %.40q is not known: from, limit, wait, text and control are", name)
+			return r, refuse(http.StatusBadRequest, "the parameter %.40q is not known: from, limit, wait, text and control are",
+				name)
 		}
 		if events && (name == "limit" || name == "wait") {
 			return r, refuse(http.StatusBadRequest, "events have no %s: they come one by one, without end", name)
@@ -142,13 +144,15 @@ func (b *Broker) readFeed(q url.Values, events bool) (reading, error) {
 		n, err := strconv.ParseUint(from, 10, 64)
 		switch {
 		case err != nil:
-			return r, refuse(http.StatusBadRequest, "from=%.40q is not a sequence: write the one to begin with, or 0 for the first that is kept", from)
+			return r, refuse(http.StatusBadRequest,
+				"from=%.40q is not a sequence: write the one to begin with, or 0 for the first that is kept", from)
 		case n == 0:
 			n = first
 		case n < first:
 			return r, refuse(http.StatusGone, "increment %d is not kept any more, the log begins at %d", n, first)
 		case n > head+1:
-			return r, refuse(http.StatusNotFound, "there is no increment %d yet, the log ends at %d: a reader that stands there has read another log", n-1, head)
+			return r, refuse(http.StatusNotFound,
+				"there is no increment %d yet, the log ends at %d: a reader that stands there has read another log", n-1, head)
 		}
 		r.from = n
 	}

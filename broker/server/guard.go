@@ -9,13 +9,15 @@ import (
 	httpdoor "xmq/broker/door/http"
 )
 
-// guard lets through what a program or a person at this server sent, and keeps out what somebody else's page made a browser send. It
-// stands before every handler of the broker, on loopback too, because a browser on the same machine reaches loopback.
+// guard lets through what a program or a person at this server sent, and keeps out what somebody else's page made a
+// browser send. It stands before every handler of the broker, on loopback too, because a browser on the same machine
+// reaches loopback.
 //
-// Two rules. A request names the server by an address, by localhost, or by a name that is this server's: any other name may be one
-// that was pointed here a moment ago, so that its page counts as ours (421). And a method that may change something comes from no
-// other origin, by the word of the browser (403); requests without that word are no browser's. GET and HEAD are always
-// served, so that links work: they change nothing, and the headers of the answer let no other page read it.
+// Two rules. A request names the server by an address, by localhost, or by a name that is this server's: any other
+// name may be one that was pointed here a moment ago, so that its page counts as ours (421). And a method that may
+// change something comes from no other origin, by the word of the browser (403); requests without that word are no
+// browser's. GET and HEAD are always served, so that links work: they change nothing, and the headers of the answer
+// let no other page read it.
 type guard struct {
 	next  http.Handler
 	names map[string]bool // in lower case
@@ -34,7 +36,8 @@ func newGuard(next http.Handler, addr string, hosts []string) *guard {
 	return g
 }
 
-// guarded are headers of every answer: no cache keeps it, no other page reads or frames it, and its bytes are taken for no script.
+// guarded are headers of every answer: no cache keeps it, no other page reads or frames it, and its bytes are taken
+// for no script.
 var guarded = map[string]string{
 	"Cache-Control":                "no-store",
 	"Content-Security-Policy":      "default-src 'none'; frame-ancestors 'none'",
@@ -54,7 +57,8 @@ func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			"this broker is not called by the name in the Host header: ask for it by its address, or add the name to http_hosts")
 	case g.cross.Check(r) != nil:
 		httpdoor.Fail(w, http.StatusForbidden, "origin",
-			"a page of another origin made a browser send this: nothing was taken; send it from a program, or from a page of this broker")
+			"a page of another origin made a browser send this: nothing was taken; send it from a program, or from a page of "+
+				"this broker")
 	default:
 		g.next.ServeHTTP(w, r)
 	}

@@ -10,7 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// guardedAnswer sends one request with this Host header and these further headers, and returns the status and the code of the refusal.
+// guardedAnswer sends one request with this Host header and these further headers, and returns the status and the
+// code of the refusal.
 func guardedAnswer(t *testing.T, method, addr, path, host, body string, headers ...string) (int, string, http.Header) {
 	t.Helper()
 	req, err := http.NewRequest(method, "http://"+addr+path, strings.NewReader(body))
@@ -32,14 +33,17 @@ func guardedAnswer(t *testing.T, method, addr, path, host, body string, headers 
 	return res.StatusCode, said.Code, res.Header
 }
 
-// What a page of another origin makes a browser send is refused at every listener, whatever it is; what a program sends is not.
+// What a page of another origin makes a browser send is refused at every listener, whatever it is; what a program
+// sends is not.
 func TestPagesOfOtherOriginsChangeNothing(t *testing.T) {
 	cfg := testConfig(t)
 	cfg.Pprof, cfg.HTTPHosts, cfg.HTTPAlias = "127.0.0.1:0", []string{"Broker1.example.com"}, "/publicentry"
 	r := startBroker(t, cfg)
 	api := r.HTTPAddr()
-	posts := map[string]string{"/v1/increments": "x", "/publicentry": "x", "/v1/increments/batch": `{"body":"x"}`, "/v1/log/check": "{}",
-		"/v1/log/trim": "{}", "/v1/clients/n1/forget": "{}", "/v1/alerts": `{"key":"x","do":"clear"}`, "/v1/dumps/0000000000000001/cancel": "{}"}
+	posts := map[string]string{"/v1/increments": "x", "/publicentry": "x", "/v1/increments/batch": `{"body":"x"}`,
+		"/v1/log/check": "{}",
+		"/v1/log/trim":  "{}", "/v1/clients/n1/forget": "{}", "/v1/alerts": `{"key":"x","do":"clear"}`,
+		"/v1/dumps/0000000000000001/cancel": "{}"}
 	browsers := map[string][]string{
 		"another site":           {"Sec-Fetch-Site", "cross-site", "Origin", "http://evil.example"},
 		"another port":           {"Sec-Fetch-Site", "same-site", "Origin", "http://localhost:8000"},
@@ -69,11 +73,13 @@ func TestPagesOfOtherOriginsChangeNothing(t *testing.T) {
 	for _, method := range []string{http.MethodGet, http.MethodHead} { // a link on another page
 		for _, addr := range []string{api + "/v1/positions", api + "/readyz", r.pprof.Addr().String() + "/debug/pprof/"} {
 			host, path, _ := strings.Cut(addr, "/")
-			status, _, _ := guardedAnswer(t, method, host, "/"+path, "", "", "Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "navigate")
+			status, _, _ := guardedAnswer(t, method, host, "/"+path, "", "", "Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode",
+				"navigate")
 			require.Equal(t, http.StatusOK, status, "%s %s", method, addr)
 		}
 	}
-	for _, own := range [][]string{nil, {"Sec-Fetch-Site", "same-origin"}, {"Sec-Fetch-Site", "none"}, {"Origin", "http://" + api}} {
+	for _, own := range [][]string{nil, {"Sec-Fetch-Site", "same-origin"}, {"Sec-Fetch-Site", "none"},
+		{"Origin", "http://" + api}} {
 		status, _, _ := guardedAnswer(t, http.MethodPost, api, "/v1/increments", "", "x", own...)
 		require.Equal(t, http.StatusOK, status, own)
 	}
@@ -87,13 +93,15 @@ func TestOnlyOwnNamesAreServed(t *testing.T) {
 	_, port, err := net.SplitHostPort(r.HTTPAddr())
 	require.NoError(t, err)
 	for _, addr := range []string{r.HTTPAddr(), r.pprof.Addr().String()} {
-		for _, host := range []string{"evil.example", "evil.example:" + port, "localhost.evil.example", "127.0.0.1.evil.example", "127.1", "2130706433",
+		for _, host := range []string{"evil.example", "evil.example:" + port, "localhost.evil.example",
+			"127.0.0.1.evil.example", "127.1", "2130706433",
 			"broker1.example.com.", "broker2.example.com", "[evil]", "localhost:1:2"} {
 			status, code, _ := guardedAnswer(t, http.MethodGet, addr, "/", host, "")
 			require.Equal(t, http.StatusMisdirectedRequest, status, host)
 			require.Equal(t, "host", code)
 		}
-		for _, host := range []string{"localhost", "LOCALHOST:" + port, "127.0.0.1", "127.0.0.1:99", "[::1]", "[::1]:" + port, "10.1.2.3", "broker1.example.com", "BROKER1.example.com:80"} {
+		for _, host := range []string{"localhost", "LOCALHOST:" + port, "127.0.0.1", "127.0.0.1:99", "[::1]", "[::1]:" + port,
+			"10.1.2.3", "broker1.example.com", "BROKER1.example.com:80"} {
 			status, _, _ := guardedAnswer(t, http.MethodGet, addr, "/", host, "")
 			require.Equal(t, http.StatusNotFound, status, host)
 		}
@@ -118,7 +126,8 @@ func TestEveryAnswerIsKeptFromOtherPages(t *testing.T) {
 		require.Equal(t, "same-origin", h.Get("Cross-Origin-Resource-Policy"))
 		require.Empty(t, h.Get("Access-Control-Allow-Origin"))
 	}
-	for _, path := range []string{"/v1/positions", "/v1/increments", "/v1/increments/1", "/v1/increments/9", "/v1/clients/n1", "/healthz", "/nothing", "/v1/log/trim"} {
+	for _, path := range []string{"/v1/positions", "/v1/increments", "/v1/increments/1", "/v1/increments/9",
+		"/v1/clients/n1", "/healthz", "/nothing", "/v1/log/trim"} {
 		ask(r.HTTPAddr(), path, "")
 		ask(r.HTTPAddr(), path, "evil.example")
 	}
@@ -132,16 +141,20 @@ func TestContentTypesOfTheDoors(t *testing.T) {
 		status, _, _ := guardedAnswer(t, http.MethodPost, r.HTTPAddr(), path, "", body, "Content-Type", kind)
 		return status
 	}
-	for _, kind := range []string{"text/plain", "application/x-www-form-urlencoded", "application/json", "application/octet-stream", "application/sql", "nonsense", ""} {
+	for _, kind := range []string{"text/plain", "application/x-www-form-urlencoded", "application/json",
+		"application/octet-stream", "application/sql", "nonsense", ""} {
 		require.Equal(t, http.StatusOK, send("/v1/increments", kind, "x"), kind)
 		require.Equal(t, http.StatusOK, send("/v1/increments/batch", kind, `{"body":"x"}`), kind)
 	}
-	for _, kind := range []string{"multipart/form-data; boundary=x", "Multipart/Form-Data", " multipart/form-data; boundary", "multipart/mixed"} {
+	for _, kind := range []string{"multipart/form-data; boundary=x", "Multipart/Form-Data",
+		" multipart/form-data; boundary", "multipart/mixed"} {
 		require.Equal(t, http.StatusUnsupportedMediaType, send("/v1/increments", kind, "x"), kind)
 		require.Equal(t, http.StatusUnsupportedMediaType, send("/v1/increments/batch", kind, `{"body":"x"}`), kind)
 	}
-	for _, path := range []string{"/v1/log/check", "/v1/log/trim", "/v1/clients/n1/forget", "/v1/alerts", "/v1/dumps/0000000000000001/cancel"} {
-		for _, kind := range []string{"text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", ""} {
+	for _, path := range []string{"/v1/log/check", "/v1/log/trim", "/v1/clients/n1/forget", "/v1/alerts",
+		"/v1/dumps/0000000000000001/cancel"} {
+		for _, kind := range []string{"text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x",
+			""} {
 			require.Equal(t, http.StatusUnsupportedMediaType, send(path, kind, "{}"), "%s as %s", path, kind)
 		}
 		require.NotEqual(t, http.StatusUnsupportedMediaType, send(path, "application/json; charset=utf-8", "{}"), path)

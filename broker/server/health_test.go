@@ -24,8 +24,8 @@ func (r *running) readiness() (status int, text string) {
 	return w.Code, w.Body.String()
 }
 
-// Whatever refuses increments, the load balancer, the positions and the log say it in the same words and since when; and nothing of it is
-// said while increments are taken.
+// Whatever refuses increments, the load balancer, the positions and the log say it in the same words and since when;
+// and nothing of it is said while increments are taken.
 func TestReadinessIsWhetherIncrementsAreTaken(t *testing.T) {
 	r := still(t, quiet(t))
 	r.Broker.ready.Store(true)

@@ -19,8 +19,9 @@ type holders struct {
 	need uint64 // the first sequence that somebody needs: all of the log while no client has a copy, head+1 for nobody
 }
 
-// whoHolds answers who holds the log: retention and its limits, an ordered trim, GET /v1/log, positions and alerts all ask here. A client
-// that has been away for longer than max_absence holds nothing; whether it still is away, its worker is asked.
+// whoHolds answers who holds the log: retention and its limits, an ordered trim, GET /v1/log, positions and alerts
+// all ask here. A client that has been away for longer than max_absence holds nothing; whether it still is away, its
+// worker is asked.
 func (b *Broker) whoHolds() holders { return b.holdersWhere(b.heard) }
 
 // holdersWhere is whoHolds for somebody who knows already whom the broker has heard within d.
@@ -34,7 +35,8 @@ func (b *Broker) holdersWhere(heard func(id string, d time.Duration) bool) holde
 			}
 		}
 	}
-	h := holders{Holders: b.stores.state.Holders(first, func(c *statedb.Client) bool { return away[c.ID] }), head: b.stores.log.Head().Seq}
+	h := holders{Holders: b.stores.state.Holders(first, func(c *statedb.Client) bool { return away[c.ID] }),
+		head: b.stores.log.Head().Seq}
 	if h.need = first; h.Placed > 0 {
 		h.need = h.Needed(h.head)
 	}
@@ -74,8 +76,9 @@ func (h *holders) upTo() uint64 {
 	return h.Dumps[0].Seq
 }
 
-// inTheWay finds who holds the log at last or below: first is the one of them that has been away the longest, fixed says why none of them
-// can lose its place: no copy elsewhere has the topics of one, so taking that of the others would free nothing.
+// inTheWay finds who holds the log at last or below: first is the one of them that has been away the longest, fixed
+// says why none of them can lose its place: no copy elsewhere has the topics of one, so taking that of the others
+// would free nothing.
 func (h *holders) inTheWay(last uint64) (first *statedb.Client, fixed string) {
 	if h.Placed == 0 {
 		return nil, "no client has a copy, so nothing can be freed"
@@ -120,12 +123,15 @@ func (b *Broker) whyKept() string {
 	if len(spans) == 1 {
 		size := min(oldest.Last-oldest.First+1, uint64(b.knobs().MaxRecords))
 		if h.head-oldest.First+1 >= size {
-			return fmt.Sprintf("segments are freed whole, and the only one, from %d on, ends when the next increment comes", oldest.First)
+			return fmt.Sprintf("segments are freed whole, and the only one, from %d on, ends when the next increment comes",
+				oldest.First)
 		}
-		return fmt.Sprintf("segments are freed whole, and the only one, from %d on, is still written to until it has %d increments (max_records; "+
+		return fmt.Sprintf("segments are freed whole, and the only one, from %d on, is still written to until it has %d "+
+			"increments (max_records; "+
 			"write a smaller one and send SIGHUP, and it ends when the next increment comes)", oldest.First, size)
 	}
-	return fmt.Sprintf("segments are freed whole, and %s needs increment %d, which is in the oldest one (%d to %d)", h.who(), h.need, oldest.First, oldest.Last)
+	return fmt.Sprintf("segments are freed whole, and %s needs increment %d, which is in the oldest one (%d to %d)",
+		h.who(), h.need, oldest.First, oldest.Last)
 }
 
 // pins tells each view what its client holds.

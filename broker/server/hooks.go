@@ -22,16 +22,17 @@ import (
 	"xmq/statedb"
 )
 
-// hooks tells the outside of alerts, by a URL, by a command, or both. Neither waits for the other, and what one says of an alert waits
-// for nothing but what it has to say of the same alert before. The queues are bounded: when a hook is slower than
-// alerts come, alerts are dropped here (never from the store) and counted in the log.
+// hooks tells the outside of alerts, by a URL, by a command, or both. Neither waits for the other, and what one says
+// of an alert waits for nothing but what it has to say of the same alert before. The queues are bounded: when a hook
+// is slower than alerts come, alerts are dropped here (never from the store) and counted in the log.
 type hooks struct {
 	cfg atomic.Pointer[Hooks] // of now
 	log *slog.Logger
 	web *http.Client
 	all []*hook
 
-	// view makes what the outside is told of an alert, with the text of now and its others of one cause; nil: what was stored.
+	// view makes what the outside is told of an alert, with the text of now and its others of one cause; nil: what was
+	// stored.
 	view func(context.Context, statedb.Alert) AlertView
 
 	mu     sync.Mutex
@@ -71,7 +72,8 @@ const (
 
 func newHooks(cfg Hooks, log *slog.Logger) *hooks {
 	h := &hooks{log: log, causes: map[string]*cause{}, of: map[string]string{}, web: &http.Client{
-		Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, MaxResponseHeaderBytes: 64 << 10, MaxIdleConnsPerHost: 1, IdleConnTimeout: time.Minute},
+		Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, MaxResponseHeaderBytes: 64 << 10, MaxIdleConnsPerHost: 1,
+			IdleConnTimeout: time.Minute},
 		// An alert is for the address that was configured, and for none that it names.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
@@ -81,11 +83,12 @@ func newHooks(cfg Hooks, log *slog.Logger) *hooks {
 	return h
 }
 
-// againAfter is how long behind the start of a broker what stands since before is told again: the broker before may have ended between
-// raising it and telling it.
+// againAfter is how long behind the start of a broker what stands since before is told again: the broker before may
+// have ended between raising it and telling it.
 const againAfter = time.Minute
 
-// know takes note of alerts that stand already, at the start of a broker: they are told when they change, and again after againAfter.
+// know takes note of alerts that stand already, at the start of a broker: they are told when they change, and again
+// after againAfter.
 func (h *hooks) know(standing []statedb.Alert, now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -125,8 +128,9 @@ func (h *hooks) leave(key string) *cause {
 	return c
 }
 
-// tell never blocks. Alerts of one cause are told as one: when the first of them is raised, when one becomes worse than what was told, and
-// when the last is over. Of an alert that somebody has acknowledged nothing is told: one that becomes worse is not acknowledged any more.
+// tell never blocks. Alerts of one cause are told as one: when the first of them is raised, when one becomes worse
+// than what was told, and when the last is over. Of an alert that somebody has acknowledged nothing is told: one that
+// becomes worse is not acknowledged any more.
 func (h *hooks) tell(a statedb.Alert) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -138,7 +142,7 @@ func (h *hooks) tell(a statedb.Alert) {
 	}
 	_, stood := h.of[a.Key]
 	c, first := h.join(a)
-	if a.Acked || stood == false && !first && a.Severity.Rank() <= c.worst {
+	if a.Acked || !stood && !first && a.Severity.Rank() <= c.worst {
 		return
 	}
 	c.told, c.worst = time.Now(), max(c.worst, a.Severity.Rank())
@@ -166,7 +170,8 @@ func (h *hooks) enqueue(t telling) {
 	}
 }
 
-// repeat tells those causes again of which nothing was told for Hooks.Repeat, unless all of their alerts were acknowledged.
+// repeat tells those causes again of which nothing was told for Hooks.Repeat, unless all of their alerts were
+// acknowledged.
 func (h *hooks) repeat(now time.Time, standing []statedb.Alert) {
 	repeat := h.cfg.Load().Repeat
 	if repeat == 0 {
@@ -184,7 +189,8 @@ func (h *hooks) repeat(now time.Time, standing []statedb.Alert) {
 	}
 }
 
-// run calls the hooks until ctx ends, which ends the calls under way. What has no end by itself holds it for hookLinger at most.
+// run calls the hooks until ctx ends, which ends the calls under way. What has no end by itself holds it for
+// hookLinger at most.
 func (h *hooks) run(ctx context.Context) error {
 	defer h.web.CloseIdleConnections()
 	var group conc.WaitGroup
@@ -261,8 +267,8 @@ func (h *hooks) call(ctx context.Context, one *hook, a telling) error {
 	return secret.Hide(one.tell(ctx, cfg, body), cfg.URL)
 }
 
-// exec runs the command with body on its standard input. What it has started ends with it when the time is over, and when it holds the
-// output of a command that has ended for longer than hookLinger.
+// exec runs the command with body on its standard input. What it has started ends with it when the time is over, and
+// when it holds the output of a command that has ended for longer than hookLinger.
 func (h *hooks) exec(ctx context.Context, cfg *Hooks, body []byte) error {
 	var out head
 	cmd := exec.CommandContext(ctx, cfg.Command[0], cfg.Command[1:]...)

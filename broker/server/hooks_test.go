@@ -45,8 +45,8 @@ func gone(pid string) bool {
 	return err != nil || strings.Contains(string(stat), ") Z ")
 }
 
-// A hook that leaves a process behind with its output open holds neither the next alert nor the end of the broker, and what it left
-// is ended.
+// A hook that leaves a process behind with its output open holds neither the next alert nor the end of the broker,
+// and what it left is ended.
 func TestWhatAHookLeavesBehindHoldsNothing(t *testing.T) {
 	cfg := testConfig(t)
 	file := filepath.Join(t.TempDir(), "pids")
@@ -68,7 +68,8 @@ func TestWhatAHookLeavesBehindHoldsNothing(t *testing.T) {
 	})
 }
 
-// A hook that hangs delays neither the other one nor what is told of other alerts; the broker's end ends it with its children.
+// A hook that hangs delays neither the other one nor what is told of other alerts; the broker's end ends it with its
+// children.
 func TestAHookThatHangsDelaysNoOther(t *testing.T) {
 	release := make(chan struct{})
 	web := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-release }))
@@ -121,8 +122,8 @@ func TestOneAlertIsToldInOrder(t *testing.T) {
 	}
 }
 
-// Several clients that refuse one increment are one call of a hook when it begins, with the sentence that says so, and one when the last
-// of them is over: under one key.
+// Several clients that refuse one increment are one call of a hook when it begins, with the sentence that says so,
+// and one when the last of them is over: under one key.
 func TestAlertsOfOneCauseAreToldAsOne(t *testing.T) {
 	cfg := testConfig(t)
 	var mu sync.Mutex
@@ -189,7 +190,8 @@ func TestAlertsOfOneCauseAreToldAsOne(t *testing.T) {
 	require.Len(t, heard, 6)
 }
 
-// What a broker that was killed may not have told is told a minute behind the next start, once for each cause, unless somebody has seen it.
+// What a broker that was killed may not have told is told a minute behind the next start, once for each cause, unless
+// somebody has seen it.
 func TestWhatStandsAtTheStartIsToldAgain(t *testing.T) {
 	h := newHooks(Hooks{Repeat: time.Hour, Timeout: time.Minute}, slog.New(slog.DiscardHandler))
 	one := &hook{name: "test", queue: make(chan telling, hookQueue), there: func(*Hooks) bool { return true }}
@@ -210,14 +212,18 @@ func TestWhatStandsAtTheStartIsToldAgain(t *testing.T) {
 
 // Alerts go to the configured address and to none that it names, and of what a command writes little is kept.
 func TestHooksAreBounded(t *testing.T) {
-	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("the redirect was followed") }))
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter,
+		*http.Request) {
+		t.Error("the redirect was followed")
+	}))
 	defer elsewhere.Close()
 	web := httptest.NewServer(http.RedirectHandler(elsewhere.URL, http.StatusTemporaryRedirect))
 	defer web.Close()
 	h := newHooks(Hooks{URL: web.URL, Timeout: time.Minute}, slog.New(slog.DiscardHandler))
 	require.ErrorContains(t, h.call(t.Context(), h.all[0], telling{}), "307")
 
-	h = newHooks(Hooks{Command: []string{"/bin/sh", "-c", "head -c 100000000 /dev/zero; exit 1"}, Timeout: time.Minute}, slog.New(slog.DiscardHandler))
+	h = newHooks(Hooks{Command: []string{"/bin/sh", "-c", "head -c 100000000 /dev/zero; exit 1"}, Timeout: time.Minute},
+		slog.New(slog.DiscardHandler))
 	err := h.call(t.Context(), h.all[1], telling{})
 	require.ErrorContains(t, err, "exit status 1")
 	require.Less(t, len(err.Error()), 1000)

@@ -65,8 +65,8 @@ type group struct {
 	bytes    int64
 }
 
-// The size of one group, beyond which it takes no further request. With the largest request it stays below a quarter of what the
-// log's database buffers.
+// The size of one group, beyond which it takes no further request. With the largest request it stays below a quarter
+// of what the log's database buffers.
 const (
 	groupRecords = 4096
 	groupBytes   = 2 << 20
@@ -248,8 +248,8 @@ func (in *ingest) gather(ctx context.Context, first *request, work chan<- *group
 	}
 }
 
-// add puts all of a request into g; when the newest segment of the log is full, into the groups behind it. It returns the
-// group that holds the request's last draft.
+// add puts all of a request into g; when the newest segment of the log is full, into the groups behind it. It returns
+// the group that holds the request's last draft.
 func (in *ingest) add(ctx context.Context, g *group, req *request, work chan<- *group) (*group, error) {
 	for rest := req.drafts; ; {
 		if cap(in.out) < len(rest) {
@@ -284,8 +284,9 @@ func (in *ingest) add(ctx context.Context, g *group, req *request, work chan<- *
 	}
 }
 
-// pause waits before the log is asked again for a segment that no file descriptor is left for. Nothing has failed: increments are
-// refused meanwhile. It is false when ctx has ended: a broker that stops has closed its doors, and does not wait for others.
+// pause waits before the log is asked again for a segment that no file descriptor is left for. Nothing has failed:
+// increments are refused meanwhile. It is false when ctx has ended: a broker that stops has closed its doors, and
+// does not wait for others.
 func (in *ingest) pause(ctx context.Context) bool {
 	in.waits.Store(true) // until there is one: whoever came between two tries would wait, too
 	select {
@@ -296,7 +297,8 @@ func (in *ingest) pause(ctx context.Context) bool {
 	}
 }
 
-// commit writes what comes from work, in order, and answers. After a failed write it answers that everything is unknown.
+// commit writes what comes from work, in order, and answers. After a failed write it answers that everything is
+// unknown.
 func (in *ingest) commit(work <-chan *group) (failed error) {
 	for g := range work {
 		if failed == nil {
@@ -349,7 +351,8 @@ func starving() *door.Refusal {
 
 // fail answers whoever has something in g, and more, after a failed write, and everybody who comes.
 func (in *ingest) fail(g *group, more ...*request) {
-	r := door.Refuse(door.Unknown, "the broker's storage failed while this was written: the outcome is unknown, repeat it with the same idempotency key")
+	r := door.Refuse(door.Unknown, "the broker's storage failed while this was written: the outcome is unknown, repeat "+
+		"it with the same idempotency key")
 	in.refusing.Store(r)
 	in.since.Store(time.Now().UnixNano())
 	if !in.ended.Swap(true) {

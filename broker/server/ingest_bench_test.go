@@ -15,7 +15,8 @@ import (
 	"xmq/nodeclient/producer"
 )
 
-// BenchmarkIngest is the whole way in: producers over TCP, the NATS door, the log with one sync a group, and every answer.
+// BenchmarkIngest is the whole way in: producers over TCP, the NATS door, the log with one sync a group, and every
+// answer.
 func BenchmarkIngest(b *testing.B) {
 	for _, c := range []struct {
 		producers, size int

@@ -98,12 +98,14 @@ func (b *Broker) against(d statedb.Doubts) string {
 	}
 	var all []string
 	if len(ids) > 0 {
-		all = append(all, fmt.Sprintf("%s at %s, and this log ends at %s: %s acknowledged increments are missing.", stand(ids),
+		all = append(all, fmt.Sprintf("%s at %s, and this log ends at %s: %s acknowledged increments are missing.",
+			stand(ids),
 			units.Count(most), units.Count(head.Seq), units.Count(most-min(most, head.Seq))))
 	}
 	switch {
 	case len(others) == 1 && others[0] == "":
-		all = append(all, fmt.Sprintf("the state store knows log %s up to %s, and beside it lies log %s%s: was a disk exchanged?",
+		all = append(all, fmt.Sprintf("the state store knows log %s up to %s, and beside it lies log %s%s: was a disk "+
+			"exchanged?",
 			other, units.Count(last), head.Log, b.since()))
 	case len(others) > 0:
 		all = append(all, fmt.Sprintf("%s log %s at %s, and this is log %s%s: was the disk exchanged?", hold(others), other,
@@ -185,7 +187,8 @@ func (b *Broker) apiAccept(r *http.Request) (any, error) {
 	case len(d.Witnesses) == 0:
 		return nil, refuse(http.StatusConflict, "no node speaks against this log: there is nothing to accept")
 	case strings.TrimSpace(req.Reason) == "" || len(req.Reason) > 1000:
-		return nil, refuse(http.StatusBadRequest, "to accept a log needs a reason, of at most 1000 bytes: it will stand in the audit list")
+		return nil, refuse(http.StatusBadRequest,
+			"to accept a log needs a reason, of at most 1000 bytes: it will stand in the audit list")
 	case !req.Confirm:
 		return nil, refuse(http.StatusConflict, "%s", b.against(d))
 	}
@@ -193,7 +196,8 @@ func (b *Broker) apiAccept(r *http.Request) (any, error) {
 	var batch statedb.Batch
 	batch.PutDoubts(b.doubts.Accept())
 	batch.Clear(heldAlert, now)
-	batch.Audit(statedb.Audit{Time: now, Verb: "accept log", Seq: b.stores.log.Head().Seq, Reason: req.Reason + " (" + text + ")",
+	batch.Audit(statedb.Audit{Time: now, Verb: "accept log", Seq: b.stores.log.Head().Seq, Reason: req.Reason + " (" +
+		text + ")",
 		By: by, Via: via})
 	if err := b.stores.state.Write(&batch); err != nil {
 		return nil, err

@@ -66,7 +66,8 @@ func TestALogThatTheNodesDoNotKnowTakesNoInput(t *testing.T) {
 	code, _ = r.refusedWith()
 	require.Equal(t, door.Held, code, "a restart is no answer")
 	require.NotNil(t, r.input())
-	require.Equal(t, 1, strings.Count(strings.ToLower(r.input().String()), "input is held"), "the first line of screens says it once")
+	require.Equal(t, 1, strings.Count(strings.ToLower(r.input().String()), "input is held"),
+		"the first line of screens says it once")
 	require.Equal(t, http.StatusConflict, r.accept(`{"reason":"a new beginning"}`).Code)
 	require.Equal(t, http.StatusBadRequest, r.accept(`{"confirm":true}`).Code)
 	require.Equal(t, http.StatusOK, r.accept(`{"confirm":true,"reason":"a new beginning"}`).Code)
@@ -165,7 +166,9 @@ func (r *running) ends(id, from string, db *drivertest.Memory) error {
 	road, err := bus.Dial(r.NATSURL(), id)
 	require.NoError(r.t, err)
 	defer road.Close()
-	a, err := nodeclient.New(road, db.Open(), nodeclient.Options{ID: id, From: from, Tick: 20 * time.Millisecond, Silence: 100, Stay: true, Log: slog.New(slog.DiscardHandler)})
+	a, err := nodeclient.New(road, db.Open(),
+		nodeclient.Options{ID: id, From: from, Tick: 20 * time.Millisecond, Silence: 100, Stay: true,
+			Log: slog.New(slog.DiscardHandler)})
 	require.NoError(r.t, err)
 	return a.Run(r.t.Context())
 }

@@ -53,8 +53,8 @@ func TestOutcomesBlameTheClientForWhatItDid(t *testing.T) {
 	}
 }
 
-// XQ-6, over HTTP: keys are text, numbers count, a producer's counter is mended by an operator, and all of it outlives the
-// segments, which retention frees, and restarts.
+// XQ-6, over HTTP: keys are text, numbers count, a producer's counter is mended by an operator, and all of it
+// outlives the segments, which retention frees, and restarts.
 func TestXQ06KeysAndNumbersOverHTTP(t *testing.T) {
 	cfg := testConfig(t)
 	cfg.MaxRecords = 20
@@ -86,12 +86,15 @@ func TestXQ06KeysAndNumbersOverHTTP(t *testing.T) {
 	want(400, "invalid", false, "f", "Xmq-Number", "7", "Xmq-Producer", "shop", "Idempotency-Key", "7")
 	want(400, "invalid", false, "f", "Idempotency-Key", "")
 	want(400, "invalid", false, "f", "Idempotency-Key", "\xff\xfe")
-	status, a := r.ask(pub+"/batch", `{"body":"g","number":1001,"producer":"shop"}`+"\n"+`{"body":"h","number":"1002","producer":"shop"}`+
+	status, a := r.ask(pub+"/batch", `{"body":"g","number":1001,"producer":"shop"}`+"\n"+
+		`{"body":"h","number":"1002","producer":"shop"}`+
 		"\n"+`{"body":"i","number":9,"producer":"lines","sparse":true}`+"\n"+`{"body":"j","key":"1001","producer":"shop"}`)
 	require.Equal(t, 200, status, a)
 	require.Equal(t, json.Number("4"), a["count"])
-	for _, line := range []string{`{"body":"x","number":1}`, `{"body":"x","number":-1,"producer":"p"}`, `{"body":"x","number":1.5,"producer":"p"}`,
-		`{"body":"x","number":1e3,"producer":"p"}`, `{"body":"x","key":""}`, `{"body":"x","key":7}`, `{"body":"x","sparse":1}`,
+	for _, line := range []string{`{"body":"x","number":1}`, `{"body":"x","number":-1,"producer":"p"}`,
+		`{"body":"x","number":1.5,"producer":"p"}`,
+		`{"body":"x","number":1e3,"producer":"p"}`, `{"body":"x","key":""}`, `{"body":"x","key":7}`,
+		`{"body":"x","sparse":1}`,
 		`{"body":"x","sparse":true}`, `{"body":"x","number":1,"key":"k","producer":"p"}`} {
 		status, a := r.ask(pub+"/batch", line)
 		require.Equal(t, 400, status, line)
@@ -101,7 +104,8 @@ func TestXQ06KeysAndNumbersOverHTTP(t *testing.T) {
 	require.Equal(t, 200, status, a)
 	require.Equal(t, json.Number("18446744073709551615"), a["highest"])
 	want(200, "", false, "k", "Xmq-Number", "6", "Xmq-Producer", "capture")
-	for path, body := range map[string]string{"/v1/producers/nobody/reset": `{"reason":"x"}`, "/v1/producers/capture/reset": `{}`, "/v1/producers/BAD/reset": `{"reason":"x"}`} {
+	for path, body := range map[string]string{"/v1/producers/nobody/reset": `{"reason":"x"}`,
+		"/v1/producers/capture/reset": `{}`, "/v1/producers/BAD/reset": `{"reason":"x"}`} {
 		status, _ := r.ask(path, body)
 		require.Contains(t, []int{400, 404}, status, path)
 	}
@@ -157,7 +161,11 @@ func TestLostIndexOfKeysIsTold(t *testing.T) {
 		}
 		return false
 	})
-	soon(t, "the index is made again", func() bool { st, err := r.stores.log.Stats(); return err == nil && st.Indexed == 30 })
+	soon(t, "the index is made again", func() bool {
+		st, err := r.stores.log.Stats()
+		return err == nil &&
+			st.Indexed == 30
+	})
 	for n := range 35 {
 		status, a := r.ask("/v1/increments", fmt.Sprint("body", n), "Idempotency-Key", fmt.Sprint(n))
 		require.Equal(t, 200, status)

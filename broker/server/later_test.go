@@ -24,8 +24,8 @@ import (
 	"xmq/statedb"
 )
 
-// The disk is nearly full: input is refused, and all else goes on. A broker starts, a node that was away and needs old segments is
-// fed from them, its client stays what it is, and the log is freed behind it.
+// The disk is nearly full: input is refused, and all else goes on. A broker starts, a node that was away and needs
+// old segments is fed from them, its client stays what it is, and the log is freed behind it.
 func TestNearlyFullDiskFeedsAndStarts(t *testing.T) {
 	cfg := testConfig(t)
 	cfg.MaxRecords, cfg.RingBytes = 10, 1024
@@ -102,11 +102,14 @@ func TestUnreadableLogHasOneAlertThatEnds(t *testing.T) {
 // A snapshot is a cache: when its files are gone or damaged its DUMP has failed, with an alert, and the broker serves.
 func TestSnapshotWithoutItsFilesIsAFailedDump(t *testing.T) {
 	for name, harm := range map[string]func(staging, dump string) error{
-		"all of staging":   func(staging, _ string) error { return os.RemoveAll(staging) },
-		"the snapshot":     func(_, dump string) error { return os.RemoveAll(dump) },
-		"a chunk":          func(_, dump string) error { return os.Remove(filepath.Join(dump, "0000000000.chunk")) },
-		"the manifest":     func(_, dump string) error { return os.Remove(filepath.Join(dump, "manifest.json")) },
-		"what it contains": func(_, dump string) error { return os.WriteFile(filepath.Join(dump, "manifest.json"), nil, 0o600) },
+		"all of staging": func(staging, _ string) error { return os.RemoveAll(staging) },
+		"the snapshot":   func(_, dump string) error { return os.RemoveAll(dump) },
+		"a chunk":        func(_, dump string) error { return os.Remove(filepath.Join(dump, "0000000000.chunk")) },
+		"the manifest":   func(_, dump string) error { return os.Remove(filepath.Join(dump, "manifest.json")) },
+		"what it contains": func(_, dump string) error {
+			return os.WriteFile(filepath.Join(dump, "manifest.json"), nil,
+				0o600)
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg := testConfig(t)
@@ -177,22 +180,24 @@ func TestEveryEndHasAClass(t *testing.T) {
 		err   error
 		class func(error) bool
 	}{
-		"a failed write":      {fmt.Errorf("worker 1: %w", disk.ErrStopped), IsStorage},
-		"a full disk":         {&fs.PathError{Op: "write", Path: "LOCK", Err: syscall.ENOSPC}, IsStorage},
-		"a disk gone bad":     {&fs.PathError{Op: "open", Path: "log", Err: syscall.EIO}, IsStorage},
-		"damage":              {fmt.Errorf("open: %w", &disk.Damage{File: "x"}), IsDamage},
-		"an unreadable form":  {fmt.Errorf("replace increment 7: %w", event.ErrDamaged), IsDamage},
-		"no descriptor":       {fmt.Errorf("open: %w", disk.ErrDescriptors), IsTemporary},
-		"no read now":         {fmt.Errorf("open log: %w", increments.ErrLater), IsTemporary},
-		"a part that ends":    {errors.New("ingest ended: without being told to"), IsTemporary},
-		"what it may not do":  {&fs.PathError{Op: "open", Path: "data", Err: syscall.EACCES}, func(err error) bool { return errors.Is(err, ErrConfig) }},
+		"a failed write":     {fmt.Errorf("worker 1: %w", disk.ErrStopped), IsStorage},
+		"a full disk":        {&fs.PathError{Op: "write", Path: "LOCK", Err: syscall.ENOSPC}, IsStorage},
+		"a disk gone bad":    {&fs.PathError{Op: "open", Path: "log", Err: syscall.EIO}, IsStorage},
+		"damage":             {fmt.Errorf("open: %w", &disk.Damage{File: "x"}), IsDamage},
+		"an unreadable form": {fmt.Errorf("replace increment 7: %w", event.ErrDamaged), IsDamage},
+		"no descriptor":      {fmt.Errorf("open: %w", disk.ErrDescriptors), IsTemporary},
+		"no read now":        {fmt.Errorf("open log: %w", increments.ErrLater), IsTemporary},
+		"a part that ends":   {errors.New("ingest ended: without being told to"), IsTemporary},
+		"what it may not do": {&fs.PathError{Op: "open", Path: "data", Err: syscall.EACCES},
+			func(err error) bool { return errors.Is(err, ErrConfig) }},
 		"the directory taken": {fmt.Errorf("lock: %w", disk.ErrHeld), IsTemporary},
 	} {
 		err := classed(c.err)
 		require.True(t, c.class(err), name)
 		require.ErrorContains(t, err, c.err.Error(), name)
 		n := 0
-		for _, class := range []func(error) bool{IsStorage, IsDamage, IsTemporary, func(err error) bool { return errors.Is(err, ErrConfig) }} {
+		for _, class := range []func(error) bool{IsStorage, IsDamage, IsTemporary,
+			func(err error) bool { return errors.Is(err, ErrConfig) }} {
 			if class(err) {
 				n++
 			}
@@ -202,8 +207,8 @@ func TestEveryEndHasAClass(t *testing.T) {
 	require.NoError(t, classed(nil))
 }
 
-// A log that finds no file descriptor for its next segment has not failed: what waits is stored later, and what comes is refused
-// with a code of its own.
+// A log that finds no file descriptor for its next segment has not failed: what waits is stored later, and what comes
+// is refused with a code of its own.
 func TestIngestWaitsForDescriptors(t *testing.T) {
 	log := &dryLog{asked: make(chan struct{}, 100)}
 	log.dry.Store(true)

@@ -19,17 +19,20 @@ func TestNothingListensForOtherMachinesUnasked(t *testing.T) {
 		"pprof":     func(c *Config, a string) { c.Pprof = a },
 	}
 	for key, set := range set {
-		for _, addr := range []string{"0.0.0.0:0", ":0", "[::]:0", "192.0.2.1:0", "[2001:db8::1]:0", "[::ffff:192.0.2.1]:0", "10.0.0.5:0"} {
+		for _, addr := range []string{"0.0.0.0:0", ":0", "[::]:0", "192.0.2.1:0", "[2001:db8::1]:0", "[::ffff:192.0.2.1]:0",
+			"10.0.0.5:0"} {
 			cfg := testConfig(t)
 			set(&cfg, addr)
 			_, err := Open(cfg, slog.New(slog.DiscardHandler))
-			require.ErrorContains(t, err, key+" "+addr+" is reached from other machines: listen on 127.0.0.1, or --insecure-i-know for a network that is yours alone")
+			require.ErrorContains(t, err, key+" "+addr+
+				" is reached from other machines: listen on 127.0.0.1, or --insecure-i-know for a network that is yours alone")
 			require.ErrorIs(t, err, ErrConfig)
 			require.NoDirExists(t, cfg.Data, "nothing is made before that")
 			cfg.Insecure = true
 			require.NoError(t, cfg.Validate())
 		}
-		for _, addr := range []string{"127.0.0.1:0", "127.8.9.10:0", "[::1]:0", "localhost:0", "LocalHost:0", "[::ffff:127.0.0.1]:0"} {
+		for _, addr := range []string{"127.0.0.1:0", "127.8.9.10:0", "[::1]:0", "localhost:0", "LocalHost:0",
+			"[::ffff:127.0.0.1]:0"} {
 			cfg := testConfig(t)
 			set(&cfg, addr)
 			require.NoError(t, cfg.Validate(), addr)
@@ -58,7 +61,8 @@ func TestInsecureStandsInTheAlerts(t *testing.T) {
 	}
 	r := startBroker(t, cfg)
 	soon(t, "the alert stands", func() bool { return stands(r) })
-	_, _, _ = guardedAnswer(t, "POST", r.HTTPAddr(), "/v1/alerts", "", `{"key":"insecure","do":"clear"}`, "Content-Type", "application/json")
+	_, _, _ = guardedAnswer(t, "POST", r.HTTPAddr(), "/v1/alerts", "", `{"key":"insecure","do":"clear"}`, "Content-Type",
+		"application/json")
 	soon(t, "it stands again", func() bool { return stands(r) })
 	require.NoError(t, r.stop())
 	r = startBroker(t, cfg)
@@ -69,7 +73,8 @@ func TestInsecureStandsInTheAlerts(t *testing.T) {
 	soon(t, "it is cleared", func() bool { return !stands(r) })
 }
 
-// No listener of the broker keeps connections on which nothing is said, the profiles' neither: each takes a place of its address.
+// No listener of the broker keeps connections on which nothing is said, the profiles' neither: each takes a place of
+// its address.
 func TestEveryListenerEndsConnectionsThatSayNothing(t *testing.T) {
 	r := startBroker(t, testConfig(t))
 	l, err := net.Listen("tcp", "127.0.0.1:0")

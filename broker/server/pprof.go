@@ -6,8 +6,8 @@ import (
 	"net/http/pprof"
 )
 
-// profiles serves profiles of this process until ctx ends. They have an address of their own: a profile shows what the process holds,
-// and making one costs.
+// profiles serves profiles of this process until ctx ends. They have an address of their own: a profile shows what
+// the process holds, and making one costs.
 func (b *Broker) profiles(ctx context.Context) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/debug/pprof/", pprof.Index)

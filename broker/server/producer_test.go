@@ -33,8 +33,9 @@ func (r *running) bodies() map[string][]uint64 {
 	return all
 }
 
-// XQ-2, XQ-6, XI-1: the broker is stopped and started again and again under producers that do not wait for answers, across borders
-// of segments. Each draft is stored once, those of a producer in its order, each under the sequence that was answered.
+// XQ-2, XQ-6, XI-1: the broker is stopped and started again and again under producers that do not wait for answers,
+// across borders of segments. Each draft is stored once, those of a producer in its order, each under the sequence
+// that was answered.
 func TestXQ06ProducersSurviveRestarts(t *testing.T) {
 	cfg := testConfig(t)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -49,13 +50,14 @@ func TestXQ06ProducersSurviveRestarts(t *testing.T) {
 	var half sync.WaitGroup
 	half.Add(producers)
 	for i := range producers {
-		p, err := producer.Dial(r.NATSURL(), fmt.Sprint("p", i), producer.Options{Once: true, Records: 4000, Timeout: time.Second,
-			Done: func(_, seq uint64, err error) {
-				if err != nil {
-					t.Error(err)
-				}
-				seqs[i] = append(seqs[i], seq)
-			}})
+		p, err := producer.Dial(r.NATSURL(), fmt.Sprint("p", i),
+			producer.Options{Once: true, Records: 4000, Timeout: time.Second,
+				Done: func(_, seq uint64, err error) {
+					if err != nil {
+						t.Error(err)
+					}
+					seqs[i] = append(seqs[i], seq)
+				}})
 		require.NoError(t, err)
 		work.Go(func() {
 			defer p.Close()
@@ -78,7 +80,11 @@ func TestXQ06ProducersSurviveRestarts(t *testing.T) {
 		require.NoError(t, r.stop())
 		r = startBroker(t, cfg)
 		before := r.stores.log.Head().Seq
-		soon(t, "the producers go on", func() bool { h := r.stores.log.Head().Seq; return h >= before+1000 || h == producers*each })
+		soon(t, "the producers go on", func() bool {
+			h := r.stores.log.Head().Seq
+			return h >= before+1000 ||
+				h == producers*each
+		})
 	}
 	work.Wait()
 	all := r.bodies()
@@ -135,8 +141,8 @@ func TestProducerIsToldWhichDraftIsRefused(t *testing.T) {
 	require.EqualValues(t, 4, seq)
 }
 
-// A producer that is started again begins with the clock, far above its last number: that is no jump. It may not poison its
-// counter either.
+// A producer that is started again begins with the clock, far above its last number: that is no jump. It may not
+// poison its counter either.
 func TestXQ06ProducerBeginsAgainWithTheClock(t *testing.T) {
 	r := startBroker(t, testConfig(t))
 	for n := range uint64(3) {

@@ -10,8 +10,8 @@ import (
 	"xmq/worker"
 )
 
-// progress is how far requesters are with the snapshots they fetch. It is for people: it is not kept over a restart, behind which it is
-// estimated from the number of the next chunk.
+// progress is how far requesters are with the snapshots they fetch. It is for people: it is not kept over a restart,
+// behind which it is estimated from the number of the next chunk.
 type progress struct {
 	mu    sync.Mutex
 	loads map[fetch]*loaded

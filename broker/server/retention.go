@@ -30,9 +30,10 @@ func (b *Broker) retain(ctx context.Context) error {
 // trim frees segments once and returns how many.
 func (b *Broker) trim() (freed int, err error) { return b.free(false) }
 
-// free frees what everybody has applied, and what a limit says: segments below the lowest of all that the configuration keeps. With
-// everything set keep_records and keep_age do not count. Nothing is freed while no client is known (the first master may still have to
-// come), while no client has a copy, unless a limit says so, and while the state store is rebuilt and unconfirmed. One at a time.
+// free frees what everybody has applied, and what a limit says: segments below the lowest of all that the
+// configuration keeps. With everything set keep_records and keep_age do not count. Nothing is freed while no client
+// is known (the first master may still have to come), while no client has a copy, unless a limit says so, and while
+// the state store is rebuilt and unconfirmed. One at a time.
 func (b *Broker) free(everything bool) (freed int, err error) {
 	b.trimming.Lock()
 	defer b.trimming.Unlock()
@@ -67,7 +68,8 @@ func (b *Broker) free(everything bool) (freed int, err error) {
 	freed, err = s.log.Trim(keep)
 	if freed > 0 {
 		first := s.log.First()
-		if err := b.happened(statedb.LogTrimmed, first, fmt.Sprintf("%s freed, the log begins at %s", units.Of(uint64(freed), "segment"), units.Count(first))); err != nil {
+		if err := b.happened(statedb.LogTrimmed, first,
+			fmt.Sprintf("%s freed, the log begins at %s", units.Of(uint64(freed), "segment"), units.Count(first))); err != nil {
 			return freed, err
 		}
 		for _, c := range s.state.Clients() {
@@ -111,14 +113,17 @@ func (b *Broker) holdAlerts(h *holders, keep uint64, limited bound) error {
 		pin.Client = first.Client.ID
 	}
 	if n > 0 && h.Placed > 0 && need <= head && head-need > uint64(n) && (pin.Client == "" || !b.explained(pin.Client)) {
-		pin.Text = fmt.Sprintf("%s holds more than %s increments of the log", who, units.Count(uint64(n))) // the one of now has its numbers
+		// the one of now has its numbers
+		pin.Text = fmt.Sprintf("%s holds more than %s increments of the log", who, units.Count(uint64(n)))
 	}
 	b.graded(&batch, pin)
 	b.alert(&batch, statedb.Alert{Key: "unplaced", Severity: statedb.Critical, Last: now,
-		Text: "no client has a copy any more, so nothing of the log is freed: bring one back (xmq client seek ID SEQ --reason TEXT for a database that is whole, or an empty one as a master while the log begins at 1)"},
+		Text: "no client has a copy any more, so nothing of the log is freed: bring one back (xmq client seek ID SEQ " +
+			"--reason TEXT for a database that is whole, or an empty one as a master while the log begins at 1)"},
 		h.Placed == 0 && len(h.Lost) > 0)
 	_, stands := b.stands("limit")
-	frees := slices.ContainsFunc(b.stores.log.Spans(), func(s increments.Span) bool { return s.Last >= need && s.Last < keep })
+	frees := slices.ContainsFunc(b.stores.log.Spans(),
+		func(s increments.Span) bool { return s.Last >= need && s.Last < keep })
 	b.standing(&batch, "limit", limited.seq > need && (frees || stands), now, func() string {
 		if h.Placed == 0 {
 			return limited.name + " frees increments that no client has applied"
@@ -128,7 +133,8 @@ func (b *Broker) holdAlerts(h *holders, keep uint64, limited bound) error {
 	return b.stores.state.Write(&batch)
 }
 
-// maxBytes is the limit of the log in bytes; 0 for none. The default was recorded when this data directory was first served.
+// maxBytes is the limit of the log in bytes; 0 for none. The default was recorded when this data directory was first
+// served.
 func (b *Broker) maxBytes() int64 {
 	if n := b.knobs().Retention.MaxBytes; n >= 0 {
 		return n
@@ -136,8 +142,8 @@ func (b *Broker) maxBytes() int64 {
 	return b.stores.state.Meta().MaxBytes
 }
 
-// recordMaxBytes fixes the default of max_bytes: half of the disk, or twice of what a log of an earlier version takes already. A disk
-// that is nearly full is left alone until the next start.
+// recordMaxBytes fixes the default of max_bytes: half of the disk, or twice of what a log of an earlier version takes
+// already. A disk that is nearly full is left alone until the next start.
 func (b *Broker) recordMaxBytes() error {
 	meta := b.stores.state.Meta()
 	if meta.MaxBytes != 0 || b.stores.room(b.knobs()) != nil {
@@ -157,9 +163,10 @@ func (b *Broker) recordMaxBytes() error {
 	return b.stores.state.Write(&batch)
 }
 
-// weigh compares the log's size with max_bytes. It returns up to where increments that everybody has are to go whatever keep_* says, 0 for
-// nowhere. When somebody holds the oldest segment beyond the limit, and has been named by an alert before, those who can be made anew
-// by a DUMP lose their place (limited is what other limits free in any case), whoever is away the longest first; when there is no other copy of its topics, input is refused instead.
+// weigh compares the log's size with max_bytes. It returns up to where increments that everybody has are to go
+// whatever keep_* says, 0 for nowhere. When somebody holds the oldest segment beyond the limit, and has been named by
+// an alert before, those who can be made anew by a DUMP lose their place (limited is what other limits free in any
+// case), whoever is away the longest first; when there is no other copy of its topics, input is refused instead.
 func (b *Broker) weigh(h *holders, limited uint64) (full uint64, err error) {
 	limit := b.maxBytes()
 	st, err := b.stores.log.Stats()
@@ -179,12 +186,14 @@ func (b *Broker) weigh(h *holders, limited uint64) (full uint64, err error) {
 		who = "client " + first.ID + " holds it and would have to DUMP again"
 	}
 	text := func(how string) string {
-		return fmt.Sprintf("the log takes %s of its limit of %d MiB (retention.max_bytes), and %s: bring the node back, forget it (xmq client forget ID --reason TEXT) or raise the limit", how, limit>>20, who)
+		return fmt.Sprintf("the log takes %s of its limit of %d MiB (retention.max_bytes), and %s: bring the node back, "+
+			"forget it (xmq client forget ID --reason TEXT) or raise the limit", how, limit>>20, who)
 	}
 	var batch statedb.Batch
 	warned, stands := b.stands("max_bytes")
 	warned80 := stands && warned.Severity == statedb.Critical
-	a := statedb.Alert{Key: "max_bytes", Severity: statedb.Warning, Text: text("more than half"), Last: time.Now().UnixNano()}
+	a := statedb.Alert{Key: "max_bytes", Severity: statedb.Warning, Text: text("more than half"),
+		Last: time.Now().UnixNano()}
 	if st.Bytes > limit/5*4 {
 		a.Severity, a.Text = statedb.Critical, text("more than four fifths")
 	}
@@ -195,7 +204,8 @@ func (b *Broker) weigh(h *holders, limited uint64) (full uint64, err error) {
 	over := limit > 0 && st.Bytes > limit
 	switch {
 	case over && fixed != "":
-		refusal := fmt.Sprintf("the log has reached its limit of %d MiB (retention.max_bytes), and %s: bring the node back, forget it (xmq client forget ID --reason TEXT) or raise the limit", limit>>20, fixed)
+		refusal := fmt.Sprintf("the log has reached its limit of %d MiB (retention.max_bytes), and %s: bring the node "+
+			"back, forget it (xmq client forget ID --reason TEXT) or raise the limit", limit>>20, fixed)
 		b.overfull.Store(&refusal)
 	default:
 		b.overfull.Store(nil)
@@ -204,7 +214,8 @@ func (b *Broker) weigh(h *holders, limited uint64) (full uint64, err error) {
 		return 0, nil
 	}
 	if fixed == "" && first != nil && warned80 {
-		reason := fmt.Sprintf("client %s held the log from %d on, which has reached its limit of %d MiB (retention.max_bytes): it has to join again, start its node with --from TARGET", first.ID, h.need, limit>>20)
+		reason := fmt.Sprintf("client %s held the log from %d on, which has reached its limit of %d MiB "+
+			"(retention.max_bytes): it has to join again, start its node with --from TARGET", first.ID, h.need, limit>>20)
 		b.log.Warn("a client loses its place", "client", first.ID, "reason", reason)
 		b.pool.Post(first.ID, worker.Input{Evict: &worker.Evict{Reason: reason, Silent: first.Silent}})
 	}
@@ -224,9 +235,9 @@ const samples = 16
 // ahead is how far a time may lie before us and still be taken for right.
 const ahead = time.Minute
 
-// firstSince is the first sequence of the first segment that holds an increment which is not older than t. Times are the broker's
-// clock of then, which may have been wrong, so no order is assumed: a segment is as young as the youngest of its samples, and one that
-// ends with times that have not come yet is as young as what follows it.
+// firstSince is the first sequence of the first segment that holds an increment which is not older than t. Times are
+// the broker's clock of then, which may have been wrong, so no order is assumed: a segment is as young as the
+// youngest of its samples, and one that ends with times that have not come yet is as young as what follows it.
 func (b *Broker) firstSince(t time.Time) uint64 {
 	spans := b.stores.log.Spans()
 	for i, span := range spans {
@@ -264,8 +275,8 @@ func (b *Broker) youngest(spans []increments.Span) int64 {
 	return last
 }
 
-// times samples when the increments of a segment were written. A segment that cannot be read now has been written to just now, one that is
-// set aside never.
+// times samples when the increments of a segment were written. A segment that cannot be read now has been written to
+// just now, one that is set aside never.
 func (b *Broker) times(span increments.Span) []int64 {
 	if known, ok := b.sampled[span.First]; ok {
 		return known

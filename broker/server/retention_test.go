@@ -84,8 +84,8 @@ func (r *running) post(path, body string) (int, string) {
 	return w.Code, w.Body.String()
 }
 
-// Whatever takes a client's place away frees nothing: what no copy has applied stays as long as no limit says otherwise, and when one
-// does, somebody is told.
+// Whatever takes a client's place away frees nothing: what no copy has applied stays as long as no limit says
+// otherwise, and when one does, somebody is told.
 func TestNothingIsFreedThatNobodyHasApplied(t *testing.T) {
 	for _, state := range []statedb.State{statedb.NeedsDump, statedb.Fatal, statedb.Pending, statedb.Loading} {
 		r := startBroker(t, quiet(t))
@@ -127,7 +127,8 @@ func TestTheLastCopyOfATopicHoldsTheLog(t *testing.T) {
 	require.EqualValues(t, 31, r.first(r.trim))
 }
 
-// What everybody has stays for keep_records and keep_age, and goes when it is ordered to; a limit is stronger than both.
+// What everybody has stays for keep_records and keep_age, and goes when it is ordered to; a limit is stronger than
+// both.
 func TestWhatEverybodyHasIsKeptForAWhile(t *testing.T) {
 	for name, set := range map[string]func(*Retention){
 		"records": func(r *Retention) { r.KeepRecords = 28 },
@@ -148,8 +149,9 @@ func TestWhatEverybodyHasIsKeptForAWhile(t *testing.T) {
 	}
 }
 
-// The limit in bytes: two warnings, then the client that has been away the longest has to DUMP again, never the last copy of its topics.
-// Then input is refused with a sentence that names it, until the limit is raised or the client is gone.
+// The limit in bytes: two warnings, then the client that has been away the longest has to DUMP again, never the last
+// copy of its topics. Then input is refused with a sentence that names it, until the limit is raised or the client is
+// gone.
 func TestTheLogStaysBelowItsLimitInBytes(t *testing.T) {
 	cfg := quiet(t)
 	cfg.Retention.KeepAge = time.Hour
@@ -189,8 +191,13 @@ func TestTheLogStaysBelowItsLimitInBytes(t *testing.T) {
 	soon(t, "the one that has been away the longest goes first", func() bool { return state("long") == statedb.NeedsDump })
 	require.Equal(t, statedb.Following, state("short"))
 	require.Contains(t, r.alertText("refused/long"), "retention.max_bytes")
-	soon(t, "then the next one", func() bool { _, err := r.trim(); return err == nil && state("short") == statedb.NeedsDump })
-	soon(t, "and there is room, although keep_age would keep all", func() bool { _, err := r.trim(); return err == nil && size() <= r.cfg.Retention.MaxBytes })
+	soon(t, "then the next one", func() bool {
+		_, err := r.trim()
+		return err == nil &&
+			state("short") == statedb.NeedsDump
+	})
+	soon(t, "and there is room, although keep_age would keep all",
+		func() bool { _, err := r.trim(); return err == nil && size() <= r.cfg.Retention.MaxBytes })
 	require.Greater(t, r.stores.log.First(), uint64(1))
 	require.NoError(t, r.look())
 	require.Nil(t, r.ingest.refusing.Load())
@@ -230,8 +237,8 @@ func TestTheLogStaysBelowItsLimitInBytes(t *testing.T) {
 	require.Empty(t, r.alertText("max_bytes"))
 }
 
-// A position that was ordered for a client without a copy is in the way as anybody else is: the log does not grow beyond its limit for a
-// node that never comes.
+// A position that was ordered for a client without a copy is in the way as anybody else is: the log does not grow
+// beyond its limit for a node that never comes.
 func TestAnOrderedPositionDoesNotHoldTheLogBeyondItsLimit(t *testing.T) {
 	r := still(t, quiet(t))
 	for range 6 {
@@ -247,14 +254,15 @@ func TestAnOrderedPositionDoesNotHoldTheLogBeyondItsLimit(t *testing.T) {
 	r = still(t, cfg)
 	require.EqualValues(t, 1, r.first(r.trim))
 	require.Contains(t, r.alertText("max_bytes"), "client awaited holds it")
-	soon(t, "the order ends, and there is room", func() bool { _, err := r.trim(); return err == nil && r.stores.log.First() > 31 })
+	soon(t, "the order ends, and there is room",
+		func() bool { _, err := r.trim(); return err == nil && r.stores.log.First() > 31 })
 	require.Contains(t, r.alertText("refused/awaited"), "retention.max_bytes")
 	require.NoError(t, r.look())
 	require.Nil(t, r.ingest.refusing.Load())
 }
 
-// Times in the log are those of a clock that may have been wrong: nothing younger than the limit goes, whatever is written before or
-// after it, and a time that lies ahead of us holds nothing for years.
+// Times in the log are those of a clock that may have been wrong: nothing younger than the limit goes, whatever is
+// written before or after it, and a time that lies ahead of us holds nothing for years.
 func TestAgesSurviveClocksThatWereWrong(t *testing.T) {
 	now := time.Now()
 	ago := func(d time.Duration) time.Time { return now.Add(-d) }
@@ -262,18 +270,21 @@ func TestAgesSurviveClocksThatWereWrong(t *testing.T) {
 		clocks []time.Time // of ten increments each
 		want   uint64      // the first that may be younger than an hour
 	}{
-		"in order":                     {[]time.Time{ago(3 * time.Hour), ago(2 * time.Hour), ago(time.Minute), now}, 21},
-		"all young":                    {[]time.Time{ago(time.Minute), ago(time.Minute), now}, 1},
-		"all old":                      {[]time.Time{ago(3 * time.Hour), ago(3 * time.Hour), ago(2 * time.Hour)}, 21},
-		"behind for a while":           {[]time.Time{ago(time.Minute), time.Unix(0, 0), time.Unix(0, 0), now}, 1},
-		"behind, and old before":       {[]time.Time{ago(2 * time.Hour), time.Unix(0, 0), ago(time.Minute), now}, 21},
-		"ahead for a while, long ago":  {[]time.Time{ago(3 * time.Hour), now.Add(9999 * time.Hour), ago(2 * time.Hour), now}, 31},
-		"ahead until a minute ago":     {[]time.Time{ago(3 * time.Hour), now.Add(9999 * time.Hour), ago(time.Minute), now}, 11},
+		"in order":               {[]time.Time{ago(3 * time.Hour), ago(2 * time.Hour), ago(time.Minute), now}, 21},
+		"all young":              {[]time.Time{ago(time.Minute), ago(time.Minute), now}, 1},
+		"all old":                {[]time.Time{ago(3 * time.Hour), ago(3 * time.Hour), ago(2 * time.Hour)}, 21},
+		"behind for a while":     {[]time.Time{ago(time.Minute), time.Unix(0, 0), time.Unix(0, 0), now}, 1},
+		"behind, and old before": {[]time.Time{ago(2 * time.Hour), time.Unix(0, 0), ago(time.Minute), now}, 21},
+		"ahead for a while, long ago": {[]time.Time{ago(3 * time.Hour), now.Add(9999 * time.Hour), ago(2 * time.Hour), now},
+			31},
+		"ahead until a minute ago": {[]time.Time{ago(3 * time.Hour), now.Add(9999 * time.Hour), ago(time.Minute), now},
+			11},
 		"ahead since an hour and more": {[]time.Time{ago(3 * time.Hour), now.Add(time.Hour), now.Add(time.Hour)}, 11},
 	} {
 		t.Run(name, func(t *testing.T) {
 			clock := now
-			l, err := segments.Create(disk.Dir(t.TempDir()+"/log"), disk.NewStorage(disk.Options{}), segments.Options{MaxRecords: 10, Now: func() time.Time { return clock }})
+			l, err := segments.Create(disk.Dir(t.TempDir()+"/log"), disk.NewStorage(disk.Options{}),
+				segments.Options{MaxRecords: 10, Now: func() time.Time { return clock }})
 			require.NoError(t, err)
 			defer l.Close()
 			for _, clock = range c.clocks {
@@ -330,8 +341,8 @@ func TestTrimsDoNotRace(t *testing.T) {
 	require.LessOrEqual(t, r.stores.log.First(), uint64(31))
 }
 
-// A holder that goes forward is one alert, and an acknowledgement of it stays; an alert that is cleared while it is true comes back, or
-// the clear is refused with a sentence.
+// A holder that goes forward is one alert, and an acknowledgement of it stays; an alert that is cleared while it is
+// true comes back, or the clear is refused with a sentence.
 func TestAStandingConditionIsOneAlertThatCannotBeClearedAway(t *testing.T) {
 	cfg := quiet(t)
 	cfg.Retention.PinAlert = 1
@@ -367,7 +378,8 @@ func TestAStandingConditionIsOneAlertThatCannotBeClearedAway(t *testing.T) {
 
 	at, err := r.stores.log.Position(9)
 	require.NoError(t, err)
-	r.record(statedb.Client{ID: "n2", State: statedb.Failed, Acked: at, LastError: &statedb.Trouble{Seq: 10, Class: "fail"}})
+	r.record(statedb.Client{ID: "n2", State: statedb.Failed, Acked: at,
+		LastError: &statedb.Trouble{Seq: 10, Class: "fail"}})
 	require.NoError(t, r.stop())
 	r = still(t, cfg)
 	var b statedb.Batch
@@ -392,8 +404,9 @@ func TestStrangersAreOneAlert(t *testing.T) {
 	r.fill(5)
 	foreign := event.Position{Log: 77, Seq: 3, Chain: 9}
 	say := func(id string, pos event.Position) {
-		require.NoError(t, r.pool.PostWait(context.Background(), id, worker.Input{Node: &event.Event{Kind: event.IncrReq, ID: id,
-			Session: event.Session{Instance: 1, Turn: 1}, Pos: pos, Body: event.Hello{}.Encode()}}))
+		require.NoError(t, r.pool.PostWait(context.Background(), id,
+			worker.Input{Node: &event.Event{Kind: event.IncrReq, ID: id,
+				Session: event.Session{Instance: 1, Turn: 1}, Pos: pos, Body: event.Hello{}.Encode()}}))
 	}
 	all := func(id string, n uint64) []statedb.Alert {
 		t.Helper()
@@ -461,8 +474,9 @@ func TestTheLogSaysWhoHoldsIt(t *testing.T) {
 	require.Equal(t, r.stores.state.Meta().MaxBytes, info().MaxBytes)
 }
 
-// Who holds the log is told in one way wherever it is asked: one record less in the state, and all places say so. A client that has been
-// away for too long holds nothing, loses no place for it, and no alert says that it holds the log.
+// Who holds the log is told in one way wherever it is asked: one record less in the state, and all places say so. A
+// client that has been away for too long holds nothing, loses no place for it, and no alert says that it holds the
+// log.
 func TestAllSayTheSameOfWhoHoldsTheLog(t *testing.T) {
 	cfg := quiet(t)
 	cfg.Retention.PinAlert, cfg.Retention.MaxAbsence = 1, time.Hour
@@ -489,7 +503,8 @@ func TestAllSayTheSameOfWhoHoldsTheLog(t *testing.T) {
 		require.NoError(t, err)
 		h := r.whoHolds()
 		first, fixed := h.inTheWay(10)
-		said := map[string]string{"log": fmt.Sprint(*l.Pin, " ", l.Holder), "trim": r.whyKept(), "alert": r.alertText("pin"), "fixed": fixed}
+		said := map[string]string{"log": fmt.Sprint(*l.Pin, " ", l.Holder), "trim": r.whyKept(), "alert": r.alertText("pin"),
+			"fixed": fixed}
 		if first != nil {
 			said["evict"] = first.ID
 		}
@@ -497,7 +512,8 @@ func TestAllSayTheSameOfWhoHoldsTheLog(t *testing.T) {
 			alone, _, err := r.view(t.Context(), v.ID)
 			require.NoError(t, err)
 			require.Equal(t, v.Pin, alone.Pin)
-			text := r.textNow("stopped/"+v.ID, "", &worker.View{ID: v.ID, Pin: v.Pin, Condition: worker.Condition{Is: worker.IsStopped}}, time.Now())
+			text := r.textNow("stopped/"+v.ID, "",
+				&worker.View{ID: v.ID, Pin: v.Pin, Condition: worker.Condition{Is: worker.IsStopped}}, time.Now())
 			if require.Equal(t, v.Pin != nil, strings.Contains(text, "it holds the log")); v.Pin != nil {
 				said[v.ID] = fmt.Sprint(*v.Pin)
 			}

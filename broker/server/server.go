@@ -16,8 +16,9 @@ import (
 const natsRoom = 1 << 20
 
 // startNATS runs a NATS server in this process, with everything off that is not needed: no routes, gateways, leaf
-// nodes, websockets, MQTT, monitoring, JetStream or system account. It listens before it returns, and takes at most conns connections. One
-// that does not introduce itself in time is closed, and one for which more than an eighth of memory waits: its node does not read.
+// nodes, websockets, MQTT, monitoring, JetStream or system account. It listens before it returns, and takes at most
+// conns connections. One that does not introduce itself in time is closed, and one for which more than an eighth of
+// memory waits: its node does not read.
 func startNATS(cfg *Config, conns int, log *slog.Logger) (*server.Server, error) {
 	addr := cfg.NATSAddr
 	host, p, err := net.SplitHostPort(addr)
@@ -51,7 +52,8 @@ func startNATS(cfg *Config, conns int, log *slog.Logger) (*server.Server, error)
 	s.Start()
 	if !s.ReadyForConnections(10 * time.Second) {
 		s.Shutdown()
-		return nil, say(errTemporary, "nats_addr: the embedded NATS server does not listen on %s after 10 s: look at the machine's load", addr)
+		return nil, say(errTemporary, "nats_addr: the embedded NATS server does not listen on %s after 10 s: look at the "+
+			"machine's load", addr)
 	}
 	return s, nil
 }
@@ -67,7 +69,8 @@ func free(addr string) error {
 
 func cannotListen(key, addr string, err error) error {
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return say(errTemporary, "%s: cannot listen on %s, it is in use already: stop the other process or choose another address", key, addr)
+		return say(errTemporary, "%s: cannot listen on %s, it is in use already: stop the other process or choose another "+
+			"address", key, addr)
 	}
 	return say(errTemporary, "%s: cannot listen on %s: %v", key, addr, err)
 }

@@ -51,7 +51,8 @@ func TestSimulation(t *testing.T) {
 	if n, err := strconv.ParseUint(os.Getenv("XMQ_SEED"), 10, 64); err == nil {
 		first, seeds = n, 1
 	}
-	_, err := dumpflow.Pack(dumpflow.Put, 0, make([]byte, 100)).Unpack() // the packers' channels must not belong to a bubble
+	// the packers' channels must not belong to a bubble
+	_, err := dumpflow.Pack(dumpflow.Put, 0, make([]byte, 100)).Unpack()
 	require.NoError(t, err)
 	for i := range seeds {
 		seed := first + uint64(i)
@@ -65,9 +66,9 @@ func TestSimulation(t *testing.T) {
 	}
 }
 
-// XD-9: "No timeout, no second send: one lost reply stalls the pair. Each message lost once: all goes on." A history with a
-// master, a DUMP, an increment that fails and is tried again, and a clean restart of the broker is played once for every message in
-// it, with that one lost.
+// XD-9: "No timeout, no second send: one lost reply stalls the pair. Each message lost once: all goes on." A history
+// with a master, a DUMP, an increment that fails and is tried again, and a clean restart of the broker is played once
+// for every message in it, with that one lost.
 func TestXD09EachMessageLostOnce(t *testing.T) {
 	_, err := dumpflow.Pack(dumpflow.Put, 0, make([]byte, 100)).Unpack() // see TestSimulation
 	require.NoError(t, err)
@@ -132,7 +133,8 @@ type simulation struct {
 }
 
 func newSimulation(t *testing.T, seed uint64, dir string) *simulation {
-	return &simulation{t: t, rng: rand.New(rand.NewPCG(seed, 3)), dir: dir, road: bus.NewMem(seed), log: disktest.NewMemory(), state: disktest.NewMemory(),
+	return &simulation{t: t, rng: rand.New(rand.NewPCG(seed, 3)), dir: dir, road: bus.NewMem(seed),
+		log: disktest.NewMemory(), state: disktest.NewMemory(),
 		nodes: map[string]*simNode{}, acked: map[uint64]string{}, ordered: map[uint64]map[worker.Verb]bool{}}
 }
 
@@ -162,7 +164,8 @@ func (s *simulation) run() {
 		f, l, b := n.db.Counts()
 		fails, loads, backs = fails+f, loads+l, backs+b
 	}
-	s.t.Logf("%d increments from %d on, %d nodes, %d failures, %d snapshots loaded, %d old backups", s.next, s.up.log.First(), len(s.names), fails, loads, backs)
+	s.t.Logf("%d increments from %d on, %d nodes, %d failures, %d snapshots loaded, %d old backups", s.next,
+		s.up.log.First(), len(s.names), fails, loads, backs)
 	for _, n := range s.nodes {
 		n.stop()
 	}
@@ -177,7 +180,8 @@ func (s *simulation) act() {
 	case p < 40:
 		s.publish(1 + s.rng.IntN(40))
 	case p < 48:
-		bad := bus.Faults{Lose: s.rng.Float64() * 0.3, Repeat: s.rng.Float64() * 0.3, Delay: time.Duration(s.rng.IntN(400)) * time.Millisecond}
+		bad := bus.Faults{Lose: s.rng.Float64() * 0.3, Repeat: s.rng.Float64() * 0.3,
+			Delay: time.Duration(s.rng.IntN(400)) * time.Millisecond}
 		s.tell("road: %+v", bad)
 		s.road.SetFaults(bad)
 	case p < 55:
@@ -260,7 +264,8 @@ func (s *simulation) publish(k int) {
 	drafts := make([]event.Draft, k)
 	for i := range drafts {
 		s.next++
-		drafts[i] = event.Draft{Headers: event.Headers{Producer: "p", Key: fmt.Sprint(s.next)}, Body: fmt.Appendf(nil, "body %d %x", s.next, s.rng.Uint64())}
+		drafts[i] = event.Draft{Headers: event.Headers{Producer: "p", Key: fmt.Sprint(s.next)},
+			Body: fmt.Appendf(nil, "body %d %x", s.next, s.rng.Uint64())}
 	}
 	out, err := s.up.log.Append(drafts)
 	require.NoError(s.t, err)
@@ -385,7 +390,8 @@ func (s *simulation) startBroker() {
 
 	quiet := slog.New(slog.DiscardHandler)
 	d := newDispatcher("main", b.conn, quiet)
-	rules := worker.Rules{Group: "main", Masters: []string{"master"}, Tick: time.Second, SilentTicks: 15, LeaseTicks: 10, DumpTicks: 600, MaxDumps: 4,
+	rules := worker.Rules{Group: "main", Masters: []string{"master"}, Tick: time.Second, SilentTicks: 15, LeaseTicks: 10,
+		DumpTicks: 600, MaxDumps: 4,
 		SnapshotTTL: 20 * time.Second, TurnRecords: 16, TurnBytes: 2 << 10, RunningDumps: func() int { return 0 }}
 	env := worker.Env{Log: b.log, Now: time.Now, Tick: time.Second, SaveEvery: 200 * time.Millisecond,
 		Save: b.state.Write,
@@ -403,7 +409,8 @@ func (s *simulation) startBroker() {
 	d.post = b.pool.Post
 	ctx, cancel := context.WithCancel(context.Background())
 	b.cancel = cancel
-	whole := &Broker{cfg: new(Config), started: time.Now(), stores: &stores{log: b.log, state: b.state, staging: b.staging}, pool: b.pool, log: quiet}
+	whole := &Broker{cfg: new(Config), started: time.Now(),
+		stores: &stores{log: b.log, state: b.state, staging: b.staging}, pool: b.pool, log: quiet}
 	whole.live.Store(whole.cfg)
 	whole.reconcile()
 	b.desk = newDesk(ctx, "main", b.conn, whole.stores, b.pool, quiet)
@@ -475,8 +482,9 @@ func (s *simulation) addNode(id, from string) {
 
 func (n *simNode) start() {
 	n.conn = n.s.road.Connect(n.id)
-	a, err := nodeclient.New(n.conn, n.db.Open(), nodeclient.Options{ID: n.id, From: n.from, Driver: "mem", WindowRecords: 30, WindowBytes: 4096, BatchRecords: 7,
-		Silence: 12, MaxBackoff: 5, Log: slog.New(slog.DiscardHandler)})
+	a, err := nodeclient.New(n.conn, n.db.Open(),
+		nodeclient.Options{ID: n.id, From: n.from, Driver: "mem", WindowRecords: 30, WindowBytes: 4096, BatchRecords: 7,
+			Silence: 12, MaxBackoff: 5, Log: slog.New(slog.DiscardHandler)})
 	require.NoError(n.s.t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})

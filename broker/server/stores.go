@@ -61,15 +61,17 @@ func IsDamage(err error) bool { return errors.Is(err, ErrDamaged) || disk.IsDama
 // IsStorage reports whether the broker stopped because its own storage failed. Exit code 74.
 func IsStorage(err error) bool { return errors.Is(err, disk.ErrStopped) }
 
-// classed gives an error of the broker that has no class the one that its cause deserves, so that no supervisor takes it for a
-// refusal: a failed write is the storage's, what this user may not do is the configuration's, and all else may pass.
+// classed gives an error of the broker that has no class the one that its cause deserves, so that no supervisor takes
+// it for a refusal: a failed write is the storage's, what this user may not do is the configuration's, and all else
+// may pass.
 func classed(err error) error {
 	switch {
 	case err == nil, IsDamage(err), IsStorage(err), IsTemporary(err), errors.Is(err, ErrConfig):
 		return err
 	case errors.Is(err, event.ErrDamaged):
 		return say(ErrDamaged, "%v", err)
-	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.Is(err, syscall.EROFS), errors.Is(err, syscall.EIO):
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.Is(err, syscall.EROFS),
+		errors.Is(err, syscall.EIO):
 		return say(disk.ErrStopped, "%v", err)
 	case errors.Is(err, fs.ErrPermission):
 		return say(ErrConfig, "%v", err)
@@ -104,8 +106,8 @@ const (
 	lostFound  = "lost+found" // of the file system, and root's
 )
 
-// openStores opens everything in the order in which each can vouch for the next: the lock, the log, the state
-// store with its checkpoint of the log, the staging area. Only a directory without log and state store gets a new log, and
+// openStores opens everything in the order in which each can vouch for the next: the lock, the log, the state store
+// with its checkpoint of the log, the staging area. Only a directory without log and state store gets a new log, and
 // only when cfg.Create allows. After a failed write nothing is closed.
 func openStores(cfg *Config, log *slog.Logger, onPoison func(error), onAlert func(statedb.Alert)) (*stores, error) {
 	dir, err := filepath.Abs(cfg.Data)
@@ -119,7 +121,8 @@ func openStores(cfg *Config, log *slog.Logger, onPoison func(error), onAlert fun
 	if err != nil {
 		return nil, err
 	}
-	s := &stores{dir: dir, damage: make(chan damage, 64), forgot: make(chan statedb.Alert, 64), storage: disk.NewStorage(disk.Options{OnPoison: onPoison})}
+	s := &stores{dir: dir, damage: make(chan damage, 64), forgot: make(chan statedb.Alert, 64),
+		storage: disk.NewStorage(disk.Options{OnPoison: onPoison})}
 	s.knobs.Store(cfg)
 	if s.lock, err = disk.LockDir(dir); err == nil {
 		var free uint64
@@ -151,8 +154,8 @@ func openStores(cfg *Config, log *slog.Logger, onPoison func(error), onAlert fun
 	return s, nil
 }
 
-// Init makes a new log and its state store in cfg.Data, which must be empty or not there yet, and returns the log's ID. Errors have the
-// classes of Open.
+// Init makes a new log and its state store in cfg.Data, which must be empty or not there yet, and returns the log's
+// ID. Errors have the classes of Open.
 func Init(cfg Config, log *slog.Logger) (event.LogID, error) {
 	dir, err := filepath.Abs(cfg.Data)
 	if err != nil {
@@ -177,7 +180,8 @@ func Init(cfg Config, log *slog.Logger) (event.LogID, error) {
 // startNeeds is how many bytes must be free for the stores to open: below that the reserve is released.
 const startNeeds = disk.BallastSize / 2
 
-// releaseReserve gives up the reserve file of dir when the disk, of which so much is free, is too full to start from. It is made again when there is room.
+// releaseReserve gives up the reserve file of dir when the disk, of which so much is free, is too full to start from.
+// It is made again when there is room.
 func releaseReserve(dir string, free uint64, log *slog.Logger) error {
 	if free >= startNeeds || !disk.HasBallast(dir) {
 		return nil
@@ -185,7 +189,8 @@ func releaseReserve(dir string, free uint64, log *slog.Logger) error {
 	if err := disk.DropBallast(dir); err != nil {
 		return err
 	}
-	log.Warn("the disk is full: the reserve was released, and input stays closed until there is room", "event", "reserve released",
+	log.Warn("the disk is full: the reserve was released, and input stays closed until there is room", "event",
+		"reserve released",
 		"file", disk.BallastFile(dir), "free_bytes", free, "released_bytes", disk.BallastSize)
 	return nil
 }
@@ -196,34 +201,39 @@ func prepareDir(dir string, create bool) (empty bool, err error) {
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && create:
 		if err := os.MkdirAll(dir, 0o700); errors.Is(err, fs.ErrExist) { // it is there, and leads nowhere
-			return false, fmt.Errorf("%w: the data directory %s is a link to a place that is not there: is the disk mounted?", ErrDamaged, dir)
+			return false, fmt.Errorf("%w: the data directory %s is a link to a place that is not there: is the disk mounted?",
+				ErrDamaged, dir)
 		} else if err != nil {
 			return false, fmt.Errorf("make data directory: %w", err)
 		}
 		return true, nil
 	case errors.Is(err, fs.ErrNotExist):
-		return false, fmt.Errorf("%w: there is no data directory %s, and `create: false` says that there should be one", ErrDamaged, dir)
+		return false, fmt.Errorf("%w: there is no data directory %s, and `create: false` says that there should be one",
+			ErrDamaged, dir)
 	case err != nil:
 		return false, fmt.Errorf("%w: read data directory: %w", ErrDamaged, err)
 	}
-	known := map[string]bool{"LOCK": true, "ballast": true, logDir: true, stateDir: true, stagingDir: true, lostFound: true}
+	known := map[string]bool{"LOCK": true, "ballast": true, logDir: true, stateDir: true, stagingDir: true,
+		lostFound: true}
 	empty = true
 	for _, e := range entries {
 		if !known[e.Name()] {
-			return false, fmt.Errorf("%w: %s holds %s, which is not ours: give the broker a directory of its own", ErrDamaged, dir, e.Name())
+			return false, fmt.Errorf("%w: %s holds %s, which is not ours: give the broker a directory of its own", ErrDamaged,
+				dir, e.Name())
 		}
 		if e.Name() == logDir || e.Name() == stateDir {
 			empty = false
 		}
 	}
 	if empty && !create {
-		return false, fmt.Errorf("%w: the data directory %s is empty, and `create: false` says that it should not be: is the disk mounted?", ErrDamaged, dir)
+		return false, fmt.Errorf("%w: the data directory %s is empty, and `create: false` says that it should not be: is "+
+			"the disk mounted?", ErrDamaged, dir)
 	}
 	return empty, nil
 }
 
-// closeDir keeps everybody else out of the data directory: what lies in it is the data of all nodes. While it was open, others may have
-// put something into it under a name that is ours: that is refused.
+// closeDir keeps everybody else out of the data directory: what lies in it is the data of all nodes. While it was
+// open, others may have put something into it under a name that is ours: that is refused.
 func closeDir(dir string, log *slog.Logger) error {
 	f, err := os.Open(dir)
 	if err != nil {
@@ -235,13 +245,16 @@ func closeDir(dir string, log *slog.Logger) error {
 		return fmt.Errorf("look at data directory: %w", err)
 	}
 	if owner := info.Sys().(*syscall.Stat_t).Uid; int(owner) != os.Geteuid() {
-		return say(ErrConfig, "the data directory %s belongs to user %d, and this broker runs as user %d: run it as that user, or give the directory to this one with chown", dir, owner, os.Geteuid())
+		return say(ErrConfig, "the data directory %s belongs to user %d, and this broker runs as user %d: run it as that "+
+			"user, or give the directory to this one with chown", dir, owner, os.Geteuid())
 	}
 	if mode := info.Mode().Perm(); mode&0o077 != 0 {
 		if err := f.Chmod(0o700); err != nil {
-			return say(ErrConfig, "the data directory %s is open to other users of this machine (mode %04o), and that cannot be changed: %v", dir, mode, err)
+			return say(ErrConfig, "the data directory %s is open to other users of this machine (mode %04o), and that cannot "+
+				"be changed: %v", dir, mode, err)
 		}
-		log.Warn("the data directory was open to other users of this machine: its mode is 0700 now", "dir", dir, "mode", fmt.Sprintf("%04o", mode))
+		log.Warn("the data directory was open to other users of this machine: its mode is 0700 now", "dir", dir, "mode",
+			fmt.Sprintf("%04o", mode))
 	}
 	entries, err := f.ReadDir(-1)
 	if err != nil {
@@ -254,7 +267,8 @@ func closeDir(dir string, log *slog.Logger) error {
 			return fmt.Errorf("look at data directory: %w", err)
 		}
 		if owner := info.Sys().(*syscall.Stat_t).Uid; int(owner) != os.Geteuid() && e.Name() != lostFound {
-			return say(ErrConfig, "%s belongs to user %d, and this broker runs as user %d: give it to this one with chown if it is the broker's, or take it away", path, owner, os.Geteuid())
+			return say(ErrConfig, "%s belongs to user %d, and this broker runs as user %d: give it to this one with chown if "+
+				"it is the broker's, or take it away", path, owner, os.Geteuid())
 		}
 		if (e.Name() == "LOCK" || e.Name() == "ballast") && !info.Mode().IsRegular() {
 			return say(ErrConfig, "%s is no plain file, and the broker would write into what it leads to: take it away", path)
@@ -265,7 +279,8 @@ func closeDir(dir string, log *slog.Logger) error {
 
 func (s *stores) openLog(cfg *Config, empty bool, log *slog.Logger) (err error) {
 	place := disk.Dir(filepath.Join(s.dir, logDir))
-	o := segments.Options{MaxRecords: uint64(cfg.MaxRecords), RingBytes: cfg.ring(), Window: uint64(cfg.Idempotency.Window),
+	o := segments.Options{MaxRecords: uint64(cfg.MaxRecords), RingBytes: cfg.ring(),
+		Window: uint64(cfg.Idempotency.Window),
 		OnForget: func(from, to uint64, why error) {
 			select {
 			case s.forgot <- forgotten(from, to, why):
@@ -284,7 +299,8 @@ func (s *stores) openLog(cfg *Config, empty bool, log *slog.Logger) (err error) 
 	opened, err := segments.Open(place, s.storage, o)
 	if errors.Is(err, fs.ErrNotExist) {
 		if state := filepath.Join(s.dir, stateDir); exists(state) {
-			return say(ErrDamaged, "there is no log in %s, but the state store %s knows of one: put the log back (is its disk mounted?); who wants a new log removes both, and every node joins it with a DUMP", place, state)
+			return say(ErrDamaged, "there is no log in %s, but the state store %s knows of one: put the log back (is its "+
+				"disk mounted?); who wants a new log removes both, and every node joins it with a DUMP", place, state)
 		}
 		if !empty && !cfg.Create {
 			return fmt.Errorf("%w: there is no log in %s", ErrDamaged, place)
@@ -337,9 +353,11 @@ func (s *stores) openState(keep int, log *slog.Logger, onAlert func(statedb.Aler
 		b.PutMeta(statedb.Meta{Log: s.log.ID(), Rebuilt: true})
 		b.Raise(rebuilt())
 	default:
-		log.Warn("the log is another one than the state store knows: input is held until a node agrees with it, or somebody accepts it", "old", meta.Log, "new", s.log.ID())
+		log.Warn("the log is another one than the state store knows: input is held until a node agrees with it, or "+
+			"somebody accepts it", "old", meta.Log, "new", s.log.ID())
 		doubts := s.state.Doubts()
-		doubts.Add(statedb.Witness{Pos: event.Position{Log: meta.Log, Seq: s.state.Checkpoint().Seq}, Time: time.Now().UnixNano()})
+		doubts.Add(statedb.Witness{Pos: event.Position{Log: meta.Log, Seq: s.state.Checkpoint().Seq},
+			Time: time.Now().UnixNano()})
 		b.PutDoubts(doubts)
 		for _, c := range s.state.Clients() {
 			b.DeleteClient(c.ID)
@@ -347,13 +365,16 @@ func (s *stores) openState(keep int, log *slog.Logger, onAlert func(statedb.Aler
 		for _, d := range s.state.Dumps() {
 			b.DeleteDump(d.ID)
 		}
-		b.PutMeta(statedb.Meta{Log: s.log.ID(), Rebuilt: s.log.Head().Seq > 0}) // whose nodes still need what it holds is unknown
+		// whose nodes still need what it holds is unknown
+		b.PutMeta(statedb.Meta{Log: s.log.ID(), Rebuilt: s.log.Head().Seq > 0})
 		b.Checkpoint(s.log.Head())
 		if s.log.Head().Seq > 0 {
 			b.Raise(rebuilt())
 		}
 		b.Raise(statedb.Alert{Key: "newlog", Severity: statedb.Critical, Last: time.Now().UnixNano(),
-			Text: fmt.Sprintf("the log %s is gone, this broker keeps the new log %s: the databases of its nodes belong to the old one; start the master on a database you trust (--replace or an empty one) and join the others with DUMPs", meta.Log, s.log.ID())})
+			Text: fmt.Sprintf("the log %s is gone, this broker keeps the new log %s: the databases of its nodes belong to "+
+				"the old one; start the master on a database you trust (--replace or an empty one) and join the others with DUMPs",
+				meta.Log, s.log.ID())})
 	}
 	return s.state.Write(&b)
 }
@@ -383,7 +404,8 @@ const rebuiltAlert = "rebuilt"
 
 func rebuilt() statedb.Alert {
 	return statedb.Alert{Key: rebuiltAlert, Severity: statedb.Critical, Last: time.Now().UnixNano(),
-		Text: "the state store was lost: clients are rebuilt as their nodes say where they are. Nothing of the log is freed until you have seen all of them in `xmq positions` and run `xmq log trim --confirm`"}
+		Text: "the state store was lost: clients are rebuilt as their nodes say where they are. Nothing of the log is " +
+			"freed until you have seen all of them in `xmq positions` and run `xmq log trim --confirm`"}
 }
 
 // room refuses to fill the disk to its end.

@@ -12,8 +12,8 @@ import (
 	"xmq/worker"
 )
 
-// fresh are the texts that the watch has made of alerts of the broker itself in its last round: numbers do not age while an alert
-// stands.
+// fresh are the texts that the watch has made of alerts of the broker itself in its last round: numbers do not age
+// while an alert stands.
 type fresh struct {
 	mu    sync.Mutex
 	texts map[string]string // by key
@@ -37,8 +37,8 @@ func (f *fresh) get(key string) string {
 	return f.texts[key]
 }
 
-// textNow is the text of an alert with the numbers of now; the one that was stored where it has none. v is its client, nil when it has
-// none that is known.
+// textNow is the text of an alert with the numbers of now; the one that was stored where it has none. v is its
+// client, nil when it has none that is known.
 func (b *Broker) textNow(key, stored string, v *worker.View, now time.Time) string {
 	kind, _, _ := strings.Cut(key, "/")
 	if kind == "pin" {
@@ -57,26 +57,31 @@ func (b *Broker) textNow(key, stored string, v *worker.View, now time.Time) stri
 	since := v.Condition.Since
 	switch is := v.Condition.Is; {
 	case kind == "stopped" && is == worker.IsStopped:
-		return fmt.Sprintf("%s was stopped at %s and has not come back for %s%s%s", who, units.Stamp(since), units.Span(now.Sub(since)), behind, b.holdsText(v, true))
+		return fmt.Sprintf("%s was stopped at %s and has not come back for %s%s%s", who, units.Stamp(since),
+			units.Span(now.Sub(since)), behind, b.holdsText(v, true))
 	case kind == "offline" && is == worker.IsGone:
 		last := ""
 		if v.LastError != nil {
 			last = ". Its last word was: " + v.LastError.Text
 		}
-		return fmt.Sprintf("%s has not been heard since %s, for %s, and has not said goodbye%s: look at its node and the network between%s%s", who,
+		return fmt.Sprintf("%s has not been heard since %s, for %s, and has not said goodbye%s: look at its node and the "+
+			"network between%s%s", who,
 			units.Stamp(since), units.Span(now.Sub(since)), behind, last, b.holdsText(v, true))
 	case kind == "retry" && is == worker.IsRetrying && v.LastError != nil:
 		next := ""
 		if v.Condition.Next.After(now) {
 			next = " in " + units.Span(v.Condition.Next.Sub(now))
 		}
-		return fmt.Sprintf("%s cannot reach or use its database for %s%s, and tries again%s (xmq client retry %s hurries it): %s%s", who, units.Span(now.Sub(since)), behind,
+		return fmt.Sprintf("%s cannot reach or use its database for %s%s, and tries again%s (xmq client retry %s hurries "+
+			"it): %s%s", who, units.Span(now.Sub(since)), behind,
 			next, v.ID, v.LastError.Text, b.holdsText(v, false))
 	case kind == "slow" && is == worker.IsBlocked:
-		return fmt.Sprintf("%s%s: %s. Look at what the database does; after its time limit the increment fails, and xmq client skip %s --seq %d --reason TEXT "+
+		return fmt.Sprintf("%s%s: %s. Look at what the database does; after its time limit the increment fails, and xmq "+
+			"client skip %s --seq %d --reason TEXT "+
 			"(or retry, replace) ends it now%s", who, behind, v.Condition.Text, v.ID, v.Acked+1, b.holdsText(v, false))
 	case kind == "lag" && v.LagSeconds != nil:
-		return fmt.Sprintf("%s is %s behind%s, at %.0f increments a second: xmq client show %s%s", who, units.Span(time.Duration(*v.LagSeconds*float64(time.Second))),
+		return fmt.Sprintf("%s is %s behind%s, at %.0f increments a second: xmq client show %s%s", who,
+			units.Span(time.Duration(*v.LagSeconds*float64(time.Second))),
 			strings.TrimSuffix(behind, " behind"), v.Rate, v.ID, b.holdsText(v, false))
 	case kind == "fail" || kind == "fatal" || kind == "refused" || kind == "upgrade":
 		away := ""
@@ -100,8 +105,8 @@ func whoIs(v *worker.View) string {
 	return "client " + v.ID + " on " + v.Host
 }
 
-// holdsText is what a client holds of the log, behind what is said of it: of one that may never come back always, of others when it would be
-// an alert of its own; else empty.
+// holdsText is what a client holds of the log, behind what is said of it: of one that may never come back always, of
+// others when it would be an alert of its own; else empty.
 func (b *Broker) holdsText(v *worker.View, away bool) string {
 	head, least := b.stores.log.Head().Seq, b.knobs().Retention.PinAlert
 	if v.Pin == nil || !away && (least == 0 || head-min(head, *v.Pin) <= uint64(least)) {
@@ -131,7 +136,8 @@ func (b *Broker) sizeText(seq uint64) string {
 	return text
 }
 
-// pinText says who holds the log, how much of it, since when, and what to do; empty when nobody does. v is the client whose alert it is.
+// pinText says who holds the log, how much of it, since when, and what to do; empty when nobody does. v is the client
+// whose alert it is.
 func (b *Broker) pinText(v *worker.View) string {
 	h := b.whoHolds()
 	seq, who, held := h.pin()
@@ -139,7 +145,8 @@ func (b *Broker) pinText(v *worker.View) string {
 	if !held || !is {
 		return ""
 	}
-	what := fmt.Sprintf("holds the log from %s on: %s, growing by %.0f a second", units.Count(seq+1), b.sizeText(seq), b.flow.perSecond())
+	what := fmt.Sprintf("holds the log from %s on: %s, growing by %.0f a second", units.Count(seq+1), b.sizeText(seq),
+		b.flow.perSecond())
 	if rec, err := b.readOne(seq + 1); err == nil && rec.Time > 0 {
 		what += ", the oldest " + units.Span(time.Since(time.Unix(0, rec.Time))) + " old"
 	}
@@ -154,12 +161,15 @@ func (b *Broker) pinText(v *worker.View) string {
 	if v != nil && v.Connected {
 		return fmt.Sprintf("%s %s: see why it does not go forward with xmq client show %s", who, what, id)
 	}
-	return fmt.Sprintf("%s %s: see why it does not go forward with xmq client show %s. Gone for good? xmq client forget %s --reason TEXT", who, what, id, id)
+	return fmt.Sprintf("%s %s: see why it does not go forward with xmq client show %s. Gone for good? xmq client "+
+		"forget %s --reason TEXT", who, what, id, id)
 }
 
-// explained reports that an alert stands which says why a client does not go forward: whatever follows from that is no alert of its own.
+// explained reports that an alert stands which says why a client does not go forward: whatever follows from that is
+// no alert of its own.
 func (b *Broker) explained(id string) bool {
-	for _, kind := range []string{"fail", "fatal", "refused", "upgrade", "stopped", "offline", "retry", "slow", "lag", "join"} {
+	for _, kind := range []string{"fail", "fatal", "refused", "upgrade", "stopped", "offline", "retry", "slow", "lag",
+		"join"} {
 		if _, stands := b.stands(kind + "/" + id); stands {
 			return true
 		}

@@ -18,7 +18,8 @@ import (
 	"xmq/statedb"
 )
 
-// timely finds the numbers below v that are a time of these days in any unit, and the strings that are a time but no RFC 3339 of UTC.
+// timely finds the numbers below v that are a time of these days in any unit, and the strings that are a time but no
+// RFC 3339 of UTC.
 func timely(path string, v any, now time.Time) (found []string) {
 	switch v := v.(type) {
 	case map[string]any:
@@ -47,8 +48,10 @@ func timely(path string, v any, now time.Time) (found []string) {
 // Times in JSON are RFC 3339 strings, in the answer of every path of the API, and in what hooks are told.
 func TestNoAnswerHoldsATimeAsANumber(t *testing.T) {
 	now := time.Now()
-	require.Len(t, timely("", map[string]any{"a": json.Number(fmt.Sprint(now.UnixNano())), "b": []any{json.Number(fmt.Sprint(now.UnixMilli()))},
-		"c": json.Number(fmt.Sprint(now.Unix())), "d": json.Number("1948"), "e": "2026-11-30T21:00:00+02:00"}, now), 4, "it finds them")
+	require.Len(t, timely("", map[string]any{"a": json.Number(fmt.Sprint(now.UnixNano())),
+		"b": []any{json.Number(fmt.Sprint(now.UnixMilli()))},
+		"c": json.Number(fmt.Sprint(now.Unix())), "d": json.Number("1948"), "e": "2026-11-30T21:00:00+02:00"}, now), 4,
+		"it finds them")
 
 	r := startBroker(t, testConfig(t))
 	db := drivertest.NewMemory()
@@ -59,7 +62,8 @@ func TestNoAnswerHoldsATimeAsANumber(t *testing.T) {
 	var b statedb.Batch
 	ns := now.UnixNano()
 	says := []dumpflow.Trouble{{ID: "n2", Text: "full", Time: ns}}
-	d := dumpflow.Dump{ID: 0xd1, Target: "master", Phase: dumpflow.Sealed, Started: ns, OpenedAt: ns, Ended: ns, NotLoaded: says, LeftOut: says}
+	d := dumpflow.Dump{ID: 0xd1, Target: "master", Phase: dumpflow.Sealed, Started: ns, OpenedAt: ns, Ended: ns,
+		NotLoaded: says, LeftOut: says}
 	b.PutDump(d)
 	require.NoError(t, r.stores.state.Write(&b))
 

@@ -23,11 +23,12 @@ const (
 // stuckFor is when an ingest is called stuck.
 const stuckFor = 5 * time.Second
 
-// unreadableFor is how long the last read that failed makes the alert stand, at least: whoever needs the log tries again at each tick.
+// unreadableFor is how long the last read that failed makes the alert stand, at least: whoever needs the log tries
+// again at each tick.
 const unreadableFor = 10 * time.Second
 
-// stuck reports whether increments have waited for stuckFor without any commit. Whoever is seen waiting for the first time has only
-// just come, however long nobody has looked.
+// stuck reports whether increments have waited for stuckFor without any commit. Whoever is seen waiting for the first
+// time has only just come, however long nobody has looked.
 func (b *Broker) stuck(now time.Time) bool {
 	n := b.ingest.commits.Load()
 	if n != b.seenCommits || b.ingest.count.Load() == 0 {
@@ -40,8 +41,8 @@ func (b *Broker) stuck(now time.Time) bool {
 	return now.Sub(b.waitsSince) >= stuckFor
 }
 
-// index copies idempotency keys of sealed segments to where retention does not reach them. What keeps it from that now is tried
-// again; until then the keys are looked up where they are.
+// index copies idempotency keys of sealed segments to where retention does not reach them. What keeps it from that
+// now is tried again; until then the keys are looked up where they are.
 func (b *Broker) index(ctx context.Context) error {
 	var said string
 	for {
@@ -105,7 +106,8 @@ func (b *Broker) scrub(ctx context.Context) error {
 	}
 }
 
-// scrubFirst is the longest wait before the first reading, scrubPace the pause after every 1,000 records: at most 100,000 a second.
+// scrubFirst is the longest wait before the first reading, scrubPace the pause after every 1,000 records: at most
+// 100,000 a second.
 const (
 	scrubFirst = time.Minute
 	scrubPace  = 10 * time.Millisecond
@@ -173,9 +175,12 @@ func (b *Broker) look() error {
 		select {
 		case d := <-b.stores.damage:
 			batch.Raise(statedb.Alert{Key: "damage/" + d.segment, Severity: statedb.Critical, Last: now,
-				Text: fmt.Sprintf("segment %s of the log is damaged and set aside (%v): clients that need it have to DUMP again, and idempotency keys of its increments that were not indexed before count as freed: a repetition is stored again", d.segment, d.err)})
+				Text: fmt.Sprintf("segment %s of the log is damaged and set aside (%v): clients that need it have to DUMP "+
+					"again, and idempotency keys of its increments that were not indexed before count as freed: a repetition is "+
+					"stored again", d.segment, d.err)})
 			if d.newest(b.stores.log.Head().Seq) {
-				return fmt.Errorf("%w: the newest segment of the log is damaged: %w", ErrDamaged, errors.Join(d.err, b.stores.state.Write(&batch)))
+				return fmt.Errorf("%w: the newest segment of the log is damaged: %w", ErrDamaged,
+					errors.Join(d.err, b.stores.state.Write(&batch)))
 			}
 		case a := <-b.stores.forgot:
 			batch.Raise(a)
@@ -186,15 +191,18 @@ func (b *Broker) look() error {
 	b.lookAtDoubts(&batch, now)
 	b.standing(&batch, "insecure", b.cfg.Insecure, now, func() string { return insecure })
 	small := b.payloadTooSmall()
-	b.standing(&batch, "payload", small != nil, now, func() string { return small.Error() + "; until then nodes that are behind get nothing" })
+	b.standing(&batch, "payload", small != nil, now,
+		func() string { return small.Error() + "; until then nodes that are behind get nothing" })
 	full := b.stores.room(b.knobs())
 	b.lookAtDisk(&batch, full, time.Now())
 	b.lookAtClients(&batch, time.Now())
 	b.lookAtCare(&batch, time.Now())
 	at, unread := b.stores.log.Unreadable()
-	b.standing(&batch, "unreadable", unread != nil && time.Since(at) < max(unreadableFor, 3*b.cfg.Tick), now, func() string {
-		return fmt.Sprintf("a part of the log cannot be read now, and who needs it waits; it is tried again all the time: %v", unread)
-	})
+	b.standing(&batch, "unreadable", unread != nil && time.Since(at) < max(unreadableFor, 3*b.cfg.Tick), now,
+		func() string {
+			return fmt.Sprintf("a part of the log cannot be read now, and who needs it waits; it is tried again all the time: %v",
+				unread)
+		})
 	st, err := b.stores.log.Stats()
 	if err != nil {
 		b.log.Warn("statistics of the log", "err", err)
@@ -203,13 +211,17 @@ func (b *Broker) look() error {
 	b.lookAtStorage(&batch, st.Unmerged, st.WritePaused, stuck, st.SyncP99, now)
 	ahead := b.stores.log.Ahead()
 	b.standing(&batch, "clock", ahead > aheadAlert, now, func() string {
-		return fmt.Sprintf("nodes were told a time of the log that is %s later than this machine's clock, which stood later then, or stands too early now: "+
-			"what ends by that time (keys of Redis) may have ended too early on every node; set the clock right; the log's time goes on at half speed until the clock has caught up, which takes as long again", ahead.Round(time.Second))
+		return fmt.Sprintf("nodes were told a time of the log that is %s later than this machine's clock, which stood "+
+			"later then, or stands too early now: "+
+			"what ends by that time (keys of Redis) may have ended too early on every node; set the clock right; the log's "+
+			"time goes on at half speed until the clock has caught up, which takes as long again", ahead.Round(time.Second))
 	})
 	refusals := b.admission.Refusals()
-	b.standing(&batch, "max_clients", refusals.Full > 0 && b.cfg.MaxClients > 0 && refusals.Known >= b.cfg.MaxClients, now, func() string {
-		return fmt.Sprintf("this broker knows %d clients, which is its limit (max_clients), and refused others: forget clients that are gone (xmq client forget ID --reason TEXT) or raise the limit", refusals.Known)
-	})
+	b.standing(&batch, "max_clients", refusals.Full > 0 && b.cfg.MaxClients > 0 && refusals.Known >= b.cfg.MaxClients, now,
+		func() string {
+			return fmt.Sprintf("this broker knows %d clients, which is its limit (max_clients), and refused others: forget "+
+				"clients that are gone (xmq client forget ID --reason TEXT) or raise the limit", refusals.Known)
+		})
 	b.strays(&batch, refusals, now)
 	overfull := b.overfull.Load()
 	switch {
@@ -237,18 +249,21 @@ func (b *Broker) look() error {
 // aheadAlert is how far the time of the log may be ahead of the clock: clocks are set by seconds now and then.
 const aheadAlert = time.Minute
 
-// lookAtStorage raises the alert of the log's storage by its consequence: what is slow is a note, what keeps increments waiting is
-// critical.
+// lookAtStorage raises the alert of the log's storage by its consequence: what is slow is a note, what keeps
+// increments waiting is critical.
 func (b *Broker) lookAtStorage(batch *statedb.Batch, tables int, paused, stuck bool, sync time.Duration, now int64) {
 	a := statedb.Alert{Key: "stall", Last: now}
 	switch {
 	case stuck:
-		a.Severity, a.Text = statedb.Critical, fmt.Sprintf("increments have waited for %s without a commit: look at the disk of the log", stuckFor)
+		a.Severity, a.Text = statedb.Critical, fmt.Sprintf("increments have waited for %s without a commit: look at the "+
+			"disk of the log", stuckFor)
 	case paused || tables >= level0Alert:
-		a.Severity, a.Text = statedb.Critical, fmt.Sprintf("the log's storage lags behind: %d tables wait to be merged (input is refused at %d); look at "+
+		a.Severity, a.Text = statedb.Critical, fmt.Sprintf("the log's storage lags behind: %d tables wait to be merged "+
+			"(input is refused at %d); look at "+
 			"the disk's load", tables, level0Refuse)
 	case b.knobs().Watch.SlowSync > 0 && sync > b.knobs().Watch.SlowSync:
-		a.Severity, a.Text = statedb.Note, fmt.Sprintf("one sync in a hundred of the log takes %s or longer: look at the disk's load", sync.Round(time.Millisecond))
+		a.Severity, a.Text = statedb.Note, fmt.Sprintf("one sync in a hundred of the log takes %s or longer: look at the "+
+			"disk's load", sync.Round(time.Millisecond))
 	}
 	b.graded(batch, a)
 }
@@ -256,7 +271,8 @@ func (b *Broker) lookAtStorage(batch *statedb.Batch, tables int, paused, stuck b
 // strayFor is how long the alert about refused IDs that nobody knows stands after the last of them.
 const strayFor = 10 * time.Minute
 
-// strays raises one alert for all IDs that are refused although nobody knows them; it names the first and ends by itself.
+// strays raises one alert for all IDs that are refused although nobody knows them; it names the first and ends by
+// itself.
 func (b *Broker) strays(batch *statedb.Batch, r worker.Refusals, now int64) {
 	const key = "strangers"
 	_, stands := b.stands(key)
@@ -290,8 +306,8 @@ func (b *Broker) stands(key string) (statedb.Alert, bool) {
 	return a, known && a.Cleared == 0
 }
 
-// standing raises or clears an alert of the broker itself when that changes. What the state store says counts: an alert that an
-// operator has cleared comes back as long as it is true.
+// standing raises or clears an alert of the broker itself when that changes. What the state store says counts: an
+// alert that an operator has cleared comes back as long as it is true.
 func (b *Broker) standing(batch *statedb.Batch, key string, bad bool, now int64, text func() string) {
 	a := statedb.Alert{Key: key, Severity: statedb.Critical, Last: now}
 	if bad {
@@ -300,7 +316,8 @@ func (b *Broker) standing(batch *statedb.Batch, key string, bad bool, now int64,
 	b.graded(batch, a)
 }
 
-// graded is standing for an alert that may be more or less severe; one without a text is over. Its text is made in every round.
+// graded is standing for an alert that may be more or less severe; one without a text is over. Its text is made in
+// every round.
 func (b *Broker) graded(batch *statedb.Batch, a statedb.Alert) {
 	b.fresh.set(a.Key, a.Text)
 	switch old, stands := b.stands(a.Key); {

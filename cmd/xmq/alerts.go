@@ -23,21 +23,23 @@ import (
 
 func alertsCommand() *cli.Command {
 	change := func(do, usageText string) *cli.Command {
-		return &cli.Command{Name: do, Usage: usageText, ArgsUsage: "KEY", Flags: apiFlags(), Action: func(c *cli.Context) error {
-			key, err := oneArg(c, "the alert's key")
-			if err != nil {
-				return err
-			}
-			a, err := newAPI(c)
-			if err != nil {
-				return err
-			}
-			var done map[string]string
-			if err := a.do(c.Context, "POST", "/v1/alerts", map[string]string{"key": key, "do": do, "via": operator()}, &done); err != nil {
-				return err
-			}
-			return show(c, done, func(w io.Writer) { fmt.Fprintf(w, "%s: %s\n", key, do) })
-		}}
+		return &cli.Command{Name: do, Usage: usageText, ArgsUsage: "KEY", Flags: apiFlags(),
+			Action: func(c *cli.Context) error {
+				key, err := oneArg(c, "the alert's key")
+				if err != nil {
+					return err
+				}
+				a, err := newAPI(c)
+				if err != nil {
+					return err
+				}
+				var done map[string]string
+				if err := a.do(c.Context, "POST", "/v1/alerts", map[string]string{"key": key, "do": do, "via": operator()},
+					&done); err != nil {
+					return err
+				}
+				return show(c, done, func(w io.Writer) { fmt.Fprintf(w, "%s: %s\n", key, do) })
+			}}
 	}
 	return &cli.Command{
 		Name: "alerts", Usage: "what an operator must see, the worst first",
@@ -82,14 +84,16 @@ func showAlerts(c *cli.Context, a *api) error {
 		}
 	}
 	slices.SortStableFunc(shown, func(a, b server.AlertView) int {
-		return cmp.Or(a.Cleared.Compare(b.Cleared), cmp.Compare(b.Severity.Rank(), a.Severity.Rank()), a.First.Compare(b.First))
+		return cmp.Or(a.Cleared.Compare(b.Cleared), cmp.Compare(b.Severity.Rank(), a.Severity.Rank()),
+			a.First.Compare(b.First))
 	})
 	columns := sizeOf(c.App.Writer).columns
 	if c.Bool("json") {
 		if err := writeJSON(c, shown); err != nil {
 			return err
 		}
-	} else if _, err := io.WriteString(c.App.Writer, headline(now.Broker, now.Input, now.Log, now.First, now.Head, columns)+alertsScreen(shown, columns)); err != nil {
+	} else if _, err := io.WriteString(c.App.Writer,
+		headline(now.Broker, now.Input, now.Log, now.First, now.Head, columns)+alertsScreen(shown, columns)); err != nil {
 		return err
 	}
 	if c.Bool("check") {
@@ -177,7 +181,8 @@ func auditScreen(all []server.AuditView, columns int) string {
 		}
 		x := all[i-1]
 		parts := []string{}
-		for _, p := range []struct{ word, text string }{{"alert ", x.Alert}, {"by ", x.By}, {"who says it is ", x.Via}, {"limit ", x.Limit}} {
+		for _, p := range []struct{ word, text string }{{"alert ", x.Alert}, {"by ", x.By}, {"who says it is ", x.Via},
+			{"limit ", x.Limit}} {
 			if p.text != "" && !(wide && p.text == x.Alert) {
 				parts = append(parts, p.word+p.text)
 			}

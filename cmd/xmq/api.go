@@ -28,7 +28,8 @@ import (
 // apiFlags are those of every command that asks a running broker.
 func apiFlags(more ...cli.Flag) []cli.Flag {
 	return append([]cli.Flag{
-		&cli.StringFlag{Name: "api", Usage: "`URL` of the broker", Value: "http://127.0.0.1:8420", EnvVars: []string{"XMQ_API"}},
+		&cli.StringFlag{Name: "api", Usage: "`URL` of the broker", Value: "http://127.0.0.1:8420",
+			EnvVars: []string{"XMQ_API"}},
 		&cli.BoolFlag{Name: "json", Usage: "answer in JSON"},
 	}, more...)
 }
@@ -100,7 +101,8 @@ func (a *api) send(ctx context.Context, method, path, contentType string, body i
 		return ctx.Err()
 	}
 	if errors.Is(err, context.DeadlineExceeded) {
-		return &temporaryError{fmt.Errorf("the broker at %s has not answered within %s: look at its log and its disk", a.name, a.http.Timeout)}
+		return &temporaryError{fmt.Errorf("the broker at %s has not answered within %s: look at its log and its disk", a.name,
+			a.http.Timeout)}
 	}
 	if err != nil {
 		return a.unreached(err)
@@ -158,12 +160,14 @@ func (a *api) unreached(err error) error {
 		return usage("what answers at %s speaks plain HTTP: write http:// in --api", a.name)
 	case errors.As(err, &certificate):
 		return fmt.Errorf("the certificate of %s is not trusted (%w): look at --api, and at SSL_CERT_FILE", a.name, cause)
-	case strings.Contains(text, "malformed HTTP"), strings.Contains(text, "first record does not look like a TLS handshake"):
+	case strings.Contains(text, "malformed HTTP"),
+		strings.Contains(text, "first record does not look like a TLS handshake"):
 		return usage("what answers at %s is no XMQ broker (%.100s): look at --api", a.name, text)
 	case errors.As(err, &name) && name.IsNotFound:
 		return &temporaryError{fmt.Errorf("the name in %s is not known (%w): look at --api", a.name, cause)}
 	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
-		return &temporaryError{fmt.Errorf("the broker at %s does not answer, the connection was closed (%w): is it a broker that listens there?", a.name, cause)}
+		return &temporaryError{fmt.Errorf("the broker at %s does not answer, the connection was closed (%w): is it a "+
+			"broker that listens there?", a.name, cause)}
 	}
 	return &temporaryError{fmt.Errorf("the broker at %s does not answer (%w): is it running?", a.name, cause)}
 }

@@ -8,8 +8,6 @@ import (
 	"strings"
 
 	"github.com/urfave/cli/v2"
-
-	"xmq/broker/server"
 )
 
 // confirmFlag is that of every order that takes something away for good.
@@ -25,7 +23,8 @@ func needsReason(c *cli.Context, command string) error {
 	return nil
 }
 
-// confirmed returns nil when the operator wants what is said: by --confirm, or on a terminal by the answer to the question.
+// confirmed returns nil when the operator wants what is said: by --confirm, or on a terminal by the answer to the
+// question.
 func confirmed(c *cli.Context, what, question string) error {
 	if c.Bool("confirm") {
 		return nil
@@ -56,11 +55,4 @@ func somebody(r io.Reader) bool {
 	}
 	info, err := f.Stat()
 	return err == nil && info.Mode()&os.ModeCharDevice != 0 && info.Name() != "null"
-}
-
-// inputLine says that no increments are taken, as the first line of a screen; nothing while they are.
-func inputLine(w io.Writer, in *server.Input) {
-	if in != nil {
-		fmt.Fprintln(w, in)
-	}
 }

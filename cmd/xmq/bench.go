@@ -20,8 +20,10 @@ func benchCommand() *cli.Command {
 	}
 	return &cli.Command{
 		Name: "bench", Usage: "measure XMQ against its peers on this machine", ArgsUsage: "SCENARIO|all",
-		Description: "Scenarios: " + strings.Join(names, ", ") + ". Both sides run in turn; RATIO above 1 is better than the peer.\n" +
-			"Without --peer a scenario runs against its first one, and all against every one. A peer that is not installed is an error.",
+		Description: "Scenarios: " + strings.Join(names, ", ") +
+			". Both sides run in turn; RATIO above 1 is better than the peer.\n" +
+			"Without --peer a scenario runs against its first one, and all against every one. A peer that is not installed " +
+			"is an error.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "peer", Usage: "`NAME` of the only peer"},
 			&cli.IntFlag{Name: "rounds", Value: 5, Usage: "how often each side runs"},
@@ -84,7 +86,9 @@ func benchRuns(name, peer string) (runs []benchRun, err error) {
 func runBench(c *cli.Context, runs []benchRun) error {
 	var results []bench.Result
 	for r := range slices.Values(runs) {
-		result, err := r.scenario.Run(c.Context, bench.Params{Rounds: c.Int("rounds"), Peer: r.peer, Tiny: c.Bool("tiny"), Size: c.Int("size"), Nodes: c.Int("nodes"), Log: c.App.ErrWriter})
+		result, err := r.scenario.Run(c.Context,
+			bench.Params{Rounds: c.Int("rounds"), Peer: r.peer, Tiny: c.Bool("tiny"), Size: c.Int("size"), Nodes: c.Int("nodes"),
+				Log: c.App.ErrWriter})
 		if err != nil {
 			return err
 		}

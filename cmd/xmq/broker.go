@@ -16,8 +16,10 @@ func brokerCommand() *cli.Command {
 	defaults := configs.DefaultBroker()
 	return &cli.Command{
 		Name: "broker", Usage: "run the broker",
-		Description: "Runs until it is told to stop (SIGINT, SIGTERM). SIGHUP reads the configuration again: log level, hooks, retention, watch, alerts_keep, max_records and the limits of DUMPs and snapshots change, and a line says what did and what needs a restart. Prints the line \"ready\" on stderr when all doors are open.",
-		Flags:       append(knobFlags(&defaults), readyFlag()),
+		Description: "Runs until it is told to stop (SIGINT, SIGTERM). SIGHUP reads the configuration again: log level, " +
+			"hooks, retention, watch, alerts_keep, max_records and the limits of DUMPs and snapshots change, and a line says " +
+			"what did and what needs a restart. Prints the line \"ready\" on stderr when all doors are open.",
+		Flags: append(knobFlags(&defaults), readyFlag()),
 		Action: func(c *cli.Context) error {
 			cfg := configs.DefaultBroker()
 			if err := loadKnobs(c, &cfg); err != nil {
@@ -51,7 +53,8 @@ func brokerCommand() *cli.Command {
 				return err
 			}
 			b.Accept(accepts)
-			again := &reloading[configs.Broker]{now: cfg, fresh: configs.DefaultBroker, level: level, log: log, takes: server.Reloads,
+			again := &reloading[configs.Broker]{now: cfg, fresh: configs.DefaultBroker, level: level, log: log,
+				takes: server.Reloads,
 				apply: func(cfg configs.Broker) error { return b.Reload(cfg.Config) }}
 			again.serve(c)
 			remove := func() {}

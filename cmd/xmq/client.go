@@ -25,14 +25,16 @@ func clientCommand() *cli.Command {
 		Usage: "the increment; needed for a client that has not failed, and refused when it failed at another one"}
 	limit := &cli.StringFlag{Name: "limit",
 		Usage: "how long this increment may be at the database now: a `DURATION` of 1s to 720h, or none"}
-	all := &cli.BoolFlag{Name: "all", Usage: "instead of IDs: every client that has failed or is retrying, with --seq those that are at that increment, each as an order of its own"}
+	all := &cli.BoolFlag{Name: "all", Usage: "instead of IDs: every client that has failed or is retrying, with --seq " +
+		"those that are at that increment, each as an order of its own"}
 	list := positionsCommand()
 	list.Name, list.Usage = "list", "the same as xmq positions"
 	return &cli.Command{
 		Name: "client", Usage: "look at one client, or decide about it",
 		Subcommands: []*cli.Command{
 			list,
-			{Name: "show", Usage: "everything the broker knows of a client", ArgsUsage: "ID", Flags: apiFlags(), Action: clientShow},
+			{Name: "show", Usage: "everything the broker knows of a client", ArgsUsage: "ID", Flags: apiFlags(),
+				Action: clientShow},
 			order(worker.Add, "register an ID before its node comes: it may begin where it says with --at", reason,
 				&cli.StringSliceFlag{Name: "topics", Usage: "the topics that the node must name (default: any)"}),
 			order(worker.Retry, "deliver the increment that failed, or with --seq one at which the client is, again",
@@ -42,9 +44,13 @@ func clientCommand() *cli.Command {
 			order(worker.Replace,
 				"apply another body instead of such an increment, for this client only (needs --reason)", reason, seq,
 				limit, all,
-				&cli.StringFlag{Name: "body", Usage: "the body itself"}, &cli.StringFlag{Name: "file", Usage: "`FILE` that holds the body; - for stdin"}),
-			order(worker.Apply, "apply an increment that the client has passed over, now and outside the order (needs --reason)", reason, confirmFlag()),
-			order(worker.SeekTo, "set the position: the next increment applied is number SEQ; also of an ID that nobody knows yet (needs --reason)", reason, confirmFlag(), &cli.Uint64Flag{Name: "to", Usage: "the next increment applied (or give it as the second argument)"}),
+				&cli.StringFlag{Name: "body", Usage: "the body itself"},
+				&cli.StringFlag{Name: "file", Usage: "`FILE` that holds the body; - for stdin"}),
+			order(worker.Apply, "apply an increment that the client has passed over, now and outside the order (needs --reason)",
+				reason, confirmFlag()),
+			order(worker.SeekTo, "set the position: the next increment applied is number SEQ; also of an ID that nobody "+
+				"knows yet (needs --reason)", reason, confirmFlag(),
+				&cli.Uint64Flag{Name: "to", Usage: "the next increment applied (or give it as the second argument)"}),
 			order(worker.Forget, "remove the client, its position and its pin (needs --reason)", reason, confirmFlag()),
 			order(worker.Redump, "let the client join again with a DUMP (needs --reason)", reason, confirmFlag()),
 		},
@@ -74,15 +80,19 @@ func clientShow(c *cli.Context) error {
 	makePlain(reflect.ValueOf(&v))
 	return show(c, v, func(w io.Writer) {
 		now := time.Now()
-		fmt.Fprintf(w, "client\t%s\nrole\t%s\nstate\t%s\n", v.ID, v.Role, strings.TrimSpace(stateWords(&v)+" "+trouble(&v, now)))
-		fmt.Fprintf(w, "base\t%s\nsent\t%s\nacked\t%s\nlag\t%s increments, %s\nrate\t%.0f/s\n", units.Count(v.Base), units.Count(v.Sent),
+		fmt.Fprintf(w, "client\t%s\nrole\t%s\nstate\t%s\n", v.ID, v.Role,
+			strings.TrimSpace(stateWords(&v)+" "+trouble(&v, now)))
+		fmt.Fprintf(w, "base\t%s\nsent\t%s\nacked\t%s\nlag\t%s increments, %s\nrate\t%.0f/s\n", units.Count(v.Base),
+			units.Count(v.Sent),
 			units.Count(v.Acked), lagWords(v.Lag), behindWords(v.LagSeconds), v.Rate)
 		fmt.Fprintf(w, "runs on\t%s\npid\t%s\nversion\t%s\ndatabase\t%s\nlast heard\t%s\n", topicWord(v.Host), pidWord(v.Pid),
 			topicWord(v.Version), topicWord(v.Address), units.Stamp(v.Heard))
 		if d := v.Disk; d != nil {
-			fmt.Fprintf(w, "disk\t%s of %s free at %s\n", units.Bytes(int64(d.Free)), units.Bytes(int64(d.Total)), units.Stamp(d.Time))
+			fmt.Fprintf(w, "disk\t%s of %s free at %s\n", units.Bytes(int64(d.Free)), units.Bytes(int64(d.Total)),
+				units.Stamp(d.Time))
 		}
-		fmt.Fprintf(w, "target\t%s\ntopics\t%s\nlog\t%s\nchain\t%s\nsession\t%s\nworker\t%d\ncreated\t%s\nupdated\t%s\n", v.Target,
+		fmt.Fprintf(w, "target\t%s\ntopics\t%s\nlog\t%s\nchain\t%s\nsession\t%s\nworker\t%d\ncreated\t%s\nupdated\t%s\n",
+			v.Target,
 			strings.Join(v.Topics, ", "), v.Log, v.Chain, v.Session, v.Worker, units.Stamp(v.Created), units.Stamp(v.Updated))
 		if e := v.LastError; e != nil {
 			fmt.Fprintf(w, "last error\t%s at %d (%s): %s\n", e.Class, e.Seq, units.Stamp(e.Time), e.Text)
@@ -91,7 +101,8 @@ func clientShow(c *cli.Context) error {
 			fmt.Fprintf(w, "ordered\t%s increment %d%s, not carried out yet\n", o.Verb, o.Seq, within(o.Limit))
 		}
 		if o := v.Outside; o != nil {
-			fmt.Fprintf(w, "outside the order\tincrement %d, %s (%s)%s\n", o.Seq, outsideWord(o.Outcome), units.Stamp(o.Time), behindColon(o.Text))
+			fmt.Fprintf(w, "outside the order\tincrement %d, %s (%s)%s\n", o.Seq, outsideWord(o.Outcome), units.Stamp(o.Time),
+				behindColon(o.Text))
 		}
 		if j := v.Join; j != nil {
 			fmt.Fprintf(w, "joins from\t%s by DUMP %s\n", j.Target, j.Dump)
@@ -128,8 +139,8 @@ func within(limit string) string {
 	return " within " + limit
 }
 
-// retryAll orders a retry for every client that stands at one increment, and waits for what becomes of each. It ends with an error when one
-// of them was refused, or has not come to a good end.
+// retryAll orders a retry for every client that stands at one increment, and waits for what becomes of each. It ends
+// with an error when one of them was refused, or has not come to a good end.
 func retryAll(c *cli.Context, args []string, req server.Order) error {
 	if len(args) > 0 || req.Seq != 0 {
 		return usage("xmq client retry --all takes neither an ID nor --seq: each client is at an increment of its own")
@@ -146,7 +157,8 @@ func retryAll(c *cli.Context, args []string, req server.Order) error {
 	}
 	all := make([]given, 0, len(done.Retried))
 	for _, r := range done.Retried {
-		g := given{Ordered: server.Ordered{Client: r.Client, Done: string(worker.Retry), Seq: r.Seq, To: r.To, At: r.At}, Refused: r.Refused}
+		g := given{Ordered: server.Ordered{Client: r.Client, Done: string(worker.Retry), Seq: r.Seq, To: r.To, At: r.At},
+			Refused: r.Refused}
 		switch {
 		case r.Refused != "":
 			g.failure = errors.New(r.Refused)

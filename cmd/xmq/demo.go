@@ -26,7 +26,8 @@ import (
 func demoCommand() *cli.Command {
 	return &cli.Command{
 		Name: "demo", Usage: "see the main job done: broker, master and followers on SQLite files, with kills in the middle",
-		Description: "Starts a broker and its nodes as processes of their own on free ports of 127.0.0.1, feeds them SQL, lets a node join\n" +
+		Description: "Starts a broker and its nodes as processes of their own on free ports of 127.0.0.1, feeds them SQL, " +
+			"lets a node join\n" +
 			"by DUMP in mid-stream, kills the broker and a node with SIGKILL, and compares all databases row by row with one\n" +
 			"that never saw XMQ. Exit code 1 when they differ.",
 		Flags: []cli.Flag{
@@ -60,7 +61,8 @@ func demoCommand() *cli.Command {
 			if dir, err = filepath.Abs(dir); err != nil {
 				return err
 			}
-			d := &demo{out: c.App.Writer, dir: dir, total: c.Int("increments"), rate: c.Int("rate"), seed: c.Uint64("seed"), began: time.Now()}
+			d := &demo{out: c.App.Writer, dir: dir, total: c.Int("increments"), rate: c.Int("rate"), seed: c.Uint64("seed"),
+				began: time.Now()}
 			defer func() { err = errors.Join(err, d.stopAll()) }()
 			ctx, cancel := context.WithTimeoutCause(c.Context, 5*time.Minute, errors.New("the demo took longer than 5 minutes"))
 			defer cancel()
@@ -166,9 +168,11 @@ func (d *demo) cast() (broker, master, node1, node2 *child, err error) {
 	}
 	d.api = &api{base: "http://" + d.httpAddr, name: "http://" + d.httpAddr, http: &http.Client{Timeout: 20 * time.Second}}
 	node := func(id string, more ...string) *child {
-		return d.child(id, append([]string{"node", "--id", id, "--broker", "nats://" + d.natsAddr, "--target", "sqlite:" + d.database(id)}, more...)...)
+		return d.child(id, append([]string{"node", "--id", id, "--broker", "nats://" + d.natsAddr, "--target", "sqlite:" +
+			d.database(id)}, more...)...)
 	}
-	broker = d.child("broker", "broker", "--data", filepath.Join(d.dir, "broker"), "--nats-addr", d.natsAddr, "--http-addr", d.httpAddr)
+	broker = d.child("broker", "broker", "--data", filepath.Join(d.dir, "broker"), "--nats-addr", d.natsAddr,
+		"--http-addr", d.httpAddr)
 	return broker, node("master"), node("node1", "--from", "master"), node("node2", "--from", "node1"), nil
 }
 
@@ -203,8 +207,10 @@ func (d *demo) start(ctx context.Context, c *child) error {
 	}
 	defer log.Close()
 	c.cmd = exec.Command(self, c.args...)
-	c.cmd.Stdout, c.cmd.Stderr, c.cmd.Dir, c.cmd.Env = log, log, d.dir, []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME")}
-	c.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true} // Ctrl-C is for us: we stop them in order
+	c.cmd.Stdout, c.cmd.Stderr, c.cmd.Dir, c.cmd.Env = log, log, d.dir,
+		[]string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME")}
+	// Ctrl-C is for us: we stop them in order
+	c.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	if err := c.cmd.Start(); err != nil {
 		return &ioError{err}
 	}
@@ -263,12 +269,14 @@ func (d *demo) reach(ctx context.Context, percent int) error {
 
 // feed publishes the stream through the HTTP door, at the rate, and applies it to a database that never sees XMQ.
 func (d *demo) feed(ctx context.Context) error {
-	reference, err := sql.Open("sqlite", "file:"+d.database("reference")+"?_pragma=foreign_keys(1)&_pragma=journal_mode(wal)&_pragma=synchronous(off)")
+	reference, err := sql.Open("sqlite", "file:"+d.database("reference")+
+		"?_pragma=foreign_keys(1)&_pragma=journal_mode(wal)&_pragma=synchronous(off)")
 	if err != nil {
 		return err
 	}
 	defer reference.Close()
-	p := &publisher{api: d.api, prefix: "demo", contentType: "application/sql", patience: time.Minute, progress: newProgress(io.Discard)}
+	p := &publisher{api: d.api, prefix: "demo", contentType: "application/sql", patience: time.Minute,
+		progress: newProgress(io.Discard)}
 	stream := shop.New(d.seed)
 	const group = 50
 	pace := time.NewTicker(time.Second * group / time.Duration(d.rate))
@@ -326,10 +334,12 @@ func (d *demo) judge(ctx context.Context) error {
 		d.say("%s equals the reference: %d tables, %d rows", id, tables, rows)
 	}
 	for _, v := range dumps {
-		d.say("DUMP of %s for %v at sequence %d: target paused %.1f ms, %d bytes, %d ms in all", v.Target, v.Requesters, v.Seq, v.PauseMS, v.Bytes, v.DurationMS)
+		d.say("DUMP of %s for %v at sequence %d: target paused %.1f ms, %d bytes, %d ms in all", v.Target, v.Requesters,
+			v.Seq, v.PauseMS, v.Bytes, v.DurationMS)
 	}
 	d.say("last lag: all nodes level %.2f s after the last increment", caught.Seconds())
-	d.say("VERDICT: equal. %d increments, 3 nodes, 2 kills, %d rows compared, nothing lost, nothing doubled", d.total, equal)
+	d.say("VERDICT: equal. %d increments, 3 nodes, 2 kills, %d rows compared, nothing lost, nothing doubled", d.total,
+		equal)
 	return nil
 }
 

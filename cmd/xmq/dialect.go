@@ -14,10 +14,12 @@ import (
 )
 
 // dialects are those whose SQL is read here, by the names that driver.Dialect gives.
-var dialects = map[string]sqltext.Dialect{"sqlite": sqltext.SQLite, "postgres": sqltext.PostgreSQL, "mariadb": sqltext.MariaDB,
-	"mysql": sqltext.MariaDB}
+var dialects = map[string]sqltext.Dialect{"sqlite": sqltext.SQLite, "postgres": sqltext.PostgreSQL,
+	"mariadb": sqltext.MariaDB,
+	"mysql":   sqltext.MariaDB}
 
-// newProver learns by what the input is to be judged: the dialect that was named, or that of the nodes that will get it.
+// newProver learns by what the input is to be judged: the dialect that was named, or that of the nodes that will get
+// it.
 func newProver(c *cli.Context, p *publisher, in []source) (*prover, error) {
 	pr := &prover{limit: c.Int("max-increment"), w: c.App.ErrWriter, seen: map[string]bool{}}
 	name, given, err := p.dialect(c, in)
@@ -52,7 +54,8 @@ func newProver(c *cli.Context, p *publisher, in []source) (*prover, error) {
 
 func isScript(s source) bool { _, is := s.(*script); return is }
 
-// dialect is the name of the dialect of the input, and whether it was given; "" when nobody needs it or nobody knows it.
+// dialect is the name of the dialect of the input, and whether it was given; "" when nobody needs it or nobody knows
+// it.
 func (p *publisher) dialect(c *cli.Context, in []source) (name string, given bool, err error) {
 	if c.IsSet("dialect") {
 		name, known := driver.Dialect(c.String("dialect"))
@@ -70,7 +73,10 @@ func (p *publisher) dialect(c *cli.Context, in []source) (name string, given boo
 		return "", false, nil
 	}
 	var now server.Positions
-	if err := p.insist(c.Context, func() error { return p.api.do(c.Context, "GET", "/v1/positions", nil, &now) }); err != nil {
+	if err := p.insist(c.Context, func() error {
+		return p.api.do(c.Context, "GET", "/v1/positions", nil,
+			&now)
+	}); err != nil {
 		if c.Bool("check") {
 			err = fmt.Errorf("%w (with --dialect nothing is asked of a broker)", err)
 		}
@@ -93,9 +99,11 @@ func (p *publisher) dialect(c *cli.Context, in []source) (name string, given boo
 	case !scripts && !c.Bool("check"):
 		return "", false, nil
 	case len(names) > 1:
-		return "", false, usage("the nodes of this broker are of %s: say with --dialect for which the script is", strings.Join(names, " and "))
+		return "", false, usage("the nodes of this broker are of %s: say with --dialect for which the script is",
+			strings.Join(names, " and "))
 	}
-	return "", false, usage("no node of an SQL database would get this, so nobody knows its dialect: say --dialect %s", driver.Dialects)
+	return "", false, usage("no node of an SQL database would get this, so nobody knows its dialect: say --dialect %s",
+		driver.Dialects)
 }
 
 // product is the dialect of an input for nodes of MariaDB or MySQL, who differ in the comments that they execute.
@@ -110,7 +118,8 @@ func (p *publisher) product(in []source) (name string, given bool, err error) {
 			return "", false, err
 		}
 		if tells {
-			return "", false, usage("%s has comments that MariaDB and MySQL read differently: say --dialect mariadb or --dialect mysql", s.name)
+			return "", false, usage("%s has comments that MariaDB and MySQL read differently: say --dialect mariadb or "+
+				"--dialect mysql", s.name)
 		}
 	}
 	return "mariadb", false, nil
@@ -127,7 +136,8 @@ func guessed(in []source) bool {
 		_ = l.each(func(_ int, line []byte) error { // whoever proves it meets the same error
 			if text := strings.TrimSpace(string(line)); text != "" {
 				word, _, _ := strings.Cut(strings.ToUpper(text), " ")
-				looks = slices.Contains([]string{"--", "ALTER", "BEGIN", "BEGIN;", "CREATE", "DELETE", "DROP", "INSERT", "UPDATE", "WITH"}, word) ||
+				looks = slices.Contains([]string{"--", "ALTER", "BEGIN", "BEGIN;", "CREATE", "DELETE", "DROP", "INSERT", "UPDATE",
+					"WITH"}, word) ||
 					word[0] == '{' || strings.HasPrefix(word, "/*") || strings.HasPrefix(word, "--")
 				return stop
 			}

@@ -12,10 +12,11 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The dialect is that of the nodes that will get the input; where they do not tell it, nobody guesses. Nothing reaches the
-// broker here: every input is refused, or only checked.
+// The dialect is that of the nodes that will get the input; where they do not tell it, nobody guesses. Nothing
+// reaches the broker here: every input is refused, or only checked.
 func TestTheDialectIsThatOfTheNodes(t *testing.T) {
-	const file, pg, shop, my, lite = `{"id":"f","target":"file"}`, `{"id":"p","target":"postgres"}`, `{"id":"s","target":"sqlite","topics":["shop"]}`,
+	const file, pg, shop, my, lite = `{"id":"f","target":"file"}`, `{"id":"p","target":"postgres"}`,
+		`{"id":"s","target":"sqlite","topics":["shop"]}`,
 		`{"id":"m","target":"mysql"}`, `{"id":"l","target":"sqlite"}`
 	const here = "INSERT INTO t VALUES ($1)"
 	for _, c := range []struct {
@@ -26,18 +27,22 @@ func TestTheDialectIsThatOfTheNodes(t *testing.T) {
 	}{
 		{"PostgreSQL", pg + "," + file, "SET x = 1", []string{"--sql", "-"}, exitRefused, "SET X changes the connection"},
 		{"PostgreSQL, lines", pg + "," + file, "SET x = 1", nil, exitRefused, "SET X changes the connection"},
-		{"SQLite by its topic", pg + "," + shop, "VACUUM", []string{"--sql", "-", "--topic", "shop"}, exitUsage, "of postgres and sqlite: say with --dialect"},
+		{"SQLite by its topic", pg + "," + shop, "VACUUM", []string{"--sql", "-", "--topic", "shop"}, exitUsage,
+			"of postgres and sqlite: say with --dialect"},
 		{"a topic of others", pg + "," + shop, "SELECT 1", []string{"--sql", "-"}, 0, "1 increments: nodes take all"},
 		{"SQLite", lite, "PRAGMA journal_mode = OFF", []string{"--sql", "-"}, exitRefused, "PRAGMA journal_mode"},
 		{"MariaDB or MySQL", my, "USE x", []string{"--sql", "-"}, exitRefused, "USE changes the database"},
-		{"MariaDB or MySQL, with their comments", my, "/*!40101 SET NAMES utf8mb4 */;", []string{"--sql", "-"}, exitUsage, "say --dialect mariadb or --dialect mysql"},
+		{"MariaDB or MySQL, with their comments", my, "/*!40101 SET NAMES utf8mb4 */;", []string{"--sql", "-"}, exitUsage,
+			"say --dialect mariadb or --dialect mysql"},
 		{"none", file, "SELECT 1", []string{"--sql", "-"}, exitUsage, "nobody knows its dialect: say --dialect"},
 		{"nobody", "", "SELECT 1", []string{"--sql", "-"}, exitUsage, "nobody knows its dialect: say --dialect"},
 		{"named", "", "SET x = 1", []string{"--sql", "-", "--dialect", "pg"}, exitRefused, "SET X changes the connection"},
 		{"a script in lines", pg, "INSERT INTO acct (id, n)\nVALUES ('multi', 1);\n", nil, exitRefused,
 			"line 1 of stdin is no whole statement: its INSERT has no second half. This looks like a script"},
-		{"JSON in lines", pg, "{\n\"sql\": \"SELECT 1\"\n}\n", nil, exitRefused, "line 1 of stdin is no whole statement: it is a piece of a JSON text"},
-		{"the second line", lite, "SELECT *\nFROM t\n", nil, exitRefused, "line 2 of stdin is no whole statement: no statement begins with FROM"},
+		{"JSON in lines", pg, "{\n\"sql\": \"SELECT 1\"\n}\n", nil, exitRefused,
+			"line 1 of stdin is no whole statement: it is a piece of a JSON text"},
+		{"the second line", lite, "SELECT *\nFROM t\n", nil, exitRefused,
+			"line 2 of stdin is no whole statement: no statement begins with FROM"},
 		{"a placeholder without arguments", pg, here, nil, exitRefused, "line 1 of stdin: line 1: it has the placeholder $1"},
 	} {
 		broker := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -61,7 +66,8 @@ func TestTheDialectIsThatOfTheNodes(t *testing.T) {
 	}
 }
 
-// A FILE is one increment, and is read as lines and scripts are: what the nodes that will get it would refuse is not sent.
+// A FILE is one increment, and is read as lines and scripts are: what the nodes that will get it would refuse is not
+// sent.
 func TestAFileIsCheckedForTheNodesThatGetIt(t *testing.T) {
 	broker := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {

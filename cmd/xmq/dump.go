@@ -28,13 +28,17 @@ func dumpCommand() *cli.Command {
 		Description: "Load it with: xmq node --id ID --target URL --restore FILE",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "from", Usage: "`NODE` whose database is wanted (required)"},
-			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "`FILE` to write; it must not exist without --force (required)"},
-			&cli.BoolFlag{Name: "force", Usage: "replace what has the name FILE, in one step; what a link leads to stays as it is"},
+			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "`FILE` to write; it must not exist without " +
+				"--force (required)"},
+			&cli.BoolFlag{Name: "force", Usage: "replace what has the name FILE, in one step; what a link leads to stays as " +
+				"it is"},
 			&cli.StringFlag{Name: "start", Usage: "only keys behind this `KEY` (kv)"},
 			&cli.StringFlag{Name: "end", Usage: "only keys up to and with this `KEY` (kv)"},
 			&cli.Uint64Flag{Name: "limit", Usage: "at most so many keys (kv)"},
-			&cli.StringFlag{Name: "broker", Usage: "`URL` of the broker's NATS server", Value: "nats://127.0.0.1:4222", EnvVars: []string{"XMQ_BROKER"}},
-			&cli.StringFlag{Name: "group", Value: nodeclient.DefaultGroup, Usage: "the broker's group", EnvVars: []string{"XMQ_GROUP"}},
+			&cli.StringFlag{Name: "broker", Usage: "`URL` of the broker's NATS server", Value: "nats://127.0.0.1:4222",
+				EnvVars: []string{"XMQ_BROKER"}},
+			&cli.StringFlag{Name: "group", Value: nodeclient.DefaultGroup, Usage: "the broker's group",
+				EnvVars: []string{"XMQ_GROUP"}},
 			&cli.BoolFlag{Name: "json", Usage: "answer in JSON"},
 		},
 		Action: func(c *cli.Context) error {
@@ -52,9 +56,11 @@ func dumpCommand() *cli.Command {
 			defer road.Close()
 			if !road.Up() {
 				if trouble := road.Trouble(); trouble != nil && !bus.Refused(trouble) {
-					return &temporaryError{fmt.Errorf("the broker's NATS server at %s cannot be used: %w", secret.URL(c.String("broker")), trouble)}
+					return &temporaryError{fmt.Errorf("the broker's NATS server at %s cannot be used: %w",
+						secret.URL(c.String("broker")), trouble)}
 				}
-				return &temporaryError{fmt.Errorf("the broker at %s does not answer: is it running?", secret.URL(c.String("broker")))}
+				return &temporaryError{fmt.Errorf("the broker at %s does not answer: is it running?",
+					secret.URL(c.String("broker")))}
 			}
 			path, err := filepath.Abs(c.String("output"))
 			if err != nil {
@@ -62,15 +68,17 @@ func dumpCommand() *cli.Command {
 			}
 			p := newProgress(c.App.ErrWriter)
 			silence := time.AfterFunc(5*time.Second, func() {
-				fmt.Fprintf(c.App.ErrWriter, "xmq: nothing has come yet of %s from the broker of group %s: waiting on\n", c.String("from"), c.String("group"))
+				fmt.Fprintf(c.App.ErrWriter, "xmq: nothing has come yet of %s from the broker of group %s: waiting on\n",
+					c.String("from"), c.String("group"))
 			})
-			m, err := nodeclient.Backup(c.Context, road, c.String("group"), id, c.String("from"), path, c.Bool("force"), part(c), func(n int64) {
-				silence.Stop()
-				p.say("%d MiB", n>>20)
-			}, func(err error) {
-				silence.Stop()
-				fmt.Fprintf(c.App.ErrWriter, "xmq: %v Waiting on.\n", err)
-			})
+			m, err := nodeclient.Backup(c.Context, road, c.String("group"), id, c.String("from"), path, c.Bool("force"), part(c),
+				func(n int64) {
+					silence.Stop()
+					p.say("%d MiB", n>>20)
+				}, func(err error) {
+					silence.Stop()
+					fmt.Fprintf(c.App.ErrWriter, "xmq: %v Waiting on.\n", err)
+				})
 			silence.Stop()
 			p.end()
 			if err != nil {
@@ -78,7 +86,8 @@ func dumpCommand() *cli.Command {
 			}
 			return show(c, backedUp{m, time.Unix(0, m.Time).UTC()}, func(w io.Writer) {
 				m.Target, m.Format = plain(m.Target), plain(m.Format)
-				fmt.Fprintf(w, "%s: %d bytes of %s (%s) at sequence %d of log %s, taken %s\n", path, m.Size, m.Target, m.Format, m.Pos.Seq, m.Pos.Log, units.Stamp(time.Unix(0, m.Time)))
+				fmt.Fprintf(w, "%s: %d bytes of %s (%s) at sequence %d of log %s, taken %s\n", path, m.Size, m.Target, m.Format,
+					m.Pos.Seq, m.Pos.Log, units.Stamp(time.Unix(0, m.Time)))
 			})
 		},
 	}
@@ -109,27 +118,31 @@ func words(troubles []server.DumpTrouble) string {
 
 func snapshotsCommand() *cli.Command {
 	end := func(verb, usageText string) *cli.Command {
-		return &cli.Command{Name: verb, Usage: usageText, ArgsUsage: "ID", Flags: apiFlags(&cli.StringFlag{Name: "reason", Usage: "why; it will stand in the audit list"}), Action: func(c *cli.Context) error {
-			id, err := oneArg(c, "a dump's ID")
-			if err != nil {
-				return err
-			}
-			if _, err := event.ParseDumpID(id); err != nil {
-				return usage("%v", err)
-			}
-			a, err := newAPI(c)
-			if err != nil {
-				return err
-			}
-			var done server.Ordered
-			if err := a.do(c.Context, "POST", "/v1/dumps/"+id+"/"+verb, server.Order{Reason: c.String("reason"), Caller: server.Caller{Via: operator()}}, &done); err != nil {
-				return err
-			}
-			return show(c, done, func(w io.Writer) { fmt.Fprintf(w, "%s: %s\n", id, verb) })
-		}}
+		return &cli.Command{Name: verb, Usage: usageText, ArgsUsage: "ID",
+			Flags: apiFlags(&cli.StringFlag{Name: "reason", Usage: "why; it will stand in the audit list"}),
+			Action: func(c *cli.Context) error {
+				id, err := oneArg(c, "a dump's ID")
+				if err != nil {
+					return err
+				}
+				if _, err := event.ParseDumpID(id); err != nil {
+					return usage("%v", err)
+				}
+				a, err := newAPI(c)
+				if err != nil {
+					return err
+				}
+				var done server.Ordered
+				if err := a.do(c.Context, "POST", "/v1/dumps/"+id+"/"+verb,
+					server.Order{Reason: c.String("reason"), Caller: server.Caller{Via: operator()}}, &done); err != nil {
+					return err
+				}
+				return show(c, done, func(w io.Writer) { fmt.Fprintf(w, "%s: %s\n", id, verb) })
+			}}
 	}
 	return &cli.Command{
-		Name: "snapshots", Usage: "DUMPs that run, and snapshots that are kept", Flags: apiFlags(), Subcommands: []*cli.Command{end("cancel", "give a running DUMP up"), end("drop", "remove a snapshot that is kept")},
+		Name: "snapshots", Usage: "DUMPs that run, and snapshots that are kept", Flags: apiFlags(),
+		Subcommands: []*cli.Command{end("cancel", "give a running DUMP up"), end("drop", "remove a snapshot that is kept")},
 		Action: func(c *cli.Context) error {
 			a, err := newAPI(c)
 			if err != nil {
@@ -158,13 +171,17 @@ func snapshotsScreen(all []server.DumpView, now time.Time, columns int) string {
 	for _, d := range all {
 		opened := "not open yet"
 		if d.Opened != nil {
-			opened = fmt.Sprintf("of %s, %s old, at %s", when(*d.Opened, now), units.Span(now.Sub(*d.Opened)), units.Count(d.Seq))
+			opened = fmt.Sprintf("of %s, %s old, at %s", when(*d.Opened, now), units.Span(now.Sub(*d.Opened)),
+				units.Count(d.Seq))
 		}
-		b.WriteString(joined(columns, "DUMP "+d.ID.String(), "from "+d.Target, strings.Replace(d.State, "sealed", "complete", 1), opened))
+		b.WriteString(joined(columns, "DUMP "+d.ID.String(), "from "+d.Target,
+			strings.Replace(d.State, "sealed", "complete", 1), opened))
 		parts := []string{"for " + cmp.Or(strings.Join(d.Requesters, ", "), "nobody now"), units.Bytes(d.Bytes),
-			"took " + units.Span(time.Duration(d.DurationMS)*time.Millisecond), fmt.Sprintf("increments waited %.1f ms for it", d.PauseMS)}
+			"took " + units.Span(time.Duration(d.DurationMS)*time.Millisecond),
+			fmt.Sprintf("increments waited %.1f ms for it", d.PauseMS)}
 		b.WriteString(wrapped(strings.Join(parts, "; "), "  ", "  ", columns))
-		for _, more := range []struct{ what, text string }{{"error: ", d.Error}, {"not loaded by ", words(d.NotLoaded)}, {"left out by ", words(d.LeftOut)}} {
+		for _, more := range []struct{ what, text string }{{"error: ", d.Error}, {"not loaded by ", words(d.NotLoaded)},
+			{"left out by ", words(d.LeftOut)}} {
 			if more.text != "" {
 				b.WriteString(wrapped(more.what+more.text, "  ", "  ", columns))
 			}

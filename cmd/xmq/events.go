@@ -15,7 +15,8 @@ import (
 func eventsCommand() *cli.Command {
 	return &cli.Command{
 		Name: "events", Usage: "what happened: alerts, orders, clients, DUMPs, starts and stops, the newest last",
-		Flags: apiFlags(append(rangeFlags(50), &cli.BoolFlag{Name: "follow", Aliases: []string{"f"}, Usage: "go on as more happens"})...),
+		Flags: apiFlags(append(rangeFlags(50),
+			&cli.BoolFlag{Name: "follow", Aliases: []string{"f"}, Usage: "go on as more happens"})...),
 		Action: func(c *cli.Context) error {
 			a, err := newAPI(c)
 			if err != nil {

@@ -76,7 +76,8 @@ func withManners(c *cli.Command, path string) {
 		case first == "" || c.ArgsUsage != "" || ctx.Command.Command(first) != nil:
 			return nil
 		case len(subcommands) > 0:
-			return usage("there is no command %q%s: run `%s --help`", path+" "+first, meant(first, commandNames(subcommands)), path)
+			return usage("there is no command %q%s: run `%s --help`", path+" "+first, meant(first, commandNames(subcommands)),
+				path)
 		}
 		return usage("%s takes no arguments, but got %q", path, first)
 	}
@@ -100,7 +101,8 @@ func wrongFlag(path string, flags []cli.Flag, err error) error {
 		if digits, err := strconv.Unquote(strings.TrimPrefix(value, "invalid value ")); err == nil && onlyDigits(digits) {
 			return usage("%s: --%s %s has no unit: write %ss", path, name, digits, digits)
 		}
-		return usage("%s: --%s does not take the %s", path, name, strings.TrimPrefix(strings.TrimPrefix(value, "invalid "), "boolean "))
+		return usage("%s: --%s does not take the %s", path, name,
+			strings.TrimPrefix(strings.TrimPrefix(value, "invalid "), "boolean "))
 	}
 	return usage("%s: %s", path, text)
 }

@@ -14,7 +14,8 @@ import (
 func initCommand() *cli.Command {
 	defaults := configs.DefaultBroker()
 	return &cli.Command{
-		Name: "init", Usage: "make a new log and its state store in an empty data directory, for a broker that is told create: false",
+		Name: "init", Usage: "make a new log and its state store in an empty data directory, for a broker that is told " +
+			"create: false",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "data", Usage: "`DIR` of the broker", Value: defaults.Data, EnvVars: []string{"XMQ_DATA"}},
 			&cli.BoolFlag{Name: "json", Usage: "answer in JSON"},

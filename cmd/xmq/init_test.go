@@ -14,7 +14,8 @@ import (
 // A broker that is told create: false takes no emptied disk for a first start; xmq init makes the log, once.
 func TestALogIsMadeByInitWhereTheBrokerMayNot(t *testing.T) {
 	cfg := server.Default()
-	cfg.Data, cfg.Create, cfg.NATSAddr, cfg.HTTPAddr = filepath.Join(t.TempDir(), "data"), false, "127.0.0.1:0", "127.0.0.1:0"
+	cfg.Data, cfg.Create, cfg.NATSAddr, cfg.HTTPAddr = filepath.Join(t.TempDir(), "data"), false, "127.0.0.1:0",
+		"127.0.0.1:0"
 	_, err := server.Open(cfg, slog.New(slog.DiscardHandler))
 	require.ErrorContains(t, err, "create: false")
 	require.Contains(t, good(t, "", "init", "--data", cfg.Data), "is made in "+cfg.Data)

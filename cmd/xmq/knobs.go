@@ -11,7 +11,8 @@ import (
 
 // knobFlags makes one flag for every knob of cfg, and --config.
 func knobFlags(cfg any) []cli.Flag {
-	flags := []cli.Flag{&cli.StringFlag{Name: "config", Usage: "YAML `FILE` with any of these, with underscores", EnvVars: []string{"XMQ_CONFIG"}}}
+	flags := []cli.Flag{&cli.StringFlag{Name: "config", Usage: "YAML `FILE` with any of these, with underscores",
+		EnvVars: []string{"XMQ_CONFIG"}}}
 	for _, f := range configs.Fields(cfg) {
 		usage := f.Doc + " (default " + f.Value() + ")"
 		if f.IsBool() {

@@ -36,8 +36,8 @@ func when(t, now time.Time) string {
 	return t.UTC().Format("2006-01-02 15:04:05Z")
 }
 
-// wrapped breaks text between words into lines of at most columns, the first behind first, the others behind rest. A word that is too
-// long for a line is broken.
+// wrapped breaks text between words into lines of at most columns, the first behind first, the others behind rest. A
+// word that is too long for a line is broken.
 func wrapped(text, first, rest string, columns int) string {
 	var b strings.Builder
 	line := first

@@ -27,16 +27,20 @@ func logCommand() *cli.Command {
 		Name: "log", Usage: "look at the log of increments, check it, free what nobody needs",
 		Subcommands: []*cli.Command{
 			{Name: "head", Usage: "where the log begins and ends, who holds it", Flags: apiFlags(), Action: logHead},
-			{Name: "show", Usage: "one increment: its body on stdout, byte for byte unless that is a terminal", ArgsUsage: "SEQ", Flags: apiFlags(), Action: logShow},
+			{Name: "show", Usage: "one increment: its body on stdout, byte for byte unless that is a terminal", ArgsUsage: "SEQ",
+				Flags: apiFlags(), Action: logShow},
 			{Name: "tail", Usage: "the last increments, a line each", Flags: apiFlags(
-				&cli.Uint64Flag{Name: "n", Usage: "how many", Value: 10}, &cli.Uint64Flag{Name: "from", Usage: "begin at this sequence"},
+				&cli.Uint64Flag{Name: "n", Usage: "how many", Value: 10},
+				&cli.Uint64Flag{Name: "from", Usage: "begin at this sequence"},
 				&cli.BoolFlag{Name: "follow", Aliases: []string{"f"}, Usage: "go on as more come"}), Action: logTail},
 			{Name: "check", Usage: "verify every record; of a running broker, or with --data of a stopped one", Flags: apiFlags(
-				&cli.StringFlag{Name: "data", Usage: "data `DIR` of a stopped broker; nothing in it is changed"}), Action: logCheck},
+				&cli.StringFlag{Name: "data", Usage: "data `DIR` of a stopped broker; nothing in it is changed"}),
+				Action: logCheck},
 			{Name: "trim", Usage: "free the segments that nobody needs", Flags: apiFlags(
 				&cli.BoolFlag{Name: "confirm", Usage: "after the state store was lost: all clients are back"}), Action: logTrim},
-			{Name: "accept", Usage: "take this log as it is, though nodes hold another one or more of it (needs --reason)", Flags: apiFlags(
-				confirmFlag(), &cli.StringFlag{Name: "reason", Usage: "why; it will stand in the audit list"}), Action: logAccept},
+			{Name: "accept", Usage: "take this log as it is, though nodes hold another one or more of it (needs --reason)",
+				Flags: apiFlags(
+					confirmFlag(), &cli.StringFlag{Name: "reason", Usage: "why; it will stand in the audit list"}), Action: logAccept},
 		},
 	}
 }
@@ -83,7 +87,8 @@ func logScreen(l server.LogInfo, columns int) string {
 	row("size", size)
 	row("sync p99", fmt.Sprintf("%.2f ms", l.SyncP99MS))
 	if l.Pin != nil {
-		row("held", fmt.Sprintf("from %s on, %s, by %s", units.Count(*l.Pin+1), units.Of(l.Head-min(l.Head, *l.Pin), "increment"), l.Holder))
+		row("held", fmt.Sprintf("from %s on, %s, by %s", units.Count(*l.Pin+1),
+			units.Of(l.Head-min(l.Head, *l.Pin), "increment"), l.Holder))
 	}
 	for _, q := range l.Quarantined {
 		row("damaged", q)
@@ -110,15 +115,18 @@ func logAccept(c *cli.Context) error {
 	if err := needsReason(c, "xmq log accept"); err != nil {
 		return err
 	}
-	if err := confirmed(c, l.Input.Text, "What those nodes hold and this log does not is lost to it. Take the log as it is?"); err != nil {
+	if err := confirmed(c, l.Input.Text,
+		"What those nodes hold and this log does not is lost to it. Take the log as it is?"); err != nil {
 		return err
 	}
 	var done map[string]string
-	if err := a.do(c.Context, "POST", "/v1/log/accept", map[string]any{"confirm": true, "reason": c.String("reason"), "via": operator()}, &done); err != nil {
+	if err := a.do(c.Context, "POST", "/v1/log/accept",
+		map[string]any{"confirm": true, "reason": c.String("reason"), "via": operator()}, &done); err != nil {
 		return err
 	}
 	return show(c, done, func(w io.Writer) {
-		fmt.Fprintf(w, "log %s is accepted: increments are taken again. Nodes that do not agree with it join with a DUMP\n", done["log"])
+		fmt.Fprintf(w, "log %s is accepted: increments are taken again. Nodes that do not agree with it join with a DUMP\n",
+			done["log"])
 	})
 }
 
@@ -157,7 +165,8 @@ func logShow(c *cli.Context) error {
 	}
 	var decided []string
 	no := (*refusal)(nil)
-	if err := a.do(c.Context, "GET", "/v1/decisions/"+seq, nil, &decided); err != nil && !errors.As(err, &no) { // an earlier broker knows none
+	// an earlier broker knows none
+	if err := a.do(c.Context, "GET", "/v1/decisions/"+seq, nil, &decided); err != nil && !errors.As(err, &no) {
 		return err
 	}
 	for _, d := range decided {
@@ -228,10 +237,12 @@ func printLine(c *cli.Context, line []byte, l server.Line) error {
 
 // tailLine is one increment, with as much of its body as there are columns for, and some of it always.
 func tailLine(l server.Line, columns int) string {
-	head := fmt.Sprintf("%s  %s  %s  %s  ", units.Count(l.Seq), l.Time.UTC().Format("2006-01-02 15:04:05.000Z"), topicWord(l.Topic), units.Bytes(int64(len(l.Body))))
+	head := fmt.Sprintf("%s  %s  %s  %s  ", units.Count(l.Seq), l.Time.UTC().Format("2006-01-02 15:04:05.000Z"),
+		topicWord(l.Topic), units.Bytes(int64(len(l.Body))))
 	body, least := l.Body, 8
 	for n := min(len(body), columns); ; n-- {
-		if text := fmt.Sprintf("%q", body[:n]); n <= least || utf8.RuneCountInString(head)+utf8.RuneCountInString(text) <= columns {
+		if text := fmt.Sprintf("%q", body[:n]); n <= least ||
+			utf8.RuneCountInString(head)+utf8.RuneCountInString(text) <= columns {
 			return head + text + "\n"
 		}
 	}
@@ -255,7 +266,8 @@ func logCheck(c *cli.Context) error {
 		case errors.Is(err, fs.ErrNotExist):
 			return &ioError{fmt.Errorf("%s holds no log: name the data directory of a broker", dir)}
 		case errors.Is(err, syscall.EAGAIN):
-			return &temporaryError{fmt.Errorf("%s is in use by a broker: stop it first, or leave --data out to let it check its log itself", dir)}
+			return &temporaryError{fmt.Errorf("%s is in use by a broker: stop it first, or leave --data out to let it check "+
+				"its log itself", dir)}
 		case err != nil:
 			return err
 		}
@@ -265,7 +277,8 @@ func logCheck(c *cli.Context) error {
 			return err
 		}
 		a.http.Timeout = 0
-		err = p.during("the broker checks its log", func() error { return a.do(c.Context, "POST", "/v1/log/check", struct{}{}, &res) })
+		err = p.during("the broker checks its log",
+			func() error { return a.do(c.Context, "POST", "/v1/log/check", struct{}{}, &res) })
 		if err != nil {
 			return err
 		}
@@ -291,11 +304,13 @@ func logCheck(c *cli.Context) error {
 	case err != nil:
 		return err
 	case res.Missing != "":
-		return &damageError{errors.New("acknowledged increments are missing: put the log back from where they are, or let every node join again with a DUMP")}
+		return &damageError{errors.New("acknowledged increments are missing: put the log back from where they are, or let " +
+			"every node join again with a DUMP")}
 	case len(res.Damaged) > 0:
 		return &damageError{fmt.Errorf("damaged segments: %d: clients that need them have to DUMP again", len(res.Damaged))}
 	case len(res.Unreadable) > 0:
-		return &temporaryError{fmt.Errorf("segments that cannot be read now: %d: nothing is known of them, check again", len(res.Unreadable))}
+		return &temporaryError{fmt.Errorf("segments that cannot be read now: %d: nothing is known of them, check again",
+			len(res.Unreadable))}
 	}
 	return nil
 }
@@ -318,6 +333,7 @@ func logTrim(c *cli.Context) error {
 		return err
 	}
 	return show(c, res, func(w io.Writer) {
-		fmt.Fprintf(w, "%s freed, the log begins at %s\n%s\n", units.Of(uint64(res.Freed), "segment"), units.Count(res.First), res.Note)
+		fmt.Fprintf(w, "%s freed, the log begins at %s\n%s\n", units.Of(uint64(res.Freed), "segment"), units.Count(res.First),
+			res.Note)
 	})
 }

@@ -89,15 +89,18 @@ func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) 
 		words := strings.NewReplacer(context.Canceled.Error(), "interrupted", cause.Error(), "interrupted")
 		err = &temporaryError{errors.New(words.Replace(err.Error()))}
 	}
-	text := strings.ReplaceAll(secret.Text(strings.TrimPrefix(err.Error(), "xmq ")), "\n", "\n  ") // no line of it looks like one of ours
+	// no line of it looks like one of ours
+	text := strings.ReplaceAll(secret.Text(strings.TrimPrefix(err.Error(), "xmq ")), "\n", "\n  ")
 	fmt.Fprintf(errs, "xmq: %s\n", text)
 	return exitCode(err)
 }
 
 // commands are all there are.
 func commands() []*cli.Command {
-	return []*cli.Command{demoCommand(), initCommand(), brokerCommand(), nodeCommand(), publishCommand(), statusCommand(), positionsCommand(), clientCommand(),
-		logCommand(), producerCommand(), dumpCommand(), snapshotsCommand(), alertsCommand(), eventsCommand(), auditCommand(), benchCommand(), versionCommand()}
+	return []*cli.Command{demoCommand(), initCommand(), brokerCommand(), nodeCommand(), publishCommand(), statusCommand(),
+		positionsCommand(), clientCommand(),
+		logCommand(), producerCommand(), dumpCommand(), snapshotsCommand(), alertsCommand(), eventsCommand(), auditCommand(),
+		benchCommand(), versionCommand()}
 }
 
 // usageError is a wrong call of the program.

@@ -117,7 +117,10 @@ func TestFlagsMayStandAnywhere(t *testing.T) {
 func TestWrongCallsAreAnsweredWithOneSentence(t *testing.T) {
 	dead := httptest.NewServer(nil)
 	dead.Close()
-	strange := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "<html>hello") }))
+	strange := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_,
+			_ = io.WriteString(w, "<html>hello")
+	}))
 	defer strange.Close()
 	dir := t.TempDir()
 	taken := filepath.Join(dir, "taken")
@@ -199,13 +202,15 @@ func TestWrongCallsAreAnsweredWithOneSentence(t *testing.T) {
 		"broker --workers many":                                      {exitConfig, `"many"`},
 		"broker --create=maybe":                                      {exitUsage, `does not take the value "maybe"`},
 		"broker --pprof :6060":                                       {exitConfig, "pprof"},
-		"broker --nats-addr 0.0.0.0:4222 --data " + dir + "/b":       {exitConfig, "nats_addr 0.0.0.0:4222 is reached from other machines: listen on 127.0.0.1, or --insecure-i-know"},
-		"broker --workers 0":                                         {exitConfig, "workers"},
-		"broker --log-level loud":                                    {exitConfig, "log_level"},
-		"broker --nats-url http://x --data " + dir + "/b":            {exitConfig, "no URL of a NATS server"},
+		"broker --nats-addr 0.0.0.0:4222 --data " + dir + "/b": {exitConfig, "nats_addr 0.0.0.0:4222 is reached " +
+			"from other machines: listen on 127.0.0.1, or --insecure-i-know"},
+		"broker --workers 0":                              {exitConfig, "workers"},
+		"broker --log-level loud":                         {exitConfig, "log_level"},
+		"broker --nats-url http://x --data " + dir + "/b": {exitConfig, "no URL of a NATS server"},
 	} {
 		t.Run(typed, func(t *testing.T) {
-			words := strings.NewReplacer("DEAD", dead.Listener.Addr().String(), "STRANGE", strange.Listener.Addr().String()).Replace(typed)
+			words := strings.NewReplacer("DEAD", dead.Listener.Addr().String(), "STRANGE",
+				strange.Listener.Addr().String()).Replace(typed)
 			code, out, errs := call(t, "x\n", strings.Fields(words)...)
 			require.Equal(t, want.code, code, errs)
 			require.Contains(t, errs, want.says)
@@ -247,13 +252,15 @@ func TestJSONShapesAreStable(t *testing.T) {
 		require.NoError(t, json.Unmarshal([]byte(out), &p))
 		return len(p.Clients) == 1 && p.Clients[0]["acked"] == 2.0
 	})
-	has(t, p.Clients[0], "id", "role", "state", "base", "sent", "acked", "lag", "lag_seconds", "rate", "connected", "last_error", "target")
+	has(t, p.Clients[0], "id", "role", "state", "base", "sent", "acked", "lag", "lag_seconds", "rate", "connected",
+		"last_error", "target")
 	require.Equal(t, "master", p.Clients[0]["id"])
 	require.Equal(t, "following", p.Clients[0]["state"])
 	require.Nil(t, p.Clients[0]["last_error"])
 	require.Equal(t, keys(t, good(t, "", "client", "list", "--api", api, "--json"))["head"], 2.0)
 	has(t, keys(t, good(t, "", "client", "show", "master", "--json", "--api", api)), "id", "state", "acked")
-	has(t, keys(t, good(t, "", "log", "head", "--json", "--api", api)), "log", "first", "head", "chain", "segments", "bytes", "pin")
+	has(t, keys(t, good(t, "", "log", "head", "--json", "--api", api)), "log", "first", "head", "chain", "segments",
+		"bytes", "pin")
 	has(t, keys(t, good(t, "", "log", "check", "--json", "--api", api)), "first", "last", "records", "damaged")
 	has(t, keys(t, good(t, "", "log", "trim", "--json", "--api", api)), "freed_segments", "first")
 	require.Equal(t, "two", good(t, "", "log", "show", "2", "--api", api))
@@ -293,7 +300,8 @@ func TestPublishTakesEveryInput(t *testing.T) {
 	publish := func(in string, words ...string) (int, string, string) {
 		return call(t, in, append([]string{"publish", "--api", api}, words...)...)
 	}
-	sql := "-- a comment; with a semicolon\nINSERT INTO t VALUES ('a;b''c');\nBEGIN; UPDATE t SET n = 1; DELETE FROM t; COMMIT;\n" +
+	sql := "-- a comment; with a semicolon\nINSERT INTO t VALUES ('a;b''c');\nBEGIN; UPDATE t SET n = 1; DELETE FROM " +
+		"t; COMMIT;\n" +
 		"CREATE TRIGGER g AFTER UPDATE ON t BEGIN UPDATE u SET n = 2; SELECT 1; END;\n/* ; */ SELECT \"x;\""
 	dir := t.TempDir()
 	binary := filepath.Join(dir, "help")
@@ -311,7 +319,8 @@ func TestPublishTakesEveryInput(t *testing.T) {
 		require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
 		return path
 	}
-	lined, named, broken := write("lines", "a (\nb\r\n"), write("s.SQL", "BEGIN;\nSELECT 1;\nSELECT 2;\nCOMMIT;\n"), write("b.sql", "SELECT 1;\nSELECT 'x")
+	lined, named, broken := write("lines", "a (\nb\r\n"), write("s.SQL", "BEGIN;\nSELECT 1;\nSELECT 2;\nCOMMIT;\n"),
+		write("b.sql", "SELECT 1;\nSELECT 'x")
 	var head uint64
 	for _, c := range []struct {
 		name, in string
@@ -328,23 +337,32 @@ func TestPublishTakesEveryInput(t *testing.T) {
 		{"a blank line", "a\r\n \r\nb\n", nil, exitRefused, 0, "line 2 of stdin is empty: an increment needs a body"},
 		{"a binary file named like a command", "", []string{binary}, 0, 1, "published"},
 		{"an empty file", "", []string{empty}, exitRefused, 0, "is empty"},
-		{"a large file behind a good one", "", []string{binary, large}, exitRefused, 0, large + ": this increment has 1048577 bytes, and the broker takes at most 1048576"},
-		{"a huge file", "", []string{huge}, exitRefused, 0, "this increment has 9437184 bytes, and the broker takes at most 1048576"},
+		{"a large file behind a good one", "", []string{binary, large}, exitRefused, 0, large +
+			": this increment has 1048577 bytes, and the broker takes at most 1048576"},
+		{"a huge file", "", []string{huge}, exitRefused, 0,
+			"this increment has 9437184 bytes, and the broker takes at most 1048576"},
 		{"a file at the limit that JSON would blow up", "", []string{zeros}, 0, 1, "published"},
 		{"a wrong topic", "a\n", []string{"--topic", "a b"}, exitRefused, 0, "increment 1 of this input was refused"},
 		{"a script", sql, []string{"--sql", "-", "--dialect", "sqlite"}, 0, 4, "4 increments published"},
-		{"a script that is only checked", sql, []string{"--sql", "-", "--check", "--dialect", "sqlite"}, 0, 0, "4 increments: nodes take all of them"},
-		{"a script of comments", "-- nothing\n/* here */", []string{"--sql", "-", "--dialect", "sqlite"}, 0, 0, "the input is empty"},
-		{"a script that ends in a string", "SELECT 1; SELECT 'x", []string{"--sql", "-", "--dialect", "sqlite"}, exitRefused, 0, "line 1"},
+		{"a script that is only checked", sql, []string{"--sql", "-", "--check", "--dialect", "sqlite"}, 0, 0,
+			"4 increments: nodes take all of them"},
+		{"a script of comments", "-- nothing\n/* here */", []string{"--sql", "-", "--dialect", "sqlite"}, 0, 0,
+			"the input is empty"},
+		{"a script that ends in a string", "SELECT 1; SELECT 'x", []string{"--sql", "-", "--dialect", "sqlite"}, exitRefused,
+			0, "line 1"},
 		{"a script for nobody knows whom", sql, []string{"--sql", "-"}, exitUsage, 0, "say --dialect sqlite, postgres"},
 		{"a script as lines", "CREATE TABLE t (\n  a int\n);\n", nil, exitRefused, 0,
-			"line 1 of stdin is no whole statement: it has a ( that is not closed. This looks like a script: publish it with --sql; " +
+			"line 1 of stdin is no whole statement: it has a ( that is not closed. This looks like a script: publish it with " +
+				"--sql; " +
 				"to send its lines as they are: --lines. Nothing was sent"},
-		{"JSON of several lines", "{\n \"sql\": \"SELECT 1\"\n}\n", nil, exitRefused, 0, "line 1 of stdin is no whole statement: it is a piece of a JSON text"},
+		{"JSON of several lines", "{\n \"sql\": \"SELECT 1\"\n}\n", nil, exitRefused, 0,
+			"line 1 of stdin is no whole statement: it is a piece of a JSON text"},
 		{"lines as they are", "CREATE TABLE t (\n  a int\n);\n", []string{"--lines"}, 0, 3, "3 increments published"},
 		{"lines of a file", "", []string{"--lines", lined}, 0, 2, "2 increments published"},
-		{"a file that is a script by its name", "", []string{named, "--dialect", "pg", "--lint=false"}, 0, 1, "1 increment published"},
-		{"a bad script behind a good file", "", []string{named, broken, "--dialect", "postgresql"}, exitRefused, 0, broken + ": nothing was sent"},
+		{"a file that is a script by its name", "", []string{named, "--dialect", "pg", "--lint=false"}, 0, 1,
+			"1 increment published"},
+		{"a bad script behind a good file", "", []string{named, broken, "--dialect", "postgresql"}, exitRefused, 0, broken +
+			": nothing was sent"},
 		{"1200 lines", strings.Repeat("x\n", 1200), nil, 0, 1200, "1200 increments published"},
 	} {
 		code, out, errs := publish(c.in, c.words...)
@@ -362,8 +380,10 @@ func TestPublishTakesEveryInput(t *testing.T) {
 	_, out, _ = publish("a\nb\nc\n", "--json", "--idempotency-prefix", "twice")
 	require.JSONEq(t, fmt.Sprintf(`{"first":%d,"last":%d,"count":3,"known":2}`, head+1, head+3), out)
 	_, out, _ = publish("a\nb\nc\nd\n", "--idempotency-prefix", "twice")
-	require.Equal(t, fmt.Sprintf("1 increments published, 3 were there already, all of them from %d to %d\n", head+1, head+4), out)
-	require.EqualValues(t, "YQ==", keys(t, good(t, "", "log", "tail", "-n", "1", "--from", jsonNumber(head+1), "--json", "--api", api))["body"],
+	require.Equal(t, fmt.Sprintf("1 increments published, 3 were there already, all of them from %d to %d\n", head+1,
+		head+4), out)
+	require.EqualValues(t, "YQ==", keys(t,
+		good(t, "", "log", "tail", "-n", "1", "--from", jsonNumber(head+1), "--json", "--api", api))["body"],
 		"a carriage return is no part of a line")
 }
 
@@ -399,14 +419,19 @@ func TestPublishWaitsForTheBroker(t *testing.T) {
 		_, _ = io.Copy(w, res.Body)
 	}))
 	defer flaky.Close()
-	require.Equal(t, `{"first":1,"last":1100,"count":1100}`+"\n", good(t, strings.Repeat("x\n", 1100), "publish", "--api", flaky.URL, "--json"))
+	require.Equal(t, `{"first":1,"last":1100,"count":1100}`+"\n",
+		good(t, strings.Repeat("x\n", 1100), "publish", "--api", flaky.URL, "--json"))
 	require.EqualValues(t, 1100, keys(t, good(t, "", "log", "head", "--json", "--api", api))["head"])
 }
 
 // Interrupted tools say so, and not that a broker is missing.
 func TestInterruptedToolsSaySo(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	slow := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { cancel(); <-r.Context().Done() }))
+	slow := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter,
+		r *http.Request) {
+		cancel()
+		<-r.Context().Done()
+	}))
 	defer slow.Close()
 	api, _ := house(t)
 	var errs bytes.Buffer
@@ -420,7 +445,8 @@ func TestInterruptedToolsSaySo(t *testing.T) {
 	require.Equal(t, exitTemporary, <-ended)
 	require.NoError(t, hand.Close())
 	require.Equal(t, "xmq: interrupted\n", errs.String())
-	require.EqualValues(t, 0, keys(t, good(t, "", "log", "head", "--json", "--api", api))["head"], "nothing is sent before all is read")
+	require.EqualValues(t, 0, keys(t, good(t, "", "log", "head", "--json", "--api", api))["head"],
+		"nothing is sent before all is read")
 	sending, stop = context.WithCancel(t.Context())
 	var batches atomic.Int64
 	second := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -437,7 +463,8 @@ func TestInterruptedToolsSaySo(t *testing.T) {
 	}))
 	defer second.Close()
 	errs.Reset()
-	require.Equal(t, exitTemporary, run(sending, []string{"xmq", "publish", "--api", second.URL}, strings.NewReader(strings.Repeat("x\n", batchLines+1)), io.Discard, &errs))
+	require.Equal(t, exitTemporary, run(sending, []string{"xmq", "publish", "--api", second.URL},
+		strings.NewReader(strings.Repeat("x\n", batchLines+1)), io.Discard, &errs))
 	require.Equal(t, "xmq: interrupted (of this input, 500 are stored, the last one as 500)\n", errs.String())
 	errs.Reset()
 	signalled, kill := context.WithCancelCause(t.Context())
@@ -503,7 +530,8 @@ func TestOrdersOfOperators(t *testing.T) {
 	code, _, errs := call(t, "", "client", "skip", "master", "--reason", "x", "--api", api)
 	require.Equal(t, exitRefused, code)
 	require.Contains(t, errs, "master")
-	for _, words := range [][]string{{"retry", "--all", "master"}, {"retry"}, {"skip", "--all", "--reason", "x"}, {"seek", "master", "1"}, {"forget", "master"},
+	for _, words := range [][]string{{"retry", "--all", "master"}, {"retry"}, {"skip", "--all", "--reason", "x"},
+		{"seek", "master", "1"}, {"forget", "master"},
 		{"retry", "master", "--limit", "soon"}} {
 		code, out, errs := call(t, "", append(append([]string{"client"}, words...), "--api", api)...)
 		require.Equal(t, exitUsage, code, words)
@@ -584,7 +612,8 @@ func TestPublishWarnsOfClocksAndDice(t *testing.T) {
 	code, out, errs := call(t, script, "publish", "--api", api, "--sql", "-", "--dialect", "sqlite", "--json")
 	require.Zero(t, code)
 	require.JSONEq(t, `{"first":1,"last":3,"count":3}`, out)
-	require.Equal(t, "xmq: warning: stdin, line 3: random(): every node throws its own dice: write the value itself (said once; --lint=false for silence)\n", errs)
+	require.Equal(t, "xmq: warning: stdin, line 3: random(): every node throws its own dice: write the value itself "+
+		"(said once; --lint=false for silence)\n", errs)
 	good(t, script, "publish", "--api", api, "--sql", "-", "--dialect", "sqlite", "--lint=false")
 	good(t, "SELECT random()", "publish", "--api", api)
 }
@@ -595,10 +624,13 @@ func TestPublishSendsNothingOfAScriptThatNodesRefuse(t *testing.T) {
 	for dialect, c := range map[string]struct{ script, says string }{
 		"sqlite": {"INSERT INTO t VALUES (1);\nVACUUM;\nBEGIN;\nSELECT 1;\n\nPRAGMA journal_mode = OFF;\nCOMMIT;\nSELECT 2;",
 			"line 2: VACUUM cannot|line 6: PRAGMA journal_mode"},
-		"postgresql": {"INSERT INTO t VALUES (1);\nSET timezone = 'CET';\nCREATE INDEX CONCURRENTLY i ON t (a);\nSELECT $1;\nSELECT 'open",
+		"postgresql": {"INSERT INTO t VALUES (1);\nSET timezone = 'CET';\nCREATE INDEX CONCURRENTLY i ON t (a);\nSELECT " +
+			"$1;\nSELECT 'open",
 			"line 2: SET TIMEZONE|line 3: CREATE ... CONCURRENTLY|line 4: it has the placeholder $1|line 5: a quote"},
-		"mariadb": {"DELIMITER //\nCREATE PROCEDURE p AS BEGIN SELECT 1; END//\nDELIMITER ;\nUSE x;\nINSERT INTO t SELECT\n* FROM xmq_position;",
-			"line 4: USE changes the database for the increments behind it; a node writes to the database of its target URL; --leave-out databases passes over it|line 5: it mentions xmq_position"},
+		"mariadb": {"DELIMITER //\nCREATE PROCEDURE p AS BEGIN SELECT 1; END//\nDELIMITER ;\nUSE x;\nINSERT INTO t " +
+			"SELECT\n* FROM xmq_position;",
+			"line 4: USE changes the database for the increments behind it; a node writes to the database of its target URL; " +
+				"--leave-out databases passes over it|line 5: it mentions xmq_position"},
 		"mysql": {"INSERT INTO t VALUES ('" + strings.Repeat("x", 1<<20) + "');", "line 1: this increment has 1048602 bytes"},
 	} {
 		code, out, errs := call(t, c.script, "publish", "--api", api, "--sql", "-", "--dialect", dialect)
@@ -626,8 +658,10 @@ func TestTheDoorsRefuseWhatNoNodeOfTheirDialectTakes(t *testing.T) {
 		return res.StatusCode, string(answer)
 	}
 	for body, why := range map[string]string{
-		"SET x = 1": "SET X changes the connection", `{"sqll": "SELECT 1"}`: `the field \"sqll\" is not known`, "VACUUM": "cannot run in a transaction",
-		`{"sql": "SELECT $1", "args": [1, 2]}`: "it has 2 arguments", `{"tx": [{"sql": "SELECT 1"}, {"sql": "VACUUM"}]}`: "statement 2: line 1: VACUUM",
+		"SET x = 1": "SET X changes the connection", `{"sqll": "SELECT 1"}`: `the field \"sqll\" is not known`,
+		"VACUUM":                               "cannot run in a transaction",
+		`{"sql": "SELECT $1", "args": [1, 2]}`: "it has 2 arguments",
+		`{"tx": [{"sql": "SELECT 1"}, {"sql": "VACUUM"}]}`: "statement 2: line 1: VACUUM",
 	} {
 		status, answer := post("/v1/increments", "application/octet-stream", body)
 		require.Equal(t, http.StatusUnprocessableEntity, status, answer)
@@ -640,7 +674,8 @@ func TestTheDoorsRefuseWhatNoNodeOfTheirDialectTakes(t *testing.T) {
 		require.Contains(t, answer, "line 2: ")
 		require.Contains(t, answer, "nothing of this batch was stored")
 	}
-	status, answer := post("/v1/clients/master/replace", "application/json", `{"seq":1,"reason":"x","by":"x","via":"x","body":"VkFDVVVN"}`)
+	status, answer := post("/v1/clients/master/replace", "application/json",
+		`{"seq":1,"reason":"x","by":"x","via":"x","body":"VkFDVVVN"}`)
 	require.Equal(t, http.StatusUnprocessableEntity, status, answer)
 	status, _ = post("/v1/increments", "application/octet-stream", `{"sql": "SELECT $1", "args": [1]}`)
 	require.Equal(t, http.StatusOK, status)
@@ -650,16 +685,20 @@ func TestTheDoorsRefuseWhatNoNodeOfTheirDialectTakes(t *testing.T) {
 	require.ErrorContains(t, err, "a dialect is sqlite, postgres, mariadb or mysql")
 }
 
-// Lines and files of a named dialect are checked before anything is sent, and what stands in a {"tx"} is seen by check and lint.
+// Lines and files of a named dialect are checked before anything is sent, and what stands in a {"tx"} is seen by
+// check and lint.
 func TestPublishChecksIncrementsOfADialect(t *testing.T) {
 	api, _ := house(t)
 	words := []string{"publish", "--api", api, "--dialect", "postgres"}
-	in := `{"tx": [{"sql": "INSERT INTO t VALUES ($1)", "args": [1]}, {"sql": "UPDATE t SET\n a = now()"}]}` + "\n" + `{"sql": "DELETE FROM t WHERE a = $1", "args": ["x"]}` + "\n"
-	wrong := in + `{"tx": [{"sql": "DELETE FROM t"}, {"sql": "INSERT INTO t VALUES ($1, $2)", "args": [1]}]}` + "\n" + "VACUUM\n" + `{"sqll": 1}` + "\n"
+	in := `{"tx": [{"sql": "INSERT INTO t VALUES ($1)", "args": [1]}, {"sql": "UPDATE t SET\n a = now()"}]}` + "\n" +
+		`{"sql": "DELETE FROM t WHERE a = $1", "args": ["x"]}` + "\n"
+	wrong := in + `{"tx": [{"sql": "DELETE FROM t"}, {"sql": "INSERT INTO t VALUES ($1, $2)", "args": [1]}]}` + "\n" +
+		"VACUUM\n" + `{"sqll": 1}` + "\n"
 	code, _, errs := call(t, wrong, words...)
 	require.Equal(t, exitRefused, code)
 	require.Contains(t, errs, "warning: line 1 of stdin, line 2 of statement 2: now(): every node asks its own clock")
-	require.Contains(t, errs, "nothing was sent, nodes would refuse this:\n  line 3 of stdin: statement 2: line 1: its placeholders go up to $2, and it has 1 arguments\n"+
+	require.Contains(t, errs, "nothing was sent, nodes would refuse this:\n  line 3 of stdin: statement 2: line 1: its "+
+		"placeholders go up to $2, and it has 1 arguments\n"+
 		"  line 4 of stdin: line 1: VACUUM cannot run in a transaction")
 	require.Contains(t, errs, "line 5 of stdin: the field \"sqll\" is not known")
 	file := filepath.Join(t.TempDir(), "a.txt")
@@ -667,7 +706,8 @@ func TestPublishChecksIncrementsOfADialect(t *testing.T) {
 	code, _, errs = call(t, "", append(words, "--check", file)...)
 	require.Equal(t, exitRefused, code)
 	require.Contains(t, errs, file+": line 1: it has the placeholder $1 and no arguments")
-	require.Equal(t, "2 increments: nodes take all of them, as far as can be seen without a database\n", good(t, in, append(words, "--check", "--lint=false")...))
+	require.Equal(t, "2 increments: nodes take all of them, as far as can be seen without a database\n",
+		good(t, in, append(words, "--check", "--lint=false")...))
 	require.EqualValues(t, 0, keys(t, good(t, "", "log", "head", "--json", "--api", api))["head"], "nothing was sent")
 	require.Contains(t, good(t, in, append(words, "--lint=false")...), "2 increments published, 1 to 2")
 	code, _, errs = call(t, "x", "publish", "--api", api, "--dialect", "oracle")
@@ -678,7 +718,8 @@ func TestPublishChecksIncrementsOfADialect(t *testing.T) {
 // What a dump says to its client is left out and counted; what no node has is refused, unless it is left out as well.
 func TestPublishCountsWhatItLeavesOut(t *testing.T) {
 	api, _ := house(t)
-	script := "/*!40101 SET NAMES utf8mb4 */;\nDROP DATABASE IF EXISTS shop;\nCREATE DATABASE shop;\nUSE shop;\nSET FOREIGN_KEY_CHECKS=0;\n" +
+	script := "/*!40101 SET NAMES utf8mb4 */;\nDROP DATABASE IF EXISTS shop;\nCREATE DATABASE shop;\nUSE shop;\nSET " +
+		"FOREIGN_KEY_CHECKS=0;\n" +
 		"LOCK TABLES a WRITE;\nINSERT INTO a VALUES (1," + strings.Repeat("'x'),(2,", 150_000) + "'y');\nUNLOCK TABLES;\n"
 	words := []string{"publish", "--api", api, "--sql", "-", "--dialect", "mariadb"}
 	code, _, errs := call(t, script, words...)

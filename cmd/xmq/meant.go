@@ -11,7 +11,8 @@ import (
 
 // otherWords are flags of other programs, or of other commands, with what they may mean here.
 var otherWords = map[string][]string{
-	"f": {"sql", "follow"}, "file": {"sql"}, "broker": {"api"}, "url": {"api"}, "host": {"api"}, "api": {"broker"}, "topic": {"topics"},
+	"f": {"sql", "follow"}, "file": {"sql"}, "broker": {"api"}, "url": {"api"}, "host": {"api"}, "api": {"broker"},
+	"topic":  {"topics"},
 	"topics": {"topic"}, "name": {"id"}, "dir": {"data"}, "output": {"o"}, "out": {"o"},
 }
 

@@ -46,8 +46,8 @@ func nodeCommand() *cli.Command {
 	}
 }
 
-// runNode is the life of a node process. following is called when increments are on their way to its database; what it returns, when it
-// ends.
+// runNode is the life of a node process. following is called when increments are on their way to its database; what
+// it returns, when it ends.
 func runNode(ctx context.Context, cfg configs.Node, log *slog.Logger, following func() (func(), error)) (err error) {
 	o, err := cfg.Options(log)
 	if err != nil {
@@ -58,7 +58,8 @@ func runNode(ctx context.Context, cfg configs.Node, log *slog.Logger, following 
 	}
 	start, err := os.Getwd()
 	if err != nil {
-		return &ioError{fmt.Errorf("relative paths begin in the folder in which the node was started, and it cannot be found: %w", err)}
+		return &ioError{fmt.Errorf("relative paths begin in the folder in which the node was started, and it cannot be "+
+			"found: %w", err)}
 	}
 	paths := driver.PathsOf(start, cfg.Data, log.With("client", cfg.ID))
 	var commands string // where those of exec: run
@@ -93,7 +94,8 @@ func runNode(ctx context.Context, cfg configs.Node, log *slog.Logger, following 
 		log.Warn("the broker does not answer yet: trying until it does", "client", o.ID, "broker", secret.URL(cfg.Broker))
 	}
 	if d, is := db.Database.(interface{ Durability() string }); is && d.Durability() != "" {
-		log.Warn("what this database acknowledges may be gone after a crash of its server", "client", o.ID, "why", d.Durability())
+		log.Warn("what this database acknowledges may be gone after a crash of its server", "client", o.ID, "why",
+			d.Durability())
 	}
 	if p, is := db.Database.(interface{ Powers() string }); is && p.Powers() != "" {
 		log.Warn("the role of this node may do too much", "client", o.ID, "why", p.Powers())
@@ -108,7 +110,8 @@ func runNode(ctx context.Context, cfg configs.Node, log *slog.Logger, following 
 	return err
 }
 
-// whenFollowing calls following as soon as the agent follows. What it returns ends that, and calls what following has returned.
+// whenFollowing calls following as soon as the agent follows. What it returns ends that, and calls what following has
+// returned.
 func whenFollowing(a *nodeclient.Agent, following func() (func(), error), log *slog.Logger) (end func()) {
 	over, done := make(chan struct{}), make(chan struct{})
 	remove := func() {}
@@ -135,7 +138,8 @@ func whenFollowing(a *nodeclient.Agent, following func() (func(), error), log *s
 	}
 }
 
-// addressOf is where a target is, as people may read it: of a command its name alone, whose arguments may hold anything.
+// addressOf is where a target is, as people may read it: of a command its name alone, whose arguments may hold
+// anything.
 func addressOf(target string) string {
 	if command, is := strings.CutPrefix(target, "exec:"); is {
 		name, _, _ := strings.Cut(strings.TrimSpace(command), " ")
@@ -180,9 +184,10 @@ func loadBackup(ctx context.Context, a *nodeclient.Agent, db nodeclient.Database
 	return nil
 }
 
-// openTarget opens the database of the configuration, whose paths are absolute and whose commands run in dir. One that is away is waited for, and the broker told; another node that uses it is
-// a mistake that a person ends.
-func openTarget(ctx context.Context, cfg configs.Node, dir string, road bus.Conn, o nodeclient.Options) (t driver.Opened, err error) {
+// openTarget opens the database of the configuration, whose paths are absolute and whose commands run in dir. One
+// that is away is waited for, and the broker told; another node that uses it is a mistake that a person ends.
+func openTarget(ctx context.Context, cfg configs.Node, dir string, road bus.Conn,
+	o nodeclient.Options) (t driver.Opened, err error) {
 	o, err = o.WithDefaults()
 	if err != nil {
 		return t, fmt.Errorf("%w: %w", configs.ErrConfig, err)

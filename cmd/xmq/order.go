@@ -64,7 +64,8 @@ func order(verb worker.Verb, usageText string, flags ...cli.Flag) *cli.Command {
 
 // readOrder is what the command line says.
 func readOrder(c *cli.Context, verb worker.Verb) (ids []string, req server.Order, err error) {
-	req = server.Order{Seq: c.Uint64("seq"), Limit: c.String("limit"), Topics: c.StringSlice("topics"), Reason: c.String("reason"),
+	req = server.Order{Seq: c.Uint64("seq"), Limit: c.String("limit"), Topics: c.StringSlice("topics"),
+		Reason:  c.String("reason"),
 		Confirm: c.Bool("confirm"), Caller: server.Caller{Via: operator()}}
 	if _, err := event.ParseLimit(req.Limit); req.Limit != "" && err != nil {
 		return nil, req, usage("xmq client %s --limit: %v", verb, err)
@@ -82,7 +83,8 @@ func readOrder(c *cli.Context, verb worker.Verb) (ids []string, req server.Order
 			ids = ids[:1]
 		}
 		if req.Seq == 0 {
-			return nil, req, usage("xmq client %s needs a client ID and %s: xmq client %s ID SEQ --reason TEXT", verb, which, verb)
+			return nil, req, usage("xmq client %s needs a client ID and %s: xmq client %s ID SEQ --reason TEXT", verb, which,
+				verb)
 		}
 	}
 	all := c.Bool("all")
@@ -98,7 +100,8 @@ func readOrder(c *cli.Context, verb worker.Verb) (ids []string, req server.Order
 	case len(ids) != 1 && !many(verb):
 		return nil, req, usage("xmq client %s needs one client ID", verb)
 	}
-	if verb == worker.Skip || verb == worker.Replace || verb == worker.SeekTo || verb == worker.Forget || verb == worker.Redump ||
+	if verb == worker.Skip || verb == worker.Replace || verb == worker.SeekTo || verb == worker.Forget ||
+		verb == worker.Redump ||
 		verb == worker.Apply {
 		if err := needsReason(c, "xmq client "+string(verb)); err != nil {
 			return nil, req, err
@@ -198,7 +201,8 @@ func failures(all []given) error {
 			texts = append(texts, g.failure)
 		}
 	}
-	return errors.Join(append(texts, fmt.Errorf("%d of %d clients did not come to a good end; see above", len(failed), len(all)))...)
+	return errors.Join(append(texts, fmt.Errorf("%d of %d clients did not come to a good end; see above", len(failed),
+		len(all)))...)
 }
 
 // whenItComes is the outcome of an order that nobody waits for.
@@ -267,10 +271,12 @@ func outcome(c *cli.Context, a *api, verb worker.Verb, g *given) (string, error)
 				why = fmt.Sprintf(" (%s)", v.LastError.Text)
 			}
 			if verb == worker.Apply {
-				return "", &temporaryError{fmt.Errorf("%s has not answered within %s whether increment %d is applied: the order stands, look again with "+
+				return "", &temporaryError{fmt.Errorf("%s has not answered within %s whether increment %d is applied: the order "+
+					"stands, look again with "+
 					"xmq client show %s", g.Client, c.Duration("wait"), seq, g.Client)}
 			}
-			return "", &temporaryError{fmt.Errorf("%s is %s at %d and has not come past increment %d within %s%s: the order stands, look again with xmq client show %s",
+			return "", &temporaryError{fmt.Errorf("%s is %s at %d and has not come past increment %d within %s%s: the order "+
+				"stands, look again with xmq client show %s",
 				g.Client, v.State, v.Acked, seq, c.Duration("wait"), why, g.Client)}
 		case <-time.After(50 * time.Millisecond):
 		}
@@ -289,7 +295,8 @@ func ranOutside(v worker.View, seq uint64, at time.Time) (text string, over bool
 	case statedb.NotApplied:
 		return "", true, fmt.Errorf("%s has not applied increment %d, and nothing of it is stored: %s", v.ID, seq, o.Text)
 	case statedb.MayApplied:
-		return "", true, &damageError{fmt.Errorf("whether %s has applied increment %d is not known: %s. Look into its database", v.ID, seq, o.Text)}
+		return "", true, &damageError{fmt.Errorf("whether %s has applied increment %d is not known: %s. Look into its "+
+			"database", v.ID, seq, o.Text)}
 	}
 	return "", false, nil
 }

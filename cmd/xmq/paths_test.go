@@ -38,8 +38,9 @@ func joins(t *testing.T, cfg configs.Node) string {
 	return log.String()
 }
 
-// A relative path means one thing wherever it is written: on the command line, in the environment and in a file of another folder,
-// for the target, its password and a backup. Only where nothing lies there is the folder of --data looked into, as in earlier builds.
+// A relative path means one thing wherever it is written: on the command line, in the environment and in a file of
+// another folder, for the target, its password and a backup. Only where nothing lies there is the folder of --data
+// looked into, as in earlier builds.
 func TestARelativePathLiesWhereTheCommandWasGiven(t *testing.T) {
 	api, nats := house(t)
 	start := t.TempDir()
@@ -50,7 +51,8 @@ func TestARelativePathLiesWhereTheCommandWasGiven(t *testing.T) {
 	good(t, "", "dump", "--from", "master", "-o", "backup.xmq", "--broker", nats)
 	require.FileExists(t, filepath.Join(start, "backup.xmq"))
 
-	require.NoError(t, os.WriteFile("conf/node.yaml", []byte("target: file:n1.log\ndata: made\nrestore: backup.xmq\n"), 0o600))
+	require.NoError(t, os.WriteFile("conf/node.yaml", []byte("target: file:n1.log\ndata: made\nrestore: backup.xmq\n"),
+		0o600))
 	cfg := configs.DefaultNode()
 	require.NoError(t, configs.Load(&cfg, configs.Source{File: "conf/node.yaml"}))
 	cfg.ID, cfg.Broker = "n1", nats
@@ -69,14 +71,16 @@ func TestARelativePathLiesWhereTheCommandWasGiven(t *testing.T) {
 
 	require.NoError(t, os.WriteFile("made/password", nil, 0o600))
 	for _, words := range [][]string{{}, {"--config", "conf/node.yaml"}} {
-		code, _, errs := call(t, "", append([]string{"node", "--id", "n3", "--broker", nats, "--data", "made", "--target", "postgres://u@127.0.0.1:1/d",
+		code, _, errs := call(t, "", append([]string{"node", "--id", "n3", "--broker", nats, "--data", "made", "--target",
+			"postgres://u@127.0.0.1:1/d",
 			"--target-password-file", "password"}, words...)...)
 		require.Equal(t, exitConfig, code)
 		require.Contains(t, errs, "key=target_password_file write="+filepath.Join(start, "made", "password"))
 		require.Contains(t, errs, "the first line of "+filepath.Join(start, "made", "password")+" is empty")
 	}
 	require.NoError(t, os.WriteFile("password", nil, 0o600))
-	code, _, errs := call(t, "", "node", "--id", "n3", "--broker", nats, "--target", "postgres://u@127.0.0.1:1/d", "--target-password-file", "password")
+	code, _, errs := call(t, "", "node", "--id", "n3", "--broker", nats, "--target", "postgres://u@127.0.0.1:1/d",
+		"--target-password-file", "password")
 	require.Equal(t, exitConfig, code)
 	require.Contains(t, errs, "the first line of "+filepath.Join(start, "password")+" is empty")
 }

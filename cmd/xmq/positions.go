@@ -60,8 +60,8 @@ func worstOf(p server.Positions) (worst statedb.Severity) {
 	return worst
 }
 
-// watchPositions shows the positions every second until it is interrupted. While a broker that was there is away, what it said last stays,
-// marked as old.
+// watchPositions shows the positions every second until it is interrupted. While a broker that was there is away,
+// what it said last stays, marked as old.
 func watchPositions(c *cli.Context, a *api) error {
 	live := !c.Bool("json") && terminal(c.App.Writer)
 	var p server.Positions
@@ -173,12 +173,14 @@ func positionsTable(views []worker.View, more, wide bool) string {
 		if v.Lag == nil && v.Acked == 0 {
 			acked = "?"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%.0f/s", short(v.ID, wide), stateWords(&v), acked, lagWords(v.Lag), behindWords(v.LagSeconds), v.Rate)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%.0f/s", short(v.ID, wide), stateWords(&v), acked, lagWords(v.Lag),
+			behindWords(v.LagSeconds), v.Rate)
 		if more {
 			fmt.Fprintf(w, "\t%s\t%s\t%s", units.Count(v.Sent), topicWord(v.Target), topicWord(short(v.Host, wide)))
 		}
 		if wide {
-			fmt.Fprintf(w, "\t%s\t%s\t%s\t%s\t%s", pidWord(v.Pid), topicWord(v.Version), units.Count(v.Base), v.Role, topicWord(v.Address))
+			fmt.Fprintf(w, "\t%s\t%s\t%s\t%s\t%s", pidWord(v.Pid), topicWord(v.Version), units.Count(v.Base), v.Role,
+				topicWord(v.Address))
 		}
 		fmt.Fprintln(w)
 	}

@@ -14,9 +14,10 @@ func producerCommand() *cli.Command {
 	return &cli.Command{
 		Name: "producer", Usage: "decide about a producer",
 		Subcommands: []*cli.Command{
-			{Name: "reset", Usage: "let a producer's numbers begin anew, after one that was far too high (needs --reason)", ArgsUsage: "PRODUCER",
-				Flags:  apiFlags(&cli.StringFlag{Name: "reason", Usage: "why; it will stand in the audit list"}),
-				Action: producerReset},
+			{Name: "reset", Usage: "let a producer's numbers begin anew, after one that was far too high (needs --reason)",
+				ArgsUsage: "PRODUCER",
+				Flags:     apiFlags(&cli.StringFlag{Name: "reason", Usage: "why; it will stand in the audit list"}),
+				Action:    producerReset},
 		},
 	}
 }

@@ -24,13 +24,16 @@ import (
 func publishCommand() *cli.Command {
 	return &cli.Command{
 		Name: "publish", Usage: "hand changes to the broker, in order", ArgsUsage: "[FILE...]",
-		Description: "Without arguments every line of stdin is one increment, without its line break. A FILE named *.sql, and what --sql\n" +
+		Description: "Without arguments every line of stdin is one increment, without its line break. A FILE named *.sql, " +
+			"and what --sql\n" +
 			"names, is a script and is split: every statement is one increment, and so is everything between BEGIN and COMMIT.\n" +
-			"Any other FILE is one increment. Everything is read and checked before anything is sent: a statement that nodes would\n" +
+			"Any other FILE is one increment. Everything is read and checked before anything is sent: a statement that nodes " +
+			"would\n" +
 			"refuse, a line that is no whole statement. --lines sends lines (of stdin, or of FILEs) as they are.\n\n" +
 			"The dialect is that of the broker's nodes, unless --dialect names one.\n\n" +
 			"A statement with arguments is {\"sql\": \"...\", \"args\": [...]}; several of them, as one increment,\n" +
-			"{\"tx\": [{\"sql\": \"...\", \"args\": [...]}, ...]}. Arguments stand for $1, $2 (PostgreSQL), ? (MariaDB, MySQL),\n" +
+			"{\"tx\": [{\"sql\": \"...\", \"args\": [...]}, ...]}. Arguments stand for $1, $2 (PostgreSQL), ? (MariaDB, " +
+			"MySQL),\n" +
 			"?, ?1 or $1 (SQLite): null, true, false, numbers of any length as they are written, strings, bytes as\n" +
 			"{\"base64\": \"...\"}, objects and lists as JSON; a time is a string, '2026-11-30 09:57:58.123456', in UTC.",
 		Flags: apiFlags(
@@ -41,13 +44,16 @@ func publishCommand() *cli.Command {
 			&cli.StringFlag{Name: "sql", Usage: "SQL script `FILE`; - for stdin"},
 			&cli.BoolFlag{Name: "lines", Usage: "every line of stdin or of the FILEs is one increment, as it is"},
 			&cli.StringFlag{Name: "dialect",
-				Usage: "`NAME` of the SQL: sqlite, postgres (postgresql, pg), mariadb or mysql (default: that of the broker's nodes)"},
+				Usage: "`NAME` of the SQL: sqlite, postgres (postgresql, pg), mariadb or mysql (default: that of the broker's " +
+					"nodes)"},
 			&cli.BoolFlag{Name: "check", Usage: "send nothing, say what nodes of the dialect would refuse"},
-			&cli.StringFlag{Name: "leave-out", Usage: "of scripts: `databases` passes over USE, \\connect and CREATE, ALTER and DROP DATABASE"},
+			&cli.StringFlag{Name: "leave-out", Usage: "of scripts: `databases` passes over USE, \\connect and CREATE, ALTER " +
+				"and DROP DATABASE"},
 			&cli.IntFlag{Name: "max-increment",
 				Usage: "the broker's max_increment in `BYTES`; 0 to ask it"},
 			&cli.BoolFlag{Name: "lint", Value: true,
-				Usage: "of scripts, and with --dialect: warn of what every node answers differently (clocks, dice, rows in no order)"},
+				Usage: "of scripts, and with --dialect: warn of what every node answers differently (clocks, dice, rows in no " +
+					"order)"},
 			&cli.StringFlag{Name: "idempotency-prefix", Usage: "`NAME` of this input: publishing it again stores nothing twice"},
 			&cli.DurationFlag{Name: "retry", Usage: "how long to try again while the broker is away", Value: time.Minute},
 		),
@@ -176,7 +182,8 @@ func (d *published) say(w io.Writer) {
 	case d.Known == 0:
 		fmt.Fprintf(w, "%d increments published, %d to %d\n", d.Count, d.First, d.Last)
 	default:
-		fmt.Fprintf(w, "%d increments published, %d were there already, all of them from %d to %d\n", fresh, d.Known, d.First, d.Last)
+		fmt.Fprintf(w, "%d increments published, %d were there already, all of them from %d to %d\n", fresh, d.Known, d.First,
+			d.Last)
 	}
 }
 
@@ -235,7 +242,8 @@ func (p *publisher) flush(ctx context.Context) error {
 		}
 	}
 	err := p.insist(ctx, func() error {
-		return p.api.send(ctx, "POST", "/v1/increments/batch", "application/x-ndjson", bytes.NewReader(p.batch.Bytes()), &answer)
+		return p.api.send(ctx, "POST", "/v1/increments/batch", "application/x-ndjson", bytes.NewReader(p.batch.Bytes()),
+			&answer)
 	})
 	var refused *refusal
 	if errors.As(err, &refused) {

@@ -11,7 +11,8 @@ import (
 	"xmq/broker/version"
 )
 
-// ready is what stands in the file of --ready-file: a program that starts this one, with port 0, learns from it where it listens.
+// ready is what stands in the file of --ready-file: a program that starts this one, with port 0, learns from it where
+// it listens.
 type ready struct {
 	Pid     int    `json:"pid"`
 	Version string `json:"version"`
@@ -21,7 +22,8 @@ type ready struct {
 }
 
 func readyFlag() cli.Flag {
-	return &cli.StringFlag{Name: "ready-file", Usage: "write `FILE` when it is ready: JSON with addresses, pid and version; removed when it ends"}
+	return &cli.StringFlag{Name: "ready-file", Usage: "write `FILE` when it is ready: JSON with addresses, pid and " +
+		"version; removed when it ends"}
 }
 
 // atReady writes the file, if one is named. What it returns removes it again, unless it is another process's by then.

@@ -24,8 +24,8 @@ type reloading[T any] struct {
 	apply func(T) error         // an error, in one sentence: nothing has changed
 }
 
-// serve reads the configuration again at each SIGHUP until the command ends: what can change in a running process changes, and one line says
-// what did and what needs a restart. The signal never ends the process.
+// serve reads the configuration again at each SIGHUP until the command ends: what can change in a running process
+// changes, and one line says what did and what needs a restart. The signal never ends the process.
 func (r *reloading[T]) serve(c *cli.Context) {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGHUP)
@@ -88,5 +88,6 @@ func (r *reloading[T]) again(c *cli.Context) {
 			f.Copy(fresh[i])
 		}
 	}
-	r.log.Log(context.Background(), loud, "SIGHUP: the configuration was read again", "changed", strings.Join(changed, ","), "needs a restart", strings.Join(restart, ","))
+	r.log.Log(context.Background(), loud, "SIGHUP: the configuration was read again", "changed",
+		strings.Join(changed, ","), "needs a restart", strings.Join(restart, ","))
 }

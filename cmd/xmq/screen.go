@@ -14,8 +14,8 @@ import (
 )
 
 // screen is stdout or stderr as every command has them. What others wrote (producers, databases, a broker) may hold
-// characters that a terminal obeys or that change the order in which a line reads: none of them gets through, they are shown
-// as \xNN or \uNNNN. Line feeds and tabs are ours, so text from outside goes through plain first.
+// characters that a terminal obeys or that change the order in which a line reads: none of them gets through, they
+// are shown as \xNN or \uNNNN. Line feeds and tabs are ours, so text from outside goes through plain first.
 type screen struct {
 	w    io.Writer
 	json bool // what is written is JSON, and stays what it means: there every such character stands in a string
@@ -64,9 +64,9 @@ func (s screen) shown(text string) string {
 	return b.String()
 }
 
-// hostile reports whether r is a character that is not shown but obeyed: a control character besides line feed and tab, one
-// that steers the direction of writing or another invisible one (category Cf, without the joiners that scripts need), or
-// another separator of lines.
+// hostile reports whether r is a character that is not shown but obeyed: a control character besides line feed and
+// tab, one that steers the direction of writing or another invisible one (category Cf, without the joiners that
+// scripts need), or another separator of lines.
 func hostile(r rune) bool {
 	switch r {
 	case '\n', '\t', '\u200c', '\u200d':

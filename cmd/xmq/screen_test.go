@@ -27,7 +27,8 @@ import (
 
 // evil is what a producer or a database may say: a title, a cleared screen, colours, C1, DEL, text that runs backwards,
 // invisible characters of every plane, and lines and columns of its own.
-const evil = "\x1b]0;OWNED\a\x1b[2J\x1b[31mall is well\u009b0m\x7f\b\r\u202elive\u2066\u200f\u061c\ufeff\u2028\U000e0041\r\nxmq: forged\tline\v\f"
+const evil = "\x1b]0;OWNED\a\x1b[2J\x1b[31mall is " +
+	"well\u009b0m\x7f\b\r\u202elive\u2066\u200f\u061c\ufeff\u2028\U000e0041\r\nxmq: forged\tline\v\f"
 
 // poison sets every string in what v points to, and makes one of everything that there may be none of.
 func poison(v reflect.Value) {
@@ -77,13 +78,18 @@ func poisoned[T any]() []byte {
 	return append(b, '\n')
 }
 
-// hostileBroker answers every path with text that wants to be obeyed: as good answers, as refusals, or as no JSON at all.
+// hostileBroker answers every path with text that wants to be obeyed: as good answers, as refusals, or as no JSON at
+// all.
 func hostileBroker(t *testing.T, mode string) string {
 	answers := map[string][]byte{
-		"/v1/positions": poisoned[server.Positions](), "/v1/clients/n1": poisoned[worker.View](), "/v1/log": poisoned[server.LogInfo](),
-		"/v1/alerts": poisoned[[]server.AlertView](), "/v1/audit": poisoned[[]server.AuditView](), "/v1/events": poisoned[[]server.EventView](), "/v1/status": poisoned[server.Status](), "/v1/dumps": poisoned[[]server.DumpView](),
-		"/v1/increments": poisoned[server.Line](), "/v1/log/check": poisoned[server.Checked](), "/v1/increments/1": []byte(evil),
-		"/v1/log/trim": []byte(`{"freed_segments": 1, "first": 1}`), "/v1/clients/retry": poisoned[struct {
+		"/v1/positions": poisoned[server.Positions](), "/v1/clients/n1": poisoned[worker.View](),
+		"/v1/log":    poisoned[server.LogInfo](),
+		"/v1/alerts": poisoned[[]server.AlertView](), "/v1/audit": poisoned[[]server.AuditView](),
+		"/v1/events": poisoned[[]server.EventView](), "/v1/status": poisoned[server.Status](),
+		"/v1/dumps":      poisoned[[]server.DumpView](),
+		"/v1/increments": poisoned[server.Line](), "/v1/log/check": poisoned[server.Checked](),
+		"/v1/increments/1": []byte(evil),
+		"/v1/log/trim":     []byte(`{"freed_segments": 1, "first": 1}`), "/v1/clients/retry": poisoned[struct {
 			Retried []server.Retried `json:"retried"`
 		}](), "/v1/increments/batch": poisoned[struct {
 			Results []struct{ Error string } `json:"results"`
@@ -99,7 +105,8 @@ func hostileBroker(t *testing.T, mode string) string {
 		case mode == "garbage":
 			w.WriteHeader(http.StatusInternalServerError)
 			_, _ = w.Write([]byte(evil + "\xff\xfe\xc2"))
-		case r.Method == http.MethodPost && answers[r.URL.Path] == nil || r.Method == http.MethodPost && r.URL.Path == "/v1/alerts":
+		case r.Method == http.MethodPost && answers[r.URL.Path] == nil || r.Method == http.MethodPost &&
+			r.URL.Path == "/v1/alerts":
 			_, _ = w.Write(poisoned[map[string]string]())
 		default:
 			_, _ = w.Write(answers[r.URL.Path])
@@ -115,7 +122,8 @@ func requireHarmless(t *testing.T, text string) {
 	for i, r := range text {
 		_, width := utf8.DecodeRuneInString(text[i:])
 		require.False(t, r == utf8.RuneError && width == 1, "no UTF-8 in %q", text)
-		require.False(t, r != '\n' && r != '\t' && unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp), "%U in %q", r, text)
+		require.False(t, r != '\n' && r != '\t' && unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp), "%U in %q",
+			r, text)
 	}
 	require.NotContains(t, text, "\nxmq: forged", "text from outside begins no line")
 }
@@ -147,13 +155,19 @@ func TestARetryOfAllLetsNoTextSteerATerminal(t *testing.T) {
 // Whatever text a broker hands on, no command lets a terminal obey it. A new command has to be named here.
 func TestNoCommandLetsTextFromOutsideSteerATerminal(t *testing.T) {
 	arguments := map[string][]string{ // of those that ask the API
-		"publish": {}, "status": {}, "positions": {}, "client list": {}, "client add": {"n1"}, "client show": {"n1"}, "client retry": {"n1"}, "client skip": {"n1", "--reason", "x"},
-		"client replace": {"n1", "--reason", "x", "--body", "x"}, "client seek": {"n1", "1", "--reason", "x"}, "client apply": {"n1", "1", "--reason", "x", "--confirm"}, "client forget": {"n1", "--reason", "x"}, "client redump": {"n1", "--reason", "x"},
+		"publish": {}, "status": {}, "positions": {}, "client list": {}, "client add": {"n1"}, "client show": {"n1"},
+		"client retry": {"n1"}, "client skip": {"n1", "--reason", "x"},
+		"client replace": {"n1", "--reason", "x", "--body", "x"}, "client seek": {"n1", "1", "--reason", "x"},
+		"client apply": {"n1", "1", "--reason", "x", "--confirm"}, "client forget": {"n1", "--reason", "x"},
+		"client redump":  {"n1", "--reason", "x"},
 		"producer reset": {"p1", "--reason", "x"},
-		"log head":       {}, "log show": {"1"}, "log tail": {}, "log check": {}, "log trim": {}, "log accept": {"--confirm", "--reason", "x"}, "snapshots": {},
-		"snapshots cancel": {event.DumpID(1).String()}, "snapshots drop": {event.DumpID(1).String()}, "alerts": {"--all"}, "alerts ack": {"k"}, "alerts clear": {"k"}, "events": {}, "audit": {},
+		"log head":       {}, "log show": {"1"}, "log tail": {}, "log check": {}, "log trim": {},
+		"log accept": {"--confirm", "--reason", "x"}, "snapshots": {},
+		"snapshots cancel": {event.DumpID(1).String()}, "snapshots drop": {event.DumpID(1).String()}, "alerts": {"--all"},
+		"alerts ack": {"k"}, "alerts clear": {"k"}, "events": {}, "audit": {},
 	}
-	elsewhere := []string{"demo", "init", "broker", "node", "dump", "bench", "version"} // hear no broker over HTTP; dump has its own test
+	// hear no broker over HTTP; dump has its own test
+	elsewhere := []string{"demo", "init", "broker", "node", "dump", "bench", "version"}
 	for _, path := range leaves("", commands()) {
 		args, known := arguments[path]
 		require.True(t, known || slices.Contains(elsewhere, path), "xmq %s: add it to this test", path)
@@ -196,7 +210,8 @@ func TestJSONIsEscapedAndExact(t *testing.T) {
 
 // xmq dump hears the broker over NATS.
 func TestADumpLetsNoRefusalSteerATerminal(t *testing.T) {
-	s, err := natsserver.NewServer(&natsserver.Options{Host: "127.0.0.1", Port: natsserver.RANDOM_PORT, NoLog: true, NoSigs: true})
+	s, err := natsserver.NewServer(&natsserver.Options{Host: "127.0.0.1", Port: natsserver.RANDOM_PORT, NoLog: true,
+		NoSigs: true})
 	require.NoError(t, err)
 	s.Start()
 	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
@@ -205,14 +220,16 @@ func TestADumpLetsNoRefusalSteerATerminal(t *testing.T) {
 	t.Cleanup(road.Close)
 	sub, err := road.Subscribe(event.AnySubject("main", event.Up), func(m bus.Msg) {
 		if e, err := event.Decode(m.Data); err == nil && e.Kind == event.DumpReq {
-			no := event.Event{Kind: event.DumpRep, State: event.Fail, Code: event.Refused, Group: e.Group, ID: e.ID, Request: e.Request, Text: evil}
+			no := event.Event{Kind: event.DumpRep, State: event.Fail, Code: event.Refused, Group: e.Group, ID: e.ID,
+				Request: e.Request, Text: evil}
 			_ = road.Publish(event.Subject(e.Group, event.Down, e.ID), no.Append(nil))
 		}
 	})
 	require.NoError(t, err)
 	t.Cleanup(sub.Stop)
 	require.NoError(t, road.Flush(t.Context()))
-	code, out, errs := call(t, "", "dump", "--from", "n1", "-o", filepath.Join(t.TempDir(), "f"), "--broker", s.ClientURL())
+	code, out, errs := call(t, "", "dump", "--from", "n1", "-o", filepath.Join(t.TempDir(), "f"), "--broker",
+		s.ClientURL())
 	require.NotZero(t, code)
 	require.Contains(t, errs, "all is well")
 	requireHarmless(t, out+errs)

@@ -153,7 +153,8 @@ func (s *script) prove(pr *prover) (found finding, err error) {
 		}
 		if len(increment.Text) > s.limit {
 			faults = append(faults, fmt.Sprintf("line %d: this increment has %d bytes, and the broker takes at most %d: "+
-				"cut it, or raise max_increment of the broker (up to %d)", increment.Line, len(increment.Text), s.limit, maxIncrement))
+				"cut it, or raise max_increment of the broker (up to %d)", increment.Line, len(increment.Text), s.limit,
+				maxIncrement))
 		} else if err := pr.check([]byte(increment.Text)); err != nil {
 			fault := placed(increment, err)
 			if aboutDatabases.MatchString(increment.Text) {
@@ -178,7 +179,8 @@ type finding struct {
 // tell says what became of statements that are no increments of their own.
 func tell(w io.Writer, f sqltext.Counts) {
 	if f.Settings > 0 {
-		fmt.Fprintf(w, "%d statements about a session were left out, or stand before the increments for which they hold\n", f.Settings)
+		fmt.Fprintf(w, "%d statements about a session were left out, or stand before the increments for which they hold\n",
+			f.Settings)
 	}
 	if f.Databases > 0 {
 		fmt.Fprintf(w, "%d statements about databases were left out\n", f.Databases)

@@ -143,7 +143,8 @@ func (l *lines) prove(pr *prover) (found finding, err error) {
 		}
 		if pr.guard && !l.exact {
 			if err := sqltext.Whole(pr.dialect, string(line)); err != nil {
-				return fmt.Errorf("%s is no whole statement: %w. This looks like a script: publish it with --sql; to send its lines as "+
+				return fmt.Errorf("%s is no whole statement: %w. This looks like a script: publish it with --sql; to send its "+
+					"lines as "+
 					"they are: --lines. Nothing was sent", place, err)
 			}
 		}

@@ -76,7 +76,8 @@ func headline(h server.Header, in *server.Input, log event.LogID, first, head ui
 	if first <= head {
 		holds = units.Count(first) + ".." + units.Count(head)
 	}
-	return text + joined(columns, h.Time.Format("15:04:05Z"), fmt.Sprintf("broker %s on %s, up %s", h.Version, h.Host, units.Span(h.Time.Sub(h.Started))),
+	return text + joined(columns, h.Time.Format("15:04:05Z"),
+		fmt.Sprintf("broker %s on %s, up %s", h.Version, h.Host, units.Span(h.Time.Sub(h.Started))),
 		fmt.Sprintf("log %s %s", log, holds), fmt.Sprintf("in %.0f/s", h.Rate), disk)
 }
 
@@ -99,7 +100,8 @@ func printStatus(w io.Writer, s server.Status, columns int) {
 		}
 	}
 	n, parts := 0, []string(nil)
-	for _, is := range slices.SortedFunc(maps.Keys(s.Clients), func(a, b worker.Is) int { return strings.Compare(string(a), string(b)) }) {
+	for _, is := range slices.SortedFunc(maps.Keys(s.Clients),
+		func(a, b worker.Is) int { return strings.Compare(string(a), string(b)) }) {
 		n += s.Clients[is]
 		parts = append(parts, fmt.Sprintf("%d %s", s.Clients[is], isWords(is)))
 	}

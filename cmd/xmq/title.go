@@ -12,9 +12,9 @@ import (
 // urlFlags are the flags whose value is a URL; each of them has an environment variable.
 var urlFlags = []string{"target", "broker", "nats-url", "hooks-url", "api"}
 
-// hidden moves URLs with a password or a token from the command line into the environment, where only this user can see
-// them: everybody on a machine can read the arguments of all its processes. It returns the new arguments and environment;
-// ok is false when there is nothing to hide.
+// hidden moves URLs with a password or a token from the command line into the environment, where only this user can
+// see them: everybody on a machine can read the arguments of all its processes. It returns the new arguments and
+// environment; ok is false when there is nothing to hide.
 func hidden(args, env []string) (newArgs, newEnv []string, ok bool) {
 	for i := 0; i < len(args); i++ {
 		if args[i] == "--" {
@@ -35,7 +35,8 @@ func hidden(args, env []string) (newArgs, newEnv []string, ok bool) {
 			newArgs = append(newArgs, args[i:i+width]...)
 		} else {
 			variable := "XMQ_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_")) + "="
-			env = slices.DeleteFunc(slices.Clone(env), func(v string) bool { return strings.HasPrefix(v, variable) }) // the first of two would win
+			// the first of two would win
+			env = slices.DeleteFunc(slices.Clone(env), func(v string) bool { return strings.HasPrefix(v, variable) })
 			ok, env = true, append(env, variable+value)
 		}
 		i += width - 1
@@ -43,8 +44,9 @@ func hidden(args, env []string) (newArgs, newEnv []string, ok bool) {
 	return newArgs, env, ok
 }
 
-// hideSecrets starts this very process again without the secrets in its arguments, when there are any. It returns only when
-// there is nothing to hide, or when that cannot be done: then the program goes on, since its work matters more.
+// hideSecrets starts this very process again without the secrets in its arguments, when there are any. It returns
+// only when there is nothing to hide, or when that cannot be done: then the program goes on, since its work matters
+// more.
 func hideSecrets() {
 	args, env, ok := hidden(os.Args, os.Environ())
 	if !ok {

@@ -17,14 +17,16 @@ import (
 
 func versionCommand() *cli.Command {
 	return &cli.Command{
-		Name: "version", Usage: "this program's version and the formats it speaks", Flags: []cli.Flag{&cli.BoolFlag{Name: "json", Usage: "answer in JSON"}},
+		Name: "version", Usage: "this program's version and the formats it speaks",
+		Flags: []cli.Flag{&cli.BoolFlag{Name: "json", Usage: "answer in JSON"}},
 		Action: func(c *cli.Context) error {
 			v := struct {
 				Version string         `json:"version"`
 				Go      string         `json:"go"`
 				Formats map[string]int `json:"formats"`
-			}{version.Version, runtime.Version(), map[string]int{"event": event.Version, "record": event.RecordVersion, "hello": event.HelloVersion,
-				"chunk": dumpflow.ChunkVersion, "manifest": dumpflow.ManifestVersion, "client": statedb.ClientVersion}}
+			}{version.Version, runtime.Version(),
+				map[string]int{"event": event.Version, "record": event.RecordVersion, "hello": event.HelloVersion,
+					"chunk": dumpflow.ChunkVersion, "manifest": dumpflow.ManifestVersion, "client": statedb.ClientVersion}}
 			return show(c, v, func(w io.Writer) {
 				fmt.Fprintf(w, "xmq %s (%s)\n", v.Version, v.Go)
 				for _, name := range slices.Sorted(maps.Keys(v.Formats)) {

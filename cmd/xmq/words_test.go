@@ -17,7 +17,8 @@ import (
 // What is said when something ends says nothing twice: each layer names what only it knows.
 func TestNoErrorSaysAWordTwice(t *testing.T) {
 	dir := t.TempDir()
-	taken := map[string]string{"sqlite": filepath.Join(dir, "t.db"), "file": filepath.Join(dir, "t.log"), "kv": filepath.Join(dir, "t.kv")}
+	taken := map[string]string{"sqlite": filepath.Join(dir, "t.db"), "file": filepath.Join(dir, "t.log"),
+		"kv": filepath.Join(dir, "t.kv")}
 	for scheme, path := range taken {
 		other, err := driver.Open(t.Context(), "first", scheme+":"+path, "", dir)
 		require.NoError(t, err)
@@ -29,16 +30,21 @@ func TestNoErrorSaysAWordTwice(t *testing.T) {
 		return append([]string{"node", "--id", "n", "--broker", "nats://127.0.0.1:1"}, words...)
 	}
 	for _, words := range [][]string{
-		node("--target", "sqlite:"+taken["sqlite"]), node("--target", "file:"+taken["file"]), node("--target", "kv:"+taken["kv"]),
-		node("--target", "sqlite:/no/such/folder/x.db"), node("--target", "sqlite:"+dir), node("--target", "sqlite:"+dir+"/x.db?max_pages=no"),
-		node("--target", "file:/no/such/folder/x"), node("--target", "kv:/dev/null/x"), node("--target", "nothing"), node("--target", "what:x"),
-		node("--target", "postgres://u@127.0.0.1:x/d"), node("--target", "mariadb://u:p@/"), node("--target", "redis://127.0.0.1:1/d"),
+		node("--target", "sqlite:"+taken["sqlite"]), node("--target", "file:"+taken["file"]),
+		node("--target", "kv:"+taken["kv"]),
+		node("--target", "sqlite:/no/such/folder/x.db"), node("--target", "sqlite:"+dir),
+		node("--target", "sqlite:"+dir+"/x.db?max_pages=no"),
+		node("--target", "file:/no/such/folder/x"), node("--target", "kv:/dev/null/x"), node("--target", "nothing"),
+		node("--target", "what:x"),
+		node("--target", "postgres://u@127.0.0.1:x/d"), node("--target", "mariadb://u:p@/"),
+		node("--target", "redis://127.0.0.1:1/d"),
 		node("--target", "postgres://u@127.0.0.1/d", "--target-password-file", "missing"),
 		node("--target", "postgres://u@127.0.0.1/d", "--target-password-file", open),
 		{"node", "--id", "n/n", "--target", "sqlite:" + dir + "/y.db", "--broker", "nats://127.0.0.1:1"},
 		{"node", "--data", dir}, {"node", "--config", "missing"}, {"node", "--config", open},
 		{"node", "--id", "n", "--target", "sqlite:" + dir + "/y.db", "--broker", "what"},
-		{"broker", "--config", "missing"}, {"broker", "--config", open}, {"broker", "--data", "/dev/null/x"}, {"broker", "--accept", "what"},
+		{"broker", "--config", "missing"}, {"broker", "--config", open}, {"broker", "--data", "/dev/null/x"},
+		{"broker", "--accept", "what"},
 		{"publish", "--dialect", "what"}, {"publish", "--check", "--dialect", "sqlite", "missing"},
 		{"positions", "--api", "http://127.0.0.1:1"}, {"log", "check", "--data", "missing"}, {"dump", "show", "missing"},
 	} {

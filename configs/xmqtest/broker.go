@@ -11,9 +11,10 @@
 //		// the database holds it
 //	}
 //
-// A node's target is any that xmq node takes (see package driver). As outside tests, the first node is called master, or
-// what server.Config.Masters names; others join by DUMP (nodeclient.Options.From). Programs under test get the addresses Broker.NATS,
-// for package producer, and Broker.HTTP. A module of another path needs a copy of this one and two lines in its go.mod:
+// A node's target is any that xmq node takes (see package driver). As outside tests, the first node is called master,
+// or what server.Config.Masters names; others join by DUMP (nodeclient.Options.From). Programs under test get the
+// addresses Broker.NATS, for package producer, and Broker.HTTP. A module of another path needs a copy of this one and
+// two lines in its go.mod:
 //
 //	require xmq v0.0.0
 //	replace xmq => ../xmq

@@ -102,7 +102,8 @@ func (n *Node) WaitApplied(seq uint64) {
 }
 
 func (n *Node) reach(seq uint64, still time.Duration) error {
-	return n.wait(still, fmt.Sprintf("%d was to be applied", seq), func(s nodeclient.Status) bool { return s.Position.Seq >= seq })
+	return n.wait(still, fmt.Sprintf("%d was to be applied", seq),
+		func(s nodeclient.Status) bool { return s.Position.Seq >= seq })
 }
 
 // wait waits until there is true of where the node stands. It gives up when that has been the same for still, and the

@@ -64,7 +64,8 @@ func TestOneGroupWithProducersAndNodes(t *testing.T) {
 	seq, err := p.PublishWait(t.Context(), event.Draft{Body: []byte("INSERT INTO item VALUES (1)")})
 	require.NoError(t, err)
 	master.WaitApplied(seq)
-	second := b.StartNode("second", "sqlite:"+filepath.Join(dir, "second.db"), func(o *nodeclient.Options) { o.From = "master" })
+	second := b.StartNode("second", "sqlite:"+filepath.Join(dir, "second.db"),
+		func(o *nodeclient.Options) { o.From = "master" })
 	second.WaitApplied(seq)
 	require.NoError(t, b.Stop())
 	b = StartBroker(t, use)
@@ -84,13 +85,15 @@ func TestAWaitEndsAndSaysWhy(t *testing.T) {
 	b := StartBroker(t, func(c *server.Config) { c.Masters = []string{"shop", "sql"} })
 	n := b.StartNode("shop", "file:"+filepath.Join(t.TempDir(), "log"))
 	n.WaitApplied(b.Publish("anything"))
-	require.ErrorContains(t, n.reach(2, time.Millisecond), "node shop stands at 1 (following), nothing has moved for 1ms, and 2 was to be applied: the broker knows of no error")
+	require.ErrorContains(t, n.reach(2, time.Millisecond), "node shop stands at 1 (following), nothing has moved for "+
+		"1ms, and 2 was to be applied: the broker knows of no error")
 	require.NoError(t, n.Stop())
 	require.ErrorContains(t, n.reach(2, still), "node shop has ended at 1, and 2 was to be applied: it was stopped")
 
 	sqlite := b.StartNode("sql", "sqlite:"+filepath.Join(t.TempDir(), "db"))
 	held := func(s nodeclient.Status) bool { return s.Phase == "held" }
 	require.NoError(t, sqlite.wait(still, "it was to be held", held), "1 is no SQL")
-	require.ErrorContains(t, sqlite.reach(1, time.Millisecond), "node sql stands at 0 (held), nothing has moved for 1ms, and 1 was to be applied: increment 1 has failed: ")
+	require.ErrorContains(t, sqlite.reach(1, time.Millisecond),
+		"node sql stands at 0 (held), nothing has moved for 1ms, and 1 was to be applied: increment 1 has failed: ")
 	http.DefaultClient.CloseIdleConnections()
 }

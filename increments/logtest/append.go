@@ -35,7 +35,8 @@ func reopened(t *testing.T, d Disk) {
 	require.NoError(t, l.VerifyCheckpoint(l.Head()))
 }
 
-// What was acknowledged survives a power cut, whatever the disk kept of the rest; record and key are one unit, and the log goes on.
+// What was acknowledged survives a power cut, whatever the disk kept of the rest; record and key are one unit, and
+// the log goes on.
 func torn(t *testing.T, d Disk) {
 	l := d.Open(t)
 	for i := range uint64(20) {
@@ -54,7 +55,8 @@ func torn(t *testing.T, d Disk) {
 	sound(t, l)
 }
 
-// A group is prepared while the one before it is under way: its sequences follow, its keys are known, nothing shows before Commit.
+// A group is prepared while the one before it is under way: its sequences follow, its keys are known, nothing shows
+// before Commit.
 func groups(t *testing.T, d Disk) {
 	l := d.Open(t)
 	first, second := l.NewGroup(), l.NewGroup()
@@ -93,7 +95,8 @@ func groups(t *testing.T, d Disk) {
 	sound(t, l)
 }
 
-// After the first failed write the outcome is unknown, nothing of it is shown, and every later write fails alike. Reads go on.
+// After the first failed write the outcome is unknown, nothing of it is shown, and every later write fails alike.
+// Reads go on.
 func failedWrite(t *testing.T, d Disk, stopped error) {
 	l := d.Open(t)
 	put(t, l, drafts(3, "x")...)

@@ -10,11 +10,12 @@ import (
 	"xmq/increments"
 )
 
-// The same key is the same increment, in one call and in later ones, before and after reopening; keys of different producers, and numbers
-// and texts, are different keys.
+// The same key is the same increment, in one call and in later ones, before and after reopening; keys of different
+// producers, and numbers and texts, are different keys.
 func idempotency(t *testing.T, d Disk) {
 	l := d.Open(t)
-	ds := []event.Draft{keyed("p", "1"), keyed("p", "2"), keyed("q", "1"), keyed("p", "free"), keyed("", "7"), keyed("p", "007")}
+	ds := []event.Draft{keyed("p", "1"), keyed("p", "2"), keyed("q", "1"), keyed("p", "free"), keyed("", "7"),
+		keyed("p", "007")}
 	put(t, l, ds...)
 	for range 2 {
 		out, err := l.Append(ds)
@@ -48,8 +49,8 @@ func keyReused(t *testing.T, d Disk) {
 	require.EqualValues(t, 2, l.Head().Seq)
 }
 
-// A producer's numbers count: one that was jumped over is too old, one far above is refused; a reset lets them begin anew, and stores
-// nothing twice.
+// A producer's numbers count: one that was jumped over is too old, one far above is refused; a reset lets them begin
+// anew, and stores nothing twice.
 func counters(t *testing.T, d Disk) {
 	l := d.Open(t)
 	put(t, l, keyed("p", "10"))
@@ -72,7 +73,8 @@ func counters(t *testing.T, d Disk) {
 	sound(t, l)
 }
 
-// Keys are remembered for Window increments, also when their records are freed, and forgotten after that; a number is never stored twice.
+// Keys are remembered for Window increments, also when their records are freed, and forgotten after that; a number is
+// never stored twice.
 func keysOutlive(t *testing.T, d Disk) {
 	l := d.Open(t)
 	put(t, l, keyed("p", "1"), keyed("p", "free"))

@@ -14,10 +14,11 @@ import (
 
 // Disk is where a log keeps its data, and what a test does to it.
 type Disk interface {
-	// Open opens the log that is there, or makes a new one, with small segments: Span increments each, keys remembered for Window
-	// increments, little memory. The log that was opened before is closed.
+	// Open opens the log that is there, or makes a new one, with small segments: Span increments each, keys remembered
+	// for Window increments, little memory. The log that was opened before is closed.
 	Open(t *testing.T) increments.Log
-	// Cut loses power, as seed decides of what was not synced, and opens what is left. The log that was open is not closed.
+	// Cut loses power, as seed decides of what was not synced, and opens what is left. The log that was open is not
+	// closed.
 	Cut(t *testing.T, seed uint64) increments.Log
 	// Fail lets every sync fail from now on.
 	Fail()

@@ -119,7 +119,8 @@ func errorContract(t *testing.T, d Disk) {
 		require.ErrorIs(t, err, increments.ErrTrimmed)
 		_, err = l.Position(head.Seq + 1)
 		require.ErrorIs(t, err, increments.ErrBeyond)
-		for _, p := range []event.Position{{Log: head.Log, Seq: head.Seq + 1}, {Log: head.Log, Seq: 3, Chain: 1}, {Log: 1, Seq: 1}} {
+		for _, p := range []event.Position{{Log: head.Log, Seq: head.Seq + 1}, {Log: head.Log, Seq: 3, Chain: 1},
+			{Log: 1, Seq: 1}} {
 			require.Error(t, l.VerifyCheckpoint(p))
 		}
 		require.NoError(t, l.VerifyCheckpoint(event.Position{}))

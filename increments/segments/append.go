@@ -12,8 +12,8 @@ import (
 	"xmq/increments"
 )
 
-// Append implements increments.Log. The drafts are written as one batch, or as several when they cross the border of a segment: up to
-// about 4,000 drafts and 2 MiB make a good group; there is no hard limit.
+// Append implements increments.Log. The drafts are written as one batch, or as several when they cross the border of
+// a segment: up to about 4,000 drafts and 2 MiB make a good group; there is no hard limit.
 func (l *Log) Append(drafts []event.Draft) ([]increments.Outcome, error) {
 	l.turn.Lock()
 	defer l.turn.Unlock()
@@ -74,9 +74,9 @@ func (l *Log) roll() error {
 	return nil
 }
 
-// cut gives the newest segment a name that ends with head, its last record, which is durable. That is one step, of which
-// each side is a legal end of a log: a segment with room, or one that is full. The next segment is made after it, so no
-// crash leaves two that overlap. Readers wait while the database is closed and opened.
+// cut gives the newest segment a name that ends with head, its last record, which is durable. That is one step, of
+// which each side is a legal end of a log: a segment with room, or one that is full. The next segment is made after
+// it, so no crash leaves two that overlap. Readers wait while the database is closed and opened.
 func (l *Log) cut(head uint64) error {
 	l.store.Lock()
 	defer l.store.Unlock()
@@ -252,8 +252,8 @@ func (g *AppendGroup) room(n int) {
 	}
 }
 
-// pack returns the records and the memory they keep alive, in bytes; those that take less than half of it are copied into
-// memory of their own size. The group keeps its own: the next one is prepared beside it.
+// pack returns the records and the memory they keep alive, in bytes; those that take less than half of it are copied
+// into memory of their own size. The group keeps its own: the next one is prepared beside it.
 func (g *AppendGroup) pack() ([]event.Encoded, int) {
 	size := 0
 	for _, e := range g.records {
@@ -346,7 +346,8 @@ func (l *Log) persist(g *AppendGroup) error {
 		return nil // refused or known, all of them
 	}
 	if first, head := g.records[0].Seq(), l.Head().Seq; first != head+1 {
-		return fmt.Errorf("append: %w", l.storage.Latch().Trip(fmt.Errorf("a group that begins with %d is committed after %d", first, head)))
+		return fmt.Errorf("append: %w", l.storage.Latch().Trip(fmt.Errorf("a group that begins with %d is committed after %d",
+			first, head)))
 	}
 	if err := g.segment.db.Write(&g.batch); err != nil {
 		return fmt.Errorf("append: %w", l.storage.Latch().Trip(err))

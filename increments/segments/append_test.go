@@ -49,10 +49,14 @@ func TestXQ06KeysOfGroupsUnderWayAreKnown(t *testing.T) {
 	l, err := Create(disktest.NewMemory(), small(), Options{})
 	require.NoError(t, err)
 	var a, b AppendGroup
-	first := []event.Draft{keyed("p", "7"), keyed("p", "8"), keyed("q", "8"), keyed("p", "x"), keyed("p", "12"), keyed("p", "8")}
-	require.Equal(t, []increments.Outcome{{Seq: 1}, {Seq: 2}, {Seq: 3}, {Seq: 4}, {Seq: 5}, {Seq: 2, Duplicate: true}}, a.prepare(t, l, 6, first...))
-	again := []event.Draft{keyed("p", "7"), keyed("p", "8"), keyed("q", "8"), keyed("p", "x"), keyed("p", "12"), keyed("p", "13")}
-	want := []increments.Outcome{{Seq: 1, Duplicate: true}, {Seq: 2, Duplicate: true}, {Seq: 3, Duplicate: true}, {Seq: 4, Duplicate: true}, {Seq: 5, Duplicate: true}, {Seq: 6}}
+	first := []event.Draft{keyed("p", "7"), keyed("p", "8"), keyed("q", "8"), keyed("p", "x"), keyed("p", "12"),
+		keyed("p", "8")}
+	require.Equal(t, []increments.Outcome{{Seq: 1}, {Seq: 2}, {Seq: 3}, {Seq: 4}, {Seq: 5}, {Seq: 2, Duplicate: true}},
+		a.prepare(t, l, 6, first...))
+	again := []event.Draft{keyed("p", "7"), keyed("p", "8"), keyed("q", "8"), keyed("p", "x"), keyed("p", "12"),
+		keyed("p", "13")}
+	want := []increments.Outcome{{Seq: 1, Duplicate: true}, {Seq: 2, Duplicate: true}, {Seq: 3, Duplicate: true},
+		{Seq: 4, Duplicate: true}, {Seq: 5, Duplicate: true}, {Seq: 6}}
 	require.Equal(t, want, b.prepare(t, l, 6, again...))
 	out := make([]increments.Outcome, 1)
 	_, err = l.Prepare(&b, []event.Draft{keyed("p", "9")}, out)

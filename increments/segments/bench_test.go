@@ -71,8 +71,8 @@ func BenchmarkRead(b *testing.B) {
 	}
 }
 
-// BenchmarkLookup looks up keys that are not there and keys that are, with all of the window in one segment, in many, and in
-// many that are not indexed.
+// BenchmarkLookup looks up keys that are not there and keys that are, with all of the window in one segment, in many,
+// and in many that are not indexed.
 func BenchmarkLookup(b *testing.B) {
 	const n = 300_000
 	for _, records := range []uint64{n + 1, 20_000, 1000} {

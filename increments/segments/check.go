@@ -16,8 +16,8 @@ import (
 // checkTurn is how many records Check verifies in one turn.
 const checkTurn = 1000
 
-// Check implements increments.Log. It also verifies the borders of segments and the number of idempotency keys; segments that are
-// trimmed meanwhile are passed over.
+// Check implements increments.Log. It also verifies the borders of segments and the number of idempotency keys;
+// segments that are trimmed meanwhile are passed over.
 func (l *Log) Check(ctx context.Context, from uint64, progress func(seq uint64)) (increments.Report, error) {
 	head := l.Head()
 	at := max(from, l.First())
@@ -35,7 +35,8 @@ func (l *Log) Check(ctx context.Context, from uint64, progress func(seq uint64))
 		if g == nil { // an opened log has no hole, but one that is only looked at
 			next := l.set.after(at)
 			hole := span{at, next.First - 1}
-			r.Damaged = append(r.Damaged, increments.Finding{Segment: hole.String(), Err: l.set.damage(hole.String(), "the segments of these increments are missing")})
+			r.Damaged = append(r.Damaged, increments.Finding{Segment: hole.String(),
+				Err: l.set.damage(hole.String(), "the segments of these increments are missing")})
 			at, before = next.First, event.Position{}
 			continue
 		}
@@ -57,7 +58,8 @@ func (l *Log) Check(ctx context.Context, from uint64, progress func(seq uint64))
 }
 
 // checkSegment verifies the records of g between from and head and returns the position of the last one.
-func (l *Log) checkSegment(ctx context.Context, g *segment, from, head uint64, before event.Position, r *increments.Report, progress func(uint64)) (at event.Position, err error) {
+func (l *Log) checkSegment(ctx context.Context, g *segment, from, head uint64, before event.Position,
+	r *increments.Report, progress func(uint64)) (at event.Position, err error) {
 	to := min(g.Last, head)
 	whole, keyed := from == g.First && to == g.Last, 0
 	for next := from; next <= to && next >= from; {
@@ -110,8 +112,8 @@ func (l *Log) checkKeys(db *disk.DB, g *segment) (n int, err error) {
 	return n, errors.Join(err, c.Close())
 }
 
-// checkRepeated compares the entries of a segment, n of them, with its records that have a key, which are not as many: a key that
-// was forgotten and used again within the segment leads to its last record.
+// checkRepeated compares the entries of a segment, n of them, with its records that have a key, which are not as
+// many: a key that was forgotten and used again within the segment leads to its last record.
 func (l *Log) checkRepeated(ctx context.Context, g *segment, n, keyed int) error {
 	found := 0
 	var key []byte
@@ -146,16 +148,19 @@ func (l *Log) checkRepeated(ctx context.Context, g *segment, n, keyed int) error
 	}
 	if found != n {
 		return l.set.use(g, func(*disk.DB, event.Position) error {
-			return l.set.damage(g.name, "%d idempotency keys for %d records that have one, of which %d lead to theirs", n, keyed, found)
+			return l.set.damage(g.name, "%d idempotency keys for %d records that have one, of which %d lead to theirs", n, keyed,
+				found)
 		})
 	}
 	return nil
 }
 
-// CheckOffline checks the log in a directory that no broker has open, without changing it: what opening writes stays in memory.
-// Segments that cannot be opened are reported as well. checkpoint is as of VerifyCheckpoint; it is compared unless the newest
-// segment is damaged. fs.ErrNotExist: there is no log. The error is otherwise as Check's, or that of a log in use.
-func CheckOffline(ctx context.Context, dir string, checkpoint event.Position, progress func(seq uint64)) (increments.Report, error) {
+// CheckOffline checks the log in a directory that no broker has open, without changing it: what opening writes stays
+// in memory. Segments that cannot be opened are reported as well. checkpoint is as of VerifyCheckpoint; it is
+// compared unless the newest segment is damaged. fs.ErrNotExist: there is no log. The error is otherwise as Check's,
+// or that of a log in use.
+func CheckOffline(ctx context.Context, dir string, checkpoint event.Position,
+	progress func(seq uint64)) (increments.Report, error) {
 	place, storage := disk.FrozenDir(dir), disk.NewStorage(disk.Options{})
 	names, err := storage.Sweep(place)
 	names, _ = split(names) // the index can be made again

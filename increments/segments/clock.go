@@ -6,10 +6,10 @@ import (
 	"xmq/broker/event"
 )
 
-// clock gives records their times: those of the broker's clock, but none before a time that nodes were told (Mark). What they
-// end by the time of the log (keys with a time to live) is gone then, and must be for whoever reads the log later. While
-// the broker's clock stands before that, because it was set back or the data lies on another machine now, the time
-// of the log goes on at half speed until that clock has caught up.
+// clock gives records their times: those of the broker's clock, but none before a time that nodes were told (Mark).
+// What they end by the time of the log (keys with a time to live) is gone then, and must be for whoever reads the log
+// later. While the broker's clock stands before that, because it was set back or the data lies on another machine
+// now, the time of the log goes on at half speed until that clock has caught up.
 type clock struct {
 	told int64     // ns since 1970; 0: nothing
 	seen time.Time // the broker's clock then

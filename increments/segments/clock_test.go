@@ -10,9 +10,9 @@ import (
 	"xmq/increments"
 )
 
-// No increment has a time before one that nodes were told: not when the broker's clock is set back, nor when the log is
-// opened on a machine whose clock is behind. The time of the log goes on at half speed until the clock has caught up, and
-// then with it.
+// No increment has a time before one that nodes were told: not when the broker's clock is set back, nor when the log
+// is opened on a machine whose clock is behind. The time of the log goes on at half speed until the clock has caught
+// up, and then with it.
 func TestTheTimeOfTheLogDoesNotGoBackBehindWhatNodesWereTold(t *testing.T) {
 	start := time.Unix(1000, 0)
 	now := start

@@ -27,8 +27,8 @@ var numbered = sync.OnceValue(func() []event.Draft {
 	return ds
 })
 
-// scenario appends keyed groups over several segments and trims after them, while segments become smaller and larger; acked
-// follows the answers.
+// scenario appends keyed groups over several segments and trims after them, while segments become smaller and larger;
+// acked follows the answers.
 func scenario(l *Log, rng *rand.Rand, acked *atomic.Uint64) error {
 	rest := numbered()
 	for group := range 40 {
@@ -102,7 +102,8 @@ func survived(place disk.Place, acked uint64) error {
 	}
 	for i, seq := range seqs {
 		want := increments.Outcome{Seq: seq, Duplicate: true}
-		if remembered := head-seq < crashOptions().Window; remembered && out[i] != want || !remembered && !errors.Is(out[i].Err, increments.ErrTooOld) {
+		if remembered := head-seq < crashOptions().Window; remembered && out[i] != want || !remembered &&
+			!errors.Is(out[i].Err, increments.ErrTooOld) {
 			return fmt.Errorf("number %d sent again at %d: %+v", seq, head, out[i])
 		}
 	}

@@ -83,7 +83,8 @@ func TestXQ08DamageIsSetAside(t *testing.T) {
 				}
 				if l.Head().Seq < uint64(len(all)) { // only the checkpoint can tell
 					last := all[len(all)-1]
-					require.True(t, disk.IsDamage(l.VerifyCheckpoint(event.Position{Log: l.ID(), Seq: last.Seq(), Chain: last.Chain()})))
+					require.True(t, disk.IsDamage(l.VerifyCheckpoint(event.Position{Log: l.ID(), Seq: last.Seq(),
+						Chain: last.Chain()})))
 					detected["by checkpoint "+fd.Type.String()+" "+way]++
 				}
 				r, err := l.Check(context.Background(), 0, nil)
@@ -187,8 +188,8 @@ func TestCheckOffline(t *testing.T) {
 	require.Equal(t, "00000000000000000021-00000000000000000040", r.Damaged[0].Segment)
 }
 
-// A check lists everything that is wrong: it stops neither at what is damaged, nor at what is missing, nor at a newest segment that
-// does not open; and it knows what was acknowledged.
+// A check lists everything that is wrong: it stops neither at what is damaged, nor at what is missing, nor at a
+// newest segment that does not open; and it knows what was acknowledged.
 func TestCheckOfflineListsEverything(t *testing.T) {
 	dir := t.TempDir()
 	l, err := Create(disk.Dir(dir), small(), Options{MaxRecords: 20})

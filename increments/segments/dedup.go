@@ -76,9 +76,11 @@ func (l *Log) known(d *event.Draft, t *producerCounter, now int64) (increments.O
 	case !t.counts:
 		return increments.Outcome{}, false
 	case t.at.counted && t.n <= t.at.highest:
-		return increments.Outcome{Err: fmt.Errorf("number %d of producer %s: %w: its highest is %d", t.n, d.Producer, increments.ErrTooOld, t.at.highest)}, true
+		return increments.Outcome{Err: fmt.Errorf("number %d of producer %s: %w: its highest is %d", t.n, d.Producer,
+			increments.ErrTooOld, t.at.highest)}, true
 	case t.jumps(d, now):
-		return increments.Outcome{Err: fmt.Errorf("number %d of producer %s: %w: its highest is %d, and a number is at most %d above it, "+
+		return increments.Outcome{Err: fmt.Errorf("number %d of producer %s: %w: its highest is %d, and a number is at "+
+			"most %d above it, "+
 			"unless the producer's first one says Xmq-Sparse: 1; `xmq producer reset %s` lets it begin anew",
 			t.n, d.Producer, increments.ErrJump, t.at.highest, increments.MaxJump, d.Producer)}, true
 	}
@@ -121,7 +123,8 @@ func repeated(d *event.Draft, seq uint64, is bool) increments.Outcome {
 	if _, counts := d.Number(); counts {
 		what = "number"
 	}
-	return increments.Outcome{Err: fmt.Errorf("%s %.80q: %w: it is that of increment %d, which has another body or topic", what, d.Key, increments.ErrKeyReused, seq)}
+	return increments.Outcome{Err: fmt.Errorf("%s %.80q: %w: it is that of increment %d, which has another body or topic",
+		what, d.Key, increments.ErrKeyReused, seq)}
 }
 
 // remember puts the draft's key into the batch of its record, which is the newest.
@@ -209,7 +212,8 @@ func (l *Log) searchSegments(key []byte, through uint64) (e entry, err error) {
 		switch {
 		case err == nil:
 			return e, nil
-		case errors.Is(err, disk.ErrNotFound), errors.Is(err, increments.ErrTrimmed) && g != l.newest, errors.Is(err, increments.ErrQuarantined) && g != l.newest:
+		case errors.Is(err, disk.ErrNotFound), errors.Is(err, increments.ErrTrimmed) && g != l.newest,
+			errors.Is(err, increments.ErrQuarantined) && g != l.newest:
 			continue // what is set aside counts as freed; what was freed since was indexed before
 		}
 		return e, err

@@ -70,7 +70,8 @@ func (l *Log) Reset(producer string) (highest uint64, counted bool, err error) {
 	if l.closed {
 		return 0, false, increments.ErrClosed
 	}
-	if l.counters[producer] != anew && l.Head().Seq > anew.reset { // such a one may be on disk already: it must not be undone
+	// such a one may be on disk already: it must not be undone
+	if l.counters[producer] != anew && l.Head().Seq > anew.reset {
 		l.store.Unlock()
 		l.settled()
 		l.store.Lock()
@@ -89,7 +90,8 @@ func (l *Log) Reset(producer string) (highest uint64, counted bool, err error) {
 
 // settled waits until what is prepared now is committed. Caller holds write, which is free meanwhile.
 func (l *Log) settled() {
-	for before := slices.Clone(l.pending); slices.ContainsFunc(before, func(g *AppendGroup) bool { return slices.Contains(l.pending, g) }); {
+	for before := slices.Clone(l.pending); slices.ContainsFunc(before,
+		func(g *AppendGroup) bool { return slices.Contains(l.pending, g) }); {
 		l.committed.Wait()
 	}
 }

@@ -85,14 +85,17 @@ func TestResetBeginsAnewAndStoresNothingTwice(t *testing.T) {
 	require.False(t, counted)
 	l = reopen(t, l, o)
 	require.Equal(t, []increments.Outcome{{Seq: 33}, {Seq: 34}}, appendAll(t, l, keyed("q", "6"), keyed("q", "7")))
-	require.ErrorIs(t, appendAll(t, l, keyed("q", fmt.Sprint(8+uint64(increments.MaxJump))))[0].Err, increments.ErrJump, "and is sparse no more")
+	require.ErrorIs(t, appendAll(t, l, keyed("q", fmt.Sprint(8+uint64(increments.MaxJump))))[0].Err, increments.ErrJump,
+		"and is sparse no more")
 	require.Equal(t, increments.Outcome{Seq: 31, Duplicate: true}, appendAll(t, l, keyed("q", "5"))[0])
-	require.Equal(t, []increments.Outcome{{Seq: 20, Duplicate: true}, {Seq: 21, Duplicate: true}}, appendAll(t, l, keyed("p", "20"), keyed("p", "21")))
+	require.Equal(t, []increments.Outcome{{Seq: 20, Duplicate: true}, {Seq: 21, Duplicate: true}},
+		appendAll(t, l, keyed("p", "20"), keyed("p", "21")))
 	l = reopen(t, l, o)
 	put(t, l, drafts(60, "more")...)
 	_, err = l.Trim(90)
 	require.NoError(t, err)
-	require.Equal(t, []increments.Outcome{{Seq: 26, Duplicate: true}, {Seq: 95}}, appendAll(t, l, keyed("p", "26"), keyed("p", "31")))
+	require.Equal(t, []increments.Outcome{{Seq: 26, Duplicate: true}, {Seq: 95}},
+		appendAll(t, l, keyed("p", "26"), keyed("p", "31")))
 	require.Equal(t, increments.Outcome{Seq: 30, Duplicate: true}, appendAll(t, l, keyed("p", "30"))[0])
 	put(t, l, drafts(40, "out of the window")...)
 	require.ErrorIs(t, appendAll(t, l, keyed("p", "30"))[0].Err, increments.ErrTooOld)
@@ -113,18 +116,21 @@ func TestResetIsNotUndoneByWhatIsUnderWay(t *testing.T) {
 		_, _, err := l.Reset("p")
 		done <- err
 	}()
-	require.Eventually(t, func() bool { l.write.Lock(); defer l.write.Unlock(); return !l.counters["p"].counted }, 20*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { l.write.Lock(); defer l.write.Unlock(); return !l.counters["p"].counted },
+		20*time.Second, time.Millisecond)
 	select {
 	case <-done:
 		t.Fatal("it did not wait")
 	default:
 	}
-	require.Equal(t, []increments.Outcome{{Seq: 3}}, b.prepare(t, l, 1, keyed("p", "2")), "what comes after it goes on from it")
+	require.Equal(t, []increments.Outcome{{Seq: 3}}, b.prepare(t, l, 1, keyed("p", "2")),
+		"what comes after it goes on from it")
 	require.NoError(t, l.Commit(&a))
 	require.NoError(t, <-done)
 	require.NoError(t, l.Commit(&b))
 	l = reopen(t, l, Options{})
-	require.Equal(t, []increments.Outcome{{Seq: 3, Duplicate: true}, {Seq: 4}}, appendAll(t, l, keyed("p", "2"), keyed("p", "3")))
+	require.Equal(t, []increments.Outcome{{Seq: 3, Duplicate: true}, {Seq: 4}},
+		appendAll(t, l, keyed("p", "2"), keyed("p", "3")))
 	requireSound(t, l)
 	require.NoError(t, l.Close())
 }
@@ -143,7 +149,8 @@ func TestResetUndoesNothingThatFollowsIt(t *testing.T) {
 			_, _, err := l.Reset("p")
 			done <- err
 		}()
-		require.Eventually(t, func() bool { l.write.Lock(); defer l.write.Unlock(); return !l.counters["p"].counted }, 20*time.Second, 10*time.Microsecond)
+		require.Eventually(t, func() bool { l.write.Lock(); defer l.write.Unlock(); return !l.counters["p"].counted },
+			20*time.Second, 10*time.Microsecond)
 		b.prepare(t, l, 1, keyed("p", "3"))
 		require.NoError(t, l.Commit(&a))
 		require.NoError(t, l.Commit(&b))

@@ -50,8 +50,8 @@ var (
 	keyBegin   = []byte("m/begin")
 )
 
-// maxSearched is how many sealed segments are searched for a key at most. More are not yet indexed only at the first start on
-// a log that has no index: then a draft whose key has to be looked up is told to come again.
+// maxSearched is how many sealed segments are searched for a key at most. More are not yet indexed only at the first
+// start on a log that has no index: then a draft whose key has to be looked up is told to come again.
 const maxSearched = 8
 
 // The size of one batch of keys that are copied.
@@ -80,8 +80,8 @@ func (ix *index) rouse() {
 	}
 }
 
-// get returns the newest entry of a key in a log that ends with head, for somebody who has searched the segments that end after
-// through. errBroken: the index does not reach as far any more, because nothing in it counts; ask again.
+// get returns the newest entry of a key in a log that ends with head, for somebody who has searched the segments that
+// end after through. errBroken: the index does not reach as far any more, because nothing in it counts; ask again.
 func (ix *index) get(key []byte, through, head uint64) (entry, error) {
 	e, err := ix.search(key, through, head)
 	if disk.IsDamage(err) {
@@ -114,7 +114,8 @@ func (ix *index) search(key []byte, through, head uint64) (entry, error) {
 		}
 		e, err := parseEntry(value)
 		if err != nil || e.seq < g.first || e.seq > head {
-			return e, &disk.Damage{File: ix.place.String() + "/" + g.name, Offset: -1, What: fmt.Sprintf("an entry leads to %d", e.seq)}
+			return e, &disk.Damage{File: ix.place.String() + "/" + g.name, Offset: -1,
+				What: fmt.Sprintf("an entry leads to %d", e.seq)}
 		}
 		return e, nil
 	}
@@ -168,7 +169,8 @@ func split(names []string) (segments, generations []string) {
 func (l *Log) openIndex(names []string) error {
 	ix := &l.index
 	for _, name := range slices.Backward(names) { // the newest one says where the oldest begins
-		if first, ok := parseSequence(strings.TrimPrefix(name, generationPrefix)); ok && first < ix.begin { // it could not be removed
+		// it could not be removed
+		if first, ok := parseSequence(strings.TrimPrefix(name, generationPrefix)); ok && first < ix.begin {
 			if err := l.storage.Drop(l.set.place, name); err != nil {
 				return err
 			}
@@ -276,10 +278,10 @@ func (l *Log) restartIndex(why error) error {
 	return nil
 }
 
-// Index copies the keys of sealed segments into the index, as segments are sealed, until ctx ends; then it returns nil. It is
-// for one goroutine beside all others, which it does not hinder: until a segment is indexed its keys are looked up in the
-// segment. Another error is ErrClosed, storage that has stopped (the process must end), or trouble that may pass: call it
-// again later.
+// Index copies the keys of sealed segments into the index, as segments are sealed, until ctx ends; then it returns
+// nil. It is for one goroutine beside all others, which it does not hinder: until a segment is indexed its keys are
+// looked up in the segment. Another error is ErrClosed, storage that has stopped (the process must end), or trouble
+// that may pass: call it again later.
 func (l *Log) Index(ctx context.Context) error {
 	for {
 		more, err := l.advance(ctx, l.options.CheckSpace)
@@ -322,8 +324,8 @@ func (l *Log) unindexed() *segment {
 	return nil
 }
 
-// advance copies the keys of one sealed segment, or makes a broken index anew; false when there is nothing to do. room, if not
-// nil, says whether the disk has room for it.
+// advance copies the keys of one sealed segment, or makes a broken index anew; false when there is nothing to do.
+// room, if not nil, says whether the disk has room for it.
 func (l *Log) advance(ctx context.Context, room func() error) (more bool, err error) {
 	ix := &l.index
 	ix.work.Lock()
@@ -353,8 +355,8 @@ func (l *Log) advance(ctx context.Context, room func() error) (more bool, err er
 	return err == nil, err
 }
 
-// clearBroken removes a broken index and begins a new one. What cannot be removed now is removed by the next call. Caller
-// holds work.
+// clearBroken removes a broken index and begins a new one. What cannot be removed now is removed by the next call.
+// Caller holds work.
 func (l *Log) clearBroken() error {
 	ix := &l.index
 	ix.mu.RLock()
@@ -415,7 +417,8 @@ func (l *Log) dropOld() error {
 	return nil
 }
 
-// grow makes a new generation for the keys of the next segment when the newest covers a fourth of the window. Caller holds work.
+// grow makes a new generation for the keys of the next segment when the newest covers a fourth of the window. Caller
+// holds work.
 func (l *Log) grow() error {
 	ix := &l.index
 	if n := len(ix.list); n > 0 {
@@ -463,8 +466,8 @@ func (l *Log) noteIndex() error {
 	return l.newest.db.Write(&b)
 }
 
-// indexSegment copies the keys of g, which follows what is indexed, unless they are too old. A damaged segment is passed
-// over: its keys count as those that were freed. Caller holds work.
+// indexSegment copies the keys of g, which follows what is indexed, unless they are too old. A damaged segment is
+// passed over: its keys count as those that were freed. Caller holds work.
 func (l *Log) indexSegment(ctx context.Context, g *segment) error {
 	ix := &l.index
 	var batch disk.Batch

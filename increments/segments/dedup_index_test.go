@@ -52,8 +52,8 @@ func generations(t testing.TB, place disk.Place) []string {
 	return names
 }
 
-// Keys are known for exactly the window, whatever retention frees, across segments and restarts, and however far the index
-// has come: a random run against a map.
+// Keys are known for exactly the window, whatever retention frees, across segments and restarts, and however far the
+// index has come: a random run against a map.
 func TestKeysAreKnownForTheWindowWhateverIsFreed(t *testing.T) {
 	for _, window := range []uint64{1, 7, 60, 500} {
 		t.Run(fmt.Sprint("window ", window), func(t *testing.T) {
@@ -132,8 +132,8 @@ func TestIndexFollowsTheLog(t *testing.T) {
 	require.ErrorIs(t, l.Index(context.Background()), increments.ErrClosed)
 }
 
-// An index that is missing, damaged, of another log or of another time is made again from the segments that are there, while
-// the log serves; and it is told which keys of the window are lost with freed segments.
+// An index that is missing, damaged, of another log or of another time is made again from the segments that are
+// there, while the log serves; and it is told which keys of the window are lost with freed segments.
 func TestIndexIsMadeAgain(t *testing.T) {
 	build := func(t *testing.T, trim uint64) *disktest.Memory {
 		place := disktest.NewMemory()
@@ -239,7 +239,8 @@ func TestBrokenIndexIsRemovedLater(t *testing.T) {
 	require.NoError(t, l.Close())
 }
 
-// An index that breaks, or is begun anew, while a key is looked up in the segments behind it answers nothing: the key is looked up again.
+// An index that breaks, or is begun anew, while a key is looked up in the segments behind it answers nothing: the key
+// is looked up again.
 func TestIndexThatBreaksDuringALookupForgetsNoKey(t *testing.T) {
 	for _, anew := range []bool{false, true} {
 		var l *Log
@@ -274,7 +275,8 @@ func TestIndexThatBreaksDuringALookupForgetsNoKey(t *testing.T) {
 // A part of the index that is too old and could not be removed is none that is missing at the next start.
 func TestOldPartOfTheIndexThatIsLeftBreaksNothing(t *testing.T) {
 	var failing string
-	o := Options{MaxRecords: 10, Window: 40, OnForget: func(from, to uint64, why error) { t.Errorf("keys %d to %d: %v", from, to, why) }}
+	o := Options{MaxRecords: 10, Window: 40,
+		OnForget: func(from, to uint64, why error) { t.Errorf("keys %d to %d: %v", from, to, why) }}
 	mem := disktest.NewMemory()
 	l, err := Create(disktest.Hooked(mem, func(op disktest.Op) error {
 		if op.Verb == disktest.RenameDB && op.Database == failing {
@@ -300,11 +302,13 @@ func TestOldPartOfTheIndexThatIsLeftBreaksNothing(t *testing.T) {
 	failing = ""
 	l = reopen(t, l, o)
 	require.NotContains(t, generations(t, mem), left)
-	require.Equal(t, increments.Outcome{Seq: 90, Duplicate: true}, appendAll(t, l, textKey("p", "90"))[0], "it is known although its record was freed")
+	require.Equal(t, increments.Outcome{Seq: 90, Duplicate: true}, appendAll(t, l, textKey("p", "90"))[0],
+		"it is known although its record was freed")
 	require.NoError(t, l.Close())
 }
 
-// A file where a database of the log belongs is damage: no later try finds another. In the place of a part of the index it is removed.
+// A file where a database of the log belongs is damage: no later try finds another. In the place of a part of the
+// index it is removed.
 func TestFileInThePlaceOfADatabaseIsDamage(t *testing.T) {
 	dir := t.TempDir()
 	l, err := Create(disk.Dir(dir), small(), Options{MaxRecords: 10})
@@ -330,8 +334,8 @@ func TestFileInThePlaceOfADatabaseIsDamage(t *testing.T) {
 	}
 }
 
-// The first revision wrote no index, and no digest beside a key: its keys are known, decimal ones of named producers are
-// numbers, and bodies are compared as long as the record is there.
+// The first revision wrote no index, and no digest beside a key: its keys are known, decimal ones of named producers
+// are numbers, and bodies are compared as long as the record is there.
 func TestKeysOfTheFirstRevision(t *testing.T) {
 	place := disktest.NewMemory()
 	l, err := Create(place, small(), Options{MaxRecords: 10})
@@ -461,7 +465,8 @@ func TestKeyThatCannotBeLookedUpIsRefusedForNow(t *testing.T) {
 	l = reopen(t, l, o)
 	dry.Store(true)
 	out := appendAll(t, l, textKey("p", "3"), drafts(1, "no key")[0], textKey("p", "14"))
-	for _, e := range []error{increments.ErrInvalid, increments.ErrTooOld, increments.ErrKeyReused, increments.ErrTooLarge, increments.ErrFull} {
+	for _, e := range []error{increments.ErrInvalid, increments.ErrTooOld, increments.ErrKeyReused, increments.ErrTooLarge,
+		increments.ErrFull} {
 		require.NotErrorIs(t, out[0].Err, e)
 	}
 	require.ErrorIs(t, out[0].Err, syscall.EMFILE)
@@ -471,20 +476,22 @@ func TestKeyThatCannotBeLookedUpIsRefusedForNow(t *testing.T) {
 	require.NoError(t, l.Close())
 }
 
-// Until the index of an old log with many segments is made, a key that has to be looked up in all of them is refused for
-// now: nobody waits for it.
+// Until the index of an old log with many segments is made, a key that has to be looked up in all of them is refused
+// for now: nobody waits for it.
 func TestOldLogWithManySegments(t *testing.T) {
 	l, err := Create(disktest.NewMemory(), small(), Options{MaxRecords: 10})
 	require.NoError(t, err)
 	for n := range 300 {
 		put(t, l, keyed("p", fmt.Sprint(n)))
 	}
-	out := appendAll(t, l, textKey("p", "x"), keyed("p", "3"), keyed("p", "298"), keyed("p", "300"), drafts(1, "no key")[0])
+	out := appendAll(t, l, textKey("p", "x"), keyed("p", "3"), keyed("p", "298"), keyed("p", "300"),
+		drafts(1, "no key")[0])
 	require.ErrorIs(t, out[0].Err, errNotIndexed)
 	require.ErrorIs(t, out[1].Err, errNotIndexed)
 	require.Equal(t, []increments.Outcome{{Seq: 299, Duplicate: true}, {Seq: 301}, {Seq: 302}}, out[2:])
 	indexAll(t, l)
-	require.Equal(t, []increments.Outcome{{Seq: 303}, {Seq: 4, Duplicate: true}}, appendAll(t, l, textKey("p", "x"), keyed("p", "3")))
+	require.Equal(t, []increments.Outcome{{Seq: 303}, {Seq: 4, Duplicate: true}},
+		appendAll(t, l, textKey("p", "x"), keyed("p", "3")))
 	require.NoError(t, l.Close())
 }
 
@@ -518,7 +525,8 @@ func TestOfflineCheckPassesTheIndexOver(t *testing.T) {
 	put(t, l, drafts(10, "x")...)
 	indexAll(t, l)
 	require.NoError(t, l.Close())
-	require.True(t, slices.ContainsFunc(generations(t, disk.Dir(dir)), func(n string) bool { return strings.HasPrefix(n, "keys-") }))
+	require.True(t, slices.ContainsFunc(generations(t, disk.Dir(dir)),
+		func(n string) bool { return strings.HasPrefix(n, "keys-") }))
 	r, err := CheckOffline(context.Background(), dir, event.Position{}, nil)
 	require.NoError(t, err)
 	require.EqualValues(t, 45, r.Records)

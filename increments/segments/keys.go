@@ -82,7 +82,8 @@ func parseSpan(name string) (span, error) {
 			return s, nil
 		}
 	}
-	return span{}, fmt.Errorf("%.60q is not the name of a segment: two numbers of %d digits, the first not above the last, joined by a hyphen", name, digits)
+	return span{}, fmt.Errorf("%.60q is not the name of a segment: two numbers of %d digits, the first not above the "+
+		"last, joined by a hyphen", name, digits)
 }
 
 // spanFrom is the span of a new segment of n sequences.
@@ -113,5 +114,6 @@ func parseBase(log event.LogID, b []byte) (event.Position, error) {
 	if len(b) != 17 || b[0] != format {
 		return event.Position{}, fmt.Errorf("%d bytes are not a position of format %d: %w", len(b), format, event.ErrDamaged)
 	}
-	return event.Position{Log: log, Seq: binary.LittleEndian.Uint64(b[1:]), Chain: event.Chain(binary.LittleEndian.Uint64(b[9:]))}, nil
+	return event.Position{Log: log, Seq: binary.LittleEndian.Uint64(b[1:]),
+		Chain: event.Chain(binary.LittleEndian.Uint64(b[9:]))}, nil
 }

@@ -43,7 +43,8 @@ func TestReadingNeedsNoRoom(t *testing.T) {
 	require.NoError(t, l.Close())
 }
 
-// What cannot be opened now is said so, sets nothing aside, and is read when it can be. What the disk cannot read is damage.
+// What cannot be opened now is said so, sets nothing aside, and is read when it can be. What the disk cannot read is
+// damage.
 func TestUnopenableIsLaterAndUnreadableIsDamage(t *testing.T) {
 	mem, names := sealed(t, 1000)
 	var fault atomic.Pointer[func(disktest.Op) error]
@@ -98,7 +99,8 @@ func TestUnopenableIsLaterAndUnreadableIsDamage(t *testing.T) {
 	require.False(t, disk.IsDamage(err), err)
 }
 
-// A new segment that finds no descriptor, at whichever step, waits: nothing has failed, nothing is lost, nothing is twice.
+// A new segment that finds no descriptor, at whichever step, waits: nothing has failed, nothing is lost, nothing is
+// twice.
 func TestRollWaitsForDescriptor(t *testing.T) {
 	waited := 0
 	for nth := 1; ; nth++ {
@@ -143,14 +145,15 @@ func TestRollWaitsForDescriptor(t *testing.T) {
 	require.Greater(t, waited, 5)
 }
 
-// The ring counts the memory that its records keep alive, and that is not much more than they are: requests that are mostly
-// repetitions made it keep room for all of their drafts.
+// The ring counts the memory that its records keep alive, and that is not much more than they are: requests that are
+// mostly repetitions made it keep room for all of their drafts.
 func TestRingCountsWhatItKeeps(t *testing.T) {
 	l, err := Create(disktest.NewMemory(), disk.NewStorage(disk.Options{}), Options{RingBytes: 1 << 20})
 	require.NoError(t, err)
 	old := make([]event.Draft, 99)
 	for i := range old {
-		old[i] = event.Draft{Headers: event.Headers{Producer: "outbox", Key: string(rune('a' + i))}, Body: make([]byte, 10_000)}
+		old[i] = event.Draft{Headers: event.Headers{Producer: "outbox", Key: string(rune('a' + i))},
+			Body: make([]byte, 10_000)}
 	}
 	put(t, l, old...)
 	before := l.Head().Seq
@@ -162,7 +165,8 @@ func TestRingCountsWhatItKeeps(t *testing.T) {
 	}
 	begin := heap()
 	for i := range 200 {
-		fresh := event.Draft{Headers: event.Headers{Producer: "outbox", Key: "new" + string(rune('a'+i))}, Body: []byte("new")}
+		fresh := event.Draft{Headers: event.Headers{Producer: "outbox", Key: "new" + string(rune('a'+i))},
+			Body: []byte("new")}
 		at := i % 100
 		all := append(append(append([]event.Draft(nil), old[:at]...), fresh), old[at:]...)
 		out, err := l.Append(all)
@@ -185,7 +189,8 @@ func TestRingCountsWhatItKeeps(t *testing.T) {
 	require.GreaterOrEqual(t, len(l.ring.slabs), 200, "small ones stay: they take little")
 }
 
-// Segments whose files could not be removed are removed by the next Trim: the space is needed now, not at the next start.
+// Segments whose files could not be removed are removed by the next Trim: the space is needed now, not at the next
+// start.
 func TestTrimRemovesWhatItHasLeft(t *testing.T) {
 	mem := disktest.NewMemory()
 	var fails disktest.Verb

@@ -11,8 +11,8 @@ import (
 	"xmq/increments"
 )
 
-// Read implements increments.Reader. Near the head the records are shared with all other readers, farther back they are read from disk;
-// it ends with a segment.
+// Read implements increments.Reader. Near the head the records are shared with all other readers, farther back they
+// are read from disk; it ends with a segment.
 func (l *Log) Read(from uint64, maxRecords, maxBytes int) ([]event.Encoded, error) {
 	head := l.Head()
 	switch {
@@ -161,7 +161,8 @@ func (l *Log) VerifyCheckpoint(p event.Position) error {
 		return nil
 	}
 	refuse := func(format string, args ...any) error {
-		return &disk.Damage{File: l.set.place.String(), Offset: -1, What: fmt.Sprintf("acknowledged increments are lost: the checkpoint says %s, but ", p) + fmt.Sprintf(format, args...)}
+		return &disk.Damage{File: l.set.place.String(), Offset: -1, What: fmt.Sprintf("acknowledged increments are lost: "+
+			"the checkpoint says %s, but ", p) + fmt.Sprintf(format, args...)}
 	}
 	head := l.Head()
 	switch {

@@ -13,8 +13,8 @@ import (
 	"xmq/increments"
 )
 
-// A smaller MaxRecords ends the newest segment at the next append, in a log that runs and in one that is opened; a larger one
-// holds from the next segment on.
+// A smaller MaxRecords ends the newest segment at the next append, in a log that runs and in one that is opened; a
+// larger one holds from the next segment on.
 func TestASmallerMaxRecordsEndsTheNewestSegment(t *testing.T) {
 	testResize(t, disktest.NewMemory())
 	testResize(t, disk.Dir(t.TempDir()))
@@ -45,13 +45,15 @@ func testResize(t *testing.T, place disk.Place) {
 	is(increments.Span{First: 1, Last: 32}, increments.Span{First: 33, Last: 38}, increments.Span{First: 39, Last: 43})
 	l = reopen(t, l, Options{MaxRecords: 4, RingBytes: 1})
 	put(t, l, drafts(4, "e")...)
-	is(increments.Span{First: 1, Last: 32}, increments.Span{First: 33, Last: 38}, increments.Span{First: 39, Last: 42}, increments.Span{First: 43, Last: 46})
+	is(increments.Span{First: 1, Last: 32}, increments.Span{First: 33, Last: 38}, increments.Span{First: 39, Last: 42},
+		increments.Span{First: 43, Last: 46})
 	freed, err := l.Trim(39)
 	require.NoError(t, err)
 	require.Equal(t, 2, freed)
 	l = reopen(t, l, Options{MaxRecords: 1, RingBytes: 1})
 	put(t, l, drafts(2, "f")...)
-	is(increments.Span{First: 39, Last: 42}, increments.Span{First: 43, Last: 43}, increments.Span{First: 44, Last: 44}, increments.Span{First: 45, Last: 45})
+	is(increments.Span{First: 39, Last: 42}, increments.Span{First: 43, Last: 43}, increments.Span{First: 44, Last: 44},
+		increments.Span{First: 45, Last: 45})
 	require.NoError(t, l.Close())
 }
 
@@ -121,8 +123,8 @@ func TestReadersOfASegmentThatEndsEarly(t *testing.T) {
 	require.NoError(t, l.Close())
 }
 
-// A segment that ends early and finds no descriptor, at whichever step, waits, or stops the log: nothing is lost, nothing is
-// twice, also when the size changes again before the next try.
+// A segment that ends early and finds no descriptor, at whichever step, waits, or stops the log: nothing is lost,
+// nothing is twice, also when the size changes again before the next try.
 func TestResizeWithoutDescriptors(t *testing.T) {
 	waited, stopped := 0, 0
 	for nth := 1; ; nth++ {
@@ -159,7 +161,7 @@ func TestResizeWithoutDescriptors(t *testing.T) {
 			stopped++
 			require.ErrorIs(t, err, disk.ErrStopped)
 			require.NotErrorIs(t, err, disk.ErrDescriptors, "it must not be tried again")
-			_, err = l.Trim(1)
+			_, _ = l.Trim(1) // whatever it says, it harms nothing
 			_ = l.Close()
 			l, err = Open(mem.Copy(), small(), Options{MaxRecords: 5})
 			require.NoError(t, err)

@@ -32,7 +32,8 @@ func (r *ring) reset(before event.Position) {
 	r.before, r.slabs, r.bytes = before, nil, 0
 }
 
-// add takes over records, which follow the last one and keep memory of so many bytes alive, and lets go of the oldest slabs.
+// add takes over records, which follow the last one and keep memory of so many bytes alive, and lets go of the oldest
+// slabs.
 func (r *ring) add(records []event.Encoded, memory int) {
 	s := slab{first: records[0].Seq(), records: records, bytes: memory + 24*cap(records)} // a slice header has 24
 	r.mu.Lock()

@@ -158,8 +158,8 @@ func (s *segmentSet) settles(room func() error) {
 	s.room.Store(&room)
 }
 
-// settle puts the journal of a sealed segment into tables, once, when there is room. What hinders it hinders no reader, but for
-// a failed write.
+// settle puts the journal of a sealed segment into tables, once, when there is room. What hinders it hinders no
+// reader, but for a failed write.
 func (s *segmentSet) settle(g *segment) error {
 	room := s.room.Load()
 	if room == nil || g.settled || (*room)() != nil {
@@ -183,7 +183,8 @@ func later(err error) error {
 	if err == nil || disk.IsDamage(err) {
 		return err
 	}
-	for _, verdict := range []error{increments.ErrTrimmed, increments.ErrBeyond, increments.ErrQuarantined, increments.ErrLater, disk.ErrStopped, fs.ErrNotExist} {
+	for _, verdict := range []error{increments.ErrTrimmed, increments.ErrBeyond, increments.ErrQuarantined,
+		increments.ErrLater, disk.ErrStopped, fs.ErrNotExist} {
 		if errors.Is(err, verdict) {
 			return err
 		}

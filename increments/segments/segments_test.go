@@ -254,7 +254,8 @@ func testXQ06(t *testing.T, place disk.Place) {
 	o := Options{MaxRecords: 5, Window: 10}
 	l, err := Create(place, small(), o)
 	require.NoError(t, err)
-	ds := []event.Draft{keyed("p", "1"), keyed("p", "2"), keyed("q", "1"), keyed("p", "free"), keyed("", "7"), keyed("p", "007"), keyed("p", "10")}
+	ds := []event.Draft{keyed("p", "1"), keyed("p", "2"), keyed("q", "1"), keyed("p", "free"), keyed("", "7"),
+		keyed("p", "007"), keyed("p", "10")}
 	put(t, l, ds...)
 	for range 2 {
 		out, err := l.Append(append(ds, event.Draft{Body: []byte("new")}))
@@ -265,7 +266,8 @@ func testXQ06(t *testing.T, place disk.Place) {
 		require.False(t, out[len(ds)].Duplicate)
 		l = reopen(t, l, o)
 	}
-	out, err := l.Append([]event.Draft{keyed("p", "11"), keyed("p", "11"), keyed("p", "x"), keyed("p", "x"), keyed("p", "5"), {}})
+	out, err := l.Append([]event.Draft{keyed("p", "11"), keyed("p", "11"), keyed("p", "x"), keyed("p", "x"),
+		keyed("p", "5"), {}})
 	require.NoError(t, err)
 	require.Equal(t, increments.Outcome{Seq: 10}, out[0])
 	require.Equal(t, increments.Outcome{Seq: 10, Duplicate: true}, out[1])
@@ -367,7 +369,8 @@ func testBounds(t *testing.T, place disk.Place) {
 	head := l.Head()
 	require.NoError(t, l.VerifyCheckpoint(head))
 	require.NoError(t, l.VerifyCheckpoint(event.Position{}))
-	for _, p := range []event.Position{{Log: head.Log, Seq: head.Seq + 1}, {Log: head.Log, Seq: 3, Chain: 1}, {Log: 1, Seq: 1}} {
+	for _, p := range []event.Position{{Log: head.Log, Seq: head.Seq + 1}, {Log: head.Log, Seq: 3, Chain: 1},
+		{Log: 1, Seq: 1}} {
 		require.True(t, disk.IsDamage(l.VerifyCheckpoint(p)))
 	}
 	large := event.Draft{Body: make([]byte, increments.MaxRecord)}

@@ -7,9 +7,9 @@ import (
 	"xmq/increments"
 )
 
-// Trim implements increments.Log. Idempotency keys of the window are copied into the index first. The low-water mark is made durable,
-// then readers below it are refused, the last of them awaited, and the directories renamed and removed; a crash anywhere in between is
-// finished by the next Open.
+// Trim implements increments.Log. Idempotency keys of the window are copied into the index first. The low-water mark
+// is made durable, then readers below it are refused, the last of them awaited, and the directories renamed and
+// removed; a crash anywhere in between is finished by the next Open.
 func (l *Log) Trim(keep uint64) (freed int, err error) {
 	if err := l.indexBelow(keep); err != nil {
 		return 0, fmt.Errorf("trim below %d: its idempotency keys: %w", keep, err)
@@ -39,8 +39,8 @@ func (l *Log) leave(old []*segment) {
 	l.left = append(old, l.left...)
 }
 
-// unlist moves the low-water mark durably and takes the segments below it from readers' sight. It returns them after those that
-// an earlier Trim has left.
+// unlist moves the low-water mark durably and takes the segments below it from readers' sight. It returns them after
+// those that an earlier Trim has left.
 func (l *Log) unlist(keep uint64) ([]*segment, error) {
 	l.write.Lock()
 	defer l.write.Unlock()

@@ -41,8 +41,8 @@ func fill(ctx context.Context, url, first string, n int, body func(i int) []byte
 	return p.Flush(ctx)
 }
 
-// oursApply is the rate at which a node brings a fresh database level with a log that is full: create makes the table t, insert the
-// increment that adds row i.
+// oursApply is the rate at which a node brings a fresh database level with a log that is full: create makes the table
+// t, insert the increment that adds row i.
 func oursApply(full int, open database, create string, insert func(i int, text string) string) side {
 	return func(ctx context.Context, dir string, p *Params) (v float64, err error) {
 		h, err := newHouse(dir, func(c *server.Config) { c.Masters = names(1) })
@@ -51,7 +51,8 @@ func oursApply(full int, open database, create string, insert func(i int, text s
 		}
 		defer closing(&err, h.close)
 		n, bodies := applyRows(p, full), newPayloads(32, 1)
-		if err := fill(ctx, h.broker.NATSURL(), create, n, func(i int) []byte { return []byte(insert(i, rowText(bodies, i))) }); err != nil {
+		if err := fill(ctx, h.broker.NATSURL(), create, n,
+			func(i int) []byte { return []byte(insert(i, rowText(bodies, i))) }); err != nil {
 			return 0, err
 		}
 		url, stop, err := open(dir)

@@ -206,7 +206,8 @@ func WriteTable(w io.Writer, results []Result) error {
 		if r.Peer != "" {
 			theirs, ratio = figure(r.Theirs), fmt.Sprintf("%.2f", r.Ratio)
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s..%s\t%s\t%s\t%s\t%s\t%s\n", r.Scenario, figure(r.Ours), figure(low), figure(high), cmp.Or(r.Peer, "-"), theirs, ratio, cmp.Or(r.Aim, "-"), r.Unit)
+		fmt.Fprintf(t, "%s\t%s\t%s..%s\t%s\t%s\t%s\t%s\t%s\n", r.Scenario, figure(r.Ours), figure(low), figure(high),
+			cmp.Or(r.Peer, "-"), theirs, ratio, cmp.Or(r.Aim, "-"), r.Unit)
 	}
 	return t.Flush()
 }

@@ -86,7 +86,8 @@ func TestRatio(t *testing.T) {
 
 // What scripts rely on.
 func TestJSONShape(t *testing.T) {
-	r := Result{Scenario: "s", Rounds: []Round{{10, 5}}, Peer: "p", Unit: "u", Asks: "a", Aim: "1x", Disk: "synced", PeerDisk: "not", Seconds: 1}
+	r := Result{Scenario: "s", Rounds: []Round{{10, 5}}, Peer: "p", Unit: "u", Asks: "a", Aim: "1x", Disk: "synced",
+		PeerDisk: "not", Seconds: 1}
 	r.sum(false)
 	var out bytes.Buffer
 	require.NoError(t, WriteJSON(&out, r))

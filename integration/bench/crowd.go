@@ -13,9 +13,9 @@ import (
 	"xmq/broker/event"
 )
 
-// crowd are many clients that follow and have nothing to do. They speak the protocol of nodes, so the broker's side is real, but
-// share one connection: ten thousand agents and connections in this process would be measured instead of the broker. What a
-// connection of its own costs the NATS server is therefore not in the figures.
+// crowd are many clients that follow and have nothing to do. They speak the protocol of nodes, so the broker's side
+// is real, but share one connection: ten thousand agents and connections in this process would be measured instead of
+// the broker. What a connection of its own costs the NATS server is therefore not in the figures.
 type crowd struct {
 	road  bus.Conn
 	ids   []string
@@ -63,7 +63,8 @@ func (c *crowd) join(ctx context.Context, log event.LogID) error {
 		c.mu.Lock()
 		c.pos[i] = event.Start(log)
 		c.mu.Unlock()
-		if err := c.say(i, event.Event{State: event.None, Body: event.Hello{Master: true, Target: "crowd"}.Encode()}); err != nil {
+		if err := c.say(i, event.Event{State: event.None,
+			Body: event.Hello{Master: true, Target: "crowd"}.Encode()}); err != nil {
 			return err
 		}
 	}
@@ -104,7 +105,8 @@ func (c *crowd) say(i int, e event.Event) error {
 	c.mu.Lock()
 	e.Pos = c.pos[i]
 	c.mu.Unlock()
-	e.Kind, e.Group, e.ID, e.Session = event.IncrReq, "main", c.ids[i], event.Session{Instance: event.Instance(i + 1), Turn: 1}
+	e.Kind, e.Group, e.ID, e.Session = event.IncrReq, "main", c.ids[i],
+		event.Session{Instance: event.Instance(i + 1), Turn: 1}
 	e.CreditRecords, e.CreditBytes = 8192, 8<<20
 	return c.road.Publish(event.Subject("main", event.Up, e.ID), e.Append(nil))
 }

@@ -64,7 +64,8 @@ func oursDump(full func(ctx context.Context, dir string, mib int) (url string, s
 		}
 		defer road.Close()
 		began := time.Now()
-		_, err = nodeclient.Backup(ctx, road, nodeclient.DefaultGroup, "backup", names(1)[0], filepath.Join(dir, "backup.xmq"), false, nil, func(int64) {}, nil)
+		_, err = nodeclient.Backup(ctx, road, nodeclient.DefaultGroup, "backup", names(1)[0],
+			filepath.Join(dir, "backup.xmq"), false, nil, func(int64) {}, nil)
 		return since(dumpMiB(p), began), err
 	}
 }

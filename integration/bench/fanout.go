@@ -16,7 +16,8 @@ func fanout(name string, nodes int, aim string) Scenario {
 		return &q
 	}
 	return Scenario{
-		Name: name, Asks: fmt.Sprintf("ingest, and %d nodes (--nodes) that receive, check and acknowledge everything; until the last has all", nodes), Unit: "increments/s",
+		Name: name, Asks: fmt.Sprintf("ingest, and %d nodes (--nodes) that receive, check and acknowledge everything; "+
+			"until the last has all", nodes), Unit: "increments/s",
 		Aim: aim, disk: everyAnswerSynced,
 		ours: func(ctx context.Context, dir string, p *Params) (float64, error) {
 			return oursFanout(ctx, dir, manned(p))

@@ -41,7 +41,8 @@ func newGrower(dir string, p *Params, o segments.Options) (*grower, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &grower{place: place, log: log, bodies: newPayloads(bodySize(p), 1), drafts: make([]event.Draft, groupSize)}, nil
+	return &grower{place: place, log: log, bodies: newPayloads(bodySize(p), 1), drafts: make([]event.Draft, groupSize)},
+		nil
 }
 
 func (g *grower) append() error {
@@ -63,14 +64,15 @@ func (g *grower) to(ctx context.Context, n int) error {
 	return nil
 }
 
-// growth asks whether a step costs the same on logs of each length. They are measured in turn, a step each, so that a machine that
-// becomes slower does so for all of them.
+// growth asks whether a step costs the same on logs of each length. They are measured in turn, a step each, so that a
+// machine that becomes slower does so for all of them.
 func growth(name, asks string, steps int, step func(g *grower) error, lengths ...int) Scenario {
 	var logs []string
 	for _, n := range lengths {
 		logs = append(logs, fmt.Sprintf("%g", float64(n)))
 	}
-	return Scenario{Name: name, Asks: asks + " on logs of " + strings.Join(logs, ", ") + " increments: the slowest by the fastest", Unit: "slowest/fastest", Less: true,
+	return Scenario{Name: name, Asks: asks + " on logs of " + strings.Join(logs, ", ") +
+		" increments: the slowest by the fastest", Unit: "slowest/fastest", Less: true,
 		Aim: "1.2", disk: "synced after every 1,000",
 		ours: func(ctx context.Context, dir string, p *Params) (v float64, err error) {
 			var all []*grower
@@ -130,7 +132,8 @@ func growthTail() Scenario {
 	}, 1e4, 1e5, 1e6, 1e7)
 }
 
-// growthRestart leaves 10^4 out: opening walks over the end of the log, at most 100,000 increments, so that less is done there.
+// growthRestart leaves 10^4 out: opening walks over the end of the log, at most 100,000 increments, so that less is
+// done there.
 func growthRestart() Scenario {
 	return growth("growth-restart", "closing the log, opening it and appending 1,000", 20, func(g *grower) (err error) {
 		if err := g.log.Close(); err != nil {
@@ -143,9 +146,11 @@ func growthRestart() Scenario {
 	}, 1e5, 1e6, 1e7)
 }
 
-// growthPositions asks whether the listing costs the same for each client, however many there are and however long the log is.
+// growthPositions asks whether the listing costs the same for each client, however many there are and however long
+// the log is.
 func growthPositions() Scenario {
-	return Scenario{Name: "growth-positions", Asks: "GET /v1/positions, by the client, of 1,000 and 10,000 clients on logs of 10^4 and 10^6 increments: the slowest by the fastest", Unit: "slowest/fastest", Less: true,
+	return Scenario{Name: "growth-positions", Asks: "GET /v1/positions, by the client, of 1,000 and 10,000 clients on " +
+		"logs of 10^4 and 10^6 increments: the slowest by the fastest", Unit: "slowest/fastest", Less: true,
 		Aim: "1.2", disk: everyAnswerSynced,
 		ours: func(ctx context.Context, dir string, p *Params) (v float64, err error) {
 			few, many, short, long := crowdSize(p)/10, crowdSize(p), pick(p, 10_000, 1_000), pick(p, 1_000_000, 5_000)

@@ -14,7 +14,8 @@ import (
 const idleAsks = "10,000 connected clients that follow: "
 
 // idle makes a scenario of a broker with a crowd.
-func idle(name, asks, unit, aim string, f func(ctx context.Context, h *house, c *crowd, p *Params) (float64, error)) Scenario {
+func idle(name, asks, unit, aim string,
+	f func(ctx context.Context, h *house, c *crowd, p *Params) (float64, error)) Scenario {
 	return Scenario{Name: name, Asks: idleAsks + asks, Unit: unit, Less: true, Aim: aim, disk: everyAnswerSynced,
 		ours: func(ctx context.Context, dir string, p *Params) (v float64, err error) {
 			ids := names(crowdSize(p))
@@ -33,13 +34,14 @@ func idle(name, asks, unit, aim string, f func(ctx context.Context, h *house, c 
 }
 
 func idleMemory() Scenario {
-	return idle("idle-memory", "memory of the broker for each, without its NATS connection", "KB", "20 KB", func(ctx context.Context, h *house, c *crowd, _ *Params) (float64, error) {
-		before := inUse()
-		if err := c.join(ctx, h.broker.LogID()); err != nil {
-			return 0, err
-		}
-		return max(inUse()-before, 1) / float64(len(c.ids)) / 1000, nil
-	})
+	return idle("idle-memory", "memory of the broker for each, without its NATS connection", "KB", "20 KB",
+		func(ctx context.Context, h *house, c *crowd, _ *Params) (float64, error) {
+			before := inUse()
+			if err := c.join(ctx, h.broker.LogID()); err != nil {
+				return 0, err
+			}
+			return max(inUse()-before, 1) / float64(len(c.ids)) / 1000, nil
+		})
 }
 
 // inUse is what the heap and the stacks hold in bytes.
@@ -52,18 +54,19 @@ func inUse() float64 {
 }
 
 func idleCPU() Scenario {
-	return idle("idle-cpu", "time of the whole process, the clients' heartbeats included", "% of a core", "2 %", func(ctx context.Context, h *house, c *crowd, p *Params) (float64, error) {
-		if err := c.join(ctx, h.broker.LogID()); err != nil {
-			return 0, err
-		}
-		if err := c.beat(ctx, pick(p, time.Second, 50*time.Millisecond)); err != nil { // what joining left behind
-			return 0, err
-		}
-		d := pick(p, 10*time.Second, 500*time.Millisecond)
-		before, began := cpuTime(), time.Now()
-		err := c.beat(ctx, d)
-		return 100 * float64(cpuTime()-before) / float64(time.Since(began)), err
-	})
+	return idle("idle-cpu", "time of the whole process, the clients' heartbeats included", "% of a core", "2 %",
+		func(ctx context.Context, h *house, c *crowd, p *Params) (float64, error) {
+			if err := c.join(ctx, h.broker.LogID()); err != nil {
+				return 0, err
+			}
+			if err := c.beat(ctx, pick(p, time.Second, 50*time.Millisecond)); err != nil { // what joining left behind
+				return 0, err
+			}
+			d := pick(p, 10*time.Second, 500*time.Millisecond)
+			before, began := cpuTime(), time.Now()
+			err := c.beat(ctx, d)
+			return 100 * float64(cpuTime()-before) / float64(time.Since(began)), err
+		})
 }
 
 // cpuTime is what this process has used.
@@ -74,32 +77,33 @@ func cpuTime() time.Duration {
 }
 
 func idleWake() Scenario {
-	return idle("idle-wake", "from the publication of one increment until a client has it: the 99th percentile", "ms", "50 ms", func(ctx context.Context, h *house, c *crowd, p *Params) (float64, error) {
-		if err := c.join(ctx, h.broker.LogID()); err != nil {
-			return 0, err
-		}
-		w, err := producer.Dial(h.broker.NATSURL(), "waker", producer.Options{})
-		if err != nil {
-			return 0, err
-		}
-		defer w.Close()
-		var t tally
-		times := pick(p, 20, 3)
-		for i := range times {
-			if err := c.rest(ctx); err != nil {
+	return idle("idle-wake", "from the publication of one increment until a client has it: the 99th percentile", "ms",
+		"50 ms", func(ctx context.Context, h *house, c *crowd, p *Params) (float64, error) {
+			if err := c.join(ctx, h.broker.LogID()); err != nil {
 				return 0, err
 			}
-			began := time.Now()
-			c.mu.Lock()
-			c.seen = func() { t.add(time.Since(began)) }
-			c.mu.Unlock()
-			if _, err := w.PublishWait(ctx, event.Draft{Body: newPayloads(bodySize(p), uint64(i)).body(0)}); err != nil {
+			w, err := producer.Dial(h.broker.NATSURL(), "waker", producer.Options{})
+			if err != nil {
 				return 0, err
 			}
-			if err := c.all(ctx, &c.arrivals); err != nil {
-				return 0, err
+			defer w.Close()
+			var t tally
+			times := pick(p, 20, 3)
+			for i := range times {
+				if err := c.rest(ctx); err != nil {
+					return 0, err
+				}
+				began := time.Now()
+				c.mu.Lock()
+				c.seen = func() { t.add(time.Since(began)) }
+				c.mu.Unlock()
+				if _, err := w.PublishWait(ctx, event.Draft{Body: newPayloads(bodySize(p), uint64(i)).body(0)}); err != nil {
+					return 0, err
+				}
+				if err := c.all(ctx, &c.arrivals); err != nil {
+					return 0, err
+				}
 			}
-		}
-		return t.percentile(99, 0)
-	})
+			return t.percentile(99, 0)
+		})
 }

@@ -31,7 +31,8 @@ func jetstreams(theirs func(ctx context.Context, j *jets, p *Params) (float64, e
 			return theirs(ctx, j, p)
 		}
 	}
-	return []peer{{"jetstream-sync", "file store, sync_interval: always", with(true)}, {"jetstream", "file store, synced every 2 minutes", with(false)}}
+	return []peer{{"jetstream-sync", "file store, sync_interval: always", with(true)},
+		{"jetstream", "file store, synced every 2 minutes", with(false)}}
 }
 
 func newJets(ctx context.Context, dir string, always bool, pending int) (*jets, error) {
@@ -49,7 +50,8 @@ func newJets(ctx context.Context, dir string, always bool, pending int) (*jets, 
 	nc, js, err := j.dial("maker")
 	if err == nil {
 		defer nc.Close()
-		_, err = js.CreateStream(ctx, jetstream.StreamConfig{Name: "bench", Subjects: []string{"bench.>"}, Storage: jetstream.FileStorage})
+		_, err = js.CreateStream(ctx, jetstream.StreamConfig{Name: "bench", Subjects: []string{"bench.>"},
+			Storage: jetstream.FileStorage})
 	}
 	if err != nil {
 		j.close()
@@ -83,7 +85,8 @@ type jetWriter struct {
 func (j *jets) writer(i int) (writer, error) {
 	w := &jetWriter{subject: fmt.Sprint("bench.p", i)}
 	var err error
-	w.nc, w.js, err = j.dial(w.subject, jetstream.WithPublishAsyncMaxPending(j.pending), jetstream.WithPublishAsyncErrHandler(func(_ jetstream.JetStream, _ *nats.Msg, err error) { w.failed.Store(&err) }))
+	w.nc, w.js, err = j.dial(w.subject, jetstream.WithPublishAsyncMaxPending(j.pending),
+		jetstream.WithPublishAsyncErrHandler(func(_ jetstream.JetStream, _ *nats.Msg, err error) { w.failed.Store(&err) }))
 	return w, err
 }
 
@@ -130,7 +133,9 @@ func (j *jets) reader(ctx context.Context, name string, ackEvery int64, seen fun
 		return nil, err
 	}
 	r.nc = nc
-	c, err := js.CreateConsumer(ctx, "bench", jetstream.ConsumerConfig{Durable: name, AckPolicy: jetstream.AckAllPolicy, MaxAckPending: 20 * jetBatch, AckWait: time.Minute})
+	c, err := js.CreateConsumer(ctx, "bench",
+		jetstream.ConsumerConfig{Durable: name, AckPolicy: jetstream.AckAllPolicy, MaxAckPending: 20 * jetBatch,
+			AckWait: time.Minute})
 	if err != nil {
 		nc.Close()
 		return nil, err

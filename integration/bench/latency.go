@@ -18,7 +18,8 @@ import (
 // latency asks how long an increment takes from the producer's call to the handler of a node, its sync included.
 func latency(percent int) Scenario {
 	return Scenario{
-		Name: fmt.Sprint("latency-p", percent), Asks: fmt.Sprintf("2,000 increments a second, from publish to a node's handler: the %dth percentile", percent), Unit: "ms", Less: true,
+		Name: fmt.Sprint("latency-p", percent), Asks: fmt.Sprintf("2,000 increments a second, from publish to a node's "+
+			"handler: the %dth percentile", percent), Unit: "ms", Less: true,
 		Aim:  "not above jetstream-sync",
 		disk: everyAnswerSynced,
 		ours: func(ctx context.Context, dir string, p *Params) (float64, error) {
@@ -36,7 +37,8 @@ const paceEvery = time.Second / 2000
 // paceCount is how many are published, and those of them whose time does not count because nothing is warm yet.
 func paceCount(p *Params) (all, cold int) { return pick(p, 6000, 200), pick(p, 1000, 20) }
 
-// pace puts stamped bodies in even steps, by the clock and not by the answers: one that is late does not delay the next.
+// pace puts stamped bodies in even steps, by the clock and not by the answers: one that is late does not delay the
+// next.
 func pace(ctx context.Context, w writer, n, size int) error {
 	bodies, began := newPayloads(max(size, 8), 1), time.Now()
 	timer := time.NewTimer(0)

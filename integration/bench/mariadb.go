@@ -12,7 +12,8 @@ import (
 
 // newMariaDB starts a server in earnest, nothing that was committed is lost, with an empty database b.
 func newMariaDB(options ...string) (*servertest.MariaDB, error) {
-	s, err := servertest.StartMariaDB(append([]string{"--debug-no-sync=0", "--innodb-flush-method=O_DIRECT", "--innodb-doublewrite=1", "--innodb-flush-log-at-trx-commit=1",
+	s, err := servertest.StartMariaDB(append([]string{"--debug-no-sync=0", "--innodb-flush-method=O_DIRECT",
+		"--innodb-doublewrite=1", "--innodb-flush-log-at-trx-commit=1",
 		"--innodb-buffer-pool-size=256M", "--innodb-log-file-size=256M"}, options...)...)
 	if err != nil {
 		return nil, err
@@ -26,12 +27,15 @@ func newMariaDB(options ...string) (*servertest.MariaDB, error) {
 func applyMariaDB() Scenario {
 	const full = 50_000
 	return Scenario{
-		Name: "apply-mariadb", Asks: "single-row INSERTs of a full log, applied exactly once to MariaDB", Unit: "increments/s",
+		Name: "apply-mariadb", Asks: "single-row INSERTs of a full log, applied exactly once to MariaDB",
+		Unit: "increments/s",
 		Aim:  "2x replication",
-		disk: "innodb_flush_log_at_trx_commit=1", ours: oursApply(full, mariaDBDatabase, createMariaDB, template("INSERT INTO t VALUES (?, ?)")),
-		peers: []peer{{"replication", "innodb_flush_log_at_trx_commit=1, ROW, 16 parallel threads", func(ctx context.Context, _ string, p *Params) (float64, error) {
-			return mariaDBReplication(ctx, applyRows(p, full))
-		}}},
+		disk: "innodb_flush_log_at_trx_commit=1",
+		ours: oursApply(full, mariaDBDatabase, createMariaDB, template("INSERT INTO t VALUES (?, ?)")),
+		peers: []peer{{"replication", "innodb_flush_log_at_trx_commit=1, ROW, 16 parallel threads",
+			func(ctx context.Context, _ string, p *Params) (float64, error) {
+				return mariaDBReplication(ctx, applyRows(p, full))
+			}}},
 	}
 }
 
@@ -47,7 +51,8 @@ func mariaDBDatabase(string) (string, func() error, error) {
 
 // mariaDBReplication is the rate at which a replica applies n transactions of one row that stand in its relay log.
 func mariaDBReplication(ctx context.Context, n int) (v float64, err error) {
-	from, err := newMariaDB("--log-bin=binlog", "--binlog-format=ROW", "--server-id=1", "--innodb-flush-log-at-trx-commit=2")
+	from, err := newMariaDB("--log-bin=binlog", "--binlog-format=ROW", "--server-id=1",
+		"--innodb-flush-log-at-trx-commit=2")
 	if err != nil {
 		return 0, err
 	}
@@ -58,12 +63,15 @@ func mariaDBReplication(ctx context.Context, n int) (v float64, err error) {
 	}
 	defer closing(&err, to.Stop)
 	err = errors.Join(from.Exec("b", createMariaDB), to.Exec("b", createMariaDB),
-		from.Exec("mysql", "CREATE USER replica@'%' IDENTIFIED BY 'r'; GRANT REPLICATION SLAVE ON *.* TO replica@'%'; RESET MASTER"))
+		from.Exec("mysql", "CREATE USER replica@'%' IDENTIFIED BY 'r'; GRANT REPLICATION SLAVE ON *.* TO replica@'%'; "+
+			"RESET MASTER"))
 	if err == nil {
-		err = to.Exec("mysql", fmt.Sprintf("CHANGE MASTER TO MASTER_HOST='127.0.0.1', MASTER_PORT=%s, MASTER_USER='replica', MASTER_PASSWORD='r'; START SLAVE IO_THREAD", from.Port()))
+		err = to.Exec("mysql", fmt.Sprintf("CHANGE MASTER TO MASTER_HOST='127.0.0.1', MASTER_PORT=%s, "+
+			"MASTER_USER='replica', MASTER_PASSWORD='r'; START SLAVE IO_THREAD", from.Port()))
 	}
 	if err == nil {
-		err = from.Exec("b", fmt.Sprintf("BEGIN NOT ATOMIC DECLARE i INT DEFAULT 1; WHILE i <= %d DO INSERT INTO t VALUES (i, CONCAT(MD5(i), MD5(-i))); SET i = i + 1; END WHILE; END", n))
+		err = from.Exec("b", fmt.Sprintf("BEGIN NOT ATOMIC DECLARE i INT DEFAULT 1; WHILE i <= %d DO INSERT INTO t VALUES "+
+			"(i, CONCAT(MD5(i), MD5(-i))); SET i = i + 1; END WHILE; END", n))
 	}
 	if err != nil {
 		return 0, err

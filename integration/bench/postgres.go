@@ -17,7 +17,8 @@ import (
 
 // postgresSettings are a server in earnest: nothing that was committed is lost.
 func postgresSettings() []string {
-	return []string{"fsync=on", "full_page_writes=on", "wal_level=logical", "max_wal_senders=4", "shared_buffers=256MB", "max_wal_size=4GB", "wal_retrieve_retry_interval=50ms"}
+	return []string{"fsync=on", "full_page_writes=on", "wal_level=logical", "max_wal_senders=4", "shared_buffers=256MB",
+		"max_wal_size=4GB", "wal_retrieve_retry_interval=50ms"}
 }
 
 const postgresDisk = "fsync on, the subscriber's own synchronous_commit"
@@ -37,7 +38,8 @@ func newPostgres() (*servertest.Postgres, error) {
 func applyPostgres() Scenario {
 	const full = 200_000
 	return Scenario{
-		Name: "apply-postgres", Asks: "single-row INSERTs of a full log, applied exactly once to PostgreSQL", Unit: "increments/s",
+		Name: "apply-postgres", Asks: "single-row INSERTs of a full log, applied exactly once to PostgreSQL",
+		Unit: "increments/s",
 		Aim:  "1x logical-replication",
 		disk: "fsync on", ours: oursApply(full, postgresDatabase, createText, template("INSERT INTO t VALUES ($1, $2)")),
 		peers: []peer{{"logical-replication", postgresDisk, func(ctx context.Context, _ string, p *Params) (float64, error) {
@@ -67,15 +69,18 @@ func logicalReplication(ctx context.Context, n int) (v float64, err error) {
 	}
 	defer closing(&err, to.Stop)
 	link := fmt.Sprintf("host=127.0.0.1 port=%s user=postgres password='%s' dbname=b", from.Port(), servertest.Password)
-	err = errors.Join(from.Exec("b", createText), to.Exec("b", createText), from.Exec("b", "CREATE PUBLICATION p FOR TABLE t"))
+	err = errors.Join(from.Exec("b", createText), to.Exec("b", createText),
+		from.Exec("b", "CREATE PUBLICATION p FOR TABLE t"))
 	if err == nil {
-		err = to.Exec("b", fmt.Sprintf("CREATE SUBSCRIPTION s CONNECTION '%s' PUBLICATION p WITH (copy_data = false)", strings.ReplaceAll(link, "'", "''")))
+		err = to.Exec("b", fmt.Sprintf("CREATE SUBSCRIPTION s CONNECTION '%s' PUBLICATION p WITH (copy_data = false)",
+			strings.ReplaceAll(link, "'", "''")))
 	}
 	if err == nil {
 		err = to.Exec("b", "ALTER SUBSCRIPTION s DISABLE")
 	}
 	if err == nil { // md5 makes rows as long as ours
-		err = from.Exec("b", fmt.Sprintf("DO $$ BEGIN SET synchronous_commit = off; FOR i IN 1..%d LOOP INSERT INTO t VALUES (i, md5(i::text) || md5((-i)::text)); COMMIT; END LOOP; END $$", n))
+		err = from.Exec("b", fmt.Sprintf("DO $$ BEGIN SET synchronous_commit = off; FOR i IN 1..%d LOOP INSERT INTO t "+
+			"VALUES (i, md5(i::text) || md5((-i)::text)); COMMIT; END LOOP; END $$", n))
 	}
 	if err != nil {
 		return 0, err
@@ -94,7 +99,8 @@ func logicalReplication(ctx context.Context, n int) (v float64, err error) {
 
 func dumpPostgres() Scenario {
 	return Scenario{
-		Name: "dump-postgres", Asks: "a whole DUMP of a PostgreSQL database of random rows, through the broker into a backup file", Unit: "MiB/s",
+		Name: "dump-postgres", Asks: "a whole DUMP of a PostgreSQL database of random rows, through the broker into a " +
+			"backup file", Unit: "MiB/s",
 		Aim:  "80 % of pg_dump-zstd",
 		disk: "file synced", ours: oursDump(func(_ context.Context, _ string, mib int) (string, func() error, error) {
 			s, err := fullPostgres(mib)
@@ -113,7 +119,8 @@ func fullPostgres(mib int) (*servertest.Postgres, error) {
 	if err != nil {
 		return nil, err
 	}
-	script := "CREATE TABLE big (id int PRIMARY KEY, v bytea); ALTER TABLE big ALTER v SET STORAGE EXTERNAL; ALTER TABLE big OWNER TO xmq;"
+	script := "CREATE TABLE big (id int PRIMARY KEY, v bytea); ALTER TABLE big ALTER v SET STORAGE EXTERNAL; ALTER " +
+		"TABLE big OWNER TO xmq;"
 	var values []string
 	flush := func() {
 		if err == nil && len(values) > 0 {

@@ -30,9 +30,10 @@ type writer interface {
 	close()
 }
 
-// pour lets n writers write random bodies of so many bytes for a while, and returns how many were answered since began: the
-// clock begins with all connections up and a first body, which does not count, answered on each.
-func pour(ctx context.Context, n, size int, d time.Duration, open func(i int) (writer, error)) (total int, began time.Time, err error) {
+// pour lets n writers write random bodies of so many bytes for a while, and returns how many were answered since
+// began: the clock begins with all connections up and a first body, which does not count, answered on each.
+func pour(ctx context.Context, n, size int, d time.Duration, open func(i int) (writer, error)) (total int,
+	began time.Time, err error) {
 	var work sync.WaitGroup
 	counts, errs := make([]int, n), make([]error, n)
 	writers := make([]writer, n)

@@ -15,20 +15,23 @@ import (
 // redisConnections is how many clients write at once.
 const redisConnections = 16
 
-// redisPeer is Redis Streams, each connection with so many XADDs under way. The commands are written by hand, since every client
-// library would be slower than the server.
+// redisPeer is Redis Streams, each connection with so many XADDs under way. The commands are written by hand, since
+// every client library would be slower than the server.
 func redisPeer(name string, pipelined int) peer {
-	return peer{name, "appendonly, appendfsync always", func(ctx context.Context, _ string, p *Params) (v float64, err error) {
-		s, err := servertest.StartRedis()
-		if err != nil {
-			return 0, err
-		}
-		defer closing(&err, s.Stop)
-		return pourRate(ctx, redisConnections, bodySize(p), span(p), func(int) (writer, error) { return dialRedis(s.Addr(), pipelined) })
-	}}
+	return peer{name, "appendonly, appendfsync always",
+		func(ctx context.Context, _ string, p *Params) (v float64, err error) {
+			s, err := servertest.StartRedis()
+			if err != nil {
+				return 0, err
+			}
+			defer closing(&err, s.Stop)
+			return pourRate(ctx, redisConnections, bodySize(p), span(p),
+				func(int) (writer, error) { return dialRedis(s.Addr(), pipelined) })
+		}}
 }
 
-// redisWriter sends commands in groups and waits for the answers to one group before it sends the next, as redis-benchmark does.
+// redisWriter sends commands in groups and waits for the answers to one group before it sends the next, as
+// redis-benchmark does.
 type redisWriter struct {
 	conn    net.Conn
 	in      *bufio.Reader
@@ -43,7 +46,8 @@ func dialRedis(addr string, group int) (writer, error) {
 		return nil, err
 	}
 	w := &redisWriter{conn: c, in: bufio.NewReaderSize(c, 64<<10), group: group}
-	w.out, w.waiting = fmt.Appendf(nil, "*2\r\n$4\r\nAUTH\r\n$%d\r\n%s\r\n", len(servertest.Password), servertest.Password), 1
+	w.out, w.waiting = fmt.Appendf(nil, "*2\r\n$4\r\nAUTH\r\n$%d\r\n%s\r\n", len(servertest.Password),
+		servertest.Password), 1
 	if err := w.send(); err != nil {
 		w.close()
 		return nil, err

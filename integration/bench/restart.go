@@ -14,7 +14,8 @@ import (
 func logRecords(p *Params) int { return pick(p, 10_000_000, 20_000) }
 
 func restart() Scenario {
-	return Scenario{Name: "restart", Asks: "10 M increments and 10,000 clients' records: from the opening to the first acknowledged append, after a clean end", Unit: "s", Less: true,
+	return Scenario{Name: "restart", Asks: "10 M increments and 10,000 clients' records: from the opening to the first " +
+		"acknowledged append, after a clean end", Unit: "s", Less: true,
 		Aim: "1 s", disk: everyAnswerSynced, ours: oursRestart}
 }
 

@@ -23,9 +23,10 @@ func applySQLite() Scenario {
 		Name: "apply-sqlite", Asks: "single-row INSERTs of a full log, applied exactly once to SQLite", Unit: "increments/s",
 		Aim:  "1x loop",
 		disk: "WAL, synchronous FULL", ours: oursApply(full, open, createText, insert),
-		peers: []peer{{"loop", "WAL, synchronous FULL, 500 statements a transaction", func(ctx context.Context, dir string, p *Params) (float64, error) {
-			return sqliteLoop(ctx, dir, applyRows(p, full), insert)
-		}}},
+		peers: []peer{{"loop", "WAL, synchronous FULL, 500 statements a transaction",
+			func(ctx context.Context, dir string, p *Params) (float64, error) {
+				return sqliteLoop(ctx, dir, applyRows(p, full), insert)
+			}}},
 	}
 }
 
@@ -70,7 +71,8 @@ func sqliteLoop(ctx context.Context, dir string, n int, insert func(i int, text 
 
 func dumpSQLite() Scenario {
 	return Scenario{
-		Name: "dump-sqlite", Asks: "a whole DUMP of a SQLite database of random rows, through the broker into a backup file", Unit: "MiB/s",
+		Name: "dump-sqlite", Asks: "a whole DUMP of a SQLite database of random rows, through the broker into a backup file",
+		Unit: "MiB/s",
 		Aim:  "80 % of vacuum-zstd",
 		disk: "file synced", ours: oursDump(func(ctx context.Context, dir string, mib int) (string, func() error, error) {
 			path := filepath.Join(dir, "full.db")

@@ -66,7 +66,8 @@ func trimIngest() Scenario {
 			return trimLatency(ctx, dir, p, trims)
 		}
 	}
-	return Scenario{Name: "trim-ingest", Asks: "2,000 increments a second while segments of 10,000 go all the time: the 99th percentile of an answer", Unit: "ms", Less: true,
+	return Scenario{Name: "trim-ingest", Asks: "2,000 increments a second while segments of 10,000 go all the time: " +
+		"the 99th percentile of an answer", Unit: "ms", Less: true,
 		disk: everyAnswerSynced, ours: at(true), peers: []peer{{"without", everyAnswerSynced, at(false)}}}
 }
 

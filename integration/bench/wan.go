@@ -16,7 +16,8 @@ const (
 	wanRate  = 100_000_000 / 8       // bytes a second of the narrow one
 )
 
-// wan asks what distance costs. rate is the line's in bytes a second, 0 for no limit; the peer's line has the same and no delay.
+// wan asks what distance costs. rate is the line's in bytes a second, 0 for no limit; the peer's line has the same
+// and no delay.
 func wan(name, asks string, rate int) Scenario {
 	at := func(delay time.Duration) side {
 		return func(ctx context.Context, dir string, p *Params) (float64, error) {

@@ -18,8 +18,8 @@ import (
 // Less says that a test that only counts or measures may do less.
 func Less() bool { return testing.Short() || os.Getenv("XMQ_TEST_LESS") != "" }
 
-// Only lets go test -short run these tests of a package and no others, and says so; a -run on the command line decides by
-// itself. For the beginning of a TestMain, which starts servers when it is false.
+// Only lets go test -short run these tests of a package and no others, and says so; a -run on the command line
+// decides by itself. For the beginning of a TestMain, which starts servers when it is false.
 func Only(names ...string) bool {
 	flag.Parse()
 	run := flag.Lookup("test.run")

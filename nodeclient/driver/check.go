@@ -13,7 +13,8 @@ import (
 const Dialects = "sqlite, postgres, mariadb or mysql"
 
 // words are the names of dialects as people write them.
-var words = map[string]string{"sqlite": "sqlite", "sqlite3": "sqlite", "postgres": "postgres", "postgresql": "postgres", "pg": "postgres",
+var words = map[string]string{"sqlite": "sqlite", "sqlite3": "sqlite", "postgres": "postgres", "postgresql": "postgres",
+	"pg":      "postgres",
 	"mariadb": "mariadb", "mysql": "mysql"}
 
 // Dialect is the dialect that a word of people means: sqlite, postgres, mariadb or mysql.
@@ -22,12 +23,13 @@ func Dialect(word string) (name string, known bool) {
 	return name, known
 }
 
-var checks = map[string]func(body []byte) error{"sqlite": sqlite.Check, "postgres": postgres.Check, "mariadb": mysql.Check,
-	"mysql": mysql.Check}
+var checks = map[string]func(body []byte) error{"sqlite": sqlite.Check, "postgres": postgres.Check,
+	"mariadb": mysql.Check,
+	"mysql":   mysql.Check}
 
-// Check returns the function by which nodes of a dialect refuse an increment before they ask their database: nil
-// for one that they try. What is sent by accident and does nothing, or not what it should, is refused as well. It needs no
-// database, and its errors name the line where they can. Dialect says which words it knows.
+// Check returns the function by which nodes of a dialect refuse an increment before they ask their database: nil for
+// one that they try. What is sent by accident and does nothing, or not what it should, is refused as well. It needs
+// no database, and its errors name the line where they can. Dialect says which words it knows.
 func Check(dialect string) (func(body []byte) error, error) {
 	if name, known := Dialect(dialect); known {
 		return func(body []byte) error {

@@ -3,8 +3,8 @@
 //
 // # Classes of errors
 //
-// What a database says to a statement of an increment is a FAIL, unless it may pass. Each driver has one table of that, in its
-// class.go (redis, sqlite, postgres, mysql), command.go (exec) or request.go (webhook):
+// What a database says to a statement of an increment is a FAIL, unless it may pass. Each driver has one table of
+// that, in its class.go (redis, sqlite, postgres, mysql), command.go (exec) or request.go (webhook):
 //
 //	driver    may pass: the same increment comes again
 //	sqlite    BUSY, LOCKED, PROTOCOL, FULL, IOERR, READONLY, CANTOPEN, PERM, NOMEM, INTERRUPT
@@ -18,9 +18,9 @@
 //	exec      75; a command that was ended before it answered
 //	webhook   408, 425, 429, 502, 503, 504; Xmq-State: RETRY; no answer
 //
-// A function can raise most of the codes of postgres and mysql, and a statement can use up sqlite's memory. So an increment
-// that gets the same one apply.Tries times when it is tried alone, while the position can be written, is a FAIL (package
-// apply).
+// A function can raise most of the codes of postgres and mysql, and a statement can use up sqlite's memory. So an
+// increment that gets the same one apply.Tries times when it is tried alone, while the position can be written, is a
+// FAIL (package apply).
 //
 // FATAL, the loss of the copy, is only what a driver has found itself:
 //

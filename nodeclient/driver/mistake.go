@@ -11,11 +11,12 @@ import (
 	"xmq/nodeclient/driver/sqltext"
 )
 
-var texts = map[string]sqltext.Dialect{"sqlite": sqltext.SQLite, "postgres": sqltext.PostgreSQL, "mariadb": sqltext.MariaDB,
-	"mysql": sqltext.MariaDB}
+var texts = map[string]sqltext.Dialect{"sqlite": sqltext.SQLite, "postgres": sqltext.PostgreSQL,
+	"mariadb": sqltext.MariaDB,
+	"mysql":   sqltext.MariaDB}
 
-// mistake is an error for what people send by accident: text in another encoding, JSON that is no increment, a text that
-// does nothing. A node would try some of it, and blame something else.
+// mistake is an error for what people send by accident: text in another encoding, JSON that is no increment, a text
+// that does nothing. A node would try some of it, and blame something else.
 func mistake(dialect string, body []byte) error {
 	if err := encoding(dialect, body); err != nil {
 		return err
@@ -42,7 +43,8 @@ func mistake(dialect string, body []byte) error {
 	if strings.Trim(text, "; \t\r\n\uFEFF") == "" {
 		return errors.New("it holds no statement: there is nothing to do")
 	}
-	return errors.New("it is only a comment: there is nothing to do. If there was more, its line breaks were lost on the way here " +
+	return errors.New("it is only a comment: there is nothing to do. If there was more, its line breaks were lost on " +
+		"the way here " +
 		"(curl: --data-binary @FILE keeps them)")
 }
 

@@ -42,12 +42,15 @@ func TestWhatIsSentByAccidentIsNamed(t *testing.T) {
 		} {
 			require.ErrorContains(t, check([]byte(body)), says, "%s: %q", dialect, body)
 		}
-		for _, fine := range []string{"\uFEFFDELETE FROM t", "DELETE\r\nFROM t\r\n;", "-- one\nDELETE FROM t", "DELETE FROM t WHERE a = '{'"} {
+		for _, fine := range []string{"\uFEFFDELETE FROM t", "DELETE\r\nFROM t\r\n;", "-- one\nDELETE FROM t",
+			"DELETE FROM t WHERE a = '{'"} {
 			require.NoError(t, check([]byte(fine)), "%s: %q", dialect, fine)
 		}
 	}
 	check, err := Check("pg")
 	require.NoError(t, err)
-	require.ErrorContains(t, check([]byte("INSERT INTO t\nVALUES ('M\xfcller')")), "line 2: its byte 25, 0xfc, is no UTF-8")
-	require.ErrorContains(t, check([]byte(`{"sql": "INSERT INTO t VALUES (?, ?)", "args": [1, 2]}`)), "it has ? as placeholders: write $1 and $2")
+	require.ErrorContains(t, check([]byte("INSERT INTO t\nVALUES ('M\xfcller')")),
+		"line 2: its byte 25, 0xfc, is no UTF-8")
+	require.ErrorContains(t, check([]byte(`{"sql": "INSERT INTO t VALUES (?, ?)", "args": [1, 2]}`)),
+		"it has ? as placeholders: write $1 and $2")
 }

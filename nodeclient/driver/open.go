@@ -24,7 +24,8 @@ import (
 )
 
 // URLs are the forms of a target URL, for people.
-const URLs = "sqlite:PATH, postgres://USER@HOST:PORT/DATABASE, mysql://USER@HOST:PORT/DATABASE, redis://USER@HOST:PORT/NUMBER, kv:PATH, file:PATH, webhook:URL or exec:COMMAND"
+const URLs = "sqlite:PATH, postgres://USER@HOST:PORT/DATABASE, mysql://USER@HOST:PORT/DATABASE, " +
+	"redis://USER@HOST:PORT/NUMBER, kv:PATH, file:PATH, webhook:URL or exec:COMMAND"
 
 // Opened is an open target and what a node says of it.
 type Opened struct {
@@ -98,10 +99,11 @@ func Kind(target string) string {
 	return ""
 }
 
-// Open opens the database a target URL names for a node, whose ID others see when they meet it there; relative paths begin
-// at dir, where commands of exec: run, and passwordFile, when not "", holds the password of a URL that has none. It blocks
-// as long as the database takes to answer once, and a few seconds more while another node uses it. Trouble that may pass is
-// Transient, nodeclient.ErrTaken among it; any other error says that the URL or what it names is wrong.
+// Open opens the database a target URL names for a node, whose ID others see when they meet it there; relative paths
+// begin at dir, where commands of exec: run, and passwordFile, when not "", holds the password of a URL that has
+// none. It blocks as long as the database takes to answer once, and a few seconds more while another node uses it.
+// Trouble that may pass is Transient, nodeclient.ErrTaken among it; any other error says that the URL or what it
+// names is wrong.
 func Open(ctx context.Context, node, target, passwordFile, dir string) (Opened, error) {
 	scheme, rest, found := strings.Cut(target, ":")
 	if !found || rest == "" {
@@ -166,7 +168,8 @@ func withPassword(text, path string) (string, error) {
 	scheme, rest, _ := strings.Cut(text, "://") // a webhook's URL stands behind another scheme
 	user, host, found := strings.Cut(rest, "@")
 	if slash := strings.IndexAny(rest, "/?#"); !found || strings.Contains(user, ":") || slash >= 0 && slash < len(user) {
-		return "", errors.New("target_password_file: it needs a target URL with a user and without a password, SCHEME://USER@HOST, and a file whose first line is the password")
+		return "", errors.New("target_password_file: it needs a target URL with a user and without a password, " +
+			"SCHEME://USER@HOST, and a file whose first line is the password")
 	}
 	return scheme + "://" + user + url.UserPassword("", password).String() + "@" + host, nil
 }
@@ -186,9 +189,9 @@ type claimed struct {
 	path string // of the database
 }
 
-// claim opens a database that is a file of this process alone, behind a lock on PATH.lock, which the kernel frees when the
-// process ends: two nodes on one file would overtake each other, and the healthy one would lose its copy. The file holds the
-// ID of the node, for whoever finds the lock taken.
+// claim opens a database that is a file of this process alone, behind a lock on PATH.lock, which the kernel frees
+// when the process ends: two nodes on one file would overtake each other, and the healthy one would lose its copy.
+// The file holds the ID of the node, for whoever finds the lock taken.
 func claim(driver, node, path string, open func() (nodeclient.Database, error)) (nodeclient.Database, error) {
 	lock, err := disk.LockFile(path+".lock", node)
 	var held *disk.Held

@@ -9,8 +9,9 @@ import (
 	"xmq/nodeclient/driver/exec"
 )
 
-// Paths says where the relative paths of a node lie: in the folder in which it was started. Earlier builds took them under the folder
-// of --data: what lies there, with nothing in the first place, is taken from there, and a warning names what to write instead.
+// Paths says where the relative paths of a node lie: in the folder in which it was started. Earlier builds took them
+// under the folder of --data: what lies there, with nothing in the first place, is taken from there, and a warning
+// names what to write instead.
 type Paths struct {
 	start string // in which the node was started
 	data  string // of --data
@@ -31,17 +32,19 @@ func (p Paths) File(key, path string) string {
 	switch {
 	case here == there:
 	case !used(here) && used(there):
-		p.log.Warn("relative paths lie where the node was started: nothing is there, and what earlier builds used, under --data, is taken. "+
+		p.log.Warn("relative paths lie where the node was started: nothing is there, and what earlier builds used, under "+
+			"--data, is taken. "+
 			"Write the absolute path", "key", key, "write", there)
 		return there
 	case used(here) && used(there) && !same(here, there):
-		p.log.Warn("relative paths lie where the node was started: what has the same name under --data is not used", "key", key, "used", here, "not used", there)
+		p.log.Warn("relative paths lie where the node was started: what has the same name under --data is not used", "key",
+			key, "used", here, "not used", there)
 	}
 	return here
 }
 
-// Target is a target URL with an absolute path, if it names one, and the folder in which the commands of exec: run. What is no URL of a
-// target stays as it is: Open says what is wrong with it.
+// Target is a target URL with an absolute path, if it names one, and the folder in which the commands of exec: run.
+// What is no URL of a target stays as it is: Open says what is wrong with it.
 func (p Paths) Target(target string) (absolute, dir string) {
 	scheme, rest, _ := strings.Cut(target, ":")
 	if scheme == "exec" {
@@ -62,8 +65,9 @@ func (p Paths) Target(target string) (absolute, dir string) {
 	return target, p.start
 }
 
-// commands is the folder in which the commands of an exec: target run. Any word of them may be a path: when nothing has the
-// name of one where the node was started, and something has it under --data, they run there, as in earlier builds.
+// commands is the folder in which the commands of an exec: target run. Any word of them may be a path: when nothing
+// has the name of one where the node was started, and something has it under --data, they run there, as in earlier
+// builds.
 func (p Paths) commands(target string) string {
 	old := ""
 	for _, word := range exec.Words(target) {
@@ -78,14 +82,15 @@ func (p Paths) commands(target string) string {
 	if old == "" {
 		return p.start
 	}
-	p.log.Warn("commands of exec: run where the node was started: what one of them names is not there, and they run under --data, "+
+	p.log.Warn("commands of exec: run where the node was started: what one of them names is not there, and they run "+
+		"under --data, "+
 		"as in earlier builds. Write the absolute path, or begin each command with cd",
 		"key", "target", "names", old, "write", under(p.data, old))
 	return p.data
 }
 
-// used reports whether there is a database at path, or was one: a node that is killed while it exchanges two of them may leave no more
-// than the lock.
+// used reports whether there is a database at path, or was one: a node that is killed while it exchanges two of them
+// may leave no more than the lock.
 func used(path string) bool { return exists(path) || exists(path+".lock") }
 
 func exists(path string) bool {

@@ -78,7 +78,8 @@ func (*failing) Write(p []byte) (int, error) { panic(string(p)) }
 
 func TestWhatIsNoPathStaysAsItIs(t *testing.T) {
 	p, start, _, warned := folders(t)
-	for _, target := range []string{"", "sqlite", "what:made", "postgres://u@h/made", "redis://made", "webhook:http://h/made", "kv:http://u:secret@h/d",
+	for _, target := range []string{"", "sqlite", "what:made", "postgres://u@h/made", "redis://made",
+		"webhook:http://h/made", "kv:http://u:secret@h/d",
 		"exec:a?b=c", "exec:"} {
 		got, dir := p.Target(target)
 		require.Equal(t, target, got)
@@ -99,7 +100,8 @@ func TestCommandsRunWhereTheNodeWasStarted(t *testing.T) {
 		"cat . ..":              false,
 	} {
 		p, start, data, warned := folders(t)
-		for _, name := range []string{filepath.Join(data, "apply.sh"), filepath.Join(data, "state/log"), filepath.Join(start, "here.sh")} {
+		for _, name := range []string{filepath.Join(data, "apply.sh"), filepath.Join(data, "state/log"),
+			filepath.Join(start, "here.sh")} {
 			require.NoError(t, os.MkdirAll(filepath.Dir(name), 0o700))
 			require.NoError(t, os.WriteFile(name, nil, 0o700))
 		}

@@ -82,7 +82,8 @@ func (f *far) take(m bus.Msg) {
 		for _, d := range b.Drafts {
 			if len(d.Body) == 0 {
 				a.Refused("empty", "no body")
-			} else if seq, known := f.keys[d.Key]; known && d.Key != "" && seq <= uint64(len(f.log)) && f.log[seq-1] != string(d.Body) {
+			} else if seq, known := f.keys[d.Key]; known && d.Key != "" && seq <= uint64(len(f.log)) &&
+				f.log[seq-1] != string(d.Body) {
 				a.Refused("key_reused", "it is that of another")
 			} else if known && d.Key != "" {
 				a.Stored(seq, true)

@@ -93,7 +93,8 @@ func (p *Producer) send(b *batch, now time.Time) {
 	switch {
 	case b.answer != nil: // it came while the connection was still at it
 	case errors.Is(err, bus.ErrTooLarge):
-		b.answer = &event.BatchReply{Code: "too_large", Text: fmt.Sprintf("%d bytes are more than the connection carries", len(sealed))}
+		b.answer = &event.BatchReply{Code: "too_large",
+			Text: fmt.Sprintf("%d bytes are more than the connection carries", len(sealed))}
 		p.settle()
 	case errors.Is(err, bus.ErrDown):
 		p.trip(b.number, p.down(), now)
@@ -108,8 +109,8 @@ func (p *Producer) send(b *batch, now time.Time) {
 // anybody serves the group.
 const sounding = "probe"
 
-// sound asks, when it is time, whether anybody serves the group, and returns when that is to be looked at again. Nothing
-// waits to be sent: else the answers to that tell. Caller holds mu, which is free while it asks.
+// sound asks, when it is time, whether anybody serves the group, and returns when that is to be looked at again.
+// Nothing waits to be sent: else the answers to that tell. Caller holds mu, which is free while it asks.
 func (p *Producer) sound(now time.Time) time.Duration {
 	if p.probe.IsZero() || p.probe.After(now) {
 		return p.nextProbe(now)
@@ -219,7 +220,8 @@ const unknown = "unknown"
 const gap = "gap"
 
 // mayRepeat are the refusals of a whole batch behind which it is sent again.
-var mayRepeat = map[string]bool{gap: true, "busy": true, "closing": true, "disk_full": true, "descriptors": true, "held": true, "opening": true,
+var mayRepeat = map[string]bool{gap: true, "busy": true, "closing": true, "disk_full": true, "descriptors": true,
+	"held": true, "opening": true,
 	unknown: true}
 
 func parseToken(s string) (number uint64, try int, ok bool) {

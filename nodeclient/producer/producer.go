@@ -133,7 +133,8 @@ func New(conn bus.Conn, id string, o Options) (*Producer, error) {
 		rand.Read(b[:]) // never fails
 	}
 	p := &Producer{o: o.withDefaults(), id: id, conn: conn, life: event.Instance(binary.LittleEndian.Uint64(b[:])),
-		start: uint64(time.Now().UnixNano()), news: make(chan struct{}, 1), quit: make(chan struct{}), base: 1, next: 1, probe: time.Now()}
+		start: uint64(time.Now().UnixNano()), news: make(chan struct{}, 1), quit: make(chan struct{}), base: 1, next: 1,
+		probe: time.Now()}
 	var err error
 	if p.replies, err = conn.Subscribe(p.inbox()+".*", p.answered); err != nil {
 		return nil, fmt.Errorf("producer: %w", err)

@@ -203,7 +203,8 @@ func TestBrokerComesLater(t *testing.T) {
 		defer cancel()
 		err := p.Flush(ctx)
 		require.ErrorIs(t, err, context.DeadlineExceeded)
-		require.ErrorContains(t, err, "nobody serves group main at memory: is the broker running, and is the group's name right?")
+		require.ErrorContains(t, err, "nobody serves group main at memory: is the broker running, and is the group's name "+
+			"right?")
 		require.ErrorIs(t, err, bus.ErrNobody)
 		f.conn = f.network.Connect("broker")
 		_, err = f.conn.Subscribe(event.AnySubject("main", event.Many), f.take)
@@ -275,7 +276,9 @@ func TestPublishRefusesAtOnce(t *testing.T) {
 	f := newFar(t, 1)
 	p := f.producer(Options{Once: true})
 	require.ErrorIs(t, p.Publish(t.Context(), event.Draft{Body: make([]byte, event.MaxBody)}), ErrTooLarge)
-	require.ErrorIs(t, p.Publish(t.Context(), event.Draft{Headers: event.Headers{Topic: string(make([]byte, event.MaxHeaderValue+1))}, Body: []byte("x")}), ErrTooLarge)
+	require.ErrorIs(t, p.Publish(t.Context(),
+		event.Draft{Headers: event.Headers{Topic: string(make([]byte, event.MaxHeaderValue+1))}, Body: []byte("x")}),
+		ErrTooLarge)
 	require.ErrorIs(t, p.Publish(t.Context(), event.Draft{Headers: event.Headers{Key: "k"}, Body: []byte("x")}), ErrKey)
 	require.NoError(t, p.Publish(t.Context(), event.Draft{Body: make([]byte, 9<<20)}), "the connection decides")
 	var refused *Refused
@@ -319,7 +322,8 @@ func TestCloseLeavesTheUnknown(t *testing.T) {
 	f := newFar(t, 1)
 	f.hold = true
 	told := 0
-	p := f.producer(Options{Records: 3, Done: func(_, _ uint64, err error) { require.ErrorIs(t, err, ErrUnknown); told++ }})
+	p := f.producer(Options{Records: 3,
+		Done: func(_, _ uint64, err error) { require.ErrorIs(t, err, ErrUnknown); told++ }})
 	f.pour(p, 0, 2)
 	errs := make(chan error, 3)
 	var work sync.WaitGroup

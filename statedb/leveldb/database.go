@@ -4,8 +4,8 @@ import "xmq/broker/disk"
 
 // database is what this package needs of a disk.DB.
 type database interface {
-	// Write makes the batch durable as a whole before it returns nil. After an error the outcome is unknown and every later Write fails
-	// alike.
+	// Write makes the batch durable as a whole before it returns nil. After an error the outcome is unknown and every
+	// later Write fails alike.
 	Write(*disk.Batch) error
 	// Each calls f for every key with the prefix, in order; "" is all keys. Key and value are borrowed during the call.
 	Each(prefix string, f func(key, value []byte) error) error

@@ -26,8 +26,8 @@ type Store struct {
 	writing sync.Mutex // one Write at a time
 }
 
-// Open opens the store that lies in place and reads it. fs.ErrNotExist: there is none. statedb.ErrRecord: a value cannot be read, with its
-// key in the text. Other errors are those of disk.Storage.Open.
+// Open opens the store that lies in place and reads it. fs.ErrNotExist: there is none. statedb.ErrRecord: a value
+// cannot be read, with its key in the text. Other errors are those of disk.Storage.Open.
 func Open(storage *disk.Storage, place disk.Place, o statedb.Options) (*Store, error) {
 	db, err := storage.Open(place, Name, disk.State)
 	if err != nil {
@@ -123,7 +123,8 @@ func read(key string, value []byte, into any, version *int, known int) error {
 	return nil
 }
 
-// decodeAudit reads a stored entry, also one of format 1, whose by was the caller's word, or 2, whose reason was the key of an alert.
+// decodeAudit reads a stored entry, also one of format 1, whose by was the caller's word, or 2, whose reason was the
+// key of an alert.
 func decodeAudit(b []byte) (a statedb.Audit, err error) {
 	if err := json.Unmarshal(b, &a); err != nil {
 		return a, err

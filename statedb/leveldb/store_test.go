@@ -52,8 +52,9 @@ func onPlace(place disk.Place) (*Store, error) {
 	return OpenOrCreate(disk.NewStorage(disk.Options{}), place, statedb.Options{})
 }
 
-// The suite of all stores, on a directory and in memory. Among it XQ-5, the store: "forgetting a client removes record, position and pin":
-// "both, then restart"; and XQ-10: "Alert = severity, node, sequence, text, first, last, count; list, ack, clear": "life of one alert".
+// The suite of all stores, on a directory and in memory. Among it XQ-5, the store: "forgetting a client removes
+// record, position and pin": "both, then restart"; and XQ-10: "Alert = severity, node, sequence, text, first, last,
+// count; list, ack, clear": "life of one alert".
 func TestXQ05AndXQ10InTheSuiteOfStores(t *testing.T) {
 	for name, place := range map[string]func(t *testing.T) disk.Place{
 		"directory": func(t *testing.T) disk.Place { return disk.Dir(t.TempDir()) },
@@ -108,8 +109,10 @@ func TestAnEarlierAuditEntrySaysWhatTheCallerSaid(t *testing.T) {
 	require.NoError(t, err)
 	all, err := db.Audits(10)
 	require.NoError(t, err)
-	require.Equal(t, []statedb.Audit{{V: 1, Number: 1, Time: 5, Verb: "skip", Client: "n", Seq: 7, Reason: "r", Via: "root@board"},
-		{V: 2, Number: 2, Verb: "ack alert", Alert: "fail/n", By: "b"}, {V: statedb.AuditVersion, Number: 3, Verb: "seek", By: "127.0.0.1 (http)", Via: "ops"}}, all)
+	require.Equal(t, []statedb.Audit{{V: 1, Number: 1, Time: 5, Verb: "skip", Client: "n", Seq: 7, Reason: "r",
+		Via: "root@board"},
+		{V: 2, Number: 2, Verb: "ack alert", Alert: "fail/n", By: "b"},
+		{V: statedb.AuditVersion, Number: 3, Verb: "seek", By: "127.0.0.1 (http)", Via: "ops"}}, all)
 }
 
 // An entry that is gone does not make a later one take its number's place.
@@ -130,8 +133,10 @@ func TestAuditNumbersAreNotGivenTwice(t *testing.T) {
 
 func TestOpenRefusesWhatItCannotRead(t *testing.T) {
 	for key, value := range map[string]string{
-		"c/n": `{"v":2,"id":"n"}`, "c/m": `{`, "c/other": `{"v":1,"id":"n"}`, "d/0000000000000009": `{"v":9}`, "a/k": `{"v":0,"key":"k"}`,
-		"a/j": `{"v":1,"key":"k"}`, "u/00000000000000000001": `{"v":4,"number":1}`, "u/00000000000000000002": `{"v":1,"number":1}`, "m/meta": `{"v":7}`,
+		"c/n": `{"v":2,"id":"n"}`, "c/m": `{`, "c/other": `{"v":1,"id":"n"}`, "d/0000000000000009": `{"v":9}`,
+		"a/k": `{"v":0,"key":"k"}`,
+		"a/j": `{"v":1,"key":"k"}`, "u/00000000000000000001": `{"v":4,"number":1}`,
+		"u/00000000000000000002": `{"v":1,"number":1}`, "m/meta": `{"v":7}`,
 		"m/checkpoint": `[]`, "m/else": `{}`, "x": `{}`, "z/n": `{}`,
 	} {
 		_, err := open(&memory{all: map[string]string{key: value}}, statedb.Options{})
@@ -177,7 +182,8 @@ func TestXQ04CrashAtEachWriteLeavesNoClientWithoutPosition(t *testing.T) {
 	require.NoError(t, err)
 	armed = true
 	for i := range uint64(40) {
-		c := statedb.Client{ID: fmt.Sprint("n", i), State: statedb.Following, Base: 42, Acked: event.Position{Log: 7, Seq: 42 + i, Chain: 1}}
+		c := statedb.Client{ID: fmt.Sprint("n", i), State: statedb.Following, Base: 42,
+			Acked: event.Position{Log: 7, Seq: 42 + i, Chain: 1}}
 		write(t, db, func(b *statedb.Batch) { b.PutClient(c); b.Audit(statedb.Audit{Verb: "join", Client: c.ID}) })
 		durable.Store(i + 1)
 	}

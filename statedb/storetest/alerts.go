@@ -16,10 +16,12 @@ func lifeOfAnAlert(t *testing.T, kind Kind) {
 	kind.run(t, func(t *testing.T, db statedb.Store, reopen func() statedb.Store) {
 		raise := func(text string, now int64) {
 			write(t, db, func(b *statedb.Batch) {
-				b.Raise(statedb.Alert{Key: "fail/n", Severity: statedb.Critical, Client: "n", Seq: 7, Text: text, Last: now, Count: 99, Acked: true, Cleared: 99})
+				b.Raise(statedb.Alert{Key: "fail/n", Severity: statedb.Critical, Client: "n", Seq: 7, Text: text, Last: now,
+					Count: 99, Acked: true, Cleared: 99})
 			})
 		}
-		want := statedb.Alert{V: statedb.AlertVersion, Key: "fail/n", Severity: statedb.Critical, Client: "n", Seq: 7, Text: "no", First: 1, Last: 1, Count: 1}
+		want := statedb.Alert{V: statedb.AlertVersion, Key: "fail/n", Severity: statedb.Critical, Client: "n", Seq: 7,
+			Text: "no", First: 1, Last: 1, Count: 1}
 		is := func() {
 			t.Helper()
 			require.Equal(t, []statedb.Alert{want}, db.Alerts())
@@ -41,7 +43,8 @@ func lifeOfAnAlert(t *testing.T, kind Kind) {
 		want.Text, want.Last, want.Count = "something else", 4, 4
 		is()
 		write(t, db, func(b *statedb.Batch) {
-			b.Raise(statedb.Alert{Key: "fail/n", Severity: statedb.Critical, Client: "n", Seq: 8, Text: "something else", Last: 4})
+			b.Raise(statedb.Alert{Key: "fail/n", Severity: statedb.Critical, Client: "n", Seq: 8, Text: "something else",
+				Last: 4})
 		})
 		want.Seq, want.Count, want.Acked = 8, 5, false
 		is()
@@ -131,7 +134,8 @@ func alertIsToldAfterItIsDurable(t *testing.T, kind Kind) {
 
 func alertTextIsValidAndBounded(t *testing.T, kind Kind) {
 	db := kind(t).Open(statedb.Options{})
-	for _, s := range []string{strings.Repeat("ä", statedb.MaxText), "x" + strings.Repeat("ä", statedb.MaxText), strings.Repeat("a\xff", statedb.MaxText), strings.Repeat("😀", statedb.MaxText) + "x"} {
+	for _, s := range []string{strings.Repeat("ä", statedb.MaxText), "x" + strings.Repeat("ä", statedb.MaxText),
+		strings.Repeat("a\xff", statedb.MaxText), strings.Repeat("😀", statedb.MaxText) + "x"} {
 		write(t, db, func(b *statedb.Batch) { b.Raise(statedb.Alert{Key: "k", Text: s}) })
 		got := db.Alerts()[0].Text
 		require.True(t, utf8.ValidString(got))
@@ -140,7 +144,8 @@ func alertTextIsValidAndBounded(t *testing.T, kind Kind) {
 	}
 }
 
-// Every incident is a row, once each: what only counts again is none. The oldest rows go, and numbers go on after a restart.
+// Every incident is a row, once each: what only counts again is none. The oldest rows go, and numbers go on after a
+// restart.
 func everyIncidentIsARowAndRowsAreBounded(t *testing.T, kind Kind) {
 	var told []statedb.Event
 	disk := kind(t)
@@ -159,7 +164,8 @@ func everyIncidentIsARowAndRowsAreBounded(t *testing.T, kind Kind) {
 	})
 	write(t, db, func(b *statedb.Batch) { b.Clear("retry", 9) })
 	write(t, db, func(b *statedb.Batch) { b.Clear("retry", 9) })
-	require.Equal(t, []string{"1 alert raised retry away", "2 alert worse retry away for 5 min", "3 skip n1 why", "4 alert cleared retry "}, timeline(t, db))
+	require.Equal(t, []string{"1 alert raised retry away", "2 alert worse retry away for 5 min", "3 skip n1 why",
+		"4 alert cleared retry "}, timeline(t, db))
 	require.Len(t, told, 4)
 	require.Equal(t, "b, v", told[2].By)
 	db = open()

@@ -14,8 +14,10 @@ import (
 func everythingIsThereAfterReopening(t *testing.T, kind Kind) {
 	kind.run(t, func(t *testing.T, db statedb.Store, reopen func() statedb.Store) {
 		c := following("node1", 42)
-		c.V, c.Topics, c.Fenced, c.LastError = 0, []string{"a"}, []event.Instance{1, 2}, &statedb.Trouble{Seq: 43, Class: "fail", Text: "no"}
-		c.Override, c.Seek, c.Join = &statedb.Override{Seq: 43, Skip: true, Reason: "r"}, &event.Position{Log: 7, Seq: 1}, &statedb.Join{Request: 5, Target: "master"}
+		c.V, c.Topics, c.Fenced, c.LastError = 0, []string{"a"}, []event.Instance{1, 2},
+			&statedb.Trouble{Seq: 43, Class: "fail", Text: "no"}
+		c.Override, c.Seek, c.Join = &statedb.Override{Seq: 43, Skip: true, Reason: "r"}, &event.Position{Log: 7, Seq: 1},
+			&statedb.Join{Request: 5, Target: "master"}
 		d := *dumpflow.New("master", event.AllTopics, dumpflow.Requester{ID: "node2", Request: 9}, 40, 5)
 		p, meta := event.Position{Log: 7, Seq: 42, Chain: 1}, statedb.Meta{Log: 7, Rebuilt: true}
 		write(t, db, func(b *statedb.Batch) {
@@ -103,12 +105,14 @@ func pinIsTheLowestOfAllAndNamesItsHolder(t *testing.T, kind Kind) {
 	})
 }
 
-// What protects from replaced processes is kept for forgotten clients, in bounded space, until the ID has a record again.
+// What protects from replaced processes is kept for forgotten clients, in bounded space, until the ID has a record
+// again.
 func forgottenClientsAreRememberedInBoundedSpace(t *testing.T, kind Kind) {
 	kind.run(t, func(t *testing.T, db statedb.Store, reopen func() statedb.Store) {
 		forget := func(id string, at int64) func(*statedb.Batch) {
 			return func(b *statedb.Batch) {
-				b.Forget(statedb.Forgotten{ID: id, Session: event.Session{Instance: 7, Turn: 1}, Fenced: []event.Instance{5, 6}, Time: at})
+				b.Forget(statedb.Forgotten{ID: id, Session: event.Session{Instance: 7, Turn: 1}, Fenced: []event.Instance{5, 6},
+					Time: at})
 			}
 		}
 		write(t, db, func(b *statedb.Batch) { b.PutClient(following("n", 42)); b.PutClient(following("m", 42)) })
@@ -151,8 +155,8 @@ func forgottenClientsAreRememberedInBoundedSpace(t *testing.T, kind Kind) {
 	})
 }
 
-// Who holds the log, in one table: placed clients where they stand, seeks and DUMPs where they need it, clients that were told to DUMP
-// only while no other copy has their topics and the log still reaches back to them.
+// Who holds the log, in one table: placed clients where they stand, seeks and DUMPs where they need it, clients that
+// were told to DUMP only while no other copy has their topics and the log still reaches back to them.
 func whoHoldsTheLog(t *testing.T, kind Kind) {
 	client := func(id string, state statedb.State, seq uint64, topics ...string) statedb.Client {
 		c := following(id, seq)
@@ -172,18 +176,35 @@ func whoHoldsTheLog(t *testing.T, kind Kind) {
 		placed   int
 		lost     []string
 	}{
-		"nobody":                             {1, nil, "", 101, "", 0, nil},
-		"the lowest":                         {1, []statedb.Client{client("a", statedb.Following, 50), client("b", statedb.Failed, 40)}, "", 41, "client b", 2, nil},
-		"one is released":                    {1, []statedb.Client{client("a", statedb.Following, 50), client("b", statedb.Failed, 40)}, "b", 51, "client a", 2, nil},
-		"a seek that waits":                  {1, []statedb.Client{client("a", statedb.Following, 50), registered}, "", 13, "client new", 1, nil},
-		"lost, with a copy":                  {1, []statedb.Client{client("a", statedb.Following, 50), client("b", statedb.NeedsDump, 40)}, "", 51, "client a", 1, nil},
-		"lost, the last copy":                {1, []statedb.Client{client("b", statedb.NeedsDump, 40)}, "", 41, "client b", 0, []string{"b"}},
-		"lost, of other topics":              {1, []statedb.Client{client("a", statedb.Following, 50, "x"), client("b", statedb.NeedsDump, 40, "y")}, "", 41, "client b", 1, []string{"b"}},
-		"lost, of fewer topics":              {1, []statedb.Client{client("a", statedb.Following, 50, "x", "y"), client("b", statedb.NeedsDump, 40, "y")}, "", 51, "client a", 1, nil},
-		"lost, of all topics":                {1, []statedb.Client{client("a", statedb.Following, 50, "x"), client("b", statedb.NeedsDump, 40)}, "", 41, "client b", 1, []string{"b"}},
-		"lost, and trimmed before":           {60, []statedb.Client{client("a", statedb.Following, 90, "x"), client("b", statedb.NeedsDump, 40)}, "", 91, "client a", 1, []string{"b"}},
-		"its copy was ruined":                {1, []statedb.Client{client("a", statedb.Following, 50, "x"), fatal}, "", 34, "client lost", 1, []string{"lost"}},
-		"only a released one has its topics": {1, []statedb.Client{client("a", statedb.Following, 50), client("b", statedb.NeedsDump, 40)}, "a", 41, "client b", 1, []string{"b"}},
+		"nobody": {1, nil, "", 101, "", 0, nil},
+		"the lowest": {1,
+			[]statedb.Client{client("a", statedb.Following, 50), client("b", statedb.Failed, 40)}, "", 41, "client b", 2, nil},
+		"one is released": {1,
+			[]statedb.Client{client("a", statedb.Following, 50), client("b", statedb.Failed, 40)}, "b", 51, "client a", 2, nil},
+		"a seek that waits": {1, []statedb.Client{client("a", statedb.Following, 50), registered}, "", 13,
+			"client new", 1, nil},
+		"lost, with a copy": {1,
+			[]statedb.Client{client("a", statedb.Following, 50), client("b", statedb.NeedsDump, 40)}, "", 51, "client a", 1,
+			nil},
+		"lost, the last copy": {1, []statedb.Client{client("b", statedb.NeedsDump, 40)}, "", 41, "client b", 0,
+			[]string{"b"}},
+		"lost, of other topics": {1,
+			[]statedb.Client{client("a", statedb.Following, 50, "x"), client("b", statedb.NeedsDump, 40, "y")}, "", 41,
+			"client b", 1, []string{"b"}},
+		"lost, of fewer topics": {1,
+			[]statedb.Client{client("a", statedb.Following, 50, "x", "y"), client("b", statedb.NeedsDump, 40, "y")}, "", 51,
+			"client a", 1, nil},
+		"lost, of all topics": {1,
+			[]statedb.Client{client("a", statedb.Following, 50, "x"), client("b", statedb.NeedsDump, 40)}, "", 41, "client b", 1,
+			[]string{"b"}},
+		"lost, and trimmed before": {60,
+			[]statedb.Client{client("a", statedb.Following, 90, "x"), client("b", statedb.NeedsDump, 40)}, "", 91, "client a", 1,
+			[]string{"b"}},
+		"its copy was ruined": {1, []statedb.Client{client("a", statedb.Following, 50, "x"), fatal}, "", 34,
+			"client lost", 1, []string{"lost"}},
+		"only a released one has its topics": {1,
+			[]statedb.Client{client("a", statedb.Following, 50), client("b", statedb.NeedsDump, 40)}, "a", 41, "client b", 1,
+			[]string{"b"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			kind.run(t, func(t *testing.T, db statedb.Store, reopen func() statedb.Store) {

@@ -29,8 +29,8 @@ func (k Kind) run(t *testing.T, test func(t *testing.T, db statedb.Store, reopen
 	test(t, open(), open)
 }
 
-// Run runs the suite: what was written is there after reopening, readers get copies of what is durable, alerts count, entries are
-// numbered, what is forgotten is bounded, and a failed write is the last.
+// Run runs the suite: what was written is there after reopening, readers get copies of what is durable, alerts count,
+// entries are numbered, what is forgotten is bounded, and a failed write is the last.
 func Run(t *testing.T, kind Kind) {
 	for name, test := range map[string]func(*testing.T, Kind){
 		"EverythingIsThereAfterReopening":             everythingIsThereAfterReopening,

@@ -97,7 +97,8 @@ func order(t *testing.T, r Network) {
 func wildcard(t *testing.T, r Network) {
 	a, b := connect(t, r, "a"), connect(t, r, "b")
 	got := inbound(t, b, "xmq.main.up.*")
-	for _, s := range []string{"xmq.main.up.n1.x", "xmq.main.up", "xmq.main.down.n1", "xmq.main2.up.n1", "xmq.main.up.n1", "xmq.main.up.n10"} {
+	for _, s := range []string{"xmq.main.up.n1.x", "xmq.main.up", "xmq.main.down.n1", "xmq.main2.up.n1", "xmq.main.up.n1",
+		"xmq.main.up.n10"} {
 		require.NoError(t, a.Publish(s, []byte("x")))
 	}
 	require.Equal(t, "xmq.main.up.n1", next(t, got).Subject)

@@ -16,19 +16,20 @@ import (
 	"xmq/broker/door"
 )
 
-// Rate and Grace are how slowly a body may come, unless Bodies says otherwise: at least so many bytes a second, and at any time it may be
-// late by Grace.
+// Rate and Grace are how slowly a body may come, unless Bodies says otherwise: at least so many bytes a second, and
+// at any time it may be late by Grace.
 const (
 	Rate  = 16 << 10
 	Grace = 5 * time.Second
 )
 
-// Bodies stands before handlers and bounds what the bodies of their requests cost. A body takes its bytes from the budget as they arrive,
-// a Step before they are read, and gives them back when the handler has answered: when there are none, the handler's Read fails
-// with a *door.Refusal of Busy. One that comes too slowly fails with Slow. Either way the connection ends with the answer.
+// Bodies stands before handlers and bounds what the bodies of their requests cost. A body takes its bytes from the
+// budget as they arrive, a Step before they are read, and gives them back when the handler has answered: when there
+// are none, the handler's Read fails with a *door.Refusal of Busy. One that comes too slowly fails with Slow. Either
+// way the connection ends with the answer.
 //
-// A body that a handler has answered before its end is read on and thrown away, within bounds: many clients look for an
-// answer only when they have sent all, and would see a broken connection instead of it.
+// A body that a handler has answered before its end is read on and thrown away, within bounds: many clients look for
+// an answer only when they have sent all, and would see a broken connection instead of it.
 type Bodies struct {
 	Next   http.Handler
 	Budget *door.Budget
@@ -38,8 +39,9 @@ type Bodies struct {
 
 func (b *Bodies) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Body != nil && r.Body != http.NoBody {
-		in := &body{in: r.Body, w: w, control: http.NewResponseController(w), left: r.ContentLength, lease: door.Lease{Budget: b.Budget},
-			rate: b.Rate, grace: b.Grace}
+		in := &body{in: r.Body, w: w, control: http.NewResponseController(w), left: r.ContentLength,
+			lease: door.Lease{Budget: b.Budget},
+			rate:  b.Rate, grace: b.Grace}
 		if in.rate == 0 {
 			in.rate = Rate
 		}
@@ -65,7 +67,8 @@ const (
 	passIdle  = time.Second
 )
 
-// passOver sends the answer and reads on what the client still sends. It takes nothing from the budget: it keeps nothing.
+// passOver sends the answer and reads on what the client still sends. It takes nothing from the budget: it keeps
+// nothing.
 func (b *body) passOver() {
 	if errors.Is(b.failed, io.EOF) || b.asked && !b.begun { // a client that asked first sends nothing now
 		return
@@ -118,7 +121,8 @@ func (b *body) Read(p []byte) (int, error) {
 	b.room -= int64(n)
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return n, b.fail(door.Refuse(door.Slow, "the body comes more slowly than %d bytes a second: nobody waits for it", b.rate))
+		return n, b.fail(door.Refuse(door.Slow, "the body comes more slowly than %d bytes a second: nobody waits for it",
+			b.rate))
 	case err != nil:
 		b.failed = err
 		_ = b.control.SetReadDeadline(time.Time{}) // what waits for an answer is not late
@@ -169,9 +173,9 @@ func lend(r *http.Request, n int, f func()) error {
 // firstPiece is what is made ready for a body whose length is not known.
 const firstPiece = 4 << 10
 
-// Read takes the body of r, of at most limit bytes; a longer one that announces itself is refused unread. It holds no more memory than
-// has arrived, and as much again while a body of several pieces is put together; both come from the budget of Bodies. Whatever is wrong
-// with the request is a *door.Refusal.
+// Read takes the body of r, of at most limit bytes; a longer one that announces itself is refused unread. It holds no
+// more memory than has arrived, and as much again while a body of several pieces is put together; both come from the
+// budget of Bodies. Whatever is wrong with the request is a *door.Refusal.
 func Read(w http.ResponseWriter, r *http.Request, limit int) ([]byte, error) {
 	if err := acceptable(w, r, limit); err != nil {
 		return nil, err
@@ -208,7 +212,8 @@ func Read(w http.ResponseWriter, r *http.Request, limit int) ([]byte, error) {
 // acceptable refuses a body by the headers alone.
 func acceptable(w http.ResponseWriter, r *http.Request, limit int) error {
 	if ct := strings.ToLower(strings.TrimSpace(r.Header.Get("Content-Type"))); strings.HasPrefix(ct, "multipart/") {
-		return door.Refuse(door.Media, "a multipart body is taken nowhere: send the bytes as they are (curl --data-binary, not --form)")
+		return door.Refuse(door.Media, "a multipart body is taken nowhere: send the bytes as they are (curl "+
+			"--data-binary, not --form)")
 	}
 	if ce := r.Header.Get("Content-Encoding"); ce != "" && ce != "identity" {
 		return door.Refuse(door.Media, "Content-Encoding %.40q is not taken: send the bytes as they are", ce)
@@ -248,7 +253,8 @@ func inTurn(large bool, f func()) {
 	f()
 }
 
-// readLines calls each with one line after the other of the body of r, of at most limit bytes, without its end and with its number from
+// readLines calls each with one line after the other of the body of r, of at most limit bytes, without its end and
+// with its number from
 // 1. The line is borrowed until each returns. When each refuses one, the rest of the body is read and thrown away.
 func readLines(w http.ResponseWriter, r *http.Request, limit int, each func(n int, line []byte) error) error {
 	if err := acceptable(w, r, limit); err != nil {

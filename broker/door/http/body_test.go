@@ -37,13 +37,16 @@ func readAll(limit int) http.HandlerFunc {
 	}
 }
 
-// A body comes through byte by byte, whatever its length is and however it is announced, and its bytes go back to the budget.
+// A body comes through byte by byte, whatever its length is and however it is announced, and its bytes go back to the
+// budget.
 func TestBodiesOfEveryLength(t *testing.T) {
 	budget := door.NewBudget(64 << 20)
 	s := bodiesServer(t, &Bodies{Budget: budget}, readAll(1<<20))
-	for _, n := range []int{1, firstPiece - 1, firstPiece, firstPiece + 1, door.Step - 1, door.Step, door.Step + 1, 2 * door.Step, 3*door.Step + 7, 1 << 20} {
+	for _, n := range []int{1, firstPiece - 1, firstPiece, firstPiece + 1, door.Step - 1, door.Step, door.Step + 1,
+		2 * door.Step, 3*door.Step + 7, 1 << 20} {
 		body := bytes.Repeat([]byte("0123456789abcdefX"), n/17+1)[:n]
-		for kind, in := range map[string]io.Reader{"announced": bytes.NewReader(body), "chunked": chunked{bytes.NewReader(body)}} {
+		for kind, in := range map[string]io.Reader{"announced": bytes.NewReader(body),
+			"chunked": chunked{bytes.NewReader(body)}} {
 			res, err := http.Post(s.URL, "", in)
 			require.NoError(t, err)
 			got, err := io.ReadAll(res.Body)
@@ -80,8 +83,8 @@ func answerOf(t *testing.T, c net.Conn) (int, string, http.Header) {
 	return res.StatusCode, string(text), res.Header
 }
 
-// Bodies that do not come to their end take no more than the budget: the others are told to try again, small ones are taken all the while,
-// and all of it is there again when they have gone.
+// Bodies that do not come to their end take no more than the budget: the others are told to try again, small ones are
+// taken all the while, and all of it is there again when they have gone.
 func TestUnfinishedBodiesShareABudget(t *testing.T) {
 	budget := door.NewBudget(16 << 20)
 	s := bodiesServer(t, &Bodies{Budget: budget, Grace: time.Hour}, readAll(4<<20))
@@ -107,7 +110,8 @@ func TestUnfinishedBodiesShareABudget(t *testing.T) {
 	require.Eventually(t, func() bool { return budget.Used() == 0 }, 20*time.Second, time.Millisecond)
 }
 
-// A body that stops is answered 408, however much of it came quickly before; one that comes steadily is waited for, and so is an answer.
+// A body that stops is answered 408, however much of it came quickly before; one that comes steadily is waited for,
+// and so is an answer.
 func TestSlowBodiesAreNotWaitedFor(t *testing.T) {
 	b := &Bodies{Budget: door.NewBudget(16 << 20), Rate: 1 << 20, Grace: 200 * time.Millisecond}
 	wait := make(chan struct{})
@@ -181,8 +185,8 @@ func TestLinesOfABatch(t *testing.T) {
 	}
 }
 
-// A client that reads nothing before it has sent all of a body that is too large, as urllib of Python does, sees the answer;
-// one that waits for it before it sends more does not wait.
+// A client that reads nothing before it has sent all of a body that is too large, as urllib of Python does, sees the
+// answer; one that waits for it before it sends more does not wait.
 func TestARefusalReachesClientsThatSendAllFirst(t *testing.T) {
 	budget := door.NewBudget(16 << 20)
 	s := bodiesServer(t, &Bodies{Budget: budget}, readAll(1<<20))

@@ -9,8 +9,8 @@
 //	                            a result may be a refusal of its own, and when all are the first one's status is answered
 //	GET  /v1/increments/{seq}   the body as it came, with Xmq-Seq, Xmq-Time, Xmq-Chain, Xmq-Topic
 //
-// A refusal is {"error":"one sentence","code":"word","retryable":false} with status 400, 409, 413, 415, 503 or 507; an
-// unknown outcome is a 503 with code "unknown", never a success. Limits are checked before a body is read. Any
+// A refusal is {"error":"one sentence","code":"word","retryable":false} with status 400, 409, 413, 415, 503 or 507;
+// an unknown outcome is a 503 with code "unknown", never a success. Limits are checked before a body is read. Any
 // content type is taken but multipart, whose parts would be stored with their borders.
 package http
 
@@ -208,12 +208,16 @@ func (d *Door) get(w http.ResponseWriter, r *http.Request) {
 
 // statuses of refusals.
 var statuses = map[door.Code]int{
-	door.Empty: http.StatusBadRequest, door.Invalid: http.StatusBadRequest, door.TooLarge: http.StatusRequestEntityTooLarge,
-	door.Unfit: http.StatusUnprocessableEntity, door.TooOld: http.StatusConflict, door.KeyReused: http.StatusConflict, door.Confirm: http.StatusConflict, door.Jump: http.StatusConflict,
-	door.Busy: http.StatusServiceUnavailable, door.Held: http.StatusServiceUnavailable, door.Closing: http.StatusServiceUnavailable,
+	door.Empty: http.StatusBadRequest, door.Invalid: http.StatusBadRequest,
+	door.TooLarge: http.StatusRequestEntityTooLarge,
+	door.Unfit:    http.StatusUnprocessableEntity, door.TooOld: http.StatusConflict, door.KeyReused: http.StatusConflict,
+	door.Confirm: http.StatusConflict, door.Jump: http.StatusConflict,
+	door.Busy: http.StatusServiceUnavailable, door.Held: http.StatusServiceUnavailable,
+	door.Closing:  http.StatusServiceUnavailable,
 	door.Opening:  http.StatusServiceUnavailable,
-	door.DiskFull: http.StatusInsufficientStorage, door.Unknown: http.StatusServiceUnavailable, door.Descriptors: http.StatusServiceUnavailable,
-	door.Slow: http.StatusRequestTimeout, door.Media: http.StatusUnsupportedMediaType,
+	door.DiskFull: http.StatusInsufficientStorage, door.Unknown: http.StatusServiceUnavailable,
+	door.Descriptors: http.StatusServiceUnavailable,
+	door.Slow:        http.StatusRequestTimeout, door.Media: http.StatusUnsupportedMediaType,
 }
 
 // Refuse answers with a refusal, as the door itself does.

@@ -148,8 +148,9 @@ func bodies(t testing.TB) map[string][]byte {
 	rng := rand.NewChaCha8([32]byte{seed})
 	noise := make([]byte, limit)
 	_, _ = rng.Read(noise)
-	return map[string][]byte{"one": {'x'}, "NUL": {0}, "LF": {'\n'}, "0xFF": {0xFF}, "CRLF": []byte("a\r\nb\r\n"), "noise": noise,
-		"json": []byte(`{"a":1}`), "spaces": []byte("  \t ")}
+	return map[string][]byte{"one": {'x'}, "NUL": {0}, "LF": {'\n'}, "0xFF": {0xFF}, "CRLF": []byte("a\r\nb\r\n"),
+		"noise": noise,
+		"json":  []byte(`{"a":1}`), "spaces": []byte("  \t ")}
 }
 
 // XN-1: "limit - 1, limit, limit + 1 on each door"; announced and in chunks.
@@ -182,7 +183,8 @@ func TestXN02TheBodyIsThePayloadByteForByte(t *testing.T) {
 	for name, b := range bodies(t) {
 		for _, path := range []string{"/v1/increments", "/xmq"} {
 			for _, body := range []io.Reader{bytes.NewReader(b), chunked{bytes.NewReader(b)}} {
-				status, s, _ := h.do("POST", path, body, "Content-Type", "text/x", "Xmq-Topic", "shop", "Xmq-Origin", "till 3", "Xmq-Producer", "p1")
+				status, s, _ := h.do("POST", path, body, "Content-Type", "text/x", "Xmq-Topic", "shop", "Xmq-Origin", "till 3",
+					"Xmq-Producer", "p1")
 				require.Equal(t, 200, status, name)
 				require.Equal(t, h.head(), s.Seq)
 				require.Equal(t, h.log.ID().String(), s.Log)
@@ -191,8 +193,10 @@ func TestXN02TheBodyIsThePayloadByteForByte(t *testing.T) {
 				got, err := io.ReadAll(resp.Body)
 				require.NoError(t, err)
 				require.Equal(t, b, got, name)
-				for k, v := range map[string]string{"Content-Type": "text/x", "Xmq-Topic": "shop", "Xmq-Origin": "till 3", "Xmq-Producer": "p1",
-					"Xmq-Seq": fmt.Sprint(s.Seq), "Xmq-Chain": h.log.Head().Chain.String(), "X-Content-Type-Options": "nosniff", "Content-Security-Policy": "default-src 'none'; sandbox"} {
+				for k, v := range map[string]string{"Content-Type": "text/x", "Xmq-Topic": "shop", "Xmq-Origin": "till 3",
+					"Xmq-Producer": "p1",
+					"Xmq-Seq":      fmt.Sprint(s.Seq), "Xmq-Chain": h.log.Head().Chain.String(), "X-Content-Type-Options": "nosniff",
+					"Content-Security-Policy": "default-src 'none'; sandbox"} {
 					require.Equal(t, v, resp.Header.Get(k), k)
 				}
 			}
@@ -206,7 +210,8 @@ func TestXC02EveryLineOfABatchReadsBack(t *testing.T) {
 	var lines []string
 	var want [][]byte
 	for _, b := range bodies(t) {
-		lines, want = append(lines, fmt.Sprintf(`{"base64":%q,"topic":"shop"}`, base64.StdEncoding.EncodeToString(b))), append(want, b)
+		lines, want = append(lines, fmt.Sprintf(`{"base64":%q,"topic":"shop"}`, base64.StdEncoding.EncodeToString(b))),
+			append(want, b)
 	}
 	lines, want = append(lines, "", `{"body":"\u00e4\ud83d\ude00\\ud800\n"}`, ""), append(want, []byte("ä😀\\ud800\n"))
 	status, s := h.batch(lines...)
@@ -231,8 +236,10 @@ func TestXD05RefusalsAreClearAndNeverSuccess(t *testing.T) {
 		require.Equal(t, "empty", s.Code)
 	}
 	for err, want := range map[error]int{
-		door.Refuse(door.DiskFull, "full"): 507, door.Refuse(door.Busy, "busy"): 503, door.Refuse(door.Closing, "closing"): 503,
-		door.Refuse(door.Unknown, "unknown"): 503, door.Refuse("new", "a code of a later version"): 500, errors.New("surprise"): 500,
+		door.Refuse(door.DiskFull, "full"): 507, door.Refuse(door.Busy, "busy"): 503,
+		door.Refuse(door.Closing, "closing"): 503,
+		door.Refuse(door.Unknown, "unknown"): 503, door.Refuse("new", "a code of a later version"): 500,
+		errors.New("surprise"): 500,
 	} {
 		h.refuse = err
 		for _, path := range []string{"/v1/increments", "/v1/increments/batch"} {
@@ -292,8 +299,10 @@ func TestATimeLimitIsKeptWithItsIncrement(t *testing.T) {
 func TestHeadersAreChecked(t *testing.T) {
 	h := newHouse(t)
 	for _, headers := range [][]string{
-		{"Idempotency-Key", strings.Repeat("k", door.MaxKey+1)}, {"Idempotency-Key", "a\tb"}, {"Idempotency-Key", "a", "Idempotency-Key", "b"},
-		{"Xmq-Topic", "No Topic"}, {"Xmq-Topic", "a", "Xmq-Topic", "a"}, {"Xmq-Producer", "a.b"}, {"Xmq-Origin", strings.Repeat("o", 256)},
+		{"Idempotency-Key", strings.Repeat("k", door.MaxKey+1)}, {"Idempotency-Key", "a\tb"},
+		{"Idempotency-Key", "a", "Idempotency-Key", "b"},
+		{"Xmq-Topic", "No Topic"}, {"Xmq-Topic", "a", "Xmq-Topic", "a"}, {"Xmq-Producer", "a.b"},
+		{"Xmq-Origin", strings.Repeat("o", 256)},
 		{"Content-Type", strings.Repeat("o", 256)},
 	} {
 		status, s := h.post(strings.NewReader("x"), headers...)
@@ -366,7 +375,8 @@ func TestGetOfWhatIsNotThere(t *testing.T) {
 	for range 101 {
 		_, _ = h.post(strings.NewReader("x"))
 	}
-	for seq, want := range map[string]int{"0": 400, "-1": 400, "+1": 400, "1e3": 400, "x": 400, "18446744073709551616": 400, "1": 410, "2": 410, "3": 200,
+	for seq, want := range map[string]int{"0": 400, "-1": 400, "+1": 400, "1e3": 400, "x": 400,
+		"18446744073709551616": 400, "1": 410, "2": 410, "3": 200,
 		"101": 200, "102": 404, "18446744073709551615": 404, strings.Repeat("9", 5000): 400, "%00": 400, "%2e%2e": 400} {
 		status, s, _ := h.do("GET", "/v1/increments/"+seq, nil)
 		require.Equal(t, want, status, seq)
@@ -419,23 +429,25 @@ func TestBadInputCatalogue(t *testing.T) {
 		"name of 1 MiB":            p + strings.Repeat("a", 1<<20) + ": a\r\nContent-Length: 1\r\n\r\nx",
 		"10,000 headers":           p + strings.Repeat("A: b\r\n", 10_000) + "Content-Length: 1\r\n\r\nx",
 		"key of 64 KiB":            p + "Idempotency-Key: " + strings.Repeat("k", 64<<10) + "\r\nContent-Length: 1\r\n\r\nx",
-		"URL of 64 KiB":            "POST /" + strings.Repeat("u", 64<<10) + " HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx",
-		"no host":                  "POST /v1/increments HTTP/1.1\r\nContent-Length: 1\r\n\r\nx",
-		"two hosts":                p + "Host: y\r\nContent-Length: 1\r\n\r\nx",
-		"CONNECT":                  "CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n",
-		"TRACE":                    "TRACE /v1/increments HTTP/1.1\r\nHost: x\r\n\r\n",
-		"PUT":                      "PUT /v1/increments HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx",
-		"NUL in the path":          "POST /v1/incre\x00ments HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx",
-		"%00 in the path":          "POST /v1/increments%00 HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx",
-		"dots in the path":         "POST /v1/../../etc/passwd HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx",
-		"coded slash":              "POST /v1%2fincrements HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx",
-		"HTTP/0.9":                 "POST /v1/increments\r\n",
-		"HTTP/9.9":                 "POST /v1/increments HTTP/9.9\r\nHost: x\r\nContent-Length: 1\r\n\r\nx",
-		"h2 preface":               "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-		"TLS hello":                "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
-		"nothing at all":           "",
-		"a websocket upgrade":      "GET /v1/increments HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
-		"multipart without end":    p + "Content-Type: multipart/form-data; boundary=x\r\nContent-Length: 100\r\n\r\n--x\r\n",
+		"URL of 64 KiB": "POST /" + strings.Repeat("u", 64<<10) +
+			" HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx",
+		"no host":          "POST /v1/increments HTTP/1.1\r\nContent-Length: 1\r\n\r\nx",
+		"two hosts":        p + "Host: y\r\nContent-Length: 1\r\n\r\nx",
+		"CONNECT":          "CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n",
+		"TRACE":            "TRACE /v1/increments HTTP/1.1\r\nHost: x\r\n\r\n",
+		"PUT":              "PUT /v1/increments HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx",
+		"NUL in the path":  "POST /v1/incre\x00ments HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx",
+		"%00 in the path":  "POST /v1/increments%00 HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx",
+		"dots in the path": "POST /v1/../../etc/passwd HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx",
+		"coded slash":      "POST /v1%2fincrements HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx",
+		"HTTP/0.9":         "POST /v1/increments\r\n",
+		"HTTP/9.9":         "POST /v1/increments HTTP/9.9\r\nHost: x\r\nContent-Length: 1\r\n\r\nx",
+		"h2 preface":       "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+		"TLS hello":        "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+		"nothing at all":   "",
+		"a websocket upgrade": "GET /v1/increments HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: " +
+			"websocket\r\n\r\n",
+		"multipart without end": p + "Content-Type: multipart/form-data; boundary=x\r\nContent-Length: 100\r\n\r\n--x\r\n",
 	} {
 		status := h.raw(request, true)
 		require.True(t, status == 0 || status >= 300, "%s: %d", name, status)
@@ -446,11 +458,13 @@ func TestBadInputCatalogue(t *testing.T) {
 	require.Equal(t, uint64(1), s.Seq)
 
 	// Legal, if unusual, and understood in one way only.
-	require.Equal(t, 200, h.raw("POST http://elsewhere/v1/increments HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx", false), "absolute form")
+	require.Equal(t, 200, h.raw("POST http://elsewhere/v1/increments HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx",
+		false), "absolute form")
 	require.Equal(t, uint64(2), h.head())
 	// Content-Length beside Transfer-Encoding: the chunks count, and the connection is closed behind them or refused.
 	before := h.head()
-	h.raw(p+"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\nPOST /v1/increments HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\ny", true)
+	h.raw(p+"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\nPOST /v1/increments "+
+		"HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\ny", true)
 	require.LessOrEqual(t, h.head(), before+2)
 	if h.head() > before {
 		rec, err := h.read(before + 1)

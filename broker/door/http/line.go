@@ -13,7 +13,8 @@ import (
 )
 
 // parseLine reads one line of a batch, a JSON object of strings, but for "number" and "sparse". It is stricter than
-// encoding/json, which would change a body in silence: names stand once and as written here, and the text is valid Unicode.
+// encoding/json, which would change a body in silence: names stand once and as written here, and the text is valid
+// Unicode.
 func parseLine(b []byte) (event.Draft, *door.Refusal) {
 	var d event.Draft
 	invalid := func(format string, args ...any) (event.Draft, *door.Refusal) {
@@ -85,8 +86,9 @@ func parseLine(b []byte) (event.Draft, *door.Refusal) {
 }
 
 // fields are those of a line, with the headers that say the same.
-var fields = map[string]string{"body": "", "base64": "", "topic": door.HeaderTopic, "content_type": door.HeaderContentType,
-	"key": door.HeaderKey, "producer": door.HeaderProducer, "origin": door.HeaderOrigin,
+var fields = map[string]string{"body": "", "base64": "", "topic": door.HeaderTopic,
+	"content_type": door.HeaderContentType,
+	"key":          door.HeaderKey, "producer": door.HeaderProducer, "origin": door.HeaderOrigin,
 	"apply_limit": door.HeaderApplyLimit, "number": door.HeaderNumber, "sparse": door.HeaderSparse}
 
 // text is the value of a field as its header says it; wanted says what the value had to be when it is not.

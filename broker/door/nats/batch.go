@@ -64,7 +64,8 @@ func (d *Door) takeBatch(m *nats.Msg) {
 		return
 	}
 	if !d.streams.take(producer, &b) {
-		d.answers <- answer{m: m, batch: true, err: door.Refuse(door.Gap, "batch %d comes before one that is missing: repeat from %d on", b.Number, b.Base)}
+		d.answers <- answer{m: m, batch: true, err: door.Refuse(door.Gap, "batch %d comes before one that is missing: "+
+			"repeat from %d on", b.Number, b.Base)}
 		return
 	}
 	for i := range b.Drafts {

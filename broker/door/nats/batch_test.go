@@ -80,10 +80,12 @@ func TestXQ06BatchIsKnownAgain(t *testing.T) {
 	require.Equal(t, []event.Run{{Count: 2, First: 1, Duplicate: true}}, h.batch(p, "p1", b).Runs)
 	b.Drafts = append(b.Drafts, event.Draft{Body: []byte("c")})
 	require.Equal(t, []event.Run{{Count: 2, First: 1, Duplicate: true}, {Count: 1, First: 3}}, h.batch(p, "p1", b).Runs)
-	require.Equal(t, []event.Run{{Count: 3, First: 4}}, h.batch(h.producer("p2"), "p2", b).Runs, "a number counts per producer")
+	require.Equal(t, []event.Run{{Count: 3, First: 4}}, h.batch(h.producer("p2"), "p2", b).Runs,
+		"a number counts per producer")
 }
 
-// XQ-2 for batches: none is taken before the one in front of it, whatever became of that one; the door forgets nothing it needs.
+// XQ-2 for batches: none is taken before the one in front of it, whatever became of that one; the door forgets
+// nothing it needs.
 func TestXQ02BatchDoesNotOvertake(t *testing.T) {
 	h := newHouse(t)
 	p := h.producer("p1")

@@ -9,8 +9,8 @@ import (
 	"xmq/broker/event"
 )
 
-// draftOf makes a draft of one message of a producer. Names of headers are matched in any case: a key that was overlooked
-// would be an increment stored twice.
+// draftOf makes a draft of one message of a producer. Names of headers are matched in any case: a key that was
+// overlooked would be an increment stored twice.
 func draftOf(m *nats.Msg, producer string) (event.Draft, *door.Refusal) {
 	d := event.Draft{Headers: event.Headers{Producer: producer}, Body: m.Data}
 	// nats.go hands over a message whose header block it could not read without any headers: only its size tells.

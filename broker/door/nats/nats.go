@@ -1,11 +1,11 @@
 // Package nats is the NATS door: one increment a request on xmq.<group>.pub.<producer>.
 //
 // The data of the message is the body, any bytes. Headers: Idempotency-Key (any text) or Xmq-Number (see package
-// increments) with Xmq-Sparse, Content-Type, Xmq-Topic, Xmq-Origin, in any case, each once. The producer is the token of
-// the subject; an Xmq-Producer beside it says the same. The
-// answer is JSON: {"seq":N,"log":"..."} or {"error":"one sentence","code":"word"}. It goes only into the producer's
-// own inbox, _INBOX_<producer>.> (nats.CustomInboxPrefix); a request with any other reply address is refused
-// without an answer, so that nobody can make the broker speak to somebody else.
+// increments) with Xmq-Sparse, Content-Type, Xmq-Topic, Xmq-Origin, in any case, each once. The producer is the token
+// of the subject; an Xmq-Producer beside it says the same. The answer is JSON: {"seq":N,"log":"..."} or {"error":"one
+// sentence","code":"word"}. It goes only into the producer's own inbox, _INBOX_<producer>.> (nats.CustomInboxPrefix);
+// a request with any other reply address is refused without an answer, so that nobody can make the broker speak to
+// somebody else.
 //
 // Producers that have much to say send many increments a request, on xmq.<group>.batch.<producer>: the data is an
 // event.Batch, the reply an event.BatchReply, and everything else holds in the same way. A batch that comes before an
@@ -27,9 +27,9 @@ import (
 	"xmq/broker/event"
 )
 
-// InFlight is how many requests wait for the log or their answer at once; how many bytes they have is for the budget of all doors to
-// say. Beyond that they wait in the subscription, which holds as many bytes; what does not fit there is lost, and its producer
-// repeats it.
+// InFlight is how many requests wait for the log or their answer at once; how many bytes they have is for the budget
+// of all doors to say. Beyond that they wait in the subscription, which holds as many bytes; what does not fit there
+// is lost, and its producer repeats it.
 const InFlight = 16384
 
 // Door is the open door.
@@ -62,9 +62,12 @@ type answer struct {
 	err    error
 }
 
-// Open subscribes on nc, which the caller keeps and closes after Close. budget is that of all doors. Run has to be running.
-func Open(nc *nats.Conn, group string, log event.LogID, budget *door.Budget, ingest door.Ingest, logger *slog.Logger) (*Door, error) {
-	d := &Door{bytes: door.Lease{Budget: budget}, ingest: ingest, group: group, log: log, logger: logger, streams: streams{next: make(map[string]stream)}, answers: make(chan answer, InFlight)}
+// Open subscribes on nc, which the caller keeps and closes after Close. budget is that of all doors. Run has to be
+// running.
+func Open(nc *nats.Conn, group string, log event.LogID, budget *door.Budget, ingest door.Ingest,
+	logger *slog.Logger) (*Door, error) {
+	d := &Door{bytes: door.Lease{Budget: budget}, ingest: ingest, group: group, log: log, logger: logger,
+		streams: streams{next: make(map[string]stream)}, answers: make(chan answer, InFlight)}
 	d.room.L = &d.mu
 	for road, take := range map[event.Channel]nats.MsgHandler{event.Pub: d.take, event.Many: d.takeBatch} {
 		sub, err := nc.Subscribe(event.AnySubject(group, road), take)
@@ -100,7 +103,8 @@ func (d *Door) sender(m *nats.Msg, road event.Channel) (string, bool) {
 	case !ok:
 		d.warn(m, "the subject does not end with the ID of a producer: 1 to 31 lower-case letters, digits and hyphens")
 	case m.Reply != "" && !event.ReplyAllowed(producer, m.Reply):
-		d.warn(m, "the producer cannot be answered there: its inbox prefix must be "+event.InboxPrefix(producer)+" (nats.CustomInboxPrefix)")
+		d.warn(m, "the producer cannot be answered there: its inbox prefix must be "+event.InboxPrefix(producer)+
+			" (nats.CustomInboxPrefix)")
 		ok = false
 	}
 	return producer, ok
@@ -121,7 +125,8 @@ func (d *Door) warn(m *nats.Msg, why string) {
 	}
 	d.warned, d.dropped = now, 0
 	d.mu.Unlock()
-	d.logger.Warn("a request of a producer is dropped without an answer", "event", "producer_refused", "subject", clip(m.Subject), "reply", clip(m.Reply),
+	d.logger.Warn("a request of a producer is dropped without an answer", "event", "producer_refused", "subject",
+		clip(m.Subject), "reply", clip(m.Reply),
 		"cause", why, "dropped", count)
 }
 

@@ -47,7 +47,8 @@ func newHouse(t testing.TB) *house {
 	require.True(t, s.ReadyForConnections(10*time.Second))
 	h := &house{t: t, log: log, server: s, queue: make(chan func(), 1<<16)}
 	nc := h.connect("broker")
-	h.door, err = Open(nc, "main", log.ID(), door.NewBudget(128<<20), h.ingest, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	h.door, err = Open(nc, "main", log.ID(), door.NewBudget(128<<20), h.ingest,
+		slog.New(slog.NewTextHandler(io.Discard, nil)))
 	require.NoError(t, err)
 	require.NoError(t, nc.Flush())
 	ctx, cancel := context.WithCancel(context.Background())
@@ -176,7 +177,8 @@ func TestXD05RefusalsAreClearAndNeverSuccess(t *testing.T) {
 	s := h.ask(p, "p1", nil)
 	require.Equal(t, "empty", s.Code)
 	require.Zero(t, s.Seq)
-	for err, want := range map[error]string{door.Refuse(door.DiskFull, "full"): "disk_full", door.Refuse(door.Busy, "busy"): "busy",
+	for err, want := range map[error]string{door.Refuse(door.DiskFull, "full"): "disk_full",
+		door.Refuse(door.Busy, "busy"):       "busy",
 		door.Refuse(door.Unknown, "unknown"): "unknown", errors.New("surprise"): "unknown"} {
 		h.mu.Lock()
 		h.refuse = err
@@ -196,7 +198,8 @@ func TestIdempotencyKeyAnswersTheOldSequence(t *testing.T) {
 	again := h.ask(p1, "p1", []byte("a"), "Idempotency-Key", "7")
 	require.Equal(t, uint64(1), again.Seq)
 	require.True(t, again.Duplicate)
-	require.Equal(t, uint64(2), h.ask(p2, "p2", []byte("c"), "Idempotency-Key", "7").Seq, "each producer has a name space of its own")
+	require.Equal(t, uint64(2), h.ask(p2, "p2", []byte("c"), "Idempotency-Key", "7").Seq,
+		"each producer has a name space of its own")
 	require.Equal(t, "invalid", h.ask(p1, "p1", []byte("d"), "Idempotency-Key", strings.Repeat("k", door.MaxKey+1)).Code)
 }
 
@@ -226,7 +229,8 @@ func TestXD16ForeignReplyIsRefused(t *testing.T) {
 	}
 }
 
-// XQ-2: a producer's own order is kept, also when it does not wait for answers; and a message without a reply is stored.
+// XQ-2: a producer's own order is kept, also when it does not wait for answers; and a message without a reply is
+// stored.
 func TestXQ02ThousandRequestsUnderWayKeepTheirOrder(t *testing.T) {
 	h := newHouse(t)
 	p := h.producer("p1")
@@ -260,10 +264,12 @@ func TestCloseAnswersWhatWasTaken(t *testing.T) {
 		require.NoError(t, p.PublishRequest(event.Subject("main", event.Pub, "p1"), inbox, []byte("x")))
 	}
 	require.NoError(t, p.Flush())
-	require.Eventually(t, func() bool { h.door.mu.Lock(); defer h.door.mu.Unlock(); return h.door.count == 100 }, 20*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { h.door.mu.Lock(); defer h.door.mu.Unlock(); return h.door.count == 100 },
+		20*time.Second, time.Millisecond)
 	closed := make(chan struct{})
 	go func() { h.door.Close(); close(closed) }()
-	require.Eventually(t, func() bool { h.door.mu.Lock(); defer h.door.mu.Unlock(); return h.door.closed }, 20*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { h.door.mu.Lock(); defer h.door.mu.Unlock(); return h.door.closed }, 20*time.Second,
+		time.Millisecond)
 	select {
 	case <-closed:
 		t.Fatal("it did not wait")
@@ -286,7 +292,8 @@ func (h *house) raw(id, block, body string) said {
 	require.NoError(h.t, err)
 	defer c.Close()
 	require.NoError(h.t, c.SetDeadline(time.Now().Add(20*time.Second)))
-	_, err = fmt.Fprintf(c, "CONNECT {\"headers\":true,\"verbose\":false}\r\nSUB _INBOX_%s.> 1\r\nHPUB xmq.main.pub.%s _INBOX_%s.1 %d %d\r\n%s%s\r\n",
+	_, err = fmt.Fprintf(c, "CONNECT {\"headers\":true,\"verbose\":false}\r\nSUB _INBOX_%s.> 1\r\nHPUB xmq.main.pub.%s "+
+		"_INBOX_%s.1 %d %d\r\n%s%s\r\n",
 		id, id, id, len(block), len(block)+len(body), block, body)
 	require.NoError(h.t, err)
 	for r := bufio.NewReader(c); ; {
@@ -311,7 +318,8 @@ func TestNoHeaderIsOverlooked(t *testing.T) {
 		require.Equal(t, uint64(i+1), first.Seq, first.Error)
 		require.True(t, h.ask(p, "p1", []byte("x"), name, key).Duplicate, name)
 	}
-	require.Equal(t, uint64(5), h.ask(p, "p1", []byte("x"), "xmq-topic", "shop", "CONTENT-TYPE", "a/b", "xmq-Origin", "till").Seq)
+	require.Equal(t, uint64(5), h.ask(p, "p1", []byte("x"), "xmq-topic", "shop", "CONTENT-TYPE", "a/b", "xmq-Origin",
+		"till").Seq)
 	r := h.record(5)
 	require.Equal(t, event.Headers{Topic: "shop", ContentType: "a/b", Origin: "till", Producer: "p1"}, r.Headers)
 	for name, block := range map[string]string{
@@ -335,7 +343,8 @@ func TestNoHeaderIsOverlooked(t *testing.T) {
 		require.NotEmpty(t, s.Error, name)
 	}
 	require.Equal(t, uint64(5), h.head())
-	for _, block := range []string{"NATS/1.0\r\nIdempotency-Key:\tg1\r\n\r\n", "NATS/1.0\r\nXmq-Producer: p1\r\nIDEMPOTENCY-KEY: g1\r\n\r\n"} {
+	for _, block := range []string{"NATS/1.0\r\nIdempotency-Key:\tg1\r\n\r\n",
+		"NATS/1.0\r\nXmq-Producer: p1\r\nIDEMPOTENCY-KEY: g1\r\n\r\n"} {
 		require.Equal(t, uint64(6), h.raw("p1", block, "x").Seq)
 	}
 }

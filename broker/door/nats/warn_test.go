@@ -17,7 +17,8 @@ type written chan string
 
 func (s written) Write(p []byte) (int, error) { s <- string(p); return len(p), nil }
 
-// A producer whose requests cannot be answered is told of in the broker's log, with the reason, and not for each of them.
+// A producer whose requests cannot be answered is told of in the broker's log, with the reason, and not for each of
+// them.
 func TestProducersThatCannotBeAnsweredAreTold(t *testing.T) {
 	h := newHouse(t)
 	lines := make(written, 100)

@@ -28,11 +28,13 @@ func Compare(pathA, pathB string) (tables, rows int, err error) {
 		return 0, 0, err
 	}
 	defer b.Close()
-	const schema = "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE tbl_name <> 'xmq_position' ORDER BY type, name"
+	const schema = "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE tbl_name <> 'xmq_position' ORDER BY " +
+		"type, name"
 	if _, err := same(a, b, "the schema", schema); err != nil {
 		return 0, 0, err
 	}
-	names, err := a.Query("SELECT name FROM sqlite_schema WHERE type = 'table' AND name <> 'xmq_position' AND name NOT LIKE 'sqlite_stat%' ORDER BY name")
+	names, err := a.Query("SELECT name FROM sqlite_schema WHERE type = 'table' AND name <> 'xmq_position' AND name NOT " +
+		"LIKE 'sqlite_stat%' ORDER BY name")
 	if err != nil {
 		return 0, 0, err
 	}

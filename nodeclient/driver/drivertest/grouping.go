@@ -14,7 +14,8 @@ import (
 // Grouping applies the same scripts to fresh places, one by one to the first and in random batches to the others, and
 // requires that the same increments fail and that dump tells the same of all of them. An increment that fails is passed
 // over, as by an operator. open makes a fresh place; scripts makes a log.
-func Grouping(t *testing.T, rounds int, open func(t *testing.T) nodeclient.Database, scripts func(rng *rand.Rand) []string, dump func(t *testing.T, target nodeclient.Database) string) {
+func Grouping(t *testing.T, rounds int, open func(t *testing.T) nodeclient.Database,
+	scripts func(rng *rand.Rand) []string, dump func(t *testing.T, target nodeclient.Database) string) {
 	t.Helper()
 	for round := range rounds {
 		rng := rand.New(rand.NewPCG(uint64(round), 5))
@@ -24,7 +25,8 @@ func Grouping(t *testing.T, rounds int, open func(t *testing.T) nodeclient.Datab
 		failed, want := grouped(t, open, items, func() int { return 1 }, dump)
 		for _, most := range []int{len(items), 3, 10} {
 			var sizes []int
-			again, got := grouped(t, open, items, func() int { sizes = append(sizes, 1+rng.IntN(most)); return sizes[len(sizes)-1] }, dump)
+			again, got := grouped(t, open, items,
+				func() int { sizes = append(sizes, 1+rng.IntN(most)); return sizes[len(sizes)-1] }, dump)
 			require.Equal(t, failed, again, "round %d in batches of %v: which increments fail", round, sizes)
 			require.Equal(t, want, got, "round %d in batches of %v", round, sizes)
 		}
@@ -32,7 +34,8 @@ func Grouping(t *testing.T, rounds int, open func(t *testing.T) nodeclient.Datab
 }
 
 // grouped applies items in batches of so many, and returns which of them failed and what the place holds then.
-func grouped(t *testing.T, open func(t *testing.T) nodeclient.Database, items []event.Item, size func() int, dump func(t *testing.T, target nodeclient.Database) string) (failed []string, holds string) {
+func grouped(t *testing.T, open func(t *testing.T) nodeclient.Database, items []event.Item, size func() int,
+	dump func(t *testing.T, target nodeclient.Database) string) (failed []string, holds string) {
 	t.Helper()
 	target := open(t)
 	defer func() { require.NoError(t, target.Close()) }()

@@ -140,7 +140,8 @@ func (t *memoryTarget) Position(context.Context) (pos event.Position, err error)
 	return pos, t.locked(func(m *Memory) error { pos = m.now.pos; return nil })
 }
 
-func (t *memoryTarget) Apply(ctx context.Context, before event.Position, batch []event.Item) (pos event.Position, err error) {
+func (t *memoryTarget) Apply(ctx context.Context, before event.Position, batch []event.Item) (pos event.Position,
+	err error) {
 	t.db.mu.Lock()
 	hang := t.db.hang
 	t.db.mu.Unlock()
@@ -225,7 +226,8 @@ func (s memorySnapshot) WriteTo(ctx context.Context, w io.Writer) error {
 
 func (t *memoryTarget) Loads(format string) bool { return format == "mem/1" }
 
-func (t *memoryTarget) Restore(_ context.Context, want event.Position, topics event.Topics, r io.Reader) (nodeclient.Restored, error) {
+func (t *memoryTarget) Restore(_ context.Context, want event.Position, topics event.Topics,
+	r io.Reader) (nodeclient.Restored, error) {
 	all, err := io.ReadAll(r)
 	if err != nil {
 		return nil, err

@@ -23,8 +23,8 @@ type Factory struct {
 	// Open opens the place dir, an existing folder that is the place's own: fresh when it has never been
 	// opened, else with what it holds.
 	Open func(t *testing.T, dir string) nodeclient.Database
-	// Setup makes in the place dir, which is open and fresh, what Body needs, by another way than the driver: a table where
-	// increments with DDL stand alone. nil when Body needs nothing.
+	// Setup makes in the place dir, which is open and fresh, what Body needs, by another way than the driver: a table
+	// where increments with DDL stand alone. nil when Body needs nothing.
 	Setup func(t *testing.T, dir string)
 	// Body is a valid increment that leaves the number k, at least 1, in the place. Applied twice it must
 	// show twice or fail, never pass unseen.
@@ -33,13 +33,13 @@ type Factory struct {
 	Invalid []byte
 	// Opaque says that the driver takes any bytes; the suite then feeds it some.
 	Opaque bool
-	// Stateless says that the driver remembers no position of its own: the suite then tells it where it stood whenever it was
-	// opened anew, as an agent does with what the broker says.
+	// Stateless says that the driver remembers no position of its own: the suite then tells it where it stood whenever
+	// it was opened anew, as an agent does with what the broker says.
 	Stateless bool
 	// Topicless says that the driver stores no topics.
 	Topicless bool
-	// Earlier makes the place dir, which is open, what the first revision would have left, which stored no topics; nil when there is
-	// no difference. It is opened anew behind it.
+	// Earlier makes the place dir, which is open, what the first revision would have left, which stored no topics; nil
+	// when there is no difference. It is opened anew behind it.
 	Earlier func(t *testing.T, dir string)
 	// Costly says that an increment takes milliseconds: the suite then feeds fewer.
 	Costly bool

@@ -68,7 +68,8 @@ func (c *commands) command(ctx context.Context, command string, k call) (*exec.C
 	cmd.Dir, cmd.Stdin, cmd.Stdout, cmd.Stderr = c.dir, k.stdin, k.stdout, stderr
 	cmd.Env = append(os.Environ(), "XMQ_OP="+k.op)
 	if !k.pos.Zero() {
-		cmd.Env = append(cmd.Env, "XMQ_SEQ="+strconv.FormatUint(k.pos.Seq, 10), "XMQ_LOG="+k.pos.Log.String(), "XMQ_CHAIN="+k.pos.Chain.String())
+		cmd.Env = append(cmd.Env, "XMQ_SEQ="+strconv.FormatUint(k.pos.Seq, 10), "XMQ_LOG="+k.pos.Log.String(), "XMQ_CHAIN="+
+			k.pos.Chain.String())
 	}
 	if r := k.record; r != nil {
 		cmd.Stdin = bytes.NewReader(r.Body)
@@ -85,8 +86,8 @@ func (c *commands) command(ctx context.Context, command string, k call) (*exec.C
 	return cmd, stderr
 }
 
-// exitCode is the code with which a command ended by itself; -1 when it did not. A shell tells the signal that ended its
-// child by a code above 128.
+// exitCode is the code with which a command ended by itself; -1 when it did not. A shell tells the signal that ended
+// its child by a code above 128.
 func exitCode(err error) int {
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && exit.ExitCode() <= 128 {

@@ -38,15 +38,16 @@ var (
 	_ external.Keeper = (*commands)(nil)
 )
 
-// Open reads an exec: URL; doc.go draws it. Commands run in the folder dir. What an unfinished load has left is removed. An
-// error is a wrong URL, or Transient when a command could not do that.
+// Open reads an exec: URL; doc.go draws it. Commands run in the folder dir. What an unfinished load has left is
+// removed. An error is a wrong URL, or Transient when a command could not do that.
 func Open(ctx context.Context, rawURL, dir string) (*external.Target, error) {
 	c, err := parse(rawURL)
 	if err != nil {
 		return nil, err
 	}
 	c.dir = dir
-	o := external.Options{Driver: "exec", Format: snapstream.Format{Name: Format, Magic: "XMQEXECD", Version: 1}, Dumps: c.dump != "", Loads: c.load != "", Online: c.online}
+	o := external.Options{Driver: "exec", Format: snapstream.Format{Name: Format, Magic: "XMQEXECD", Version: 1},
+		Dumps: c.dump != "", Loads: c.load != "", Online: c.online}
 	if c.position != "" {
 		o.Keeper = c
 	}
@@ -58,7 +59,8 @@ func parse(rawURL string) (*commands, error) {
 	c := &commands{timeout: DefaultTimeout}
 	var err error
 	if c.apply, err = url.PathUnescape(command); err != nil || c.apply == "" {
-		return nil, errors.New("exec: the target URL has no command that can be read: write exec:COMMAND, with ? and % percent-encoded")
+		return nil, errors.New("exec: the target URL has no command that can be read: write exec:COMMAND, with ? and % " +
+			"percent-encoded")
 	}
 	values, err := url.ParseQuery(query)
 	if err != nil {

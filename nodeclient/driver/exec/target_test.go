@@ -31,9 +31,11 @@ func script(t *testing.T) string {
 func open(t *testing.T, dir string, keep bool, more string) *external.Target {
 	t.Helper()
 	command := script(t)
-	u := "exec:" + url.PathEscape(command) + "?dump=" + url.QueryEscape(command) + "&load=" + url.QueryEscape(command) + more
+	u := "exec:" + url.PathEscape(command) + "?dump=" + url.QueryEscape(command) + "&load=" +
+		url.QueryEscape(command) + more
 	if keep {
-		u = "exec:" + url.PathEscape("KEEP=1 "+command) + u[strings.IndexByte(u, '?'):] + "&position=" + url.QueryEscape(command)
+		u = "exec:" + url.PathEscape("KEEP=1 "+command) + u[strings.IndexByte(u, '?'):] + "&position=" +
+			url.QueryEscape(command)
 	}
 	target, err := Open(t.Context(), u, dir)
 	require.NoError(t, err)
@@ -104,7 +106,8 @@ func TestXD20ExitCodes(t *testing.T) {
 	}
 }
 
-// A command that died behind its work is not run again where the copy keeps its position; elsewhere it is: at least once.
+// A command that died behind its work is not run again where the copy keeps its position; elsewhere it is: at least
+// once.
 func TestACommandThatDiesBehindItsWork(t *testing.T) {
 	for _, keep := range []bool{true, false} {
 		dir := t.TempDir()
@@ -175,13 +178,15 @@ func TestTheEnvironmentOfACommand(t *testing.T) {
 	require.NoError(t, target.Seek(t.Context(), start))
 	body := "$(touch " + dir + "/no); `touch " + dir + "/no`\x00\xff"
 	record, chain := event.EncodeRecord(nil, 1, 1e18, start.Chain, event.Draft{Body: []byte(body),
-		Headers: event.Headers{Topic: "orders", ContentType: "text/x; a=b", Origin: "here $(touch no)", Producer: "p1", Key: "k"}})
+		Headers: event.Headers{Topic: "orders", ContentType: "text/x; a=b", Origin: "here $(touch no)", Producer: "p1",
+			Key: "k"}})
 	pos := event.Position{Log: 7, Seq: 1, Chain: chain}
 	_, err = target.Apply(t.Context(), start, []event.Item{{Pos: pos, Record: record}})
 	require.NoError(t, err)
 	b, err := os.ReadFile(out)
 	require.NoError(t, err)
-	for _, want := range []string{"XMQ_OP=apply", "XMQ_SEQ=1", "XMQ_LOG=" + pos.Log.String(), "XMQ_CHAIN=" + chain.String(), "XMQ_TIME=2001-09-09T01:46:40Z",
+	for _, want := range []string{"XMQ_OP=apply", "XMQ_SEQ=1", "XMQ_LOG=" + pos.Log.String(), "XMQ_CHAIN=" +
+		chain.String(), "XMQ_TIME=2001-09-09T01:46:40Z",
 		"XMQ_TOPIC=orders", "XMQ_CONTENT_TYPE=text/x; a=b", "XMQ_ORIGIN=here $(touch no)", "XMQ_PRODUCER=p1", "XMQ_KEY=k"} {
 		require.Contains(t, string(b), want+"\n")
 	}
@@ -220,7 +225,8 @@ func TestAWrongURLIsRefused(t *testing.T) {
 
 // A position that cannot be read is a lost place, whatever it may mean.
 func TestAPositionThatCannotBeRead(t *testing.T) {
-	for _, printed := range []string{"1", "a b c", "0000000000000007 x 0000000000000007", "0000000000000007 1 7", strings.Repeat("9", 5000)} {
+	for _, printed := range []string{"1", "a b c", "0000000000000007 x 0000000000000007", "0000000000000007 1 7",
+		strings.Repeat("9", 5000)} {
 		target, err := Open(t.Context(), "exec:true?position="+url.QueryEscape("echo "+printed), t.TempDir())
 		require.NoError(t, err)
 		_, err = target.Position(t.Context())
@@ -244,7 +250,8 @@ func TestNoDumpWithoutItsCommands(t *testing.T) {
 // A dump command that fails makes no snapshot.
 func TestADumpThatFailsIsNone(t *testing.T) {
 	for _, more := range []string{"", "&online=true"} {
-		target, err := Open(t.Context(), "exec:true?dump="+url.QueryEscape("echo part; echo broken >&2; exit 3")+more, t.TempDir())
+		target, err := Open(t.Context(), "exec:true?dump="+url.QueryEscape("echo part; echo broken >&2; exit 3")+more,
+			t.TempDir())
 		require.NoError(t, err)
 		s, err := target.Snapshot(t.Context())
 		require.NoError(t, err)

@@ -44,7 +44,8 @@ func appendSeal(dst []byte, pos event.Position, begin int64) []byte {
 // parseSeal reads the body of a position entry.
 func parseSeal(b []byte) (pos event.Position, begin int64) {
 	le := binary.LittleEndian
-	return event.Position{Log: event.LogID(le.Uint64(b)), Seq: le.Uint64(b[8:]), Chain: event.Chain(le.Uint64(b[16:]))}, int64(le.Uint64(b[24:]))
+	return event.Position{Log: event.LogID(le.Uint64(b)), Seq: le.Uint64(b[8:]), Chain: event.Chain(le.Uint64(b[16:]))},
+		int64(le.Uint64(b[24:]))
 }
 
 // reader reads a file from its beginning and checks all of it.
@@ -96,8 +97,8 @@ func (f *reader) read(n int) ([]byte, error) {
 	return f.buf, nil
 }
 
-// next returns the next record, borrowed until the next call, or nil for a seal and for topics. The error is io.EOF behind a
-// seal at the end, io.ErrUnexpectedEOF for an end anywhere else; it wraps event.ErrDamaged for bytes that
+// next returns the next record, borrowed until the next call, or nil for a seal and for topics. The error is io.EOF
+// behind a seal at the end, io.ErrUnexpectedEOF for an end anywhere else; it wraps event.ErrDamaged for bytes that
 // were never written so.
 func (f *reader) next() (event.Encoded, error) {
 	begin := f.at
@@ -135,7 +136,8 @@ func (f *reader) next() (event.Encoded, error) {
 	case kindPosition:
 		pos, from := parseSeal(body)
 		if from != f.batch || pos.Seq < f.last {
-			return bad("position %d of the batch at byte %d does not seal the batch at byte %d: %w", pos.Seq, from, f.batch, event.ErrDamaged)
+			return bad("position %d of the batch at byte %d does not seal the batch at byte %d: %w", pos.Seq, from, f.batch,
+				event.ErrDamaged)
 		}
 		f.pos, f.batch, f.last = pos, f.at, 0
 		if f.named.Known() {

@@ -16,8 +16,8 @@ import (
 	"xmq/nodeclient/driver/internal/freespace"
 )
 
-// Format is the name of the bytes a snapshot writes: those of the file. firstFormat is that of a node of the first revision, whose
-// files hold no topics.
+// Format is the name of the bytes a snapshot writes: those of the file. firstFormat is that of a node of the first
+// revision, whose files hold no topics.
 const (
 	Format      = "file-log/2"
 	firstFormat = "file-log/1"
@@ -86,7 +86,8 @@ func (t *Target) CheckSpace(_ context.Context, size int64) error {
 }
 
 // Restore implements nodeclient.Database: the copy is read again from the disk and checked entry by entry.
-func (t *Target) Restore(ctx context.Context, want event.Position, topics event.Topics, r io.Reader) (nodeclient.Restored, error) {
+func (t *Target) Restore(ctx context.Context, want event.Position, topics event.Topics,
+	r io.Reader) (nodeclient.Restored, error) {
 	path := restorePath(t.path)
 	err := remove(path)
 	if err == nil {

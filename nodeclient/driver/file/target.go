@@ -174,7 +174,8 @@ func (t *Target) usable() error {
 		return nil
 	}
 	if err := errors.Join(t.file.Truncate(t.end), t.file.Sync()); err != nil {
-		return nodeclient.Transient(fmt.Errorf("file: %s takes nothing more since a write failed: %w; it is tried again: %w", t.path, t.failed, err))
+		return nodeclient.Transient(fmt.Errorf("file: %s takes nothing more since a write failed: %w; it is tried again: %w",
+			t.path, t.failed, err))
 	}
 	t.failed = nil
 	return nil
@@ -215,8 +216,8 @@ func (t *Target) Seek(ctx context.Context, pos event.Position) error {
 // Topics implements nodeclient.Database.
 func (t *Target) Topics(context.Context) (event.Topics, error) { return t.held, t.usable() }
 
-// Keep implements nodeclient.Database. A file of the first revision gets the header of now before: one without topics says what
-// none says.
+// Keep implements nodeclient.Database. A file of the first revision gets the header of now before: one without topics
+// says what none says.
 func (t *Target) Keep(ctx context.Context, topics event.Topics) error {
 	if err := t.usable(); err != nil {
 		return err
@@ -245,8 +246,8 @@ func upgrade(file *os.File) error {
 	return errors.Join(err, file.Sync())
 }
 
-// append writes one batch. After an error nothing of it counts in this process, and what of it is on the disk is cut off
-// before anything else is done; a crash before that may leave it whole, and then the next Open counts it.
+// append writes one batch. After an error nothing of it counts in this process, and what of it is on the disk is cut
+// off before anything else is done; a crash before that may leave it whole, and then the next Open counts it.
 func (t *Target) append(ctx context.Context, entries []byte, pos event.Position) error {
 	if ctx.Err() != nil {
 		return nodeclient.Transient(fmt.Errorf("file: append up to %d: %w", pos.Seq, context.Cause(ctx)))

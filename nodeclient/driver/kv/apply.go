@@ -24,8 +24,9 @@ type value struct {
 // overlay is what increments of a batch have made of keys, above the database.
 type overlay map[string]value
 
-// Apply implements nodeclient.Database: one write and one sync for all that precedes the first failing increment. After a
-// failed write the next call opens the database again; a Transient may then come with a position ahead of before.
+// Apply implements nodeclient.Database: one write and one sync for all that precedes the first failing increment.
+// After a failed write the next call opens the database again; a Transient may then come with a position ahead of
+// before.
 func (t *Target) Apply(ctx context.Context, before event.Position, items []event.Item) (event.Position, error) {
 	if err := t.usable(); err != nil {
 		return t.pos, err
@@ -36,7 +37,8 @@ func (t *Target) Apply(ctx context.Context, before event.Position, items []event
 	doubt := t.doubt
 	t.doubt = event.Position{}
 	if !doubt.Zero() && t.pos == doubt && t.pos != before {
-		return t.pos, nodeclient.Transient(fmt.Errorf("kv: a write that had failed is stored after all: going on from %d", t.pos.Seq))
+		return t.pos, nodeclient.Transient(fmt.Errorf("kv: a write that had failed is stored after all: going on from %d",
+			t.pos.Seq))
 	}
 	if err := nodeclient.CheckAdvance(t.pos, before); err != nil {
 		return t.pos, err

@@ -74,7 +74,8 @@ func (n *node) all() (pairs []string) {
 // Each command does what it says, whatever bytes it is given, and sees what came before it in its batch.
 func TestCommandsSeeEarlierOnesOfTheirBatch(t *testing.T) {
 	n := newNode(t)
-	n.run("SET a 1\nINCR a\nINCR a 40", "INCR a", "DECR b", "DECR a 3\nSET c x", "DEL c d", "MSET e 1 f 2 e 3", "DEL b\nINCR b -9223372036854775808")
+	n.run("SET a 1\nINCR a\nINCR a 40", "INCR a", "DECR b", "DECR a 3\nSET c x", "DEL c d", "MSET e 1 f 2 e 3",
+		"DEL b\nINCR b -9223372036854775808")
 	require.Equal(t, []string{"a=40", "b=-9223372036854775808", "e=3", "f=2"}, n.all())
 	every := make([]byte, 256)
 	for i := range every {
@@ -132,8 +133,8 @@ func TestWhatIsRefused(t *testing.T) {
 	}
 }
 
-// After a failed write the database is opened again as soon as the disk allows it, and nothing is lost or counted twice: what
-// the write has left is read, not guessed.
+// After a failed write the database is opened again as soon as the disk allows it, and nothing is lost or counted
+// twice: what the write has left is read, not guessed.
 func TestAFailedWriteIsGoneOnFromWithoutARestart(t *testing.T) {
 	for _, verb := range []disktest.Verb{disktest.Write, disktest.Sync} {
 		for _, failure := range []error{syscall.ENOSPC, syscall.EIO, disktest.ErrShort} {
@@ -157,7 +158,8 @@ func TestAFailedWriteIsGoneOnFromWithoutARestart(t *testing.T) {
 			}
 			require.ErrorContains(t, err, "snapshot being read")
 			var copied bytes.Buffer
-			require.NoError(t, errors.Join(s.WriteTo(t.Context(), &copied), s.Close()), "what was opened before is read to its end")
+			require.NoError(t, errors.Join(s.WriteTo(t.Context(), &copied), s.Close()),
+				"what was opened before is read to its end")
 			_, err = n.Apply(t.Context(), before, items)
 			require.True(t, nodeclient.IsTransient(err), err)
 			full.Store(false)
@@ -204,8 +206,8 @@ func TestAFailedWriteAndACrash(t *testing.T) {
 	}
 }
 
-// A power cut at any write, sync or rename leaves what was acknowledged, perhaps one batch more, and data and position that belong
-// together: TestXD28, "data and position in one transaction: a counter update is applied once".
+// A power cut at any write, sync or rename leaves what was acknowledged, perhaps one batch more, and data and
+// position that belong together: TestXD28, "data and position in one transaction: a counter update is applied once".
 func TestXD28ACrashAtEveryWrite(t *testing.T) {
 	for nth := 1; ; nth++ {
 		mem := disktest.NewMemory()
@@ -296,7 +298,8 @@ func TestTheResultDoesNotDependOnBatches(t *testing.T) {
 	scripts := func(rng *rand.Rand) (all []string) {
 		for k := range 80 {
 			key := string(rune('a' + rng.IntN(5)))
-			all = append(all, []string{"INCR " + key, "DECR " + key + " 3", "DEL " + key, "SET " + key + " x", "SET " + key + fmt.Sprintf(" %d", k),
+			all = append(all, []string{"INCR " + key, "DECR " + key + " 3", "DEL " + key, "SET " + key + " x", "SET " +
+				key + fmt.Sprintf(" %d", k),
 				"SET half 1\nINCR " + key, "MSET " + key + " 1 b 2"}[rng.IntN(7)])
 		}
 		return all

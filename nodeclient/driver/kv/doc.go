@@ -1,6 +1,6 @@
-// Package kv is the target driver for a local key-value store: a folder with a goleveldb database that needs no server.
-// Increments are commands, in the forms of package commands; the position lies in the same database and moves in the same
-// synced batch as the data.
+// Package kv is the target driver for a local key-value store: a folder with a goleveldb database that needs no
+// server. Increments are commands, in the forms of package commands; the position lies in the same database and moves
+// in the same synced batch as the data.
 //
 // # Increments
 //
@@ -9,9 +9,9 @@
 //	DEL key [key ...]
 //	INCR key [n]    DECR key [n]
 //
-// A key has 1 to 1024 bytes, a value up to 16 MiB, any bytes. INCR and DECR take a missing key for 0; what they find and what
-// they make are 64-bit decimal numbers, and anything else fails the increment. The last word on a key within a batch is
-// written once. A batch is one write: a failing increment ends it, and nothing of that increment is in it.
+// A key has 1 to 1024 bytes, a value up to 16 MiB, any bytes. INCR and DECR take a missing key for 0; what they find
+// and what they make are 64-bit decimal numbers, and anything else fails the increment. The last word on a key within
+// a batch is written once. A batch is one write: a failing increment ends it, and nothing of that increment is in it.
 //
 // # Keys of the database
 //
@@ -22,13 +22,15 @@
 //
 // # Trouble
 //
-// After a failed write or sync the database is closed and opened again, as soon as no snapshot reads it and the disk allows it: what
-// the write has left is unknown until then, and read. Damage is refused on opening, and when it is met later; it is Fatal. See package disk.
+// After a failed write or sync the database is closed and opened again, as soon as no snapshot reads it and the disk
+// allows it: what the write has left is unknown until then, and read. Damage is refused on opening, and when it is
+// met later; it is Fatal. See package disk.
 //
 // # Snapshots
 //
-// A snapshot is a cursor: goleveldb keeps what it saw when it was opened. Format "kv-pairs/1" is a stream of package snapstream with
-// magic "XMQPAIRS" and version 1. Its preface is empty, or, when only a range is in it, which nobody can restore from:
+// A snapshot is a cursor: goleveldb keeps what it saw when it was opened. Format "kv-pairs/1" is a stream of package
+// snapstream with magic "XMQPAIRS" and version 1. Its preface is empty, or, when only a range is in it, which nobody
+// can restore from:
 //
 //	0  4  s, length of start   4  s  start, exclusive; empty: from the first key
 //	.  4  e, length of end     .  e  end, inclusive; empty: to the last key

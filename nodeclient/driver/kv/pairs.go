@@ -9,8 +9,8 @@ import (
 	"xmq/broker/event"
 )
 
-// readPairs hands out the pairs of a snapshot's data up to its end, which must be whole, in order and have counted right. They are
-// borrowed until each returns.
+// readPairs hands out the pairs of a snapshot's data up to its end, which must be whole, in order and have counted
+// right. They are borrowed until each returns.
 func readPairs(r io.Reader, each func(key, value []byte) error) (count uint64, err error) {
 	damaged := func(format string, args ...any) (uint64, error) {
 		return count, fmt.Errorf(format+": %w", append(args, event.ErrDamaged)...)

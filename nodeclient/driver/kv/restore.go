@@ -35,10 +35,11 @@ func (t *Target) Loads(format string) bool { return format == Format }
 // CheckSpace implements nodeclient.Database.
 func (t *Target) CheckSpace(_ context.Context, size int64) error { return freespace.For(t.dir, size) }
 
-// Restore implements nodeclient.Database. It loads into a database of its own with a latch of its own, so that trouble there leaves the
-// live one alone; then the keys are counted again and the position is compared. A snapshot of a place that had no position
-// yet is accepted for the start of a log and given that position.
-func (t *Target) Restore(ctx context.Context, want event.Position, topics event.Topics, r io.Reader) (nodeclient.Restored, error) {
+// Restore implements nodeclient.Database. It loads into a database of its own with a latch of its own, so that
+// trouble there leaves the live one alone; then the keys are counted again and the position is compared. A snapshot
+// of a place that had no position yet is accepted for the start of a log and given that position.
+func (t *Target) Restore(ctx context.Context, want event.Position, topics event.Topics,
+	r io.Reader) (nodeclient.Restored, error) {
 	err := t.load(ctx, want, topics, r)
 	if err == nil {
 		return &restored{t: t}, nil
@@ -129,13 +130,15 @@ func verify(db *disk.DB, want event.Position, count uint64) error {
 		return err
 	}
 	if stored != want || n != count {
-		return fmt.Errorf("the restored database holds %d keys at %s, expected were %d at %s: %w", n, stored, count, want, event.ErrDamaged)
+		return fmt.Errorf("the restored database holds %d keys at %s, expected were %d at %s: %w", n, stored, count, want,
+			event.ErrDamaged)
 	}
 	return nil
 }
 
-// Switch implements nodeclient.Restored. Its first rename decides: a crash before it leaves the old database, after it the
-// new one. On an error behind that point the target is closed, and its next use, or the next Open, finishes the switch.
+// Switch implements nodeclient.Restored. Its first rename decides: a crash before it leaves the old database, after
+// it the new one. On an error behind that point the target is closed, and its next use, or the next Open, finishes
+// the switch.
 func (r *restored) Switch(context.Context) error {
 	t := r.t
 	if err := t.usable(); err != nil {

@@ -22,8 +22,8 @@ const Format = "kv-pairs/1"
 
 var stream = snapstream.Format{Name: Format, Magic: "XMQPAIRS", Version: 1}
 
-// span is a range of keys: behind start, up to and with end, at most limit of them. Empty start and end, and limit 0, are
-// no bound.
+// span is a range of keys: behind start, up to and with end, at most limit of them. Empty start and end, and limit 0,
+// are no bound.
 type span struct {
 	start, end []byte
 	limit      uint64
@@ -72,9 +72,10 @@ func (t *Target) Snapshot(ctx context.Context) (nodeclient.Snapshot, error) {
 	return t.SnapshotRange(ctx, nil, nil, 0)
 }
 
-// SnapshotRange is Snapshot of the keys behind start, up to and with end, at most limit of them, in the order of their bytes. An
-// empty start stands for the beginning, an empty end for the end, limit 0 for no limit; a start that is not before its end
-// makes an empty one. What it writes can be read, but not restored unless it has no bounds. Rules: SS-4, SS-7.
+// SnapshotRange is Snapshot of the keys behind start, up to and with end, at most limit of them, in the order of
+// their bytes. An empty start stands for the beginning, an empty end for the end, limit 0 for no limit; a start that
+// is not before its end makes an empty one. What it writes can be read, but not restored unless it has no bounds.
+// Rules: SS-4, SS-7.
 func (t *Target) SnapshotRange(_ context.Context, start, end []byte, limit uint64) (nodeclient.Snapshot, error) {
 	if err := t.usable(); err != nil {
 		return nil, err

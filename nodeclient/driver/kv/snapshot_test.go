@@ -49,8 +49,8 @@ func keysIn(t *testing.T, snapshot []byte) (keys []string, count uint64) {
 	return keys, count
 }
 
-// TestSS04: "Range excludes start and includes end", an empty end runs to the last key; with a limit, which counts pairs; 0 is none here.
-// TestSS07: "our reader compares the count".
+// TestSS04: "Range excludes start and includes end", an empty end runs to the last key; with a limit, which counts
+// pairs; 0 is none here. TestSS07: "our reader compares the count".
 func TestSS04AndSS07Ranges(t *testing.T) {
 	n := newNode(t)
 	n.run("MSET a 1 b 2 b\xff 3 c 4 d 5", `SET "b\x00" 6`)
@@ -88,7 +88,8 @@ func TestSS04AndSS07Ranges(t *testing.T) {
 		require.Equal(t, c.want, keys, "%q to %q, %d", c.start, c.end, c.limit)
 		require.EqualValues(t, len(keys), count)
 		var scanned []string
-		require.NoError(t, n.Scan([]byte(c.start), []byte(c.end), c.limit, func(key, _ []byte) error { scanned = append(scanned, string(key)); return nil }))
+		require.NoError(t, n.Scan([]byte(c.start), []byte(c.end), c.limit,
+			func(key, _ []byte) error { scanned = append(scanned, string(key)); return nil }))
 		require.Equal(t, c.want, scanned)
 		if c.start+c.end != "" || c.limit > 0 {
 			_, err := newNode(t).Restore(t.Context(), n.at(), event.AllTopics, bytes.NewReader(snapshot))
@@ -110,8 +111,8 @@ func (w *eachWrite) Write(b []byte) (int, error) {
 	return w.Buffer.Write(b)
 }
 
-// TestXE07: "increments flow during a long copy, yet the snapshot holds exactly its position", and SS-11: "writes during a dump do
-// not appear"; with so many of them that goleveldb rewrites its tables beneath the open cursor.
+// TestXE07: "increments flow during a long copy, yet the snapshot holds exactly its position", and SS-11: "writes
+// during a dump do not appear"; with so many of them that goleveldb rewrites its tables beneath the open cursor.
 func TestXE07AndSS11(t *testing.T) {
 	place := disktest.NewMemory()
 	n := nodeIn(t, place)
@@ -152,8 +153,9 @@ func TestXE07AndSS11(t *testing.T) {
 	require.Equal(t, at, m.at())
 }
 
-// TestXD13: "pause is short and does not grow with data size": opening a snapshot reads nothing of the place. TestSS09: "A dump never
-// delays other sessions": between any two writes of a snapshot increments are applied, see TestXE07AndSS11.
+// TestXD13: "pause is short and does not grow with data size": opening a snapshot reads nothing of the place.
+// TestSS09: "A dump never delays other sessions": between any two writes of a snapshot increments are applied, see
+// TestXE07AndSS11.
 func TestXD13(t *testing.T) {
 	n := newNode(t)
 	for range 30 {
@@ -167,7 +169,8 @@ func TestXD13(t *testing.T) {
 	require.Less(t, small, 200.0)
 }
 
-// TestSS10: "slow reader gets all bytes": a snapshot closed in the middle ends with an error, never with a short stream that looks whole.
+// TestSS10: "slow reader gets all bytes": a snapshot closed in the middle ends with an error, never with a short
+// stream that looks whole.
 func TestSS10AClosedSnapshotNeverLooksWhole(t *testing.T) {
 	n := newNode(t)
 	for i := range 100 {
@@ -194,10 +197,12 @@ func TestGoldenSnapshot(t *testing.T) {
 	n.run(`MSET b "" "a\x00" value`)
 	require.Equal(t, ""+
 		"584d515041495253"+"01000000"+"0700000000000000"+"0100000000000000"+"050bd9e838252f15"+"00000000"+"b204af4e"+
-		"24000000"+"02000000"+"6100"+"05000000"+"76616c7565"+"01000000"+"62"+"00000000"+"00000000"+"0200000000000000"+"10dc1e7d"+"00000000"+"8ab2288c",
+		"24000000"+"02000000"+"6100"+"05000000"+"76616c7565"+"01000000"+"62"+"00000000"+"00000000"+"0200000000000000"+
+		"10dc1e7d"+"00000000"+"8ab2288c",
 		hex.EncodeToString(n.taken()))
 	require.NotEmpty(t, span{start: []byte("a"), limit: 2}.preface())
-	require.Equal(t, "01000000"+"61"+"00000000"+"0200000000000000", hex.EncodeToString(span{start: []byte("a"), limit: 2}.preface()))
+	require.Equal(t, "01000000"+"61"+"00000000"+"0200000000000000",
+		hex.EncodeToString(span{start: []byte("a"), limit: 2}.preface()))
 }
 
 // Pairs that no node has written are damage, and lengths that lie cost nothing.
@@ -238,8 +243,9 @@ func FuzzReadPairs(f *testing.F) {
 	})
 }
 
-// TestXE13: "failure at each step leaves the old state": the disk fails at every operation of a restore and its switch in turn, then the
-// power: what is opened next is the old database or the new one, whole, and nothing lies beside it.
+// TestXE13: "failure at each step leaves the old state": the disk fails at every operation of a restore and its
+// switch in turn, then the power: what is opened next is the old database or the new one, whole, and nothing lies
+// beside it.
 func TestXE13ACrashAtEveryStepOfARestore(t *testing.T) {
 	source := newNode(t)
 	source.run("SET who new\nINCR n 2")
@@ -318,7 +324,8 @@ func TestARestoreLeavesNoFolder(t *testing.T) {
 		}
 		return names
 	}
-	for _, r := range []io.Reader{bytes.NewReader(snapshot[:len(snapshot)-1]), bytes.NewReader(append(slices.Clone(snapshot), 0)), strings.NewReader("")} {
+	for _, r := range []io.Reader{bytes.NewReader(snapshot[:len(snapshot)-1]),
+		bytes.NewReader(append(slices.Clone(snapshot), 0)), strings.NewReader("")} {
 		_, err := n.Restore(t.Context(), at, event.AllTopics, r)
 		require.Error(t, err)
 		require.Equal(t, []string{"db"}, folders())
@@ -347,7 +354,8 @@ func TestARestoreLeavesNoFolder(t *testing.T) {
 	require.NoError(t, again.Close())
 }
 
-// A crash while the old database is being removed, behind the decision, is finished by the next Open, whatever is left of it.
+// A crash while the old database is being removed, behind the decision, is finished by the next Open, whatever is
+// left of it.
 func TestXE13AHalfRemovedOldDatabase(t *testing.T) {
 	source := newNode(t)
 	source.run("SET who new")

@@ -49,9 +49,9 @@ type Target struct {
 
 var _ nodeclient.Database = (*Target)(nil)
 
-// Open opens the database in the folder path and makes it when it is not there; the folder around it must exist. A Switch that
-// a crash interrupted is finished first, an unfinished restore removed. A database that is damaged is Fatal; what is no
-// database of this driver, or a path that cannot be one, is an error without a mark.
+// Open opens the database in the folder path and makes it when it is not there; the folder around it must exist. A
+// Switch that a crash interrupted is finished first, an unfinished restore removed. A database that is damaged is
+// Fatal; what is no database of this driver, or a path that cannot be one, is an error without a mark.
 func Open(path string) (*Target, error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {
@@ -127,7 +127,8 @@ func readPosition(db *disk.DB) (event.Position, error) {
 	if errors.Is(err, disk.ErrNotFound) {
 		empty, err := empty(db)
 		if err == nil && !empty {
-			err = nodeclient.Fatal(errors.New("it has data but no position: this copy has lost its place; restore it from another node"))
+			err = nodeclient.Fatal(errors.New("it has data but no position: this copy has lost its place; restore it from " +
+				"another node"))
 		}
 		return event.Position{}, err
 	}
@@ -138,7 +139,8 @@ func readPosition(db *disk.DB) (event.Position, error) {
 		return event.Position{}, nodeclient.Fatal(fmt.Errorf("its position has %d bytes: %w", len(b), event.ErrDamaged))
 	}
 	le := binary.LittleEndian
-	return event.Position{Log: event.LogID(le.Uint64(b)), Seq: le.Uint64(b[8:]), Chain: event.Chain(le.Uint64(b[16:]))}, nil
+	return event.Position{Log: event.LogID(le.Uint64(b)), Seq: le.Uint64(b[8:]), Chain: event.Chain(le.Uint64(b[16:]))},
+		nil
 }
 
 func encodePosition(pos event.Position) (b []byte) {
@@ -169,8 +171,8 @@ func (t *Target) trouble(what string, err error) error {
 	return nodeclient.Transient(text)
 }
 
-// usable opens the database again after a failed write, or when a Switch could not. What a failed write has left is unknown
-// until then. It fails as long as the disk does.
+// usable opens the database again after a failed write, or when a Switch could not. What a failed write has left is
+// unknown until then. It fails as long as the disk does.
 func (t *Target) usable() error {
 	if t.closed {
 		return fmt.Errorf("kv: %s has been closed", t.name)
@@ -181,10 +183,12 @@ func (t *Target) usable() error {
 		case failed == nil:
 			return nil
 		case t.reading.Load() > 0: // it reads the database that would be closed
-			return nodeclient.Transient(fmt.Errorf("kv: %s takes nothing more since a write failed; it is opened again when the snapshot being read is closed: %w", t.name, failed))
+			return nodeclient.Transient(fmt.Errorf("kv: %s takes nothing more since a write failed; it is opened again when "+
+				"the snapshot being read is closed: %w", t.name, failed))
 		}
 		if !t.reads.TryLock() {
-			return nodeclient.Transient(fmt.Errorf("kv: %s takes nothing more since a write failed; it is opened again when nobody reads it: %w", t.name, failed))
+			return nodeclient.Transient(fmt.Errorf("kv: %s takes nothing more since a write failed; it is opened again when "+
+				"nobody reads it: %w", t.name, failed))
 		}
 		defer t.reads.Unlock()
 		_ = t.shut() // the failed write was told
@@ -283,8 +287,8 @@ func (t *Target) Get(key []byte) ([]byte, error) {
 	return t.db.Get(dataKey(key))
 }
 
-// Scan hands out the pairs of a range, as SnapshotRange has it, in the order of their keys, borrowed until each returns. It sees
-// one moment, and ends with the error of each.
+// Scan hands out the pairs of a range, as SnapshotRange has it, in the order of their keys, borrowed until each
+// returns. It sees one moment, and ends with the error of each.
 func (t *Target) Scan(start, end []byte, limit uint64, each func(key, value []byte) error) error {
 	t.reads.RLock()
 	defer t.reads.RUnlock()

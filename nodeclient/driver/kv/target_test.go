@@ -14,8 +14,9 @@ import (
 	"xmq/nodeclient/driver/drivertest"
 )
 
-// factory: a counter numbers the entries, so that an increment applied twice shows. The databases lie outside the folders whose
-// files the suite compares, because goleveldb renames its own with each opening; see TestARestoreLeavesNoFolder instead.
+// factory: a counter numbers the entries, so that an increment applied twice shows. The databases lie outside the
+// folders whose files the suite compares, because goleveldb renames its own with each opening; see
+// TestARestoreLeavesNoFolder instead.
 func factory() drivertest.Factory {
 	open, folders := make(map[string]*Target), make(map[string]string)
 	return drivertest.Factory{

@@ -38,9 +38,10 @@ func (t *Target) Apply(ctx context.Context, before event.Position, items []event
 			}
 		}
 		var err error
-		before, err = apply.Apply(before, steps[:n], nil, &t.patience, nil, func(before event.Position, steps []step) (event.Position, *apply.Failure) {
-			return transact(ctx, before, steps)
-		})
+		before, err = apply.Apply(before, steps[:n], nil, &t.patience, nil,
+			func(before event.Position, steps []step) (event.Position, *apply.Failure) {
+				return transact(ctx, before, steps)
+			})
 		if err != nil {
 			return before, err
 		}
@@ -61,7 +62,8 @@ func (t *Target) transact(ctx context.Context, before event.Position, steps []st
 	if len(steps) > 1 && (s.calls.opaque || t.counters.reach.asks.last) {
 		return before, apply.Fail(0, apply.ErrAlone)
 	}
-	if steps[0].Work.leaks || s.calls.opaque { // settings, variables, temporary tables of what it calls go with the session
+	// settings, variables, temporary tables of what it calls go with the session
+	if steps[0].Work.leaks || s.calls.opaque {
 		defer s.close()
 	}
 	at, err := t.run(ctx, s, p.pos, steps, t.flavour.inline && !s.calls.any && !t.counters.reach.asks.counts)
@@ -82,14 +84,15 @@ func (t *Target) transact(ctx context.Context, before event.Position, steps []st
 		t.counters.gave = nil
 		return t.settle(ctx, before, p.pos, steps[last].Pos, last, err)
 	}
-	t.counters.sure = !t.counters.reach.lifts(steps[last]) // else they are compared before the next increment, on every node
+	// else they are compared before the next increment, on every node
+	t.counters.sure = !t.counters.reach.lifts(steps[last])
 	return steps[last].Pos, nil
 }
 
 // enter begins a transaction at before. The session is to be given back. The place beside an error says where the
 // database stands, as far as that is known. Counters are put where they belong before; by unsettled, when a change of
-// the schema may have been done that the position does not count. Steps that may ask what another has left in the session
-// get a new one.
+// the schema may have been done that the position does not count. Steps that may ask what another has left in the
+// session get a new one.
 func (t *Target) enter(ctx context.Context, before event.Position, steps []step,
 	unsettled func(context.Context, *session, place) error) (*session, place, error) {
 	s, err := t.session(ctx)
@@ -162,10 +165,10 @@ type ref struct{ step, at int }
 // errWhich says that a statement failed and nobody noted which one.
 var errWhich = errors.New("a statement of the batch failed")
 
-// run sends all statements of a transaction, and the moving of the position, a chunk at a time without waiting in between.
-// Before each statement it notes in @xmq_at which one comes. It returns the index of the failing step. With inline set, increments of
-// one plain statement carry their pins in it and are not noted, which saves half of the statements; what fails is then
-// errWhich, and run again without.
+// run sends all statements of a transaction, and the moving of the position, a chunk at a time without waiting in
+// between. Before each statement it notes in @xmq_at which one comes. It returns the index of the failing step. With
+// inline set, increments of one plain statement carry their pins in it and are not noted, which saves half of the
+// statements; what fails is then errWhich, and run again without.
 func (t *Target) run(ctx context.Context, s *session, stored event.Position, steps []step, inline bool) (int, error) {
 	c := chunks{ctx: ctx, s: s, limit: min(maxChunk, s.packet/2)}
 	begun := time.Now()
@@ -214,7 +217,8 @@ func (t *Target) run(ctx context.Context, s *session, stored event.Position, ste
 		return apply.Unknown, unmoved(steps, fmt.Errorf("moving the position found %d rows instead of one", c.found))
 	}
 	if road(c.err) || number(c.err) == lockTimeout && time.Since(begun) > lockWait/2 { // one that was raised comes at once
-		return 0, nodeclient.Transient(fmt.Errorf("mysql: apply %d to %d: %w", steps[0].Seq(), steps[len(steps)-1].Seq(), c.err))
+		return 0, nodeclient.Transient(fmt.Errorf("mysql: apply %d to %d: %w", steps[0].Seq(), steps[len(steps)-1].Seq(),
+			c.err))
 	}
 	if unnoted {
 		return 0, errWhich
@@ -231,14 +235,16 @@ func (t *Target) run(ctx context.Context, s *session, stored event.Position, ste
 }
 
 func tooLong(text string, packet int) error {
-	return fmt.Errorf("a statement of %d bytes is longer than the server takes (max_allowed_packet = %d)", len(text), packet)
+	return fmt.Errorf("a statement of %d bytes is longer than the server takes (max_allowed_packet = %d)", len(text),
+		packet)
 }
 
 // failure is the FAIL of a statement.
 func (t *Target) failure(steps []step, at ref, err error) error {
 	s := steps[at.step]
 	if number(err) == inTransaction {
-		err = fmt.Errorf("a procedure or block may neither commit, roll back nor change the schema, since the position is stored with what it does: %w", err)
+		err = fmt.Errorf("a procedure or block may neither commit, roll back nor change the schema, since the position is "+
+			"stored with what it does: %w", err)
 	}
 	if hint := t.flavour.hints[number(err)]; hint != "" {
 		err = fmt.Errorf("%w (%s)", err, hint)
@@ -250,13 +256,15 @@ func (t *Target) failure(steps []step, at ref, err error) error {
 // maxPins is more than the pins of a plain increment and the words around them are long.
 const maxPins = 256
 
-// pin is what an increment's clock, dice and variables stand at when it begins, the same on each node however batches fall.
+// pin is what an increment's clock, dice and variables stand at when it begins, the same on each node however batches
+// fall.
 func pin(s step) string {
 	h := fnv.New64a()
 	_ = binary.Write(h, binary.LittleEndian, [2]uint64{s.Seq(), uint64(s.Time)}) // a hash never fails
 	seed := h.Sum64()
 	const most = 0x3FFFFFFF // of the server's dice
-	return fmt.Sprintf(", timestamp = %d.%06d, rand_seed1 = %d, rand_seed2 = %d, last_insert_id = 0%s", s.Time/1e9, s.Time%1e9/1e3, seed>>32%most, seed%most, s.Work.resets)
+	return fmt.Sprintf(", timestamp = %d.%06d, rand_seed1 = %d, rand_seed2 = %d, last_insert_id = 0%s", s.Time/1e9,
+		s.Time%1e9/1e3, seed>>32%most, seed%most, s.Work.resets)
 }
 
 // chunks sends statements, many in one packet.
@@ -298,10 +306,12 @@ func unmoved(steps []step, err error) error {
 
 // settle answers for a commit that returned an error. Whatever it was, the position read back over a new session
 // tells; that waits for the old session to end.
-func (t *Target) settle(ctx context.Context, before, stored, last event.Position, at int, failed error) (event.Position, *apply.Failure) {
+func (t *Target) settle(ctx context.Context, before, stored, last event.Position, at int, failed error) (event.Position,
+	*apply.Failure) {
 	t.s.close()
 	if last == stored { // outside the order: the position tells nothing
-		return before, apply.Fail(0, nodeclient.Unknown(fmt.Errorf("mysql: the answer to the commit was lost, and whether it is stored is not known: %w", failed)))
+		return before, apply.Fail(0, nodeclient.Unknown(fmt.Errorf("mysql: the answer to the commit was lost, and whether "+
+			"it is stored is not known: %w", failed)))
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
 	defer cancel()
@@ -309,13 +319,16 @@ func (t *Target) settle(ctx context.Context, before, stored, last event.Position
 	switch {
 	case err != nil && !nodeclient.IsFatal(err):
 		t.doubt = last
-		return before, apply.Fail(at, nodeclient.Transient(fmt.Errorf("mysql: whether the commit of %d is stored is unknown until the server answers again: %w; %w", last.Seq, failed, err)))
+		return before, apply.Fail(at, nodeclient.Transient(fmt.Errorf("mysql: whether the commit of %d is stored is "+
+			"unknown until the server answers again: %w; %w", last.Seq, failed, err)))
 	case err != nil:
 		return before, apply.Fail(at, err)
 	case now == last:
 		return now, nil
 	case now == stored:
-		return before, apply.Fail(at, nodeclient.Transient(fmt.Errorf("mysql: the commit of %d failed and nothing of it is stored: %w", last.Seq, failed)))
+		return before, apply.Fail(at, nodeclient.Transient(fmt.Errorf("mysql: the commit of %d failed and nothing of it "+
+			"is stored: %w", last.Seq, failed)))
 	}
-	return now, apply.Fail(at, fmt.Errorf("mysql: after a failed commit of %d: %w: %w", last.Seq, t.hold.Advance(now, stored), failed))
+	return now, apply.Fail(at, fmt.Errorf("mysql: after a failed commit of %d: %w: %w", last.Seq,
+		t.hold.Advance(now, stored), failed))
 }

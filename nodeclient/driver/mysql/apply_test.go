@@ -102,8 +102,8 @@ func TestABatchTakesThreeRoundTrips(t *testing.T) {
 	require.Equal(t, "500|500", n.value("SELECT count(*), sum(v) FROM c"))
 }
 
-// A batch longer than a packet goes out in pieces, each FAIL in it still has its name, and a statement that the server would
-// not take is refused before it is sent.
+// A batch longer than a packet goes out in pieces, each FAIL in it still has its name, and a statement that the
+// server would not take is refused before it is sent.
 func TestABatchLongerThanAPacketIsCut(t *testing.T) {
 	small := mysqltest.New(t, "--max-allowed-packet=1M")
 	n := nodeOn(t, small, small.Addr())
@@ -119,7 +119,8 @@ func TestABatchLongerThanAPacketIsCut(t *testing.T) {
 		scripts[i] = fmt.Sprintf("UPDATE c SET v = '%s' WHERE id = %d", strings.Repeat("y", 100_000), i)
 	}
 	require.ErrorContains(t, n.fails(39, scripts...), "Error 1062")
-	require.ErrorContains(t, n.fails(1, "DELETE FROM c WHERE id = 1", "INSERT INTO c VALUES (99, '"+strings.Repeat("z", 1<<20)+"')", "DELETE FROM c"), "max_allowed_packet = 1048576")
+	require.ErrorContains(t, n.fails(1, "DELETE FROM c WHERE id = 1", "INSERT INTO c VALUES (99, '"+
+		strings.Repeat("z", 1<<20)+"')", "DELETE FROM c"), "max_allowed_packet = 1048576")
 	require.Equal(t, "39", n.value("SELECT count(*) FROM c"))
 	almost := "INSERT INTO c VALUES (100, '')"
 	n.run(almost[:len(almost)-2] + strings.Repeat("z", 1<<20-40) + "')") // with its pins it would be longer than a packet
@@ -130,7 +131,8 @@ func TestABatchLongerThanAPacketIsCut(t *testing.T) {
 func TestResultsOfAnyWidthAreReadAndDropped(t *testing.T) {
 	n := newNode(t)
 	n.run("CREATE TABLE done (v int)")
-	n.run("SELECT repeat('x', 1000000) FROM "+series(20), "SELECT '"+strings.Repeat("y", 5<<20)+"'", "INSERT INTO done VALUES (1)")
+	n.run("SELECT repeat('x', 1000000) FROM "+series(20), "SELECT '"+strings.Repeat("y", 5<<20)+"'",
+		"INSERT INTO done VALUES (1)")
 	require.Equal(t, "1", n.value("SELECT count(*) FROM done"))
 }
 
@@ -248,8 +250,8 @@ func TestThePositionWaitsForAnOpenTransaction(t *testing.T) {
 	require.Equal(t, next, <-got)
 }
 
-// A server that is killed under load comes back: every increment is there once, the position too, also where a binary log
-// has its part in each commit.
+// A server that is killed under load comes back: every increment is there once, the position too, also where a binary
+// log has its part in each commit.
 func TestAServerKilledUnderLoadLosesAndRepeatsNothing(t *testing.T) {
 	t.Run("plain", func(t *testing.T) { killedUnderLoad(t, mysqltest.New(t)) })
 	t.Run("with a binary log", func(t *testing.T) {

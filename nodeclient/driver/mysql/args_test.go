@@ -11,8 +11,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// Each kind of argument becomes what the same literal becomes, in a column of each type that takes it: integers beyond 2^53,
-// decimals of any length, bytes, times.
+// Each kind of argument becomes what the same literal becomes, in a column of each type that takes it: integers
+// beyond 2^53, decimals of any length, bytes, times.
 func TestArgumentsEqualLiterals(t *testing.T) {
 	n := newNode(t)
 	for i, c := range []struct{ column, arg, literal, want string }{
@@ -64,7 +64,8 @@ func TestArgumentsEqualLiterals(t *testing.T) {
 // The same for values that nobody chose.
 func TestArgumentsEqualLiteralsWhateverTheyAre(t *testing.T) {
 	n := newNode(t)
-	n.run("CREATE TABLE t (k int AUTO_INCREMENT PRIMARY KEY, i bigint, d decimal(60,30), f double, x text CHARACTER SET utf8mb4 COLLATE utf8mb4_bin, b blob)")
+	n.run("CREATE TABLE t (k int AUTO_INCREMENT PRIMARY KEY, i bigint, d decimal(60,30), f double, x text CHARACTER " +
+		"SET utf8mb4 COLLATE utf8mb4_bin, b blob)")
 	rapid.Check(t, func(r *rapid.T) {
 		i := fmt.Sprint(rapid.Int64().Draw(r, "integer"))
 		d := rapid.StringMatching(`-?(0|[1-9][0-9]{0,25})(\.[0-9]{1,25})?`).Draw(r, "number")
@@ -102,7 +103,8 @@ func TestAnIncrementOfSeveralStatementsIsOneTransaction(t *testing.T) {
 func TestArgumentsAreData(t *testing.T) {
 	n := newNode(t)
 	n.run("CREATE TABLE t (k int PRIMARY KEY, v varchar(99) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin)")
-	for k, s := range []string{"xmq_position", "get_lock", "@xmq_at", "'); COMMIT; --", "?", "\"", "`", "\\", "\\'", "/*!", "*/", "--", "#", "", ";", "NULL", "DELIMITER //", "row_count()"} {
+	for k, s := range []string{"xmq_position", "get_lock", "@xmq_at", "'); COMMIT; --", "?", "\"", "`", "\\", "\\'", "/*!",
+		"*/", "--", "#", "", ";", "NULL", "DELIMITER //", "row_count()"} {
 		arg, err := json.Marshal(s)
 		require.NoError(t, err)
 		n.run(fmt.Sprintf(`{"sql": "INSERT INTO t SELECT ?, ? /*!50000 WHERE ? = ? */", "args": [%d, %s, %[2]s, %[2]s]}`, k,

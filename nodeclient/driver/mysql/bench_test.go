@@ -49,9 +49,9 @@ func BenchmarkApply(b *testing.B) {
 	}
 }
 
-// BenchmarkGeneratedNumbers is what generated numbers cost, in 100 tables with AUTO_INCREMENT: of rows whose place words
-// tell, and where the counters must be read. Two databases get the same batches in turns, one of them without the numbers'
-// part; the median of the pairs' ratios is what it costs.
+// BenchmarkGeneratedNumbers is what generated numbers cost, in 100 tables with AUTO_INCREMENT: of rows whose place
+// words tell, and where the counters must be read. Two databases get the same batches in turns, one of them without
+// the numbers' part; the median of the pairs' ratios is what it costs.
 func BenchmarkGeneratedNumbers(b *testing.B) {
 	for _, kind := range []struct {
 		name string

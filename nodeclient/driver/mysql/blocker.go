@@ -20,11 +20,13 @@ func (t *Target) Durable() uint64 { return t.patience.Durable() }
 // shownBytes is how much of a statement of somebody else is shown.
 const shownBytes = 100
 
-// rowBlockers asks whose transactions hold rows that the session %[2]s waits for, of a server whose lock waits stand in %[1]s: session,
-// user, host, what it does, for how many seconds, statement. One that waits itself comes last.
-const rowBlockers = "SELECT b.trx_mysql_thread_id, coalesce(p.user, ''), coalesce(p.host, ''), coalesce(p.command, ''), " +
+// rowBlockers asks whose transactions hold rows that the session %[2]s waits for, of a server whose lock waits stand
+// in %[1]s: session, user, host, what it does, for how many seconds, statement. One that waits itself comes last.
+const rowBlockers = "SELECT b.trx_mysql_thread_id, coalesce(p.user, ''), coalesce(p.host, ''), coalesce(p.command, " +
+	"''), " +
 	"coalesce(p.time, timestampdiff(SECOND, b.trx_started, now())), coalesce(p.info, b.trx_query, '') FROM %[1]s w " +
-	"JOIN information_schema.innodb_trx r ON r.trx_id = w.%[3]s JOIN information_schema.innodb_trx b ON b.trx_id = w.%[4]s " +
+	"JOIN information_schema.innodb_trx r ON r.trx_id = w.%[3]s JOIN information_schema.innodb_trx b ON b.trx_id = " +
+	"w.%[4]s " +
 	"LEFT JOIN information_schema.processlist p ON p.id = b.trx_mysql_thread_id WHERE r.trx_mysql_thread_id = %[2]s " +
 	"GROUP BY 1, 2, 3, 4, 5, 6, b.trx_state, b.trx_started ORDER BY b.trx_state = 'LOCK WAIT', b.trx_started LIMIT 10"
 
@@ -74,12 +76,15 @@ func (t *Target) Blocker(ctx context.Context) (string, error) {
 	waits := strings.HasPrefix(now.does, "Waiting for ") || now.does == "User lock"
 	switch {
 	case waits && hidden != nil:
-		return fmt.Sprintf("its session %s is %q, and the server does not show whose that is (%v): SHOW FULL PROCESSLIST as an administrator", id, now.does, hidden), nil
+		return fmt.Sprintf("its session %s is %q, and the server does not show whose that is (%v): SHOW FULL PROCESSLIST "+
+			"as an administrator", id, now.does, hidden), nil
 	case waits:
-		return fmt.Sprintf("its session %s is %q, and the server does not show whose that is: SHOW FULL PROCESSLIST as an administrator, or start it with performance_schema=ON",
+		return fmt.Sprintf("its session %s is %q, and the server does not show whose that is: SHOW FULL PROCESSLIST as an "+
+			"administrator, or start it with performance_schema=ON",
 			id, now.does), nil
 	case hidden != nil:
-		return fmt.Sprintf("its session %s is at work (%s); whether another blocks it, this user may not see: GRANT PROCESS ON *.* to it", id, now.does), nil
+		return fmt.Sprintf("its session %s is at work (%s); whether another blocks it, this user may not see: GRANT "+
+			"PROCESS ON *.* to it", id, now.does), nil
 	}
 	return fmt.Sprintf("no session blocks it, its own (%s) is at work (%s)", id, now.does), nil
 }

@@ -58,7 +58,8 @@ func (n *node) rootSession(statements ...string) *sql.Conn {
 	return c
 }
 
-// While an increment waits for a lock the node can say whose it is, of rows and of tables, and no secret of that session.
+// While an increment waits for a lock the node can say whose it is, of rows and of tables, and no secret of that
+// session.
 func TestWhoBlocksTheDatabaseIsTold(t *testing.T) {
 	srv := mysqltest.New(t, "--performance-schema=ON", "--performance-schema-instrument=wait/lock/metadata/sql/mdl=ON")
 	n := nodeOn(t, srv, srv.Addr())

@@ -8,9 +8,9 @@ import (
 	"xmq/nodeclient/driver/sqltext"
 )
 
-// calls is what stands in the functions, procedures and triggers of a database, as far as it can change the session for the
-// increments behind the one that calls it. The server undoes none of it: after a restart of the node the same increment
-// would mean something else. Where there is anything to call, each increment is pinned anew.
+// calls is what stands in the functions, procedures and triggers of a database, as far as it can change the session
+// for the increments behind the one that calls it. The server undoes none of it: after a restart of the node the same
+// increment would mean something else. Where there is anything to call, each increment is pinned anew.
 type calls struct {
 	any     bool   // there is something to call
 	resets  string // ", @a = NULL" for each variable of the session that a body names
@@ -20,8 +20,10 @@ type calls struct {
 
 // learn reads what can be called in the database of s.
 func (t *Target) learn(ctx context.Context, s *session) error {
-	rows, err := s.query(ctx, "SELECT routine_definition IS NULL, coalesce(routine_definition, '') FROM information_schema.routines WHERE routine_schema = database() "+
-		"UNION ALL SELECT action_statement IS NULL, coalesce(action_statement, '') FROM information_schema.triggers WHERE trigger_schema = database()")
+	rows, err := s.query(ctx, "SELECT routine_definition IS NULL, coalesce(routine_definition, '') FROM "+
+		"information_schema.routines WHERE routine_schema = database() "+
+		"UNION ALL SELECT action_statement IS NULL, coalesce(action_statement, '') FROM information_schema.triggers WHERE "+
+		"trigger_schema = database()")
 	if err != nil {
 		return err
 	}

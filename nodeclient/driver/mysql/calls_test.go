@@ -16,8 +16,8 @@ import (
 	"xmq/nodeclient/driver/servertest/mysqltest"
 )
 
-// What a function or trigger changes in the session reaches no other increment: a node that was restarted in between and one
-// that was not hold the same.
+// What a function or trigger changes in the session reaches no other increment: a node that was restarted in between
+// and one that was not hold the same.
 func TestNothingOfAFunctionStaysInTheSession(t *testing.T) {
 	all := map[string]string{
 		"settings of a function": "INSERT INTO seen SELECT settings()",
@@ -30,54 +30,74 @@ func TestNothingOfAFunctionStaysInTheSession(t *testing.T) {
 	for name, leaves := range all {
 		t.Run(name, func(t *testing.T) {
 			n := newNode(t)
-			bodies := []string{"CREATE FUNCTION settings() RETURNS int NOT DETERMINISTIC BEGIN SET SESSION time_zone = '+05:00', SESSION div_precision_increment = 12; RETURN 1; END",
-				"CREATE TRIGGER tr AFTER INSERT ON triggers FOR EACH ROW SET SESSION time_zone = '+05:00', SESSION div_precision_increment = 12",
+			bodies := []string{"CREATE FUNCTION settings() RETURNS int NOT DETERMINISTIC BEGIN SET SESSION time_zone = " +
+				"'+05:00', SESSION div_precision_increment = 12; RETURN 1; END",
+				"CREATE TRIGGER tr AFTER INSERT ON triggers FOR EACH ROW SET SESSION time_zone = '+05:00', SESSION " +
+					"div_precision_increment = 12",
 				"CREATE FUNCTION variable() RETURNS int NOT DETERMINISTIC BEGIN SET @kept = 7; RETURN 1; END",
 				"CREATE FUNCTION kept() RETURNS int NOT DETERMINISTIC RETURN coalesce(@kept, 0)"}
 			if strings.Contains(leaves, "temp()") {
-				bodies = append(bodies, "CREATE FUNCTION temp() RETURNS int NOT DETERMINISTIC BEGIN CREATE TEMPORARY TABLE IF NOT EXISTS item (k int, ts timestamp, d decimal(30, 12), v int); RETURN 1; END")
+				bodies = append(bodies, "CREATE FUNCTION temp() RETURNS int NOT DETERMINISTIC BEGIN CREATE TEMPORARY TABLE IF "+
+					"NOT EXISTS item (k int, ts timestamp, d decimal(30, 12), v int); RETURN 1; END")
 			}
-			n.run("CREATE TABLE item (k int, ts timestamp, d decimal(30, 12), v int)", "CREATE TABLE seen (k int)", "CREATE TABLE triggers (k int)")
+			n.run("CREATE TABLE item (k int, ts timestamp, d decimal(30, 12), v int)", "CREATE TABLE seen (k int)",
+				"CREATE TABLE triggers (k int)")
 			n.run(bodies...)
 			insert := func(k int) string {
 				return fmt.Sprintf("INSERT INTO item VALUES (%d, '2026-01-01 12:00:00', 1/3, kept())", k)
 			}
 			n.run(insert(1), leaves, insert(2))
 			n.run(insert(3))
-			require.Equal(t, []string{"3|1|2026-01-01 12:00:00|0"}, n.query("SET time_zone = '+00:00'; SELECT count(*), count(DISTINCT d), min(ts), max(v) FROM item HAVING min(ts) = max(ts)"))
+			require.Equal(t, []string{"3|1|2026-01-01 12:00:00|0"}, n.query("SET time_zone = '+00:00'; SELECT count(*), "+
+				"count(DISTINCT d), min(ts), max(v) FROM item HAVING min(ts) = max(ts)"))
 		})
 	}
 }
 
-// Whatever asks the session for what an increment has left there finds what the same increment has left: in one batch, in
-// several, and behind a restart.
+// Whatever asks the session for what an increment has left there finds what the same increment has left: in one
+// batch, in several, and behind a restart.
 func TestNobodyAsksForWhatAnotherIncrementHasLeft(t *testing.T) {
 	type asking struct{ makes, leaves, asks string }
 	all := map[string]asking{
-		"a quoted variable":       {"CREATE FUNCTION f() RETURNS int NOT DETERMINISTIC RETURN coalesce(@`a b`, 0) + 1", "SET @`a b` = 7; INSERT INTO c VALUES (1)", "INSERT INTO seen SELECT f()"},
-		"a procedure's words":     {"CREATE PROCEDURE p() BEGIN EXECUTE IMMEDIATE concat('INSERT INTO seen SELECT coalesce(@', 'kept, 0) + 1'); END", "SET @kept = 7; INSERT INTO c VALUES (1)", "CALL p()"},
-		"rows of a view":          {"CREATE VIEW w AS SELECT row_count() + 10 AS v", "INSERT INTO c VALUES (1), (2), (3)", "INSERT INTO seen SELECT v FROM w"},
-		"found rows of a view":    {"CREATE VIEW w AS SELECT found_rows() AS v", "SELECT * FROM c; SELECT * FROM many", "INSERT INTO seen SELECT v FROM w"},
-		"found rows":              {"DO 1", "SELECT * FROM c; SELECT * FROM many", "INSERT INTO seen SELECT found_rows()"},
-		"found rows of a trigger": {"CREATE TRIGGER tr AFTER INSERT ON other FOR EACH ROW INSERT INTO seen SELECT found_rows()", "SELECT * FROM many", "INSERT INTO other VALUES (1)"},
-		"the last key of a view":  {"CREATE VIEW w AS SELECT last_insert_id() AS v", "INSERT INTO keyed (v) VALUES (1)", "INSERT INTO seen SELECT v FROM w"},
-		"the last key, trigger":   {"CREATE TRIGGER tr AFTER INSERT ON other FOR EACH ROW INSERT INTO seen SELECT last_insert_id()", "INSERT INTO keyed (v) VALUES (1)", "INSERT INTO other VALUES (1)"},
-		"a key for the next": {"CREATE FUNCTION f() RETURNS int NOT DETERMINISTIC BEGIN SET insert_id = 50; RETURN 1; END", "UPDATE c SET v = f()",
+		"a quoted variable": {"CREATE FUNCTION f() RETURNS int NOT DETERMINISTIC RETURN coalesce(@`a b`, 0) + 1",
+			"SET @`a b` = 7; INSERT INTO c VALUES (1)", "INSERT INTO seen SELECT f()"},
+		"a procedure's words": {"CREATE PROCEDURE p() BEGIN EXECUTE IMMEDIATE concat('INSERT INTO seen SELECT " +
+			"coalesce(@', 'kept, 0) + 1'); END", "SET @kept = 7; INSERT INTO c VALUES (1)", "CALL p()"},
+		"rows of a view": {"CREATE VIEW w AS SELECT row_count() + 10 AS v", "INSERT INTO c VALUES (1), (2), (3)",
+			"INSERT INTO seen SELECT v FROM w"},
+		"found rows of a view": {"CREATE VIEW w AS SELECT found_rows() AS v", "SELECT * FROM c; SELECT * FROM many",
+			"INSERT INTO seen SELECT v FROM w"},
+		"found rows": {"DO 1", "SELECT * FROM c; SELECT * FROM many", "INSERT INTO seen SELECT found_rows()"},
+		"found rows of a trigger": {"CREATE TRIGGER tr AFTER INSERT ON other FOR EACH ROW INSERT INTO seen SELECT " +
+			"found_rows()", "SELECT * FROM many", "INSERT INTO other VALUES (1)"},
+		"the last key of a view": {"CREATE VIEW w AS SELECT last_insert_id() AS v", "INSERT INTO keyed (v) VALUES (1)",
+			"INSERT INTO seen SELECT v FROM w"},
+		"the last key, trigger": {"CREATE TRIGGER tr AFTER INSERT ON other FOR EACH ROW INSERT INTO seen SELECT " +
+			"last_insert_id()", "INSERT INTO keyed (v) VALUES (1)", "INSERT INTO other VALUES (1)"},
+		"a key for the next": {"CREATE FUNCTION f() RETURNS int NOT DETERMINISTIC BEGIN SET insert_id = 50; RETURN 1; END",
+			"UPDATE c SET v = f()",
 			"INSERT INTO seen (v) VALUES (2)"},
 	}
 	if onMySQL {
-		all["a procedure's words"] = asking{"CREATE PROCEDURE p() BEGIN SET @x = concat('INSERT INTO seen SELECT coalesce(@', 'kept, 0) + 1'); PREPARE s FROM @x; EXECUTE s; END",
+		all["a procedure's words"] = asking{"CREATE PROCEDURE p() BEGIN SET @x = concat('INSERT INTO seen SELECT " +
+			"coalesce(@', 'kept, 0) + 1'); PREPARE s FROM @x; EXECUTE s; END",
 			"SET @kept = 7; INSERT INTO c VALUES (1)", "CALL p()"}
 	} else {
 		for name, c := range map[string]asking{
-			"the last number":                {"DO 1", "", "INSERT INTO seen SELECT lastval(s)"},
-			"the last number of a view":      {"CREATE VIEW w AS SELECT PREVIOUS VALUE FOR s AS v", "", "INSERT INTO seen SELECT v FROM w"},
-			"the last number of a trigger":   {"CREATE TRIGGER tr AFTER INSERT ON other FOR EACH ROW INSERT INTO seen SELECT lastval(s)", "", "INSERT INTO other VALUES (1)"},
-			"the last number of a default":   {"CREATE TABLE d (k int, v bigint DEFAULT lastval(s))", "", "INSERT INTO d (k) VALUES (1); INSERT INTO seen SELECT max(v) FROM d"},
-			"the last number of a function":  {"CREATE FUNCTION f() RETURNS bigint NOT DETERMINISTIC RETURN lastval(s)", "", "INSERT INTO seen SELECT f()"},
+			"the last number": {"DO 1", "", "INSERT INTO seen SELECT lastval(s)"},
+			"the last number of a view": {"CREATE VIEW w AS SELECT PREVIOUS VALUE FOR s AS v", "",
+				"INSERT INTO seen SELECT v FROM w"},
+			"the last number of a trigger": {"CREATE TRIGGER tr AFTER INSERT ON other FOR EACH ROW INSERT INTO seen SELECT " +
+				"lastval(s)", "", "INSERT INTO other VALUES (1)"},
+			"the last number of a default": {"CREATE TABLE d (k int, v bigint DEFAULT lastval(s))", "",
+				"INSERT INTO d (k) VALUES (1); INSERT INTO seen SELECT max(v) FROM d"},
+			"the last number of a function": {"CREATE FUNCTION f() RETURNS bigint NOT DETERMINISTIC RETURN lastval(s)", "",
+				"INSERT INTO seen SELECT f()"},
 			"the last number of a procedure": {"CREATE PROCEDURE p() INSERT INTO seen SELECT lastval(s)", "", "CALL p()"},
-			"the last number of a block":     {"DO 1", "", "BEGIN NOT ATOMIC EXECUTE IMMEDIATE concat('INSERT INTO seen SELECT last', 'val(s)'); END"},
-			"a variable of a block":          {"DO 1", "SET @kept = 7; INSERT INTO c VALUES (1)", "BEGIN NOT ATOMIC EXECUTE IMMEDIATE concat('INSERT INTO seen SELECT @', 'kept'); END"},
+			"the last number of a block": {"DO 1", "",
+				"BEGIN NOT ATOMIC EXECUTE IMMEDIATE concat('INSERT INTO seen SELECT last', 'val(s)'); END"},
+			"a variable of a block": {"DO 1", "SET @kept = 7; INSERT INTO c VALUES (1)",
+				"BEGIN NOT ATOMIC EXECUTE IMMEDIATE concat('INSERT INTO seen SELECT @', 'kept'); END"},
 		} {
 			if c.leaves == "" {
 				c.leaves = "INSERT INTO drawn (w) VALUES (1)"
@@ -87,8 +107,10 @@ func TestNobodyAsksForWhatAnotherIncrementHasLeft(t *testing.T) {
 	}
 	for name, c := range all {
 		t.Run(name, func(t *testing.T) {
-			makes := []string{"CREATE TABLE c (v int)", "CREATE TABLE many (v int)", "INSERT INTO many VALUES (1), (2), (3), (4), (5)", "CREATE TABLE other (v int)",
-				"CREATE TABLE keyed (id int AUTO_INCREMENT PRIMARY KEY, v int)", "INSERT INTO c VALUES (5)", "CREATE TABLE seen (id int AUTO_INCREMENT PRIMARY KEY, v bigint)"}
+			makes := []string{"CREATE TABLE c (v int)", "CREATE TABLE many (v int)",
+				"INSERT INTO many VALUES (1), (2), (3), (4), (5)", "CREATE TABLE other (v int)",
+				"CREATE TABLE keyed (id int AUTO_INCREMENT PRIMARY KEY, v int)", "INSERT INTO c VALUES (5)",
+				"CREATE TABLE seen (id int AUTO_INCREMENT PRIMARY KEY, v bigint)"}
 			if !onMySQL {
 				makes = append(makes, "CREATE SEQUENCE s NOCACHE", "CREATE TABLE drawn (v bigint DEFAULT nextval(s), w int)")
 			}
@@ -128,14 +150,16 @@ func TestNobodyAsksForWhatAnotherIncrementHasLeft(t *testing.T) {
 	}
 }
 
-// What a statement signals again and again, as if the database could not just now, becomes its FAIL; what precedes it is
-// durable, and what follows goes on when it is passed over.
+// What a statement signals again and again, as if the database could not just now, becomes its FAIL; what precedes it
+// is durable, and what follows goes on when it is passed over.
 func TestAnIncrementThatAlwaysSignalsWhatMayPassIsAFail(t *testing.T) {
 	for _, number := range []int{1205, 1213, 1317, 1290} {
 		t.Run(fmt.Sprint(number), func(t *testing.T) {
 			n := newNode(t)
-			n.run("CREATE TABLE c (v int)", fmt.Sprintf("CREATE FUNCTION raises() RETURNS int NOT DETERMINISTIC BEGIN SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = %d, MESSAGE_TEXT = 'raised'; RETURN 1; END", number))
-			before, items := n.at(), n.log.Scripts("INSERT INTO c VALUES (1)", "INSERT INTO c VALUES (2)", "INSERT INTO c SELECT raises()", "INSERT INTO c VALUES (3)")
+			n.run("CREATE TABLE c (v int)", fmt.Sprintf("CREATE FUNCTION raises() RETURNS int NOT DETERMINISTIC BEGIN SIGNAL "+
+				"SQLSTATE 'HY000' SET MYSQL_ERRNO = %d, MESSAGE_TEXT = 'raised'; RETURN 1; END", number))
+			before, items := n.at(), n.log.Scripts("INSERT INTO c VALUES (1)", "INSERT INTO c VALUES (2)",
+				"INSERT INTO c SELECT raises()", "INSERT INTO c VALUES (3)")
 			var err error
 			tries := 0
 			for done := 0; tries == 0 || nodeclient.IsTransient(err); tries++ {
@@ -200,15 +224,20 @@ func TestTheResultDoesNotDependOnBatches(t *testing.T) {
 			func(k int) string { return fmt.Sprintf("ALTER TABLE c ADD COLUMN c%d int DEFAULT %d", rng.IntN(5), k) },
 			func(k int) string { return fmt.Sprintf("UPDATE c SET c%d = %d", rng.IntN(5), k) },
 			func(k int) string {
-				return fmt.Sprintf("CREATE FUNCTION f%d() RETURNS int NOT DETERMINISTIC BEGIN SET @kept = %d; RETURN %d; END", rng.IntN(3), k, k)
+				return fmt.Sprintf("CREATE FUNCTION f%d() RETURNS int NOT DETERMINISTIC BEGIN SET @kept = %d; RETURN %d; END",
+					rng.IntN(3), k, k)
 			},
 			func(k int) string { return fmt.Sprintf("INSERT INTO seen SELECT 1/3, f%d()", rng.IntN(3)) },
 		}
-		all = []string{"CREATE TABLE c (v int PRIMARY KEY)", "CREATE TABLE seen (id int PRIMARY KEY AUTO_INCREMENT, d decimal(20, 12), k double)",
-			"CREATE FUNCTION settings() RETURNS int NOT DETERMINISTIC BEGIN SET SESSION div_precision_increment = 12, @kept = 5; RETURN 1; END",
-			"CREATE FUNCTION raises(k int) RETURNS int NOT DETERMINISTIC BEGIN IF k = 0 THEN SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = 1213; END IF; RETURN k; END"}
+		all = []string{"CREATE TABLE c (v int PRIMARY KEY)",
+			"CREATE TABLE seen (id int PRIMARY KEY AUTO_INCREMENT, d decimal(20, 12), k double)",
+			"CREATE FUNCTION settings() RETURNS int NOT DETERMINISTIC BEGIN SET SESSION div_precision_increment = 12, @kept " +
+				"= 5; RETURN 1; END",
+			"CREATE FUNCTION raises(k int) RETURNS int NOT DETERMINISTIC BEGIN IF k = 0 THEN SIGNAL SQLSTATE 'HY000' SET " +
+				"MYSQL_ERRNO = 1213; END IF; RETURN k; END"}
 		for k := range 40 {
-			all = append(all, strings.Replace(kinds[rng.IntN(len(kinds))](k), "INSERT INTO seen ", "INSERT INTO seen (d, k) ", 1))
+			all = append(all, strings.Replace(kinds[rng.IntN(len(kinds))](k), "INSERT INTO seen ", "INSERT INTO seen (d, k) ",
+				1))
 		}
 		return all
 	}

@@ -32,9 +32,10 @@ func number(err error) uint16 {
 	return 0
 }
 
-// transient is the one table of error classes, by error number: these may pass. Every other one (constraint, syntax, missing
-// object, wrong type, anything unknown) is the increment's FAIL (XD-20, XN-8). Fatal is no number but a position that
-// is not ours. A function can raise any of them (SIGNAL), so that one said to a statement is also told to apply.Patience.
+// transient is the one table of error classes, by error number: these may pass. Every other one (constraint, syntax,
+// missing object, wrong type, anything unknown) is the increment's FAIL (XD-20, XN-8). Fatal is no number but a
+// position that is not ours. A function can raise any of them (SIGNAL), so that one said to a statement is also told
+// to apply.Patience.
 func transient(number uint16) bool {
 	switch number {
 	case 1040, 1203, 1226: // connections are used up: the server's, the user's
@@ -63,7 +64,8 @@ func said(err error) error {
 	return classify(err)
 }
 
-// broken reports whether the position cannot be read because of what its table is, which a reader finds again and again.
+// broken reports whether the position cannot be read because of what its table is, which a reader finds again and
+// again.
 func broken(err error) bool {
 	switch number(err) {
 	case 1054, 1356: // no such column; it is a view of something that is gone
@@ -74,8 +76,8 @@ func broken(err error) bool {
 	return false
 }
 
-// classify marks err. An error that is classed already keeps its class; a FAIL has no mark. Trouble without a number is the
-// road to the server, or our context.
+// classify marks err. An error that is classed already keeps its class; a FAIL has no mark. Trouble without a number
+// is the road to the server, or our context.
 func classify(err error) error {
 	if err == nil || nodeclient.IsTransient(err) || nodeclient.IsFatal(err) {
 		return err

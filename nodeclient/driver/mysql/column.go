@@ -22,8 +22,10 @@ type column struct {
 
 // columns are those of a table that are not generated.
 func columns(ctx context.Context, s *session, table string) (all []column, err error) {
-	rows, err := s.query(ctx, "SELECT column_name, data_type, coalesce(character_set_name, ''), coalesce(column_default, '') FROM information_schema.columns "+
-		"WHERE table_schema = database() AND table_name = "+quoteText(table)+" AND coalesce(generation_expression, '') = '' ORDER BY ordinal_position")
+	rows, err := s.query(ctx, "SELECT column_name, data_type, coalesce(character_set_name, ''), "+
+		"coalesce(column_default, '') FROM information_schema.columns "+
+		"WHERE table_schema = database() AND table_name = "+quoteText(table)+
+		" AND coalesce(generation_expression, '') = '' ORDER BY ordinal_position")
 	if err != nil {
 		return nil, err
 	}
@@ -33,7 +35,8 @@ func columns(ctx context.Context, s *session, table string) (all []column, err e
 		case "tinyint", "smallint", "mediumint", "int", "bigint", "decimal", "float", "double", "year":
 			c.text = false
 		case "binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob", "bit",
-			"vector", "geometry", "point", "linestring", "polygon", "multipoint", "multilinestring", "multipolygon", "geometrycollection":
+			"vector", "geometry", "point", "linestring", "polygon", "multipoint", "multilinestring", "multipolygon",
+			"geometrycollection":
 			c.intro = "_binary"
 		case "json":
 			c.json = true
@@ -50,8 +53,8 @@ func columns(ctx context.Context, s *session, table string) (all []column, err e
 	return all, nil
 }
 
-// selected is what a copy of the columns is made of. JSON goes through its text, as the copy does: of a decimal or a date in it the
-// text is kept.
+// selected is what a copy of the columns is made of. JSON goes through its text, as the copy does: of a decimal or a
+// date in it the text is kept.
 func selected(all []column) string {
 	values := make([]string, len(all))
 	for i, c := range all {
@@ -81,8 +84,8 @@ func (t *tally) add(row []byte) {
 	t.sum += h.Sum64()
 }
 
-// read calls f with each row of a table as a tuple of literals, which it may keep until it returns. The server sends the
-// values in binary form and characters as their bytes, so that none is rounded or converted.
+// read calls f with each row of a table as a tuple of literals, which it may keep until it returns. The server sends
+// the values in binary form and characters as their bytes, so that none is rounded or converted.
 func read(ctx context.Context, s *session, table string, all []column, f func(row []byte) error) error {
 	if err := s.do(ctx, "SET character_set_results = binary"); err != nil {
 		return err

@@ -15,9 +15,9 @@ import (
 
 // counters is what a target knows of AUTO_INCREMENT and sequences, which a rollback does not take back and a crash
 // may move. Where they belong stands beside the position: a JSON object in xmq_position.counters. The counter of a
-// table belongs at what stands there, or one more than the largest value of its column where that is more: so the object
-// changes only in transactions whose statements may leave it elsewhere (touch.exact). A sequence belongs exactly
-// where the object says.
+// table belongs at what stands there, or one more than the largest value of its column where that is more: so the
+// object changes only in transactions whose statements may leave it elsewhere (touch.exact). A sequence belongs
+// exactly where the object says.
 type counters struct {
 	reach   *reach     // nil: not known
 	sure    bool       // they stand where they belong
@@ -62,8 +62,8 @@ func (t *Target) nameCounters(ctx context.Context) error {
 func (c *counters) forget() { c.sure, c.ours, c.reach, c.gave = false, false, nil, nil }
 
 // under says by which session the node holds the database now. Nothing is sure of what was known under another one:
-// between the two the server may have been started anew, which moves counters, or somebody else may have moved them. The
-// time at which a server was started would not tell: it has no more than the second.
+// between the two the server may have been started anew, which moves counters, or somebody else may have moved them.
+// The time at which a server was started would not tell: it has no more than the second.
 func (c *counters) under(token hold.Token) {
 	if token != c.token {
 		c.sure, c.gave, c.token = false, nil, token

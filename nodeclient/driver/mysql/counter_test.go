@@ -381,8 +381,8 @@ func TestWhichCountersAStatementMayMove(t *testing.T) {
 	require.Len(t, read, len(n.counters.reach.counters), "a body may do anything")
 }
 
-// Where a counter stands that nobody has asked is known all the same, after whatever increments: so many numbers further than
-// the position says. What is deleted needs no question then.
+// Where a counter stands that nobody has asked is known all the same, after whatever increments: so many numbers
+// further than the position says. What is deleted needs no question then.
 func TestACounterThatNobodyAsksStandsWhereItIsCounted(t *testing.T) {
 	n := newNode(t)
 	n.run(numbered...)
@@ -393,7 +393,8 @@ func TestACounterThatNobodyAsksStandsWhereItIsCounted(t *testing.T) {
 			if s := takes(rng, 10*round+k); !strings.Contains(s, "nowhere") && !strings.Contains(s, "ALTER") {
 				scripts = append(scripts, s)
 			}
-			scripts = append(scripts, fmt.Sprintf("INSERT INTO parent (v) VALUES (%d), (0)", round), "DELETE FROM parent WHERE v = 0")
+			scripts = append(scripts, fmt.Sprintf("INSERT INTO parent (v) VALUES (%d), (0)", round),
+				"DELETE FROM parent WHERE v = 0")
 		}
 		for _, script := range scripts { // each is a batch of its own, or all are
 			batch := n.log.Scripts(script)
@@ -428,13 +429,15 @@ func TestACounterThatNobodyAsksStandsWhereItIsCounted(t *testing.T) {
 	require.Greater(t, told, 50)
 }
 
-// A foreign key carries values into an AUTO_INCREMENT column, and MariaDB does not move the counter along: it is moved on every
-// node, not on those only that are started again.
+// A foreign key carries values into an AUTO_INCREMENT column, and MariaDB does not move the counter along: it is
+// moved on every node, not on those only that are started again.
 func TestACounterFollowsWhatAForeignKeyCarries(t *testing.T) {
 	calm, n := newNode(t), newNode(t)
-	scripts := []string{"CREATE TABLE a (id int PRIMARY KEY)", "CREATE TABLE b (id int PRIMARY KEY, FOREIGN KEY (id) REFERENCES a (id) ON UPDATE CASCADE)",
+	scripts := []string{"CREATE TABLE a (id int PRIMARY KEY)",
+		"CREATE TABLE b (id int PRIMARY KEY, FOREIGN KEY (id) REFERENCES a (id) ON UPDATE CASCADE)",
 		"CREATE TABLE c (id int AUTO_INCREMENT PRIMARY KEY, v int, FOREIGN KEY (id) REFERENCES b (id) ON UPDATE CASCADE)",
-		"INSERT INTO a VALUES (1), (2), (100), (101), (102)", "INSERT INTO b SELECT id FROM a WHERE id <> 100", "INSERT INTO c (v) VALUES (1), (2)"}
+		"INSERT INTO a VALUES (1), (2), (100), (101), (102)", "INSERT INTO b SELECT id FROM a WHERE id <> 100",
+		"INSERT INTO c (v) VALUES (1), (2)"}
 	calm.run(scripts...)
 	n.run(scripts...)
 	last := []string{"DELETE FROM a WHERE id = 100", "UPDATE a SET id = 100 WHERE id = 2", "INSERT INTO c (v) VALUES (3)"}
@@ -612,8 +615,8 @@ func TestADumpHoldsNoTableThatItHasRead(t *testing.T) {
 	require.True(t, altered)
 }
 
-// A seek leaves the numbers as they stand, behind what the node itself has rolled back: the data at that position is what
-// the operator says it is.
+// A seek leaves the numbers as they stand, behind what the node itself has rolled back: the data at that position is
+// what the operator says it is.
 func TestASeekTakesNumbersAsTheyStand(t *testing.T) {
 	n := newNode(t)
 	n.run(numbered...)

@@ -90,7 +90,8 @@ func TestAScriptIsCutWhereTheServerCutsIt(t *testing.T) {
 			"information_schema.routines WHERE routine_schema = database() ORDER BY 1, 2",
 		"SELECT trigger_name, action_timing, event_manipulation, action_order, trim(TRAILING ';' FROM action_statement) FROM " +
 			"information_schema.triggers WHERE trigger_schema = database() ORDER BY 1",
-		"SELECT event_name, trim(TRAILING ';' FROM event_definition) FROM information_schema.events WHERE event_schema = database()",
+		"SELECT event_name, trim(TRAILING ';' FROM event_definition) FROM information_schema.events WHERE event_schema = " +
+			"database()",
 		"SELECT * FROM a", "SELECT count(*) FROM passed",
 	} {
 		require.Equal(t, server.Query(t, whole, sql), server.Query(t, cut, sql), sql)

@@ -24,7 +24,8 @@ type ddl struct {
 // objects are the words that say what a statement is about, and whether it may be.
 var objects = map[string]bool{
 	"TABLE": true, "VIEW": true, "INDEX": true, "TRIGGER": true, "PROCEDURE": true, "FUNCTION": true, "SEQUENCE": true,
-	"EVENT": false, "USER": false, "ROLE": false, "DATABASE": false, "SCHEMA": false, "SERVER": false, "PACKAGE": false, "TEMPORARY": false,
+	"EVENT": false, "USER": false, "ROLE": false, "DATABASE": false, "SCHEMA": false, "SERVER": false, "PACKAGE": false,
+	"TEMPORARY":  false,
 	"TABLESPACE": false, "LOGFILE": false, "TABLES": false,
 }
 
@@ -89,7 +90,8 @@ func parseDDL(st sqltext.Statement, tokens []sqltext.Token) (*ddl, error) {
 			}
 		}
 		if kind == "TABLE" && (has("SELECT") || has("VALUES") && !has("PARTITION")) {
-			return nil, errors.New("CREATE TABLE ... SELECT changes schema and data in one statement; CREATE TABLE first, INSERT ... SELECT in the next increment")
+			return nil, errors.New("CREATE TABLE ... SELECT changes schema and data in one statement; CREATE TABLE first, " +
+				"INSERT ... SELECT in the next increment")
 		}
 		if kind == "FUNCTION" && has("SONAME") {
 			return nil, errors.New("SONAME loads a library of one server")
@@ -111,7 +113,8 @@ func parseDDL(st sqltext.Statement, tokens []sqltext.Token) (*ddl, error) {
 		}
 	}
 	d.places = qualifiers(tokens[at+1:])
-	if kind == "VIEW" || kind == "PROCEDURE" || kind == "FUNCTION" || kind == "TRIGGER" { // bodies have points of their own
+	// bodies have points of their own
+	if kind == "VIEW" || kind == "PROCEDURE" || kind == "FUNCTION" || kind == "TRIGGER" {
 		d.places = qualifiers(headOf(tokens[at+1:]))
 	}
 	if on := slices.IndexFunc(tokens, func(t sqltext.Token) bool { return t.Is("ON") }); kind == "TRIGGER" && on > 0 {
@@ -207,8 +210,10 @@ func swaps(tokens []sqltext.Token) bool {
 }
 
 // engines without transactions, or with their data elsewhere, that may stand behind ENGINE without =.
-var engines = []string{"MYISAM", "ARIA", "MEMORY", "HEAP", "ARCHIVE", "CSV", "MERGE", "MRG_MYISAM", "BLACKHOLE", "FEDERATED", "FEDERATEDX", "CONNECT", "SPIDER", "S3",
-	"ROCKSDB", "COLUMNSTORE", "MROONGA", "SPHINX", "OQGRAPH", "SEQUENCE", "TOKUDB", "NDB", "NDBCLUSTER", "PERFORMANCE_SCHEMA"}
+var engines = []string{"MYISAM", "ARIA", "MEMORY", "HEAP", "ARCHIVE", "CSV", "MERGE", "MRG_MYISAM", "BLACKHOLE",
+	"FEDERATED", "FEDERATEDX", "CONNECT", "SPIDER", "S3",
+	"ROCKSDB", "COLUMNSTORE", "MROONGA", "SPHINX", "OQGRAPH", "SEQUENCE", "TOKUDB", "NDB", "NDBCLUSTER",
+	"PERFORMANCE_SCHEMA"}
 
 func checkEngine(tokens []sqltext.Token) error {
 	depth := 0
@@ -231,7 +236,8 @@ func checkEngine(tokens []sqltext.Token) error {
 			next = tokens[i+2]
 		}
 		if engine := name(next); equal && engine != "innodb" || slices.Contains(engines, strings.ToUpper(engine)) {
-			return fmt.Errorf("the engine %s knows no transactions of InnoDB, so that its data and the position could part; leave ENGINE out", engine)
+			return fmt.Errorf("the engine %s knows no transactions of InnoDB, so that its data and the position could part; "+
+				"leave ENGINE out", engine)
 		}
 	}
 	return nil

@@ -219,8 +219,9 @@ func tupleLen(s string) int {
 	return 0
 }
 
-// check judges a script by its head: it makes one thing of its kind, with its name alone. That nothing comes after it, the server
-// judges, in a session that takes one statement at a time. A trigger's head loses the names of databases.
+// check judges a script by its head: it makes one thing of its kind, with its name alone. That nothing comes after
+// it, the server judges, in a session that takes one statement at a time. A trigger's head loses the names of
+// databases.
 func (sc *script) check() error {
 	if err := sc.readable(); err != nil {
 		return err
@@ -235,7 +236,8 @@ func (sc *script) check() error {
 	switch sc.Kind {
 	case "DEFAULT": // ALTER TABLE t ALTER COLUMN c SET DEFAULT ...
 		var column string
-		ok = err == nil && c.word("ALTER") && c.word("TABLE") && c.name(&name) && c.word("ALTER") && c.word("COLUMN") && c.name(&column) &&
+		ok = err == nil && c.word("ALTER") && c.word("TABLE") && c.name(&name) && c.word("ALTER") && c.word("COLUMN") &&
+			c.name(&column) &&
 			c.word("SET") && c.word("DEFAULT") && c.plain() == nil
 	case "VIEW":
 		ok = c.create()
@@ -275,8 +277,8 @@ func (sc *script) parts() (drop, create string) {
 	return "", sc.SQL
 }
 
-// unqualified takes the names of databases from the head of a trigger's script: MariaDB keeps the text as it was written, and
-// the database may have another name elsewhere. What names none stays as it is.
+// unqualified takes the names of databases from the head of a trigger's script: MariaDB keeps the text as it was
+// written, and the database may have another name elsewhere. What names none stays as it is.
 func unqualified(text, trigger string) (string, error) {
 	sc := script{Kind: "TRIGGER", Name: trigger, SQL: text}
 	drop, create := sc.parts()
@@ -410,7 +412,8 @@ func (c *cursor) alone(from, before int, name string) string {
 // digits is a number without point and sign.
 var digits = regexp.MustCompile(`^[0-9]+$`)
 
-// plain judges the rest of a definition: it is one statement, reads no table, has no qualified name and no engine but InnoDB.
+// plain judges the rest of a definition: it is one statement, reads no table, has no qualified name and no engine but
+// InnoDB.
 func (c *cursor) plain() error {
 	for last := (sqltext.Token{}); c.i < len(c.all); {
 		t := c.next()
@@ -419,9 +422,11 @@ func (c *cursor) plain() error {
 			return errors.New("another statement comes after it")
 		case t.Is("SELECT"), t.Is("LIKE"):
 			return fmt.Errorf("it holds %s", strings.ToUpper(t.Text))
-		case t.Text == "." && (!digits.MatchString(last.Text) || c.i == len(c.all) || !c.all[c.i].Word || c.all[c.i].Text[0] < '0' || c.all[c.i].Text[0] > '9'):
+		case t.Text == "." && (!digits.MatchString(last.Text) || c.i == len(c.all) || !c.all[c.i].Word ||
+			c.all[c.i].Text[0] < '0' || c.all[c.i].Text[0] > '9'):
 			return fmt.Errorf("it names something in another database (after %.64s)", last.Text)
-		case last.Is("ENGINE") && t.Text != "=" && !t.Is("InnoDB"), last.Text == "=" && c.i > 2 && c.all[c.i-3].Is("ENGINE") && !t.Is("InnoDB"):
+		case last.Is("ENGINE") && t.Text != "=" && !t.Is("InnoDB"), last.Text == "=" && c.i > 2 &&
+			c.all[c.i-3].Is("ENGINE") && !t.Is("InnoDB"):
 			return fmt.Errorf("it has the engine %.64s", t.Text)
 		}
 		last = t
@@ -435,5 +440,6 @@ func (sc *script) readable() error {
 	if mode == "" {
 		return nil
 	}
-	return fmt.Errorf("the %s %s was made under the sql_mode %s, under which its text means something else: make it again without", strings.ToLower(sc.Kind), sc.Name, mode)
+	return fmt.Errorf("the %s %s was made under the sql_mode %s, under which its text means something else: make it "+
+		"again without", strings.ToLower(sc.Kind), sc.Name, mode)
 }

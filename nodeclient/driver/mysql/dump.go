@@ -99,8 +99,8 @@ func (d *dump) home(text string) string {
 	return strings.ReplaceAll(text, "nextval("+quoteName(d.t.cfg.DBName)+".", "nextval(")
 }
 
-// withCounter is a CREATE TABLE whose next AUTO_INCREMENT, if it says one, is next. What looks the same in a comment or a default
-// stays as it is.
+// withCounter is a CREATE TABLE whose next AUTO_INCREMENT, if it says one, is next. What looks the same in a comment
+// or a default stays as it is.
 func withCounter(create, next string) string {
 	if at := counterAt(create); at != nil {
 		return create[:at[0]] + next + create[at[1]:]
@@ -142,8 +142,10 @@ func (d *dump) table(ctx context.Context, t tableState) error {
 	}
 	for _, c := range all {
 		if c.seq != "" {
-			d.defaults = append(d.defaults, script{Kind: "DEFAULT", Name: t.name, Mode: d.t.flavour.sqlMode, Collation: d.t.flavour.collation,
-				SQL: "ALTER TABLE " + quoteName(t.name) + " ALTER COLUMN " + quoteName(c.name) + " SET DEFAULT " + d.home(c.seq)})
+			d.defaults = append(d.defaults, script{Kind: "DEFAULT", Name: t.name, Mode: d.t.flavour.sqlMode,
+				Collation: d.t.flavour.collation,
+				SQL: "ALTER TABLE " + quoteName(t.name) + " ALTER COLUMN " + quoteName(c.name) + " SET DEFAULT " +
+					d.home(c.seq)})
 		}
 	}
 	begin := []byte("INSERT INTO " + quoteName(t.name) + " (" + list(all) + ") VALUES ")
@@ -180,7 +182,8 @@ func (d *dump) table(ctx context.Context, t tableState) error {
 	return d.record(tallyRecord, binary.LittleEndian.AppendUint64(b, sum.sum))
 }
 
-// scripts writes routines, then views, then triggers, in an order in which they can be made where none needs a later one.
+// scripts writes routines, then views, then triggers, in an order in which they can be made where none needs a later
+// one.
 func (d *dump) scripts(ctx context.Context) error {
 	for _, sc := range d.defaults {
 		if err := d.script(sc); err != nil {
@@ -207,7 +210,8 @@ func (d *dump) scripts(ctx context.Context) error {
 			sc.Collation = row[4]
 		}
 		if sc.SQL == "" {
-			return fmt.Errorf("the %s %s: its text may be seen by its definer only, who is another user", strings.ToLower(th.kind), th.name)
+			return fmt.Errorf("the %s %s: its text may be seen by its definer only, who is another user",
+				strings.ToLower(th.kind), th.name)
 		}
 		if err := sc.readable(); err != nil {
 			return err
@@ -249,9 +253,11 @@ type thing struct{ kind, name string }
 // listThings lists what lies above the tables of a database: routines, views, triggers. Events are none of it.
 func listThings(ctx context.Context, s *session, database string) (all []thing, err error) {
 	schema := quoteText(database)
-	rows, err := s.query(ctx, "SELECT 1 AS n, routine_type, routine_name, '' AS t, 0 AS o FROM information_schema.routines WHERE routine_schema = "+schema+
+	rows, err := s.query(ctx, "SELECT 1 AS n, routine_type, routine_name, '' AS t, 0 AS o FROM "+
+		"information_schema.routines WHERE routine_schema = "+schema+
 		" UNION ALL SELECT 2, 'VIEW', table_name, '', 0 FROM information_schema.views WHERE table_schema = "+schema+
-		" UNION ALL SELECT 3, 'TRIGGER', trigger_name, event_object_table, action_order FROM information_schema.triggers WHERE trigger_schema = "+schema+
+		" UNION ALL SELECT 3, 'TRIGGER', trigger_name, event_object_table, action_order FROM information_schema.triggers "+
+		"WHERE trigger_schema = "+schema+
 		" ORDER BY 1, 4, 5, 3")
 	if err != nil {
 		return nil, err
@@ -265,7 +271,8 @@ func listThings(ctx context.Context, s *session, database string) (all []thing, 
 	return all, nil
 }
 
-// remake makes a script of a CREATE that replaces what is there, without the DEFINER, so that the user who runs it becomes that.
+// remake makes a script of a CREATE that replaces what is there, without the DEFINER, so that the user who runs it
+// becomes that.
 func remake(f *flavour, th thing, create string) (string, error) {
 	begin := "CREATE OR REPLACE"
 	if !slices.Contains(f.replaces, th.kind) {

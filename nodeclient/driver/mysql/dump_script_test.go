@@ -47,8 +47,10 @@ func TestADumpOfTheServersOwnProgramMakesTheSameDatabase(t *testing.T) {
 		"--hex-blob"}} {
 		dump := n.dumped(options...)
 		m := newNode(t)
-		m.run(published(t, strings.ReplaceAll(dump, "`DB`", "`"+m.db+"`"))...) // a default may name its sequence with the database
-		require.Equal(t, dump, m.dumped(options...))                           // the program itself writes FLOAT with six digits only
+		// a default may name its sequence with the database
+		m.run(published(t, strings.ReplaceAll(dump, "`DB`", "`"+m.db+"`"))...)
+		// the program itself writes FLOAT with six digits only
+		require.Equal(t, dump, m.dumped(options...))
 	}
 }
 

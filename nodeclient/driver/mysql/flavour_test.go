@@ -14,15 +14,18 @@ import (
 // A server says which it is, and which is none is refused for good.
 func TestTheFlavourIsReadFromTheVersion(t *testing.T) {
 	for version, name := range map[string]string{
-		"10.11.6-MariaDB-0+deb12u1": "MariaDB", "10.6.0-MariaDB": "MariaDB", "12.0.2-MariaDB-ubu2404-log": "MariaDB", "8.4.0": "MySQL", "8.4.3-3": "MySQL", "9.7.4-2": "MySQL",
+		"10.11.6-MariaDB-0+deb12u1": "MariaDB", "10.6.0-MariaDB": "MariaDB", "12.0.2-MariaDB-ubu2404-log": "MariaDB",
+		"8.4.0": "MySQL", "8.4.3-3": "MySQL", "9.7.4-2": "MySQL",
 	} {
 		f, err := flavourOf(version)
 		require.NoError(t, err, version)
 		require.Equal(t, name, f.name, version)
 	}
 	for version, why := range map[string]string{
-		"10.5.99-MariaDB": "it is MariaDB 10.5.99-MariaDB, and a target needs 10.6 or later", "8.0.43": "it is MySQL 8.0.43, and a target needs 8.4 or later", "5.7.44-log": "needs 8.4", "": "needs 8.4",
-		"8.0.11-TiDB-v8.5.0": "tested with MariaDB and MySQL only", "8.4.6-Vitess": "tested with MariaDB and MySQL only", "x.y.z": "needs 8.4",
+		"10.5.99-MariaDB": "it is MariaDB 10.5.99-MariaDB, and a target needs 10.6 or later",
+		"8.0.43":          "it is MySQL 8.0.43, and a target needs 8.4 or later", "5.7.44-log": "needs 8.4", "": "needs 8.4",
+		"8.0.11-TiDB-v8.5.0": "tested with MariaDB and MySQL only", "8.4.6-Vitess": "tested with MariaDB and MySQL only",
+		"x.y.z": "needs 8.4",
 	} {
 		_, err := flavourOf(version)
 		require.ErrorContains(t, err, why, version)
@@ -45,9 +48,11 @@ func TestASnapshotIsForServersOfItsFlavour(t *testing.T) {
 // MySQL's JSON has numbers of many types, and a copy keeps their text; MariaDB's is a text.
 func TestACopyKeepsTheTextOfJSON(t *testing.T) {
 	n := newNode(t)
-	n.run("CREATE TABLE j (v json)", "INSERT INTO j VALUES (json_object('price', CAST(1.10 AS decimal(10, 2)), 'at', CAST('2024-02-29 12:00:00' AS datetime))), ('[1e2, 1.10, \"\\\\u00e9\"]')")
+	n.run("CREATE TABLE j (v json)", "INSERT INTO j VALUES (json_object('price', CAST(1.10 AS decimal(10, 2)), 'at', "+
+		"CAST('2024-02-29 12:00:00' AS datetime))), ('[1e2, 1.10, \"\\\\u00e9\"]')")
 	copied := restoredNode(t, n.takenBytes(), n.at())
-	require.Equal(t, either([]string{`{"price": 1.10, "at": "2024-02-29 12:00:00"}`, `[1e2, 1.10, "\u00e9"]`}, []string{`{"at": "2024-02-29 12:00:00.000000", "price": 1.1}`, `[100.0, 1.1, "é"]`}),
+	require.Equal(t, either([]string{`{"price": 1.10, "at": "2024-02-29 12:00:00"}`, `[1e2, 1.10, "\u00e9"]`},
+		[]string{`{"at": "2024-02-29 12:00:00.000000", "price": 1.1}`, `[100.0, 1.1, "é"]`}),
 		copied.query("SELECT v FROM j"))
 }
 
@@ -59,13 +64,15 @@ func (n *node) takenBytes() []byte {
 	return snapshot
 }
 
-// What an administrator has made MySQL lets only an administrator replace: a restore says so before anything is decided.
+// What an administrator has made MySQL lets only an administrator replace: a restore says so before anything is
+// decided.
 func TestWhatAnAdministratorHasMade(t *testing.T) {
 	n := newNode(t)
 	n.run("CREATE TABLE c (v int)", "INSERT INTO c VALUES (1)")
 	snapshot, at := n.taken()
 	for _, thing := range []struct{ kind, name, script string }{
-		{"VIEW", "w", "CREATE VIEW w AS SELECT 1 AS one"}, {"FUNCTION", "f", "CREATE FUNCTION f() RETURNS int RETURN 1"}, {"TRIGGER", "tr", "CREATE TRIGGER tr BEFORE INSERT ON c FOR EACH ROW SET @a = 1"},
+		{"VIEW", "w", "CREATE VIEW w AS SELECT 1 AS one"}, {"FUNCTION", "f", "CREATE FUNCTION f() RETURNS int RETURN 1"},
+		{"TRIGGER", "tr", "CREATE TRIGGER tr BEFORE INSERT ON c FOR EACH ROW SET @a = 1"},
 	} {
 		require.NoError(t, server.Exec(n.db, thing.script))
 		if onMySQL {
@@ -91,6 +98,7 @@ func TestProceduresWithTemporaryTables(t *testing.T) {
 		own := mysqltest.New(t, "--xa-detach-on-prepare=OFF")
 		n = nodeOn(t, own, own.Addr())
 	}
-	n.run("CREATE TABLE c (v int)", "CREATE PROCEDURE p() BEGIN CREATE TEMPORARY TABLE x (v int); INSERT INTO x VALUES (1); INSERT INTO c SELECT v FROM x; END", "CALL p()", "CALL p()")
+	n.run("CREATE TABLE c (v int)", "CREATE PROCEDURE p() BEGIN CREATE TEMPORARY TABLE x (v int); INSERT INTO x VALUES "+
+		"(1); INSERT INTO c SELECT v FROM x; END", "CALL p()", "CALL p()")
 	require.Equal(t, "2", n.value("SELECT count(*) FROM c"))
 }

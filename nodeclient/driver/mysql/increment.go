@@ -58,7 +58,8 @@ func parse(body []byte) (w work, err error) {
 		all += n
 	}
 	if w.ddl != nil && len(w.statements) != 1 {
-		return w, fmt.Errorf("it changes the schema (%s) beside %d other statements, and the server commits around such a change: make it an increment of its own, without BEGIN and COMMIT around others", w.ddl.verb, len(w.statements)-1)
+		return w, fmt.Errorf("it changes the schema (%s) beside %d other statements, and the server commits around such a "+
+			"change: make it an increment of its own, without BEGIN and COMMIT around others", w.ddl.verb, len(w.statements)-1)
 	}
 	if all == 1 && len(w.statements) == 1 && w.resets == "" && !w.counts {
 		text := w.statements[0].Text
@@ -195,7 +196,8 @@ func (w *work) check(st sqltext.Statement) error {
 	case "LOCK", "UNLOCK":
 		return fmt.Errorf("%s TABLES commits what runs; an increment is a transaction already", st.Keyword)
 	case "USE":
-		return errors.New("USE changes the database for the increments behind it; a node writes to the database of its target URL")
+		return errors.New("USE changes the database for the increments behind it; a node writes to the database of its " +
+			"target URL")
 	case "PREPARE", "EXECUTE", "DEALLOCATE", "HANDLER", "DECLARE":
 		return fmt.Errorf("%s works on the connection, not on the data, and would be gone after a restart", st.Keyword)
 	case "GRANT", "REVOKE":
@@ -220,7 +222,8 @@ func checkMark(t sqltext.Token) error {
 
 // variable is the name of the user variable that the token with index i, an @, begins, as it stands; "" when it is none.
 func variable(text string, tokens []sqltext.Token, i int) string {
-	if tokens[i].Text != "@" || i+1 == len(tokens) || tokens[i+1].At != tokens[i].At+1 || i > 0 && tokens[i-1].Text == "@" && tokens[i-1].At == tokens[i].At-1 {
+	if tokens[i].Text != "@" || i+1 == len(tokens) || tokens[i+1].At != tokens[i].At+1 || i > 0 &&
+		tokens[i-1].Text == "@" && tokens[i-1].At == tokens[i].At-1 {
 		return ""
 	}
 	next := tokens[i+1]
@@ -228,7 +231,8 @@ func variable(text string, tokens []sqltext.Token, i int) string {
 		return next.Text
 	}
 	end := next.At
-	for end < len(text) && (text[end] == '.' || text[end] == '_' || text[end] == '$' || '0' <= text[end] && text[end] <= '9' || 'a' <= text[end]|0x20 && text[end]|0x20 <= 'z' || text[end] >= 0x80) {
+	for end < len(text) && (text[end] == '.' || text[end] == '_' || text[end] == '$' || '0' <= text[end] &&
+		text[end] <= '9' || 'a' <= text[end]|0x20 && text[end]|0x20 <= 'z' || text[end] >= 0x80) {
 		end++
 	}
 	return text[next.At:end]
@@ -239,7 +243,8 @@ func checkSet(tokens []sqltext.Token) error {
 	begins, depth := true, 0
 	for i, t := range tokens[1:] {
 		if begins && (t.Text != "@" || i+2 < len(tokens) && tokens[i+2].Text == "@") {
-			return fmt.Errorf("SET %s changes the connection for the increments behind it, not the data; leave it out", strings.ToUpper(t.Text))
+			return fmt.Errorf("SET %s changes the connection for the increments behind it, not the data; leave it out",
+				strings.ToUpper(t.Text))
 		}
 		switch t.Text {
 		case "(":

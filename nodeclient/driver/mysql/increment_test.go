@@ -18,9 +18,12 @@ import (
 // FATAL", one case per class on a real server. What only a broken machine says is asked of the table.
 func TestXN08ErrorClasses(t *testing.T) {
 	n := newNode(t)
-	n.run("CREATE TABLE c (id int PRIMARY KEY, v tinyint CHECK (v >= 0), r int REFERENCES c (id), s varchar(3), d date)", "INSERT INTO c VALUES (1, 0, NULL, '', NULL)",
+	n.run("CREATE TABLE c (id int PRIMARY KEY, v tinyint CHECK (v >= 0), r int REFERENCES c (id), s varchar(3), d date)",
+		"INSERT INTO c VALUES (1, 0, NULL, '', NULL)",
 		"CREATE PROCEDURE raise(code int) SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = code, MESSAGE_TEXT = 'raised for a test'",
-		"CREATE PROCEDURE says_no() SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'no'", "CREATE PROCEDURE commits() BEGIN UPDATE c SET v = 7; COMMIT; END", "CREATE PROCEDURE alters() BEGIN UPDATE c SET v = 7; CREATE TABLE made (a int); END")
+		"CREATE PROCEDURE says_no() SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'no'",
+		"CREATE PROCEDURE commits() BEGIN UPDATE c SET v = 7; COMMIT; END",
+		"CREATE PROCEDURE alters() BEGIN UPDATE c SET v = 7; CREATE TABLE made (a int); END")
 	classes := map[string]int{
 		"INSERT INTO c (id) VALUES (1)":        1062,
 		"UPDATE c SET v = -1":                  either(4025, 3819),
@@ -54,7 +57,8 @@ func TestXN08ErrorClasses(t *testing.T) {
 	}
 	require.Equal(t, "0", n.value("SELECT v FROM c"), "nothing of a procedure that commits")
 	require.ErrorContains(t, n.fails(0, "CALL commits()"), "may neither commit")
-	require.ErrorContains(t, n.fails(0, "UPDATE c SET v = 1;\n\nUPDATE c SET v = -1;"), "in line 3: \"UPDATE c SET v = -1\"")
+	require.ErrorContains(t, n.fails(0, "UPDATE c SET v = 1;\n\nUPDATE c SET v = -1;"),
+		"in line 3: \"UPDATE c SET v = -1\"")
 	require.ErrorContains(t, n.fails(0, "CREATE DATABASE other"), "CREATE DATABASE")
 
 	// Transient, as the real server says it. Each is tried again and then passes.
@@ -69,9 +73,12 @@ func TestXN08ErrorClasses(t *testing.T) {
 		_, err = n.Apply(t.Context(), before, batch)
 		require.NoError(t, err, what)
 	}
-	require.NoError(t, server.Exec("mysql", "CREATE DATABASE "+n.db+"_free; CREATE TABLE "+n.db+"_free.c (v int); GRANT SELECT ON "+n.db+"_free.* TO xmq@'%'"))
-	n.run("CREATE PROCEDURE raise_once(code int) BEGIN DECLARE n int; SELECT count(*) INTO n FROM " + n.db + "_free.c WHERE v = code; IF n = 0 THEN CALL raise(code); END IF; END")
-	for _, code := range append(either([]int{1927, 1969}, []int{3024, 3058, 3101, 3168, 3169, 4031}), 1021, 1040, 1053, 1114, 1158, 1161, 1180, 1203, 1205, 1213, 1290, 1317, 1412, 1836) {
+	require.NoError(t, server.Exec("mysql", "CREATE DATABASE "+n.db+"_free; CREATE TABLE "+n.db+
+		"_free.c (v int); GRANT SELECT ON "+n.db+"_free.* TO xmq@'%'"))
+	n.run("CREATE PROCEDURE raise_once(code int) BEGIN DECLARE n int; SELECT count(*) INTO n FROM " + n.db +
+		"_free.c WHERE v = code; IF n = 0 THEN CALL raise(code); END IF; END")
+	for _, code := range append(either([]int{1927, 1969}, []int{3024, 3058, 3101, 3168, 3169, 4031}), 1021, 1040, 1053,
+		1114, 1158, 1161, 1180, 1203, 1205, 1213, 1290, 1317, 1412, 1836) {
 		passes(fmt.Sprint(code), fmt.Sprintf("CALL raise_once(%d)", code), func() {}, func() {
 			require.NoError(t, server.Exec(n.db+"_free", fmt.Sprintf("INSERT INTO c VALUES (%d)", code)))
 		})
@@ -123,7 +130,9 @@ func TestADeadlockIsTriedAgain(t *testing.T) {
 	defer func() { require.NoError(t, other.Close()) }()
 	tx, err := other.BeginTx(t.Context(), nil)
 	require.NoError(t, err)
-	_, err = tx.ExecContext(t.Context(), "UPDATE c SET v = 1, pad = 1 WHERE id = 2; INSERT INTO c SELECT 100 + seq, 0, 0 FROM "+series(3000)) // the other weighs more
+	// the other weighs more
+	_, err = tx.ExecContext(t.Context(),
+		"UPDATE c SET v = 1, pad = 1 WHERE id = 2; INSERT INTO c SELECT 100 + seq, 0, 0 FROM "+series(3000))
 	require.NoError(t, err)
 	before, batch := n.at(), n.log.Scripts("UPDATE c SET v = v + 1 WHERE id = 1; UPDATE c SET v = v + 1 WHERE id = 2")
 	got := make(chan error, 1)
@@ -131,8 +140,10 @@ func TestADeadlockIsTriedAgain(t *testing.T) {
 		_, err := n.Apply(t.Context(), before, batch)
 		got <- err
 	}()
-	locked := "SELECT count(*) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT' AND trx_query LIKE '%id = 2%'"
-	require.Eventually(t, func() bool { return n.value(locked) == "1" }, patience, 200*time.Millisecond, "the server looks anew when nobody has asked for a while")
+	locked := "SELECT count(*) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT' AND trx_query LIKE " +
+		"'%id = 2%'"
+	require.Eventually(t, func() bool { return n.value(locked) == "1" }, patience, 200*time.Millisecond,
+		"the server looks anew when nobody has asked for a while")
 	_, err = tx.ExecContext(t.Context(), "UPDATE c SET v = 5 WHERE id = 1")
 	require.NoError(t, err)
 	err = <-got
@@ -248,8 +259,10 @@ func TestWhatAnIncrementMayNotSayIsRefusedBeforeItRuns(t *testing.T) {
 	}
 	require.ErrorContains(t, n.fails(1, "INSERT INTO c VALUES (1)", "INSERT INTO c VALUES (2); COMMIT"), "COMMIT")
 	require.Equal(t, "1", n.value("SELECT count(*) FROM c"))
-	require.Equal(t, []string{"c", "xmq_position"}, n.query("SELECT table_name FROM information_schema.tables WHERE table_schema = database() ORDER BY 1"))
-	n.run("CREATE PROCEDURE hidden() BEGIN SET @s = concat('DELETE FROM xmq_', 'position'); PREPARE s FROM @s; EXECUTE s; END")
+	require.Equal(t, []string{"c", "xmq_position"}, n.query("SELECT table_name FROM information_schema.tables WHERE "+
+		"table_schema = database() ORDER BY 1"))
+	n.run("CREATE PROCEDURE hidden() BEGIN SET @s = concat('DELETE FROM xmq_', 'position'); PREPARE s FROM @s; EXECUTE " +
+		"s; END")
 	require.Contains(t, n.fails(1, "INSERT INTO c VALUES (2)", "CALL hidden()", "SELECT 1").Error(),
 		"keeps its place", "words do not show it, the position does")
 	require.Equal(t, "2", n.value("SELECT count(*) FROM c"))
@@ -259,17 +272,22 @@ func TestWhatAnIncrementMayNotSayIsRefusedBeforeItRuns(t *testing.T) {
 func TestWhatAnIncrementMaySay(t *testing.T) {
 	n := newNode(t)
 	n.run("CREATE TABLE c (id int AUTO_INCREMENT PRIMARY KEY, v int, engine varchar(9), s varchar(20))",
-		"CREATE PROCEDURE two(x int) BEGIN INSERT INTO c (v) VALUES (x); INSERT INTO c (v) VALUES (last_insert_id()); SELECT * FROM c; END",
+		"CREATE PROCEDURE two(x int) BEGIN INSERT INTO c (v) VALUES (x); INSERT INTO c (v) VALUES (last_insert_id()); "+
+			"SELECT * FROM c; END",
 		"SET @a = 1, @`b c` = 2; SET @a.x := @a + 1; INSERT INTO c (v) VALUES (@a.x + @`b c`)",
 		"CALL two(10)",
-		either("BEGIN NOT ATOMIC DECLARE i int DEFAULT 0; WHILE i < 3 DO INSERT INTO c (v, engine) VALUES (i, 'x'); SET i = i + 1; END WHILE; END", "SELECT 1"),
+		either("BEGIN NOT ATOMIC DECLARE i int DEFAULT 0; WHILE i < 3 DO INSERT INTO c (v, engine) VALUES (i, 'x'); SET i "+
+			"= i + 1; END WHILE; END", "SELECT 1"),
 		"INSERT INTO c (v) VALUES (100), (101); INSERT INTO c (v) VALUES (row_count())",
-		"DELIMITER //\nINSERT INTO c (v) VALUES (7)//\nDO 1//", "(SELECT 1)", "WITH a AS (SELECT 1) SELECT * FROM a", either("VALUES (1)", "VALUES ROW(1)"), "",
+		"DELIMITER //\nINSERT INTO c (v) VALUES (7)//\nDO 1//", "(SELECT 1)", "WITH a AS (SELECT 1) SELECT * FROM a",
+		either("VALUES (1)", "VALUES ROW(1)"), "",
 		"-- nothing\n", "START TRANSACTION; INSERT INTO c (v) VALUES (8); COMMIT;",
 		"/*!40000 INSERT INTO c (s) VALUES ('/*!40101') */",
 		`{"sql": "INSERT INTO c (v, engine, s) VALUES (?, ?, ?)", "args": [-5, null, "it's \\ ü 😀"]}`,
-		"ALTER TABLE c ADD COLUMN x int DEFAULT 3, ADD KEY (v)", "ALTER TABLE c ENGINE=InnoDB", "CREATE OR REPLACE VIEW w AS SELECT * FROM c WHERE v > 5", "TRUNCATE c", "TRUNCATE TABLE c",
-		"INSERT INTO c (v) SELECT seq FROM "+series(3)+" ORDER BY seq", "RENAME TABLE c TO d", "DROP VIEW w", "DROP PROCEDURE two", "CREATE TABLE e LIKE d", "DROP TABLE IF EXISTS nowhere")
+		"ALTER TABLE c ADD COLUMN x int DEFAULT 3, ADD KEY (v)", "ALTER TABLE c ENGINE=InnoDB",
+		"CREATE OR REPLACE VIEW w AS SELECT * FROM c WHERE v > 5", "TRUNCATE c", "TRUNCATE TABLE c",
+		"INSERT INTO c (v) SELECT seq FROM "+series(3)+" ORDER BY seq", "RENAME TABLE c TO d", "DROP VIEW w",
+		"DROP PROCEDURE two", "CREATE TABLE e LIKE d", "DROP TABLE IF EXISTS nowhere")
 	require.Equal(t, []string{"1|1|3", "2|2|3", "3|3|3"}, n.query("SELECT id, v, x FROM d"))
 }
 
@@ -278,7 +296,8 @@ func TestWhatAnIncrementMaySay(t *testing.T) {
 func TestIncrementsMeanTheSameHoweverBatchesFall(t *testing.T) {
 	scripts := []string{
 		"INSERT INTO c (v, r, a, l) VALUES (NOW(6), RAND(), @a, LAST_INSERT_ID()); SET @a = 5",
-		"INSERT INTO c (v, r, a) VALUES (NOW(6), RAND(), @A); INSERT INTO c (v, r, a, l) VALUES (CURRENT_TIMESTAMP(6), RAND(), UNIX_TIMESTAMP(), LAST_INSERT_ID())",
+		"INSERT INTO c (v, r, a) VALUES (NOW(6), RAND(), @A); INSERT INTO c (v, r, a, l) VALUES (CURRENT_TIMESTAMP(6), " +
+			"RAND(), UNIX_TIMESTAMP(), LAST_INSERT_ID())",
 		"INSERT INTO c (a, l) VALUES (@`a`, LAST_INSERT_ID())",
 		"CALL p(); INSERT INTO c (v, a) VALUES (NOW(6), @@sql_mode <> '')",
 		"CALL p()",
@@ -287,8 +306,10 @@ func TestIncrementsMeanTheSameHoweverBatchesFall(t *testing.T) {
 	var all [][]string
 	for _, together := range []bool{true, false} {
 		n := newNode(t)
-		n.run("CREATE TABLE c (id int AUTO_INCREMENT PRIMARY KEY, v datetime(6), r double, a int, l bigint, s text, t timestamp DEFAULT CURRENT_TIMESTAMP)",
-			"CREATE PROCEDURE p() BEGIN "+either("CREATE TEMPORARY TABLE scratch (v int); ", "")+"SET SESSION sql_mode = '', time_zone = '+05:00', timestamp = 1, autocommit = 0, @left = 3; END",
+		n.run("CREATE TABLE c (id int AUTO_INCREMENT PRIMARY KEY, v datetime(6), r double, a int, l bigint, s text, t "+
+			"timestamp DEFAULT CURRENT_TIMESTAMP)",
+			"CREATE PROCEDURE p() BEGIN "+either("CREATE TEMPORARY TABLE scratch (v int); ", "")+
+				"SET SESSION sql_mode = '', time_zone = '+05:00', timestamp = 1, autocommit = 0, @left = 3; END",
 			"CREATE FUNCTION f() RETURNS int RETURN @left")
 		if together {
 			n.run(scripts...)
@@ -305,11 +326,12 @@ func TestIncrementsMeanTheSameHoweverBatchesFall(t *testing.T) {
 	require.Contains(t, all[0][0], "|2024-01-01 00:00:04", "broker time")
 	require.Contains(t, all[0][5], "|1|NULL|+00:00|", "what a procedure sets does not stay")
 	require.Equal(t, "NULL", strings.Split(all[0][1], "|")[3], "a variable of another increment is not there")
-	require.NotEqual(t, strings.Split(all[0][0], "|")[2], strings.Split(all[0][1], "|")[2], "each increment has its own dice")
+	require.NotEqual(t, strings.Split(all[0][0], "|")[2], strings.Split(all[0][1], "|")[2],
+		"each increment has its own dice")
 }
 
-// Pins that a statement carries are the same as pins in front of it, for what the statement, defaults and triggers ask; and
-// what fails among them is named, with everything before it done.
+// Pins that a statement carries are the same as pins in front of it, for what the statement, defaults and triggers
+// ask; and what fails among them is named, with everything before it done.
 func TestAStatementCarriesItsPins(t *testing.T) {
 	var all [][]string
 	for _, inline := range []bool{true, false} {
@@ -317,13 +339,19 @@ func TestAStatementCarriesItsPins(t *testing.T) {
 		own := *n.flavour
 		own.inline = own.inline && inline
 		n.flavour = &own
-		n.run("CREATE TABLE c (id int AUTO_INCREMENT PRIMARY KEY, v datetime(6), r double, s double DEFAULT (RAND()), l bigint, t timestamp(6) DEFAULT CURRENT_TIMESTAMP(6), u varchar(99) UNIQUE, n bigint)",
-			"CREATE TRIGGER tr BEFORE INSERT ON c FOR EACH ROW SET NEW.n = LAST_INSERT_ID() * 1000 + RAND() * 100 + UNIX_TIMESTAMP() % 7")
-		n.run("INSERT INTO c (v, r, l, u) VALUES (NOW(6), RAND(), LAST_INSERT_ID(), 'a'), (NOW(6), RAND(), LAST_INSERT_ID(), 'b')", "UPDATE c SET r = r + RAND(), v = NOW(6) WHERE id = 1",
-			"insert into c (u, l) select concat(u, u), last_insert_id() from c", "REPLACE INTO c (u, l, r) VALUES ('b', LAST_INSERT_ID(), RAND())", "DELETE FROM c WHERE r > RAND() + 1.5",
-			"SET @a = 1; INSERT INTO c (u, l, r, v) VALUES ('c', LAST_INSERT_ID(), RAND(), NOW(6)); INSERT INTO c (u, l, r, v) VALUES ('d', LAST_INSERT_ID(), RAND(), NOW(6))",
+		n.run("CREATE TABLE c (id int AUTO_INCREMENT PRIMARY KEY, v datetime(6), r double, s double DEFAULT (RAND()), l "+
+			"bigint, t timestamp(6) DEFAULT CURRENT_TIMESTAMP(6), u varchar(99) UNIQUE, n bigint)",
+			"CREATE TRIGGER tr BEFORE INSERT ON c FOR EACH ROW SET NEW.n = LAST_INSERT_ID() * 1000 + RAND() * 100 + "+
+				"UNIX_TIMESTAMP() % 7")
+		n.run("INSERT INTO c (v, r, l, u) VALUES (NOW(6), RAND(), LAST_INSERT_ID(), 'a'), (NOW(6), RAND(), "+
+			"LAST_INSERT_ID(), 'b')", "UPDATE c SET r = r + RAND(), v = NOW(6) WHERE id = 1",
+			"insert into c (u, l) select concat(u, u), last_insert_id() from c",
+			"REPLACE INTO c (u, l, r) VALUES ('b', LAST_INSERT_ID(), RAND())", "DELETE FROM c WHERE r > RAND() + 1.5",
+			"SET @a = 1; INSERT INTO c (u, l, r, v) VALUES ('c', LAST_INSERT_ID(), RAND(), NOW(6)); INSERT INTO c (u, l, r, "+
+				"v) VALUES ('d', LAST_INSERT_ID(), RAND(), NOW(6))",
 			"INSERT INTO c (u, l) VALUES ('e', LAST_INSERT_ID())")
-		err := n.fails(2, "INSERT INTO c (u) VALUES ('f')", "DELETE FROM c WHERE u = 'e'", "INSERT INTO c (u) VALUES ('a')", "DELETE FROM c")
+		err := n.fails(2, "INSERT INTO c (u) VALUES ('f')", "DELETE FROM c WHERE u = 'e'", "INSERT INTO c (u) VALUES ('a')",
+			"DELETE FROM c")
 		require.ErrorContains(t, err, "Error 1062")
 		require.ErrorContains(t, err, "in line 1: \"INSERT INTO c (u) VALUES ('a')\"")
 		n.run("INSERT INTO c (u, v) VALUES ('g', NOW(6))")
@@ -336,23 +364,32 @@ func TestAStatementCarriesItsPins(t *testing.T) {
 // Settings of the server and of the user do not change what an increment means.
 func TestSessionSettingsArePinned(t *testing.T) {
 	limit := either("max_statement_time", "max_execution_time")
-	own := mysqltest.New(t, "--default-time-zone=+09:00", "--sql-mode=ANSI_QUOTES,NO_BACKSLASH_ESCAPES", "--transaction-isolation=SERIALIZABLE", either("--max-statement-time=0.001", "--max-execution-time=1"),
-		"--autocommit=0", "--auto-increment-increment=7", "--character-set-server=latin1", "--completion-type=1", "--init-connect=SET sql_select_limit=1",
+	own := mysqltest.New(t, "--default-time-zone=+09:00", "--sql-mode=ANSI_QUOTES,NO_BACKSLASH_ESCAPES",
+		"--transaction-isolation=SERIALIZABLE", either("--max-statement-time=0.001", "--max-execution-time=1"),
+		"--autocommit=0", "--auto-increment-increment=7", "--character-set-server=latin1", "--completion-type=1",
+		"--init-connect=SET sql_select_limit=1",
 		either("--explicit-defaults-for-timestamp=OFF", "--explicit-defaults-for-timestamp=ON"))
 	n := nodeOn(t, own, own.Addr())
 	n.run("CREATE TABLE s (id int AUTO_INCREMENT PRIMARY KEY, k text, v text) CHARACTER SET utf8mb4",
 		`INSERT INTO s (k, v) SELECT variable_name, variable_value FROM `+either("information_schema", "performance_schema")+`.session_variables WHERE variable_name IN ('time_zone', 'sql_mode', '`+either("tx_isolation", "transaction_isolation")+`',
 		'`+limit+`', 'autocommit', 'auto_increment_increment', 'character_set_client', 'collation_connection', 'foreign_key_checks', 'unique_checks', 'default_storage_engine',
 		'completion_type', 'in_transaction', 'sql_select_limit') ORDER BY 1; INSERT INTO s (k, v) VALUES ("it\'s", sleep(0.01))`)
-	require.Equal(t, either([]string{"1|AUTOCOMMIT|ON", "2|AUTO_INCREMENT_INCREMENT|1", "3|CHARACTER_SET_CLIENT|utf8mb4", "4|COLLATION_CONNECTION|utf8mb4_general_ci", "5|COMPLETION_TYPE|NO_CHAIN",
-		"6|DEFAULT_STORAGE_ENGINE|InnoDB", "7|FOREIGN_KEY_CHECKS|ON", "8|IN_TRANSACTION|1", "9|MAX_STATEMENT_TIME|0.000000", "10|SQL_MODE|" + mariaMode, "11|SQL_SELECT_LIMIT|18446744073709551615",
-		"12|TIME_ZONE|+00:00", "13|TX_ISOLATION|REPEATABLE-READ", "14|UNIQUE_CHECKS|ON"}, []string{"1|auto_increment_increment|1", "2|autocommit|ON", "3|character_set_client|utf8mb4",
-		"4|collation_connection|utf8mb4_0900_ai_ci", "5|completion_type|NO_CHAIN", "6|default_storage_engine|InnoDB", "7|foreign_key_checks|ON", "8|max_execution_time|0", "9|sql_mode|" + mysqlMode,
-		"10|sql_select_limit|18446744073709551615", "11|time_zone|+00:00", "12|transaction_isolation|REPEATABLE-READ", "13|unique_checks|ON"}),
+	require.Equal(t, either([]string{"1|AUTOCOMMIT|ON", "2|AUTO_INCREMENT_INCREMENT|1", "3|CHARACTER_SET_CLIENT|utf8mb4",
+		"4|COLLATION_CONNECTION|utf8mb4_general_ci", "5|COMPLETION_TYPE|NO_CHAIN",
+		"6|DEFAULT_STORAGE_ENGINE|InnoDB", "7|FOREIGN_KEY_CHECKS|ON", "8|IN_TRANSACTION|1", "9|MAX_STATEMENT_TIME|0.000000",
+		"10|SQL_MODE|" + mariaMode, "11|SQL_SELECT_LIMIT|18446744073709551615",
+		"12|TIME_ZONE|+00:00", "13|TX_ISOLATION|REPEATABLE-READ", "14|UNIQUE_CHECKS|ON"},
+		[]string{"1|auto_increment_increment|1", "2|autocommit|ON", "3|character_set_client|utf8mb4",
+			"4|collation_connection|utf8mb4_0900_ai_ci", "5|completion_type|NO_CHAIN", "6|default_storage_engine|InnoDB",
+			"7|foreign_key_checks|ON", "8|max_execution_time|0", "9|sql_mode|" + mysqlMode,
+			"10|sql_select_limit|18446744073709551615", "11|time_zone|+00:00", "12|transaction_isolation|REPEATABLE-READ",
+			"13|unique_checks|ON"}),
 		n.query("SET SESSION "+limit+" = 0, sql_mode = ''; SELECT * FROM s WHERE k <> 'it''s'"))
-	require.Equal(t, "2024-01-01 00:00:02.000000", n.value("SET "+limit+" = 0; SELECT updated_at FROM xmq_position"), "broker time")
+	require.Equal(t, "2024-01-01 00:00:02.000000", n.value("SET "+limit+" = 0; SELECT updated_at FROM xmq_position"),
+		"broker time")
 	n.run("CREATE TABLE stamped (id int PRIMARY KEY, seen timestamp)", "INSERT INTO stamped (id) VALUES (1)")
-	require.Equal(t, []string{"NULL"}, n.query("SELECT coalesce(seen, 'NULL') FROM stamped"), "a TIMESTAMP has no default of its own")
+	require.Equal(t, []string{"NULL"}, n.query("SELECT coalesce(seen, 'NULL') FROM stamped"),
+		"a TIMESTAMP has no default of its own")
 }
 
 // A table whose data would not follow a transaction is found when the target is opened.
@@ -360,7 +397,8 @@ func TestTablesOfOtherEnginesAreRefused(t *testing.T) {
 	for script, why := range either(map[string]string{
 		"CREATE TABLE m (a int) ENGINE=MyISAM": "the engine MyISAM", "CREATE TABLE m (a int) ENGINE=Aria": "the engine Aria",
 		"CREATE TABLE m (a int) WITH SYSTEM VERSIONING": "keeps its history",
-	}, map[string]string{"CREATE TABLE m (a int) ENGINE=MyISAM": "the engine MyISAM", "CREATE TABLE m (a int) ENGINE=MEMORY": "the engine MEMORY"}) {
+	}, map[string]string{"CREATE TABLE m (a int) ENGINE=MyISAM": "the engine MyISAM",
+		"CREATE TABLE m (a int) ENGINE=MEMORY": "the engine MEMORY"}) {
 		n := newNode(t)
 		require.NoError(t, server.Exec(n.db, script))
 		err := n.reopen()
@@ -374,7 +412,8 @@ func TestTablesOfOtherEnginesAreRefused(t *testing.T) {
 // A table whose engine its increment does not say is found behind it.
 func TestAnEngineThatWordsDoNotShowIsAFail(t *testing.T) {
 	n := newNode(t)
-	require.NoError(t, server.Exec("mysql", "CREATE DATABASE "+n.db+"_other; CREATE TABLE "+n.db+"_other.m (a int) ENGINE=MyISAM; GRANT SELECT ON "+n.db+"_other.* TO xmq@'%'"))
+	require.NoError(t, server.Exec("mysql", "CREATE DATABASE "+n.db+"_other; CREATE TABLE "+n.db+
+		"_other.m (a int) ENGINE=MyISAM; GRANT SELECT ON "+n.db+"_other.* TO xmq@'%'"))
 	before, batch := n.at(), n.log.Scripts("CREATE TABLE x LIKE "+n.db+"_other.m")
 	pos, err := n.Apply(t.Context(), before, batch)
 	require.ErrorContains(t, err, "was done, but is not counted")
@@ -382,7 +421,9 @@ func TestAnEngineThatWordsDoNotShowIsAFail(t *testing.T) {
 	require.False(t, nodeclient.IsTransient(err) || nodeclient.IsFatal(err))
 	require.Equal(t, before.Seq, pos.Seq)
 	require.NoError(t, server.Exec(n.db, "ALTER TABLE x ENGINE=InnoDB"))
-	_, err = n.Apply(t.Context(), before, append([]event.Item{{Pos: batch[0].Pos}}, n.log.Scripts("INSERT INTO x VALUES (1)")...)) // skip
+	// skip
+	_, err = n.Apply(t.Context(), before,
+		append([]event.Item{{Pos: batch[0].Pos}}, n.log.Scripts("INSERT INTO x VALUES (1)")...))
 	require.NoError(t, err)
 }
 
@@ -415,9 +456,11 @@ func TestASessionThatTheServerHasEndedIsReplaced(t *testing.T) {
 
 // A server with a setting that no session can change back is refused.
 func TestAServerWithSettingsOfItsOwnIsRefused(t *testing.T) {
-	for option, why := range either(map[string]string{"--secure-timestamp=YES": "runs with secure_timestamp=YES"}, map[string]string{
-		"--innodb-strict-mode=OFF": "runs with innodb_strict_mode=OFF", "--sql-generate-invisible-primary-key=ON": "runs with sql_generate_invisible_primary_key=ON",
-		"--explicit-defaults-for-timestamp=OFF": "runs with explicit_defaults_for_timestamp=OFF"}) {
+	for option, why := range either(map[string]string{"--secure-timestamp=YES": "runs with secure_timestamp=YES"},
+		map[string]string{
+			"--innodb-strict-mode=OFF":                "runs with innodb_strict_mode=OFF",
+			"--sql-generate-invisible-primary-key=ON": "runs with sql_generate_invisible_primary_key=ON",
+			"--explicit-defaults-for-timestamp=OFF":   "runs with explicit_defaults_for_timestamp=OFF"}) {
 		own := mysqltest.New(t, option)
 		own.Create(t, "d")
 		_, err := Open(t.Context(), own.URL("d"), Options{})
@@ -426,11 +469,14 @@ func TestAServerWithSettingsOfItsOwnIsRefused(t *testing.T) {
 	}
 }
 
-// FuzzIncrement: no body makes the check panic; what passes has no transaction control, names no position, and a change of
-// the schema stands alone.
+// FuzzIncrement: no body makes the check panic; what passes has no transaction control, names no position, and a
+// change of the schema stands alone.
 func FuzzIncrement(f *testing.F) {
-	for _, seed := range append([]string{`{"sql": "SELECT ?", "args": [null, true, 1e400, "a", {}, []]}`, `{"tx": [{"sql": "SELECT ?", "args": [{"base64": "AA=="}]}, {"sql": "DO 1"}]}`, "{", "{}", "BEGIN; SELECT 1; COMMIT", "/*!50000 x */", "SET @a=1,@@b=2", "@", "SET", "SET @", "RENAME TABLE",
-		"CREATE", "DROP TABLE a", "(", "/*!", "SELECT @`", "CREATE TABLE t (a int) ENGINE", "TRUNCATE", "/*!*/", "/*!50000*/;SET"}, schema...) {
+	for _, seed := range append([]string{`{"sql": "SELECT ?", "args": [null, true, 1e400, "a", {}, []]}`,
+		`{"tx": [{"sql": "SELECT ?", "args": [{"base64": "AA=="}]}, {"sql": "DO 1"}]}`, "{", "{}", "BEGIN; SELECT 1; COMMIT",
+		"/*!50000 x */", "SET @a=1,@@b=2", "@", "SET", "SET @", "RENAME TABLE",
+		"CREATE", "DROP TABLE a", "(", "/*!", "SELECT @`", "CREATE TABLE t (a int) ENGINE", "TRUNCATE", "/*!*/",
+		"/*!50000*/;SET"}, schema...) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {

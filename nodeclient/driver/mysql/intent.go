@@ -15,10 +15,10 @@ import (
 )
 
 // alter applies one increment that changes the schema, which the server commits by itself. The position row holds the
-// intent while it runs. A step that finds the intent of its own statement comes behind a crash, a lost answer or an order
-// that came meanwhile: what the schema looks like says whether the statement was done, since the server does such a
-// statement whole or not at all (OR REPLACE: it may have taken away what was there, and made nothing). Where that does not
-// show, a person is asked.
+// intent while it runs. A step that finds the intent of its own statement comes behind a crash, a lost answer or an
+// order that came meanwhile: what the schema looks like says whether the statement was done, since the server does
+// such a statement whole or not at all (OR REPLACE: it may have taken away what was there, and made nothing). Where
+// that does not show, a person is asked.
 func (t *Target) alter(ctx context.Context, before event.Position, steps []step) (event.Position, *apply.Failure) {
 	if err := t.untilClosed(ctx); err != nil {
 		return before, apply.Fail(0, err)
@@ -36,7 +36,8 @@ func (t *Target) alter(ctx context.Context, before event.Position, steps []step)
 	}
 	now, there, err := t.fingerprint(ctx, s, st.Work.ddl)
 	if err != nil {
-		return before, apply.Fail(0, classify(fmt.Errorf("mysql: increment %d: look at the schema before it: %w", st.Seq(), err)))
+		return before, apply.Fail(0, classify(fmt.Errorf("mysql: increment %d: look at the schema before it: %w", st.Seq(),
+			err)))
 	}
 	interrupted := false
 	if p.ddl.pos.Seq == st.Pos.Seq && p.ddl.pos.Chain == st.Pos.Chain {
@@ -46,8 +47,10 @@ func (t *Target) alter(ctx context.Context, before event.Position, steps []step)
 	}
 	if interrupted {
 		ask := func() (event.Position, *apply.Failure) {
-			return before, apply.Fail(0, fmt.Errorf("mysql: increment %d: whether its %s was done when the server or the node stopped cannot be seen, since the schema may look the same before and behind it: "+
-				"look whether it was; retry runs it (again), skip takes it as done: %s", st.Seq(), st.Work.ddl.verb, apply.Start(st.Work.statements[0].Text)))
+			return before, apply.Fail(0, fmt.Errorf("mysql: increment %d: whether its %s was done when the server or the "+
+				"node stopped cannot be seen, since the schema may look the same before and behind it: "+
+				"look whether it was; retry runs it (again), skip takes it as done: %s", st.Seq(), st.Work.ddl.verb,
+				apply.Start(st.Work.statements[0].Text)))
 		}
 		switch {
 		case p.ddl.before == asked && st.Decision == p.ddl.answer:
@@ -72,8 +75,8 @@ func (t *Target) alter(ctx context.Context, before event.Position, steps []step)
 	return pos, fail
 }
 
-// asked stands in an intent for the fingerprint, when a person was asked whether the statement was done: it runs behind an
-// answer that came after the question, and however the schema looks then.
+// asked stands in an intent for the fingerprint, when a person was asked whether the statement was done: it runs
+// behind an answer that came after the question, and however the schema looks then.
 const asked = "asked"
 
 // digest tells a statement, with its settings, from one that replaces it.
@@ -83,12 +86,13 @@ func digest(st step) string {
 	return fmt.Sprintf("%016x", h.Sum64())
 }
 
-// intends reports whether the stored intent is that of the statement of st: an operator may have replaced it since. That of
-// an earlier revision does not say. The position table is of this revision.
+// intends reports whether the stored intent is that of the statement of st: an operator may have replaced it since.
+// That of an earlier revision does not say. The position table is of this revision.
 func (t *Target) intends(ctx context.Context, s *session, st step) (bool, error) {
 	rows, err := s.query(ctx, "SELECT coalesce(ddl_statement, '') FROM "+table)
 	if err != nil {
-		return false, nodeclient.Transient(fmt.Errorf("mysql: increment %d: look which statement was to run: %w", st.Seq(), err))
+		return false, nodeclient.Transient(fmt.Errorf("mysql: increment %d: look which statement was to run: %w", st.Seq(),
+			err))
 	}
 	return len(rows) == 1 && (rows[0][0] == "" || rows[0][0] == digest(st)), nil
 }
@@ -148,21 +152,25 @@ func (t *Target) record(ctx context.Context, s *session, stored event.Position, 
 }
 
 // change runs the statement between two transactions.
-func (t *Target) change(ctx context.Context, s *session, before, stored event.Position, st step) (event.Position, *apply.Failure) {
+func (t *Target) change(ctx context.Context, s *session, before, stored event.Position, st step) (event.Position,
+	*apply.Failure) {
 	t.counters.sure, t.counters.ours = false, true // until the commit
 	refused, err := t.statement(ctx, s, st)
 	if err != nil { // the intent stays: what was done is seen by the next Apply
-		return before, apply.Fail(0, nodeclient.Transient(fmt.Errorf("mysql: whether %d was done is seen when it is tried again: %w", st.Seq(), err)))
+		return before, apply.Fail(0, nodeclient.Transient(fmt.Errorf("mysql: whether %d was done is seen when it is tried "+
+			"again: %w", st.Seq(), err)))
 	}
 	failpoint.Hit(failpoint.AppliedBeforeSeq)
 	s.xa = true
 	if err := s.do(ctx, "XA START "+t.lock); err != nil {
-		return before, apply.Fail(0, nodeclient.Transient(fmt.Errorf("mysql: move the position behind %d: %w", st.Seq(), err)))
+		return before, apply.Fail(0, nodeclient.Transient(fmt.Errorf("mysql: move the position behind %d: %w", st.Seq(),
+			err)))
 	}
 	if refused == nil {
 		if st.Work.ddl.callable() {
 			if err := t.learn(ctx, s); err != nil {
-				return before, apply.Fail(0, nodeclient.Transient(fmt.Errorf("mysql: look at what can be called after %d: %w", st.Seq(), err)))
+				return before, apply.Fail(0, nodeclient.Transient(fmt.Errorf("mysql: look at what can be called after %d: %w",
+					st.Seq(), err)))
 			}
 		}
 		return t.done(ctx, s, before, stored, st)
@@ -205,7 +213,8 @@ func (t *Target) statement(ctx context.Context, s *session, st step) (refused, e
 }
 
 // done moves the position behind a statement that was done, and takes its intent back, in the open transaction.
-func (t *Target) done(ctx context.Context, s *session, before, stored event.Position, st step) (event.Position, *apply.Failure) {
+func (t *Target) done(ctx context.Context, s *session, before, stored event.Position, st step) (event.Position,
+	*apply.Failure) {
 	reach, err := learnReach(ctx, s)
 	if err != nil {
 		return before, apply.Fail(0, nodeclient.Transient(fmt.Errorf("mysql: look at generated numbers after %d: "+
@@ -218,10 +227,12 @@ func (t *Target) done(ctx context.Context, s *session, before, stored event.Posi
 	}
 	found, err := s.exec(ctx, advance(stored, st.Pos, st.Time, t.recounted()))
 	if err == nil && found != 1 {
-		return before, apply.Fail(0, nodeclient.Fatal(fmt.Errorf("mysql: moving the position behind %d found %d rows instead of one: another hand has written it", st.Seq(), found)))
+		return before, apply.Fail(0, nodeclient.Fatal(fmt.Errorf("mysql: moving the position behind %d found %d rows "+
+			"instead of one: another hand has written it", st.Seq(), found)))
 	}
 	if err != nil {
-		return before, apply.Fail(0, nodeclient.Transient(fmt.Errorf("mysql: move the position behind %d: %w", st.Seq(), err)))
+		return before, apply.Fail(0, nodeclient.Transient(fmt.Errorf("mysql: move the position behind %d: %w", st.Seq(),
+			err)))
 	}
 	failpoint.Hit(failpoint.SeqBeforeCommit)
 	if err := t.commit(ctx, s); err != nil {
@@ -234,14 +245,16 @@ func (t *Target) done(ctx context.Context, s *session, before, stored event.Posi
 // shownCounter is what SHOW CREATE TABLE says of the next AUTO_INCREMENT.
 var shownCounter = regexp.MustCompile(`ENGINE=InnoDB AUTO_INCREMENT=\d+`)
 
-// fingerprint is a digest of what a statement can change: the names of everything in the schema, how the tables, views,
-// triggers and routines look whose names stand in the statement, and whether what it empties is empty. For a DROP of one of
-// those the names tell. there: what the statement makes is there, when it takes away another before that.
+// fingerprint is a digest of what a statement can change: the names of everything in the schema, how the tables,
+// views, triggers and routines look whose names stand in the statement, and whether what it empties is empty. For a
+// DROP of one of those the names tell. there: what the statement makes is there, when it takes away another before
+// that.
 func (t *Target) fingerprint(ctx context.Context, s *session, d *ddl) (print string, there bool, err error) {
 	schema := quoteText(t.cfg.DBName)
 	rows, err := s.query(ctx, "SELECT table_type, table_name FROM information_schema.tables WHERE table_schema = "+schema+
 		" UNION ALL SELECT routine_type, routine_name FROM information_schema.routines WHERE routine_schema = "+schema+
-		" UNION ALL SELECT 'TRIGGER', trigger_name FROM information_schema.triggers WHERE trigger_schema = "+schema+" ORDER BY 1, 2")
+		" UNION ALL SELECT 'TRIGGER', trigger_name FROM information_schema.triggers WHERE trigger_schema = "+schema+
+		" ORDER BY 1, 2")
 	if err != nil {
 		return "", false, err
 	}
@@ -278,4 +291,5 @@ func (t *Target) fingerprint(ctx context.Context, s *session, d *ddl) (print str
 }
 
 // shown is the word behind SHOW CREATE for each kind of thing.
-var shown = map[string]string{"BASE TABLE": "TABLE", "VIEW": "VIEW", "SEQUENCE": "SEQUENCE", "PROCEDURE": "PROCEDURE", "FUNCTION": "FUNCTION", "TRIGGER": "TRIGGER"}
+var shown = map[string]string{"BASE TABLE": "TABLE", "VIEW": "VIEW", "SEQUENCE": "SEQUENCE", "PROCEDURE": "PROCEDURE",
+	"FUNCTION": "FUNCTION", "TRIGGER": "TRIGGER"}

@@ -13,12 +13,13 @@ import (
 	"xmq/nodeclient/driver/servertest/mysqltest"
 )
 
-// cuts are the steps of a change of the schema at which the road may be cut, in their order; of each script the arrival or the
-// answer is lost.
+// cuts are the steps of a change of the schema at which the road may be cut, in their order; of each script the
+// arrival or the answer is lost.
 var cuts = []struct {
 	script string // "" is the statement itself
 	skip   int
-}{{"SELECT GET_LOCK", 0}, {"SELECT table_type", 0}, {"UPDATE xmq_position SET ddl_seq", 0}, {"XA END", 0}, {"SET @xmq_at = 0", 0}, {"", 0}, {"XA START", 0}, {"UPDATE xmq_position SET log_id", 0}, {"XA END", 1}}
+}{{"SELECT GET_LOCK", 0}, {"SELECT table_type", 0}, {"UPDATE xmq_position SET ddl_seq", 0}, {"XA END", 0},
+	{"SET @xmq_at = 0", 0}, {"", 0}, {"XA START", 0}, {"UPDATE xmq_position SET log_id", 0}, {"XA END", 1}}
 
 // settles applies batch like an agent until it is applied or fails, and returns the failure.
 func (n *node) settles(before event.Position, batch []event.Item) error {
@@ -41,8 +42,8 @@ func (n *node) settles(before event.Position, batch []event.Item) error {
 	return nil
 }
 
-// A change of the schema that cannot be done twice is done once, wherever the road is cut, or the server killed, or the node
-// started again.
+// A change of the schema that cannot be done twice is done once, wherever the road is cut, or the server killed, or
+// the node started again.
 func TestAChangeOfTheSchemaIsDoneOnceWhereverTheRoadIsCut(t *testing.T) {
 	own := mysqltest.New(t)
 	p := newProxy(t, own.Addr())
@@ -92,7 +93,8 @@ func TestAChangeOfTheSchemaIsDoneOnceWhereverTheRoadIsCut(t *testing.T) {
 				require.NoError(t, n.settles(at, batch), name)
 				require.Equal(t, batch[len(batch)-1].Pos, n.at(), name)
 				require.Equal(t, "5", n.value(fmt.Sprintf("SELECT x%d FROM c", column)), name)
-				require.Equal(t, "NULL|NULL|NULL|NULL", n.value("SELECT ddl_seq, ddl_chain, ddl_before, ddl_answer FROM xmq_position"), name)
+				require.Equal(t, "NULL|NULL|NULL|NULL", n.value("SELECT ddl_seq, ddl_chain, ddl_before, ddl_answer FROM "+
+					"xmq_position"), name)
 			}
 		}
 	}
@@ -116,15 +118,17 @@ func (n *node) interrupted(p *proxy, script string, done bool) (event.Position, 
 	return before, batch
 }
 
-// What a statement empties, makes anew or takes away where it is there is looked at: what was done is not done again, and what
-// was not is done, also by a node that is started again.
+// What a statement empties, makes anew or takes away where it is there is looked at: what was done is not done again,
+// and what was not is done, also by a node that is started again.
 func TestWhatAStatementEmptiesIsLookedAt(t *testing.T) {
 	p := newProxy(t, server.Addr())
 	n := nodeOn(t, server, p.Addr())
 	n.run("CREATE TABLE c (id int AUTO_INCREMENT PRIMARY KEY, v int)",
-		"CREATE TABLE y (id int, v int) PARTITION BY RANGE (id) (PARTITION p0 VALUES LESS THAN (10), PARTITION p1 VALUES LESS THAN (20))",
+		"CREATE TABLE y (id int, v int) PARTITION BY RANGE (id) (PARTITION p0 VALUES LESS THAN (10), PARTITION p1 VALUES "+
+			"LESS THAN (20))",
 		"CREATE TABLE `DROP`(v int)", "CREATE VIEW w AS SELECT 1 AS one")
-	for _, script := range []string{"TRUNCATE TABLE c", "TRUNCATE `" + n.db + "` . c", "ALTER TABLE y TRUNCATE PARTITION p0, `p1`", "ALTER TABLE y TRUNCATE PARTITION ALL",
+	for _, script := range []string{"TRUNCATE TABLE c", "TRUNCATE `" + n.db + "` . c",
+		"ALTER TABLE y TRUNCATE PARTITION p0, `p1`", "ALTER TABLE y TRUNCATE PARTITION ALL",
 		either("CREATE OR REPLACE TABLE c (id int AUTO_INCREMENT PRIMARY KEY, v int)", "TRUNCATE c")} {
 		for _, again := range []bool{false, true} {
 			for _, done := range []bool{true, false} {
@@ -151,14 +155,17 @@ func TestWhatAStatementEmptiesIsLookedAt(t *testing.T) {
 			}
 		}
 	}
-	for _, script := range []string{"CREATE TABLE IF NOT EXISTS d (v int)", "DROP TABLE IF EXISTS d", "DROP TABLE IF EXISTS d", "CREATE OR REPLACE VIEW w AS SELECT 2 AS two", "CREATE OR REPLACE VIEW w AS SELECT 2 AS two"} {
+	for _, script := range []string{"CREATE TABLE IF NOT EXISTS d (v int)", "DROP TABLE IF EXISTS d",
+		"DROP TABLE IF EXISTS d", "CREATE OR REPLACE VIEW w AS SELECT 2 AS two",
+		"CREATE OR REPLACE VIEW w AS SELECT 2 AS two"} {
 		for _, done := range []bool{false, true} {
 			before, batch := n.interrupted(p, script, done)
 			require.NoError(t, n.settles(before, batch), script)
 			require.Equal(t, batch[0].Pos, n.at())
 		}
 	}
-	n.run("CREATE TABLE parent (id int PRIMARY KEY)", "CREATE TABLE child (id int, FOREIGN KEY (id) REFERENCES parent (id))")
+	n.run("CREATE TABLE parent (id int PRIMARY KEY)",
+		"CREATE TABLE child (id int, FOREIGN KEY (id) REFERENCES parent (id))")
 	before, batch := n.interrupted(p, "TRUNCATE TABLE parent", false)
 	require.ErrorContains(t, n.settles(before, batch), "Error 1701", "an empty table is no proof that it was done")
 }
@@ -169,9 +176,12 @@ func TestWhatWasTakenAwayToBeReplacedIsMade(t *testing.T) {
 	n := nodeOn(t, server, p.Addr())
 	n.run("CREATE TABLE c (v int)", "CREATE PROCEDURE pr() SELECT 1", "CREATE VIEW w AS SELECT 1 AS a")
 	cases := [][3]string{
-		{"CREATE OR REPLACE VIEW w AS SELECT 1 AS a, 2 AS b", "DROP VIEW w", "SELECT count(*) FROM information_schema.columns WHERE table_schema = database() AND table_name = 'w'"},
-		{"CREATE OR REPLACE TABLE c (v int, w int)", "DROP TABLE c", "SELECT count(*) FROM information_schema.columns WHERE table_schema = database() AND table_name = 'c'"},
-		{"CREATE OR REPLACE PROCEDURE pr() SELECT 2", "DROP PROCEDURE pr", "SELECT 1 + count(*) FROM information_schema.routines WHERE routine_schema = database()"},
+		{"CREATE OR REPLACE VIEW w AS SELECT 1 AS a, 2 AS b", "DROP VIEW w",
+			"SELECT count(*) FROM information_schema.columns WHERE table_schema = database() AND table_name = 'w'"},
+		{"CREATE OR REPLACE TABLE c (v int, w int)", "DROP TABLE c",
+			"SELECT count(*) FROM information_schema.columns WHERE table_schema = database() AND table_name = 'c'"},
+		{"CREATE OR REPLACE PROCEDURE pr() SELECT 2", "DROP PROCEDURE pr",
+			"SELECT 1 + count(*) FROM information_schema.routines WHERE routine_schema = database()"},
 	}
 	if onMySQL { // which replaces views only
 		cases = cases[:1]
@@ -196,10 +206,13 @@ func TestAChangeOfAnotherDatabaseIsAsked(t *testing.T) {
 	before, batch = n.interrupted(p, "ALTER TABLE `"+n.db+"`.c ADD COLUMN w int", false)
 	require.NoError(t, n.settles(before, batch), "its own name")
 	for script, places := range map[string]string{
-		"ALTER TABLE t ADD CHECK (t.v > 1.5e3)": "", "CREATE TABLE x (a decimal DEFAULT 2.75)": "", "ALTER TABLE t RENAME other.t": "other",
+		"ALTER TABLE t ADD CHECK (t.v > 1.5e3)": "", "CREATE TABLE x (a decimal DEFAULT 2.75)": "",
+		"ALTER TABLE t RENAME other.t":       "other",
 		"CREATE VIEW v AS SELECT a.b FROM a": "", "CREATE INDEX i ON `other`.t (a)": "other", "TRUNCATE other . t": "other",
-		"CREATE TRIGGER tr BEFORE INSERT ON other.t FOR EACH ROW SET NEW.a = 1.5": "other", "CREATE TRIGGER tr BEFORE INSERT ON t FOR EACH ROW SET NEW.a = 1": "",
-		"DROP TABLE IF EXISTS other.t": "other", "CREATE PROCEDURE other.p() SELECT t.a FROM t": "other",
+		"CREATE TRIGGER tr BEFORE INSERT ON other.t FOR EACH ROW SET NEW.a = 1.5": "other",
+		"CREATE TRIGGER tr BEFORE INSERT ON t FOR EACH ROW SET NEW.a = 1":         "",
+		"DROP TABLE IF EXISTS other.t":                                            "other",
+		"CREATE PROCEDURE other.p() SELECT t.a FROM t":                            "other",
 	} {
 		w, err := parse([]byte(script))
 		require.NoError(t, err, script)
@@ -240,11 +253,12 @@ func TestARetryThatComesTooLateChangesNothing(t *testing.T) {
 	require.NoError(t, n.settles(before, batch))
 	require.Equal(t, "0", n.value("SELECT count(*) FROM instead"))
 	n.run("INSERT INTO counted VALUES (NULL)")
-	require.Equal(t, "1", n.value("SELECT id FROM counted"), "what the statement that was replaced did to the numbers stays")
+	require.Equal(t, "1", n.value("SELECT id FROM counted"),
+		"what the statement that was replaced did to the numbers stays")
 }
 
-// Retry runs what a person was asked about, however the schema looks by then; an order that came before the question does not
-// know of it.
+// Retry runs what a person was asked about, however the schema looks by then; an order that came before the question
+// does not know of it.
 func TestARetryAnswersTheQuestionThatCameBefore(t *testing.T) {
 	p := newProxy(t, server.Addr())
 	n := nodeOn(t, server, p.Addr())
@@ -275,7 +289,8 @@ func TestWhatCannotBeSeenIsAsked(t *testing.T) {
 	require.False(t, nodeclient.IsFatal(err))
 	_, err = n.Snapshot(t.Context())
 	require.True(t, nodeclient.IsTransient(err), "what it would hold is not known: %v", err)
-	require.ErrorContains(t, n.settles(before, batch), "cannot be seen", "the failure was not heard of, and it is delivered again")
+	require.ErrorContains(t, n.settles(before, batch), "cannot be seen",
+		"the failure was not heard of, and it is delivered again")
 	require.NoError(t, n.reopen())
 	require.ErrorContains(t, n.settles(before, batch), "cannot be seen", "a new process")
 	require.Equal(t, "1", n.value("SELECT v FROM a"), "nothing ran unasked")
@@ -301,11 +316,14 @@ func TestWhatCannotBeSeenIsAsked(t *testing.T) {
 	require.NoError(t, s.Close())
 }
 
-// The schema looks the same before and behind these, and the data does not: each is asked about, done or not, and never runs twice.
+// The schema looks the same before and behind these, and the data does not: each is asked about, done or not, and
+// never runs twice.
 func TestAChangeOfDataThatTheSchemaDoesNotShowIsAsked(t *testing.T) {
 	p := newProxy(t, server.Addr())
 	n := nodeOn(t, server, p.Addr())
-	n.run("CREATE TABLE s (id int PRIMARY KEY, a int, b int)", "INSERT INTO s VALUES (1, 10, 20)", "CREATE TABLE x (id int, v int)", "CREATE TABLE y (id int, v int) PARTITION BY RANGE (id) (PARTITION p0 VALUES LESS THAN (10))",
+	n.run("CREATE TABLE s (id int PRIMARY KEY, a int, b int)", "INSERT INTO s VALUES (1, 10, 20)",
+		"CREATE TABLE x (id int, v int)", "CREATE TABLE y (id int, v int) PARTITION BY RANGE (id) (PARTITION p0 VALUES "+
+			"LESS THAN (10))",
 		"INSERT INTO x VALUES (1, 1)", "INSERT INTO y VALUES (2, 2)")
 	for _, c := range []struct {
 		script string
@@ -336,11 +354,15 @@ func TestAChangeOfDataThatTheSchemaDoesNotShowIsAsked(t *testing.T) {
 func TestAChangeThatShowsIsSettledByItself(t *testing.T) {
 	p := newProxy(t, server.Addr())
 	n := nodeOn(t, server, p.Addr())
-	n.run("CREATE TABLE s (id int PRIMARY KEY, a int, b int, KEY i (a), KEY `j k` (b))", "INSERT INTO s VALUES (1, 10, 20)")
+	n.run("CREATE TABLE s (id int PRIMARY KEY, a int, b int, KEY i (a), KEY `j k` (b))",
+		"INSERT INTO s VALUES (1, 10, 20)")
 	for _, script := range []string{
-		"DROP INDEX i ON s", "DROP INDEX `j k` ON `s`", "CREATE INDEX i ON s (b)", "ALTER TABLE s DROP INDEX i, ADD INDEX i (b)", "ALTER TABLE s DROP INDEX i",
-		"ALTER TABLE s CHANGE a c int", "ALTER TABLE s CHANGE c c bigint", "ALTER TABLE s MODIFY c bigint", "ALTER TABLE s RENAME COLUMN c TO a", "ALTER TABLE s ADD COLUMN d int, DROP COLUMN b",
-		"ALTER TABLE s COMMENT = 'x', ALGORITHM = INPLACE", "ALTER TABLE s CONVERT TO CHARACTER SET utf8mb4", "ALTER TABLE s ENGINE = InnoDB", "DROP INDEX `PRIMARY` ON s",
+		"DROP INDEX i ON s", "DROP INDEX `j k` ON `s`", "CREATE INDEX i ON s (b)",
+		"ALTER TABLE s DROP INDEX i, ADD INDEX i (b)", "ALTER TABLE s DROP INDEX i",
+		"ALTER TABLE s CHANGE a c int", "ALTER TABLE s CHANGE c c bigint", "ALTER TABLE s MODIFY c bigint",
+		"ALTER TABLE s RENAME COLUMN c TO a", "ALTER TABLE s ADD COLUMN d int, DROP COLUMN b",
+		"ALTER TABLE s COMMENT = 'x', ALGORITHM = INPLACE", "ALTER TABLE s CONVERT TO CHARACTER SET utf8mb4",
+		"ALTER TABLE s ENGINE = InnoDB", "DROP INDEX `PRIMARY` ON s",
 	} {
 		before, batch := n.interrupted(p, script, true)
 		require.NoError(t, n.settles(before, batch), script)
@@ -352,7 +374,8 @@ func TestAChangeThatShowsIsSettledByItself(t *testing.T) {
 		require.NoError(t, n.settles(before, batch), script)
 		require.Equal(t, batch[0].Pos, n.at())
 	}
-	require.Equal(t, "0", n.value("SELECT count(*) FROM information_schema.statistics WHERE table_schema = database() AND table_name = 's'"))
+	require.Equal(t, "0", n.value("SELECT count(*) FROM information_schema.statistics WHERE table_schema = database() "+
+		"AND table_name = 's'"))
 }
 
 // What the server refuses is a FAIL, and leaves no intent behind.
@@ -360,8 +383,10 @@ func TestARefusedChangeLeavesNoIntent(t *testing.T) {
 	n := newNode(t)
 	n.run("CREATE TABLE c (v int)")
 	for script, code := range map[string]string{
-		"CREATE TABLE c (v int)": "Error 1050", "DROP TABLE nowhere": "Error 1051", "ALTER TABLE c ADD COLUMN v int": "Error 1060", "CREATE TABLE x (v nonsense)": either("Error 4161", "Error 1064"),
-		"ALTER TABLE nowhere ADD COLUMN v int": "Error 1146", "CREATE VIEW w AS SELECT * FROM nowhere": "Error 1146", "CREATE TRIGGER tr BEFORE INSERT ON nowhere FOR EACH ROW SET @a = 1": "Error 1146",
+		"CREATE TABLE c (v int)": "Error 1050", "DROP TABLE nowhere": "Error 1051",
+		"ALTER TABLE c ADD COLUMN v int": "Error 1060", "CREATE TABLE x (v nonsense)": either("Error 4161", "Error 1064"),
+		"ALTER TABLE nowhere ADD COLUMN v int": "Error 1146", "CREATE VIEW w AS SELECT * FROM nowhere": "Error 1146",
+		"CREATE TRIGGER tr BEFORE INSERT ON nowhere FOR EACH ROW SET @a = 1": "Error 1146",
 		"CREATE TABLE x (v int": "Error 1064",
 	} {
 		require.ErrorContains(t, n.fails(1, "INSERT INTO c VALUES (1)", script, "INSERT INTO c VALUES (2)"), code, script)

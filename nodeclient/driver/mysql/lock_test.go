@@ -46,7 +46,8 @@ func TestADatabaseBelongsToOneNode(t *testing.T) {
 	_, err := n.other()
 	require.ErrorIs(t, err, nodeclient.ErrTaken)
 	require.True(t, nodeclient.IsTransient(err) && !nodeclient.IsFatal(err), err)
-	require.ErrorContains(t, err, "another node uses this database ("+n.db+"): session "+n.holder()+" of the user xmq from 127.0.0.1")
+	require.ErrorContains(t, err, "another node uses this database ("+n.db+"): session "+n.holder()+
+		" of the user xmq from 127.0.0.1")
 	require.Equal(t, before, n.at())
 	n.run("INSERT INTO c VALUES (1)")
 	require.NoError(t, n.Close())
@@ -155,7 +156,8 @@ func TestANodeWithoutItsLockWritesNothing(t *testing.T) {
 		require.ErrorIs(t, err, nodeclient.ErrTaken)
 	}
 	require.Equal(t, "0", n.value("SELECT count(*) FROM c"))
-	require.Equal(t, "1", n.value("SELECT count(*) FROM information_schema.columns WHERE table_schema = database() AND table_name = 'c'"))
+	require.Equal(t, "1", n.value("SELECT count(*) FROM information_schema.columns WHERE table_schema = database() AND "+
+		"table_name = 'c'"))
 	require.ErrorIs(t, n.Seek(t.Context(), before), nodeclient.ErrTaken)
 	_, err = n.Position(t.Context())
 	require.ErrorIs(t, err, nodeclient.ErrTaken)
@@ -208,10 +210,11 @@ func (deaf) Close() {}
 func TestSessionsThatAreGoneKeepNobodyAway(t *testing.T) {
 	n := newNode(t)
 	n.Target.hold.Close()
-	n.Target.hold = hold.New("mysql", n.db, 0, func(ctx context.Context, token hold.Token, old []hold.Token) (hold.Session, error) {
-		s, err := n.take(ctx, token, old)
-		return deaf{s}, err
-	})
+	n.Target.hold = hold.New("mysql", n.db, 0,
+		func(ctx context.Context, token hold.Token, old []hold.Token) (hold.Session, error) {
+			s, err := n.take(ctx, token, old)
+			return deaf{s}, err
+		})
 	n.run("CREATE TABLE c (v int)")
 	old := n.holder()
 	token, err := n.Target.hold.Ensure(t.Context())

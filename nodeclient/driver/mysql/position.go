@@ -23,7 +23,8 @@ var createPosition = "DROP TABLE IF EXISTS xmq_position_new; CREATE TABLE xmq_po
 	"log_id char(16) NOT NULL, seq bigint unsigned NOT NULL, chain char(16) NOT NULL, updated_at datetime(6) NULL, " +
 	"ddl_seq bigint unsigned NULL, ddl_chain char(16) NULL, ddl_before char(16) NULL, ddl_answer bigint unsigned " +
 	"NULL, " + strings.Join(addedColumns, ", ") + ") ENGINE=InnoDB DEFAULT CHARSET=ascii; " +
-	"INSERT INTO xmq_position_new (log_id, seq, chain) VALUES ('0000000000000000', 0, '0000000000000000'); RENAME TABLE xmq_position_new TO xmq_position"
+	"INSERT INTO xmq_position_new (log_id, seq, chain) VALUES ('0000000000000000', 0, '0000000000000000'); RENAME " +
+	"TABLE xmq_position_new TO xmq_position"
 
 // addedColumns are those that an earlier revision did not make; doc.go describes them.
 var addedColumns = []string{"topics varchar(4095) NULL",
@@ -33,7 +34,8 @@ var addedColumns = []string{"topics varchar(4095) NULL",
 // noIntent is the part of an UPDATE that takes an intent back.
 const noIntent = "ddl_seq = NULL, ddl_chain = NULL, ddl_before = NULL, ddl_answer = NULL, ddl_statement = NULL"
 
-const readPosition = "SELECT log_id, seq, chain, coalesce(ddl_seq, ''), coalesce(ddl_chain, ''), coalesce(ddl_before, ''), coalesce(ddl_answer, 0) FROM xmq_position"
+const readPosition = "SELECT log_id, seq, chain, coalesce(ddl_seq, ''), coalesce(ddl_chain, ''), " +
+	"coalesce(ddl_before, ''), coalesce(ddl_answer, 0) FROM xmq_position"
 
 // lockName names the lock of the place, which is the server's, and the transactions that hold it.
 func lockName(database string) string {
@@ -59,8 +61,8 @@ type place struct {
 }
 
 // begin waits for every session that may still move the position, also one whose connection is gone, and returns the
-// place, locked in an open transaction. It is an XA transaction: in one of those the server refuses every commit that is not
-// XMQ's, also that of a procedure. On an error the transaction may be open.
+// place, locked in an open transaction. It is an XA transaction: in one of those the server refuses every commit that
+// is not XMQ's, also that of a procedure. On an error the transaction may be open.
 func (t *Target) begin(ctx context.Context, s *session) (place, error) {
 	return t.see(ctx, s, "XA START "+t.lock+"; ", " FOR UPDATE")
 }
@@ -70,8 +72,8 @@ func (t *Target) look(ctx context.Context, s *session) (place, error) {
 	return t.see(ctx, s, "", " LOCK IN SHARE MODE")
 }
 
-// seeOnce is that behind the script start, with the lock that goes behind the query; held is an expression that tells whether the node
-// still has the database.
+// seeOnce is that behind the script start, with the lock that goes behind the query; held is an expression that tells
+// whether the node still has the database.
 func (t *Target) seeOnce(ctx context.Context, s *session, start, lock, held string) (place, error) {
 	s.place, s.xa = true, start != ""
 	sets, err := s.results(ctx, "SELECT GET_LOCK("+t.lock+", "+lockSeconds+"), "+held+"; "+start+readPosition+lock)
@@ -90,7 +92,8 @@ func (t *Target) seeOnce(ctx context.Context, s *session, start, lock, held stri
 	case err != nil:
 		return place{}, nodeclient.Transient(fmt.Errorf("mysql: read the position: %w", err))
 	case len(sets) != 2 || sets[0][0][0] != "1":
-		return place{}, nodeclient.Transient(errors.New("mysql: another session holds the place of this node, perhaps one whose connection was lost"))
+		return place{}, nodeclient.Transient(errors.New("mysql: another session holds the place of this node, perhaps one " +
+			"whose connection was lost"))
 	}
 	p, err := parsePlace(sets[1])
 	p.held = sets[0][0][1] == "1"
@@ -103,7 +106,8 @@ func (t *Target) seeOnce(ctx context.Context, s *session, start, lock, held stri
 // parsePlace reads the one row of the position table.
 func parsePlace(rows [][]string) (p place, err error) {
 	if len(rows) != 1 {
-		return p, fmt.Errorf("the table xmq_position has %d rows instead of one: this copy has lost its place; restore it from another node, or seek if you know its position", len(rows))
+		return p, fmt.Errorf("the table xmq_position has %d rows instead of one: this copy has lost its place; restore it "+
+			"from another node, or seek if you know its position", len(rows))
 	}
 	row := rows[0]
 	if p.pos, err = parsePosition(row[0], row[1], row[2]); err != nil || row[3] == "" {
@@ -230,9 +234,11 @@ func (t *Target) Seek(ctx context.Context, pos event.Position) error {
 	return nil
 }
 
-// hasTopics reports whether the position table of the session's database has the column that the first revision did not make.
+// hasTopics reports whether the position table of the session's database has the column that the first revision did
+// not make.
 func hasTopics(ctx context.Context, s *session) (bool, error) {
-	rows, err := s.query(ctx, "SELECT count(*) FROM information_schema.columns WHERE table_schema = database() AND table_name = 'xmq_position' AND column_name = 'topics'")
+	rows, err := s.query(ctx, "SELECT count(*) FROM information_schema.columns WHERE table_schema = database() AND "+
+		"table_name = 'xmq_position' AND column_name = 'topics'")
 	return err == nil && rows[0][0] != "0", err
 }
 

@@ -21,8 +21,10 @@ func (t *Target) learnPowers(ctx context.Context) error {
 		for _, right := range []string{"ALL PRIVILEGES", "SUPER", "FILE"} {
 			if strings.Contains(grant, "GRANT "+right) || strings.Contains(grant, ", "+right) {
 				name := t.cfg.DBName
-				t.powers = fmt.Sprintf("the user %q has %s on the whole server, so that an increment can reach files and settings of the database's machine: "+
-					"make one with rights on this database and no more (GRANT ALL ON `%s`.* TO ...; GRANT ALL ON `%s\\_xmq\\_%%`.* TO ...)", t.cfg.User, right, name, name)
+				t.powers = fmt.Sprintf("the user %q has %s on the whole server, so that an increment can reach files and "+
+					"settings of the database's machine: "+
+					"make one with rights on this database and no more (GRANT ALL ON `%s`.* TO ...; GRANT ALL ON `%s\\_xmq\\_%%`.* "+
+					"TO ...)", t.cfg.User, right, name, name)
 				return nil
 			}
 		}
@@ -30,6 +32,6 @@ func (t *Target) learnPowers(ctx context.Context) error {
 	return nil
 }
 
-// Powers says, as one sentence, what an increment could do beyond the database, since the user may; "" when nothing. It is
-// what the user had at Open, for a log.
+// Powers says, as one sentence, what an increment could do beyond the database, since the user may; "" when nothing.
+// It is what the user had at Open, for a log.
 func (t *Target) Powers() string { return t.powers }

@@ -44,7 +44,8 @@ type edges struct {
 }
 
 // reachQuestions are those of learnReach.
-const reachQuestions = "SELECT table_name, table_type, coalesce(create_options, '') FROM information_schema.tables WHERE table_schema = " +
+const reachQuestions = "SELECT table_name, table_type, coalesce(create_options, '') FROM information_schema.tables " +
+	"WHERE table_schema = " +
 	"database(); " +
 	"SELECT table_name, column_name, extra, coalesce(column_default, ''), coalesce(generation_expression, '') FROM " +
 	"information_schema.columns WHERE table_schema = database() " +
@@ -56,7 +57,8 @@ const reachQuestions = "SELECT table_name, table_type, coalesce(create_options, 
 	"information_schema.triggers WHERE trigger_schema = database(); " +
 	"SELECT table_name, coalesce(view_definition, '') <> '', coalesce(view_definition, '') FROM " +
 	"information_schema.views WHERE table_schema = database(); " +
-	"SELECT referenced_table_name, table_name, referenced_column_name, column_name FROM information_schema.key_column_usage " +
+	"SELECT referenced_table_name, table_name, referenced_column_name, column_name FROM " +
+	"information_schema.key_column_usage " +
 	"WHERE constraint_schema = database() AND referenced_table_name IS NOT NULL; " +
 	"SELECT check_clause FROM information_schema.check_constraints WHERE constraint_schema = database()"
 
@@ -138,7 +140,8 @@ func learnReach(ctx context.Context, s *session) (*reach, error) {
 		for _, row := range sets[5] {
 			parent, child, key, column := thing(row[0]), thing(row[1]), strings.ToLower(row[2]), strings.ToLower(row[3])
 			counts := func(i int) bool { return r.counters[i].column == column }
-			if !slices.Contains(parent.lifted, key) && (slices.ContainsFunc(child.own, counts) || slices.Contains(child.lifted, column)) {
+			if !slices.Contains(parent.lifted, key) &&
+				(slices.ContainsFunc(child.own, counts) || slices.Contains(child.lifted, column)) {
 				parent.lifted, more = append(parent.lifted, key), true
 			}
 		}
@@ -238,9 +241,9 @@ const (
 	mustTell                    // it is where it was, and the rows no longer say where that is
 )
 
-// follow says what is to be stored of counters after steps. gave is how many numbers each has given since what is stored of
-// it was exact, in order, or unknown; nil is unknown of all. read are those that must be asked; told those that stand so many
-// numbers further than stored; after is gave behind the steps, when that is stored.
+// follow says what is to be stored of counters after steps. gave is how many numbers each has given since what is
+// stored of it was exact, in order, or unknown; nil is unknown of all. read are those that must be asked; told those
+// that stand so many numbers further than stored; after is gave behind the steps, when that is stored.
 func (r *reach) follow(steps []step, gave []int) (read []int, told map[int]int, after []int) {
 	if after = slices.Clone(gave); len(after) != len(r.counters) {
 		after = slices.Repeat([]int{unknown}, len(r.counters))
@@ -290,8 +293,8 @@ func (r *reach) given(t *touch, after []int) {
 	}
 }
 
-// lifts reports whether a step may give an AUTO_INCREMENT column values by a foreign key: MariaDB then does not move the
-// counter along, and what compares it moves it when it comes by.
+// lifts reports whether a step may give an AUTO_INCREMENT column values by a foreign key: MariaDB then does not move
+// the counter along, and what compares it moves it when it comes by.
 func (r *reach) lifts(s step) bool {
 	return slices.ContainsFunc(s.Work.touches, func(t touch) bool {
 		return t.verb == "UPDATE" && slices.ContainsFunc(t.names, func(name string) bool {
@@ -338,13 +341,14 @@ const few = 8
 // nextNumber of a table is not there in MySQL before the table is used.
 const nextNumber = "coalesce(auto_increment, 1)"
 
-// value is an expression for where the counters with the indexes moved stand, and those told so many numbers further than
-// stored, as a JSON object; "" for none.
+// value is an expression for where the counters with the indexes moved stand, and those told so many numbers further
+// than stored, as a JSON object; "" for none.
 func (r *reach) value(database string, moved []int, told map[int]int) string {
 	var tables, pairs []string
 	for _, i := range slices.Sorted(maps.Keys(told)) {
 		name := r.counters[i].name
-		pairs = append(pairs, fmt.Sprintf("%s, CAST(JSON_UNQUOTE(JSON_EXTRACT(counters, %s)) AS UNSIGNED) + %d", quoteText(name),
+		pairs = append(pairs, fmt.Sprintf("%s, CAST(JSON_UNQUOTE(JSON_EXTRACT(counters, %s)) AS UNSIGNED) + %d",
+			quoteText(name),
 			quoteText(`$."`+name+`"`), told[i]))
 	}
 	for _, i := range moved {

@@ -50,12 +50,13 @@ func (t *Target) CheckSpace(ctx context.Context, size int64) error {
 // charset is the preface of a snapshot: character set and collation of the database.
 var charset = regexp.MustCompile(`^[a-z0-9_]+ [a-z0-9_]+$`)
 
-// Restore implements nodeclient.Database. Nothing of the snapshot reaches the server before all of it has come and every record
-// was judged. Then the records are carried out in DB_xmq_restore, in a session that takes one statement at a time. Every
-// table is read again and compared with what the source has counted, the position is compared,
-// and routines, views and triggers are made on trial. A snapshot of a database that had no position yet is accepted for
+// Restore implements nodeclient.Database. Nothing of the snapshot reaches the server before all of it has come and
+// every record was judged. Then the records are carried out in DB_xmq_restore, in a session that takes one statement
+// at a time. Every table is read again and compared with what the source has counted, the position is compared, and
+// routines, views and triggers are made on trial. A snapshot of a database that had no position yet is accepted for
 // the start of a log and given that position.
-func (t *Target) Restore(ctx context.Context, want event.Position, topics event.Topics, r io.Reader) (nodeclient.Restored, error) {
+func (t *Target) Restore(ctx context.Context, want event.Position, topics event.Topics,
+	r io.Reader) (nodeclient.Restored, error) {
 	err := t.restore(ctx, want, topics, r)
 	if err == nil {
 		return &restored{t}, nil
@@ -104,7 +105,8 @@ func (t *Target) restore(ctx context.Context, want event.Position, topics event.
 }
 
 // fill carries out a snapshot that was judged.
-func (t *Target) fill(ctx context.Context, want event.Position, topics event.Topics, records *snapstream.Reader, h snapstream.Head) error {
+func (t *Target) fill(ctx context.Context, want event.Position, topics event.Topics, records *snapstream.Reader,
+	h snapstream.Head) error {
 	if err := t.fresh(ctx, string(h.Preface)); err != nil {
 		return err
 	}
@@ -156,9 +158,11 @@ func (t *Target) fresh(ctx context.Context, preface string) error {
 	}
 	name := quoteName(restoreName(t.cfg.DBName))
 	characters, order, _ := strings.Cut(preface, " ")
-	err = s.do(ctx, "DROP DATABASE IF EXISTS "+name+"; CREATE DATABASE "+name+" CHARACTER SET "+characters+" COLLATE "+order)
+	err = s.do(ctx, "DROP DATABASE IF EXISTS "+name+"; CREATE DATABASE "+name+" CHARACTER SET "+characters+" COLLATE "+
+		order)
 	if number(err) == deniedDatabase {
-		return fmt.Errorf("a restore loads into a database of its own, and the user %q may not make it: GRANT ALL ON %s.* TO that user: %w", t.cfg.User, quoteName(escapeGrant(t.cfg.DBName)+`\_xmq\_%`), err)
+		return fmt.Errorf("a restore loads into a database of its own, and the user %q may not make it: GRANT ALL ON %s.* "+
+			"TO that user: %w", t.cfg.User, quoteName(escapeGrant(t.cfg.DBName)+`\_xmq\_%`), err)
 	}
 	if err != nil {
 		return fmt.Errorf("create the database for the restore: %w", err)
@@ -172,17 +176,20 @@ func (t *Target) owned(ctx context.Context, s *session) error {
 		return nil
 	}
 	schema := quoteText(t.cfg.DBName)
-	rows, err := s.query(ctx, "SELECT kind, name, definer FROM (SELECT routine_type AS kind, routine_name AS name, definer FROM information_schema.routines WHERE routine_schema = "+schema+
+	rows, err := s.query(ctx, "SELECT kind, name, definer FROM (SELECT routine_type AS kind, routine_name AS name, "+
+		"definer FROM information_schema.routines WHERE routine_schema = "+schema+
 		" UNION ALL SELECT 'VIEW', table_name, definer FROM information_schema.views WHERE table_schema = "+schema+
 		" UNION ALL SELECT 'TRIGGER', trigger_name, definer FROM information_schema.triggers WHERE trigger_schema = "+schema+
-		") d WHERE definer <> current_user() AND NOT EXISTS (SELECT 1 FROM information_schema.user_privileges WHERE privilege_type = 'SYSTEM_USER') LIMIT 1")
+		") d WHERE definer <> current_user() AND NOT EXISTS (SELECT 1 FROM information_schema.user_privileges WHERE "+
+		"privilege_type = 'SYSTEM_USER') LIMIT 1")
 	if err != nil {
 		return fmt.Errorf("look for what others have made: %w", err)
 	}
 	if len(rows) == 0 {
 		return nil
 	}
-	return fmt.Errorf("the %s %s belongs to %s, and if that is an administrator the user %q may not replace it: DROP %s %s, or GRANT SYSTEM_USER ON *.* TO that user",
+	return fmt.Errorf("the %s %s belongs to %s, and if that is an administrator the user %q may not replace it: DROP "+
+		"%s %s, or GRANT SYSTEM_USER ON *.* TO that user",
 		strings.ToLower(rows[0][0]), rows[0][1], rows[0][2], t.cfg.User, rows[0][0], quoteName(rows[0][1]))
 }
 
@@ -251,7 +258,8 @@ func readRecord(r io.Reader) (kind byte, body []byte, err error) {
 // record carries out one record.
 func (l *load) record(ctx context.Context, kind byte, body []byte) (err error) {
 	if len(body) >= l.s.packet {
-		return fmt.Errorf("a row of the table %s needs a statement of %d bytes, more than the server takes: raise max_allowed_packet, which is %d", l.table, len(body), l.s.packet)
+		return fmt.Errorf("a row of the table %s needs a statement of %d bytes, more than the server takes: raise "+
+			"max_allowed_packet, which is %d", l.table, len(body), l.s.packet)
 	}
 	p, err := parseRecord(kind, body, l.table, l.open)
 	if err != nil {

@@ -41,7 +41,8 @@ type session struct {
 	calls  calls    // what statements may call
 }
 
-// connect opens a session in a database of the target's server. Trouble is Transient: it says nothing about an increment.
+// connect opens a session in a database of the target's server. Trouble is Transient: it says nothing about an
+// increment.
 func (t *Target) connect(ctx context.Context, database string) (*session, error) {
 	s, err := t.dial(ctx, database)
 	if err != nil {
@@ -50,8 +51,8 @@ func (t *Target) connect(ctx context.Context, database string) (*session, error)
 	return s, nil
 }
 
-// connectSingle opens a session that takes one statement at a time, with the pins: what a snapshot brings cannot bring another
-// statement along, however the text is read.
+// connectSingle opens a session that takes one statement at a time, with the pins: what a snapshot brings cannot
+// bring another statement along, however the text is read.
 func (t *Target) connectSingle(ctx context.Context, database string) (*session, error) {
 	cfg := t.cfg.Clone()
 	cfg.DBName, cfg.MultiStatements = database, false
@@ -235,8 +236,8 @@ func readAll(rows driver.Rows) (all [][]string, err error) {
 	}
 }
 
-// note keeps in mind that the session was used, and whether it can be used again. When the wait for an answer was given up
-// it says so.
+// note keeps in mind that the session was used, and whether it can be used again. When the wait for an answer was
+// given up it says so.
 func (s *session) note(ctx context.Context, err error) error {
 	s.used = time.Now()
 	if n := number(err); n != 0 && slices.Contains(s.gone, n) {
@@ -255,8 +256,8 @@ func (s *session) note(ctx context.Context, err error) error {
 // killTime is how long the server may take to be told that a session is to end.
 const killTime = 5 * time.Second
 
-// kill ends a session at the server whose answer nobody waits for any more: a statement would run to its end there, and hold
-// the place so long.
+// kill ends a session at the server whose answer nobody waits for any more: a statement would run to its end there,
+// and hold the place so long.
 func (t *Target) kill(s *session) {
 	ctx, cancel := context.WithTimeout(context.Background(), killTime)
 	defer cancel()

@@ -37,8 +37,8 @@ type tableState struct{ name, next string }
 // sequenceState is where a sequence stands.
 type sequenceState struct{ name, next, cycle string }
 
-// Snapshot implements nodeclient.Database; doc.go says how. It blocks for a few questions, whatever the size of the data.
-// Transient: whether an interrupted change of the schema was done is not settled yet; the next Apply does that.
+// Snapshot implements nodeclient.Database; doc.go says how. It blocks for a few questions, whatever the size of the
+// data. Transient: whether an interrupted change of the schema was done is not settled yet; the next Apply does that.
 func (t *Target) Snapshot(ctx context.Context) (nodeclient.Snapshot, error) {
 	p, err := t.settled(ctx)
 	if err != nil {
@@ -68,7 +68,8 @@ func (t *Target) settled(ctx context.Context) (place, error) {
 	defer t.giveBack(ctx, s)
 	p, err := t.look(ctx, s)
 	if err == nil && p.ddl.pos.Seq != 0 {
-		err = nodeclient.Transient(fmt.Errorf("mysql: whether the change of the schema by %d was done is not settled yet", p.ddl.pos.Seq))
+		err = nodeclient.Transient(fmt.Errorf("mysql: whether the change of the schema by %d was done is not settled yet",
+			p.ddl.pos.Seq))
 	}
 	return p, err
 }
@@ -78,8 +79,10 @@ func (s *snapshot) hold(ctx context.Context, missing bool) error {
 	schema := quoteText(s.t.cfg.DBName)
 	script := s.t.flavour.forLong + "SET SESSION lock_wait_timeout = " + holdSeconds + "; START TRANSACTION " +
 		"WITH CONSISTENT SNAPSHOT, READ ONLY; " +
-		"SELECT default_character_set_name, default_collation_name FROM information_schema.schemata WHERE schema_name = " + schema + "; " +
-		"SELECT table_name, table_type, coalesce(auto_increment, ''), coalesce(data_length + index_length, 0) FROM information_schema.tables WHERE table_schema = " + schema +
+		"SELECT default_character_set_name, default_collation_name FROM information_schema.schemata WHERE schema_name = " +
+		schema + "; " +
+		"SELECT table_name, table_type, coalesce(auto_increment, ''), coalesce(data_length + index_length, 0) FROM " +
+		"information_schema.tables WHERE table_schema = " + schema +
 		" AND table_type IN ('BASE TABLE', 'SEQUENCE') AND table_name <> 'xmq_position_new' ORDER BY table_name"
 	if !missing {
 		script += "; " + readPosition
@@ -104,7 +107,8 @@ func (s *snapshot) hold(ctx context.Context, missing bool) error {
 		}
 		s.size += size
 		if row[1] == "SEQUENCE" {
-			questions = append(questions, "SELECT "+quoteText(row[0])+", next_not_cached_value, cycle_count FROM "+quoteName(row[0]))
+			questions = append(questions, "SELECT "+quoteText(row[0])+", next_not_cached_value, cycle_count FROM "+
+				quoteName(row[0]))
 		} else {
 			s.tables = append(s.tables, tableState{row[0], row[2]})
 		}
@@ -203,6 +207,7 @@ func (t *Target) untilClosed(ctx context.Context) error {
 	case <-open:
 		return nil
 	case <-ctx.Done():
-		return nodeclient.Transient(fmt.Errorf("mysql: a change of the schema waits for the open snapshot: %w", context.Cause(ctx)))
+		return nodeclient.Transient(fmt.Errorf("mysql: a change of the schema waits for the open snapshot: %w",
+			context.Cause(ctx)))
 	}
 }

@@ -67,8 +67,10 @@ func (n *node) fill(mib int) {
 func TestXE07(t *testing.T) {
 	n := newNode(t)
 	n.fill(3)
-	n.run("CREATE TABLE c (v int)", "INSERT INTO c VALUES (0)", either("CREATE SEQUENCE s START WITH 7 NOCACHE", "SELECT 1"))
-	sum := "SET group_concat_max_len = 1000000; SELECT sha2(group_concat(sha2(concat(id, v), 256) ORDER BY id), 256) FROM big"
+	n.run("CREATE TABLE c (v int)", "INSERT INTO c VALUES (0)",
+		either("CREATE SEQUENCE s START WITH 7 NOCACHE", "SELECT 1"))
+	sum := "SET group_concat_max_len = 1000000; SELECT sha2(group_concat(sha2(concat(id, v), 256) ORDER BY id), 256) " +
+		"FROM big"
 	n.query("ANALYZE TABLE big")
 	want, at := n.value(sum), n.at()
 	s, err := n.Snapshot(t.Context())
@@ -77,7 +79,8 @@ func TestXE07(t *testing.T) {
 	require.Greater(t, s.Size(), int64(1<<20))
 	increments := 0
 	w := &eachWrite{f: func() {
-		n.run("UPDATE c SET v = v + 1; UPDATE big SET v = 'new' WHERE id % 16 = (SELECT v % 16 FROM c); DELETE FROM big WHERE id % 50 = 7; INSERT INTO big (v) VALUES ('more'); DO " + either("nextval(s)", "1"))
+		n.run("UPDATE c SET v = v + 1; UPDATE big SET v = 'new' WHERE id % 16 = (SELECT v % 16 FROM c); DELETE FROM big " +
+			"WHERE id % 50 = 7; INSERT INTO big (v) VALUES ('more'); DO " + either("nextval(s)", "1"))
 		increments++
 	}}
 	require.NoError(t, s.WriteTo(t.Context(), w))
@@ -88,10 +91,12 @@ func TestXE07(t *testing.T) {
 	copied := restoredNode(t, w.Bytes(), at)
 	require.Equal(t, "0", copied.value("SELECT v FROM c"))
 	require.Equal(t, want, copied.value(sum))
-	require.Equal(t, "7", copied.value("SELECT "+either("nextval(s)", "7")), "sequences too hold the position, though they know no snapshots")
+	require.Equal(t, "7", copied.value("SELECT "+either("nextval(s)", "7")),
+		"sequences too hold the position, though they know no snapshots")
 	_, err = copied.Apply(t.Context(), at, after(at, "INSERT INTO big (v) VALUES ('next')"))
 	require.NoError(t, err)
-	require.Equal(t, "4096", copied.value("SELECT max(id) FROM big"), "as does AUTO_INCREMENT, of which INSERT ... SELECT takes in powers of two")
+	require.Equal(t, "4096", copied.value("SELECT max(id) FROM big"),
+		"as does AUTO_INCREMENT, of which INSERT ... SELECT takes in powers of two")
 }
 
 // TestSS11: "the data is one moment: writes during a dump do not appear", with a writer beside the dump that
@@ -234,8 +239,8 @@ func TestARowTooLongForTheOtherServerIsNamed(t *testing.T) {
 	require.Empty(t, leftovers(t, small, m.db))
 }
 
-// A snapshot whose header and data disagree is refused, as is one whose rows are fewer than it says, or of a kind nobody
-// knows, and its database dropped.
+// A snapshot whose header and data disagree is refused, as is one whose rows are fewer than it says, or of a kind
+// nobody knows, and its database dropped.
 func TestASnapshotThatContradictsItselfIsRefused(t *testing.T) {
 	n := newNode(t)
 	n.run("CREATE TABLE c (v int)", "INSERT INTO c VALUES (1), (2)")
@@ -288,11 +293,13 @@ func TestASnapshotThatContradictsItselfIsRefused(t *testing.T) {
 func TestTheFormatOfASnapshotStays(t *testing.T) {
 	n := newNode(t)
 	require.NoError(t, server.Exec(n.db, "ALTER DATABASE "+n.db+" CHARACTER SET latin1 COLLATE latin1_swedish_ci"))
-	n.run("CREATE TABLE a (i int AUTO_INCREMENT PRIMARY KEY, s varchar(9), b blob) CHARACTER SET utf8mb4", "INSERT INTO a (s, b) VALUES ('ü\\'', x'00275cff'), (NULL, NULL)", "CREATE VIEW v AS SELECT 1 AS one")
+	n.run("CREATE TABLE a (i int AUTO_INCREMENT PRIMARY KEY, s varchar(9), b blob) CHARACTER SET utf8mb4",
+		"INSERT INTO a (s, b) VALUES ('ü\\'', x'00275cff'), (NULL, NULL)", "CREATE VIEW v AS SELECT 1 AS one")
 	require.NoError(t, server.Exec(n.db, "DROP TABLE xmq_position"))
 	snapshot, at := n.taken()
 	require.True(t, at.Zero())
-	require.Equal(t, either("584d514d59444d50", "584d514d38444d50")+"01000000"+strings.Repeat("00", 24)+"18000000", fmt.Sprintf("%x", snapshot[:40]))
+	require.Equal(t, either("584d514d59444d50", "584d514d38444d50")+"01000000"+strings.Repeat("00", 24)+"18000000",
+		fmt.Sprintf("%x", snapshot[:40]))
 	r, head, err := n.flavour.stream.NewReader(bytes.NewReader(snapshot))
 	require.NoError(t, err)
 	require.Equal(t, "latin1 latin1_swedish_ci", string(head.Preface))
@@ -301,21 +308,26 @@ func TestTheFormatOfASnapshotStays(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, either(golden, golden8), data.String())
 	n.load(snapshot, event.Start(7))
-	require.Equal(t, "latin1", n.value("SELECT default_character_set_name FROM information_schema.schemata WHERE schema_name = database()"))
+	require.Equal(t, "latin1", n.value("SELECT default_character_set_name FROM information_schema.schemata WHERE "+
+		"schema_name = database()"))
 }
 
 // golden is the table, its rows, what they count, and the view.
-const golden = "t\xdb\x00\x00\x00a\x00CREATE TABLE `a` (\n  `i` int(11) NOT NULL AUTO_INCREMENT,\n  `s` varchar(9) DEFAULT NULL,\n  `b` blob DEFAULT NULL,\n  PRIMARY KEY (`i`)\n" +
+const golden = "t\xdb\x00\x00\x00a\x00CREATE TABLE `a` (\n  `i` int(11) NOT NULL AUTO_INCREMENT,\n  `s` varchar(9) " +
+	"DEFAULT NULL,\n  `b` blob DEFAULT NULL,\n  PRIMARY KEY (`i`)\n" +
 	") ENGINE=InnoDB AUTO_INCREMENT=3 DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_general_ci" +
 	"rX\x00\x00\x00INSERT INTO `a` (`i`, `s`, `b`) VALUES (1,_utf8mb4'ü\\'',_binary'\\0\\'\\\\\xff'),(2,NULL,NULL)" +
 	"d\x10\x00\x00\x00\x02\x00\x00\x00\x00\x00\x00\x00\\Zױ/ϛ\x87" +
 	"x\xff\x00\x00\x00{\"kind\":\"VIEW\",\"name\":\"v\",\"mode\":\"STRICT_TRANS_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_AUTO_CREATE_USER,NO_ENGINE_SUBSTITUTION\"," +
-	"\"collation\":\"utf8mb4_general_ci\",\"sql\":\"CREATE OR REPLACE ALGORITHM=UNDEFINED SQL SECURITY DEFINER VIEW `v` AS select 1 AS `one`\"}"
+	"\"collation\":\"utf8mb4_general_ci\",\"sql\":\"CREATE OR REPLACE ALGORITHM=UNDEFINED SQL SECURITY DEFINER VIEW " +
+	"`v` AS select 1 AS `one`\"}"
 
 // golden8 is the same of MySQL.
-const golden8 = "t\xca\x00\x00\x00a\x00CREATE TABLE `a` (\n  `i` int NOT NULL AUTO_INCREMENT,\n  `s` varchar(9) DEFAULT NULL,\n  `b` blob,\n  PRIMARY KEY (`i`)\n" +
+const golden8 = "t\xca\x00\x00\x00a\x00CREATE TABLE `a` (\n  `i` int NOT NULL AUTO_INCREMENT,\n  `s` varchar(9) " +
+	"DEFAULT NULL,\n  `b` blob,\n  PRIMARY KEY (`i`)\n" +
 	") ENGINE=InnoDB AUTO_INCREMENT=3 DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_0900_ai_ci" +
 	"rX\x00\x00\x00INSERT INTO `a` (`i`, `s`, `b`) VALUES (1,_utf8mb4'ü\\'',_binary'\\0\\'\\\\\xff'),(2,NULL,NULL)" +
 	"d\x10\x00\x00\x00\x02\x00\x00\x00\x00\x00\x00\x00\\Zױ/ϛ\x87" +
 	"x\x1b\x01\x00\x00{\"kind\":\"VIEW\",\"name\":\"v\",\"mode\":\"ONLY_FULL_GROUP_BY,STRICT_TRANS_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION\"," +
-	"\"collation\":\"utf8mb4_0900_ai_ci\",\"sql\":\"CREATE OR REPLACE ALGORITHM=UNDEFINED SQL SECURITY DEFINER VIEW `v` AS select 1 AS `one`\"}"
+	"\"collation\":\"utf8mb4_0900_ai_ci\",\"sql\":\"CREATE OR REPLACE ALGORITHM=UNDEFINED SQL SECURITY DEFINER VIEW " +
+	"`v` AS select 1 AS `one`\"}"

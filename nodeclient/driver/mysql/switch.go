@@ -22,7 +22,8 @@ func (t *Target) keepScripts(ctx context.Context, s *session, scripts []script) 
 	if err := clearAll(ctx, s, restoreName(t.cfg.DBName)); err != nil {
 		return err
 	}
-	if err := s.do(ctx, "CREATE TABLE "+undecided+" (id int PRIMARY KEY, script longtext NOT NULL) CHARACTER SET utf8mb4"); err != nil {
+	if err := s.do(ctx, "CREATE TABLE "+undecided+
+		" (id int PRIMARY KEY, script longtext NOT NULL) CHARACTER SET utf8mb4"); err != nil {
 		return err
 	}
 	for i, sc := range scripts {
@@ -44,7 +45,8 @@ func (t *Target) makeAll(ctx context.Context, s *session, scripts []script) erro
 		var later []script
 		var failed error
 		for _, sc := range scripts {
-			if err := s.do(ctx, "SET sql_mode = "+quoteText(sc.Mode)+", collation_connection = "+quoteText(sc.Collation)); err != nil {
+			if err := s.do(ctx, "SET sql_mode = "+quoteText(sc.Mode)+", collation_connection = "+
+				quoteText(sc.Collation)); err != nil {
 				return err
 			}
 			drop, create := sc.parts()
@@ -78,7 +80,8 @@ func clearAll(ctx context.Context, s *session, database string) error {
 		return err
 	}
 	for i := len(things) - 1; i >= 0; i-- {
-		if err := s.do(ctx, "DROP "+things[i].kind+" IF EXISTS "+quoteName(database)+"."+quoteName(things[i].name)); err != nil {
+		if err := s.do(ctx, "DROP "+things[i].kind+" IF EXISTS "+quoteName(database)+"."+
+			quoteName(things[i].name)); err != nil {
 			return err
 		}
 	}
@@ -117,8 +120,8 @@ func (r *restored) Switch(ctx context.Context) error {
 	return nil
 }
 
-// finish does the rest of a switch if one is decided, which it reports. Every part of it may have been done already, or is
-// done by another node that has the database now: it waits for the place.
+// finish does the rest of a switch if one is decided, which it reports. Every part of it may have been done already,
+// or is done by another node that has the database now: it waits for the place.
 func (t *Target) finish(ctx context.Context) (was bool, err error) {
 	if t.s == nil || t.s.dead {
 		if t.s, err = t.connect(ctx, t.cfg.DBName); err != nil {
@@ -151,7 +154,8 @@ func (t *Target) await(ctx context.Context, s *session) error {
 		err = errors.New("another session holds the place of this node")
 	}
 	if err != nil {
-		return nodeclient.Transient(fmt.Errorf("mysql: look whether a switch to a restored database is to be finished: %w", err))
+		return nodeclient.Transient(fmt.Errorf("mysql: look whether a switch to a restored database is to be finished: %w",
+			err))
 	}
 	return nil
 }
@@ -232,7 +236,8 @@ func (t *Target) trade(ctx context.Context, fresh map[string]string) error {
 
 // tablesOf lists tables and sequences of a database, with their kind; none when it does not exist.
 func (t *Target) tablesOf(ctx context.Context, database string) (map[string]string, error) {
-	rows, err := t.s.query(ctx, "SELECT table_name, table_type FROM information_schema.tables WHERE table_schema = "+quoteText(database)+" AND table_type <> 'VIEW'")
+	rows, err := t.s.query(ctx, "SELECT table_name, table_type FROM information_schema.tables WHERE table_schema = "+
+		quoteText(database)+" AND table_type <> 'VIEW'")
 	if err != nil {
 		return nil, err
 	}
@@ -272,7 +277,8 @@ func (t *Target) drop(database string) error {
 }
 
 func (t *Target) dropIn(ctx context.Context, s *session, database string) error {
-	if err := s.do(ctx, "SET foreign_key_checks = 0; DROP DATABASE IF EXISTS "+quoteName(database)+"; SET foreign_key_checks = 1"); err != nil {
+	if err := s.do(ctx, "SET foreign_key_checks = 0; DROP DATABASE IF EXISTS "+quoteName(database)+
+		"; SET foreign_key_checks = 1"); err != nil {
 		return fmt.Errorf("mysql: drop the database %q: %w", database, err)
 	}
 	return nil
@@ -287,7 +293,8 @@ func (t *Target) tidy(ctx context.Context) error {
 		return err
 	}
 	defer t.leave(ctx)
-	rows, err := t.s.query(ctx, "SELECT schema_name FROM information_schema.schemata WHERE schema_name IN ("+quoteText(restoreName(t.cfg.DBName))+", "+quoteText(oldName(t.cfg.DBName))+")")
+	rows, err := t.s.query(ctx, "SELECT schema_name FROM information_schema.schemata WHERE schema_name IN ("+
+		quoteText(restoreName(t.cfg.DBName))+", "+quoteText(oldName(t.cfg.DBName))+")")
 	if err != nil {
 		return classify(fmt.Errorf("mysql: look for the rest of a restore: %w", err))
 	}

@@ -13,15 +13,20 @@ import (
 	"xmq/nodeclient/driver/servertest/mysqltest"
 )
 
-// twoWorlds is a schema in which everything says what it belongs to: tables with keys between them, views on views, routines,
-// triggers.
+// twoWorlds is a schema in which everything says what it belongs to: tables with keys between them, views on views,
+// routines, triggers.
 func twoWorlds(world string) []string {
 	return []string{
-		"CREATE TABLE parent (id int PRIMARY KEY, v varchar(10))", "CREATE TABLE child (id int PRIMARY KEY, p int, FOREIGN KEY (p) REFERENCES parent (id) ON DELETE CASCADE)",
-		"CREATE TABLE only_" + world + " (v int)", either("CREATE SEQUENCE s NOCACHE", "CREATE TABLE s (v int)"), "CREATE TABLE numbered (id int " + either("DEFAULT nextval(s)", "AUTO_INCREMENT PRIMARY KEY") + ")",
-		"CREATE FUNCTION f() RETURNS varchar(10) RETURN '" + world + "'", "CREATE VIEW b AS SELECT v, f() AS f FROM parent", "CREATE VIEW a AS SELECT * FROM b",
-		"CREATE TRIGGER tr BEFORE INSERT ON child FOR EACH ROW SET NEW.p = NEW.p", "CREATE PROCEDURE p_" + world + "() SELECT 1",
-		"INSERT INTO parent VALUES (1, '" + world + "')", "INSERT INTO child VALUES (1, 1)", "INSERT INTO numbered VALUES (DEFAULT), (DEFAULT)",
+		"CREATE TABLE parent (id int PRIMARY KEY, v varchar(10))",
+		"CREATE TABLE child (id int PRIMARY KEY, p int, FOREIGN KEY (p) REFERENCES parent (id) ON DELETE CASCADE)",
+		"CREATE TABLE only_" + world + " (v int)", either("CREATE SEQUENCE s NOCACHE", "CREATE TABLE s (v int)"),
+		"CREATE TABLE numbered (id int " + either("DEFAULT nextval(s)", "AUTO_INCREMENT PRIMARY KEY") + ")",
+		"CREATE FUNCTION f() RETURNS varchar(10) RETURN '" + world + "'", "CREATE VIEW b AS SELECT v, f() AS f FROM parent",
+		"CREATE VIEW a AS SELECT * FROM b",
+		"CREATE TRIGGER tr BEFORE INSERT ON child FOR EACH ROW SET NEW.p = NEW.p", "CREATE PROCEDURE p_" + world +
+			"() SELECT 1",
+		"INSERT INTO parent VALUES (1, '" + world + "')", "INSERT INTO child VALUES (1, 1)",
+		"INSERT INTO numbered VALUES (DEFAULT), (DEFAULT)",
 	}
 }
 
@@ -40,16 +45,20 @@ func (n *node) lives(world string) {
 func (n *node) is(world, name string) {
 	n.Helper()
 	require.Equal(n, world+"|"+world, n.value("SELECT * FROM a"), name)
-	require.Equal(n, []string{"1|1", "2"}, append(n.query("SELECT * FROM child"), n.query("SELECT count(*) FROM numbered")...), name)
-	require.Equal(n, []string{"a", "b", "child", "numbered", "only_" + world, "parent", "s", "xmq_position"}, n.query("SELECT table_name FROM information_schema.tables WHERE table_schema = database() ORDER BY 1"), name)
-	require.Equal(n, []string{"f", "p_" + world}, n.query("SELECT routine_name FROM information_schema.routines WHERE routine_schema = database() ORDER BY 1"), name)
-	require.Equal(n, []string{"tr"}, n.query("SELECT trigger_name FROM information_schema.triggers WHERE trigger_schema = database()"), name)
+	require.Equal(n, []string{"1|1", "2"},
+		append(n.query("SELECT * FROM child"), n.query("SELECT count(*) FROM numbered")...), name)
+	require.Equal(n, []string{"a", "b", "child", "numbered", "only_" + world, "parent", "s", "xmq_position"},
+		n.query("SELECT table_name FROM information_schema.tables WHERE table_schema = database() ORDER BY 1"), name)
+	require.Equal(n, []string{"f", "p_" + world}, n.query("SELECT routine_name FROM information_schema.routines WHERE "+
+		"routine_schema = database() ORDER BY 1"), name)
+	require.Equal(n, []string{"tr"}, n.query("SELECT trigger_name FROM information_schema.triggers WHERE "+
+		"trigger_schema = database()"), name)
 	require.Empty(n, leftovers(n.T, n.srv, n.db), name)
 }
 
-// TestXE13: "failure at each step leaves the old state": from one step of the switch on it leaves the new one. The road is cut at
-// each command of it, before it arrives or before it is answered; when the target is opened again, the old data or the
-// new is live, whole, with everything that lies above it, and nothing is left beside it.
+// TestXE13: "failure at each step leaves the old state": from one step of the switch on it leaves the new one. The
+// road is cut at each command of it, before it arrives or before it is answered; when the target is opened again, the
+// old data or the new is live, whole, with everything that lies above it, and nothing is left beside it.
 func TestXE13TheSwitchIsOneStep(t *testing.T) {
 	source := newNode(t)
 	source.run(twoWorlds("new")...)
@@ -117,8 +126,10 @@ func TestAServerKilledInTheSwitchHasTheOldDataOrTheNew(t *testing.T) {
 		lose     bool
 		skip     int
 		switched bool
-	}{{"RENAME TABLE", false, 0, false}, {"RENAME TABLE", true, 0, true}, {"RENAME TABLE", false, 1, true}, {"RENAME TABLE", true, 1, true}, {"CREATE OR REPLACE VIEW", false, 0, true},
-		{"CREATE OR REPLACE ALGORITHM", false, 0, true}, {"SET foreign_key_checks = 0; DROP", true, 1, true}, {"SET foreign_key_checks = 0; DROP", true, 2, true}} {
+	}{{"RENAME TABLE", false, 0, false}, {"RENAME TABLE", true, 0, true}, {"RENAME TABLE", false, 1, true},
+		{"RENAME TABLE", true, 1, true}, {"CREATE OR REPLACE VIEW", false, 0, true},
+		{"CREATE OR REPLACE ALGORITHM", false, 0, true}, {"SET foreign_key_checks = 0; DROP", true, 1, true},
+		{"SET foreign_key_checks = 0; DROP", true, 2, true}} {
 		n := nodeOn(t, own, p.Addr())
 		n.lives("old")
 		r, err := n.Restore(t.Context(), at, event.AllTopics, bytes.NewReader(snapshot))
@@ -192,10 +203,12 @@ func TestARestoreNeedsTheRightToItsDatabases(t *testing.T) {
 // A routine whose text the user may not see cannot be carried, nor can a view on what is gone: they are named.
 func TestWhatCannotBeCarriedIsNamed(t *testing.T) {
 	n := newNode(t)
-	require.NoError(t, server.Exec(n.db, "CREATE FUNCTION theirs() RETURNS int RETURN 1; CREATE VIEW w AS SELECT 1 AS one; CREATE EVENT e ON SCHEDULE EVERY 1 DAY DO DO 1"))
+	require.NoError(t, server.Exec(n.db, "CREATE FUNCTION theirs() RETURNS int RETURN 1; CREATE VIEW w AS SELECT 1 AS "+
+		"one; CREATE EVENT e ON SCHEDULE EVERY 1 DAY DO DO 1"))
 	s, err := n.Snapshot(t.Context())
 	require.NoError(t, err)
-	require.ErrorContains(t, s.WriteTo(t.Context(), &bytes.Buffer{}), "the function theirs: its text may be seen by its definer only")
+	require.ErrorContains(t, s.WriteTo(t.Context(), &bytes.Buffer{}),
+		"the function theirs: its text may be seen by its definer only")
 	require.NoError(t, s.Close())
 	require.NoError(t, server.Exec(n.db, "DROP FUNCTION theirs"))
 	n.run("CREATE TABLE gone (v int)", "CREATE VIEW stale AS SELECT * FROM gone", "DROP TABLE gone")
@@ -208,12 +221,14 @@ func TestWhatCannotBeCarriedIsNamed(t *testing.T) {
 	snapshot, _ := n.taken()
 	copied := newNode(t)
 	copied.load(snapshot, event.Start(7))
-	require.Equal(t, []string{"xmq@%"}, copied.query("SELECT definer FROM information_schema.views WHERE table_schema = database()"), "the definer is who restores")
-	require.Equal(t, "0", copied.value("SELECT count(*) FROM information_schema.events WHERE event_schema = database()"), "events stay where they are")
+	require.Equal(t, []string{"xmq@%"}, copied.query("SELECT definer FROM information_schema.views WHERE table_schema "+
+		"= database()"), "the definer is who restores")
+	require.Equal(t, "0", copied.value("SELECT count(*) FROM information_schema.events WHERE event_schema = database()"),
+		"events stay where they are")
 }
 
-// Another node that gets the database between the look at the lock and the decision waits for the end of the switch: it finds
-// the new data whole, and takes nothing of it away.
+// Another node that gets the database between the look at the lock and the decision waits for the end of the switch:
+// it finds the new data whole, and takes nothing of it away.
 func TestWhoGetsTheDatabaseWithinASwitchWaitsForItsEnd(t *testing.T) {
 	source := newNode(t)
 	source.run(twoWorlds("new")...)

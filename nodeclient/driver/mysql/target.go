@@ -59,9 +59,9 @@ type Target struct {
 
 var _ nodeclient.Database = (*Target)(nil)
 
-// Open connects to the database of a mysql:// or mariadb:// URL, which must exist, finishes a switch that was decided and
-// drops what an interrupted restore left beside it. Errors that may pass are Transient; a wrong URL, password or database
-// name, a server that is too old and a table of another engine than InnoDB are not.
+// Open connects to the database of a mysql:// or mariadb:// URL, which must exist, finishes a switch that was decided
+// and drops what an interrupted restore left beside it. Errors that may pass are Transient; a wrong URL, password or
+// database name, a server that is too old and a table of another engine than InnoDB are not.
 func Open(ctx context.Context, rawURL string, o Options) (*Target, error) {
 	cfg, err := parseURL(rawURL)
 	if err != nil {
@@ -81,7 +81,8 @@ func Open(ctx context.Context, rawURL string, o Options) (*Target, error) {
 		return nil, openError(cfg, err)
 	}
 	if t.name, err = folded(ctx, t.s, cfg.DBName); err != nil {
-		return nil, errors.Join(classify(fmt.Errorf("mysql: ask whether names of databases have cases: %w", err)), t.s.c.Close())
+		return nil, errors.Join(classify(fmt.Errorf("mysql: ask whether names of databases have cases: %w", err)),
+			t.s.c.Close())
 	}
 	t.lock = lockName(t.name)
 	t.hold = hold.New("mysql", cfg.DBName, cmp.Or(o.LockBeat, hold.Beat), t.take)
@@ -120,7 +121,8 @@ func openError(cfg *mysql.Config, err error) error {
 	text := fmt.Errorf("mysql: connect: %w", err)
 	switch n := number(err); {
 	case n == missingDatabase, n == deniedDatabase:
-		return fmt.Errorf("mysql: there is no database %q that the user %q may use: create it, empty, and start again: %w", cfg.DBName, cfg.User, err)
+		return fmt.Errorf("mysql: there is no database %q that the user %q may use: create it, empty, and start again: %w",
+			cfg.DBName, cfg.User, err)
 	case n != 0 && !transient(n), errors.Is(err, errFlavour):
 		return text
 	}
@@ -141,7 +143,8 @@ func (t *Target) fits(ctx context.Context) error {
 
 // engines refuses tables whose data would not follow a transaction, or whose history a snapshot cannot carry.
 func (t *Target) engines(ctx context.Context, s *session) error {
-	rows, err := s.query(ctx, "SELECT table_name, coalesce(engine, '') FROM information_schema.tables WHERE table_schema = "+quoteText(t.cfg.DBName)+
+	rows, err := s.query(ctx, "SELECT table_name, coalesce(engine, '') FROM information_schema.tables WHERE "+
+		"table_schema = "+quoteText(t.cfg.DBName)+
 		" AND (table_type IN ('BASE TABLE', 'SEQUENCE') AND engine <> 'InnoDB' OR table_type = 'SYSTEM VERSIONED') LIMIT 1")
 	if err != nil {
 		return classify(fmt.Errorf("mysql: look at the engines of tables: %w", err))
@@ -150,13 +153,15 @@ func (t *Target) engines(ctx context.Context, s *session) error {
 		return nil
 	}
 	if rows[0][1] == "InnoDB" {
-		return fmt.Errorf("mysql: the table %q keeps its history (SYSTEM VERSIONING), which a snapshot cannot carry: ALTER TABLE %s DROP SYSTEM VERSIONING", rows[0][0], quoteName(rows[0][0]))
+		return fmt.Errorf("mysql: the table %q keeps its history (SYSTEM VERSIONING), which a snapshot cannot carry: "+
+			"ALTER TABLE %s DROP SYSTEM VERSIONING", rows[0][0], quoteName(rows[0][0]))
 	}
-	return fmt.Errorf("mysql: the table %q has the engine %s, which knows no transactions, so that its data and the position could part: ALTER TABLE %s ENGINE=InnoDB", rows[0][0], rows[0][1], quoteName(rows[0][0]))
+	return fmt.Errorf("mysql: the table %q has the engine %s, which knows no transactions, so that its data and the "+
+		"position could part: ALTER TABLE %s ENGINE=InnoDB", rows[0][0], rows[0][1], quoteName(rows[0][0]))
 }
 
-// session is the connection for increments, opened again when it was lost or idle for long. A switch that was decided is
-// finished first.
+// session is the connection for increments, opened again when it was lost or idle for long. A switch that was decided
+// is finished first.
 func (t *Target) session(ctx context.Context) (*session, error) {
 	if t.shut {
 		return nil, fmt.Errorf("mysql: the target %s has been closed", t.cfg.DBName)
@@ -202,16 +207,20 @@ func (t *Target) Position(ctx context.Context) (event.Position, error) {
 	return p.pos, err
 }
 
-// Empty implements nodeclient.Database: no table, view, sequence, routine, package, event or library but the position table.
+// Empty implements nodeclient.Database: no table, view, sequence, routine, package, event or library but the position
+// table.
 func (t *Target) Empty(ctx context.Context) (bool, error) {
 	s, err := t.session(ctx)
 	if err != nil {
 		return false, err
 	}
 	name := quoteText(t.cfg.DBName)
-	rows, err := s.query(ctx, "SELECT (SELECT count(*) FROM information_schema.tables WHERE table_schema = "+name+" AND table_name NOT IN ('xmq_position', 'xmq_position_new')) + "+
-		"(SELECT count(*) FROM information_schema.routines WHERE routine_schema = "+name+") + (SELECT count(*) FROM information_schema.events WHERE event_schema = "+name+"), "+
-		"(SELECT count(*) FROM information_schema.tables WHERE table_schema = 'information_schema' AND table_name = 'LIBRARIES')")
+	rows, err := s.query(ctx, "SELECT (SELECT count(*) FROM information_schema.tables WHERE table_schema = "+name+
+		" AND table_name NOT IN ('xmq_position', 'xmq_position_new')) + "+
+		"(SELECT count(*) FROM information_schema.routines WHERE routine_schema = "+name+
+		") + (SELECT count(*) FROM information_schema.events WHERE event_schema = "+name+"), "+
+		"(SELECT count(*) FROM information_schema.tables WHERE table_schema = 'information_schema' AND table_name = "+
+		"'LIBRARIES')")
 	libraries := err == nil && rows[0][1] != "0"
 	empty := err == nil && rows[0][0] == "0"
 	if libraries && empty {

@@ -30,8 +30,10 @@ func either[T any](maria, mysql T) T {
 
 // series is a table s with the numbers 1 to n in seq.
 func series(n int) string {
-	const digit = "(SELECT 0 AS i UNION ALL SELECT 1 UNION ALL SELECT 2 UNION ALL SELECT 3 UNION ALL SELECT 4 UNION ALL SELECT 5 UNION ALL SELECT 6 UNION ALL SELECT 7 UNION ALL SELECT 8 UNION ALL SELECT 9)"
-	return "(SELECT 1 + a.i + 10 * b.i + 100 * c.i + 1000 * d.i + 10000 * e.i AS seq FROM " + digit + " a, " + digit + " b, " + digit + " c, " + digit + " d, " + digit + " e HAVING seq <= " + strconv.Itoa(n) + ") s"
+	const digit = "(SELECT 0 AS i UNION ALL SELECT 1 UNION ALL SELECT 2 UNION ALL SELECT 3 UNION ALL SELECT 4 UNION " +
+		"ALL SELECT 5 UNION ALL SELECT 6 UNION ALL SELECT 7 UNION ALL SELECT 8 UNION ALL SELECT 9)"
+	return "(SELECT 1 + a.i + 10 * b.i + 100 * c.i + 1000 * d.i + 10000 * e.i AS seq FROM " + digit + " a, " + digit +
+		" b, " + digit + " c, " + digit + " d, " + digit + " e HAVING seq <= " + strconv.Itoa(n) + ") s"
 }
 
 // server is shared by the tests that do not hurt it; each has databases of its own.
@@ -78,7 +80,8 @@ func open(t *testing.T, dir string) *Target {
 var factory = drivertest.Factory{
 	Open: func(t *testing.T, dir string) nodeclient.Database { return open(t, dir) },
 	Setup: func(t *testing.T, dir string) {
-		require.NoError(t, server.Exec(database(dir), "CREATE TABLE n (at bigint AUTO_INCREMENT PRIMARY KEY, k bigint, pad blob)"))
+		require.NoError(t, server.Exec(database(dir),
+			"CREATE TABLE n (at bigint AUTO_INCREMENT PRIMARY KEY, k bigint, pad blob)"))
 	},
 	Body: func(k uint64) []byte {
 		return fmt.Appendf(nil, "INSERT INTO n (k, pad) VALUES (%d, repeat('\\0', 1000));", k)
@@ -104,7 +107,8 @@ func TestTheDriverPassesTheConformanceSuite(t *testing.T) { drivertest.Run(t, fa
 
 // leftovers are the databases of a restore that stand beside db.
 func leftovers(t *testing.T, srv *mysqltest.Server, db string) []string {
-	return srv.Query(t, "mysql", "SELECT schema_name FROM information_schema.schemata WHERE schema_name IN ('"+db+"_xmq_restore', '"+db+"_xmq_old')")
+	return srv.Query(t, "mysql", "SELECT schema_name FROM information_schema.schemata WHERE schema_name IN ('"+db+
+		"_xmq_restore', '"+db+"_xmq_old')")
 }
 
 // A password stands in no error, whatever is wrong with the URL.
@@ -142,7 +146,8 @@ func TestAWrongURLIsRefusedWithoutItsPassword(t *testing.T) {
 func TestOtherFormsOfTheURL(t *testing.T) {
 	server.Create(t, "forms")
 	t.Setenv("MYSQL_PWD", mysqltest.Password)
-	for _, url := range []string{"mysql://xmq@" + server.Addr() + "/forms?tls=false", "mariadb://xmq@" + server.Addr() + "/forms", "mysql://xmq@localhost/forms?socket=" + server.Dir() + "/sock"} {
+	for _, url := range []string{"mysql://xmq@" + server.Addr() + "/forms?tls=false", "mariadb://xmq@" + server.Addr() +
+		"/forms", "mysql://xmq@localhost/forms?socket=" + server.Dir() + "/sock"} {
 		target, err := Open(t.Context(), url, Options{})
 		require.NoError(t, err, url)
 		pos, err := target.Position(t.Context())

@@ -27,8 +27,10 @@ func certificate(t *testing.T) (cert, key string) {
 	cert, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
 	secret, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(t, err)
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
+		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, secret.Public(), secret)
 	require.NoError(t, err)
 	private, err := x509.MarshalPKCS8PrivateKey(secret)
@@ -43,7 +45,8 @@ func TestTheRoadMayBeEncrypted(t *testing.T) {
 	cert, key := certificate(t)
 	own := mysqltest.New(t, "--ssl-cert="+cert, "--ssl-key="+key)
 	own.Create(t, "d")
-	for setting, cipher := range map[string]bool{"?ca=" + cert: true, "?tls=true&ca=" + cert: true, "?tls=skip-verify": true, "?tls=false": false, "": false} {
+	for setting, cipher := range map[string]bool{"?ca=" + cert: true, "?tls=true&ca=" + cert: true,
+		"?tls=skip-verify": true, "?tls=false": false, "": false} {
 		target, err := Open(t.Context(), own.URL("d")+setting, Options{})
 		require.NoError(t, err, setting)
 		rows, err := target.s.query(t.Context(), "SHOW SESSION STATUS LIKE 'Ssl_cipher'")

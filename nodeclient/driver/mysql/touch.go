@@ -157,8 +157,8 @@ func common(word string) bool {
 }
 
 // exact reports whether an INSERT or UPDATE leaves the counter of a table's column where the counter before it and
-// the largest value of the column say: after an INSERT of rows one more than the largest value, whatever is inserted, or
-// as it was.
+// the largest value of the column say: after an INSERT of rows one more than the largest value, whatever is inserted,
+// or as it was.
 //
 // The server reserves the numbers of several rows at once, also for rows that bring their own; what IGNORE, ON
 // DUPLICATE KEY and SELECT reserve without use, and a largest row that is deleted or gets another number, only the

@@ -22,12 +22,14 @@ const maxName = 64
 // connectTime is how long a connection may take to come about.
 const connectTime = 10 * time.Second
 
-var errURL = errors.New("mysql: the target URL cannot be read: write mysql://USER@HOST:PORT/DATABASE, the password percent-encoded or in MYSQL_PWD")
+var errURL = errors.New("mysql: the target URL cannot be read: write mysql://USER@HOST:PORT/DATABASE, the password " +
+	"percent-encoded or in MYSQL_PWD")
 
 // parseURL makes a configuration of a target URL; doc.go says what it may hold. No error shows the password.
 func parseURL(rawURL string) (*mysql.Config, error) {
 	u, err := url.Parse(rawURL)
-	if err != nil || u.Scheme != "mysql" && u.Scheme != "mariadb" || u.Opaque != "" || u.Fragment != "" { // its text may hold the password
+	// its text may hold the password
+	if err != nil || u.Scheme != "mysql" && u.Scheme != "mariadb" || u.Opaque != "" || u.Fragment != "" {
 		return nil, errURL
 	}
 	query, err := url.ParseQuery(u.RawQuery)
@@ -45,8 +47,10 @@ func parseURL(rawURL string) (*mysql.Config, error) {
 	if cfg.User == "" || cfg.DBName == "" || strings.Contains(cfg.DBName, "/") {
 		return nil, errURL
 	}
-	if most := maxName - len(restoreName("")); !utf8.ValidString(cfg.DBName) || utf8.RuneCountInString(cfg.DBName) > most || slices.Contains(systemDatabases, strings.ToLower(cfg.DBName)) {
-		return nil, fmt.Errorf("mysql: the database %q cannot be a target: it must not be one of the server's own, and its name must be at most %d characters long", cfg.DBName, most)
+	if most := maxName - len(restoreName("")); !utf8.ValidString(cfg.DBName) ||
+		utf8.RuneCountInString(cfg.DBName) > most || slices.Contains(systemDatabases, strings.ToLower(cfg.DBName)) {
+		return nil, fmt.Errorf("mysql: the database %q cannot be a target: it must not be one of the server's own, and "+
+			"its name must be at most %d characters long", cfg.DBName, most)
 	}
 	if password, set := u.User.Password(); set {
 		cfg.Passwd = password

@@ -21,9 +21,10 @@ type step = apply.Step[work]
 func (t *Target) Apply(ctx context.Context, before event.Position, items []event.Item) (event.Position, error) {
 	steps, refused := apply.Prepare("postgres", before, items, parse)
 	alone := func(w *work) bool { return w.alone }
-	return apply.Apply(before, steps, refused, &t.patience, alone, func(before event.Position, steps []step) (event.Position, *apply.Failure) {
-		return t.transact(ctx, before, steps)
-	})
+	return apply.Apply(before, steps, refused, &t.patience, alone,
+		func(before event.Position, steps []step) (event.Position, *apply.Failure) {
+			return t.transact(ctx, before, steps)
+		})
 }
 
 // transact runs steps and moves the position in one transaction. On a failure nothing is committed, unless
@@ -120,7 +121,8 @@ func (t *Target) compare(stored, before event.Position) error {
 	doubt := t.doubt
 	t.doubt = event.Position{}
 	if !doubt.Zero() && stored == doubt && stored != before {
-		return nodeclient.Transient(fmt.Errorf("postgres: a commit whose answer was lost is stored after all: going on behind %d", stored.Seq))
+		return nodeclient.Transient(fmt.Errorf("postgres: a commit whose answer was lost is stored after all: going on "+
+			"behind %d", stored.Seq))
 	}
 	return t.hold.Advance(stored, before)
 }
@@ -249,13 +251,15 @@ func answers(p *pgconn.Pipeline, steps []step, end ending) (what touched, at int
 	return what, 0, nil
 }
 
-// moved judges a position that does not move although it was locked: the increments have touched it, or made the transaction
-// read only, by ways that words do not show. Which one is found by applying them alone; that one is a FAIL.
+// moved judges a position that does not move although it was locked: the increments have touched it, or made the
+// transaction read only, by ways that words do not show. Which one is found by applying them alone; that one is a
+// FAIL.
 func moved(steps []step, err error) error {
 	if nodeclient.IsTransient(err) {
 		return fmt.Errorf("postgres: increment %d: move the position: %w", steps[len(steps)-1].Seq(), err)
 	}
-	return fmt.Errorf("postgres: increment %d: it changes the table in which XMQ keeps its place, or who may write it: %w", steps[0].Seq(), err)
+	return fmt.Errorf("postgres: increment %d: it changes the table in which XMQ keeps its place, or who may write it: %w",
+		steps[0].Seq(), err)
 }
 
 // answer reads one statement's answer to its end and returns how many rows it changed. Its error is classed.
@@ -289,7 +293,8 @@ func next(p *pgconn.Pipeline, prepared bool) (*pgconn.ResultReader, error) {
 // settle answers for a commit that returned an error. What the server said is certain: a constraint checked at the
 // commit, a serialization failure; nothing of it is stored. When the answer was lost, the position read back
 // over a new connection tells; that waits for the old transaction to end.
-func (t *Target) settle(ctx context.Context, before, stored event.Position, last step, at int, failed error) (event.Position, *apply.Failure) {
+func (t *Target) settle(ctx context.Context, before, stored event.Position, last step, at int,
+	failed error) (event.Position, *apply.Failure) {
 	if !road(failed) {
 		if at > 0 { // cannot be: such batches are applied one by one
 			return before, apply.Fail(0, fmt.Errorf("%w: %w", apply.ErrAlone, failed))
@@ -298,7 +303,8 @@ func (t *Target) settle(ctx context.Context, before, stored event.Position, last
 	}
 	closeConn(t.pg)
 	if last.Pos == stored { // outside the order: the position tells nothing
-		return before, apply.Fail(0, nodeclient.Unknown(fmt.Errorf("postgres: the answer to the commit was lost, and whether it is stored is not known: %w", failed)))
+		return before, apply.Fail(0, nodeclient.Unknown(fmt.Errorf("postgres: the answer to the commit was lost, and "+
+			"whether it is stored is not known: %w", failed)))
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
 	defer cancel()
@@ -306,13 +312,16 @@ func (t *Target) settle(ctx context.Context, before, stored event.Position, last
 	switch {
 	case err != nil && !nodeclient.IsFatal(err):
 		t.doubt = last.Pos
-		return before, apply.Fail(at, nodeclient.Transient(fmt.Errorf("postgres: whether the commit of %d is stored is unknown until the server answers again: %w; %w", last.Seq(), failed, err)))
+		return before, apply.Fail(at, nodeclient.Transient(fmt.Errorf("postgres: whether the commit of %d is stored is "+
+			"unknown until the server answers again: %w; %w", last.Seq(), failed, err)))
 	case err != nil:
 		return before, apply.Fail(at, err)
 	case now == last.Pos:
 		return now, nil
 	case now == stored:
-		return before, apply.Fail(at, nodeclient.Transient(fmt.Errorf("postgres: the commit of %d failed and nothing of it is stored: %w", last.Seq(), failed)))
+		return before, apply.Fail(at, nodeclient.Transient(fmt.Errorf("postgres: the commit of %d failed and nothing of "+
+			"it is stored: %w", last.Seq(), failed)))
 	}
-	return now, apply.Fail(at, fmt.Errorf("postgres: after a failed commit of %d: %w: %w", last.Seq(), t.hold.Advance(now, stored), failed))
+	return now, apply.Fail(at, fmt.Errorf("postgres: after a failed commit of %d: %w: %w", last.Seq(),
+		t.hold.Advance(now, stored), failed))
 }

@@ -96,7 +96,8 @@ func TestABatchTakesFourRoundTrips(t *testing.T) {
 // An answer larger than all buffers of the road does not block the batch.
 func TestResultsOfAnyWidthAreReadAndDropped(t *testing.T) {
 	n := newNode(t)
-	n.run("SELECT repeat('x', 1000000) FROM generate_series(1, 20)", "SELECT '"+strings.Repeat("y", 5<<20)+"'", "CREATE TABLE done ()")
+	n.run("SELECT repeat('x', 1000000) FROM generate_series(1, 20)", "SELECT '"+strings.Repeat("y", 5<<20)+"'",
+		"CREATE TABLE done ()")
 	require.Equal(t, "0", n.value("SELECT count(*) FROM done"))
 }
 
@@ -215,7 +216,8 @@ func TestXN08ErrorClasses(t *testing.T) {
 		"42501": "ALTER TABLE pg_catalog.pg_class ADD COLUMN x int",
 		"P0001": "DO $$ BEGIN RAISE 'no'; END $$",
 		"2D000": "DO $$ BEGIN COMMIT; END $$",
-		"54001": "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'; CREATE OR REPLACE FUNCTION f() RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN f(); END'; SELECT f()",
+		"54001": "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'; CREATE OR REPLACE FUNCTION f() RETURNS int " +
+			"LANGUAGE plpgsql AS 'BEGIN RETURN f(); END'; SELECT f()",
 	} {
 		require.ErrorContains(t, n.fails(1, "UPDATE c SET v = v", script, "UPDATE c SET v = v"), "SQLSTATE "+state)
 	}
@@ -233,12 +235,15 @@ func TestXN08ErrorClasses(t *testing.T) {
 		require.NoError(t, err, what)
 	}
 	passes("57P01: an administrator ends the session", "SQLSTATE 57P01",
-		"DO $$ BEGIN IF current_setting('application_name') = 'xmq' AND NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'freed') THEN PERFORM pg_terminate_backend(pg_backend_pid()); PERFORM pg_sleep(10); END IF; END $$",
+		"DO $$ BEGIN IF current_setting('application_name') = 'xmq' AND NOT EXISTS (SELECT FROM pg_roles WHERE rolname = "+
+			"'freed') THEN PERFORM pg_terminate_backend(pg_backend_pid()); PERFORM pg_sleep(10); END IF; END $$",
 		func() { require.NoError(t, server.Exec("postgres", "CREATE ROLE freed")) })
-	for _, state := range []string{"40001", "40P01", "53100", "53200", "53300", "55P03", "08006", "25006", "57014", "57P02", "57P03", "58030"} {
+	for _, state := range []string{"40001", "40P01", "53100", "53200", "53300", "55P03", "08006", "25006", "57014",
+		"57P02", "57P03", "58030"} {
 		role := "free" + strings.ToLower(state)
 		passes(state, "SQLSTATE "+state,
-			"DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '"+role+"') THEN RAISE 'raised for a test' USING ERRCODE = '"+state+"'; END IF; END $$",
+			"DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '"+role+
+				"') THEN RAISE 'raised for a test' USING ERRCODE = '"+state+"'; END IF; END $$",
 			func() { require.NoError(t, server.Exec("postgres", "CREATE ROLE "+role)) })
 	}
 
@@ -248,13 +253,15 @@ func TestXN08ErrorClasses(t *testing.T) {
 	_, err := n.Position(t.Context())
 	require.True(t, nodeclient.IsTransient(err), err)
 	require.ErrorContains(t, err, "SQLSTATE 25006")
-	require.NoError(t, server.Exec("postgres", `ALTER DATABASE "`+n.db+`" RESET default_transaction_read_only; ALTER DATABASE "`+n.db+`" SET lock_timeout = '50ms'`))
+	require.NoError(t, server.Exec("postgres", `ALTER DATABASE "`+n.db+
+		`" RESET default_transaction_read_only; ALTER DATABASE "`+n.db+`" SET lock_timeout = '50ms'`))
 	require.NoError(t, n.reopen())
 	other, err := pgconn.Connect(t.Context(), server.URL(n.db))
 	require.NoError(t, err)
 	defer closeConn(other)
 	require.NoError(t, execute(t.Context(), other, "BEGIN; LOCK TABLE c"))
-	passes("55P03", "SQLSTATE 55P03", "UPDATE c SET v = v", func() { require.NoError(t, execute(t.Context(), other, "ROLLBACK")) })
+	passes("55P03", "SQLSTATE 55P03", "UPDATE c SET v = v",
+		func() { require.NoError(t, execute(t.Context(), other, "ROLLBACK")) })
 
 	// Fatal: the place is lost, or is another's.
 	at := n.at()
@@ -351,14 +358,18 @@ func TestWhatAnIncrementMayNotSayIsRefusedBeforeItRuns(t *testing.T) {
 	require.ErrorContains(t, n.fails(1, "INSERT INTO c VALUES (1)", "SELECT nextval('s'); COMMIT"), "COMMIT")
 	require.Equal(t, "1|f", n.value("SELECT last_value, is_called FROM s"))
 	require.Equal(t, "1", n.value("SELECT count(*) FROM c"))
-	require.Contains(t, n.fails(1, "INSERT INTO c VALUES (2)", "DO $$ BEGIN EXECUTE 'DROP TABLE xmq_' || 'position'; END $$", "SELECT 1").Error(),
+	require.Contains(t, n.fails(1, "INSERT INTO c VALUES (2)",
+		"DO $$ BEGIN EXECUTE 'DROP TABLE xmq_' || 'position'; END $$", "SELECT 1").Error(),
 		"keeps its place", "words do not show it, the position does")
 	require.Equal(t, "2", n.value("SELECT count(*) FROM c"))
 }
 
-// FuzzIncrement: no body makes the check panic; what passes has no transaction control, and arguments only where some were sent.
+// FuzzIncrement: no body makes the check panic; what passes has no transaction control, and arguments only where some
+// were sent.
 func FuzzIncrement(f *testing.F) {
-	for _, seed := range append([]string{`{"sql": "SELECT $1", "args": [null, true, 1e400, "a", {}, []]}`, `{"tx": [{"sql": "SELECT $1", "args": [{"base64": "AA=="}]}, {"sql": "DO"}]}`, "{", "{}", "BEGIN; SELECT 1; COMMIT", "$$", "$a$ $b$ xmq_position"}, schema...) {
+	for _, seed := range append([]string{`{"sql": "SELECT $1", "args": [null, true, 1e400, "a", {}, []]}`,
+		`{"tx": [{"sql": "SELECT $1", "args": [{"base64": "AA=="}]}, {"sql": "DO"}]}`, "{", "{}", "BEGIN; SELECT 1; COMMIT",
+		"$$", "$a$ $b$ xmq_position"}, schema...) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
@@ -376,8 +387,8 @@ func FuzzIncrement(f *testing.F) {
 	})
 }
 
-// A statement that comes again is prepared, and forgotten when the schema may have changed: what its parameters were then is not what they
-// are now. A failing one in the middle changes nothing of that.
+// A statement that comes again is prepared, and forgotten when the schema may have changed: what its parameters were
+// then is not what they are now. A failing one in the middle changes nothing of that.
 func TestTemplatesArePreparedAndForgottenWithTheSchema(t *testing.T) {
 	n := newNode(t)
 	n.run("CREATE TABLE c (id int PRIMARY KEY, v int)")
@@ -390,8 +401,10 @@ func TestTemplatesArePreparedAndForgottenWithTheSchema(t *testing.T) {
 	n.run(insert(8, "8"), insert(9, "9"), "ALTER TABLE c ALTER v TYPE text", insert(10, `"ten"`), insert(11, `"eleven"`))
 	n.run(insert(12, `"twelve"`), insert(13, `"thirteen"`))
 	n.run("SELECT 1", insert(14, `"a"`), "DO $$ BEGIN ALTER TABLE c ADD w int DEFAULT 0; END $$")
-	n.run(insert(15, `"b"`), insert(16, `"c"`), "DELETE FROM c WHERE id = 16 RETURNING *", "DELETE FROM c WHERE id = 16 RETURNING *")
-	require.Equal(t, "1=1,2=2,4=4,5=5,8=8,9=9,10=ten,11=eleven,12=twelve,13=thirteen,14=a,15=b", n.value("SELECT string_agg(id || '=' || v, ',' ORDER BY id) FROM c"))
+	n.run(insert(15, `"b"`), insert(16, `"c"`), "DELETE FROM c WHERE id = 16 RETURNING *",
+		"DELETE FROM c WHERE id = 16 RETURNING *")
+	require.Equal(t, "1=1,2=2,4=4,5=5,8=8,9=9,10=ten,11=eleven,12=twelve,13=thirteen,14=a,15=b",
+		n.value("SELECT string_agg(id || '=' || v, ',' ORDER BY id) FROM c"))
 	server.Query(t, "postgres", "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '"+n.db+"'")
 	n.at() // over a new connection, which has prepared nothing
 	n.run(insert(17, `"d"`), insert(18, `"e"`), insert(19, `"f"`))
@@ -404,7 +417,8 @@ func TestADeferredConstraintFailsItsOwnIncrement(t *testing.T) {
 	n := newNode(t)
 	n.run("CREATE TABLE a (id int PRIMARY KEY)", "CREATE TABLE b (a int REFERENCES a DEFERRABLE INITIALLY DEFERRED)")
 	n.run("INSERT INTO b VALUES (1); INSERT INTO a VALUES (1)")
-	require.ErrorContains(t, n.fails(1, "INSERT INTO a VALUES (2)", "INSERT INTO b VALUES (3)", "INSERT INTO a VALUES (3)"), "23503")
+	require.ErrorContains(t, n.fails(1, "INSERT INTO a VALUES (2)", "INSERT INTO b VALUES (3)",
+		"INSERT INTO a VALUES (3)"), "23503")
 	require.Equal(t, "1,2", n.value("SELECT string_agg(id::text, ',' ORDER BY id) FROM a"))
 }
 
@@ -416,9 +430,11 @@ func TestSessionSettingsArePinned(t *testing.T) {
 	require.NoError(t, n.reopen())
 	n.run("CREATE TABLE s (k text, v text)", `INSERT INTO s SELECT x, current_setting(x) FROM unnest(ARRAY['timezone', 'client_encoding', 'standard_conforming_strings',
 		'transaction_isolation', 'statement_timeout', 'synchronous_commit', 'datestyle']) x; SELECT pg_sleep(0.01)`)
-	require.Equal(t, []string{"client_encoding|UTF8", "datestyle|ISO, MDY", "standard_conforming_strings|on", "statement_timeout|0", "synchronous_commit|on",
+	require.Equal(t, []string{"client_encoding|UTF8", "datestyle|ISO, MDY", "standard_conforming_strings|on",
+		"statement_timeout|0", "synchronous_commit|on",
 		"timezone|UTC", "transaction_isolation|read committed"}, n.query("SELECT k, v FROM s ORDER BY k"))
-	require.Equal(t, "2024-01-01 00:00:02+00", n.value("SET timezone = 'UTC'; SET datestyle = 'ISO'; SELECT updated_at FROM xmq_position"), "broker time")
+	require.Equal(t, "2024-01-01 00:00:02+00", n.value("SET timezone = 'UTC'; SET datestyle = 'ISO'; SELECT updated_at "+
+		"FROM xmq_position"), "broker time")
 
 	require.NoError(t, server.Exec(n.db, "CREATE SCHEMA app AUTHORIZATION xmq"))
 	before := n.at()

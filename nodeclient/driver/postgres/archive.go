@@ -35,8 +35,8 @@ const (
 
 var errArchive = errors.New("the archive of pg_dump cannot be read")
 
-// readArchive calls f with each entry of an archive in pg_dump's custom format. What comes behind the table of contents is data only
-// (COPY's rows and large objects) and is not read.
+// readArchive calls f with each entry of an archive in pg_dump's custom format. What comes behind the table of
+// contents is data only (COPY's rows and large objects) and is not read.
 func readArchive(r io.Reader, f func(entry) error) error {
 	a := archive{r: bufio.NewReaderSize(r, 1<<16)}
 	a.head()
@@ -100,7 +100,8 @@ func (a *archive) number() int64 {
 	return n
 }
 
-// text is its length and its bytes; there is a length below 0 for no text. Its length is believed only as far as bytes come.
+// text is its length and its bytes; there is a length below 0 for no text. Its length is believed only as far as
+// bytes come.
 func (a *archive) text() (s string, there bool) {
 	n := a.number()
 	if n < 0 || a.err != nil {
@@ -195,7 +196,8 @@ func edited(archive io.Reader, edits []edit) io.Reader {
 	at := int64(0)
 	for _, e := range edits {
 		old := int64(len(appendText(nil, e.sql)))
-		parts = append(parts, io.LimitReader(archive, e.at-at), strings.NewReader(string(appendText(nil, e.text))), &skipping{archive, old})
+		parts = append(parts, io.LimitReader(archive, e.at-at), strings.NewReader(string(appendText(nil, e.text))),
+			&skipping{archive, old})
 		at = e.at + old
 	}
 	return io.MultiReader(append(parts, archive)...)

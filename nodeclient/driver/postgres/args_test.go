@@ -12,8 +12,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// Each kind of argument becomes what the same literal becomes, in a column of each type that takes it, sent the first time and
-// prepared: integers beyond 2^53, decimals of any length, bytes, times.
+// Each kind of argument becomes what the same literal becomes, in a column of each type that takes it, sent the first
+// time and prepared: integers beyond 2^53, decimals of any length, bytes, times.
 func TestArgumentsEqualLiterals(t *testing.T) {
 	n := newNode(t)
 	for i, c := range []struct{ column, arg, literal, want string }{
@@ -105,7 +105,8 @@ func TestAnIncrementOfSeveralStatementsIsOneTransaction(t *testing.T) {
 func TestArgumentsAreData(t *testing.T) {
 	n := newNode(t)
 	n.run("CREATE TABLE t (k int PRIMARY KEY, v text)")
-	for k, s := range []string{"xmq_position", "set_config", "pg_temp", "'); COMMIT; --", "$1", "$$", "\"", "\\", "/*", "--", "", ";", "NULL"} {
+	for k, s := range []string{"xmq_position", "set_config", "pg_temp", "'); COMMIT; --", "$1", "$$", "\"", "\\", "/*",
+		"--", "", ";", "NULL"} {
 		arg, err := json.Marshal(s)
 		require.NoError(t, err)
 		n.run(fmt.Sprintf(`{"sql": "INSERT INTO t SELECT $1::int, $2 WHERE $2 = $2", "args": [%d, %s]}`, k, arg))

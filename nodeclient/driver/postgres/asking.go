@@ -55,8 +55,8 @@ func calledIn(functions ...string) string {
 }
 
 // askAsking asks the catalogs. Of a function its text is read, also that of one in standard SQL, whose own column not
-// every server has; one that puts statements together (EXECUTE), or is of a language that nobody here reads, may ask for
-// anything. C is believed to leave sequences alone.
+// every server has; one that puts statements together (EXECUTE), or is of a language that nobody here reads, may ask
+// for anything. C is believed to leave sequences alone.
 var askAsking = "SELECT " + calledIn(askers...) + " OR EXISTS (SELECT FROM pg_catalog.pg_proc p " +
 	"JOIN pg_catalog.pg_language l ON l.oid = p.prolang WHERE p.oid >= 16384 AND l.lanname <> 'c' AND " +
 	"(l.lanname NOT IN ('sql', 'plpgsql', 'internal') OR p.prosrc ~* '" + strings.Join(askers, "|") + "|execute' OR " +

@@ -17,7 +17,8 @@ import (
 	"xmq/nodeclient/driver/drivertest"
 )
 
-// BenchmarkApply is what one increment of one row costs in batches of 1000, as a script and as a template with arguments.
+// BenchmarkApply is what one increment of one row costs in batches of 1000, as a script and as a template with
+// arguments.
 func BenchmarkApply(b *testing.B) {
 	for name, body := range map[string]func(k int) string{
 		"script": func(k int) string { return fmt.Sprintf("INSERT INTO c VALUES (%d, 'some text of a row')", k) },
@@ -54,10 +55,11 @@ func BenchmarkApply(b *testing.B) {
 	}
 }
 
-// BenchmarkSequences is what it costs to keep 100 sequences, of which a batch moves one, some or all. Two databases get
-// the same batches in turns, one of them without the sequences' part. Whoever comes first in a round may be slower, so that
-// two rounds, in both orders, make one ratio; the median of those is what it costs. It is of the time that the session's
-// process has worked and this one, which other programs on the machine disturb less than the time that has passed.
+// BenchmarkSequences is what it costs to keep 100 sequences, of which a batch moves one, some or all. Two databases
+// get the same batches in turns, one of them without the sequences' part. Whoever comes first in a round may be
+// slower, so that two rounds, in both orders, make one ratio; the median of those is what it costs. It is of the time
+// that the session's process has worked and this one, which other programs on the machine disturb less than the time
+// that has passed.
 func BenchmarkSequences(b *testing.B) {
 	const sequences = 100
 	whole := look

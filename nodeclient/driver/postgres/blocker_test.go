@@ -43,7 +43,8 @@ func (n *node) blocked(by string) (who string) {
 	return who
 }
 
-// While an increment waits for a lock the node can say whose it is, behind a queue of others too, and no secret of that session.
+// While an increment waits for a lock the node can say whose it is, behind a queue of others too, and no secret of
+// that session.
 func TestWhoBlocksTheDatabaseIsTold(t *testing.T) {
 	n := newNode(t)
 	n.run("CREATE TABLE ev (id int PRIMARY KEY, v text)", "INSERT INTO ev VALUES (1, 'a')")
@@ -93,7 +94,8 @@ func TestHowFarABatchIsIsTold(t *testing.T) {
 	n := newNode(t)
 	n.run("CREATE TABLE ev (id int)", "CREATE TABLE other (id int)")
 	letGo := n.held("other")
-	before, items := n.at(), n.log.Scripts("INSERT INTO ev VALUES (1)", "CREATE TABLE alone (id int)", "INSERT INTO other VALUES (1)")
+	before, items := n.at(), n.log.Scripts("INSERT INTO ev VALUES (1)", "CREATE TABLE alone (id int)",
+		"INSERT INTO other VALUES (1)")
 	done := make(chan error, 1)
 	go func() {
 		_, err := n.Apply(t.Context(), before, items)

@@ -72,7 +72,8 @@ func said(err error) error {
 	return classify(err)
 }
 
-// broken reports whether the position cannot be read because of what its table is, which a reader finds again and again.
+// broken reports whether the position cannot be read because of what its table is, which a reader finds again and
+// again.
 func broken(err error) bool {
 	c := code(err)
 	return strings.HasPrefix(c, "42") && c != insufficient || strings.HasPrefix(c, "XX")

@@ -12,26 +12,28 @@ import (
 	"xmq/nodeclient/driver/sqltext"
 )
 
-// makes says with which words the statements begin that pg_dump writes for each kind of entry. The first one makes the thing; those
-// behind it change it.
+// makes says with which words the statements begin that pg_dump writes for each kind of entry. The first one makes
+// the thing; those behind it change it.
 var makes = map[string][]string{
-	"SCHEMA":                    {"CREATE SCHEMA"},
-	"EXTENSION":                 {"CREATE EXTENSION IF NOT EXISTS", "CREATE EXTENSION"},
-	"TYPE":                      {"CREATE TYPE", "ALTER TYPE"},
-	"SHELL TYPE":                {"CREATE TYPE"},
-	"DOMAIN":                    {"CREATE DOMAIN"},
-	"FUNCTION":                  {"CREATE FUNCTION", "ALTER FUNCTION"},
-	"PROCEDURE":                 {"CREATE PROCEDURE", "ALTER PROCEDURE"},
-	"AGGREGATE":                 {"CREATE AGGREGATE"},
-	"OPERATOR":                  {"CREATE OPERATOR"},
-	"OPERATOR CLASS":            {"CREATE OPERATOR CLASS"},
-	"OPERATOR FAMILY":           {"CREATE OPERATOR FAMILY", "ALTER OPERATOR FAMILY"},
-	"ACCESS METHOD":             {"CREATE ACCESS METHOD"},
-	"CAST":                      {"CREATE CAST"},
-	"TRANSFORM":                 {"CREATE TRANSFORM"},
-	"COLLATION":                 {"CREATE COLLATION"},
-	"CONVERSION":                {"CREATE CONVERSION", "CREATE DEFAULT CONVERSION"},
-	"PROCEDURAL LANGUAGE":       {"CREATE LANGUAGE", "CREATE PROCEDURAL LANGUAGE", "CREATE TRUSTED LANGUAGE", "CREATE TRUSTED PROCEDURAL LANGUAGE", "CREATE OR REPLACE PROCEDURAL LANGUAGE", "CREATE OR REPLACE TRUSTED PROCEDURAL LANGUAGE", "CREATE OR REPLACE LANGUAGE", "CREATE OR REPLACE TRUSTED LANGUAGE"},
+	"SCHEMA":          {"CREATE SCHEMA"},
+	"EXTENSION":       {"CREATE EXTENSION IF NOT EXISTS", "CREATE EXTENSION"},
+	"TYPE":            {"CREATE TYPE", "ALTER TYPE"},
+	"SHELL TYPE":      {"CREATE TYPE"},
+	"DOMAIN":          {"CREATE DOMAIN"},
+	"FUNCTION":        {"CREATE FUNCTION", "ALTER FUNCTION"},
+	"PROCEDURE":       {"CREATE PROCEDURE", "ALTER PROCEDURE"},
+	"AGGREGATE":       {"CREATE AGGREGATE"},
+	"OPERATOR":        {"CREATE OPERATOR"},
+	"OPERATOR CLASS":  {"CREATE OPERATOR CLASS"},
+	"OPERATOR FAMILY": {"CREATE OPERATOR FAMILY", "ALTER OPERATOR FAMILY"},
+	"ACCESS METHOD":   {"CREATE ACCESS METHOD"},
+	"CAST":            {"CREATE CAST"},
+	"TRANSFORM":       {"CREATE TRANSFORM"},
+	"COLLATION":       {"CREATE COLLATION"},
+	"CONVERSION":      {"CREATE CONVERSION", "CREATE DEFAULT CONVERSION"},
+	"PROCEDURAL LANGUAGE": {"CREATE LANGUAGE", "CREATE PROCEDURAL LANGUAGE", "CREATE TRUSTED LANGUAGE",
+		"CREATE TRUSTED PROCEDURAL LANGUAGE", "CREATE OR REPLACE PROCEDURAL LANGUAGE",
+		"CREATE OR REPLACE TRUSTED PROCEDURAL LANGUAGE", "CREATE OR REPLACE LANGUAGE", "CREATE OR REPLACE TRUSTED LANGUAGE"},
 	"TEXT SEARCH PARSER":        {"CREATE TEXT SEARCH PARSER"},
 	"TEXT SEARCH DICTIONARY":    {"CREATE TEXT SEARCH DICTIONARY"},
 	"TEXT SEARCH TEMPLATE":      {"CREATE TEXT SEARCH TEMPLATE"},
@@ -43,28 +45,30 @@ var makes = map[string][]string{
 	"FOREIGN TABLE":             {"CREATE FOREIGN TABLE", "ALTER FOREIGN TABLE", "ALTER TABLE"},
 	"TABLE ATTACH":              {"ALTER TABLE"},
 	"INDEX ATTACH":              {"ALTER INDEX"},
-	"VIEW":                      {"CREATE VIEW", "CREATE OR REPLACE VIEW", "CREATE RECURSIVE VIEW", "ALTER TABLE", "ALTER VIEW"},
-	"MATERIALIZED VIEW":         {"CREATE MATERIALIZED VIEW", "ALTER TABLE", "ALTER MATERIALIZED VIEW"},
-	"MATERIALIZED VIEW DATA":    {"REFRESH MATERIALIZED VIEW"},
-	"SEQUENCE":                  {"CREATE SEQUENCE", "CREATE UNLOGGED SEQUENCE", "ALTER TABLE", "ALTER SEQUENCE"},
-	"SEQUENCE OWNED BY":         {"ALTER SEQUENCE"},
-	"DEFAULT":                   {"ALTER TABLE", "ALTER FOREIGN TABLE", "ALTER VIEW"},
-	"CONSTRAINT":                {"ALTER TABLE", "ALTER FOREIGN TABLE", "ALTER INDEX"},
-	"CHECK CONSTRAINT":          {"ALTER TABLE", "ALTER FOREIGN TABLE", "ALTER DOMAIN"},
-	"FK CONSTRAINT":             {"ALTER TABLE", "ALTER FOREIGN TABLE"},
-	"INDEX":                     {"CREATE INDEX", "CREATE UNIQUE INDEX", "ALTER TABLE", "ALTER INDEX"},
-	"STATISTICS":                {"CREATE STATISTICS", "ALTER STATISTICS"},
-	"RULE":                      {"CREATE RULE", "CREATE OR REPLACE RULE", "CREATE OR REPLACE VIEW", "ALTER TABLE"},
-	"TRIGGER":                   {"CREATE TRIGGER", "CREATE CONSTRAINT TRIGGER", "ALTER TABLE", "ALTER TRIGGER"},
-	"EVENT TRIGGER":             {"CREATE EVENT TRIGGER", "ALTER EVENT TRIGGER"},
-	"POLICY":                    {"CREATE POLICY"},
-	"ROW SECURITY":              {"ALTER TABLE"},
-	"COMMENT":                   {"COMMENT ON"},
-	"SECURITY LABEL":            {"SECURITY LABEL"},
+	"VIEW": {"CREATE VIEW", "CREATE OR REPLACE VIEW", "CREATE RECURSIVE VIEW", "ALTER TABLE",
+		"ALTER VIEW"},
+	"MATERIALIZED VIEW":      {"CREATE MATERIALIZED VIEW", "ALTER TABLE", "ALTER MATERIALIZED VIEW"},
+	"MATERIALIZED VIEW DATA": {"REFRESH MATERIALIZED VIEW"},
+	"SEQUENCE":               {"CREATE SEQUENCE", "CREATE UNLOGGED SEQUENCE", "ALTER TABLE", "ALTER SEQUENCE"},
+	"SEQUENCE OWNED BY":      {"ALTER SEQUENCE"},
+	"DEFAULT":                {"ALTER TABLE", "ALTER FOREIGN TABLE", "ALTER VIEW"},
+	"CONSTRAINT":             {"ALTER TABLE", "ALTER FOREIGN TABLE", "ALTER INDEX"},
+	"CHECK CONSTRAINT":       {"ALTER TABLE", "ALTER FOREIGN TABLE", "ALTER DOMAIN"},
+	"FK CONSTRAINT":          {"ALTER TABLE", "ALTER FOREIGN TABLE"},
+	"INDEX":                  {"CREATE INDEX", "CREATE UNIQUE INDEX", "ALTER TABLE", "ALTER INDEX"},
+	"STATISTICS":             {"CREATE STATISTICS", "ALTER STATISTICS"},
+	"RULE":                   {"CREATE RULE", "CREATE OR REPLACE RULE", "CREATE OR REPLACE VIEW", "ALTER TABLE"},
+	"TRIGGER":                {"CREATE TRIGGER", "CREATE CONSTRAINT TRIGGER", "ALTER TABLE", "ALTER TRIGGER"},
+	"EVENT TRIGGER":          {"CREATE EVENT TRIGGER", "ALTER EVENT TRIGGER"},
+	"POLICY":                 {"CREATE POLICY"},
+	"ROW SECURITY":           {"ALTER TABLE"},
+	"COMMENT":                {"COMMENT ON"},
+	"SECURITY LABEL":         {"SECURITY LABEL"},
 }
 
 // named are the kinds whose entry has the name that stands behind the first words of their first statement.
-var named = []string{"SCHEMA", "EXTENSION", "TYPE", "SHELL TYPE", "DOMAIN", "FUNCTION", "PROCEDURE", "AGGREGATE", "COLLATION", "SERVER", "TABLE",
+var named = []string{"SCHEMA", "EXTENSION", "TYPE", "SHELL TYPE", "DOMAIN", "FUNCTION", "PROCEDURE", "AGGREGATE",
+	"COLLATION", "SERVER", "TABLE",
 	"FOREIGN TABLE", "VIEW", "MATERIALIZED VIEW", "MATERIALIZED VIEW DATA", "SEQUENCE", "INDEX", "STATISTICS"}
 
 // shared are the things of the whole server.
@@ -85,7 +89,8 @@ var left = []string{"ACL", "ACL LANGUAGE", "DEFAULT ACL", "DATABASE", "DATABASE 
 const ident = `(?:"(?:[^"]|"")+"|[a-z_][a-z0-9_]*)`
 
 var (
-	copyRows  = regexp.MustCompile(`^COPY (?:` + ident + `\.)?` + ident + ` +(?:\(` + ident + `(?:, ` + ident + `)*\) )?FROM stdin;\n$`)
+	copyRows = regexp.MustCompile(`^COPY (?:` + ident + `\.)?` + ident + ` +(?:\(` + ident + `(?:, ` + ident +
+		`)*\) )?FROM stdin;\n$`)
 	setval    = regexp.MustCompile(`^SELECT pg_catalog\.setval\('(?:[^'\\]|'')+', -?[0-9]+, (?:true|false)\);\n$`)
 	makeBlob  = regexp.MustCompile(`^SELECT pg_catalog\.lo_create\('[0-9]+'\);\n$`)
 	manyBlobs = regexp.MustCompile(`^[0-9\n]*$`)
@@ -215,7 +220,8 @@ func (e entry) statement(text string, first bool) error {
 		}
 		return nil
 	case "SECURITY LABEL":
-		if !slices.ContainsFunc(rest, func(t sqltext.Token) bool { return t.Is("ON") }) || slices.ContainsFunc(rest, func(t sqltext.Token) bool { return slices.ContainsFunc(shared, t.Is) }) {
+		if !slices.ContainsFunc(rest, func(t sqltext.Token) bool { return t.Is("ON") }) ||
+			slices.ContainsFunc(rest, func(t sqltext.Token) bool { return slices.ContainsFunc(shared, t.Is) }) {
 			return errOther
 		}
 		return nil
@@ -229,8 +235,10 @@ func (e entry) statement(text string, first bool) error {
 	if len(names) == 0 || len(names) > 2 {
 		return errOther
 	}
-	if first && strings.HasPrefix(words, "CREATE") && slices.Contains(named, e.kind) || e.kind == "MATERIALIZED VIEW DATA" {
-		if name := names[len(names)-1]; e.name != name && !strings.HasPrefix(e.name, name+"(") && !strings.HasPrefix(e.name, quoteName(name)+"(") {
+	if first && strings.HasPrefix(words, "CREATE") && slices.Contains(named, e.kind) ||
+		e.kind == "MATERIALIZED VIEW DATA" {
+		if name := names[len(names)-1]; e.name != name && !strings.HasPrefix(e.name, name+"(") &&
+			!strings.HasPrefix(e.name, quoteName(name)+"(") {
 			return fmt.Errorf("it names %.64s", name)
 		}
 		if len(names) == 2 && names[0] != e.namespace {
@@ -276,13 +284,16 @@ func wellFormed(words string, rest []sqltext.Token) error {
 	return nil
 }
 
-// openers are the words with which a statement in a body of SQL may begin, and operands those behind which CASE begins an expression.
+// openers are the words with which a statement in a body of SQL may begin, and operands those behind which CASE
+// begins an expression.
 var (
 	openers  = strings.Fields("SELECT INSERT UPDATE DELETE MERGE WITH VALUES RETURN END TABLE")
-	operands = strings.Fields("SELECT WHEN THEN ELSE BY WHERE AND OR NOT ON RETURN SET IN LIKE ILIKE BETWEEN DISTINCT ALL HAVING USING VALUES RETURNING LIMIT OFFSET DEFAULT CASE FROM IS SIMILAR TO")
+	operands = strings.Fields("SELECT WHEN THEN ELSE BY WHERE AND OR NOT ON RETURN SET IN LIKE ILIKE BETWEEN DISTINCT " +
+		"ALL HAVING USING VALUES RETURNING LIMIT OFFSET DEFAULT CASE FROM IS SIMILAR TO")
 )
 
-// bodied judges a body that stands in the text itself, BEGIN ATOMIC ... END: where CASE is a name, its end is not where it seems.
+// bodied judges a body that stands in the text itself, BEGIN ATOMIC ... END: where CASE is a name, its end is not
+// where it seems.
 func bodied(rest []sqltext.Token) error {
 	i := slices.IndexFunc(rest, func(t sqltext.Token) bool { return t.Is("ATOMIC") })
 	if i < 0 {
@@ -291,7 +302,8 @@ func bodied(rest []sqltext.Token) error {
 	for ; i < len(rest); i++ {
 		last := rest[i-1]
 		switch t := rest[i]; {
-		case t.Is("CASE") && (last.Quoted || last.Text == ")" || last.Text == "]" || last.Text == "." || last.Word && !slices.ContainsFunc(operands, last.Is)):
+		case t.Is("CASE") && (last.Quoted || last.Text == ")" || last.Text == "]" || last.Text == "." || last.Word &&
+			!slices.ContainsFunc(operands, last.Is)):
 			return errors.New("its body cannot be told from what follows")
 		case last.Text == ";" && t.Text != "(" && !slices.ContainsFunc(openers, t.Is):
 			return errors.New("its body holds more than queries and changes of rows")

@@ -50,7 +50,8 @@ const atLeast = 16
 const fewSequences = 300
 
 // sumSequences tells whether sequences have come or gone, as far as there are few.
-var sumSequences = "(SELECT coalesce(pg_catalog.sum(seqrelid::bigint), 0) FROM (SELECT seqrelid FROM pg_catalog.pg_sequence " +
+var sumSequences = "(SELECT coalesce(pg_catalog.sum(seqrelid::bigint), 0) FROM (SELECT seqrelid FROM " +
+	"pg_catalog.pg_sequence " +
 	"LIMIT " + strconv.Itoa(fewSequences+1) + ") s)"
 
 // moveDirect moves the position and writes where the sequences of $8 stand: version, OIDs, values; NULL is one that was

@@ -17,7 +17,8 @@ func (n *node) dumped(options ...string) string {
 	n.Helper()
 	pgDump, err := findProgram(n.Context(), "pg_dump", major(n.pg))
 	require.NoError(n, err)
-	args := append([]string{"--exclude-table=public.xmq_position", "--host=127.0.0.1", "--port=" + server.Port(), "--username=xmq"}, options...)
+	args := append([]string{"--exclude-table=public.xmq_position", "--host=127.0.0.1", "--port=" + server.Port(),
+		"--username=xmq"}, options...)
 	cmd := exec.CommandContext(n.Context(), pgDump, append(args, n.cfg.Database)...)
 	cmd.Env = append(os.Environ(), "PGPASSWORD="+postgrestest.Password)
 	out, err := cmd.Output()

@@ -17,8 +17,10 @@ var catalogs = []struct{ name, but string }{
 		" OR EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extnamespace = t.oid)"},
 	{"pg_collation", "collnamespace = 'pg_catalog'::regnamespace"},
 	{"pg_proc", "false"}, {"pg_operator", "false"}, {"pg_opfamily", "false"}, {"pg_opclass", "false"},
-	{"pg_am", "false"}, {"pg_conversion", "false"}, {"pg_cast", "false"}, {"pg_transform", "false"}, {"pg_language", "false"},
-	{"pg_event_trigger", "false"}, {"pg_publication", "false"}, {"pg_foreign_data_wrapper", "false"}, {"pg_foreign_server", "false"}, {"pg_ts_config", "false"},
+	{"pg_am", "false"}, {"pg_conversion", "false"}, {"pg_cast", "false"}, {"pg_transform", "false"},
+	{"pg_language", "false"},
+	{"pg_event_trigger", "false"}, {"pg_publication", "false"}, {"pg_foreign_data_wrapper", "false"},
+	{"pg_foreign_server", "false"}, {"pg_ts_config", "false"},
 	{"pg_ts_dict", "false"}, {"pg_ts_parser", "false"}, {"pg_ts_template", "false"}, {"pg_largeobject_metadata", "false"},
 }
 
@@ -29,7 +31,8 @@ var things = func() string {
 	for _, c := range catalogs {
 		all = append(all, fmt.Sprintf("EXISTS (SELECT FROM pg_catalog.%[1]s t "+
 			"WHERE (t.oid >= 16384 OR '%[1]s' = 'pg_largeobject_metadata') AND NOT (%[2]s) "+
-			"AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.%[1]s'::regclass AND d.objid = t.oid AND d.deptype = 'e'))", c.name, c.but))
+			"AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.%[1]s'::regclass AND d.objid = "+
+			"t.oid AND d.deptype = 'e'))", c.name, c.but))
 	}
 	return "SELECT " + strings.Join(all, " OR ")
 }()

@@ -24,8 +24,9 @@ type statement struct {
 	prepared       bool // it was prepared right before it was sent
 }
 
-// work is an increment that has been looked at. alone says that it must be a transaction of its own, and may leave something in
-// the session. asks says that it asks for numbers that a sequence has given in this session, sets that it may set one.
+// work is an increment that has been looked at. alone says that it must be a transaction of its own, and may leave
+// something in the session. asks says that it asks for numbers that a sequence has given in this session, sets that
+// it may set one.
 type work struct {
 	statements []statement
 	alone      bool
@@ -114,8 +115,8 @@ func (s *statement) take(args []form.Arg) error {
 // plainDML are the statements that change rows and nothing else, unless a function does.
 var plainDML = map[string]bool{"INSERT": true, "UPDATE": true, "DELETE": true, "MERGE": true}
 
-// checkPlaceholders compares the highest $n of a statement with the number of its arguments. In the body of a routine $n is
-// an argument of its own.
+// checkPlaceholders compares the highest $n of a statement with the number of its arguments. In the body of a routine
+// $n is an argument of its own.
 func checkPlaceholders(st sqltext.Statement, args int, object bool) error {
 	if args == 0 && (!strings.Contains(st.Text, "$") || st.Keyword == "CREATE") {
 		return nil
@@ -177,7 +178,8 @@ func checkPiece(p sqltext.Piece) ([]sqltext.Statement, error) {
 		return nil, errors.New("it mentions xmq_position, the table in which XMQ keeps its place")
 	}
 	if strings.Contains(lower, "pg_temp") && sqltext.Mentions(sqltext.PostgreSQL, text, "pg_temp") {
-		return nil, errors.New("it mentions pg_temp, the schema of temporary objects, which live in one connection only and would be gone after a restart")
+		return nil, errors.New("it mentions pg_temp, the schema of temporary objects, which live in one connection only " +
+			"and would be gone after a restart")
 	}
 	if strings.Contains(lower, `u&"`) && escapes(text) {
 		return nil, errors.New(`it has a name with escapes (U&"..."), which hides what it means; write the name itself`)
@@ -212,12 +214,15 @@ func checkStatement(st sqltext.Statement) error {
 		return errors.New("COPY moves data between the database and a file or the client; write INSERT")
 	case "SET":
 		if st.Second != "CONSTRAINTS" && !local(st) {
-			return fmt.Errorf("SET %s changes the connection for the increments behind it, not the data; name schemas in full and leave it out", st.Second)
+			return fmt.Errorf("SET %s changes the connection for the increments behind it, not the data; name schemas in "+
+				"full and leave it out", st.Second)
 		}
-	case "RESET", "DISCARD", "LISTEN", "UNLISTEN", "PREPARE", "EXECUTE", "DEALLOCATE", "DECLARE", "FETCH", "MOVE", "CLOSE", "LOAD":
+	case "RESET", "DISCARD", "LISTEN", "UNLISTEN", "PREPARE", "EXECUTE", "DEALLOCATE", "DECLARE", "FETCH", "MOVE", "CLOSE",
+		"LOAD":
 		return fmt.Errorf("%s works on the connection, not on the data, and would be gone after a restart", st.Keyword)
 	case "VACUUM", "CHECKPOINT":
-		return fmt.Errorf("%s cannot run in a transaction, and an increment is one; it changes no data: each node's administrator runs it", st.Keyword)
+		return fmt.Errorf("%s cannot run in a transaction, and an increment is one; it changes no data: each node's "+
+			"administrator runs it", st.Keyword)
 	case "REINDEX", "CLUSTER":
 		return checkRebuild(st)
 	case "REASSIGN":
@@ -265,10 +270,12 @@ var outside = []string{"DATABASE", "SYSTEM", "TABLESPACE", "SUBSCRIPTION", "ROLE
 
 // checkOutside refuses what belongs to the server, and what cannot run in a transaction.
 func checkOutside(st sqltext.Statement) error {
-	tokens, _ := sqltext.Tokens(sqltext.PostgreSQL, st.Text)                     // it was read to its end before
-	mapping := st.Second == "USER" && len(tokens) > 2 && tokens[2].Is("MAPPING") // of a foreign server, an object of the database
+	tokens, _ := sqltext.Tokens(sqltext.PostgreSQL, st.Text) // it was read to its end before
+	// of a foreign server, an object of the database
+	mapping := st.Second == "USER" && len(tokens) > 2 && tokens[2].Is("MAPPING")
 	if slices.Contains(outside, st.Second) && !mapping {
-		return fmt.Errorf("%s %s is about the server, not the data of one database; most of it cannot run in a transaction, and an "+
+		return fmt.Errorf("%s %s is about the server, not the data of one database; most of it cannot run in a "+
+			"transaction, and an "+
 			"increment is one", st.Keyword, st.Second)
 	}
 	return checkConcurrently(st)
@@ -284,7 +291,8 @@ func checkConcurrently(st sqltext.Statement) error {
 		return err
 	}
 	if slices.ContainsFunc(tokens, func(t sqltext.Token) bool { return t.Is("CONCURRENTLY") }) {
-		return fmt.Errorf("%s ... CONCURRENTLY cannot run in a transaction, and an increment is one: leave CONCURRENTLY out", st.Keyword)
+		return fmt.Errorf("%s ... CONCURRENTLY cannot run in a transaction, and an increment is one: leave CONCURRENTLY out",
+			st.Keyword)
 	}
 	return nil
 }
@@ -300,7 +308,8 @@ func checkRebuild(st sqltext.Statement) error {
 		whole = whole || st.Keyword == "REINDEX" && (t.Is("DATABASE") || t.Is("SYSTEM") || t.Is("SCHEMA"))
 	}
 	if whole {
-		return fmt.Errorf("%s of a whole database cannot run in a transaction, and an increment is one: name one table or index", st.Keyword)
+		return fmt.Errorf("%s of a whole database cannot run in a transaction, and an increment is one: name one table or "+
+			"index", st.Keyword)
 	}
 	return checkConcurrently(st)
 }

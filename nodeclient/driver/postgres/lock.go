@@ -23,8 +23,9 @@ import (
 // unanswered are the settings by which the server ends a session whose other end is gone, also one with a transaction
 // in it: after about hold.Silence. Not every server knows those of watchful.
 var (
-	unanswered = map[string]string{"tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "3",
-		"tcp_user_timeout": "25000"}
+	unanswered = map[string]string{"tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5",
+		"tcp_keepalives_count": "3",
+		"tcp_user_timeout":     "25000"}
 	watchful = map[string]string{"client_connection_check_interval": "5000", "idle_session_timeout": "0"}
 )
 
@@ -122,7 +123,8 @@ func (t *Target) takeIn(ctx context.Context, c *pgconn.PgConn, token hold.Token,
 	}
 	// One that may not enter the maintenance database holds it elsewhere.
 	others, e := query(ctx, c, "SELECT l.pid, a.application_name, a.usename, host(a.client_addr) FROM ("+holders(key)+
-		" AND pid <> pg_catalog.pg_backend_pid()) l LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid ORDER BY 1 LIMIT 1")
+		" AND pid <> pg_catalog.pg_backend_pid()) l LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid ORDER BY 1 "+
+		"LIMIT 1")
 	switch {
 	case e != nil:
 		return passing(fmt.Errorf("postgres: look who holds the lock of the database: %w", e))

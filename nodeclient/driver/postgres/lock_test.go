@@ -53,7 +53,8 @@ func TestADatabaseBelongsToOneNode(t *testing.T) {
 	_, err := n.other()
 	require.ErrorIs(t, err, nodeclient.ErrTaken)
 	require.True(t, nodeclient.IsTransient(err) && !nodeclient.IsFatal(err), err)
-	require.ErrorContains(t, err, "another node uses this database ("+n.db+"): node first, session "+n.holder()+" of the role xmq from 127.0.0.1")
+	require.ErrorContains(t, err, "another node uses this database ("+n.db+"): node first, session "+n.holder()+
+		" of the role xmq from 127.0.0.1")
 	require.Equal(t, before, n.at())
 	n.run("INSERT INTO c VALUES (1)")
 	require.NoError(t, n.Close())
@@ -67,7 +68,8 @@ func TestADatabaseBelongsToOneNode(t *testing.T) {
 // Whatever an increment unlocks, and however often the session is reset, the lock stays.
 func TestNoIncrementTakesTheLockAway(t *testing.T) {
 	n := newNode(t)
-	n.run("CREATE FUNCTION free() RETURNS void LANGUAGE sql AS 'SELECT pg_advisory_unlock_all()'", "CREATE TABLE c (v int)")
+	n.run("CREATE FUNCTION free() RETURNS void LANGUAGE sql AS 'SELECT pg_advisory_unlock_all()'",
+		"CREATE TABLE c (v int)")
 	held := n.holder()
 	n.run("SELECT free()", "INSERT INTO c VALUES (1)", "DO $$ BEGIN PERFORM free(); END $$", "INSERT INTO c VALUES (2)")
 	require.Equal(t, held, n.holder())
@@ -168,7 +170,8 @@ func (deaf) Close() {}
 // A session of the node itself whose end the server has not noticed is no other node's, and is ended.
 func TestANodeEndsItsOwnOldSession(t *testing.T) {
 	n := newNode(t)
-	h := hold.New("postgres", n.db, 0, func(ctx context.Context, token hold.Token, old []hold.Token) (hold.Session, error) {
+	h := hold.New("postgres", n.db, 0, func(ctx context.Context, token hold.Token, old []hold.Token) (hold.Session,
+		error) {
 		s, err := n.take(ctx, token, old)
 		return deaf{s}, err
 	})
@@ -204,7 +207,8 @@ func TestTheServerEndsSessionsOfAProcessThatIsGone(t *testing.T) {
 		ended <- err
 	}()
 	require.Eventually(t, func() bool {
-		return n.value("SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep(120)%' AND datname = '"+n.db+"' AND pid <> pg_backend_pid()") == "1"
+		return n.value("SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep(120)%' AND datname = '"+n.db+
+			"' AND pid <> pg_backend_pid()") == "1"
 	}, patience, tick)
 	require.NoError(t, n.pg.Conn().Close()) // what the kernel does with those of a process
 	n.Target.hold.Close()

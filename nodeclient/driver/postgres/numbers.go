@@ -12,13 +12,13 @@ import (
 )
 
 // A rollback does not take back what nextval and setval have done, and a crash of the server lets a sequence jump
-// ahead. So where each sequence stands is written beside the position, in the transaction that moves the position; and
-// whenever the database may stand elsewhere (a new connection, a transaction that was not committed), all sequences are
-// compared with that, and put back, before the next increment runs.
+// ahead. So where each sequence stands is written beside the position, in the transaction that moves the position;
+// and whenever the database may stand elsewhere (a new connection, a transaction that was not committed), all
+// sequences are compared with that, and put back, before the next increment runs.
 //
 // Which sequences a transaction has moved is seen by its locks: nextval and setval take one, which stays to its end.
-// Nothing but those is read, and a transaction that moved none writes nothing of them; where that would cost more than to
-// read all, see direct.go.
+// Nothing but those is read, and a transaction that moved none writes nothing of them; where that would cost more
+// than to read all, see direct.go.
 
 // numbers is what a target knows of the sequences of its connection.
 type numbers struct {

@@ -14,7 +14,8 @@ import (
 // it, who may connect, how many, its owner and its comment.
 
 // lists are the settings that are lists of names: their stored text is SQL already.
-var lists = []string{"search_path", "temp_tablespaces", "local_preload_libraries", "session_preload_libraries", "shared_preload_libraries", "unix_socket_directories"}
+var lists = []string{"search_path", "temp_tablespaces", "local_preload_libraries", "session_preload_libraries",
+	"shared_preload_libraries", "unix_socket_directories"}
 
 // keepOwn gives the database to what only the administrator of the database from has set, within an open transaction on
 // c. left is what the role may not give.

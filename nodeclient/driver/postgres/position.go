@@ -28,9 +28,12 @@ const createIndex = "CREATE UNIQUE INDEX IF NOT EXISTS xmq_position_one ON publi
 
 // look answers: is there a position table; may a constraint be checked at the commit only; are there functions whose
 // effects nobody can see beforehand; is the index of the table missing, and may this role make it; which sequences.
-var look = "SELECT to_regclass('public.xmq_position') IS NOT NULL, EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE condeferrable), " +
-	"EXISTS (SELECT FROM pg_catalog.pg_proc WHERE oid >= 16384 AND prolang NOT IN (SELECT oid FROM pg_catalog.pg_language WHERE lanname IN ('internal', 'c'))), " +
-	"to_regclass('public.xmq_position_one') IS NULL AND EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = to_regclass('public.xmq_position') " +
+var look = "SELECT to_regclass('public.xmq_position') IS NOT NULL, EXISTS (SELECT FROM pg_catalog.pg_constraint " +
+	"WHERE condeferrable), " +
+	"EXISTS (SELECT FROM pg_catalog.pg_proc WHERE oid >= 16384 AND prolang NOT IN (SELECT oid FROM " +
+	"pg_catalog.pg_language WHERE lanname IN ('internal', 'c'))), " +
+	"to_regclass('public.xmq_position_one') IS NULL AND EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = " +
+	"to_regclass('public.xmq_position') " +
 	"AND pg_catalog.pg_has_role(relowner, 'USAGE')) AND pg_catalog.has_schema_privilege('public', 'CREATE'), " +
 	sumSequences
 
@@ -44,8 +47,8 @@ type place struct {
 	held       bool           // the node has the database
 }
 
-// begin opens a transaction after the script before and looks at the place; held is an expression that tells whether the node still
-// has its lock. On an error the transaction may be open.
+// begin opens a transaction after the script before and looks at the place; held is an expression that tells whether
+// the node still has its lock. On an error the transaction may be open.
 func begin(ctx context.Context, c *pgconn.PgConn, before, held string) (p place, err error) {
 	results, err := c.Exec(ctx, before+"BEGIN ISOLATION LEVEL READ COMMITTED; "+takePlace+"; "+look+", "+held).ReadAll()
 	if err != nil {
@@ -83,7 +86,8 @@ func readPosition(ctx context.Context, c *pgconn.PgConn, lock string) (event.Pos
 		return event.Position{}, nodeclient.Fatal(fmt.Errorf("postgres: read the position: %w", err))
 	}
 	if len(rows) != 1 {
-		return fail(fmt.Errorf("the table xmq_position has %d rows instead of one: this copy has lost its place; restore it from another node, or seek if you know its position", len(rows)))
+		return fail(fmt.Errorf("the table xmq_position has %d rows instead of one: this copy has lost its place; restore "+
+			"it from another node, or seek if you know its position", len(rows)))
 	}
 	var pos event.Position
 	if pos.Log, err = event.ParseLogID(rows[0][0]); err != nil {
@@ -104,11 +108,14 @@ func readPosition(ctx context.Context, c *pgconn.PgConn, lock string) (event.Pos
 // statement is move then, which answers with a row; foreign are those of others. direct are those that moveDirect takes
 // instead.
 func advance(stored, pos event.Position, at int64, bare, numbers bool, foreign, direct []string) []statement {
-	args := [][]byte{[]byte(pos.Log.String()), strconv.AppendUint(nil, pos.Seq, 10), []byte(pos.Chain.String()), brokerTime(at)}
+	args := [][]byte{[]byte(pos.Log.String()), strconv.AppendUint(nil, pos.Seq, 10), []byte(pos.Chain.String()),
+		brokerTime(at)}
 	if stored.Zero() {
-		return []statement{{text: createPosition}, {text: createIndex}, {text: "INSERT INTO public.xmq_position (log_id, seq, chain, updated_at) VALUES ($1, $2, $3, $4)", args: args}}
+		return []statement{{text: createPosition}, {text: createIndex}, {text: "INSERT INTO public.xmq_position (log_id, " +
+			"seq, chain, updated_at) VALUES ($1, $2, $3, $4)", args: args}}
 	}
-	args = append(args, []byte(stored.Log.String()), strconv.AppendUint(nil, stored.Seq, 10), []byte(stored.Chain.String()))
+	args = append(args, []byte(stored.Log.String()), strconv.AppendUint(nil, stored.Seq, 10),
+		[]byte(stored.Chain.String()))
 	last := statement{text: "UPDATE public.xmq_position SET log_id = $1, seq = $2, chain = $3, " +
 		"updated_at = coalesce($4, updated_at) WHERE log_id = $5 AND seq = $6 AND chain = $7", args: args}
 	switch {

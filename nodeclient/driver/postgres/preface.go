@@ -14,8 +14,8 @@ import (
 	"xmq/nodeclient/driver/internal/snapstream"
 )
 
-// preface is what stands before the archive of a snapshot, as JSON: what pg_dump does not say of the database, and where its
-// sequences stood when the snapshot was opened.
+// preface is what stands before the archive of a snapshot, as JSON: what pg_dump does not say of the database, and
+// where its sequences stood when the snapshot was opened.
 type preface struct {
 	Encoding  string     `json:"encoding"` // "" in the first format: as the receiver's database
 	Provider  string     `json:"provider"` // of the default collation: c, i (ICU) or b; "" before version 15
@@ -35,7 +35,8 @@ func readPreface(ctx context.Context, c *pgconn.PgConn, stored map[string]kept) 
 	if err != nil {
 		return nil, err
 	}
-	p := preface{Encoding: rows[0][0], Collate: rows[0][1], Ctype: rows[0][2], Provider: rows[0][3], Locale: rows[0][4], Rules: rows[0][5], Path: rows[0][6], Role: rows[0][7]}
+	p := preface{Encoding: rows[0][0], Collate: rows[0][1], Ctype: rows[0][2], Provider: rows[0][3], Locale: rows[0][4],
+		Rules: rows[0][5], Path: rows[0][6], Role: rows[0][7]}
 	rows, err = query(ctx, c, "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) "+fmt.Sprintf(relations, "'S'")+
 		" ORDER BY 1")
 	if err != nil {
@@ -56,8 +57,10 @@ func readPreface(ctx context.Context, c *pgconn.PgConn, stored map[string]kept) 
 	return json.Marshal(p)
 }
 
-// locales asks for encoding, collate, ctype, provider, locale and rules of the database; the columns of some depend on the version.
-const locales = "SELECT pg_encoding_to_char(encoding), datcollate, datctype, coalesce(r->>'datlocprovider', ''), coalesce(r->>'datlocale', r->>'daticulocale', ''), " +
+// locales asks for encoding, collate, ctype, provider, locale and rules of the database; the columns of some depend
+// on the version.
+const locales = "SELECT pg_encoding_to_char(encoding), datcollate, datctype, coalesce(r->>'datlocprovider', ''), " +
+	"coalesce(r->>'datlocale', r->>'daticulocale', ''), " +
 	"coalesce(r->>'daticurules', ''), pg_catalog.current_setting('search_path'), session_user FROM " +
 	"pg_catalog.pg_database d, to_jsonb(d) r WHERE datname = current_database()"
 
@@ -89,7 +92,8 @@ func parsePreface(h snapstream.Head) (p preface, err error) {
 // set puts the sequences where they stood.
 func (p preface) set(ctx context.Context, c *pgconn.PgConn) error {
 	for _, s := range p.Sequences {
-		if _, err := query(ctx, c, "SELECT pg_catalog.setval($1, $2, $3)", s.Name, strconv.FormatInt(s.Last, 10), strconv.FormatBool(s.Called)); err != nil {
+		if _, err := query(ctx, c, "SELECT pg_catalog.setval($1, $2, $3)", s.Name, strconv.FormatInt(s.Last, 10),
+			strconv.FormatBool(s.Called)); err != nil {
 			return fmt.Errorf("set the sequence %s: %w", s.Name, err)
 		}
 	}
@@ -101,7 +105,8 @@ func (p preface) options() string {
 	if p.Encoding == "" {
 		return ""
 	}
-	options := " ENCODING " + quoteText(p.Encoding) + " LC_COLLATE " + quoteText(p.Collate) + " LC_CTYPE " + quoteText(p.Ctype)
+	options := " ENCODING " + quoteText(p.Encoding) + " LC_COLLATE " + quoteText(p.Collate) + " LC_CTYPE " +
+		quoteText(p.Ctype)
 	switch p.Provider {
 	case "i":
 		options += " LOCALE_PROVIDER icu ICU_LOCALE " + quoteText(p.Locale)

@@ -39,23 +39,27 @@ func findProgram(ctx context.Context, name, version string) (string, error) {
 	}
 	for _, p := range candidates {
 		out, err := exec.CommandContext(ctx, p, "--version").Output()
-		if fields := strings.Fields(string(out)); err == nil && len(fields) > 2 && strings.HasPrefix(fields[2]+".", version+".") {
+		if fields := strings.Fields(string(out)); err == nil && len(fields) > 2 &&
+			strings.HasPrefix(fields[2]+".", version+".") {
 			return p, nil
 		}
 		if ctx.Err() != nil {
 			return "", ctx.Err()
 		}
 	}
-	return "", fmt.Errorf("there is no %s %s, neither in PATH nor in %s: install the client programs of PostgreSQL %s beside the node (Debian: postgresql-client-%s)",
+	return "", fmt.Errorf("there is no %s %s, neither in PATH nor in %s: install the client programs of PostgreSQL %s "+
+		"beside the node (Debian: postgresql-client-%s)",
 		name, version, fmt.Sprintf(packaged[0], version), version, version)
 }
 
 // program prepares a client program that connects to database of the target's server; stderr keeps its last words.
 // The password goes by the environment, which only this user can read.
-func (t *Target) program(ctx context.Context, path, database string, args ...string) (cmd *exec.Cmd, stderr *subprocess.Tail) {
+func (t *Target) program(ctx context.Context, path, database string, args ...string) (cmd *exec.Cmd,
+	stderr *subprocess.Tail) {
 	cmd = exec.CommandContext(ctx, path, args...)
 	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "PG") })
-	cmd.Env = append(cmd.Env, "LC_MESSAGES=C", "PGHOST="+t.cfg.Host, "PGPORT="+strconv.Itoa(int(t.cfg.Port)), "PGUSER="+t.cfg.User,
+	cmd.Env = append(cmd.Env, "LC_MESSAGES=C", "PGHOST="+t.cfg.Host, "PGPORT="+strconv.Itoa(int(t.cfg.Port)), "PGUSER="+
+		t.cfg.User,
 		"PGDATABASE="+database, "PGPASSWORD="+t.password(), "PGCLIENTENCODING=UTF8", "PGAPPNAME=xmq",
 		"PGCONNECT_TIMEOUT="+strconv.Itoa(int(t.cfg.ConnectTimeout/time.Second)))
 	cmd.Env = append(cmd.Env, t.tls...)

@@ -21,7 +21,8 @@ type proxy struct {
 
 func newProxy(t *testing.T, server string) *proxy {
 	t.Helper()
-	road, err := servertest.NewProxy(server, message, func(r io.Reader, _ bool) ([]byte, error) { return message(r, false) })
+	road, err := servertest.NewProxy(server, message,
+		func(r io.Reader, _ bool) ([]byte, error) { return message(r, false) })
 	require.NoError(t, err)
 	t.Cleanup(road.Close)
 	p := &proxy{Proxy: road}

@@ -47,7 +47,8 @@ func (t *Target) CheckSpace(ctx context.Context, size int64) error {
 	if err != nil {
 		return err
 	}
-	rows, err := query(ctx, c, "SELECT setting FROM pg_catalog.pg_settings WHERE name = 'data_directory'") // none: the role may not know
+	// none: the role may not know
+	rows, err := query(ctx, c, "SELECT setting FROM pg_catalog.pg_settings WHERE name = 'data_directory'")
 	if err != nil {
 		return classify(fmt.Errorf("postgres: ask where the data lies: %w", err))
 	}
@@ -60,10 +61,12 @@ func (t *Target) CheckSpace(ctx context.Context, size int64) error {
 	return freespace.ForSpool(size)
 }
 
-// Restore implements nodeclient.Database. Nothing of the snapshot reaches the server before all of it has come and each entry of
-// the archive was judged. Then pg_restore loads it into DB_xmq_restore, the sequences are set and the position is compared. A snapshot of a database that had no
-// position yet is accepted for the start of a log and given that position.
-func (t *Target) Restore(ctx context.Context, want event.Position, topics event.Topics, r io.Reader) (nodeclient.Restored, error) {
+// Restore implements nodeclient.Database. Nothing of the snapshot reaches the server before all of it has come and
+// each entry of the archive was judged. Then pg_restore loads it into DB_xmq_restore, the sequences are set and the
+// position is compared. A snapshot of a database that had no position yet is accepted for the start of a log and
+// given that position.
+func (t *Target) Restore(ctx context.Context, want event.Position, topics event.Topics,
+	r io.Reader) (nodeclient.Restored, error) {
 	left, err := t.restore(ctx, want, topics, r)
 	if err == nil {
 		loaded := &restored{t: t}
@@ -84,7 +87,8 @@ func (t *Target) Restore(ctx context.Context, want event.Position, topics event.
 	return nil, errors.Join(fmt.Errorf("postgres: restore %d: %w", want.Seq, err), t.drop(restoreName(t.cfg.Database)))
 }
 
-func (t *Target) restore(ctx context.Context, want event.Position, topics event.Topics, r io.Reader) (left string, err error) {
+func (t *Target) restore(ctx context.Context, want event.Position, topics event.Topics, r io.Reader) (left string,
+	err error) {
 	whole, err := spool.Take(r)
 	if err != nil {
 		return "", fmt.Errorf("read the snapshot: %w", err)
@@ -163,8 +167,8 @@ func (t *Target) path(ctx context.Context) (string, error) {
 	return rows[0][0], nil
 }
 
-// create makes the fresh database, with encoding and locale of the snapshot's (in the first format: of the live one), and finds
-// pg_restore. made says that it has extensions that an administrator has made.
+// create makes the fresh database, with encoding and locale of the snapshot's (in the first format: of the live one),
+// and finds pg_restore. made says that it has extensions that an administrator has made.
 func (t *Target) create(ctx context.Context, p preface, extensions []string) (restorer string, made bool, err error) {
 	template, err := t.template(ctx, extensions)
 	if err != nil {
@@ -192,7 +196,8 @@ func (t *Target) create(ctx context.Context, p preface, extensions []string) (re
 			return "", false, nodeclient.Transient(fmt.Errorf("the database %q is not there", t.cfg.Database))
 		}
 		row := rows[0]
-		options = preface{Encoding: row[0], Collate: row[1], Ctype: row[2], Provider: row[3], Locale: row[4], Rules: row[5]}.options()
+		options = preface{Encoding: row[0], Collate: row[1], Ctype: row[2], Provider: row[3], Locale: row[4],
+			Rules: row[5]}.options()
 	}
 	err = execute(ctx, c, "CREATE DATABASE "+fresh+" TEMPLATE "+quoteName(template)+options)
 	if code(err) == objectInUse && template == t.cfg.Database { // it is empty: nobody loses anything
@@ -217,7 +222,8 @@ func (t *Target) create(ctx context.Context, p preface, extensions []string) (re
 func (t *Target) load(ctx context.Context, restorer string, archive *snapstream.Reader, from io.Reader) error {
 	name := restoreName(t.cfg.Database)
 	conninfo := "dbname='" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(name) + "'"
-	cmd, stderr := t.program(ctx, restorer, name, "--exit-on-error", "--no-owner", "--no-privileges", "--no-password", "--dbname="+conninfo)
+	cmd, stderr := t.program(ctx, restorer, name, "--exit-on-error", "--no-owner", "--no-privileges", "--no-password",
+		"--dbname="+conninfo)
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		return err
@@ -246,7 +252,8 @@ func (t *Target) load(ctx context.Context, restorer string, archive *snapstream.
 
 // verify sets the sequences of the fresh database, compares its position, stores the topics and gives the rights. left
 // is what of them it had to leave out.
-func (t *Target) verify(ctx context.Context, want event.Position, topics event.Topics, h snapstream.Head, p preface, all contents) (left string, err error) {
+func (t *Target) verify(ctx context.Context, want event.Position, topics event.Topics, h snapstream.Head, p preface,
+	all contents) (left string, err error) {
 	c, err := t.connect(ctx, restoreName(t.cfg.Database))
 	if err != nil {
 		return "", err
@@ -308,7 +315,8 @@ func (r *restored) Switch(ctx context.Context) error {
 		}
 	}
 	if code(err) == insufficient {
-		return fmt.Errorf("postgres: switch to the restored database: the role %q must own the database, have CREATEDB, and may end the sessions on it: %w", t.cfg.User, err)
+		return fmt.Errorf("postgres: switch to the restored database: the role %q must own the database, have CREATEDB, "+
+			"and may end the sessions on it: %w", t.cfg.User, err)
 	}
 	if err != nil {
 		return nodeclient.Transient(fmt.Errorf("postgres: switch to the restored database: %w", err))
@@ -331,7 +339,8 @@ func (t *Target) rename(ctx context.Context) (left map[string]bool, err error) {
 	if err := execute(ctx, c, "DROP DATABASE IF EXISTS "+quoteName(old)+" WITH (FORCE)"); err != nil {
 		return nil, err
 	}
-	_, err = query(ctx, c, "SELECT pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE datname IN ($1, $2) AND backend_type = 'client backend'", live, fresh)
+	_, err = query(ctx, c, "SELECT pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE datname IN ($1, "+
+		"$2) AND backend_type = 'client backend'", live, fresh)
 	if err != nil {
 		return nil, err
 	}

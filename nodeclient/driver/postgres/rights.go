@@ -27,7 +27,8 @@ type right struct {
 }
 
 // grantable are the kinds of things of a database to which there are rights.
-var grantable = []string{"TABLE", "SEQUENCE", "FUNCTION", "PROCEDURE", "ROUTINE", "SCHEMA", "TYPE", "LANGUAGE", "FOREIGN DATA WRAPPER", "FOREIGN SERVER", "LARGE OBJECT"}
+var grantable = []string{"TABLE", "SEQUENCE", "FUNCTION", "PROCEDURE", "ROUTINE", "SCHEMA", "TYPE", "LANGUAGE",
+	"FOREIGN DATA WRAPPER", "FOREIGN SERVER", "LARGE OBJECT"}
 
 // defaults are the kinds of things for which there are default privileges.
 var defaults = []string{"TABLES", "SEQUENCES", "FUNCTIONS", "ROUTINES", "TYPES", "SCHEMAS", "LARGE OBJECTS"}
@@ -141,7 +142,8 @@ func privileges(tokens []sqltext.Token) []sqltext.Token {
 // another.
 func thing(e entry, of string, tokens []sqltext.Token) []sqltext.Token {
 	names, rest := nameOf(tokens)
-	if len(names) == 0 || len(names) > 2 || len(names) == 2 && names[0] != e.namespace || len(names) == 1 && e.namespace != "" {
+	if len(names) == 0 || len(names) > 2 || len(names) == 2 && names[0] != e.namespace || len(names) == 1 &&
+		e.namespace != "" {
 		return nil
 	}
 	if !slices.ContainsFunc([]string{names[len(names)-1], quoteName(names[len(names)-1])}, func(name string) bool {

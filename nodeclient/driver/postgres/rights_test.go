@@ -23,7 +23,8 @@ func roles(t *testing.T, names ...string) {
 	}
 	t.Cleanup(func() {
 		for _, name := range names {
-			_ = server.Exec("postgres", "DROP ROLE "+quoteName(name)) // which rights in a database that is still there may prevent
+			// which rights in a database that is still there may prevent
+			_ = server.Exec("postgres", "DROP ROLE "+quoteName(name))
 		}
 	})
 }
@@ -58,8 +59,10 @@ func TestACopyHasTheRightsThatIncrementsGave(t *testing.T) {
 			"PROCEDURE p() LANGUAGE sql AS 'SELECT 1'",
 		"CREATE TYPE mood AS ENUM ('x')", "CREATE DOMAIN positive AS int CHECK (VALUE > 0)", "SELECT "+
 			"lo_from_bytea(4711, '\\x00')", "CREATE VIEW v AS SELECT 1 AS one",
-		"GRANT SELECT ON acct TO app_ro WITH GRANT OPTION", `GRANT UPDATE (n), INSERT (n, id) ON acct TO "We""ird; Rôle"`, `GRANT ALL ON app."O'dd ""t" TO app_ro`,
-		`GRANT USAGE ON SEQUENCE app."O'dd ""t_a_seq" TO app_ro`, "REVOKE ALL ON FUNCTION f FROM PUBLIC", "GRANT EXECUTE ON FUNCTION f TO app_ro", "GRANT EXECUTE ON PROCEDURE p TO app_ro",
+		"GRANT SELECT ON acct TO app_ro WITH GRANT OPTION", `GRANT UPDATE (n), INSERT (n, id) ON acct TO "We""ird; Rôle"`,
+		`GRANT ALL ON app."O'dd ""t" TO app_ro`,
+		`GRANT USAGE ON SEQUENCE app."O'dd ""t_a_seq" TO app_ro`, "REVOKE ALL ON FUNCTION f FROM PUBLIC",
+		"GRANT EXECUTE ON FUNCTION f TO app_ro", "GRANT EXECUTE ON PROCEDURE p TO app_ro",
 		"GRANT USAGE ON TYPE mood TO app_ro", "REVOKE USAGE ON DOMAIN positive FROM PUBLIC", "GRANT SELECT ON "+
 			"LARGE OBJECT 4711 TO app_ro", "GRANT SELECT ON v TO PUBLIC",
 		"GRANT USAGE ON SCHEMA app TO app_ro", "REVOKE USAGE ON SCHEMA public FROM PUBLIC", "REVOKE DELETE ON "+
@@ -155,8 +158,10 @@ func TestTheOwnerOfACopyIsTheRoleOfItsNode(t *testing.T) {
 		"public.t FROM theirs;\nGRANT SELECT ON TABLE public.t TO app;\n"}
 	all, err := e.rights()
 	require.NoError(t, err)
-	require.Equal(t, `REVOKE ALL ON TABLE public.t FROM "mine"`, strings.TrimSuffix(strings.TrimSpace(all[0].statement("mine")), ";"))
-	require.Equal(t, `GRANT SELECT ON TABLE public.t TO "app"`, strings.TrimSuffix(strings.TrimSpace(all[1].statement("mine")), ";"))
+	require.Equal(t, `REVOKE ALL ON TABLE public.t FROM "mine"`,
+		strings.TrimSuffix(strings.TrimSpace(all[0].statement("mine")), ";"))
+	require.Equal(t, `GRANT SELECT ON TABLE public.t TO "app"`,
+		strings.TrimSuffix(strings.TrimSpace(all[1].statement("mine")), ";"))
 }
 
 // What only the administrator of the newcomer's database has set is there after a DUMP.
@@ -318,7 +323,8 @@ func TestAForgedGrantIsLeftOut(t *testing.T) {
 		var b bytes.Buffer
 		w, err := stream.NewWriter(&b, snapstream.Head{Pos: at, Preface: h.Preface})
 		require.NoError(t, err)
-		require.NoError(t, w.Fill(strings.NewReader(strings.Replace(string(archive), grant, strings.Repeat(" ", len(grant)-len(forged))+forged, 1))))
+		require.NoError(t, w.Fill(strings.NewReader(strings.Replace(string(archive), grant,
+			strings.Repeat(" ", len(grant)-len(forged))+forged, 1))))
 		require.NoError(t, w.End())
 		require.Contains(t, n.loadSaying(b.Bytes(), at), "rights to TABLE t, which are written as no right to "+
 			"that alone", forged)

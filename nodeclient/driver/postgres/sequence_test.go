@@ -502,10 +502,13 @@ func TestManySequencesAreKeptInOneLine(t *testing.T) {
 	settle()
 	kept("a line")
 	for what, step := range map[string]func(){
-		"one alone":     func() { n.run("INSERT INTO c3 (v) VALUES (1)") },
-		"setval":        func() { n.run("INSERT INTO c3 (v) SELECT setval('unused', 70, false)") },
-		"a change":      func() { n.run("ALTER SEQUENCE c4_id_seq RESTART WITH 50", "INSERT INTO c4 (v) VALUES (1)") },
-		"a new one":     func() { n.run("CREATE TABLE late (id serial)", "INSERT INTO late SELECT FROM generate_series(1, 9)") },
+		"one alone": func() { n.run("INSERT INTO c3 (v) VALUES (1)") },
+		"setval":    func() { n.run("INSERT INTO c3 (v) SELECT setval('unused', 70, false)") },
+		"a change":  func() { n.run("ALTER SEQUENCE c4_id_seq RESTART WITH 50", "INSERT INTO c4 (v) VALUES (1)") },
+		"a new one": func() {
+			n.run("CREATE TABLE late (id serial)",
+				"INSERT INTO late SELECT FROM generate_series(1, 9)")
+		},
 		"one less":      func() { n.run("DROP TABLE IF EXISTS late") },
 		"first use":     func() { n.run("INSERT INTO c3 (v) VALUES (nextval('unused'))") },
 		"an other name": func() { n.run("ALTER SEQUENCE c5_id_seq RENAME TO five", "INSERT INTO c5 (v) VALUES (1)") },
@@ -519,7 +522,8 @@ func TestManySequencesAreKeptInOneLine(t *testing.T) {
 			n.run("INSERT INTO mine DEFAULT VALUES")
 		},
 		"a right taken away": func() {
-			require.NoError(t, server.Exec(n.db, "ALTER SEQUENCE unused OWNER TO postgres; REVOKE ALL ON SEQUENCE unused FROM xmq"))
+			require.NoError(t, server.Exec(n.db,
+				"ALTER SEQUENCE unused OWNER TO postgres; REVOKE ALL ON SEQUENCE unused FROM xmq"))
 			all(2)
 			require.NoError(t, server.Exec(n.db, "ALTER SEQUENCE unused OWNER TO xmq"))
 			require.NoError(t, n.reopen()) // what could not be read is taken as it stands

@@ -15,8 +15,8 @@ import (
 	"xmq/nodeclient/driver/internal/apply"
 )
 
-// What an increment leaves in the session reaches no other: a node that was restarted in between and one that was not hold the
-// same.
+// What an increment leaves in the session reaches no other: a node that was restarted in between and one that was not
+// hold the same.
 func TestNothingOfAnIncrementStaysInTheSession(t *testing.T) {
 	for name, leaves := range map[string][]string{
 		"a path set by a block":         {"DO $$ BEGIN SET search_path = s2, public; END $$"},
@@ -33,7 +33,8 @@ func TestNothingOfAnIncrementStaysInTheSession(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			n := newNode(t)
-			n.run("CREATE SCHEMA s2", "CREATE TABLE item (v int); CREATE TABLE s2.item (v int); CREATE TABLE seen (v int); CREATE TABLE triggers (v int)",
+			n.run("CREATE SCHEMA s2", "CREATE TABLE item (v int); CREATE TABLE s2.item (v int); CREATE TABLE seen (v int); "+
+				"CREATE TABLE triggers (v int)",
 				"CREATE FUNCTION f() RETURNS int LANGUAGE plpgsql AS $$ BEGIN SET search_path = s2, public; RETURN 1; END $$",
 				"CREATE FUNCTION g() RETURNS int LANGUAGE plpgsql AS $$ BEGIN SET LOCAL search_path = s2, public; RETURN 1; END $$",
 				"CREATE FUNCTION h() RETURNS int LANGUAGE plpgsql AS $$ BEGIN CREATE TEMP TABLE item (v int); RETURN 1; END $$",
@@ -64,8 +65,10 @@ func TestAnIncrementThatAlwaysRaisesWhatMayPassIsAFail(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			n := newNode(t)
-			n.run("CREATE TABLE c (v int); CREATE FUNCTION raises(code text) RETURNS int LANGUAGE plpgsql AS $$ BEGIN RAISE 'raised' USING ERRCODE = code; END $$")
-			before, items := n.at(), n.log.Scripts("INSERT INTO c VALUES (1)", "INSERT INTO c VALUES (2)", poison, "INSERT INTO c VALUES (3)")
+			n.run("CREATE TABLE c (v int); CREATE FUNCTION raises(code text) RETURNS int LANGUAGE plpgsql AS $$ BEGIN RAISE " +
+				"'raised' USING ERRCODE = code; END $$")
+			before, items := n.at(), n.log.Scripts("INSERT INTO c VALUES (1)", "INSERT INTO c VALUES (2)", poison,
+				"INSERT INTO c VALUES (3)")
 			var err error
 			tries := 0
 			for done := 0; tries == 0 || nodeclient.IsTransient(err); tries++ {
@@ -102,7 +105,8 @@ func TestARoleThatAnIncrementTakesIsGivenBack(t *testing.T) {
 	require.NoError(t, server.Exec("postgres", "GRANT pg_monitor TO xmq"))
 	n := newNode(t)
 	n.run("CREATE TABLE c (v int)")
-	require.ErrorContains(t, n.fails(1, "INSERT INTO c VALUES (1)", "DO $$ BEGIN EXECUTE 'SET ROLE pg_monitor'; END $$"), "or who may write it")
+	require.ErrorContains(t, n.fails(1, "INSERT INTO c VALUES (1)", "DO $$ BEGIN EXECUTE 'SET ROLE pg_monitor'; END $$"),
+		"or who may write it")
 	n.run("INSERT INTO c VALUES (2)")
 	require.Equal(t, "2", n.value("SELECT count(*) FROM c"))
 }
@@ -137,7 +141,9 @@ func TestASessionLockEndsWithItsIncrement(t *testing.T) {
 // More locks than the server has, taken by increments that each need a few, are no reason to stop.
 func TestABatchThatNeedsMoreThanTheServerHasIsCut(t *testing.T) {
 	n := newNode(t)
-	n.run("CREATE TABLE c (v int)", "CREATE FUNCTION many(k int) RETURNS int LANGUAGE plpgsql AS $$ BEGIN IF (SELECT count(*) FROM c WHERE xmin = pg_current_xact_id()::xid) >= 20 THEN RAISE 'out' USING ERRCODE = '53200'; END IF; RETURN k; END $$")
+	n.run("CREATE TABLE c (v int)", "CREATE FUNCTION many(k int) RETURNS int LANGUAGE plpgsql AS $$ BEGIN IF (SELECT "+
+		"count(*) FROM c WHERE xmin = pg_current_xact_id()::xid) >= 20 THEN RAISE 'out' USING ERRCODE = '53200'; END IF; "+
+		"RETURN k; END $$")
 	var scripts []string
 	for k := range 100 {
 		scripts = append(scripts, fmt.Sprintf("INSERT INTO c SELECT many(%d)", k))
@@ -150,24 +156,35 @@ func TestABatchThatNeedsMoreThanTheServerHasIsCut(t *testing.T) {
 // batch, in several, and behind a restart.
 func TestNobodyAsksForTheNumbersOfAnotherIncrement(t *testing.T) {
 	for name, c := range map[string]struct{ makes, asks string }{
-		"a default":          {"ALTER TABLE seen ALTER v SET DEFAULT currval('s')", "INSERT INTO seen DEFAULT VALUES"},
-		"a default lastval":  {"ALTER TABLE seen ALTER v SET DEFAULT lastval() + 0", "INSERT INTO seen DEFAULT VALUES"},
-		"a domain":           {"CREATE DOMAIN d AS bigint DEFAULT currval('s'); CREATE TABLE of (v d, w int)", "INSERT INTO of (w) VALUES (1)"},
-		"a view":             {"CREATE VIEW w AS SELECT currval('s') AS v", "INSERT INTO seen SELECT v FROM w"},
-		"a rule":             {"CREATE TABLE r (v int); CREATE RULE r AS ON INSERT TO r DO INSTEAD INSERT INTO seen VALUES (lastval())", "INSERT INTO r VALUES (1)"},
-		"a check":            {"CREATE TABLE k (v int CHECK (currval('s') > 0))", "INSERT INTO k VALUES (1)"},
-		"a condition":        {"CREATE TABLE k (v int); INSERT INTO k VALUES (1); CREATE TRIGGER k BEFORE UPDATE ON k FOR EACH ROW WHEN (lastval() > 0) EXECUTE FUNCTION suppress_redundant_updates_trigger()", "UPDATE k SET v = 2"},
-		"a policy":           {"CREATE TABLE k (v int); ALTER TABLE k ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY; CREATE POLICY k ON k WITH CHECK (lastval() > 0)", "INSERT INTO k VALUES (1)"},
-		"a function":         {"CREATE FUNCTION f() RETURNS bigint LANGUAGE sql AS 'SELECT lastval()'", "INSERT INTO seen SELECT f()"},
-		"standard SQL":       {"CREATE FUNCTION f() RETURNS bigint LANGUAGE sql BEGIN ATOMIC SELECT lastval(); END", "INSERT INTO seen SELECT f()"},
-		"words put together": {"CREATE FUNCTION f() RETURNS bigint LANGUAGE plpgsql AS $$ DECLARE v bigint; BEGIN EXECUTE 'SELECT last' || 'val()' INTO v; RETURN v; END $$", "INSERT INTO seen SELECT f()"},
-		"an argument":        {"CREATE FUNCTION f(v bigint DEFAULT lastval()) RETURNS bigint LANGUAGE sql AS 'SELECT v'", "INSERT INTO seen SELECT f()"},
-		"an operator":        {"CREATE OPERATOR !! (FUNCTION = currval, RIGHTARG = regclass)", "INSERT INTO seen SELECT !! 's'::regclass"},
-		"a query as a text":  {"SELECT 1", "INSERT INTO seen SELECT (xpath('//x/text()', query_to_xml('SELECT last' || 'val() AS x', true, true, '')))[1]::text::bigint"},
-		"its own words":      {"SELECT 1", "INSERT INTO seen SELECT currval('s')"},
+		"a default":         {"ALTER TABLE seen ALTER v SET DEFAULT currval('s')", "INSERT INTO seen DEFAULT VALUES"},
+		"a default lastval": {"ALTER TABLE seen ALTER v SET DEFAULT lastval() + 0", "INSERT INTO seen DEFAULT VALUES"},
+		"a domain": {"CREATE DOMAIN d AS bigint DEFAULT currval('s'); CREATE TABLE of (v d, w int)",
+			"INSERT INTO of (w) VALUES (1)"},
+		"a view": {"CREATE VIEW w AS SELECT currval('s') AS v", "INSERT INTO seen SELECT v FROM w"},
+		"a rule": {"CREATE TABLE r (v int); CREATE RULE r AS ON INSERT TO r DO INSTEAD INSERT INTO seen " +
+			"VALUES (lastval())", "INSERT INTO r VALUES (1)"},
+		"a check": {"CREATE TABLE k (v int CHECK (currval('s') > 0))", "INSERT INTO k VALUES (1)"},
+		"a condition": {"CREATE TABLE k (v int); INSERT INTO k VALUES (1); CREATE TRIGGER k BEFORE UPDATE ON k FOR " +
+			"EACH ROW WHEN (lastval() > 0) EXECUTE FUNCTION suppress_redundant_updates_trigger()", "UPDATE k SET v = 2"},
+		"a policy": {"CREATE TABLE k (v int); ALTER TABLE k ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL " +
+			"SECURITY; CREATE POLICY k ON k WITH CHECK (lastval() > 0)", "INSERT INTO k VALUES (1)"},
+		"a function": {"CREATE FUNCTION f() RETURNS bigint LANGUAGE sql AS 'SELECT lastval()'",
+			"INSERT INTO seen SELECT f()"},
+		"standard SQL": {"CREATE FUNCTION f() RETURNS bigint LANGUAGE sql BEGIN ATOMIC SELECT lastval(); END",
+			"INSERT INTO seen SELECT f()"},
+		"words put together": {"CREATE FUNCTION f() RETURNS bigint LANGUAGE plpgsql AS $$ DECLARE v bigint; BEGIN EXECUTE " +
+			"'SELECT last' || 'val()' INTO v; RETURN v; END $$", "INSERT INTO seen SELECT f()"},
+		"an argument": {"CREATE FUNCTION f(v bigint DEFAULT lastval()) RETURNS bigint LANGUAGE sql AS 'SELECT v'",
+			"INSERT INTO seen SELECT f()"},
+		"an operator": {"CREATE OPERATOR !! (FUNCTION = currval, RIGHTARG = regclass)",
+			"INSERT INTO seen SELECT !! 's'::regclass"},
+		"a query as a text": {"SELECT 1", "INSERT INTO seen SELECT (xpath('//x/text()', query_to_xml('SELECT last' || " +
+			"'val() AS x', true, true, '')))[1]::text::bigint"},
+		"its own words": {"SELECT 1", "INSERT INTO seen SELECT currval('s')"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			makes := []string{"CREATE SEQUENCE s; CREATE TABLE seen (v bigint); CREATE TABLE drawn (v bigint DEFAULT nextval('s'), w int)", c.makes}
+			makes := []string{"CREATE SEQUENCE s; CREATE TABLE seen (v bigint); CREATE TABLE drawn (v bigint DEFAULT " +
+				"nextval('s'), w int)", c.makes}
 			draws := "INSERT INTO drawn (w) VALUES (1)"
 			scripts := []string{draws, draws, c.asks, draws, draws + "; " + c.asks, c.asks, "INSERT INTO drawn (w) VALUES (2)"}
 			for _, size := range []int{len(scripts), 2, 1, 0} { // 0 is 1, and a restart
@@ -235,13 +252,17 @@ func TestTheResultDoesNotDependOnBatches(t *testing.T) {
 				return fmt.Sprintf("ALTER TABLE c ADD COLUMN IF NOT EXISTS c%d int DEFAULT %d", rng.IntN(5), k)
 			},
 		}
-		all = []string{"CREATE SCHEMA s2; CREATE TABLE item (v int); CREATE TABLE s2.item (v int); CREATE TABLE c (v int PRIMARY KEY); CREATE TABLE seen (v int)",
-			"CREATE TYPE mood AS ENUM ('m'); CREATE TABLE moods (k int, m mood); CREATE TABLE asking (k int, v bigint DEFAULT lastval())",
+		all = []string{"CREATE SCHEMA s2; CREATE TABLE item (v int); CREATE TABLE s2.item (v int); CREATE TABLE c (v int " +
+			"PRIMARY KEY); CREATE TABLE seen (v int)",
+			"CREATE TYPE mood AS ENUM ('m'); CREATE TABLE moods (k int, m mood); CREATE TABLE asking (k int, v bigint " +
+				"DEFAULT lastval())",
 			"CREATE SEQUENCE s; CREATE TABLE ids (id serial, v int UNIQUE)", "INSERT INTO seen SELECT nextval('s')",
 			"CREATE TABLE late (v int UNIQUE" + []string{"", " DEFERRABLE INITIALLY DEFERRED"}[rng.IntN(2)] + ")",
-			"CREATE FUNCTION local(k int) RETURNS int LANGUAGE plpgsql AS $$ BEGIN SET LOCAL search_path = s2, public; RETURN k; END $$",
+			"CREATE FUNCTION local(k int) RETURNS int LANGUAGE plpgsql AS $$ BEGIN SET LOCAL search_path = s2, public; " +
+				"RETURN k; END $$",
 			"CREATE FUNCTION path(k int) RETURNS int LANGUAGE plpgsql AS $$ BEGIN SET search_path = s2, public; RETURN k; END $$",
-			"CREATE FUNCTION raises(k int) RETURNS int LANGUAGE plpgsql AS $$ BEGIN IF k = 0 THEN RAISE 'x' USING ERRCODE = '40001'; END IF; RETURN k; END $$",
+			"CREATE FUNCTION raises(k int) RETURNS int LANGUAGE plpgsql AS $$ BEGIN IF k = 0 THEN RAISE 'x' USING ERRCODE = " +
+				"'40001'; END IF; RETURN k; END $$",
 		}
 		for k := range 60 {
 			all = append(all, kinds[rng.IntN(len(kinds))](k))
@@ -256,7 +277,8 @@ func TestTheResultDoesNotDependOnBatches(t *testing.T) {
 		require.NoError(t, target.(*Target).putBack(t.Context(), c)) // as before the next increment
 		b.WriteString(strings.Join(stands(t, server, db), " ") + "\n")
 		for _, table := range []string{"item", "s2.item", "c", "seen", "moods", "late", "ids", "asking"} {
-			b.WriteString(table + ": " + strings.Join(server.Query(t, db, "SELECT x FROM "+table+" x ORDER BY x::text"), " ") + "\n")
+			b.WriteString(table + ": " + strings.Join(server.Query(t, db, "SELECT x FROM "+table+" x ORDER BY x::text"), " ") +
+				"\n")
 		}
 		return b.String()
 	}

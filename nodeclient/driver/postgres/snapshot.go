@@ -120,12 +120,14 @@ func (s *spare) close() {
 
 // hold locks the tables, opens the snapshot and reads what it holds.
 func (s *snapshot) hold(ctx context.Context) error {
-	tables, err := query(ctx, s.pg, "SELECT coalesce('LOCK TABLE ' || string_agg(format('%I.%I', n.nspname, c.relname), ', ') || ' IN ACCESS SHARE MODE', '') "+
+	tables, err := query(ctx, s.pg, "SELECT coalesce('LOCK TABLE ' || string_agg(format('%I.%I', n.nspname, "+
+		"c.relname), ', ') || ' IN ACCESS SHARE MODE', '') "+
 		fmt.Sprintf(relations, "'r', 'p'"))
 	if err != nil {
 		return err
 	}
-	err = execute(ctx, s.pg, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL lock_timeout = "+lockPatience+"; "+tables[0][0]+"; SET LOCAL lock_timeout = 0")
+	err = execute(ctx, s.pg, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL lock_timeout = "+lockPatience+
+		"; "+tables[0][0]+"; SET LOCAL lock_timeout = 0")
 	if code(err) == lockTimeout {
 		return s.held(ctx, err)
 	}
@@ -157,8 +159,8 @@ func (s *snapshot) hold(ctx context.Context) error {
 	return err
 }
 
-// lockPatience is how many milliseconds a snapshot waits for the locks of others while increments are held. The requester asks
-// for another one later.
+// lockPatience is how many milliseconds a snapshot waits for the locks of others while increments are held. The
+// requester asks for another one later.
 const lockPatience = "1000"
 
 const lockTimeout = "55P03"
@@ -168,13 +170,17 @@ func (s *snapshot) held(ctx context.Context, err error) error {
 	if e := execute(ctx, s.pg, "ROLLBACK"); e != nil {
 		return e
 	}
-	rows, e := query(ctx, s.pg, "SELECT l.pid, l.relation::regclass FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_class c ON c.oid = l.relation "+
-		"WHERE l.locktype = 'relation' AND l.granted AND l.mode = 'AccessExclusiveLock' AND c.relkind IN ('r', 'p') AND l.pid <> pg_backend_pid() "+
+	rows, e := query(ctx, s.pg, "SELECT l.pid, l.relation::regclass FROM pg_catalog.pg_locks l JOIN "+
+		"pg_catalog.pg_class c ON c.oid = l.relation "+
+		"WHERE l.locktype = 'relation' AND l.granted AND l.mode = 'AccessExclusiveLock' AND c.relkind IN ('r', 'p') AND "+
+		"l.pid <> pg_backend_pid() "+
 		"AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database()) ORDER BY 1, 2 LIMIT 1")
 	if e != nil || len(rows) == 0 { // it has just let go
-		return nodeclient.Transient(fmt.Errorf("a session of another held a table exclusively for longer than a second: %w", err))
+		return nodeclient.Transient(fmt.Errorf("a session of another held a table exclusively for longer than a second: %w",
+			err))
 	}
-	return nodeclient.Transient(fmt.Errorf("the session with pid %s holds the table %s exclusively for longer than a second: increments go on, and the snapshot is tried again: %w",
+	return nodeclient.Transient(fmt.Errorf("the session with pid %s holds the table %s exclusively for longer than a "+
+		"second: increments go on, and the snapshot is tried again: %w",
 		rows[0][0], rows[0][1], err))
 }
 
@@ -227,7 +233,8 @@ func (s *snapshot) write(ctx context.Context, w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	args := []string{"--format=custom", "--compress=0", "--snapshot=" + s.name, "--no-password", "--no-publications", "--no-subscriptions"}
+	args := []string{"--format=custom", "--compress=0", "--snapshot=" + s.name, "--no-password", "--no-publications",
+		"--no-subscriptions"}
 	if n, err := strconv.Atoi(s.major); err == nil && n >= 18 {
 		args = append(args, "--no-statistics") // they are no data, and calls to a restore
 	}

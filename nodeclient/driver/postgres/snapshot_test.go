@@ -75,7 +75,8 @@ func TestXE07(t *testing.T) {
 	require.True(t, s.Online())
 	increments := 0
 	w := &eachWrite{f: func() {
-		n.run("UPDATE c SET v = v + 1; UPDATE big SET v = 'new' WHERE id % 16 = (SELECT v % 16 FROM c); DELETE FROM big WHERE id % 50 = 7; INSERT INTO big (v) VALUES ('more')")
+		n.run("UPDATE c SET v = v + 1; UPDATE big SET v = 'new' WHERE id % 16 = (SELECT v % 16 FROM c); DELETE FROM big " +
+			"WHERE id % 50 = 7; INSERT INTO big (v) VALUES ('more')")
 		increments++
 	}}
 	require.NoError(t, s.WriteTo(t.Context(), w))
@@ -87,7 +88,8 @@ func TestXE07(t *testing.T) {
 	require.Equal(t, at, copied.at())
 	require.Equal(t, "0", copied.value("SELECT v FROM c"))
 	require.Equal(t, want, copied.value(sum))
-	require.Equal(t, "3072", copied.value("SELECT last_value FROM big_id_seq"), "sequences too hold the position, though they know no snapshots")
+	require.Equal(t, "3072", copied.value("SELECT last_value FROM big_id_seq"),
+		"sequences too hold the position, though they know no snapshots")
 }
 
 // TestSS11: "the data is one moment: writes during a dump do not appear", with a writer beside the dump that
@@ -122,7 +124,8 @@ func TestXD13(t *testing.T) {
 		})
 		closeConn(n.spare.take()) // a session says what it has read when it ends
 		sessions := "SELECT count(*) FROM pg_stat_activity WHERE datname = '" + n.db + "' AND application_name = 'xmq'"
-		require.Eventually(t, func() bool { return server.Query(t, "postgres", sessions)[0] == "1" }, patience, tick) // it has said what it read
+		// it has said what it read
+		require.Eventually(t, func() bool { return server.Query(t, "postgres", sessions)[0] == "1" }, patience, tick)
 		require.Equal(t, before, n.value(read), "no row was read")
 		return trips, n.value("SELECT count(*) FROM big")
 	}
@@ -132,7 +135,8 @@ func TestXD13(t *testing.T) {
 	require.Equal(t, small, large, "round trips before increments flow again")
 }
 
-// A snapshot that comes on a connection kept ready costs neither a login nor a program; one that has died meanwhile is replaced.
+// A snapshot that comes on a connection kept ready costs neither a login nor a program; one that has died meanwhile
+// is replaced.
 func TestASnapshotIsOpenedOnAConnectionKeptReady(t *testing.T) {
 	n := newNode(t)
 	n.run("CREATE TABLE c (v int)")
@@ -241,19 +245,23 @@ func (n *node) contents() (all []string) {
 func TestARealSchemaSurvivesApplyAndDump(t *testing.T) {
 	n := newNode(t)
 	n.run(schema...)
-	require.Equal(t, "𝔘𝔫𝔦𝔠𝔬𝔡𝔢 😀 é|so-so|0.0000000002|1.50|NULL", n.value(`SELECT name, feels, twice, extra #>> '{deep,er,1}', empty FROM "Customer" WHERE raw IS NOT NULL`))
-	require.Equal(t, strings.TrimPrefix(everyByte(), `\\x`), n.value(`SELECT encode(raw, 'hex') FROM "Customer" WHERE raw IS NOT NULL`))
+	require.Equal(t, "𝔘𝔫𝔦𝔠𝔬𝔡𝔢 😀 é|so-so|0.0000000002|1.50|NULL",
+		n.value(`SELECT name, feels, twice, extra #>> '{deep,er,1}', empty FROM "Customer" WHERE raw IS NOT NULL`))
+	require.Equal(t, strings.TrimPrefix(everyByte(), `\\x`),
+		n.value(`SELECT encode(raw, 'hex') FROM "Customer" WHERE raw IS NOT NULL`))
 	snapshot, at := n.taken()
 	copied := restoredNode(t, snapshot, at)
 	require.Equal(t, n.contents(), copied.contents())
 	for _, m := range []*node{n, copied} {
-		next := []string{`INSERT INTO bill (customer, at) VALUES (2, '2024-01-01')`, `DELETE FROM "Customer" WHERE id = 1`, `INSERT INTO "Customer" (name, price) VALUES ('third', 1)`}
+		next := []string{`INSERT INTO bill (customer, at) VALUES (2, '2024-01-01')`, `DELETE FROM "Customer" WHERE id = 1`,
+			`INSERT INTO "Customer" (name, price) VALUES ('third', 1)`}
 		before := m.at()
 		_, err := m.Apply(t.Context(), before, after(before, next...)) // both go on with the same increments
 		require.NoError(t, err)
 	}
 	require.Equal(t, n.contents(), copied.contents())
-	require.Equal(t, "1", copied.value("SELECT count(*) FROM journal WHERE what = 'INSERT;100'"), "the sequence goes on where it was set to")
+	require.Equal(t, "1", copied.value("SELECT count(*) FROM journal WHERE what = 'INSERT;100'"),
+		"the sequence goes on where it was set to")
 }
 
 // TestXE13: "failure at each step leaves the old state": the switch is one transaction, so that a server killed, a
@@ -267,8 +275,9 @@ func TestXE13TheSwitchIsOneStep(t *testing.T) {
 		hinder   func()
 		switched bool
 	}{
-		"cut before the switch":     {func() { p.Do(func() { p.cutOn = "ALTER DATABASE" }) }, false},
-		"answer lost in the middle": {func() { p.Do(func() { p.loseOf = "ALTER DATABASE" }) }, true}, // the script is at the server, whole
+		"cut before the switch": {func() { p.Do(func() { p.cutOn = "ALTER DATABASE" }) }, false},
+		// the script is at the server, whole
+		"answer lost in the middle": {func() { p.Do(func() { p.loseOf = "ALTER DATABASE" }) }, true},
 		"answer lost at the commit": {func() { p.Do(func() { p.loseOf = "COMMIT" }) }, true},
 		"away for good":             {func() { p.Refuse(true) }, false},
 	} {
@@ -383,7 +392,8 @@ func TestProgramsGetThePasswordByTheirEnvironment(t *testing.T) {
 // program.go looks in PATH first, and takes no other major version.
 func TestAProgramOfAnotherVersionIsPassedOver(t *testing.T) {
 	dir := t.TempDir()
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "pg_dump"), []byte("#!/bin/sh\necho 'pg_dump (PostgreSQL) 14.2'\n"), 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "pg_dump"), []byte("#!/bin/sh\necho 'pg_dump (PostgreSQL) 14.2'\n"),
+		0o755))
 	t.Setenv("PATH", dir+":/bin:/usr/bin")
 	path, err := findProgram(t.Context(), "pg_dump", "14")
 	require.NoError(t, err)
@@ -410,7 +420,8 @@ func TestTheFormatOfASnapshotStays(t *testing.T) {
 }
 
 // golden is header, script, its checksum, one frame with "data" and the end.
-const golden = "584d515047444d50" + "01000000" + "0100000000000000" + "0200000000000000" + "0300000000000000" + "02000000" + "533b" + "876ca7d1" +
+const golden = "584d515047444d50" + "01000000" + "0100000000000000" + "0200000000000000" + "0300000000000000" +
+	"02000000" + "533b" + "876ca7d1" +
 	"04000000" + "64617461" + "2601c2ec" + "00000000" + "8ab2288c"
 
 var _ nodeclient.Snapshot = (*snapshot)(nil)

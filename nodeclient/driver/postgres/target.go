@@ -88,7 +88,8 @@ func Open(ctx context.Context, rawURL string, o Options) (*Target, error) {
 	o.RefreshViews = o.RefreshViews || refresh
 	cfg, err := pgconn.ParseConfig(rawURL)
 	if err != nil { // its text may hold the password
-		return nil, errors.New("postgres: the target URL, or a PG... variable it builds on, cannot be read: write postgres://USER@HOST:PORT/DATABASE, the password percent-encoded or in PGPASSWORD")
+		return nil, errors.New("postgres: the target URL, or a PG... variable it builds on, cannot be read: write " +
+			"postgres://USER@HOST:PORT/DATABASE, the password percent-encoded or in PGPASSWORD")
 	}
 	for _, f := range cfg.Fallbacks {
 		if f.Host != cfg.Host || f.Port != cfg.Port {
@@ -103,7 +104,8 @@ func Open(ctx context.Context, rawURL string, o Options) (*Target, error) {
 		cfg.Database = cfg.User
 	}
 	if cfg.Database == o.Maintenance || len(oldName(cfg.Database)) > maxName || len(restoreName(cfg.Database)) > maxName {
-		return nil, fmt.Errorf("postgres: the database %q cannot be a target: it must not be the maintenance database %q, and its name must be at most %d bytes long", cfg.Database, o.Maintenance, maxName-len(restoreName("")))
+		return nil, fmt.Errorf("postgres: the database %q cannot be a target: it must not be the maintenance database %q, "+
+			"and its name must be at most %d bytes long", cfg.Database, o.Maintenance, maxName-len(restoreName("")))
 	}
 	if cfg.ConnectTimeout == 0 || cfg.ConnectTimeout > time.Minute {
 		cfg.ConnectTimeout = 10 * time.Second
@@ -133,7 +135,8 @@ func Open(ctx context.Context, rawURL string, o Options) (*Target, error) {
 		return nil, errors.Join(classify(fmt.Errorf("postgres: ask what the role may do: %w", err)), t.Close())
 	}
 	t.beginSequences(ctx)
-	if c, err := t.connect(ctx, cfg.Database); err == nil { // without one, and without the program, the first snapshot says so
+	// without one, and without the program, the first snapshot says so
+	if c, err := t.connect(ctx, cfg.Database); err == nil {
 		t.spare.put(c)
 		_, _ = t.dumper(ctx, major(c))
 	}
@@ -301,7 +304,8 @@ func (t *Target) Topics(ctx context.Context) (event.Topics, error) {
 	if err != nil || at.pos.Zero() {
 		return "", err
 	}
-	rows, err := query(ctx, c, "SELECT to_jsonb(p) ->> 'topics' FROM public.xmq_position p") // whether there is such a column or not
+	// whether there is such a column or not
+	rows, err := query(ctx, c, "SELECT to_jsonb(p) ->> 'topics' FROM public.xmq_position p")
 	if err != nil {
 		return "", classify(fmt.Errorf("postgres: read the topics: %w", err))
 	}

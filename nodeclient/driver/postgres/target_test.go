@@ -66,7 +66,8 @@ func open(t *testing.T, dir string) *Target {
 var factory = drivertest.Factory{
 	Open: func(t *testing.T, dir string) nodeclient.Database { return open(t, dir) },
 	Setup: func(t *testing.T, dir string) {
-		require.NoError(t, server.Exec(database(dir), "CREATE TABLE n (at bigserial PRIMARY KEY, k bigint, pad bytea); GRANT ALL ON n TO public; GRANT ALL ON SEQUENCE n_at_seq TO public; ALTER TABLE n OWNER TO xmq"))
+		require.NoError(t, server.Exec(database(dir), "CREATE TABLE n (at bigserial PRIMARY KEY, k bigint, pad bytea); "+
+			"GRANT ALL ON n TO public; GRANT ALL ON SEQUENCE n_at_seq TO public; ALTER TABLE n OWNER TO xmq"))
 	},
 	Body: func(k uint64) []byte {
 		return fmt.Appendf(nil, "INSERT INTO n (k, pad) VALUES (%d, decode(repeat('00', 1000), 'hex'));", k)
@@ -92,7 +93,8 @@ func TestTheDriverPassesTheConformanceSuite(t *testing.T) { drivertest.Run(t, fa
 
 // Nothing of a restore is left when all is said and done.
 func leftovers(t *testing.T) []string {
-	return server.Query(t, "postgres", "SELECT datname FROM pg_database WHERE datname LIKE '%xmq_restore' OR datname LIKE '%xmq_old'")
+	return server.Query(t, "postgres", "SELECT datname FROM pg_database WHERE datname LIKE '%xmq_restore' OR datname "+
+		"LIKE '%xmq_old'")
 }
 
 // A password stands in no error, whatever is wrong with the URL.

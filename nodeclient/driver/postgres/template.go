@@ -15,9 +15,9 @@ const (
 	maxSeen      = 4096
 )
 
-// templates are the statements that a connection has prepared: those that came before with the very same text, as templates
-// with arguments do. The server then neither parses nor analyses them again. They are forgotten whenever a statement
-// may have changed the schema: the types of their parameters were found for the old one.
+// templates are the statements that a connection has prepared: those that came before with the very same text, as
+// templates with arguments do. The server then neither parses nor analyses them again. They are forgotten whenever a
+// statement may have changed the schema: the types of their parameters were found for the old one.
 type templates struct {
 	c     *pgconn.PgConn // whose they are
 	names map[string]string
@@ -49,8 +49,8 @@ func (t *templates) on(ctx context.Context, c *pgconn.PgConn) error {
 	return execute(ctx, c, "DEALLOCATE ALL")
 }
 
-// prepares says how st is to be sent: by the name of a prepared statement, which is to be made first when fresh is true; or by its
-// text, when name is "".
+// prepares says how st is to be sent: by the name of a prepared statement, which is to be made first when fresh is
+// true; or by its text, when name is "".
 func (t *templates) prepares(st *statement) (name string, fresh bool) {
 	switch {
 	case st.text == move:
@@ -98,8 +98,8 @@ func (t *templates) failed() {
 	t.move, t.tried = "", false
 }
 
-// kinds tells what a statement that begins with keyword is to templates: plain ones may be prepared, all others may change the
-// schema, if only by a function they call.
+// kinds tells what a statement that begins with keyword is to templates: plain ones may be prepared, all others may
+// change the schema, if only by a function they call.
 func kinds(keyword, text string) (plain, changes bool) {
 	switch keyword {
 	case "INSERT", "UPDATE", "DELETE":

@@ -25,9 +25,9 @@ const (
 	empties = 'f' // it deletes all keys
 )
 
-// absolute rewrites what depends on a server's clock or layout, so that every node does the same whenever it applies the
-// increment; ns is its broker time. The words belong to the increment and are not changed, only replaced. A time that
-// ends a key becomes one in ms since 1970, which the script compares with those of the log (see ending).
+// absolute rewrites what depends on a server's clock or layout, so that every node does the same whenever it applies
+// the increment; ns is its broker time. The words belong to the increment and are not changed, only replaced. A time
+// that ends a key becomes one in ms since 1970, which the script compares with those of the log (see ending).
 //
 //	EXPIRE PEXPIRE EXPIREAT             PEXPIREAT, without GT and LT
 //	SETEX PSETEX, SET ... EX|PX|EXAT    SET ... PXAT
@@ -177,8 +177,8 @@ func (o *order) restore(at clock, w commands.Command) commands.Command {
 	return append(w, []byte("ABSTTL"))
 }
 
-// stream makes the trimming of a stream exact and, for XADD, an ID of the server's choice one of the broker's time; id is the
-// index of that from 1, or 0.
+// stream makes the trimming of a stream exact and, for XADD, an ID of the server's choice one of the broker's time;
+// id is the index of that from 1, or 0.
 func (at clock) stream(w commands.Command, add bool) (_ commands.Command, id int) {
 	for i := 2; i < len(w); i++ {
 		switch strings.ToUpper(string(w[i])) {

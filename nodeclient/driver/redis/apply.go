@@ -14,8 +14,8 @@ import (
 	"xmq/nodeclient/driver/internal/apply"
 )
 
-// One call of the script holds so many bytes and words at most, unless a single increment has more: a server does nothing
-// else meanwhile.
+// One call of the script holds so many bytes and words at most, unless a single increment has more: a server does
+// nothing else meanwhile.
 const (
 	maxCallBytes = 8 << 20
 	maxCallWords = 100_000
@@ -24,9 +24,10 @@ const (
 // settleTime is how long a lost answer is looked for before Apply reports the doubt. The next Apply looks again.
 const settleTime = 10 * time.Second
 
-// Apply implements nodeclient.Database. The text of a FAIL names the increment, the command, what the server said and the
-// beginning of the command. A Transient may come with a position ahead of before: what precedes it is durable, and a call
-// whose answer was lost may be stored. Everything is done in one pass: nothing is applied and rolled back as a whole.
+// Apply implements nodeclient.Database. The text of a FAIL names the increment, the command, what the server said and
+// the beginning of the command. A Transient may come with a position ahead of before: what precedes it is durable,
+// and a call whose answer was lost may be stored. Everything is done in one pass: nothing is applied and rolled back
+// as a whole.
 func (t *Target) Apply(ctx context.Context, before event.Position, items []event.Item) (event.Position, error) {
 	if ctx.Err() != nil {
 		return before, nodeclient.Transient(fmt.Errorf("redis: apply: %w", context.Cause(ctx)))
@@ -102,7 +103,8 @@ func (t *Target) arguments(before event.Position, steps []step, timed bool) []an
 	if timed {
 		count = "1"
 	}
-	args := append(words(before), fresh, strconv.Itoa(free), count, strconv.FormatInt(t.safe, 10), t.spares(), strconv.Itoa(dueKeys), strconv.Itoa(len(steps)))
+	args := append(words(before), fresh, strconv.Itoa(free), count, strconv.FormatInt(t.safe, 10), t.spares(),
+		strconv.Itoa(dueKeys), strconv.Itoa(len(steps)))
 	for _, s := range steps {
 		args = append(append(args, words(s.Pos)...), brokerTime(s.Time), millis(s.Time), "", strconv.Itoa(len(s.Work)))
 		begins := len(args)
@@ -157,7 +159,8 @@ func unasked(err error) error {
 }
 
 // outcome reads what the script returned.
-func (t *Target) outcome(before event.Position, steps []step, f []any) (done int, pos event.Position, next again, err error) {
+func (t *Target) outcome(before event.Position, steps []step, f []any) (done int, pos event.Position, next again,
+	err error) {
 	field := func(i int) string {
 		if i < len(f) {
 			return text(f[i])
@@ -204,16 +207,19 @@ func (t *Target) outcome(before event.Position, steps []step, f []any) (done int
 		if at > 0 {
 			pos = steps[at-1].Pos
 		}
-		err = fmt.Errorf("redis: increment %d: %s, in command %d: %s", steps[at].Seq(), field(3), which+1, steps[at].Work[which].words)
+		err = fmt.Errorf("redis: increment %d: %s, in command %d: %s", steps[at].Seq(), field(3), which+1,
+			steps[at].Work[which].words)
 		switch {
 		case what == "half":
-			return at, pos, enough, nodeclient.Fatal(fmt.Errorf("%w; and what its earlier commands did could not be taken back: %s", err, field(4)))
+			return at, pos, enough, nodeclient.Fatal(fmt.Errorf("%w; and what its earlier commands did could not be taken "+
+				"back: %s", err, field(4)))
 		case transient(field(3)):
 			return at, pos, enough, nodeclient.Transient(err)
 		}
 		return at, pos, enough, err
 	}
-	return 0, before, enough, nodeclient.Transient(fmt.Errorf("redis: apply: the answer of the script is not known to this version: %q", field(0)))
+	return 0, before, enough, nodeclient.Transient(fmt.Errorf("redis: apply: the answer of the script is not known to "+
+		"this version: %q", field(0)))
 }
 
 // compare answers for a stored position other than before: that of a call whose answer was lost, or another hand's.
@@ -231,15 +237,18 @@ func (t *Target) compare(before event.Position, f []any) (event.Position, error)
 	}
 	if slices.Contains(t.doubt, stored) {
 		t.doubt = nil
-		return stored, nodeclient.Transient(fmt.Errorf("redis: a call whose answer was lost is stored after all: going on behind %d", stored.Seq))
+		return stored, nodeclient.Transient(fmt.Errorf("redis: a call whose answer was lost is stored after all: going on "+
+			"behind %d", stored.Seq))
 	}
 	return stored, t.hold.Advance(stored, before)
 }
 
-// settle answers for a call whose answer was lost, with the position read back over a new connection. A server does one thing
-// at a time: it answers when a script that still runs has ended, or says BUSY. A call that is still under way and arrives
-// later does nothing once the position has moved; until then it is a doubt, which the next Apply resolves.
-func (t *Target) settle(ctx context.Context, before event.Position, steps []step, failed error) (event.Position, error) {
+// settle answers for a call whose answer was lost, with the position read back over a new connection. A server does
+// one thing at a time: it answers when a script that still runs has ended, or says BUSY. A call that is still under
+// way and arrives later does nothing once the position has moved; until then it is a doubt, which the next Apply
+// resolves.
+func (t *Target) settle(ctx context.Context, before event.Position, steps []step, failed error) (event.Position,
+	error) {
 	t.road.cut()
 	for _, s := range steps {
 		if !slices.Contains(t.doubt, s.Pos) {
@@ -251,7 +260,8 @@ func (t *Target) settle(ctx context.Context, before event.Position, steps []step
 	}
 	last := steps[len(steps)-1].Pos
 	if last == before { // outside the order: the position tells nothing
-		return before, nodeclient.Unknown(fmt.Errorf("redis: the answer was lost, and whether it is done is not known: %w", failed))
+		return before, nodeclient.Unknown(fmt.Errorf("redis: the answer was lost, and whether it is done is not known: %w",
+			failed))
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
 	defer cancel()
@@ -266,17 +276,20 @@ func (t *Target) settle(ctx context.Context, before event.Position, steps []step
 	}
 	switch {
 	case err != nil && !nodeclient.IsFatal(err):
-		return before, nodeclient.Transient(fmt.Errorf("redis: whether %d is stored is unknown until the server answers again: %w; %w", last.Seq, failed, err))
+		return before, nodeclient.Transient(fmt.Errorf("redis: whether %d is stored is unknown until the server answers "+
+			"again: %w; %w", last.Seq, failed, err))
 	case err != nil:
 		return before, err
 	case now == last:
 		t.doubt = nil
 		return now, nil
 	case now == before || t.hold.Advance(now, before) == nil:
-		return before, nodeclient.Transient(fmt.Errorf("redis: the call up to %d failed and nothing of it is stored: %w", last.Seq, failed))
+		return before, nodeclient.Transient(fmt.Errorf("redis: the call up to %d failed and nothing of it is stored: %w",
+			last.Seq, failed))
 	case slices.Contains(t.doubt, now):
 		t.doubt = nil
-		return now, nodeclient.Transient(fmt.Errorf("redis: the call up to %d ended behind %d, and the answer that says why is lost: %w", last.Seq, now.Seq, failed))
+		return now, nodeclient.Transient(fmt.Errorf("redis: the call up to %d ended behind %d, and the answer that says "+
+			"why is lost: %w", last.Seq, now.Seq, failed))
 	}
 	return now, fmt.Errorf("redis: after a lost answer: %w: %w", t.hold.Advance(now, before), failed)
 }

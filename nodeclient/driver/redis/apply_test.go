@@ -120,7 +120,8 @@ func contents(t *testing.T, c *redis.Client) map[string]string {
 		case "zset":
 			v = c.ZRangeWithScores(t.Context(), key, 0, -1).Val()
 		case "stream":
-			v = fmt.Sprint(c.XRange(t.Context(), key, "-", "+").Val(), c.Do(t.Context(), "XINFO", "GROUPS", key).Val(), c.Do(t.Context(), "XINFO", "STREAM", key).Val())
+			v = fmt.Sprint(c.XRange(t.Context(), key, "-", "+").Val(), c.Do(t.Context(), "XINFO", "GROUPS", key).Val(),
+				c.Do(t.Context(), "XINFO", "STREAM", key).Val())
 		}
 		all[key] = fmt.Sprintf("%d %q", endOf(t, c, key), fmt.Sprint(v))
 	}
@@ -167,16 +168,24 @@ func array(words ...string) string {
 // values are increments of the kind people have: every type, odd values, expiries.
 var values = []string{
 	array("SET", "bytes:"+everyByte(), everyByte()),
-	`SET empty ""`, "SET 😀 '𝔘𝔫𝔦𝔠𝔬𝔡𝔢 😀'", "SET number 12345678901234", "APPEND appended x\nSETRANGE appended 5 y", "SETBIT bits 100003 1",
+	`SET empty ""`, "SET 😀 '𝔘𝔫𝔦𝔠𝔬𝔡𝔢 😀'", "SET number 12345678901234", "APPEND appended x\nSETRANGE appended 5 y",
+	"SETBIT bits 100003 1",
 	"RPUSH list a b c\nLPUSH list ''\nLMOVE list longer LEFT RIGHT",
-	"RPUSH longer " + strings.Repeat("element ", 600), "SADD ints 1 2 3 -9223372036854775808", "SADD set a '' 'b c' " + strings.Repeat("m", 200),
+	"RPUSH longer " + strings.Repeat("element ", 600), "SADD ints 1 2 3 -9223372036854775808", "SADD set a '' 'b c' " +
+		strings.Repeat("m", 200),
 	"HSET hash f v '' empty\nHINCRBYFLOAT hash float 10.5e3", "HSET wide k " + strings.Repeat("v", 5000),
-	"ZADD z -inf low +inf high 0 zero -0.0 minus 1e-300 tiny 1.7976931348623157e308 huge 0.1 tenth 3.0000000000000004 near\nZADD z 1 '' ",
-	"GEOADD places 13.361389 38.115556 Palermo 15.087269 37.502669 Catania", "PFADD visitors a b c d e f\nPFADD visitors2 x\nPFMERGE all visitors visitors2",
-	"XADD stream 1-1 f v g ''\nXADD stream * f w\nXGROUP CREATE stream group 0\nXGROUP CREATECONSUMER stream group alice\nXDEL stream 1-1", "XGROUP CREATE emptystream g $ MKSTREAM",
-	"SET far x EX 1000000000\nSETEX far2 1000000000 y\nPSETEX far3 1000000000000 z\nHSET far4 a b\nEXPIRE far4 1000000000\nGETEX far2 PX 1000000000001",
-	"SET kept x PXAT 9999999999999\nSET kept y KEEPTTL", "MSET m1 1 m2 2\nRENAME m1 m3\nCOPY m2 m4\nDEL m2\nUNLINK nothing", "BITFIELD field SET u8 0 255 INCRBY u8 0 10",
-	"SORT ints STORE sorted\nZUNIONSTORE union 2 z places WEIGHTS 1 0\nZRANGESTORE ranged z 0 2\nSINTERSTORE common ints set ints\nGEOSEARCHSTORE near places FROMLONLAT 15 37 BYRADIUS 200 km ASC",
+	"ZADD z -inf low +inf high 0 zero -0.0 minus 1e-300 tiny 1.7976931348623157e308 huge 0.1 tenth 3.0000000000000004 " +
+		"near\nZADD z 1 '' ",
+	"GEOADD places 13.361389 38.115556 Palermo 15.087269 37.502669 Catania",
+	"PFADD visitors a b c d e f\nPFADD visitors2 x\nPFMERGE all visitors visitors2",
+	"XADD stream 1-1 f v g ''\nXADD stream * f w\nXGROUP CREATE stream group 0\nXGROUP CREATECONSUMER stream group " +
+		"alice\nXDEL stream 1-1", "XGROUP CREATE emptystream g $ MKSTREAM",
+	"SET far x EX 1000000000\nSETEX far2 1000000000 y\nPSETEX far3 1000000000000 z\nHSET far4 a b\nEXPIRE far4 " +
+		"1000000000\nGETEX far2 PX 1000000000001",
+	"SET kept x PXAT 9999999999999\nSET kept y KEEPTTL",
+	"MSET m1 1 m2 2\nRENAME m1 m3\nCOPY m2 m4\nDEL m2\nUNLINK nothing", "BITFIELD field SET u8 0 255 INCRBY u8 0 10",
+	"SORT ints STORE sorted\nZUNIONSTORE union 2 z places WEIGHTS 1 0\nZRANGESTORE ranged z 0 2\nSINTERSTORE common " +
+		"ints set ints\nGEOSEARCHSTORE near places FROMLONLAT 15 37 BYRADIUS 200 km ASC",
 	"SET big " + strings.Repeat("0123456789", 300_000),
 }
 
@@ -195,7 +204,8 @@ func TestTypedValuesSurviveApplyAndDump(t *testing.T) {
 	m.load(snapshot, at)
 	require.Equal(t, n.contents(), m.contents())
 	require.Greater(t, len(n.contents()), 30)
-	require.Equal(t, n.other.HGetAll(t.Context(), positionKey).Val()["seq"], m.other.HGetAll(t.Context(), positionKey).Val()["seq"])
+	require.Equal(t, n.other.HGetAll(t.Context(), positionKey).Val()["seq"],
+		m.other.HGetAll(t.Context(), positionKey).Val()["seq"])
 	require.EqualValues(t, 7, m.do("PFCOUNT", "all"))
 	for _, x := range []*node{n, m} { // both go on with the same increments
 		items := n.log.Next([]byte("XADD stream * f again\nLPUSH list z"), []byte("PFADD visitors q\nZINCRBY z 1 zero"))
@@ -216,21 +226,26 @@ func rechain(pos event.Position, items []event.Item) (again []event.Item) {
 	return again
 }
 
-// An increment whose last command fails leaves every key as it was, whatever its earlier commands did: changed, deleted, renamed, made,
-// turned into another type, given another expiry. What precedes the increment stays, nothing behind it runs.
+// An increment whose last command fails leaves every key as it was, whatever its earlier commands did: changed,
+// deleted, renamed, made, turned into another type, given another expiry. What precedes the increment stays, nothing
+// behind it runs.
 func TestAFailingIncrementIsTakenBack(t *testing.T) {
 	n := newNode(t)
 	n.run(values...)
 	n.run("SET wrong x", "SET mortal x PXAT 9999999999999")
 	for _, half := range []string{
-		"SET number 1", "DEL list", "UNLINK hash z set", "RENAME z zz", "RENAME stream list", "SET hash x", "DEL set\nHSET set a b", "EXPIRE list 100000", "PERSIST mortal",
-		"SET mortal y", "XADD stream * a b\nXGROUP DESTROY stream group", "LPOP list 2\nLPUSH fresh 1", "MSET fresh 1 number 2 fresh2 3", "SORT ints STORE list",
-		"ZUNIONSTORE hash 2 z places", "PFADD visitors new", "GETDEL big", "LMOVE list longer RIGHT LEFT", "SETBIT bits 0 1", "COPY hash set REPLACE", "PEXPIREAT mortal 1",
+		"SET number 1", "DEL list", "UNLINK hash z set", "RENAME z zz", "RENAME stream list", "SET hash x",
+		"DEL set\nHSET set a b", "EXPIRE list 100000", "PERSIST mortal",
+		"SET mortal y", "XADD stream * a b\nXGROUP DESTROY stream group", "LPOP list 2\nLPUSH fresh 1",
+		"MSET fresh 1 number 2 fresh2 3", "SORT ints STORE list",
+		"ZUNIONSTORE hash 2 z places", "PFADD visitors new", "GETDEL big", "LMOVE list longer RIGHT LEFT", "SETBIT bits 0 1",
+		"COPY hash set REPLACE", "PEXPIREAT mortal 1",
 		"SADD fresh " + strings.Repeat("x ", 1), "XTRIM stream MAXLEN 0\nXSETID stream 9-9 ENTRIESADDED 7 MAXDELETEDID 1-1",
 	} {
 		n.run("DEL behind before")
 		want := n.contents()
-		for script, says := range map[string]string{"LPUSH wrong 1": "WRONGTYPE", "INCR wrong": "not an integer", "RENAME nothing x": "no such key"} {
+		for script, says := range map[string]string{"LPUSH wrong 1": "WRONGTYPE", "INCR wrong": "not an integer",
+			"RENAME nothing x": "no such key"} {
 			require.ErrorContains(t, n.fails(1, "SET before 1", half+"\n"+script, "SET behind 1"), says, "%.60s", half)
 			got := n.contents()
 			delete(got, "before")
@@ -246,11 +261,16 @@ func TestAFailingCommandChangesNothing(t *testing.T) {
 	n.run("SET wrong x")
 	want := n.contents()
 	for _, script := range []string{
-		"LMOVE list wrong LEFT LEFT", "RPOPLPUSH list wrong", "SMOVE set wrong a", "SUNIONSTORE new set wrong", "SINTERSTORE ints set wrong", "ZUNIONSTORE new 2 z wrong", "ZINTERSTORE z 2 z hash",
-		"PFMERGE visitors wrong visitors2", "PFMERGE new visitors wrong", "BITOP AND bits wrong list", "RENAME nothing set", "RENAMENX nothing set", "MSET a 1 b", "MSETNX a 1 b", "HSET hash a 1 b", "HINCRBY hash f 1",
-		"ZADD z 1 a x b", "ZADD z NX XX 1 a", "ZINCRBY z -inf high", "GEOADD places 1 1 ok 500 500 bad", "LINSERT list MIDDLE a b", "LSET list 99 x", "XADD stream 0-1 a b", "XADD new 0-0 a b",
-		"XGROUP CREATE stream group 0", "XGROUP CREATE new g bad MKSTREAM", "XSETID stream 0-1", "SORT hash STORE new", "SORT set STORE set", "ZRANGESTORE new wrong 0 -1", "GEOSEARCHSTORE new wrong FROMLONLAT 1 1 BYBOX 1 1 km",
-		"SETRANGE list 0 x", "APPEND list x", "SETBIT bits -1 1", "BITFIELD field SET u99 0 1", "RESTORE new 0 bad", "COPY set set", "GETDEL list", "GETEX list PERSIST", "SET list x GET", "INCRBYFLOAT number nan",
+		"LMOVE list wrong LEFT LEFT", "RPOPLPUSH list wrong", "SMOVE set wrong a", "SUNIONSTORE new set wrong",
+		"SINTERSTORE ints set wrong", "ZUNIONSTORE new 2 z wrong", "ZINTERSTORE z 2 z hash",
+		"PFMERGE visitors wrong visitors2", "PFMERGE new visitors wrong", "BITOP AND bits wrong list", "RENAME nothing set",
+		"RENAMENX nothing set", "MSET a 1 b", "MSETNX a 1 b", "HSET hash a 1 b", "HINCRBY hash f 1",
+		"ZADD z 1 a x b", "ZADD z NX XX 1 a", "ZINCRBY z -inf high", "GEOADD places 1 1 ok 500 500 bad",
+		"LINSERT list MIDDLE a b", "LSET list 99 x", "XADD stream 0-1 a b", "XADD new 0-0 a b",
+		"XGROUP CREATE stream group 0", "XGROUP CREATE new g bad MKSTREAM", "XSETID stream 0-1", "SORT hash STORE new",
+		"SORT set STORE set", "ZRANGESTORE new wrong 0 -1", "GEOSEARCHSTORE new wrong FROMLONLAT 1 1 BYBOX 1 1 km",
+		"SETRANGE list 0 x", "APPEND list x", "SETBIT bits -1 1", "BITFIELD field SET u99 0 1", "RESTORE new 0 bad",
+		"COPY set set", "GETDEL list", "GETEX list PERSIST", "SET list x GET", "INCRBYFLOAT number nan",
 		"LPUSH wrong " + strings.Repeat("x ", 100), "EXPIREAT list x", "ZRANGEBYSCORE z 0 1",
 	} {
 		n.fails(0, script)
@@ -258,7 +278,8 @@ func TestAFailingCommandChangesNothing(t *testing.T) {
 	}
 }
 
-// A batch of any size is a few calls; one of as many words as a command may have works, one more is refused before it runs.
+// A batch of any size is a few calls; one of as many words as a command may have works, one more is refused before it
+// runs.
 func TestLargeBatchesAndCommands(t *testing.T) {
 	n := newNode(t)
 	var scripts []string
@@ -336,15 +357,18 @@ func TestXN08ErrorClasses(t *testing.T) {
 	}
 	passes("OOM", []any{"CONFIG", "SET", "maxmemory", "1"}, []any{"CONFIG", "SET", "maxmemory", "0"}, "SET a 1")
 	passes("READONLY", []any{"REPLICAOF", "127.0.0.1", "1"}, []any{"REPLICAOF", "NO", "ONE"}, "SET a 1")
-	passes("NOREPLICAS", []any{"CONFIG", "SET", "min-replicas-to-write", "1"}, []any{"CONFIG", "SET", "min-replicas-to-write", "0"}, "SET a 1")
-	for _, text := range []string{"OOM x", "READONLY x", "LOADING x", "BUSY x", "MASTERDOWN x", "MISCONF x", "CLUSTERDOWN x", "TRYAGAIN x", "NOAUTH x", "ERR max number of clients reached"} {
+	passes("NOREPLICAS", []any{"CONFIG", "SET", "min-replicas-to-write", "1"},
+		[]any{"CONFIG", "SET", "min-replicas-to-write", "0"}, "SET a 1")
+	for _, text := range []string{"OOM x", "READONLY x", "LOADING x", "BUSY x", "MASTERDOWN x", "MISCONF x",
+		"CLUSTERDOWN x", "TRYAGAIN x", "NOAUTH x", "ERR max number of clients reached"} {
 		require.True(t, transient(text), text)
 	}
 	for _, text := range []string{"WRONGTYPE x", "ERR x", "BUSYGROUP x", "EXECABORT x", "NOPERM x", "", "UNKNOWN"} {
 		require.False(t, transient(text), text)
 	}
 
-	// A user without the right to a command or key: the increment's FAIL; without the right to the scripts: nothing is said about it.
+	// A user without the right to a command or key: the increment's FAIL; without the right to the scripts: nothing is
+	// said about it.
 	n.do("ACL", "SETUSER", "limited", "on", ">pw", "~*", "+@all", "-append")
 	n.Target.hold.Close()
 	target, err := Open(t.Context(), fmt.Sprintf("redis://limited:pw@%s/%d", own.Addr(), n.db), Options{})
@@ -364,7 +388,8 @@ func TestXN08ErrorClasses(t *testing.T) {
 	n.Target.hold = hold.New("redis", "own", 0, n.take)
 
 	// FATAL: the position is gone bad.
-	for _, spoil := range [][]any{{"HDEL", positionKey, "chain"}, {"HSET", positionKey, "chain", "x"}, {"SET", positionKey, "x"}} {
+	for _, spoil := range [][]any{{"HDEL", positionKey, "chain"}, {"HSET", positionKey, "chain", "x"},
+		{"SET", positionKey, "x"}} {
 		n.do(spoil...)
 		_, err := n.Position(t.Context())
 		require.True(t, nodeclient.IsFatal(err), err)
@@ -401,13 +426,16 @@ func TestTheResultDoesNotDependOnBatches(t *testing.T) {
 	scripts := func(rng *rand.Rand) (all []string) {
 		for k := range 60 {
 			key := string(rune('a' + rng.IntN(5)))
-			all = append(all, []string{"INCR " + key, "APPEND " + key + " 7", "DEL " + key, "SET " + key + " x", "LPUSH " + key + fmt.Sprintf(" %d", k),
+			all = append(all, []string{"INCR " + key, "APPEND " + key + " 7", "DEL " + key, "SET " + key + " x", "LPUSH " +
+				key + fmt.Sprintf(" %d", k),
 				"SET half 1\nINCR " + key, "SETNX " + key + " 4", "RENAME " + key + " b", "FLUSHDB"}[rng.IntN(9)])
 		}
 		return all
 	}
-	all := "local all = redis.call('KEYS', '*'); table.sort(all); local out = {}; for _, k in ipairs(all) do if string.sub(k, 1, 4) ~= 'xmq_' then " +
-		"local is = redis.call('TYPE', k).ok; out[#out + 1] = k .. '=' .. (is == 'list' and table.concat(redis.call('LRANGE', k, 0, -1), ',') or redis.call('GET', k)) end end; return table.concat(out, ' ')"
+	all := "local all = redis.call('KEYS', '*'); table.sort(all); local out = {}; for _, k in ipairs(all) do if " +
+		"string.sub(k, 1, 4) ~= 'xmq_' then " +
+		"local is = redis.call('TYPE', k).ok; out[#out + 1] = k .. '=' .. (is == 'list' and " +
+		"table.concat(redis.call('LRANGE', k, 0, -1), ',') or redis.call('GET', k)) end end; return table.concat(out, ' ')"
 	dump := func(t *testing.T, target nodeclient.Database) string {
 		text, err := client(t, server, target.(*Target).place.db).Eval(t.Context(), all, nil).Text()
 		require.NoError(t, err)

@@ -28,8 +28,9 @@ func cpu(b *testing.B, t *Target) (seconds float64) {
 // BenchmarkApply is increments in batches of 1000: without times to live, the same in a database that has
 // some, with them, and so that one ends with each.
 func BenchmarkApply(b *testing.B) {
-	for name, body := range map[string]string{"plain": "SET key:%d value", "among": "SET key:%d value", "times": "SET key:%d value EX 1000000000",
-		"ends": "SET key:%d value EX 600"} {
+	for name, body := range map[string]string{"plain": "SET key:%d value", "among": "SET key:%d value",
+		"times": "SET key:%d value EX 1000000000",
+		"ends":  "SET key:%d value EX 600"} {
 		b.Run(name, func(b *testing.B) {
 			s, err := redistest.Start("--appendfsync", "no")
 			require.NoError(b, err)

@@ -11,9 +11,9 @@ import (
 	"xmq/nodeclient"
 )
 
-// transient is the one table of error classes, by the word with which the server's text begins: these may pass. Every other one
-// (WRONGTYPE, BUSYGROUP, NOPERM for a command, ERR of whatever kind) is the increment's FAIL. Fatal is no answer of a
-// server but a position that is not ours.
+// transient is the one table of error classes, by the word with which the server's text begins: these may pass. Every
+// other one (WRONGTYPE, BUSYGROUP, NOPERM for a command, ERR of whatever kind) is the increment's FAIL. Fatal is no
+// answer of a server but a position that is not ours.
 func transient(text string) bool {
 	word, rest, _ := strings.Cut(text, " ")
 	switch word {
@@ -45,8 +45,8 @@ func said(err error) string {
 // noperm reports whether the server refuses the user, not the command.
 func noperm(err error) bool { return strings.HasPrefix(said(err), "NOPERM") }
 
-// classify marks err, which what was being done goes before. Trouble of the road, and of a user whose rights were changed,
-// may pass; a ctx that has ended is named.
+// classify marks err, which what was being done goes before. Trouble of the road, and of a user whose rights were
+// changed, may pass; a ctx that has ended is named.
 func classify(ctx context.Context, what string, err error) error {
 	if err == nil || nodeclient.IsTransient(err) || nodeclient.IsFatal(err) {
 		return err

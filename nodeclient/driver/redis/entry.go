@@ -35,7 +35,8 @@ func (e entry) size() int { return len(e.key) + len(e.dump) + 64 }
 // write writes the entry; doc.go draws it.
 func (e entry) write(w io.Writer) error {
 	if len(e.key) > maxWord || len(e.dump) > maxWord {
-		return fmt.Errorf("the key %q takes %d bytes as a whole, more than the %d a server takes back", e.key[:min(len(e.key), 64)], len(e.dump), maxWord)
+		return fmt.Errorf("the key %q takes %d bytes as a whole, more than the %d a server takes back",
+			e.key[:min(len(e.key), 64)], len(e.dump), maxWord)
 	}
 	head := binary.LittleEndian.AppendUint32([]byte{kindKey}, uint32(len(e.key)))
 	head = binary.LittleEndian.AppendUint64(head, uint64(e.till))

@@ -10,7 +10,8 @@ import (
 )
 
 func read(data string) (entries []entry, err error) {
-	err = readEntries(bufio.NewReader(strings.NewReader(data)), func(e entry) error { entries = append(entries, e); return nil })
+	err = readEntries(bufio.NewReader(strings.NewReader(data)),
+		func(e entry) error { entries = append(entries, e); return nil })
 	return entries, err
 }
 

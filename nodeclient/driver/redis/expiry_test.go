@@ -36,7 +36,8 @@ func (n *node) until(seq uint64) {
 // timedItems makes one item of a log for each script; times are in ms since 2024.
 func timedItems(from event.Position, times []int64, scripts []string) (items []event.Item) {
 	for i, script := range scripts {
-		record, chain := event.EncodeRecord(nil, from.Seq+1, second(0).UnixNano()+times[i]*1e6, from.Chain, event.Draft{Body: []byte(script)})
+		record, chain := event.EncodeRecord(nil, from.Seq+1, second(0).UnixNano()+times[i]*1e6, from.Chain,
+			event.Draft{Body: []byte(script)})
 		from = event.Position{Log: from.Log, Seq: from.Seq + 1, Chain: chain}
 		items = append(items, event.Item{Pos: from, Record: record})
 	}
@@ -167,10 +168,12 @@ func (b book) do(w []string, ms int64) bool {
 			return false
 		}
 	case "EXPIRE", "PEXPIRE", "EXPIREAT", "PEXPIREAT":
-		end := map[string]int64{"EXPIRE": ms + 1000*number(2), "PEXPIRE": ms + number(2), "EXPIREAT": 1000 * number(2), "PEXPIREAT": number(2)}[w[0]]
+		end := map[string]int64{"EXPIRE": ms + 1000*number(2), "PEXPIRE": ms + number(2), "EXPIREAT": 1000 * number(2),
+			"PEXPIREAT": number(2)}[w[0]]
 		old := p.end
 		switch {
-		case !there, has("NX") && old >= 0, has("XX") && old < 0, has("GT") && (old < 0 || end <= old), has("LT") && old >= 0 && end >= old:
+		case !there, has("NX") && old >= 0, has("XX") && old < 0, has("GT") && (old < 0 || end <= old), has("LT") &&
+			old >= 0 && end >= old:
 			return true
 		}
 		put(p.value, max(end, 0))
@@ -202,9 +205,12 @@ func mortals(rng *rand.Rand, count int) (scripts []string, times []int64) {
 		case 0:
 			return fmt.Sprintf("SET %s 1 PX %d %s", k, span(), pick("", "NX", "XX", "GET", "NX GET", "XX GET"))
 		case 1:
-			return fmt.Sprintf("SET %s 2 %s %s", k, pick("EX 2", "EX 5", "KEEPTTL", fmt.Sprintf("PXAT %d", start+now+span()-500), fmt.Sprintf("EXAT %d", (start+now+span())/1000)), pick("", "NX", "XX"))
+			return fmt.Sprintf("SET %s 2 %s %s", k,
+				pick("EX 2", "EX 5", "KEEPTTL", fmt.Sprintf("PXAT %d", start+now+span()-500),
+					fmt.Sprintf("EXAT %d", (start+now+span())/1000)), pick("", "NX", "XX"))
 		case 2:
-			return pick("SETEX "+k+" 3 4", fmt.Sprintf("PSETEX %s %d 5", k, span()), "SETNX "+k+" 6", "GETSET "+k+" 7", "SET "+k+" 8")
+			return pick("SETEX "+k+" 3 4", fmt.Sprintf("PSETEX %s %d 5", k, span()), "SETNX "+k+" 6", "GETSET "+k+" 7", "SET "+k+
+				" 8")
 		case 3, 4:
 			return fmt.Sprintf("PEXPIRE %s %d %s", k, span()-300, pick("", "NX", "XX", "GT", "LT", "XX GT", "LT XX"))
 		case 5:
@@ -214,7 +220,8 @@ func mortals(rng *rand.Rand, count int) (scripts []string, times []int64) {
 		case 7:
 			return fmt.Sprintf("EXPIREAT %s %d %s", k, (start+now+span())/1000, pick("", "NX", "XX", "GT", "LT"))
 		case 8:
-			return fmt.Sprintf("GETEX %s %s", k, pick("", "PERSIST", "EX 3", fmt.Sprintf("PX %d", span()), fmt.Sprintf("PXAT %d", start+now+span())))
+			return fmt.Sprintf("GETEX %s %s", k,
+				pick("", "PERSIST", "EX 3", fmt.Sprintf("PX %d", span()), fmt.Sprintf("PXAT %d", start+now+span())))
 		case 9:
 			return "PERSIST " + k
 		case 10:
@@ -337,8 +344,10 @@ func TestKeysEndByTheTimeOfTheLog(t *testing.T) {
 
 // A node that was away for longer than the times to live ends with what a level one has (drivers/h16, public/07).
 func TestANodeThatWasAwayLongerThanTheTimesToLive(t *testing.T) {
-	scripts := []string{"SET x 1", "SET rate 100 EX 3\nINCR rate", "APPEND rate 7", "SETEX tok 2 abc\nRENAME tok session", "RPUSH q a\nEXPIRE q 2", "RPUSH q b",
-		"SET session:1 alice EX 2", "EXPIRE session:1 600", "SET b 5 EX 2", "INCR b", "EXPIRE b 600", "SET a 1 EX 2", "PERSIST a", "HSET h f 1\nEXPIRE h 2", "HINCRBY h f 1\nPERSIST h"}
+	scripts := []string{"SET x 1", "SET rate 100 EX 3\nINCR rate", "APPEND rate 7", "SETEX tok 2 abc\nRENAME tok session",
+		"RPUSH q a\nEXPIRE q 2", "RPUSH q b",
+		"SET session:1 alice EX 2", "EXPIRE session:1 600", "SET b 5 EX 2", "INCR b", "EXPIRE b 600", "SET a 1 EX 2",
+		"PERSIST a", "HSET h f 1\nEXPIRE h 2", "HINCRBY h f 1\nPERSIST h"}
 	var times []int64
 	for i := range scripts {
 		times = append(times, int64(100*i))
@@ -432,7 +441,8 @@ func TestADatabaseOfAnEarlierRevisionIsTakenOver(t *testing.T) {
 		require.NoError(t, err)
 		require.False(t, more)
 		require.Len(t, n.contents(), 3004)
-		require.Equal(t, []int64{end, end + 1000, end + 500, end + 7, -1}, []int64{n.ends("soon"), n.ends("list"), n.ends("many:7"), n.ends("half"), n.ends("a")})
+		require.Equal(t, []int64{end, end + 1000, end + 500, end + 7, -1},
+			[]int64{n.ends("soon"), n.ends("list"), n.ends("many:7"), n.ends("half"), n.ends("a")})
 		require.NotEmpty(t, n.do("HGET", positionKey, "expiry"))
 		t.Cleanup(func() { _ = target.Close() })
 	}
@@ -506,8 +516,10 @@ func TestRedisItselfEndsNothingTheLogNeeds(t *testing.T) {
 func TestAFailingIncrementGivesTimesBack(t *testing.T) {
 	n := newNode(t)
 	n.run("SET wrong x", "SET m 1 EX 1000", "SET n 1", "SET o 2 EX 500", "HSET h f v\nEXPIRE h 700")
-	for _, half := range []string{"PERSIST m", "SET m 2", "EXPIRE m 5", "EXPIRE m 0", "EXPIRE m 5000 GT", "EXPIRE n 5", "RENAME m n", "RENAME n m", "COPY m n REPLACE", "COPY n m REPLACE", "DEL m", "GETEX m PERSIST",
-		"GETEX n EX 9", "SET fresh 1 EX 9", "SET m 1 EX 1 GET", "RENAME m fresh\nSET m 5 EX 77", "HDEL h f\nHSET h g 1\nEXPIRE h 5", "SUNIONSTORE o none", "SET fresh 1 EX 9\nRENAME fresh o\nPERSIST o"} {
+	for _, half := range []string{"PERSIST m", "SET m 2", "EXPIRE m 5", "EXPIRE m 0", "EXPIRE m 5000 GT", "EXPIRE n 5",
+		"RENAME m n", "RENAME n m", "COPY m n REPLACE", "COPY n m REPLACE", "DEL m", "GETEX m PERSIST",
+		"GETEX n EX 9", "SET fresh 1 EX 9", "SET m 1 EX 1 GET", "RENAME m fresh\nSET m 5 EX 77",
+		"HDEL h f\nHSET h g 1\nEXPIRE h 5", "SUNIONSTORE o none", "SET fresh 1 EX 9\nRENAME fresh o\nPERSIST o"} {
 		want := n.contents()
 		n.fails(0, half+"\nINCR wrong")
 		require.Equal(t, want, n.contents(), half)
@@ -521,7 +533,8 @@ func TestAUserWithoutTheRightsForTimesIsToldBefore(t *testing.T) {
 	n.run("SET a 1")
 	before, want := n.at(), n.contents()
 	items := n.items("SET b 1", "SET c 1 EX 5", "INCR b")
-	for _, right := range []string{"zadd", "zrem", "zscore", "zrange", "zrangebyscore", "unlink", "pexpiretime", "exists", "time"} {
+	for _, right := range []string{"zadd", "zrem", "zscore", "zrange", "zrangebyscore", "unlink", "pexpiretime", "exists",
+		"time"} {
 		n.do("ACL", "SETUSER", "limited", "reset", "on", ">pw", "~*", "+@all", "-"+right)
 		target, err := Open(t.Context(), fmt.Sprintf("redis://limited:pw@%s/%d", own.Addr(), n.db), Options{})
 		require.NoError(t, err)
@@ -541,7 +554,8 @@ func TestTimesCostNothingWhereThereAreNone(t *testing.T) {
 	n := newNode(t)
 	n.run("SET a 1")
 	require.False(t, n.timed)
-	plain := n.arguments(n.at(), []step{{Work: work{{spec: &spec{}, words: [][]byte{[]byte("INCR"), []byte("a")}, keys: [][]byte{[]byte("a")}}}}}, false)
+	plain := n.arguments(n.at(), []step{{Work: work{{spec: &spec{}, words: [][]byte{[]byte("INCR"), []byte("a")},
+		keys: [][]byte{[]byte("a")}}}}}, false)
 	require.NotContains(t, plain, []byte("a"+"\x00"))
 	n.run("SET a 1 EX 5")
 	require.True(t, n.timed)

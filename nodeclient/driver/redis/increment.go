@@ -32,8 +32,8 @@ type work []order
 // step is one item of a batch, ready to run.
 type step = apply.Step[work]
 
-// parse looks at an increment before it runs: what its words alone tell. Refused, as a FAIL, is what spec.refused says, a
-// command of more than maxWords words, and a FLUSHDB before the end of its increment.
+// parse looks at an increment before it runs: what its words alone tell. Refused, as a FAIL, is what spec.refused
+// says, a command of more than maxWords words, and a FLUSHDB before the end of its increment.
 func (t table) parse(body []byte) (work, error) {
 	commands, err := commands.Parse(body)
 	if err != nil {
@@ -45,7 +45,8 @@ func (t table) parse(body []byte) (work, error) {
 			return nil, fmt.Errorf("command %d: %w", i+1, err)
 		}
 		if w[i].flushes() && i < len(commands)-1 {
-			return nil, fmt.Errorf("command %d: FLUSHDB cannot be taken back when a command behind it fails: make it the last of its increment", i+1)
+			return nil, fmt.Errorf("command %d: FLUSHDB cannot be taken back when a command behind it fails: make it the "+
+				"last of its increment", i+1)
 		}
 	}
 	return w, nil
@@ -57,9 +58,11 @@ func (t table) order(c commands.Command) (order, error) {
 		return order{}, err
 	}
 	if len(c) > maxWords {
-		return order{}, fmt.Errorf("%s has %d words, more than the %d one command can have here: cut it into several", s.name, len(c), maxWords)
+		return order{}, fmt.Errorf("%s has %d words, more than the %d one command can have here: cut it into several", s.name,
+			len(c), maxWords)
 	}
-	if s.name == "COPY" && slices.ContainsFunc(c[3:], func(option []byte) bool { return strings.EqualFold(string(option), "DB") }) {
+	if s.name == "COPY" && slices.ContainsFunc(c[3:],
+		func(option []byte) bool { return strings.EqualFold(string(option), "DB") }) {
 		return order{}, fmt.Errorf("COPY with DB is refused: %s", reaches)
 	}
 	o := order{spec: s, words: c}
@@ -93,9 +96,9 @@ func (o order) check() error {
 	return nil
 }
 
-// ready does what needs more than the words of one increment: it makes times absolute, asks the server for the keys of commands
-// that do not show them, and checks all keys. It returns the steps before the first that is refused, with the error
-// of that one, else refused. err is classed trouble that says nothing about an increment.
+// ready does what needs more than the words of one increment: it makes times absolute, asks the server for the keys
+// of commands that do not show them, and checks all keys. It returns the steps before the first that is refused, with
+// the error of that one, else refused. err is classed trouble that says nothing about an increment.
 func (t *Target) ready(ctx context.Context, steps []step, refused error) (_ []step, _, err error) {
 	asked := make(map[*order]*redis.Cmd)
 	pipe := t.road.Pipeline()

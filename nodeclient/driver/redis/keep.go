@@ -103,7 +103,8 @@ func (s *snapshot) save(ctx context.Context, keys []string) (n int, err error) {
 	return n, nil
 }
 
-// takeRoom takes the turn when there is room for old values; on an error, and when the snapshot is over, it does not hold it.
+// takeRoom takes the turn when there is room for old values; on an error, and when the snapshot is over, it does not
+// hold it.
 func (s *snapshot) takeRoom(ctx context.Context) error {
 	for {
 		select {

@@ -33,9 +33,9 @@ const DefaultLockWait = lockTime + hold.Beat
 const lockLook = 200 * time.Millisecond
 
 // lockScript takes the key: KEYS[1] the key; ARGV the value, the tokens of sessions that are gone, with spaces
-// between, the milliseconds it lives. It returns "" or the value that stands there and when that ends, in milliseconds since 1970; or what
-// hinders it and 0. A server without memory stores no key, and gets some by increments only: there a node goes on
-// without.
+// between, the milliseconds it lives. It returns "" or the value that stands there and when that ends, in
+// milliseconds since 1970; or what hinders it and 0. A server without memory stores no key, and gets some by
+// increments only: there a node goes on without.
 var lockScript = newScript(`
 local value = redis.pcall('GET', KEYS[1])
 if type(value) == 'table' then
@@ -222,8 +222,8 @@ func (t *Target) holds(ctx context.Context) error {
 // heldKeys are the keys with which the script is called that applies increments.
 var heldKeys = append(slices.Clone(bookKeys), lockKey)
 
-// held calls the script that applies increments with its arguments, for the node that holds the database. When it has lost it, it takes it
-// again before.
+// held calls the script that applies increments with its arguments, for the node that holds the database. When it has
+// lost it, it takes it again before.
 func (t *Target) held(ctx context.Context, what []any) (any, error) {
 	for range 2 {
 		token, err := t.hold.Ensure(ctx)

@@ -62,7 +62,8 @@ func parsePosition(log, seq, chain string) (pos event.Position, err error) {
 
 // lost is the loss of the copy's place.
 func lost(err error) error {
-	return nodeclient.Fatal(fmt.Errorf("redis: the key %s does not hold a position: this copy has lost its place; restore it from another node, or seek if you know its position: %w", positionKey, err))
+	return nodeclient.Fatal(fmt.Errorf("redis: the key %s does not hold a position: this copy has lost its place; "+
+		"restore it from another node, or seek if you know its position: %w", positionKey, err))
 }
 
 // words are the fields of a position as the scripts take them.

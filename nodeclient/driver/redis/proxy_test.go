@@ -17,8 +17,8 @@ import (
 	"xmq/nodeclient/driver/servertest/redistest"
 )
 
-// proxy counts the commands a client waits for, and can lose the answer of one that holds a word, or cut the road before
-// it arrives.
+// proxy counts the commands a client waits for, and can lose the answer of one that holds a word, or cut the road
+// before it arrives.
 type proxy struct {
 	*servertest.Proxy
 	asked  int
@@ -109,8 +109,8 @@ func TestABatchTakesOneRoundTrip(t *testing.T) {
 	}))
 }
 
-// TestXD28: "data and position in one transaction: a counter update is applied once", with the connection cut before the call
-// arrives, and after the server has done it but before it says so.
+// TestXD28: "data and position in one transaction: a counter update is applied once", with the connection cut before
+// the call arrives, and after the server has done it but before it says so.
 func TestXD28ACallOnALostRoad(t *testing.T) {
 	p := newProxy(t, server.Addr())
 	n := nodeOn(t, server, p.Addr())
@@ -153,7 +153,8 @@ func TestXD28ACallOnALostRoad(t *testing.T) {
 	}
 }
 
-// When the answer that is lost would have said that an increment fails, the position tells how far it went, and the next call says why.
+// When the answer that is lost would have said that an increment fails, the position tells how far it went, and the
+// next call says why.
 func TestXD28ALostFAIL(t *testing.T) {
 	p := newProxy(t, server.Addr())
 	n := nodeOn(t, server, p.Addr())
@@ -201,7 +202,8 @@ func TestADoubtIsKeptUntilTheServerAnswers(t *testing.T) {
 	require.Equal(t, "111", n.do("GET", "c"))
 }
 
-// A call that was under way when the road was cut, and arrives when everybody has been told that it is not stored, is no other hand.
+// A call that was under way when the road was cut, and arrives when everybody has been told that it is not stored, is
+// no other hand.
 func TestACallThatArrivesLateIsNoOtherHand(t *testing.T) {
 	p := newProxy(t, server.Addr())
 	n := nodeOn(t, server, p.Addr())
@@ -225,7 +227,8 @@ func TestACallThatArrivesLateIsNoOtherHand(t *testing.T) {
 	require.Equal(t, "2", n.do("GET", "c"))
 }
 
-// A context that ends while the server does not answer ends the waiting; what became of the call is looked for, and never done twice.
+// A context that ends while the server does not answer ends the waiting; what became of the call is looked for, and
+// never done twice.
 func TestACancelledCallIsSettled(t *testing.T) {
 	own := redistest.New(t)
 	n := nodeOn(t, own, own.Addr())

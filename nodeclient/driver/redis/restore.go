@@ -36,7 +36,8 @@ type restored struct {
 // Loads reports whether format is the one this driver writes.
 func (t *Target) Loads(format string) bool { return format == Format }
 
-// CheckSpace implements nodeclient.Database: what the server uses and the snapshot takes must fit below maxmemory, where that is set.
+// CheckSpace implements nodeclient.Database: what the server uses and the snapshot takes must fit below maxmemory,
+// where that is set.
 func (t *Target) CheckSpace(ctx context.Context, size int64) error {
 	if err := t.usable(); err != nil {
 		return err
@@ -48,7 +49,8 @@ func (t *Target) CheckSpace(ctx context.Context, size int64) error {
 	}
 	used, limit := i.number("used_memory"), i.number("maxmemory")
 	if limit > 0 && size > limit-used {
-		return nodeclient.Transient(fmt.Errorf("redis: a snapshot of about %d MiB is loaded beside the live data, and the server uses %d of %d MiB (maxmemory): raise that; the restore is tried again", size>>20, used>>20, limit>>20))
+		return nodeclient.Transient(fmt.Errorf("redis: a snapshot of about %d MiB is loaded beside the live data, and the "+
+			"server uses %d of %d MiB (maxmemory): raise that; the restore is tried again", size>>20, used>>20, limit>>20))
 	}
 	return nil
 }
@@ -56,10 +58,12 @@ func (t *Target) CheckSpace(ctx context.Context, size int64) error {
 // mark begins the marker of all restores into this target.
 func (t *Target) mark() string { return strconv.Itoa(t.place.db) + ":" }
 
-// Restore implements nodeclient.Database. It loads into the logical database restore_db, which must be empty or hold what an earlier
-// restore into this target left; each piece is checked first. Then the count of keys and the position are compared. A
-// snapshot of a database that had no position yet is accepted for the start of a log and given that position.
-func (t *Target) Restore(ctx context.Context, want event.Position, topics event.Topics, r io.Reader) (nodeclient.Restored, error) {
+// Restore implements nodeclient.Database. It loads into the logical database restore_db, which must be empty or hold
+// what an earlier restore into this target left; each piece is checked first. Then the count of keys and the position
+// are compared. A snapshot of a database that had no position yet is accepted for the start of a log and given that
+// position.
+func (t *Target) Restore(ctx context.Context, want event.Position, topics event.Topics,
+	r io.Reader) (nodeclient.Restored, error) {
 	if err := t.usable(); err != nil {
 		return nil, err
 	}
@@ -84,7 +88,8 @@ func (t *Target) Restore(ctx context.Context, want event.Position, topics event.
 		return fail(fmt.Errorf("read the snapshot: %w", err))
 	}
 	if t.place.restore < 0 {
-		return fail(errors.New("the server has one logical database only, and a restore needs another beside the live one: set databases to 2 or more"))
+		return fail(errors.New("the server has one logical database only, and a restore needs another beside the live " +
+			"one: set databases to 2 or more"))
 	}
 	way := newRoad(t.place.options, t.place.restore)
 	defer func() { _ = way.Close() }()
@@ -106,9 +111,11 @@ func (r *restored) claim(ctx context.Context, way *road) error {
 	case err != nil:
 		return classify(ctx, fmt.Sprintf("take the logical database %d", r.t.place.restore), err)
 	case text(answer) == "?":
-		return fmt.Errorf("the logical database %d, into which a restore loads, holds data: empty it or name another with ?restore_db=N", r.t.place.restore)
+		return fmt.Errorf("the logical database %d, into which a restore loads, holds data: empty it or name another with "+
+			"?restore_db=N", r.t.place.restore)
 	case text(answer) != "":
-		return nodeclient.Transient(fmt.Errorf("the logical database %d is taken by a restore of another target (%.40q): wait for it or name another with ?restore_db=N", r.t.place.restore, text(answer)))
+		return nodeclient.Transient(fmt.Errorf("the logical database %d is taken by a restore of another target (%.40q): "+
+			"wait for it or name another with ?restore_db=N", r.t.place.restore, text(answer)))
 	}
 	return nil
 }
@@ -144,8 +151,10 @@ func (r *restored) load(ctx context.Context, way *road, in *snapstream.Reader) e
 	switch {
 	case err != nil:
 		return err
-	case marker.Val() != r.t.mark()+r.token || size.Val() > l.loaded+2+times.Val(): // a key may have come twice, none may have come from elsewhere
-		return nodeclient.Transient(fmt.Errorf("another hand has written into the logical database %d while the restore loaded there", r.t.place.restore))
+	case marker.Val() != r.t.mark()+r.token ||
+		size.Val() > l.loaded+2+times.Val(): // a key may have come twice, none may have come from elsewhere
+		return nodeclient.Transient(fmt.Errorf("another hand has written into the logical database %d while the restore "+
+			"loaded there", r.t.place.restore))
 	case stored != r.want:
 		return fmt.Errorf("the restored data stands at %s, expected was %s: %w", stored, r.want, event.ErrDamaged)
 	}
@@ -190,7 +199,8 @@ func (l *loader) flush() error {
 	}
 	_, err := l.pipe.Exec(l.ctx)
 	if text := said(err); strings.HasPrefix(text, "ERR DUMP payload") || strings.HasPrefix(text, "ERR Bad data format") {
-		return fmt.Errorf("load keys: the server does not read what the other node's server has written, which may be of a later version: %w", err)
+		return fmt.Errorf("load keys: the server does not read what the other node's server has written, which may be of "+
+			"a later version: %w", err)
 	}
 	if err != nil {
 		return classify(l.ctx, "load keys", err)
@@ -199,9 +209,9 @@ func (l *loader) flush() error {
 	return nil
 }
 
-// Switch implements nodeclient.Restored: one call of a script. One whose answer was lost is looked for; one that arrives
-// late finds the marker gone and does nothing. How durable it is, the server's append-only file decides; after a crash the
-// old data or the new is there, whole.
+// Switch implements nodeclient.Restored: one call of a script. One whose answer was lost is looked for; one that
+// arrives late finds the marker gone and does nothing. How durable it is, the server's append-only file decides;
+// after a crash the old data or the new is there, whole.
 func (r *restored) Switch(ctx context.Context) error {
 	t := r.t
 	if err := t.usable(); err != nil {
@@ -229,7 +239,8 @@ func (r *restored) Switch(ctx context.Context) error {
 		return nodeclient.Transient(fmt.Errorf("redis: switch to the restored database: %w", hold.ErrLost))
 	}
 	if number(answer) != 1 {
-		return fmt.Errorf("redis: switch to the restored database: the marker of this restore is gone from the logical database %d: restore again", t.place.restore)
+		return fmt.Errorf("redis: switch to the restored database: the marker of this restore is gone from the logical "+
+			"database %d: restore again", t.place.restore)
 	}
 	t.doubt, t.safe, t.timed = nil, 0, true
 	return nil

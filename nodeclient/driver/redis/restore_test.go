@@ -16,8 +16,8 @@ import (
 	"xmq/nodeclient/driver/servertest/redistest"
 )
 
-// TestXE13: "failure at each step leaves the old state": the switch is one script, so that a road cut or an answer lost in it leaves the
-// old data or the new, whole, and what is tried again or arrives late does no harm.
+// TestXE13: "failure at each step leaves the old state": the switch is one script, so that a road cut or an answer
+// lost in it leaves the old data or the new, whole, and what is tried again or arrives late does no harm.
 func TestXE13TheSwitchIsOneStep(t *testing.T) {
 	source := newNode(t)
 	source.run("SET who new", "RPUSH list a b")
@@ -35,7 +35,9 @@ func TestXE13TheSwitchIsOneStep(t *testing.T) {
 		old := n.at()
 		warm, err := n.Restore(t.Context(), at, event.AllTopics, bytes.NewReader(snapshot))
 		require.NoError(t, err)
-		_, err = switchScript.run(t.Context(), n.other, []string{markerKey, lockKey}, []any{"no such mark", n.db, n.db + 1, "", lockMS}) // the server knows it now
+		// the server knows it now
+		_, err = switchScript.run(t.Context(), n.other, []string{markerKey, lockKey},
+			[]any{"no such mark", n.db, n.db + 1, "", lockMS})
 		require.NoError(t, err)
 		p.Do(c.hinder)
 		err = warm.Switch(t.Context())
@@ -58,8 +60,8 @@ func TestXE13TheSwitchIsOneStep(t *testing.T) {
 	}
 }
 
-// The server is killed right behind the loading, or behind the switch: the append-only file has the old data or the new, and the next
-// Open tidies up.
+// The server is killed right behind the loading, or behind the switch: the append-only file has the old data or the
+// new, and the next Open tidies up.
 func TestXE13AServerKilledAroundTheSwitch(t *testing.T) {
 	own := redistest.New(t)
 	source := newNode(t)
@@ -115,7 +117,8 @@ func TestARestoreNeedsADatabaseOfItsOwn(t *testing.T) {
 	require.NoError(t, fresh.FlushDB(t.Context()).Err())
 
 	// Another hand writes there while the restore loads.
-	r := &handReader{bytes.NewReader(snapshot), func() { require.NoError(t, fresh.Set(t.Context(), "somebody", "x", 0).Err()) }}
+	r := &handReader{bytes.NewReader(snapshot),
+		func() { require.NoError(t, fresh.Set(t.Context(), "somebody", "x", 0).Err()) }}
 	_, err = n.Restore(t.Context(), at, event.AllTopics, r)
 	require.ErrorContains(t, err, "another hand has written")
 	require.Zero(t, fresh.DBSize(t.Context()).Val())
@@ -144,7 +147,8 @@ func (h *handReader) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// Where a snapshot does not fit below maxmemory, a restore does not begin; a server without a second database cannot restore.
+// Where a snapshot does not fit below maxmemory, a restore does not begin; a server without a second database cannot
+// restore.
 func TestRoom(t *testing.T) {
 	own := redistest.New(t, "--databases", "1")
 	target, err := Open(t.Context(), strings.Split(own.URL(0), "?")[0], Options{})
@@ -162,7 +166,8 @@ func TestRoom(t *testing.T) {
 	require.ErrorContains(t, err, "one logical database only")
 }
 
-// A server that is killed under load comes back with everything it has acknowledged: every increment is there once, the position too.
+// A server that is killed under load comes back with everything it has acknowledged: every increment is there once,
+// the position too.
 func TestAServerKilledUnderLoadLosesAndRepeatsNothing(t *testing.T) {
 	own := redistest.New(t)
 	n := nodeOn(t, own, own.Addr())
@@ -213,8 +218,8 @@ func (n *node) some(at event.Position, queue []event.Item) (event.Position, []ev
 	return pos, queue, err != nil
 }
 
-// A server that saves by time only, or not at all, loses data and position together when it is killed: the copy goes back, whole, and
-// goes on from where it stands.
+// A server that saves by time only, or not at all, loses data and position together when it is killed: the copy goes
+// back, whole, and goes on from where it stands.
 func TestWithoutPersistenceDataAndPositionFallTogether(t *testing.T) {
 	own := redistest.New(t, "--appendonly", "no")
 	n := nodeOn(t, own, own.Addr())
@@ -245,7 +250,8 @@ func TestWithoutPersistenceDataAndPositionFallTogether(t *testing.T) {
 	require.NoError(t, own.Kill())
 	require.NoError(t, own.Run())
 	deadline := time.Now().Add(patience)
-	for err = errors.New("not yet"); err != nil && !strings.Contains(err.Error(), "started anew") && time.Now().Before(deadline); {
+	for err = errors.New("not yet"); err != nil && !strings.Contains(err.Error(), "started anew") &&
+		time.Now().Before(deadline); {
 		s.(*snapshot).started = false
 		err = s.WriteTo(t.Context(), &bytes.Buffer{})
 	}

@@ -15,8 +15,8 @@ import (
 // dialTime is how long a connection may take to be made.
 const dialTime = 10 * time.Second
 
-// road is the way to one logical database. Nothing is sent twice, and waiting for an answer ends when until says so: the
-// client itself does not look at a context while it reads. It is for concurrent use.
+// road is the way to one logical database. Nothing is sent twice, and waiting for an answer ends when until says so:
+// the client itself does not look at a context while it reads. It is for concurrent use.
 type road struct {
 	*redis.Client
 	mu    sync.Mutex

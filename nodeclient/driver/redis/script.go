@@ -25,8 +25,8 @@ func (s script) run(ctx context.Context, c redis.Cmdable, keys []string, args []
 	return answer, err
 }
 
-// applyScript applies increments and moves the position: what is a transaction elsewhere. Nothing can come between, and its
-// effects reach the append-only file and the replicas as one MULTI ... EXEC.
+// applyScript applies increments and moves the position: what is a transaction elsewhere. Nothing can come between,
+// and its effects reach the append-only file and the replicas as one MULTI ... EXEC.
 //
 //	KEYS[1]  the position, KEYS[2] the times of the keys, KEYS[3] the lock
 //	ARGV     token in the lock of the node that calls, and how many milliseconds that lives; log, seq, chain before; "1" when no position at all stands for that too; how many of the first increments
@@ -36,19 +36,20 @@ func (s script) run(ctx context.Context, c redis.Cmdable, keys []string, args []
 //	         words, how it is treated (see raised) with the word this is about, the words
 //
 // The position is moved first: a server that has no memory, cannot save or is a replica says so there, and once a
-// script has written none of that stops it any more. Without memory the increments that need none are applied alone. A command
-// that fails ends the script; what earlier commands of its increment did to the keys they name is taken back.
+// script has written none of that stops it any more. Without memory the increments that need none are applied alone.
+// A command that fails ends the script; what earlier commands of its increment did to the keys they name is taken
+// back.
 //
 // Before an increment, keys end whose time has come by its own. A key has a time of Redis' own, which is later,
 // exactly when it has one in the index: what drops, keeps, renames or copies the one is seen from it. When times do
 // not count, the keys of commands are those to be kept only, and none may have a time.
 //
 // It returns what happened, then: "unheld" nothing, another value or none stood in the lock, which a server without
-// memory cannot store; "done" how many increments are applied, whether any key has a time, whether half of
-// the spare time is over; "due" and "late" how many increments, before more keys than may be ended and before Redis
-// may have ended keys by itself; "timed" nothing: times count; "refused" what the server said, nothing being
-// changed; "position" the one that is stored, or what hinders it; "failed" the indices of increment and command and
-// what the server said; "half" the same and why the increment could not be taken back.
+// memory cannot store; "done" how many increments are applied, whether any key has a time, whether half of the spare
+// time is over; "due" and "late" how many increments, before more keys than may be ended and before Redis may have
+// ended keys by itself; "timed" nothing: times count; "refused" what the server said, nothing being changed;
+// "position" the one that is stored, or what hinders it; "failed" the indices of increment and command and what the
+// server said; "half" the same and why the increment could not be taken back.
 //
 // Most increments are one command that is treated in no special way, in a database where no key has a time: those go
 // from the arguments to the server without a detour.
@@ -341,9 +342,9 @@ local doubt = tonumber(safe) < wall + spare / 2 and 1 or 0
 return {'done', n, lowest() and 1 or 0, doubt}
 `)
 
-// readScript reads keys as they are: KEYS; ARGV the number of bytes behind which it stops, and the times of the keys. It
-// returns how many of the keys it has looked at, then for each that is there its number, the time of the log that ends it
-// in ms, else Redis' own, else -1, and its DUMP.
+// readScript reads keys as they are: KEYS; ARGV the number of bytes behind which it stops, and the times of the keys.
+// It returns how many of the keys it has looked at, then for each that is there its number, the time of the log that
+// ends it in ms, else Redis' own, else -1, and its DUMP.
 var readScript = newScript(`
 local out, size = {0}, 0
 local timed = redis.call('EXISTS', ARGV[2]) == 1
@@ -381,8 +382,8 @@ redis.call('HSET', KEYS[1], 'topics', ARGV[1])
 return 1
 `)
 
-// claimScript takes a logical database for a restore: KEYS[1] the marker; ARGV the mark of this target, the token of this restore.
-// It returns "" or the mark of whoever has it; "?" for data that no restore has put there.
+// claimScript takes a logical database for a restore: KEYS[1] the marker; ARGV the mark of this target, the token of
+// this restore. It returns "" or the mark of whoever has it; "?" for data that no restore has put there.
 var claimScript = newScript(`
 if redis.call('DBSIZE') > 0 then
   local mark = redis.pcall('GET', KEYS[1])
@@ -398,7 +399,8 @@ redis.call('SET', KEYS[1], ARGV[1] .. ARGV[2])
 return ''
 `)
 
-// dropScript empties the logical database of a restore when the marker begins as ARGV[1] says: KEYS[1] the marker. 1: it was so.
+// dropScript empties the logical database of a restore when the marker begins as ARGV[1] says: KEYS[1] the marker. 1:
+// it was so.
 var dropScript = newScript(`
 local mark = redis.pcall('GET', KEYS[1])
 if type(mark) ~= 'string' or string.sub(mark, 1, #ARGV[1]) ~= ARGV[1] then
@@ -408,10 +410,10 @@ redis.call('FLUSHDB', 'ASYNC')
 return 1
 `)
 
-// switchScript makes the loaded database the live one, when its marker still is this restore's, so that a call that arrives
-// late or twice does nothing: KEYS the marker, the lock; ARGV the marker's value, the numbers of the live and the fresh
-// database, the token in the lock and how many milliseconds that lives. It is called in the fresh one. 1: done; 2: this node does not
-// hold the live one. Crash and replica see all of it or nothing, as of every script.
+// switchScript makes the loaded database the live one, when its marker still is this restore's, so that a call that
+// arrives late or twice does nothing: KEYS the marker, the lock; ARGV the marker's value, the numbers of the live and
+// the fresh database, the token in the lock and how many milliseconds that lives. It is called in the fresh one. 1:
+// done; 2: this node does not hold the live one. Crash and replica see all of it or nothing, as of every script.
 var switchScript = newScript(`
 if redis.pcall('GET', KEYS[1]) ~= ARGV[1] then
   return 0

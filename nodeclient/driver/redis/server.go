@@ -54,11 +54,13 @@ func (i info) check() error {
 	case n < minMajor:
 		return fmt.Errorf("redis: the server has version %s: %d.0 or later is needed", version, minMajor)
 	case i["redis_mode"] != "standalone":
-		return fmt.Errorf("redis: the server runs as %q: a target is one standalone server, because a position and its data must change in one step", i["redis_mode"])
+		return fmt.Errorf("redis: the server runs as %q: a target is one standalone server, because a position and its "+
+			"data must change in one step", i["redis_mode"])
 	case i["role"] != "master":
 		return errors.New("redis: the server is a replica: name its master")
 	case i.number("maxmemory") > 0 && i["maxmemory_policy"] != "noeviction":
-		return fmt.Errorf("redis: the server throws keys away when its memory is full (maxmemory-policy %s), and then this copy is none: set noeviction", i["maxmemory_policy"])
+		return fmt.Errorf("redis: the server throws keys away when its memory is full (maxmemory-policy %s), and then "+
+			"this copy is none: set noeviction", i["maxmemory_policy"])
 	}
 	return nil
 }
@@ -67,11 +69,14 @@ func (i info) check() error {
 func durability(i info, fsync string) string {
 	switch {
 	case i["aof_enabled"] != "1":
-		return "the server keeps no append-only file: a crash takes what it has not saved, data and position together; set appendonly yes and appendfsync always to lose nothing"
+		return "the server keeps no append-only file: a crash takes what it has not saved, data and position together; " +
+			"set appendonly yes and appendfsync always to lose nothing"
 	case fsync == "":
-		return "the server does not tell whether appendfsync is always: if not, a crash may take the last seconds, data and position together"
+		return "the server does not tell whether appendfsync is always: if not, a crash may take the last seconds, data " +
+			"and position together"
 	case fsync != "always":
-		return "the server syncs its append-only file with appendfsync " + fsync + ": a crash may take the last seconds, data and position together; set always to lose nothing"
+		return "the server syncs its append-only file with appendfsync " + fsync +
+			": a crash may take the last seconds, data and position together; set always to lose nothing"
 	}
 	return ""
 }

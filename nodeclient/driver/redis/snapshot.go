@@ -27,8 +27,8 @@ const (
 
 var errClosed = errors.New("redis: the snapshot has been closed")
 
-// snapshot is a walk over all keys, with a copy of the old value of each key that Apply changes before the walk has come to
-// it. The driver is the only writer, so that this is a consistent read.
+// snapshot is a walk over all keys, with a copy of the old value of each key that Apply changes before the walk has
+// come to it. The driver is the only writer, so that this is a consistent read.
 type snapshot struct {
 	t     *Target
 	pos   event.Position
@@ -53,8 +53,9 @@ type snapshot struct {
 	started      bool
 }
 
-// Snapshot implements nodeclient.Database: one round trip, whatever the size of the database. The old values of keys that change
-// while it is open are kept; see maxWaiting and maxTouched for when Apply waits. FLUSHDB waits for its end.
+// Snapshot implements nodeclient.Database: one round trip, whatever the size of the database. The old values of keys
+// that change while it is open are kept; see maxWaiting and maxTouched for when Apply waits. FLUSHDB waits for its
+// end.
 func (t *Target) Snapshot(ctx context.Context) (nodeclient.Snapshot, error) {
 	if err := t.usable(); err != nil {
 		return nil, err
@@ -75,8 +76,10 @@ func (t *Target) Snapshot(ctx context.Context) (nodeclient.Snapshot, error) {
 		return nil, classify(ctx, "open a snapshot", err)
 	}
 	s := &snapshot{
-		t: t, pos: pos, limit: maxWaiting, size: i.number("used_memory_dataset"), runID: i["run_id"], road: newRoad(t.place.options, t.place.db),
-		turn: make(chan struct{}, 1), drained: make(chan struct{}, 1), done: make(chan struct{}), touched: make(map[string]struct{}),
+		t: t, pos: pos, limit: maxWaiting, size: i.number("used_memory_dataset"), runID: i["run_id"],
+		road: newRoad(t.place.options, t.place.db),
+		turn: make(chan struct{}, 1), drained: make(chan struct{}, 1), done: make(chan struct{}),
+		touched: make(map[string]struct{}),
 	}
 	t.open = s
 	return s, nil
@@ -172,7 +175,8 @@ func (s *snapshot) write(ctx context.Context, w io.Writer) error {
 		return err
 	}
 	if i["run_id"] != s.runID {
-		return nodeclient.Transient(errors.New("redis: the server was started anew while the snapshot was written, and may have lost data: nothing of it counts"))
+		return nodeclient.Transient(errors.New("redis: the server was started anew while the snapshot was written, and " +
+			"may have lost data: nothing of it counts"))
 	}
 	if err := writeEnd(p, p.count); err != nil {
 		return err

@@ -67,8 +67,9 @@ func (n *node) fill(keys int) {
 	n.run(scripts...)
 }
 
-// TestXE07: "MVCC target: increments flow during a long copy, yet the snapshot holds exactly its position", with keys that are hot, deleted,
-// made, renamed, of another type than before, given an expiry, restored; before the walk comes to them and behind it.
+// TestXE07: "MVCC target: increments flow during a long copy, yet the snapshot holds exactly its position", with keys
+// that are hot, deleted, made, renamed, of another type than before, given an expiry, restored; before the walk comes
+// to them and behind it.
 func TestXE07(t *testing.T) {
 	n := newNode(t)
 	n.run(values...)
@@ -82,9 +83,12 @@ func TestXE07(t *testing.T) {
 	round := 0
 	w := &eachWrite{f: func() {
 		k := 61 * round
-		n.run("INCR hot", fmt.Sprintf("DEL key:%d", k%5000), fmt.Sprintf("SET fresh:%d x", round), fmt.Sprintf("SET key:%d short", (k+1)%5000),
-			fmt.Sprintf("DEL key:%d\nRPUSH key:%d a b", (k+2)%5000, (k+2)%5000), fmt.Sprintf("EXPIRE key:%d 1000000", (k+3)%5000),
-			fmt.Sprintf("COPY key:%d fresh:%d REPLACE\nRENAME fresh:%d key:%d", (k+4)%5000, round, round, (k+5)%5000), "APPEND big y\nLPUSH list new\nXADD stream * a b\nZADD z 7 new\nSREM set a")
+		n.run("INCR hot", fmt.Sprintf("DEL key:%d", k%5000), fmt.Sprintf("SET fresh:%d x", round),
+			fmt.Sprintf("SET key:%d short", (k+1)%5000),
+			fmt.Sprintf("DEL key:%d\nRPUSH key:%d a b", (k+2)%5000, (k+2)%5000),
+			fmt.Sprintf("EXPIRE key:%d 1000000", (k+3)%5000),
+			fmt.Sprintf("COPY key:%d fresh:%d REPLACE\nRENAME fresh:%d key:%d", (k+4)%5000, round, round, (k+5)%5000),
+			"APPEND big y\nLPUSH list new\nXADD stream * a b\nZADD z 7 new\nSREM set a")
 		n.fails(1, "INCR hot", fmt.Sprintf("DEL key:%d\nLPUSH hot 1", (k+6)%5000))
 		round++
 	}}
@@ -99,8 +103,8 @@ func TestXE07(t *testing.T) {
 	require.Equal(t, at, m.at())
 }
 
-// TestXD13: "MVCC target: pause is short and does not grow with data size": opening a snapshot asks the same few questions of a
-// small and of a large database.
+// TestXD13: "MVCC target: pause is short and does not grow with data size": opening a snapshot asks the same few
+// questions of a small and of a large database.
 func TestXD13(t *testing.T) {
 	p := newProxy(t, server.Addr())
 	opening := func(keys int) int {
@@ -116,7 +120,8 @@ func TestXD13(t *testing.T) {
 	require.Equal(t, 2, opening(20_000))
 }
 
-// Which keys FLUSHDB deletes nobody says beforehand: it waits until the snapshot has ended, and no longer than its context.
+// Which keys FLUSHDB deletes nobody says beforehand: it waits until the snapshot has ended, and no longer than its
+// context.
 func TestFLUSHDBWaitsForTheSnapshot(t *testing.T) {
 	n := newNode(t)
 	n.run("SET a 1")
@@ -222,7 +227,8 @@ func TestKeysThatEndDuringTheWalk(t *testing.T) {
 	want, at := n.contents(), n.at()
 	s, err := n.Snapshot(t.Context())
 	require.NoError(t, err)
-	n.run("SET other y", "SET other y", "SET other y", "SET other y", "SET other y", "SET other y", "SET other y") // its time ends "sooner"
+	n.run("SET other y", "SET other y", "SET other y", "SET other y", "SET other y", "SET other y",
+		"SET other y") // its time ends "sooner"
 	require.EqualValues(t, 0, n.do("EXISTS", "sooner"))
 	n.until(at.Seq + 20)
 	require.EqualValues(t, 0, n.do("EXISTS", "soon"))
@@ -265,6 +271,8 @@ func TestGoldenEntries(t *testing.T) {
 	require.NoError(t, entry{"k\x00", "dump", 1700000000000}.write(&b))
 	require.NoError(t, entry{"", "", 0}.write(&b))
 	require.NoError(t, writeEnd(&b, 2))
-	require.Equal(t, "01"+"02000000"+"0068e5cf8b010000"+"04000000"+"6b00"+"64756d70"+"01"+"00000000"+"0000000000000000"+"00000000"+"02"+"0200000000000000", hex.EncodeToString(b.Bytes()))
-	require.Equal(t, "584d515245444953"+"01000000"+"0700000000000000"+"0000000000000000"+"aae89fc0f03e2959", hex.EncodeToString(framed(t, event.Start(7), nil))[:72])
+	require.Equal(t, "01"+"02000000"+"0068e5cf8b010000"+"04000000"+"6b00"+"64756d70"+"01"+"00000000"+"0000000000000000"+
+		"00000000"+"02"+"0200000000000000", hex.EncodeToString(b.Bytes()))
+	require.Equal(t, "584d515245444953"+"01000000"+"0700000000000000"+"0000000000000000"+"aae89fc0f03e2959",
+		hex.EncodeToString(framed(t, event.Start(7), nil))[:72])
 }

@@ -40,16 +40,19 @@ func refusal(name string, flags, tips []string) string {
 	case slices.Contains(strings.Fields(beyond), name):
 		return reaches
 	case slices.Contains(strings.Fields(fieldTimes), name):
-		return "each server ends fields of a hash by its own clock, so that nodes would differ; give the whole key a time to live"
+		return "each server ends fields of a hash by its own clock, so that nodes would differ; give the whole key a time " +
+			"to live"
 	case has("admin") || has("pubsub"):
 		return "it works on the server, not on the data"
 	case has("blocking"):
 		return "it may wait, and an increment must not"
 	case has("noscript"):
-		return "it works on the connection, or runs a program whose keys nobody can know beforehand; write the commands themselves"
+		return "it works on the connection, or runs a program whose keys nobody can know beforehand; write the commands " +
+			"themselves"
 	case !has("write"):
 		return "it only reads, and an increment holds what changes the data"
-	case slices.Contains(tips, "nondeterministic_output") && name != "XADD" && name != "XTRIM": // these are made exact, see absolute
+	case slices.Contains(tips, "nondeterministic_output") && name != "XADD" &&
+		name != "XTRIM": // these are made exact, see absolute
 		return "chance or the server's clock decides what it does, so that nodes would differ; write what it shall do"
 	}
 	return ""
@@ -69,7 +72,8 @@ func parseTable(rows []any, parent string) (table, error) {
 	for _, row := range rows {
 		f, _ := row.([]any)
 		if len(f) < 10 {
-			return nil, fmt.Errorf("redis: the answer to COMMAND has a row of %d fields: the server is no Redis of version %d or later", len(f), minMajor)
+			return nil, fmt.Errorf("redis: the answer to COMMAND has a row of %d fields: the server is no Redis of version "+
+				"%d or later", len(f), minMajor)
 		}
 		name := strings.ToUpper(strings.ReplaceAll(text(f[0]), "|", " "))
 		flags, tips := texts(f[2]), texts(f[7])

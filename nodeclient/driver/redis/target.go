@@ -16,7 +16,8 @@ import (
 	"xmq/nodeclient/driver/internal/hold"
 )
 
-// Options are the knobs of a Target. The zero value is right for most: what differs from node to node stands in the URL.
+// Options are the knobs of a Target. The zero value is right for most: what differs from node to node stands in the
+// URL.
 type Options struct {
 	// Node is the ID of the node, for people: it stands in the key that says whose the database is.
 	Node string
@@ -51,9 +52,10 @@ type Target struct {
 
 var _ nodeclient.Database = (*Target)(nil)
 
-// Open connects to the logical database of a URL redis://[USER[:PASSWORD]@]HOST[:PORT][/DB][?restore_db=N], rediss:// for TLS,
-// and empties what an interrupted restore left beside it. The password may also come from REDISCLI_AUTH; it stands in
-// no error. Errors that may pass are Transient; a wrong URL, password, or a server that cannot be a target, is not.
+// Open connects to the logical database of a URL redis://[USER[:PASSWORD]@]HOST[:PORT][/DB][?restore_db=N], rediss://
+// for TLS, and empties what an interrupted restore left beside it. The password may also come from REDISCLI_AUTH; it
+// stands in no error. Errors that may pass are Transient; a wrong URL, password, or a server that cannot be a target,
+// is not.
 func Open(ctx context.Context, rawURL string, o Options) (*Target, error) {
 	p, err := parseURL(rawURL)
 	if err != nil {
@@ -76,7 +78,8 @@ func Open(ctx context.Context, rawURL string, o Options) (*Target, error) {
 	return t, nil
 }
 
-// openError classes what the first connection met: what the server refuses by name will not pass, nor will a wrong password.
+// openError classes what the first connection met: what the server refuses by name will not pass, nor will a wrong
+// password.
 func openError(ctx context.Context, err error) error {
 	text := said(err)
 	if text != "" && !transient(text) || strings.HasPrefix(text, "NOAUTH") || strings.HasPrefix(text, "WRONGPASS") {
@@ -126,8 +129,8 @@ func (t *Target) setting(ctx context.Context, name string) string {
 	return values[name]
 }
 
-// Durability says, as one sentence, what a crash of the server can take although it was acknowledged; "" when nothing. It is what
-// the server was set to at Open, for a log.
+// Durability says, as one sentence, what a crash of the server can take although it was acknowledged; "" when
+// nothing. It is what the server was set to at Open, for a log.
 func (t *Target) Durability() string { return t.durability }
 
 func (t *Target) usable() error {

@@ -58,7 +58,8 @@ func (n *numbers) of(dir string) int {
 
 // client is another client of a logical database, not the driver.
 func client(t *testing.T, srv *redistest.Server, db int) *redis.Client {
-	c := redis.NewClient(&redis.Options{Addr: srv.Addr(), Password: redistest.Password, DB: db, Protocol: 2, DisableIdentity: true})
+	c := redis.NewClient(&redis.Options{Addr: srv.Addr(), Password: redistest.Password, DB: db, Protocol: 2,
+		DisableIdentity: true})
 	t.Cleanup(func() { _ = c.Close() })
 	return c
 }

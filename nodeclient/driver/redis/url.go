@@ -13,7 +13,8 @@ import (
 )
 
 // errURL says how a target URL is written. The error of parsing one may hold the password, so it is not shown.
-var errURL = errors.New("redis: the target URL cannot be read: write redis://USER@HOST:PORT/DB, or rediss:// for TLS, the password percent-encoded behind USER: or in REDISCLI_AUTH")
+var errURL = errors.New("redis: the target URL cannot be read: write redis://USER@HOST:PORT/DB, or rediss:// for " +
+	"TLS, the password percent-encoded behind USER: or in REDISCLI_AUTH")
 
 // place is what a target URL says.
 type place struct {
@@ -25,7 +26,8 @@ type place struct {
 // parseURL reads redis://[USER[:PASSWORD]@]HOST[:PORT][/DB][?restore_db=N].
 func parseURL(raw string) (p place, err error) {
 	u, err := url.Parse(raw)
-	if err != nil || u.Scheme != "redis" && u.Scheme != "rediss" || u.Opaque != "" || u.Hostname() == "" || u.Fragment != "" {
+	if err != nil || u.Scheme != "redis" && u.Scheme != "rediss" || u.Opaque != "" || u.Hostname() == "" ||
+		u.Fragment != "" {
 		return p, errURL
 	}
 	port := u.Port()
@@ -45,12 +47,14 @@ func parseURL(raw string) (p place, err error) {
 		p.options.Password = os.Getenv("REDISCLI_AUTH")
 	}
 	if p.options.Username != "" && p.options.Password == "" {
-		return p, errors.New("redis: the target URL names a user but no password: write it percent-encoded behind USER: or set REDISCLI_AUTH")
+		return p, errors.New("redis: the target URL names a user but no password: write it percent-encoded behind USER: " +
+			"or set REDISCLI_AUTH")
 	}
 	number := func(text string) (n int) {
 		parsed, bad := strconv.ParseUint(text, 10, 31)
 		if bad != nil {
-			err = errors.New("redis: the target URL names no logical database: write its number, as in redis://HOST:PORT/0?restore_db=15")
+			err = errors.New("redis: the target URL names no logical database: write its number, as in " +
+				"redis://HOST:PORT/0?restore_db=15")
 		}
 		return int(parsed)
 	}
@@ -69,7 +73,8 @@ func parseURL(raw string) (p place, err error) {
 		p.restore = number(values[0])
 	}
 	if err == nil && p.restore == p.db {
-		err = errors.New("redis: restore_db is the logical database in which a restore loads: it must not be the target itself")
+		err = errors.New("redis: restore_db is the logical database in which a restore loads: it must not be the target " +
+			"itself")
 	}
 	return p, err
 }

@@ -14,15 +14,16 @@ import (
 	"github.com/go-sql-driver/mysql"
 )
 
-// MariaDB is one server of MariaDB, or of MySQL, which speaks the same. It has two users: root, who may do everything and has no password, and xmq with Password, who owns
-// the databases of Make and what a restore puts beside them.
+// MariaDB is one server of MariaDB, or of MySQL, which speaks the same. It has two users: root, who may do everything
+// and has no password, and xmq with Password, who owns the databases of Make and what a restore puts beside them.
 type MariaDB struct {
 	*Server
 	limit string // the variable that limits a statement's time, which the server's user root has not
 }
 
-// StartMariaDB makes a new server and waits until it answers; options are further ones of its command line, which overrule those for
-// tests: they are fast and keep nothing through a crash of the machine. The caller stops it, also behind a failed test.
+// StartMariaDB makes a new server and waits until it answers; options are further ones of its command line, which
+// overrule those for tests: they are fast and keep nothing through a crash of the machine. The caller stops it, also
+// behind a failed test.
 func StartMariaDB(options ...string) (*MariaDB, error) {
 	daemon, err := exec.LookPath("mariadbd")
 	if err != nil { // not in the PATH of everybody
@@ -30,7 +31,8 @@ func StartMariaDB(options ...string) (*MariaDB, error) {
 	}
 	install, err2 := exec.LookPath("mariadb-install-db")
 	if err := cmp.Or(err, err2); err != nil {
-		return nil, fmt.Errorf("the programs of a MariaDB server are missing: run .ci/servers as root, or install mariadb-server: %w", err)
+		return nil, fmt.Errorf("the programs of a MariaDB server are missing: run .ci/servers as root, or install "+
+			"mariadb-server: %w", err)
 	}
 	base, err := New("my", "mysql")
 	if err != nil {
@@ -38,7 +40,8 @@ func StartMariaDB(options ...string) (*MariaDB, error) {
 	}
 	s := &MariaDB{Server: base, limit: "max_statement_time"}
 	own := []string{"--sync-frm=0", "--debug-no-sync", "--innodb-log-file-size=32M", "--lc-messages-dir=/usr/share/mysql"}
-	return s.start(daemon, append(own, options...), install, "--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve", "--innodb-log-file-size=32M")
+	return s.start(daemon, append(own, options...), install, "--auth-root-authentication-method=normal", "--skip-test-db",
+		"--skip-name-resolve", "--innodb-log-file-size=32M")
 }
 
 // StartMySQL is StartMariaDB with the mysqld of a MySQL.
@@ -55,9 +58,12 @@ func StartMySQL(daemon string, options ...string) (*MariaDB, error) {
 // start makes the data folder, runs the server on it and makes the user xmq.
 func (s *MariaDB) start(daemon string, options []string, install string, installing ...string) (_ *MariaDB, err error) {
 	s.Launch = func() *exec.Cmd {
-		args := []string{"--no-defaults", "--datadir=" + s.folder(), "--bind-address=127.0.0.1", "--port=" + s.Port(), "--socket=" + s.socket(),
-			"--pid-file=" + filepath.Join(s.Dir(), "pid"), "--tmpdir=" + s.Dir(), "--skip-name-resolve", "--skip-log-bin", "--performance-schema=OFF",
-			"--innodb-buffer-pool-size=64M", "--innodb-flush-log-at-trx-commit=2", "--innodb-flush-method=nosync", "--innodb-doublewrite=0",
+		args := []string{"--no-defaults", "--datadir=" + s.folder(), "--bind-address=127.0.0.1", "--port=" + s.Port(),
+			"--socket=" + s.socket(),
+			"--pid-file=" + filepath.Join(s.Dir(), "pid"), "--tmpdir=" + s.Dir(), "--skip-name-resolve", "--skip-log-bin",
+			"--performance-schema=OFF",
+			"--innodb-buffer-pool-size=64M", "--innodb-flush-log-at-trx-commit=2", "--innodb-flush-method=nosync",
+			"--innodb-doublewrite=0",
 			"--innodb-fast-shutdown=2", "--max-connections=100", "--character-set-server=utf8mb4"}
 		return s.Command(daemon, append(args, options...)...)
 	}
@@ -79,7 +85,8 @@ func (s *MariaDB) folder() string { return filepath.Join(s.Dir(), "data") }
 
 // initialise makes the data folder, with a root who has no password yet.
 func (s *MariaDB) initialise(install string, options []string) error {
-	out, err := s.Command(install, append([]string{"--no-defaults", "--datadir=" + s.folder(), "--innodb-flush-method=nosync"}, options...)...).CombinedOutput()
+	out, err := s.Command(install, append([]string{"--no-defaults", "--datadir=" + s.folder(),
+		"--innodb-flush-method=nosync"}, options...)...).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("%s: %w: %s", filepath.Base(install), err, out)
 	}
@@ -107,7 +114,8 @@ func (s *MariaDB) Exec(database, script string) error {
 // closes it.
 func (s *MariaDB) Connect(database string) (*sql.DB, error) {
 	cfg := mysql.NewConfig()
-	cfg.User, cfg.Net, cfg.Addr, cfg.DBName, cfg.MultiStatements, cfg.Logger = "root", "unix", s.socket(), database, true, &mysql.NopLogger{}
+	cfg.User, cfg.Net, cfg.Addr, cfg.DBName, cfg.MultiStatements, cfg.Logger = "root", "unix", s.socket(), database, true,
+		&mysql.NopLogger{}
 	cfg.Params = map[string]string{"time_zone": "'+00:00'", s.limit: "0"}
 	connector, err := mysql.NewConnector(cfg)
 	if err != nil {
@@ -159,5 +167,6 @@ func (s *MariaDB) Read(database, script string) (all []string, err error) {
 // Make makes an empty database that the user xmq may do everything with.
 func (s *MariaDB) Make(database string) error {
 	pattern := strings.NewReplacer("_", `\_`, "%", `\%`).Replace(database)
-	return s.Exec("mysql", "CREATE DATABASE `"+database+"`; GRANT ALL ON `"+pattern+"`.* TO xmq@'%'; GRANT ALL ON `"+pattern+`\_xmq\_%`+"`.* TO xmq@'%'")
+	return s.Exec("mysql", "CREATE DATABASE `"+database+"`; GRANT ALL ON `"+pattern+"`.* TO xmq@'%'; GRANT ALL ON `"+
+		pattern+`\_xmq\_%`+"`.* TO xmq@'%'")
 }

@@ -13,19 +13,20 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// Postgres is one PostgreSQL server of this machine's newest installed version. It has two roles, both with Password: postgres,
-// who may do everything, and xmq, who may log in and create databases.
+// Postgres is one PostgreSQL server of this machine's newest installed version. It has two roles, both with Password:
+// postgres, who may do everything, and xmq, who may log in and create databases.
 type Postgres struct {
 	*Server
 	bin string
 }
 
-// StartPostgres makes a new server and waits until it answers; settings ("fsync=on") overrule those for tests, which are fast and
-// keep nothing through a crash of the machine. The caller stops it, also behind a failed test.
+// StartPostgres makes a new server and waits until it answers; settings ("fsync=on") overrule those for tests, which
+// are fast and keep nothing through a crash of the machine. The caller stops it, also behind a failed test.
 func StartPostgres(settings ...string) (*Postgres, error) {
 	installed, err := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
 	if err != nil || len(installed) == 0 {
-		return nil, errors.New("the programs of a PostgreSQL server are missing under /usr/lib/postgresql: run .ci/servers as root, or install postgresql-15")
+		return nil, errors.New("the programs of a PostgreSQL server are missing under /usr/lib/postgresql: run " +
+			".ci/servers as root, or install postgresql-15")
 	}
 	base, err := New("pg", "postgres")
 	if err != nil {
@@ -34,7 +35,8 @@ func StartPostgres(settings ...string) (*Postgres, error) {
 	bin := filepath.Dir(installed[len(installed)-1])
 	s := &Postgres{base, bin}
 	s.Launch = func() *exec.Cmd {
-		args := []string{"-D", filepath.Join(s.Dir(), "data"), "-h", "127.0.0.1", "-p", s.Port(), "-c", "unix_socket_directories=",
+		args := []string{"-D", filepath.Join(s.Dir(), "data"), "-h", "127.0.0.1", "-p", s.Port(), "-c",
+			"unix_socket_directories=",
 			"-c", "fsync=off", "-c", "shared_buffers=32MB", "-c", "max_connections=60", "-c", "autovacuum=off",
 			"-c", "wal_level=minimal", "-c", "max_wal_senders=0", "-c", "full_page_writes=off"}
 		for _, setting := range settings {
@@ -64,7 +66,8 @@ func (s *Postgres) initialise() error {
 	if err := os.WriteFile(password, []byte(Password), 0o644); err != nil {
 		return err
 	}
-	out, err := s.Command(s.Program("initdb"), "--pgdata", filepath.Join(s.Dir(), "data"), "--username=postgres", "--pwfile="+password, "--auth=scram-sha-256",
+	out, err := s.Command(s.Program("initdb"), "--pgdata", filepath.Join(s.Dir(), "data"), "--username=postgres",
+		"--pwfile="+password, "--auth=scram-sha-256",
 		"--encoding=UTF8", "--locale=C.UTF-8", "--no-sync").CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("initdb: %w: %s", err, out)

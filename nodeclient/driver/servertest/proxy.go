@@ -20,15 +20,16 @@ type Proxy struct {
 	conns  map[net.Conn]bool
 }
 
-// Split reads one whole message of a protocol, as raw bytes; first says that it is the first of its connection. Nil stands for
-// whatever comes in one read.
+// Split reads one whole message of a protocol, as raw bytes; first says that it is the first of its connection. Nil
+// stands for whatever comes in one read.
 type Split func(r io.Reader, first bool) ([]byte, error)
 
 // Rule sees each message, one at a time, before it is passed on; down says that it is the server's. It returns true to
 // lose the message and cut its connection. What it shares with the test it may use under Do only.
 type Rule func(down bool, message []byte) (cut bool)
 
-// NewProxy listens on a free port of 127.0.0.1; the caller closes it. up splits what the client says, down what the server says.
+// NewProxy listens on a free port of 127.0.0.1; the caller closes it. up splits what the client says, down what the
+// server says.
 func NewProxy(server string, up, down Split) (*Proxy, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -16,8 +16,9 @@ const RedisDatabases = 2000
 // Redis is one Redis server; Password is that of its default user.
 type Redis struct{ *Server }
 
-// StartRedis makes a new server and waits until it answers; args are added to its command line. It keeps an append-only file that is
-// synced at each write unless args say otherwise. The caller stops it, also behind a failed test.
+// StartRedis makes a new server and waits until it answers; args are added to its command line. It keeps an
+// append-only file that is synced at each write unless args say otherwise. The caller stops it, also behind a failed
+// test.
 func StartRedis(args ...string) (*Redis, error) {
 	path, err := exec.LookPath("redis-server")
 	if err != nil {
@@ -29,8 +30,10 @@ func StartRedis(args ...string) (*Redis, error) {
 	}
 	s := &Redis{base}
 	s.Launch = func() *exec.Cmd {
-		return s.Command(path, append([]string{"--bind", "127.0.0.1", "--port", s.Port(), "--dir", s.Dir(), "--databases", fmt.Sprint(RedisDatabases),
-			"--requirepass", Password, "--save", "", "--appendonly", "yes", "--appendfsync", "always", "--enable-debug-command", "yes"}, args...)...)
+		return s.Command(path, append([]string{"--bind", "127.0.0.1", "--port", s.Port(), "--dir", s.Dir(), "--databases",
+			fmt.Sprint(RedisDatabases),
+			"--requirepass", Password, "--save", "", "--appendonly", "yes", "--appendfsync", "always", "--enable-debug-command",
+			"yes"}, args...)...)
 	}
 	s.Answers = s.ping
 	if err := s.Run(); err != nil {
@@ -49,7 +52,8 @@ func (s *Redis) ping() error {
 	if err := c.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
 		return err
 	}
-	if _, err := fmt.Fprintf(c, "*2\r\n$4\r\nAUTH\r\n$%d\r\n%s\r\n*1\r\n$4\r\nPING\r\n", len(Password), Password); err != nil {
+	if _, err := fmt.Fprintf(c, "*2\r\n$4\r\nAUTH\r\n$%d\r\n%s\r\n*1\r\n$4\r\nPING\r\n", len(Password),
+		Password); err != nil {
 		return err
 	}
 	var answer []byte

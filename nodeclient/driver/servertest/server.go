@@ -1,6 +1,6 @@
-// Package servertest runs private database servers for tests and for xmq bench: one process on a free port of 127.0.0.1, with its data in a
-// folder below /tmp that is removed with it, as the user the server insists on. It does not import testing; the packages
-// postgrestest, mysqltest and redistest are its faces for tests.
+// Package servertest runs private database servers for tests and for xmq bench: one process on a free port of
+// 127.0.0.1, with its data in a folder below /tmp that is removed with it, as the user the server insists on. It does
+// not import testing; the packages postgrestest, mysqltest and redistest are its faces for tests.
 package servertest
 
 import (
@@ -41,9 +41,9 @@ type Server struct {
 	log       *os.File
 }
 
-// New makes a folder and finds a free port. When this process is root the folder belongs to the user named by owner, and so
-// do the processes of Command: database servers refuse to run as root. The caller sets Launch and Answers, calls Run,
-// and in the end Stop, also behind a failed test.
+// New makes a folder and finds a free port. When this process is root the folder belongs to the user named by owner,
+// and so do the processes of Command: database servers refuse to run as root. The caller sets Launch and Answers,
+// calls Run, and in the end Stop, also behind a failed test.
 func New(name, owner string) (*Server, error) {
 	dir, err := os.MkdirTemp("/tmp", "xmq-"+name+"-")
 	if err != nil {
@@ -60,7 +60,8 @@ func (s *Server) prepare(owner string) (err error) {
 	if os.Geteuid() == 0 {
 		u, err := user.Lookup(owner)
 		if err != nil {
-			return fmt.Errorf("it does not run as root, and there is no user to run it as (.ci/servers installs what is missing): %w", err)
+			return fmt.Errorf("it does not run as root, and there is no user to run it as (.ci/servers installs what is "+
+				"missing): %w", err)
 		}
 		uid, err1 := strconv.ParseUint(u.Uid, 10, 32)
 		gid, err2 := strconv.ParseUint(u.Gid, 10, 32)

@@ -51,22 +51,24 @@ func (t *Target) Apply(ctx context.Context, before event.Position, items []event
 		steps[i].Work.asks = steps[i].Work.asks || in.asks
 	}
 	alone := func(w *work) bool { return in.defers || in.totals || !w.plain }
-	return apply.Apply(before, steps, refused, &t.patience, alone, func(before event.Position, steps []step) (event.Position, *apply.Failure) {
-		if !in.totals {
-			return t.transact(ctx, c, before, steps)
-		}
-		fresh, done, err := t.fresh(ctx)
-		if err != nil {
-			return before, apply.Fail(0, err)
-		}
-		defer done()
-		return t.transact(ctx, fresh, before, steps)
-	})
+	return apply.Apply(before, steps, refused, &t.patience, alone,
+		func(before event.Position, steps []step) (event.Position, *apply.Failure) {
+			if !in.totals {
+				return t.transact(ctx, c, before, steps)
+			}
+			fresh, done, err := t.fresh(ctx)
+			if err != nil {
+				return before, apply.Fail(0, err)
+			}
+			defer done()
+			return t.transact(ctx, fresh, before, steps)
+		})
 }
 
 // transact runs steps and moves the position in one transaction. On a failure nothing is committed, unless
 // the commit's outcome was unknown and the position read back says otherwise.
-func (t *Target) transact(ctx context.Context, c *sql.Conn, before event.Position, steps []step) (event.Position, *apply.Failure) {
+func (t *Target) transact(ctx context.Context, c *sql.Conn, before event.Position, steps []step) (event.Position,
+	*apply.Failure) {
 	if steps[0].Work.unchecked && !t.opts.IgnoreForeignKeys {
 		if err := exec(ctx, c, "PRAGMA foreign_keys = OFF"); err != nil {
 			return before, apply.Fail(0, classify(fmt.Errorf("sqlite: leave foreign keys unchecked: %w", err)))
@@ -91,15 +93,16 @@ func (t *Target) transact(ctx context.Context, c *sql.Conn, before event.Positio
 	return steps[last].Pos, nil
 }
 
-// maxChunk is how many bytes of statements are run at once, unless one is longer. Each run costs as much as parsing a short
-// statement.
+// maxChunk is how many bytes of statements are run at once, unless one is longer. Each run costs as much as parsing a
+// short statement.
 const maxChunk = 64 << 10
 
 // errWhich says that one statement of a chunk failed: they have to be run one by one.
 var errWhich = errors.New("a statement of the batch failed")
 
 // attempt is run, rolled back and classed when it fails.
-func (t *Target) attempt(ctx context.Context, c *sql.Conn, before event.Position, steps []step, chunk int) (event.Position, int, error) {
+func (t *Target) attempt(ctx context.Context, c *sql.Conn, before event.Position, steps []step,
+	chunk int) (event.Position, int, error) {
 	stored, at, err := run(ctx, c, before, steps, chunk)
 	if err == nil {
 		return stored, at, nil
@@ -113,9 +116,10 @@ func (t *Target) attempt(ctx context.Context, c *sql.Conn, before event.Position
 	return stored, at, t.verdict(ctx, c, err)
 }
 
-// run does everything of a transaction but its end, at most chunk bytes of statements at once and never less than one. It returns
-// the position that is stored as long as nothing is committed, and the index of the failing step.
-func run(ctx context.Context, c *sql.Conn, before event.Position, steps []step, chunk int) (event.Position, int, error) {
+// run does everything of a transaction but its end, at most chunk bytes of statements at once and never less than
+// one. It returns the position that is stored as long as nothing is committed, and the index of the failing step.
+func run(ctx context.Context, c *sql.Conn, before event.Position, steps []step, chunk int) (event.Position, int,
+	error) {
 	if err := exec(ctx, c, "BEGIN IMMEDIATE"); err != nil {
 		return before, 0, fmt.Errorf("sqlite: begin: %w", err)
 	}
@@ -157,13 +161,14 @@ func run(ctx context.Context, c *sql.Conn, before event.Position, steps []step, 
 	}
 	failpoint.Hit(failpoint.AppliedBeforeSeq)
 	if err := advance(ctx, c, stored, steps[len(steps)-1].Pos, apply.LastTime(steps)); err != nil {
-		return stored, apply.Unknown, fmt.Errorf("sqlite: increment %d: move the position: %w", steps[len(steps)-1].Seq(), err)
+		return stored, apply.Unknown, fmt.Errorf("sqlite: increment %d: move the position: %w", steps[len(steps)-1].Seq(),
+			err)
 	}
 	return stored, 0, nil
 }
 
-// said marks what a statement of an increment may have caused and may not: SQLite has no memory for it, or a lock within
-// its own connection is in the way.
+// said marks what a statement of an increment may have caused and may not: SQLite has no memory for it, or a lock
+// within its own connection is in the way.
 func said(err error) error {
 	switch code(err) {
 	case sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM:
@@ -172,13 +177,14 @@ func said(err error) error {
 	return err
 }
 
-// mixes are the words that begin statements which may be run together. SQLite keeps the text of others, with what stands behind
-// it, and every copy shall have the same.
+// mixes are the words that begin statements which may be run together. SQLite keeps the text of others, with what
+// stands behind it, and every copy shall have the same.
 var mixes = []string{"INSERT", "UPDATE", "DELETE", "REPLACE", "SELECT", "WITH"}
 
 // forget makes changes() and last_insert_rowid() 0: they tell of the statement before, whosever it was, and a rollback
 // does not take that back.
-const forget = "SAVEPOINT xmq_forget; INSERT INTO main.xmq_position (rowid, log_id, seq, chain) VALUES (0, '', 0, ''); ROLLBACK TO xmq_forget; " +
+const forget = "SAVEPOINT xmq_forget; INSERT INTO main.xmq_position (rowid, log_id, seq, chain) VALUES (0, '', 0, " +
+	"''); ROLLBACK TO xmq_forget; " +
 	"RELEASE xmq_forget; UPDATE main.xmq_position SET seq = seq WHERE 0;\n"
 
 // runChunks runs the statements of all steps, many at once. What one of them may have caused is errWhich.
@@ -190,7 +196,8 @@ func runChunks(ctx context.Context, c *sql.Conn, steps []step, limit int) error 
 		}
 		err := exec(ctx, c, text.String())
 		text.Reset()
-		if err == nil || nodeclient.IsTransient(classify(err)) && !nodeclient.IsTransient(said(err)) && code(err) != sqlite3.SQLITE_FULL {
+		if err == nil || nodeclient.IsTransient(classify(err)) && !nodeclient.IsTransient(said(err)) &&
+			code(err) != sqlite3.SQLITE_FULL {
 			return err
 		}
 		return errWhich
@@ -232,14 +239,16 @@ func recheck(c *sql.Conn) {
 
 // settle answers for a commit that returned an error. A deferred constraint keeps the transaction open and is
 // the increment's own fault; after anything else the stored position says what happened.
-func (t *Target) settle(ctx context.Context, c *sql.Conn, stored, pos event.Position, failed error) (event.Position, error) {
+func (t *Target) settle(ctx context.Context, c *sql.Conn, stored, pos event.Position, failed error) (event.Position,
+	error) {
 	ctx = context.WithoutCancel(ctx)
 	undone := exec(ctx, c, "ROLLBACK") // fails when SQLite has done it, or has committed
 	if code(failed) == sqlite3.SQLITE_CONSTRAINT {
 		return stored, fmt.Errorf("sqlite: increment %d: %w, at its commit", pos.Seq, failed)
 	}
 	if pos == stored && undone != nil { // outside the order: the position tells nothing
-		return stored, nodeclient.Unknown(fmt.Errorf("sqlite: the commit failed, and whether it is stored is not known: %w", failed))
+		return stored, nodeclient.Unknown(fmt.Errorf("sqlite: the commit failed, and whether it is stored is not known: %w",
+			failed))
 	}
 	fresh, release, err := t.conn(ctx)
 	if err != nil {
@@ -253,16 +262,18 @@ func (t *Target) settle(ctx context.Context, c *sql.Conn, stored, pos event.Posi
 	case now == pos && pos != stored:
 		return pos, nil
 	case now == stored:
-		return stored, nodeclient.Transient(fmt.Errorf("sqlite: the commit of %d failed and nothing of it is stored: %w", pos.Seq, failed))
+		return stored, nodeclient.Transient(fmt.Errorf("sqlite: the commit of %d failed and nothing of it is stored: %w",
+			pos.Seq, failed))
 	}
-	return now, fmt.Errorf("sqlite: after a failed commit of %d: %w: %w", pos.Seq, nodeclient.CheckAdvance(now, stored), failed)
+	return now, fmt.Errorf("sqlite: after a failed commit of %d: %w: %w", pos.Seq, nodeclient.CheckAdvance(now, stored),
+		failed)
 }
 
 // schema is what the schema says of how increments are to run. Words decide: SQL of SQLite cannot be put together when
 // it runs.
 type schema struct {
-	// defers: a foreign key may be deferred to the commit. Then a group of increments could succeed where one of them alone
-	// fails, and nodes with other groups would differ.
+	// defers: a foreign key may be deferred to the commit. Then a group of increments could succeed where one of them
+	// alone fails, and nodes with other groups would differ.
 	defers bool
 	// asks: a trigger, view, default or check asks what the statement before has done, whosever that was.
 	asks bool

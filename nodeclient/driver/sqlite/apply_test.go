@@ -132,7 +132,8 @@ func TestACommitWithAnUnknownOutcomeIsReadBack(t *testing.T) {
 	require.ErrorIs(t, err, lost)
 }
 
-// Outside the order the position stays, so it cannot tell whether a commit without an answer was done: nothing is guessed.
+// Outside the order the position stays, so it cannot tell whether a commit without an answer was done: nothing is
+// guessed.
 func TestACommitOutsideTheOrderIsNotReadBack(t *testing.T) {
 	lost := errors.New("the answer was lost")
 	n := newNode(t)
@@ -182,7 +183,8 @@ func TestXI06(t *testing.T) {
 // retried. The codes that cannot be provoked here are looked up in the same table.
 func TestXN08(t *testing.T) {
 	n := newNode(t)
-	n.run("CREATE TABLE p (id INTEGER PRIMARY KEY, v TEXT NOT NULL CHECK (v <> 'no')) STRICT; INSERT INTO p VALUES (1, 'a')",
+	n.run("CREATE TABLE p (id INTEGER PRIMARY KEY, v TEXT NOT NULL CHECK (v <> 'no')) STRICT; INSERT INTO p VALUES (1, "+
+		"'a')",
 		"CREATE TABLE q (p INTEGER REFERENCES p)", "CREATE VIEW v AS SELECT * FROM p",
 		"CREATE TRIGGER t BEFORE DELETE ON p BEGIN SELECT RAISE(ABORT, 'nobody deletes'); END")
 	for script, text := range map[string]string{
@@ -247,23 +249,29 @@ func TestStatementsRunTogetherFailAlone(t *testing.T) {
 	pad := strings.Repeat("x", 999)
 	var scripts []string
 	for k := range 200 { // several chunks
-		scripts = append(scripts, fmt.Sprintf("INSERT INTO c VALUES (%d, '%s'); INSERT INTO seen SELECT changes() -- a comment", k, pad), "INSERT INTO seen SELECT changes() /* one */", "SELECT 1; -- nothing", "")
+		scripts = append(scripts, fmt.Sprintf("INSERT INTO c VALUES (%d, '%s'); INSERT INTO seen SELECT changes() -- a "+
+			"comment", k, pad), "INSERT INTO seen SELECT changes() /* one */", "SELECT 1; -- nothing", "")
 	}
 	for _, at := range []int{0, 1, 300, len(scripts) - 1} {
 		fails := slices.Clone(scripts)
-		fails[at] = "DELETE FROM seen; INSERT INTO c SELECT max(v), '' FROM c UNION ALL SELECT 1, NULL UNION ALL SELECT 1, NULL"
+		fails[at] = "DELETE FROM seen; INSERT INTO c SELECT max(v), '' FROM c UNION ALL SELECT 1, NULL UNION ALL SELECT " +
+			"1, NULL"
 		require.ErrorContains(t, n.fails(at, fails...), "UNIQUE")
 		require.Equal(t, (at+3)/4, query[int](t, n.db, "SELECT count(*) FROM c"))
 		n.run("DELETE FROM c", "DELETE FROM seen")
 	}
 	n.run(scripts...)
 	require.Equal(t, 200, query[int](t, n.db, "SELECT count(*) FROM c"))
-	require.Equal(t, 200, query[int](t, n.db, "SELECT sum(k) FROM seen"), "each is a statement of its own, and asks of its own increment")
+	require.Equal(t, 200, query[int](t, n.db, "SELECT sum(k) FROM seen"),
+		"each is a statement of its own, and asks of its own increment")
 
 	index := "CREATE INDEX by_pad ON c (pad, v)"
-	n.run("DELETE FROM seen", index, "DELETE FROM c WHERE v = 1; CREATE VIEW w AS SELECT v FROM c; DELETE FROM c WHERE v = 2")
-	require.Equal(t, index, query[string](t, n.db, "SELECT sql FROM sqlite_schema WHERE name = 'by_pad'"), "SQLite keeps the text as it was published")
-	require.Equal(t, "CREATE VIEW w AS SELECT v FROM c", query[string](t, n.db, "SELECT sql FROM sqlite_schema WHERE name = 'w'"))
+	n.run("DELETE FROM seen", index, "DELETE FROM c WHERE v = 1; CREATE VIEW w AS SELECT v FROM c; DELETE FROM c WHERE "+
+		"v = 2")
+	require.Equal(t, index, query[string](t, n.db, "SELECT sql FROM sqlite_schema WHERE name = 'by_pad'"),
+		"SQLite keeps the text as it was published")
+	require.Equal(t, "CREATE VIEW w AS SELECT v FROM c", query[string](t, n.db, "SELECT sql FROM sqlite_schema WHERE "+
+		"name = 'w'"))
 	require.Equal(t, 198, query[int](t, n.db, "SELECT count(*) FROM w"))
 }
 
@@ -272,8 +280,10 @@ func TestAFailureThatRollsBackTheWholeTransaction(t *testing.T) {
 	n := newNode(t)
 	n.run("CREATE TABLE c (v INTEGER PRIMARY KEY)",
 		"CREATE TRIGGER t BEFORE INSERT ON c WHEN new.v = 13 BEGIN SELECT RAISE(ROLLBACK, 'never 13'); END")
-	require.ErrorContains(t, n.fails(2, "INSERT INTO c VALUES (1)", "INSERT INTO c VALUES (2)", "INSERT INTO c VALUES (3), (13)", "INSERT INTO c VALUES (4)"), "never 13")
-	require.ErrorContains(t, n.fails(1, "INSERT INTO c VALUES (5)", "INSERT INTO c VALUES (6); INSERT OR ROLLBACK INTO c VALUES (1); INSERT INTO c VALUES (7)"), "UNIQUE")
+	require.ErrorContains(t, n.fails(2, "INSERT INTO c VALUES (1)", "INSERT INTO c VALUES (2)",
+		"INSERT INTO c VALUES (3), (13)", "INSERT INTO c VALUES (4)"), "never 13")
+	require.ErrorContains(t, n.fails(1, "INSERT INTO c VALUES (5)",
+		"INSERT INTO c VALUES (6); INSERT OR ROLLBACK INTO c VALUES (1); INSERT INTO c VALUES (7)"), "UNIQUE")
 	require.ErrorContains(t, n.fails(0, "INSERT OR ROLLBACK INTO c VALUES (1)"), "UNIQUE")
 	require.Equal(t, "1,2,5", query[string](t, n.db, "SELECT group_concat(v) FROM (SELECT v FROM c ORDER BY v)"))
 }
@@ -282,13 +292,15 @@ func TestAFailureThatRollsBackTheWholeTransaction(t *testing.T) {
 func TestADeferredKeyIsCheckedForEachIncrement(t *testing.T) {
 	const parent, child = "INSERT INTO p VALUES (1)", "INSERT INTO c VALUES (1)"
 	n := newNode(t)
-	n.run("CREATE TABLE p (id INTEGER PRIMARY KEY); CREATE TABLE c (p REFERENCES p DEFERRABLE INITIALLY DEFERRED); CREATE TABLE d (p REFERENCES p)")
+	n.run("CREATE TABLE p (id INTEGER PRIMARY KEY); CREATE TABLE c (p REFERENCES p DEFERRABLE INITIALLY DEFERRED); " +
+		"CREATE TABLE d (p REFERENCES p)")
 	require.ErrorContains(t, n.fails(1, "SELECT 1", child, parent), "FOREIGN KEY constraint failed")
 	n.run(child + ";" + parent) // within one increment it is what deferring is for
 	require.Equal(t, 1, query[int](t, n.db, "SELECT count(*) FROM c"))
 
 	n.run("PRAGMA defer_foreign_keys = ON; INSERT INTO d VALUES (2); INSERT INTO p VALUES (2)")
-	require.ErrorContains(t, n.fails(1, "PRAGMA defer_foreign_keys = ON", "INSERT INTO d VALUES (3)", "INSERT INTO p VALUES (3)"), "FOREIGN KEY")
+	require.ErrorContains(t, n.fails(1, "PRAGMA defer_foreign_keys = ON", "INSERT INTO d VALUES (3)",
+		"INSERT INTO p VALUES (3)"), "FOREIGN KEY")
 }
 
 func TestForeignKeysCanBeLeftUnchecked(t *testing.T) {
@@ -333,8 +345,10 @@ func TestRefusedBeforeAnythingRuns(t *testing.T) {
 		require.ErrorContains(t, n.fails(1, "INSERT INTO c VALUES (100)", script, "INSERT INTO c VALUES (100)"), text)
 	}
 	require.Zero(t, query[int](t, n.db, "SELECT count(*) FROM c WHERE v <> 100"))
-	n.run("BEGIN; INSERT INTO c VALUES (7); COMMIT;", "BEGIN IMMEDIATE TRANSACTION; INSERT INTO c VALUES (8); END TRANSACTION", " -- nothing\n", ";")
-	n.run("PRAGMA foreign_keys=OFF", "PRAGMA user_version = 42", "INSERT INTO c VALUES ('xmq_position is a name') -- xmq_position")
+	n.run("BEGIN; INSERT INTO c VALUES (7); COMMIT;",
+		"BEGIN IMMEDIATE TRANSACTION; INSERT INTO c VALUES (8); END TRANSACTION", " -- nothing\n", ";")
+	n.run("PRAGMA foreign_keys=OFF", "PRAGMA user_version = 42",
+		"INSERT INTO c VALUES ('xmq_position is a name') -- xmq_position")
 	require.Equal(t, 42, query[int](t, n.db, "PRAGMA user_version"))
 	require.Equal(t, 2, query[int](t, n.db, "SELECT count(*) FROM c WHERE v IN (7, 8)"))
 	require.Equal(t, 1, query[int](t, n.db, "PRAGMA foreign_keys"))
@@ -343,12 +357,14 @@ func TestRefusedBeforeAnythingRuns(t *testing.T) {
 func TestTheTimeStoredIsTheBrokersTime(t *testing.T) {
 	n := newNode(t)
 	n.run("CREATE TABLE a (x)", "CREATE TABLE b (x)")
-	const text = "SELECT updated_at || '/' || seq || '/' || typeof(seq) || '/' || log_id || '/' || length(chain) FROM xmq_position"
+	const text = "SELECT updated_at || '/' || seq || '/' || typeof(seq) || '/' || log_id || '/' || length(chain) FROM " +
+		"xmq_position"
 	require.Equal(t, "2024-01-01T00:00:02Z/2/integer/0000000000000007/16", query[string](t, n.db, text))
 	before := n.at()
 	_, err := n.Apply(t.Context(), before, []event.Item{n.log.Pass(5)})
 	require.NoError(t, err)
-	require.Equal(t, "2024-01-01T00:00:02Z/7/integer/0000000000000007/16", query[string](t, n.db, text), "a pass has no time")
+	require.Equal(t, "2024-01-01T00:00:02Z/7/integer/0000000000000007/16", query[string](t, n.db, text),
+		"a pass has no time")
 	require.NoError(t, n.Seek(t.Context(), event.Start(8)))
 	require.Equal(t, "2024-01-01T00:00:02Z/0/integer/0000000000000008/16", query[string](t, n.db, text))
 
@@ -369,14 +385,16 @@ func TestAMasterAdoptsADatabaseThatHasData(t *testing.T) {
 	empty, err := n.Empty(t.Context())
 	require.NoError(t, err)
 	require.False(t, empty)
-	require.Zero(t, query[int](t, db, "SELECT count(*) FROM sqlite_schema WHERE name = 'xmq_position'"), "looking leaves no trace")
+	require.Zero(t, query[int](t, db, "SELECT count(*) FROM sqlite_schema WHERE name = 'xmq_position'"),
+		"looking leaves no trace")
 	n.run("INSERT INTO old VALUES (2)")
 	require.EqualValues(t, 1, n.at().Seq)
 }
 
 func TestALostPositionIsFatalUntilSomebodySeeks(t *testing.T) {
 	for _, damage := range []string{
-		"DELETE FROM xmq_position", "INSERT INTO xmq_position SELECT * FROM xmq_position", "UPDATE xmq_position SET chain = 'x'",
+		"DELETE FROM xmq_position", "INSERT INTO xmq_position SELECT * FROM xmq_position",
+		"UPDATE xmq_position SET chain = 'x'",
 		"UPDATE xmq_position SET log_id = '0'", "DROP TABLE xmq_position; CREATE TABLE xmq_position (a)",
 	} {
 		n := newNode(t)
@@ -439,9 +457,12 @@ func TestAPathMayHoldAnything(t *testing.T) {
 // commit data apart from the position.
 func FuzzScript(f *testing.F) {
 	for _, s := range []string{
-		"SELECT 1", "INSERT INTO c VALUES (1); COMMIT", "BEGIN; INSERT INTO c VALUES (1); COMMIT", "CREATE TRIGGER t AFTER INSERT ON c BEGIN SELECT 1; END; END",
-		"SELECT [;COMMIT;]", "SELECT $a('); COMMIT; SELECT (')", "/*/; COMMIT; /*/", "EXPLAIN COMMIT", "-- \rCOMMIT", "\x0bCOMMIT", "\xEF\xBB\xBFCOMMIT;",
-		"\xEF\xBBCOMMIT", "SELECT x'", "CREATE TABLE trigger (a); COMMIT", "SELECT 1--\n;COMMIT", "`;`;end", "CREATE TRIGGER x; END; COMMIT",
+		"SELECT 1", "INSERT INTO c VALUES (1); COMMIT", "BEGIN; INSERT INTO c VALUES (1); COMMIT",
+		"CREATE TRIGGER t AFTER INSERT ON c BEGIN SELECT 1; END; END",
+		"SELECT [;COMMIT;]", "SELECT $a('); COMMIT; SELECT (')", "/*/; COMMIT; /*/", "EXPLAIN COMMIT", "-- \rCOMMIT",
+		"\x0bCOMMIT", "\xEF\xBB\xBFCOMMIT;",
+		"\xEF\xBBCOMMIT", "SELECT x'", "CREATE TABLE trigger (a); COMMIT", "SELECT 1--\n;COMMIT", "`;`;end",
+		"CREATE TRIGGER x; END; COMMIT",
 	} {
 		f.Add(s)
 	}
@@ -479,7 +500,8 @@ func TestAnEndlessIncrementEndsWithItsContext(t *testing.T) {
 	n := newNode(t)
 	n.run("CREATE TABLE c (v INTEGER)")
 	before := n.at()
-	batch := n.log.Scripts("INSERT INTO c VALUES (1)", "INSERT INTO c VALUES (2); WITH RECURSIVE i(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM i) SELECT max(x) FROM i")
+	batch := n.log.Scripts("INSERT INTO c VALUES (1)",
+		"INSERT INTO c VALUES (2); WITH RECURSIVE i(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM i) SELECT max(x) FROM i")
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	applied, err := n.Apply(ctx, before, batch)

@@ -25,8 +25,8 @@ func (n *node) kept(k int) string {
 
 const everyAffinity = "CREATE TABLE t (k INTEGER PRIMARY KEY, a, i INTEGER, x TEXT, r REAL, b BLOB, d NUMERIC)"
 
-// Each kind of argument becomes what the same literal becomes, in a column of each affinity; integers of 64 bits, bytes, texts
-// with a NUL and numbers as they were written keep their value.
+// Each kind of argument becomes what the same literal becomes, in a column of each affinity; integers of 64 bits,
+// bytes, texts with a NUL and numbers as they were written keep their value.
 func TestArgumentsEqualLiterals(t *testing.T) {
 	n := newNode(t)
 	n.run(everyAffinity)
@@ -124,7 +124,8 @@ func TestArgumentsAreData(t *testing.T) {
 		require.Equal(t, s, query[string](t, n.db, "SELECT v FROM t ORDER BY rowid DESC LIMIT 1"))
 	}
 	require.Equal(t, len(hostile), query[int](t, n.db, "SELECT count(*) FROM t"))
-	for _, body := range []string{`{"sql": "DELETE FROM ?", "args": ["xmq_position"]}`, `{"sql": "DROP TABLE ?", "args": ["t"]}`, `{"sql": "UPDATE ? SET v = 1", "args": ["t"]}`} {
+	for _, body := range []string{`{"sql": "DELETE FROM ?", "args": ["xmq_position"]}`,
+		`{"sql": "DROP TABLE ?", "args": ["t"]}`, `{"sql": "UPDATE ? SET v = 1", "args": ["t"]}`} {
 		require.ErrorContains(t, n.fails(0, body), "syntax error")
 	}
 }

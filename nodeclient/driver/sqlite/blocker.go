@@ -22,19 +22,20 @@ var (
 // Durable implements nodeclient.Advancing.
 func (t *Target) Durable() uint64 { return t.patience.Durable() }
 
-// Blocker implements nodeclient.Blocked. Of a file system whose device the kernel calls otherwise than the list of locks does, and of
-// processes of another container, nothing can be seen.
+// Blocker implements nodeclient.Blocked. Of a file system whose device the kernel calls otherwise than the list of
+// locks does, and of processes of another container, nothing can be seen.
 func (t *Target) Blocker(context.Context) (string, error) { return t.lockHolder(), nil }
 
-// What writers lock: in the shared memory of the write-ahead log one byte, in the database file itself the bytes of an exclusive
-// lock, see SQLite's wal.c and os.h.
+// What writers lock: in the shared memory of the write-ahead log one byte, in the database file itself the bytes of
+// an exclusive lock, see SQLite's wal.c and os.h.
 const (
 	walWriteByte = 120
 	pendingByte  = 0x40000000
 	lockedBytes  = 2 + 510 // of which pendingByte is the first
 )
 
-// lockHolder names the other processes that hold a lock behind which writes wait, as far as the kernel shows them; "" for none.
+// lockHolder names the other processes that hold a lock behind which writes wait, as far as the kernel shows them; ""
+// for none.
 func (t *Target) lockHolder() string {
 	var pids []int
 	for _, one := range []struct {

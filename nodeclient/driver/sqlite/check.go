@@ -25,7 +25,8 @@ func (t *Target) verdict(ctx context.Context, c *sql.Conn, err error) error {
 	case classOf(code(err)) == fatal:
 		return t.look(ctx, c, err)
 	case code(err) == sqlite3.SQLITE_FULL && t.opts.MaxPages > 0 && freespace.For(t.dir(), 0) == nil:
-		return fmt.Errorf("%w: the disk has room, but the database would have more than max_pages=%d pages", err, t.opts.MaxPages)
+		return fmt.Errorf("%w: the disk has room, but the database would have more than max_pages=%d pages", err,
+			t.opts.MaxPages)
 	}
 	if code(err) == sqlite3.SQLITE_BUSY {
 		if who := t.lockHolder(); who != "" {
@@ -48,7 +49,8 @@ func (t *Target) look(ctx context.Context, c *sql.Conn, said error) error {
 	case nodeclient.IsTransient(classed):
 		return nodeclient.Transient(fmt.Errorf("%w; and whether the database is damaged cannot be seen now: %w", said, err))
 	}
-	return nodeclient.Fatal(fmt.Errorf("%w; and the database is damaged: %w; restore it from another node, or from a backup with --restore", said, err))
+	return nodeclient.Fatal(fmt.Errorf("%w; and the database is damaged: %w; restore it from another node, or from a "+
+		"backup with --restore", said, err))
 }
 
 // whole lets SQLite check the schema, the free pages and each ordinary table with its indexes. Virtual tables have none
@@ -71,7 +73,8 @@ func whole(ctx context.Context, c *sql.Conn) error {
 	}
 	for _, name := range names {
 		var verdict string
-		if err := c.QueryRowContext(ctx, "SELECT quick_check FROM pragma_quick_check(?) LIMIT 1", name).Scan(&verdict); err != nil {
+		if err := c.QueryRowContext(ctx, "SELECT quick_check FROM pragma_quick_check(?) LIMIT 1",
+			name).Scan(&verdict); err != nil {
 			return err
 		}
 		if verdict != "ok" {

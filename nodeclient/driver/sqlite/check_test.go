@@ -14,13 +14,15 @@ import (
 	"xmq/nodeclient/driver/drivertest"
 )
 
-// What a statement of an increment makes SQLite say is no damage of the database: a virtual table that finds its own content
-// wanting takes nobody's copy.
+// What a statement of an increment makes SQLite say is no damage of the database: a virtual table that finds its own
+// content wanting takes nobody's copy.
 func TestAnIncrementThatSpeaksOfDamageIsAFailOfAWholeDatabase(t *testing.T) {
 	n := newNode(t)
 	n.run("CREATE TABLE docs (id INTEGER PRIMARY KEY, body TEXT)",
-		"CREATE VIRTUAL TABLE ft USING fts5(body, content='docs', content_rowid='id')", "INSERT INTO docs VALUES (1, 'hello world')")
-	require.ErrorContains(t, n.fails(1, "INSERT INTO docs VALUES (2, 'b')", "INSERT INTO ft(ft, rank) VALUES ('integrity-check', 1)"), "malformed")
+		"CREATE VIRTUAL TABLE ft USING fts5(body, content='docs', content_rowid='id')",
+		"INSERT INTO docs VALUES (1, 'hello world')")
+	require.ErrorContains(t, n.fails(1, "INSERT INTO docs VALUES (2, 'b')",
+		"INSERT INTO ft(ft, rank) VALUES ('integrity-check', 1)"), "malformed")
 	n.run("INSERT INTO ft(ft) VALUES ('rebuild')", "INSERT INTO ft(ft, rank) VALUES ('integrity-check', 1)")
 
 	n.run("CREATE VIRTUAL TABLE own USING fts5(body)", "INSERT INTO own VALUES ('a')", "UPDATE own_content SET c0 = 'b'")
@@ -35,7 +37,8 @@ func TestAnIncrementThatSpeaksOfDamageIsAFailOfAWholeDatabase(t *testing.T) {
 func TestDamageThatAnIncrementMeetsIsFatal(t *testing.T) {
 	dir := t.TempDir()
 	n := &node{t, open(t, dir), drivertest.NewLog(7)}
-	n.run("CREATE TABLE a (v INTEGER PRIMARY KEY, pad TEXT)", "INSERT INTO a WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c WHERE x < 500) SELECT x, hex(zeroblob(200)) FROM c")
+	n.run("CREATE TABLE a (v INTEGER PRIMARY KEY, pad TEXT)", "INSERT INTO a WITH RECURSIVE c(x) AS (SELECT 1 UNION "+
+		"ALL SELECT x + 1 FROM c WHERE x < 500) SELECT x, hex(zeroblob(200)) FROM c")
 	require.NoError(t, n.Close())
 	path := filepath.Join(dir, "data.db")
 	b, err := os.ReadFile(path)
@@ -51,7 +54,8 @@ func TestDamageThatAnIncrementMeetsIsFatal(t *testing.T) {
 	require.ErrorContains(t, err, "the database is damaged")
 }
 
-// A database may come from another node: its schema is not trusted, and neither its values nor its file grow without bound.
+// A database may come from another node: its schema is not trusted, and neither its values nor its file grow without
+// bound.
 func TestAConnectionIsGuarded(t *testing.T) {
 	path, o, err := ParsePath(filepath.Join(t.TempDir(), "data.db") + "?max_length=100000&max_pages=100")
 	require.NoError(t, err)
@@ -62,12 +66,15 @@ func TestAConnectionIsGuarded(t *testing.T) {
 	require.Equal(t, 1, query[int](t, target.db, "PRAGMA cell_size_check"))
 	n := &node{t, target, drivertest.NewLog(7)}
 	n.run("CREATE TABLE a (v)")
-	require.ErrorContains(t, n.fails(1, "INSERT INTO a VALUES (zeroblob(99000))", "INSERT INTO a VALUES (zeroblob(101000))"), "too big")
-	require.ErrorContains(t, n.fails(0, "INSERT INTO a SELECT zeroblob(99000) FROM a, (VALUES (1), (2), (3), (4), (5))"), "more than max_pages=100 pages")
+	require.ErrorContains(t, n.fails(1, "INSERT INTO a VALUES (zeroblob(99000))",
+		"INSERT INTO a VALUES (zeroblob(101000))"), "too big")
+	require.ErrorContains(t, n.fails(0, "INSERT INTO a SELECT zeroblob(99000) FROM a, (VALUES (1), (2), (3), (4), (5))"),
+		"more than max_pages=100 pages")
 	n.run("INSERT INTO a VALUES (1)")
 
 	for text, want := range map[string]string{
-		"x.db?max_pages=0": "is not a number from 1", "x.db?max_length=2000000000": "is not a number from 1", "x.db?mode=ro": `the setting "mode"`,
+		"x.db?max_pages=0": "is not a number from 1", "x.db?max_length=2000000000": "is not a number from 1",
+		"x.db?mode=ro": `the setting "mode"`,
 	} {
 		_, _, err := ParsePath(text)
 		require.ErrorContains(t, err, want)
@@ -78,12 +85,16 @@ func TestAConnectionIsGuarded(t *testing.T) {
 // several, and behind a restart.
 func TestNobodyAsksWhatAnotherIncrementHasDone(t *testing.T) {
 	for name, c := range map[string]struct{ makes, asks string }{
-		"a trigger's key":     {"CREATE TRIGGER tr AFTER INSERT ON other BEGIN INSERT INTO seen VALUES (last_insert_rowid()); END", "INSERT OR REPLACE INTO other VALUES (1)"},
-		"a trigger's count":   {"CREATE TRIGGER tr BEFORE UPDATE ON other BEGIN INSERT INTO seen VALUES (changes()); END", "UPDATE other SET v = v"},
-		"a view's count":      {"CREATE VIEW w AS SELECT changes() AS v", "INSERT INTO seen SELECT v FROM w"},
-		"a view's key":        {"CREATE VIEW w AS SELECT last_insert_rowid() AS v", "INSERT INTO seen SELECT v FROM w"},
-		"a default":           {"CREATE TABLE d (k, v DEFAULT (changes() + 100 * last_insert_rowid()))", "INSERT INTO d (k) VALUES (1); INSERT INTO seen SELECT max(v) FROM d"},
-		"a default's total":   {"CREATE TABLE d (k, v DEFAULT (total_changes()))", "INSERT INTO d (k) VALUES (1); INSERT INTO seen SELECT max(v) FROM d"},
+		"a trigger's key": {"CREATE TRIGGER tr AFTER INSERT ON other BEGIN INSERT INTO seen VALUES " +
+			"(last_insert_rowid()); END", "INSERT OR REPLACE INTO other VALUES (1)"},
+		"a trigger's count": {"CREATE TRIGGER tr BEFORE UPDATE ON other BEGIN INSERT INTO seen VALUES (changes()); END",
+			"UPDATE other SET v = v"},
+		"a view's count": {"CREATE VIEW w AS SELECT changes() AS v", "INSERT INTO seen SELECT v FROM w"},
+		"a view's key":   {"CREATE VIEW w AS SELECT last_insert_rowid() AS v", "INSERT INTO seen SELECT v FROM w"},
+		"a default": {"CREATE TABLE d (k, v DEFAULT (changes() + 100 * last_insert_rowid()))",
+			"INSERT INTO d (k) VALUES (1); INSERT INTO seen SELECT max(v) FROM d"},
+		"a default's total": {"CREATE TABLE d (k, v DEFAULT (total_changes()))",
+			"INSERT INTO d (k) VALUES (1); INSERT INTO seen SELECT max(v) FROM d"},
 		"a trigger's total":   {"CREATE TRIGGER tr AFTER UPDATE ON other BEGIN INSERT INTO seen VALUES (total_changes()); END", "UPDATE other SET v = v"},
 		"the total of a view": {"CREATE VIEW w AS SELECT total_changes() AS v", "INSERT INTO seen SELECT v FROM w"},
 	} {
@@ -93,7 +104,8 @@ func TestNobodyAsksWhatAnotherIncrementHasDone(t *testing.T) {
 			var first string
 			for _, size := range []int{0, len(scripts), 2, 1} { // 0 is 1, and a restart
 				n := newNode(t)
-				n.run("CREATE TABLE c (id INTEGER PRIMARY KEY, v); CREATE TABLE seen (v); CREATE TABLE other (v UNIQUE); INSERT INTO other VALUES (5)")
+				n.run("CREATE TABLE c (id INTEGER PRIMARY KEY, v); CREATE TABLE seen (v); CREATE TABLE other (v UNIQUE); INSERT " +
+					"INTO other VALUES (5)")
 				if strings.Contains(c.makes, "total") { // which no increment may make
 					_, err := n.db.ExecContext(t.Context(), c.makes)
 					require.NoError(t, err)
@@ -158,7 +170,8 @@ func TestTheResultDoesNotDependOnBatches(t *testing.T) {
 			func(k int) string { return fmt.Sprintf("DELETE FROM auto WHERE v < %d", rng.IntN(30)) },
 			func(k int) string { return fmt.Sprintf("UPDATE sqlite_sequence SET seq = %d", rng.IntN(100)) },
 			func(k int) string {
-				return fmt.Sprintf("CREATE TRIGGER IF NOT EXISTS t%d AFTER DELETE ON c BEGIN INSERT INTO seen VALUES (old.v, -1); END", rng.IntN(2))
+				return fmt.Sprintf("CREATE TRIGGER IF NOT EXISTS t%d AFTER DELETE ON c BEGIN INSERT INTO seen VALUES (old.v, "+
+					"-1); END", rng.IntN(2))
 			},
 		}
 		all = []string{"CREATE TABLE c (v INTEGER PRIMARY KEY)", "CREATE TABLE seen (n, k)",

@@ -37,9 +37,9 @@ const (
 	fatal     class = "fatal"
 )
 
-// classOf is the one table of error classes, by SQLite's primary result code. What is not in it (constraint,
-// syntax, missing object, wrong type, too big, anything unknown) is the increment's FAIL (XD-20, XN-8). What is fatal in
-// it is so only of what the driver itself asks for; of an increment's statement see verdict.
+// classOf is the one table of error classes, by SQLite's primary result code. What is not in it (constraint, syntax,
+// missing object, wrong type, too big, anything unknown) is the increment's FAIL (XD-20, XN-8). What is fatal in it
+// is so only of what the driver itself asks for; of an increment's statement see verdict.
 func classOf(code int) class {
 	switch code {
 	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL: // another connection's lock

@@ -6,9 +6,10 @@ import (
 	"modernc.org/libc"
 )
 
-// init makes UTC the time zone of SQLite, and of nothing else in this process: the modifiers 'localtime' and 'utc' would ask
-// the machine for its own, and nodes in different places would store different times. The library changes the environment
-// of the process along with SQLite's, which is put back: a change of that alone does not reach SQLite.
+// init makes UTC the time zone of SQLite, and of nothing else in this process: the modifiers 'localtime' and 'utc'
+// would ask the machine for its own, and nodes in different places would store different times. The library changes
+// the environment of the process along with SQLite's, which is put back: a change of that alone does not reach
+// SQLite.
 func init() {
 	zone, set := os.LookupEnv("TZ")
 	tls := libc.NewTLS()

@@ -13,9 +13,9 @@ import (
 	"xmq/nodeclient/driver/sqltext"
 )
 
-// grammar is a database in memory, whose parser is asked whether SQLite can read a statement. What it says of names that
-// it does not have is nothing to it. It has a table and a view, which take the place of those of triggers: the body of
-// one is not read where they are missing.
+// grammar is a database in memory, whose parser is asked whether SQLite can read a statement. What it says of names
+// that it does not have is nothing to it. It has a table and a view, which take the place of those of triggers: the
+// body of one is not read where they are missing.
 type grammar struct {
 	mu   sync.Mutex
 	conn driver.ConnPrepareContext
@@ -51,8 +51,8 @@ var theGrammar = sync.OnceValues(func() (*grammar, error) {
 	return &grammar{conn: c.(driver.ConnPrepareContext)}, err
 })
 
-// readable is an error for the first statement that is no SQL to SQLite's own parser. Whatever else SQLite says (no such
-// table, no such function, too long) is for the nodes' databases to say.
+// readable is an error for the first statement that is no SQL to SQLite's own parser. Whatever else SQLite says (no
+// such table, no such function, too long) is for the nodes' databases to say.
 func readable(all []sqltext.Statement) error {
 	g, err := theGrammar()
 	if err != nil {

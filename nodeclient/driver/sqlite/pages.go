@@ -43,7 +43,8 @@ func parseHeader(b []byte) (header, error) {
 	case string(b[:8]) != headerMagic || event.CRC32C(b[:24]) != le.Uint32(b[24:]):
 		return h, fmt.Errorf("the header of the snapshot is not that of %s: %w", Format, event.ErrDamaged)
 	case le.Uint32(b[8:]) != headerVersion:
-		return h, fmt.Errorf("snapshot format %d is not known to this version (%d): %w", le.Uint32(b[8:]), headerVersion, event.ErrDamaged)
+		return h, fmt.Errorf("snapshot format %d is not known to this version (%d): %w", le.Uint32(b[8:]), headerVersion,
+			event.ErrDamaged)
 	case h.pageSize < 512 || h.pageSize > 65536 || h.pageSize&(h.pageSize-1) != 0 || h.pages == 0 || h.pages >= 1<<32:
 		return h, fmt.Errorf("a snapshot of %d pages of %d bytes cannot be: %w", h.pages, h.pageSize, event.ErrDamaged)
 	}

@@ -27,7 +27,8 @@ func readPosition(ctx context.Context, c *sql.Conn) (event.Position, error) {
 		return event.Position{}, nodeclient.Fatal(err)
 	}
 	var tables int
-	if err := c.QueryRowContext(ctx, "SELECT count(*) FROM main.sqlite_schema WHERE type = 'table' AND name = 'xmq_position'").Scan(&tables); err != nil {
+	if err := c.QueryRowContext(ctx, "SELECT count(*) FROM main.sqlite_schema WHERE type = 'table' AND name = "+
+		"'xmq_position'").Scan(&tables); err != nil {
 		return fail(err)
 	}
 	if tables == 0 {
@@ -36,12 +37,14 @@ func readPosition(ctx context.Context, c *sql.Conn) (event.Position, error) {
 	var rows int
 	var log, chain sql.NullString
 	var seq sql.NullInt64
-	err := c.QueryRowContext(ctx, "SELECT count(*), max(log_id), max(seq), max(chain) FROM main.xmq_position").Scan(&rows, &log, &seq, &chain)
+	err := c.QueryRowContext(ctx, "SELECT count(*), max(log_id), max(seq), max(chain) FROM main.xmq_position").Scan(&rows,
+		&log, &seq, &chain)
 	if err != nil {
 		return fail(err)
 	}
 	if rows != 1 {
-		return fail(fmt.Errorf("the table xmq_position has %d rows instead of one: this copy has lost its place; restore it from another node, or seek if you know its position", rows))
+		return fail(fmt.Errorf("the table xmq_position has %d rows instead of one: this copy has lost its place; restore "+
+			"it from another node, or seek if you know its position", rows))
 	}
 	pos := event.Position{Seq: uint64(seq.Int64)}
 	if pos.Log, err = event.ParseLogID(log.String); err != nil {
@@ -70,7 +73,8 @@ func advance(ctx context.Context, c *sql.Conn, stored, pos event.Position, at in
 		return err
 	}
 	if n, err := res.RowsAffected(); err != nil || n != 1 {
-		return fmt.Errorf("it changed %d rows instead of one, although the position was there: an increment has touched it", n)
+		return fmt.Errorf("it changed %d rows instead of one, although the position was there: an increment has touched it",
+			n)
 	}
 	return nil
 }
@@ -94,7 +98,8 @@ func replacePosition(ctx context.Context, c *sql.Conn, pos event.Position) error
 
 // hasTopics reports whether the position table, if there is one, has the column that the first revision did not make.
 func hasTopics(ctx context.Context, c *sql.Conn) (found bool, err error) {
-	err = c.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM pragma_table_info('xmq_position', 'main') WHERE name = 'topics')").Scan(&found)
+	err = c.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM pragma_table_info('xmq_position', 'main') WHERE name = "+
+		"'topics')").Scan(&found)
 	return found, err
 }
 

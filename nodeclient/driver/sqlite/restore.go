@@ -33,7 +33,8 @@ func (t *Target) CheckSpace(_ context.Context, size int64) error {
 // Restore implements nodeclient.Database. Before it writes it looks whether the disk has room; then it verifies
 // the checksum, the size, SQLite's own quick_check and the position, and syncs. A snapshot of a database that
 // had no position yet is accepted for the start of a log and given that position.
-func (t *Target) Restore(ctx context.Context, want event.Position, topics event.Topics, r io.Reader) (nodeclient.Restored, error) {
+func (t *Target) Restore(ctx context.Context, want event.Position, topics event.Topics,
+	r io.Reader) (nodeclient.Restored, error) {
 	path := restorePath(t.path)
 	err := discard(path)
 	if err == nil {
@@ -91,8 +92,8 @@ func (c *contextReader) Read(b []byte) (int, error) {
 	return c.r.Read(b)
 }
 
-// verify opens the loaded file alone, without a WAL, asks SQLite to check it, compares the position and stores the topics.
-// When it returns nil the file is synced.
+// verify opens the loaded file alone, without a WAL, asks SQLite to check it, compares the position and stores the
+// topics. When it returns nil the file is synced.
 func verify(ctx context.Context, path string, want event.Position, topics event.Topics) error {
 	db, err := openDB(path, "locking_mode(EXCLUSIVE)", "synchronous(FULL)")
 	if err != nil {

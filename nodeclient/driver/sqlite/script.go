@@ -30,7 +30,8 @@ func parse(body []byte) (w work, err error) {
 			return w, p.In(err)
 		}
 	}
-	w.plain = !slices.ContainsFunc(w.statements, func(st sqltext.Statement) bool { return !slices.Contains(mixes, st.Keyword) })
+	w.plain = !slices.ContainsFunc(w.statements,
+		func(st sqltext.Statement) bool { return !slices.Contains(mixes, st.Keyword) })
 	w.unchecked = len(w.statements) > 0 && unchecked(w.statements[0])
 	return w, nil
 }
@@ -86,10 +87,12 @@ func checkPiece(p sqltext.Piece) ([]sqltext.Statement, error) {
 		return nil, errors.New("it mentions xmq_position, the table in which XMQ keeps its place")
 	}
 	if strings.Contains(lower, "sqlite_dbpage") && sqltext.Mentions(sqltext.SQLite, p.Text, "sqlite_dbpage") {
-		return nil, errors.New("it mentions sqlite_dbpage, the pages of the file: what is written there SQLite does not check, so that one increment could damage every copy")
+		return nil, errors.New("it mentions sqlite_dbpage, the pages of the file: what is written there SQLite does not " +
+			"check, so that one increment could damage every copy")
 	}
 	if strings.Contains(lower, "total_changes") && sqltext.Mentions(sqltext.SQLite, p.Text, "total_changes") {
-		return nil, errors.New("it calls total_changes, which counts since the connection was opened: after a restart it is another number")
+		return nil, errors.New("it calls total_changes, which counts since the connection was opened: after a restart it " +
+			"is another number")
 	}
 	return statements, nil
 }
@@ -97,14 +100,16 @@ func checkPiece(p sqltext.Piece) ([]sqltext.Statement, error) {
 // unchecked reports whether a statement is PRAGMA foreign_keys = OFF.
 func unchecked(st sqltext.Statement) bool {
 	tokens, err := sqltext.Tokens(sqltext.SQLite, st.Text)
-	return err == nil && len(tokens) == 4 && tokens[0].Is("PRAGMA") && tokens[1].Is("FOREIGN_KEYS") && tokens[2].Text == "=" &&
+	return err == nil && len(tokens) == 4 && tokens[0].Is("PRAGMA") && tokens[1].Is("FOREIGN_KEYS") &&
+		tokens[2].Text == "=" &&
 		(tokens[3].Is("OFF") || tokens[3].Is("0") || tokens[3].Is("FALSE") || tokens[3].Is("NO"))
 }
 
 func checkStatement(st sqltext.Statement) error {
 	switch st.Keyword {
 	case "VACUUM":
-		return errors.New("VACUUM cannot run in a transaction, and an increment is one; it changes no data: run it on each file while its node is stopped")
+		return errors.New("VACUUM cannot run in a transaction, and an increment is one; it changes no data: run it on " +
+			"each file while its node is stopped")
 	case "ATTACH", "DETACH":
 		return fmt.Errorf("%s would reach other files than this database", st.Keyword)
 	case "CREATE":
@@ -115,7 +120,8 @@ func checkStatement(st sqltext.Statement) error {
 		switch st.Second {
 		case "USER_VERSION", "APPLICATION_ID", "DEFER_FOREIGN_KEYS", "FOREIGN_KEYS":
 		default:
-			return fmt.Errorf("PRAGMA %s changes a connection, not the data; only user_version, application_id, defer_foreign_keys and foreign_keys may stand in an increment", strings.ToLower(st.Second))
+			return fmt.Errorf("PRAGMA %s changes a connection, not the data; only user_version, application_id, "+
+				"defer_foreign_keys and foreign_keys may stand in an increment", strings.ToLower(st.Second))
 		}
 	}
 	return nil

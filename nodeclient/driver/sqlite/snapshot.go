@@ -55,8 +55,8 @@ func (t *Target) Snapshot(ctx context.Context) (nodeclient.Snapshot, error) {
 	return s, nil
 }
 
-// Prepare implements nodeclient.Preparer: it brings the WAL into the file, as far as those let it who read older states, so that
-// Snapshot has little left to do. Transient: somebody does not let it.
+// Prepare implements nodeclient.Preparer: it brings the WAL into the file, as far as those let it who read older
+// states, so that Snapshot has little left to do. Transient: somebody does not let it.
 func (t *Target) Prepare(ctx context.Context) error {
 	c, release, err := t.conn(ctx)
 	if err != nil {
@@ -77,7 +77,8 @@ const holdPatience = time.Second
 // so that no frame comes between them. A reader that finds the WAL wholly in the file does not use it, and
 // while one such reader is there no checkpoint writes into the file.
 func (t *Target) hold(ctx context.Context, writer, checkpointer, reader *sql.Conn, s *snapshot, until time.Time) error {
-	half := time.Now().Add(time.Until(until) / 2) // most of the work, and of the wait for old readers, comes before the lock
+	// most of the work, and of the wait for old readers, comes before the lock
+	half := time.Now().Add(time.Until(until) / 2)
 	if err := checkpoint(ctx, checkpointer, half); err != nil && !nodeclient.IsTransient(err) {
 		return err
 	}
@@ -124,7 +125,8 @@ func checkpoint(ctx context.Context, c *sql.Conn, until time.Time) error {
 			return nil
 		}
 		if time.Now().After(until) {
-			return nodeclient.Transient(fmt.Errorf("%d of %d WAL frames are not in the file yet, because another connection reads an older state or writes a checkpoint itself", frames-done, frames))
+			return nodeclient.Transient(fmt.Errorf("%d of %d WAL frames are not in the file yet, because another connection "+
+				"reads an older state or writes a checkpoint itself", frames-done, frames))
 		}
 		select {
 		case <-ctx.Done():

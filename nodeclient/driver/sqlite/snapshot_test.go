@@ -23,7 +23,8 @@ import (
 func (n *node) fill(mib int) {
 	n.Helper()
 	n.run("CREATE TABLE big (id INTEGER PRIMARY KEY, v BLOB)",
-		fmt.Sprintf("WITH RECURSIVE i(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM i WHERE x < %d) INSERT INTO big SELECT x, randomblob(8000) FROM i", mib*131))
+		fmt.Sprintf("WITH RECURSIVE i(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM i WHERE x < %d) INSERT INTO big SELECT "+
+			"x, randomblob(8000) FROM i", mib*131))
 }
 
 // taken is a snapshot in memory.
@@ -75,7 +76,8 @@ func TestXE07(t *testing.T) {
 	require.NoError(t, err)
 	increments := 0
 	w := &eachWrite{f: func() {
-		n.run("UPDATE c SET v = v + 1; UPDATE big SET v = randomblob(9000) WHERE id % 16 = (SELECT v % 16 FROM c); DELETE FROM big WHERE id % 50 = 7")
+		n.run("UPDATE c SET v = v + 1; UPDATE big SET v = randomblob(9000) WHERE id % 16 = (SELECT v % 16 FROM c); DELETE " +
+			"FROM big WHERE id % 50 = 7")
 		increments++
 		_, err := other.Exec("PRAGMA wal_checkpoint(TRUNCATE)")
 		require.NoError(t, err)
@@ -178,7 +180,8 @@ func TestXR05(t *testing.T) {
 		every[i] = byte(i)
 	}
 	n := newNode(t)
-	n.run(fmt.Sprintf("CREATE TABLE b (v BLOB); INSERT INTO b VALUES (x'%x')", every), "INSERT INTO b VALUES ('\n\xff\x01;''')")
+	n.run(fmt.Sprintf("CREATE TABLE b (v BLOB); INSERT INTO b VALUES (x'%x')", every),
+		"INSERT INTO b VALUES ('\n\xff\x01;''')")
 	require.Equal(t, every, query[[]byte](t, n.db, "SELECT v FROM b WHERE rowid = 1"))
 	require.Equal(t, "0AFF013B27", query[string](t, n.db, "SELECT hex(v) FROM b WHERE rowid = 2"))
 	require.ErrorContains(t, n.fails(0, "INSERT INTO b VALUES (1)\x00; syntax error"), "NUL byte")
@@ -201,7 +204,8 @@ func TestARealSchemaSurvivesApplySnapshotAndRestore(t *testing.T) {
 			UPDATE author SET name = name || '!' WHERE id = old.author;
 		END;`,
 		"INSERT INTO author VALUES (1, 'Zoë 𝄞 😀'), (2, ''), (3, 'semi;colon''s')",
-		fmt.Sprintf("INSERT INTO book (author, title, cents, cover) VALUES (1, NULL, 950, x'%x'), (2, '', NULL, x''), (3, 'a\r\n\tb', -1, NULL)", every),
+		fmt.Sprintf("INSERT INTO book (author, title, cents, cover) VALUES (1, NULL, 950, x'%x'), (2, '', NULL, x''), (3, "+
+			"'a\r\n\tb', -1, NULL)", every),
 		"CREATE VIRTUAL TABLE words USING fts5(text); INSERT INTO words VALUES ('the quick brown fox')",
 		"CREATE TABLE k (a TEXT, b TEXT, PRIMARY KEY (a, b)) WITHOUT ROWID; INSERT INTO k VALUES ('', ''), ('a', '')",
 		"DELETE FROM author WHERE id = 3", "DELETE FROM book WHERE title IS NULL AND cents = 0",
@@ -209,7 +213,8 @@ func TestARealSchemaSurvivesApplySnapshotAndRestore(t *testing.T) {
 
 	ask := []string{
 		"SELECT group_concat(quote(id) || quote(name)) FROM author",
-		"SELECT group_concat(quote(id) || quote(author) || quote(title) || quote(cents) || quote(euros) || quote(twice) || quote(cover)) FROM book",
+		"SELECT group_concat(quote(id) || quote(author) || quote(title) || quote(cents) || quote(euros) || quote(twice) " +
+			"|| quote(cover)) FROM book",
 		"SELECT group_concat(quote(what) || quote(title)) FROM audit",
 		"SELECT group_concat(quote(name) || quote(twice)) FROM shelf",
 		"SELECT count(*) || text FROM words WHERE words MATCH 'quick'",
@@ -339,7 +344,8 @@ func TestARestoreHasSQLiteCheckThePages(t *testing.T) {
 		sum := newSum()
 		_, _ = sum.Write(pages)
 		n := newNode(t)
-		_, err := n.Restore(t.Context(), pos, event.AllTopics, io.MultiReader(bytes.NewReader(h.append(nil)), bytes.NewReader(pages), bytes.NewReader(appendSum(nil, sum))))
+		_, err := n.Restore(t.Context(), pos, event.AllTopics,
+			io.MultiReader(bytes.NewReader(h.append(nil)), bytes.NewReader(pages), bytes.NewReader(appendSum(nil, sum))))
 		require.ErrorIs(t, err, event.ErrDamaged)
 		require.False(t, nodeclient.IsFatal(err), err)
 		left, err := filepath.Glob(n.path + ".xmq*")

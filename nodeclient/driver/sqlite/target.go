@@ -99,7 +99,8 @@ func (t *Target) open(ctx context.Context) (err error) {
 		var mode string
 		err = t.db.QueryRowContext(ctx, "PRAGMA journal_mode").Scan(&mode)
 		if err == nil && mode != "wal" {
-			err = fmt.Errorf("the journal mode stays %q: the file system of %s cannot serve WAL, put the database on another", mode, t.path)
+			err = fmt.Errorf("the journal mode stays %q: the file system of %s cannot serve WAL, put the database on another",
+				mode, t.path)
 		}
 	}
 	if err != nil {
@@ -134,8 +135,9 @@ func (t *Target) fresh(ctx context.Context) (c *sql.Conn, done func(), err error
 	}, nil
 }
 
-// openDB makes a pool whose connections all begin with these pragmas, and with those that a file from elsewhere asks for:
-// its schema may call no function and use no virtual table that could do harm, and the cells of each page are checked.
+// openDB makes a pool whose connections all begin with these pragmas, and with those that a file from elsewhere asks
+// for: its schema may call no function and use no virtual table that could do harm, and the cells of each page are
+// checked.
 func openDB(path string, pragmas ...string) (*sql.DB, error) {
 	pragmas = append([]string{"trusted_schema(OFF)", "cell_size_check(ON)"}, pragmas...)
 	u := url.URL{Scheme: "file", Path: path, RawQuery: url.Values{"_pragma": pragmas}.Encode()}
@@ -181,7 +183,8 @@ func (t *Target) conn(ctx context.Context) (c *sql.Conn, release func(), err err
 		return nil, nil, nodeclient.Transient(fmt.Errorf("sqlite: %w", err))
 	}
 	if there, err := os.Stat(t.path); err != nil || !os.SameFile(ours, there) {
-		return nil, nil, nodeclient.Transient(fmt.Errorf("sqlite: the file %s was removed or replaced under the node: put it back or restart the node", t.path))
+		return nil, nil, nodeclient.Transient(fmt.Errorf("sqlite: the file %s was removed or replaced under the node: put "+
+			"it back or restart the node", t.path))
 	}
 	if c, err = t.lend(ctx, t.db); err != nil {
 		return nil, nil, err

@@ -16,7 +16,8 @@ import (
 var factory = drivertest.Factory{
 	Open: func(t *testing.T, dir string) nodeclient.Database { return open(t, dir) },
 	Body: func(k uint64) []byte {
-		return fmt.Appendf(nil, "CREATE TABLE IF NOT EXISTS n (at INTEGER PRIMARY KEY, k INTEGER, pad BLOB);\nINSERT INTO n (k, pad) VALUES (%d, zeroblob(2000));", k)
+		return fmt.Appendf(nil, "CREATE TABLE IF NOT EXISTS n (at INTEGER PRIMARY KEY, k INTEGER, pad BLOB);\nINSERT INTO "+
+			"n (k, pad) VALUES (%d, zeroblob(2000));", k)
 	},
 	Earlier: func(t *testing.T, dir string) {
 		_, err := inspect(t, filepath.Join(dir, "data.db")).Exec("ALTER TABLE xmq_position DROP COLUMN topics")

@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// ParsePath takes the knobs from what stands after "sqlite:" in a target URL: PATH?max_length=BYTES&max_pages=N. It returns
-// the path without them.
+// ParsePath takes the knobs from what stands after "sqlite:" in a target URL: PATH?max_length=BYTES&max_pages=N. It
+// returns the path without them.
 func ParsePath(text string) (path string, o Options, err error) {
 	path, query, found := strings.Cut(text, "?")
 	if !found {
@@ -17,7 +17,8 @@ func ParsePath(text string) (path string, o Options, err error) {
 	}
 	values, err := url.ParseQuery(query)
 	if err != nil {
-		return "", o, errors.New("sqlite: what stands after ? in the target URL cannot be read: write max_length=BYTES&max_pages=N")
+		return "", o, errors.New("sqlite: what stands after ? in the target URL cannot be read: write " +
+			"max_length=BYTES&max_pages=N")
 	}
 	for key, v := range values {
 		bits := 32
@@ -26,11 +27,13 @@ func ParsePath(text string) (path string, o Options, err error) {
 			bits = 30 // SQLite's own limit is 1,000,000,000 bytes
 		case "max_pages":
 		default:
-			return "", o, fmt.Errorf("sqlite: the target URL has the setting %q, and only max_length and max_pages are known", key)
+			return "", o, fmt.Errorf("sqlite: the target URL has the setting %q, and only max_length and max_pages are known",
+				key)
 		}
 		n, err := strconv.ParseUint(v[0], 10, bits)
 		if err != nil || n == 0 {
-			return "", o, fmt.Errorf("sqlite: %s=%s in the target URL is not a number from 1 to %d", key, v[0], uint64(1)<<bits-1)
+			return "", o, fmt.Errorf("sqlite: %s=%s in the target URL is not a number from 1 to %d", key, v[0],
+				uint64(1)<<bits-1)
 		}
 		if key == "max_length" {
 			o.MaxLength = int(n)

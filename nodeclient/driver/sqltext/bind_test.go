@@ -25,15 +25,19 @@ func TestBind(t *testing.T) {
 		want string
 	}{
 		{MariaDB, "SELECT 1", nil, "SELECT 1"},
-		{MariaDB, "INSERT INTO t VALUES (?, ?,?)", []string{"null", "true", "-1.50"}, "INSERT INTO t VALUES ( null ,  true , -1.50 )"},
+		{MariaDB, "INSERT INTO t VALUES (?, ?,?)", []string{"null", "true", "-1.50"},
+			"INSERT INTO t VALUES ( null ,  true , -1.50 )"},
 		{MariaDB, "SELECT 5-?", []string{"-1"}, "SELECT 5- -1 "},
-		{MariaDB, "SELECT '?', `?`, \"?\" /* ? */ -- ?\n, ? # ?", []string{`"x"`}, "SELECT '?', `?`, \"?\" /* ? */ -- ?\n,  'x'  # ?"},
+		{MariaDB, "SELECT '?', `?`, \"?\" /* ? */ -- ?\n, ? # ?", []string{`"x"`},
+			"SELECT '?', `?`, \"?\" /* ? */ -- ?\n,  'x'  # ?"},
 		{MariaDB, "SELECT ?", []string{`"it's \\ \u0000 ü 😀 \n"`}, "SELECT  'it\\'s \\\\ \\0 ü 😀 \n' "},
 		{SQLite, "SELECT ?", []string{`"it's \\"`}, `SELECT  ('it''s \') `},
-		{SQLite, "SELECT ?2 || ?1 || $2, ':a', [?] -- ?", []string{"1", `"b"`}, `SELECT  ('b')  ||  1  ||  ('b') , ':a', [?] -- ?`},
+		{SQLite, "SELECT ?2 || ?1 || $2, ':a', [?] -- ?", []string{"1", `"b"`},
+			`SELECT  ('b')  ||  1  ||  ('b') , ':a', [?] -- ?`},
 		{SQLite, "SELECT x?, a$1, ?", []string{`"41"`, `{"base64": "QQA="}`}, `SELECT x ('41') , a$1,  x'4100' `},
 		{SQLite, "SELECT ?, ?", []string{`"a\u0000b"`, `""`}, `SELECT  (+CAST(x'610062' AS TEXT)) ,  ('') `},
-		{SQLite, "SELECT ?, ?, ?", []string{"9007199254740993", "-0.10", "1E+400"}, `SELECT  9007199254740993 ,  -0.10 ,  1E+400 `},
+		{SQLite, "SELECT ?, ?, ?", []string{"9007199254740993", "-0.10", "1E+400"},
+			`SELECT  9007199254740993 ,  -0.10 ,  1E+400 `},
 		{MariaDB, "SELECT ?, ?", []string{`{"base64": "QQA="}`, `{"base64": ""}`}, `SELECT  _binary x'4100' ,  _binary x'' `},
 		{MariaDB, "SELECT :a, @a, $1", nil, `SELECT :a, @a, $1`},
 		{MariaDB, "SELECT ?, ?", []string{`{"a": "b'c"}`, `[1, "\\"]`}, `SELECT  '{"a": "b\'c"}' ,  '[1, "\\\\"]' `},
@@ -74,12 +78,14 @@ func TestBind(t *testing.T) {
 	require.ErrorContains(t, err, "NUL")
 }
 
-// A script has no arguments: what SQLite would take for an unbound placeholder, and silently for NULL or an error, is found; what
-// only looks like one is not.
+// A script has no arguments: what SQLite would take for an unbound placeholder, and silently for NULL or an error, is
+// found; what only looks like one is not.
 func TestUnboundPlaceholdersAreRefused(t *testing.T) {
 	for text, want := range map[string]string{
-		"INSERT INTO t VALUES (?)": "?", "SELECT ?12": "?12", "SELECT :name": ":name", "SELECT @name": "@name", "SELECT $1": "$1", "SELECT $n + 1": "$n",
-		"SELECT '?', \"?\", [?], `?` /* ? */ -- ?": "", "SELECT ':a @b $c 10:00'": "", "SELECT a$1, b->>'$.c' FROM t": "", "SELECT x'00'": "",
+		"INSERT INTO t VALUES (?)": "?", "SELECT ?12": "?12", "SELECT :name": ":name", "SELECT @name": "@name",
+		"SELECT $1": "$1", "SELECT $n + 1": "$n",
+		"SELECT '?', \"?\", [?], `?` /* ? */ -- ?": "", "SELECT ':a @b $c 10:00'": "", "SELECT a$1, b->>'$.c' FROM t": "",
+		"SELECT x'00'": "",
 	} {
 		all, err := Increment(SQLite, text)
 		require.NoError(t, err)
@@ -125,7 +131,8 @@ func FuzzBind(f *testing.F) {
 func TestTokens(t *testing.T) {
 	tokens, err := Tokens(MariaDB, "set @a='b' /*!50000 x */ -- y")
 	require.NoError(t, err)
-	require.Equal(t, []Token{{Text: "set", Word: true}, {Text: "@", At: 4}, {Text: "a", At: 5, Word: true}, {Text: "=", At: 6}, {Text: "'b'", At: 7, Quoted: true},
+	require.Equal(t, []Token{{Text: "set", Word: true}, {Text: "@", At: 4}, {Text: "a", At: 5, Word: true},
+		{Text: "=", At: 6}, {Text: "'b'", At: 7, Quoted: true},
 		{Text: "/*!50000", At: 11, Mark: true}, {Text: "x", At: 20, Word: true}, {Text: "*/", At: 22, Mark: true}}, tokens)
 	require.True(t, tokens[0].Is("SET"))
 	require.False(t, tokens[4].Is("'B'"))

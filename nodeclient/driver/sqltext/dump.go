@@ -8,7 +8,8 @@ import (
 	"strings"
 )
 
-// Splitter cuts a script into increments as Split does, and understands what dump programs and clients write beside SQL:
+// Splitter cuts a script into increments as Split does, and understands what dump programs and clients write beside
+// SQL:
 //
 //   - settings that change what later statements mean (search_path, foreign_key_checks, sql_mode, ...) stand before
 //     every increment for which they hold; those that only concern the session are left out
@@ -289,7 +290,8 @@ func (c *cutter) databases(st Statement) fate {
 func keys(text string) bool {
 	tokens, err := Tokens(MariaDB, text)
 	n := len(tokens)
-	return err == nil && n > 3 && n < 7 && tokens[n-1].Is("KEYS") && (tokens[n-2].Is("DISABLE") || tokens[n-2].Is("ENABLE"))
+	return err == nil && n > 3 && n < 7 && tokens[n-1].Is("KEYS") &&
+		(tokens[n-2].Is("DISABLE") || tokens[n-2].Is("ENABLE"))
 }
 
 // transactional writes CREATE TABLE with InnoDB for MyISAM and Aria, which have no transactions.
@@ -305,7 +307,8 @@ func transactional(text string) string {
 			depth++
 		case t.Text == ")":
 			depth--
-		case depth == 0 && (t.Is("MYISAM") || t.Is("ARIA")) && i > 1 && (tokens[i-1].Is("ENGINE") || tokens[i-1].Text == "=" && tokens[i-2].Is("ENGINE")):
+		case depth == 0 && (t.Is("MYISAM") || t.Is("ARIA")) && i > 1 &&
+			(tokens[i-1].Is("ENGINE") || tokens[i-1].Text == "=" && tokens[i-2].Is("ENGINE")):
 			return text[:t.At] + "InnoDB" + text[t.At+len(t.Text):]
 		}
 	}

@@ -116,7 +116,8 @@ func TestADumpIsTakenAsItIs(t *testing.T) {
 			[]string{"PRAGMA foreign_keys = OFF;\nCREATE TABLE t(a);\nINSERT INTO t VALUES(1);",
 				"PRAGMA foreign_keys = OFF;\nINSERT INTO t VALUES(2);"},
 			Counts{Settings: 1}},
-		{"a change of a schema is one", Splitter{Dialect: SQLite, Limit: 1000}, "SELECT 1;\nPRAGMA foreign_keys=OFF;\nBEGIN;\nDROP TABLE a;\nALTER TABLE b RENAME TO a;\nCOMMIT;",
+		{"a change of a schema is one", Splitter{Dialect: SQLite, Limit: 1000},
+			"SELECT 1;\nPRAGMA foreign_keys=OFF;\nBEGIN;\nDROP TABLE a;\nALTER TABLE b RENAME TO a;\nCOMMIT;",
 			[]string{"SELECT 1;", "PRAGMA foreign_keys = OFF;\nDROP TABLE a;\nALTER TABLE b RENAME TO a;"}, Counts{Settings: 1}},
 	} {
 		if c.sp.Limit == 0 {

@@ -274,7 +274,8 @@ func (s *scanner) directive(k kind, n int) (bool, error) {
 	switch command := string(fields[0]); {
 	case backslash && s.client && connects[command]:
 		if !s.leave {
-			return false, errAt(s.line, "%s chooses a database, and a node has one: leave the line out, or give --leave-out databases", command)
+			return false, errAt(s.line, "%s chooses a database, and a node has one: leave the line out, or give --leave-out "+
+				"databases", command)
 		}
 		s.counts.Databases++
 	case backslash && s.client && idle[command]:

@@ -61,8 +61,8 @@ var otherReading = []string{"ANSI", "ANSI_QUOTES", "NO_BACKSLASH_ESCAPES", "ORAC
 // and names with escapes or with spaces behind them.
 var modes = regexp.MustCompile(`^(?:[A-Z][A-Z0-9_]*(?:,[A-Z][A-Z0-9_]*)*)?$`)
 
-// OtherReading is the part of a value of sql_mode, as it stands in a SET, under which MariaDB or MySQL may read a text in
-// another way than here: one mode, or all of it when it is no plain list of modes. "" when there is none.
+// OtherReading is the part of a value of sql_mode, as it stands in a SET, under which MariaDB or MySQL may read a
+// text in another way than here: one mode, or all of it when it is no plain list of modes. "" when there is none.
 func OtherReading(value string) string {
 	list := strings.ToUpper(value)
 	if n := len(list); n > 1 && (list[0] == '\'' || list[0] == '"') && list[n-1] == list[0] {
@@ -135,7 +135,8 @@ func (s *session) config(tokens []Token, st Statement) fate {
 // postgres takes SET [SESSION] name {TO | =} value, ...
 func (s *session) postgres(tokens []Token, st Statement) fate {
 	tokens = tokens[1:]
-	if len(tokens) > 0 && tokens[0].Is("SESSION") && !(len(tokens) > 1 && (tokens[1].Is("AUTHORIZATION") || tokens[1].Is("CHARACTERISTICS"))) {
+	if len(tokens) > 0 && tokens[0].Is("SESSION") &&
+		!(len(tokens) > 1 && (tokens[1].Is("AUTHORIZATION") || tokens[1].Is("CHARACTERISTICS"))) {
 		tokens = tokens[1:]
 	}
 	if len(tokens) < 3 || tokens[1].Text != "=" && !tokens[1].Is("TO") {
@@ -262,7 +263,8 @@ func assign(tokens []Token) (a assignment) {
 	case at(0) == "@":
 		i = 2
 	}
-	for ; i+1 < len(tokens) && (tokens[i].Is("SESSION") || tokens[i].Is("LOCAL") || tokens[i].Is("GLOBAL") || tokens[i].Text == "."); i++ {
+	for ; i+1 < len(tokens) && (tokens[i].Is("SESSION") || tokens[i].Is("LOCAL") || tokens[i].Is("GLOBAL") ||
+		tokens[i].Text == "."); i++ {
 		a.global = a.global || tokens[i].Is("GLOBAL")
 	}
 	a.name = strings.ToLower(strings.Trim(at(i), "`"))

@@ -5,8 +5,8 @@ import (
 	"unicode/utf8"
 )
 
-// Shown is the beginning of a statement for people who do not own its data: every string and number in it is a question mark, since
-// either may be a secret, comments are left out, and it has at most the given number of bytes.
+// Shown is the beginning of a statement for people who do not own its data: every string and number in it is a
+// question mark, since either may be a secret, comments are left out, and it has at most the given number of bytes.
 func Shown(d Dialect, statement string, most int) string {
 	tokens, err := Tokens(d, statement)
 	var b strings.Builder

@@ -164,7 +164,8 @@ func Increment(d Dialect, text string) ([]Statement, error) {
 	}
 	for _, st := range all {
 		if st.Control != "" {
-			return nil, errAt(st.Line, "%s would control the transaction in which XMQ stores the position with the data; leave it out, an increment is a transaction already", st.Control)
+			return nil, errAt(st.Line, "%s would control the transaction in which XMQ stores the position with the data; "+
+				"leave it out, an increment is a transaction already", st.Control)
 		}
 	}
 	return all, nil

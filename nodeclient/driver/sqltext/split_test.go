@@ -41,7 +41,8 @@ func TestSplit(t *testing.T) {
 		{"backslash escapes", []Dialect{MariaDB}, `SELECT '\';', "\";";b`, []string{`SELECT '\';', "\";";`, "b;"}},
 		{"E strings", []Dialect{PostgreSQL}, `SELECT E'\';', e'\\';b`, []string{`SELECT E'\';', e'\\';`, "b;"}},
 		{"no E string behind a longer word", []Dialect{PostgreSQL}, `SELECT NAME'\';b`, []string{`SELECT NAME'\';`, "b;"}},
-		{"dollar quotes", []Dialect{PostgreSQL}, "SELECT $$;'$$, $a$;$$;$a$, $1;b", []string{"SELECT $$;'$$, $a$;$$;$a$, $1;", "b;"}},
+		{"dollar quotes", []Dialect{PostgreSQL}, "SELECT $$;'$$, $a$;$$;$a$, $1;b",
+			[]string{"SELECT $$;'$$, $a$;$$;$a$, $1;", "b;"}},
 		{"dollar inside a name", []Dialect{PostgreSQL}, "SELECT a$b$;c", []string{"SELECT a$b$;", "c;"}},
 		{"nested comments", []Dialect{PostgreSQL}, "a /* /* ; */ ; */ b;c", []string{"a /* /* ; */ ; */ b;", "c;"}},
 		{"comments do not nest", []Dialect{SQLite, MariaDB}, "a /* /* ; */ b;c", []string{"a /* /* ; */ b;", "c;"}},
@@ -52,38 +53,53 @@ func TestSplit(t *testing.T) {
 		{"a byte order mark", both, "\xEF\xBB\xBFSELECT 1", []string{"SELECT 1;"}},
 		{"a transaction", both, "a; BEGIN; b; c ; COMMIT; d;", []string{"a;", "b;\nc;", "d;"}},
 		{"its other words", both, "START TRANSACTION; a; COMMIT WORK; begin work; b; commit", []string{"a;", "b;"}},
-		{"END commits", []Dialect{SQLite, PostgreSQL}, "BEGIN TRANSACTION; a; END TRANSACTION; BEGIN; b; END", []string{"a;", "b;"}},
+		{"END commits", []Dialect{SQLite, PostgreSQL}, "BEGIN TRANSACTION; a; END TRANSACTION; BEGIN; b; END",
+			[]string{"a;", "b;"}},
 		{"SQLite's kinds", []Dialect{SQLite}, "BEGIN IMMEDIATE; a; COMMIT TRANSACTION", []string{"a;"}},
 		{"an empty transaction", both, "BEGIN;; COMMIT; a", []string{"a;"}},
 		{"a rolled back transaction", both, "BEGIN; a; ROLLBACK; b; BEGIN; c; COMMIT", []string{"b;", "c;"}},
 		{"aborted", []Dialect{PostgreSQL}, "BEGIN; a; ABORT; b", []string{"b;"}},
 		{"a trigger", []Dialect{SQLite},
 			"CREATE TRIGGER t AFTER INSERT ON a BEGIN UPDATE a SET x = CASE WHEN 1 THEN 2 END; DELETE FROM b; END; c",
-			[]string{"CREATE TRIGGER t AFTER INSERT ON a BEGIN UPDATE a SET x = CASE WHEN 1 THEN 2 END; DELETE FROM b; END;", "c;"}},
+			[]string{"CREATE TRIGGER t AFTER INSERT ON a BEGIN UPDATE a SET x = CASE WHEN 1 THEN 2 END; DELETE FROM b; END;",
+				"c;"}},
 		{"a trigger in a transaction, without its last semicolon", []Dialect{SQLite},
-			"BEGIN; CREATE TEMP TRIGGER t AFTER INSERT ON a BEGIN SELECT 1; END; COMMIT", []string{"CREATE TEMP TRIGGER t AFTER INSERT ON a BEGIN SELECT 1; END;"}},
-		{"names are not objects", []Dialect{SQLite}, "CREATE TABLE trigger_log (begin, end); CREATE INDEX trigger ON t (a); b",
+			"BEGIN; CREATE TEMP TRIGGER t AFTER INSERT ON a BEGIN SELECT 1; END; COMMIT",
+			[]string{"CREATE TEMP TRIGGER t AFTER INSERT ON a BEGIN SELECT 1; END;"}},
+		{"names are not objects", []Dialect{SQLite},
+			"CREATE TABLE trigger_log (begin, end); CREATE INDEX trigger ON t (a); b",
 			[]string{"CREATE TABLE trigger_log (begin, end);", "CREATE INDEX trigger ON t (a);", "b;"}},
-		{"a PostgreSQL function", []Dialect{PostgreSQL}, "CREATE OR REPLACE FUNCTION f() RETURNS trigger AS $f$ BEGIN; END; $f$ LANGUAGE plpgsql; b",
+		{"a PostgreSQL function", []Dialect{PostgreSQL},
+			"CREATE OR REPLACE FUNCTION f() RETURNS trigger AS $f$ BEGIN; END; $f$ LANGUAGE plpgsql; b",
 			[]string{"CREATE OR REPLACE FUNCTION f() RETURNS trigger AS $f$ BEGIN; END; $f$ LANGUAGE plpgsql;", "b;"}},
-		{"a body of standard SQL", []Dialect{PostgreSQL}, "CREATE PROCEDURE p() BEGIN ATOMIC INSERT INTO a VALUES (CASE 1 WHEN 1 THEN 2 END); SELECT 1; END; b",
+		{"a body of standard SQL", []Dialect{PostgreSQL},
+			"CREATE PROCEDURE p() BEGIN ATOMIC INSERT INTO a VALUES (CASE 1 WHEN 1 THEN 2 END); SELECT 1; END; b",
 			[]string{"CREATE PROCEDURE p() BEGIN ATOMIC INSERT INTO a VALUES (CASE 1 WHEN 1 THEN 2 END); SELECT 1; END;", "b;"}},
-		{"a PostgreSQL trigger has no body", []Dialect{PostgreSQL}, "CREATE TRIGGER t BEFORE UPDATE ON a EXECUTE FUNCTION f(); b",
+		{"a PostgreSQL trigger has no body", []Dialect{PostgreSQL},
+			"CREATE TRIGGER t BEFORE UPDATE ON a EXECUTE FUNCTION f(); b",
 			[]string{"CREATE TRIGGER t BEFORE UPDATE ON a EXECUTE FUNCTION f();", "b;"}},
-		{"a rule", []Dialect{PostgreSQL}, "CREATE RULE r AS ON INSERT TO a DO (b; c); d", []string{"CREATE RULE r AS ON INSERT TO a DO (b; c);", "d;"}},
-		{"pg_dump's first line", []Dialect{PostgreSQL}, "\\restrict abc;def\n\nSELECT 1;\n\\unrestrict abc", []string{"SELECT 1;"}},
+		{"a rule", []Dialect{PostgreSQL}, "CREATE RULE r AS ON INSERT TO a DO (b; c); d",
+			[]string{"CREATE RULE r AS ON INSERT TO a DO (b; c);", "d;"}},
+		{"pg_dump's first line", []Dialect{PostgreSQL}, "\\restrict abc;def\n\nSELECT 1;\n\\unrestrict abc",
+			[]string{"SELECT 1;"}},
 		{"a MariaDB procedure", []Dialect{MariaDB},
-			"CREATE PROCEDURE p() BEGIN IF a THEN b; END IF; CASE x WHEN 1 THEN c; END CASE; SET y = CASE WHEN 1 THEN 2 END; w: WHILE 1 DO BEGIN d; END; END WHILE w; END; e",
-			[]string{"CREATE PROCEDURE p() BEGIN IF a THEN b; END IF; CASE x WHEN 1 THEN c; END CASE; SET y = CASE WHEN 1 THEN 2 END; w: WHILE 1 DO BEGIN d; END; END WHILE w; END;", "e;"}},
-		{"its definer", []Dialect{MariaDB}, "CREATE DEFINER=`a`@`%` TRIGGER t BEFORE INSERT ON a FOR EACH ROW BEGIN b; END; c",
+			"CREATE PROCEDURE p() BEGIN IF a THEN b; END IF; CASE x WHEN 1 THEN c; END CASE; SET y = CASE WHEN 1 THEN 2 END; " +
+				"w: WHILE 1 DO BEGIN d; END; END WHILE w; END; e",
+			[]string{"CREATE PROCEDURE p() BEGIN IF a THEN b; END IF; CASE x WHEN 1 THEN c; END CASE; SET y = CASE WHEN 1 " +
+				"THEN 2 END; w: WHILE 1 DO BEGIN d; END; END WHILE w; END;", "e;"}},
+		{"its definer", []Dialect{MariaDB},
+			"CREATE DEFINER=`a`@`%` TRIGGER t BEFORE INSERT ON a FOR EACH ROW BEGIN b; END; c",
 			[]string{"CREATE DEFINER=`a`@`%` TRIGGER t BEFORE INSERT ON a FOR EACH ROW BEGIN b; END;", "c;"}},
 		{"a body of one statement", []Dialect{MariaDB}, "CREATE TRIGGER t BEFORE INSERT ON a FOR EACH ROW SET b = 1; c",
 			[]string{"CREATE TRIGGER t BEFORE INSERT ON a FOR EACH ROW SET b = 1;", "c;"}},
-		{"an anonymous block is no transaction", []Dialect{MariaDB}, "BEGIN NOT ATOMIC a; b; END; c", []string{"BEGIN NOT ATOMIC a; b; END;", "c;"}},
+		{"an anonymous block is no transaction", []Dialect{MariaDB}, "BEGIN NOT ATOMIC a; b; END; c",
+			[]string{"BEGIN NOT ATOMIC a; b; END;", "c;"}},
 		{"DELIMITER", []Dialect{MariaDB}, "a;\nDELIMITER //\nCREATE PROCEDURE p() BEGIN x; END//\nb; c //\ndelimiter ;\nd;",
 			[]string{"a;", "CREATE PROCEDURE p() BEGIN x; END;", "b; c;", "d;"}},
-		{"DELIMITER inside a word", []Dialect{MariaDB}, "DELIMITER $$\nSELECT '$$'; END$$ b$$", []string{"SELECT '$$'; END;", "b;"}},
-		{"mysqldump's trigger", []Dialect{MariaDB}, "DELIMITER ;;\n/*!50003 CREATE*/ /*!50003 TRIGGER t BEFORE INSERT ON a FOR EACH ROW BEGIN\n x; END */;;\nDELIMITER ;\nb",
+		{"DELIMITER inside a word", []Dialect{MariaDB}, "DELIMITER $$\nSELECT '$$'; END$$ b$$",
+			[]string{"SELECT '$$'; END;", "b;"}},
+		{"mysqldump's trigger", []Dialect{MariaDB}, "DELIMITER ;;\n/*!50003 CREATE*/ /*!50003 TRIGGER t BEFORE INSERT ON " +
+			"a FOR EACH ROW BEGIN\n x; END */;;\nDELIMITER ;\nb",
 			[]string{"CREATE TRIGGER t BEFORE INSERT ON a FOR EACH ROW BEGIN\n x; END;", "b;"}},
 	} {
 		for _, d := range c.in {
@@ -109,8 +125,10 @@ func TestSplitErrorsNameTheLine(t *testing.T) {
 		{PostgreSQL, "a;\n$x$ $y$", "line 2: a quote is not closed"},
 		{MariaDB, "\n/*!40000 a;", "line 2: a comment is not closed"},
 		{SQLite, "a;\nBEGIN;\nb;", "line 2: the transaction that begins here is not ended by COMMIT"},
-		{SQLite, "\nCREATE TRIGGER t AFTER INSERT ON a BEGIN b;\nCOMMIT;", "line 2: the body of this CREATE TRIGGER T is not closed"},
-		{MariaDB, "CREATE PROCEDURE p() BEGIN IF a THEN b; END IF;", "line 1: the body of this CREATE PROCEDURE P is not closed"},
+		{SQLite, "\nCREATE TRIGGER t AFTER INSERT ON a BEGIN b;\nCOMMIT;",
+			"line 2: the body of this CREATE TRIGGER T is not closed"},
+		{MariaDB, "CREATE PROCEDURE p() BEGIN IF a THEN b; END IF;",
+			"line 1: the body of this CREATE PROCEDURE P is not closed"},
 		{SQLite, "BEGIN;\na;\nBEGIN;", `line 3: "BEGIN" cannot stand inside the transaction that begins in line 1`},
 		{SQLite, "BEGIN; SAVEPOINT s;\nCOMMIT", `line 1: "SAVEPOINT s" cannot stand inside`},
 		{SQLite, "BEGIN; a; ROLLBACK TO s", `"ROLLBACK TO s" cannot stand inside`},
@@ -119,12 +137,14 @@ func TestSplitErrorsNameTheLine(t *testing.T) {
 		{PostgreSQL, "a;\n COMMIT", `line 2: "COMMIT" stands outside a transaction`},
 		{PostgreSQL, "BEGIN; a; PREPARE TRANSACTION 'x'", `"PREPARE TRANSACTION 'x'" cannot stand inside`},
 		{PostgreSQL, "\nCOPY a (b) FROM stdin;\n1\n", `line 2: the data of this COPY is not ended by \.`},
-		{PostgreSQL, "\nCOPY a (b) FROM stdin WITH (FORMAT csv);\n1\n\\.\n", "line 2: COPY ... FROM stdin is taken in the form"},
+		{PostgreSQL, "\nCOPY a (b) FROM stdin WITH (FORMAT csv);\n1\n\\.\n",
+			"line 2: COPY ... FROM stdin is taken in the form"},
 		{PostgreSQL, "\\connect x\n", "line 1: \\connect chooses a database"},
 		{MariaDB, "a;\nDELIMITER\nb", "line 2: DELIMITER needs one word"},
 		{MariaDB, "DELIMITER " + strings.Repeat("x", 17), "a delimiter of 17 bytes is longer than 16"},
 		{SQLite, "a;\n" + strings.Repeat("x", 101), "line 2: a statement or comment is longer than the limit of 100 bytes"},
-		{SQLite, "BEGIN;" + strings.Repeat("xxxxxxxxx;", 11) + "COMMIT", "line 1: the transaction that begins here is longer than the limit"},
+		{SQLite, "BEGIN;" + strings.Repeat("xxxxxxxxx;", 11) + "COMMIT",
+			"line 1: the transaction that begins here is longer than the limit"},
 	} {
 		t.Run(c.text, func(t *testing.T) {
 			_, err := split(c.d, c.text, 100)
@@ -247,13 +267,15 @@ func TestTransactionControl(t *testing.T) {
 
 func TestUnwrap(t *testing.T) {
 	require.Equal(t, "a;\nb;\n", Unwrap(SQLite, "BEGIN; a; b; COMMIT"))
-	for _, s := range []string{"a; b", "BEGIN; a", "BEGIN; a; ROLLBACK", "BEGIN; BEGIN; a; COMMIT; COMMIT", "a; COMMIT", "BEGIN; 'a", ""} {
+	for _, s := range []string{"a; b", "BEGIN; a", "BEGIN; a; ROLLBACK", "BEGIN; BEGIN; a; COMMIT; COMMIT", "a; COMMIT",
+		"BEGIN; 'a", ""} {
 		require.Equal(t, s, Unwrap(SQLite, s))
 	}
 }
 
 func TestFirstKeyword(t *testing.T) {
-	for text, want := range map[string]string{"": "", " ; /* a */ -- b\n select 1": "SELECT", "(SELECT 1)": "", "'a'": "", "-- a": ""} {
+	for text, want := range map[string]string{"": "", " ; /* a */ -- b\n select 1": "SELECT", "(SELECT 1)": "", "'a'": "",
+		"-- a": ""} {
 		require.Equal(t, want, FirstKeyword(SQLite, text), text)
 	}
 	require.Equal(t, "INSERT", FirstKeyword(MariaDB, "/*!50000 insert */"))
@@ -278,9 +300,12 @@ func TestMentions(t *testing.T) {
 }
 
 var seeds = []string{
-	"a;b", "BEGIN; a; COMMIT", "SELECT ';'';' -- ;\n;", "CREATE TRIGGER t BEGIN a; END; b", "$a$;$a$;$1", "E'\\';'", "/* /* */ ; */",
-	"/*!40000 a; */ b", "DELIMITER //\nEND// a;b//", "CREATE PROCEDURE p() BEGIN IF a THEN b; END IF; CASE x WHEN 1 THEN 2; END CASE; END; z",
-	"[a];`b`;\"c\"", "\\restrict x\nSELECT 1", "COPY a FROM stdin", "\xEF\xBB\xBFa", "5--1;# x\n;", "a;;;", "BEGIN NOT ATOMIC a; END; b", "(;);", "DELIMITER $x\nEND$xa$$x",
+	"a;b", "BEGIN; a; COMMIT", "SELECT ';'';' -- ;\n;", "CREATE TRIGGER t BEGIN a; END; b", "$a$;$a$;$1", "E'\\';'",
+	"/* /* */ ; */",
+	"/*!40000 a; */ b", "DELIMITER //\nEND// a;b//",
+	"CREATE PROCEDURE p() BEGIN IF a THEN b; END IF; CASE x WHEN 1 THEN 2; END CASE; END; z",
+	"[a];`b`;\"c\"", "\\restrict x\nSELECT 1", "COPY a FROM stdin", "\xEF\xBB\xBFa", "5--1;# x\n;", "a;;;",
+	"BEGIN NOT ATOMIC a; END; b", "(;);", "DELIMITER $x\nEND$xa$$x",
 }
 
 // FuzzSplit: no panic; byte by byte equals all at once; what Split yields splits into itself again.

@@ -2,8 +2,8 @@ package sqltext
 
 import "strings"
 
-// Token is one token of a text that is neither space nor comment. The marks of MariaDB's executed comments are tokens too,
-// with what stands between them.
+// Token is one token of a text that is neither space nor comment. The marks of MariaDB's executed comments are tokens
+// too, with what stands between them.
 type Token struct {
 	Text   string // as it stands, quotes included
 	At     int    // offset in the text
@@ -15,8 +15,8 @@ type Token struct {
 // Is reports whether the token is the word w, written in upper case, in any case.
 func (t Token) Is(w string) bool { return t.Word && strings.EqualFold(t.Text, w) }
 
-// Tokens returns the tokens of text. In a text that cannot be read to its end they are those before the trouble, and err
-// is the trouble.
+// Tokens returns the tokens of text. In a text that cannot be read to its end they are those before the trouble, and
+// err is the trouble.
 func Tokens(d Dialect, text string) (all []Token, err error) {
 	s := textScanner(d, text)
 	for {

@@ -79,8 +79,8 @@ func versioned(comment []byte) bool {
 // span is a part of a statement, by offsets in its text.
 type span struct{ from, to int }
 
-// without is text without the marks of executed comments, whose content stands in it plainly, and without those comments
-// that are not executed.
+// without is text without the marks of executed comments, whose content stands in it plainly, and without those
+// comments that are not executed.
 func without(text string, marks []span) string {
 	if len(marks) == 0 {
 		return text

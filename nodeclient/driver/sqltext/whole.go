@@ -7,10 +7,10 @@ import (
 	"strings"
 )
 
-// Whole is an error for a line that is a piece of something longer, so that whoever sends it line by line sends a script
-// by mistake: an open quote, parenthesis or transaction, a statement without its second half, a piece of a JSON text, a
-// comment alone, a word with which no statement begins. A line that it takes may still be wrong: it knows how statements
-// begin and end, not their grammar.
+// Whole is an error for a line that is a piece of something longer, so that whoever sends it line by line sends a
+// script by mistake: an open quote, parenthesis or transaction, a statement without its second half, a piece of a
+// JSON text, a comment alone, a word with which no statement begins. A line that it takes may still be wrong: it
+// knows how statements begin and end, not their grammar.
 func Whole(d Dialect, line string) error {
 	text := strings.TrimSpace(strings.TrimPrefix(line, "\uFEFF"))
 	if strings.HasPrefix(text, "{") || strings.HasPrefix(text, "[") && d != SQLite {
@@ -111,7 +111,8 @@ func wholeStatement(d Dialect, st Statement) error {
 		return errors.New("it has a ( that is not closed")
 	case !half:
 		return fmt.Errorf("its %s has no second half", st.Keyword)
-	case last.Text == ",", last.Text == "=", last.Word && len(all) > 1 && unfinished[strings.ToUpper(last.Text)] && !defaults(all):
+	case last.Text == ",", last.Text == "=", last.Word && len(all) > 1 && unfinished[strings.ToUpper(last.Text)] &&
+		!defaults(all):
 		return fmt.Errorf("it goes on behind %.20s", last.Text)
 	}
 	return nil

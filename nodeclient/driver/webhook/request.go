@@ -23,9 +23,10 @@ import (
 // maxAnswer is how much of an answer is read, in bytes.
 const maxAnswer = 64 << 10
 
-// dropped are the headers of a replayed request that belong to its own connection or to the one who sent it first, or that
-// some servers take for its path.
-var dropped = []string{"Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "Proxy-Connection", "Te", "Trailer",
+// dropped are the headers of a replayed request that belong to its own connection or to the one who sent it first, or
+// that some servers take for its path.
+var dropped = []string{"Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "Proxy-Connection",
+	"Te", "Trailer",
 	"Transfer-Encoding", "Upgrade", "Expect", "Authorization", "Content-Length", "X-Original-Url", "X-Rewrite-Url"}
 
 // request makes the request that an increment is.
@@ -52,7 +53,8 @@ func (h *hooks) replay(ctx context.Context, raw []byte) (*http.Request, error) {
 		return nil, fmt.Errorf("its body is shorter than it says: %w", err)
 	}
 	if in.Method == http.MethodConnect || !strings.HasPrefix(in.URL.Path, "/") || in.URL.Host != "" {
-		return nil, fmt.Errorf("%s %.80q cannot be replayed: write a method and a path that begins with /", in.Method, in.RequestURI)
+		return nil, fmt.Errorf("%s %.80q cannot be replayed: write a method and a path that begins with /", in.Method,
+			in.RequestURI)
 	}
 	path, _, _ := strings.Cut(in.RequestURI, "?")
 	if err := staysBehind(path); err != nil {
@@ -83,9 +85,10 @@ func (h *hooks) replay(ctx context.Context, raw []byte) (*http.Request, error) {
 	return out, nil
 }
 
-// staysBehind refuses the path of a request, as it stands in it, that some server or proxy could take for one that does not
-// lie behind the path of the target's URL: with this node's secret only that part of the host may be reached. Servers
-// differ in how often they decode and in what they call a separator, so every reading has to stay behind.
+// staysBehind refuses the path of a request, as it stands in it, that some server or proxy could take for one that
+// does not lie behind the path of the target's URL: with this node's secret only that part of the host may be
+// reached. Servers differ in how often they decode and in what they call a separator, so every reading has to stay
+// behind.
 func staysBehind(path string) error {
 	if strings.HasPrefix(path, "//") {
 		return errors.New("its path begins with //, which some servers take for another host")
@@ -179,7 +182,8 @@ func later(header http.Header, now time.Time) time.Duration {
 	return max(0, min(wait, maxLater))
 }
 
-// send sends a request and returns the body of an answer that is 2xx. Other answers are classed; no answer is Transient.
+// send sends a request and returns the body of an answer that is 2xx. Other answers are classed; no answer is
+// Transient.
 func (h *hooks) send(req *http.Request) (io.ReadCloser, error) {
 	if h.authorization != "" {
 		req.Header.Set("Authorization", h.authorization)
@@ -200,7 +204,8 @@ func (h *hooks) send(req *http.Request) (io.ReadCloser, error) {
 		if cause := context.Cause(req.Context()); cause != nil {
 			err = cause
 		}
-		return nil, nodeclient.Unknown(fmt.Errorf("%s %s: %w", req.Method, secret.URL(req.URL.String()), secret.Hide(err, req.URL.String())))
+		return nil, nodeclient.Unknown(fmt.Errorf("%s %s: %w", req.Method, secret.URL(req.URL.String()),
+			secret.Hide(err, req.URL.String())))
 	}
 	if res.StatusCode/100 == 2 {
 		return res.Body, nil
@@ -208,7 +213,8 @@ func (h *hooks) send(req *http.Request) (io.ReadCloser, error) {
 	defer func() { _ = res.Body.Close() }()
 	begin, _ := io.ReadAll(io.LimitReader(res.Body, 200)) // for people
 	refused := &refusal{res.StatusCode, strings.ToValidUTF8(strings.TrimSpace(string(begin)), "?")}
-	err = secret.Hide(fmt.Errorf("%s %s: %w", req.Method, secret.URL(req.URL.String()), refused), h.base.String(), req.URL.String())
+	err = secret.Hide(fmt.Errorf("%s %s: %w", req.Method, secret.URL(req.URL.String()), refused), h.base.String(),
+		req.URL.String())
 	switch state := strings.ToUpper(res.Header.Get("Xmq-State")); {
 	case state == "FATAL":
 		return nil, nodeclient.Fatal(err)

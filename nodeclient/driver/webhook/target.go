@@ -55,10 +55,12 @@ func Open(ctx context.Context, rawURL string, o Options) (*external.Target, erro
 		return nil, err
 	}
 	h.authorization, h.password = os.Getenv(AuthorizationEnv), o.Password
-	h.client = &http.Client{Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, IdleConnTimeout: time.Minute, MaxIdleConnsPerHost: 2, ForceAttemptHTTP2: true},
+	h.client = &http.Client{Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, IdleConnTimeout: time.Minute,
+		MaxIdleConnsPerHost: 2, ForceAttemptHTTP2: true},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	return external.New(ctx, h, external.Options{Driver: "webhook", Format: snapstream.Format{Name: Format, Magic: "XMQHOOKD", Version: 1},
-		Dumps: h.dump != nil, Loads: h.load != nil, Online: h.online})
+	return external.New(ctx, h, external.Options{Driver: "webhook",
+		Format: snapstream.Format{Name: Format, Magic: "XMQHOOKD", Version: 1},
+		Dumps:  h.dump != nil, Loads: h.load != nil, Online: h.online})
 }
 
 func parse(rawURL string) (*hooks, error) {
@@ -70,7 +72,8 @@ func parse(rawURL string) (*hooks, error) {
 	}
 	values, err := url.ParseQuery(own)
 	if err != nil {
-		return nil, errors.New("webhook: what stands behind # in the target URL cannot be read: write dump=URL&load=URL, percent-encoded")
+		return nil, errors.New("webhook: what stands behind # in the target URL cannot be read: write dump=URL&load=URL, " +
+			"percent-encoded")
 	}
 	for key, v := range values {
 		switch key {
@@ -107,7 +110,8 @@ func parseURL(text string) (*url.URL, error) {
 // Apply implements external.Hooks.
 func (h *hooks) Apply(ctx context.Context, pos event.Position, r event.Record, outside bool) error {
 	if wait := time.Until(h.resume); wait > 0 {
-		return nodeclient.Transient(fmt.Errorf("the receiver has asked to be left alone for %s more (Retry-After)", wait.Round(time.Second)))
+		return nodeclient.Transient(fmt.Errorf("the receiver has asked to be left alone for %s more (Retry-After)",
+			wait.Round(time.Second)))
 	}
 	if limit := external.Limit(&r, h.timeout); limit != event.NoLimit {
 		var cancel context.CancelFunc

@@ -70,11 +70,15 @@ func TestXD20Answers(t *testing.T) {
 		state            string
 		transient, fatal bool
 	}{
-		{400, "", false, false}, {401, "", false, false}, {404, "", false, false}, {409, "", false, false}, {410, "", false, false}, {422, "", false, false},
+		{400, "", false, false}, {401, "", false, false}, {404, "", false, false}, {409, "", false, false},
+		{410, "", false, false}, {422, "", false, false},
 		{301, "", false, false}, {307, "", false, false},
-		{408, "", true, false}, {425, "", true, false}, {429, "", true, false}, {502, "", true, false}, {503, "", true, false}, {504, "", true, false},
-		{500, "", true, false}, {501, "", true, false}, {505, "", true, false}, {599, "", true, false}, {500, "FAIL", false, false},
-		{400, "RETRY", true, false}, {500, "retry", true, false}, {503, "FAIL", false, false}, {500, "FATAL", false, true}, {503, "fatal", false, true},
+		{408, "", true, false}, {425, "", true, false}, {429, "", true, false}, {502, "", true, false},
+		{503, "", true, false}, {504, "", true, false},
+		{500, "", true, false}, {501, "", true, false}, {505, "", true, false}, {599, "", true, false},
+		{500, "FAIL", false, false},
+		{400, "RETRY", true, false}, {500, "retry", true, false}, {503, "FAIL", false, false}, {500, "FATAL", false, true},
+		{503, "fatal", false, true},
 		{400, "odd", false, false},
 		{0, "", true, false}, // no answer
 	} {
@@ -173,7 +177,8 @@ func TestALostAnswerMeansAgain(t *testing.T) {
 }
 
 // apply sends one increment with headers and returns the request the receiver saw.
-func apply(t *testing.T, s *webhooktest.Receiver, target *external.Target, d event.Draft) (*http.Request, string, error) {
+func apply(t *testing.T, s *webhooktest.Receiver, target *external.Target, d event.Draft) (*http.Request, string,
+	error) {
 	t.Helper()
 	var got string
 	s.Set(func(_ http.ResponseWriter, _ *http.Request, body string) bool { got = body; return true })
@@ -188,10 +193,13 @@ func apply(t *testing.T, s *webhooktest.Receiver, target *external.Target, d eve
 
 func TestAnIncrementIsAPostWithItsContentType(t *testing.T) {
 	s, target, _ := open(t, "")
-	r, body, err := apply(t, s, target, event.Draft{Body: []byte("\x00\xff\r\n"), Headers: event.Headers{ContentType: "text/x; a=b", Topic: "orders", Key: "k"}})
+	r, body, err := apply(t, s, target,
+		event.Draft{Body: []byte("\x00\xff\r\n"),
+			Headers: event.Headers{ContentType: "text/x; a=b", Topic: "orders", Key: "k"}})
 	require.NoError(t, err)
 	require.Equal(t, "POST / \x00\xff\r\n", r.Method+" "+r.RequestURI+" "+body)
-	for name, want := range map[string]string{"Content-Type": "text/x; a=b", "Xmq-Seq": "1", "Xmq-Log": "0000000000000007", "Xmq-Time": "2001-09-09T01:46:40Z",
+	for name, want := range map[string]string{"Content-Type": "text/x; a=b", "Xmq-Seq": "1", "Xmq-Log": "0000000000000007",
+		"Xmq-Time":  "2001-09-09T01:46:40Z",
 		"Xmq-Topic": "orders", "Xmq-Key": "k", "Idempotency-Key": "0000000000000007/1"} {
 		require.Equal(t, want, r.Header.Get(name), name)
 	}
@@ -209,7 +217,8 @@ func TestAnIncrementOutsideTheOrderIsMarked(t *testing.T) {
 	_, err = target.Apply(t.Context(), at, []event.Item{{Pos: at, Record: record, Decision: 1}})
 	require.NoError(t, err)
 	seen := s.Seen()
-	for name, want := range map[string]string{"Xmq-Outside": "true", "Xmq-Seq": "1", "Idempotency-Key": "0000000000000007/1"} {
+	for name, want := range map[string]string{"Xmq-Outside": "true", "Xmq-Seq": "1",
+		"Idempotency-Key": "0000000000000007/1"} {
 		require.Equal(t, want, seen[len(seen)-1].Header.Get(name), name)
 	}
 }
@@ -218,7 +227,8 @@ func TestAnIncrementOutsideTheOrderIsMarked(t *testing.T) {
 func TestThePasswordIsReadAtEveryRequest(t *testing.T) {
 	s := webhooktest.New(t)
 	password, wrong := "first", error(nil)
-	target, err := Open(t.Context(), "webhook:"+strings.Replace(s.URL(), "://", "://xmq:old@", 1), Options{Password: func() (string, error) { return password, wrong }})
+	target, err := Open(t.Context(), "webhook:"+strings.Replace(s.URL(), "://", "://xmq:old@", 1),
+		Options{Password: func() (string, error) { return password, wrong }})
 	require.NoError(t, err)
 	require.NoError(t, target.Seek(t.Context(), event.Start(7)))
 	for _, password = range []string{"first", "second"} {
@@ -240,21 +250,27 @@ func TestARequestIsReplayed(t *testing.T) {
 	target, err := Open(t.Context(), "webhook:"+s.URL()+"/base/?tenant=1", Options{})
 	require.NoError(t, err)
 	require.NoError(t, target.Seek(t.Context(), event.Start(7)))
-	raw := "PATCH /orders/a%20b?x=1&y=%20 HTTP/1.1\r\nHost: elsewhere.example\r\nAuthorization: Basic x\r\nConnection: X-Hop\r\nX-Hop: 1\r\nX-Kept: yes\r\nXmq-Seq: 99\r\n" +
+	raw := "PATCH /orders/a%20b?x=1&y=%20 HTTP/1.1\r\nHost: elsewhere.example\r\nAuthorization: Basic x\r\nConnection: " +
+		"X-Hop\r\nX-Hop: 1\r\nX-Kept: yes\r\nXmq-Seq: 99\r\n" +
 		"Content-Type: application/json\r\nContent-Length: 7\r\n\r\n{\"a\":1}"
-	r, body, err := apply(t, s, target, event.Draft{Body: []byte(raw), Headers: event.Headers{ContentType: "message/http; version=1.1"}})
+	r, body, err := apply(t, s, target,
+		event.Draft{Body: []byte(raw), Headers: event.Headers{ContentType: "message/http; version=1.1"}})
 	require.NoError(t, err)
 	require.Equal(t, `PATCH /base/orders/a%20b?tenant=1&x=1&y=%20 {"a":1}`, r.Method+" "+r.RequestURI+" "+body)
 	require.Equal(t, strings.TrimPrefix(s.URL(), "http://"), r.Host)
-	for name, want := range map[string]string{"Authorization": "Bearer secret", "X-Kept": "yes", "X-Hop": "", "Xmq-Seq": "1", "Content-Type": "application/json"} {
+	for name, want := range map[string]string{"Authorization": "Bearer secret", "X-Kept": "yes", "X-Hop": "",
+		"Xmq-Seq": "1", "Content-Type": "application/json"} {
 		require.Equal(t, want, r.Header.Get(name), name)
 	}
-	r, _, err = apply(t, s, target, event.Draft{Body: []byte("DELETE /x HTTP/1.1\r\nHost: h\r\n\r\n"), Headers: event.Headers{ContentType: "message/http"}})
+	r, _, err = apply(t, s, target, event.Draft{Body: []byte("DELETE /x HTTP/1.1\r\nHost: h\r\n\r\n"),
+		Headers: event.Headers{ContentType: "message/http"}})
 	require.NoError(t, err)
 	require.Equal(t, "DELETE /base/x?tenant=1", r.Method+" "+r.RequestURI)
 
-	for _, bad := range []string{"hello", "GET / HTTP/1.1\r\nbad header\r\n\r\n", "POST /x HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nab",
-		"CONNECT h:1 HTTP/1.1\r\nHost: h\r\n\r\n", "GET http://other.example/x HTTP/1.1\r\nHost: other.example\r\n\r\n", "OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n"} {
+	for _, bad := range []string{"hello", "GET / HTTP/1.1\r\nbad header\r\n\r\n",
+		"POST /x HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nab",
+		"CONNECT h:1 HTTP/1.1\r\nHost: h\r\n\r\n", "GET http://other.example/x HTTP/1.1\r\nHost: other.example\r\n\r\n",
+		"OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n"} {
 		seen := len(s.Seen())
 		_, _, err := apply(t, s, target, event.Draft{Body: []byte(bad), Headers: event.Headers{ContentType: "message/http"}})
 		require.Error(t, err, bad)
@@ -279,12 +295,16 @@ func TestAReplayedRequestStaysBehindTheTargetsPath(t *testing.T) {
 		}
 		return err
 	}
-	for _, path := range []string{"/", "/a", "/a.b/..c/c../...", "/a//b", "/a/", "/a;v=1/b", "/%C3%A4", "/100%25", "/a?x=../../up", "/a?x=%2e%2e%2f", "/a%20b", "/.well-known/x"} {
+	for _, path := range []string{"/", "/a", "/a.b/..c/c../...", "/a//b", "/a/", "/a;v=1/b", "/%C3%A4", "/100%25",
+		"/a?x=../../up", "/a?x=%2e%2e%2f", "/a%20b", "/.well-known/x"} {
 		require.NoError(t, send(path), path)
 	}
-	for _, path := range []string{"/../up", "/a/../../up", "/..", "/.", "/./x", "/a/..", "/%2e%2e/up", "/%2E%2e/up", "/.%2e/up", "/%2e/up", "/%252e%252e/up",
-		"/%25252e%25252e/up", "//other.example/x", "//", "/..;/up", "/..;a=b/up", "/%2e%2e;/up", "/..%3b/up", `/..\up`, `/a\..\up`, "/a%5c..%5cup", "/a%5Cup",
-		"/..%2fup", "/..%2Fup", "/..%252fup", "/a%2f..%2f..%2fup", "/%c0%ae%c0%ae/up", "/a%00/up", "/a%0d%0a", "/a/..%00/up"} {
+	for _, path := range []string{"/../up", "/a/../../up", "/..", "/.", "/./x", "/a/..", "/%2e%2e/up", "/%2E%2e/up",
+		"/.%2e/up", "/%2e/up", "/%252e%252e/up",
+		"/%25252e%25252e/up", "//other.example/x", "//", "/..;/up", "/..;a=b/up", "/%2e%2e;/up", "/..%3b/up", `/..\up`,
+		`/a\..\up`, "/a%5c..%5cup", "/a%5Cup",
+		"/..%2fup", "/..%2Fup", "/..%252fup", "/a%2f..%2f..%2fup", "/%c0%ae%c0%ae/up", "/a%00/up", "/a%0d%0a",
+		"/a/..%00/up"} {
 		seen := len(s.Seen())
 		err := send(path)
 		require.ErrorContains(t, err, "cannot be replayed", path)
@@ -294,7 +314,8 @@ func TestAReplayedRequestStaysBehindTheTargetsPath(t *testing.T) {
 }
 
 func TestAWrongURLIsRefusedWithoutItsPassword(t *testing.T) {
-	for _, u := range []string{"webhook:", "webhook:ftp://u:secret@h/", "webhook:http://u:secret@", "webhook:http://u:secret@h:x y/", "webhook:http://h/#a=b", "webhook:http://h/#dump=ftp://u:secret@h",
+	for _, u := range []string{"webhook:", "webhook:ftp://u:secret@h/", "webhook:http://u:secret@",
+		"webhook:http://u:secret@h:x y/", "webhook:http://h/#a=b", "webhook:http://h/#dump=ftp://u:secret@h",
 		"webhook:http://h/#online=x", "webhook:http://h/#timeout=0s", "webhook:http://h/#dump=%zz"} {
 		_, err := Open(t.Context(), u, Options{})
 		require.Error(t, err, u)
@@ -349,7 +370,8 @@ func TestTheFormatOfASnapshotStays(t *testing.T) {
 // A receiver that says when to come again is left alone until then.
 func TestRetryAfterIsObeyed(t *testing.T) {
 	now := time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
-	for text, want := range map[string]time.Duration{"": 0, "7": 7 * time.Second, "-7": 0, "soon": 0, "999999999": maxLater,
+	for text, want := range map[string]time.Duration{"": 0, "7": 7 * time.Second, "-7": 0, "soon": 0,
+		"999999999": maxLater,
 		now.Add(time.Minute).Format(http.TimeFormat): time.Minute, now.Add(-time.Minute).Format(http.TimeFormat): 0} {
 		require.Equal(t, want, later(http.Header{"Retry-After": {text}}, now), text)
 	}

@@ -1,6 +1,6 @@
-// Package apply is how target drivers apply many increments in one transaction, so that the result is that of applying them one
-// by one: what fails in company is rolled back, everything before it is applied again, and it runs once more alone before it
-// is believed (XI-6, XS-3).
+// Package apply is how target drivers apply many increments in one transaction, so that the result is that of
+// applying them one by one: what fails in company is rolled back, everything before it is applied again, and it runs
+// once more alone before it is believed (XI-6, XS-3).
 package apply
 
 import (
@@ -23,7 +23,8 @@ type Step[W any] struct {
 	Work W              // zero for a pass, which only moves the position
 	// Decision is that of the item: not 0 when an operator has decided that it is tried again.
 	Decision uint64
-	// Outside is the sequence of an increment that is applied outside the order (nodeclient.Target.Apply); 0 for all others.
+	// Outside is the sequence of an increment that is applied outside the order (nodeclient.Target.Apply); 0 for all
+	// others.
 	Outside uint64
 }
 
@@ -35,8 +36,8 @@ func (s *Step[W]) Seq() uint64 {
 	return s.Pos.Seq
 }
 
-// Outside is the sequence of the one increment in items when it is applied outside the order; 0 for all others. before is where
-// the database stands.
+// Outside is the sequence of the one increment in items when it is applied outside the order; 0 for all others.
+// before is where the database stands.
 func Outside(before event.Position, items []event.Item) uint64 {
 	if len(items) != 1 || items[0].Record == nil || items[0].Pos != before {
 		return 0
@@ -56,21 +57,23 @@ const Unknown = -1
 // Fail is the failure err of the step with index at.
 func Fail(at int, err error) *Failure { return &Failure{at, err} }
 
-// ErrAlone is the failure of steps that must be applied one by one: what one of them does is seen at its commit only, or
-// would reach the next. Nothing of them may be durable then.
+// ErrAlone is the failure of steps that must be applied one by one: what one of them does is seen at its commit only,
+// or would reach the next. Nothing of them may be durable then.
 var ErrAlone = errors.New("these increments must be applied one by one")
 
-// Transact runs steps and moves the position to that of the last in one transaction. nil: all of it is durable. Otherwise nothing
-// is, and the position that is durable is returned beside the failure.
+// Transact runs steps and moves the position to that of the last in one transaction. nil: all of it is durable.
+// Otherwise nothing is, and the position that is durable is returned beside the failure.
 type Transact[W any] func(before event.Position, steps []Step[W]) (event.Position, *Failure)
 
-// Prepare makes steps of items, on all processors when there are many. Items that cannot be read are FAILs: steps ends before the
-// first of them, and refused is its error, which begins with the driver's name and the increment. parse is called
-// concurrently. before is where the database stands.
-func Prepare[W any](driver string, before event.Position, items []event.Item, parse func(body []byte) (W, error)) (steps []Step[W], refused error) {
+// Prepare makes steps of items, on all processors when there are many. Items that cannot be read are FAILs: steps
+// ends before the first of them, and refused is its error, which begins with the driver's name and the increment.
+// parse is called concurrently. before is where the database stands.
+func Prepare[W any](driver string, before event.Position, items []event.Item,
+	parse func(body []byte) (W, error)) (steps []Step[W], refused error) {
 	steps = make([]Step[W], len(items))
 	parts := min(runtime.GOMAXPROCS(0), 1+len(items)/few)
-	ends, errs := make([]int, parts), make([]error, parts) // of each part: where it stops, and why not behind its last item
+	// of each part: where it stops, and why not behind its last item
+	ends, errs := make([]int, parts), make([]error, parts)
 	var work sync.WaitGroup
 	for i := range parts {
 		from, to := i*len(items)/parts, (i+1)*len(items)/parts
@@ -84,7 +87,8 @@ func Prepare[W any](driver string, before event.Position, items []event.Item, pa
 	work.Wait()
 	for i, err := range errs {
 		if err != nil {
-			return steps[:ends[i]], fmt.Errorf("%s: increment %d: %w", driver, cmp.Or(Outside(before, items), items[ends[i]].Pos.Seq), err)
+			return steps[:ends[i]], fmt.Errorf("%s: increment %d: %w", driver,
+				cmp.Or(Outside(before, items), items[ends[i]].Pos.Seq), err)
 		}
 	}
 	if seq := Outside(before, items); seq != 0 {
@@ -97,7 +101,8 @@ func Prepare[W any](driver string, before event.Position, items []event.Item, pa
 const few = 64
 
 // prepare makes the steps from to to, and returns where it stopped.
-func prepare[W any](steps []Step[W], items []event.Item, from, to int, parse func(body []byte) (W, error)) (end int, err error) {
+func prepare[W any](steps []Step[W], items []event.Item, from, to int, parse func(body []byte) (W, error)) (end int,
+	err error) {
 	for i := from; i < to; i++ {
 		s := Step[W]{Pos: items[i].Pos, Decision: items[i].Decision}
 		if record := items[i].Record; record != nil {
@@ -111,10 +116,11 @@ func prepare[W any](steps []Step[W], items []event.Item, from, to int, parse fun
 	return to, nil
 }
 
-// Apply commits steps, or those before the first that fails, and returns as nodeclient.Database's Apply does. refused is the
-// answer when all steps are durable. A step for which alone answers true gets a transaction of its own; nil: no step needs one.
-// p is the target's, kept from call to call.
-func Apply[W any](before event.Position, steps []Step[W], refused error, p *Patience, alone func(*W) bool, transact Transact[W]) (event.Position, error) {
+// Apply commits steps, or those before the first that fails, and returns as nodeclient.Database's Apply does. refused
+// is the answer when all steps are durable. A step for which alone answers true gets a transaction of its own; nil:
+// no step needs one. p is the target's, kept from call to call.
+func Apply[W any](before event.Position, steps []Step[W], refused error, p *Patience, alone func(*W) bool,
+	transact Transact[W]) (event.Position, error) {
 	p.durable.Store(before.Seq)
 	for len(steps) > 0 {
 		n := 1

@@ -25,7 +25,8 @@ func log(n int) (items []event.Item) {
 	return items
 }
 
-// However many parts a batch is prepared in, the steps stand in order and end before the first item that cannot be read.
+// However many parts a batch is prepared in, the steps stand in order and end before the first item that cannot be
+// read.
 func TestPrepareEndsBeforeTheFirstBadItem(t *testing.T) {
 	for _, n := range []int{1, 2, 63, 64, 65, 128, 1000, 1001} {
 		items := log(n)
@@ -94,18 +95,19 @@ func TestAFailingStepIsBelievedAlone(t *testing.T) {
 		{ErrAlone, 4, 0, false, []int{9, 1, 1, 1, 1, 1, 1, 1, 1, 1}, 9},
 	} {
 		var calls []int
-		pos, err := Apply(start, steps, nil, &Patience{}, nil, func(before event.Position, part []Step[string]) (event.Position, *Failure) {
-			calls = append(calls, len(part))
-			from := int(part[0].Pos.Seq) - 1
-			if from <= c.at && c.at < from+len(part) && (len(part) > 1 || c.alone) {
-				tell := c.tell
-				if tell != Unknown {
-					tell -= from
+		pos, err := Apply(start, steps, nil, &Patience{}, nil,
+			func(before event.Position, part []Step[string]) (event.Position, *Failure) {
+				calls = append(calls, len(part))
+				from := int(part[0].Pos.Seq) - 1
+				if from <= c.at && c.at < from+len(part) && (len(part) > 1 || c.alone) {
+					tell := c.tell
+					if tell != Unknown {
+						tell -= from
+					}
+					return before, Fail(max(tell, Unknown), c.err)
 				}
-				return before, Fail(max(tell, Unknown), c.err)
-			}
-			return part[len(part)-1].Pos, nil
-		})
+				return part[len(part)-1].Pos, nil
+			})
 		require.Equal(t, c.calls, calls, "%v", c)
 		require.Equal(t, c.done < 9, err != nil, "%v", c)
 		want := start
@@ -120,10 +122,11 @@ func TestAFailingStepIsBelievedAlone(t *testing.T) {
 func TestAStepThatMustBeAloneIsATransactionOfItsOwn(t *testing.T) {
 	var calls []int
 	alone := func(w *string) bool { return *w == "3" || *w == "4" || *w == "8" }
-	pos, err := Apply(event.Start(7), steps(t, 9), nil, &Patience{}, alone, func(_ event.Position, part []Step[string]) (event.Position, *Failure) {
-		calls = append(calls, len(part))
-		return part[len(part)-1].Pos, nil
-	})
+	pos, err := Apply(event.Start(7), steps(t, 9), nil, &Patience{}, alone,
+		func(_ event.Position, part []Step[string]) (event.Position, *Failure) {
+			calls = append(calls, len(part))
+			return part[len(part)-1].Pos, nil
+		})
 	require.NoError(t, err)
 	require.EqualValues(t, 9, pos.Seq)
 	require.Equal(t, []int{3, 1, 1, 3, 1}, calls)
@@ -134,15 +137,16 @@ func TestTheSameAnswerAgainAndAgainIsAFailWhileThePositionCanBeWritten(t *testin
 	var p Patience
 	steps, writable, code := steps(t, 3), false, "40001"
 	try := func() error {
-		pos, err := Apply(event.Start(7), steps, nil, &p, nil, func(before event.Position, part []Step[string]) (event.Position, *Failure) {
-			switch {
-			case part[0].Pos == before && writable: // the probe: nothing but the position
-				return before, nil
-			case part[0].Pos == before:
-				return before, Fail(0, nodeclient.Transient(errors.New("read only")))
-			}
-			return before, Fail(0, Said(code, errors.New("increment 1: raised")))
-		})
+		pos, err := Apply(event.Start(7), steps, nil, &p, nil,
+			func(before event.Position, part []Step[string]) (event.Position, *Failure) {
+				switch {
+				case part[0].Pos == before && writable: // the probe: nothing but the position
+					return before, nil
+				case part[0].Pos == before:
+					return before, Fail(0, nodeclient.Transient(errors.New("read only")))
+				}
+				return before, Fail(0, Said(code, errors.New("increment 1: raised")))
+			})
 		require.Equal(t, event.Start(7), pos)
 		return err
 	}

@@ -9,8 +9,8 @@ import (
 	"xmq/nodeclient"
 )
 
-// Tries is how often an increment alone gets the same answer of the database before it is believed to be the increment's
-// own doing.
+// Tries is how often an increment alone gets the same answer of the database before it is believed to be the
+// increment's own doing.
 const Tries = 5
 
 // answer is what the database itself said to a statement of an increment: trouble that may pass, or that the statement
@@ -23,8 +23,8 @@ type answer struct {
 func (a *answer) Error() string { return a.err.Error() }
 func (a *answer) Unwrap() error { return a.err }
 
-// Said marks err as the answer of the database, by its code, to a statement of an increment. It is Transient: whether it
-// passes is seen by trying again.
+// Said marks err as the answer of the database, by its code, to a statement of an increment. It is Transient: whether
+// it passes is seen by trying again.
 func Said(code string, err error) error { return nodeclient.Transient(&answer{code, err}) }
 
 // said is the code of an answer in err; "" when it is none.
@@ -49,7 +49,8 @@ func (p *Patience) Durable() uint64 { return p.durable.Load() }
 
 // judge answers for an increment that was tried alone: the same answer for the Tries-th time, while the position can
 // be written, is its FAIL.
-func (p *Patience) judge(durable event.Position, err error, pos event.Position, writable func() bool) (event.Position, error) {
+func (p *Patience) judge(durable event.Position, err error, pos event.Position, writable func() bool) (event.Position,
+	error) {
 	code := said(err)
 	if code == "" {
 		return durable, err
@@ -61,5 +62,6 @@ func (p *Patience) judge(durable event.Position, err error, pos event.Position, 
 		return durable, err
 	}
 	p.pos, p.code, p.count = event.Position{}, "", 0
-	return durable, fmt.Errorf("%v; it was tried alone %d times and always got this answer, while the position can be written", err, Tries)
+	return durable, fmt.Errorf("%v; it was tried alone %d times and always got this answer, while the position can be "+
+		"written", err, Tries)
 }

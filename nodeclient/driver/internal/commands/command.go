@@ -31,8 +31,8 @@ func (c Command) String() string {
 	return strconv.Quote(string(b[:min(len(b), 200)]))
 }
 
-// Parse cuts a body into its commands, at least one. The words may lie in body: they are borrowed as long as it is. It takes
-// memory in proportion to the body's own size whatever lengths stand in it. Its error is one sentence.
+// Parse cuts a body into its commands, at least one. The words may lie in body: they are borrowed as long as it is.
+// It takes memory in proportion to the body's own size whatever lengths stand in it. Its error is one sentence.
 func Parse(body []byte) ([]Command, error) {
 	parse := parseLines
 	if len(body) > 0 && body[0] == '*' {

@@ -105,7 +105,8 @@ func TestTheBeginningOfACommandIsOneShortLine(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	for _, s := range []string{"SET a b", "SET 'a\\'' \"\\x00\"\r\nDEL x", "*1\r\n$4\r\nPING\r\n", "*2\r\n$1\r\na\r\n$0\r\n\r\n", "*1048576\r\n$9\r\n"} {
+	for _, s := range []string{"SET a b", "SET 'a\\'' \"\\x00\"\r\nDEL x", "*1\r\n$4\r\nPING\r\n",
+		"*2\r\n$1\r\na\r\n$0\r\n\r\n", "*1048576\r\n$9\r\n"} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {

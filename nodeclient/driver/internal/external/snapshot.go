@@ -23,7 +23,8 @@ type snapshot struct {
 // Snapshot implements nodeclient.Database.
 func (t *Target) Snapshot(ctx context.Context) (nodeclient.Snapshot, error) {
 	if !t.o.Dumps {
-		return nil, fmt.Errorf("%s: open a snapshot: the target URL does not say how to dump: add dump= to it, or name another node", t.o.Driver)
+		return nil, fmt.Errorf("%s: open a snapshot: the target URL does not say how to dump: add dump= to it, or name "+
+			"another node", t.o.Driver)
 	}
 	r, err := t.hooks.Dump(ctx, t.pos)
 	if err != nil {
@@ -83,9 +84,10 @@ type restored struct {
 // Loads reports whether format is the one this driver writes, and it can be loaded.
 func (t *Target) Loads(format string) bool { return format == t.o.Format.Name && t.o.Loads }
 
-// Restore implements nodeclient.Database: the program verifies what it can; the checksums of the stream are verified here, and
-// what is damaged or cut is discarded although the program may be content.
-func (t *Target) Restore(ctx context.Context, want event.Position, _ event.Topics, r io.Reader) (nodeclient.Restored, error) {
+// Restore implements nodeclient.Database: the program verifies what it can; the checksums of the stream are verified
+// here, and what is damaged or cut is discarded although the program may be content.
+func (t *Target) Restore(ctx context.Context, want event.Position, _ event.Topics, r io.Reader) (nodeclient.Restored,
+	error) {
 	err := t.restore(ctx, want, r)
 	if err == nil {
 		return &restored{t: t, pos: want}, nil
@@ -124,7 +126,8 @@ func (t *Target) discard(ctx context.Context) error {
 	return nil
 }
 
-// Switch implements nodeclient.Restored. When no answer comes it is open what is live: Transient, and the DUMP is loaded again.
+// Switch implements nodeclient.Restored. When no answer comes it is open what is live: Transient, and the DUMP is
+// loaded again.
 func (r *restored) Switch(ctx context.Context) error {
 	if err := r.t.hooks.Load(ctx, Step{Op: Switch, Pos: r.pos}); err != nil {
 		return nodeclient.Transient(r.t.wrap("switch to the loaded copy", err))

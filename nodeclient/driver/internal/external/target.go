@@ -11,15 +11,15 @@ import (
 	"xmq/nodeclient/driver/internal/snapstream"
 )
 
-// Hooks is one program behind a driver. Its errors are classed by nodeclient.Transient and Fatal. An outcome that is not known
-// is Transient: the same comes again.
+// Hooks is one program behind a driver. Its errors are classed by nodeclient.Transient and Fatal. An outcome that is
+// not known is Transient: the same comes again.
 type Hooks interface {
-	// Apply hands over the increment r; pos is the position behind it. Outside the order that is the increment's own where the
-	// program stores no position, and the stored one, which stays, where it does; outside tells the program, which must not take it
-	// for an old one. An outcome that is not known is Unknown.
+	// Apply hands over the increment r; pos is the position behind it. Outside the order that is the increment's own
+	// where the program stores no position, and the stored one, which stays, where it does; outside tells the program,
+	// which must not take it for an old one. An outcome that is not known is Unknown.
 	Apply(ctx context.Context, pos event.Position, r event.Record, outside bool) error
-	// Dump begins to read the copy, which stands at pos. What it returns ends with io.EOF only when everything was read; Close
-	// ends it early and may come twice. ctx ends the beginning, and nothing behind it.
+	// Dump begins to read the copy, which stands at pos. What it returns ends with io.EOF only when everything was read;
+	// Close ends it early and may come twice. ctx ends the beginning, and nothing behind it.
 	Dump(ctx context.Context, pos event.Position) (io.ReadCloser, error)
 	// Load does one step of a load.
 	Load(ctx context.Context, s Step) error
@@ -94,7 +94,8 @@ func Limit(r *event.Record, timeout time.Duration) time.Duration {
 	return timeout
 }
 
-// LimitsApply reports that an increment has a time limit already, after which it comes again: its outcome is not known then.
+// LimitsApply reports that an increment has a time limit already, after which it comes again: its outcome is not
+// known then.
 func (t *Target) LimitsApply() bool { return true }
 
 // BatchLimit implements nodeclient.BatchLimiter: a run of a program or a request takes milliseconds, so this many are

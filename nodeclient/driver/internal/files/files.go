@@ -1,5 +1,5 @@
-// Package files makes the files and folders of the drivers whose database is one: for their own user alone, and, where a
-// DUMP replaces a database, with the mode and the owner of the one that was there.
+// Package files makes the files and folders of the drivers whose database is one: for their own user alone, and,
+// where a DUMP replaces a database, with the mode and the owner of the one that was there.
 package files
 
 import (
@@ -23,10 +23,10 @@ func Create(path string) (*os.File, error) {
 	return os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL|syscall.O_NOFOLLOW, Mode)
 }
 
-// Inherit gives the new database at path, a file or a folder with files, the mode and the owner of the one at old, which it
-// is about to replace; it does nothing when there is none. Files in a folder get the folder's mode without the bits of a
-// search. Only root can give a file to another user; where the system refuses the owner or the group, the new database
-// stays ours, and nobody can read it who could not read the old one.
+// Inherit gives the new database at path, a file or a folder with files, the mode and the owner of the one at old,
+// which it is about to replace; it does nothing when there is none. Files in a folder get the folder's mode without
+// the bits of a search. Only root can give a file to another user; where the system refuses the owner or the group,
+// the new database stays ours, and nobody can read it who could not read the old one.
 func Inherit(path, old string) error {
 	info, err := os.Stat(old)
 	if errors.Is(err, fs.ErrNotExist) {

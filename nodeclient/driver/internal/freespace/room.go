@@ -1,4 +1,5 @@
-// Package freespace says whether a snapshot fits on a disk of this machine, so that a restore that cannot end does not begin.
+// Package freespace says whether a snapshot fits on a disk of this machine, so that a restore that cannot end does
+// not begin.
 package freespace
 
 import (
@@ -16,15 +17,16 @@ import (
 // margin is what must stay free beside the snapshot, in bytes.
 const margin = 64 << 20
 
-// For reports that a restore of about size bytes does not fit on the file system of dir, beside all that is there. 0 stands for
-// a size that is not known. The error is Transient: room can be made.
+// For reports that a restore of about size bytes does not fit on the file system of dir, beside all that is there. 0
+// stands for a size that is not known. The error is Transient: room can be made.
 func For(dir string, size int64) error {
 	free, _, err := disk.Space(dir)
 	if err != nil {
 		return nodeclient.Transient(err)
 	}
 	if size > int64(free)-margin {
-		return nodeclient.Transient(fmt.Errorf("a snapshot of about %d MiB needs as much room beside the live data, and %s has %d MiB free: make room; the restore is tried again", size>>20, dir, free>>20))
+		return nodeclient.Transient(fmt.Errorf("a snapshot of about %d MiB needs as much room beside the live data, and "+
+			"%s has %d MiB free: make room; the restore is tried again", size>>20, dir, free>>20))
 	}
 	return nil
 }

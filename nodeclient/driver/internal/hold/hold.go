@@ -53,9 +53,9 @@ type Session interface {
 	Close()
 }
 
-// Taker opens a session that has the database, by the name of token. old are the tokens of sessions of this node that the
-// server may not have noticed the end of, which it is to end: of the one before, and token itself when an earlier call
-// failed and may have taken the database all the same. nodeclient.ErrTaken: another node has the database.
+// Taker opens a session that has the database, by the name of token. old are the tokens of sessions of this node that
+// the server may not have noticed the end of, which it is to end: of the one before, and token itself when an earlier
+// call failed and may have taken the database all the same. nodeclient.ErrTaken: another node has the database.
 type Taker func(ctx context.Context, token Token, old []Token) (Session, error)
 
 // Hold is a node's right to its database. All methods but Close may be called at any time; those that take a ctx

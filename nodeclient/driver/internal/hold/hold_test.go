@@ -63,7 +63,8 @@ var (
 	at1 = event.Position{Log: 7, Seq: 4, Chain: 4}
 )
 
-// What another node does while this one has its database is another hand's, and while it has not, a reason to start again.
+// What another node does while this one has its database is another hand's, and while it has not, a reason to start
+// again.
 func TestOnlyWhatHappensUnderTheHoldIsFatal(t *testing.T) {
 	p := &place{}
 	h := New("test", "db", 0, p.take)
@@ -98,8 +99,8 @@ func TestOnlyWhatHappensUnderTheHoldIsFatal(t *testing.T) {
 	require.ErrorContains(t, err, "closed")
 }
 
-// A session is used while its node has nothing to do, and replaced when it is lost, as soon as the server is there and nobody else
-// has the database.
+// A session is used while its node has nothing to do, and replaced when it is lost, as soon as the server is there
+// and nobody else has the database.
 func TestAHoldIsKeptAliveInTheBackground(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &place{}
@@ -140,8 +141,8 @@ func TestAHoldIsKeptAliveInTheBackground(t *testing.T) {
 	})
 }
 
-// A session that the server gave the database to, and whose node never heard of it, keeps that node not away: neither at the
-// first use, nor later.
+// A session that the server gave the database to, and whose node never heard of it, keeps that node not away: neither
+// at the first use, nor later.
 func TestASessionWhoseAnswerWasLostIsTheNodesOwn(t *testing.T) {
 	p := &place{lose: 1}
 	h := New("test", "db", 0, p.take)

@@ -1,5 +1,5 @@
-// Package snapstream is the stream in which target drivers write their snapshots: a header with the position, then frames,
-// each behind a checksum of everything before it, so that nothing damaged or cut is ever handed out.
+// Package snapstream is the stream in which target drivers write their snapshots: a header with the position, then
+// frames, each behind a checksum of everything before it, so that nothing damaged or cut is ever handed out.
 //
 //	 0  8  magic of the driver's format
 //	 8  4  version of the driver's format
@@ -65,7 +65,8 @@ type Writer struct {
 // NewWriter writes the header to w. The caller writes the data, then calls End.
 func (f Format) NewWriter(w io.Writer, h Head) (*Writer, error) {
 	if len(h.Preface) > maxPreface {
-		return nil, fmt.Errorf("what stands before the data of %s takes %d bytes, more than %d", f.Name, len(h.Preface), maxPreface)
+		return nil, fmt.Errorf("what stands before the data of %s takes %d bytes, more than %d", f.Name, len(h.Preface),
+			maxPreface)
 	}
 	fw := &Writer{w: w, sum: newSum()}
 	b := append([]byte(nil), f.Magic...)
@@ -86,8 +87,8 @@ func (f *Writer) write(b []byte) error {
 	return err
 }
 
-// Write writes b as frames of at most MaxFrame bytes and keeps nothing of it. The same bytes in the same pieces always make the
-// same stream.
+// Write writes b as frames of at most MaxFrame bytes and keeps nothing of it. The same bytes in the same pieces
+// always make the same stream.
 func (f *Writer) Write(b []byte) (n int, err error) {
 	for n < len(b) {
 		piece := b[n:min(len(b), n+MaxFrame)]
@@ -144,10 +145,13 @@ func (format Format) NewReader(r io.Reader) (*Reader, Head, error) {
 	switch {
 	case string(b[:8]) != format.Magic || n > maxPreface:
 		return nil, Head{}, fmt.Errorf("the header of the snapshot is not that of %s: %w", format.Name, event.ErrDamaged)
-	case le.Uint32(b[8:]) != format.Version && (format.Oldest == 0 || le.Uint32(b[8:]) < format.Oldest || le.Uint32(b[8:]) > format.Version):
-		return nil, Head{}, fmt.Errorf("version %d of %s is not known to this version: %w", le.Uint32(b[8:]), format.Name, event.ErrDamaged)
+	case le.Uint32(b[8:]) != format.Version &&
+		(format.Oldest == 0 || le.Uint32(b[8:]) < format.Oldest || le.Uint32(b[8:]) > format.Version):
+		return nil, Head{}, fmt.Errorf("version %d of %s is not known to this version: %w", le.Uint32(b[8:]), format.Name,
+			event.ErrDamaged)
 	}
-	h := Head{Pos: event.Position{Log: event.LogID(le.Uint64(b[12:])), Seq: le.Uint64(b[20:]), Chain: event.Chain(le.Uint64(b[28:]))}, Version: le.Uint32(b[8:])}
+	h := Head{Pos: event.Position{Log: event.LogID(le.Uint64(b[12:])), Seq: le.Uint64(b[20:]),
+		Chain: event.Chain(le.Uint64(b[28:]))}, Version: le.Uint32(b[8:])}
 	preface, err := io.ReadAll(io.LimitReader(sumReader{f}, int64(n)))
 	if err == nil && len(preface) < int(n) {
 		err = io.ErrUnexpectedEOF
@@ -212,8 +216,8 @@ func (f *Reader) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// Failed is the error, other than io.EOF, with which Read or Peek has ended; nil while there was none. It tells a reader that
-// broke from one who did.
+// Failed is the error, other than io.EOF, with which Read or Peek has ended; nil while there was none. It tells a
+// reader that broke from one who did.
 func (f *Reader) Failed() error {
 	if f.err == io.EOF {
 		return nil

@@ -87,7 +87,8 @@ func TestFillTellsACutFromAnEnd(t *testing.T) {
 		require.ErrorIs(t, w.Fill(io.MultiReader(strings.NewReader("part"), iotest.ErrReader(err))), err)
 	}
 	var whole, pieces bytes.Buffer
-	for b, r := range map[*bytes.Buffer]io.Reader{&whole: strings.NewReader(strings.Repeat("x", MaxFrame+7)), &pieces: iotest.OneByteReader(strings.NewReader(strings.Repeat("x", MaxFrame+7)))} {
+	for b, r := range map[*bytes.Buffer]io.Reader{&whole: strings.NewReader(strings.Repeat("x", MaxFrame+7)),
+		&pieces: iotest.OneByteReader(strings.NewReader(strings.Repeat("x", MaxFrame+7)))} {
 		w, err := format.NewWriter(b, Head{})
 		require.NoError(t, err)
 		require.NoError(t, w.Fill(r))

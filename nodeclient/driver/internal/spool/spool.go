@@ -1,5 +1,5 @@
-// Package spool keeps a snapshot on this machine until all of it has come and was verified, so that nothing of one that is
-// cut, damaged or forged reaches a database server.
+// Package spool keeps a snapshot on this machine until all of it has come and was verified, so that nothing of one
+// that is cut, damaged or forged reaches a database server.
 package spool
 
 import (
@@ -11,12 +11,12 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// File is a stream that has come to its end. It lies compressed in a file without a name in the folder for temporary files
-// ($TMPDIR): a process that dies leaves nothing behind.
+// File is a stream that has come to its end. It lies compressed in a file without a name in the folder for temporary
+// files ($TMPDIR): a process that dies leaves nothing behind.
 type File struct{ f *os.File }
 
-// Take reads r to its end. It blocks as long as r does. r's error comes back as it is; that of the disk says what to do. The caller
-// closes the file.
+// Take reads r to its end. It blocks as long as r does. r's error comes back as it is; that of the disk says what to
+// do. The caller closes the file.
 func Take(r io.Reader) (*File, error) {
 	f, err := os.CreateTemp("", "xmq-snapshot-*")
 	if err != nil {
@@ -32,7 +32,8 @@ func Take(r io.Reader) (*File, error) {
 }
 
 func noRoom(err error) error {
-	return fmt.Errorf("keep the snapshot in %s until all of it has come: %w; make room there, or set TMPDIR to another folder", os.TempDir(), err)
+	return fmt.Errorf("keep the snapshot in %s until all of it has come: %w; make room there, or set TMPDIR to another "+
+		"folder", os.TempDir(), err)
 }
 
 // source tells the errors of a reader from those of the disk.

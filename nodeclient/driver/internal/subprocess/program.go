@@ -25,8 +25,8 @@ func (t *Tail) Write(b []byte) (int, error) {
 // String is what was kept, without the spaces around it.
 func (t *Tail) String() string { return string(bytes.TrimSpace(t.b)) }
 
-// Ended makes the error of a program called name that has ended with err, with its last words. nil stays nil, and an error
-// that is no exit status stays as it is.
+// Ended makes the error of a program called name that has ended with err, with its last words. nil stays nil, and an
+// error that is no exit status stays as it is.
 func Ended(name string, stderr *Tail, err error) error {
 	var exit *exec.ExitError
 	if err == nil || !errors.As(err, &exit) {

@@ -1,5 +1,5 @@
-// Package mysqltest runs private MariaDB servers for tests: the installed one, or the MySQL whose mysqld XMQ_TEST_MYSQLD names, on a free port of 127.0.0.1, with data in a
-// folder that is removed with them.
+// Package mysqltest runs private MariaDB servers for tests: the installed one, or the MySQL whose mysqld
+// XMQ_TEST_MYSQLD names, on a free port of 127.0.0.1, with data in a folder that is removed with them.
 package mysqltest
 
 import (
@@ -11,7 +11,8 @@ import (
 	"xmq/nodeclient/driver/servertest"
 )
 
-// Password is that of the user xmq, who owns the databases of Create and what a restore puts beside them; root has none.
+// Password is that of the user xmq, who owns the databases of Create and what a restore puts beside them; root has
+// none.
 const Password = servertest.Password
 
 // MySQL says that the servers are MySQL's.

@@ -1,5 +1,5 @@
-// Package redistest runs private Redis servers for tests: the installed one, on a free port of 127.0.0.1, with data in a
-// folder that is removed with it.
+// Package redistest runs private Redis servers for tests: the installed one, on a free port of 127.0.0.1, with data
+// in a folder that is removed with it.
 package redistest
 
 import (
@@ -19,8 +19,8 @@ const Databases = servertest.RedisDatabases
 // Server is one Redis server.
 type Server struct{ *servertest.Redis }
 
-// Start makes a new server and waits until it answers; args are added to its command line. It keeps an append-only file that is
-// synced at each write unless args say otherwise. The caller stops it, also behind a failed test.
+// Start makes a new server and waits until it answers; args are added to its command line. It keeps an append-only
+// file that is synced at each write unless args say otherwise. The caller stops it, also behind a failed test.
 func Start(args ...string) (*Server, error) {
 	s, err := servertest.StartRedis(args...)
 	return &Server{s}, err
