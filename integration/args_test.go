@@ -83,24 +83,41 @@ func database(p *place) string {
 	return path[strings.LastIndexByte(path, '/')+1:]
 }
 
-// older is the road of a node of an earlier build: its hello names no features.
+// older is the connection of a node of an earlier build: its hello names no features.
 type older struct {
 	bus.Conn
 	t *testing.T
 }
 
 func (o older) Publish(subject string, data []byte) error {
-	e, err := event.Decode(data)
-	if err != nil || e.Kind != event.IncrReq || e.State != event.None {
-		return o.Conn.Publish(subject, data)
-	}
-	h, err := event.DecodeHello(e.Body)
+	data, err := withoutFeatures(data)
 	if err != nil {
 		return err
 	}
+	return o.Conn.Publish(subject, data)
+}
+
+func (o older) Ask(subject, reply string, data []byte) error {
+	data, err := withoutFeatures(data)
+	if err != nil {
+		return err
+	}
+	return o.Conn.Ask(subject, reply, data)
+}
+
+// withoutFeatures is an event of a node of an earlier build.
+func withoutFeatures(data []byte) ([]byte, error) {
+	e, err := event.Decode(data)
+	if err != nil || e.Kind != event.IncrReq || e.State != event.None {
+		return data, nil
+	}
+	h, err := event.DecodeHello(e.Body)
+	if err != nil {
+		return nil, err
+	}
 	h.Features = nil
 	e.Body = h.Encode()
-	return o.Conn.Publish(subject, e.Append(nil))
+	return e.Append(nil), nil
 }
 
 // runOlder runs a node of an earlier build on a SQLite file.

@@ -65,13 +65,22 @@ func houseThatAccepts(t *testing.T, accepts func([]byte) error) (api, nats strin
 	node := configs.DefaultNode()
 	node.ID, node.Broker, node.Target = "master", b.NATSURL(), "file:"+filepath.Join(t.TempDir(), "master.log")
 	nodeCtx, stopNode := context.WithCancel(context.Background())
-	go func() { ended <- runNode(nodeCtx, node, quiet, func() (func(), error) { return func() {}, nil }) }()
+	follows := make(chan struct{})
+	go func() {
+		ended <- runNode(nodeCtx, node, quiet, func() (func(), error) { close(follows); return func() {}, nil })
+	}()
 	t.Cleanup(func() {
 		stopNode()
 		require.NoError(t, <-ended)
 		stop()
 		require.NoError(t, <-ended)
 	})
+	select {
+	case <-follows: // from now on the broker knows it
+	case err := <-ended:
+		ended <- err
+		require.NoError(t, err, "broker or node ended before the node followed")
+	}
 	return "http://" + b.HTTPAddr(), b.NATSURL()
 }
 

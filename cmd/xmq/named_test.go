@@ -29,12 +29,11 @@ func TestCommandsThatTextsNameCanBeRun(t *testing.T) {
 			return err
 		}
 		ast.Inspect(file, func(n ast.Node) bool {
-			lit, is := n.(*ast.BasicLit)
-			if !is || lit.Kind != token.STRING {
+			expr, is := n.(ast.Expr)
+			if !is {
 				return true
 			}
-			text, err := strconv.Unquote(lit.Value)
-			require.NoError(t, err)
+			text, whole := written(t, expr)
 			for _, order := range orders.FindAllString(text, -1) {
 				found++
 				require.Contains(t, order, "--reason", "%s: %s", path, text)
@@ -42,9 +41,26 @@ func TestCommandsThatTextsNameCanBeRun(t *testing.T) {
 					require.Contains(t, order, "--confirm", path)
 				}
 			}
-			return true
+			return !whole
 		})
 		return nil
 	}))
 	require.Greater(t, found, 10)
+}
+
+// written is the text of a string in the source, which may be written in several pieces; false for anything else.
+func written(t *testing.T, e ast.Expr) (string, bool) {
+	switch e := e.(type) {
+	case *ast.BasicLit:
+		if e.Kind == token.STRING {
+			text, err := strconv.Unquote(e.Value)
+			require.NoError(t, err)
+			return text, true
+		}
+	case *ast.BinaryExpr:
+		left, is := written(t, e.X)
+		right, also := written(t, e.Y)
+		return left + right, is && also && e.Op == token.ADD
+	}
+	return "", false
 }

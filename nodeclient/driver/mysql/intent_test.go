@@ -19,7 +19,7 @@ var cuts = []struct {
 	script string // "" is the statement itself
 	skip   int
 }{{"SELECT GET_LOCK", 0}, {"SELECT table_type", 0}, {"UPDATE xmq_position SET ddl_seq", 0}, {"XA END", 0},
-	{"SET @xmq_at = 0", 0}, {"", 0}, {"XA START", 0}, {"UPDATE xmq_position SET log_id", 0}, {"XA END", 1}}
+	{countOne + "; SET @xmq_at = 0", 0}, {"", 0}, {"XA START", 0}, {"UPDATE xmq_position SET log_id", 0}, {"XA END", 1}}
 
 // settles applies batch like an agent until it is applied or fails, and returns the failure.
 func (n *node) settles(before event.Position, batch []event.Item) error {
