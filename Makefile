@@ -50,7 +50,7 @@ unit:
 
 ## race: the same under the race detector; what only counts or measures does less of it
 race:
-	@XMQ_TEST_LESS=1 $(GO) test -p 2 -race -timeout $(LIMIT) -json ./... | $(GO) run ./integration/report
+	@TEST_LESS=1 $(GO) test -p 2 -race -timeout $(LIMIT) -json ./... | $(GO) run ./integration/report
 
 ## race-all: every test in full under the race detector: an hour or more
 race-all:

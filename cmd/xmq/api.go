@@ -154,7 +154,7 @@ func (a *api) unreached(err error) error {
 	var name *net.DNSError
 	var certificate *tls.CertificateVerificationError
 	switch {
-	case strings.Contains(text, "server_id"):
+	case strings.Contains(text, "server_id"), strings.Contains(text, "readLoopPeekFail") && greets(a.base):
 		return usage("what answers at %s is a NATS server: --api is the broker's HTTP address", a.name)
 	case strings.Contains(text, "server gave HTTP response to HTTPS client"):
 		return usage("what answers at %s speaks plain HTTP: write http:// in --api", a.name)
@@ -170,6 +170,24 @@ func (a *api) unreached(err error) error {
 			"broker that listens there?", a.name, cause)}
 	}
 	return &temporaryError{fmt.Errorf("the broker at %s does not answer (%w): is it running?", a.name, cause)}
+}
+
+// greets reports whether a NATS server is at the address of a URL: it speaks before it is asked. net/http takes that for
+// an answer or, when it comes before the request has gone out, for an error without words.
+func greets(base string) bool {
+	u, err := url.Parse(base)
+	if err != nil {
+		return false
+	}
+	c, err := net.DialTimeout("tcp", u.Host, lateAnswer)
+	if err != nil {
+		return false
+	}
+	defer c.Close()
+	_ = c.SetReadDeadline(time.Now().Add(lateAnswer))
+	first := make([]byte, len("INFO "))
+	_, err = io.ReadFull(c, first)
+	return err == nil && string(first) == "INFO "
 }
 
 // innermost is the cause at the end of a chain of errors, without the words each floor has put in front.

@@ -1,7 +1,7 @@
 // Package shorttest says which tests run when not all of them do. There are three sets:
 //
 //	go test            everything; nothing is skipped
-//	XMQ_TEST_LESS=1    (make race) the same tests; those that only count or measure do less of it
+//	TEST_LESS=1        (make race) the same tests; those that only count or measure do less of it
 //	go test -short     (make check) what needs no server and no processes, and takes seconds
 //
 // A test that does not belong to the set is not selected, as with -run: it neither passes nor is skipped.
@@ -16,7 +16,7 @@ import (
 )
 
 // Less says that a test that only counts or measures may do less.
-func Less() bool { return testing.Short() || os.Getenv("XMQ_TEST_LESS") != "" }
+func Less() bool { return testing.Short() || os.Getenv("TEST_LESS") != "" }
 
 // Only lets go test -short run these tests of a package and no others, and says so; a -run on the command line
 // decides by itself. For the beginning of a TestMain, which starts servers when it is false.
