@@ -442,14 +442,16 @@ func (w *author) try(ctx context.Context, lines string) string {
 	select {
 	case w.gate <- true:
 		defer func() { <-w.gate }()
-		return w.post(ctx, lines)
+		return w.post(lines) // what is under way is waited for: it may be stored
 	case <-ctx.Done(): // it may be stopped while it pauses
 		return "stopped"
 	}
 }
 
 // post says why lines are not stored; "" when they are.
-func (w *author) post(ctx context.Context, lines string) string {
+func (w *author) post(lines string) string {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+w.n.http+"/v1/increments/batch",
 		strings.NewReader(lines))
 	if err != nil {
