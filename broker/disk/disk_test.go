@@ -7,8 +7,10 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"github.com/syndtr/goleveldb/leveldb/storage"
 
@@ -264,34 +266,56 @@ func snapshot(t *testing.T, path string) map[string]string {
 	return out
 }
 
+// A process that was killed ends when the kernel is done with it: the one after it waits for its lock.
+func TestLockIsWaitedForWhileItsHolderEnds(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		before, err := disk.LockDir(dir)
+		require.NoError(t, err)
+		go func() {
+			time.Sleep(disk.Ending - time.Second)
+			assert.NoError(t, before.Close())
+		}()
+		after, err := disk.LockDir(dir)
+		require.NoError(t, err)
+		started := time.Now()
+		_, err = disk.LockDir(dir)
+		require.ErrorIs(t, err, disk.ErrHeld, "a holder that stays is told")
+		require.Equal(t, disk.Ending, time.Since(started))
+		require.NoError(t, after.Close())
+	})
+}
+
 // A second broker on the directory is refused and told who holds it.
 func TestLockDirSaysWhoHoldsIt(t *testing.T) {
-	dir := t.TempDir()
-	lock, err := disk.LockDir(dir)
-	require.NoError(t, err)
-	_, err = disk.LockDir(dir)
-	require.ErrorIs(t, err, disk.ErrHeld)
-	require.ErrorContains(t, err, "held by pid ")
-	require.NoError(t, lock.Close())
-	lock, err = disk.LockDir(dir)
-	require.NoError(t, err)
-	require.NoError(t, lock.Close())
-	_, err = disk.LockDir(filepath.Join(dir, "none"))
-	require.ErrorIs(t, err, fs.ErrNotExist)
-	require.NoError(t, os.Symlink(filepath.Join(dir, "elsewhere"), filepath.Join(dir, "link")))
-	_, err = disk.LockFile(filepath.Join(dir, "link"), "us")
-	require.ErrorIs(t, err, syscall.ELOOP, "a link is not followed")
-	require.NoFileExists(t, filepath.Join(dir, "elsewhere"))
-	lock, err = disk.LockFile(filepath.Join(dir, "file"), "a long name of the one before")
-	require.NoError(t, err)
-	require.NoError(t, lock.Close())
-	lock, err = disk.LockFile(filepath.Join(dir, "file"), "us")
-	require.NoError(t, err)
-	var held *disk.Held
-	_, err = disk.LockFile(filepath.Join(dir, "file"), "them")
-	require.ErrorAs(t, err, &held)
-	require.Equal(t, "us", held.Holder)
-	require.NoError(t, lock.Close())
+	synctest.Test(t, func(t *testing.T) { // so that nobody waits for a holder that stays
+		dir := t.TempDir()
+		lock, err := disk.LockDir(dir)
+		require.NoError(t, err)
+		_, err = disk.LockDir(dir)
+		require.ErrorIs(t, err, disk.ErrHeld)
+		require.ErrorContains(t, err, "held by pid ")
+		require.NoError(t, lock.Close())
+		lock, err = disk.LockDir(dir)
+		require.NoError(t, err)
+		require.NoError(t, lock.Close())
+		_, err = disk.LockDir(filepath.Join(dir, "none"))
+		require.ErrorIs(t, err, fs.ErrNotExist)
+		require.NoError(t, os.Symlink(filepath.Join(dir, "elsewhere"), filepath.Join(dir, "link")))
+		_, err = disk.LockFile(filepath.Join(dir, "link"), "us")
+		require.ErrorIs(t, err, syscall.ELOOP, "a link is not followed")
+		require.NoFileExists(t, filepath.Join(dir, "elsewhere"))
+		lock, err = disk.LockFile(filepath.Join(dir, "file"), "a long name of the one before")
+		require.NoError(t, err)
+		require.NoError(t, lock.Close())
+		lock, err = disk.LockFile(filepath.Join(dir, "file"), "us")
+		require.NoError(t, err)
+		var held *disk.Held
+		_, err = disk.LockFile(filepath.Join(dir, "file"), "them")
+		require.ErrorAs(t, err, &held)
+		require.Equal(t, "us", held.Holder)
+		require.NoError(t, lock.Close())
+	})
 }
 
 // The reserve is real space, and can be given up and taken again.

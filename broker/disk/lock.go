@@ -29,18 +29,34 @@ func (h *Held) Error() string {
 
 func (h *Held) Unwrap() error { return ErrHeld }
 
+// Ending is how long a process that was killed may take to end: until then it holds its locks and its ports, for
+// instance while the disk finishes an fsync of it.
+const Ending = 5 * time.Second
+
+// Outwait calls try again while it returns an error that is busy, for Ending at most, and returns its last result. It is
+// for what the kernel frees when the process that had it has ended: who kills a process and starts it again at once
+// need not wait by hand.
+func Outwait(busy error, try func() error) error {
+	for end := time.Now().Add(Ending); ; time.Sleep(20 * time.Millisecond) {
+		if err := try(); !errors.Is(err, busy) || !time.Now().Before(end) {
+			return err
+		}
+	}
+}
+
 // Lock is a lock that this process has.
 type Lock struct{ f *os.File }
 
 // LockFile takes the exclusive lock on the file at path, which it makes when it is not there, and writes holder into
 // it, for whoever finds it taken. The kernel frees the lock when the process ends, however it ends. *Held: another
-// process has it. A link at path is an error: it is not followed. It does not block.
+// process has it, and has not ended within Ending. A link at path is an error: it is not followed.
 func LockFile(path, holder string) (*Lock, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open lock file: %w", err)
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+	err = Outwait(syscall.EWOULDBLOCK, func() error { return syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) })
+	if err != nil {
 		defer f.Close()
 		if !errors.Is(err, syscall.EWOULDBLOCK) {
 			return nil, fmt.Errorf("lock %s: %w", path, err)

@@ -138,12 +138,12 @@ func (b *Broker) open() (err error) {
 	if err := b.recordMaxBytes(); err != nil {
 		return err
 	}
-	if b.http, err = net.Listen("tcp", b.cfg.HTTPAddr); err != nil {
-		return cannotListen("http_addr", b.cfg.HTTPAddr, err)
+	if b.http, err = listen("http_addr", b.cfg.HTTPAddr); err != nil {
+		return err
 	}
 	if b.cfg.Pprof != "" {
-		if b.pprof, err = net.Listen("tcp", b.cfg.Pprof); err != nil {
-			return cannotListen("pprof", b.cfg.Pprof, err)
+		if b.pprof, err = listen("pprof", b.cfg.Pprof); err != nil {
+			return err
 		}
 		b.log.Info("profiles are served", "pprof", "http://"+b.pprof.Addr().String()+"/debug/pprof/")
 	}

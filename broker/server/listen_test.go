@@ -5,9 +5,13 @@ import (
 	"net"
 	"net/http"
 	"testing"
+	"testing/synctest"
+	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"xmq/broker/disk"
 	"xmq/statedb"
 )
 
@@ -84,4 +88,23 @@ func TestEveryListenerEndsConnectionsThatSayNothing(t *testing.T) {
 	require.Error(t, r.serve(s, l, "127.0.0.1:0"), "the listener is closed")
 	require.Positive(t, s.IdleTimeout)
 	require.Positive(t, s.ReadHeaderTimeout)
+}
+
+// An address that a process still has while it ends is waited for; one that stays taken is told with its knob.
+func TestAnAddressIsWaitedForWhileItsHolderEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		before, err := net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		addr := before.Addr().String()
+		_, err = listen("http_addr", addr)
+		require.ErrorContains(t, err, "http_addr: cannot listen on "+addr+", it is in use already")
+		require.True(t, IsTemporary(err))
+		go func() {
+			time.Sleep(disk.Ending - time.Second)
+			assert.NoError(t, before.Close())
+		}()
+		after, err := listen("http_addr", addr)
+		require.NoError(t, err)
+		require.NoError(t, after.Close())
+	})
 }

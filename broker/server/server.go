@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+
+	"xmq/broker/disk"
 )
 
 // natsRoom is what the embedded server takes in one message, above the largest increment.
@@ -60,11 +62,23 @@ func startNATS(cfg *Config, conns int, log *slog.Logger) (*server.Server, error)
 
 // free finds out at once and in words whether an address can be listened on: the server itself would only log it.
 func free(addr string) error {
-	l, err := net.Listen("tcp", addr)
+	l, err := listen("nats_addr", addr)
 	if err != nil {
-		return cannotListen("nats_addr", addr, err)
+		return err
 	}
 	return l.Close()
+}
+
+// listen takes the address, which the knob key gives, and waits a moment for a process that is ending to free it.
+func listen(key, addr string) (l net.Listener, err error) {
+	err = disk.Outwait(syscall.EADDRINUSE, func() error {
+		l, err = net.Listen("tcp", addr)
+		return err
+	})
+	if err != nil {
+		return nil, cannotListen(key, addr, err)
+	}
+	return l, nil
 }
 
 func cannotListen(key, addr string, err error) error {
