@@ -1,6 +1,7 @@
 // Command report reads the JSON of `go test -json` and prints what a person wants of it: failures in full, a line a
-// package, the count, and every skipped test by name. It exits 1 when a test failed or, with CI set, was skipped: a
-// test that did not run has not passed.
+// package, the count, and every skipped test by name. After the counts it names each failed test again with the first
+// lines of its error, in as few lines as continuous integration keeps of a long output. It exits 1 when a test failed
+// or, with CI set, was skipped: a test that did not run has not passed.
 package main
 
 import (
@@ -14,16 +15,18 @@ import (
 )
 
 type line struct {
-	Action, Package, Test, Output, ImportPath string
-	Elapsed                                   float64
+	Action, Package, Test, Output, ImportPath, FailedBuild string
+	Elapsed                                                float64
 }
 
 func main() { os.Exit(report(os.Stdin, os.Stdout, os.Getenv("CI") != "")) }
 
 func report(in io.Reader, out io.Writer, strict bool) int {
 	var passed, failed int
-	var skipped, broken []string
-	output := map[string][]string{}
+	var skipped []string
+	var broken []failure
+	builds := map[string][]string{}
+	output := map[string][]string{} // what a test or a package wrote; of tests only those that have not ended
 	lines := bufio.NewScanner(in)
 	lines.Buffer(nil, 64<<20)
 	for lines.Scan() {
@@ -34,10 +37,10 @@ func report(in io.Reader, out io.Writer, strict bool) int {
 		}
 		key := l.Package + " " + l.Test
 		switch l.Action {
-		case "output", "build-output":
-			if l.Action == "build-output" {
-				fmt.Fprint(out, l.Output)
-			}
+		case "build-output":
+			fmt.Fprint(out, l.Output)
+			builds[l.ImportPath] = append(builds[l.ImportPath], l.Output)
+		case "output":
 			output[key] = append(output[key], l.Output)
 			if _, figure, found := strings.Cut(l.Output, "measured: "); found { // a test that measures and does not judge
 				fmt.Fprint(out, "      ", figure)
@@ -48,8 +51,13 @@ func report(in io.Reader, out io.Writer, strict bool) int {
 					fmt.Fprintf(out, "%-4s  %-40s %6.1fs\n", l.Action, l.Package, l.Elapsed)
 				}
 				if l.Action == "fail" {
-					broken = append(broken, l.Package)
 					dump(out, output[key])
+					broken = append(broken, unfinished(out, l.Package, output)...)
+					if text := append(builds[l.FailedBuild], output[key]...); !slices.ContainsFunc(broken, func(f failure) bool {
+						return strings.HasPrefix(f.name, key)
+					}) {
+						broken = append(broken, failure{strings.TrimSpace(key), cause(text)})
+					}
 				}
 				continue
 			}
@@ -59,6 +67,12 @@ func report(in io.Reader, out io.Writer, strict bool) int {
 			case "fail":
 				failed++
 				dump(out, output[key])
+				// A test says nothing of its own when only tests within it failed.
+				if c, said := find(output[key]); said || !slices.ContainsFunc(broken, func(f failure) bool {
+					return strings.HasPrefix(f.name, key+"/")
+				}) {
+					broken = append(broken, failure{key, c})
+				}
 			case "skip":
 				skipped = append(skipped, key)
 				dump(out, output[key])
@@ -75,10 +89,30 @@ func report(in io.Reader, out io.Writer, strict bool) int {
 		fmt.Fprintln(out, "SKIPPED", s)
 	}
 	fmt.Fprintf(out, "%d passed, %d failed, %d skipped\n", passed, failed, len(skipped))
+	repeat(out, broken)
 	if failed > 0 || len(broken) > 0 || passed == 0 || strict && len(skipped) > 0 {
 		return 1
 	}
 	return 0
+}
+
+// unfinished shows what the tests wrote that had not ended when their package did: at a time limit or an exit.
+func unfinished(out io.Writer, pkg string, output map[string][]string) (found []failure) {
+	var keys []string
+	for key := range output {
+		if strings.HasPrefix(key, pkg+" ") && key != pkg+" " {
+			keys = append(keys, key)
+		}
+	}
+	slices.Sort(keys)
+	for _, key := range keys {
+		dump(out, output[key])
+		if c, said := find(output[key]); said {
+			found = append(found, failure{key, c})
+		}
+		delete(output, key)
+	}
+	return found
 }
 
 func dump(out io.Writer, text []string) {
