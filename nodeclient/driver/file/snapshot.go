@@ -33,7 +33,7 @@ type snapshot struct {
 }
 
 // Snapshot implements nodeclient.Database.
-func (t *Target) Snapshot(context.Context) (nodeclient.Snapshot, error) {
+func (t *Database) Snapshot(context.Context) (nodeclient.Snapshot, error) {
 	if err := t.usable(); err != nil {
 		return nil, err
 	}
@@ -74,19 +74,19 @@ func (g guard) Read(b []byte) (int, error) {
 	return g.s.r.Read(b)
 }
 
-// restored is a verified file at restorePath, with the open Target it is to become.
-type restored struct{ t *Target }
+// restored is a verified file at restorePath, with the open Database it is to become.
+type restored struct{ t *Database }
 
 // Loads reports whether format is one that this driver writes, or wrote.
-func (t *Target) Loads(format string) bool { return format == Format || format == firstFormat }
+func (t *Database) Loads(format string) bool { return format == Format || format == firstFormat }
 
 // CheckSpace implements nodeclient.Database.
-func (t *Target) CheckSpace(_ context.Context, size int64) error {
+func (t *Database) CheckSpace(_ context.Context, size int64) error {
 	return freespace.For(filepath.Dir(t.path), size)
 }
 
 // Restore implements nodeclient.Database: the copy is read again from the disk and checked entry by entry.
-func (t *Target) Restore(ctx context.Context, want event.Position, topics event.Topics,
+func (t *Database) Restore(ctx context.Context, want event.Position, topics event.Topics,
 	r io.Reader) (nodeclient.Restored, error) {
 	path := restorePath(t.path)
 	err := remove(path)

@@ -27,7 +27,7 @@ type overlay map[string]value
 // Apply implements nodeclient.Database: one write and one sync for all that precedes the first failing increment.
 // After a failed write the next call opens the database again; a Transient may then come with a position ahead of
 // before.
-func (t *Target) Apply(ctx context.Context, before event.Position, items []event.Item) (event.Position, error) {
+func (t *Database) Apply(ctx context.Context, before event.Position, items []event.Item) (event.Position, error) {
 	if err := t.usable(); err != nil {
 		return t.pos, err
 	}
@@ -69,7 +69,7 @@ func (t *Target) Apply(ctx context.Context, before event.Position, items []event
 }
 
 // step adds what an increment makes to made; on an error made is as before.
-func (t *Target) step(made overlay, changes []change) error {
+func (t *Database) step(made overlay, changes []change) error {
 	own := make(overlay, len(changes))
 	for _, c := range changes {
 		switch {
@@ -88,7 +88,7 @@ func (t *Target) step(made overlay, changes []change) error {
 }
 
 // count is what INCR makes of a key.
-func (t *Target) count(own, made overlay, c change) (int64, error) {
+func (t *Database) count(own, made overlay, c change) (int64, error) {
 	v, ok := own[c.key]
 	if !ok {
 		v, ok = made[c.key]
@@ -117,7 +117,7 @@ func (t *Target) count(own, made overlay, c change) (int64, error) {
 }
 
 // write makes keys and position durable as one.
-func (t *Target) write(made overlay, pos event.Position) error {
+func (t *Database) write(made overlay, pos event.Position) error {
 	var b disk.Batch
 	for _, key := range slices.Sorted(maps.Keys(made)) {
 		if v := made[key]; v.there {

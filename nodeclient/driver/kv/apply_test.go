@@ -27,7 +27,7 @@ import (
 // node is an open target with the log that feeds it.
 type node struct {
 	*testing.T
-	*Target
+	*Database
 	log *drivertest.Log
 }
 
@@ -44,13 +44,13 @@ func nodeIn(t *testing.T, place disk.Place) *node {
 // at is the stored position, or the start of the log.
 func (n *node) at() event.Position {
 	n.Helper()
-	return drivertest.At(n.T, n.Target, n.log)
+	return drivertest.At(n.T, n.Database, n.log)
 }
 
 // run applies scripts as one batch.
 func (n *node) run(scripts ...string) {
 	n.Helper()
-	drivertest.Feed(n.T, n.Target, n.log, scripts...)
+	drivertest.Feed(n.T, n.Database, n.log, scripts...)
 }
 
 func (n *node) items(scripts ...string) []event.Item { return n.log.Scripts(scripts...) }
@@ -58,7 +58,7 @@ func (n *node) items(scripts ...string) []event.Item { return n.log.Scripts(scri
 // fails applies scripts as one batch of which the i-th, from 0, must FAIL. The log then goes on behind all of them.
 func (n *node) fails(i int, scripts ...string) error {
 	n.Helper()
-	return drivertest.Fails(n.T, n.Target, n.log, i, scripts...)
+	return drivertest.Fails(n.T, n.Database, n.log, i, scripts...)
 }
 
 // all is every pair, as "key=value".
@@ -305,7 +305,7 @@ func TestTheResultDoesNotDependOnBatches(t *testing.T) {
 		return all
 	}
 	dump := func(t *testing.T, target nodeclient.Database) string {
-		return strings.Join((&node{t, target.(*Target), nil}).all(), " ")
+		return strings.Join((&node{t, target.(*Database), nil}).all(), " ")
 	}
-	drivertest.Grouping(t, 10, func(t *testing.T) nodeclient.Database { return newNode(t).Target }, scripts, dump)
+	drivertest.Grouping(t, 10, func(t *testing.T) nodeclient.Database { return newNode(t).Database }, scripts, dump)
 }

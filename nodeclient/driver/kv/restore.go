@@ -20,25 +20,25 @@ import (
 // loadBytes is about how much of a snapshot is written in one batch.
 const loadBytes = 4 << 20
 
-func (t *Target) restoreName() string { return t.name + ".xmq-restore" }
-func (t *Target) switchName() string  { return t.name + ".xmq-switch" }
+func (t *Database) restoreName() string { return t.name + ".xmq-restore" }
+func (t *Database) switchName() string  { return t.name + ".xmq-switch" }
 
 // restored is a verified database beside the live one.
 type restored struct {
-	t    *Target
+	t    *Database
 	done bool
 }
 
 // Loads reports whether format is the one this driver writes.
-func (t *Target) Loads(format string) bool { return format == Format }
+func (t *Database) Loads(format string) bool { return format == Format }
 
 // CheckSpace implements nodeclient.Database.
-func (t *Target) CheckSpace(_ context.Context, size int64) error { return freespace.For(t.dir, size) }
+func (t *Database) CheckSpace(_ context.Context, size int64) error { return freespace.For(t.dir, size) }
 
 // Restore implements nodeclient.Database. It loads into a database of its own with a latch of its own, so that
 // trouble there leaves the live one alone; then the keys are counted again and the position is compared. A snapshot
 // of a place that had no position yet is accepted for the start of a log and given that position.
-func (t *Target) Restore(ctx context.Context, want event.Position, topics event.Topics,
+func (t *Database) Restore(ctx context.Context, want event.Position, topics event.Topics,
 	r io.Reader) (nodeclient.Restored, error) {
 	err := t.load(ctx, want, topics, r)
 	if err == nil {
@@ -56,7 +56,7 @@ func (t *Target) Restore(ctx context.Context, want event.Position, topics event.
 	return nil, errors.Join(fmt.Errorf("kv: restore %d: %w", want.Seq, err), t.discard())
 }
 
-func (t *Target) load(ctx context.Context, want event.Position, topics event.Topics, r io.Reader) error {
+func (t *Database) load(ctx context.Context, want event.Position, topics event.Topics, r io.Reader) error {
 	if err := t.usable(); err != nil {
 		return err
 	}
@@ -163,12 +163,12 @@ func (r *restored) Discard() error {
 }
 
 // discard removes a database that was being loaded.
-func (t *Target) discard() error {
+func (t *Database) discard() error {
 	return t.remove(t.restoreName(), "tmp-"+t.restoreName())
 }
 
 // remove removes databases that may be absent.
-func (t *Target) remove(names ...string) error {
+func (t *Database) remove(names ...string) error {
 	all, err := t.place.List()
 	if err != nil {
 		return nodeclient.Transient(err)
@@ -185,7 +185,7 @@ func (t *Target) remove(names ...string) error {
 
 // settle does what is left of a decided switch, and removes what no longer counts. A database half made by Create was
 // never there.
-func (t *Target) settle() error {
+func (t *Database) settle() error {
 	all, err := t.place.List()
 	if err != nil {
 		return err

@@ -68,7 +68,7 @@ type snapshot struct {
 }
 
 // Snapshot implements nodeclient.Database.
-func (t *Target) Snapshot(ctx context.Context) (nodeclient.Snapshot, error) {
+func (t *Database) Snapshot(ctx context.Context) (nodeclient.Snapshot, error) {
 	return t.SnapshotRange(ctx, nil, nil, 0)
 }
 
@@ -76,7 +76,7 @@ func (t *Target) Snapshot(ctx context.Context) (nodeclient.Snapshot, error) {
 // their bytes. An empty start stands for the beginning, an empty end for the end, limit 0 for no limit; a start that
 // is not before its end makes an empty one. What it writes can be read, but not restored unless it has no bounds.
 // Rules: SS-4, SS-7.
-func (t *Target) SnapshotRange(_ context.Context, start, end []byte, limit uint64) (nodeclient.Snapshot, error) {
+func (t *Database) SnapshotRange(_ context.Context, start, end []byte, limit uint64) (nodeclient.Snapshot, error) {
 	if err := t.usable(); err != nil {
 		return nil, err
 	}

@@ -26,7 +26,7 @@ type step = apply.Step[work]
 // beginning of the statement. A Transient after a lost commit may come with a position ahead of before. Increments that
 // change the schema, or may leave something in the session, cut the batch; the former wait for the open snapshot to be
 // closed.
-func (t *Target) Apply(ctx context.Context, before event.Position, items []event.Item) (event.Position, error) {
+func (t *Database) Apply(ctx context.Context, before event.Position, items []event.Item) (event.Position, error) {
 	steps, refused := apply.Prepare("mysql", before, items, parse)
 	for len(steps) > 0 {
 		n, transact := 1, t.alter
@@ -53,7 +53,7 @@ func (t *Target) Apply(ctx context.Context, before event.Position, items []event
 // transact runs steps and moves the position in one transaction. On a failure nothing is committed, unless
 // the commit's outcome was unknown and the position read back says otherwise. Its round trips: one to begin, one for
 // everything, one to commit.
-func (t *Target) transact(ctx context.Context, before event.Position, steps []step) (event.Position, *apply.Failure) {
+func (t *Database) transact(ctx context.Context, before event.Position, steps []step) (event.Position, *apply.Failure) {
 	s, p, err := t.enter(ctx, before, steps, t.adoptCounters)
 	if err != nil {
 		return p.pos, apply.Fail(0, err)
@@ -93,7 +93,7 @@ func (t *Target) transact(ctx context.Context, before event.Position, steps []st
 // database stands, as far as that is known. Counters are put where they belong before; by unsettled, when a change of
 // the schema may have been done that the position does not count. Steps that may ask what another has left in the
 // session get a new one.
-func (t *Target) enter(ctx context.Context, before event.Position, steps []step,
+func (t *Database) enter(ctx context.Context, before event.Position, steps []step,
 	unsettled func(context.Context, *session, place) error) (*session, place, error) {
 	s, err := t.session(ctx)
 	if err != nil {
@@ -141,13 +141,13 @@ func (t *Target) enter(ctx context.Context, before event.Position, steps []step,
 }
 
 // asks reports whether steps may ask what another has left in a session.
-func (t *Target) asks(s *session, steps []step) bool {
+func (t *Database) asks(s *session, steps []step) bool {
 	first := steps[0].Work
 	return first.asks || first.leaks && s.calls.dynamic || s.calls.opaque || t.counters.reach.asks.last
 }
 
 // compare is nodeclient.CheckAdvance that remembers a commit nobody answered.
-func (t *Target) compare(stored, before event.Position) error {
+func (t *Database) compare(stored, before event.Position) error {
 	doubt := t.doubt
 	t.doubt = event.Position{}
 	if !doubt.Zero() && stored == doubt && stored != before {
@@ -169,7 +169,7 @@ var errWhich = errors.New("a statement of the batch failed")
 // between. Before each statement it notes in @xmq_at which one comes. It returns the index of the failing step. With
 // inline set, increments of one plain statement carry their pins in it and are not noted, which saves half of the
 // statements; what fails is then errWhich, and run again without.
-func (t *Target) run(ctx context.Context, s *session, stored event.Position, steps []step, inline bool) (int, error) {
+func (t *Database) run(ctx context.Context, s *session, stored event.Position, steps []step, inline bool) (int, error) {
 	c := chunks{ctx: ctx, s: s, limit: min(maxChunk, s.packet/2)}
 	begun := time.Now()
 	t.counters.sure, t.counters.ours = false, true // until the commit
@@ -240,7 +240,7 @@ func tooLong(text string, packet int) error {
 }
 
 // failure is the FAIL of a statement.
-func (t *Target) failure(steps []step, at ref, err error) error {
+func (t *Database) failure(steps []step, at ref, err error) error {
 	s := steps[at.step]
 	if number(err) == inTransaction {
 		err = fmt.Errorf("a procedure or block may neither commit, roll back nor change the schema, since the position is "+
@@ -306,7 +306,7 @@ func unmoved(steps []step, err error) error {
 
 // settle answers for a commit that returned an error. Whatever it was, the position read back over a new session
 // tells; that waits for the old session to end.
-func (t *Target) settle(ctx context.Context, before, stored, last event.Position, at int, failed error) (event.Position,
+func (t *Database) settle(ctx context.Context, before, stored, last event.Position, at int, failed error) (event.Position,
 	*apply.Failure) {
 	t.s.close()
 	if last == stored { // outside the order: the position tells nothing

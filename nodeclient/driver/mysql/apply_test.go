@@ -18,7 +18,7 @@ import (
 // node is an open target on a database of its own, with the log that feeds it.
 type node struct {
 	*testing.T
-	*Target
+	*Database
 	db   string
 	addr string
 	log  *drivertest.Log
@@ -41,7 +41,7 @@ func nodeOn(t *testing.T, srv *mysqltest.Server, addr string) *node {
 // at is the stored position, or the start of the log.
 func (n *node) at() event.Position {
 	n.Helper()
-	return drivertest.At(n.T, n.Target, n.log)
+	return drivertest.At(n.T, n.Database, n.log)
 }
 
 // run applies scripts as one batch.
@@ -50,13 +50,13 @@ func (n *node) run(scripts ...string) {
 	for _, script := range scripts {
 		require.NoError(n, Check([]byte(script)), "what the server takes is refused by no door: %s", script)
 	}
-	drivertest.Feed(n.T, n.Target, n.log, scripts...)
+	drivertest.Feed(n.T, n.Database, n.log, scripts...)
 }
 
 // fails applies scripts as one batch of which the i-th, from 0, must FAIL. The log then goes on behind all of them.
 func (n *node) fails(i int, scripts ...string) error {
 	n.Helper()
-	return drivertest.Fails(n.T, n.Target, n.log, i, scripts...)
+	return drivertest.Fails(n.T, n.Database, n.log, i, scripts...)
 }
 
 // query reads as another client would.
@@ -75,10 +75,10 @@ func (n *node) value(sql string) string {
 
 // reopen opens the target anew.
 func (n *node) reopen() error {
-	_ = n.Target.Close()
+	_ = n.Database.Close()
 	target, err := Open(n.Context(), mysqltest.URL(n.addr, n.db), Options{LockBeat: time.Hour})
 	if err == nil {
-		n.Target = target
+		n.Database = target
 		n.Cleanup(func() { _ = target.Close() })
 	}
 	return err

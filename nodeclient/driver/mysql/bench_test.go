@@ -72,7 +72,7 @@ func BenchmarkGeneratedNumbers(b *testing.B) {
 	} {
 		for _, size := range []int{1000, 100, 10, 1} {
 			b.Run(fmt.Sprintf("%s/batch=%d", kind.name, size), func(b *testing.B) {
-				var targets [2]*Target
+				var targets [2]*Database
 				var logs [2]*drivertest.Log
 				var at [2]event.Position
 				apply := func(i int, items []event.Item) {

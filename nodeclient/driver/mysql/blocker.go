@@ -10,12 +10,12 @@ import (
 )
 
 var (
-	_ nodeclient.Blocked   = (*Target)(nil)
-	_ nodeclient.Advancing = (*Target)(nil)
+	_ nodeclient.Blocked   = (*Database)(nil)
+	_ nodeclient.Advancing = (*Database)(nil)
 )
 
 // Durable implements nodeclient.Advancing.
-func (t *Target) Durable() uint64 { return t.patience.Durable() }
+func (t *Database) Durable() uint64 { return t.patience.Durable() }
 
 // shownBytes is how much of a statement of somebody else is shown.
 const shownBytes = 100
@@ -41,7 +41,7 @@ const tableBlockers = "SELECT t.processlist_id, coalesce(t.processlist_user, '')
 	"ORDER BY max(g.lock_type IN ('EXCLUSIVE', 'SHARED_NO_READ_WRITE', 'SHARED_NO_WRITE')) DESC, 5 DESC LIMIT 10"
 
 // Blocker implements nodeclient.Blocked.
-func (t *Target) Blocker(ctx context.Context) (string, error) {
+func (t *Database) Blocker(ctx context.Context) (string, error) {
 	id, is := t.running.Load().(string)
 	if !is {
 		return "", nil

@@ -19,7 +19,7 @@ type calls struct {
 }
 
 // learn reads what can be called in the database of s.
-func (t *Target) learn(ctx context.Context, s *session) error {
+func (t *Database) learn(ctx context.Context, s *session) error {
 	rows, err := s.query(ctx, "SELECT routine_definition IS NULL, coalesce(routine_definition, '') FROM "+
 		"information_schema.routines WHERE routine_schema = database() "+
 		"UNION ALL SELECT action_statement IS NULL, coalesce(action_statement, '') FROM information_schema.triggers WHERE "+

@@ -242,7 +242,7 @@ func TestTheResultDoesNotDependOnBatches(t *testing.T) {
 		return all
 	}
 	dump := func(t *testing.T, target nodeclient.Database) string {
-		db := target.(*Target).cfg.DBName
+		db := target.(*Database).cfg.DBName
 		return strings.Join(server.Query(t, db, "SELECT * FROM c ORDER BY v"), " ") + "\n" +
 			strings.Join(server.Query(t, db, "SELECT * FROM seen ORDER BY 1"), " ")
 	}

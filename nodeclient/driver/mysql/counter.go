@@ -28,7 +28,7 @@ type counters struct {
 }
 
 // learnt keeps what is known of the database, and names what cannot be put back, once.
-func (t *Target) learnt(r *reach) {
+func (t *Database) learnt(r *reach) {
 	for _, c := range r.counters {
 		known := t.counters.reach != nil && slices.Contains(t.counters.reach.counters, c)
 		if c.cache > 1 && !known {
@@ -41,7 +41,7 @@ func (t *Target) learnt(r *reach) {
 }
 
 // nameCounters names at the start what of generated numbers cannot be put back.
-func (t *Target) nameCounters(ctx context.Context) error {
+func (t *Database) nameCounters(ctx context.Context) error {
 	rows, err := t.s.query(ctx, "SELECT @@innodb_autoinc_lock_mode")
 	var r *reach
 	if err == nil {
@@ -82,7 +82,7 @@ func recorded(values string) string {
 }
 
 // recounted is recorded for all of them. openAll goes before.
-func (t *Target) recounted() string {
+func (t *Database) recounted() string {
 	values := t.counters.reach.value(t.cfg.DBName, t.counters.reach.everything(), nil)
 	if values == "" {
 		values = "'{}'"
@@ -113,7 +113,7 @@ func upgrade(ctx context.Context, s *session) error {
 
 // putBack puts every counter where it belongs, but for the tables that except names: what became of those is not
 // known. A position table that does not say it learns where they stand. It waits for a session that still moves them.
-func (t *Target) putBack(ctx context.Context, s *session, except []string) error {
+func (t *Database) putBack(ctx context.Context, s *session, except []string) error {
 	err := t.compareCounters(ctx, s, except)
 	if err == nil {
 		t.counters.sure, t.counters.ours, t.counters.gave = true, false, nil
@@ -126,7 +126,7 @@ func (t *Target) putBack(ctx context.Context, s *session, except []string) error
 }
 
 // compareCounters is putBack that does not say what follows from an error.
-func (t *Target) compareCounters(ctx context.Context, s *session, except []string) error {
+func (t *Database) compareCounters(ctx context.Context, s *session, except []string) error {
 	defer t.giveBack(ctx, s)
 	p, err := t.learnCounters(ctx, s)
 	if err != nil {
@@ -177,7 +177,7 @@ func (t *Target) compareCounters(ctx context.Context, s *session, except []strin
 
 // adoptCounters takes counters for right as they stand, where somebody has passed over a change of the schema that
 // may have moved them.
-func (t *Target) adoptCounters(ctx context.Context, s *session, _ place) error {
+func (t *Database) adoptCounters(ctx context.Context, s *session, _ place) error {
 	defer t.giveBack(ctx, s)
 	_, err := t.learnCounters(ctx, s)
 	if err == nil {
@@ -191,7 +191,7 @@ func (t *Target) adoptCounters(ctx context.Context, s *session, _ place) error {
 }
 
 // learnCounters waits for the place, which it keeps locked, and reads which counters there are.
-func (t *Target) learnCounters(ctx context.Context, s *session) (place, error) {
+func (t *Database) learnCounters(ctx context.Context, s *session) (place, error) {
 	p, err := t.look(ctx, s)
 	if err == nil && p.missing {
 		err = errors.New("the table of the position is gone")
@@ -210,7 +210,7 @@ func (t *Target) learnCounters(ctx context.Context, s *session) (place, error) {
 }
 
 // openAll makes a server that needs it look at all tables, so that it knows where their counters stand.
-func (t *Target) openAll(ctx context.Context, s *session) error {
+func (t *Database) openAll(ctx context.Context, s *session) error {
 	var script []string
 	for _, c := range t.counters.reach.counters {
 		if t.flavour.closed {
@@ -229,7 +229,7 @@ func (t *Target) openAll(ctx context.Context, s *session) error {
 const atOnce = 500
 
 // recount stores where all counters stand.
-func (t *Target) recount(ctx context.Context, s *session) error {
+func (t *Database) recount(ctx context.Context, s *session) error {
 	if err := t.openAll(ctx, s); err != nil {
 		return err
 	}
@@ -245,7 +245,7 @@ type state struct {
 }
 
 // states are those of all counters.
-func (t *Target) states(ctx context.Context, s *session) ([]state, error) {
+func (t *Database) states(ctx context.Context, s *session) ([]state, error) {
 	r := t.counters.reach
 	all := make([]state, len(r.counters))
 	var script []string
@@ -321,7 +321,7 @@ func wholePart(text string) (uint64, error) {
 }
 
 // alterCounters puts counters where they belong. Each is a change of the schema that waits for whoever reads the table.
-func (t *Target) alterCounters(ctx context.Context, s *session, back []state) error {
+func (t *Database) alterCounters(ctx context.Context, s *session, back []state) error {
 	if len(back) == 0 {
 		return nil
 	}
@@ -369,14 +369,14 @@ const putBackSeconds = "2"
 // shownMoves is how many counters a notice names.
 const shownMoves = 5
 
-func (t *Target) notice(format string, args ...any) {
+func (t *Database) notice(format string, args ...any) {
 	t.counters.notices = append(t.counters.notices, fmt.Sprintf("mysql: "+format, args...))
 }
 
 // Notices implements nodeclient.Noticer.
-func (t *Target) Notices() (all []string) {
+func (t *Database) Notices() (all []string) {
 	all, t.counters.notices = t.counters.notices, nil
 	return all
 }
 
-var _ nodeclient.Noticer = (*Target)(nil)
+var _ nodeclient.Noticer = (*Database)(nil)

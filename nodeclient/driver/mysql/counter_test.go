@@ -259,7 +259,7 @@ func TestGeneratedNumbersStandWithThePositionWhenABatchRunsTwice(t *testing.T) {
 		"UPDATE lane SET n = n + 1", "INSERT INTO drawn (v) VALUES (3)", "INSERT INTO t (v) VALUES (4)")
 	release := holdLane(t, server, n.db)
 	before := n.at()
-	require.NoError(t, n.Target.s.do(t.Context(), "SET innodb_lock_wait_timeout = 1"))
+	require.NoError(t, n.Database.s.do(t.Context(), "SET innodb_lock_wait_timeout = 1"))
 	applied, err := n.Apply(t.Context(), before, items)
 	require.True(t, nodeclient.IsTransient(err), err)
 	require.Equal(t, items[1].Pos, applied, "what comes before it")
@@ -415,7 +415,7 @@ func TestACounterThatNobodyAsksStandsWhereItIsCounted(t *testing.T) {
 					known++
 					at, err := stored[c.name].Int64()
 					require.NoError(t, err)
-					session, err := n.Target.session(t.Context())
+					session, err := n.Database.session(t.Context())
 					require.NoError(t, err)
 					rows, err := session.query(t.Context(), "SELECT "+nextNumber+" FROM information_schema.tables "+
 						"WHERE table_schema = database() AND table_name = "+quoteText(c.name))

@@ -204,7 +204,7 @@ func outsideStrings(s string) (out string) {
 func TestARoutineOfAnotherReadingIsNamedByTheTarget(t *testing.T) {
 	n := newNode(t)
 	n.run("CREATE TABLE c (v int)")
-	maker, err := n.Target.connect(t.Context(), n.db) // as the node's own user
+	maker, err := n.Database.connect(t.Context(), n.db) // as the node's own user
 	require.NoError(t, err)
 	defer maker.close()
 	require.NoError(t, maker.do(t.Context(), "SET sql_mode = 'ANSI_QUOTES'; CREATE PROCEDURE odd() SELECT 1 AS \"a\""))

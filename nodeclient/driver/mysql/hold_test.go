@@ -17,7 +17,7 @@ func TestOpeningASnapshotHoldsIncrementsForASecondAtMost(t *testing.T) {
 	if !onMySQL {
 		n.run("CREATE SEQUENCE s")
 	}
-	other, err := n.Target.connect(t.Context(), n.db)
+	other, err := n.Database.connect(t.Context(), n.db)
 	require.NoError(t, err)
 	defer other.close()
 	require.NoError(t, other.do(t.Context(), "LOCK TABLES "+locked+" WRITE"))

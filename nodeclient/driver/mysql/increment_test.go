@@ -93,7 +93,7 @@ func TestXN08ErrorClasses(t *testing.T) {
 	defer func() { require.NoError(t, other.Close()) }()
 	tx, err := other.BeginTx(t.Context(), nil)
 	require.NoError(t, err)
-	require.NoError(t, n.Target.s.do(t.Context(), "SET innodb_lock_wait_timeout = 1"))
+	require.NoError(t, n.Database.s.do(t.Context(), "SET innodb_lock_wait_timeout = 1"))
 	passes("a lock timeout", "UPDATE c SET v = 1", func() {
 		_, err := tx.ExecContext(t.Context(), "UPDATE c SET v = 2")
 		require.NoError(t, err)
@@ -433,7 +433,7 @@ func TestAnIdleSessionIsNotUsedAgain(t *testing.T) {
 	n.run("CREATE TABLE c (v int)")
 	id := "SELECT max(id) FROM information_schema.processlist WHERE db = '" + n.db + "' AND user = 'xmq'"
 	was := n.value(id)
-	n.Target.s.used = n.Target.s.used.Add(-idleTime)
+	n.Database.s.used = n.Database.s.used.Add(-idleTime)
 	n.run("INSERT INTO c VALUES (1)")
 	require.NotEqual(t, was, n.value(id))
 }
@@ -443,7 +443,7 @@ func TestASessionThatTheServerHasEndedIsReplaced(t *testing.T) {
 	n := newNode(t)
 	n.run("CREATE TABLE c (v int)")
 	before, batch := n.at(), n.log.Scripts("INSERT INTO c VALUES (1)")
-	require.NoError(t, n.Target.s.do(t.Context(), "SET SESSION wait_timeout = 1"))
+	require.NoError(t, n.Database.s.do(t.Context(), "SET SESSION wait_timeout = 1"))
 	require.Eventually(t, func() bool {
 		return n.value("SELECT count(*) FROM information_schema.processlist WHERE db = '"+n.db+"' AND user = 'xmq'") == "0"
 	}, patience, tick)

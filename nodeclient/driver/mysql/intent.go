@@ -19,7 +19,7 @@ import (
 // order that came meanwhile: what the schema looks like says whether the statement was done, since the server does
 // such a statement whole or not at all (OR REPLACE: it may have taken away what was there, and made nothing). Where
 // that does not show, a person is asked.
-func (t *Target) alter(ctx context.Context, before event.Position, steps []step) (event.Position, *apply.Failure) {
+func (t *Database) alter(ctx context.Context, before event.Position, steps []step) (event.Position, *apply.Failure) {
 	if err := t.untilClosed(ctx); err != nil {
 		return before, apply.Fail(0, err)
 	}
@@ -88,7 +88,7 @@ func digest(st step) string {
 
 // intends reports whether the stored intent is that of the statement of st: an operator may have replaced it since.
 // That of an earlier revision does not say. The position table is of this revision.
-func (t *Target) intends(ctx context.Context, s *session, st step) (bool, error) {
+func (t *Database) intends(ctx context.Context, s *session, st step) (bool, error) {
 	rows, err := s.query(ctx, "SELECT coalesce(ddl_statement, '') FROM "+table)
 	if err != nil {
 		return false, nodeclient.Transient(fmt.Errorf("mysql: increment %d: look which statement was to run: %w", st.Seq(),
@@ -98,13 +98,13 @@ func (t *Target) intends(ctx context.Context, s *session, st step) (bool, error)
 }
 
 // elsewhere reports whether a statement changes another database, which the fingerprint does not show.
-func (t *Target) elsewhere(d *ddl) bool {
+func (t *Database) elsewhere(d *ddl) bool {
 	return slices.ContainsFunc(d.places, func(place string) bool { return !strings.EqualFold(place, t.cfg.DBName) })
 }
 
 // putBackAround is putBack for a node that finds the intent of a change of the schema, which may have been done. What
 // it has done to the numbers of its own tables stays.
-func (t *Target) putBackAround(ctx context.Context, s *session, p place, st step) error {
+func (t *Database) putBackAround(ctx context.Context, s *session, p place, st step) error {
 	d := st.Work.ddl
 	if err := upgrade(ctx, s); err != nil {
 		return nodeclient.Transient(fmt.Errorf("mysql: add columns to the table of the position: %w", err))
@@ -129,7 +129,7 @@ func (t *Target) putBackAround(ctx context.Context, s *session, p place, st step
 
 // record stores an intent and where all counters stand, or with the zero intent takes it back, and ends the
 // transaction but keeps the place locked.
-func (t *Target) record(ctx context.Context, s *session, stored event.Position, i intent) error {
+func (t *Database) record(ctx context.Context, s *session, stored event.Position, i intent) error {
 	if err := t.openAll(ctx, s); err != nil {
 		return nodeclient.Transient(fmt.Errorf("mysql: look at generated numbers before %d: %w", i.pos.Seq, err))
 	}
@@ -152,7 +152,7 @@ func (t *Target) record(ctx context.Context, s *session, stored event.Position, 
 }
 
 // change runs the statement between two transactions.
-func (t *Target) change(ctx context.Context, s *session, before, stored event.Position, st step) (event.Position,
+func (t *Database) change(ctx context.Context, s *session, before, stored event.Position, st step) (event.Position,
 	*apply.Failure) {
 	t.counters.sure, t.counters.ours = false, true // until the commit
 	refused, err := t.statement(ctx, s, st)
@@ -182,7 +182,7 @@ func (t *Target) change(ctx context.Context, s *session, before, stored event.Po
 }
 
 // statement runs the one statement of a step. refused is its FAIL, err is trouble that may pass.
-func (t *Target) statement(ctx context.Context, s *session, st step) (refused, err error) {
+func (t *Database) statement(ctx context.Context, s *session, st step) (refused, err error) {
 	text := st.Work.statements[0].Text
 	fail := func(err error) error { return t.failure([]step{st}, ref{}, err) }
 	if len(text) >= s.packet {
@@ -213,7 +213,7 @@ func (t *Target) statement(ctx context.Context, s *session, st step) (refused, e
 }
 
 // done moves the position behind a statement that was done, and takes its intent back, in the open transaction.
-func (t *Target) done(ctx context.Context, s *session, before, stored event.Position, st step) (event.Position,
+func (t *Database) done(ctx context.Context, s *session, before, stored event.Position, st step) (event.Position,
 	*apply.Failure) {
 	reach, err := learnReach(ctx, s)
 	if err != nil {
@@ -249,7 +249,7 @@ var shownCounter = regexp.MustCompile(`ENGINE=InnoDB AUTO_INCREMENT=\d+`)
 // views, triggers and routines look whose names stand in the statement, and whether what it empties is empty. For a
 // DROP of one of those the names tell. there: what the statement makes is there, when it takes away another before
 // that.
-func (t *Target) fingerprint(ctx context.Context, s *session, d *ddl) (print string, there bool, err error) {
+func (t *Database) fingerprint(ctx context.Context, s *session, d *ddl) (print string, there bool, err error) {
 	schema := quoteText(t.cfg.DBName)
 	rows, err := s.query(ctx, "SELECT table_type, table_name FROM information_schema.tables WHERE table_schema = "+schema+
 		" UNION ALL SELECT routine_type, routine_name FROM information_schema.routines WHERE routine_schema = "+schema+

@@ -406,7 +406,7 @@ func TestAHeldTableIsWaitedFor(t *testing.T) {
 	require.NoError(t, err)
 	_, err = tx.ExecContext(t.Context(), "SELECT * FROM c")
 	require.NoError(t, err)
-	require.NoError(t, n.Target.s.do(t.Context(), "SET lock_wait_timeout = 1"))
+	require.NoError(t, n.Database.s.do(t.Context(), "SET lock_wait_timeout = 1"))
 	before, batch := n.at(), n.log.Scripts("ALTER TABLE c ADD COLUMN w int")
 	_, err = n.Apply(t.Context(), before, batch)
 	require.True(t, nodeclient.IsTransient(err), err)

@@ -26,7 +26,7 @@ func holdName(database string) string {
 func tokenName(token hold.Token) string { return fmt.Sprintf("'xmq-token-%016x'", uint64(token)) }
 
 // heldBy is an expression of SQL: 1 when the session of token holds the database.
-func (t *Target) heldBy(token hold.Token) string {
+func (t *Database) heldBy(token hold.Token) string {
 	return "coalesce(IS_USED_LOCK(" + holdName(t.name) + ") = IS_USED_LOCK(" + tokenName(token) + "), 0)"
 }
 
@@ -40,7 +40,7 @@ func (h holding) Close()                         { h.s.close() }
 const nodeAttribute = "xmq_node"
 
 // take is the target's hold.Taker.
-func (t *Target) take(ctx context.Context, token hold.Token, old []hold.Token) (hold.Session, error) {
+func (t *Database) take(ctx context.Context, token hold.Token, old []hold.Token) (hold.Session, error) {
 	cfg := t.cfg.Clone()
 	cfg.DBName = "" // it needs none
 	if t.opts.Node != "" {
@@ -60,7 +60,7 @@ func (t *Target) take(ctx context.Context, token hold.Token, old []hold.Token) (
 }
 
 // takeIn takes the lock in s.
-func (t *Target) takeIn(ctx context.Context, s *session, token hold.Token, old []hold.Token) error {
+func (t *Database) takeIn(ctx context.Context, s *session, token hold.Token, old []hold.Token) error {
 	trouble := func(err error) error {
 		return nodeclient.Transient(fmt.Errorf("mysql: take the lock of the database: %w", err))
 	}
@@ -92,7 +92,7 @@ func (t *Target) takeIn(ctx context.Context, s *session, token hold.Token, old [
 }
 
 // taken says who holds the lock, as far as the server shows it.
-func (t *Target) taken(ctx context.Context, s *session, id string) error {
+func (t *Database) taken(ctx context.Context, s *session, id string) error {
 	holder := "session " + id
 	attributes, err := s.query(ctx, "SELECT attr_value FROM performance_schema.session_account_connect_attrs "+
 		"WHERE processlist_id = "+id+" AND attr_name = '"+nodeAttribute+"'")
@@ -113,7 +113,7 @@ func (t *Target) taken(ctx context.Context, s *session, id string) error {
 
 // see looks at the place, of a node that holds the database: when it has lost that, it takes it again before. start
 // and lock are as for seeOnce. On an error the transaction may be open.
-func (t *Target) see(ctx context.Context, s *session, start, lock string) (place, error) {
+func (t *Database) see(ctx context.Context, s *session, start, lock string) (place, error) {
 	for range 2 {
 		token, err := t.hold.Ensure(ctx)
 		if err != nil {
@@ -131,7 +131,7 @@ func (t *Target) see(ctx context.Context, s *session, start, lock string) (place
 }
 
 // holds looks whether this node has the database, and takes it when it was lost. The place stays locked.
-func (t *Target) holds(ctx context.Context, s *session) error {
+func (t *Database) holds(ctx context.Context, s *session) error {
 	p, err := t.look(ctx, s)
 	if p.held && nodeclient.IsFatal(err) { // of a position that is going to be replaced
 		return nil

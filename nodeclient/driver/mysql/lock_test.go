@@ -15,7 +15,7 @@ import (
 )
 
 // other opens the database of n as another node.
-func (n *node) other() (*Target, error) {
+func (n *node) other() (*Database, error) {
 	target, err := Open(n.Context(), n.srv.URL(n.db), Options{Node: "other", LockWait: 200 * time.Millisecond})
 	if err == nil {
 		n.Cleanup(func() { _ = target.Close() })
@@ -56,7 +56,7 @@ func TestADatabaseBelongsToOneNode(t *testing.T) {
 	_, err = n.other()
 	require.ErrorIs(t, err, nodeclient.ErrTaken)
 	require.ErrorContains(t, err, "node other, session ")
-	n.Target = second
+	n.Database = second
 	n.run("INSERT INTO c VALUES (2)")
 	require.Equal(t, "2", n.value("SELECT count(*) FROM c"))
 }
@@ -81,7 +81,7 @@ func TestCaseTellsDatabasesApartWhereItDoesForTheServer(t *testing.T) {
 			continue
 		}
 		require.NoError(t, err)
-		for _, target := range []*Target{first, second} {
+		for _, target := range []*Database{first, second} {
 			_, err := target.Apply(t.Context(), event.Start(7), after(event.Start(7), "CREATE TABLE c (v int)"))
 			require.NoError(t, err)
 		}
@@ -133,8 +133,8 @@ func TestALostLockIsTakenAgain(t *testing.T) {
 // The lock of a node that has nothing to do is taken again too.
 func TestALostLockIsTakenAgainInTheBackground(t *testing.T) {
 	n := newNode(t)
-	n.Target.hold.Close()
-	n.Target.hold = hold.New("mysql", n.db, tick, n.take)
+	n.Database.hold.Close()
+	n.Database.hold = hold.New("mysql", n.db, tick, n.take)
 	n.at()
 	old := n.holder()
 	require.NoError(t, n.srv.Exec(n.db, "KILL "+old))
@@ -209,17 +209,17 @@ func (deaf) Close() {}
 // the server hears nothing it ends by itself.
 func TestSessionsThatAreGoneKeepNobodyAway(t *testing.T) {
 	n := newNode(t)
-	n.Target.hold.Close()
-	n.Target.hold = hold.New("mysql", n.db, 0,
+	n.Database.hold.Close()
+	n.Database.hold = hold.New("mysql", n.db, 0,
 		func(ctx context.Context, token hold.Token, old []hold.Token) (hold.Session, error) {
 			s, err := n.take(ctx, token, old)
 			return deaf{s}, err
 		})
 	n.run("CREATE TABLE c (v int)")
 	old := n.holder()
-	token, err := n.Target.hold.Ensure(t.Context())
+	token, err := n.Database.hold.Ensure(t.Context())
 	require.NoError(t, err)
-	n.Target.hold.Lost(token)
+	n.Database.hold.Lost(token)
 	require.Equal(t, old, n.holder())
 	n.run("INSERT INTO c VALUES (1)")
 	require.NotEqual(t, old, n.holder())

@@ -63,18 +63,18 @@ type place struct {
 // begin waits for every session that may still move the position, also one whose connection is gone, and returns the
 // place, locked in an open transaction. It is an XA transaction: in one of those the server refuses every commit that
 // is not XMQ's, also that of a procedure. On an error the transaction may be open.
-func (t *Target) begin(ctx context.Context, s *session) (place, error) {
+func (t *Database) begin(ctx context.Context, s *session) (place, error) {
 	return t.see(ctx, s, "XA START "+t.lock+"; ", " FOR UPDATE")
 }
 
 // look is begin without a transaction, and works on a server that is read only.
-func (t *Target) look(ctx context.Context, s *session) (place, error) {
+func (t *Database) look(ctx context.Context, s *session) (place, error) {
 	return t.see(ctx, s, "", " LOCK IN SHARE MODE")
 }
 
 // seeOnce is that behind the script start, with the lock that goes behind the query; held is an expression that tells
 // whether the node still has the database.
-func (t *Target) seeOnce(ctx context.Context, s *session, start, lock, held string) (place, error) {
+func (t *Database) seeOnce(ctx context.Context, s *session, start, lock, held string) (place, error) {
 	s.place, s.xa = true, start != ""
 	sets, err := s.results(ctx, "SELECT GET_LOCK("+t.lock+", "+lockSeconds+"), "+held+"; "+start+readPosition+lock)
 	if missing := number(err) == missingTable; missing || err != nil && broken(err) {
@@ -157,7 +157,7 @@ func intend(stored event.Position, i intent, counters string) string {
 }
 
 // commit ends the transaction and gives the place free.
-func (t *Target) commit(ctx context.Context, s *session) error {
+func (t *Database) commit(ctx context.Context, s *session) error {
 	err := s.do(ctx, "XA END "+t.lock+"; XA COMMIT "+t.lock+" ONE PHASE; DO RELEASE_ALL_LOCKS()")
 	if err == nil {
 		s.place, s.xa = false, false
@@ -166,7 +166,7 @@ func (t *Target) commit(ctx context.Context, s *session) error {
 }
 
 // giveBack ends whatever transaction is open and gives the place free; a session that cannot do that is closed.
-func (t *Target) giveBack(ctx context.Context, s *session) {
+func (t *Database) giveBack(ctx context.Context, s *session) {
 	if ctx.Err() != nil && s.place {
 		s.close()
 		s.place = false
@@ -189,7 +189,7 @@ func (t *Target) giveBack(ctx context.Context, s *session) {
 }
 
 // create makes the position table where there is none.
-func (t *Target) create(ctx context.Context, s *session) error {
+func (t *Database) create(ctx context.Context, s *session) error {
 	defer t.giveBack(ctx, s)
 	p, err := t.look(ctx, s)
 	if err != nil || !p.missing {
@@ -202,7 +202,7 @@ func (t *Target) create(ctx context.Context, s *session) error {
 }
 
 // Seek implements nodeclient.Database. It also mends a position table that has lost its row.
-func (t *Target) Seek(ctx context.Context, pos event.Position) error {
+func (t *Database) Seek(ctx context.Context, pos event.Position) error {
 	s, err := t.session(ctx)
 	if err != nil {
 		return err
@@ -252,7 +252,7 @@ func keepTopics(ctx context.Context, s *session, topics event.Topics) error {
 }
 
 // Topics implements nodeclient.Database.
-func (t *Target) Topics(ctx context.Context) (event.Topics, error) {
+func (t *Database) Topics(ctx context.Context) (event.Topics, error) {
 	s, err := t.session(ctx)
 	if err != nil {
 		return "", err
@@ -272,7 +272,7 @@ func (t *Target) Topics(ctx context.Context) (event.Topics, error) {
 }
 
 // Keep implements nodeclient.Database.
-func (t *Target) Keep(ctx context.Context, topics event.Topics) error {
+func (t *Database) Keep(ctx context.Context, topics event.Topics) error {
 	s, err := t.session(ctx)
 	if err != nil {
 		return err

@@ -7,7 +7,7 @@ import (
 )
 
 // learnPowers keeps what the user may do beyond the database.
-func (t *Target) learnPowers(ctx context.Context) error {
+func (t *Database) learnPowers(ctx context.Context) error {
 	rows, err := t.s.query(ctx, "SHOW GRANTS")
 	if err != nil {
 		return classify(fmt.Errorf("mysql: ask what the user may do: %w", err))
@@ -34,4 +34,4 @@ func (t *Target) learnPowers(ctx context.Context) error {
 
 // Powers says, as one sentence, what an increment could do beyond the database, since the user may; "" when nothing.
 // It is what the user had at Open, for a log.
-func (t *Target) Powers() string { return t.powers }
+func (t *Database) Powers() string { return t.powers }

@@ -21,13 +21,13 @@ func restoreName(database string) string { return database + "_xmq_restore" }
 func oldName(database string) string     { return database + "_xmq_old" }
 
 // restored is a verified database beside the live one.
-type restored struct{ t *Target }
+type restored struct{ t *Database }
 
 // Loads reports whether format is the one this driver writes.
-func (t *Target) Loads(format string) bool { return format == t.flavour.stream.Name }
+func (t *Database) Loads(format string) bool { return format == t.flavour.stream.Name }
 
 // CheckSpace implements nodeclient.Database. The size of a database on its server says about how much its copy takes.
-func (t *Target) CheckSpace(ctx context.Context, size int64) error {
+func (t *Database) CheckSpace(ctx context.Context, size int64) error {
 	s, err := t.session(ctx)
 	if err != nil {
 		return err
@@ -55,7 +55,7 @@ var charset = regexp.MustCompile(`^[a-z0-9_]+ [a-z0-9_]+$`)
 // at a time. Every table is read again and compared with what the source has counted, the position is compared, and
 // routines, views and triggers are made on trial. A snapshot of a database that had no position yet is accepted for
 // the start of a log and given that position.
-func (t *Target) Restore(ctx context.Context, want event.Position, topics event.Topics,
+func (t *Database) Restore(ctx context.Context, want event.Position, topics event.Topics,
 	r io.Reader) (nodeclient.Restored, error) {
 	err := t.restore(ctx, want, topics, r)
 	if err == nil {
@@ -73,7 +73,7 @@ func (t *Target) Restore(ctx context.Context, want event.Position, topics event.
 	return nil, errors.Join(fmt.Errorf("mysql: restore %d: %w", want.Seq, err), t.drop(restoreName(t.cfg.DBName)))
 }
 
-func (t *Target) restore(ctx context.Context, want event.Position, topics event.Topics, r io.Reader) error {
+func (t *Database) restore(ctx context.Context, want event.Position, topics event.Topics, r io.Reader) error {
 	whole, err := spool.Take(r)
 	if err != nil {
 		return fmt.Errorf("read the snapshot: %w", err)
@@ -105,7 +105,7 @@ func (t *Target) restore(ctx context.Context, want event.Position, topics event.
 }
 
 // fill carries out a snapshot that was judged.
-func (t *Target) fill(ctx context.Context, want event.Position, topics event.Topics, records *snapstream.Reader,
+func (t *Database) fill(ctx context.Context, want event.Position, topics event.Topics, records *snapstream.Reader,
 	h snapstream.Head) error {
 	if err := t.fresh(ctx, string(h.Preface)); err != nil {
 		return err
@@ -148,7 +148,7 @@ func lost(s *session, err error) error {
 }
 
 // fresh makes the database for a restore. The position may not move meanwhile, so the session for increments does it.
-func (t *Target) fresh(ctx context.Context, preface string) error {
+func (t *Database) fresh(ctx context.Context, preface string) error {
 	s, err := t.session(ctx)
 	if err != nil {
 		return err
@@ -171,7 +171,7 @@ func (t *Target) fresh(ctx context.Context, preface string) error {
 }
 
 // owned refuses what the switch could not drop, before anything is decided.
-func (t *Target) owned(ctx context.Context, s *session) error {
+func (t *Database) owned(ctx context.Context, s *session) error {
 	if !t.flavour.guards {
 		return nil
 	}
@@ -323,7 +323,7 @@ func (l *load) compare(ctx context.Context, c counted) error {
 }
 
 // verify compares the position of the fresh database.
-func (t *Target) verify(ctx context.Context, s *session, want, head event.Position) error {
+func (t *Database) verify(ctx context.Context, s *session, want, head event.Position) error {
 	sets, err := s.results(ctx, readPosition)
 	var p place
 	switch {

@@ -43,7 +43,7 @@ type session struct {
 
 // connect opens a session in a database of the target's server. Trouble is Transient: it says nothing about an
 // increment.
-func (t *Target) connect(ctx context.Context, database string) (*session, error) {
+func (t *Database) connect(ctx context.Context, database string) (*session, error) {
 	s, err := t.dial(ctx, database)
 	if err != nil {
 		return nil, nodeclient.Transient(fmt.Errorf("mysql: connect: %w", err))
@@ -53,7 +53,7 @@ func (t *Target) connect(ctx context.Context, database string) (*session, error)
 
 // connectSingle opens a session that takes one statement at a time, with the pins: what a snapshot brings cannot
 // bring another statement along, however the text is read.
-func (t *Target) connectSingle(ctx context.Context, database string) (*session, error) {
+func (t *Database) connectSingle(ctx context.Context, database string) (*session, error) {
 	cfg := t.cfg.Clone()
 	cfg.DBName, cfg.MultiStatements = database, false
 	ctx, cancel := context.WithTimeout(ctx, connectTime)
@@ -89,7 +89,7 @@ func (s *session) each(ctx context.Context, script string) error {
 	return nil
 }
 
-func (t *Target) dial(ctx context.Context, database string) (*session, error) {
+func (t *Database) dial(ctx context.Context, database string) (*session, error) {
 	cfg := t.cfg.Clone()
 	cfg.DBName = database
 	ctx, cancel := context.WithTimeout(ctx, connectTime)
@@ -119,7 +119,7 @@ func begin(ctx context.Context, cfg *mysql.Config) (*session, error) {
 }
 
 // pin sets a new session as its server's flavour wants it. The first session of a target asks which that is.
-func (t *Target) pin(ctx context.Context, s *session) error {
+func (t *Database) pin(ctx context.Context, s *session) error {
 	if t.flavour == nil {
 		rows, err := s.query(ctx, "SELECT version()")
 		if err != nil {
@@ -258,7 +258,7 @@ const killTime = 5 * time.Second
 
 // kill ends a session at the server whose answer nobody waits for any more: a statement would run to its end there,
 // and hold the place so long.
-func (t *Target) kill(s *session) {
+func (t *Database) kill(s *session) {
 	ctx, cancel := context.WithTimeout(context.Background(), killTime)
 	defer cancel()
 	if other, err := t.dial(ctx, t.cfg.DBName); err == nil { // else the server is away, and with it the session

@@ -16,7 +16,7 @@ import (
 
 // snapshot is a transaction with a consistent read, in a session of its own.
 type snapshot struct {
-	t         *Target
+	t         *Database
 	head      snapstream.Head
 	tables    []tableState
 	sequences []sequenceState
@@ -39,7 +39,7 @@ type sequenceState struct{ name, next, cycle string }
 
 // Snapshot implements nodeclient.Database; doc.go says how. It blocks for a few questions, whatever the size of the
 // data. Transient: whether an interrupted change of the schema was done is not settled yet; the next Apply does that.
-func (t *Target) Snapshot(ctx context.Context) (nodeclient.Snapshot, error) {
+func (t *Database) Snapshot(ctx context.Context) (nodeclient.Snapshot, error) {
 	p, err := t.settled(ctx)
 	if err != nil {
 		return nil, err
@@ -60,7 +60,7 @@ func (t *Target) Snapshot(ctx context.Context) (nodeclient.Snapshot, error) {
 }
 
 // settled is the place, with no intent in it.
-func (t *Target) settled(ctx context.Context) (place, error) {
+func (t *Database) settled(ctx context.Context) (place, error) {
 	s, err := t.session(ctx)
 	if err != nil {
 		return place{}, err
@@ -196,7 +196,7 @@ func (s *snapshot) end() {
 }
 
 // untilClosed waits for the open snapshot to be closed: the schema is read while it is open.
-func (t *Target) untilClosed(ctx context.Context) error {
+func (t *Database) untilClosed(ctx context.Context) error {
 	t.mu.Lock()
 	open := t.open
 	t.mu.Unlock()

@@ -18,7 +18,7 @@ const (
 )
 
 // keepScripts takes away what was made on trial above the tables, and stores how it is made.
-func (t *Target) keepScripts(ctx context.Context, s *session, scripts []script) error {
+func (t *Database) keepScripts(ctx context.Context, s *session, scripts []script) error {
 	if err := clearAll(ctx, s, restoreName(t.cfg.DBName)); err != nil {
 		return err
 	}
@@ -40,7 +40,7 @@ func (t *Target) keepScripts(ctx context.Context, s *session, scripts []script) 
 
 // makeAll runs scripts until all have run; those that need a later one are tried again while any succeeds. Each is
 // CREATE OR REPLACE or does the same twice.
-func (t *Target) makeAll(ctx context.Context, s *session, scripts []script) error {
+func (t *Database) makeAll(ctx context.Context, s *session, scripts []script) error {
 	for len(scripts) > 0 {
 		var later []script
 		var failed error
@@ -122,7 +122,7 @@ func (r *restored) Switch(ctx context.Context) error {
 
 // finish does the rest of a switch if one is decided, which it reports. Every part of it may have been done already,
 // or is done by another node that has the database now: it waits for the place.
-func (t *Target) finish(ctx context.Context) (was bool, err error) {
+func (t *Database) finish(ctx context.Context) (was bool, err error) {
 	if t.s == nil || t.s.dead {
 		if t.s, err = t.connect(ctx, t.cfg.DBName); err != nil {
 			return false, err
@@ -148,7 +148,7 @@ func (t *Target) finish(ctx context.Context) (was bool, err error) {
 }
 
 // await waits for the place.
-func (t *Target) await(ctx context.Context, s *session) error {
+func (t *Database) await(ctx context.Context, s *session) error {
 	rows, err := s.query(ctx, "SELECT coalesce(GET_LOCK("+t.lock+", "+lockSeconds+"), 0)")
 	if err == nil && rows[0][0] != "1" {
 		err = errors.New("another session holds the place of this node")
@@ -161,14 +161,14 @@ func (t *Target) await(ctx context.Context, s *session) error {
 }
 
 // leave gives the place free that await has taken, once.
-func (t *Target) leave(ctx context.Context) {
+func (t *Database) leave(ctx context.Context) {
 	if !t.s.dead && t.s.do(ctx, "DO RELEASE_LOCK("+t.lock+")") != nil {
 		t.s.close()
 	}
 }
 
 // exchange is finish with the tables of the restored database.
-func (t *Target) exchange(ctx context.Context, fresh map[string]string) error {
+func (t *Database) exchange(ctx context.Context, fresh map[string]string) error {
 	live, restore, old := t.cfg.DBName, restoreName(t.cfg.DBName), oldName(t.cfg.DBName)
 	if len(fresh[table]) > 0 { // the position comes with all the others
 		if err := t.trade(ctx, fresh); err != nil {
@@ -204,7 +204,7 @@ func (t *Target) exchange(ctx context.Context, fresh map[string]string) error {
 }
 
 // trade is the one moment: all tables of the live database leave it and all restored ones take their places.
-func (t *Target) trade(ctx context.Context, fresh map[string]string) error {
+func (t *Database) trade(ctx context.Context, fresh map[string]string) error {
 	live, restore, old := t.cfg.DBName, restoreName(t.cfg.DBName), oldName(t.cfg.DBName)
 	if err := clearAll(ctx, t.s, live); err != nil {
 		return err
@@ -235,7 +235,7 @@ func (t *Target) trade(ctx context.Context, fresh map[string]string) error {
 }
 
 // tablesOf lists tables and sequences of a database, with their kind; none when it does not exist.
-func (t *Target) tablesOf(ctx context.Context, database string) (map[string]string, error) {
+func (t *Database) tablesOf(ctx context.Context, database string) (map[string]string, error) {
 	rows, err := t.s.query(ctx, "SELECT table_name, table_type FROM information_schema.tables WHERE table_schema = "+
 		quoteText(database)+" AND table_type <> 'VIEW'")
 	if err != nil {
@@ -257,7 +257,7 @@ func (r *restored) Discard() error {
 }
 
 // drop removes a database that may be absent, with a context and session of its own: it cleans up behind errors too.
-func (t *Target) drop(database string) error {
+func (t *Database) drop(database string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*settleTime)
 	defer cancel()
 	s, err := t.connect(ctx, t.cfg.DBName)
@@ -276,7 +276,7 @@ func (t *Target) drop(database string) error {
 	return nil
 }
 
-func (t *Target) dropIn(ctx context.Context, s *session, database string) error {
+func (t *Database) dropIn(ctx context.Context, s *session, database string) error {
 	if err := s.do(ctx, "SET foreign_key_checks = 0; DROP DATABASE IF EXISTS "+quoteName(database)+
 		"; SET foreign_key_checks = 1"); err != nil {
 		return fmt.Errorf("mysql: drop the database %q: %w", database, err)
@@ -285,7 +285,7 @@ func (t *Target) dropIn(ctx context.Context, s *session, database string) error 
 }
 
 // tidy finishes a switch that was decided, and drops what an interrupted restore left beside the live database.
-func (t *Target) tidy(ctx context.Context) error {
+func (t *Database) tidy(ctx context.Context) error {
 	if _, err := t.finish(ctx); err != nil {
 		return err
 	}

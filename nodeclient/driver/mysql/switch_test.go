@@ -85,7 +85,7 @@ func TestXE13TheSwitchIsOneStep(t *testing.T) {
 				require.True(t, nodeclient.IsTransient(err), name)
 			}
 			if nth%2 == 0 || err == nil {
-				require.NoError(t, n.Target.Close())
+				require.NoError(t, n.Database.Close())
 				require.NoError(t, n.reopen(), name)
 			} else {
 				require.NoError(t, r.Discard(), "as an agent does; it takes back what is not decided only")
@@ -103,7 +103,7 @@ func TestXE13TheSwitchIsOneStep(t *testing.T) {
 				require.NoError(t, err, "the default finds its sequence")
 				require.Equal(t, "3|0", n.value("SELECT (SELECT max(id) FROM numbered), (SELECT count(*) FROM child)"), name)
 			}
-			require.NoError(t, n.Target.Close())
+			require.NoError(t, n.Database.Close())
 			if cuts == 0 {
 				require.NoError(t, err)
 				break
@@ -176,7 +176,7 @@ func TestTheSwitchWaitsForSessionsOfOthers(t *testing.T) {
 	require.NoError(t, err)
 	_, err = tx.ExecContext(t.Context(), "SELECT * FROM child")
 	require.NoError(t, err)
-	require.NoError(t, m.Target.s.do(t.Context(), "SET lock_wait_timeout = 1"))
+	require.NoError(t, m.Database.s.do(t.Context(), "SET lock_wait_timeout = 1"))
 	err = r.Switch(t.Context())
 	require.True(t, nodeclient.IsTransient(err), err)
 	require.ErrorContains(t, err, "Error 1205")
@@ -239,7 +239,7 @@ func TestWhoGetsTheDatabaseWithinASwitchWaitsForItsEnd(t *testing.T) {
 	r, err := n.Restore(t.Context(), at, event.AllTopics, bytes.NewReader(snapshot))
 	require.NoError(t, err)
 	opened := make(chan error, 1)
-	var other *Target
+	var other *Database
 	p.Do(func() {
 		p.meet = "RENAME TABLE" // the first one decides
 		p.met = func() {

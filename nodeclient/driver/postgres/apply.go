@@ -18,7 +18,7 @@ type step = apply.Step[work]
 
 // Apply implements nodeclient.Database. The text of a FAIL names the increment, what the server said and the
 // beginning of the statement. A Transient after a lost commit may come with a position ahead of before.
-func (t *Target) Apply(ctx context.Context, before event.Position, items []event.Item) (event.Position, error) {
+func (t *Database) Apply(ctx context.Context, before event.Position, items []event.Item) (event.Position, error) {
 	steps, refused := apply.Prepare("postgres", before, items, parse)
 	alone := func(w *work) bool { return w.alone }
 	return apply.Apply(before, steps, refused, &t.patience, alone,
@@ -30,7 +30,7 @@ func (t *Target) Apply(ctx context.Context, before event.Position, items []event
 // transact runs steps and moves the position in one transaction. On a failure nothing is committed, unless
 // the commit's outcome was unknown and the position read back says otherwise. Its round trips: two to begin,
 // one for everything, one to commit.
-func (t *Target) transact(ctx context.Context, before event.Position, steps []step) (event.Position, *apply.Failure) {
+func (t *Database) transact(ctx context.Context, before event.Position, steps []step) (event.Position, *apply.Failure) {
 	ready, err := t.conn(ctx)
 	if err == nil && t.numbers.due() {
 		if err = t.holds(ctx); err == nil {
@@ -117,7 +117,7 @@ func (t *Target) transact(ctx context.Context, before event.Position, steps []st
 }
 
 // compare is nodeclient.CheckAdvance that remembers a commit nobody answered.
-func (t *Target) compare(stored, before event.Position) error {
+func (t *Database) compare(stored, before event.Position) error {
 	doubt := t.doubt
 	t.doubt = event.Position{}
 	if !doubt.Zero() && stored == doubt && stored != before {
@@ -142,7 +142,7 @@ const immediate = "SET CONSTRAINTS ALL IMMEDIATE"
 
 // run sends all statements of a transaction, and the moving of the position, without waiting in between. It
 // returns what it did to sequences, and the index of the failing step. oneLine says that it writes them by moveDirect.
-func (t *Target) run(ctx context.Context, c *pgconn.PgConn, found place, steps []step, oneLine bool) (
+func (t *Database) run(ctx context.Context, c *pgconn.PgConn, found place, steps []step, oneLine bool) (
 	what touched, at int, err error) {
 	p := c.StartPipeline(ctx)
 	send := func(all []statement) {
@@ -293,7 +293,7 @@ func next(p *pgconn.Pipeline, prepared bool) (*pgconn.ResultReader, error) {
 // settle answers for a commit that returned an error. What the server said is certain: a constraint checked at the
 // commit, a serialization failure; nothing of it is stored. When the answer was lost, the position read back
 // over a new connection tells; that waits for the old transaction to end.
-func (t *Target) settle(ctx context.Context, before, stored event.Position, last step, at int,
+func (t *Database) settle(ctx context.Context, before, stored event.Position, last step, at int,
 	failed error) (event.Position, *apply.Failure) {
 	if !road(failed) {
 		if at > 0 { // cannot be: such batches are applied one by one

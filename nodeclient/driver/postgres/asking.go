@@ -64,7 +64,7 @@ var askAsking = "SELECT " + calledIn(askers...) + " OR EXISTS (SELECT FROM pg_ca
 	"FROM pg_catalog.pg_proc WHERE proname IN ('" + strings.Join(askers, "', '") + "') AND oid < 16384)))"
 
 // learnAsking finds out, in an open transaction, whether something of the database may ask.
-func (t *Target) learnAsking(ctx context.Context, c *pgconn.PgConn, found place) error {
+func (t *Database) learnAsking(ctx context.Context, c *pgconn.PgConn, found place) error {
 	if t.asking.known {
 		return nil
 	}

@@ -67,7 +67,7 @@ func BenchmarkSequences(b *testing.B) {
 	for _, batch := range []int{100, 1000} {
 		for _, of := range []int{1, 30, sequences} {
 			b.Run(fmt.Sprintf("batches=%d/moved=%d", batch, of), func(b *testing.B) {
-				targets, at := [2]*Target{}, [2]event.Position{}
+				targets, at := [2]*Database{}, [2]event.Position{}
 				log := drivertest.NewLog(7)
 				apply := func(i int, items []event.Item) time.Duration {
 					look = whole
@@ -122,7 +122,7 @@ func BenchmarkSequences(b *testing.B) {
 }
 
 // worked is how long the process of a target's session at the server, and this process, have worked.
-func worked(b *testing.B, t *Target) time.Duration {
+func worked(b *testing.B, t *Database) time.Duration {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/schedstat", t.pg.PID()))
 	require.NoError(b, err)
 	ns, err := strconv.ParseInt(strings.Fields(string(text))[0], 10, 64)

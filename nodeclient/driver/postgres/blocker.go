@@ -12,12 +12,12 @@ import (
 )
 
 var (
-	_ nodeclient.Blocked   = (*Target)(nil)
-	_ nodeclient.Advancing = (*Target)(nil)
+	_ nodeclient.Blocked   = (*Database)(nil)
+	_ nodeclient.Advancing = (*Database)(nil)
 )
 
 // Durable implements nodeclient.Advancing.
-func (t *Target) Durable() uint64 { return t.patience.Durable() }
+func (t *Database) Durable() uint64 { return t.patience.Durable() }
 
 // shownBytes is how much of a statement of somebody else is shown.
 const shownBytes = 100
@@ -35,7 +35,7 @@ FROM (SELECT DISTINCT pid, false FROM chain c WHERE pg_catalog.cardinality(pg_ca
 	LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = q.pid ORDER BY q.last, 5 DESC NULLS LAST LIMIT 10`
 
 // Blocker implements nodeclient.Blocked.
-func (t *Target) Blocker(ctx context.Context) (string, error) {
+func (t *Database) Blocker(ctx context.Context) (string, error) {
 	pid := t.backend.Load()
 	if pid == 0 {
 		return "", nil

@@ -146,7 +146,7 @@ func TestALockOfAnotherHoldsIncrementsForASecondOnly(t *testing.T) {
 // The order of texts is part of the data: the copy has the collation provider and the locale of the source.
 func TestACopyHasTheCollationOfItsSource(t *testing.T) {
 	n := newNode(t)
-	require.NoError(t, n.Target.Close())
+	require.NoError(t, n.Database.Close())
 	require.NoError(t, server.Exec("postgres", "DROP DATABASE "+n.db))
 	require.NoError(t, server.Exec("postgres", "CREATE DATABASE "+n.db+
 		" OWNER xmq TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'en-US'"))

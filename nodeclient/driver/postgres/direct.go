@@ -73,7 +73,7 @@ var askDirect = `SELECT s.seqrelid FROM pg_catalog.pg_sequence s JOIN pg_catalog
 
 // chooseDirect decides, in the open transaction whose steps have not run, how they are to write down where sequences
 // stand, and brings the column moved into the form that it takes. It reports whether by moveDirect.
-func (t *Target) chooseDirect(ctx context.Context, c *pgconn.PgConn, found place, steps []step) (bool, error) {
+func (t *Database) chooseDirect(ctx context.Context, c *pgconn.PgConn, found place, steps []step) (bool, error) {
 	n := &t.numbers
 	d := &n.direct
 	if steps[0].Work.alone {

@@ -38,7 +38,7 @@ var things = func() string {
 }()
 
 // Empty implements nodeclient.Database: nothing that a user can make, but the position table.
-func (t *Target) Empty(ctx context.Context) (bool, error) {
+func (t *Database) Empty(ctx context.Context) (bool, error) {
 	c, err := t.conn(ctx)
 	if err != nil {
 		return false, err

@@ -9,7 +9,7 @@ import (
 // template is the database that the fresh one is made from: template0, unless the snapshot has extensions that only an
 // administrator may make. Then it is template1, or the live database itself while that is empty, whichever has them.
 // The error says which is missing before anything is loaded.
-func (t *Target) template(ctx context.Context, extensions []string) (string, error) {
+func (t *Database) template(ctx context.Context, extensions []string) (string, error) {
 	if len(extensions) == 0 {
 		return "template0", nil
 	}
@@ -50,7 +50,7 @@ func (t *Target) template(ctx context.Context, extensions []string) (string, err
 }
 
 // notMine is those of the extensions that this role may not make itself. Its error names one that the server has not.
-func (t *Target) notMine(ctx context.Context, extensions []string) (wanted []string, err error) {
+func (t *Database) notMine(ctx context.Context, extensions []string) (wanted []string, err error) {
 	c, err := t.conn(ctx)
 	if err != nil {
 		return nil, err
@@ -73,7 +73,7 @@ func (t *Target) notMine(ctx context.Context, extensions []string) (wanted []str
 }
 
 // lacks is those of the extensions that a database does not have.
-func (t *Target) lacks(ctx context.Context, database string, extensions []string) (missing []string, err error) {
+func (t *Database) lacks(ctx context.Context, database string, extensions []string) (missing []string, err error) {
 	c, err := t.connect(ctx, database)
 	if err != nil {
 		return nil, err
@@ -92,7 +92,7 @@ func (t *Target) lacks(ctx context.Context, database string, extensions []string
 }
 
 // leave closes this node's own connections to the live database.
-func (t *Target) leave() {
+func (t *Database) leave() {
 	if t.pg != nil {
 		closeConn(t.pg)
 	}

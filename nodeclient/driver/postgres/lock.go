@@ -55,12 +55,12 @@ func locks(keys ...uint64) string {
 func holders(key uint64) string { return "SELECT pid " + locks(key) }
 
 // heldBy is an expression of SQL: whether the session of token holds the database.
-func (t *Target) heldBy(token hold.Token) string {
+func (t *Database) heldBy(token hold.Token) string {
 	return "EXISTS (SELECT " + locks(lockKey(t.cfg.Database), uint64(token)) + " GROUP BY pid HAVING count(*) = 2)"
 }
 
 // learn keeps the settings of watchful that the server of c takes, for the sessions that come after it.
-func (t *Target) learn(ctx context.Context, c *pgconn.PgConn) {
+func (t *Database) learn(ctx context.Context, c *pgconn.PgConn) {
 	for name, value := range watchful {
 		if execute(ctx, c, "BEGIN; SET LOCAL "+name+" = "+value) == nil {
 			t.cfg.RuntimeParams[name] = value
@@ -76,7 +76,7 @@ func (h holding) Beat(ctx context.Context) error { return execute(ctx, h.c, "SEL
 func (h holding) Close()                         { closeConn(h.c) }
 
 // take is the target's hold.Taker.
-func (t *Target) take(ctx context.Context, token hold.Token, old []hold.Token) (hold.Session, error) {
+func (t *Database) take(ctx context.Context, token hold.Token, old []hold.Token) (hold.Session, error) {
 	c, err := t.lockSession(ctx)
 	if err != nil {
 		return nil, err
@@ -89,7 +89,7 @@ func (t *Target) take(ctx context.Context, token hold.Token, old []hold.Token) (
 }
 
 // lockSession opens the session for the lock, whose name says whose it is.
-func (t *Target) lockSession(ctx context.Context) (*pgconn.PgConn, error) {
+func (t *Database) lockSession(ctx context.Context) (*pgconn.PgConn, error) {
 	cfg := t.cfg.Copy()
 	cfg.Database = t.opts.Maintenance
 	cfg.RuntimeParams["application_name"] = strings.TrimSpace(labelled + t.opts.Node)
@@ -108,7 +108,7 @@ func (t *Target) lockSession(ctx context.Context) (*pgconn.PgConn, error) {
 const labelled = "xmq node "
 
 // takeIn takes the lock in c.
-func (t *Target) takeIn(ctx context.Context, c *pgconn.PgConn, token hold.Token, old []hold.Token) error {
+func (t *Database) takeIn(ctx context.Context, c *pgconn.PgConn, token hold.Token, old []hold.Token) error {
 	for _, gone := range old { // sessions of this very process whose connection is gone, if the server has not noticed yet
 		_, err := query(ctx, c, "SELECT pg_catalog.pg_terminate_backend(pid) FROM ("+holders(uint64(gone))+") l")
 		if err != nil {
@@ -137,7 +137,7 @@ func (t *Target) takeIn(ctx context.Context, c *pgconn.PgConn, token hold.Token,
 }
 
 // taken says who holds the lock: a row of pid, name, role and address.
-func (t *Target) taken(row []string) error {
+func (t *Database) taken(row []string) error {
 	holder := "session " + row[0]
 	if name, found := strings.CutPrefix(row[1], labelled); found {
 		holder = "node " + name + ", " + holder
@@ -150,7 +150,7 @@ func (t *Target) taken(row []string) error {
 
 // enter begins a transaction, after the script clean, of the node that holds the database. When it has lost it, it
 // takes it again before. The caller gives the connection back, also beside an error when it is not nil.
-func (t *Target) enter(ctx context.Context, clean string) (*pgconn.PgConn, place, error) {
+func (t *Database) enter(ctx context.Context, clean string) (*pgconn.PgConn, place, error) {
 	for range 2 {
 		c, err := t.conn(ctx)
 		if err != nil {
@@ -171,7 +171,7 @@ func (t *Target) enter(ctx context.Context, clean string) (*pgconn.PgConn, place
 }
 
 // holds looks whether this node has the database, and takes it when it was lost.
-func (t *Target) holds(ctx context.Context) error {
+func (t *Database) holds(ctx context.Context) error {
 	c, at, err := t.enter(ctx, "")
 	if c != nil {
 		giveBack(ctx, c)

@@ -14,7 +14,7 @@ import (
 )
 
 // other opens the database of n as another node.
-func (n *node) other() (*Target, error) {
+func (n *node) other() (*Database, error) {
 	target, err := Open(n.Context(), n.srv.URL(n.db), Options{Node: "other", LockWait: 200 * time.Millisecond})
 	if err == nil {
 		n.Cleanup(func() { _ = target.Close() })
@@ -24,8 +24,8 @@ func (n *node) other() (*Target, error) {
 
 // quiet lets n notice the loss of its lock only when it uses the database.
 func (n *node) quiet() {
-	n.Target.hold.Close()
-	n.Target.hold = hold.New("postgres", n.db, 0, n.take)
+	n.Database.hold.Close()
+	n.Database.hold = hold.New("postgres", n.db, 0, n.take)
 	n.opts.LockWait = 200 * time.Millisecond
 	n.at()
 }
@@ -60,7 +60,7 @@ func TestADatabaseBelongsToOneNode(t *testing.T) {
 	require.NoError(t, n.Close())
 	second, err := n.other()
 	require.NoError(t, err)
-	n.Target = second
+	n.Database = second
 	n.run("INSERT INTO c VALUES (2)")
 	require.Equal(t, "2", n.value("SELECT count(*) FROM c"))
 }
@@ -175,8 +175,8 @@ func TestANodeEndsItsOwnOldSession(t *testing.T) {
 		s, err := n.take(ctx, token, old)
 		return deaf{s}, err
 	})
-	n.Target.hold.Close()
-	n.Target.hold = h
+	n.Database.hold.Close()
+	n.Database.hold = h
 	n.run("CREATE TABLE c (v int)")
 	old := n.holder()
 	token, err := h.Ensure(t.Context())
@@ -211,7 +211,7 @@ func TestTheServerEndsSessionsOfAProcessThatIsGone(t *testing.T) {
 			"' AND pid <> pg_backend_pid()") == "1"
 	}, patience, tick)
 	require.NoError(t, n.pg.Conn().Close()) // what the kernel does with those of a process
-	n.Target.hold.Close()
+	n.Database.hold.Close()
 	require.True(t, nodeclient.IsTransient(<-ended))
 	ctx, cancel := context.WithTimeout(t.Context(), 45*time.Second)
 	defer cancel()
@@ -240,8 +240,8 @@ func TestALockWithoutTheMaintenanceDatabase(t *testing.T) {
 // The lock of a node that has nothing to do is taken again too.
 func TestALostLockIsTakenAgainInTheBackground(t *testing.T) {
 	n := newNode(t)
-	n.Target.hold.Close()
-	n.Target.hold = hold.New("postgres", n.db, tick, n.take)
+	n.Database.hold.Close()
+	n.Database.hold = hold.New("postgres", n.db, tick, n.take)
 	n.at()
 	old := n.holder()
 	require.Equal(t, "t", n.value("SELECT pg_terminate_backend("+old+")"))

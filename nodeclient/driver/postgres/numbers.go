@@ -59,7 +59,7 @@ func (n *numbers) learn(all map[string]kept) {
 
 // beginSequences looks at the sequences when a target is opened. Trouble, and a place that is taken just now, are left
 // to the first Apply.
-func (t *Target) beginSequences(ctx context.Context) {
+func (t *Database) beginSequences(ctx context.Context) {
 	results, err := t.pg.Exec(ctx, "BEGIN; SELECT pg_catalog.pg_try_advisory_xact_lock("+placeKey+"); COMMIT").ReadAll()
 	if err == nil && len(results) == 3 && string(results[1].Rows[0][0]) == "t" {
 		err = t.putBack(ctx, t.pg)
@@ -75,7 +75,7 @@ const putAtOnce = 500
 // putBack compares all sequences with what stands beside the position, and puts back those that differ; one of which
 // nothing stands there is taken as it is. It gives an older table its columns. A sequence that differs although
 // nothing has happened since the last time is used by another writer. It is a transaction, or several, of its own.
-func (t *Target) putBack(ctx context.Context, c *pgconn.PgConn) error {
+func (t *Database) putBack(ctx context.Context, c *pgconn.PgConn) error {
 	began := time.Now()
 	for done := false; !done; {
 		var err error
@@ -92,7 +92,7 @@ const placed = "SELECT count(*) FROM pg_catalog.pg_class " +
 	"WHERE oid = to_regclass('public.xmq_position') AND relkind = 'r'"
 
 // putSome is one transaction of putBack. done says that nothing is left.
-func (t *Target) putSome(ctx context.Context, c *pgconn.PgConn) (done bool, err error) {
+func (t *Database) putSome(ctx context.Context, c *pgconn.PgConn) (done bool, err error) {
 	defer giveBack(ctx, c)
 	results, err := c.Exec(ctx, "BEGIN ISOLATION LEVEL READ COMMITTED; "+takePlace+"; "+placed).ReadAll()
 	if err != nil {
@@ -160,7 +160,7 @@ func (t *Target) putSome(ctx context.Context, c *pgconn.PgConn) (done bool, err 
 
 // judge compares the sequences of a list: it returns what is to stand beside the position, and those that must be put
 // there.
-func (t *Target) judge(all []listed, values map[string]sequence, stored map[string]kept) (next map[string]kept,
+func (t *Database) judge(all []listed, values map[string]sequence, stored map[string]kept) (next map[string]kept,
 	put []listed) {
 	next = map[string]kept{}
 	for _, l := range all {
@@ -186,7 +186,7 @@ func (t *Target) judge(all []listed, values map[string]sequence, stored map[stri
 }
 
 // Notices implements nodeclient.Noticer: what is wrong with sequences.
-func (t *Target) Notices() []string {
+func (t *Database) Notices() []string {
 	all := t.numbers.notices
 	t.numbers.notices = nil
 	return all
@@ -224,7 +224,7 @@ func some(names []string) string {
 }
 
 // sayUnkept names a sequence that cannot be kept.
-func (t *Target) sayUnkept(l listed) {
+func (t *Database) sayUnkept(l listed) {
 	switch {
 	case l.extension:
 	case l.why == cached:
@@ -255,7 +255,7 @@ const grants = `SELECT pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.qu
 		WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e') GROUP BY 1 ORDER BY 1`
 
 // sayShared names the sequences that others may use.
-func (t *Target) sayShared(ctx context.Context, c *pgconn.PgConn) error {
+func (t *Database) sayShared(ctx context.Context, c *pgconn.PgConn) error {
 	rows, err := query(ctx, c, grants)
 	if err != nil || len(rows) == 0 {
 		return err

@@ -54,7 +54,7 @@ func findProgram(ctx context.Context, name, version string) (string, error) {
 
 // program prepares a client program that connects to database of the target's server; stderr keeps its last words.
 // The password goes by the environment, which only this user can read.
-func (t *Target) program(ctx context.Context, path, database string, args ...string) (cmd *exec.Cmd,
+func (t *Database) program(ctx context.Context, path, database string, args ...string) (cmd *exec.Cmd,
 	stderr *subprocess.Tail) {
 	cmd = exec.CommandContext(ctx, path, args...)
 	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "PG") })

@@ -31,7 +31,7 @@ func quoteName(name string) string { return `"` + strings.ReplaceAll(name, `"`, 
 
 // restored is a verified database beside the live one.
 type restored struct {
-	t    *Target
+	t    *Database
 	left []string // what it had to leave out, in sentences
 }
 
@@ -39,10 +39,10 @@ type restored struct {
 func (r *restored) LeftOut() string { return strings.Join(r.left, "; ") }
 
 // Loads reports whether format is the one this driver writes, or its earlier one.
-func (t *Target) Loads(format string) bool { return format == Format || format == firstFormat }
+func (t *Database) Loads(format string) bool { return format == Format || format == firstFormat }
 
 // CheckSpace implements nodeclient.Database. The size of a database on its server says about how much its copy takes.
-func (t *Target) CheckSpace(ctx context.Context, size int64) error {
+func (t *Database) CheckSpace(ctx context.Context, size int64) error {
 	c, err := t.conn(ctx)
 	if err != nil {
 		return err
@@ -65,7 +65,7 @@ func (t *Target) CheckSpace(ctx context.Context, size int64) error {
 // each entry of the archive was judged. Then pg_restore loads it into DB_xmq_restore, the sequences are set and the
 // position is compared. A snapshot of a database that had no position yet is accepted for the start of a log and
 // given that position.
-func (t *Target) Restore(ctx context.Context, want event.Position, topics event.Topics,
+func (t *Database) Restore(ctx context.Context, want event.Position, topics event.Topics,
 	r io.Reader) (nodeclient.Restored, error) {
 	left, err := t.restore(ctx, want, topics, r)
 	if err == nil {
@@ -87,7 +87,7 @@ func (t *Target) Restore(ctx context.Context, want event.Position, topics event.
 	return nil, errors.Join(fmt.Errorf("postgres: restore %d: %w", want.Seq, err), t.drop(restoreName(t.cfg.Database)))
 }
 
-func (t *Target) restore(ctx context.Context, want event.Position, topics event.Topics, r io.Reader) (left string,
+func (t *Database) restore(ctx context.Context, want event.Position, topics event.Topics, r io.Reader) (left string,
 	err error) {
 	whole, err := spool.Take(r)
 	if err != nil {
@@ -154,7 +154,7 @@ func (t *Target) restore(ctx context.Context, want event.Position, topics event.
 }
 
 // path is the search_path of this node.
-func (t *Target) path(ctx context.Context) (string, error) {
+func (t *Database) path(ctx context.Context) (string, error) {
 	c, err := t.connect(ctx, t.cfg.Database)
 	if err != nil {
 		return "", err
@@ -169,7 +169,7 @@ func (t *Target) path(ctx context.Context) (string, error) {
 
 // create makes the fresh database, with encoding and locale of the snapshot's (in the first format: of the live one),
 // and finds pg_restore. made says that it has extensions that an administrator has made.
-func (t *Target) create(ctx context.Context, p preface, extensions []string) (restorer string, made bool, err error) {
+func (t *Database) create(ctx context.Context, p preface, extensions []string) (restorer string, made bool, err error) {
 	template, err := t.template(ctx, extensions)
 	if err != nil {
 		return "", false, err
@@ -219,7 +219,7 @@ func (t *Target) create(ctx context.Context, p preface, extensions []string) (re
 }
 
 // load feeds the archive to pg_restore, as from yields it.
-func (t *Target) load(ctx context.Context, restorer string, archive *snapstream.Reader, from io.Reader) error {
+func (t *Database) load(ctx context.Context, restorer string, archive *snapstream.Reader, from io.Reader) error {
 	name := restoreName(t.cfg.Database)
 	conninfo := "dbname='" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(name) + "'"
 	cmd, stderr := t.program(ctx, restorer, name, "--exit-on-error", "--no-owner", "--no-privileges", "--no-password",
@@ -252,7 +252,7 @@ func (t *Target) load(ctx context.Context, restorer string, archive *snapstream.
 
 // verify sets the sequences of the fresh database, compares its position, stores the topics and gives the rights. left
 // is what of them it had to leave out.
-func (t *Target) verify(ctx context.Context, want event.Position, topics event.Topics, h snapstream.Head, p preface,
+func (t *Database) verify(ctx context.Context, want event.Position, topics event.Topics, h snapstream.Head, p preface,
 	all contents) (left string, err error) {
 	c, err := t.connect(ctx, restoreName(t.cfg.Database))
 	if err != nil {
@@ -329,7 +329,7 @@ func (r *restored) Switch(ctx context.Context) error {
 }
 
 // rename is the point of no return. left is what of the live database itself could not be kept.
-func (t *Target) rename(ctx context.Context) (left map[string]bool, err error) {
+func (t *Database) rename(ctx context.Context) (left map[string]bool, err error) {
 	c, err := t.connect(ctx, t.opts.Maintenance)
 	if err != nil {
 		return nil, err
@@ -358,7 +358,7 @@ func (t *Target) rename(ctx context.Context) (left map[string]bool, err error) {
 func (r *restored) Discard() error { return r.t.drop(restoreName(r.t.cfg.Database)) }
 
 // drop removes a database that may be absent, with a context of its own: it cleans up behind errors too.
-func (t *Target) drop(database string) error {
+func (t *Database) drop(database string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*settleTime)
 	defer cancel()
 	c, err := t.connect(ctx, t.opts.Maintenance)
@@ -373,7 +373,7 @@ func (t *Target) drop(database string) error {
 }
 
 // leftovers tells which databases of a restore there are.
-func (t *Target) leftovers(ctx context.Context) (map[string]bool, error) {
+func (t *Database) leftovers(ctx context.Context) (map[string]bool, error) {
 	c, err := t.connect(ctx, t.cfg.Database)
 	if err != nil {
 		return nil, err
@@ -392,7 +392,7 @@ func databases(ctx context.Context, c *pgconn.PgConn, a, b string) (map[string]b
 }
 
 // tidy drops what an interrupted restore or switch left beside the live database.
-func (t *Target) tidy(ctx context.Context) error {
+func (t *Database) tidy(ctx context.Context) error {
 	names, err := databases(ctx, t.pg, restoreName(t.cfg.Database), oldName(t.cfg.Database))
 	if err != nil {
 		return classify(fmt.Errorf("postgres: look for the rest of a restore: %w", err))

@@ -15,7 +15,7 @@ const powers = "SELECT concat_ws(' and ', CASE WHEN (SELECT rolsuper FROM pg_cat
 	"'USAGE'))), current_user"
 
 // learnPowers keeps what the role may do.
-func (t *Target) learnPowers(ctx context.Context, c *pgconn.PgConn) error {
+func (t *Database) learnPowers(ctx context.Context, c *pgconn.PgConn) error {
 	rows, err := query(ctx, c, powers)
 	if err != nil {
 		return err
@@ -30,4 +30,4 @@ func (t *Target) learnPowers(ctx context.Context, c *pgconn.PgConn) error {
 
 // Powers says, as one sentence, what an increment could do beyond the database, since the role may; "" when nothing.
 // It is what the role had at Open, for a log.
-func (t *Target) Powers() string { return t.powers }
+func (t *Database) Powers() string { return t.powers }

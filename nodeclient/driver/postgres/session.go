@@ -48,7 +48,7 @@ func unchanged(p *pgconn.Pipeline) error {
 
 // tidySession resets the session at once after a step that stood alone, whether it went well or not: a lock that it
 // has taken would stay until the next increment comes. What cannot be done now is done before that one.
-func (t *Target) tidySession(ctx context.Context, c *pgconn.PgConn, steps []step) {
+func (t *Database) tidySession(ctx context.Context, c *pgconn.PgConn, steps []step) {
 	if t.used && len(steps) == 1 && steps[0].Work.alone && !c.IsClosed() && c.TxStatus() == 'I' && ctx.Err() == nil &&
 		execute(ctx, c, reset) == nil {
 		t.used = false

@@ -270,11 +270,11 @@ func TestTheResultDoesNotDependOnBatches(t *testing.T) {
 		return all
 	}
 	dump := func(t *testing.T, target nodeclient.Database) string {
-		db := target.(*Target).cfg.Database
+		db := target.(*Database).cfg.Database
 		var b strings.Builder
-		c, err := target.(*Target).conn(t.Context())
+		c, err := target.(*Database).conn(t.Context())
 		require.NoError(t, err)
-		require.NoError(t, target.(*Target).putBack(t.Context(), c)) // as before the next increment
+		require.NoError(t, target.(*Database).putBack(t.Context(), c)) // as before the next increment
 		b.WriteString(strings.Join(stands(t, server, db), " ") + "\n")
 		for _, table := range []string{"item", "s2.item", "c", "seen", "moods", "late", "ids", "asking"} {
 			b.WriteString(table + ": " + strings.Join(server.Query(t, db, "SELECT x FROM "+table+" x ORDER BY x::text"), " ") +

@@ -28,7 +28,7 @@ var stream = snapstream.Format{Name: Format, Magic: "XMQPGDMP", Version: 2, Olde
 
 // snapshot is a repeatable-read transaction on a connection of its own, whose snapshot pg_dump borrows.
 type snapshot struct {
-	t     *Target
+	t     *Database
 	head  snapstream.Head
 	name  string // of the exported snapshot
 	dump  string // path of pg_dump
@@ -43,7 +43,7 @@ type snapshot struct {
 
 // Snapshot implements nodeclient.Database; doc.go says how. It blocks for a few questions to the catalog, whatever
 // the size of the data, and for sessions of others that hold a table exclusively.
-func (t *Target) Snapshot(ctx context.Context) (nodeclient.Snapshot, error) {
+func (t *Database) Snapshot(ctx context.Context) (nodeclient.Snapshot, error) {
 	if _, err := t.Position(ctx); err != nil { // waits for what a lost connection left behind
 		return nil, err
 	}

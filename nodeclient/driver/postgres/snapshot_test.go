@@ -313,7 +313,7 @@ func TestAServerKilledInTheSwitchHasTheOldData(t *testing.T) {
 	then := n.at()
 	_, err := n.Restore(t.Context(), at, event.AllTopics, bytes.NewReader(snapshot))
 	require.NoError(t, err)
-	require.NoError(t, n.Target.Close())
+	require.NoError(t, n.Database.Close())
 	c, err := pgconn.Connect(t.Context(), own.URL("postgres"))
 	require.NoError(t, err)
 	defer closeConn(c)
@@ -378,7 +378,7 @@ func TestProgramsGetThePasswordByTheirEnvironment(t *testing.T) {
 	require.Contains(t, cmd.Env, "PGPASSWORD="+postgrestest.Password)
 
 	n.cfg.Password = "wrong"
-	s := &snapshot{t: n.Target, name: "none"}
+	s := &snapshot{t: n.Database, name: "none"}
 	var err error
 	s.dump, err = findProgram(t.Context(), "pg_dump", "15")
 	require.NoError(t, err)

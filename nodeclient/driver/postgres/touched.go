@@ -48,7 +48,7 @@ func readTouched(row [][]byte) touched {
 }
 
 // note writes down, in the open transaction whose statements and moving are done, what move could not.
-func (t *Target) note(ctx context.Context, c *pgconn.PgConn, w touched) error {
+func (t *Database) note(ctx context.Context, c *pgconn.PgConn, w touched) error {
 	n := &t.numbers
 	if w.all {
 		next, all, err := keepAll(ctx, c)
@@ -83,7 +83,7 @@ func (t *Target) note(ctx context.Context, c *pgconn.PgConn, w touched) error {
 }
 
 // noteSome writes sequences down, by OID, with their names.
-func (t *Target) noteSome(ctx context.Context, c *pgconn.PgConn, oids []string) error {
+func (t *Database) noteSome(ctx context.Context, c *pgconn.PgConn, oids []string) error {
 	array := "{" + strings.Join(oids, ",") + "}"
 	all, err := list(ctx, c, " AND c.oid = ANY ($1::oid[])", array)
 	if err != nil {

@@ -28,7 +28,7 @@ const settleTime = 10 * time.Second
 // the beginning of the command. A Transient may come with a position ahead of before: what precedes it is durable,
 // and a call whose answer was lost may be stored. Everything is done in one pass: nothing is applied and rolled back
 // as a whole.
-func (t *Target) Apply(ctx context.Context, before event.Position, items []event.Item) (event.Position, error) {
+func (t *Database) Apply(ctx context.Context, before event.Position, items []event.Item) (event.Position, error) {
 	if ctx.Err() != nil {
 		return before, nodeclient.Transient(fmt.Errorf("redis: apply: %w", context.Cause(ctx)))
 	}
@@ -91,7 +91,7 @@ func portion(steps []step) int {
 }
 
 // arguments are what applyScript takes. timed: times to live count.
-func (t *Target) arguments(before event.Position, steps []step, timed bool) []any {
+func (t *Database) arguments(before event.Position, steps []step, timed bool) []any {
 	fresh, free := "0", 0
 	if before.Zero() || before == event.Start(before.Log) {
 		fresh = "1"
@@ -128,7 +128,7 @@ func (t *Target) arguments(before event.Position, steps []step, timed bool) []an
 }
 
 // call runs steps in one call of the script and returns how many are durable then, and the position.
-func (t *Target) call(ctx context.Context, before event.Position, steps []step) (int, event.Position, again, error) {
+func (t *Database) call(ctx context.Context, before event.Position, steps []step) (int, event.Position, again, error) {
 	timed := t.timed || slices.ContainsFunc(steps, func(s step) bool { return slices.ContainsFunc(s.Work, order.timed) })
 	args := t.arguments(before, steps, timed)
 	failpoint.Hit(failpoint.AppliedBeforeSeq) // the two are one here
@@ -159,7 +159,7 @@ func unasked(err error) error {
 }
 
 // outcome reads what the script returned.
-func (t *Target) outcome(before event.Position, steps []step, f []any) (done int, pos event.Position, next again,
+func (t *Database) outcome(before event.Position, steps []step, f []any) (done int, pos event.Position, next again,
 	err error) {
 	field := func(i int) string {
 		if i < len(f) {
@@ -223,7 +223,7 @@ func (t *Target) outcome(before event.Position, steps []step, f []any) (done int
 }
 
 // compare answers for a stored position other than before: that of a call whose answer was lost, or another hand's.
-func (t *Target) compare(before event.Position, f []any) (event.Position, error) {
+func (t *Database) compare(before event.Position, f []any) (event.Position, error) {
 	t.safe, t.timed = 0, true // it may be another state
 	if len(f) == 2 {
 		return before, lost(errors.New(text(f[1])))
@@ -247,7 +247,7 @@ func (t *Target) compare(before event.Position, f []any) (event.Position, error)
 // one thing at a time: it answers when a script that still runs has ended, or says BUSY. A call that is still under
 // way and arrives later does nothing once the position has moved; until then it is a doubt, which the next Apply
 // resolves.
-func (t *Target) settle(ctx context.Context, before event.Position, steps []step, failed error) (event.Position,
+func (t *Database) settle(ctx context.Context, before event.Position, steps []step, failed error) (event.Position,
 	error) {
 	t.road.cut()
 	for _, s := range steps {

@@ -24,7 +24,7 @@ import (
 // node is an open target on a logical database of its own, with the log that feeds it and another client.
 type node struct {
 	*testing.T
-	*Target
+	*Database
 	log   *drivertest.Log
 	other *redis.Client
 	db    int
@@ -370,7 +370,7 @@ func TestXN08ErrorClasses(t *testing.T) {
 	// A user without the right to a command or key: the increment's FAIL; without the right to the scripts: nothing is
 	// said about it.
 	n.do("ACL", "SETUSER", "limited", "on", ">pw", "~*", "+@all", "-append")
-	n.Target.hold.Close()
+	n.Database.hold.Close()
 	target, err := Open(t.Context(), fmt.Sprintf("redis://limited:pw@%s/%d", own.Addr(), n.db), Options{})
 	require.NoError(t, err)
 	before, items := n.at(), n.items("SET ok 2", "APPEND s x")
@@ -385,7 +385,7 @@ func TestXN08ErrorClasses(t *testing.T) {
 
 	n.do("ACL", "SETUSER", "limited", "+@all")
 	require.NoError(t, target.Close())
-	n.Target.hold = hold.New("redis", "own", 0, n.take)
+	n.Database.hold = hold.New("redis", "own", 0, n.take)
 
 	// FATAL: the position is gone bad.
 	for _, spoil := range [][]any{{"HDEL", positionKey, "chain"}, {"HSET", positionKey, "chain", "x"},
@@ -437,14 +437,14 @@ func TestTheResultDoesNotDependOnBatches(t *testing.T) {
 		"local is = redis.call('TYPE', k).ok; out[#out + 1] = k .. '=' .. (is == 'list' and " +
 		"table.concat(redis.call('LRANGE', k, 0, -1), ',') or redis.call('GET', k)) end end; return table.concat(out, ' ')"
 	dump := func(t *testing.T, target nodeclient.Database) string {
-		text, err := client(t, server, target.(*Target).place.db).Eval(t.Context(), all, nil).Text()
+		text, err := client(t, server, target.(*Database).place.db).Eval(t.Context(), all, nil).Text()
 		require.NoError(t, err)
 		return text
 	}
 	open := func(t *testing.T) nodeclient.Database {
 		n := newNode(t)
 		require.NoError(t, n.other.FlushDB(t.Context()).Err())
-		return n.Target
+		return n.Database
 	}
 	drivertest.Grouping(t, 3, open, scripts, dump)
 }

@@ -13,7 +13,7 @@ import (
 )
 
 // cpu is how many seconds of processor time the server has used.
-func cpu(b *testing.B, t *Target) (seconds float64) {
+func cpu(b *testing.B, t *Database) (seconds float64) {
 	b.Helper()
 	i, err := readInfo(b.Context(), t.road)
 	require.NoError(b, err)

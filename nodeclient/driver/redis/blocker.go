@@ -8,10 +8,10 @@ import (
 	"xmq/nodeclient"
 )
 
-var _ nodeclient.Blocked = (*Target)(nil)
+var _ nodeclient.Blocked = (*Database)(nil)
 
 // Blocker implements nodeclient.Blocked. A server does one thing at a time: who asks it learns whether it does any.
-func (t *Target) Blocker(ctx context.Context) (string, error) {
+func (t *Database) Blocker(ctx context.Context) (string, error) {
 	r := newRoad(t.place.options, t.place.db)
 	defer func() { _ = r.Close() }() // nothing was written
 	defer r.until(ctx)()

@@ -178,10 +178,10 @@ var bookKeys = []string{positionKey, expiryKey}
 func millis(ns int64) string { return strconv.FormatInt(max(ns, 0)/1e6, 10) }
 
 // spares is how long Redis keeps keys longer, as scripts take it.
-func (t *Target) spares() string { return strconv.FormatInt(t.spare.Milliseconds(), 10) }
+func (t *Database) spares() string { return strconv.FormatInt(t.spare.Milliseconds(), 10) }
 
 // Expire implements nodeclient.Timed. One call ends dueKeys keys at most.
-func (t *Target) Expire(ctx context.Context, at event.Position, until int64) (more bool, err error) {
+func (t *Database) Expire(ctx context.Context, at event.Position, until int64) (more bool, err error) {
 	if err := t.usable(); err != nil {
 		return false, err
 	}
@@ -203,7 +203,7 @@ func (t *Target) Expire(ctx context.Context, at event.Position, until int64) (mo
 }
 
 // expire is one call of the script.
-func (t *Target) expire(ctx context.Context, at event.Position, until int64) (more bool, doubt int, err error) {
+func (t *Database) expire(ctx context.Context, at event.Position, until int64) (more bool, doubt int, err error) {
 	args := append(words(at), millis(until), strconv.Itoa(dueKeys), t.spares())
 	answer, err := expireScript.run(ctx, t.road, bookKeys, args)
 	if err != nil {
@@ -228,7 +228,7 @@ func (t *Target) expire(ctx context.Context, at event.Position, until int64) (mo
 // adopt makes the index of a database of an earlier revision, whose keys have their times in Redis alone. One that was
 // interrupted is begun again. In a database without a position nothing notes that it was done: Apply does, with the
 // first position.
-func (t *Target) adopt(ctx context.Context) error {
+func (t *Database) adopt(ctx context.Context) error {
 	if t.safe != 0 {
 		return nil
 	}
@@ -273,7 +273,7 @@ func (t *Target) adopt(ctx context.Context) error {
 }
 
 // secure stores that Redis itself ends no key before a time in ms.
-func (t *Target) secure(ctx context.Context, safe int64) error {
+func (t *Database) secure(ctx context.Context, safe int64) error {
 	if _, err := safeScript.run(ctx, t.road, bookKeys, []any{safe}); err != nil {
 		return classify(ctx, "store until when keys are kept", err)
 	}
@@ -283,7 +283,7 @@ func (t *Target) secure(ctx context.Context, safe int64) error {
 
 // stretch makes Redis keep all keys for the whole spare time again, behind the position at, whose next increment has
 // the time until or a later one. Keys that Redis has ended although the log has not are Fatal.
-func (t *Target) stretch(ctx context.Context, at event.Position, until int64) error {
+func (t *Database) stretch(ctx context.Context, at event.Position, until int64) error {
 	var doubt int
 	for more := true; more; {
 		var err error
@@ -305,7 +305,7 @@ func (t *Target) stretch(ctx context.Context, at event.Position, until int64) er
 }
 
 // accept takes the keys as they are: an operator has named a position for them.
-func (t *Target) accept(ctx context.Context) error {
+func (t *Database) accept(ctx context.Context) error {
 	clock, _, _, err := t.walk(ctx, true)
 	if err != nil {
 		return err
@@ -314,7 +314,7 @@ func (t *Target) accept(ctx context.Context) error {
 }
 
 // walk runs stretchScript over all keys. clock is the server's at its beginning, in ms.
-func (t *Target) walk(ctx context.Context, forget bool) (clock int64, gone int, name string, err error) {
+func (t *Database) walk(ctx context.Context, forget bool) (clock int64, gone int, name string, err error) {
 	for from := 0; from >= 0; {
 		answer, err := stretchScript.run(ctx, t.road, bookKeys, []any{from, scanCount, t.spares(), forget})
 		if err != nil {
@@ -336,7 +336,7 @@ func (t *Target) walk(ctx context.Context, forget bool) (clock int64, gone int, 
 }
 
 // keepDue saves, for an open snapshot, the keys that end by the time until.
-func (t *Target) keepDue(ctx context.Context, until int64) error {
+func (t *Database) keepDue(ctx context.Context, until int64) error {
 	s := t.open
 	if s == nil || s.over() || until <= 0 {
 		return nil

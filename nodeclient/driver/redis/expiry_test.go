@@ -436,7 +436,7 @@ func TestADatabaseOfAnEarlierRevisionIsTakenOver(t *testing.T) {
 		}
 		target, err := Open(t.Context(), redistest.URL(server.Addr(), n.db), Options{})
 		require.NoError(t, err)
-		n.Target = target
+		n.Database = target
 		more, err := n.Expire(t.Context(), at, time.Now().UnixNano())
 		require.NoError(t, err)
 		require.False(t, more)

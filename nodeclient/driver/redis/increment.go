@@ -99,7 +99,7 @@ func (o order) check() error {
 // ready does what needs more than the words of one increment: it makes times absolute, asks the server for the keys
 // of commands that do not show them, and checks all keys. It returns the steps before the first that is refused, with
 // the error of that one, else refused. err is classed trouble that says nothing about an increment.
-func (t *Target) ready(ctx context.Context, steps []step, refused error) (_ []step, _, err error) {
+func (t *Database) ready(ctx context.Context, steps []step, refused error) (_ []step, _, err error) {
 	asked := make(map[*order]*redis.Cmd)
 	pipe := t.road.Pipeline()
 	for i, s := range steps {

@@ -11,7 +11,7 @@ import (
 )
 
 // keep saves, for an open snapshot, the old values of the keys that steps are about to change.
-func (t *Target) keep(ctx context.Context, steps []step) error {
+func (t *Database) keep(ctx context.Context, steps []step) error {
 	s := t.open
 	if s == nil || s.over() {
 		t.open = nil

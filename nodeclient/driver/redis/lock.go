@@ -92,7 +92,7 @@ type holding struct {
 }
 
 // newHolding opens the connection of a session.
-func (t *Target) newHolding(ctx context.Context, token hold.Token) holding {
+func (t *Database) newHolding(ctx context.Context, token hold.Token) holding {
 	h := holding{way: newRoad(t.place.options, t.place.db)}
 	h.c = h.way.Conn()
 	id := int64(0) // a server that does not let itself be asked frees the key when its time has come
@@ -150,7 +150,7 @@ func (h holding) Close() {
 
 // take is the target's hold.Taker. A key whose connection is gone is taken, one that nobody keeps alive is waited
 // for.
-func (t *Target) take(ctx context.Context, token hold.Token, old []hold.Token) (hold.Session, error) {
+func (t *Database) take(ctx context.Context, token hold.Token, old []hold.Token) (hold.Session, error) {
 	h := t.newHolding(ctx, token)
 	defer h.way.until(ctx)()
 	var before []string
@@ -200,7 +200,7 @@ func (t *Target) take(ctx context.Context, token hold.Token, old []hold.Token) (
 }
 
 // holds looks whether this node has the database, and takes it when it was lost.
-func (t *Target) holds(ctx context.Context) error {
+func (t *Database) holds(ctx context.Context) error {
 	for again := range 2 {
 		token, err := t.hold.Ensure(ctx)
 		if err != nil {
@@ -224,7 +224,7 @@ var heldKeys = append(slices.Clone(bookKeys), lockKey)
 
 // held calls the script that applies increments with its arguments, for the node that holds the database. When it has
 // lost it, it takes it again before.
-func (t *Target) held(ctx context.Context, what []any) (any, error) {
+func (t *Database) held(ctx context.Context, what []any) (any, error) {
 	for range 2 {
 		token, err := t.hold.Ensure(ctx)
 		if err != nil {

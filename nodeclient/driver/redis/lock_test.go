@@ -15,7 +15,7 @@ import (
 )
 
 // otherNode opens the database of n as another node.
-func (n *node) otherNode() (*Target, error) {
+func (n *node) otherNode() (*Database, error) {
 	target, err := Open(n.Context(), n.url, Options{Node: "other", LockWait: 3 * lockLook})
 	if err == nil {
 		n.Cleanup(func() { _ = target.Close() })
@@ -45,7 +45,7 @@ func TestADatabaseBelongsToOneNode(t *testing.T) {
 	require.Empty(t, n.lock())
 	second, err := n.otherNode()
 	require.NoError(t, err)
-	n.Target = second
+	n.Database = second
 	n.run("INCR a")
 	require.Equal(t, "3", n.other.Get(t.Context(), "a").Val())
 }
@@ -74,8 +74,8 @@ func TestTheLockIsNoData(t *testing.T) {
 func TestALostLockIsTakenAgain(t *testing.T) {
 	own := redistest.New(t)
 	n := nodeOn(t, own, own.Addr())
-	n.Target.hold.Close()
-	n.Target.hold = hold.New("redis", "0", tick, n.take)
+	n.Database.hold.Close()
+	n.Database.hold = hold.New("redis", "0", tick, n.take)
 	n.run("SET a 0")
 	for _, lose := range []func(){
 		func() { require.NoError(t, n.other.Del(t.Context(), lockKey).Err()) },
@@ -111,8 +111,8 @@ func TestALostLockIsTakenAgain(t *testing.T) {
 // The lock of a node that has nothing to do stays, and ends soon after the node.
 func TestTheLockLivesAsLongAsItsNode(t *testing.T) {
 	n := newNode(t)
-	n.Target.hold.Close()
-	n.Target.hold = hold.New("redis", "0", tick, n.take)
+	n.Database.hold.Close()
+	n.Database.hold = hold.New("redis", "0", tick, n.take)
 	_, err := n.Position(t.Context())
 	require.NoError(t, err)
 	ends := n.other.PExpireTime(t.Context(), lockKey).Val()
@@ -120,7 +120,7 @@ func TestTheLockLivesAsLongAsItsNode(t *testing.T) {
 	_, err = n.otherNode()
 	require.ErrorIs(t, err, nodeclient.ErrTaken)
 
-	n.Target.hold.Close()
+	n.Database.hold.Close()
 	token := hold.NewToken()
 	killed := n.newHolding(t.Context(), token)
 	value, _, err := killed.lock(t.Context(), nil)
@@ -170,7 +170,7 @@ func TestANodeWithoutItsLockWritesNothing(t *testing.T) {
 		require.False(t, nodeclient.IsFatal(err))
 	}
 	require.NoError(t, n.Close())
-	n.Target, err = n.otherNode()
+	n.Database, err = n.otherNode()
 	require.NoError(t, err)
 	n.run("INCR a")
 	require.Equal(t, "2", n.other.Get(t.Context(), "a").Val())
@@ -208,7 +208,7 @@ func TestAServerWithoutMemoryNeedsNoLock(t *testing.T) {
 	n := nodeOn(t, own, own.Addr())
 	n.run("SET a 1", "SET b 1")
 	require.NoError(t, n.other.ConfigSet(t.Context(), "maxmemory", "1").Err())
-	token, err := n.Target.hold.Ensure(t.Context())
+	token, err := n.Database.hold.Ensure(t.Context())
 	require.NoError(t, err)
 	require.NoError(t, n.newHolding(t.Context(), token).Beat(context.Background()))
 	require.NoError(t, n.other.Del(t.Context(), lockKey).Err())

@@ -27,18 +27,18 @@ const (
 
 // restored is a verified logical database beside the live one.
 type restored struct {
-	t      *Target
+	t      *Database
 	want   event.Position
 	topics event.Topics
 	token  string
 }
 
 // Loads reports whether format is the one this driver writes.
-func (t *Target) Loads(format string) bool { return format == Format }
+func (t *Database) Loads(format string) bool { return format == Format }
 
 // CheckSpace implements nodeclient.Database: what the server uses and the snapshot takes must fit below maxmemory,
 // where that is set.
-func (t *Target) CheckSpace(ctx context.Context, size int64) error {
+func (t *Database) CheckSpace(ctx context.Context, size int64) error {
 	if err := t.usable(); err != nil {
 		return err
 	}
@@ -56,13 +56,13 @@ func (t *Target) CheckSpace(ctx context.Context, size int64) error {
 }
 
 // mark begins the marker of all restores into this target.
-func (t *Target) mark() string { return strconv.Itoa(t.place.db) + ":" }
+func (t *Database) mark() string { return strconv.Itoa(t.place.db) + ":" }
 
 // Restore implements nodeclient.Database. It loads into the logical database restore_db, which must be empty or hold
 // what an earlier restore into this target left; each piece is checked first. Then the count of keys and the position
 // are compared. A snapshot of a database that had no position yet is accepted for the start of a log and given that
 // position.
-func (t *Target) Restore(ctx context.Context, want event.Position, topics event.Topics,
+func (t *Database) Restore(ctx context.Context, want event.Position, topics event.Topics,
 	r io.Reader) (nodeclient.Restored, error) {
 	if err := t.usable(); err != nil {
 		return nil, err
@@ -277,7 +277,7 @@ func (r *restored) Discard() error {
 }
 
 // drop empties the logical database of restores when its marker begins with mark.
-func (t *Target) drop(ctx context.Context, mark string) error {
+func (t *Database) drop(ctx context.Context, mark string) error {
 	if t.place.restore < 0 {
 		return nil
 	}

@@ -30,7 +30,7 @@ var errClosed = errors.New("redis: the snapshot has been closed")
 // snapshot is a walk over all keys, with a copy of the old value of each key that Apply changes before the walk has
 // come to it. The driver is the only writer, so that this is a consistent read.
 type snapshot struct {
-	t     *Target
+	t     *Database
 	pos   event.Position
 	size  int64
 	runID string // of the server: another one may have lost data together with its position
@@ -56,7 +56,7 @@ type snapshot struct {
 // Snapshot implements nodeclient.Database: one round trip, whatever the size of the database. The old values of keys
 // that change while it is open are kept; see maxWaiting and maxTouched for when Apply waits. FLUSHDB waits for its
 // end.
-func (t *Target) Snapshot(ctx context.Context) (nodeclient.Snapshot, error) {
+func (t *Database) Snapshot(ctx context.Context) (nodeclient.Snapshot, error) {
 	if err := t.usable(); err != nil {
 		return nil, err
 	}

@@ -33,7 +33,7 @@ type step = apply.Step[work]
 
 // Apply implements nodeclient.Database. Errors of SQLite are classed as in classify; the text of a FAIL names the
 // increment, what SQLite said and the beginning of the statement.
-func (t *Target) Apply(ctx context.Context, before event.Position, items []event.Item) (event.Position, error) {
+func (t *Database) Apply(ctx context.Context, before event.Position, items []event.Item) (event.Position, error) {
 	steps, refused := apply.Prepare("sqlite", before, items, parse)
 	if len(steps) == 0 {
 		return before, refused
@@ -67,7 +67,7 @@ func (t *Target) Apply(ctx context.Context, before event.Position, items []event
 
 // transact runs steps and moves the position in one transaction. On a failure nothing is committed, unless
 // the commit's outcome was unknown and the position read back says otherwise.
-func (t *Target) transact(ctx context.Context, c *sql.Conn, before event.Position, steps []step) (event.Position,
+func (t *Database) transact(ctx context.Context, c *sql.Conn, before event.Position, steps []step) (event.Position,
 	*apply.Failure) {
 	if steps[0].Work.unchecked && !t.opts.IgnoreForeignKeys {
 		if err := exec(ctx, c, "PRAGMA foreign_keys = OFF"); err != nil {
@@ -101,7 +101,7 @@ const maxChunk = 64 << 10
 var errWhich = errors.New("a statement of the batch failed")
 
 // attempt is run, rolled back and classed when it fails.
-func (t *Target) attempt(ctx context.Context, c *sql.Conn, before event.Position, steps []step,
+func (t *Database) attempt(ctx context.Context, c *sql.Conn, before event.Position, steps []step,
 	chunk int) (event.Position, int, error) {
 	stored, at, err := run(ctx, c, before, steps, chunk)
 	if err == nil {
@@ -239,7 +239,7 @@ func recheck(c *sql.Conn) {
 
 // settle answers for a commit that returned an error. A deferred constraint keeps the transaction open and is
 // the increment's own fault; after anything else the stored position says what happened.
-func (t *Target) settle(ctx context.Context, c *sql.Conn, stored, pos event.Position, failed error) (event.Position,
+func (t *Database) settle(ctx context.Context, c *sql.Conn, stored, pos event.Position, failed error) (event.Position,
 	error) {
 	ctx = context.WithoutCancel(ctx)
 	undone := exec(ctx, c, "ROLLBACK") // fails when SQLite has done it, or has committed

@@ -24,7 +24,7 @@ import (
 // node is an open target in its own folder with the log that feeds it.
 type node struct {
 	*testing.T
-	*Target
+	*Database
 	log *drivertest.Log
 }
 
@@ -36,7 +36,7 @@ func newNode(t *testing.T) *node {
 // at is the stored position, or the start of the log.
 func (n *node) at() event.Position {
 	n.Helper()
-	return drivertest.At(n.T, n.Target, n.log)
+	return drivertest.At(n.T, n.Database, n.log)
 }
 
 // run applies scripts as one batch.
@@ -45,13 +45,13 @@ func (n *node) run(scripts ...string) {
 	for _, script := range scripts {
 		require.NoError(n, Check([]byte(script)), "what the server takes is refused by no door: %s", script)
 	}
-	drivertest.Feed(n.T, n.Target, n.log, scripts...)
+	drivertest.Feed(n.T, n.Database, n.log, scripts...)
 }
 
 // fails applies scripts as one batch of which the i-th, from 0, must FAIL. The log then goes on behind all of them.
 func (n *node) fails(i int, scripts ...string) error {
 	n.Helper()
-	return drivertest.Fails(n.T, n.Target, n.log, i, scripts...)
+	return drivertest.Fails(n.T, n.Database, n.log, i, scripts...)
 }
 
 // clone copies the files of a live database, as a crash would leave them, and returns the new path.

@@ -15,16 +15,16 @@ import (
 )
 
 var (
-	_ nodeclient.Blocked   = (*Target)(nil)
-	_ nodeclient.Advancing = (*Target)(nil)
+	_ nodeclient.Blocked   = (*Database)(nil)
+	_ nodeclient.Advancing = (*Database)(nil)
 )
 
 // Durable implements nodeclient.Advancing.
-func (t *Target) Durable() uint64 { return t.patience.Durable() }
+func (t *Database) Durable() uint64 { return t.patience.Durable() }
 
 // Blocker implements nodeclient.Blocked. Of a file system whose device the kernel calls otherwise than the list of
 // locks does, and of processes of another container, nothing can be seen.
-func (t *Target) Blocker(context.Context) (string, error) { return t.lockHolder(), nil }
+func (t *Database) Blocker(context.Context) (string, error) { return t.lockHolder(), nil }
 
 // What writers lock: in the shared memory of the write-ahead log one byte, in the database file itself the bytes of
 // an exclusive lock, see SQLite's wal.c and os.h.
@@ -36,7 +36,7 @@ const (
 
 // lockHolder names the other processes that hold a lock behind which writes wait, as far as the kernel shows them; ""
 // for none.
-func (t *Target) lockHolder() string {
+func (t *Database) lockHolder() string {
 	var pids []int
 	for _, one := range []struct {
 		path        string

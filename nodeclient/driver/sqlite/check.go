@@ -15,7 +15,7 @@ import (
 
 // verdict classes what a transaction has met, which has been rolled back. An increment's own statement can get any code
 // from SQLite, so that none is Fatal by itself: what speaks of damage is looked for.
-func (t *Target) verdict(ctx context.Context, c *sql.Conn, err error) error {
+func (t *Database) verdict(ctx context.Context, c *sql.Conn, err error) error {
 	if nodeclient.IsTransient(err) || nodeclient.IsFatal(err) {
 		return err
 	}
@@ -38,7 +38,7 @@ func (t *Target) verdict(ctx context.Context, c *sql.Conn, err error) error {
 
 // look decides about an error that speaks of damage. Only what is damaged now, with nothing of the increment in it, is
 // Fatal.
-func (t *Target) look(ctx context.Context, c *sql.Conn, said error) error {
+func (t *Database) look(ctx context.Context, c *sql.Conn, said error) error {
 	err := whole(ctx, c)
 	if err == nil {
 		_, err = readPosition(ctx, c)

@@ -120,9 +120,9 @@ func TestNobodyAsksWhatAnotherIncrementHasDone(t *testing.T) {
 				}
 				for len(items) > 0 {
 					if size == 0 {
-						require.NoError(t, n.Target.Close())
+						require.NoError(t, n.Database.Close())
 						var err error
-						n.Target, err = Open(t.Context(), n.path, Options{})
+						n.Database, err = Open(t.Context(), n.path, Options{})
 						require.NoError(t, err)
 					}
 					pos, err := n.Apply(t.Context(), before, items[:min(max(size, 1), len(items))])
@@ -138,7 +138,7 @@ func TestNobodyAsksWhatAnotherIncrementHasDone(t *testing.T) {
 				}
 				require.Equal(t, first, rows, "size %d", size)
 				require.Contains(t, rows, "3: ")
-				require.NoError(t, n.Target.Close())
+				require.NoError(t, n.Database.Close())
 			}
 		})
 	}
@@ -182,7 +182,7 @@ func TestTheResultDoesNotDependOnBatches(t *testing.T) {
 		return all
 	}
 	dump := func(t *testing.T, target nodeclient.Database) string {
-		db := target.(*Target).db
+		db := target.(*Database).db
 		var b strings.Builder
 		for _, table := range []string{"c", "seen", "child", "auto", "sqlite_sequence"} {
 			rows, err := db.Query("SELECT * FROM " + table + " ORDER BY rowid")

@@ -20,20 +20,20 @@ func restorePath(path string) string { return path + ".xmq-restore" }
 func switchPath(path string) string  { return path + ".xmq-switch" }
 
 // restored is a verified file at restorePath.
-type restored struct{ t *Target }
+type restored struct{ t *Database }
 
 // Loads reports whether format is the one this driver writes.
-func (t *Target) Loads(format string) bool { return format == Format }
+func (t *Database) Loads(format string) bool { return format == Format }
 
 // CheckSpace implements nodeclient.Database.
-func (t *Target) CheckSpace(_ context.Context, size int64) error {
+func (t *Database) CheckSpace(_ context.Context, size int64) error {
 	return freespace.For(filepath.Dir(t.path), size)
 }
 
 // Restore implements nodeclient.Database. Before it writes it looks whether the disk has room; then it verifies
 // the checksum, the size, SQLite's own quick_check and the position, and syncs. A snapshot of a database that
 // had no position yet is accepted for the start of a log and given that position.
-func (t *Target) Restore(ctx context.Context, want event.Position, topics event.Topics,
+func (t *Database) Restore(ctx context.Context, want event.Position, topics event.Topics,
 	r io.Reader) (nodeclient.Restored, error) {
 	path := restorePath(t.path)
 	err := discard(path)

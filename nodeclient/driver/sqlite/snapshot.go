@@ -32,7 +32,7 @@ type snapshot struct {
 // Snapshot implements nodeclient.Database; doc.go says how. It blocks for one checkpoint of the WAL, and for those who
 // hold it up at most holdPatience, since increments wait meanwhile. Transient: another connection writes, or reads a
 // state so old that the WAL cannot be checkpointed.
-func (t *Target) Snapshot(ctx context.Context) (nodeclient.Snapshot, error) {
+func (t *Database) Snapshot(ctx context.Context) (nodeclient.Snapshot, error) {
 	writer, releaseWriter, err := t.conn(ctx)
 	if err != nil {
 		return nil, err
@@ -57,7 +57,7 @@ func (t *Target) Snapshot(ctx context.Context) (nodeclient.Snapshot, error) {
 
 // Prepare implements nodeclient.Preparer: it brings the WAL into the file, as far as those let it who read older
 // states, so that Snapshot has little left to do. Transient: somebody does not let it.
-func (t *Target) Prepare(ctx context.Context) error {
+func (t *Database) Prepare(ctx context.Context) error {
 	c, release, err := t.conn(ctx)
 	if err != nil {
 		return err
@@ -76,7 +76,7 @@ const holdPatience = time.Second
 // hold brings the whole WAL into the file and opens the read transaction, with the write lock held over both
 // so that no frame comes between them. A reader that finds the WAL wholly in the file does not use it, and
 // while one such reader is there no checkpoint writes into the file.
-func (t *Target) hold(ctx context.Context, writer, checkpointer, reader *sql.Conn, s *snapshot, until time.Time) error {
+func (t *Database) hold(ctx context.Context, writer, checkpointer, reader *sql.Conn, s *snapshot, until time.Time) error {
 	// most of the work, and of the wait for old readers, comes before the lock
 	half := time.Now().Add(time.Until(until) / 2)
 	if err := checkpoint(ctx, checkpointer, half); err != nil && !nodeclient.IsTransient(err) {
@@ -102,7 +102,7 @@ func (t *Target) hold(ctx context.Context, writer, checkpointer, reader *sql.Con
 }
 
 // lockWithin takes the write lock, which another connection may hold until then.
-func (t *Target) lockWithin(ctx context.Context, c *sql.Conn, until time.Time) error {
+func (t *Database) lockWithin(ctx context.Context, c *sql.Conn, until time.Time) error {
 	wait := func(d time.Duration) error {
 		return exec(ctx, c, fmt.Sprintf("PRAGMA busy_timeout = %d", max(1, d.Milliseconds())))
 	}

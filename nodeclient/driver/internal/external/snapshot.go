@@ -14,14 +14,14 @@ import (
 
 // snapshot is a Dump that has begun.
 type snapshot struct {
-	t      *Target
+	t      *Database
 	pos    event.Position
 	r      io.ReadCloser
 	closed atomic.Bool
 }
 
 // Snapshot implements nodeclient.Database.
-func (t *Target) Snapshot(ctx context.Context) (nodeclient.Snapshot, error) {
+func (t *Database) Snapshot(ctx context.Context) (nodeclient.Snapshot, error) {
 	if !t.o.Dumps {
 		return nil, fmt.Errorf("%s: open a snapshot: the target URL does not say how to dump: add dump= to it, or name "+
 			"another node", t.o.Driver)
@@ -76,17 +76,17 @@ func (s *snapshot) write(w io.Writer) error {
 
 // restored is a copy that has been loaded beside the live one.
 type restored struct {
-	t   *Target
+	t   *Database
 	pos event.Position
 	end bool // switched or discarded
 }
 
 // Loads reports whether format is the one this driver writes, and it can be loaded.
-func (t *Target) Loads(format string) bool { return format == t.o.Format.Name && t.o.Loads }
+func (t *Database) Loads(format string) bool { return format == t.o.Format.Name && t.o.Loads }
 
 // Restore implements nodeclient.Database: the program verifies what it can; the checksums of the stream are verified
 // here, and what is damaged or cut is discarded although the program may be content.
-func (t *Target) Restore(ctx context.Context, want event.Position, _ event.Topics, r io.Reader) (nodeclient.Restored,
+func (t *Database) Restore(ctx context.Context, want event.Position, _ event.Topics, r io.Reader) (nodeclient.Restored,
 	error) {
 	err := t.restore(ctx, want, r)
 	if err == nil {
@@ -95,7 +95,7 @@ func (t *Target) Restore(ctx context.Context, want event.Position, _ event.Topic
 	return nil, errors.Join(t.wrap(fmt.Sprint("restore ", want.Seq), err), t.discard(context.WithoutCancel(ctx)))
 }
 
-func (t *Target) restore(ctx context.Context, want event.Position, r io.Reader) error {
+func (t *Database) restore(ctx context.Context, want event.Position, r io.Reader) error {
 	archive, h, err := t.o.Format.NewReader(r)
 	if err != nil {
 		return fmt.Errorf("read the header: %w", err)
@@ -119,7 +119,7 @@ func (t *Target) restore(ctx context.Context, want event.Position, r io.Reader) 
 	return err
 }
 
-func (t *Target) discard(ctx context.Context) error {
+func (t *Database) discard(ctx context.Context) error {
 	if err := t.hooks.Load(ctx, Step{Op: Discard}); err != nil {
 		return nodeclient.Transient(t.wrap("remove what an unfinished load has left", err))
 	}

@@ -16,7 +16,7 @@ import (
 	"xmq/nodeclient/driver/internal/hold"
 )
 
-// Options are the knobs of a Target. The zero value is right for most: what differs from node to node stands in the
+// Options are the knobs of a Database. The zero value is right for most: what differs from node to node stands in the
 // URL.
 type Options struct {
 	// Node is the ID of the node, for people: it stands in the key that says whose the database is.
@@ -29,8 +29,8 @@ type Options struct {
 	LockBeat time.Duration
 }
 
-// Target is one logical database of a Redis server. Methods are called one at a time; a Snapshot is read meanwhile.
-type Target struct {
+// Database is one logical database of a Redis server. Methods are called one at a time; a Snapshot is read meanwhile.
+type Database struct {
 	place      place
 	road       *road
 	table      table
@@ -50,13 +50,13 @@ type Target struct {
 	open *snapshot
 }
 
-var _ nodeclient.Database = (*Target)(nil)
+var _ nodeclient.Database = (*Database)(nil)
 
 // Open connects to the logical database of a URL redis://[USER[:PASSWORD]@]HOST[:PORT][/DB][?restore_db=N], rediss://
 // for TLS, and empties what an interrupted restore left beside it. The password may also come from REDISCLI_AUTH; it
 // stands in no error. Errors that may pass are Transient; a wrong URL, password, or a server that cannot be a target,
 // is not.
-func Open(ctx context.Context, rawURL string, o Options) (*Target, error) {
+func Open(ctx context.Context, rawURL string, o Options) (*Database, error) {
 	p, err := parseURL(rawURL)
 	if err != nil {
 		return nil, err
@@ -69,7 +69,7 @@ func Open(ctx context.Context, rawURL string, o Options) (*Target, error) {
 		}
 	}
 	o.LockWait = cmp.Or(o.LockWait, DefaultLockWait)
-	t := &Target{place: p, opts: o, road: newRoad(p.options, p.db), spare: spareTime, timed: true}
+	t := &Database{place: p, opts: o, road: newRoad(p.options, p.db), spare: spareTime, timed: true}
 	t.hold = hold.New("redis", strconv.Itoa(p.db), cmp.Or(o.LockBeat, hold.Beat), t.take)
 	defer t.road.until(ctx)()
 	if err := t.look(ctx); err != nil {
@@ -89,7 +89,7 @@ func openError(ctx context.Context, err error) error {
 }
 
 // look learns what must be known of the server and tidies up.
-func (t *Target) look(ctx context.Context) error {
+func (t *Database) look(ctx context.Context) error {
 	i, err := readInfo(ctx, t.road)
 	if err != nil {
 		return openError(ctx, err)
@@ -121,7 +121,7 @@ func (t *Target) look(ctx context.Context) error {
 }
 
 // setting is a setting of the server; "" when it does not tell.
-func (t *Target) setting(ctx context.Context, name string) string {
+func (t *Database) setting(ctx context.Context, name string) string {
 	values, err := t.road.ConfigGet(ctx, name).Result()
 	if err != nil {
 		return ""
@@ -131,9 +131,9 @@ func (t *Target) setting(ctx context.Context, name string) string {
 
 // Durability says, as one sentence, what a crash of the server can take although it was acknowledged; "" when
 // nothing. It is what the server was set to at Open, for a log.
-func (t *Target) Durability() string { return t.durability }
+func (t *Database) Durability() string { return t.durability }
 
-func (t *Target) usable() error {
+func (t *Database) usable() error {
 	if t.shut {
 		return errors.New("redis: the target has been closed")
 	}
@@ -141,7 +141,7 @@ func (t *Target) usable() error {
 }
 
 // Close implements nodeclient.Database.
-func (t *Target) Close() error {
+func (t *Database) Close() error {
 	if t.shut {
 		return nil
 	}
@@ -151,7 +151,7 @@ func (t *Target) Close() error {
 }
 
 // Position implements nodeclient.Database. It waits for a script that a lost connection left behind.
-func (t *Target) Position(ctx context.Context) (event.Position, error) {
+func (t *Database) Position(ctx context.Context) (event.Position, error) {
 	if err := t.usable(); err != nil {
 		return event.Position{}, err
 	}
@@ -163,7 +163,7 @@ func (t *Target) Position(ctx context.Context) (event.Position, error) {
 }
 
 // Empty implements nodeclient.Database: no key but XMQ's own.
-func (t *Target) Empty(ctx context.Context) (bool, error) {
+func (t *Database) Empty(ctx context.Context) (bool, error) {
 	if err := t.usable(); err != nil {
 		return false, err
 	}
@@ -177,7 +177,7 @@ func (t *Target) Empty(ctx context.Context) (bool, error) {
 }
 
 // Seek implements nodeclient.Database. It also mends a position that is incomplete or of a wrong type.
-func (t *Target) Seek(ctx context.Context, pos event.Position) error {
+func (t *Database) Seek(ctx context.Context, pos event.Position) error {
 	if err := t.usable(); err != nil {
 		return err
 	}
@@ -196,7 +196,7 @@ func (t *Target) Seek(ctx context.Context, pos event.Position) error {
 }
 
 // Topics implements nodeclient.Database.
-func (t *Target) Topics(ctx context.Context) (event.Topics, error) {
+func (t *Database) Topics(ctx context.Context) (event.Topics, error) {
 	if err := t.usable(); err != nil {
 		return "", err
 	}
@@ -209,7 +209,7 @@ func (t *Target) Topics(ctx context.Context) (event.Topics, error) {
 }
 
 // Keep implements nodeclient.Database.
-func (t *Target) Keep(ctx context.Context, topics event.Topics) error {
+func (t *Database) Keep(ctx context.Context, topics event.Topics) error {
 	if err := t.usable(); err != nil {
 		return err
 	}

@@ -23,7 +23,7 @@ import (
 )
 
 // open opens a target on a receiver of its own, at the start of a log.
-func open(t *testing.T, more string) (*webhooktest.Receiver, *external.Target, *drivertest.Log) {
+func open(t *testing.T, more string) (*webhooktest.Receiver, *external.Database, *drivertest.Log) {
 	t.Helper()
 	s := webhooktest.New(t)
 	target, err := Open(t.Context(), s.Target(more), Options{})
@@ -177,7 +177,7 @@ func TestALostAnswerMeansAgain(t *testing.T) {
 }
 
 // apply sends one increment with headers and returns the request the receiver saw.
-func apply(t *testing.T, s *webhooktest.Receiver, target *external.Target, d event.Draft) (*http.Request, string,
+func apply(t *testing.T, s *webhooktest.Receiver, target *external.Database, d event.Draft) (*http.Request, string,
 	error) {
 	t.Helper()
 	var got string

@@ -16,8 +16,8 @@ import (
 	"xmq/nodeclient/driver/internal/files"
 )
 
-// Target is one file. Methods are called one at a time; a Snapshot is read meanwhile.
-type Target struct {
+// Database is one file. Methods are called one at a time; a Snapshot is read meanwhile.
+type Database struct {
 	path string
 	file *os.File
 	end  int64          // behind the last seal: where the next batch goes
@@ -30,13 +30,13 @@ type Target struct {
 	failed error
 }
 
-var _ nodeclient.Database = (*Target)(nil)
+var _ nodeclient.Database = (*Database)(nil)
 
 // Open opens the file at path and creates it when it is not there; its folder must exist. It reads the whole
 // file. A torn last batch is cut off; damage before that, or a file that is something else, is Fatal. An
 // unfinished restore is removed.
-func Open(path string) (*Target, error) {
-	t := &Target{path: path}
+func Open(path string) (*Database, error) {
+	t := &Database{path: path}
 	if err := remove(restorePath(path)); err != nil {
 		return nil, nodeclient.Transient(fmt.Errorf("file: remove an unfinished restore: %w", err))
 	}
@@ -46,7 +46,7 @@ func Open(path string) (*Target, error) {
 	return t, nil
 }
 
-func (t *Target) open() (err error) {
+func (t *Database) open() (err error) {
 	t.end, t.pos, t.failed = 0, event.Position{}, nil
 	t.held, t.first = "", false
 	if t.file, err = files.Open(t.path); err != nil {
@@ -72,7 +72,7 @@ func (t *Target) open() (err error) {
 }
 
 // create writes the header of a new file, or of one whose header a crash has cut.
-func (t *Target) create(size int64) error {
+func (t *Database) create(size int64) error {
 	have := make([]byte, size)
 	if _, err := t.file.ReadAt(have, 0); err != nil {
 		return nodeclient.Transient(err)
@@ -91,7 +91,7 @@ func (t *Target) create(size int64) error {
 }
 
 // scan reads the whole file, takes its position and topics, and returns where its last sealed batch ends.
-func (t *Target) scan(size int64) (end int64, err error) {
+func (t *Database) scan(size int64) (end int64, err error) {
 	r, err := readAll(io.NewSectionReader(t.file, 0, size))
 	if r != nil {
 		t.pos, t.held, t.first = r.pos, r.held, r.first
@@ -153,7 +153,7 @@ func sealedBehind(file io.ReaderAt, batch, size int64) (bool, error) {
 }
 
 // Close implements nodeclient.Database.
-func (t *Target) Close() error {
+func (t *Database) Close() error {
 	if t.file == nil {
 		return nil
 	}
@@ -163,13 +163,13 @@ func (t *Target) Close() error {
 }
 
 // Position implements nodeclient.Database.
-func (t *Target) Position(context.Context) (event.Position, error) {
+func (t *Database) Position(context.Context) (event.Position, error) {
 	return t.pos, t.usable()
 }
 
 // usable cuts off what a failed write may have left behind the last seal, up to which everything was synced. It fails
 // as long as the disk does.
-func (t *Target) usable() error {
+func (t *Database) usable() error {
 	if t.failed == nil {
 		return nil
 	}
@@ -182,13 +182,13 @@ func (t *Target) usable() error {
 }
 
 // Empty implements nodeclient.Database.
-func (t *Target) Empty(context.Context) (bool, error) {
+func (t *Database) Empty(context.Context) (bool, error) {
 	return t.end == int64(len(fileHeader)), t.usable()
 }
 
 // Apply implements nodeclient.Database: one write and one sync for the whole batch, which is all or nothing. It
 // never fails an increment.
-func (t *Target) Apply(ctx context.Context, before event.Position, batch []event.Item) (event.Position, error) {
+func (t *Database) Apply(ctx context.Context, before event.Position, batch []event.Item) (event.Position, error) {
 	if err := t.usable(); err != nil {
 		return t.pos, err
 	}
@@ -206,7 +206,7 @@ func (t *Target) Apply(ctx context.Context, before event.Position, batch []event
 }
 
 // Seek implements nodeclient.Database.
-func (t *Target) Seek(ctx context.Context, pos event.Position) error {
+func (t *Database) Seek(ctx context.Context, pos event.Position) error {
 	if err := t.usable(); err != nil {
 		return err
 	}
@@ -214,11 +214,11 @@ func (t *Target) Seek(ctx context.Context, pos event.Position) error {
 }
 
 // Topics implements nodeclient.Database.
-func (t *Target) Topics(context.Context) (event.Topics, error) { return t.held, t.usable() }
+func (t *Database) Topics(context.Context) (event.Topics, error) { return t.held, t.usable() }
 
 // Keep implements nodeclient.Database. A file of the first revision gets the header of now before: one without topics
 // says what none says.
-func (t *Target) Keep(ctx context.Context, topics event.Topics) error {
+func (t *Database) Keep(ctx context.Context, topics event.Topics) error {
 	if err := t.usable(); err != nil {
 		return err
 	}
@@ -248,7 +248,7 @@ func upgrade(file *os.File) error {
 
 // append writes one batch. After an error nothing of it counts in this process, and what of it is on the disk is cut
 // off before anything else is done; a crash before that may leave it whole, and then the next Open counts it.
-func (t *Target) append(ctx context.Context, entries []byte, pos event.Position) error {
+func (t *Database) append(ctx context.Context, entries []byte, pos event.Position) error {
 	if ctx.Err() != nil {
 		return nodeclient.Transient(fmt.Errorf("file: append up to %d: %w", pos.Seq, context.Cause(ctx)))
 	}

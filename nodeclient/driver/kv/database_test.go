@@ -18,7 +18,7 @@ import (
 // folders whose files the suite compares, because goleveldb renames its own with each opening; see
 // TestARestoreLeavesNoFolder instead.
 func factory() drivertest.Factory {
-	open, folders := make(map[string]*Target), make(map[string]string)
+	open, folders := make(map[string]*Database), make(map[string]string)
 	return drivertest.Factory{
 		Open: func(t *testing.T, dir string) nodeclient.Database {
 			if folders[dir] == "" {

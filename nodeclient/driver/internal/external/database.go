@@ -59,18 +59,18 @@ type Options struct {
 	Online bool // what Dump has begun to read does not change any more
 }
 
-// Target implements nodeclient.Database on Hooks. Methods are called one at a time; a Snapshot is read meanwhile.
-type Target struct {
+// Database implements nodeclient.Database on Hooks. Methods are called one at a time; a Snapshot is read meanwhile.
+type Database struct {
 	hooks Hooks
 	o     Options
 	pos   event.Position // of the last item applied; zero until the first Seek of a process that cannot ask
 }
 
-var _ nodeclient.Database = (*Target)(nil)
+var _ nodeclient.Database = (*Database)(nil)
 
-// New makes a Target and removes what an unfinished load has left. Its error is Transient.
-func New(ctx context.Context, h Hooks, o Options) (*Target, error) {
-	t := &Target{hooks: h, o: o}
+// New makes a Database and removes what an unfinished load has left. Its error is Transient.
+func New(ctx context.Context, h Hooks, o Options) (*Database, error) {
+	t := &Database{hooks: h, o: o}
 	if o.Loads {
 		return t, t.discard(ctx)
 	}
@@ -78,12 +78,12 @@ func New(ctx context.Context, h Hooks, o Options) (*Target, error) {
 }
 
 // wrap puts the driver's name and what was done before err, whose class stays.
-func (t *Target) wrap(what string, err error) error {
+func (t *Database) wrap(what string, err error) error {
 	return fmt.Errorf("%s: %s: %w", t.o.Driver, what, err)
 }
 
 // Stateless reports that nothing but the broker knows how far this copy is: increments are applied at least once.
-func (t *Target) Stateless() bool { return t.o.Keeper == nil }
+func (t *Database) Stateless() bool { return t.o.Keeper == nil }
 
 // Limit is how long the run or request for r may take: timeout, unless the increment names a limit of its own, which
 // may be event.NoLimit. nil stands for a call that is about no increment.
@@ -96,14 +96,14 @@ func Limit(r *event.Record, timeout time.Duration) time.Duration {
 
 // LimitsApply reports that an increment has a time limit already, after which it comes again: its outcome is not
 // known then.
-func (t *Target) LimitsApply() bool { return true }
+func (t *Database) LimitsApply() bool { return true }
 
 // BatchLimit implements nodeclient.BatchLimiter: a run of a program or a request takes milliseconds, so this many are
 // reported after a second or so, also on a busy machine.
-func (t *Target) BatchLimit() int { return 50 }
+func (t *Database) BatchLimit() int { return 50 }
 
 // Position implements nodeclient.Database. Without a Keeper it is what Seek and Apply of this process have left.
-func (t *Target) Position(ctx context.Context) (event.Position, error) {
+func (t *Database) Position(ctx context.Context) (event.Position, error) {
 	if t.o.Keeper == nil {
 		return t.pos, nil
 	}
@@ -116,7 +116,7 @@ func (t *Target) Position(ctx context.Context) (event.Position, error) {
 }
 
 // Apply implements nodeclient.Database. Each increment is durable by itself.
-func (t *Target) Apply(ctx context.Context, before event.Position, items []event.Item) (event.Position, error) {
+func (t *Database) Apply(ctx context.Context, before event.Position, items []event.Item) (event.Position, error) {
 	if t.pos.Zero() { // nobody has asked yet
 		if _, err := t.Position(ctx); err != nil {
 			return t.pos, err
@@ -135,7 +135,7 @@ func (t *Target) Apply(ctx context.Context, before event.Position, items []event
 }
 
 // step applies one item. A pass is told only where a batch ends: what the next increment stores lies behind it anyway.
-func (t *Target) step(ctx context.Context, item event.Item, last bool) error {
+func (t *Database) step(ctx context.Context, item event.Item, last bool) error {
 	if item.Record == nil {
 		if last {
 			return t.store(ctx, item.Pos)
@@ -167,7 +167,7 @@ func (t *Target) step(ctx context.Context, item event.Item, last bool) error {
 }
 
 // store puts a position in the place of the stored one, if there is one.
-func (t *Target) store(ctx context.Context, pos event.Position) error {
+func (t *Database) store(ctx context.Context, pos event.Position) error {
 	if t.o.Keeper == nil {
 		return nil
 	}
@@ -178,7 +178,7 @@ func (t *Target) store(ctx context.Context, pos event.Position) error {
 }
 
 // Seek implements nodeclient.Database.
-func (t *Target) Seek(ctx context.Context, pos event.Position) error {
+func (t *Database) Seek(ctx context.Context, pos event.Position) error {
 	if err := t.store(ctx, pos); err != nil {
 		return err
 	}
@@ -187,13 +187,13 @@ func (t *Target) Seek(ctx context.Context, pos event.Position) error {
 }
 
 // Topics implements nodeclient.Database: the broker alone remembers them.
-func (t *Target) Topics(context.Context) (event.Topics, error) { return "", nil }
+func (t *Database) Topics(context.Context) (event.Topics, error) { return "", nil }
 
 // Keep implements nodeclient.Database, and keeps nothing.
-func (t *Target) Keep(context.Context, event.Topics) error { return nil }
+func (t *Database) Keep(context.Context, event.Topics) error { return nil }
 
 // Empty implements nodeclient.Database. A copy that cannot be loaded is never empty.
-func (t *Target) Empty(ctx context.Context) (bool, error) {
+func (t *Database) Empty(ctx context.Context) (bool, error) {
 	if !t.o.Loads {
 		return false, nil
 	}
@@ -205,10 +205,10 @@ func (t *Target) Empty(ctx context.Context) (bool, error) {
 }
 
 // Unsure reports that nobody can tell whether the copy is empty.
-func (t *Target) Unsure() bool { return !t.o.Loads }
+func (t *Database) Unsure() bool { return !t.o.Loads }
 
 // CheckSpace implements nodeclient.Database: the program knows its place, nobody else does.
-func (t *Target) CheckSpace(context.Context, int64) error { return nil }
+func (t *Database) CheckSpace(context.Context, int64) error { return nil }
 
 // Close implements nodeclient.Database.
-func (t *Target) Close() error { return nil }
+func (t *Database) Close() error { return nil }

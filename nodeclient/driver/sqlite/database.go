@@ -29,7 +29,7 @@ const DefaultBusyTimeout = 2 * time.Second
 // DefaultMaxLength is how many bytes one value, or one row, may have.
 const DefaultMaxLength = 64 << 20
 
-// Options are the knobs of a Target. The zero value is right for most.
+// Options are the knobs of a Database. The zero value is right for most.
 type Options struct {
 	// BusyTimeout is how long to wait for another process's lock before answering Transient; 0 means
 	// DefaultBusyTimeout. A cancelled context is noticed after at most this time.
@@ -45,8 +45,8 @@ type Options struct {
 	MaxPages uint32
 }
 
-// Target is one SQLite database file. Methods are called one at a time; a Snapshot is read meanwhile.
-type Target struct {
+// Database is one SQLite database file. Methods are called one at a time; a Snapshot is read meanwhile.
+type Database struct {
 	path string // absolute
 	opts Options
 	db   *sql.DB // nil after Close, or a Switch that could not open the new file
@@ -59,12 +59,12 @@ type Target struct {
 	commit func(context.Context, *sql.Conn) error
 }
 
-var _ nodeclient.Database = (*Target)(nil)
+var _ nodeclient.Database = (*Database)(nil)
 
 // Open opens the database file at path and creates it when it is not there; its folder must exist. A Switch
 // that a crash interrupted is finished first, an unfinished restore removed. Errors of the database that
 // may pass are Transient, a file that is no database is Fatal.
-func Open(ctx context.Context, path string, o Options) (*Target, error) {
+func Open(ctx context.Context, path string, o Options) (*Database, error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {
 		return nil, fmt.Errorf("sqlite: %w", err)
@@ -75,7 +75,7 @@ func Open(ctx context.Context, path string, o Options) (*Target, error) {
 	if o.MaxLength == 0 {
 		o.MaxLength = DefaultMaxLength
 	}
-	t := &Target{path: abs, opts: o, commit: commit}
+	t := &Database{path: abs, opts: o, commit: commit}
 	if err := discard(restorePath(abs)); err != nil {
 		return nil, nodeclient.Transient(fmt.Errorf("sqlite: remove an unfinished restore: %w", err))
 	}
@@ -86,7 +86,7 @@ func Open(ctx context.Context, path string, o Options) (*Target, error) {
 }
 
 // open finishes a decided switch and opens the file. On an error everything is closed again.
-func (t *Target) open(ctx context.Context) (err error) {
+func (t *Database) open(ctx context.Context) (err error) {
 	if err := finishSwitch(t.path); err != nil {
 		return nodeclient.Transient(fmt.Errorf("sqlite: finish the switch to a restored database: %w", err))
 	}
@@ -110,7 +110,7 @@ func (t *Target) open(ctx context.Context) (err error) {
 }
 
 // pool makes the connections to the file.
-func (t *Target) pool() (*sql.DB, error) {
+func (t *Database) pool() (*sql.DB, error) {
 	foreignKeys := "foreign_keys(ON)"
 	if t.opts.IgnoreForeignKeys {
 		foreignKeys = "foreign_keys(OFF)"
@@ -121,7 +121,7 @@ func (t *Target) pool() (*sql.DB, error) {
 }
 
 // fresh is a connection that has changed nothing yet; done closes it.
-func (t *Target) fresh(ctx context.Context) (c *sql.Conn, done func(), err error) {
+func (t *Database) fresh(ctx context.Context) (c *sql.Conn, done func(), err error) {
 	db, err := t.pool()
 	if err != nil {
 		return nil, nil, classify(fmt.Errorf("sqlite: connect: %w", err))
@@ -145,16 +145,16 @@ func openDB(path string, pragmas ...string) (*sql.DB, error) {
 }
 
 // dir is the folder of the database file.
-func (t *Target) dir() string { return filepath.Dir(t.path) }
+func (t *Database) dir() string { return filepath.Dir(t.path) }
 
 // Close implements nodeclient.Database.
-func (t *Target) Close() error {
+func (t *Database) Close() error {
 	t.closed = true
 	return t.shut()
 }
 
 // shut closes the file; open may open it, or the one that takes its place, again.
-func (t *Target) shut() error {
+func (t *Database) shut() error {
 	var err error
 	if t.db != nil {
 		err = t.db.Close()
@@ -169,7 +169,7 @@ func (t *Target) shut() error {
 
 // conn lends a connection; release gives it back, with a transaction still open on it or not. It refuses
 // when another file has taken the database's place: what is written would be lost with the old one.
-func (t *Target) conn(ctx context.Context) (c *sql.Conn, release func(), err error) {
+func (t *Database) conn(ctx context.Context) (c *sql.Conn, release func(), err error) {
 	if t.closed {
 		return nil, nil, fmt.Errorf("sqlite: %s has been closed", t.path)
 	}
@@ -193,7 +193,7 @@ func (t *Target) conn(ctx context.Context) (c *sql.Conn, release func(), err err
 }
 
 // lend takes a connection of a pool.
-func (t *Target) lend(ctx context.Context, db *sql.DB) (*sql.Conn, error) {
+func (t *Database) lend(ctx context.Context, db *sql.DB) (*sql.Conn, error) {
 	c, err := db.Conn(ctx)
 	if err != nil {
 		return nil, classify(fmt.Errorf("sqlite: connect: %w", err))
@@ -223,7 +223,7 @@ func commit(ctx context.Context, c *sql.Conn) error {
 }
 
 // Position implements nodeclient.Database.
-func (t *Target) Position(ctx context.Context) (event.Position, error) {
+func (t *Database) Position(ctx context.Context) (event.Position, error) {
 	c, release, err := t.conn(ctx)
 	if err != nil {
 		return event.Position{}, err
@@ -233,7 +233,7 @@ func (t *Target) Position(ctx context.Context) (event.Position, error) {
 }
 
 // Empty implements nodeclient.Database: no table, view or other object at all.
-func (t *Target) Empty(ctx context.Context) (bool, error) {
+func (t *Database) Empty(ctx context.Context) (bool, error) {
 	c, release, err := t.conn(ctx)
 	if err != nil {
 		return false, err
@@ -247,7 +247,7 @@ func (t *Target) Empty(ctx context.Context) (bool, error) {
 }
 
 // Seek implements nodeclient.Database. It also mends a position table that has lost its row or has two.
-func (t *Target) Seek(ctx context.Context, pos event.Position) error {
+func (t *Database) Seek(ctx context.Context, pos event.Position) error {
 	c, release, err := t.conn(ctx)
 	if err != nil {
 		return err
@@ -267,7 +267,7 @@ func (t *Target) Seek(ctx context.Context, pos event.Position) error {
 }
 
 // Topics implements nodeclient.Database.
-func (t *Target) Topics(ctx context.Context) (topics event.Topics, err error) {
+func (t *Database) Topics(ctx context.Context) (topics event.Topics, err error) {
 	c, release, err := t.conn(ctx)
 	if err != nil {
 		return "", err
@@ -284,7 +284,7 @@ func (t *Target) Topics(ctx context.Context) (topics event.Topics, err error) {
 }
 
 // Keep implements nodeclient.Database.
-func (t *Target) Keep(ctx context.Context, topics event.Topics) error {
+func (t *Database) Keep(ctx context.Context, topics event.Topics) error {
 	c, release, err := t.conn(ctx)
 	if err != nil {
 		return err

@@ -50,7 +50,7 @@ func database(dir string) string {
 }
 
 // open opens the database of a folder, made when it is not there.
-func open(t *testing.T, dir string) *Target {
+func open(t *testing.T, dir string) *Database {
 	t.Helper()
 	name := database(dir)
 	if len(server.Query(t, "postgres", "SELECT 1 FROM pg_database WHERE datname = '"+name+"'")) == 0 {

@@ -25,7 +25,7 @@ const DefaultMaintenance = "postgres"
 // settleTime is how long a lost answer is looked for before Apply reports the doubt. The next Apply looks again.
 const settleTime = 10 * time.Second
 
-// Options are the knobs of a Target. The zero value is right for most.
+// Options are the knobs of a Database. The zero value is right for most.
 type Options struct {
 	// Maintenance is a database the role may connect to, other than the target; "" means DefaultMaintenance.
 	Maintenance string
@@ -42,8 +42,8 @@ type Options struct {
 	LockBeat time.Duration
 }
 
-// Target is one PostgreSQL database. Methods are called one at a time; a Snapshot is read meanwhile.
-type Target struct {
+// Database is one PostgreSQL database. Methods are called one at a time; a Snapshot is read meanwhile.
+type Database struct {
 	cfg     *pgconn.Config
 	tls     []string // settings of TLS for programs, as environment
 	opts    Options
@@ -67,8 +67,8 @@ type Target struct {
 }
 
 var (
-	_ nodeclient.Database = (*Target)(nil)
-	_ nodeclient.Noticer  = (*Target)(nil)
+	_ nodeclient.Database = (*Database)(nil)
+	_ nodeclient.Noticer  = (*Database)(nil)
 )
 
 // pinned are the settings under which a statement means the same on every node.
@@ -80,7 +80,7 @@ var pinned = map[string]string{
 
 // Open connects to the database of a postgres:// URL, which must exist, and drops what an interrupted restore left
 // beside it. Errors that may pass are Transient; a wrong URL, password or database name is not.
-func Open(ctx context.Context, rawURL string, o Options) (*Target, error) {
+func Open(ctx context.Context, rawURL string, o Options) (*Database, error) {
 	rawURL, refresh, err := viewsOption(rawURL)
 	if err != nil {
 		return nil, err
@@ -115,7 +115,7 @@ func Open(ctx context.Context, rawURL string, o Options) (*Target, error) {
 	if cfg.RuntimeParams["application_name"] == "" {
 		cfg.RuntimeParams["application_name"] = "xmq"
 	}
-	t := &Target{cfg: cfg, tls: tlsEnv(rawURL), opts: o}
+	t := &Database{cfg: cfg, tls: tlsEnv(rawURL), opts: o}
 	if t.pg, err = t.reach(ctx, cfg); err != nil {
 		return nil, openError(cfg, err)
 	}
@@ -144,7 +144,7 @@ func Open(ctx context.Context, rawURL string, o Options) (*Target, error) {
 }
 
 // dumper is pg_dump of the server's major version. It is looked for once.
-func (t *Target) dumper(ctx context.Context, version string) (path string, err error) {
+func (t *Database) dumper(ctx context.Context, version string) (path string, err error) {
 	if t.version == version {
 		return t.dump, nil
 	}
@@ -181,7 +181,7 @@ func tlsEnv(rawURL string) (env []string) {
 }
 
 // reach opens a connection with the password of now.
-func (t *Target) reach(ctx context.Context, cfg *pgconn.Config) (*pgconn.PgConn, error) {
+func (t *Database) reach(ctx context.Context, cfg *pgconn.Config) (*pgconn.PgConn, error) {
 	if t.opts.Password != nil {
 		password, err := t.opts.Password()
 		if err != nil {
@@ -195,7 +195,7 @@ func (t *Target) reach(ctx context.Context, cfg *pgconn.Config) (*pgconn.PgConn,
 
 // connect opens a connection of its own to a database of the target's server. Trouble is Transient: it says
 // nothing about an increment.
-func (t *Target) connect(ctx context.Context, database string) (*pgconn.PgConn, error) {
+func (t *Database) connect(ctx context.Context, database string) (*pgconn.PgConn, error) {
 	cfg := t.cfg.Copy()
 	cfg.Database = database
 	c, err := t.reach(ctx, cfg)
@@ -206,7 +206,7 @@ func (t *Target) connect(ctx context.Context, database string) (*pgconn.PgConn, 
 }
 
 // conn is the connection for increments, opened again when it was lost.
-func (t *Target) conn(ctx context.Context) (*pgconn.PgConn, error) {
+func (t *Database) conn(ctx context.Context) (*pgconn.PgConn, error) {
 	if t.shut {
 		return nil, fmt.Errorf("postgres: the target %s has been closed", t.cfg.Database)
 	}
@@ -241,7 +241,7 @@ func closeConn(c *pgconn.PgConn) {
 }
 
 // Close implements nodeclient.Database.
-func (t *Target) Close() error {
+func (t *Database) Close() error {
 	t.shut = true
 	t.spare.close()
 	defer t.hold.Close() // last: until then nobody else comes
@@ -253,7 +253,7 @@ func (t *Target) Close() error {
 }
 
 // Position implements nodeclient.Database. It waits for a transaction that a lost connection left behind.
-func (t *Target) Position(ctx context.Context) (event.Position, error) {
+func (t *Database) Position(ctx context.Context) (event.Position, error) {
 	c, p, err := t.enter(ctx, "")
 	if c != nil {
 		giveBack(ctx, c)
@@ -267,7 +267,7 @@ const relations = `FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON 
 	AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')`
 
 // Seek implements nodeclient.Database. It also mends a position table that has lost its row or has two.
-func (t *Target) Seek(ctx context.Context, pos event.Position) error {
+func (t *Database) Seek(ctx context.Context, pos event.Position) error {
 	c, at, err := t.enter(ctx, "")
 	if c != nil {
 		defer giveBack(ctx, c)
@@ -296,7 +296,7 @@ func (t *Target) Seek(ctx context.Context, pos event.Position) error {
 }
 
 // Topics implements nodeclient.Database.
-func (t *Target) Topics(ctx context.Context) (event.Topics, error) {
+func (t *Database) Topics(ctx context.Context) (event.Topics, error) {
 	c, at, err := t.enter(ctx, "")
 	if c != nil {
 		defer giveBack(ctx, c)
@@ -313,7 +313,7 @@ func (t *Target) Topics(ctx context.Context) (event.Topics, error) {
 }
 
 // Keep implements nodeclient.Database.
-func (t *Target) Keep(ctx context.Context, topics event.Topics) error {
+func (t *Database) Keep(ctx context.Context, topics event.Topics) error {
 	c, at, err := t.enter(ctx, "")
 	if c != nil {
 		defer giveBack(ctx, c)
@@ -357,7 +357,7 @@ func query(ctx context.Context, c *pgconn.PgConn, sql string, args ...string) (r
 }
 
 // password is that of now, for a program; the last known when it cannot be read.
-func (t *Target) password() string {
+func (t *Database) password() string {
 	if t.opts.Password != nil {
 		if password, err := t.opts.Password(); err == nil {
 			return password

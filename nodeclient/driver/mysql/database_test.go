@@ -65,7 +65,7 @@ func database(dir string) string {
 }
 
 // open opens the database of a folder, made when it is not there.
-func open(t *testing.T, dir string) *Target {
+func open(t *testing.T, dir string) *Database {
 	t.Helper()
 	name := database(dir)
 	if len(server.Query(t, "mysql", "SELECT 1 FROM information_schema.schemata WHERE schema_name = '"+name+"'")) == 0 {

@@ -28,7 +28,7 @@ func script(t *testing.T) string {
 }
 
 // open opens the copy in dir; keep says that it stores its position.
-func open(t *testing.T, dir string, keep bool, more string) *external.Target {
+func open(t *testing.T, dir string, keep bool, more string) *external.Database {
 	t.Helper()
 	command := script(t)
 	u := "exec:" + url.PathEscape(command) + "?dump=" + url.QueryEscape(command) + "&load=" +

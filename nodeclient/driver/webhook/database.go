@@ -49,7 +49,7 @@ type Options struct {
 
 // Open reads a webhook: URL; doc.go draws it. What an unfinished load has left is removed. An error is a wrong URL, or
 // Transient when the load URL does not answer.
-func Open(ctx context.Context, rawURL string, o Options) (*external.Target, error) {
+func Open(ctx context.Context, rawURL string, o Options) (*external.Database, error) {
 	h, err := parse(rawURL)
 	if err != nil {
 		return nil, err

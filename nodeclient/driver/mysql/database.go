@@ -21,7 +21,7 @@ import (
 // settleTime is how long a lost answer is looked for before Apply reports the doubt. The next Apply looks again.
 const settleTime = 10 * time.Second
 
-// Options are the knobs of a Target. The zero value is right for most.
+// Options are the knobs of a Database. The zero value is right for most.
 type Options struct {
 	// Node is the ID of the node, for people: some servers show it beside the session that holds the database's lock.
 	Node string
@@ -33,8 +33,8 @@ type Options struct {
 	LockBeat time.Duration
 }
 
-// Target is one database of a MariaDB server. Methods are called one at a time; a Snapshot is read meanwhile.
-type Target struct {
+// Database is one database of a MariaDB server. Methods are called one at a time; a Snapshot is read meanwhile.
+type Database struct {
 	cfg     *mysql.Config
 	opts    Options
 	flavour *flavour     // of the server; nil until the first session asks
@@ -57,12 +57,12 @@ type Target struct {
 	open chan struct{} // closed with the open snapshot; nil when there is none
 }
 
-var _ nodeclient.Database = (*Target)(nil)
+var _ nodeclient.Database = (*Database)(nil)
 
 // Open connects to the database of a mysql:// or mariadb:// URL, which must exist, finishes a switch that was decided
 // and drops what an interrupted restore left beside it. Errors that may pass are Transient; a wrong URL, password or
 // database name, a server that is too old and a table of another engine than InnoDB are not.
-func Open(ctx context.Context, rawURL string, o Options) (*Target, error) {
+func Open(ctx context.Context, rawURL string, o Options) (*Database, error) {
 	cfg, err := parseURL(rawURL)
 	if err != nil {
 		return nil, err
@@ -76,7 +76,7 @@ func Open(ctx context.Context, rawURL string, o Options) (*Target, error) {
 		}
 	}
 	o.LockWait = cmp.Or(o.LockWait, hold.DefaultWait)
-	t := &Target{cfg: cfg, opts: o}
+	t := &Database{cfg: cfg, opts: o}
 	if t.s, err = t.dial(ctx, cfg.DBName); err != nil {
 		return nil, openError(cfg, err)
 	}
@@ -130,7 +130,7 @@ func openError(cfg *mysql.Config, err error) error {
 }
 
 // fits refuses a server on which XMQ cannot keep its promises.
-func (t *Target) fits(ctx context.Context) error {
+func (t *Database) fits(ctx context.Context) error {
 	rows, err := t.s.query(ctx, t.flavour.unfit)
 	if err != nil {
 		return classify(fmt.Errorf("mysql: ask for the settings of the server: %w", err))
@@ -142,7 +142,7 @@ func (t *Target) fits(ctx context.Context) error {
 }
 
 // engines refuses tables whose data would not follow a transaction, or whose history a snapshot cannot carry.
-func (t *Target) engines(ctx context.Context, s *session) error {
+func (t *Database) engines(ctx context.Context, s *session) error {
 	rows, err := s.query(ctx, "SELECT table_name, coalesce(engine, '') FROM information_schema.tables WHERE "+
 		"table_schema = "+quoteText(t.cfg.DBName)+
 		" AND (table_type IN ('BASE TABLE', 'SEQUENCE') AND engine <> 'InnoDB' OR table_type = 'SYSTEM VERSIONED') LIMIT 1")
@@ -162,7 +162,7 @@ func (t *Target) engines(ctx context.Context, s *session) error {
 
 // session is the connection for increments, opened again when it was lost or idle for long. A switch that was decided
 // is finished first.
-func (t *Target) session(ctx context.Context) (*session, error) {
+func (t *Database) session(ctx context.Context) (*session, error) {
 	if t.shut {
 		return nil, fmt.Errorf("mysql: the target %s has been closed", t.cfg.DBName)
 	}
@@ -186,7 +186,7 @@ func (t *Target) session(ctx context.Context) (*session, error) {
 }
 
 // Close implements nodeclient.Database.
-func (t *Target) Close() error {
+func (t *Database) Close() error {
 	t.shut = true
 	defer t.hold.Close() // last: until then nobody else comes
 	if t.s != nil {
@@ -197,7 +197,7 @@ func (t *Target) Close() error {
 }
 
 // Position implements nodeclient.Database. It waits for a transaction that a lost connection left behind.
-func (t *Target) Position(ctx context.Context) (event.Position, error) {
+func (t *Database) Position(ctx context.Context) (event.Position, error) {
 	s, err := t.session(ctx)
 	if err != nil {
 		return event.Position{}, err
@@ -209,7 +209,7 @@ func (t *Target) Position(ctx context.Context) (event.Position, error) {
 
 // Empty implements nodeclient.Database: no table, view, sequence, routine, package, event or library but the position
 // table.
-func (t *Target) Empty(ctx context.Context) (bool, error) {
+func (t *Database) Empty(ctx context.Context) (bool, error) {
 	s, err := t.session(ctx)
 	if err != nil {
 		return false, err

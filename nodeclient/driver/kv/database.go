@@ -30,8 +30,8 @@ func dataKey[T string | []byte](key T) []byte {
 	return append(append(make([]byte, 0, 1+len(key)), dataPrefix), key...)
 }
 
-// Target is one database. Methods are called one at a time; a Snapshot, Get and Scan are read meanwhile.
-type Target struct {
+// Database is one database. Methods are called one at a time; a Snapshot, Get and Scan are read meanwhile.
+type Database struct {
 	place disk.Place
 	dir   string // where the place lies
 	name  string // of the database in it
@@ -47,12 +47,12 @@ type Target struct {
 	reads   sync.RWMutex // held by Get and Scan, and by whoever closes db
 }
 
-var _ nodeclient.Database = (*Target)(nil)
+var _ nodeclient.Database = (*Database)(nil)
 
 // Open opens the database in the folder path and makes it when it is not there; the folder around it must exist. A
 // Switch that a crash interrupted is finished first, an unfinished restore removed. A database that is damaged is
 // Fatal; what is no database of this driver, or a path that cannot be one, is an error without a mark.
-func Open(path string) (*Target, error) {
+func Open(path string) (*Database, error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {
 		return nil, fmt.Errorf("kv: %w", err)
@@ -66,8 +66,8 @@ func Open(path string) (*Target, error) {
 	return openIn(disk.Dir(filepath.Dir(abs)), filepath.Dir(abs), filepath.Base(abs))
 }
 
-func openIn(place disk.Place, dir, name string) (*Target, error) {
-	t := &Target{place: place, dir: dir, name: name}
+func openIn(place disk.Place, dir, name string) (*Database, error) {
+	t := &Database{place: place, dir: dir, name: name}
 	if err := t.open(); err != nil {
 		return nil, err
 	}
@@ -80,7 +80,7 @@ func newStorage() *disk.Storage {
 }
 
 // open finishes a decided switch, tidies up and opens the database. On an error everything is closed again.
-func (t *Target) open() error {
+func (t *Database) open() error {
 	if err := t.settle(); err != nil {
 		return nodeclient.Transient(fmt.Errorf("kv: finish what a restore of %s left: %w", t.name, err))
 	}
@@ -158,7 +158,7 @@ func empty(db *disk.DB) (bool, error) {
 }
 
 // trouble classes an error of the database.
-func (t *Target) trouble(what string, err error) error {
+func (t *Database) trouble(what string, err error) error {
 	text := fmt.Errorf("kv: %s %s: %w", what, t.name, err)
 	switch {
 	case nodeclient.IsFatal(err) || nodeclient.IsTransient(err):
@@ -173,7 +173,7 @@ func (t *Target) trouble(what string, err error) error {
 
 // usable opens the database again after a failed write, or when a Switch could not. What a failed write has left is
 // unknown until then. It fails as long as the disk does.
-func (t *Target) usable() error {
+func (t *Database) usable() error {
 	if t.closed {
 		return fmt.Errorf("kv: %s has been closed", t.name)
 	}
@@ -197,12 +197,12 @@ func (t *Target) usable() error {
 }
 
 // Close implements nodeclient.Database.
-func (t *Target) Close() error {
+func (t *Database) Close() error {
 	t.closed = true
 	return t.shut()
 }
 
-func (t *Target) shut() error {
+func (t *Database) shut() error {
 	if t.db == nil {
 		return nil
 	}
@@ -215,13 +215,13 @@ func (t *Target) shut() error {
 }
 
 // Position implements nodeclient.Database.
-func (t *Target) Position(context.Context) (event.Position, error) {
+func (t *Database) Position(context.Context) (event.Position, error) {
 	err := t.usable()
 	return t.pos, err
 }
 
 // Empty implements nodeclient.Database.
-func (t *Target) Empty(context.Context) (bool, error) {
+func (t *Database) Empty(context.Context) (bool, error) {
 	if err := t.usable(); err != nil {
 		return false, err
 	}
@@ -233,7 +233,7 @@ func (t *Target) Empty(context.Context) (bool, error) {
 }
 
 // Seek implements nodeclient.Database.
-func (t *Target) Seek(ctx context.Context, pos event.Position) error {
+func (t *Database) Seek(ctx context.Context, pos event.Position) error {
 	if err := t.usable(); err != nil {
 		return err
 	}
@@ -244,7 +244,7 @@ func (t *Target) Seek(ctx context.Context, pos event.Position) error {
 }
 
 // Topics implements nodeclient.Database.
-func (t *Target) Topics(context.Context) (event.Topics, error) {
+func (t *Database) Topics(context.Context) (event.Topics, error) {
 	if err := t.usable(); err != nil {
 		return "", err
 	}
@@ -256,7 +256,7 @@ func (t *Target) Topics(context.Context) (event.Topics, error) {
 }
 
 // Keep implements nodeclient.Database.
-func (t *Target) Keep(ctx context.Context, topics event.Topics) error {
+func (t *Database) Keep(ctx context.Context, topics event.Topics) error {
 	if err := t.usable(); err != nil {
 		return err
 	}
@@ -278,7 +278,7 @@ func (t *Target) Keep(ctx context.Context, topics event.Topics) error {
 var ErrNotFound = disk.ErrNotFound
 
 // Get returns a copy of a key's value, or ErrNotFound.
-func (t *Target) Get(key []byte) ([]byte, error) {
+func (t *Database) Get(key []byte) ([]byte, error) {
 	t.reads.RLock()
 	defer t.reads.RUnlock()
 	if t.db == nil {
@@ -289,7 +289,7 @@ func (t *Target) Get(key []byte) ([]byte, error) {
 
 // Scan hands out the pairs of a range, as SnapshotRange has it, in the order of their keys, borrowed until each
 // returns. It sees one moment, and ends with the error of each.
-func (t *Target) Scan(start, end []byte, limit uint64, each func(key, value []byte) error) error {
+func (t *Database) Scan(start, end []byte, limit uint64, each func(key, value []byte) error) error {
 	t.reads.RLock()
 	defer t.reads.RUnlock()
 	if t.db == nil {

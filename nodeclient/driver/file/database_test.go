@@ -44,7 +44,7 @@ var factory = drivertest.Factory{
 
 func body(k uint64) []byte { return binary.LittleEndian.AppendUint64([]byte("number "), k) }
 
-func open(t *testing.T, path string) *Target {
+func open(t *testing.T, path string) *Database {
 	t.Helper()
 	target, err := Open(path)
 	require.NoError(t, err)
@@ -112,7 +112,7 @@ func filled(t *testing.T, batches ...int) (whole []byte, ends []int, log *driver
 	return whole, ends, log, positions
 }
 
-func reopened(t *testing.T, content []byte) (*Target, error) {
+func reopened(t *testing.T, content []byte) (*Database, error) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "increments")
 	require.NoError(t, os.WriteFile(path, content, 0o644))

@@ -40,7 +40,7 @@ var (
 
 // Open reads an exec: URL; doc.go draws it. Commands run in the folder dir. What an unfinished load has left is
 // removed. An error is a wrong URL, or Transient when a command could not do that.
-func Open(ctx context.Context, rawURL, dir string) (*external.Target, error) {
+func Open(ctx context.Context, rawURL, dir string) (*external.Database, error) {
 	c, err := parse(rawURL)
 	if err != nil {
 		return nil, err

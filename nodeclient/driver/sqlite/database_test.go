@@ -42,7 +42,7 @@ var factory = drivertest.Factory{
 	},
 }
 
-func open(t *testing.T, dir string) *Target {
+func open(t *testing.T, dir string) *Database {
 	t.Helper()
 	target, err := Open(t.Context(), filepath.Join(dir, "data.db"), Options{})
 	require.NoError(t, err)
