@@ -116,7 +116,7 @@ func (h *house) publish(format string, args ...any) string {
 func (n *node) query(t *testing.T, q string) string { return query(t, n.path, q) }
 
 // still is for how long an answer may stay the same before a test gives up.
-const still = 20 * time.Second
+const still = time.Minute
 
 // eventually waits until f answers nil. It gives up when the answer has been the same for long: what moves, however
 // slowly on a busy machine, is waited for.
