@@ -18,7 +18,7 @@ import (
 type Broker struct {
 	server.Config `yaml:",inline"`
 	Accept        string `yaml:"accept" doc:"refuse, with 422, what the nodes of this dialect would refuse: sqlite, postgres, mariadb or mysql; empty takes anything"`
-	LogLevel      string `yaml:"log_level" doc:"what is written to stderr: debug, info, warn or error"`
+	LogLevel      string `yaml:"log_level" doc:"least severe messages written to stderr: debug, info, warn or error"`
 }
 
 // DefaultBroker is a broker that is told nothing.
@@ -28,7 +28,7 @@ func DefaultBroker() Broker { return Broker{Config: server.Default(), LogLevel: 
 type Node struct {
 	ID                 string   `yaml:"id" doc:"this node's name, 1 to 31 lower-case letters, digits and hyphens (required)"`
 	Broker             string   `yaml:"broker" doc:"URL of the broker's NATS server"`
-	Group              string   `yaml:"group" doc:"the broker's group"`
+	Group              string   `yaml:"group" doc:"name of the broker's subjects: the group of its configuration"`
 	Target             string   `yaml:"target" doc:"the database: sqlite:PATH, postgres://USER@HOST:PORT/DATABASE, mysql://USER@HOST:PORT/DATABASE, redis://USER@HOST:PORT/NUMBER, kv:PATH, file:PATH, webhook:URL or exec:COMMAND (required)"`
 	TargetPasswordFile string   `yaml:"target_password_file" doc:"a file whose first line is the password of the target URL, which then has a user and no password"`
 	Topics             []string `yaml:"topics" doc:"apply only increments of these topics; empty for all"`
@@ -42,18 +42,18 @@ type Node struct {
 	At         uint64 `yaml:"at" doc:"explicit position: the next increment applied is this one; 0 for none"`
 	ExitOnFail bool   `yaml:"exit_on_fail" doc:"end with code 1 when an increment fails, instead of waiting for an operator"`
 
-	WindowRecords int           `yaml:"window_records" doc:"increments in flight; more hides latency, costs memory"`
-	WindowBytes   int           `yaml:"window_bytes" doc:"bytes in flight"`
-	BatchRecords  int           `yaml:"batch_records" doc:"increments in one transaction"`
-	BatchBytes    int           `yaml:"batch_bytes" doc:"bytes in one transaction"`
-	Tick          time.Duration `yaml:"tick" doc:"clock of the session"`
+	WindowRecords int           `yaml:"window_records" doc:"most increments sent by the broker and not yet applied; more hides latency, costs memory"`
+	WindowBytes   int           `yaml:"window_bytes" doc:"most bytes sent by the broker and not yet applied"`
+	BatchRecords  int           `yaml:"batch_records" doc:"most increments in one transaction"`
+	BatchBytes    int           `yaml:"batch_bytes" doc:"most bytes in one transaction"`
+	Tick          time.Duration `yaml:"tick" doc:"length of one tick, the unit of heartbeat, silence and max_backoff"`
 	Heartbeat     int           `yaml:"heartbeat" doc:"ticks between heartbeats"`
 	Silence       int           `yaml:"silence" doc:"ticks of the broker's silence after which a new session is opened"`
 	MaxBackoff    int           `yaml:"max_backoff" doc:"longest wait in ticks between tries of a DUMP or of the database"`
-	Compress      bool          `yaml:"compress" doc:"get increments compressed: for a node at the end of a narrow road"`
+	Compress      bool          `yaml:"compress" doc:"get increments compressed: for a node on a slow line"`
 	ApplyLimit    time.Duration `yaml:"apply_limit" doc:"how long one increment may be at the database before it is a FAIL, unless it names a limit itself; 0 for no limit; webhook: and exec: have a timeout of their own"`
 	DumpRate      int64         `yaml:"dump_rate" doc:"bytes a second of a snapshot sent or fetched; 0 for no limit"`
-	LogLevel      string        `yaml:"log_level" doc:"what is written to stderr: debug, info, warn or error"`
+	LogLevel      string        `yaml:"log_level" doc:"least severe messages written to stderr: debug, info, warn or error"`
 }
 
 // DefaultNode is a node that is told nothing; id and target have no default.

@@ -22,17 +22,17 @@ type Config struct {
 	Group  string `yaml:"group" doc:"name of this broker's subjects; brokers that share a NATS cluster need different ones"`
 
 	NATSAddr  string   `yaml:"nats_addr" doc:"address of the embedded NATS server"`
-	NATSURL   string   `yaml:"nats_url" doc:"use this external NATS server instead"`
+	NATSURL   string   `yaml:"nats_url" doc:"URL of an external NATS server to use instead of the embedded one; empty for the embedded one"`
 	HTTPAddr  string   `yaml:"http_addr" doc:"address of the HTTP door and the API"`
-	HTTPHosts []string `yaml:"http_hosts" doc:"further names by which the HTTP door and the API are asked for, besides localhost, addresses and the name in http_addr"`
+	HTTPHosts []string `yaml:"http_hosts" doc:"further host names that requests to the HTTP door and the API may carry, besides localhost, addresses and the name in http_addr"`
 	HTTPAlias string   `yaml:"http_alias" doc:"a further path that takes increments like POST /v1/increments; empty for none"`
 	RESPAddr  string   `yaml:"resp_addr" doc:"address of the RESP door; not in this version"`
 	Pprof     string   `yaml:"pprof" doc:"address such as 127.0.0.1:6060 for profiles of the running broker under /debug/pprof/; empty for none"`
 
-	HTTPConns           int   `yaml:"http_conns" doc:"connections of the HTTP door, the API and the profiles together; 0 for as many as files may be open"`
-	HTTPConnsPerAddress int   `yaml:"http_conns_per_address" doc:"of these from one address, loopback included; 0 for no limit"`
-	NATSConnsPerAddress int   `yaml:"nats_conns_per_address" doc:"connections of the embedded NATS server from one address, loopback included; 0 for no limit"`
-	InflightBytes       int64 `yaml:"inflight_bytes" doc:"bytes of requests under way at all doors together; 0 for a quarter of memory_limit"`
+	HTTPConns           int   `yaml:"http_conns" doc:"most connections to the HTTP door, the API and the profiles together; 0 for as many as files may be open"`
+	HTTPConnsPerAddress int   `yaml:"http_conns_per_address" doc:"most connections of http_conns that one address may hold, loopback included; 0 for no limit"`
+	NATSConnsPerAddress int   `yaml:"nats_conns_per_address" doc:"most connections to the embedded NATS server from one address, loopback included; 0 for no limit"`
+	InflightBytes       int64 `yaml:"inflight_bytes" doc:"most bytes of requests under way at all doors together; 0 for a quarter of memory_limit"`
 
 	Insecure bool `yaml:"insecure_i_know" doc:"listen on addresses that other machines reach, although whoever reaches them may do everything: for a network that is yours alone"`
 
@@ -42,19 +42,19 @@ type Config struct {
 	MaxClients int `yaml:"max_clients" doc:"clients that this broker knows at most, over all workers; 0 for no limit"`
 
 	MaxIncrement int   `yaml:"max_increment" doc:"largest body of an increment in bytes"`
-	QueueCount   int   `yaml:"queue_count" doc:"increments that may wait for the log"`
-	QueueBytes   int   `yaml:"queue_bytes" doc:"bytes that may wait for the log"`
-	RingBytes    int   `yaml:"ring_bytes" doc:"memory for the newest increments; 0 for an eighth of memory_limit"`
+	QueueCount   int   `yaml:"queue_count" doc:"most increments that wait to be written to the log"`
+	QueueBytes   int   `yaml:"queue_bytes" doc:"most bytes that wait to be written to the log"`
+	RingBytes    int   `yaml:"ring_bytes" doc:"bytes of memory that hold the newest increments, so that they are sent without reading the disk; 0 for an eighth of memory_limit"`
 	MemoryLimit  int64 `yaml:"memory_limit" doc:"memory this broker may take in bytes: a quarter is for what is under way to nodes, ring and queue have at most a half"`
-	TurnRecords  int   `yaml:"turn_records" doc:"increments sent to one client in one turn"`
-	TurnBytes    int   `yaml:"turn_bytes" doc:"bytes sent to one client in one turn"`
+	TurnRecords  int   `yaml:"turn_records" doc:"most increments sent to one client before the next client has its turn"`
+	TurnBytes    int   `yaml:"turn_bytes" doc:"most bytes sent to one client before the next client has its turn"`
 	MaxRecords   int64 `yaml:"max_records" doc:"increments in one segment of the log, the grain of retention; a segment that holds as many ends at the next increment"`
 
-	Tick          time.Duration `yaml:"tick" doc:"clock of the clients' machines"`
+	Tick          time.Duration `yaml:"tick" doc:"how often the broker looks for what is due of each client: repetitions, leases, limits of time"`
 	Silent        time.Duration `yaml:"silent" doc:"a client not heard of for so long is shown as not connected"`
-	Lease         time.Duration `yaml:"lease" doc:"a DUMP's target that is silent for so long loses it"`
+	Lease         time.Duration `yaml:"lease" doc:"how long a DUMP's target may say nothing of it before the DUMP is given up; its requesters may be silent three times as long"`
 	DumpLimit     time.Duration `yaml:"dump_limit" doc:"a DUMP that takes longer is given up; 0 for never"`
-	MaxDumps      int           `yaml:"max_dumps" doc:"DUMPs running at once"`
+	MaxDumps      int           `yaml:"max_dumps" doc:"most DUMPs that run at once; who asks for one more asks again later"`
 	SnapshotTTL   time.Duration `yaml:"snapshot_ttl" doc:"a complete snapshot is kept for so long: for requesters that come back, and for those that may use it again"`
 	SnapshotReuse bool          `yaml:"snapshot_reuse" doc:"a complete snapshot that is kept serves later requesters, too; false opens a new one for each, unless its node says --reuse"`
 	SaveEvery     time.Duration `yaml:"save_every" doc:"acked positions are written down at least so often"`
@@ -76,14 +76,14 @@ type Idempotency struct {
 // Retention says when segments of the log are freed. Whole segments go, oldest first, when every client and
 // every DUMP has passed them. The limits free them even when a client still needs them: that client must DUMP again.
 type Retention struct {
-	Every       time.Duration `yaml:"every" doc:"how often"`
+	Every       time.Duration `yaml:"every" doc:"how often retention looks for segments to delete"`
 	KeepRecords int64         `yaml:"keep_records" doc:"keep so many of the newest increments when everybody has them; xmq log trim frees them"`
 	KeepAge     time.Duration `yaml:"keep_age" doc:"keep increments for so long when everybody has them; xmq log trim frees them"`
 	MaxRecords  int64         `yaml:"max_records" doc:"keep at most so many increments; 0 for no limit"`
 	MaxBytes    int64         `yaml:"max_bytes" doc:"keep at most so many bytes: beyond it the client that holds them must DUMP again, or input is refused when its is the last copy; -1 for half of the disk at the first start, 0 for no limit"`
 	MaxAge      time.Duration `yaml:"max_age" doc:"keep increments at most so long; 0 for no limit"`
 	MaxAbsence  time.Duration `yaml:"max_absence" doc:"a client silent for longer holds nothing any more; 0 for no limit"`
-	PinAlert    int64         `yaml:"pin_alert" doc:"alert when somebody holds so many increments; 0 for never"`
+	PinAlert    int64         `yaml:"pin_alert" doc:"alert when one client, DUMP or reader keeps so many increments from being deleted; 0 for never"`
 }
 
 // silenceGrain is how often the silence of a client that is away is written down.
@@ -97,9 +97,9 @@ func (r *Retention) silenceGrain() time.Duration {
 // Hooks are told of every alert that is raised, becomes worse or is cleared, and again while it lasts; of one that
 // somebody has acknowledged nothing until it becomes worse. A slow or failing hook delays nothing.
 type Hooks struct {
-	URL     string        `yaml:"url" doc:"gets a POST with the alert as JSON"`
-	Command []string      `yaml:"command" doc:"is run with the alert as JSON on its standard input"`
-	Timeout time.Duration `yaml:"timeout" doc:"of one call"`
+	URL     string        `yaml:"url" doc:"URL that gets a POST with each alert as JSON; empty for none"`
+	Command []string      `yaml:"command" doc:"program and arguments that are run for each alert, with the alert as JSON on standard input; empty for none"`
+	Timeout time.Duration `yaml:"timeout" doc:"how long one call of url or command may take"`
 	Repeat  time.Duration `yaml:"repeat" doc:"how often an alert that lasts and that nobody has acknowledged is told again; 0 for never"`
 }
 
