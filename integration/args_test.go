@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"xmq/broker/api"
 	"xmq/broker/bus"
 	"xmq/broker/event"
 	"xmq/broker/server"
@@ -145,15 +146,15 @@ func (h *house) runOlder(id string) *node {
 }
 
 // standing is the alert with this key; false when it does not stand.
-func (h *house) standing(key string) (server.AlertView, bool) {
-	var all []server.AlertView
+func (h *house) standing(key string) (api.AlertView, bool) {
+	var all []api.AlertView
 	require.NoError(h.t, getJSON(h.t.Context(), "http://"+h.cfg.HTTPAddr+"/v1/alerts", &all))
 	for _, a := range all {
 		if a.Key == key && a.Standing() {
 			return a, true
 		}
 	}
-	return server.AlertView{}, false
+	return api.AlertView{}, false
 }
 
 // An increment that a node of an earlier build would read otherwise is held before it, over restarts of node and
@@ -204,7 +205,7 @@ func TestAnOlderNodeIsHeldBeforeWhatItDoesNotKnow(t *testing.T) {
 		}
 		return nil
 	})
-	var p server.Positions
+	var p api.Positions
 	require.NoError(t, getJSON(t.Context(), "http://"+h.cfg.HTTPAddr+"/v1/positions", &p))
 	for _, v := range p.Clients {
 		require.Nil(t, v.LastError, v.ID)

@@ -16,7 +16,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"xmq/broker/server"
+	"xmq/broker/api"
 	"xmq/nodeclient/driver/servertest/postgrestest"
 	"xmq/statedb"
 )
@@ -168,9 +168,9 @@ func (r *reader) settled() error {
 	if publishing != "0\n" {
 		return fmt.Errorf("something is being published")
 	}
-	for api, nodes := range r.nodes {
-		var p server.Positions
-		response, err := http.Get("http://" + api + "/v1/positions")
+	for address, nodes := range r.nodes {
+		var p api.Positions
+		response, err := http.Get("http://" + address + "/v1/positions")
 		if err != nil {
 			return err
 		}

@@ -9,14 +9,14 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"xmq/broker/server"
+	"xmq/broker/api"
 	"xmq/nodeclient"
 	"xmq/statedb"
 	"xmq/worker"
 )
 
 // dumps are those that the broker lists.
-func (h *house) dumps() (all []server.DumpView) {
+func (h *house) dumps() (all []api.DumpView) {
 	require.NoError(h.t, getJSON(context.Background(), "http://"+h.cfg.HTTPAddr+"/v1/dumps", &all))
 	return all
 }
@@ -50,7 +50,7 @@ func TestADumpHoldsTheDataOfNow(t *testing.T) {
 	})
 	h.send("/v1/clients/n3/redump", "application/json", "", `{"reason": "the master was mended", "confirm": true}`)
 	n3.wants(t, "SELECT n FROM item", "10")
-	var kept []server.DumpView
+	var kept []api.DumpView
 	eventually(t, func() error {
 		kept = h.dumps()
 		for _, d := range kept {

@@ -11,9 +11,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"xmq/broker/api"
 	"xmq/broker/bus"
 	"xmq/broker/event"
-	"xmq/broker/server"
 	"xmq/nodeclient"
 	"xmq/nodeclient/driver/sqlite"
 	"xmq/statedb"
@@ -23,7 +23,7 @@ import (
 // joining is what the broker shows of a client that joins: its alert, its last error, and what stands beside the newest
 // DUMP that it has not loaded.
 type joining struct {
-	alert     server.AlertView
+	alert     api.AlertView
 	lastError *worker.Trouble
 	notLoaded string
 	pin       *uint64
@@ -40,8 +40,8 @@ func (j joining) error() error {
 
 func (h *house) joining(t *testing.T, id string) (j joining) {
 	t.Helper()
-	var alerts []server.AlertView
-	var dumps []server.DumpView
+	var alerts []api.AlertView
+	var dumps []api.DumpView
 	require.NoError(t, getJSON(t.Context(), "http://"+h.cfg.HTTPAddr+"/v1/alerts", &alerts))
 	require.NoError(t, getJSON(t.Context(), "http://"+h.cfg.HTTPAddr+"/v1/dumps", &dumps))
 	p, err := h.positions(t)

@@ -13,7 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"xmq/broker/server"
+	"xmq/broker/api"
 	"xmq/cmd/xmq/shop"
 	"xmq/integration/shorttest"
 	"xmq/statedb"
@@ -225,7 +225,7 @@ func TestXC01FailRetrySkipReplace(t *testing.T) {
 		"SELECT group_concat(n) FROM (SELECT n FROM a ORDER BY CAST(n AS TEXT))"))
 	require.Equal(t, "INSERT INTO a VALUES (4)", s.ok("", "log", "show", "5"), "the log itself is not rewritten")
 	require.Contains(t, s.ok("", "alerts"), "no alerts")
-	var audit []server.AuditView
+	var audit []api.AuditView
 	require.NoError(t, json.Unmarshal([]byte(s.ok("", "audit", "--json")), &audit))
 	require.Len(t, audit, 3)
 	require.Equal(t, "skip", audit[0].Verb)

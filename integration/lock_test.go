@@ -7,7 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"xmq/broker/server"
+	"xmq/broker/api"
 	"xmq/statedb"
 )
 
@@ -61,7 +61,7 @@ func TestADatabaseBelongsToOneNode(t *testing.T) {
 }
 
 // follows checks that a client is well.
-func (c *course) follows(p server.Positions, id string) {
+func (c *course) follows(p api.Positions, id string) {
 	c.t.Helper()
 	for _, v := range p.Clients {
 		if v.ID == id {

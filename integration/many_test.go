@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"xmq/broker/api"
 	"xmq/broker/server"
 	"xmq/integration/shorttest"
 	"xmq/nodeclient"
@@ -194,7 +195,7 @@ func TestXC02AnsweredNumbersReadBack(t *testing.T) {
 	require.Equal(t, "1", res.Header.Get("Xmq-Seq"))
 }
 
-func (h *house) positions(t *testing.T) (p server.Positions, err error) {
+func (h *house) positions(t *testing.T) (p api.Positions, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	return p, getJSON(ctx, "http://"+h.cfg.HTTPAddr+"/v1/positions", &p)

@@ -20,8 +20,8 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"xmq/broker/api"
 	"xmq/broker/bus"
-	"xmq/broker/server"
 	"xmq/dumpflow"
 	"xmq/integration/shorttest"
 	"xmq/nodeclient"
@@ -203,7 +203,7 @@ func measure(t *testing.T, f filled, mib, opens int) {
 	seen := map[string]float64{}
 	for i := range opens {
 		_, err := take(filepath.Join(s.dir, fmt.Sprint("part", i)), func() {
-			var dumps []server.DumpView
+			var dumps []api.DumpView
 			require.NoError(t, getJSON(t.Context(), "http://"+s.http+"/v1/dumps", &dumps))
 			for _, d := range dumps {
 				seen[d.ID.String()] = d.PauseMS

@@ -21,8 +21,8 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"xmq/broker/api"
 	"xmq/broker/disk"
-	"xmq/broker/server"
 	"xmq/nodeclient/driver/servertest/mysqltest"
 	"xmq/nodeclient/driver/servertest/postgrestest"
 	"xmq/nodeclient/driver/servertest/redistest"
@@ -344,7 +344,7 @@ func (n *night) everythingIsLocked() {
 	require.NoError(t, n.rd.Signal(syscall.SIGSTOP))
 	defer func() { require.NoError(t, n.rd.Signal(syscall.SIGCONT)) }()
 
-	stands := []server.AlertView{
+	stands := []api.AlertView{
 		n.told("retry/sq1", statedb.Warning, "client sq1", "locked", fmt.Sprintf("its lock is held by PID %d", os.Getpid())),
 		n.told("slow/pg1", statedb.Warning, "client pg1", "been at the database for", "blocked by session", "LOCK TABLE item",
 			"pg_terminate_backend"),
@@ -613,11 +613,11 @@ func (n *night) twoSupervisors() {
 	}
 	eventually(t, func() error {
 		restart()
-		var all []server.AlertView
+		var all []api.AlertView
 		if err := n.get("/v1/alerts", &all); err != nil {
 			return err
 		}
-		if !slices.ContainsFunc(all, func(a server.AlertView) bool { return a.Key == "takeover/sq2" && a.Standing() }) {
+		if !slices.ContainsFunc(all, func(a api.AlertView) bool { return a.Key == "takeover/sq2" && a.Standing() }) {
 			return fmt.Errorf("%d processes came to an end", strings.Count(n.broker.log.String(), "client went"))
 		}
 		return nil

@@ -20,7 +20,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"xmq/broker/server"
+	"xmq/broker/api"
 	"xmq/statedb"
 	"xmq/worker"
 )
@@ -164,16 +164,16 @@ func (n *oncall) looks(ok func(code int) bool, args, words []string) (out string
 
 // told waits until an alert of this severity stands with these words, and then until everybody who has to tell has
 // told: the hook, the timeline, the broker's log, and the exit code and the text of xmq status.
-func (n *oncall) told(key string, severity statedb.Severity, words ...string) server.AlertView {
+func (n *oncall) told(key string, severity statedb.Severity, words ...string) api.AlertView {
 	n.t.Helper()
 	began := time.Now()
-	var a server.AlertView
+	var a api.AlertView
 	eventually(n.t, func() error {
-		var all []server.AlertView
+		var all []api.AlertView
 		if err := n.get("/v1/alerts", &all); err != nil {
 			return err
 		}
-		i := slices.IndexFunc(all, func(a server.AlertView) bool { return a.Key == key && a.Standing() })
+		i := slices.IndexFunc(all, func(a api.AlertView) bool { return a.Key == key && a.Standing() })
 		if i < 0 {
 			return fmt.Errorf("no alert %s", key)
 		}
@@ -204,11 +204,11 @@ func (n *oncall) told(key string, severity statedb.Severity, words ...string) se
 }
 
 // over waits until an alert is cleared, and everybody was told: the hook not of one that somebody has acknowledged.
-func (n *oncall) over(was server.AlertView) {
+func (n *oncall) over(was api.AlertView) {
 	n.t.Helper()
 	acked := false
 	eventually(n.t, func() error {
-		var all []server.AlertView
+		var all []api.AlertView
 		if err := n.get("/v1/alerts", &all); err != nil {
 			return err
 		}
@@ -231,7 +231,7 @@ func (n *oncall) over(was server.AlertView) {
 // happened is nil when the timeline has such a row about an alert or a client since then, with these words in its
 // cause.
 func (n *oncall) happened(kind statedb.Kind, about string, since time.Time, words ...string) error {
-	var all []server.EventView
+	var all []api.EventView
 	if err := n.get("/v1/events?limit=1000", &all); err != nil {
 		return err
 	}
@@ -255,7 +255,7 @@ var named = regexp.MustCompile("xmq (?:client|log|snapshots|alerts) [^`.,;():]+"
 
 // does runs the command that begins like that exactly as the text prints it, with TEXT for a reason and N for the
 // increment concerned.
-func (n *oncall) does(a server.AlertView, begins string) string {
+func (n *oncall) does(a api.AlertView, begins string) string {
 	n.t.Helper()
 	out, errs, code := n.tries(a, begins)
 	require.Equal(n.t, 0, code, "%s%s", out, errs)
@@ -263,14 +263,14 @@ func (n *oncall) does(a server.AlertView, begins string) string {
 }
 
 // hurries does so with a command that only shortens a wait, which may be over by itself.
-func (n *oncall) hurries(a server.AlertView, begins string) {
+func (n *oncall) hurries(a api.AlertView, begins string) {
 	n.t.Helper()
 	if _, errs, code := n.tries(a, begins); code != 0 {
 		require.Contains(n.t, errs, "there is nothing to retry")
 	}
 }
 
-func (n *oncall) tries(a server.AlertView, begins string) (out, errs string, code int) {
+func (n *oncall) tries(a api.AlertView, begins string) (out, errs string, code int) {
 	n.t.Helper()
 	all := named.FindAllString(a.Cause+". "+a.Text, -1)
 	i := slices.IndexFunc(all, func(c string) bool { return strings.HasPrefix(c, begins) })
@@ -292,7 +292,7 @@ func (n *oncall) tries(a server.AlertView, begins string) (out, errs string, cod
 // disk. Nodes that have ended are started again.
 func (n *oncall) well() {
 	n.t.Helper()
-	var s server.Status
+	var s api.Status
 	defer func() {
 		if n.t.Failed() {
 			n.t.Logf("the status: %+v", s)
@@ -300,11 +300,11 @@ func (n *oncall) well() {
 	}()
 	eventually(n.t, func() error {
 		n.again()
-		s = server.Status{}
+		s = api.Status{}
 		if err := n.get("/v1/status", &s); err != nil {
 			return err
 		}
-		others := slices.DeleteFunc(s.Alerts, func(a server.AlertView) bool { return a.Key == "disk" })
+		others := slices.DeleteFunc(s.Alerts, func(a api.AlertView) bool { return a.Key == "disk" })
 		if len(others) > 0 {
 			return fmt.Errorf("%s stands", others[0].Key)
 		}
@@ -344,11 +344,11 @@ func (n *oncall) publish(topic, body string) uint64 {
 type calls struct {
 	url string
 	mu  sync.Mutex
-	all []server.AlertView
+	all []api.AlertView
 }
 
 func (c *calls) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	var a server.AlertView
+	var a api.AlertView
 	if err := json.NewDecoder(r.Body).Decode(&a); err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
@@ -360,7 +360,7 @@ func (c *calls) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // since are the calls about this alert since it was raised. Of alerts of one cause, an increment that several clients
 // refuse, one is told.
-func (c *calls) since(was server.AlertView) (all []server.AlertView) {
+func (c *calls) since(was api.AlertView) (all []api.AlertView) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, a := range c.all {
@@ -374,9 +374,9 @@ func (c *calls) since(was server.AlertView) (all []server.AlertView) {
 }
 
 // said is nil when the hook was told that the alert stands, or that it is over.
-func (c *calls) said(was server.AlertView, over bool) error {
+func (c *calls) said(was api.AlertView, over bool) error {
 	all := c.since(was)
-	if !slices.ContainsFunc(all, func(a server.AlertView) bool { return a.Standing() != over }) {
+	if !slices.ContainsFunc(all, func(a api.AlertView) bool { return a.Standing() != over }) {
 		return fmt.Errorf("the hook was told %d times of %s, not that over is %v", len(all), was.Key, over)
 	}
 	return nil

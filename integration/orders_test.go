@@ -11,7 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"xmq/broker/server"
+	"xmq/broker/api"
 	"xmq/statedb"
 )
 
@@ -48,7 +48,7 @@ func (c *course) sits(id string, seq uint64) {
 }
 
 // audited are the orders of the audit list, oldest first.
-func (c *course) audited() (all []server.AuditView) {
+func (c *course) audited() (all []api.AuditView) {
 	c.t.Helper()
 	require.NoError(c.t, json.Unmarshal([]byte(c.ok("", "audit", "--json")), &all))
 	return all

@@ -17,7 +17,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"xmq/broker/server"
+	"xmq/broker/api"
 	"xmq/integration/shorttest"
 	"xmq/statedb"
 )
@@ -208,16 +208,16 @@ func (s *site) ok(stdin string, args ...string) string {
 	return out
 }
 
-func (s *site) positions() (p server.Positions) {
+func (s *site) positions() (p api.Positions) {
 	s.t.Helper()
 	require.NoError(s.t, json.Unmarshal([]byte(s.ok("", "positions", "--json")), &p))
 	return p
 }
 
 // level waits until all of these clients have acked the head.
-func (s *site) level(ids ...string) server.Positions {
+func (s *site) level(ids ...string) api.Positions {
 	s.t.Helper()
-	var p server.Positions
+	var p api.Positions
 	eventually(s.t, func() error {
 		p = s.positions()
 		for _, id := range ids {

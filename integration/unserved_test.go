@@ -10,6 +10,7 @@ import (
 	natsserver "github.com/nats-io/nats-server/v2/server"
 	"github.com/stretchr/testify/require"
 
+	"xmq/broker/api"
 	"xmq/broker/bus"
 	"xmq/broker/event"
 	"xmq/broker/server"
@@ -97,7 +98,7 @@ func TestThatNobodyServesTheGroupIsLearntWithFewRights(t *testing.T) {
 	require.NoError(t, next())
 	require.Empty(t, told)
 	eventually(t, func() error {
-		var all server.Positions
+		var all api.Positions
 		if err := getJSON(t.Context(), b.HTTP+"/v1/positions", &all); err != nil {
 			return err
 		}

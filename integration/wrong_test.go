@@ -11,7 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"xmq/broker/server"
+	"xmq/broker/api"
 	"xmq/statedb"
 )
 
@@ -286,7 +286,7 @@ func TestWrongInputsWithoutAccept(t *testing.T) {
 // worstIs checks how bad the worst is of what is wrong.
 func (s *site) worstIs(want statedb.Severity) {
 	s.t.Helper()
-	var now server.Status
+	var now api.Status
 	require.NoError(s.t, getJSON(s.t.Context(), "http://"+s.http+"/v1/status", &now))
 	require.Equal(s.t, want, now.Severity, "%+v", now.Alerts)
 }

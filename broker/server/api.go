@@ -17,6 +17,7 @@ import (
 	"strings"
 	"time"
 
+	"xmq/broker/api"
 	"xmq/broker/door"
 	httpdoor "xmq/broker/door/http"
 	"xmq/broker/event"
@@ -197,25 +198,14 @@ func parse(r *http.Request, limit int64, into any) error {
 	return nil
 }
 
-// Positions is the answer of GET /v1/positions.
-type Positions struct {
-	Broker  Header        `json:"broker"`
-	Log     event.LogID   `json:"log"`
-	Group   string        `json:"group"`
-	Head    uint64        `json:"head"`
-	First   uint64        `json:"first"`
-	Chain   event.Chain   `json:"chain"`
-	Input   *Input        `json:"input"` // why no increments are taken; null while they are
-	Clients []worker.View `json:"clients"`
-}
-
 func (b *Broker) apiPositions(r *http.Request) (any, error) {
 	views, err := b.views(r.Context())
 	if err != nil {
 		return nil, err
 	}
 	head := b.stores.log.Head()
-	return Positions{b.header(), head.Log, b.cfg.Group, head.Seq, b.stores.log.First(), head.Chain, b.input(), views}, nil
+	return api.Positions{Broker: b.header(), Log: head.Log, Group: b.cfg.Group, Head: head.Seq, First: b.stores.log.First(),
+		Chain: head.Chain, Input: b.input(), Clients: views}, nil
 }
 
 func pathID(r *http.Request) (string, error) {
@@ -238,14 +228,8 @@ func (b *Broker) apiClient(r *http.Request) (any, error) {
 	return v, err
 }
 
-// Caller is what the caller of an order says of itself. It stands in the audit list beside what the broker knows.
-type Caller struct {
-	Via string `json:"via,omitempty"` // at most 100 bytes
-	By  string `json:"by,omitempty"`  // the same, as earlier tools named it
-}
-
 // identify tells what the broker knows of the caller of r, and what the caller says.
-func (c Caller) identify(r *http.Request) (by, via string, err error) {
+func identify(c api.Caller, r *http.Request) (by, via string, err error) {
 	if via = cmp.Or(c.Via, c.By); len(via) > 100 {
 		return "", "", refuse(http.StatusRequestEntityTooLarge, "a name has at most 100 bytes")
 	}
@@ -256,25 +240,12 @@ func (c Caller) identify(r *http.Request) (by, via string, err error) {
 	return host + " (http)", via, nil
 }
 
-// Order is the body of POST /v1/clients/{id}/{verb}.
-type Order struct {
-	Seq    uint64   `json:"seq,omitempty"`
-	Topics []string `json:"topics,omitempty"` // add
-	Body   []byte   `json:"body,omitempty"`   // base64 in JSON
-	// retry, replace: how long the increment may be at the database, see event.ParseLimit
-	Limit  string `json:"limit,omitempty"`
-	Reason string `json:"reason,omitempty"`
-	// seek, forget, redump: it is meant, whatever it takes away
-	Confirm bool `json:"confirm,omitempty"`
-	Caller
-}
-
 func (b *Broker) apiOrder(r *http.Request) (any, error) {
 	id, err := pathID(r)
 	if err != nil {
 		return nil, err
 	}
-	var o Order
+	var o api.Order
 	if err := parse(r, int64(2*b.cfg.MaxIncrement)+1<<16, &o); err != nil {
 		return nil, err
 	}
@@ -288,7 +259,7 @@ func (b *Broker) apiOrder(r *http.Request) (any, error) {
 	if len(o.Reason) > 1000 {
 		return nil, refuse(http.StatusRequestEntityTooLarge, "a reason has at most 1000 bytes")
 	}
-	by, via, err := o.identify(r)
+	by, via, err := identify(o.Caller, r)
 	if err != nil {
 		return nil, err
 	}
@@ -303,7 +274,7 @@ func (b *Broker) apiOrder(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, refuse(http.StatusBadRequest, "%v", err)
 	}
-	limit, err := o.limit()
+	limit, err := orderLimit(&o)
 	if err != nil {
 		return nil, err
 	}
@@ -326,7 +297,7 @@ func (b *Broker) apiOrder(r *http.Request) (any, error) {
 }
 
 // limit is the time limit of an order; 0 when it names none.
-func (o *Order) limit() (time.Duration, error) {
+func orderLimit(o *api.Order) (time.Duration, error) {
 	if o.Limit == "" {
 		return 0, nil
 	}
@@ -337,29 +308,18 @@ func (o *Order) limit() (time.Duration, error) {
 	return limit, nil
 }
 
-// Retried is one client in the answer of POST /v1/clients/retry.
-type Retried struct {
-	Client  string    `json:"client"`
-	Seq     uint64    `json:"seq"`
-	Refused string    `json:"refused,omitempty"` // one sentence, when nothing was ordered
-	To      uint64    `json:"to,omitempty"`      // as in Ordered
-	At      time.Time `json:"at,omitzero"`
-	// Connected is false where the order is carried out when the client's node comes.
-	Connected bool `json:"connected"`
-}
-
 // apiRetryAll orders a retry for every client that has failed or is retrying, each as an order of its own for the
 // increment concerned. An error of the broker ends it: the orders given before that stand.
 func (b *Broker) apiRetryAll(r *http.Request) (any, error) {
-	var o Order
+	var o api.Order
 	if err := parse(r, 4096, &o); err != nil {
 		return nil, err
 	}
-	by, via, err := o.identify(r)
+	by, via, err := identify(o.Caller, r)
 	if err != nil {
 		return nil, err
 	}
-	limit, err := o.limit()
+	limit, err := orderLimit(&o)
 	switch {
 	case err != nil:
 		return nil, err
@@ -372,7 +332,7 @@ func (b *Broker) apiRetryAll(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	done := []Retried{}
+	done := []api.Retried{}
 	for _, v := range views {
 		if !v.Stuck() {
 			continue
@@ -382,7 +342,7 @@ func (b *Broker) apiRetryAll(r *http.Request) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		done = append(done, Retried{Client: v.ID, Seq: v.LastError.Seq, Refused: no.Refused, To: no.To, At: at(no.At),
+		done = append(done, api.Retried{Client: v.ID, Seq: v.LastError.Seq, Refused: no.Refused, To: no.To, At: at(no.At),
 			Connected: v.Connected})
 	}
 	return map[string]any{"retried": done}, nil
@@ -398,25 +358,7 @@ func (b *Broker) order(ctx context.Context, id string, o worker.Order) (any, err
 	case a.Refused != "":
 		return nil, refuse(http.StatusConflict, "%s", a.Refused)
 	}
-	return Ordered{Client: id, Done: string(o.Verb), Seq: a.Seq, Told: a.Told, From: a.From, To: a.To, At: at(a.At)}, nil
-}
-
-// Ordered is the answer of POST /v1/clients/{id}/{verb}.
-type Ordered struct {
-	Client string    `json:"client"`
-	Done   string    `json:"done"`
-	Seq    uint64    `json:"seq,omitempty"` // the increment that it is about; of seek, the next one
-	Told   string    `json:"told"`          // what it does, in one sentence
-	From   uint64    `json:"from"`          // the position of the client before and after it
-	To     uint64    `json:"to"`
-	At     time.Time `json:"at"`
-}
-
-// ProducerReset is the answer of POST /v1/producers/{id}/reset.
-type ProducerReset struct {
-	Producer string  `json:"producer"`
-	Highest  *uint64 `json:"highest"` // until now; null when the counter was reset before and has not counted since
-	Done     string  `json:"done"`
+	return api.Ordered{Client: id, Done: string(o.Verb), Seq: a.Seq, Told: a.Told, From: a.From, To: a.To, At: at(a.At)}, nil
 }
 
 // apiReset lets a producer's numbers begin anew.
@@ -425,11 +367,11 @@ func (b *Broker) apiReset(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	var o Order
+	var o api.Order
 	if err := parse(r, 4096, &o); err != nil {
 		return nil, err
 	}
-	by, via, err := o.identify(r)
+	by, via, err := identify(o.Caller, r)
 	if err != nil {
 		return nil, err
 	}
@@ -449,39 +391,11 @@ func (b *Broker) apiReset(r *http.Request) (any, error) {
 	if err := b.stores.state.Write(&batch); err != nil {
 		return nil, err
 	}
-	done := ProducerReset{Producer: id, Done: "reset"}
+	done := api.ProducerReset{Producer: id, Done: "reset"}
 	if counted {
 		done.Highest = &highest
 	}
 	return done, nil
-}
-
-// LogInfo is the answer of GET /v1/log.
-type LogInfo struct {
-	Broker      Header         `json:"broker"`
-	Log         event.LogID    `json:"log"`
-	Group       string         `json:"group"`
-	First       uint64         `json:"first"`
-	Head        uint64         `json:"head"`
-	Chain       event.Chain    `json:"chain"`
-	Segments    int            `json:"segments"`
-	Bytes       int64          `json:"bytes"`
-	Quarantined []string       `json:"quarantined"`
-	SyncP99MS   float64        `json:"sync_p99_ms"`
-	Pin         *uint64        `json:"pin"`
-	Holder      string         `json:"holder,omitempty"`
-	MaxBytes    int64          `json:"max_bytes"` // the limit of the log; 0 for none
-	Rebuilt     bool           `json:"rebuilt"`
-	Commits     uint64         `json:"commits"`
-	Taken       uint64         `json:"taken"`
-	Refused     uint64         `json:"refused_events"`
-	Dropped     uint64         `json:"dropped_events"`
-	Checkpoint  event.Position `json:"checkpoint"`
-	// MaxIncrement is the largest body that the doors take, in bytes.
-	MaxIncrement int    `json:"max_increment"`
-	Input        *Input `json:"input"`   // why no increments are taken; null while they are
-	Indexed      uint64 `json:"indexed"` // the idempotency keys of all increments up to there are in the index
-	IndexBytes   int64  `json:"index_bytes"`
 }
 
 func (b *Broker) apiLog(*http.Request) (any, error) {
@@ -489,7 +403,7 @@ func (b *Broker) apiLog(*http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	info := LogInfo{Broker: b.header(), Log: st.Head.Log, Group: b.cfg.Group, First: st.First, Head: st.Head.Seq,
+	info := api.LogInfo{Broker: b.header(), Log: st.Head.Log, Group: b.cfg.Group, First: st.First, Head: st.Head.Seq,
 		Chain: st.Head.Chain, Segments: st.Segments,
 		Bytes: st.Bytes, Quarantined: append([]string{}, st.Quarantined...), SyncP99MS: float64(st.SyncP99) / 1e6,
 		Rebuilt: b.stores.state.Meta().Rebuilt, MaxBytes: b.maxBytes(),
@@ -513,12 +427,12 @@ const trimNote = "what every client and every DUMP has passed was freed, whateve
 func (b *Broker) apiTrim(r *http.Request) (any, error) {
 	var req struct {
 		Confirm bool `json:"confirm"`
-		Caller
+		api.Caller
 	}
 	if err := parse(r, 4096, &req); err != nil {
 		return nil, err
 	}
-	by, via, err := req.identify(r)
+	by, via, err := identify(req.Caller, r)
 	if err != nil {
 		return nil, err
 	}
@@ -570,12 +484,12 @@ func (b *Broker) apiAlert(r *http.Request) (any, error) {
 	var req struct {
 		Key string `json:"key"`
 		Do  string `json:"do"` // "ack" or "clear"
-		Caller
+		api.Caller
 	}
 	if err := parse(r, 4096, &req); err != nil {
 		return nil, err
 	}
-	by, via, err := req.identify(r)
+	by, via, err := identify(req.Caller, r)
 	if err != nil {
 		return nil, err
 	}
@@ -654,7 +568,7 @@ func (b *Broker) apiAudit(r *http.Request) (any, error) {
 		most = math.MaxInt / 4 // those of others are passed over
 	}
 	kept, err := b.stores.state.Audits(most)
-	all := []AuditView{}
+	all := []api.AuditView{}
 	for _, a := range kept {
 		if q.takes(a.Client, a.Time) {
 			all = append(all, auditView(a))
@@ -694,43 +608,15 @@ func parseRange(r *http.Request, most int) (q span, err error) {
 	return q, nil
 }
 
-// DumpView is one DUMP as the outside sees it.
-type DumpView struct {
-	ID         event.DumpID `json:"id"`
-	Target     string       `json:"target"`
-	Requesters []string     `json:"requesters"` // waiting and served
-	Waiting    []string     `json:"waiting"`
-	Seq        uint64       `json:"seq"`
-	State      string       `json:"state"`
-	PauseMS    float64      `json:"pause_ms"`
-	Bytes      int64        `json:"bytes"`
-	Chunks     int          `json:"chunks"`
-	DurationMS int64        `json:"duration_ms"`
-	Format     string       `json:"format,omitempty"`
-	Opened     *time.Time   `json:"opened,omitempty"` // when the snapshot was opened: it holds the data of then
-	Error      string       `json:"error,omitempty"`
-	// NotLoaded is why requesters could not use it, in their own words.
-	NotLoaded []DumpTrouble `json:"not_loaded,omitempty"`
-	// LeftOut is what requesters that have loaded it had to leave out.
-	LeftOut []DumpTrouble `json:"left_out,omitempty"`
-}
-
-// DumpTrouble is what one requester says of a DUMP.
-type DumpTrouble struct {
-	ID   string    `json:"id"`
-	Text string    `json:"text"`
-	Time time.Time `json:"time"`
-}
-
-func troubles(all []dumpflow.Trouble) (views []DumpTrouble) {
+func troubles(all []dumpflow.Trouble) (views []api.DumpTrouble) {
 	for _, t := range all {
-		views = append(views, DumpTrouble{t.ID, t.Text, at(t.Time)})
+		views = append(views, api.DumpTrouble{ID: t.ID, Text: t.Text, Time: at(t.Time)})
 	}
 	return views
 }
 
-func (b *Broker) dumpView(d dumpflow.Dump) DumpView {
-	v := DumpView{ID: d.ID, Target: d.Target, Requesters: append([]string{}, d.Served...), Waiting: []string{},
+func (b *Broker) dumpView(d dumpflow.Dump) api.DumpView {
+	v := api.DumpView{ID: d.ID, Target: d.Target, Requesters: append([]string{}, d.Served...), Waiting: []string{},
 		Seq: d.Pos.Seq, State: string(d.Phase),
 		PauseMS: d.PauseMS, Bytes: d.Size, Chunks: b.stores.staging.Progress(d.ID), Format: d.Format, Error: d.Error,
 		NotLoaded: troubles(d.NotLoaded), LeftOut: troubles(d.LeftOut)}
@@ -753,7 +639,7 @@ func (b *Broker) dumpView(d dumpflow.Dump) DumpView {
 }
 
 func (b *Broker) apiDumps(*http.Request) (any, error) {
-	all := []DumpView{}
+	all := []api.DumpView{}
 	for _, d := range b.stores.state.Dumps() {
 		all = append(all, b.dumpView(d))
 	}
@@ -786,7 +672,7 @@ func (b *Broker) apiCancel(r *http.Request) (any, error) { return b.endDump(r, w
 func (b *Broker) apiDrop(r *http.Request) (any, error) { return b.endDump(r, worker.Drop) }
 
 func (b *Broker) endDump(r *http.Request, verb worker.Verb) (any, error) {
-	var o Order
+	var o api.Order
 	if err := parse(r, 4096, &o); err != nil {
 		return nil, err
 	}
@@ -794,7 +680,7 @@ func (b *Broker) endDump(r *http.Request, verb worker.Verb) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	by, via, err := o.identify(r)
+	by, via, err := identify(o.Caller, r)
 	if err != nil {
 		return nil, err
 	}

@@ -23,6 +23,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"xmq/broker/api"
 	"xmq/broker/bus"
 	"xmq/broker/disk"
 	"xmq/broker/door"
@@ -269,10 +270,10 @@ func (l *slowLog) Commit(increments.AppendGroup) error { <-l.gate; return nil }
 
 // XQ-10: "list, ack, clear; webhook and exec hooks; a slow or failing hook delays nothing."
 func TestXQ10Hooks(t *testing.T) {
-	heard := make(chan AlertView, 100)
+	heard := make(chan api.AlertView, 100)
 	release := make(chan struct{})
 	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		var a AlertView
+		var a api.AlertView
 		if json.NewDecoder(req.Body).Decode(&a) == nil {
 			heard <- a
 		}
@@ -446,7 +447,7 @@ func TestXD23PositionsAreTheTruth(t *testing.T) {
 	soon(t, "level", func() bool { return db.Position().Seq == 40 })
 	release := db.Hang()
 	r.fill(10)
-	var p Positions
+	var p api.Positions
 	soon(t, "sent", func() bool {
 		res, err := http.Get("http://" + r.HTTPAddr() + "/v1/positions")
 		require.NoError(t, err)
@@ -515,9 +516,9 @@ func TestReconcileStagingAndRecords(t *testing.T) {
 // are counted; it clears on recovery." XD-27: "Full text in alert, log and admin; long and binary text is cut
 // safely."
 func TestXR03FailuresAreTold(t *testing.T) {
-	heard := make(chan AlertView, 100)
+	heard := make(chan api.AlertView, 100)
 	web := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, req *http.Request) {
-		var a AlertView
+		var a api.AlertView
 		if json.NewDecoder(req.Body).Decode(&a) == nil {
 			heard <- a
 		}
@@ -529,7 +530,7 @@ func TestXR03FailuresAreTold(t *testing.T) {
 	db := drivertest.NewMemory()
 	r.node("master", "", db)
 	text := "the database says \xff\x00 " + strings.Repeat("very much ", 1000)
-	next := func(key string) AlertView { // a slow machine may also think the node silent
+	next := func(key string) api.AlertView { // a slow machine may also think the node silent
 		t.Helper()
 		for limit := time.After(20 * time.Second); ; {
 			select {
@@ -925,7 +926,7 @@ func TestAReplacementIsNoLargerThanAnIncrement(t *testing.T) {
 	cfg := testConfig(t)
 	cfg.MaxIncrement = 1000
 	r := startBroker(t, cfg)
-	body, err := json.Marshal(Order{Body: make([]byte, 1001), Reason: "mended"})
+	body, err := json.Marshal(api.Order{Body: make([]byte, 1001), Reason: "mended"})
 	require.NoError(t, err)
 	req := httptest.NewRequest(http.MethodPost, "/v1/clients/n1/replace", bytes.NewReader(body))
 	req.Header.Set("Content-Type", "application/json")

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"xmq/broker/api"
 	"xmq/broker/event"
 	"xmq/statedb"
 	"xmq/worker"
@@ -19,41 +20,9 @@ func causeOf(a statedb.Alert) string {
 	return a.Key
 }
 
-// OneCause makes one alert of those that last and have the same cause, in the place of the first of them: as severe
-// as the worst, as old as the oldest, seen when all were seen. Screens and hooks show what it returns.
-func OneCause(all []AlertView) []AlertView {
-	merged := []AlertView{}
-	at := map[string]int{} // by cause, in merged
-	for _, a := range all {
-		i, known := at[a.Cause]
-		switch {
-		case a.Cause == "" || !a.Standing():
-			merged = append(merged, a)
-		case !known:
-			at[a.Cause] = len(merged)
-			a.Text = a.Cause + ". The first of them says: " + a.Text
-			merged = append(merged, a)
-		default:
-			m := &merged[i]
-			m.Also = append(m.Also, a.Key)
-			m.Count, m.Acked = max(m.Count, a.Count), m.Acked && a.Acked
-			if a.Severity.Rank() > m.Severity.Rank() {
-				m.Severity = a.Severity
-			}
-			if a.First.Before(m.First) {
-				m.First = a.First
-			}
-			if a.Last.After(m.Last) {
-				m.Last = a.Last
-			}
-		}
-	}
-	return merged
-}
-
 // causes gives the alerts of clients that have failed at the same increment one sentence about it: when nobody who
 // follows it has taken it, it is the increment that is bad.
-func (b *Broker) causes(all []AlertView, views []worker.View) {
+func (b *Broker) causes(all []api.AlertView, views []worker.View) {
 	bySeq := map[uint64][]string{}
 	for _, a := range all {
 		if a.Standing() && a.Seq > 0 && strings.HasPrefix(a.Key, "fail/") {

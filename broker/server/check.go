@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"path/filepath"
 
+	"xmq/broker/api"
 	"xmq/broker/disk"
 	"xmq/broker/event"
 	"xmq/increments"
@@ -15,21 +16,8 @@ import (
 	"xmq/statedb/leveldb"
 )
 
-// Checked is the answer of POST /v1/log/check and of CheckOffline: what was verified, and everything that is wrong.
-type Checked struct {
-	First      uint64            `json:"first"`
-	Last       uint64            `json:"last"`
-	Records    uint64            `json:"records"`              // verified
-	Damaged    map[string]string `json:"damaged"`              // by segment: set aside, or missing
-	Unreadable map[string]string `json:"unreadable,omitempty"` // by segment: could not be read this time
-	// the log was acknowledged up to here at least; 0 when that is not known
-	Checkpoint uint64 `json:"checkpoint"`
-	Missing    string `json:"missing,omitempty"` // acknowledged increments are missing: how that shows
-	Unknown    string `json:"unknown,omitempty"` // why nobody can say whether some are missing
-}
-
-func checkedOf(rep increments.Report) Checked {
-	c := Checked{First: rep.First, Last: rep.Last, Records: rep.Records, Damaged: map[string]string{}}
+func checkedOf(rep increments.Report) api.Checked {
+	c := api.Checked{First: rep.First, Last: rep.Last, Records: rep.Records, Damaged: map[string]string{}}
 	for _, f := range rep.Damaged {
 		c.Damaged[f.Segment] = f.Err.Error()
 	}
@@ -48,7 +36,7 @@ func checkedOf(rep increments.Report) Checked {
 // CheckOffline checks the log of the data directory dir, which no broker has open, and compares it with the
 // checkpoint of the state store beside it: a log that is gone from beside one is missing. Nothing is changed.
 // progress is told of the sequence reached. fs.ErrNotExist: there is neither.
-func CheckOffline(ctx context.Context, dir string, progress func(seq uint64)) (Checked, error) {
+func CheckOffline(ctx context.Context, dir string, progress func(seq uint64)) (api.Checked, error) {
 	checkpoint, why := storedCheckpoint(filepath.Join(dir, stateDir))
 	rep, err := segments.CheckOffline(ctx, filepath.Join(dir, logDir), checkpoint, progress)
 	c := checkedOf(rep)

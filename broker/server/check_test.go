@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"xmq/broker/api"
 )
 
 // A log that is gone from beside a state store is missing increments, to the check as it is to the broker; an empty
@@ -19,7 +21,7 @@ func TestCheckMissesALogThatIsGone(t *testing.T) {
 	require.NoError(t, r.stop())
 	c, err := CheckOffline(t.Context(), cfg.Data, nil)
 	require.NoError(t, err)
-	require.Equal(t, Checked{First: 1, Last: 3, Records: 3, Damaged: map[string]string{}, Checkpoint: 3}, c)
+	require.Equal(t, api.Checked{First: 1, Last: 3, Records: 3, Damaged: map[string]string{}, Checkpoint: 3}, c)
 	require.NoError(t, os.RemoveAll(filepath.Join(cfg.Data, logDir)))
 	c, err = CheckOffline(t.Context(), cfg.Data, nil)
 	require.NoError(t, err)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"xmq/broker/api"
 	"xmq/broker/disk"
 	"xmq/broker/event"
 	"xmq/dumpflow"
@@ -79,7 +80,7 @@ func TestAForgottenNodeAndALongLagAreReported(t *testing.T) {
 	require.NoError(t, r.stop())
 	r = startBroker(t, cfg)
 	soon(t, "it is still missed", stands)
-	var all []AlertView
+	var all []api.AlertView
 	require.NoError(t, json.NewDecoder(r.get("/v1/alerts").Body).Decode(&all))
 	for _, a := range all {
 		if a.Standing() {

@@ -8,23 +8,11 @@ import (
 	"strconv"
 	"time"
 
+	"xmq/broker/api"
 	"xmq/broker/units"
 	"xmq/broker/version"
 	"xmq/statedb"
 )
-
-// EventView is one row of the timeline as the outside sees it.
-type EventView struct {
-	Number   uint64           `json:"number"`
-	Time     time.Time        `json:"time"`
-	Kind     statedb.Kind     `json:"event"`
-	Alert    string           `json:"alert,omitempty"`
-	Severity statedb.Severity `json:"severity,omitempty"`
-	Client   string           `json:"client,omitempty"`
-	Seq      uint64           `json:"seq,omitempty"`
-	Cause    string           `json:"cause,omitempty"`
-	By       string           `json:"by,omitempty"`
-}
 
 // apiEvents answers GET /v1/events?client=ID&since=DURATION&after=NUMBER&limit=N: the newest, oldest first; with
 // after, what comes next.
@@ -39,14 +27,15 @@ func (b *Broker) apiEvents(r *http.Request) (any, error) {
 			return nil, refuse(http.StatusBadRequest, "after is %.40q: it is the number of an event", next)
 		}
 	}
-	all := []EventView{}
+	all := []api.EventView{}
 	err = b.stores.state.Events(after, func(e statedb.Event) bool {
 		if !q.takes(e.Client, e.Time) {
 			return true
 		}
-		all = append(all, EventView{e.Number, at(e.Time), e.Kind, e.Alert, e.Severity, e.Client, e.Seq, e.Cause, e.By})
+		all = append(all, api.EventView{Number: e.Number, Time: at(e.Time), Kind: e.Kind, Alert: e.Alert, Severity: e.Severity,
+			Client: e.Client, Seq: e.Seq, Cause: e.Cause, By: e.By})
 		if next == "" && len(all) > 2*q.limit {
-			all = append([]EventView{}, all[len(all)-q.limit:]...)
+			all = append([]api.EventView{}, all[len(all)-q.limit:]...)
 		}
 		return next == "" || len(all) < q.limit
 	})

@@ -15,6 +15,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"xmq/broker/api"
 	"xmq/nodeclient/driver/drivertest"
 	"xmq/statedb"
 )
@@ -59,7 +60,7 @@ func TestANightIsATimelineAndALog(t *testing.T) {
 	soon(t, "it goes on", func() bool { return db.Position().Seq == 3 })
 	require.NoError(t, stop())
 	soon(t, "its goodbye is heard", func() bool { return out.count(`event="client went"`) == 1 })
-	var rows []EventView
+	var rows []api.EventView
 	require.NoError(t, json.NewDecoder(r.get("/v1/events").Body).Decode(&rows))
 	var kinds []string
 	for _, e := range rows {
@@ -85,9 +86,9 @@ func TestANightIsATimelineAndALog(t *testing.T) {
 // A pager hears that an alert begins, becomes worse and ends, and of one that nobody has acknowledged from time to
 // time; after an acknowledgement nothing, until it becomes worse.
 func TestHooksAreSilentAfterAnAcknowledgement(t *testing.T) {
-	heard := make(chan AlertView, 100)
+	heard := make(chan api.AlertView, 100)
 	web := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, req *http.Request) {
-		var a AlertView
+		var a api.AlertView
 		if json.NewDecoder(req.Body).Decode(&a) == nil {
 			heard <- a
 		}

@@ -13,6 +13,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"xmq/broker/api"
 	"xmq/broker/door"
 	httpdoor "xmq/broker/door/http"
 	"xmq/broker/event"
@@ -27,29 +28,8 @@ const (
 	feedWrite   = 10 * time.Second // how long a reader of events may take for one
 )
 
-// Line is one increment of GET /v1/increments.
-type Line struct {
-	Seq         uint64      `json:"seq"`
-	Time        time.Time   `json:"time"`
-	Chain       event.Chain `json:"chain"`
-	Topic       string      `json:"topic,omitempty"`
-	ContentType string      `json:"content_type,omitempty"`
-	Producer    string      `json:"producer,omitempty"`
-	Key         string      `json:"key,omitempty"`
-	Number      *uint64     `json:"number,omitempty"` // instead of the key, when the producer counts
-	Origin      string      `json:"origin,omitempty"`
-	ApplyLimit  string      `json:"apply_limit,omitempty"`
-	Body        []byte      `json:"body,omitempty"` // base64 in JSON
-	Text        *string     `json:"text,omitempty"` // instead of the body, with text=1, when that is UTF-8
-}
-
-// Next is the last line of an answer of GET /v1/increments: where the next request goes on.
-type Next struct {
-	Next uint64 `json:"next"`
-}
-
-func line(rec event.Record, text bool) Line {
-	l := Line{Seq: rec.Seq, Time: time.Unix(0, rec.Time).UTC(), Chain: rec.Chain, Topic: rec.Topic,
+func line(rec event.Record, text bool) api.Line {
+	l := api.Line{Seq: rec.Seq, Time: time.Unix(0, rec.Time).UTC(), Chain: rec.Chain, Topic: rec.Topic,
 		ContentType: rec.ContentType,
 		Producer:    rec.Producer, Key: rec.Key, Origin: rec.Origin, ApplyLimit: event.FormatLimit(rec.Limit)}
 	if n, counts := rec.Headers.Number(); counts {
@@ -211,7 +191,7 @@ func (b *Broker) lines(w http.ResponseWriter, r *http.Request, read reading) {
 			return
 		}
 	}
-	_ = enc.Encode(Next{read.from}) // the client may be gone
+	_ = enc.Encode(api.Next{Next: read.from}) // the client may be gone
 }
 
 func feedError(err error) map[string]any {

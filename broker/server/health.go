@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"xmq/broker/api"
 	"xmq/broker/disk"
 	"xmq/broker/version"
 )
@@ -23,21 +24,9 @@ func (b *Broker) readyz(w http.ResponseWriter, _ *http.Request) {
 	_, _ = fmt.Fprintln(w, i)
 }
 
-// Header is what every screen begins with: who answers, and when.
-type Header struct {
-	Time      time.Time `json:"time"`
-	Version   string    `json:"version"`
-	Host      string    `json:"host"`
-	Pid       int       `json:"pid"`
-	Started   time.Time `json:"started"`
-	Rate      float64   `json:"rate"` // increments taken a second, smoothed over some seconds
-	DiskFree  uint64    `json:"disk_free"`
-	DiskTotal uint64    `json:"disk_total"` // 0: it could not be asked
-}
-
-func (b *Broker) header() Header {
+func (b *Broker) header() api.Header {
 	host, _ := os.Hostname() // only for people
-	h := Header{Time: time.Now().UTC(), Version: version.Version, Host: host, Pid: os.Getpid(), Started: b.started.UTC(),
+	h := api.Header{Time: time.Now().UTC(), Version: version.Version, Host: host, Pid: os.Getpid(), Started: b.started.UTC(),
 		Rate: b.flow.perSecond()}
 	if free, total, err := disk.Space(b.stores.dir); err == nil {
 		h.DiskFree, h.DiskTotal = free, total

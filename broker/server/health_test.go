@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"xmq/broker/api"
 	"xmq/broker/door"
 )
 
@@ -50,8 +51,8 @@ func TestReadinessIsWhetherIncrementsAreTaken(t *testing.T) {
 		status, text := r.readiness()
 		require.Equal(t, http.StatusServiceUnavailable, status, code)
 		require.Regexp(t, `^INPUT IS (REFUSED|HELD) since \S+ \d\d:\d\d:\d\dZ \([a-z_]+\): .+\n$`, text)
-		var p Positions
-		var l LogInfo
+		var p api.Positions
+		var l api.LogInfo
 		for path, into := range map[string]any{"/v1/positions": &p, "/v1/log": &l} {
 			require.NoError(t, json.NewDecoder(r.get(path).Body).Decode(into))
 		}

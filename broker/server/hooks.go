@@ -18,6 +18,7 @@ import (
 
 	"github.com/sourcegraph/conc"
 
+	"xmq/broker/api"
 	"xmq/broker/secret"
 	"xmq/statedb"
 )
@@ -33,7 +34,7 @@ type hooks struct {
 
 	// view makes what the outside is told of an alert, with the text of now and its others of one cause; nil: what was
 	// stored.
-	view func(context.Context, statedb.Alert) AlertView
+	view func(context.Context, statedb.Alert) api.AlertView
 
 	mu     sync.Mutex
 	causes map[string]*cause // that stand, see causeOf

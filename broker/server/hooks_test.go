@@ -16,6 +16,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"xmq/broker/api"
 	"xmq/statedb"
 )
 
@@ -97,7 +98,7 @@ func TestOneAlertIsToldInOrder(t *testing.T) {
 	h := newHooks(Hooks{Timeout: time.Minute}, slog.New(slog.DiscardHandler))
 	all := make(chan struct{})
 	one := &hook{"test", func(_ context.Context, _ *Hooks, body []byte) error {
-		var a AlertView
+		var a api.AlertView
 		if err := json.Unmarshal(body, &a); err != nil {
 			return err
 		}
@@ -127,9 +128,9 @@ func TestOneAlertIsToldInOrder(t *testing.T) {
 func TestAlertsOfOneCauseAreToldAsOne(t *testing.T) {
 	cfg := testConfig(t)
 	var mu sync.Mutex
-	var heard []AlertView
+	var heard []api.AlertView
 	web := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		var a AlertView
+		var a api.AlertView
 		if err := json.NewDecoder(r.Body).Decode(&a); err != nil {
 			t.Error(err)
 		}
@@ -145,7 +146,7 @@ func TestAlertsOfOneCauseAreToldAsOne(t *testing.T) {
 		change(&b)
 		require.NoError(t, r.stores.state.Write(&b))
 	}
-	calls := func(n int) []AlertView {
+	calls := func(n int) []api.AlertView {
 		soon(t, fmt.Sprintf("%d calls", n), func() bool { mu.Lock(); defer mu.Unlock(); return len(heard) >= n })
 		mu.Lock()
 		defer mu.Unlock()

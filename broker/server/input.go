@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"xmq/broker/api"
 	"xmq/broker/door"
 	"xmq/broker/event"
 	"xmq/broker/units"
@@ -13,24 +14,17 @@ import (
 	"xmq/worker"
 )
 
-// Input says why the broker takes no increments now, and since when: the first line of every screen.
-type Input struct {
-	Code  door.Code `json:"code"`
-	Text  string    `json:"text"`
-	Since time.Time `json:"since"`
-}
-
 // input is why nothing is taken now; nil while increments are taken.
-func (b *Broker) input() *Input {
+func (b *Broker) input() *api.Input {
 	if r := b.ingest.held.Load(); r != nil {
 		d := b.doubts.Held()
-		return &Input{r.Code, strings.TrimPrefix(r.Text, "input is held: "), time.Unix(0, d.Since).UTC()}
+		return &api.Input{Code: r.Code, Text: strings.TrimPrefix(r.Text, "input is held: "), Since: time.Unix(0, d.Since).UTC()}
 	}
 	if r := b.ingest.refusing.Load(); r != nil {
-		return &Input{r.Code, r.Text, time.Unix(0, b.ingest.since.Load()).UTC()}
+		return &api.Input{Code: r.Code, Text: r.Text, Since: time.Unix(0, b.ingest.since.Load()).UTC()}
 	}
 	if !b.ready.Load() {
-		return &Input{door.Opening, "the broker starts: its doors are not open yet", b.started.UTC()}
+		return &api.Input{Code: door.Opening, Text: "the broker starts: its doors are not open yet", Since: b.started.UTC()}
 	}
 	if !b.ingest.starves() {
 		b.hungry.Store(0)
@@ -38,16 +32,7 @@ func (b *Broker) input() *Input {
 	}
 	b.hungry.CompareAndSwap(0, time.Now().UnixNano())
 	r := starving()
-	return &Input{r.Code, r.Text, time.Unix(0, b.hungry.Load()).UTC()}
-}
-
-// String is what screens begin with.
-func (i *Input) String() string {
-	what := "REFUSED"
-	if i.Code == door.Held {
-		what = "HELD"
-	}
-	return fmt.Sprintf("INPUT IS %s since %s (%s): %s", what, i.Since.UTC().Format("2006-01-02 15:04:05Z"), i.Code, i.Text)
+	return &api.Input{Code: r.Code, Text: r.Text, Since: time.Unix(0, b.hungry.Load()).UTC()}
 }
 
 // heldAlert stands while input is held because of what nodes say of the log.
@@ -171,12 +156,12 @@ func (b *Broker) apiAccept(r *http.Request) (any, error) {
 	var req struct {
 		Confirm bool   `json:"confirm"`
 		Reason  string `json:"reason"`
-		Caller
+		api.Caller
 	}
 	if err := parse(r, 4096, &req); err != nil {
 		return nil, err
 	}
-	by, via, err := req.identify(r)
+	by, via, err := identify(req.Caller, r)
 	if err != nil {
 		return nil, err
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"xmq/broker/api"
 	"xmq/broker/disk"
 	"xmq/broker/door"
 	"xmq/broker/event"
@@ -457,7 +458,7 @@ func TestStrangersAreOneAlert(t *testing.T) {
 func TestTheLogSaysWhoHoldsIt(t *testing.T) {
 	r := startBroker(t, quiet(t))
 	r.fill(25)
-	info := func() (i LogInfo) {
+	info := func() (i api.LogInfo) {
 		v, err := r.apiLog(nil)
 		require.NoError(t, err)
 		b, err := json.Marshal(v)
@@ -498,7 +499,7 @@ func TestAllSayTheSameOfWhoHoldsTheLog(t *testing.T) {
 		require.NoError(t, err)
 		info, err := r.apiLog(nil)
 		require.NoError(t, err)
-		l := info.(LogInfo)
+		l := info.(api.LogInfo)
 		views, err := r.views(t.Context())
 		require.NoError(t, err)
 		h := r.whoHolds()

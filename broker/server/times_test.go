@@ -13,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"xmq/broker/api"
 	"xmq/dumpflow"
 	"xmq/nodeclient/driver/drivertest"
 	"xmq/statedb"
@@ -116,7 +117,7 @@ func TestNoAnswerHoldsATimeAsANumber(t *testing.T) {
 	told, err := json.Marshal(r.told(t.Context(), a))
 	require.NoError(t, err)
 	walk("hook", string(told))
-	var audit []AuditView
+	var audit []api.AuditView
 	require.NoError(t, json.NewDecoder(r.get("/v1/audit").Body).Decode(&audit))
 	require.Equal(t, "fail/master", audit[0].Alert, "an alert's key has its own field")
 	require.Empty(t, audit[0].Reason)

@@ -16,7 +16,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"xmq/broker/server"
+	"xmq/broker/api"
 	"xmq/broker/units"
 	"xmq/statedb"
 )
@@ -60,12 +60,12 @@ func alertsCommand() *cli.Command {
 	}
 }
 
-func showAlerts(c *cli.Context, a *api) error {
-	var all []server.AlertView
+func showAlerts(c *cli.Context, a *apiClient) error {
+	var all []api.AlertView
 	if err := a.do(c.Context, "GET", "/v1/alerts", nil, &all); err != nil {
 		return err
 	}
-	shown, worst := []server.AlertView{}, statedb.Severity("")
+	shown, worst := []api.AlertView{}, statedb.Severity("")
 	for _, x := range all {
 		if x.Standing() || c.Bool("all") {
 			shown = append(shown, x)
@@ -74,7 +74,7 @@ func showAlerts(c *cli.Context, a *api) error {
 			worst = x.Severity
 		}
 	}
-	var now server.LogInfo
+	var now api.LogInfo
 	if !c.Bool("json") || c.Bool("check") {
 		if err := a.do(c.Context, "GET", "/v1/log", nil, &now); err != nil {
 			return err
@@ -83,7 +83,7 @@ func showAlerts(c *cli.Context, a *api) error {
 			worst = statedb.Critical
 		}
 	}
-	slices.SortStableFunc(shown, func(a, b server.AlertView) int {
+	slices.SortStableFunc(shown, func(a, b api.AlertView) int {
 		return cmp.Or(a.Cleared.Compare(b.Cleared), cmp.Compare(b.Severity.Rank(), a.Severity.Rank()),
 			a.First.Compare(b.First))
 	})
@@ -102,12 +102,12 @@ func showAlerts(c *cli.Context, a *api) error {
 	return nil
 }
 
-func alertsScreen(shown []server.AlertView, columns int) string {
+func alertsScreen(shown []api.AlertView, columns int) string {
 	if len(shown) == 0 {
 		return "no alerts\n"
 	}
 	var b strings.Builder
-	for _, x := range server.OneCause(shown) {
+	for _, x := range api.OneCause(shown) {
 		x.Key = strings.Join(append([]string{x.Key}, x.Also...), " ")
 		parts := []string{strings.ToUpper(string(x.Severity)), x.Key, "since " + x.First.Format("2006-01-02 15:04:05Z")}
 		if x.Count > 1 {
@@ -134,7 +134,7 @@ func auditCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			all := []server.AuditView{}
+			all := []api.AuditView{}
 			if err := a.do(c.Context, "GET", "/v1/audit?"+rangeOf(c), nil, &all); err != nil {
 				return err
 			}
@@ -149,7 +149,7 @@ func auditCommand() *cli.Command {
 }
 
 // auditScreen is a line for each decision, and below it who took it and why.
-func auditScreen(all []server.AuditView, columns int) string {
+func auditScreen(all []api.AuditView, columns int) string {
 	var table bytes.Buffer
 	w := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
 	wide := columns >= moreFrom

@@ -34,8 +34,8 @@ func apiFlags(more ...cli.Flag) []cli.Flag {
 	}, more...)
 }
 
-// api is the broker's HTTP side as the tools use it.
-type api struct {
+// apiClient is the broker's HTTP side as the tools use it.
+type apiClient struct {
 	base  string
 	name  string // base as people may read it
 	http  *http.Client
@@ -43,13 +43,13 @@ type api struct {
 	exact bool      // answers are printed as JSON, and stay as they came; otherwise their strings are made plain
 }
 
-func newAPI(c *cli.Context) (*api, error) {
+func newAPI(c *cli.Context) (*apiClient, error) {
 	u, err := url.Parse(c.String("api"))
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
 		return nil, usage("--api %q is no URL like http://127.0.0.1:8420", secret.URL(c.String("api")))
 	}
 	base := strings.TrimRight(u.String(), "/")
-	return &api{base, secret.URL(base), &http.Client{Timeout: patience}, c.App.ErrWriter, c.Bool("json")}, nil
+	return &apiClient{base, secret.URL(base), &http.Client{Timeout: patience}, c.App.ErrWriter, c.Bool("json")}, nil
 }
 
 // patience is how long a broker may take for an answer; orders that read the whole log wait without end.
@@ -65,7 +65,7 @@ type refusal struct {
 func (r *refusal) Error() string { return r.text }
 
 // do asks and decodes the answer into out (nil for none).
-func (a *api) do(ctx context.Context, method, path string, in, out any) error {
+func (a *apiClient) do(ctx context.Context, method, path string, in, out any) error {
 	var body io.Reader
 	if in != nil {
 		b, err := json.Marshal(in)
@@ -81,7 +81,7 @@ func (a *api) do(ctx context.Context, method, path string, in, out any) error {
 // it has refused some by their length, and its answer could be lost while they are still being written.
 const askFirst = 1 << 20
 
-func (a *api) send(ctx context.Context, method, path, contentType string, body io.Reader, out any) error {
+func (a *apiClient) send(ctx context.Context, method, path, contentType string, body io.Reader, out any) error {
 	req, err := http.NewRequestWithContext(ctx, method, a.base+path, body)
 	if err != nil {
 		return err
@@ -148,7 +148,7 @@ func (b *wholeBody) Read(p []byte) (int, error) {
 const lateAnswer = 2 * time.Second
 
 // unreached says what was met instead of a broker.
-func (a *api) unreached(err error) error {
+func (a *apiClient) unreached(err error) error {
 	cause := secret.Hide(innermost(err), a.base)
 	text := cause.Error()
 	var name *net.DNSError

@@ -13,7 +13,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"xmq/broker/server"
+	"xmq/broker/api"
 	"xmq/broker/units"
 	"xmq/statedb"
 	"xmq/worker"
@@ -141,7 +141,7 @@ func within(limit string) string {
 
 // retryAll orders a retry for every client that stands at one increment, and waits for what becomes of each. It ends
 // with an error when one of them was refused, or has not come to a good end.
-func retryAll(c *cli.Context, args []string, req server.Order) error {
+func retryAll(c *cli.Context, args []string, req api.Order) error {
 	if len(args) > 0 || req.Seq != 0 {
 		return usage("xmq client retry --all takes neither an ID nor --seq: each client is at an increment of its own")
 	}
@@ -150,14 +150,14 @@ func retryAll(c *cli.Context, args []string, req server.Order) error {
 		return err
 	}
 	var done struct {
-		Retried []server.Retried `json:"retried"`
+		Retried []api.Retried `json:"retried"`
 	}
 	if err := a.do(c.Context, "POST", "/v1/clients/retry", req, &done); err != nil {
 		return err
 	}
 	all := make([]given, 0, len(done.Retried))
 	for _, r := range done.Retried {
-		g := given{Ordered: server.Ordered{Client: r.Client, Done: string(worker.Retry), Seq: r.Seq, To: r.To, At: r.At},
+		g := given{Ordered: api.Ordered{Client: r.Client, Done: string(worker.Retry), Seq: r.Seq, To: r.To, At: r.At},
 			Refused: r.Refused}
 		switch {
 		case r.Refused != "":

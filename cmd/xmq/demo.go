@@ -19,7 +19,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"xmq/broker/server"
+	"xmq/broker/api"
 	"xmq/cmd/xmq/shop"
 )
 
@@ -87,7 +87,7 @@ type demo struct {
 	total, rate int
 	seed        uint64
 	began       time.Time
-	api         *api
+	api         *apiClient
 	natsAddr    string
 	httpAddr    string
 	children    []*child
@@ -166,7 +166,7 @@ func (d *demo) cast() (broker, master, node1, node2 *child, err error) {
 	if d.httpAddr, err = freeAddr(); err != nil {
 		return
 	}
-	d.api = &api{base: "http://" + d.httpAddr, name: "http://" + d.httpAddr, http: &http.Client{Timeout: 20 * time.Second}}
+	d.api = &apiClient{base: "http://" + d.httpAddr, name: "http://" + d.httpAddr, http: &http.Client{Timeout: 20 * time.Second}}
 	node := func(id string, more ...string) *child {
 		return d.child(id, append([]string{"node", "--id", id, "--broker", "nats://" + d.natsAddr, "--target", "sqlite:" +
 			d.database(id)}, more...)...)
@@ -311,15 +311,15 @@ func (d *demo) feed(ctx context.Context) error {
 // judge waits until everybody is level and compares.
 func (d *demo) judge(ctx context.Context) error {
 	began := time.Now()
-	var p server.Positions
+	var p api.Positions
 	if err := d.until(ctx, func() bool {
-		p = server.Positions{}
+		p = api.Positions{}
 		return d.api.do(ctx, "GET", "/v1/positions", nil, &p) == nil && level(p, 3)
 	}); err != nil {
 		return fmt.Errorf("the nodes do not catch up: %w", err)
 	}
 	caught := time.Since(began)
-	var dumps []server.DumpView
+	var dumps []api.DumpView
 	if err := d.api.do(ctx, "GET", "/v1/dumps", nil, &dumps); err != nil {
 		return err
 	}
@@ -343,7 +343,7 @@ func (d *demo) judge(ctx context.Context) error {
 	return nil
 }
 
-func level(p server.Positions, clients int) bool {
+func level(p api.Positions, clients int) bool {
 	for _, v := range p.Clients {
 		if v.Acked != p.Head {
 			return false

@@ -8,6 +8,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"xmq/broker/api"
 	"xmq/broker/server"
 	"xmq/nodeclient/driver"
 	"xmq/nodeclient/driver/sqltext"
@@ -40,7 +41,7 @@ func newProver(c *cli.Context, p *publisher, in []source) (*prover, error) {
 		}
 	}
 	if pr.limit == 0 && !c.Bool("check") {
-		var info server.LogInfo
+		var info api.LogInfo
 		if err := p.insist(c.Context, func() error { return p.api.do(c.Context, "GET", "/v1/log", nil, &info) }); err != nil {
 			return nil, err
 		}
@@ -72,7 +73,7 @@ func (p *publisher) dialect(c *cli.Context, in []source) (name string, given boo
 		}
 		return "", false, nil
 	}
-	var now server.Positions
+	var now api.Positions
 	if err := p.insist(c.Context, func() error {
 		return p.api.do(c.Context, "GET", "/v1/positions", nil,
 			&now)

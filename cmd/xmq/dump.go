@@ -12,10 +12,10 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"xmq/broker/api"
 	"xmq/broker/bus"
 	"xmq/broker/event"
 	"xmq/broker/secret"
-	"xmq/broker/server"
 	"xmq/broker/units"
 	"xmq/configs"
 	"xmq/dumpflow"
@@ -108,7 +108,7 @@ func part(c *cli.Context) *event.Range {
 }
 
 // words is what requesters say of a DUMP, on one line.
-func words(troubles []server.DumpTrouble) string {
+func words(troubles []api.DumpTrouble) string {
 	all := make([]string, len(troubles))
 	for i, t := range troubles {
 		all[i] = t.ID + ": " + strings.Join(strings.Fields(t.Text), " ")
@@ -132,9 +132,9 @@ func snapshotsCommand() *cli.Command {
 				if err != nil {
 					return err
 				}
-				var done server.Ordered
+				var done api.Ordered
 				if err := a.do(c.Context, "POST", "/v1/dumps/"+id+"/"+verb,
-					server.Order{Reason: c.String("reason"), Caller: server.Caller{Via: operator()}}, &done); err != nil {
+					api.Order{Reason: c.String("reason"), Caller: api.Caller{Via: operator()}}, &done); err != nil {
 					return err
 				}
 				return show(c, done, func(w io.Writer) { fmt.Fprintf(w, "%s: %s\n", id, verb) })
@@ -148,7 +148,7 @@ func snapshotsCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			var all []server.DumpView
+			var all []api.DumpView
 			if err := a.do(c.Context, "GET", "/v1/dumps", nil, &all); err != nil {
 				return err
 			}
@@ -163,7 +163,7 @@ func snapshotsCommand() *cli.Command {
 }
 
 // snapshotsScreen shows each DUMP: whose, for whom, how far, how old its data is, and what requesters say of it.
-func snapshotsScreen(all []server.DumpView, now time.Time, columns int) string {
+func snapshotsScreen(all []api.DumpView, now time.Time, columns int) string {
 	if len(all) == 0 {
 		return "no DUMP runs and no snapshot is kept\n"
 	}

@@ -6,13 +6,13 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"xmq/broker/server"
+	"xmq/broker/api"
 	"xmq/worker"
 )
 
 // What nodes say of a DUMP is one line, and no terminal obeys it.
 func TestWhatRequestersSayIsOneLine(t *testing.T) {
-	line := words([]server.DumpTrouble{{ID: "n1", Text: "no\n\troom\x1b[2J"}, {ID: "n2", Text: "not empty"}})
+	line := words([]api.DumpTrouble{{ID: "n1", Text: "no\n\troom\x1b[2J"}, {ID: "n2", Text: "not empty"}})
 	require.Equal(t, "n1: no room\x1b[2J; n2: not empty", line)
 	var out bytes.Buffer
 	_, err := screen{w: &out}.Write([]byte(line))

@@ -8,7 +8,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"xmq/broker/server"
+	"xmq/broker/api"
 	"xmq/broker/units"
 )
 
@@ -24,7 +24,7 @@ func eventsCommand() *cli.Command {
 			}
 			path, after := "/v1/events?"+rangeOf(c), uint64(0)
 			for {
-				all := []server.EventView{}
+				all := []api.EventView{}
 				if err := a.do(c.Context, "GET", path, nil, &all); err != nil {
 					if c.Bool("follow") && c.Context.Err() != nil {
 						return errInterrupted
@@ -51,7 +51,7 @@ func eventsCommand() *cli.Command {
 	}
 }
 
-func printEvents(c *cli.Context, all []server.EventView) error {
+func printEvents(c *cli.Context, all []api.EventView) error {
 	if c.Bool("json") && !c.Bool("follow") {
 		return writeJSON(c, all)
 	}
@@ -70,7 +70,7 @@ func printEvents(c *cli.Context, all []server.EventView) error {
 }
 
 // eventLine is one event: when, how bad, what, about whom; and the rest below it where the line is too short.
-func eventLine(e server.EventView, columns int) string {
+func eventLine(e api.EventView, columns int) string {
 	parts := []string{string(e.Kind)}
 	switch {
 	case e.Alert != "":

@@ -17,6 +17,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"xmq/broker/api"
 	"xmq/broker/door"
 	"xmq/broker/server"
 	"xmq/broker/units"
@@ -50,7 +51,7 @@ func logHead(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	var l server.LogInfo
+	var l api.LogInfo
 	if err := a.do(c.Context, "GET", "/v1/log", nil, &l); err != nil {
 		return err
 	}
@@ -63,7 +64,7 @@ func logHead(c *cli.Context) error {
 }
 
 // logScreen shows where the log begins and ends, how much it is, and who holds it.
-func logScreen(l server.LogInfo, columns int) string {
+func logScreen(l api.LogInfo, columns int) string {
 	var b strings.Builder
 	if l.Broker.Time.IsZero() { // a broker of an earlier build
 		if l.Input != nil {
@@ -105,7 +106,7 @@ func logAccept(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	var l server.LogInfo
+	var l api.LogInfo
 	if err := a.do(c.Context, "GET", "/v1/log", nil, &l); err != nil {
 		return err
 	}
@@ -193,8 +194,8 @@ func logTail(c *cli.Context) error {
 		ended := false
 		for line := range bytes.Lines(buf.Bytes()) {
 			var l struct {
-				server.Line
-				server.Next
+				api.Line
+				api.Next
 				Error string
 			}
 			if err := json.Unmarshal(line, &l); err != nil || l.Seq == 0 && l.Next.Next == 0 {
@@ -225,7 +226,7 @@ func logTail(c *cli.Context) error {
 }
 
 // printLine prints one increment: as it came with --json, else the beginning of its body on one line.
-func printLine(c *cli.Context, line []byte, l server.Line) error {
+func printLine(c *cli.Context, line []byte, l api.Line) error {
 	if c.Bool("json") {
 		_, err := screen{raw(c.App.Writer), true}.Write(line)
 		return err
@@ -236,7 +237,7 @@ func printLine(c *cli.Context, line []byte, l server.Line) error {
 }
 
 // tailLine is one increment, with as much of its body as there are columns for, and some of it always.
-func tailLine(l server.Line, columns int) string {
+func tailLine(l api.Line, columns int) string {
 	head := fmt.Sprintf("%s  %s  %s  %s  ", units.Count(l.Seq), l.Time.UTC().Format("2006-01-02 15:04:05.000Z"),
 		topicWord(l.Topic), units.Bytes(int64(len(l.Body))))
 	body, least := l.Body, 8
@@ -256,7 +257,7 @@ func topicWord(t string) string {
 }
 
 func logCheck(c *cli.Context) error {
-	var res server.Checked
+	var res api.Checked
 	p := newProgress(c.App.ErrWriter)
 	if dir := c.String("data"); dir != "" {
 		var err error

@@ -14,8 +14,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"xmq/broker/api"
 	"xmq/broker/door"
-	"xmq/broker/server"
 	"xmq/statedb"
 	"xmq/worker"
 )
@@ -25,8 +25,8 @@ var night = time.Date(2026, 11, 30, 23, 4, 11, 0, time.UTC)
 func ptr[T any](v T) *T { return &v }
 
 // nightly are positions with one client in every condition, and n that follow.
-func nightly(n int) server.Positions {
-	p := server.Positions{Broker: server.Header{Time: night, Version: "0.1.0", Host: "vm", Pid: 7,
+func nightly(n int) api.Positions {
+	p := api.Positions{Broker: api.Header{Time: night, Version: "0.1.0", Host: "vm", Pid: 7,
 		Started: night.Add(-72 * time.Minute), Rate: 50,
 		DiskFree: 784 << 20, DiskTotal: 868 << 20}, Log: 0x492b, Group: "main", Head: 8360400, First: 1}
 	ago := func(d time.Duration) time.Time { return night.Add(-d) }
@@ -71,8 +71,8 @@ func nightly(n int) server.Positions {
 	return p
 }
 
-func nightlyDumps() []server.DumpView {
-	return []server.DumpView{
+func nightlyDumps() []api.DumpView {
+	return []api.DumpView{
 		{ID: 0xf1dba73cecfa670e, Target: "pg1", Requesters: []string{"pg2", "pg3"}, Seq: 8357901, State: "open", PauseMS: 1.2,
 			Bytes: 212593056, DurationMS: 18450,
 			Opened: ptr(night.Add(-512 * time.Second))},
@@ -80,22 +80,22 @@ func nightlyDumps() []server.DumpView {
 			DurationMS: 1200},
 		{ID: 0xa2, Target: "my1", Seq: 3533, State: "failed", Bytes: 4711, DurationMS: 812,
 			Opened: ptr(night.Add(-26 * time.Hour)), Error: "the node of the target my1 was stopped",
-			NotLoaded: []server.DumpTrouble{{ID: "my2", Text: "a snapshot of about 203 MiB needs as much room beside the " +
+			NotLoaded: []api.DumpTrouble{{ID: "my2", Text: "a snapshot of about 203 MiB needs as much room beside the " +
 				"live data, and /srv/my2 has 51 MiB free: make room"}}},
 	}
 }
 
-func nightlyLines() (all []server.Line) {
+func nightlyLines() (all []api.Line) {
 	for i, body := range []string{"INSERT INTO ev VALUES (8360398, 'a long text that has more characters than a narrow " +
 		"screen has columns, and a wide one too')", "x", "\x00\xff", "SELECT 'ä'"} {
-		all = append(all, server.Line{Seq: uint64(8360397 + i), Time: night.Add(time.Duration(i) * 1234 * time.Millisecond),
+		all = append(all, api.Line{Seq: uint64(8360397 + i), Time: night.Add(time.Duration(i) * 1234 * time.Millisecond),
 			Topic: []string{"", "shop"}[i%2], Body: []byte(body)})
 	}
 	return all
 }
 
-func nightlyAudit() []server.AuditView {
-	return []server.AuditView{
+func nightlyAudit() []api.AuditView {
+	return []api.AuditView{
 		{Number: 24, Time: night.Add(-time.Hour), Verb: "skip", Client: "my1", Seq: 44699,
 			Reason: "nobody needs it, and the shop has written it once more with the right number", By: "127.0.0.1 (http)",
 			Via: "root@vm"},
@@ -107,9 +107,9 @@ func nightlyAudit() []server.AuditView {
 	}
 }
 
-func nightlyEvents() []server.EventView {
+func nightlyEvents() []api.EventView {
 	at := func(s int) time.Time { return night.Add(time.Duration(s) * time.Second) }
-	return []server.EventView{
+	return []api.EventView{
 		{Number: 1, Time: at(-600), Kind: statedb.Started, Seq: 8360300, Cause: "broker 0.1.0 on vm, pid 7, log " +
 			"000000000000492b holds 1 to 8360300"},
 		{Number: 2, Time: at(-500), Kind: statedb.ClientCame, Client: "pg1", Seq: 2001940,
@@ -128,20 +128,20 @@ func nightlyEvents() []server.EventView {
 }
 
 // oneCause are two clients that refuse one increment, and a third with a trouble of its own.
-func oneCause() []server.AlertView {
+func oneCause() []api.AlertView {
 	cause := "increment 3533 is refused by all 2 clients of topic shop (my1, pg1): the increment is bad, not the " +
 		"databases. To pass over it everywhere: xmq client skip --seq 3533 my1 pg1 --reason TEXT"
-	a := server.AlertView{Key: "fail/my1", Client: "my1", Severity: statedb.Critical, Seq: 3533,
+	a := api.AlertView{Key: "fail/my1", Client: "my1", Severity: statedb.Critical, Seq: 3533,
 		First: night.Add(-time.Minute), Count: 1, Text: "client my1 could not apply increment 3533: Duplicate entry",
 		Cause: cause}
 	b := a
 	b.Key, b.Client, b.Text = "fail/pg1", "pg1", "client pg1 could not apply increment 3533: duplicate key"
-	c := server.AlertView{Key: "stopped/rd1", Client: "rd1", Severity: statedb.Warning, First: night.Add(-time.Hour),
+	c := api.AlertView{Key: "stopped/rd1", Client: "rd1", Severity: statedb.Warning, First: night.Add(-time.Hour),
 		Count: 1, Acked: true,
 		Text: "client rd1 on db4 was stopped at 2026-11-30 21:50:10Z and has not come back for 1 h 14 m, 3,615 increments " +
 			"behind; it holds the log from 33,821 on, 3,615 increments, about 0.4 MiB, the oldest 1 h 14 m old. Gone for " +
 			"good? xmq client forget rd1 --reason TEXT"}
-	return []server.AlertView{a, b, c}
+	return []api.AlertView{a, b, c}
 }
 
 // golden compares a screen with its file; with GOLDEN=write it writes the file.
@@ -167,11 +167,11 @@ func golden(t *testing.T, name, got string, z size) {
 // that is not.
 func TestScreensFitAndSayTheWorstFirst(t *testing.T) {
 	held := nightly(40)
-	held.Input = &server.Input{Code: door.DiskFull, Since: night.Add(-time.Hour),
+	held.Input = &api.Input{Code: door.DiskFull, Since: night.Add(-time.Hour),
 		Text: "the broker takes no increments: only 0 MiB of 868 MiB are free on the disk of /var/lib/xmq: make room"}
-	status := server.Status{Broker: held.Broker, Input: held.Input, Log: held.Log, First: 1, Head: held.Head,
+	status := api.Status{Broker: held.Broker, Input: held.Input, Log: held.Log, First: 1, Head: held.Head,
 		Severity: statedb.Critical,
-		Alerts: []server.AlertView{{Key: "fail/pg1", Client: "pg1", Severity: statedb.Critical,
+		Alerts: []api.AlertView{{Key: "fail/pg1", Client: "pg1", Severity: statedb.Critical,
 			First: night.Add(-2 * time.Minute), Count: 1,
 			Text: "client pg1 could not apply increment 1947: duplicate key. See it: xmq log show 1947; mend the database " +
 				"and run xmq client retry pg1; or pass over it there: xmq client skip pg1 --seq 1947 --reason TEXT (or replace)"}},
@@ -186,7 +186,7 @@ func TestScreensFitAndSayTheWorstFirst(t *testing.T) {
 		printStatus(&b, status, z.columns)
 		golden(t, "status-"+name, b.String(), size{columns: z.columns})
 		golden(t, "snapshots-"+name, snapshotsScreen(nightlyDumps(), night, z.columns), size{columns: z.columns})
-		golden(t, "log-head-"+name, logScreen(server.LogInfo{Broker: held.Broker, Input: held.Input, Log: held.Log,
+		golden(t, "log-head-"+name, logScreen(api.LogInfo{Broker: held.Broker, Input: held.Input, Log: held.Log,
 			Group: "main", First: 1, Head: held.Head,
 			Chain: 0x1f, Segments: 5, Bytes: 3 << 30, MaxBytes: 40 << 30, SyncP99MS: 1.234, Pin: ptr(uint64(2001946)),
 			Holder: "client pg1", Quarantined: []string{"000000000004"}}, z.columns), z)
@@ -203,7 +203,7 @@ func TestScreensFitAndSayTheWorstFirst(t *testing.T) {
 		golden(t, "events-"+name, b.String(), z)
 		golden(t, "alerts-one-cause-"+name, alertsScreen(oneCause(), z.columns), z)
 		b.Reset()
-		printStatus(&b, server.Status{Broker: held.Broker, Log: held.Log, First: 1, Head: held.Head,
+		printStatus(&b, api.Status{Broker: held.Broker, Log: held.Log, First: 1, Head: held.Head,
 			Severity: statedb.Critical, Alerts: oneCause(),
 			Clients: map[worker.Is]int{worker.IsFailed: 2, worker.IsStopped: 1},
 			Wrong:   []worker.View{held.Clients[42], held.Clients[40]}}, z.columns)
@@ -213,12 +213,12 @@ func TestScreensFitAndSayTheWorstFirst(t *testing.T) {
 
 // A monitoring system reads the exit code: 0 well, 1 warning, 2 critical, 3 nobody answers.
 func TestCommandsThatLookEndWithWhatTheySaw(t *testing.T) {
-	var p server.Positions
-	var s server.Status
-	var alerts []server.AlertView
+	var p api.Positions
+	var s api.Status
+	var alerts []api.AlertView
 	b := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_ = json.NewEncoder(w).Encode(map[string]any{"/v1/positions": p, "/v1/status": s, "/v1/alerts": alerts,
-			"/v1/log": server.LogInfo{Input: p.Input}}[r.URL.Path])
+			"/v1/log": api.LogInfo{Input: p.Input}}[r.URL.Path])
 	}))
 	defer b.Close()
 	all := func(want int) {
@@ -231,7 +231,7 @@ func TestCommandsThatLookEndWithWhatTheySaw(t *testing.T) {
 	}
 	alert := func(severity statedb.Severity, is worker.Is) {
 		p.Clients = []worker.View{{ID: "n1", Condition: worker.Condition{Is: is}}}
-		s.Severity, alerts = severity, []server.AlertView{{Key: "k", Severity: severity, First: night}}
+		s.Severity, alerts = severity, []api.AlertView{{Key: "k", Severity: severity, First: night}}
 	}
 	all(0)
 	alert(statedb.Note, worker.IsStopped)
@@ -241,7 +241,7 @@ func TestCommandsThatLookEndWithWhatTheySaw(t *testing.T) {
 	alert(statedb.Critical, worker.IsFailed)
 	all(2)
 	alert(statedb.Warning, worker.IsRetrying)
-	p.Input, s.Severity = &server.Input{Code: door.DiskFull, Text: "full"}, statedb.Critical
+	p.Input, s.Severity = &api.Input{Code: door.DiskFull, Text: "full"}, statedb.Critical
 	all(2)
 	code, out, _ := call(t, "", "positions", "--api", b.URL)
 	require.Zero(t, code, "only --check says it by the exit code")

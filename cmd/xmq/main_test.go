@@ -593,7 +593,7 @@ func TestAToolThatWaitsSaysForWhom(t *testing.T) {
 	}))
 	defer slow.Close()
 	r, w := io.Pipe()
-	a := &api{base: slow.URL, name: slow.URL, http: &http.Client{Timeout: time.Minute}, w: w}
+	a := &apiClient{base: slow.URL, name: slow.URL, http: &http.Client{Timeout: time.Minute}, w: w}
 	ended := make(chan error, 1)
 	go func() { ended <- a.do(t.Context(), "GET", "/v1/log", nil, nil) }()
 	text := make([]byte, 200)
@@ -608,7 +608,7 @@ func TestAToolThatWaitsSaysForWhom(t *testing.T) {
 func TestToolsDoNotWaitForEver(t *testing.T) {
 	hanging := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
 	defer hanging.Close()
-	a := &api{base: hanging.URL, name: hanging.URL, http: &http.Client{Timeout: 50 * time.Millisecond}}
+	a := &apiClient{base: hanging.URL, name: hanging.URL, http: &http.Client{Timeout: 50 * time.Millisecond}}
 	err := a.do(t.Context(), "GET", "/v1/log", nil, nil)
 	require.ErrorContains(t, err, "has not answered within 50ms")
 	require.Equal(t, exitTemporary, exitCode(err))

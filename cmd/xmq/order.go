@@ -11,9 +11,9 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"xmq/broker/api"
 	"xmq/broker/door"
 	"xmq/broker/event"
-	"xmq/broker/server"
 	"xmq/statedb"
 	"xmq/worker"
 )
@@ -63,10 +63,10 @@ func order(verb worker.Verb, usageText string, flags ...cli.Flag) *cli.Command {
 }
 
 // readOrder is what the command line says.
-func readOrder(c *cli.Context, verb worker.Verb) (ids []string, req server.Order, err error) {
-	req = server.Order{Seq: c.Uint64("seq"), Limit: c.String("limit"), Topics: c.StringSlice("topics"),
+func readOrder(c *cli.Context, verb worker.Verb) (ids []string, req api.Order, err error) {
+	req = api.Order{Seq: c.Uint64("seq"), Limit: c.String("limit"), Topics: c.StringSlice("topics"),
 		Reason:  c.String("reason"),
-		Confirm: c.Bool("confirm"), Caller: server.Caller{Via: operator()}}
+		Confirm: c.Bool("confirm"), Caller: api.Caller{Via: operator()}}
 	if _, err := event.ParseLimit(req.Limit); req.Limit != "" && err != nil {
 		return nil, req, usage("xmq client %s --limit: %v", verb, err)
 	}
@@ -114,8 +114,8 @@ func readOrder(c *cli.Context, verb worker.Verb) (ids []string, req server.Order
 }
 
 // at are the clients that stand at increment seq: it has failed there, or is tried again.
-func at(c *cli.Context, a *api, seq uint64) (ids []string, err error) {
-	var p server.Positions
+func at(c *cli.Context, a *apiClient, seq uint64) (ids []string, err error) {
+	var p api.Positions
 	if err := a.do(c.Context, "GET", "/v1/positions", nil, &p); err != nil {
 		return nil, err
 	}
@@ -132,14 +132,14 @@ func at(c *cli.Context, a *api, seq uint64) (ids []string, err error) {
 
 // given is one order and what became of it.
 type given struct {
-	server.Ordered
+	api.Ordered
 	Outcome string `json:"outcome,omitempty"` // in one sentence
 	Refused string `json:"refused,omitempty"` // nothing was ordered
 	failure error
 }
 
 // give gives an order to each client and waits for what becomes of it.
-func give(c *cli.Context, a *api, verb worker.Verb, ids []string, req server.Order) error {
+func give(c *cli.Context, a *apiClient, verb worker.Verb, ids []string, req api.Order) error {
 	var all []given
 	for _, id := range ids {
 		g, err := giveOne(c, a, verb, id, req)
@@ -147,7 +147,7 @@ func give(c *cli.Context, a *api, verb worker.Verb, ids []string, req server.Ord
 			return err
 		}
 		if err != nil {
-			g = given{Ordered: server.Ordered{Client: id, Done: string(verb)}, Refused: err.Error(), failure: err}
+			g = given{Ordered: api.Ordered{Client: id, Done: string(verb)}, Refused: err.Error(), failure: err}
 		}
 		all = append(all, g)
 	}
@@ -175,7 +175,7 @@ func give(c *cli.Context, a *api, verb worker.Verb, ids []string, req server.Ord
 }
 
 // await waits for what becomes of orders that were given.
-func await(c *cli.Context, a *api, verb worker.Verb, all []given) {
+func await(c *cli.Context, a *apiClient, verb worker.Verb, all []given) {
 	if c.Bool("no-wait") || c.Duration("wait") <= 0 {
 		return
 	}
@@ -209,7 +209,7 @@ func failures(all []given) error {
 const whenItComes = "its node is not connected: the order is carried out when it comes"
 
 // giveOne gives an order to one client; when the broker asks whether it is meant, so does the tool.
-func giveOne(c *cli.Context, a *api, verb worker.Verb, id string, req server.Order) (g given, err error) {
+func giveOne(c *cli.Context, a *apiClient, verb worker.Verb, id string, req api.Order) (g given, err error) {
 	path := "/v1/clients/" + url.PathEscape(id)
 	waits := (many(verb) || numbered(verb)) && !c.Bool("no-wait")
 	var before worker.View
@@ -234,7 +234,7 @@ func giveOne(c *cli.Context, a *api, verb worker.Verb, id string, req server.Ord
 }
 
 // outcome waits until an order has come to its end, good or bad, and says which.
-func outcome(c *cli.Context, a *api, verb worker.Verb, g *given) (string, error) {
+func outcome(c *cli.Context, a *apiClient, verb worker.Verb, g *given) (string, error) {
 	if !many(verb) && !numbered(verb) {
 		return "", nil
 	}

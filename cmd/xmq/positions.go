@@ -12,7 +12,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"xmq/broker/server"
+	"xmq/broker/api"
 	"xmq/broker/units"
 	"xmq/statedb"
 	"xmq/worker"
@@ -30,7 +30,7 @@ func positionsCommand() *cli.Command {
 				return err
 			}
 			if !c.Bool("watch") {
-				var p server.Positions
+				var p api.Positions
 				if err := a.do(c.Context, "GET", "/v1/positions", nil, &p); err != nil {
 					if c.Bool("check") {
 						return cannotSay(c, err)
@@ -48,7 +48,7 @@ func positionsCommand() *cli.Command {
 }
 
 // worstOf is the severity of the worst that the positions show.
-func worstOf(p server.Positions) (worst statedb.Severity) {
+func worstOf(p api.Positions) (worst statedb.Severity) {
 	if p.Input != nil {
 		worst = statedb.Critical
 	}
@@ -62,9 +62,9 @@ func worstOf(p server.Positions) (worst statedb.Severity) {
 
 // watchPositions shows the positions every second until it is interrupted. While a broker that was there is away,
 // what it said last stays, marked as old.
-func watchPositions(c *cli.Context, a *api) error {
+func watchPositions(c *cli.Context, a *apiClient) error {
 	live := !c.Bool("json") && terminal(c.App.Writer)
-	var p server.Positions
+	var p api.Positions
 	var stale error
 	for shown := false; ; {
 		err := a.do(c.Context, "GET", "/v1/positions", nil, &p)
@@ -102,7 +102,7 @@ func watchPositions(c *cli.Context, a *api) error {
 	}
 }
 
-func showPositions(c *cli.Context, p server.Positions, z size) error {
+func showPositions(c *cli.Context, p api.Positions, z size) error {
 	if c.Bool("json") {
 		return writeJSON(c, p)
 	}
@@ -117,7 +117,7 @@ const (
 )
 
 // positionsScreen is the whole screen: at most z.rows lines, the worst clients first, and how many do not fit.
-func positionsScreen(p server.Positions, z size, wide bool) string {
+func positionsScreen(p api.Positions, z size, wide bool) string {
 	head := headline(p.Broker, p.Input, p.Log, p.First, p.Head, z.columns)
 	if p.Broker.Time.IsZero() {
 		head += fmt.Sprintf("log %s  group %s  increments %d to %d\n", p.Log, p.Group, p.First, p.Head)

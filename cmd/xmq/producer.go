@@ -5,9 +5,9 @@ import (
 	"io"
 	"net/url"
 
-	"github.com/urfave/cli/v2"
+	"xmq/broker/api"
 
-	"xmq/broker/server"
+	"github.com/urfave/cli/v2"
 )
 
 func producerCommand() *cli.Command {
@@ -34,8 +34,8 @@ func producerReset(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	var done server.ProducerReset
-	req := server.Order{Reason: c.String("reason"), Caller: server.Caller{Via: operator()}}
+	var done api.ProducerReset
+	req := api.Order{Reason: c.String("reason"), Caller: api.Caller{Via: operator()}}
 	if err := a.do(c.Context, "POST", "/v1/producers/"+url.PathEscape(id)+"/reset", req, &done); err != nil {
 		return err
 	}

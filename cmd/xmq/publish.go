@@ -144,7 +144,7 @@ func (p *publisher) publish(c *cli.Context, in []source) error {
 // publisher sends increments in batches, in order, each with an idempotency key, and tries again while the broker is
 // away: nothing is stored twice.
 type publisher struct {
-	api                        *api
+	api                        *apiClient
 	topic, contentType, prefix string
 	limit                      string // of each increment; "" for none of its own
 	patience                   time.Duration

@@ -19,9 +19,9 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/urfave/cli/v2"
 
+	"xmq/broker/api"
 	"xmq/broker/bus"
 	"xmq/broker/event"
-	"xmq/broker/server"
 	"xmq/worker"
 )
 
@@ -82,15 +82,15 @@ func poisoned[T any]() []byte {
 // all.
 func hostileBroker(t *testing.T, mode string) string {
 	answers := map[string][]byte{
-		"/v1/positions": poisoned[server.Positions](), "/v1/clients/n1": poisoned[worker.View](),
-		"/v1/log":    poisoned[server.LogInfo](),
-		"/v1/alerts": poisoned[[]server.AlertView](), "/v1/audit": poisoned[[]server.AuditView](),
-		"/v1/events": poisoned[[]server.EventView](), "/v1/status": poisoned[server.Status](),
-		"/v1/dumps":      poisoned[[]server.DumpView](),
-		"/v1/increments": poisoned[server.Line](), "/v1/log/check": poisoned[server.Checked](),
+		"/v1/positions": poisoned[api.Positions](), "/v1/clients/n1": poisoned[worker.View](),
+		"/v1/log":    poisoned[api.LogInfo](),
+		"/v1/alerts": poisoned[[]api.AlertView](), "/v1/audit": poisoned[[]api.AuditView](),
+		"/v1/events": poisoned[[]api.EventView](), "/v1/status": poisoned[api.Status](),
+		"/v1/dumps":      poisoned[[]api.DumpView](),
+		"/v1/increments": poisoned[api.Line](), "/v1/log/check": poisoned[api.Checked](),
 		"/v1/increments/1": []byte(evil),
 		"/v1/log/trim":     []byte(`{"freed_segments": 1, "first": 1}`), "/v1/clients/retry": poisoned[struct {
-			Retried []server.Retried `json:"retried"`
+			Retried []api.Retried `json:"retried"`
 		}](), "/v1/increments/batch": poisoned[struct {
 			Results []struct{ Error string } `json:"results"`
 		}]()}
@@ -203,7 +203,7 @@ func TestNoCommandLetsTextFromOutsideSteerATerminal(t *testing.T) {
 // JSON keeps what it means.
 func TestJSONIsEscapedAndExact(t *testing.T) {
 	out := good(t, "", "audit", "--json", "--api", hostileBroker(t, "answer"))
-	var all []server.AuditView
+	var all []api.AuditView
 	require.NoError(t, json.Unmarshal([]byte(out), &all))
 	require.Equal(t, evil, all[0].Reason)
 }

@@ -10,8 +10,8 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"xmq/broker/api"
 	"xmq/broker/event"
-	"xmq/broker/server"
 	"xmq/broker/units"
 	"xmq/statedb"
 	"xmq/worker"
@@ -26,7 +26,7 @@ func statusCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			var s server.Status
+			var s api.Status
 			if err := a.do(c.Context, "GET", "/v1/status", nil, &s); err != nil {
 				return cannotSay(c, err)
 			}
@@ -60,7 +60,7 @@ func cannotSay(c *cli.Context, err error) error {
 }
 
 // headline is what every screen begins with: that nothing is taken, then who answers, when, and how far the log is.
-func headline(h server.Header, in *server.Input, log event.LogID, first, head uint64, columns int) string {
+func headline(h api.Header, in *api.Input, log event.LogID, first, head uint64, columns int) string {
 	text := ""
 	if in != nil {
 		text = wrapped(in.String(), "", "  ", columns)
@@ -81,13 +81,13 @@ func headline(h server.Header, in *server.Input, log event.LogID, first, head ui
 		fmt.Sprintf("log %s %s", log, holds), fmt.Sprintf("in %.0f/s", h.Rate), disk)
 }
 
-func printStatus(w io.Writer, s server.Status, columns int) {
+func printStatus(w io.Writer, s api.Status, columns int) {
 	fmt.Fprint(w, headline(s.Broker, s.Input, s.Log, s.First, s.Head, columns))
 	told := map[string]bool{}
 	for _, a := range s.Alerts {
 		told[a.Client] = true
 	}
-	for _, a := range server.OneCause(s.Alerts) {
+	for _, a := range api.OneCause(s.Alerts) {
 		if s.Input != nil && strings.Contains(a.Text, s.Input.Text) {
 			continue // the first line says it
 		}
