@@ -57,3 +57,18 @@ func OneCause(all []AlertView) []AlertView {
 	}
 	return merged
 }
+
+// AlertOf is an alert as it was stored.
+func AlertOf(a statedb.Alert) AlertView {
+	return AlertView{Key: a.Key, Severity: a.Severity, Client: a.Client, Seq: a.Seq, Text: a.Text, First: At(a.First),
+		Last:  At(a.Last),
+		Count: a.Count, Acked: a.Acked, Cleared: At(a.Cleared)}
+}
+
+// At is ns since 1970 as the outside reads it; the zero time for 0.
+func At(ns int64) time.Time {
+	if ns == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, ns).UTC()
+}

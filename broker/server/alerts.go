@@ -12,20 +12,6 @@ import (
 	"xmq/worker"
 )
 
-func alertView(a statedb.Alert) api.AlertView {
-	return api.AlertView{Key: a.Key, Severity: a.Severity, Client: a.Client, Seq: a.Seq, Text: a.Text, First: at(a.First),
-		Last:  at(a.Last),
-		Count: a.Count, Acked: a.Acked, Cleared: at(a.Cleared)}
-}
-
-// at is ns since 1970 as the outside reads it; the zero time for 0.
-func at(ns int64) time.Time {
-	if ns == 0 {
-		return time.Time{}
-	}
-	return time.Unix(0, ns).UTC()
-}
-
 // alerts are all that are kept, by key.
 func (b *Broker) alerts(views []worker.View) []api.AlertView {
 	all, now := []api.AlertView{}, time.Now()
@@ -34,7 +20,7 @@ func (b *Broker) alerts(views []worker.View) []api.AlertView {
 		known[views[i].ID] = &views[i]
 	}
 	for _, a := range b.stores.state.Alerts() {
-		v := alertView(a)
+		v := api.AlertOf(a)
 		if v.Standing() {
 			v.Text = b.textNow(a.Key, a.Text, known[a.Client], now)
 		}
@@ -44,21 +30,21 @@ func (b *Broker) alerts(views []worker.View) []api.AlertView {
 	return all
 }
 
-// told is what a hook says of an alert that stands: its text of now, and the others of its cause. When the workers do
+// shown is what a hook says of an alert that stands: its text of now, and the others of its cause. When the workers do
 // not answer at once it is what was stored.
-func (b *Broker) told(ctx context.Context, a statedb.Alert) api.AlertView {
+func (b *Broker) shown(ctx context.Context, a statedb.Alert) api.AlertView {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	views, err := b.views(ctx)
 	if err != nil {
-		return alertView(a)
+		return api.AlertOf(a)
 	}
 	for _, v := range api.OneCause(b.alerts(views)) {
 		if v.Standing() && (v.Key == a.Key || slices.Contains(v.Also, a.Key)) {
 			return v
 		}
 	}
-	return alertView(a) // it is over: that is told next
+	return api.AlertOf(a) // it is over: that is told next
 }
 
 func (b *Broker) apiAlerts(r *http.Request) (any, error) {
@@ -103,7 +89,7 @@ func (b *Broker) status(ctx context.Context) (api.Status, error) {
 }
 
 func auditView(a statedb.Audit) api.AuditView {
-	return api.AuditView{Number: a.Number, Time: at(a.Time), Verb: a.Verb, Client: a.Client, Seq: a.Seq, Alert: a.Alert,
+	return api.AuditView{Number: a.Number, Time: api.At(a.Time), Verb: a.Verb, Client: a.Client, Seq: a.Seq, Alert: a.Alert,
 		From: a.From, To: a.To, Limit: a.Limit, Reason: a.Reason,
 		By: a.By, Via: a.Via}
 }

@@ -342,7 +342,7 @@ func (b *Broker) apiRetryAll(r *http.Request) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		done = append(done, api.Retried{Client: v.ID, Seq: v.LastError.Seq, Refused: no.Refused, To: no.To, At: at(no.At),
+		done = append(done, api.Retried{Client: v.ID, Seq: v.LastError.Seq, Refused: no.Refused, To: no.To, At: api.At(no.At),
 			Connected: v.Connected})
 	}
 	return map[string]any{"retried": done}, nil
@@ -358,7 +358,7 @@ func (b *Broker) order(ctx context.Context, id string, o worker.Order) (any, err
 	case a.Refused != "":
 		return nil, refuse(http.StatusConflict, "%s", a.Refused)
 	}
-	return api.Ordered{Client: id, Done: string(o.Verb), Seq: a.Seq, Told: a.Told, From: a.From, To: a.To, At: at(a.At)}, nil
+	return api.Ordered{Client: id, Done: string(o.Verb), Seq: a.Seq, Told: a.Told, From: a.From, To: a.To, At: api.At(a.At)}, nil
 }
 
 // apiReset lets a producer's numbers begin anew.
@@ -610,7 +610,7 @@ func parseRange(r *http.Request, most int) (q span, err error) {
 
 func troubles(all []dumpflow.Trouble) (views []api.DumpTrouble) {
 	for _, t := range all {
-		views = append(views, api.DumpTrouble{ID: t.ID, Text: t.Text, Time: at(t.Time)})
+		views = append(views, api.DumpTrouble{ID: t.ID, Text: t.Text, Time: api.At(t.Time)})
 	}
 	return views
 }

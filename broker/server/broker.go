@@ -22,6 +22,7 @@ import (
 	"xmq/broker/door"
 	natsdoor "xmq/broker/door/nats"
 	"xmq/broker/event"
+	"xmq/broker/monitor"
 	"xmq/broker/secret"
 	"xmq/dumpflow"
 	"xmq/statedb"
@@ -65,7 +66,7 @@ type Broker struct {
 	doubted   chan struct{} // they have changed
 	looking   sync.Mutex    // held by a round of the watch, and by who decides about the doubts
 	pool      *worker.Pool
-	hooks     *hooks
+	hooks     *monitor.Notifier
 	publish   *natsdoor.Door
 
 	poisoned chan error // the storage has failed
@@ -101,7 +102,7 @@ func Open(cfg Config, log *slog.Logger) (*Broker, error) {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
 	b := &Broker{cfg: &cfg, log: log, started: time.Now(), rival: make(chan claim, 1), poisoned: make(chan error, 1),
-		hooks:     newHooks(cfg.Hooks, log),
+		hooks:     monitor.NewNotifier(cfg.Hooks, log),
 		admission: worker.NewClientQuota(cfg.MaxClients), doubted: make(chan struct{}, 1), leaving: make(chan struct{})}
 	b.live.Store(&cfg)
 	err := classed(b.open())
@@ -131,10 +132,10 @@ func (b *Broker) open() (err error) {
 	}
 	b.flight = worker.NewBudget(b.cfg.MemoryLimit / 4)
 	b.crowd, b.budget = newCrowd(b.caps.http, b.cfg.HTTPConnsPerAddress), door.NewBudget(b.cfg.inflight())
-	if b.stores, err = openStores(b.cfg, b.log, poison, b.hooks.tell); err != nil {
+	if b.stores, err = openStores(b.cfg, b.log, poison, b.hooks.Notify); err != nil {
 		return err
 	}
-	b.hooks.know(b.standingAlerts(), time.Now())
+	b.hooks.Remember(b.standingAlerts(), time.Now())
 	if err := b.recordMaxBytes(); err != nil {
 		return err
 	}
@@ -157,7 +158,7 @@ func (b *Broker) open() (err error) {
 	b.newDoubts()
 	b.dispatch = newDispatcher(b.cfg.Group, b.road, b.log)
 	b.pool = b.newPool()
-	b.hooks.view = b.told
+	b.hooks.View = b.shown
 	b.dispatch.post = b.pool.Post
 	b.reconcile()
 	return nil
@@ -272,7 +273,7 @@ func (b *Broker) Run(ctx context.Context, onReady func()) error {
 	}
 	p.ingest = start("ingest", ended, b.ingest.run)
 	p.keepers = append(p.keepers, start("watch", ended, b.watch), start("retention", ended, b.retain),
-		start("scrub", ended, b.scrub), start("index", ended, b.index), start("hooks", ended, b.hooks.run))
+		start("scrub", ended, b.scrub), start("index", ended, b.index), start("hooks", ended, b.hooks.Run))
 	if b.server != nil {
 		p.keepers = append(p.keepers, start("pending", ended, b.pending))
 	}

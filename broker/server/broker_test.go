@@ -28,6 +28,7 @@ import (
 	"xmq/broker/disk"
 	"xmq/broker/door"
 	"xmq/broker/event"
+	"xmq/broker/monitor"
 	"xmq/dumpflow"
 	"xmq/increments"
 	"xmq/nodeclient"
@@ -284,7 +285,7 @@ func TestXQ10Hooks(t *testing.T) {
 	defer close(release)
 	cfg := testConfig(t)
 	file := filepath.Join(t.TempDir(), "alerts")
-	cfg.Hooks = Hooks{URL: web.URL, Command: []string{"/bin/sh", "-c", "cat >> " + file}, Timeout: 100 * time.Millisecond}
+	cfg.Hooks = monitor.Hooks{URL: web.URL, Command: []string{"/bin/sh", "-c", "cat >> " + file}, Timeout: 100 * time.Millisecond}
 	r := startBroker(t, cfg)
 	raise := func(key string) {
 		var b statedb.Batch
@@ -305,15 +306,6 @@ func TestXQ10Hooks(t *testing.T) {
 		}
 	}
 	require.Equal(t, 20, raised)
-
-	h := newHooks(Hooks{Command: cfg.Hooks.Command, Timeout: 5 * time.Second}, slog.New(slog.DiscardHandler))
-	require.NoError(t, h.call(context.Background(), h.all[1],
-		telling{key: "k", Alert: statedb.Alert{Key: "k", Text: "by exec"}}))
-	text, err := os.ReadFile(file)
-	require.NoError(t, err)
-	require.Contains(t, string(text), "by exec")
-	h.cfg.Load().Command = []string{"/bin/sh", "-c", "echo why; exit 3"}
-	require.ErrorContains(t, h.call(context.Background(), h.all[1], telling{}), "why")
 }
 
 // SS-31: "Retention by count, size and age. Each limit alone and all together." With a client that never acks, and a
@@ -1161,4 +1153,15 @@ func TestStuckMeansSeenWaiting(t *testing.T) {
 	b.ingest.count.Store(1)
 	require.False(t, after(time.Hour))
 	require.True(t, after(6*time.Second))
+}
+
+// Any number of workers ends.
+func TestAnyNumberOfWorkersEnds(t *testing.T) {
+	cfg := testConfig(t)
+	cfg.Workers = 1024
+	r := startBroker(t, cfg)
+	r.fill(1)
+	began := time.Now()
+	require.NoError(t, r.stop())
+	require.Less(t, time.Since(began), 20*time.Second)
 }

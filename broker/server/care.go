@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"xmq/broker/api"
 	"xmq/broker/units"
 	"xmq/dumpflow"
 	"xmq/statedb"
@@ -33,13 +34,13 @@ func (b *Broker) lookAtCare(batch *statedb.Batch, now time.Time) {
 	}
 	began := b.started
 	if meta.Created != 0 {
-		began = at(meta.Created)
+		began = api.At(meta.Created)
 	}
 	late := func(limit time.Duration, last int64) (ago string, is bool) {
 		since, what := began, "since this log began, for "
 		switch {
 		case last != 0:
-			since, what = at(last), "since "+units.Stamp(at(last))+", for "
+			since, what = api.At(last), "since "+units.Stamp(api.At(last))+", for "
 		case meta.Created == 0:
 			what = "since this broker was started, for "
 		}

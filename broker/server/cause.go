@@ -7,18 +7,8 @@ import (
 
 	"xmq/broker/api"
 	"xmq/broker/event"
-	"xmq/statedb"
 	"xmq/worker"
 )
-
-// causeOf names what an alert has in common with others of the same cause: one increment that several clients refuse.
-// Everything else is a cause of its own.
-func causeOf(a statedb.Alert) string {
-	if a.Seq > 0 && strings.HasPrefix(a.Key, "fail/") {
-		return fmt.Sprintf("fail at %d", a.Seq)
-	}
-	return a.Key
-}
 
 // causes gives the alerts of clients that have failed at the same increment one sentence about it: when nobody who
 // follows it has taken it, it is the increment that is bad.

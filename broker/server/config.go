@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"xmq/broker/event"
+	"xmq/broker/monitor"
 	"xmq/broker/secret"
 	"xmq/statedb"
 )
@@ -63,9 +64,9 @@ type Config struct {
 
 	AlertsKeep int `yaml:"alerts_keep" doc:"rows of the timeline that are kept: alerts raised and cleared, orders, clients, DUMPs, starts and stops (xmq events)"`
 
-	Retention Retention `yaml:"retention"`
-	Hooks     Hooks     `yaml:"hooks"`
-	Watch     Watch     `yaml:"watch"`
+	Retention Retention     `yaml:"retention"`
+	Hooks     monitor.Hooks `yaml:"hooks"`
+	Watch     Watch         `yaml:"watch"`
 }
 
 // Idempotency says how long a repetition is known.
@@ -92,15 +93,6 @@ func (r *Retention) silenceGrain() time.Duration {
 		return min(r.MaxAbsence/20, 10*time.Minute)
 	}
 	return 10 * time.Minute
-}
-
-// Hooks are told of every alert that is raised, becomes worse or is cleared, and again while it lasts; of one that
-// somebody has acknowledged nothing until it becomes worse. A slow or failing hook delays nothing.
-type Hooks struct {
-	URL     string        `yaml:"url" doc:"URL that gets a POST with each alert as JSON; empty for none"`
-	Command []string      `yaml:"command" doc:"program and arguments that are run for each alert, with the alert as JSON on standard input; empty for none"`
-	Timeout time.Duration `yaml:"timeout" doc:"how long one call of url or command may take"`
-	Repeat  time.Duration `yaml:"repeat" doc:"how often an alert that lasts and that nobody has acknowledged is told again; 0 for never"`
 }
 
 // Watch says when the broker refuses input to save itself.
@@ -130,7 +122,7 @@ func Default() Config {
 		Idempotency: Idempotency{Window: 5_000_000},
 		Retention:   Retention{Every: 2 * time.Second, KeepAge: time.Hour, MaxBytes: -1, PinAlert: 10_000_000},
 		AlertsKeep:  statedb.DefaultEvents,
-		Hooks:       Hooks{Timeout: 5 * time.Second, Repeat: time.Hour},
+		Hooks:       monitor.Hooks{Timeout: 5 * time.Second, Repeat: time.Hour},
 		Watch: Watch{Every: time.Second, Scrub: 24 * time.Hour, SlowSync: 100 * time.Millisecond, Lag: 5 * time.Minute,
 			Stopped: 10 * time.Minute, Backup: 7 * 24 * time.Hour, Checked: 7 * 24 * time.Hour, Ballast: true, MinFree: -1},
 	}

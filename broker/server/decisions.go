@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"xmq/broker/api"
 	"xmq/increments"
 	"xmq/statedb"
 	"xmq/worker"
@@ -24,7 +25,7 @@ func decided(a statedb.Audit) string {
 		who = a.By
 	}
 	return fmt.Sprintf("increment %d was %s for client %s at %s by %s (audit %d): %s", a.Seq, verb, a.Client,
-		at(a.Time).Format("2006-01-02 15:04:05Z"), who, a.Number, a.Reason)
+		api.At(a.Time).Format("2006-01-02 15:04:05Z"), who, a.Number, a.Reason)
 }
 
 // passed is why a client cannot be told to apply an increment outside the order; "" when it has passed over it in the
@@ -39,7 +40,7 @@ func passed(c *statedb.Client, seq uint64, audits []statedb.Audit) (refused stri
 			over, refused = a.Time, ""
 		case mine && a.Seq == seq && a.Verb == statedb.Applied.Verb():
 			refused = fmt.Sprintf("client %s has applied increment %d already, at %s (audit %d)", c.ID, seq,
-				at(a.Time).Format("2006-01-02 15:04:05Z"), a.Number)
+				api.At(a.Time).Format("2006-01-02 15:04:05Z"), a.Number)
 		case mine && a.Seq == seq && (a.Verb == string(worker.Retry) || a.Verb == string(worker.Replace) ||
 			a.Verb == "dropped "+string(worker.Skip)):
 			refused = none // it was taken back before it was carried out
@@ -53,7 +54,7 @@ func passed(c *statedb.Client, seq uint64, audits []statedb.Audit) (refused stri
 	}
 	if refused == "" && over < c.Anew.Time && (c.Anew.From == 0 || c.Anew.From < seq) {
 		refused = fmt.Sprintf("the data of client %s was replaced at %s, and it has not passed over increment %d since", c.ID,
-			at(c.Anew.Time).Format("2006-01-02 15:04:05Z"), seq)
+			api.At(c.Anew.Time).Format("2006-01-02 15:04:05Z"), seq)
 	}
 	return refused
 }

@@ -6,10 +6,11 @@
 // A package imports only packages of layers below its own, and of those only the ones in its row of TestImports, which
 // compares this picture with the rows and with the code. What only tests import is not drawn.
 //
-//	8  cmd/xmq  integration
-//	7  integration/bench
-//	6  configs  nodeclient/driver
-//	5  broker/server
+//	9  cmd/xmq  integration
+//	8  integration/bench
+//	7  configs  nodeclient/driver
+//	6  broker/server
+//	5  broker/monitor
 //	4  broker/api  nodeclient/driver/{exec,file,kv,mysql,postgres,redis,sqlite,webhook}
 //	3  worker  statedb/leveldb  nodeclient/driver/internal/{apply,external,freespace,hold}
 //	2  nodeclient  nodeclient/producer  statedb  increments/segments  broker/door/{http,nats}

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"xmq/broker/api"
 	"xmq/broker/event"
 	"xmq/dumpflow"
 	"xmq/worker"
@@ -123,5 +124,5 @@ func (b *Broker) addLoading(v *worker.View) {
 		size = d.Size
 	}
 	v.Loading = b.progress.of(d.ID, v.ID, size)
-	v.Loading.Opened, v.Loading.Seq = at(d.OpenedAt), d.Pos.Seq
+	v.Loading.Opened, v.Loading.Seq = api.At(d.OpenedAt), d.Pos.Seq
 }

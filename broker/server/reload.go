@@ -38,7 +38,7 @@ func (b *Broker) Reload(cfg Config) error {
 	}
 	b.live.Store(&now)
 	b.stores.knobs.Store(&now)
-	b.hooks.cfg.Store(&now.Hooks)
+	b.hooks.Configure(now.Hooks)
 	b.stores.state.KeepEvents(now.AlertsKeep)
 	b.changed.ring()
 	return nil

@@ -114,7 +114,7 @@ func TestNoAnswerHoldsATimeAsANumber(t *testing.T) {
 	require.Equal(t, []string{"POST /v1/dumps/{id}/cancel", "POST /v1/log/accept", "POST /v1/producers/{id}/reset"}, left)
 
 	a, _ := r.stores.state.Alert("fail/master")
-	told, err := json.Marshal(r.told(t.Context(), a))
+	told, err := json.Marshal(r.shown(t.Context(), a))
 	require.NoError(t, err)
 	walk("hook", string(told))
 	var audit []api.AuditView

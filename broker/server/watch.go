@@ -234,7 +234,7 @@ func (b *Broker) look() error {
 	default:
 		b.ingest.refuse(nil)
 	}
-	b.hooks.repeat(time.Now(), b.standingAlerts())
+	b.hooks.Repeat(time.Now(), b.standingAlerts())
 	b.flow.sample(b.ingest.took.Load(), time.Now())
 	b.progress.forget(func(id event.DumpID) bool { _, known := b.stores.state.Dump(id); return known })
 	b.input() // notes since when it is so

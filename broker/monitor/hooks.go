@@ -1,4 +1,4 @@
-package server
+package monitor
 
 import (
 	"bytes"
@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -23,18 +24,27 @@ import (
 	"xmq/statedb"
 )
 
-// hooks tells the outside of alerts, by a URL, by a command, or both. Neither waits for the other, and what one says
+// Hooks are told of every alert that is raised, becomes worse or is cleared, and again while it lasts; of one that
+// somebody has acknowledged nothing until it becomes worse. A slow or failing hook delays nothing.
+type Hooks struct {
+	URL     string        `yaml:"url" doc:"URL that gets a POST with each alert as JSON; empty for none"`
+	Command []string      `yaml:"command" doc:"program and arguments that are run for each alert, with the alert as JSON on standard input; empty for none"`
+	Timeout time.Duration `yaml:"timeout" doc:"how long one call of url or command may take"`
+	Repeat  time.Duration `yaml:"repeat" doc:"how often an alert that lasts and that nobody has acknowledged is told again; 0 for never"`
+}
+
+// Notifier tells the outside of alerts, by a URL, by a command, or both. Neither waits for the other, and what one says
 // of an alert waits for nothing but what it has to say of the same alert before. The queues are bounded: when a hook
 // is slower than alerts come, alerts are dropped here (never from the store) and counted in the log.
-type hooks struct {
+type Notifier struct {
 	cfg atomic.Pointer[Hooks] // of now
 	log *slog.Logger
 	web *http.Client
 	all []*hook
 
-	// view makes what the outside is told of an alert, with the text of now and its others of one cause; nil: what was
-	// stored.
-	view func(context.Context, statedb.Alert) api.AlertView
+	// View makes what the outside is told of an alert that stands, with the text of now and its others of one cause; nil:
+	// what was stored. It is set before Run and called by many goroutines.
+	View func(context.Context, statedb.Alert) api.AlertView
 
 	mu     sync.Mutex
 	causes map[string]*cause // that stand, see causeOf
@@ -63,6 +73,9 @@ type telling struct {
 	statedb.Alert
 }
 
+// Configure lets cfg count from now on; calls under way go on as they are.
+func (h *Notifier) Configure(cfg Hooks) { h.cfg.Store(&cfg) }
+
 // Bounds of one hook.
 const (
 	hookQueue  = 256             // alerts that wait
@@ -71,8 +84,9 @@ const (
 	hookLinger = 2 * time.Second // what a command leaves behind may hold its output for so long
 )
 
-func newHooks(cfg Hooks, log *slog.Logger) *hooks {
-	h := &hooks{log: log, causes: map[string]*cause{}, of: map[string]string{}, web: &http.Client{
+// NewNotifier makes the hooks of cfg; nothing is called before Run.
+func NewNotifier(cfg Hooks, log *slog.Logger) *Notifier {
+	h := &Notifier{log: log, causes: map[string]*cause{}, of: map[string]string{}, web: &http.Client{
 		Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, MaxResponseHeaderBytes: 64 << 10, MaxIdleConnsPerHost: 1,
 			IdleConnTimeout: time.Minute},
 		// An alert is for the address that was configured, and for none that it names.
@@ -84,13 +98,13 @@ func newHooks(cfg Hooks, log *slog.Logger) *hooks {
 	return h
 }
 
-// againAfter is how long behind the start of a broker what stands since before is told again: the broker before may
+// againAfter is how long after the start of a broker what stands since before is told again: the broker before may
 // have ended between raising it and telling it.
 const againAfter = time.Minute
 
-// know takes note of alerts that stand already, at the start of a broker: they are told when they change, and again
+// Remember takes note of alerts that stand already, at the start of a broker: they are told when they change, and again
 // after againAfter.
-func (h *hooks) know(standing []statedb.Alert, now time.Time) {
+func (h *Notifier) Remember(standing []statedb.Alert, now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, a := range standing {
@@ -101,7 +115,7 @@ func (h *hooks) know(standing []statedb.Alert, now time.Time) {
 }
 
 // join puts an alert to its cause; first says that no other of it stands. Caller holds mu.
-func (h *hooks) join(a statedb.Alert) (c *cause, first bool) {
+func (h *Notifier) join(a statedb.Alert) (c *cause, first bool) {
 	name := causeOf(a)
 	if old := h.of[a.Key]; old != "" && old != name { // the client stands at another increment now
 		h.leave(a.Key)
@@ -115,7 +129,7 @@ func (h *hooks) join(a statedb.Alert) (c *cause, first bool) {
 }
 
 // leave takes an alert from its cause. It returns the cause when nothing of it stands any more. Caller holds mu.
-func (h *hooks) leave(key string) *cause {
+func (h *Notifier) leave(key string) *cause {
 	name := h.of[key]
 	c := h.causes[name]
 	if c == nil {
@@ -129,10 +143,10 @@ func (h *hooks) leave(key string) *cause {
 	return c
 }
 
-// tell never blocks. Alerts of one cause are told as one: when the first of them is raised, when one becomes worse
+// Notify takes an alert that has changed. It never blocks. Alerts of one cause are told as one: when the first of them is raised, when one becomes worse
 // than what was told, and when the last is over. Of an alert that somebody has acknowledged nothing is told: one that
 // becomes worse is not acknowledged any more.
-func (h *hooks) tell(a statedb.Alert) {
+func (h *Notifier) Notify(a statedb.Alert) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if a.Cleared != 0 {
@@ -158,7 +172,7 @@ func (h *hooks) tell(a statedb.Alert) {
 const gatherFor = time.Second
 
 // enqueue gives it to all hooks that are not too slow.
-func (h *hooks) enqueue(t telling) {
+func (h *Notifier) enqueue(t telling) {
 	for _, one := range h.all {
 		if !one.there(h.cfg.Load()) {
 			continue
@@ -171,9 +185,9 @@ func (h *hooks) enqueue(t telling) {
 	}
 }
 
-// repeat tells those causes again of which nothing was told for Hooks.Repeat, unless all of their alerts were
+// Repeat tells those causes again of which nothing was told for Hooks.Repeat, unless all of their alerts were
 // acknowledged.
-func (h *hooks) repeat(now time.Time, standing []statedb.Alert) {
+func (h *Notifier) Repeat(now time.Time, standing []statedb.Alert) {
 	repeat := h.cfg.Load().Repeat
 	if repeat == 0 {
 		return
@@ -190,9 +204,9 @@ func (h *hooks) repeat(now time.Time, standing []statedb.Alert) {
 	}
 }
 
-// run calls the hooks until ctx ends, which ends the calls under way. What has no end by itself holds it for
+// Run calls the hooks until ctx ends, which ends the calls under way. What has no end by itself holds it for
 // hookLinger at most.
-func (h *hooks) run(ctx context.Context) error {
+func (h *Notifier) Run(ctx context.Context) error {
 	defer h.web.CloseIdleConnections()
 	var group conc.WaitGroup
 	defer group.Wait()
@@ -204,7 +218,7 @@ func (h *hooks) run(ctx context.Context) error {
 }
 
 // serve calls one hook, several times at once, but for one alert in the order in which it changed.
-func (h *hooks) serve(ctx context.Context, one *hook) {
+func (h *Notifier) serve(ctx context.Context, one *hook) {
 	var group conc.WaitGroup
 	defer group.Wait()
 	behind := map[string][]telling{} // by alert under way: what waits for it
@@ -246,16 +260,16 @@ func (h *hooks) serve(ctx context.Context, one *hook) {
 }
 
 // call tells one hook of an alert, within the timeout.
-func (h *hooks) call(ctx context.Context, one *hook, a telling) error {
+func (h *Notifier) call(ctx context.Context, one *hook, a telling) error {
 	cfg := h.cfg.Load()
 	if !one.there(cfg) { // it was taken away meanwhile
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, cfg.Timeout)
 	defer cancel()
-	view := alertView(a.Alert)
-	if h.view != nil && a.Cleared == 0 {
-		view = h.view(ctx, a.Alert)
+	view := api.AlertOf(a.Alert)
+	if h.View != nil && a.Cleared == 0 {
+		view = h.View(ctx, a.Alert)
 	}
 	if view.Key != a.key {
 		view.Also = append([]string{view.Key}, slices.DeleteFunc(view.Also, func(key string) bool { return key == a.key })...)
@@ -270,7 +284,7 @@ func (h *hooks) call(ctx context.Context, one *hook, a telling) error {
 
 // exec runs the command with body on its standard input. What it has started ends with it when the time is over, and
 // when it holds the output of a command that has ended for longer than hookLinger.
-func (h *hooks) exec(ctx context.Context, cfg *Hooks, body []byte) error {
+func (h *Notifier) exec(ctx context.Context, cfg *Hooks, body []byte) error {
 	var out head
 	cmd := exec.CommandContext(ctx, cfg.Command[0], cfg.Command[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(body), &out, &out
@@ -301,7 +315,7 @@ func (h *head) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func (h *hooks) post(ctx context.Context, cfg *Hooks, body []byte) error {
+func (h *Notifier) post(ctx context.Context, cfg *Hooks, body []byte) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, cfg.URL, bytes.NewReader(body))
 	if err != nil {
 		return err
@@ -316,4 +330,13 @@ func (h *hooks) post(ctx context.Context, cfg *Hooks, body []byte) error {
 		return fmt.Errorf("%s answered %s", secret.URL(cfg.URL), res.Status)
 	}
 	return nil
+}
+
+// causeOf names what an alert has in common with others of the same cause: one increment that several clients refuse.
+// Everything else is a cause of its own.
+func causeOf(a statedb.Alert) string {
+	if a.Seq > 0 && strings.HasPrefix(a.Key, "fail/") {
+		return fmt.Sprintf("fail at %d", a.Seq)
+	}
+	return a.Key
 }
