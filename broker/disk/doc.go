@@ -10,8 +10,8 @@
 //     goleveldb does not, and watches for calls that never return.
 //   - the pre-scan reads manifest and journals before goleveldb may touch them, and refuses damage with file
 //     and offset (Damage), while a torn tail, which a power cut may leave, is let through.
-//   - a database that is only read (Sealed) is not written at all: what goleveldb writes when it opens one stays in memory.
-//     So reading goes on while the disk is full, and no trouble with it is taken for a failed write.
+//   - a database that is only read (Sealed) is not written at all: what goleveldb writes when it opens one
+//     stays in memory. So reading goes on while the disk is full, and no trouble with it is taken for a failed write.
 //   - to have no file descriptor left is no failed write either (ErrDescriptors): nothing was written, and it passes.
 //   - DB offers only what is safe: synced batches, reads, ranges.
 //

@@ -33,8 +33,8 @@ func (h *Held) Unwrap() error { return ErrHeld }
 // instance while the disk finishes an fsync of it.
 const Ending = 5 * time.Second
 
-// Outwait calls try again while it returns an error that is busy, for Ending at most, and returns its last result. It is
-// for what the kernel frees when the process that had it has ended: who kills a process and starts it again at once
+// Outwait calls try again while it returns an error that is busy, for Ending at most, and returns its last result. It
+// is for what the kernel frees when the process that had it has ended: who kills a process and starts it again at once
 // need not wait by hand.
 func Outwait(busy error, try func() error) error {
 	for end := time.Now().Add(Ending); ; time.Sleep(20 * time.Millisecond) {

@@ -104,7 +104,8 @@ func (s *Storage) leveldbOptions(kind Kind) *opt.Options {
 		WriteL0PauseTrigger:          32, // the default 12 blocks the writer inside goleveldb
 	}
 	switch kind {
-	case Sealed: // the buffer is allocated when a database is opened, and nothing is merged, since that would lie in memory
+	case Sealed:
+		// The buffer is allocated when a database is opened, and nothing is merged, since that would lie in memory.
 		o.WriteBuffer = min(o.WriteBuffer, 1*opt.MiB)
 		o.CompactionL0Trigger, o.CompactionTotalSize, o.CompactionTotalSizeMultiplier = math.MaxInt32, math.MaxInt, 1
 	case State:

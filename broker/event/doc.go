@@ -42,17 +42,22 @@
 //	INCR_REQ/FAIL            node: the increment after Pos failed, Text says why
 //	INCR_REQ/FATAL           node: my copy is lost, Text says why
 //	INCR_REP Welcome         broker: session offered, Pos is where feeding starts; LeaseMS as in the heartbeat
-//	INCR_REP with a frame    broker: increments after Pos; an empty frame is the heartbeat, LeaseMS how long the node may be silent
+//	INCR_REP with a frame    broker: increments after Pos; an empty frame is the heartbeat, LeaseMS how long the
+//	                         node may be silent
 //	                         Clock: all increments after the frame have this time or a later one
-//	INCR_REP Reopen          broker: this session is over, open another one. With the log and sequence of Pos: an operator
-//	                         has decided about that increment, so what is at the database up to there is given up
-//	INCR_REP Apply           broker: body is one item of kind 3, an increment that this client has passed over, and Request the number of
-//	                         the order, which is that of the item: apply it now, and leave the position where it is. Said again with
-//	                         heartbeats until answered, to one process only, which names it in its Hello (applies)
-//	INCR_REQ/SUCC Applied    node: the order Request is done; NotApplied: refused, nothing of it is stored; MayApplied: nobody knows
+//	INCR_REP Reopen          broker: this session is over, open another one. With the log and sequence of Pos: an
+//	                         operator has decided about that increment, so what is at the database up to there is
+//	                         given up
+//	INCR_REP Apply           broker: body is one item of kind 3, an increment that this client has passed over, and
+//	                         Request the number of the order, which is that of the item: apply it now, and leave the
+//	                         position where it is. Said again with heartbeats until answered, to one process only,
+//	                         which names it in its Hello (applies)
+//	INCR_REQ/SUCC Applied    node: the order Request is done; NotApplied: refused, nothing of it is stored;
+//	                         MayApplied: nobody knows
 //	INCR_REP other codes     broker: why not, and what to do
-//	DUMP_REQ                 requester: {ID requester, Peer target, Request}; broker swaps ID and Peer. Text says why the DUMP before it was
-//	                         of no use, and Dump which that was, when it is not the broker that has said so
+//	DUMP_REQ                 requester: {ID requester, Peer target, Request}; broker swaps ID and Peer. Text says why
+//	                         the DUMP before it was of no use, and Dump which that was, when it is not the broker
+//	                         that has said so
 //	DUMP_REQ Abandoned       requester: I do not want Dump any more; Text says why, when its node ends
 //	DUMP_REQ Sealed          requester: I have loaded Dump, but for what Text says
 //	DUMP_REQ Cancel          broker to target: give the snapshot up
@@ -85,7 +90,8 @@
 //
 //	1  record   4 length, record                          an increment
 //	2  skip     8 sequence, 8 chain                       up to there nothing is for this node
-//	3  decision 4 length, 8 number of the decision, record an operator sends it again, perhaps with another body; chain is the log's
+//	3  decision 4 length, 8 number of the decision, record an operator sends it again, perhaps with another body;
+//	                                                      chain is the log's
 //	4  packed   4 length, S2 block of items 1 to 3        stands alone; only to nodes that asked for it (Hello)
 //
 // # Batch, version 1: many drafts of one producer in one request

@@ -5,7 +5,8 @@
 //	                            with Xmq-Producer and, at first, Xmq-Sparse: 1. Answer: {"seq":N,"log":"..."}
 //	POST /v1/increments/batch   one JSON object a line: {"body":"text"} or {"base64":"..."}, and "topic",
 //	                            "content_type", "key", "producer", "origin", "apply_limit", "number", "sparse". All
-//	                            lines are checked before any is taken. Answer: {"first":N,"last":M,"count":K,"log":"...","results":[{"seq":N}, ...]};
+//	                            lines are checked before any is taken. Answer:
+//	                            {"first":N,"last":M,"count":K,"log":"...","results":[{"seq":N}, ...]};
 //	                            a result may be a refusal of its own, and when all are the first one's status is answered
 //	GET  /v1/increments/{seq}   the body as it came, with Xmq-Seq, Xmq-Time, Xmq-Chain, Xmq-Topic
 //

@@ -70,7 +70,8 @@ func (d *Door) takeBatch(m *nats.Msg) {
 	}
 	for i := range b.Drafts {
 		b.Drafts[i].Producer = producer
-		b.Drafts[i].Clock = true // package producer numbers by the clock, and its first revision let its users count as they liked
+		// Package producer numbers by the clock, and its first revision let its users count as they liked.
+		b.Drafts[i].Clock = true
 	}
 	*into = b.Drafts
 	d.ingest(b.Drafts, func(out []door.Outcome, err error) {
