@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"go/parser"
 	"go/token"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -246,20 +245,4 @@ func TestTopLevel(t *testing.T) {
 	}
 	slices.Sort(got)
 	require.Equal(t, want, got)
-}
-
-// Tests do not wait by the clock: a sleep is only allowed where time is fake.
-func TestNoSleepInTests(t *testing.T) {
-	err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || !strings.HasSuffix(path, "_test.go") || strings.HasSuffix(path, "imports_test.go") {
-			return err
-		}
-		out, err := exec.Command("grep", "-c", "time[.]Sleep(", path).Output()
-		if err == nil {
-			text, err := exec.Command("grep", "-c", "synctest", path).Output()
-			require.NoError(t, err, "%s sleeps %s times outside a synctest bubble: %s", path, out, text)
-		}
-		return nil
-	})
-	require.NoError(t, err)
 }

@@ -58,7 +58,7 @@ func TestSimulation(t *testing.T) {
 		seed := first + uint64(i)
 		ok := t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			dir := t.TempDir()
-			synctest.Test(t, func(t *testing.T) { newSimulation(t, seed, dir).run() })
+			synctest.Test(t, func(t *testing.T) { newSimulation(t, seed, dir).simulate() })
 		})
 		if !ok {
 			t.Fatalf("repeat with XMQ_SEED=%d go test ./broker/server -run TestSimulation", seed)
@@ -142,7 +142,7 @@ func (s *simulation) tell(format string, args ...any) {
 	s.story = append(s.story, fmt.Sprintf("%s  %s", time.Now().Format("04:05.000"), fmt.Sprintf(format, args...)))
 }
 
-func (s *simulation) run() {
+func (s *simulation) simulate() {
 	defer func() {
 		if s.t.Failed() {
 			for _, line := range s.story {
