@@ -80,10 +80,10 @@ build:
 measure:
 	$(GO) test ./integration -run TestMeasureDUMP -v -timeout 60m -args -measure 1024 | grep -E 'measured|^(FAIL|ok|---)'
 
-## bench: the benchmarks of Go
 ## night: an operator's night again and again on the same log and databases (TestANightOnCall; once in test), about a minute each
 night: servers
 	$(GO) test ./integration -run TestANightOnCall -v -timeout 120m -args -nights 60 | grep -E '^ *(---|FAIL|ok)|increments on each topic'
 
+## bench: the benchmarks of Go
 bench:
 	$(GO) test -run '^$$' -bench . -benchmem ./...

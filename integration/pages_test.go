@@ -11,10 +11,12 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
 
 	"xmq/configs"
+	"xmq/nodeclient/driver"
 )
 
 // pages are all Markdown files of the repository.
@@ -190,7 +192,7 @@ func TestPagesNameRealTests(t *testing.T) {
 		if filepath.Base(page) == "CHANGELOG.md" {
 			continue // of then, not of now
 		}
-		for _, n := range regexp.MustCompile("`(Test\\w+?)(?:\\.\\.\\.)?`").FindAllStringSubmatch(string(text), -1) {
+		for _, n := range regexp.MustCompile("(?:`|T=|-run )(Test\\w+)").FindAllStringSubmatch(string(text), -1) {
 			require.True(t, regexp.MustCompile(`\b`+n[1]).MatchString(all), "%s names %s, which is no test", page, n[1])
 			names++
 		}
@@ -211,4 +213,30 @@ func TestTheMakefileNamesRealTests(t *testing.T) {
 		}
 	}
 	require.Positive(t, left)
+}
+
+// Lines of the pages are as long as those of the code. A row of a table cannot be folded.
+func TestLinesOfPagesAreShort(t *testing.T) {
+	for _, page := range pages(t) {
+		text, err := os.ReadFile(page)
+		require.NoError(t, err)
+		n := 0
+		for line := range strings.Lines(string(text)) {
+			n++
+			long := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")) > 120
+			require.False(t, long && !strings.HasPrefix(line, "|"), "%s:%d has more than 120 columns: %s", page, n, line)
+		}
+	}
+}
+
+// The knob of a node's database names every form of a URL that the drivers take.
+func TestTheKnobOfTheDatabaseNamesEveryDriver(t *testing.T) {
+	node := configs.DefaultNode()
+	for _, f := range configs.Fields(&node) {
+		if f.Key == "target" {
+			require.Contains(t, f.Doc, driver.URLs)
+			return
+		}
+	}
+	require.Fail(t, "a node has no knob target")
 }

@@ -44,7 +44,7 @@ type place struct {
 	password func() (string, error)
 }
 
-// driver is one entry of the shelf.
+// driver is how a kind of database is opened, and the name that its URLs begin with.
 type driver struct {
 	scheme string
 	local  bool // it is named by a path
