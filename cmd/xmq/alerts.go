@@ -43,7 +43,7 @@ func alertsCommand() *cli.Command {
 	}
 	return &cli.Command{
 		Name: "alerts", Usage: "what an operator must see, the worst first",
-		Flags: apiFlags(&cli.BoolFlag{Name: "all", Usage: "cleared ones too"},
+		Flags: apiFlags(&cli.BoolFlag{Name: "all", Usage: "show cleared alerts, too"},
 			&cli.BoolFlag{Name: "check", Usage: "end with 0 well, 1 warning, 2 critical, 3 cannot say"}),
 		Subcommands: []*cli.Command{change("ack", "note that somebody has seen it"), change("clear", "end it by hand")},
 		Action: func(c *cli.Context) error {
@@ -201,9 +201,9 @@ func auditScreen(all []api.AuditView, columns int) string {
 
 // rangeFlags say which part of a list is wanted.
 func rangeFlags(limit int) []cli.Flag {
-	return []cli.Flag{&cli.StringFlag{Name: "client", Usage: "of this client alone: its `ID`"},
+	return []cli.Flag{&cli.StringFlag{Name: "client", Usage: "`ID` of the only client to show"},
 		&cli.StringFlag{Name: "since", Usage: "how long ago (2h), or a `TIME` such as 2026-11-30T21:00:00Z"},
-		&cli.IntFlag{Name: "limit", Usage: "the newest so many", Value: limit}}
+		&cli.IntFlag{Name: "limit", Usage: "how many to show, the newest", Value: limit}}
 }
 
 func rangeOf(c *cli.Context) string {

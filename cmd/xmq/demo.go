@@ -33,7 +33,7 @@ func demoCommand() *cli.Command {
 		Flags: []cli.Flag{
 			&cli.IntFlag{Name: "increments", Usage: "how many changes are fed, at least 1000", Value: 20000},
 			&cli.IntFlag{Name: "rate", Usage: "changes a second", Value: 1500},
-			&cli.Uint64Flag{Name: "seed", Usage: "of the SQL", Value: 1},
+			&cli.Uint64Flag{Name: "seed", Usage: "seed of the random SQL", Value: 1},
 			&cli.StringFlag{Name: "dir", Usage: "`FOLDER` to work in, must not exist; default is a temporary one that is removed"},
 			&cli.BoolFlag{Name: "keep", Usage: "leave everything running at the end, until interrupted"},
 		},

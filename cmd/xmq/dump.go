@@ -32,7 +32,7 @@ func dumpCommand() *cli.Command {
 				"--force (required)"},
 			&cli.BoolFlag{Name: "force", Usage: "replace what has the name FILE, in one step; what a link leads to stays as " +
 				"it is"},
-			&cli.StringFlag{Name: "start", Usage: "only keys behind this `KEY` (kv)"},
+			&cli.StringFlag{Name: "start", Usage: "only keys after this `KEY` (kv)"},
 			&cli.StringFlag{Name: "end", Usage: "only keys up to and with this `KEY` (kv)"},
 			&cli.Uint64Flag{Name: "limit", Usage: "at most so many keys (kv)"},
 			&cli.StringFlag{Name: "broker", Usage: "`URL` of the broker's NATS server", Value: "nats://127.0.0.1:4222",

@@ -16,7 +16,7 @@ func eventsCommand() *cli.Command {
 	return &cli.Command{
 		Name: "events", Usage: "what happened: alerts, orders, clients, DUMPs, starts and stops, the newest last",
 		Flags: apiFlags(append(rangeFlags(50),
-			&cli.BoolFlag{Name: "follow", Aliases: []string{"f"}, Usage: "go on as more happens"})...),
+			&cli.BoolFlag{Name: "follow", Aliases: []string{"f"}, Usage: "go on, showing what happens"})...),
 		Action: func(c *cli.Context) error {
 			a, err := newAPI(c)
 			if err != nil {

@@ -31,14 +31,14 @@ func logCommand() *cli.Command {
 			{Name: "show", Usage: "one increment: its body on stdout, byte for byte unless that is a terminal", ArgsUsage: "SEQ",
 				Flags: apiFlags(), Action: logShow},
 			{Name: "tail", Usage: "the last increments, a line each", Flags: apiFlags(
-				&cli.Uint64Flag{Name: "n", Usage: "how many", Value: 10},
+				&cli.Uint64Flag{Name: "n", Usage: "how many increments to show", Value: 10},
 				&cli.Uint64Flag{Name: "from", Usage: "begin at this sequence"},
-				&cli.BoolFlag{Name: "follow", Aliases: []string{"f"}, Usage: "go on as more come"}), Action: logTail},
+				&cli.BoolFlag{Name: "follow", Aliases: []string{"f"}, Usage: "go on, showing what comes"}), Action: logTail},
 			{Name: "check", Usage: "verify every record; of a running broker, or with --data of a stopped one", Flags: apiFlags(
 				&cli.StringFlag{Name: "data", Usage: "data `DIR` of a stopped broker; nothing in it is changed"}),
 				Action: logCheck},
 			{Name: "trim", Usage: "free the segments that nobody needs", Flags: apiFlags(
-				&cli.BoolFlag{Name: "confirm", Usage: "after the state store was lost: all clients are back"}), Action: logTrim},
+				&cli.BoolFlag{Name: "confirm", Usage: "all clients are back after a loss of the state store"}), Action: logTrim},
 			{Name: "accept", Usage: "take this log as it is, though nodes hold another one or more of it (needs --reason)",
 				Flags: apiFlags(
 					confirmFlag(), &cli.StringFlag{Name: "reason", Usage: "why; it will stand in the audit list"}), Action: logAccept},

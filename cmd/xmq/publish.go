@@ -23,7 +23,7 @@ import (
 
 func publishCommand() *cli.Command {
 	return &cli.Command{
-		Name: "publish", Usage: "hand changes to the broker, in order", ArgsUsage: "[FILE...]",
+		Name: "publish", Usage: "send changes to the broker, in order", ArgsUsage: "[FILE...]",
 		Description: "Without arguments every line of stdin is one increment, without its line break. A FILE named *.sql, " +
 			"and what --sql\n" +
 			"names, is a script and is split: every statement is one increment, and so is everything between BEGIN and COMMIT.\n" +
