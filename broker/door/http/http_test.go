@@ -28,8 +28,8 @@ import (
 
 const limit = 1000
 
-// house is the door before a real log.
-type house struct {
+// fixture is the door before a real log.
+type fixture struct {
 	t       testing.TB
 	mu      sync.Mutex
 	log     *segments.Log
@@ -38,10 +38,10 @@ type house struct {
 	server  *httptest.Server
 }
 
-func newHouse(t testing.TB) *house {
+func newFixture(t testing.TB) *fixture {
 	log, err := segments.Create(disktest.NewMemory(), disk.NewStorage(disk.Options{}), segments.Options{})
 	require.NoError(t, err)
-	h := &house{t: t, log: log}
+	h := &fixture{t: t, log: log}
 	d := &Door{Ingest: h.ingest, Log: log.ID(), Limit: limit, Read: h.read}
 	mux := http.NewServeMux()
 	d.Routes(mux, "/xmq")
@@ -54,7 +54,7 @@ func newHouse(t testing.TB) *house {
 }
 
 // ingest maps outcomes like the broker's.
-func (h *house) ingest(drafts []event.Draft, done func([]door.Outcome, error)) {
+func (h *fixture) ingest(drafts []event.Draft, done func([]door.Outcome, error)) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.refuse != nil {
@@ -79,7 +79,7 @@ func (h *house) ingest(drafts []event.Draft, done func([]door.Outcome, error)) {
 	done(out, nil)
 }
 
-func (h *house) read(seq uint64) (event.Record, error) {
+func (h *fixture) read(seq uint64) (event.Record, error) {
 	if seq < 3 && h.log.Head().Seq > 100 { // as after a trim
 		return event.Record{}, fmt.Errorf("increment %d: %w", seq, ErrGone)
 	}
@@ -93,7 +93,7 @@ func (h *house) read(seq uint64) (event.Record, error) {
 	return all[0].Decode()
 }
 
-func (h *house) head() uint64 { h.mu.Lock(); defer h.mu.Unlock(); return h.log.Head().Seq }
+func (h *fixture) head() uint64 { h.mu.Lock(); defer h.mu.Unlock(); return h.log.Head().Seq }
 
 // said is every answer of the door.
 type said struct {
@@ -107,7 +107,7 @@ type said struct {
 	}
 }
 
-func (h *house) do(method, path string, body io.Reader, headers ...string) (int, said, *http.Response) {
+func (h *fixture) do(method, path string, body io.Reader, headers ...string) (int, said, *http.Response) {
 	h.t.Helper()
 	r, err := http.NewRequest(method, h.server.URL+path, body)
 	require.NoError(h.t, err)
@@ -127,13 +127,13 @@ func (h *house) do(method, path string, body io.Reader, headers ...string) (int,
 	return resp.StatusCode, s, resp
 }
 
-func (h *house) post(body io.Reader, headers ...string) (int, said) {
+func (h *fixture) post(body io.Reader, headers ...string) (int, said) {
 	h.t.Helper()
 	status, s, _ := h.do("POST", "/v1/increments", body, headers...)
 	return status, s
 }
 
-func (h *house) batch(lines ...string) (int, said) {
+func (h *fixture) batch(lines ...string) (int, said) {
 	h.t.Helper()
 	status, s, _ := h.do("POST", "/v1/increments/batch", strings.NewReader(strings.Join(lines, "\n")))
 	return status, s
@@ -155,7 +155,7 @@ func bodies(t testing.TB) map[string][]byte {
 
 // XN-1: "limit - 1, limit, limit + 1 on each door"; announced and in chunks.
 func TestXN01SizeLimit(t *testing.T) {
-	h := newHouse(t)
+	h := newFixture(t)
 	for _, hide := range []bool{false, true} {
 		for size, want := range map[int]int{limit - 1: 200, limit: 200, limit + 1: 413, 100 * limit: 413} {
 			body := io.Reader(bytes.NewReader(make([]byte, size)))
@@ -179,7 +179,7 @@ func TestXN01SizeLimit(t *testing.T) {
 // XN-2: "POST, body is the payload; JSON answer with sequence and log ID; the original's path can be set as an alias":
 // "body byte for byte, chunked and with length; alias". XC-2: "the answered number reads back the same payload".
 func TestXN02TheBodyIsThePayloadByteForByte(t *testing.T) {
-	h := newHouse(t)
+	h := newFixture(t)
 	for name, b := range bodies(t) {
 		for _, path := range []string{"/v1/increments", "/xmq"} {
 			for _, body := range []io.Reader{bytes.NewReader(b), chunked{bytes.NewReader(b)}} {
@@ -206,7 +206,7 @@ func TestXN02TheBodyIsThePayloadByteForByte(t *testing.T) {
 
 // XC-2 for a batch: each answered number reads back its own line.
 func TestXC02EveryLineOfABatchReadsBack(t *testing.T) {
-	h := newHouse(t)
+	h := newFixture(t)
 	var lines []string
 	var want [][]byte
 	for _, b := range bodies(t) {
@@ -229,7 +229,7 @@ func TestXC02EveryLineOfABatchReadsBack(t *testing.T) {
 // XD-5: "an empty payload is refused clearly on each door; so is a write on a nearly full disk; a failed write is never
 // answered as success".
 func TestXD05RefusalsAreClearAndNeverSuccess(t *testing.T) {
-	h := newHouse(t)
+	h := newFixture(t)
 	for _, body := range []io.Reader{nil, strings.NewReader(""), chunked{strings.NewReader("")}} {
 		status, s := h.post(body)
 		require.Equal(t, 400, status)
@@ -264,7 +264,7 @@ func TestXD05RefusalsAreClearAndNeverSuccess(t *testing.T) {
 }
 
 func TestIdempotencyKeyAnswersTheFirstSequence(t *testing.T) {
-	h := newHouse(t)
+	h := newFixture(t)
 	_, first := h.post(strings.NewReader("a"), "Idempotency-Key", "k1")
 	status, again := h.post(strings.NewReader("a"), "Idempotency-Key", "k1")
 	require.Equal(t, 200, status)
@@ -275,7 +275,7 @@ func TestIdempotencyKeyAnswersTheFirstSequence(t *testing.T) {
 
 // A time limit comes back as it was kept, by whichever way it came in.
 func TestATimeLimitIsKeptWithItsIncrement(t *testing.T) {
-	h := newHouse(t)
+	h := newFixture(t)
 	status, _ := h.post(strings.NewReader("x"), "Xmq-Apply-Limit", "90s")
 	require.Equal(t, 200, status)
 	status, _ = h.batch(`{"body":"y","apply_limit":"none"}`, `{"body":"z"}`)
@@ -297,7 +297,7 @@ func TestATimeLimitIsKeptWithItsIncrement(t *testing.T) {
 }
 
 func TestHeadersAreChecked(t *testing.T) {
-	h := newHouse(t)
+	h := newFixture(t)
 	for _, headers := range [][]string{
 		{"Idempotency-Key", strings.Repeat("k", door.MaxKey+1)}, {"Idempotency-Key", "a\tb"},
 		{"Idempotency-Key", "a", "Idempotency-Key", "b"},
@@ -318,7 +318,7 @@ func TestHeadersAreChecked(t *testing.T) {
 }
 
 func TestBatchIsTakenWholeOrRefusedNamingTheLine(t *testing.T) {
-	h := newHouse(t)
+	h := newFixture(t)
 	deep := strings.Repeat("[", 10_000)
 	for bad, want := range map[string]struct {
 		status int
@@ -371,7 +371,7 @@ func TestBatchIsTakenWholeOrRefusedNamingTheLine(t *testing.T) {
 }
 
 func TestGetOfWhatIsNotThere(t *testing.T) {
-	h := newHouse(t)
+	h := newFixture(t)
 	for range 101 {
 		_, _ = h.post(strings.NewReader("x"))
 	}
@@ -386,7 +386,7 @@ func TestGetOfWhatIsNotThere(t *testing.T) {
 }
 
 // raw sends bytes as they are and returns the status of the first answer, 0 when the connection just ends.
-func (h *house) raw(request string, shut bool) int {
+func (h *fixture) raw(request string, shut bool) int {
 	h.t.Helper()
 	c, err := net.Dial("tcp", h.server.Listener.Addr().String())
 	require.NoError(h.t, err)
@@ -407,7 +407,7 @@ func (h *house) raw(request string, shut bool) int {
 // Every entry of the catalogue of bad input gets one clear refusal or the end of its connection; nothing is stored, and
 // the server goes on.
 func TestBadInputCatalogue(t *testing.T) {
-	h := newHouse(t)
+	h := newFixture(t)
 	p := "POST /v1/increments HTTP/1.1\r\nHost: x\r\n"
 	for name, request := range map[string]string{
 		"two lengths":              p + "Content-Length: 1\r\nContent-Length: 2\r\n\r\nxx",
@@ -474,7 +474,7 @@ func TestBadInputCatalogue(t *testing.T) {
 }
 
 func TestThousandPipelinedRequestsAreAnsweredInOrder(t *testing.T) {
-	h := newHouse(t)
+	h := newFixture(t)
 	c, err := net.Dial("tcp", h.server.Listener.Addr().String())
 	require.NoError(t, err)
 	defer c.Close()
@@ -499,7 +499,7 @@ func TestThousandPipelinedRequestsAreAnsweredInOrder(t *testing.T) {
 }
 
 func TestBodyByteByByte(t *testing.T) {
-	h := newHouse(t)
+	h := newFixture(t)
 	c, err := net.Dial("tcp", h.server.Listener.Addr().String())
 	require.NoError(t, err)
 	defer c.Close()

@@ -14,7 +14,7 @@ import (
 
 const life = event.Instance(77)
 
-func (h *house) batch(nc *nats.Conn, id string, b event.Batch) event.BatchReply {
+func (h *fixture) batch(nc *nats.Conn, id string, b event.Batch) event.BatchReply {
 	h.t.Helper()
 	data := event.BeginBatch(nil)
 	for i := range b.Drafts {
@@ -37,7 +37,7 @@ func numbered(number, base uint64, bodies ...string) event.Batch {
 
 // XC-2 for batches: "the answered number reads back the same payload", headers and all.
 func TestXC02BatchReadsBack(t *testing.T) {
-	h := newHouse(t)
+	h := newFixture(t)
 	p := h.producer("p1")
 	b := numbered(1, 1, "a", string(make([]byte, limit)), "a\r\nb")
 	b.Drafts[1].Headers = event.Headers{Topic: "shop", ContentType: "text/x", Origin: "till", Key: "k"}
@@ -52,7 +52,7 @@ func TestXC02BatchReadsBack(t *testing.T) {
 
 // XD-5 for batches: a refusal is of one draft, with its reason, and hinders no other.
 func TestXD05BatchRefusesDraftsOneByOne(t *testing.T) {
-	h := newHouse(t)
+	h := newFixture(t)
 	p := h.producer("p1")
 	b := numbered(1, 1, "a", "", string(make([]byte, limit+1)), "d", "e")
 	b.Drafts[4].Topic = "NO TOPIC"
@@ -72,7 +72,7 @@ func TestXD05BatchRefusesDraftsOneByOne(t *testing.T) {
 
 // XQ-6 for batches: numbered drafts are known again.
 func TestXQ06BatchIsKnownAgain(t *testing.T) {
-	h := newHouse(t)
+	h := newFixture(t)
 	p := h.producer("p1")
 	b := numbered(1, 1, "a", "b")
 	b.First = 1 << 60
@@ -87,7 +87,7 @@ func TestXQ06BatchIsKnownAgain(t *testing.T) {
 // XQ-2 for batches: none is taken before the one in front of it, whatever became of that one; the door forgets
 // nothing it needs.
 func TestXQ02BatchDoesNotOvertake(t *testing.T) {
-	h := newHouse(t)
+	h := newFixture(t)
 	p := h.producer("p1")
 	code := func(number, base uint64) string {
 		return h.batch(p, "p1", numbered(number, base, fmt.Sprint(number))).Code
@@ -116,7 +116,7 @@ func TestXQ02BatchDoesNotOvertake(t *testing.T) {
 	}
 }
 
-func (h *house) refuseAll(err error) {
+func (h *fixture) refuseAll(err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.refuse = err
@@ -124,7 +124,7 @@ func (h *house) refuseAll(err error) {
 
 // XD-16 for batches: a foreign reply address is refused without an answer and nothing is stored.
 func TestXD16BatchWithForeignReply(t *testing.T) {
-	h := newHouse(t)
+	h := newFixture(t)
 	p := h.producer("p1")
 	d := event.Draft{Body: []byte("x")}
 	data := event.SealBatch(event.AppendDraft(event.BeginBatch(nil), &d), numbered(1, 1), 1)
@@ -137,7 +137,7 @@ func TestXD16BatchWithForeignReply(t *testing.T) {
 
 // What waits is bounded in bytes, too: the rest waits in the connection and is taken later.
 func TestBytesThatWaitAreBounded(t *testing.T) {
-	h := newHouse(t)
+	h := newFixture(t)
 	p := h.producer("p1")
 	h.mu.Lock() // the log is slow
 	const size = 900 << 10

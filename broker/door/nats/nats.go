@@ -69,8 +69,8 @@ func Open(nc *nats.Conn, group string, log event.LogID, budget *door.Budget, ing
 	d := &Door{bytes: door.Lease{Budget: budget}, ingest: ingest, group: group, log: log, logger: logger,
 		streams: streams{next: make(map[string]stream)}, answers: make(chan answer, InFlight)}
 	d.room.L = &d.mu
-	for road, take := range map[event.Channel]nats.MsgHandler{event.Pub: d.take, event.Many: d.takeBatch} {
-		sub, err := nc.Subscribe(event.AnySubject(group, road), take)
+	for channel, take := range map[event.Channel]nats.MsgHandler{event.Pub: d.take, event.Many: d.takeBatch} {
+		sub, err := nc.Subscribe(event.AnySubject(group, channel), take)
 		if err != nil {
 			return nil, fmt.Errorf("NATS door: %w", err)
 		}
@@ -97,8 +97,8 @@ func (d *Door) Close() {
 }
 
 // sender is the producer a message comes from; false when it is none, or wants its answer sent to somebody else.
-func (d *Door) sender(m *nats.Msg, road event.Channel) (string, bool) {
-	producer, ok := event.SubjectID(m.Subject, d.group, road)
+func (d *Door) sender(m *nats.Msg, channel event.Channel) (string, bool) {
+	producer, ok := event.SubjectID(m.Subject, d.group, channel)
 	switch {
 	case !ok:
 		d.warn(m, "the subject does not end with the ID of a producer: 1 to 31 lower-case letters, digits and hyphens")

@@ -27,8 +27,8 @@ import (
 
 const limit = 1000
 
-// house is the door on a server of its own, before a real log whose answers come later, from another goroutine.
-type house struct {
+// fixture is the door on a server of its own, before a real log whose answers come later, from another goroutine.
+type fixture struct {
 	t      testing.TB
 	log    *segments.Log
 	server *server.Server
@@ -38,14 +38,14 @@ type house struct {
 	refuse error
 }
 
-func newHouse(t testing.TB) *house {
+func newFixture(t testing.TB) *fixture {
 	log, err := segments.Create(disktest.NewMemory(), disk.NewStorage(disk.Options{}), segments.Options{})
 	require.NoError(t, err)
 	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: -1, NoSigs: true, NoLog: true})
 	require.NoError(t, err)
 	s.Start()
 	require.True(t, s.ReadyForConnections(10*time.Second))
-	h := &house{t: t, log: log, server: s, queue: make(chan func(), 1<<16)}
+	h := &fixture{t: t, log: log, server: s, queue: make(chan func(), 1<<16)}
 	nc := h.connect("broker")
 	h.door, err = Open(nc, "main", log.ID(), door.NewBudget(128<<20), h.ingest,
 		slog.New(slog.NewTextHandler(io.Discard, nil)))
@@ -72,19 +72,19 @@ func newHouse(t testing.TB) *house {
 	return h
 }
 
-func (h *house) connect(id string) *nats.Conn {
+func (h *fixture) connect(id string) *nats.Conn {
 	nc, err := nats.Connect(h.server.ClientURL(), nats.CustomInboxPrefix(event.InboxPrefix(id)))
 	require.NoError(h.t, err)
 	return nc
 }
 
-func (h *house) producer(id string) *nats.Conn {
+func (h *fixture) producer(id string) *nats.Conn {
 	nc := h.connect(id)
 	h.t.Cleanup(nc.Close)
 	return nc
 }
 
-func (h *house) ingest(drafts []event.Draft, done func([]door.Outcome, error)) {
+func (h *fixture) ingest(drafts []event.Draft, done func([]door.Outcome, error)) {
 	h.queue <- func() {
 		h.mu.Lock()
 		defer h.mu.Unlock()
@@ -108,7 +108,7 @@ func (h *house) ingest(drafts []event.Draft, done func([]door.Outcome, error)) {
 	}
 }
 
-func (h *house) record(seq uint64) event.Record {
+func (h *fixture) record(seq uint64) event.Record {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	all, err := h.log.Read(seq, 1, 1<<20)
@@ -118,7 +118,7 @@ func (h *house) record(seq uint64) event.Record {
 	return r
 }
 
-func (h *house) head() uint64 { h.mu.Lock(); defer h.mu.Unlock(); return h.log.Head().Seq }
+func (h *fixture) head() uint64 { h.mu.Lock(); defer h.mu.Unlock(); return h.log.Head().Seq }
 
 type said struct {
 	Seq              uint64
@@ -132,7 +132,7 @@ func parse(t testing.TB, m *nats.Msg) (s said) {
 	return s
 }
 
-func (h *house) ask(nc *nats.Conn, id string, body []byte, headers ...string) said {
+func (h *fixture) ask(nc *nats.Conn, id string, body []byte, headers ...string) said {
 	h.t.Helper()
 	m := nats.NewMsg(event.Subject("main", event.Pub, id))
 	m.Data = body
@@ -146,7 +146,7 @@ func (h *house) ask(nc *nats.Conn, id string, body []byte, headers ...string) sa
 
 // XC-2: "the answered number reads back the same payload, on each door".
 func TestXC02TheAnsweredNumberReadsBackThePayload(t *testing.T) {
-	h := newHouse(t)
+	h := newFixture(t)
 	p := h.producer("p1")
 	for i, body := range [][]byte{{0}, {'\n'}, {0xFF}, []byte("a\r\nb"), make([]byte, limit)} {
 		s := h.ask(p, "p1", body, "Content-Type", "text/x", "Xmq-Topic", "shop", "Xmq-Origin", "till")
@@ -159,7 +159,7 @@ func TestXC02TheAnsweredNumberReadsBackThePayload(t *testing.T) {
 
 // XN-1: "limit - 1, limit, limit + 1 on each door".
 func TestXN01SizeLimit(t *testing.T) {
-	h := newHouse(t)
+	h := newFixture(t)
 	p := h.producer("p1")
 	for size, want := range map[int]string{1: "", limit - 1: "", limit: "", limit + 1: "too_large"} {
 		s := h.ask(p, "p1", make([]byte, size))
@@ -172,7 +172,7 @@ func TestXN01SizeLimit(t *testing.T) {
 // XD-5: "an empty payload is refused clearly on each door; so is a write on a nearly full disk; a failed write is never
 // answered as success".
 func TestXD05RefusalsAreClearAndNeverSuccess(t *testing.T) {
-	h := newHouse(t)
+	h := newFixture(t)
 	p := h.producer("p1")
 	s := h.ask(p, "p1", nil)
 	require.Equal(t, "empty", s.Code)
@@ -192,7 +192,7 @@ func TestXD05RefusalsAreClearAndNeverSuccess(t *testing.T) {
 }
 
 func TestIdempotencyKeyAnswersTheOldSequence(t *testing.T) {
-	h := newHouse(t)
+	h := newFixture(t)
 	p1, p2 := h.producer("p1"), h.producer("p2")
 	require.Equal(t, uint64(1), h.ask(p1, "p1", []byte("a"), "Idempotency-Key", "7").Seq)
 	again := h.ask(p1, "p1", []byte("a"), "Idempotency-Key", "7")
@@ -206,7 +206,7 @@ func TestIdempotencyKeyAnswersTheOldSequence(t *testing.T) {
 // XD-16, the part of this door: a request that names somebody else's subject as its reply is not stored, and the broker
 // never publishes there.
 func TestXD16ForeignReplyIsRefused(t *testing.T) {
-	h := newHouse(t)
+	h := newFixture(t)
 	p, victim := h.producer("p1"), h.producer("v")
 	all, err := victim.SubscribeSync(">")
 	require.NoError(t, err)
@@ -232,7 +232,7 @@ func TestXD16ForeignReplyIsRefused(t *testing.T) {
 // XQ-2: a producer's own order is kept, also when it does not wait for answers; and a message without a reply is
 // stored.
 func TestXQ02ThousandRequestsUnderWayKeepTheirOrder(t *testing.T) {
-	h := newHouse(t)
+	h := newFixture(t)
 	p := h.producer("p1")
 	inbox := p.NewRespInbox()
 	got := make(chan *nats.Msg, 1000)
@@ -253,7 +253,7 @@ func TestXQ02ThousandRequestsUnderWayKeepTheirOrder(t *testing.T) {
 
 // Close waits until every request that was taken is answered, and takes no further one.
 func TestCloseAnswersWhatWasTaken(t *testing.T) {
-	h := newHouse(t)
+	h := newFixture(t)
 	p := h.producer("p1")
 	inbox := p.NewRespInbox()
 	got := make(chan *nats.Msg, 1000)
@@ -286,7 +286,7 @@ func TestCloseAnswersWhatWasTaken(t *testing.T) {
 }
 
 // raw sends one message with a header block as it stands and returns the answer.
-func (h *house) raw(id, block, body string) said {
+func (h *fixture) raw(id, block, body string) said {
 	h.t.Helper()
 	c, err := net.Dial("tcp", h.server.Addr().String())
 	require.NoError(h.t, err)
@@ -310,7 +310,7 @@ func (h *house) raw(id, block, body string) said {
 // A header counts in whatever case it is written, and a block that cannot be read refuses the message: a key that was
 // overlooked would be an increment stored twice, a topic one that reaches the wrong nodes.
 func TestNoHeaderIsOverlooked(t *testing.T) {
-	h := newHouse(t)
+	h := newFixture(t)
 	p := h.producer("p1")
 	for i, name := range []string{"Idempotency-Key", "idempotency-key", "IDEMPOTENCY-KEY", "iDempotency-kEy"} {
 		key := fmt.Sprint("k", i)
@@ -351,7 +351,7 @@ func TestNoHeaderIsOverlooked(t *testing.T) {
 
 // Numbers have a header of their own; a key that looks like one is text.
 func TestNumbersAndKeys(t *testing.T) {
-	h := newHouse(t)
+	h := newFixture(t)
 	p := h.producer("p1")
 	require.Equal(t, uint64(1), h.ask(p, "p1", []byte("a"), "Idempotency-Key", "1000").Seq)
 	require.Equal(t, uint64(2), h.ask(p, "p1", []byte("b"), "Idempotency-Key", "17").Seq, "keys come in any order")

@@ -20,7 +20,7 @@ func (s written) Write(p []byte) (int, error) { s <- string(p); return len(p), n
 // A producer whose requests cannot be answered is told of in the broker's log, with the reason, and not for each of
 // them.
 func TestProducersThatCannotBeAnsweredAreTold(t *testing.T) {
-	h := newHouse(t)
+	h := newFixture(t)
 	lines := make(written, 100)
 	h.door.logger = slog.New(slog.NewTextHandler(lines, nil))
 	nc, err := nats.Connect(h.server.ClientURL()) // with the default inbox
