@@ -1,7 +1,25 @@
-// Command xmq is the broker, the node and every tool of XMQ in one binary. Answers go to stdout, everything else to
-// stderr; --json is stable. Exit codes: 0; 1 refused, with one sentence why; 64 usage; 74 I/O; 75 temporary; 78
-// configuration or damage; 130 a command that follows, ended by a signal. Commands that look (status, --check): 0 well,
-// 1 warning, 2 critical, 3 cannot say.
+// Command xmq is the broker, the node and every tool of XMQ in one binary.
+//
+//	xmq demo                                                           see the main job done
+//	xmq broker --data DIR                                              the broker
+//	xmq node --id ID --target URL [--from NODE]                        a node beside a database
+//	xmq publish [FILE...]                                              send changes
+//	xmq status, positions, client, log, alerts, events, audit          look, and decide
+//
+// xmq help lists all commands, and each has --help; there is a file here for each. Answers go to stdout, everything
+// else to stderr; what --json answers is stable.
+//
+// Exit codes:
+//
+//	0    done
+//	1    refused, with one sentence why
+//	64   usage
+//	74   input or output failed
+//	75   temporary: try again
+//	78   configuration or damage: a person must look first
+//	130  a command that follows, ended by a signal
+//
+// Commands that look (status, --check) end with 0 well, 1 warning, 2 critical, 3 cannot say.
 package main
 
 import (

@@ -19,7 +19,8 @@
 //	require xmq v0.0.0
 //	replace xmq => ../xmq
 //
-// Everything beats faster than outside tests. What a disk that is nearly full or slow does is not looked at.
+// Ticks, heartbeats and timeouts are shorter than outside tests. The disk is not watched: neither its free space nor its
+// speed.
 package xmqtest
 
 import (
