@@ -89,7 +89,7 @@ func (b *Broker) status(ctx context.Context) (api.Status, error) {
 }
 
 func auditView(a statedb.Audit) api.AuditView {
-	return api.AuditView{Number: a.Number, Time: api.At(a.Time), Verb: a.Verb, Client: a.Client, Seq: a.Seq, Alert: a.Alert,
-		From: a.From, To: a.To, Limit: a.Limit, Reason: a.Reason,
+	return api.AuditView{Number: a.Number, Time: api.At(a.Time), Verb: a.Verb, Client: a.Client, Seq: a.Seq,
+		Alert: a.Alert, From: a.From, To: a.To, Limit: a.Limit, Reason: a.Reason,
 		By: a.By, Via: a.Via}
 }

@@ -204,8 +204,8 @@ func (b *Broker) apiPositions(r *http.Request) (any, error) {
 		return nil, err
 	}
 	head := b.stores.log.Head()
-	return api.Positions{Broker: b.header(), Log: head.Log, Group: b.cfg.Group, Head: head.Seq, First: b.stores.log.First(),
-		Chain: head.Chain, Input: b.input(), Clients: views}, nil
+	return api.Positions{Broker: b.header(), Log: head.Log, Group: b.cfg.Group, Head: head.Seq,
+		First: b.stores.log.First(), Chain: head.Chain, Input: b.input(), Clients: views}, nil
 }
 
 func pathID(r *http.Request) (string, error) {
@@ -358,7 +358,8 @@ func (b *Broker) order(ctx context.Context, id string, o worker.Order) (any, err
 	case a.Refused != "":
 		return nil, refuse(http.StatusConflict, "%s", a.Refused)
 	}
-	return api.Ordered{Client: id, Done: string(o.Verb), Seq: a.Seq, Told: a.Told, From: a.From, To: a.To, At: api.At(a.At)}, nil
+	return api.Ordered{Client: id, Done: string(o.Verb), Seq: a.Seq, Told: a.Told, From: a.From, To: a.To,
+		At: api.At(a.At)}, nil
 }
 
 // apiReset lets a producer's numbers begin anew.

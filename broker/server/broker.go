@@ -29,7 +29,7 @@ import (
 	"xmq/worker"
 )
 
-// Self is the broker's own name on the road.
+// Self is the broker's own name on the network.
 const Self = "broker"
 
 // Broker is one running broker. Open makes it, Run serves.
@@ -43,23 +43,23 @@ type Broker struct {
 	stores *stores
 	server *server.Server // nil with an external one
 	doors  *natsgo.Conn   // of the NATS door
-	road   bus.Conn
+	conn   bus.Conn
 	http   net.Listener
 	pprof  net.Listener // nil for none
 
-	caps   caps         // of connections
-	crowd  *crowd       // at all HTTP listeners
-	budget *door.Budget // of all doors
-	flight *worker.Budget
-	marks  worker.Marks
-	wanted time.Time // a node has asked for the time of the log; of the watch
+	caps      caps         // of connections
+	httpConns *connCounter // at all HTTP listeners
+	budget    *door.Budget // of all doors
+	flight    *worker.Budget
+	marks     worker.Marks
+	wanted    time.Time // a node has asked for the time of the log; of the watch
 
 	claim claim
 	rival chan claim // one that this broker has to give way to
 
 	ingest    *ingest
 	dispatch  *dispatcher
-	desk      *desk
+	chunks    *chunkService
 	admission *worker.ClientQuota
 	doubts    *worker.Doubts
 	decide    sync.Mutex    // guards what the doors are told of the doubts
@@ -69,20 +69,21 @@ type Broker struct {
 	hooks     *monitor.Notifier
 	publish   *natsdoor.Door
 
-	poisoned chan error // the storage has failed
-	checking sync.Mutex // held by a check of the log that somebody has asked for
-	ready    atomic.Bool
-	moved    bell          // the head of the log has moved
-	leaving  chan struct{} // closed when the broker begins to stop
-	hungry   atomic.Int64  // since when the log waits for a file descriptor, in ns since 1970; 0: it does not
-	progress progress
-	flow     flow              // of increments into the log
-	trend    trend             // of the watch: the disk
-	trends   map[string]*trend // of the watch: the disks of databases, by client
-	fresh    fresh             // texts of alerts
-	backedUp atomic.Int64      // when a whole snapshot was fetched for a backup, in ns since 1970; 0: not since the start
-	checked  atomic.Int64      // the same of the last complete check of the log
-	nextLook time.Time         // of the watch: at the clients
+	poisoned     chan error // the storage has failed
+	checking     sync.Mutex // held by a check of the log that somebody has asked for
+	ready        atomic.Bool
+	moved        bell          // the head of the log has moved
+	leaving      chan struct{} // closed when the broker begins to stop
+	starvedSince atomic.Int64  // since when the log waits for a file descriptor, in ns since 1970; 0: it does not
+	progress     progress
+	flow         flow              // of increments into the log
+	trend        trend             // of the watch: the disk
+	trends       map[string]*trend // of the watch: the disks of databases, by client
+	fresh        fresh             // texts of alerts
+	// when a whole snapshot was fetched for a backup, in ns since 1970; 0: not since the start
+	backedUp atomic.Int64
+	checked  atomic.Int64 // the same of the last complete check of the log
+	nextLook time.Time    // of the watch: at the clients
 
 	seenCommits uint64    // of the watch: commits, and since when increments were seen waiting without one
 	waitsSince  time.Time // zero: they are not
@@ -131,7 +132,7 @@ func (b *Broker) open() (err error) {
 		return err
 	}
 	b.flight = worker.NewBudget(b.cfg.MemoryLimit / 4)
-	b.crowd, b.budget = newCrowd(b.caps.http, b.cfg.HTTPConnsPerAddress), door.NewBudget(b.cfg.inflight())
+	b.httpConns, b.budget = newConnCounter(b.caps.http, b.cfg.HTTPConnsPerAddress), door.NewBudget(b.cfg.inflight())
 	if b.stores, err = openStores(b.cfg, b.log, poison, b.hooks.Notify); err != nil {
 		return err
 	}
@@ -148,7 +149,7 @@ func (b *Broker) open() (err error) {
 		}
 		b.log.Info("profiles are served", "pprof", "http://"+b.pprof.Addr().String()+"/debug/pprof/")
 	}
-	if err := b.openRoad(); err != nil {
+	if err := b.connect(); err != nil {
 		return err
 	}
 	b.claim = claim{b.started.UnixNano(), b.stores.log.ID(), rand.Uint64()}
@@ -156,7 +157,7 @@ func (b *Broker) open() (err error) {
 		int64(b.cfg.QueueCount), int64(b.cfg.QueueBytes))
 	b.ingest.starved = b.stores.storage.Short
 	b.newDoubts()
-	b.dispatch = newDispatcher(b.cfg.Group, b.road, b.log)
+	b.dispatch = newDispatcher(b.cfg.Group, b.conn, b.log)
 	b.pool = b.newPool()
 	b.hooks.View = b.shown
 	b.dispatch.post = b.pool.Post
@@ -168,9 +169,9 @@ func (b *Broker) open() (err error) {
 // goroutines at a time.
 func (b *Broker) Accept(check func(body []byte) error) { b.ingest.accepts = check }
 
-// openRoad starts the embedded NATS server, or uses the external one, and connects to it twice: for events, and
+// connect starts the embedded NATS server, or uses the external one, and connects to it twice: for events, and
 // for the NATS door, whose load must not delay events.
-func (b *Broker) openRoad() (err error) {
+func (b *Broker) connect() (err error) {
 	url, extra := b.cfg.NATSURL, []natsgo.Option(nil)
 	if url == "" {
 		if b.server, err = startNATS(b.cfg, b.caps.nats, b.log); err != nil {
@@ -178,7 +179,7 @@ func (b *Broker) openRoad() (err error) {
 		}
 		url, extra = b.server.ClientURL(), []natsgo.Option{natsgo.InProcessServer(b.server)}
 	}
-	if b.road, err = bus.Dial(url, Self, extra...); err != nil {
+	if b.conn, err = bus.Dial(url, Self, extra...); err != nil {
 		return err
 	}
 	b.doors, err = natsgo.Connect(url, append(extra, natsgo.Name("xmq "+Self+" door"), natsgo.MaxReconnects(-1),
@@ -337,14 +338,14 @@ func (b *Broker) openDoors(ctx context.Context, p *parts, ended chan<- *part) (e
 		return err
 	}
 	var work context.Context
-	work, p.deskCancel = context.WithCancel(context.Background())
-	b.desk = newDesk(work, b.cfg.Group, b.road, b.stores, b.pool, b.log)
-	b.desk.took, b.desk.whole = b.progress.took, b.fetchedWhole
+	work, p.endChunks = context.WithCancel(context.Background())
+	b.chunks = newChunkService(work, b.cfg.Group, b.conn, b.stores, b.pool, b.log)
+	b.chunks.took, b.chunks.whole = b.progress.took, b.fetchedWhole
 	for subject, take := range map[string]func(bus.Msg){
 		event.AnySubject(b.cfg.Group, event.Up):   b.dispatch.up,
-		event.AnySubject(b.cfg.Group, event.Snap): b.desk.take,
+		event.AnySubject(b.cfg.Group, event.Snap): b.chunks.take,
 	} {
-		s, err := b.road.Subscribe(subject, take)
+		s, err := b.conn.Subscribe(subject, take)
 		if err != nil {
 			return fmt.Errorf("subscribe to %s: %w", subject, err)
 		}
@@ -354,7 +355,7 @@ func (b *Broker) openDoors(ctx context.Context, p *parts, ended chan<- *part) (e
 		return err
 	}
 	p.nats = start("NATS door", ended, func(ctx context.Context) error { b.publish.Run(ctx); return nil })
-	if err := cmp.Or(b.road.Flush(ctx), b.doors.FlushWithContext(ctx)); err != nil {
+	if err := cmp.Or(b.conn.Flush(ctx), b.doors.FlushWithContext(ctx)); err != nil {
 		return b.awayNATS(err)
 	}
 	if b.server == nil {
@@ -364,7 +365,7 @@ func (b *Broker) openDoors(ctx context.Context, p *parts, ended chan<- *part) (e
 }
 
 func (b *Broker) awayNATS(err error) error {
-	if trouble := b.road.Trouble(); trouble != nil && !bus.Refused(trouble) {
+	if trouble := b.conn.Trouble(); trouble != nil && !bus.Refused(trouble) {
 		return say(errTemporary, "NATS at %s cannot be used: %v", b.NATSURL(), trouble)
 	}
 	return say(errTemporary, "NATS at %s does not answer: is it running? (%v)", b.NATSURL(),
@@ -379,7 +380,7 @@ func (b *Broker) awayNATS(err error) error {
 //  4. stop listening to nodes and end the chunks, because workers must not get news while they save
 //  5. end the workers, which save the positions that lag
 //  6. end the keepers: the watch writes the last checkpoint, after the last commit
-//  7. close road, server and stores, because nobody uses them any more
+//  7. close connections, server and stores, because nobody uses them any more
 func (b *Broker) shutdown(web *http.Server, p *parts, why string) error {
 	b.ready.Store(false)
 	close(b.leaving)
@@ -399,9 +400,9 @@ func (b *Broker) shutdown(web *http.Server, p *parts, why string) error {
 	for _, s := range p.subscriptions {
 		s.Stop()
 	}
-	if p.deskCancel != nil {
-		p.deskCancel()
-		b.desk.wait()
+	if p.endChunks != nil {
+		p.endChunks()
+		b.chunks.wait()
 	}
 	for _, w := range p.workers {
 		errs = append(errs, w.stop())
@@ -430,8 +431,8 @@ func (b *Broker) close() error {
 	if b.doors != nil {
 		b.doors.Close()
 	}
-	if b.road != nil {
-		b.road.Close()
+	if b.conn != nil {
+		b.conn.Close()
 	}
 	if b.server != nil {
 		b.server.Shutdown()
@@ -448,7 +449,7 @@ type parts struct {
 	workers, keepers   []*part
 	ingest, http, nats *part
 	subscriptions      []bus.Subscription
-	deskCancel         context.CancelFunc
+	endChunks          context.CancelFunc
 }
 
 // part is one goroutine with its own end.

@@ -89,16 +89,16 @@ func (r *running) fill(n int) {
 
 // node runs an agent on a database in memory.
 func (r *running) node(id, from string, db *drivertest.Memory) (stop func() error) {
-	road, err := bus.Dial(r.NATSURL(), id)
+	conn, err := bus.Dial(r.NATSURL(), id)
 	require.NoError(r.t, err)
-	a, err := nodeclient.New(road, db.Open(),
+	a, err := nodeclient.New(conn, db.Open(),
 		nodeclient.Options{ID: id, From: from, Tick: 20 * time.Millisecond, Silence: 100, Stay: true,
 			Log: slog.New(slog.DiscardHandler)})
 	require.NoError(r.t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- a.Run(ctx) }()
-	stop = sync.OnceValue(func() error { cancel(); err := <-done; road.Close(); return err })
+	stop = sync.OnceValue(func() error { cancel(); err := <-done; conn.Close(); return err })
 	r.t.Cleanup(func() { _ = stop() })
 	return stop
 }
@@ -285,7 +285,8 @@ func TestXQ10Hooks(t *testing.T) {
 	defer close(release)
 	cfg := testConfig(t)
 	file := filepath.Join(t.TempDir(), "alerts")
-	cfg.Hooks = monitor.Hooks{URL: web.URL, Command: []string{"/bin/sh", "-c", "cat >> " + file}, Timeout: 100 * time.Millisecond}
+	cfg.Hooks = monitor.Hooks{URL: web.URL, Command: []string{"/bin/sh", "-c", "cat >> " + file},
+		Timeout: 100 * time.Millisecond}
 	r := startBroker(t, cfg)
 	raise := func(key string) {
 		var b statedb.Batch
@@ -378,13 +379,13 @@ func TestSS35RunningDumpHoldsTheLog(t *testing.T) {
 	r.fill(5)
 	soon(t, "the master follows", func() bool { return db.Position().Seq == 5 })
 	// A requester that asks and then only keeps its place, like one whose copy takes long.
-	road, err := bus.Dial(r.NATSURL(), "slow")
+	conn, err := bus.Dial(r.NATSURL(), "slow")
 	require.NoError(t, err)
-	defer road.Close()
+	defer conn.Close()
 	ask := event.Event{Kind: event.DumpReq, Group: "main", ID: "slow", Peer: "master", Request: 77,
 		Body: event.Hello{}.Encode()}
 	keep := func() {
-		_ = road.Publish(event.Subject("main", event.Up, "slow"), ask.Append(nil)) // repeated
+		_ = conn.Publish(event.Subject("main", event.Up, "slow"), ask.Append(nil)) // repeated
 	}
 	soon(t, "the snapshot is complete", func() bool {
 		keep()
@@ -569,9 +570,9 @@ func TestSS28DeadPeerIsNoticed(t *testing.T) {
 	cfg := testConfig(t)
 	r := startBroker(t, cfg)
 	db := drivertest.NewMemory()
-	road, err := bus.Dial(r.NATSURL(), "master")
+	conn, err := bus.Dial(r.NATSURL(), "master")
 	require.NoError(t, err)
-	a, err := nodeclient.New(road, db.Open(),
+	a, err := nodeclient.New(conn, db.Open(),
 		nodeclient.Options{ID: "master", Tick: 20 * time.Millisecond, Heartbeat: 2, Log: slog.New(slog.DiscardHandler)})
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -582,7 +583,7 @@ func TestSS28DeadPeerIsNoticed(t *testing.T) {
 		return err == nil && known && v.Connected
 	}
 	soon(t, "connected", connected)
-	road.Close() // without a word
+	conn.Close() // without a word
 	soon(t, "noticed", func() bool { return !connected() })
 	told := func() (times uint64) { // 0 when the alert does not stand
 		for _, a := range r.stores.state.Alerts() {
@@ -607,16 +608,16 @@ func TestSS28DeadPeerIsNoticed(t *testing.T) {
 // RS-4: "Workers are bounded; all busy with sub-tasks is not a deadlock." Every place for readers is taken by one
 // that waits for a chunk; the writer of chunks gets through all the same, and then all of them are served.
 func TestRS04WaitingReadersDoNotStarveTheWriter(t *testing.T) {
-	road := bus.NewMem(1)
-	conn := road.Connect(Self)
+	network := bus.NewMem(1)
+	conn := network.Connect(Self)
 	defer conn.Close()
 	staging, err := dumpflow.OpenStaging(t.TempDir(), nil)
 	require.NoError(t, err)
 	rec := dumpflow.New("target", event.AllTopics, dumpflow.Requester{ID: "reader", Request: 5}, 0, 0)
 	rec.Phase = dumpflow.Uploading
-	d := &desk{group: "main", road: conn, staging: staging,
+	d := &chunkService{group: "main", conn: conn, staging: staging,
 		dump: func(event.DumpID) (dumpflow.Dump, bool) { return rec.Clone(), true },
-		log:  slog.New(slog.DiscardHandler), puts: make(chan struct{}, deskPuts), gets: make(chan struct{}, deskGets),
+		log:  slog.New(slog.DiscardHandler), puts: make(chan struct{}, chunkPuts), gets: make(chan struct{}, chunkGets),
 		ctx: context.Background()}
 	require.NoError(t, staging.Create(5))
 	_, err = conn.Subscribe(event.AnySubject("main", event.Snap), d.take)
@@ -629,26 +630,26 @@ func TestRS04WaitingReadersDoNotStarveTheWriter(t *testing.T) {
 		require.NoError(t, err)
 		return a
 	}
-	reader, writer := road.Connect("reader"), road.Connect("target")
+	reader, writer := network.Connect("reader"), network.Connect("target")
 	defer reader.Close()
 	defer writer.Close()
 	var waiting sync.WaitGroup
 	var served atomic.Int64
-	for range deskGets {
+	for range chunkGets {
 		waiting.Go(func() {
 			if call(reader, "reader", dumpflow.Chunk{Op: dumpflow.Get}).State == event.Succ {
 				served.Add(1)
 			}
 		})
 	}
-	soon(t, "every place is taken", func() bool { return len(d.gets) == deskGets })
+	soon(t, "every place is taken", func() bool { return len(d.gets) == chunkGets })
 	require.Equal(t, event.None, call(reader, "reader", dumpflow.Chunk{Op: dumpflow.Get}).State,
 		"one more is asked to come again")
 	require.Equal(t, event.Fail, call(reader, "reader", dumpflow.Pack(dumpflow.Put, 0, []byte("data"))).State,
 		"a reader puts nothing")
 	require.Equal(t, event.Succ, call(writer, "target", dumpflow.Pack(dumpflow.Put, 0, []byte("data"))).State)
 	waiting.Wait()
-	require.EqualValues(t, deskGets, served.Load())
+	require.EqualValues(t, chunkGets, served.Load())
 	d.wait()
 }
 
@@ -663,19 +664,19 @@ func TestSS10SlowAndSilentReaders(t *testing.T) {
 	r.node("master", "", db)
 	r.put(strings.Repeat("0123456789", 100_000))
 	soon(t, "the master follows", func() bool { return db.Position().Seq == 1 })
-	road, err := bus.Dial(r.NATSURL(), "slow")
+	conn, err := bus.Dial(r.NATSURL(), "slow")
 	require.NoError(t, err)
-	defer road.Close()
+	defer conn.Close()
 	ask := event.Event{Kind: event.DumpReq, Group: "main", ID: "slow", Peer: "master", Request: 78,
 		Body: event.Hello{Backup: true}.Encode()}
 	soon(t, "the snapshot is complete", func() bool {
-		_ = road.Publish(event.Subject("main", event.Up, "slow"), ask.Append(nil)) // repeated
+		_ = conn.Publish(event.Subject("main", event.Up, "slow"), ask.Append(nil)) // repeated
 		d, known := r.stores.state.Dump(78)
 		return known && d.Phase == dumpflow.Sealed
 	})
 	call := func(ctx context.Context, dump event.DumpID, c dumpflow.Chunk) (dumpflow.ChunkReply, error) {
 		e := event.Event{Kind: event.SnapReq, Group: "main", ID: "slow", Dump: dump, Body: c.Append(nil)}
-		m, err := road.Request(ctx, event.Subject("main", event.Snap, "slow"), e.Append(nil))
+		m, err := conn.Request(ctx, event.Subject("main", event.Snap, "slow"), e.Append(nil))
 		if err != nil {
 			return dumpflow.ChunkReply{}, err
 		}
@@ -980,7 +981,7 @@ func TestRetentionKeepsTheNextIncrementOfWhoeverIsThere(t *testing.T) {
 	require.EqualValues(t, 1, r.stores.log.First())
 }
 
-// deaf is a road on which only what is published is noted.
+// deaf is a connection on which only what is published is noted.
 type deaf struct {
 	bus.Conn
 	said []string // subjects
@@ -994,8 +995,8 @@ func (d *deaf) Publish(subject string, _ []byte) error {
 // XD-16: identity is the token of the subject: who says otherwise in the body, or wants the answer elsewhere, is
 // refused.
 func TestXD16NobodySpeaksForAnother(t *testing.T) {
-	road, quiet := &deaf{}, slog.New(slog.DiscardHandler)
-	d := newDispatcher("main", road, quiet)
+	conn, quiet := &deaf{}, slog.New(slog.DiscardHandler)
+	d := newDispatcher("main", conn, quiet)
 	heard := 0
 	d.post = func(string, worker.Input) bool { heard++; return true }
 	for _, id := range []string{"n2", "n1"} {
@@ -1006,14 +1007,15 @@ func TestXD16NobodySpeaksForAnother(t *testing.T) {
 	require.EqualValues(t, 1, d.refused.Load())
 
 	var asked atomic.Int32
-	desk := &desk{group: "main", road: road, log: quiet, puts: make(chan struct{}, 1), gets: make(chan struct{}, 1),
+	chunks := &chunkService{group: "main", conn: conn, log: quiet, puts: make(chan struct{}, 1),
+		gets: make(chan struct{}, 1),
 		ctx:  t.Context(),
 		dump: func(event.DumpID) (dumpflow.Dump, bool) { asked.Add(1); return dumpflow.Dump{}, false }}
 	snap := func(id, reply string) {
 		e := event.Event{Kind: event.SnapReq, Group: "main", ID: id, Dump: 1,
 			Body: dumpflow.Chunk{Op: dumpflow.Get}.Append(nil)}
-		desk.take(bus.Msg{Subject: event.Subject("main", event.Snap, "n1"), Reply: reply, Data: e.Append(nil)})
-		desk.wait()
+		chunks.take(bus.Msg{Subject: event.Subject("main", event.Snap, "n1"), Reply: reply, Data: e.Append(nil)})
+		chunks.wait()
 	}
 	snap("n2", "_INBOX_n1.a")
 	require.Zero(t, asked.Load(), "the body says another")
@@ -1021,7 +1023,7 @@ func TestXD16NobodySpeaksForAnother(t *testing.T) {
 	require.Zero(t, asked.Load())
 	snap("n1", "_INBOX_n1.b")
 	require.EqualValues(t, 1, asked.Load())
-	require.Equal(t, []string{"_INBOX_n1.a", "_INBOX_n1.b"}, road.said, "nothing goes into the inbox of another")
+	require.Equal(t, []string{"_INBOX_n1.a", "_INBOX_n1.b"}, conn.said, "nothing goes into the inbox of another")
 }
 
 // XD-14: a manifest of another position than was opened is not published. Only its target writes a snapshot, only its
@@ -1033,7 +1035,8 @@ func TestXD14TheDeskServesOnlyWhatTheRecordSays(t *testing.T) {
 	rec := dumpflow.Dump{ID: 1, Target: "master", Phase: dumpflow.Uploading, Format: "mem/1",
 		Pos:        event.Position{Log: 1, Seq: 7, Chain: 9},
 		Requesters: []dumpflow.Requester{{ID: "n1", Request: 1}}}
-	d := &desk{staging: staging, dump: func(event.DumpID) (dumpflow.Dump, bool) { return rec, true }, ctx: t.Context(),
+	d := &chunkService{staging: staging, dump: func(event.DumpID) (dumpflow.Dump, bool) { return rec, true },
+		ctx:  t.Context(),
 		post: func(context.Context, string, worker.Input) error { return nil }}
 	chunk := dumpflow.Pack(dumpflow.Put, 0, []byte("x"))
 	require.Equal(t, event.Fail, d.serve("n1", 1, chunk).State)

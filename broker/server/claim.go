@@ -60,21 +60,21 @@ const (
 // enough, and no other broker does. It subscribes before it says that it is there, so of two that start together each
 // hears the other or is heard.
 func (b *Broker) claimGroup(ctx context.Context, p *parts) error {
-	for !b.road.Up() {
+	for !b.conn.Up() {
 		select {
-		case <-b.road.Changes():
+		case <-b.conn.Changes():
 		case <-ctx.Done():
 			return b.awayNATS(context.Cause(ctx))
 		}
 	}
-	if err := b.road.Flush(ctx); err != nil {
+	if err := b.conn.Flush(ctx); err != nil {
 		return b.awayNATS(err)
 	}
 	if err := b.payloadTooSmall(); err != nil {
 		return err
 	}
 	subject := event.Subject(b.cfg.Group, event.Info, Self)
-	m, err := b.road.Request(ctx, subject, nil)
+	m, err := b.conn.Request(ctx, subject, nil)
 	if other, ok := parseClaim(m.Data); err == nil && ok {
 		return b.yield(other)
 	}
@@ -82,7 +82,7 @@ func (b *Broker) claimGroup(ctx context.Context, p *parts) error {
 		return say(errTemporary, "another broker may serve group %s on %s, but it does not answer (%v): stop it or choose "+
 			"another --group", b.cfg.Group, b.NATSURL(), err)
 	}
-	s, err := b.road.Subscribe(subject, b.introduce)
+	s, err := b.conn.Subscribe(subject, b.introduce)
 	if err != nil {
 		return fmt.Errorf("subscribe to %s: %w", subject, err)
 	}
@@ -114,7 +114,7 @@ func (b *Broker) hold(ctx context.Context) error {
 			return nil
 		case other := <-b.rival:
 			return b.yield(other)
-		case <-b.road.Changes():
+		case <-b.conn.Changes():
 		case <-t.C:
 		}
 		b.announce()
@@ -123,7 +123,7 @@ func (b *Broker) hold(ctx context.Context) error {
 
 // announce tells all brokers of the group that this one serves it.
 func (b *Broker) announce() {
-	if err := b.road.Publish(event.Subject(b.cfg.Group, event.Info, Self), []byte(b.claim.String())); err != nil {
+	if err := b.conn.Publish(event.Subject(b.cfg.Group, event.Info, Self), []byte(b.claim.String())); err != nil {
 		b.log.Debug("not announced", "err", err)
 	}
 }
@@ -135,7 +135,7 @@ func (b *Broker) introduce(m bus.Msg) {
 		if !event.ReplyAllowed(Self, m.Reply) {
 			return
 		}
-		if err := b.road.Publish(m.Reply, []byte(b.claim.String())); err != nil {
+		if err := b.conn.Publish(m.Reply, []byte(b.claim.String())); err != nil {
 			b.log.Debug("answer lost", "err", err)
 		}
 		return
@@ -161,11 +161,11 @@ func (b *Broker) yield(other claim) error {
 }
 
 // payload is the largest message a NATS server has to carry for this broker.
-func (c *Config) payload() int { return max(c.MaxIncrement, c.TurnBytes) + natsRoom }
+func (c *Config) payload() int { return max(c.MaxIncrement, c.TurnBytes) + natsMargin }
 
 // payloadTooSmall says what to do when the NATS server cannot carry what this broker sends.
 func (b *Broker) payloadTooSmall() error {
-	if need, have := b.cfg.payload(), b.road.MaxPayload(); 0 < have && have < need {
+	if need, have := b.cfg.payload(), b.conn.MaxPayload(); 0 < have && have < need {
 		return say(ErrConfig, "the NATS server %s takes messages of %d bytes, but max_increment of %d and turn_bytes of "+
 			"%d need %d: raise its max_payload or lower these",
 			b.NATSURL(), have, b.cfg.MaxIncrement, b.cfg.TurnBytes, need)

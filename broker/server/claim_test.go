@@ -82,17 +82,17 @@ func TestOfTwoBrokersThatStartTogetherOneServes(t *testing.T) {
 // follows.
 func TestABrokerTakesNothingBeforeItServesItsGroup(t *testing.T) {
 	nats := externalNATS(t, "127.0.0.1:0", 4<<20)
-	road, err := bus.Dial(nats.ClientURL(), "other")
+	conn, err := bus.Dial(nats.ClientURL(), "other")
 	require.NoError(t, err)
-	defer road.Close()
+	defer conn.Close()
 	cfg := testConfig(t)
 	cfg.NATSURL = nats.ClientURL()
 	asked := make(chan struct{}, 10)
 	// and no answer
-	_, err = road.Subscribe(event.Subject(cfg.Group, event.Info, Self), func(bus.Msg) { asked <- struct{}{} })
+	_, err = conn.Subscribe(event.Subject(cfg.Group, event.Info, Self), func(bus.Msg) { asked <- struct{}{} })
 	require.NoError(t, err)
-	soon(t, "the other is connected", road.Up)
-	require.NoError(t, road.Flush(t.Context()))
+	soon(t, "the other is connected", conn.Up)
+	require.NoError(t, conn.Flush(t.Context()))
 	b, err := Open(cfg, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	ended := make(chan error, 1)
@@ -113,25 +113,25 @@ func TestABrokerGivesWayToAnEarlierOne(t *testing.T) {
 	cfg := testConfig(t)
 	cfg.NATSURL = nats.ClientURL()
 	r := startBroker(t, cfg)
-	road, err := bus.Dial(nats.ClientURL(), "other")
+	conn, err := bus.Dial(nats.ClientURL(), "other")
 	require.NoError(t, err)
-	defer road.Close()
+	defer conn.Close()
 	subject := event.Subject(cfg.Group, event.Info, Self)
 	heard := make(chan claim, 100)
-	_, err = road.Subscribe(subject, func(m bus.Msg) {
+	_, err = conn.Subscribe(subject, func(m bus.Msg) {
 		if c, ok := parseClaim(m.Data); ok && c.nonce == r.claim.nonce {
 			heard <- c
 		}
 	})
 	require.NoError(t, err)
-	soon(t, "the other is connected", road.Up)
-	require.NoError(t, road.Flush(t.Context()))
+	soon(t, "the other is connected", conn.Up)
+	require.NoError(t, conn.Flush(t.Context()))
 	later := claim{r.claim.started + 1, 1, 1}
-	require.NoError(t, road.Publish(subject, []byte(later.String())))
+	require.NoError(t, conn.Publish(subject, []byte(later.String())))
 	require.True(t, (<-heard).before(later), "whoever started later is told")
 	r.fill(1)
 	earlier := claim{r.claim.started - 1, 2, 1}
-	require.NoError(t, road.Publish(subject, []byte(earlier.String())))
+	require.NoError(t, conn.Publish(subject, []byte(earlier.String())))
 	soon(t, "the broker takes nothing any more", func() bool { return !r.ready.Load() })
 	err = r.stop()
 	require.True(t, IsTemporary(err), "%v", err)

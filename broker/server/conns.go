@@ -68,8 +68,8 @@ func shareOut(limit int, cfg *Config, log *slog.Logger) (caps, error) {
 	return c, nil
 }
 
-// crowd counts the connections of all HTTP listeners, in total and by address.
-type crowd struct {
+// connCounter counts the connections of all HTTP listeners, in total and by address.
+type connCounter struct {
 	all, each int // how many there may be; each 0 for no limit
 	mu        sync.Mutex
 	count     int
@@ -78,8 +78,8 @@ type crowd struct {
 	refusing  chan struct{} // has a place for each refused connection that is still there
 }
 
-func newCrowd(all, each int) *crowd {
-	return &crowd{all: all, each: each, by: map[string]int{}, refusing: make(chan struct{}, refusals)}
+func newConnCounter(all, each int) *connCounter {
+	return &connCounter{all: all, each: each, by: map[string]int{}, refusing: make(chan struct{}, refusals)}
 }
 
 // idleEnough is how long a connection has had nothing to do before it gives way to a new one.
@@ -88,7 +88,7 @@ const idleEnough = time.Second
 // enter counts a connection in; false when there are too many. Before that the one that has been idle the longest
 // gives way, of the same address when that has too many: connections that were left open keep nobody out who has
 // something to say.
-func (c *crowd) enter(conn net.Conn) (*countedConn, bool) {
+func (c *connCounter) enter(conn net.Conn) (*countedConn, bool) {
 	host, _, _ := net.SplitHostPort(conn.RemoteAddr().String())
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -103,11 +103,11 @@ func (c *crowd) enter(conn net.Conn) (*countedConn, bool) {
 	}
 	c.count++
 	c.by[host]++
-	return &countedConn{Conn: conn, crowd: c, host: host}, true
+	return &countedConn{Conn: conn, counter: c, host: host}, true
 }
 
 // longestIdle finds who gives way, of one address or of all; nil for nobody. Caller holds mu.
-func (c *crowd) longestIdle(host string, own bool) *countedConn {
+func (c *connCounter) longestIdle(host string, own bool) *countedConn {
 	for e := c.idle.Front(); e != nil; e = e.Next() {
 		one := e.Value.(*countedConn)
 		if time.Since(one.since) < idleEnough {
@@ -121,7 +121,7 @@ func (c *crowd) longestIdle(host string, own bool) *countedConn {
 }
 
 // out counts a connection out, once. Caller holds mu.
-func (c *crowd) out(one *countedConn) {
+func (c *connCounter) out(one *countedConn) {
 	if one.gone {
 		return
 	}
@@ -134,7 +134,7 @@ func (c *crowd) out(one *countedConn) {
 }
 
 // busy takes a connection from those that are idle. Caller holds mu.
-func (c *crowd) busy(one *countedConn) {
+func (c *connCounter) busy(one *countedConn) {
 	if one.waits != nil {
 		c.idle.Remove(one.waits)
 		one.waits = nil
@@ -142,7 +142,7 @@ func (c *crowd) busy(one *countedConn) {
 }
 
 // state is told by net/http what becomes of a connection.
-func (c *crowd) state(conn net.Conn, now http.ConnState) {
+func (c *connCounter) state(conn net.Conn, now http.ConnState) {
 	one, counted := conn.(*countedConn)
 	if !counted {
 		return
@@ -157,17 +157,18 @@ func (c *crowd) state(conn net.Conn, now http.ConnState) {
 
 // tooMany is the answer on a connection that is one too many.
 var tooMany = func() string {
-	const text = `{"error":"too many connections are open, in total or from this address (http_conns, http_conns_per_address): close some or try again",` +
+	const text = `{"error":"too many connections are open, in total or from this address (http_conns, ` +
+		`http_conns_per_address): close some or try again",` +
 		`"code":"busy","retryable":true}` + "\n"
 	return fmt.Sprintf("HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: "+
 		"%d\r\nRetry-After: 1\r\nConnection: close\r\n\r\n%s",
 		len(text), text)
 }()
 
-// capped is a listener whose connections crowd counts. One too many is answered with tooMany and closed.
+// capped is a listener whose connections counter counts. One too many is answered with tooMany and closed.
 type capped struct {
 	net.Listener
-	crowd *crowd
+	counter *connCounter
 }
 
 func (l *capped) Accept() (net.Conn, error) {
@@ -176,13 +177,13 @@ func (l *capped) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		if counted, ok := l.crowd.enter(c); ok {
+		if counted, ok := l.counter.enter(c); ok {
 			return counted, nil
 		}
 		select {
-		case l.crowd.refusing <- struct{}{}:
+		case l.counter.refusing <- struct{}{}:
 			go func() {
-				defer func() { <-l.crowd.refusing }()
+				defer func() { <-l.counter.refusing }()
 				refuseConn(c)
 			}()
 		default: // the answer fits into an empty socket, and may be lost
@@ -214,21 +215,21 @@ func refuseConn(c net.Conn) {
 	_ = c.Close()
 }
 
-// countedConn is a connection that crowd counts. What crowd keeps of it is under the crowd's lock.
+// countedConn is a connection that counter counts. What counter keeps of it is under its lock.
 type countedConn struct {
 	net.Conn
-	crowd *crowd
-	host  string
-	gone  bool          // it is counted out
-	waits *list.Element // in crowd.idle, while it is idle
-	since time.Time     // it is idle
+	counter *connCounter
+	host    string
+	gone    bool          // it is counted out
+	waits   *list.Element // in counter.idle, while it is idle
+	since   time.Time     // it is idle
 }
 
 func (c *countedConn) Close() error {
 	defer func() {
-		c.crowd.mu.Lock()
-		defer c.crowd.mu.Unlock()
-		c.crowd.out(c)
+		c.counter.mu.Lock()
+		defer c.counter.mu.Unlock()
+		c.counter.out(c)
 	}()
 	return c.Conn.Close()
 }

@@ -101,7 +101,7 @@ func TestTheAnswerToOneConnectionTooManyArrives(t *testing.T) {
 	c := idle(t, "127.0.0.1", l.Addr().String())
 	_, err = fmt.Fprintf(c, "POST /v1/increments HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000\r\n\r\n%01000d", 0)
 	require.NoError(t, err)
-	go func() { _, _ = (&capped{l, newCrowd(0, 0)}).Accept() }() // it refuses all, and ends with l
+	go func() { _, _ = (&capped{l, newConnCounter(0, 0)}).Accept() }() // it refuses all, and ends with l
 	require.NoError(t, c.SetDeadline(time.Now().Add(time.Minute)))
 	all, err := io.ReadAll(c)
 	require.NoError(t, err)
@@ -160,7 +160,7 @@ func TestHTTPConnectionsAreCapped(t *testing.T) {
 func TestIdleConnectionsGiveWay(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	addr, all := l.Addr().String(), newCrowd(4, 3)
+	addr, all := l.Addr().String(), newConnCounter(4, 3)
 	begun, end := make(chan struct{}), make(chan struct{})
 	server := &http.Server{ConnState: all.state, Handler: http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		if req.URL.Path == "/work" {

@@ -18,7 +18,7 @@ import (
 // at its target (XE-4). It never waits: an event for a full inbox is dropped and its sender repeats it.
 type dispatcher struct {
 	group    string
-	road     bus.Conn
+	conn     bus.Conn
 	post     func(id string, in worker.Input) bool
 	log      *slog.Logger
 	refused  atomic.Uint64 // events that made no sense
@@ -27,8 +27,8 @@ type dispatcher struct {
 	messages sync.Pool     // *[]byte
 }
 
-func newDispatcher(group string, road bus.Conn, log *slog.Logger) *dispatcher {
-	return &dispatcher{group: group, road: road, log: log, messages: sync.Pool{New: func() any { return new([]byte) }}}
+func newDispatcher(group string, conn bus.Conn, log *slog.Logger) *dispatcher {
+	return &dispatcher{group: group, conn: conn, log: log, messages: sync.Pool{New: func() any { return new([]byte) }}}
 }
 
 // up takes one message of a node.
@@ -79,11 +79,11 @@ func (d *dispatcher) deliver(id string, in worker.Input) {
 func (d *dispatcher) send(e *event.Event) {
 	buf := d.messages.Get().(*[]byte)
 	*buf = e.Append((*buf)[:0])
-	if err := d.road.Publish(event.Subject(d.group, event.Down, e.ID), *buf); err != nil {
+	if err := d.conn.Publish(event.Subject(d.group, event.Down, e.ID), *buf); err != nil {
 		d.unsent.Add(1)
 		if errors.Is(err, bus.ErrTooLarge) {
 			d.log.Debug("an event is larger than the NATS server carries: raise its max_payload", "client", e.ID, "seq",
-				e.Pos.Seq+1, "bytes", len(*buf), "max_payload", d.road.MaxPayload())
+				e.Pos.Seq+1, "bytes", len(*buf), "max_payload", d.conn.MaxPayload())
 		}
 	}
 	if cap(*buf) <= 1<<20 {

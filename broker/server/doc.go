@@ -29,8 +29,8 @@
 //	pprof       1 + requests profiles, when they are asked for
 //	HTTP        1 + requests the HTTP door and the API
 //	NATS door   1            answers of the NATS door
-//	desk        bounded      chunks of snapshots
-//	road        3            subscriptions: events up, chunks, increments (of nats.go)
+//	chunks      bounded      chunks of snapshots
+//	NATS        3            subscriptions: events up, chunks, increments (of nats.go)
 //
 // # Start
 //

@@ -32,8 +32,8 @@ func (b *Broker) apiEvents(r *http.Request) (any, error) {
 		if !q.takes(e.Client, e.Time) {
 			return true
 		}
-		all = append(all, api.EventView{Number: e.Number, Time: api.At(e.Time), Kind: e.Kind, Alert: e.Alert, Severity: e.Severity,
-			Client: e.Client, Seq: e.Seq, Cause: e.Cause, By: e.By})
+		all = append(all, api.EventView{Number: e.Number, Time: api.At(e.Time), Kind: e.Kind, Alert: e.Alert,
+			Severity: e.Severity, Client: e.Client, Seq: e.Seq, Cause: e.Cause, By: e.By})
 		if next == "" && len(all) > 2*q.limit {
 			all = append([]api.EventView{}, all[len(all)-q.limit:]...)
 		}

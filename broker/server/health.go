@@ -26,8 +26,8 @@ func (b *Broker) readyz(w http.ResponseWriter, _ *http.Request) {
 
 func (b *Broker) header() api.Header {
 	host, _ := os.Hostname() // only for people
-	h := api.Header{Time: time.Now().UTC(), Version: version.Version, Host: host, Pid: os.Getpid(), Started: b.started.UTC(),
-		Rate: b.flow.perSecond()}
+	h := api.Header{Time: time.Now().UTC(), Version: version.Version, Host: host, Pid: os.Getpid(),
+		Started: b.started.UTC(), Rate: b.flow.perSecond()}
 	if free, total, err := disk.Space(b.stores.dir); err == nil {
 		h.DiskFree, h.DiskTotal = free, total
 	}

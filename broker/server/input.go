@@ -18,7 +18,8 @@ import (
 func (b *Broker) input() *api.Input {
 	if r := b.ingest.held.Load(); r != nil {
 		d := b.doubts.Held()
-		return &api.Input{Code: r.Code, Text: strings.TrimPrefix(r.Text, "input is held: "), Since: time.Unix(0, d.Since).UTC()}
+		return &api.Input{Code: r.Code, Text: strings.TrimPrefix(r.Text, "input is held: "),
+			Since: time.Unix(0, d.Since).UTC()}
 	}
 	if r := b.ingest.refusing.Load(); r != nil {
 		return &api.Input{Code: r.Code, Text: r.Text, Since: time.Unix(0, b.ingest.since.Load()).UTC()}
@@ -27,12 +28,12 @@ func (b *Broker) input() *api.Input {
 		return &api.Input{Code: door.Opening, Text: "the broker starts: its doors are not open yet", Since: b.started.UTC()}
 	}
 	if !b.ingest.starves() {
-		b.hungry.Store(0)
+		b.starvedSince.Store(0)
 		return nil
 	}
-	b.hungry.CompareAndSwap(0, time.Now().UnixNano())
+	b.starvedSince.CompareAndSwap(0, time.Now().UnixNano())
 	r := starving()
-	return &api.Input{Code: r.Code, Text: r.Text, Since: time.Unix(0, b.hungry.Load()).UTC()}
+	return &api.Input{Code: r.Code, Text: r.Text, Since: time.Unix(0, b.starvedSince.Load()).UTC()}
 }
 
 // heldAlert stands while input is held because of what nodes say of the log.

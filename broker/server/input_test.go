@@ -163,10 +163,10 @@ func TestANodeAheadOfTheLogHoldsInputWhoeverAgrees(t *testing.T) {
 
 // ends is how a node ends by itself.
 func (r *running) ends(id, from string, db *drivertest.Memory) error {
-	road, err := bus.Dial(r.NATSURL(), id)
+	conn, err := bus.Dial(r.NATSURL(), id)
 	require.NoError(r.t, err)
-	defer road.Close()
-	a, err := nodeclient.New(road, db.Open(),
+	defer conn.Close()
+	a, err := nodeclient.New(conn, db.Open(),
 		nodeclient.Options{ID: id, From: from, Tick: 20 * time.Millisecond, Silence: 100, Stay: true,
 			Log: slog.New(slog.DiscardHandler)})
 	require.NoError(r.t, err)

@@ -62,8 +62,8 @@ func (b *Broker) serve(s *http.Server, l net.Listener, addr string) error {
 	s.ReadHeaderTimeout, s.IdleTimeout, s.MaxHeaderBytes = 5*time.Second, time.Minute, 16<<10
 	s.Handler = newGuard(&httpdoor.Bodies{Next: s.Handler, Budget: b.budget}, addr, b.cfg.HTTPHosts)
 	s.ErrorLog = slog.NewLogLogger(b.log.Handler(), slog.LevelWarn)
-	s.ConnState = b.crowd.state
-	if err := s.Serve(&capped{l, b.crowd}); !errors.Is(err, http.ErrServerClosed) {
+	s.ConnState = b.httpConns.state
+	if err := s.Serve(&capped{l, b.httpConns}); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
 	return nil

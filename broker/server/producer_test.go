@@ -129,7 +129,7 @@ func TestProducerIsToldWhichDraftIsRefused(t *testing.T) {
 	p, err := producer.Dial(r.NATSURL(), "p0", producer.Options{})
 	require.NoError(t, err)
 	defer p.Close()
-	for _, size := range []int{8, cfg.MaxIncrement, cfg.MaxIncrement + 1, 8, cfg.MaxIncrement + natsRoom} {
+	for _, size := range []int{8, cfg.MaxIncrement, cfg.MaxIncrement + 1, 8, cfg.MaxIncrement + natsMargin} {
 		require.NoError(t, p.Publish(t.Context(), event.Draft{Body: make([]byte, size)}))
 	}
 	var refused *producer.Refused

@@ -146,7 +146,7 @@ func (b *Broker) maxBytes() int64 {
 // already. A disk that is nearly full is left alone until the next start.
 func (b *Broker) recordMaxBytes() error {
 	meta := b.stores.state.Meta()
-	if meta.MaxBytes != 0 || b.stores.room(b.knobs()) != nil {
+	if meta.MaxBytes != 0 || b.stores.checkSpace(b.knobs()) != nil {
 		return nil
 	}
 	_, total, err := disk.Space(b.stores.dir)

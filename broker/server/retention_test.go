@@ -397,7 +397,7 @@ func TestAStandingConditionIsOneAlertThatCannotBeClearedAway(t *testing.T) {
 	}
 }
 
-// A thousand strangers are one alert, a full house is another, and both end.
+// A thousand strangers are one alert, a broker that knows as many clients as it may is another, and both end.
 func TestStrangersAreOneAlert(t *testing.T) {
 	cfg := quiet(t)
 	cfg.MaxClients = 1

@@ -14,8 +14,8 @@ import (
 	"xmq/broker/disk"
 )
 
-// natsRoom is what the embedded server takes in one message, above the largest increment.
-const natsRoom = 1 << 20
+// natsMargin is what the embedded server takes in one message, above the largest increment.
+const natsMargin = 1 << 20
 
 // startNATS runs a NATS server in this process, with everything off that is not needed: no routes, gateways, leaf
 // nodes, websockets, MQTT, monitoring, JetStream or system account. It listens before it returns, and takes at most

@@ -32,8 +32,9 @@ import (
 	"xmq/worker"
 )
 
-// TestSimulation runs random histories of a whole house in fake time: real log, state store, workers, dispatcher, desk
-// and agents, on a disk in memory that a crash may tear, a road that loses, repeats, reorders and cuts, and databases
+// TestSimulation runs random histories of a broker and its nodes in fake time: real log, state store, workers, dispatcher,
+// chunk service and agents, on a disk in memory that a crash may tear, a network that loses, repeats, reorders and
+// cuts, and databases
 // that fail, come back from old backups, and join by DUMP. Afterwards every node has applied 1 to the head, each
 // increment once and in order, but for those about which an operator has decided, and every answered increment is in
 // the log under its number.
@@ -76,7 +77,7 @@ func TestXD09EachMessageLostOnce(t *testing.T) {
 		dir := t.TempDir()
 		synctest.Test(t, func(t *testing.T) {
 			s := newSimulation(t, 1, dir)
-			s.road.SetFaults(bus.Faults{LoseNth: lose})
+			s.network.SetFaults(bus.Faults{LoseNth: lose})
 			s.startBroker()
 			s.publish(20)
 			s.addNode("master", "")
@@ -87,7 +88,7 @@ func TestXD09EachMessageLostOnce(t *testing.T) {
 			s.nodes["n1"].db.FailOnce(45)
 			s.publish(10)
 			time.Sleep(3 * time.Second)
-			messages = s.road.Sent()
+			messages = s.network.Sent()
 			s.heal()
 			s.judge()
 			_, loads, _ := s.nodes["n1"].db.Counts()
@@ -114,15 +115,15 @@ func TestXD09EachMessageLostOnce(t *testing.T) {
 }
 
 type simulation struct {
-	t     *testing.T
-	rng   *rand.Rand
-	dir   string
-	road  *bus.Mem
-	log   *disktest.Memory
-	state *disktest.Memory
-	up    *simBroker
-	nodes map[string]*simNode
-	names []string
+	t       *testing.T
+	rng     *rand.Rand
+	dir     string
+	network *bus.Mem
+	log     *disktest.Memory
+	state   *disktest.Memory
+	up      *simBroker
+	nodes   map[string]*simNode
+	names   []string
 
 	acked map[uint64]string // what a producer was told: sequence and body
 	// ordered are the increments that were to be skipped or replaced somewhere: the order may have come too late, and a
@@ -133,7 +134,7 @@ type simulation struct {
 }
 
 func newSimulation(t *testing.T, seed uint64, dir string) *simulation {
-	return &simulation{t: t, rng: rand.New(rand.NewPCG(seed, 3)), dir: dir, road: bus.NewMem(seed),
+	return &simulation{t: t, rng: rand.New(rand.NewPCG(seed, 3)), dir: dir, network: bus.NewMem(seed),
 		log: disktest.NewMemory(), state: disktest.NewMemory(),
 		nodes: map[string]*simNode{}, acked: map[uint64]string{}, ordered: map[uint64]map[worker.Verb]bool{}}
 }
@@ -182,22 +183,22 @@ func (s *simulation) act() {
 	case p < 48:
 		bad := bus.Faults{Lose: s.rng.Float64() * 0.3, Repeat: s.rng.Float64() * 0.3,
 			Delay: time.Duration(s.rng.IntN(400)) * time.Millisecond}
-		s.tell("road: %+v", bad)
-		s.road.SetFaults(bad)
+		s.tell("network: %+v", bad)
+		s.network.SetFaults(bad)
 	case p < 55:
-		s.tell("road is good")
-		s.road.SetFaults(bus.Faults{})
+		s.tell("network is good")
+		s.network.SetFaults(bus.Faults{})
 	case p < 62:
 		s.tell("%s killed and started", n.id)
 		n.kill()
 		n.start()
 	case p < 67:
 		s.tell("%s cut off", n.id)
-		s.road.Cut(n.id, true)
+		s.network.Cut(n.id, true)
 	case p < 73:
 		s.tell("everybody reachable")
 		for _, id := range s.names {
-			s.road.Cut(id, false)
+			s.network.Cut(id, false)
 		}
 	case p < 80:
 		s.tell("broker: kill -9")
@@ -279,9 +280,9 @@ func (s *simulation) publish(k int) {
 // heal makes everything good again and waits until everybody is level.
 func (s *simulation) heal() {
 	s.tell("all is healed")
-	s.road.SetFaults(bus.Faults{})
+	s.network.SetFaults(bus.Faults{})
 	for _, id := range s.names {
-		s.road.Cut(id, false)
+		s.network.Cut(id, false)
 		s.nodes[id].db.FailOnce(0)
 		s.nodes[id].db.Stick(0)
 	}
@@ -359,7 +360,7 @@ type simBroker struct {
 	state   statedb.Store
 	staging *dumpflow.Staging
 	pool    *worker.Pool
-	desk    *desk
+	chunks  *chunkService
 }
 
 var errCrashed = errors.New("crashed")
@@ -374,7 +375,7 @@ func (s *simulation) startBroker() {
 	}
 	small := disk.Options{WriteBuffer: 32 << 10, TableSize: 32 << 10, SyncLimit: time.Hour}
 	storage := disk.NewStorage(small)
-	b := &simBroker{dead: dead, conn: s.road.Connect(Self)}
+	b := &simBroker{dead: dead, conn: s.network.Connect(Self)}
 	o := segments.Options{MaxRecords: 60, RingBytes: 4 << 10}
 	place := disktest.Hooked(s.log, hook)
 	var err error
@@ -413,7 +414,7 @@ func (s *simulation) startBroker() {
 		stores: &stores{log: b.log, state: b.state, staging: b.staging}, pool: b.pool, log: quiet}
 	whole.live.Store(whole.cfg)
 	whole.reconcile()
-	b.desk = newDesk(ctx, "main", b.conn, whole.stores, b.pool, quiet)
+	b.chunks = newChunkService(ctx, "main", b.conn, whole.stores, b.pool, quiet)
 	for _, w := range b.pool.Workers() {
 		b.wg.Go(func() { _ = w.Run(ctx) }) // a crashed one ends with the error of its save
 	}
@@ -437,7 +438,7 @@ func (s *simulation) startBroker() {
 	require.NoError(s.t, err)
 	_, err = b.conn.Subscribe(event.AnySubject("main", event.Snap), func(m bus.Msg) {
 		if !dead.Load() {
-			b.desk.take(m)
+			b.chunks.take(m)
 		}
 	})
 	require.NoError(s.t, err)
@@ -448,7 +449,7 @@ func (b *simBroker) stop() {
 	b.conn.Close()
 	b.cancel()
 	b.wg.Wait()
-	b.desk.wait()
+	b.chunks.wait()
 	b.staging.Close()
 	_, _ = b.state.Close(), b.log.Close() // of a crashed one they may fail
 }
@@ -481,7 +482,7 @@ func (s *simulation) addNode(id, from string) {
 }
 
 func (n *simNode) start() {
-	n.conn = n.s.road.Connect(n.id)
+	n.conn = n.s.network.Connect(n.id)
 	a, err := nodeclient.New(n.conn, n.db.Open(),
 		nodeclient.Options{ID: n.id, From: n.from, Driver: "mem", WindowRecords: 30, WindowBytes: 4096, BatchRecords: 7,
 			Silence: 12, MaxBackoff: 5, Log: slog.New(slog.DiscardHandler)})

@@ -137,7 +137,8 @@ func openStores(cfg *Config, log *slog.Logger, onPoison func(error), onAlert fun
 		err = s.openState(cfg.AlertsKeep, log, onAlert)
 	}
 	if err == nil {
-		s.staging, err = dumpflow.OpenStaging(filepath.Join(dir, stagingDir), func() error { return s.room(s.knobs.Load()) })
+		s.staging, err = dumpflow.OpenStaging(filepath.Join(dir, stagingDir),
+			func() error { return s.checkSpace(s.knobs.Load()) })
 	}
 	if errors.Is(err, dumpflow.ErrForeign) {
 		err = fmt.Errorf("%w: %w", ErrDamaged, err)
@@ -288,7 +289,7 @@ func (s *stores) openLog(cfg *Config, empty bool, log *slog.Logger) (err error) 
 			}
 			log.Warn("idempotency keys are not known any more", "first", from, "last", to, "why", why)
 		},
-		CheckSpace: func() error { return s.room(s.knobs.Load()) },
+		CheckSpace: func() error { return s.checkSpace(s.knobs.Load()) },
 		OnDamage: func(segment string, err error) {
 			select { // told once a segment; the channel holds more than are ever open
 			case s.damage <- damage{segment, err}:
@@ -408,8 +409,8 @@ func rebuilt() statedb.Alert {
 			"freed until you have seen all of them in `xmq positions` and run `xmq log trim --confirm`"}
 }
 
-// room refuses to fill the disk to its end.
-func (s *stores) room(cfg *Config) error {
+// checkSpace refuses to fill the disk to its end.
+func (s *stores) checkSpace(cfg *Config) error {
 	free, total, err := disk.Space(s.dir)
 	if err != nil {
 		return err

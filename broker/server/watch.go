@@ -193,7 +193,7 @@ func (b *Broker) look() error {
 	small := b.payloadTooSmall()
 	b.standing(&batch, "payload", small != nil, now,
 		func() string { return small.Error() + "; until then nodes that are behind get nothing" })
-	full := b.stores.room(b.knobs())
+	full := b.stores.checkSpace(b.knobs())
 	b.lookAtDisk(&batch, full, time.Now())
 	b.lookAtClients(&batch, time.Now())
 	b.lookAtCare(&batch, time.Now())

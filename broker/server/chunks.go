@@ -13,12 +13,12 @@ import (
 	"xmq/worker"
 )
 
-// desk serves the chunks of snapshots: a target puts, a requester gets. Each request is one goroutine, and how
+// chunkService serves the chunks of snapshots: a target puts, a requester gets. Each request is one goroutine, and how
 // many there are is bounded: writers of chunks and readers that wait for one have their own limits, so that
 // neither can starve the other.
-type desk struct {
+type chunkService struct {
 	group   string
-	road    bus.Conn
+	conn    bus.Conn
 	staging *dumpflow.Staging
 	dump    func(event.DumpID) (dumpflow.Dump, bool)
 	post    func(ctx context.Context, id string, in worker.Input) error
@@ -32,20 +32,21 @@ type desk struct {
 	ctx   context.Context // ends with the broker
 }
 
-// The limits of a desk, and how long a reader waits for a chunk before it has to ask again.
+// The limits of the chunk service, and how long a reader waits for a chunk before it has to ask again.
 const (
-	deskPuts = 16
-	deskGets = 256
-	getWait  = 5 * time.Second
+	chunkPuts = 16
+	chunkGets = 256
+	getWait   = 5 * time.Second
 )
 
-func newDesk(ctx context.Context, group string, road bus.Conn, s *stores, pool *worker.Pool, log *slog.Logger) *desk {
-	return &desk{group: group, road: road, staging: s.staging, dump: s.state.Dump, post: pool.PostWait, log: log,
-		puts: make(chan struct{}, deskPuts), gets: make(chan struct{}, deskGets), ctx: ctx}
+func newChunkService(ctx context.Context, group string, conn bus.Conn, s *stores, pool *worker.Pool,
+	log *slog.Logger) *chunkService {
+	return &chunkService{group: group, conn: conn, staging: s.staging, dump: s.state.Dump, post: pool.PostWait, log: log,
+		puts: make(chan struct{}, chunkPuts), gets: make(chan struct{}, chunkGets), ctx: ctx}
 }
 
-// take begins to serve one message. A desk without room answers "not yet", and the node asks again.
-func (d *desk) take(m bus.Msg) {
+// take begins to serve one message. Without room it answers "not yet", and the node asks again.
+func (d *chunkService) take(m bus.Msg) {
 	id, ok := event.SubjectID(m.Subject, d.group, event.Snap)
 	if !ok || !event.ReplyAllowed(id, m.Reply) {
 		d.log.Debug("chunk refused", "subject", m.Subject, "reply", m.Reply)
@@ -80,14 +81,14 @@ func (d *desk) take(m bus.Msg) {
 	})
 }
 
-func (d *desk) answer(reply, id string, dump event.DumpID, a dumpflow.ChunkReply) {
-	if err := d.road.Publish(reply, a.Encode(d.group, id, dump)); err != nil {
+func (d *chunkService) answer(reply, id string, dump event.DumpID, a dumpflow.ChunkReply) {
+	if err := d.conn.Publish(reply, a.Encode(d.group, id, dump)); err != nil {
 		d.log.Debug("answer lost", "client", id, "err", err)
 	}
 }
 
 // serve checks who may do what, by the stored record, and does it.
-func (d *desk) serve(id string, dump event.DumpID, c dumpflow.Chunk) dumpflow.ChunkReply {
+func (d *chunkService) serve(id string, dump event.DumpID, c dumpflow.Chunk) dumpflow.ChunkReply {
 	fail := func(format string, args ...any) dumpflow.ChunkReply {
 		return dumpflow.ChunkReply{State: event.Fail, Text: fmt.Sprintf(format, args...)}
 	}
@@ -137,7 +138,7 @@ func (d *desk) serve(id string, dump event.DumpID, c dumpflow.Chunk) dumpflow.Ch
 
 // seal publishes the manifest, if it names exactly the position at which the snapshot was opened (XD-14), and
 // then tells the target's machine.
-func (d *desk) seal(id string, rec dumpflow.Dump, body []byte) dumpflow.ChunkReply {
+func (d *chunkService) seal(id string, rec dumpflow.Dump, body []byte) dumpflow.ChunkReply {
 	m, err := dumpflow.DecodeManifest(body)
 	if err == nil && (m.Pos != rec.Pos || m.Format != rec.Format || m.Target != id) {
 		if rec.Phase == dumpflow.Opening { // its "open" has not arrived yet; it is repeated
@@ -166,7 +167,7 @@ func (d *desk) seal(id string, rec dumpflow.Dump, body []byte) dumpflow.ChunkRep
 	return dumpflow.ChunkReply{State: event.Succ, Chunk: dumpflow.Chunk{Op: dumpflow.Stat, Data: m.Encode()}}
 }
 
-func (d *desk) get(dump event.DumpID, number uint32) dumpflow.ChunkReply {
+func (d *chunkService) get(dump event.DumpID, number uint32) dumpflow.ChunkReply {
 	ctx, cancel := context.WithTimeout(d.ctx, getWait)
 	defer cancel()
 	c, ok, err := d.staging.Get(ctx, dump, number)
@@ -180,4 +181,4 @@ func (d *desk) get(dump event.DumpID, number uint32) dumpflow.ChunkReply {
 }
 
 // wait waits for requests under way.
-func (d *desk) wait() { d.busy.Wait() }
+func (d *chunkService) wait() { d.busy.Wait() }
