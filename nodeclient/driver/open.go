@@ -99,6 +99,32 @@ func Kind(target string) string {
 	return ""
 }
 
+// slipped reports that an @, / or ? in the password of a target URL was not percent-encoded, so that the rest of the
+// password would be read as part of a host, a database or a setting, and shown as such. What of these a driver reads as
+// the password that it is stays allowed.
+func slipped(kind, rest string) bool {
+	rest, found := strings.CutPrefix(rest, "//")
+	if _, known := passwords[kind]; !found || !known {
+		return false
+	}
+	ends := "/?#"
+	if kind == "postgres" { // as libpq reads it
+		ends = "/"
+	}
+	server, behind := rest, ""
+	if i := strings.IndexAny(rest, ends); i >= 0 {
+		server, behind = rest[:i], rest[i:]
+	}
+	if kind == "postgres" {
+		behind, _, _ = strings.Cut(behind, "?") // a setting may hold an @
+	}
+	at := strings.Count(server, "@")
+	return at == 0 && strings.Contains(behind, "@") || at > 1 && kind == "postgres"
+}
+
+// passwords are the variables that hold the password of a database whose URL has none.
+var passwords = map[string]string{"postgres": "PGPASSWORD", "mysql": "MYSQL_PWD", "redis": "REDISCLI_AUTH"}
+
 // Open opens the database a target URL names for a node, whose ID others see when they meet it there; relative paths
 // begin at dir, where commands of exec: run, and passwordFile, when not "", holds the password of a URL that has
 // none. It blocks as long as the database takes to answer once, and a few seconds more while another node uses it.
@@ -111,6 +137,10 @@ func Open(ctx context.Context, node, target, passwordFile, dir string) (Opened, 
 	}
 	if s, ok := synonyms[scheme]; ok {
 		scheme = s
+	}
+	if slipped(scheme, rest) {
+		return Opened{}, fmt.Errorf("%s: the target URL cannot be read: write %s://USER@HOST:PORT/DATABASE, the password "+
+			"percent-encoded (@ is %%40, / is %%2F, ? is %%3F) or in %s", scheme, scheme, passwords[scheme])
 	}
 	var password func() (string, error)
 	if passwordFile != "" {

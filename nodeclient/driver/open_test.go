@@ -1,6 +1,7 @@
 package driver
 
 import (
+	"net"
 	"os"
 	"path/filepath"
 	"testing"
@@ -43,6 +44,34 @@ func TestAURLIsNoPath(t *testing.T) {
 		require.Error(t, err)
 		require.NotContains(t, err.Error(), "secret")
 	}
+}
+
+// A character of a password that means something in a URL, and is not percent-encoded, is named as the cause, or taken
+// as what it is: never is a piece of the password taken for a host, a database or a setting, tried and shown.
+func TestAPasswordThatIsNoURLIsRefused(t *testing.T) {
+	for _, v := range passwords {
+		t.Setenv(v, "")
+	}
+	dead, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	addr := dead.Addr().String()
+	require.NoError(t, dead.Close())
+	for scheme, database := range map[string]string{"postgres": "db", "postgresql": "db", "mysql": "db", "mariadb": "db",
+		"redis": "0", "rediss": "0"} {
+		for _, password := range []string{"p@secret", "p:secret", "p/secret", "p?secret", "p#secret", "p%secret", "12/secret",
+			"12?secret", "12#secret", "12/se@cret", "/secret", "@secret"} {
+			_, err := Open(t.Context(), "n1", scheme+"://u:"+password+"@"+addr+"/"+database, "", t.TempDir())
+			require.Error(t, err)
+			require.NotContains(t, err.Error(), "cret", "%s %s", scheme, password)
+			if !nodeclient.IsTransient(err) {
+				require.ErrorContains(t, err, "percent-encoded", "%s %s", scheme, password)
+			} else { // it was read as it was meant, and nobody listens there
+				require.ErrorContains(t, err, "connection refused", "%s %s", scheme, password)
+			}
+		}
+	}
+	require.False(t, slipped("postgres", "//h/d?application_name=a@b"))
+	require.False(t, slipped("webhook", "https://h/@me"))
 }
 
 // A second node on the same file is refused while the first one lives.
