@@ -2,8 +2,10 @@ package bus_test
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
+	"net/http/httptest"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -34,7 +36,7 @@ func natsServer(t *testing.T, port int) *server.Server {
 		MaxPayload: 8 << 20})
 	require.NoError(t, err)
 	s.Start()
-	require.True(t, s.ReadyForConnections(10*time.Second))
+	require.True(t, s.ReadyForConnections(2*time.Minute))
 	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
 	return s
 }
@@ -189,7 +191,7 @@ func TestARefusedPasswordIsToldAndTriedOn(t *testing.T) {
 	s, err := server.NewServer(with("before", -1))
 	require.NoError(t, err)
 	s.Start()
-	require.True(t, s.ReadyForConnections(10*time.Second))
+	require.True(t, s.ReadyForConnections(2*time.Minute))
 	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
 	addr := s.Addr().(*net.TCPAddr)
 	c, err := bus.Dial(fmt.Sprintf("nats://n1:secret@%s", addr), "n1")
@@ -207,5 +209,53 @@ func TestARefusedPasswordIsToldAndTriedOn(t *testing.T) {
 	require.NoError(t, s.ReloadOptions(with("secret", addr.Port)))
 	for !c.Up() || c.Trouble() != nil {
 		<-c.Changes()
+	}
+}
+
+// What keeps a connection from standing is named as what it is: a certificate, a server without TLS, a server that is
+// none of NATS. No password is shown.
+func TestWhatIsWrongWithAConnectionIsNamed(t *testing.T) {
+	web := httptest.NewTLSServer(nil) // for its certificate, which nobody trusts
+	defer web.Close()
+	run := func(o *server.Options) string {
+		o.Host, o.Port, o.NoSigs, o.NoLog = "127.0.0.1", -1, true, true
+		s, err := server.NewServer(o)
+		require.NoError(t, err)
+		s.Start()
+		require.True(t, s.ReadyForConnections(2*time.Minute))
+		t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
+		return s.Addr().String()
+	}
+	secure := run(&server.Options{TLS: true, TLSTimeout: 60,
+		TLSConfig: &tls.Config{Certificates: web.TLS.Certificates, MinVersion: tls.VersionTLS12}})
+	plain := run(&server.Options{})
+	strange, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer strange.Close()
+	go func() {
+		for {
+			c, err := strange.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = c.Write([]byte("220 mail.example ESMTP\r\n"))
+			defer c.Close()
+		}
+	}()
+	for url, says := range map[string]string{
+		"tls://n1:secret@" + secure:                   "certificate",
+		"nats://n1:secret@" + secure:                  "certificate", // the server asks for TLS
+		"tls://n1:secret@" + plain:                    "has no TLS, and tls:// asks for it",
+		"nats://n1:secret@" + strange.Addr().String(): "is no NATS server",
+	} {
+		c, err := bus.Dial(url, "n1")
+		require.NoError(t, err)
+		for c.Trouble() == nil {
+			<-c.Changes()
+		}
+		require.ErrorContains(t, c.Trouble(), says, url)
+		require.NotContains(t, c.Trouble().Error(), "secret")
+		require.False(t, c.Up())
+		c.Close()
 	}
 }

@@ -35,7 +35,7 @@ func (c *natsConn) troubled(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.trouble = nil; err != nil {
-		c.trouble = secret.Hide(err, c.url)
+		c.trouble = secret.Hide(named(err), c.url)
 	}
 }
 
@@ -49,9 +49,20 @@ func (c *natsConn) Trouble() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.nc.IsConnected() && c.nc.LastError() != nil { // of a handshake: NATS calls nobody for that
-		return secret.Hide(c.nc.LastError(), c.url)
+		return secret.Hide(named(c.nc.LastError()), c.url)
 	}
 	return c.trouble
+}
+
+// named says what was met, where NATS says only what it had expected.
+func named(err error) error {
+	switch {
+	case errors.Is(err, nats.ErrNoInfoReceived):
+		return fmt.Errorf("what answers there is no NATS server (%w)", err)
+	case errors.Is(err, nats.ErrSecureConnWanted):
+		return fmt.Errorf("the server there has no TLS, and tls:// asks for it (%w)", err)
+	}
+	return err
 }
 
 // lives begins the life of the next connection and ends that of the one before.

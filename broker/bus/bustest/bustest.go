@@ -22,7 +22,7 @@ type Network struct {
 }
 
 // patience is how long a test waits for what must come; it is never waited for in full when all is well.
-const patience = 20 * time.Second
+const patience = 2 * time.Minute
 
 // Run runs the suite; make makes a fresh network for each test.
 func Run(t *testing.T, make func(t *testing.T) Network) {
