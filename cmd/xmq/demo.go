@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -178,12 +179,18 @@ func (d *demo) cast() (broker, master, node1, node2 *child, err error) {
 
 func (d *demo) database(id string) string { return filepath.Join(d.dir, id+".db") }
 
-func freeAddr() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", &temporaryError{err}
+// freeAddr is an address on which nobody listens: below 32768, so that no connection of this machine gets its port
+// while the broker is killed and started again.
+func freeAddr() (addr string, err error) {
+	for range 1000 {
+		addr = fmt.Sprint("127.0.0.1:", 10_000+rand.IntN(22_768))
+		l, busy := net.Listen("tcp", addr)
+		if busy == nil {
+			return addr, l.Close()
+		}
+		err = busy
 	}
-	return l.Addr().String(), l.Close()
+	return "", &temporaryError{err}
 }
 
 func (d *demo) child(name string, args ...string) *child {

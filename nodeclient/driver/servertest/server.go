@@ -6,7 +6,6 @@ package servertest
 import (
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"os/user"
@@ -70,12 +69,7 @@ func (s *Server) prepare(owner string) (err error) {
 			return err
 		}
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return err
-	}
-	s.addr = l.Addr().String()
-	if err := l.Close(); err != nil {
+	if s.addr, err = FreeAddr(); err != nil {
 		return err
 	}
 	s.log, err = os.Create(filepath.Join(s.dir, "log"))
