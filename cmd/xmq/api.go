@@ -165,6 +165,9 @@ func (a *apiClient) unreached(err error) error {
 		return usage("what answers at %s is no XMQ broker (%.100s): look at --api", a.name, text)
 	case errors.As(err, &name) && name.IsNotFound:
 		return &temporaryError{fmt.Errorf("the name in %s is not known (%w): look at --api", a.name, cause)}
+	case errors.As(err, &name):
+		return &temporaryError{fmt.Errorf("the name in %s cannot be looked up now (%w): look at this machine's "+
+			"resolver, and at --api", a.name, cause)}
 	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
 		return &temporaryError{fmt.Errorf("the broker at %s does not answer, the connection was closed (%w): is it a "+
 			"broker that listens there?", a.name, cause)}

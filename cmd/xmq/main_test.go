@@ -9,6 +9,7 @@ import (
 	"io"
 	"log"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -87,7 +88,7 @@ func houseThatAccepts(t *testing.T, accepts func([]byte) error) (api, nats strin
 // eventually asks until the answer is content.
 func eventually(t *testing.T, ok func() bool) {
 	t.Helper()
-	require.Eventually(t, ok, 10*time.Second, 10*time.Millisecond)
+	require.Eventually(t, ok, 2*time.Minute, 10*time.Millisecond)
 }
 
 func TestFlagsMayStandAnywhere(t *testing.T) {
@@ -144,6 +145,7 @@ func TestWrongCallsAreAnsweredWithOneSentence(t *testing.T) {
 		"client frob":               {exitUsage, `"xmq client frob"`},
 		"pubish":                    {exitUsage, `no command "pubish", did you mean "publish"?`},
 		"position":                  {exitUsage, `did you mean "positions"?`},
+		"stauts":                    {exitUsage, `did you mean "status"?`},
 		"client shwo x":             {exitUsage, `did you mean "show"?`},
 		"publish -f x":              {exitUsage, `publish has no flag -f, did you mean --sql?`},
 		"publish --file x":          {exitUsage, `did you mean --sql?`},
@@ -213,6 +215,7 @@ func TestWrongCallsAreAnsweredWithOneSentence(t *testing.T) {
 		"broker --pprof :6060":                                       {exitConfig, "pprof"},
 		"broker --nats-addr 0.0.0.0:4222 --data " + dir + "/b": {exitConfig, "nats_addr 0.0.0.0:4222 is reached " +
 			"from other machines: listen on 127.0.0.1, or --insecure-i-know"},
+		"broker --http-addr 8420":                         {exitConfig, `http_addr is "8420": it must be HOST:PORT`},
 		"broker --workers 0":                              {exitConfig, "workers"},
 		"broker --log-level loud":                         {exitConfig, "log_level"},
 		"broker --nats-url http://x --data " + dir + "/b": {exitConfig, "no URL of a NATS server"},
@@ -582,6 +585,17 @@ func TestWhatIsNoBrokerIsNamed(t *testing.T) {
 	require.Zero(t, code)
 	require.Contains(t, out, "xmq "+version.Version)
 	require.Contains(t, out, "format event ")
+}
+
+// A name that is not known is told from one that cannot be looked up now.
+func TestANameThatIsNotFoundIsNamed(t *testing.T) {
+	a := &api{base: "http://dc9:8420", name: "http://dc9:8420"}
+	err := a.unreached(fmt.Errorf("dial: %w", &net.DNSError{Err: "no such host", Name: "dc9", IsNotFound: true}))
+	require.ErrorContains(t, err, "the name in http://dc9:8420 is not known")
+	require.Equal(t, exitTemporary, exitCode(err))
+	err = a.unreached(fmt.Errorf("dial: %w", &net.DNSError{Err: "server misbehaving", Name: "dc9", IsTemporary: true}))
+	require.ErrorContains(t, err, "the name in http://dc9:8420 cannot be looked up now")
+	require.Equal(t, exitTemporary, exitCode(err))
 }
 
 // Who waits for an answer is told for whom.

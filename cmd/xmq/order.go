@@ -315,6 +315,9 @@ func settled(verb worker.Verb, v worker.View, seq uint64, at time.Time) (text st
 		return fmt.Sprintf("%s is %s", v.ID, v.State), true, true
 	case v.Order != nil && v.Order.Seq == seq && many(verb):
 		return "", false, false
+	case v.Acked >= seq && verb == worker.Skip:
+		return fmt.Sprintf("done, it stands at %d; if that was the wrong one: xmq client apply %s %d --confirm --reason TEXT",
+			v.Acked, v.ID, seq), false, true
 	case v.Acked >= seq, verb == worker.SeekTo && v.Connected && v.Acked+1 == seq && v.Lag != nil && *v.Lag == 0:
 		return fmt.Sprintf("done, it stands at %d", v.Acked), false, true
 	}

@@ -49,7 +49,7 @@ func TestNoErrorSaysAWordTwice(t *testing.T) {
 		{"positions", "--api", "http://127.0.0.1:1"}, {"log", "check", "--data", "missing"}, {"dump", "show", "missing"},
 	} {
 		var out, errs bytes.Buffer
-		ctx, stop := context.WithTimeout(t.Context(), 20*time.Second)
+		ctx, stop := context.WithTimeout(t.Context(), 2*time.Minute)
 		code := run(ctx, append([]string{"xmq"}, words...), strings.NewReader("SELECT 1\n"), &out, &errs)
 		require.NoError(t, ctx.Err(), "%v does not end", words)
 		stop()
