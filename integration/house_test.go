@@ -36,6 +36,7 @@ func newHouse(t *testing.T, change ...func(*server.Config)) *house {
 	h := &house{t: t, cfg: xmqtest.Config(t)}
 	h.dir = filepath.Dir(h.cfg.Data)
 	h.log = slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: level}))
+	h.cfg.NATSAddr, h.cfg.HTTPAddr = freeAddr(t), freeAddr(t) // it may be started again
 	for _, c := range change {
 		c(&h.cfg)
 	}

@@ -196,7 +196,7 @@ func TestXC02AnsweredNumbersReadBack(t *testing.T) {
 }
 
 func (h *house) positions(t *testing.T) (p api.Positions, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	return p, getJSON(ctx, "http://"+h.cfg.HTTPAddr+"/v1/positions", &p)
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,6 +18,7 @@ import (
 
 	"xmq/broker/api"
 	"xmq/integration/shorttest"
+	"xmq/nodeclient/driver/servertest"
 	"xmq/statedb"
 )
 
@@ -75,10 +75,9 @@ func newSite(t *testing.T, brokerArgs ...string) *site {
 }
 
 func freeAddr(t *testing.T) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, err := servertest.FreeAddr()
 	require.NoError(t, err)
-	defer l.Close()
-	return l.Addr().String()
+	return addr
 }
 
 // process is one running child.
@@ -142,17 +141,24 @@ func (p *process) stop(t *testing.T) int {
 	return p.wait(t)
 }
 
-// wait returns the exit code, of a process that ends by itself within 20 s.
+// wait returns the exit code, of a process that ends by itself. It gives up when the process has said nothing
+// for long, or does nothing but speak.
 func (p *process) wait(t *testing.T) int {
 	t.Helper()
-	select {
-	case <-p.done:
-	case <-time.After(20 * time.Second):
+	for said, round := -1, 0; ; round++ {
+		select {
+		case <-p.done:
+			return p.cmd.ProcessState.ExitCode()
+		case <-time.After(still):
+		}
+		if now := len(p.log.String()); now != said && round < 10 {
+			said = now
+			continue
+		}
 		_ = p.cmd.Process.Signal(syscall.SIGQUIT) // what hangs shows its goroutines
 		<-p.done
-		t.Fatalf("%s did not end in 20 s:\n%s", p.name, p.log)
+		t.Fatalf("%s has not ended, and has said nothing for %s:\n%s", p.name, still, p.log)
 	}
-	return p.cmd.ProcessState.ExitCode()
 }
 
 func (s *site) broker(more ...string) *process {
@@ -189,7 +195,7 @@ func (s *site) node(id, from string, more ...string) *process {
 func (s *site) tool(stdin string, args ...string) (stdout, stderr string, code int) {
 	path, err := binary()
 	require.NoError(s.t, err)
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute) // --wait 1m is one of them
 	defer cancel()
 	cmd := exec.CommandContext(ctx, path, args...)
 	var out, errs bytes.Buffer

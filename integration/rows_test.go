@@ -57,7 +57,7 @@ func TestXR01FailingDumpIsToldToTheRequester(t *testing.T) {
 	road, err := bus.Dial("nats://"+h.cfg.NATSAddr, "backup-1")
 	require.NoError(t, err)
 	defer road.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	_, err = nodeclient.Backup(ctx, road, "main", "backup-1", "n1", filepath.Join(h.dir, "b"), false, nil, func(int64) {},
 		nil)

@@ -105,9 +105,9 @@ func (r *running) node(id, from string, db *drivertest.Memory) (stop func() erro
 
 func soon(t *testing.T, what string, f func() bool) {
 	t.Helper()
-	for end := time.Now().Add(15 * time.Second); !f(); <-time.After(2 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); !f(); <-time.After(2 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatal("not within 15 s: ", what)
+			t.Fatal("not within 2 minutes: ", what)
 		}
 	}
 }
@@ -525,14 +525,14 @@ func TestXR03FailuresAreTold(t *testing.T) {
 	text := "the database says \xff\x00 " + strings.Repeat("very much ", 1000)
 	next := func(key string) api.AlertView { // a slow machine may also think the node silent
 		t.Helper()
-		for limit := time.After(20 * time.Second); ; {
+		for {
 			select {
 			case a := <-heard:
 				if a.Key == key {
 					return a
 				}
-			case <-limit:
-				t.Fatalf("no alert %s in 20 s", key)
+			case <-time.After(2 * time.Minute):
+				t.Fatalf("no alert %s, and nothing else for 2 minutes", key)
 			}
 		}
 	}
@@ -1099,11 +1099,11 @@ func TestSlowDiskIsTold(t *testing.T) {
 			return false
 		}
 		if want {
-			require.Eventually(t, told, 10*time.Second, 5*time.Millisecond)
+			require.Eventually(t, told, 2*time.Minute, 5*time.Millisecond)
 		} else {
 			for range 2 { // what was looked at before the second checkpoint has been judged
 				r.put("once more")
-				require.Eventually(t, func() bool { return r.stores.state.Checkpoint() == r.stores.log.Head() }, 10*time.Second,
+				require.Eventually(t, func() bool { return r.stores.state.Checkpoint() == r.stores.log.Head() }, 2*time.Minute,
 					5*time.Millisecond)
 			}
 			require.False(t, told(), bound)

@@ -30,7 +30,7 @@ func externalNATS(t *testing.T, addr string, payload int) *server.Server {
 		MaxPayload: int32(payload)})
 	require.NoError(t, err)
 	s.Start()
-	require.True(t, s.ReadyForConnections(20*time.Second))
+	require.True(t, s.ReadyForConnections(2*time.Minute))
 	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
 	return s
 }

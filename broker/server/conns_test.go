@@ -63,7 +63,7 @@ func TestConnectionsLeaveFilesToTheStores(t *testing.T) {
 // idle opens a connection from this address of the loopback network.
 func idle(t *testing.T, from, to string) net.Conn {
 	t.Helper()
-	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}, Timeout: 10 * time.Second}
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}, Timeout: 2 * time.Minute}
 	c, err := d.Dial("tcp", to)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = c.Close() })
@@ -73,7 +73,7 @@ func idle(t *testing.T, from, to string) net.Conn {
 // served reports whether a request on c is answered as it should be; if not, with a sentence.
 func served(t *testing.T, c net.Conn) bool {
 	t.Helper()
-	require.NoError(t, c.SetDeadline(time.Now().Add(20*time.Second)))
+	require.NoError(t, c.SetDeadline(time.Now().Add(2*time.Minute)))
 	_, _ = fmt.Fprint(c, "GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n") // it may be closed
 	res, err := http.ReadResponse(bufio.NewReader(c), nil)
 	if err != nil {
@@ -187,7 +187,7 @@ func TestIdleConnectionsGiveWay(t *testing.T) {
 		})
 	}
 	soon(t, "the operator is let in", func() bool { return served(t, idle(t, "127.0.0.1", addr)) })
-	require.NoError(t, first.SetReadDeadline(time.Now().Add(20*time.Second)))
+	require.NoError(t, first.SetReadDeadline(time.Now().Add(2*time.Minute)))
 	_, err = first.Read(make([]byte, 1))
 	require.ErrorIs(t, err, io.EOF, "the one that was idle the longest, of this address")
 	require.True(t, served(t, idle(t, "127.0.0.2", addr)))

@@ -70,7 +70,7 @@ func (r *running) waits(t *testing.T) {
 		r.moved.mu.Lock()
 		defer r.moved.mu.Unlock()
 		return r.moved.rung != nil
-	}, 20*time.Second, time.Millisecond)
+	}, 2*time.Minute, time.Millisecond)
 }
 
 // Events carry every increment once, go on behind the last one that was seen, and end with the broker.

@@ -117,7 +117,7 @@ func TestResetIsNotUndoneByWhatIsUnderWay(t *testing.T) {
 		done <- err
 	}()
 	require.Eventually(t, func() bool { l.write.Lock(); defer l.write.Unlock(); return !l.counters["p"].counted },
-		20*time.Second, time.Millisecond)
+		2*time.Minute, time.Millisecond)
 	select {
 	case <-done:
 		t.Fatal("it did not wait")
@@ -150,7 +150,7 @@ func TestResetUndoesNothingThatFollowsIt(t *testing.T) {
 			done <- err
 		}()
 		require.Eventually(t, func() bool { l.write.Lock(); defer l.write.Unlock(); return !l.counters["p"].counted },
-			20*time.Second, 10*time.Microsecond)
+			2*time.Minute, 10*time.Microsecond)
 		b.prepare(t, l, 1, keyed("p", "3"))
 		require.NoError(t, l.Commit(&a))
 		require.NoError(t, l.Commit(&b))

@@ -120,7 +120,7 @@ func TestIndexFollowsTheLog(t *testing.T) {
 		for appendAll(t, l, textKey("p", fmt.Sprint(n)))[0].Err != nil { // the index is far behind
 		}
 	}
-	require.Eventually(t, func() bool { return l.index.through.Load() == 290 }, 20*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return l.index.through.Load() == 290 }, 2*time.Minute, time.Millisecond)
 	for n := range uint64(300) {
 		require.Equal(t, increments.Outcome{Seq: n + 1, Duplicate: true}, appendAll(t, l, textKey("p", fmt.Sprint(n)))[0])
 	}

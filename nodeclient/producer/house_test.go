@@ -147,7 +147,7 @@ func (f *far) pour(p *Producer, from, to int) {
 
 func soon(t *testing.T, f func() bool) {
 	t.Helper()
-	require.Eventually(t, f, 20*time.Second, time.Millisecond)
+	require.Eventually(t, f, 2*time.Minute, time.Millisecond)
 }
 
 func big(i int) event.Draft {

@@ -53,7 +53,7 @@ func TestBodiesOfEveryLength(t *testing.T) {
 			require.NoError(t, err)
 			require.NoError(t, res.Body.Close())
 			require.True(t, bytes.Equal(body, got), "%d bytes, %s", n, kind)
-			require.Eventually(t, func() bool { return budget.Used() == 0 }, 20*time.Second, time.Millisecond)
+			require.Eventually(t, func() bool { return budget.Used() == 0 }, 2*time.Minute, time.Millisecond)
 		}
 	}
 	res, err := http.Post(s.URL, "", chunked{bytes.NewReader(make([]byte, 1<<20+1))})
@@ -74,7 +74,7 @@ func unfinished(t *testing.T, s *httptest.Server, n, some int) net.Conn {
 }
 
 func answerOf(t *testing.T, c net.Conn) (int, string, http.Header) {
-	require.NoError(t, c.SetReadDeadline(time.Now().Add(20*time.Second)))
+	require.NoError(t, c.SetReadDeadline(time.Now().Add(2*time.Minute)))
 	res, err := http.ReadResponse(bufio.NewReader(c), nil)
 	require.NoError(t, err)
 	text, err := io.ReadAll(res.Body)
@@ -92,7 +92,7 @@ func TestUnfinishedBodiesShareABudget(t *testing.T) {
 	for range 2 { // 8 MiB is the share of what lies beyond first steps
 		held = append(held, unfinished(t, s, 4<<20, 4<<20-1))
 	}
-	require.Eventually(t, func() bool { return budget.Used() == 8<<20 }, 20*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return budget.Used() == 8<<20 }, 2*time.Minute, time.Millisecond)
 	for range 3 {
 		status, text, h := answerOf(t, unfinished(t, s, 4<<20, 5*door.Step))
 		require.Equal(t, http.StatusServiceUnavailable, status)
@@ -107,7 +107,7 @@ func TestUnfinishedBodiesShareABudget(t *testing.T) {
 	for _, c := range held {
 		require.NoError(t, c.Close())
 	}
-	require.Eventually(t, func() bool { return budget.Used() == 0 }, 20*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return budget.Used() == 0 }, 2*time.Minute, time.Millisecond)
 }
 
 // A body that stops is answered 408, however much of it came quickly before; one that comes steadily is waited for,
@@ -125,7 +125,7 @@ func TestSlowBodiesAreNotWaitedFor(t *testing.T) {
 		require.Equal(t, http.StatusRequestTimeout, status, some)
 		require.Contains(t, text, `"slow"`)
 	}
-	require.Eventually(t, func() bool { return b.Budget.Used() == 0 }, 20*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return b.Budget.Used() == 0 }, 2*time.Minute, time.Millisecond)
 
 	// A second of steady bytes at twice the least rate, which is five times what may be late.
 	c := unfinished(t, s, 2<<20, 0)
@@ -181,7 +181,7 @@ func TestLinesOfABatch(t *testing.T) {
 		require.NoError(t, res.Body.Close())
 		require.Equal(t, http.StatusOK, res.StatusCode)
 		require.Equal(t, lines, got)
-		require.Eventually(t, func() bool { return budget.Used() == 0 }, 20*time.Second, time.Millisecond)
+		require.Eventually(t, func() bool { return budget.Used() == 0 }, 2*time.Minute, time.Millisecond)
 	}
 }
 
@@ -208,5 +208,5 @@ func TestARefusalReachesClientsThatSendAllFirst(t *testing.T) {
 	}
 	status, _, _ := answerOf(t, unfinished(t, s, 20<<20, 0))
 	require.Equal(t, http.StatusRequestEntityTooLarge, status)
-	require.Eventually(t, func() bool { return budget.Used() == 0 }, 20*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return budget.Used() == 0 }, 2*time.Minute, time.Millisecond)
 }

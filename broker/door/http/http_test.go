@@ -391,7 +391,7 @@ func (h *fixture) raw(request string, shut bool) int {
 	c, err := net.Dial("tcp", h.server.Listener.Addr().String())
 	require.NoError(h.t, err)
 	defer c.Close()
-	require.NoError(h.t, c.SetDeadline(time.Now().Add(20*time.Second)))
+	require.NoError(h.t, c.SetDeadline(time.Now().Add(2*time.Minute)))
 	_, _ = io.WriteString(c, request) // the server may answer and close before it has taken all
 	if shut {
 		_ = c.(*net.TCPConn).CloseWrite() // it may have closed already

@@ -20,7 +20,7 @@ func (h *fixture) batch(nc *nats.Conn, id string, b event.Batch) event.BatchRepl
 	for i := range b.Drafts {
 		data = event.AppendDraft(data, &b.Drafts[i])
 	}
-	m, err := nc.Request(event.Subject("main", event.Many, id), event.SealBatch(data, b, len(b.Drafts)), 20*time.Second)
+	m, err := nc.Request(event.Subject("main", event.Many, id), event.SealBatch(data, b, len(b.Drafts)), 2*time.Minute)
 	require.NoError(h.t, err)
 	a, err := event.DecodeBatchReply(m.Data, len(b.Drafts))
 	require.NoError(h.t, err)
@@ -62,7 +62,7 @@ func TestXD05BatchRefusesDraftsOneByOne(t *testing.T) {
 		got = append(got, fmt.Sprint(r.Count, r.First, r.Code, r.Text != ""))
 	}
 	require.Equal(t, []string{"1 1false", "1 0emptytrue", "1 0too_largetrue", "1 2false", "1 0invalidtrue"}, got)
-	m, err := p.Request(event.Subject("main", event.Many, "p1"), []byte("no batch"), 20*time.Second)
+	m, err := p.Request(event.Subject("main", event.Many, "p1"), []byte("no batch"), 2*time.Minute)
 	require.NoError(t, err)
 	a, err = event.DecodeBatchReply(m.Data, 1)
 	require.NoError(t, err)
@@ -152,7 +152,7 @@ func TestBytesThatWaitAreBounded(t *testing.T) {
 	require.NoError(t, p.Flush())
 	half := h.door.bytes.Budget.Half()
 	held := h.door.bytes.Budget.Used
-	require.Eventually(t, func() bool { return held() > half-size }, 20*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return held() > half-size }, 2*time.Minute, time.Millisecond)
 	require.LessOrEqual(t, held(), half)
 	h.mu.Unlock()
 	for range n {

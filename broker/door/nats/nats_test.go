@@ -44,7 +44,7 @@ func newFixture(t testing.TB) *fixture {
 	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: -1, NoSigs: true, NoLog: true})
 	require.NoError(t, err)
 	s.Start()
-	require.True(t, s.ReadyForConnections(10*time.Second))
+	require.True(t, s.ReadyForConnections(2*time.Minute))
 	h := &fixture{t: t, log: log, server: s, queue: make(chan func(), 1<<16)}
 	nc := h.connect("broker")
 	h.door, err = Open(nc, "main", log.ID(), door.NewBudget(128<<20), h.ingest,
@@ -139,7 +139,7 @@ func (h *fixture) ask(nc *nats.Conn, id string, body []byte, headers ...string) 
 	for i := 0; i < len(headers); i += 2 {
 		m.Header.Set(headers[i], headers[i+1])
 	}
-	reply, err := nc.RequestMsg(m, 20*time.Second)
+	reply, err := nc.RequestMsg(m, 2*time.Minute)
 	require.NoError(h.t, err)
 	return parse(h.t, reply)
 }
@@ -220,7 +220,7 @@ func TestXD16ForeignReplyIsRefused(t *testing.T) {
 	require.NoError(t, p.PublishRequest("xmq.main.pub.BAD", "_INBOX_BAD.x", []byte("x")))
 	require.Equal(t, uint64(1), h.ask(p, "p1", []byte("fine")).Seq, "nothing before it was stored")
 	for {
-		m, err := all.NextMsg(20 * time.Second)
+		m, err := all.NextMsg(2 * time.Minute)
 		require.NoError(t, err)
 		if m.Subject == pub && string(m.Data) == "fine" {
 			break
@@ -265,10 +265,10 @@ func TestCloseAnswersWhatWasTaken(t *testing.T) {
 	}
 	require.NoError(t, p.Flush())
 	require.Eventually(t, func() bool { h.door.mu.Lock(); defer h.door.mu.Unlock(); return h.door.count == 100 },
-		20*time.Second, time.Millisecond)
+		2*time.Minute, time.Millisecond)
 	closed := make(chan struct{})
 	go func() { h.door.Close(); close(closed) }()
-	require.Eventually(t, func() bool { h.door.mu.Lock(); defer h.door.mu.Unlock(); return h.door.closed }, 20*time.Second,
+	require.Eventually(t, func() bool { h.door.mu.Lock(); defer h.door.mu.Unlock(); return h.door.closed }, 2*time.Minute,
 		time.Millisecond)
 	select {
 	case <-closed:
@@ -291,7 +291,7 @@ func (h *fixture) raw(id, block, body string) said {
 	c, err := net.Dial("tcp", h.server.Addr().String())
 	require.NoError(h.t, err)
 	defer c.Close()
-	require.NoError(h.t, c.SetDeadline(time.Now().Add(20*time.Second)))
+	require.NoError(h.t, c.SetDeadline(time.Now().Add(2*time.Minute)))
 	_, err = fmt.Fprintf(c, "CONNECT {\"headers\":true,\"verbose\":false}\r\nSUB _INBOX_%s.> 1\r\nHPUB xmq.main.pub.%s "+
 		"_INBOX_%s.1 %d %d\r\n%s%s\r\n",
 		id, id, id, len(block), len(block)+len(body), block, body)

@@ -584,7 +584,7 @@ func TestACounterThatWaitsForAReaderKeepsNoOthersWaiting(t *testing.T) {
 	require.Eventually(t, func() bool {
 		return n.value("SELECT count(*) FROM information_schema.processlist WHERE db = '"+n.db+"' AND info "+
 			"LIKE 'ALTER TABLE%' AND state LIKE 'Waiting for table metadata lock'") == "1"
-	}, 30*time.Second, 10*time.Millisecond)
+	}, 2*time.Minute, 10*time.Millisecond)
 	require.NoError(t, server.Exec(n.db, "SET SESSION lock_wait_timeout = 10; SELECT * FROM lane"))
 	err := <-applied
 	require.True(t, nodeclient.IsTransient(err), err)

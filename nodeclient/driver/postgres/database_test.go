@@ -123,6 +123,6 @@ func TestAWrongURLIsRefusedWithoutItsPassword(t *testing.T) {
 
 // patience is how long a test waits for what must come; tick is how often it looks.
 const (
-	patience = 20 * time.Second
+	patience = 2 * time.Minute
 	tick     = 5 * time.Millisecond
 )
