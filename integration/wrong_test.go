@@ -9,9 +9,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/nats-io/nats.go"
 	"github.com/stretchr/testify/require"
 
 	"xmq/broker/api"
+	"xmq/nodeclient/producer"
 	"xmq/statedb"
 )
 
@@ -282,6 +284,103 @@ func TestWrongInputsWithoutAccept(t *testing.T) {
 	s.follow(ids...)
 	s.worstIs("")
 }
+
+// What people type by accident, and what producers send over NATS that cannot be answered: each ends with its code and
+// a sentence that names what was met, or is told in the broker's log; nothing is stored, and the node follows.
+func TestWrongInputsOnTheCommandLineAndOverNATS(t *testing.T) {
+	pg, err := shared.postgres()
+	require.NoError(t, err)
+	s := newSite(t)
+	b := s.broker()
+	s.node("master", "")
+	s.ok("CREATE TABLE acct (id TEXT PRIMARY KEY, n INTEGER)\n", "publish")
+	s.level("master")
+	head := s.positions().Head
+	for _, c := range []struct {
+		typed string
+		code  int
+		says  string
+	}{
+		{"publish --api http://" + s.nats, 64, "is a NATS server: --api is the broker's HTTP address"},
+		{"publish --retry 0s --api http://" + pg.Addr(), 75, "is it a broker that listens there?"},
+		{"publish --api https://" + s.http, 64, "speaks plain HTTP: write http:// in --api"},
+		{"publish --retry 0s --api http://nosuch.invalid:8420", 75, "the name in http://nosuch.invalid:8420 "},
+		{"publish --retry 5", 64, "--retry 5 has no unit: write 5s"},
+		{"publish -f script", 64, "publish has no flag -f, did you mean --sql?"},
+		{"publish --file script", 64, "did you mean --sql?"},
+		{"publish --sq script", 64, "did you mean --sql?"},
+		{"pubish", 64, `did you mean "publish"?`},
+		{"position", 64, `did you mean "positions"?`},
+		{"stauts", 64, `did you mean "status"?`},
+		{"broker --data broker", 75, "held by pid " + fmt.Sprint(b.cmd.Process.Pid)},
+		{"broker --data other --http-addr 8420", 78, `http_addr is "8420": it must be HOST:PORT`},
+		{"node --id Master --target sqlite:x.db", 78, `ID "Master" is not allowed: use 1 to 31 lower-case letters`},
+		{"node --id x --target postgres://u:p@secret@" + pg.Addr() + "/db", 78, "percent-encoded"},
+		{"node --id x --target postgres://u:12/secret@" + pg.Addr() + "/db", 78, "percent-encoded"},
+		{"node --id x --target mysql://u:12?secret@" + pg.Addr() + "/db", 78, "percent-encoded"},
+		{"node --id x --target redis://u:p#secret@" + pg.Addr() + "/0", 78, "percent-encoded"},
+	} {
+		out, errs, code := s.tool("INSERT INTO acct VALUES ('typed', 1)\n", strings.Fields(c.typed)...)
+		require.Equal(t, c.code, code, "%s: %s%s", c.typed, out, errs)
+		require.Contains(t, errs, c.says, c.typed)
+		require.NotContains(t, errs, "secret", c.typed)
+		require.Equal(t, 1, strings.Count(errs, "\n"), "one sentence: %s", errs)
+	}
+
+	nc, err := nats.Connect("nats://" + s.nats)
+	require.NoError(t, err)
+	defer nc.Close()
+	for _, c := range [][2]string{
+		{"xmq.main.pub.p1", nc.NewInbox()},  // the default prefix
+		{"xmq.main.pub.p1", "_INBOX_p2.x"},  // another producer's
+		{"xmq.main.pub.P1", "_INBOX_P1.x"},  // an ID in capitals
+		{"xmq.mian.pub.p1", "_INBOX_p1.x"},  // nobody serves that group
+		{"xmq.main.batch.p1", "_INBOX_p.x"}, // and so for batches
+	} {
+		require.NoError(t, nc.PublishRequest(c[0], c[1], []byte("INSERT INTO acct VALUES ('sent', 1)")))
+	}
+	require.NoError(t, nc.Flush())
+	eventually(t, func() error {
+		return holds(b.log.String(), "level=WARN", "its inbox prefix must be _INBOX_p1 (nats.CustomInboxPrefix)")
+	})
+	_, err = producer.Dial("nats://"+s.nats, "P1", producer.Options{})
+	require.ErrorContains(t, err, `ID "P1" is not allowed`)
+	require.Equal(t, head, s.positions().Head, "nothing is stored")
+	s.ok("INSERT INTO acct VALUES ('right', 1)\n", "publish")
+	s.follow("master")
+	require.Equal(t, "right", query(t, s.path("master"), "SELECT group_concat(id) FROM acct"))
+}
+
+// What is well written and only the database can refuse is stored: the client stops there with the database's own
+// words, and goes on after what the alert names.
+func TestWhatOnlyTheDatabaseCanRefuseIsStored(t *testing.T) {
+	for _, d := range dialects {
+		t.Run(d.name, func(t *testing.T) {
+			c := &course{site: newSite(t, "--accept", d.name), rig: d.rig()}
+			c.broker()
+			c.runs("master", "", c.place(t))
+			c.stores(d.table)
+			c.stores("INSERT INTO acct (id, n) VALUES ('one', 1)")
+			for body, says := range map[string]string{
+				"INSERT INTO nosuch VALUES (1)":              "nosuch",
+				"INSERT INTO acct (id, n) VALUES ('one', 2)": "(?i)duplicate|unique",
+				`{"sql": "INSERT INTO acct (id, n) VALUES (` + places[d.name] + `)", "args": ["x", "no number"]}`: "no number",
+			} {
+				if d.name == "sqlite" && says == "no number" {
+					continue // its columns take any value
+				}
+				seq := c.stores(body, "Content-Type", "application/json").Seq
+				require.Equal(t, seq, c.failed("master"), body)
+				require.Regexp(t, says, c.ok("", "alerts", "--json"), body)
+				c.ok("", "client", "skip", "master", "--seq", fmt.Sprint(seq), "--reason", "by accident")
+				c.follow("master")
+			}
+		})
+	}
+}
+
+// places are two placeholders of a dialect.
+var places = map[string]string{"postgres": "$1,$2", "mariadb": "?,?", "sqlite": "?,?"}
 
 // worstIs checks how bad the worst is of what is wrong.
 func (s *site) worstIs(want statedb.Severity) {
