@@ -54,8 +54,8 @@ func TestTheProgramsOfTheChapterOfTheDoorsWork(t *testing.T) {
 	write := func(name, text string) {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(here(text)), 0o600))
 	}
-	for _, language := range []string{"go", "python", "sh"} {
-		require.Len(t, blocks[language], 2, language)
+	for language, n := range map[string]int{"go": 2, "python": 2, "sh": 3} {
+		require.Len(t, blocks[language], n, language)
 	}
 	seen := r.stores.log.Head().Seq
 	told := func(out, key string) {
@@ -63,6 +63,15 @@ func TestTheProgramsOfTheChapterOfTheDoorsWork(t *testing.T) {
 		require.Contains(t, out, fmt.Sprint(seen), "%s: both times the same sequence", key)
 		require.Equal(t, seen, r.stores.log.Head().Seq, "%s: stored once", key)
 	}
+
+	_, err := exec.LookPath("curl")
+	require.NoError(t, err, "make servers installs it")
+	write("send.sh", blocks["sh"][0])
+	for range 2 {
+		require.Contains(t, run(dir, "sh", "send.sh"), fmt.Sprintf(`"seq":%d,`, seen+1), "both times the same sequence")
+	}
+	seen++
+	require.Equal(t, seen, r.stores.log.Head().Seq, "stored once")
 
 	write("p.py", blocks["python"][0]+blocks["python"][1]+`
 assert publish("py", "a body") == publish("py", "a body")
@@ -82,12 +91,10 @@ except Enough: pass
 
 	write("body", "a body of curl")
 	write("other", "another body")
-	loop := strings.Replace(blocks["sh"][1], "while lines", "i=0; while [ $i -lt 1 ] && lines", 1)
+	loop := strings.Replace(blocks["sh"][2], "while lines", "i=0; while [ $i -lt 1 ] && lines", 1)
 	loop = strings.Replace(loop, "\ndone", "\n  i=1\ndone", 1)
-	write("p.sh", "set -e\n"+blocks["sh"][0]+"publish sh body\npublish sh body\npublish sh other | grep key_reused >&2\n"+
+	write("p.sh", "set -e\n"+blocks["sh"][1]+"publish sh body\npublish sh body\npublish sh other | grep key_reused >&2\n"+
 		loop)
-	_, err := exec.LookPath("curl")
-	require.NoError(t, err, "make servers installs it")
 	out := run(dir, "sh", "p.sh")
 	told(out, "sh")
 	require.Contains(t, out, "a body of curl", "the loop has read it")
