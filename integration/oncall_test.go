@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -69,9 +70,30 @@ func onCall(t *testing.T) *oncall {
 
 func (n *oncall) data() string { return filepath.Join(n.dir, "broker") }
 
-// configure writes the broker's file.
-func (n *oncall) configure(minFree uint64) {
-	require.NoError(n.t, os.WriteFile(n.config, fmt.Appendf(nil, settings, n.calls.url, minFree), 0o600))
+// configure writes the broker's file, with these lines more.
+func (n *oncall) configure(minFree uint64, more ...string) {
+	text := fmt.Sprintf(settings, n.calls.url, minFree) + strings.Join(more, "\n") + "\n"
+	require.NoError(n.t, os.WriteFile(n.config, []byte(text), 0o600))
+}
+
+// reload lets the broker read its file again, with these lines more.
+func (n *oncall) reload(more ...string) {
+	n.t.Helper()
+	n.configure(0, more...)
+	n.hangUp(n.broker)
+}
+
+// hangUp sends SIGHUP and waits until the process has said so.
+func (n *oncall) hangUp(p *process) {
+	n.t.Helper()
+	said := strings.Count(p.log.String(), "SIGHUP")
+	require.NoError(n.t, p.cmd.Process.Signal(syscall.SIGHUP))
+	eventually(n.t, func() error {
+		if strings.Count(p.log.String(), "SIGHUP") == said {
+			return errors.New(p.name + " says nothing of SIGHUP")
+		}
+		return nil
+	})
 }
 
 // starts starts the broker, which may refuse to run.

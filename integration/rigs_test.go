@@ -144,13 +144,14 @@ func running(kill, run func() error) func() error {
 func sqliteRig() rig {
 	return rig{name: "sqlite", setup: sqlSetup, body: sqlBody, invalid: "UPDATE total SET n = n + 1; INSERT INTO " +
 		"nowhere VALUES (1)", once: true, steps: inTransaction,
-		place: func(t *testing.T) *place {
-			path := filepath.Join(t.TempDir(), "db")
-			return &place{target: "sqlite:" + path, numbers: func(t *testing.T) []int {
-				rows := query(t, path, "SELECT group_concat(at || '|' || k, ' ') FROM (SELECT * FROM item ORDER BY at)")
-				return sqlNumbers(t, strings.Fields(rows), query(t, path, "SELECT n FROM total"))
-			}}
-		}}
+		place: func(t *testing.T) *place { return sqlitePlace(filepath.Join(t.TempDir(), "db")) }}
+}
+
+func sqlitePlace(path string) *place {
+	return &place{target: "sqlite:" + path, numbers: func(t *testing.T) []int {
+		rows := query(t, path, "SELECT group_concat(at || '|' || k, ' ') FROM (SELECT * FROM item ORDER BY at)")
+		return sqlNumbers(t, strings.Fields(rows), query(t, path, "SELECT n FROM total"))
+	}}
 }
 
 func postgresRig() rig {
