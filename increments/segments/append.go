@@ -302,7 +302,7 @@ func (l *Log) fill(g *AppendGroup, drafts []event.Draft, out []increments.Outcom
 		g.segment = l.newest
 		g.room(size)
 		g.due -= size
-		l.put(g, d, at)
+		l.put(g, d, l.clock.next(at))
 		out[n].Seq = l.ahead.Seq
 		l.remember(g, d, &counter)
 	}

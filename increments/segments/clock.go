@@ -13,6 +13,20 @@ import (
 type clock struct {
 	told int64     // ns since 1970; 0: nothing
 	seen time.Time // the broker's clock then
+	last int64     // time of the last record
+}
+
+// apart is how far, at least, the times of two records lie apart: what a database can tell.
+const apart = int64(time.Microsecond)
+
+// next is the time of the next record of those that came at the time at. Each has one of its own, so that what an
+// increment does with it (now(6) in MariaDB) meets no other's. Where the clock was set back, it is as it is.
+func (c *clock) next(at int64) int64 {
+	if at < c.last+apart && c.last-at < int64(time.Second) {
+		at = c.last + apart
+	}
+	c.last = at
+	return at
 }
 
 // at is the time of the log when the broker's clock shows now.
@@ -57,6 +71,6 @@ func (l *Log) Advance(t int64) {
 	l.write.Lock()
 	defer l.write.Unlock()
 	if t > l.clock.told {
-		l.clock = clock{told: t}
+		l.clock = clock{told: t, last: l.clock.last}
 	}
 }

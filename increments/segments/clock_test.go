@@ -23,7 +23,7 @@ func TestTheTimeOfTheLogDoesNotGoBackBehindWhatNodesWereTold(t *testing.T) {
 		put(t, l, drafts(1, "x")...)
 		records, err := l.Read(l.Head().Seq, 1, 1)
 		require.NoError(t, err)
-		return time.Unix(0, records[0].Time()).Sub(start)
+		return time.Unix(0, records[0].Time()).Sub(start).Truncate(time.Millisecond)
 	}
 	mark := func() time.Duration {
 		pos, clock := l.Mark()
@@ -79,4 +79,28 @@ func TestTheTimeOfTheLogDoesNotGoBackBehindWhatNodesWereTold(t *testing.T) {
 	sets(time.Hour)
 	require.Equal(t, 4*time.Hour, last())
 	require.NoError(t, l.Close())
+}
+
+// However many increments come at once, each has a time of its own, which a database with microseconds can tell from
+// those of all others.
+func TestNoTwoIncrementsHaveTheSameTime(t *testing.T) {
+	start := time.Unix(1000, 700)
+	now := start
+	l, err := Create(disktest.NewMemory(), small(), Options{Now: func() time.Time { return now }})
+	require.NoError(t, err)
+	for range 3 {
+		put(t, l, drafts(3, "x")...)
+		put(t, l, drafts(1, "y")...)
+		now = now.Add(300 * time.Nanosecond)
+	}
+	last := int64(0)
+	for seq := uint64(1); seq <= l.Head().Seq; seq++ {
+		records, err := l.Read(seq, 1, 1)
+		require.NoError(t, err)
+		at := records[0].Time() / int64(time.Microsecond)
+		require.Greater(t, at, last, seq)
+		last = at
+	}
+	require.Equal(t, uint64(12), l.Head().Seq)
+	require.WithinDuration(t, start, time.UnixMicro(last), 20*time.Microsecond)
 }

@@ -348,7 +348,7 @@ func testBounds(t *testing.T, place disk.Place) {
 			require.NoError(t, err)
 			require.Len(t, one, 1, "at least one")
 			require.Equal(t, from, one[0].Seq())
-			require.Equal(t, now.UnixNano(), one[0].Time())
+			require.Equal(t, now.Add(time.Duration(from-1)*time.Microsecond).UnixNano(), one[0].Time())
 			three, err := l.Read(from, 3, 1<<20)
 			require.NoError(t, err)
 			require.LessOrEqual(t, len(three), 3)
