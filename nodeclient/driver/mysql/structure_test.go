@@ -23,7 +23,8 @@ func TestTheServerAgreesAboutWhatIsNoSQL(t *testing.T) {
 		"DO",
 		"SET", "WITH", "VALUES", "RENAME", "TRUNCATE", "UPDATE t a = 1", "INSERT INTO t (1)", "DELETE t",
 		"CREATE TABEL t (a int)", "CREAT TABLE t (a int)", "ALTER TBALE t ADD a int", "DROP INDX i ON t", "ABORT",
-		"MERGE INTO t USING s ON true", "SELECT 'a", "SELECT `a", "SELECT /* a",
+		"MERGE INTO t USING s ON true", "CREATE INDEX CONCURRENTLY i ON t (a)", "DROP INDEX concurrently i ON t",
+		"CREATE INDEX CONCURRENTLY IF NOT EXISTS i ON t (a)", "SELECT 'a", "SELECT `a", "SELECT /* a",
 	} {
 		require.Error(t, Check([]byte(wrong)), wrong)
 		require.ErrorContains(t, read(wrong), "1064", wrong)
@@ -45,7 +46,8 @@ func TestTheServerAgreesAboutWhatIsNoSQL(t *testing.T) {
 		"TRUNCATE t",
 		"UNINSTALL PLUGIN p", "UNLOCK TABLES", "UPDATE t SET a = 1", "USE d", "VALUES (1)", "VALUES ROW(1)",
 		"WITH a AS (SELECT 1) SELECT * FROM a", "(SELECT 1)", "((SELECT 1) UNION (SELECT 2))", "(TABLE t)", "(VALUES (1))",
-		"SELECT*FROM t", "SELECT@a", "SELECT'a'", "SELECT`a`FROM t", "# a\nSELECT 1", "/*!40101 SET @a = 1 */",
+		"CREATE INDEX concurrently ON t (a)", "CREATE INDEX concurrently USING BTREE ON t (a)",
+		"DROP INDEX concurrently ON t", "SELECT '$1', `$1`, \"$1\", $a, a$1", "SELECT*FROM t", "SELECT@a", "SELECT'a'", "SELECT`a`FROM t", "# a\nSELECT 1", "/*!40101 SET @a = 1 */",
 		"SELECT @from",
 		"/*!50003 CREATE*/ /*!50017 DEFINER=`a`@`b`*/ /*!50003 TRIGGER x BEFORE INSERT ON t FOR EACH ROW SET @a = 1 */",
 		"SELECT 1 /*!99999 ( */", "SELECT '(', \"(\", `(`", `SELECT '\'('`, "CREATE OR REPLACE TABLE t (a int)",

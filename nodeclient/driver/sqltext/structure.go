@@ -124,8 +124,13 @@ func structure(d Dialect, st Statement) error {
 			}
 		}
 	}
-	if d == MariaDB && slices.ContainsFunc(tokens, elsewhere) {
-		return nil
+	if d == MariaDB {
+		if err := foreign(tokens, at); err != nil {
+			return err
+		}
+		if slices.ContainsFunc(tokens, elsewhere) {
+			return nil
+		}
 	}
 	if all := needs[verb]; all != nil && !slices.ContainsFunc(tokens, func(t Token) bool {
 		return slices.ContainsFunc(all, t.Is)
@@ -133,6 +138,24 @@ func structure(d Dialect, st Statement) error {
 		return at(first, "this %s has no %s", verb, strings.Join(all[:min(len(all), 2)], " and no "))
 	}
 	return paired(tokens, at)
+}
+
+// foreign is an error for what only PostgreSQL reads: $1 for an argument, which is the name of a column to MariaDB, and
+// CREATE INDEX CONCURRENTLY. Both may be names; then they are refused where backticks mean the same.
+func foreign(tokens []Token, at func(Token, string, ...any) error) error {
+	if slices.ContainsFunc(tokens, func(t Token) bool { return t.Mark || t.Is("LANGUAGE") }) {
+		return nil
+	}
+	for i, t := range tokens {
+		if t.Word && len(t.Text) > 1 && t.Text[0] == '$' && strings.Trim(t.Text[1:], "0123456789") == "" {
+			return at(t, "%s is no placeholder of MariaDB and MySQL: write ? for an argument, and `%s` for a name", t.Text, t.Text)
+		}
+		if t.Is("CONCURRENTLY") && i > 0 && tokens[i-1].Is("INDEX") && i+1 < len(tokens) && i < 6 &&
+			(tokens[0].Is("CREATE") || tokens[0].Is("DROP")) && !tokens[i+1].Is("ON") && !tokens[i+1].Is("USING") {
+			return at(t, "CONCURRENTLY is PostgreSQL's: leave it out; MariaDB and MySQL let others go on as far as they can")
+		}
+	}
+	return nil
 }
 
 // elsewhere reports whether a token makes the rest hard to read: the mark of an executed comment, a body in another

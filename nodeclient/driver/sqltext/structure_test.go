@@ -21,6 +21,10 @@ func TestWhatNoServerCanReadIsTold(t *testing.T) {
 		{PostgreSQL, "SELECT 1\n);", "line 2: a parenthesis is closed that was not opened"},
 		{PostgreSQL, "CREATE TABEL t (a int)", `line 1: "TABEL" cannot follow CREATE; did you mean TABLE?`},
 		{MariaDB, "drop tabel t", `line 1: "tabel" cannot follow DROP; did you mean TABLE?`},
+		{MariaDB, "INSERT INTO t VALUES (1,\n$2)",
+			"line 2: $2 is no placeholder of MariaDB and MySQL: write ? for an argument, and `$2` for a name"},
+		{MariaDB, "CREATE UNIQUE INDEX CONCURRENTLY i ON t (a)",
+			"line 1: CONCURRENTLY is PostgreSQL's: leave it out; MariaDB and MySQL let others go on as far as they can"},
 		{PostgreSQL, "UPDATE t a = 1", "line 1: this UPDATE has no SET"},
 		{PostgreSQL, "INSERT INTO t (1)", "line 1: this INSERT has no VALUES and no SELECT"},
 	} {
