@@ -21,6 +21,7 @@ import (
 	"xmq/nodeclient"
 	"xmq/nodeclient/driver/internal/apply"
 	"xmq/nodeclient/driver/internal/files"
+	"xmq/nodeclient/driver/sqltext"
 )
 
 // DefaultBusyTimeout is how long a statement waits for a lock that another connection holds.
@@ -102,11 +103,35 @@ func (t *Database) open(ctx context.Context) (err error) {
 			err = fmt.Errorf("the journal mode stays %q: the file system of %s cannot serve WAL, put the database on another",
 				mode, t.path)
 		}
+		if err == nil {
+			err = bypassed(ctx, t.db)
+		}
 	}
 	if err != nil {
 		return errors.Join(classify(fmt.Errorf("sqlite: open %s: %w", t.path, err)), t.shut())
 	}
 	return nil
+}
+
+// bypassed is an error for a database with a virtual table through which statements write pages that SQLite does not
+// check. No increment can make one; views and triggers cannot use it.
+func bypassed(ctx context.Context, db *sql.DB) error {
+	rows, err := db.QueryContext(ctx, "SELECT name, sql FROM sqlite_schema WHERE type = 'table' AND rootpage = 0")
+	if err != nil {
+		return err
+	}
+	for rows.Next() {
+		var name, text string
+		if err := rows.Scan(&name, &text); err != nil {
+			return errors.Join(err, rows.Close())
+		}
+		if sqltext.Mentions(sqltext.SQLite, text, dbpage) {
+			return errors.Join(fmt.Errorf("the virtual table %q writes the pages of the file by the module %s, where SQLite "+
+				"checks nothing, so that one increment could damage every copy: drop it, with the node stopped, and start the "+
+				"node again", name, dbpage), rows.Close())
+		}
+	}
+	return errors.Join(rows.Err(), rows.Close())
 }
 
 // pool makes the connections to the file.

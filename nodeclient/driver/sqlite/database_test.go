@@ -67,3 +67,25 @@ func query[T any](t *testing.T, db *sql.DB, text string, args ...any) (v T) {
 }
 
 func TestTheDriverPassesTheConformanceSuite(t *testing.T) { drivertest.Run(t, factory) }
+
+// A file that somebody brings may have what no increment may make: a table whose rows are the pages of the file, by
+// whatever name. It is refused when the node starts; other virtual tables are not.
+func TestATableThatWritesBehindSQLiteIsRefused(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "db")
+	do := func(text string) {
+		t.Helper()
+		db, err := sql.Open("sqlite", path)
+		require.NoError(t, err)
+		_, err = db.Exec(text)
+		require.NoError(t, err)
+		require.NoError(t, db.Close())
+	}
+	do(`CREATE TABLE pages_too (a, "sqlite_dbpage"); CREATE VIRTUAL TABLE words USING fts5(text);
+		CREATE VIRTUAL TABLE boxes USING rtree(id, a, b); CREATE VIRTUAL TABLE pages USING "SQLite_DBPage"`)
+	_, err := Open(t.Context(), path, Options{})
+	require.ErrorContains(t, err, `the virtual table "pages" writes the pages of the file`)
+	do("DROP TABLE pages")
+	target, err := Open(t.Context(), path, Options{})
+	require.NoError(t, err)
+	require.NoError(t, target.Close())
+}

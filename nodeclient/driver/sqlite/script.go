@@ -86,7 +86,7 @@ func checkPiece(p sqltext.Piece) ([]sqltext.Statement, error) {
 	if strings.Contains(lower, positionTable) && sqltext.Mentions(sqltext.SQLite, p.Text, positionTable) {
 		return nil, errors.New("it mentions xmq_position, the table in which XMQ keeps its place")
 	}
-	if strings.Contains(lower, "sqlite_dbpage") && sqltext.Mentions(sqltext.SQLite, p.Text, "sqlite_dbpage") {
+	if strings.Contains(lower, dbpage) && sqltext.Mentions(sqltext.SQLite, p.Text, dbpage) {
 		return nil, errors.New("it mentions sqlite_dbpage, the pages of the file: what is written there SQLite does not " +
 			"check, so that one increment could damage every copy")
 	}
@@ -96,6 +96,9 @@ func checkPiece(p sqltext.Piece) ([]sqltext.Statement, error) {
 	}
 	return statements, nil
 }
+
+// dbpage is the module of SQLite whose rows are the pages of the file.
+const dbpage = "sqlite_dbpage"
 
 // unchecked reports whether a statement is PRAGMA foreign_keys = OFF.
 func unchecked(st sqltext.Statement) bool {
