@@ -663,6 +663,7 @@ func TestPublishSendsNothingOfAScriptThatNodesRefuse(t *testing.T) {
 			require.Contains(t, errs, "\n  "+says, dialect)
 		}
 		require.Contains(t, errs, "stdin: nothing was sent", dialect)
+		require.Equal(t, dialect == "postgresql", strings.Contains(errs, "; what follows was not looked at"), errs)
 	}
 	require.EqualValues(t, 0, keys(t, good(t, "", "log", "head", "--json", "--api", api))["head"])
 }
@@ -743,18 +744,20 @@ func TestPublishCountsWhatItLeavesOut(t *testing.T) {
 	api, _ := house(t)
 	script := "/*!40101 SET NAMES utf8mb4 */;\nDROP DATABASE IF EXISTS shop;\nCREATE DATABASE shop;\nUSE shop;\nSET " +
 		"FOREIGN_KEY_CHECKS=0;\n" +
-		"LOCK TABLES a WRITE;\nINSERT INTO a VALUES (1," + strings.Repeat("'x'),(2,", 150_000) + "'y');\nUNLOCK TABLES;\n"
+		"LOCK TABLES a WRITE;\nINSERT INTO a VALUES (1," + strings.Repeat("'x'),(2,", 150_000) + "'y');\nUNLOCK TABLES;\n" +
+		"CREATE DEFINER=`root`@`localhost` PROCEDURE p() SELECT 1;\n"
 	words := []string{"publish", "--api", api, "--sql", "-", "--dialect", "mariadb"}
 	code, _, errs := call(t, script, words...)
 	require.Equal(t, exitRefused, code)
 	require.Contains(t, errs, "line 2: DROP DATABASE")
 	require.Contains(t, errs, "--leave-out databases passes over it")
 	out := good(t, script, append(words, "--leave-out", "databases")...)
-	require.Contains(t, out, "2 increments published")
+	require.Contains(t, out, "3 increments published")
+	require.Contains(t, out, "1 owners and definers were left out")
 	require.Contains(t, out, "4 statements about a session were left out")
 	require.Contains(t, out, "3 statements about databases were left out")
 	require.Contains(t, out, "1 statements were cut between rows")
-	require.JSONEq(t, `{"count":2,"settings_left_out":4,"databases_left_out":3,"cut_between_rows":1}`,
+	require.JSONEq(t, `{"count":3,"settings_left_out":4,"databases_left_out":3,"cut_between_rows":1,"owners_left_out":1}`,
 		good(t, script, append(words, "--leave-out", "databases", "--check", "--json")...))
 	code, _, errs = call(t, script, append(words, "--leave-out", "tables")...)
 	require.Equal(t, exitUsage, code)

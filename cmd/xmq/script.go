@@ -144,7 +144,7 @@ func (s *script) prove(pr *prover) (found finding, err error) {
 	splitter := s.splitter()
 	for increment, err := range splitter.Scripts(s.in) {
 		if err != nil {
-			faults = append(faults, err.Error())
+			faults = append(faults, err.Error()+"; what follows was not looked at")
 			break
 		}
 		found.Count++
@@ -184,6 +184,9 @@ func tell(w io.Writer, f sqltext.Counts) {
 	}
 	if f.Databases > 0 {
 		fmt.Fprintf(w, "%d statements about databases were left out\n", f.Databases)
+	}
+	if f.Owners > 0 {
+		fmt.Fprintf(w, "%d owners and definers were left out: what is made belongs to the role of each node\n", f.Owners)
 	}
 	if f.Engines > 0 {
 		fmt.Fprintf(w, "%d tables of MyISAM or Aria are made as tables of InnoDB\n", f.Engines)

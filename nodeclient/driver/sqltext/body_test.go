@@ -1,6 +1,7 @@
 package sqltext
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -49,7 +50,7 @@ func TestABodyIsCutWhereTheServerEndsIt(t *testing.T) {
 	} {
 		got, err := split(MariaDB, whole+"; SELECT 'next';", 1<<10)
 		require.NoError(t, err, whole)
-		require.Equal(t, []string{whole + ";", "SELECT 'next';"}, got)
+		require.Equal(t, []string{strings.Replace(whole, "DEFINER=function@trigger ", "", 1) + ";", "SELECT 'next';"}, got)
 		all, err := Increment(MariaDB, whole)
 		require.NoError(t, err, whole)
 		require.Len(t, all, 1, whole)

@@ -19,6 +19,9 @@ import (
 //   - tables of MyISAM and Aria become tables of InnoDB, since nodes need transactions
 //   - SET AUTOCOMMIT = 0 and its COMMIT make no transaction, nor does the one around a .dump of SQLite that is longer
 //     than the limit
+//   - who owns or defines what is made is left out, as a DUMP leaves it out: it belongs to the role of each node. In
+//     PostgreSQL that is so in a dump, whose functions are not checked; any other ALTER ... OWNER TO is an increment
+//   - rows that a .dump writes into sqlite_schema, for virtual tables, become CREATE VIRTUAL TABLE
 type Splitter struct {
 	Dialect Dialect
 	MySQL   bool // executed comments are read as MySQL does, not as MariaDB
@@ -34,6 +37,7 @@ type Counts struct {
 	Settings  int `json:"settings_left_out,omitempty"`  // concern a session, or stand before increments
 	Databases int `json:"databases_left_out,omitempty"` // choose, make or drop databases
 	Cut       int `json:"cut_between_rows,omitempty"`   // were longer than the limit
+	Owners    int `json:"owners_left_out,omitempty"`    // name who owns or defines what is made
 	Engines   int `json:"engines_changed,omitempty"`    // make tables of MyISAM or Aria, which nodes make of InnoDB
 }
 
@@ -42,6 +46,7 @@ func (c *Counts) Add(other Counts) {
 	c.Settings += other.Settings
 	c.Databases += other.Databases
 	c.Cut += other.Cut
+	c.Owners += other.Owners
 	c.Engines += other.Engines
 }
 
@@ -81,6 +86,7 @@ type cutter struct {
 	first   int      // statements before the first BEGIN
 	begin   int      // line of the open transaction's BEGIN
 	dump    bool     // that is the one around a .dump of SQLite
+	virtual []string // names of the virtual tables in it so far
 	script  builder
 }
 
@@ -135,10 +141,10 @@ func (c *cutter) control(st Statement) error {
 		c.dump = c.sp.Dialect == SQLite && c.first == 2 && c.session.values["foreign_keys"] != ""
 	case commits(st) && c.begin > 0:
 		c.flush(c.begin)
-		c.begin, c.dump = 0, false
+		c.begin, c.dump, c.virtual = 0, false, nil
 	case rollsBack(st) && c.begin > 0:
 		c.script = builder{}
-		c.begin, c.dump = 0, false
+		c.begin, c.dump, c.virtual = 0, false, nil
 	case commits(st) && c.manual:
 		c.sp.Counts.Settings++
 	case c.begin > 0:
@@ -161,6 +167,9 @@ func (c *cutter) statement(st Statement) error {
 	case fate == database:
 		c.sp.Counts.Databases++
 		return nil
+	case fate == owner:
+		c.sp.Counts.Owners++
+		return nil
 	case st.Control == "AUTOCOMMIT":
 		return errAt(st.Line, "%.80q stands outside a transaction", st.Text)
 	case st.some:
@@ -170,10 +179,19 @@ func (c *cutter) statement(st Statement) error {
 	if c.s.lex.escaping {
 		st.Text = standard(st.Text)
 	}
+	if c.dump {
+		if st, err = c.virtually(st); err != nil {
+			return err
+		}
+	}
 	if c.sp.Dialect == MariaDB && st.Keyword == "CREATE" {
 		if text := transactional(st.Text); text != st.Text {
 			st.Text = text
 			c.sp.Counts.Engines++
+		}
+		if text := undefined(st.Text); text != st.Text {
+			st.Text = text
+			c.sp.Counts.Owners++
 		}
 	}
 	ended := c.s.ended(st.Text)
@@ -253,6 +271,9 @@ func (c *cutter) prefix(st Statement) string {
 func (c *cutter) fate(st Statement) (fate, error) {
 	switch st.Keyword {
 	case "SET", "SELECT", "PRAGMA":
+		if c.dump && st.Second == "WRITABLE_SCHEMA" {
+			return leftOut, nil // see virtually
+		}
 		f, err := c.session.take(st)
 		if f == leftOut && st.Control == "AUTOCOMMIT" || f == leftOut && strings.Contains(strings.ToLower(st.Text),
 			"autocommit") {
@@ -269,6 +290,9 @@ func (c *cutter) fate(st Statement) (fate, error) {
 	case "ALTER":
 		if c.sp.Dialect == MariaDB && st.Second == "TABLE" && keys(st.Text) {
 			return leftOut, nil
+		}
+		if c.session.values["check_function_bodies"] != "" && owns(st.Text) {
+			return owner, nil
 		}
 		return c.databases(st), nil
 	case "CREATE", "DROP", "USE":
@@ -292,6 +316,41 @@ func keys(text string) bool {
 	n := len(tokens)
 	return err == nil && n > 3 && n < 7 && tokens[n-1].Is("KEYS") &&
 		(tokens[n-2].Is("DISABLE") || tokens[n-2].Is("ENABLE"))
+}
+
+// owns reports whether a statement of PostgreSQL is ALTER ... OWNER TO role, and nothing more.
+func owns(text string) bool {
+	tokens, err := Tokens(PostgreSQL, text)
+	n, depth := len(tokens), 0
+	if err != nil || n < 6 || !tokens[n-3].Is("OWNER") || !tokens[n-2].Is("TO") {
+		return false
+	}
+	for _, t := range tokens {
+		switch {
+		case t.Text == "(":
+			depth++
+		case t.Text == ")":
+			depth--
+		case depth == 0 && (t.Text == "," || t.Is("RENAME")): // one action of several; another that ends so
+			return false
+		}
+	}
+	return true
+}
+
+// undefined writes CREATE of a view or routine of MariaDB without DEFINER = user @ host: a node may not make anything
+// in the name of another user, and does not know whether there is one.
+func undefined(text string) string {
+	tokens, err := Tokens(MariaDB, text)
+	if err != nil {
+		return text
+	}
+	for i := 1; i+5 < len(tokens) && i < 8; i++ {
+		if tokens[i].Is("DEFINER") && tokens[i+1].Text == "=" && tokens[i+3].Text == "@" {
+			return text[:tokens[i].At] + text[tokens[i+5].At:]
+		}
+	}
+	return text
 }
 
 // transactional writes CREATE TABLE with InnoDB for MyISAM and Aria, which have no transactions.

@@ -88,9 +88,18 @@ func TestADumpIsTakenAsItIs(t *testing.T) {
 			"/*!50003 CREATE*/ /*!50017 DEFINER=`r`@`%`*/ /*!50003 TRIGGER t BEFORE INSERT ON a FOR EACH ROW BEGIN SET " +
 			"NEW.b = 1; END */;;\nDELIMITER ;\n",
 			[]string{"CREATE TABLE a (b int INVISIBLE );",
-				"SET sql_mode = 'STRICT_TRANS_TABLES';\nCREATE DEFINER=`r`@`%` TRIGGER t BEFORE INSERT ON a FOR EACH ROW " +
+				"SET sql_mode = 'STRICT_TRANS_TABLES';\nCREATE TRIGGER t BEFORE INSERT ON a FOR EACH ROW " +
 					"BEGIN SET NEW.b = 1; END;"},
-			Counts{Settings: 3}},
+			Counts{Settings: 3, Owners: 1}},
+		{"who owns what is made", Splitter{Dialect: PostgreSQL}, "ALTER TABLE a OWNER TO b;\nSET check_function_bodies = " +
+			"false;\nALTER TABLE ONLY public.a OWNER TO \"b c\";\nALTER FUNCTION f(int, text) OWNER TO b;\nALTER TABLE a ADD " +
+			"c int, OWNER TO b;\nALTER TABLE a RENAME owner TO b;\n",
+			[]string{"ALTER TABLE a OWNER TO b;", "ALTER TABLE a ADD c int, OWNER TO b;", "ALTER TABLE a RENAME owner TO b;"},
+			Counts{Settings: 1, Owners: 2}},
+		{"who defines what is made", Splitter{Dialect: MariaDB}, "CREATE OR REPLACE ALGORITHM=MERGE DEFINER = 'a'@'b' SQL " +
+			"SECURITY DEFINER VIEW v AS SELECT 1;\nCREATE DEFINER=CURRENT_USER VIEW w AS SELECT definer = a FROM b;",
+			[]string{"CREATE OR REPLACE ALGORITHM=MERGE SQL SECURITY DEFINER VIEW v AS SELECT 1;",
+				"CREATE DEFINER=CURRENT_USER VIEW w AS SELECT definer = a FROM b;"}, Counts{Owners: 1}},
 		{"databases", Splitter{Dialect: MariaDB, LeaveOutDatabases: true}, "DROP SCHEMA IF EXISTS x;\nCREATE DATABASE " +
 			"x;\nUSE x\nINSERT INTO a VALUES (1);\nUSE `y`; SELECT 2;",
 			[]string{"INSERT INTO a VALUES (1);", "SELECT 2;"}, Counts{Databases: 4}},
@@ -116,6 +125,16 @@ func TestADumpIsTakenAsItIs(t *testing.T) {
 			[]string{"PRAGMA foreign_keys = OFF;\nCREATE TABLE t(a);\nINSERT INTO t VALUES(1);",
 				"PRAGMA foreign_keys = OFF;\nINSERT INTO t VALUES(2);"},
 			Counts{Settings: 1}},
+		{"virtual tables in a .dump", Splitter{Dialect: SQLite, Limit: 1000}, "PRAGMA foreign_keys=OFF;\nBEGIN " +
+			"TRANSACTION;\nPRAGMA writable_schema=ON;\n" +
+			"INSERT INTO sqlite_schema(type,name,tbl_name,rootpage,sql)VALUES('table','f t','f t',0,'CREATE VIRTUAL " +
+			"TABLE \"f t\" using fts5(a, content=''x'')');\n" +
+			"CREATE TABLE IF NOT EXISTS 'f t_data'(id INTEGER PRIMARY KEY, block BLOB);\nCREATE TABLE IF NOT EXISTS " +
+			"'other'(a);\nPRAGMA writable_schema=OFF;\nCOMMIT;\n",
+			[]string{"PRAGMA foreign_keys = OFF;\nCREATE VIRTUAL TABLE \"f t\" using fts5(a, content='x');\n" +
+				"CREATE TABLE IF NOT EXISTS 'f t_data'(id INTEGER PRIMARY KEY, block BLOB);\nDELETE FROM 'f t_data';\n" +
+				"CREATE TABLE IF NOT EXISTS 'other'(a);"},
+			Counts{Settings: 3}},
 		{"a change of a schema is one", Splitter{Dialect: SQLite, Limit: 1000},
 			"SELECT 1;\nPRAGMA foreign_keys=OFF;\nBEGIN;\nDROP TABLE a;\nALTER TABLE b RENAME TO a;\nCOMMIT;",
 			[]string{"SELECT 1;", "PRAGMA foreign_keys = OFF;\nDROP TABLE a;\nALTER TABLE b RENAME TO a;"}, Counts{Settings: 1}},

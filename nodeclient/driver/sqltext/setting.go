@@ -23,6 +23,7 @@ const (
 	published fate = iota // it is part of an increment
 	leftOut               // it speaks to the session of a client, or of a server, and changes no data
 	database              // it chooses, makes or drops databases
+	owner                 // it says who owns something
 )
 
 // travelling are the settings that change what later statements mean, with the values at which nodes have them.
