@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -104,6 +105,7 @@ func (l *linter) word(i int) {
 		l.warn(t.line, t.text+"('now')", ownClock)
 	case called && d == PostgreSQL && upper == "AGE" && arguments(l.tokens[i+1:]) == 1:
 		l.warn(t.line, t.text+"()", ownClock)
+	case i < 10 && l.is(0, "CREATE") && l.is(i-1, "=") && l.is(i-2, "DEFINER"): // a right, not data
 	case bare[d][upper] != "" && !called:
 		l.warn(t.line, t.text, bare[d][upper])
 	case d == PostgreSQL && upper == "CACHE" && (l.is(0, "CREATE") || l.is(0, "ALTER")) && l.many(i+1):
@@ -177,8 +179,7 @@ func (l *linter) quoted(i int) {
 	case l.is(0, "DO") || l.is(i-1, "AS") && l.is(0, "CREATE"):
 		body = text
 	default:
-		first, _, _ := strings.Cut(strings.TrimSpace(text), " ")
-		if days[strings.ToUpper(first)] {
+		if relative(text) {
 			l.warn(t.line, "'"+text+"'", ownClock)
 		}
 	}
@@ -383,4 +384,23 @@ func meaningful(d Dialect, text string) (all []token) {
 		}
 		s.pass(n)
 	}
+}
+
+// field is a field beside a day in a time that PostgreSQL reads: a number, a time of day, a zone.
+var field = regexp.MustCompile(`^([-+0-9].*|[A-Z]{3,5}|\w+/.+|allballs|utc|gmt|[zZ]|AM|PM|am|pm)$`)
+
+// relative reports whether PostgreSQL would read a string as a time that depends on its clock: "today 12:00", but not
+// "Now Voyager".
+func relative(text string) bool {
+	fields := strings.Fields(text)
+	asks := false
+	for _, f := range fields {
+		switch {
+		case days[strings.ToUpper(f)]:
+			asks = true
+		case !field.MatchString(f):
+			return false
+		}
+	}
+	return asks
 }

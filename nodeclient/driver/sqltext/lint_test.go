@@ -74,6 +74,8 @@ func TestLintSeesWhatNodesAnswerDifferently(t *testing.T) {
 			[]string{"1 string_agg without ORDER BY"}},
 		{PostgreSQL, "INSERT INTO t VALUES ('now'::timestamptz, DATE 'Today', E'tomorrow 12:00', 'nowhere', \"now\")",
 			[]string{"1 'now'", "1 'Today'", "1 'tomorrow 12:00'"}},
+		{PostgreSQL, "INSERT INTO track VALUES ('Now Voyager', 'Today I Am', 'Here and Now', '12:00 today', 'now CET')",
+			[]string{"1 '12:00 today'", "1 'now CET'"}},
 		{PostgreSQL, "UPDATE t SET a = age(b), c = age(d, e)", []string{"1 age()"}},
 		{PostgreSQL, "CREATE FUNCTION f() RETURNS t LANGUAGE sql AS '\nSELECT now() - ''today''::date'",
 			[]string{"2 now()", "2 'today'"}},
@@ -81,6 +83,7 @@ func TestLintSeesWhatNodesAnswerDifferently(t *testing.T) {
 		{PostgreSQL, "INSERT INTO t SELECT pg_catalog.now(), my.now(), pg_typeof(1), pg_relation_size('t'), ctid, " +
 			"current_user",
 			[]string{"1 now()", "1 pg_relation_size()", "1 ctid", "1 current_user"}},
+		{MariaDB, "CREATE DEFINER = CURRENT_USER VIEW v AS SELECT CURRENT_USER", []string{"1 CURRENT_USER"}},
 		{MariaDB, "INSERT INTO user (n) VALUES (@@hostname), (@@server_id), (@@sql_mode), (@version), (@@session.timestamp)",
 			[]string{"1 @@hostname", "1 @@server_id"}},
 		{MariaDB, "INSERT INTO s SELECT GROUP_CONCAT(n), NEXT VALUE FOR q FROM t ORDER BY 1",
@@ -102,14 +105,14 @@ func TestLintKnowsTheVolatileFunctionsOfMariaDBAndMySQL(t *testing.T) {
 	for _, name := range strings.Fields("SYSDATE UUID UUID_SHORT UUID_v4 UUID_v7 SYS_GUID RANDOM_BYTES " +
 		"CONNECTION_ID PS_CURRENT_THREAD_ID USER SESSION_USER SYSTEM_USER CURRENT_USER CURRENT_ROLE DATABASE SCHEMA " +
 		"VERSION " +
-		"LOAD_FILE IS_FREE_LOCK IS_USED_LOCK MASTER_POS_WAIT SOURCE_POS_WAIT MASTER_GTID_WAIT ICU_VERSION FOUND_ROWS " +
+		"LOAD_FILE IS_FREE_LOCK IS_USED_LOCK MASTER_POS_WAIT SOURCE_POS_WAIT MASTER_GTID_WAIT ICU_VERSION " +
 		"BENCHMARK " +
 		"ROLES_GRAPHML") {
 		require.NotEmpty(t, Lint(MariaDB, "DO "+name+"()"), name)
 	}
 	for _, name := range strings.Fields("NOW CURRENT_TIMESTAMP CURDATE CURTIME UTC_TIMESTAMP UNIX_TIMESTAMP RAND " +
 		"LAST_INSERT_ID " +
-		"NEXTVAL ROW_COUNT SLEEP GET_LOCK RELEASE_LOCK RELEASE_ALL_LOCKS") { // locks are refused by the driver
+		"NEXTVAL ROW_COUNT FOUND_ROWS SLEEP GET_LOCK RELEASE_LOCK RELEASE_ALL_LOCKS") { // locks are refused by the driver
 		require.Empty(t, Lint(MariaDB, "DO "+name+"()"), name)
 	}
 }

@@ -54,7 +54,7 @@ var calls = map[Dialect]map[string]string{
 			"DATABASE SCHEMA "+
 			"VERSION LOAD_FILE IS_FREE_LOCK IS_USED_LOCK MASTER_POS_WAIT SOURCE_POS_WAIT MASTER_GTID_WAIT "+
 			"ICU_VERSION BENCHMARK "+
-			"FOUND_ROWS ROLES_GRAPHML BINLOG_GTID_POS WAIT_FOR_EXECUTED_GTID_SET")),
+			"ROLES_GRAPHML BINLOG_GTID_POS WAIT_FOR_EXECUTED_GTID_SET")),
 }
 
 // harmless are functions of PostgreSQL that begin with PG_ and do answer the same, or change no data. All others
