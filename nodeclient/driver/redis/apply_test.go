@@ -254,6 +254,20 @@ func TestAFailingIncrementIsTakenBack(t *testing.T) {
 	}
 }
 
+// When what an increment has done before it failed cannot be taken back, the copy is lost.
+func TestWhatCannotBeTakenBackIsFatal(t *testing.T) {
+	own := redistest.New(t)
+	n := nodeOn(t, own, own.Addr())
+	n.run("SET a 1", "SET wrong x")
+	n.do("ACL", "SETUSER", "limited", "reset", "on", ">pw", "~*", "+@all", "-restore")
+	target, err := Open(t.Context(), fmt.Sprintf("redis://limited:pw@%s/%d", own.Addr(), n.db), Options{})
+	require.NoError(t, err)
+	_, err = target.Apply(t.Context(), n.at(), n.items("SET a 2\nINCR wrong"))
+	require.True(t, nodeclient.IsFatal(err), err)
+	require.ErrorContains(t, err, "could not be taken back")
+	require.NoError(t, target.Close())
+}
+
 // A failing command changes nothing by itself: for an increment of one command no copies are made.
 func TestAFailingCommandChangesNothing(t *testing.T) {
 	n := newNode(t)
