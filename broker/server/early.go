@@ -20,39 +20,6 @@ func (c *Config) minFree(total uint64) uint64 {
 	return disk.MinFree(total)
 }
 
-// The disk's trend: how often it is sampled, from how many samples on it says anything, how many there are, and how
-// near the end of room has to be to be told.
-const (
-	trendEvery = 10 * time.Second
-	trendLeast = 7
-	trendMost  = 60
-	trendNear  = 6 * time.Hour
-)
-
-// trend is how fast the disk has filled lately.
-type trend struct{ samples []sample }
-
-type sample struct {
-	at   time.Time
-	free uint64
-}
-
-// left takes what is free now and tells in how long less than least will be; false when it does not shrink, or not
-// enough is known.
-func (t *trend) left(free, least uint64, now time.Time) (time.Duration, bool) {
-	if n := len(t.samples); n == 0 || now.Sub(t.samples[n-1].at) >= trendEvery {
-		if t.samples = append(t.samples, sample{now, free}); len(t.samples) > trendMost {
-			t.samples = t.samples[1:]
-		}
-	}
-	first := t.samples[0]
-	if len(t.samples) < trendLeast || first.free <= free || free <= least {
-		return 0, false
-	}
-	perSecond := float64(first.free-free) / now.Sub(first.at).Seconds()
-	return time.Duration(min(float64(free-least)/perSecond, 1e6) * float64(time.Second)), true
-}
-
 // lookAtDisk raises the alert of the disk: a warning before input is refused, critical when it is.
 func (b *Broker) lookAtDisk(batch *statedb.Batch, full error, now time.Time) {
 	a := statedb.Alert{Key: "disk", Severity: statedb.Critical, Last: now.UnixNano()}
@@ -71,14 +38,14 @@ func (b *Broker) early(now time.Time) string {
 		return ""
 	}
 	least := b.cfg.minFree(total)
-	left, shrinks := b.trend.left(free, least, now)
-	if soon := shrinks && left < trendNear; free >= 2*least && !soon {
+	left, soon := b.trend.left(free, least, now)
+	if free >= 2*least && !soon {
 		return ""
 	}
 	text := fmt.Sprintf("%s of %s are free on the disk of %s, and below %s input is refused", units.Bytes(int64(free)),
 		units.Bytes(int64(total)), b.stores.dir,
 		units.Bytes(int64(least)))
-	if shrinks {
+	if soon {
 		text += fmt.Sprintf(": as it goes, in about %s", units.Span(left))
 	}
 	return text + ". Make room, or see with xmq log head who holds the log"
@@ -135,14 +102,14 @@ func (b *Broker) lookAtNodeDisk(batch *statedb.Batch, v *worker.View, now time.T
 			t = &trend{}
 			b.trends[v.ID] = t
 		}
-		left, shrinks := t.left(d.Free, 0, now)
-		if soon := shrinks && left < trendNear; d.Free < 2*disk.MinFree(d.Total) || soon {
+		left, soon := t.left(d.Free, 0, now)
+		if d.Free < 2*disk.MinFree(d.Total) || soon {
 			a.Text = fmt.Sprintf("the disk of the database of %s has %s of %s free", whoIs(v), units.Bytes(int64(d.Free)),
 				units.Bytes(int64(d.Total)))
 			if v.Address != "" {
 				a.Text += " (" + v.Address + ")"
 			}
-			if shrinks {
+			if soon {
 				a.Text += fmt.Sprintf(": as it goes, it is full in about %s", units.Span(left))
 			}
 			a.Text += fmt.Sprintf(". Make room; increments that do not fit are tried again, and xmq client retry %s hurries that", v.ID)
