@@ -41,7 +41,12 @@ func Backup(ctx context.Context, conn bus.Conn, group, id, from, path string, re
 		retry: &backoff{longest: a.opts.MaxBackoff}}
 	r.begin()
 	done := r.abandon(0, "")
-	defer func() { _ = say(done) }() // if it is lost, the lease ends
+	defer func() { // if it is lost, the lease ends
+		_ = say(done)
+		flush, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		_ = conn.Flush(flush)
+	}()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	opened := make(chan event.DumpID, 1)
@@ -51,6 +56,9 @@ func Backup(ctx context.Context, conn bus.Conn, group, id, from, path string, re
 		d := dumpflow.NewDownload(ctx, a.call, dump, a.transferOptions())
 		defer d.Close()
 		m, err := dumpflow.WriteArchive(path, replace, d, progress)
+		if err == nil {
+			done.State, done.Dump = event.Succ, dump // the file is durable
+		}
 		if err != nil && ctx.Err() != nil {
 			err = context.Cause(ctx)
 		}

@@ -107,11 +107,12 @@ func TestABackupAsksAsASessionDoes(t *testing.T) {
 		b.stages(t, 20)
 		b.mute = func(e event.Event) bool { return len(b.heard) < 3 } // lost on the way
 		path := filepath.Join(t.TempDir(), "backup")
-		run := func() (dumpflow.Manifest, error) {
+		run2 := func(replace bool) (dumpflow.Manifest, error) {
 			ops := network.Connect("ops")
 			defer ops.Close()
-			return Backup(t.Context(), ops, "main", "ops", "master", path, true, nil, func(int64) {}, nil)
+			return Backup(t.Context(), ops, "main", "ops", "master", path, replace, nil, func(int64) {}, nil)
 		}
+		run := func() (dumpflow.Manifest, error) { return run2(true) }
 		m, err := run()
 		require.NoError(t, err)
 		require.EqualValues(t, 20, m.Pos.Seq)
@@ -125,7 +126,16 @@ func TestABackupAsksAsASessionDoes(t *testing.T) {
 		}
 		require.Len(t, requests, 1)
 		require.GreaterOrEqual(t, len(b.heard), 4)
-		require.Equal(t, event.Abandoned, b.heard[len(b.heard)-1].Code)
+		last := b.heard[len(b.heard)-1]
+		require.Equal(t, event.Abandoned, last.Code)
+		require.Equal(t, event.Succ, last.State, "it is in a durable file")
+		require.NotZero(t, last.Dump)
+		_, err = run2(false)
+		require.Error(t, err, "the file is there already")
+		synctest.Wait()
+		last = b.heard[len(b.heard)-1]
+		require.Equal(t, event.Abandoned, last.Code)
+		require.Equal(t, event.None, last.State)
 
 		b.mute = func(e event.Event) bool {
 			b.say(event.Event{Kind: event.DumpRep, State: event.Fail, Code: event.NotReady, ID: e.ID, Request: e.Request,

@@ -58,7 +58,8 @@
 //	DUMP_REQ                 requester: {ID requester, Peer target, Request}; broker swaps ID and Peer. Text says why
 //	                         the DUMP before it was of no use, and Dump which that was, when it is not the broker
 //	                         that has said so
-//	DUMP_REQ Abandoned       requester: I do not want Dump any more; Text says why, when its node ends
+//	DUMP_REQ Abandoned       requester: I do not want Dump any more; Text says why, when its node ends. With SUCC:
+//	                         a backup of Dump is in a durable file
 //	DUMP_REQ Sealed          requester: I have loaded Dump, but for what Text says
 //	DUMP_REQ Cancel          broker to target: give the snapshot up
 //	DUMP_REP Opened/Sealed/Lease or FAIL   target to broker, then broker to requester, with Pos

@@ -80,7 +80,7 @@ type Broker struct {
 	trend        trend             // of the watch: the disk
 	trends       map[string]*trend // of the watch: the disks of databases, by client
 	fresh        fresh             // texts of alerts
-	// when a whole snapshot was fetched for a backup, in ns since 1970; 0: not since the start
+	// when a backup was written, in ns since 1970; 0: not since the start
 	backedUp atomic.Int64
 	checked  atomic.Int64 // the same of the last complete check of the log
 	nextLook time.Time    // of the watch: at the clients
@@ -158,6 +158,7 @@ func (b *Broker) open() (err error) {
 	b.ingest.starved = b.stores.storage.Short
 	b.newDoubts()
 	b.dispatch = newDispatcher(b.cfg.Group, b.conn, b.log)
+	b.dispatch.wrote = b.wroteBackup
 	b.pool = b.newPool()
 	b.hooks.View = b.shown
 	b.dispatch.post = b.pool.Post
@@ -340,7 +341,7 @@ func (b *Broker) openDoors(ctx context.Context, p *parts, ended chan<- *part) (e
 	var work context.Context
 	work, p.endChunks = context.WithCancel(context.Background())
 	b.chunks = newChunkService(work, b.cfg.Group, b.conn, b.stores, b.pool, b.log)
-	b.chunks.took, b.chunks.whole = b.progress.took, b.fetchedWhole
+	b.chunks.took = b.progress.took
 	for subject, take := range map[string]func(bus.Msg){
 		event.AnySubject(b.cfg.Group, event.Up):   b.dispatch.up,
 		event.AnySubject(b.cfg.Group, event.Snap): b.chunks.take,

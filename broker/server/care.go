@@ -6,16 +6,18 @@ import (
 	"time"
 
 	"xmq/broker/api"
+	"xmq/broker/event"
 	"xmq/broker/units"
 	"xmq/dumpflow"
 	"xmq/statedb"
 )
 
-// fetchedWhole takes note that a requester has fetched a snapshot to its end. One that wants the bytes alone has a
-// backup then, unless it asked for a part.
-func (b *Broker) fetchedWhole(d *dumpflow.Dump, id string) {
-	if slices.ContainsFunc(d.Requesters,
-		func(r dumpflow.Requester) bool { return r.ID == id && r.Backup && r.Range == nil }) {
+// wroteBackup takes the last word of whoever wanted the bytes of a snapshot alone: they are in a durable file. A backup
+// is one that holds all of them, not a range of keys.
+func (b *Broker) wroteBackup(e event.Event) {
+	d, known := b.stores.state.Dump(e.Dump)
+	if known && slices.ContainsFunc(d.Requesters,
+		func(r dumpflow.Requester) bool { return r.ID == e.ID && r.Backup && r.Range == nil }) {
 		b.backedUp.Store(time.Now().UnixNano())
 	}
 }

@@ -24,12 +24,10 @@ type chunkService struct {
 	post    func(ctx context.Context, id string, in worker.Input) error
 	log     *slog.Logger
 	took    func(dump event.DumpID, id string, c dumpflow.Chunk, now time.Time) // what was fetched; nil: nobody asks
-	// who has fetched all of it; nil: nobody asks
-	whole func(dump *dumpflow.Dump, id string)
-	puts  chan struct{}
-	gets  chan struct{}
-	busy  sync.WaitGroup
-	ctx   context.Context // ends with the broker
+	puts    chan struct{}
+	gets    chan struct{}
+	busy    sync.WaitGroup
+	ctx     context.Context // ends with the broker
 }
 
 // The limits of the chunk service, and how long a reader waits for a chunk before it has to ask again.
@@ -123,9 +121,6 @@ func (d *chunkService) serve(id string, dump event.DumpID, c dumpflow.Chunk) dum
 			a := d.get(dump, c.Number)
 			if c.Op == dumpflow.Get && a.State == event.Succ && d.took != nil {
 				d.took(dump, id, a.Chunk, time.Now())
-			}
-			if a.Chunk.Op == dumpflow.Stat && c.Op == dumpflow.Get && d.whole != nil { // the end of the snapshot
-				d.whole(&rec, id)
 			}
 			return a
 		}

@@ -20,6 +20,7 @@ type dispatcher struct {
 	group    string
 	conn     bus.Conn
 	post     func(id string, in worker.Input) bool
+	wrote    func(event.Event) // a requester has a snapshot in a durable file; nil: nobody asks
 	log      *slog.Logger
 	refused  atomic.Uint64 // events that made no sense
 	dropped  atomic.Uint64 // events for a full inbox
@@ -64,6 +65,9 @@ func (d *dispatcher) askDump(e event.Event) {
 			Request: e.Request,
 			Text:    "a DUMP needs a target: name a synchronised node, for example --from master"})
 		return
+	}
+	if e.Code == event.Abandoned && e.State == event.Succ && d.wrote != nil {
+		d.wrote(e)
 	}
 	swapped := dumpflow.Swap(e)
 	d.deliver(swapped.ID, worker.Input{Asked: &swapped})
