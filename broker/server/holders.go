@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"xmq/broker/units"
 	"xmq/statedb"
 	"xmq/worker"
 )
@@ -123,15 +124,15 @@ func (b *Broker) whyKept() string {
 	if len(spans) == 1 {
 		size := min(oldest.Last-oldest.First+1, uint64(b.knobs().MaxRecords))
 		if h.head-oldest.First+1 >= size {
-			return fmt.Sprintf("segments are freed whole, and the only one, from %d on, ends when the next increment comes",
-				oldest.First)
+			return fmt.Sprintf("segments are freed whole, and the only one, from %s on, ends when the next increment comes",
+				units.Count(oldest.First))
 		}
-		return fmt.Sprintf("segments are freed whole, and the only one, from %d on, is still written to until it has %d "+
+		return fmt.Sprintf("segments are freed whole, and the only one, from %s on, is still written to until it has %s "+
 			"increments (max_records; "+
-			"write a smaller one and send SIGHUP, and it ends when the next increment comes)", oldest.First, size)
+			"write a smaller one and send SIGHUP, and it ends when the next increment comes)", units.Count(oldest.First), units.Count(size))
 	}
-	return fmt.Sprintf("segments are freed whole, and %s needs increment %d, which is in the oldest one (%d to %d)",
-		h.who(), h.need, oldest.First, oldest.Last)
+	return fmt.Sprintf("segments are freed whole, and %s needs increment %s, which is in the oldest one (%s to %s)",
+		h.who(), units.Count(h.need), units.Count(oldest.First), units.Count(oldest.Last))
 }
 
 // pins tells each view what its client holds.

@@ -315,7 +315,18 @@ func (s *stores) openLog(cfg *Config, empty bool, log *slog.Logger) (err error) 
 		return fmt.Errorf("open the log: %w", err)
 	}
 	s.log = opened
+	tellResize(opened, uint64(cfg.MaxRecords), log)
 	return nil
+}
+
+// tellResize says that the open segment ends earlier than it was made for, since max_records is smaller now.
+func tellResize(l increments.Log, records uint64, log *slog.Logger) {
+	spans := l.Spans()
+	open := spans[len(spans)-1]
+	if end := l.Resize(records); end < open.Last {
+		log.Info("max_records is smaller than at the last start: the open segment of the log ends earlier", "event",
+			"segment resized", "max_records", records, "open_segment_ends_with", end, "was_made_for", open.Last)
+	}
 }
 
 // exists reports whether something lies at path, or may lie there.
