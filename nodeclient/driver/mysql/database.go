@@ -15,6 +15,7 @@ import (
 	"xmq/broker/event"
 	"xmq/nodeclient"
 	"xmq/nodeclient/driver/internal/apply"
+	"xmq/nodeclient/driver/internal/freespace"
 	"xmq/nodeclient/driver/internal/hold"
 )
 
@@ -49,6 +50,7 @@ type Database struct {
 	doubt    event.Position
 	patience apply.Patience
 	powers   string // of the user, beyond the database; for people
+	folder   freespace.Folder
 	counters counters
 	// switching says that a switch may have been decided and is not finished: that comes before everything else.
 	switching bool
@@ -100,6 +102,12 @@ func Open(ctx context.Context, rawURL string, o Options) (*Database, error) {
 	}
 	if err == nil {
 		err = t.nameCounters(ctx)
+	}
+	if err == nil {
+		var host, dir string
+		if host, dir, err = t.dataFolder(ctx, t.s); err == nil {
+			t.folder.Lies(host, dir)
+		}
 	}
 	if err != nil {
 		return nil, errors.Join(err, t.Close())

@@ -155,6 +155,9 @@ func TestOtherFormsOfTheURL(t *testing.T) {
 		require.True(t, pos.Zero())
 		require.NoError(t, target.CheckSpace(t.Context(), 1))
 		require.ErrorContains(t, target.CheckSpace(t.Context(), 1<<60), "make room", url)
+		free, total, err := target.Space() // the server is on this machine
+		require.NoError(t, err)
+		require.Greater(t, total, free)
 		require.NoError(t, target.Close())
 		_, err = target.Position(t.Context())
 		require.ErrorContains(t, err, "closed")

@@ -26,22 +26,33 @@ type restored struct{ t *Database }
 // Loads reports whether format is the one this driver writes.
 func (t *Database) Loads(format string) bool { return format == t.flavour.stream.Name }
 
+// dataFolder is where the server keeps its data, and the host at which it is.
+func (t *Target) dataFolder(ctx context.Context, s *session) (host, dir string, err error) {
+	rows, err := s.query(ctx, "SELECT @@datadir")
+	if err != nil {
+		return "", "", classify(fmt.Errorf("mysql: ask where the data lies: %w", err))
+	}
+	host = "localhost" // by a socket
+	if t.cfg.Net == "tcp" {
+		host = strings.Trim(t.cfg.Addr[:strings.LastIndexByte(t.cfg.Addr, ':')], "[]")
+	}
+	return host, rows[0][0], nil
+}
+
+// Space implements nodeclient.Placed, of the disk of a server on this machine.
+func (t *Target) Space() (free, total uint64, err error) { return t.folder.Space() }
+
 // CheckSpace implements nodeclient.Database. The size of a database on its server says about how much its copy takes.
 func (t *Database) CheckSpace(ctx context.Context, size int64) error {
 	s, err := t.session(ctx)
 	if err != nil {
 		return err
 	}
-	rows, err := s.query(ctx, "SELECT @@datadir")
+	host, dir, err := t.dataFolder(ctx, s)
 	if err != nil {
-		return classify(fmt.Errorf("mysql: ask where the data lies: %w", err))
+		return err
 	}
-	host := "localhost" // by a socket
-	if t.cfg.Net == "tcp" {
-		host = t.cfg.Addr[:strings.LastIndexByte(t.cfg.Addr, ':')]
-		host = strings.Trim(host, "[]")
-	}
-	if err := freespace.ForServer(host, rows[0][0], size); err != nil {
+	if err := freespace.ForServer(host, dir, size); err != nil {
 		return err
 	}
 	return freespace.ForSpool(size)

@@ -16,6 +16,7 @@ import (
 	"xmq/broker/event"
 	"xmq/nodeclient"
 	"xmq/nodeclient/driver/internal/apply"
+	"xmq/nodeclient/driver/internal/freespace"
 	"xmq/nodeclient/driver/internal/hold"
 )
 
@@ -62,6 +63,7 @@ type Database struct {
 	hold     *hold.Hold
 	patience apply.Patience
 	powers   string // of the role, beyond the database; for people
+	folder   freespace.Folder
 	numbers  numbers
 	asking   asking // of the database of pg
 }
@@ -134,6 +136,11 @@ func Open(ctx context.Context, rawURL string, o Options) (*Database, error) {
 	if err := t.learnPowers(ctx, t.pg); err != nil {
 		return nil, errors.Join(classify(fmt.Errorf("postgres: ask what the role may do: %w", err)), t.Close())
 	}
+	dir, err := dataFolder(ctx, t.pg)
+	if err != nil {
+		return nil, errors.Join(err, t.Close())
+	}
+	t.folder.Lies(cfg.Host, dir)
 	t.beginSequences(ctx)
 	// without one, and without the program, the first snapshot says so
 	if c, err := t.connect(ctx, cfg.Database); err == nil {

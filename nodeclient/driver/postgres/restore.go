@@ -47,19 +47,30 @@ func (t *Database) CheckSpace(ctx context.Context, size int64) error {
 	if err != nil {
 		return err
 	}
-	// none: the role may not know
-	rows, err := query(ctx, c, "SELECT setting FROM pg_catalog.pg_settings WHERE name = 'data_directory'")
+	dir, err := dataFolder(ctx, c)
 	if err != nil {
-		return classify(fmt.Errorf("postgres: ask where the data lies: %w", err))
+		return err
 	}
-	if len(rows) == 0 {
-		return freespace.ForSpool(size)
-	}
-	if err := freespace.ForServer(t.cfg.Host, rows[0][0], size); err != nil {
+	if err := freespace.ForServer(t.cfg.Host, dir, size); err != nil {
 		return err
 	}
 	return freespace.ForSpool(size)
 }
+
+// dataFolder is where the server keeps its data; empty when the role may not know.
+func dataFolder(ctx context.Context, c *pgconn.PgConn) (dir string, err error) {
+	rows, err := query(ctx, c, "SELECT setting FROM pg_catalog.pg_settings WHERE name = 'data_directory'")
+	if err != nil {
+		return "", classify(fmt.Errorf("postgres: ask where the data lies: %w", err))
+	}
+	if len(rows) == 0 {
+		return "", nil
+	}
+	return rows[0][0], nil
+}
+
+// Space implements nodeclient.Placed, of the disk of a server on this machine.
+func (t *Target) Space() (free, total uint64, err error) { return t.folder.Space() }
 
 // Restore implements nodeclient.Database. Nothing of the snapshot reaches the server before all of it has come and
 // each entry of the archive was judged. Then pg_restore loads it into DB_xmq_restore, the sequences are set and the

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync/atomic"
 
 	"xmq/broker/disk"
 	"xmq/nodeclient"
@@ -38,15 +39,44 @@ const spooled = 8
 // refuses only what cannot fit however well it is compressed.
 func ForSpool(size int64) error { return For(os.TempDir(), size/spooled) }
 
-// ForServer is For the data folder of a database server. It answers nil when the server is not on this machine, or its
-// folder cannot be seen from here.
-func ForServer(host, dir string, size int64) error {
+// ServerFolder is dir, the data folder of the database server at host, when it can be seen from here: the server is on
+// this machine, and its folder is where it says. Else it is empty.
+func ServerFolder(host, dir string) string {
 	ip := net.ParseIP(host)
 	if host != "localhost" && !strings.HasPrefix(host, "/") && (ip == nil || !ip.IsLoopback()) || dir == "" {
-		return nil
+		return ""
 	}
 	if _, _, err := disk.Space(dir); errors.Is(err, fs.ErrPermission) || errors.Is(err, fs.ErrNotExist) {
+		return ""
+	}
+	return dir
+}
+
+// ForServer is For the data folder of a database server. It answers nil when that cannot be seen from here.
+func ForServer(host, dir string, size int64) error {
+	if dir = ServerFolder(host, dir); dir == "" {
 		return nil
 	}
 	return For(dir, size)
+}
+
+// Folder remembers the data folder of a database server. The zero Folder is not seen. It is for concurrent use.
+type Folder struct{ dir atomic.Pointer[string] }
+
+// Lies notes that the server at host has its data in dir.
+func (f *Folder) Lies(host, dir string) {
+	dir = ServerFolder(host, dir)
+	f.dir.Store(&dir)
+}
+
+// errUnseen is the error of Space for a folder that cannot be seen from here.
+var errUnseen = errors.New("the data folder of the server cannot be seen from here")
+
+// Space is how much of its file system is free and how much there is, in bytes.
+func (f *Folder) Space() (free, total uint64, err error) {
+	dir := f.dir.Load()
+	if dir == nil || *dir == "" {
+		return 0, 0, errUnseen
+	}
+	return disk.Space(*dir)
 }

@@ -29,6 +29,20 @@ func TestOnlyServersOfThisMachineAreLookedAt(t *testing.T) {
 	require.NoError(t, ForServer("127.0.0.1", "", 1<<60), "the server does not say where its data lies")
 }
 
+func TestTheFolderOfAServerElsewhereIsNotSeen(t *testing.T) {
+	var f Folder
+	for host, seen := range map[string]bool{"127.0.0.1": true, "/run/postgresql": true, "db1.example": false, "10.0.0.7": false} {
+		f.Lies(host, t.TempDir())
+		_, total, err := f.Space()
+		require.Equal(t, seen, err == nil && total > 0, host)
+	}
+	f.Lies("127.0.0.1", "/nowhere")
+	_, _, err := f.Space()
+	require.Error(t, err)
+	_, _, err = new(Folder).Space()
+	require.Error(t, err)
+}
+
 func TestWhereASnapshotIsKeptIsLookedAt(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	require.NoError(t, ForSpool(1<<20))
