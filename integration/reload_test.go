@@ -19,7 +19,10 @@ func TestSIGHUPReloads(t *testing.T) {
 	write := func(text string) { require.NoError(t, os.WriteFile(file, []byte(text), 0o600)) }
 	write("log_level: info\n")
 	b := s.broker("--config", file)
-	n := s.node("master", "")
+	nodes := filepath.Join(t.TempDir(), "node.yaml")
+	writeNode := func(text string) { require.NoError(t, os.WriteFile(nodes, []byte(text), 0o600)) }
+	writeNode("")
+	n := s.node("master", "", "--config", nodes)
 	hup := func(p *process, says string) {
 		t.Helper()
 		require.NoError(t, p.cmd.Process.Signal(syscall.SIGHUP))
@@ -33,6 +36,10 @@ func TestSIGHUPReloads(t *testing.T) {
 	s.ok("CREATE TABLE a (n INTEGER)\n", "publish")
 	s.level("master")
 	hup(n, `changed="" "needs a restart"=""`)
+	writeNode("apply_limit: 2m\nlog_level: debug\nwindow_records: 7\n")
+	hup(n, `changed=apply_limit,log_level "needs a restart"=window_records`)
+	writeNode("apply_limit: 2m\nbatch_records: -1\n")
+	hup(n, "cannot be read again: nothing has changed")
 	write("log_level: debug\nworkers: 2\nretention:\n  max_age: 3h\n")
 	hup(b, `changed=retention.max_age,log_level "needs a restart"=workers`)
 	write("workres: 3\n")

@@ -70,6 +70,9 @@ type Agent struct {
 	db   Database
 	log  *slog.Logger
 
+	live     atomic.Pointer[live]
+	reloaded chan struct{} // one slot: live has changed
+
 	inbox   chan heard
 	jobs    chan job       // to dbLoop; one at a time
 	done    chan outcome   // from dbLoop and the transfers
@@ -133,9 +136,11 @@ func New(conn bus.Conn, db Database, o Options) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Agent{opts: o, conn: conn, db: db, log: o.Log.With("client", o.ID),
+	a := &Agent{opts: o, conn: conn, db: db, log: o.Log.With("client", o.ID), reloaded: make(chan struct{}, 1),
 		inbox: make(chan heard, 1024), inboxLimit: int64(o.WindowBytes) + 2*event.MaxBody, jobs: make(chan job, 1),
-		done: make(chan outcome, 4), vain: make(chan struct{}, 1)}, nil
+		done: make(chan outcome, 4), vain: make(chan struct{}, 1)}
+	a.live.Store(o.live())
+	return a, nil
 }
 
 // WithDefaults is o with the defaults in the place of zero values; an error says in one sentence what is wrong.
@@ -244,21 +249,17 @@ func (a *Agent) session(pos event.Position, proved, holds bool) *session {
 	host, _ := os.Hostname() // only for people
 	_, timed := a.db.(Timed)
 	_, prepares := a.db.(Preparer)
-	batch := o.BatchRecords
-	if t, is := a.db.(BatchLimiter); is {
-		batch = min(batch, t.BatchLimit())
-	}
-	return newSession(rules{
+	s := newSession(rules{
 		hello: event.Hello{Target: o.Driver, Topics: o.Topics, At: o.At, Stateless: o.Stateless, Holds: holds,
 			Packs: o.Compress, Reuse: o.Reuse,
 			Features: form.Known(), Clock: timed, Prepares: prepares, Applies: true, Host: host, Pid: os.Getpid(),
 			Version: version.Version, Address: strings.ToValidUTF8(o.Address[:min(len(o.Address), event.MaxAddress)], "")},
-		group: o.Group, id: o.ID, from: o.From, replace: o.Replace, rejoin: !o.Stay, exitOnFail: o.ExitOnFail,
-		loads:         a.db.Loads,
+		group: o.Group, id: o.ID, from: o.From, replace: o.Replace, loads: a.db.Loads,
 		windowRecords: uint32(o.WindowRecords), windowBytes: uint32(o.WindowBytes),
-		batchRecords: batch, batchBytes: o.BatchBytes,
 		heartbeat: o.Heartbeat, silence: o.Silence, tick: o.Tick, maxBackoff: o.MaxBackoff,
 	}, event.Session{Instance: event.Instance(random()), Token: newToken()}, pos, proved, drawRequest)
+	a.obey(s)
+	return s
 }
 
 // random draws 64 bits that are not zero.
@@ -401,6 +402,8 @@ func (a *Agent) loop(ctx, work context.Context, s *session) error {
 			}
 		case o := <-a.done:
 			o(s)
+		case <-a.reloaded:
+			a.obey(s)
 		case <-tick.C:
 			a.look(work, s)
 			a.measure(work)

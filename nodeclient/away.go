@@ -2,6 +2,7 @@ package nodeclient
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -34,6 +35,14 @@ func Away(ctx context.Context, conn bus.Conn, o Options, open func(context.Conte
 		return fmt.Errorf("node %s: subscribe: %w", o.ID, err)
 	}
 	defer sub.Stop()
+	vain := make(chan struct{}, 1)
+	asked, err := conn.Subscribe(inboxOfAsk(o.ID), func(m bus.Msg) { inVain(m, vain) })
+	if err != nil {
+		return fmt.Errorf("node %s: subscribe: %w", o.ID, err)
+	}
+	defer asked.Stop()
+	var nobody unserved
+	served := true // nobody has said otherwise of what was said last
 	since := time.Now()
 	for wait, told := 1, ""; ; wait = min(2*wait, o.MaxBackoff) {
 		err := open(ctx)
@@ -55,7 +64,15 @@ func Away(ctx context.Context, conn bus.Conn, o Options, open func(context.Conte
 				Text: short(told), Body: event.Hello{Target: o.Driver, Topics: o.Topics, Stateless: o.Stateless, Away: true,
 					Host: host, Pid: os.Getpid(),
 					Address: o.Address}.Encode()}
-			_ = conn.Publish(event.Subject(o.Group, event.Up, o.ID), e.Append(nil)) // said again
+			if served {
+				nobody = unserved{}
+			}
+			served = true
+			// said again when it is lost
+			err := conn.Ask(event.Subject(o.Group, event.Up, o.ID), inboxOfAsk(o.ID), e.Append(nil))
+			if errors.Is(err, bus.ErrNobody) {
+				inVain(bus.Msg{}, vain)
+			}
 		}
 		say()
 		tick := time.NewTicker(o.Tick)
@@ -67,6 +84,13 @@ func Away(ctx context.Context, conn bus.Conn, o Options, open func(context.Conte
 			case <-hurry:
 				o.Log.Info("an operator has ordered something: the database is tried now", "client", o.ID)
 				left, wait = 1, 1
+			case <-vain:
+				served = false
+				if nobody.again(time.Now()) {
+					o.Log.Warn((&bus.Unserved{Group: o.Group, Server: conn.Server()}).Error()+" Trying on", "client", o.ID,
+						"event", "unserved")
+				}
+				left++
 			case <-tick.C:
 				if n++; n%awayEvery == 0 {
 					say()

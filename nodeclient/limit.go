@@ -24,13 +24,14 @@ func limitOf(i event.Item) time.Duration {
 // limit is how long the increments of t, which name the same limit, may be at the database, and which limit that is;
 // NoLimit for any time.
 func (a *Agent) limit(t task) (most time.Duration, which string) {
+	most = a.live.Load().applyLimit
 	switch own := limitOf(t.apply[0]); {
 	case own != 0:
 		return own, "its own limit"
-	case a.opts.ApplyLimit == 0:
+	case most == 0:
 		return event.NoLimit, ""
 	}
-	return a.opts.ApplyLimit, "apply_limit"
+	return most, "apply_limit"
 }
 
 // overrun is the outcome of a batch that took longer than one increment may: its increments are applied one by one, so

@@ -216,7 +216,8 @@ func TestIncrementsHaveTheLimitTheyName(t *testing.T) {
 	}
 	k.welcomeAt(0)
 	k.feed(0, 6)
-	a := &Agent{opts: Options{ApplyLimit: time.Minute}}
+	a := &Agent{}
+	a.live.Store(&live{applyLimit: time.Minute})
 	for _, want := range []struct {
 		upTo  int
 		limit time.Duration

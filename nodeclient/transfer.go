@@ -58,7 +58,7 @@ func (a *Agent) upload(ctx context.Context, dump event.DumpID, snap Snapshot, pa
 }
 
 func (a *Agent) transferOptions() dumpflow.Options {
-	return dumpflow.Options{Rate: a.opts.DumpRate, Retry: a.opts.Tick}
+	return dumpflow.Options{Rate: a.live.Load().dumpRate, Retry: a.opts.Tick}
 }
 
 // restore downloads a snapshot into a fresh place, verifies all of it, and only then switches.

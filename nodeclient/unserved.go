@@ -30,24 +30,27 @@ func (u *unserved) again(now time.Time) (tell bool) {
 
 // ask says an event in such a way that the network can answer that nobody listens. A broker answers as to any event.
 func (a *Agent) ask(e event.Event) error {
-	err := a.conn.Ask(event.Subject(a.opts.Group, event.Up, a.opts.ID), a.inboxOfAsk(), e.Append(nil))
+	err := a.conn.Ask(event.Subject(a.opts.Group, event.Up, a.opts.ID), inboxOfAsk(a.opts.ID), e.Append(nil))
 	if errors.Is(err, bus.ErrNobody) {
 		a.nobody(bus.Msg{})
 	}
 	return err
 }
 
-func (a *Agent) inboxOfAsk() string { return event.InboxPrefix(a.opts.ID) + ".asked" }
+func inboxOfAsk(id string) string { return event.InboxPrefix(id) + ".asked" }
 
 // listenUnserved hears that nobody listens to what is asked.
 func (a *Agent) listenUnserved() (bus.Subscription, error) {
-	return a.conn.Subscribe(a.inboxOfAsk(), a.nobody)
+	return a.conn.Subscribe(inboxOfAsk(a.opts.ID), a.nobody)
 }
 
-func (a *Agent) nobody(m bus.Msg) {
+func (a *Agent) nobody(m bus.Msg) { inVain(m, a.vain) }
+
+// inVain fills the slot of vain when m says that nobody listened.
+func inVain(m bus.Msg, vain chan<- struct{}) {
 	if bus.Unanswered(m) {
 		select {
-		case a.vain <- struct{}{}:
+		case vain <- struct{}{}:
 		default:
 		}
 	}

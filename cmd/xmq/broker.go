@@ -7,6 +7,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"xmq/broker/secret"
 	"xmq/broker/server"
 	"xmq/configs"
 	"xmq/nodeclient/driver"
@@ -50,6 +51,7 @@ func brokerCommand() *cli.Command {
 			}
 			b, err := server.Open(cfg.Config, log)
 			if err != nil {
+				log.Error("the broker does not start", "event", "stopped", "cause", secret.Text(err.Error()))
 				return err
 			}
 			b.Accept(accepts)

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+	"sync"
 
 	"github.com/urfave/cli/v2"
 
@@ -35,20 +36,77 @@ func nodeCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
+			running := &nodeProcess{cfg: cfg, log: log}
 			again := &reloading[configs.Node]{now: cfg, fresh: configs.DefaultNode, level: level, log: log,
-				takes: func(string) bool { return false }, apply: func(configs.Node) error { return nil }}
+				takes: nodeclient.Reloads, apply: running.reload}
 			again.serve(c)
 			if err := notReady(c); err != nil {
 				return err
 			}
-			return runNode(c.Context, cfg, log, func() (func(), error) { return atReady(c, ready{ID: cfg.ID}) })
+			return running.run(c.Context, func() (func(), error) { return atReady(c, ready{ID: cfg.ID}) })
 		},
 	}
 }
 
-// runNode is the life of a node process. following is called when increments are on their way to its database; what
-// it returns, when it ends.
-func runNode(ctx context.Context, cfg configs.Node, log *slog.Logger, following func() (func(), error)) (err error) {
+// nodeProcess is the life of a node process.
+type nodeProcess struct {
+	cfg configs.Node // of the start
+	log *slog.Logger
+
+	mu    sync.Mutex
+	agent *nodeclient.Agent // nil: not yet
+	next  configs.Node      // what was reloaded before there was an agent; its ID is empty where nothing was
+}
+
+// reload takes over from cfg what nodeclient.Reloads names.
+func (p *nodeProcess) reload(cfg configs.Node) error {
+	o, err := cfg.Options(p.log)
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.next = cfg
+	if p.agent != nil {
+		return p.agent.Reload(o)
+	}
+	_, err = o.WithDefaults()
+	return err
+}
+
+// newAgent makes the agent with what was reloaded meanwhile.
+func (p *nodeProcess) newAgent(road bus.Conn, db nodeclient.Database, o nodeclient.Options) (*nodeclient.Agent, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	a, err := nodeclient.New(road, db, o)
+	if err == nil && p.next.ID != "" {
+		if o, err = p.next.Options(p.log); err == nil {
+			err = a.Reload(o)
+		}
+	}
+	p.agent = a
+	return a, err
+}
+
+// runNode is the life of a node process that nobody reloads.
+func runNode(ctx context.Context, cfg configs.Node, log *slog.Logger, following func() (func(), error)) error {
+	return (&nodeProcess{cfg: cfg, log: log}).run(ctx, following)
+}
+
+// run is the whole life. following is called when increments are on their way to its database; what it returns, when
+// it ends. However it ends, the last line of the log says why.
+func (p *nodeProcess) run(ctx context.Context, following func() (func(), error)) error {
+	err := p.live(ctx, following)
+	if err != nil {
+		p.log.Error("node ends", "event", "stopped", "client", p.cfg.ID, "cause", secret.Text(err.Error()))
+	} else {
+		p.log.Info("node stops", "event", "stopped", "client", p.cfg.ID, "cause", "it was told to")
+	}
+	return err
+}
+
+func (p *nodeProcess) live(ctx context.Context, following func() (func(), error)) (err error) {
+	cfg, log := p.cfg, p.log
 	o, err := cfg.Options(log)
 	if err != nil {
 		return err
@@ -81,7 +139,7 @@ func runNode(ctx context.Context, cfg configs.Node, log *slog.Logger, following 
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	o.Driver, o.Stateless, o.Address = db.Driver, db.Stateless, addressOf(cfg.Target)
-	a, err := nodeclient.New(road, db.Database, o)
+	a, err := p.newAgent(road, db.Database, o)
 	if err != nil {
 		return fmt.Errorf("%w: %w", configs.ErrConfig, err)
 	}
@@ -102,12 +160,7 @@ func runNode(ctx context.Context, cfg configs.Node, log *slog.Logger, following 
 	}
 	log.Info("node starts", "event", "started", "client", o.ID, "broker", secret.URL(cfg.Broker), "target", db.Driver)
 	defer whenFollowing(a, following, log)()
-	if err = ended(a.Run(ctx)); err != nil {
-		log.Error("node ends", "event", "stopped", "client", o.ID, "cause", err)
-	} else {
-		log.Info("node stops", "event", "stopped", "client", o.ID, "cause", "it was told to")
-	}
-	return err
+	return ended(a.Run(ctx))
 }
 
 // whenFollowing calls following as soon as the agent follows. What it returns ends that, and calls what following has
