@@ -17,7 +17,7 @@ func eventsCommand() *cli.Command {
 		Name: "events", Usage: "what happened: alerts, orders, clients, DUMPs, starts and stops, the newest last",
 		Flags: apiFlags(append(rangeFlags(50),
 			&cli.BoolFlag{Name: "follow", Aliases: []string{"f"}, Usage: "go on, showing what happens"})...),
-		Action: func(c *cli.Context) error {
+		Action: goesOn("follow", func(c *cli.Context) error {
 			a, err := newAPI(c)
 			if err != nil {
 				return err
@@ -26,9 +26,6 @@ func eventsCommand() *cli.Command {
 			for {
 				all := []api.EventView{}
 				if err := a.do(c.Context, "GET", path, nil, &all); err != nil {
-					if c.Bool("follow") && c.Context.Err() != nil {
-						return errInterrupted
-					}
 					return err
 				}
 				if err := printEvents(c, all); err != nil || !c.Bool("follow") {
@@ -43,11 +40,11 @@ func eventsCommand() *cli.Command {
 				}
 				select {
 				case <-c.Context.Done():
-					return errInterrupted
+					return c.Context.Err()
 				case <-time.After(time.Second):
 				}
 			}
-		},
+		}),
 	}
 }
 

@@ -33,7 +33,8 @@ func logCommand() *cli.Command {
 			{Name: "tail", Usage: "the last increments, a line each", Flags: apiFlags(
 				&cli.Uint64Flag{Name: "n", Usage: "how many increments to show", Value: 10},
 				&cli.Uint64Flag{Name: "from", Usage: "begin at this sequence"},
-				&cli.BoolFlag{Name: "follow", Aliases: []string{"f"}, Usage: "go on, showing what comes"}), Action: logTail},
+				&cli.BoolFlag{Name: "follow", Aliases: []string{"f"}, Usage: "go on, showing what comes"}),
+				Action: goesOn("follow", logTail)},
 			{Name: "check", Usage: "verify every record; of a running broker, or with --data of a stopped one", Flags: apiFlags(
 				&cli.StringFlag{Name: "data", Usage: "data `DIR` of a stopped broker; nothing in it is changed"}),
 				Action: logCheck},

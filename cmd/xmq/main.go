@@ -138,8 +138,19 @@ type temporaryError struct{ error }
 
 func (e *temporaryError) Unwrap() error { return e.error }
 
-// interrupted is the end of a command that goes on until somebody ends it.
+// errInterrupted is the end of a command that goes on until somebody ends it.
 var errInterrupted = errors.New("interrupted")
+
+// goesOn is an action that goes on until somebody ends it when the flag is given: that is errInterrupted.
+func goesOn(flag string, action cli.ActionFunc) cli.ActionFunc {
+	return func(c *cli.Context) error {
+		err := action(c)
+		if c.Bool(flag) && c.Context.Err() != nil {
+			return errInterrupted
+		}
+		return err
+	}
+}
 
 // checked is what a command that looks has found, as its exit code: the words are on the screen already.
 type checked struct{ code int }

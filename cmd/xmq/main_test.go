@@ -9,6 +9,7 @@ import (
 	"io"
 	"log"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -16,6 +17,8 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -290,7 +293,14 @@ func TestJSONShapesAreStable(t *testing.T) {
 	require.NoError(t, json.Unmarshal([]byte(good(t, "", "snapshots", "--json", "--api", api)), &dumps))
 	require.Len(t, dumps, 1)
 	has(t, dumps[0], "id", "target", "requesters", "seq", "state", "pause_ms", "bytes", "duration_ms")
-	has(t, keys(t, good(t, "", "version", "--json")), "version", "go", "formats")
+	v := keys(t, good(t, "", "version", "--json", "--api", api))
+	has(t, v, "version", "go", "formats", "broker")
+	require.Equal(t, version.Version, v["broker"].(map[string]any)["version"])
+	require.Regexp(t, `(?m)^broker `+regexp.QuoteMeta(version.Version)+` on \S+, pid \d+, at http://`,
+		good(t, "", "version", "--api", api))
+	closed := httptest.NewServer(nil)
+	closed.Close()
+	require.Contains(t, good(t, "", "version", "--api", closed.URL), "broker unknown: the broker at "+closed.URL)
 	code, _, errs = call(t, "", "dump", "--from", "master", "-o", backup, "--broker", nats)
 	require.Equal(t, exitRefused, code)
 	require.Contains(t, errs, "exists already")
@@ -486,6 +496,59 @@ func TestInterruptedToolsSaySo(t *testing.T) {
 	errs.Reset()
 	require.Equal(t, exitTemporary, run(ctx, []string{"xmq", "log", "head", "--api", slow.URL}, nil, io.Discard, &errs))
 	require.Equal(t, "xmq: interrupted\n", errs.String())
+}
+
+// Every command that goes on until somebody ends it says so with 130, whatever it does when the signal comes: it waits
+// for an answer, or between two.
+func TestEveryCommandThatGoesOnEndsWith130(t *testing.T) {
+	followers := map[string][]string{}
+	var look func(words []string, c *cli.Command)
+	look = func(words []string, c *cli.Command) {
+		words = append(slices.Clone(words), c.Name)
+		for _, f := range c.Flags {
+			if name := f.Names()[0]; name == "follow" || name == "watch" {
+				followers[strings.Join(words, " ")] = append(words, "--"+name)
+			}
+		}
+		for _, sub := range c.Subcommands {
+			look(words, sub)
+		}
+	}
+	for _, c := range commands() {
+		look(nil, c)
+	}
+	require.Subset(t, slices.Collect(maps.Keys(followers)), []string{"events", "log tail", "positions"})
+	for name, words := range followers {
+		for _, waits := range []bool{true, false} {
+			ctx, cancel := context.WithCancel(t.Context())
+			var asked atomic.Int64
+			s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if asked.Add(1) == 2 {
+					cancel()
+					if waits {
+						<-r.Context().Done()
+						return
+					}
+				}
+				switch r.URL.Path {
+				case "/v1/increments":
+					_, _ = io.WriteString(w, "{\"next\":1}\n")
+				case "/v1/events":
+					_, _ = io.WriteString(w, "[]")
+				default:
+					_, _ = io.WriteString(w, `{"log":"00000000000000aa","group":"main","head":1,"first":1,"clients":[]}`)
+				}
+			}))
+			for _, more := range [][]string{nil, {"--json"}} {
+				var errs bytes.Buffer
+				args := append(append([]string{"xmq"}, words...), "--api", s.URL)
+				require.Equal(t, exitInterrupt, run(ctx, append(args, more...), nil, io.Discard, &errs), name)
+				require.Empty(t, errs.String(), name)
+			}
+			s.Close()
+			cancel()
+		}
+	}
 }
 
 func TestWatchOutlivesTheBroker(t *testing.T) {

@@ -24,7 +24,7 @@ func positionsCommand() *cli.Command {
 		Flags: apiFlags(&cli.BoolFlag{Name: "watch", Usage: "show them again every second"},
 			&cli.BoolFlag{Name: "wide", Usage: "all columns, however wide the terminal is"},
 			&cli.BoolFlag{Name: "check", Usage: "end with 0 well, 1 warning, 2 critical, 3 cannot say"}),
-		Action: func(c *cli.Context) error {
+		Action: goesOn("watch", func(c *cli.Context) error {
 			a, err := newAPI(c)
 			if err != nil {
 				return err
@@ -43,7 +43,7 @@ func positionsCommand() *cli.Command {
 				return found(worstOf(p))
 			}
 			return watchPositions(c, a)
-		},
+		}),
 	}
 }
 
@@ -69,7 +69,7 @@ func watchPositions(c *cli.Context, a *apiClient) error {
 	for shown := false; ; {
 		err := a.do(c.Context, "GET", "/v1/positions", nil, &p)
 		if c.Context.Err() != nil {
-			return errInterrupted
+			return c.Context.Err()
 		}
 		away := (*temporaryError)(nil)
 		if err != nil && (!shown || !errors.As(err, &away)) {
@@ -96,7 +96,7 @@ func watchPositions(c *cli.Context, a *apiClient) error {
 		shown, stale = true, err
 		select {
 		case <-c.Context.Done():
-			return errInterrupted
+			return c.Context.Err()
 		case <-time.After(time.Second):
 		}
 	}

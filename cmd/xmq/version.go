@@ -1,15 +1,19 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"runtime"
 	"slices"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"xmq/broker/event"
+	"xmq/broker/server"
 	"xmq/broker/version"
 	"xmq/dumpflow"
 	"xmq/statedb"
@@ -17,22 +21,52 @@ import (
 
 func versionCommand() *cli.Command {
 	return &cli.Command{
-		Name: "version", Usage: "this program's version and the formats it speaks",
-		Flags: []cli.Flag{&cli.BoolFlag{Name: "json", Usage: "answer in JSON"}},
+		Name: "version", Usage: "the versions of this program and of the broker, and the formats this program speaks",
+		Flags: apiFlags(),
 		Action: func(c *cli.Context) error {
 			v := struct {
 				Version string         `json:"version"`
 				Go      string         `json:"go"`
 				Formats map[string]int `json:"formats"`
+				Broker  *server.Header `json:"broker"` // null: it did not answer
 			}{version.Version, runtime.Version(),
 				map[string]int{"event": event.Version, "record": event.RecordVersion, "hello": event.HelloVersion,
-					"chunk": dumpflow.ChunkVersion, "manifest": dumpflow.ManifestVersion, "client": statedb.ClientVersion}}
+					"chunk": dumpflow.ChunkVersion, "manifest": dumpflow.ManifestVersion, "client": statedb.ClientVersion}, nil}
+			a, err := newAPI(c)
+			if err != nil {
+				return err
+			}
+			v.Broker, err = brokerOf(c.Context, a)
 			return show(c, v, func(w io.Writer) {
 				fmt.Fprintf(w, "xmq %s (%s)\n", v.Version, v.Go)
 				for _, name := range slices.Sorted(maps.Keys(v.Formats)) {
 					fmt.Fprintf(w, "format %s %d\n", name, v.Formats[name])
 				}
+				if err != nil {
+					fmt.Fprintf(w, "broker unknown: %s\n", plain(err.Error()))
+					return
+				}
+				fmt.Fprintf(w, "broker %s on %s, pid %d, at %s\n", plain(v.Broker.Version), plain(v.Broker.Host), v.Broker.Pid,
+					a.base)
 			})
 		},
 	}
+}
+
+// brokerTime is how long the broker is asked who it is.
+const brokerTime = 2 * time.Second
+
+// brokerOf asks the broker who it is.
+func brokerOf(ctx context.Context, a *api) (*server.Header, error) {
+	ctx, cancel := context.WithTimeout(ctx, brokerTime)
+	defer cancel()
+	var head struct{ Broker server.Header }
+	err := a.do(ctx, "GET", "/v1/log", nil, &head)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = fmt.Errorf("the broker at %s has not answered within %s", a.name, brokerTime)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &head.Broker, nil
 }
