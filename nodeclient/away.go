@@ -42,7 +42,7 @@ func Away(ctx context.Context, conn bus.Conn, o Options, open func(context.Conte
 	}
 	defer asked.Stop()
 	var nobody unserved
-	served := true // nobody has said otherwise of what was said last
+	served := true // as far as is known of what was said last
 	since := time.Now()
 	for wait, told := 1, ""; ; wait = min(2*wait, o.MaxBackoff) {
 		err := open(ctx)
@@ -64,9 +64,6 @@ func Away(ctx context.Context, conn bus.Conn, o Options, open func(context.Conte
 				Text: short(told), Body: event.Hello{Target: o.Driver, Topics: o.Topics, Stateless: o.Stateless, Away: true,
 					Host: host, Pid: os.Getpid(),
 					Address: o.Address}.Encode()}
-			if served {
-				nobody = unserved{}
-			}
 			served = true
 			// said again when it is lost
 			err := conn.Ask(event.Subject(o.Group, event.Up, o.ID), inboxOfAsk(o.ID), e.Append(nil))
@@ -92,6 +89,9 @@ func Away(ctx context.Context, conn bus.Conn, o Options, open func(context.Conte
 				}
 				left++
 			case <-tick.C:
+				if served {
+					nobody = unserved{}
+				}
 				if n++; n%awayEvery == 0 {
 					say()
 				}

@@ -73,7 +73,7 @@ func TestAnIncrementHasATimeLimit(t *testing.T) {
 		require.ErrorContains(t, err, "took longer")
 		require.InDelta(t, 10*time.Hour+time.Minute, time.Since(begun), float64(time.Minute))
 
-		a.opts.ApplyLimit = 0
+		a.live.Store(&live{})
 		ctx, stop = context.WithTimeout(t.Context(), 100*time.Hour)
 		defer stop()
 		_, err = a.apply(ctx, task{apply: h.items(6, 7), before: h.pos[6]})

@@ -55,7 +55,7 @@ func TestANodeThatWaitsForItsDatabaseSaysThatNobodyServesIt(t *testing.T) {
 		o, err := Options{ID: "n1", Log: slog.New(slog.NewTextHandler(&log, nil))}.WithDefaults()
 		require.NoError(t, err)
 		ctx, stop := context.WithCancel(t.Context())
-		done := make(chan error)
+		done := make(chan error, 1)
 		away := Transient(context.DeadlineExceeded)
 		go func() {
 			done <- Away(ctx, mem.Connect("n1"), o, func(context.Context) error { return away })

@@ -27,7 +27,7 @@ type restored struct{ t *Database }
 func (t *Database) Loads(format string) bool { return format == t.flavour.stream.Name }
 
 // dataFolder is where the server keeps its data, and the host at which it is.
-func (t *Target) dataFolder(ctx context.Context, s *session) (host, dir string, err error) {
+func (t *Database) dataFolder(ctx context.Context, s *session) (host, dir string, err error) {
 	rows, err := s.query(ctx, "SELECT @@datadir")
 	if err != nil {
 		return "", "", classify(fmt.Errorf("mysql: ask where the data lies: %w", err))
@@ -40,7 +40,7 @@ func (t *Target) dataFolder(ctx context.Context, s *session) (host, dir string, 
 }
 
 // Space implements nodeclient.Placed, of the disk of a server on this machine.
-func (t *Target) Space() (free, total uint64, err error) { return t.folder.Space() }
+func (t *Database) Space() (free, total uint64, err error) { return t.folder.Space() }
 
 // CheckSpace implements nodeclient.Database. The size of a database on its server says about how much its copy takes.
 func (t *Database) CheckSpace(ctx context.Context, size int64) error {

@@ -70,7 +70,7 @@ func dataFolder(ctx context.Context, c *pgconn.PgConn) (dir string, err error) {
 }
 
 // Space implements nodeclient.Placed, of the disk of a server on this machine.
-func (t *Target) Space() (free, total uint64, err error) { return t.folder.Space() }
+func (t *Database) Space() (free, total uint64, err error) { return t.folder.Space() }
 
 // Restore implements nodeclient.Database. Nothing of the snapshot reaches the server before all of it has come and
 // each entry of the archive was judged. Then pg_restore loads it into DB_xmq_restore, the sequences are set and the
