@@ -12,8 +12,8 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"xmq/broker/api"
 	"xmq/broker/event"
-	"xmq/broker/server"
 	"xmq/broker/version"
 	"xmq/dumpflow"
 	"xmq/statedb"
@@ -28,7 +28,7 @@ func versionCommand() *cli.Command {
 				Version string         `json:"version"`
 				Go      string         `json:"go"`
 				Formats map[string]int `json:"formats"`
-				Broker  *server.Header `json:"broker"` // null: it did not answer
+				Broker  *api.Header    `json:"broker"` // null: it did not answer
 			}{version.Version, runtime.Version(),
 				map[string]int{"event": event.Version, "record": event.RecordVersion, "hello": event.HelloVersion,
 					"chunk": dumpflow.ChunkVersion, "manifest": dumpflow.ManifestVersion, "client": statedb.ClientVersion}, nil}
@@ -57,10 +57,10 @@ func versionCommand() *cli.Command {
 const brokerTime = 2 * time.Second
 
 // brokerOf asks the broker who it is.
-func brokerOf(ctx context.Context, a *api) (*server.Header, error) {
+func brokerOf(ctx context.Context, a *apiClient) (*api.Header, error) {
 	ctx, cancel := context.WithTimeout(ctx, brokerTime)
 	defer cancel()
-	var head struct{ Broker server.Header }
+	var head struct{ Broker api.Header }
 	err := a.do(ctx, "GET", "/v1/log", nil, &head)
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = fmt.Errorf("the broker at %s has not answered within %s", a.name, brokerTime)
