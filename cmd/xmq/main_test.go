@@ -652,7 +652,7 @@ func TestWhatIsNoBrokerIsNamed(t *testing.T) {
 
 // A name that is not known is told from one that cannot be looked up now.
 func TestANameThatIsNotFoundIsNamed(t *testing.T) {
-	a := &api{base: "http://dc9:8420", name: "http://dc9:8420"}
+	a := &apiClient{base: "http://dc9:8420", name: "http://dc9:8420"}
 	err := a.unreached(fmt.Errorf("dial: %w", &net.DNSError{Err: "no such host", Name: "dc9", IsNotFound: true}))
 	require.ErrorContains(t, err, "the name in http://dc9:8420 is not known")
 	require.Equal(t, exitTemporary, exitCode(err))
