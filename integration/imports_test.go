@@ -81,22 +81,23 @@ var layers = map[string][]string{
 	// for tests
 	"configs/xmqtest": {"broker/server", "broker/bus", "broker/event", "nodeclient",
 		"nodeclient/driver", "nodeclient/producer"},
-	"cmd/xmq":                                   {"*"},
-	"cmd/xmq/shop":                              nil,
-	"integration":                               {"*"},
-	"integration/report":                        nil,
-	"integration/shorttest":                     nil,                                     // for tests
-	"integration/bench":                         {"*"},                                   // measures everything
-	"increments/logtest":                        {"increments", "broker/event"},          // for tests
-	"statedb/storetest":                         {"statedb", "broker/event", "dumpflow"}, // for tests
-	"broker/disk/disktest":                      {"broker/disk"},                         // for tests
-	"broker/bus/bustest":                        {"broker/bus", "broker/event"},          // for tests
-	"nodeclient/driver/drivertest":              {"nodeclient", "broker/event"},          // for tests
-	"nodeclient/driver/servertest":              nil,                                     // for tests
-	"nodeclient/driver/servertest/postgrestest": {"nodeclient/driver/servertest"},        // for tests
-	"nodeclient/driver/servertest/webhooktest":  nil,                                     // for tests
-	"nodeclient/driver/servertest/mysqltest":    {"nodeclient/driver/servertest"},        // for tests
-	"nodeclient/driver/servertest/redistest":    {"nodeclient/driver/servertest"},        // for tests
+	"cmd/xmq":               {"*"},
+	"cmd/xmq/shop":          nil,
+	"integration":           {"*"},
+	"integration/report":    nil,
+	"integration/shorttest": nil,                                     // for tests
+	"integration/bench":     {"*"},                                   // measures everything
+	"increments/logtest":    {"increments", "broker/event"},          // for tests
+	"statedb/storetest":     {"statedb", "broker/event", "dumpflow"}, // for tests
+	"broker/disk/disktest":  {"broker/disk"},                         // for tests
+	"broker/bus/bustest":    {"broker/bus", "broker/event"},          // for tests
+	// for tests
+	"nodeclient/driver/drivertest":              {"nodeclient", "broker/event", "nodeclient/driver/internal/hold"},
+	"nodeclient/driver/servertest":              nil,                              // for tests
+	"nodeclient/driver/servertest/postgrestest": {"nodeclient/driver/servertest"}, // for tests
+	"nodeclient/driver/servertest/webhooktest":  nil,                              // for tests
+	"nodeclient/driver/servertest/mysqltest":    {"nodeclient/driver/servertest"}, // for tests
+	"nodeclient/driver/servertest/redistest":    {"nodeclient/driver/servertest"}, // for tests
 }
 
 // outside says which foreign modules a package may use besides the standard library.

@@ -32,3 +32,22 @@ func Only(names ...string) bool {
 	}
 	return true
 }
+
+// Main runs the tests of a package that share a server: start makes it and returns how to stop it. go test -short runs
+// only those of these names, which need none (see Only). Main does not return.
+func Main(m *testing.M, start func() (stop func() error, err error), names ...string) {
+	if Only(names...) {
+		os.Exit(m.Run())
+	}
+	stop, err := start()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	code := m.Run()
+	if err := stop(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}

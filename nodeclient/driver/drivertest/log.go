@@ -14,6 +14,9 @@ type Log struct {
 // NewLog begins a log at its start.
 func NewLog(id event.LogID) *Log { return &Log{at: event.Start(id)} }
 
+// LogAt goes on with a log after a position.
+func LogAt(at event.Position) *Log { return &Log{at: at} }
+
 // At is the position behind the last item made.
 func (l *Log) At() event.Position { return l.at }
 

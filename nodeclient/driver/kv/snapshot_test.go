@@ -100,17 +100,6 @@ func TestSS04AndSS07Ranges(t *testing.T) {
 	require.ErrorIs(t, n.Scan(nil, nil, 0, func(_, _ []byte) error { return stop }), stop)
 }
 
-// eachWrite calls f before each write.
-type eachWrite struct {
-	bytes.Buffer
-	f func()
-}
-
-func (w *eachWrite) Write(b []byte) (int, error) {
-	w.f()
-	return w.Buffer.Write(b)
-}
-
 // TestXE07: "increments flow during a long copy, yet the snapshot holds exactly its position", and SS-11: "writes
 // during a dump do not appear"; with so many of them that goleveldb rewrites its tables beneath the open cursor.
 func TestXE07AndSS11(t *testing.T) {
@@ -132,7 +121,7 @@ func TestXE07AndSS11(t *testing.T) {
 	require.True(t, s.Online())
 	require.Positive(t, s.Size())
 	round := 0
-	w := &eachWrite{f: func() {
+	w := &drivertest.EachWrite{Do: func() {
 		if round++; round < 10 {
 			fill(round)
 			n.run(fmt.Sprintf("DEL key:%04d\nSET new:%d 1", round*7, round))
@@ -179,7 +168,7 @@ func TestSS10AClosedSnapshotNeverLooksWhole(t *testing.T) {
 	s, err := n.Snapshot(t.Context())
 	require.NoError(t, err)
 	writes := 0
-	w := &eachWrite{f: func() {
+	w := &drivertest.EachWrite{Do: func() {
 		if writes++; writes == 3 {
 			require.NoError(t, s.Close())
 		}

@@ -1,7 +1,6 @@
 package mysql
 
 import (
-	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -263,44 +262,9 @@ func killedUnderLoad(t *testing.T, own *mysqltest.Server) {
 	n := nodeOn(t, own, own.Addr())
 	n.run("CREATE TABLE c (v int)", "INSERT INTO c VALUES (0)", "CREATE TABLE seen (k int)")
 	const total = 3000
-	at, killed := n.at(), 0
-	var queue []event.Item
-	for k := range total {
-		queue = append(queue, n.log.Scripts(fmt.Sprintf("UPDATE c SET v = v + 1; INSERT INTO seen VALUES (%d)", k))...)
-	}
-	started := make(chan error, 1)
-	for len(queue) > 0 {
-		if done := total - len(queue); done >= 1000*(killed+1) {
-			killed++
-			go func() { // while increments are on their way
-				_ = own.Kill() // it may be gone already
-				started <- own.Run()
-			}()
-			for gone := false; !gone; { // until an Apply meets the dead server, or all is applied
-				at, queue, gone = n.some(at, queue)
-			}
-			require.NoError(t, <-started)
-		}
-		at, queue, _ = n.some(at, queue)
-	}
-	require.Equal(t, 2, killed)
-	require.Equal(t, at, n.at())
+	n.shared().KilledUnderLoad(total, 2, func(k int) string {
+		return fmt.Sprintf("UPDATE c SET v = v + 1; INSERT INTO seen VALUES (%d)", k)
+	})
 	require.Equal(t, fmt.Sprint(total), n.value("SELECT v FROM c"))
 	require.Equal(t, fmt.Sprintf("%d|%d", total, total), n.value("SELECT count(*), count(DISTINCT k) FROM seen"))
-}
-
-// some applies up to 20 of the queue as an agent would, and says whether trouble came.
-func (n *node) some(at event.Position, queue []event.Item) (event.Position, []event.Item, bool) {
-	n.Helper()
-	if len(queue) == 0 {
-		return at, queue, true
-	}
-	pos, err := n.Apply(context.Background(), at, queue[:min(20, len(queue))])
-	if err != nil {
-		require.True(n, nodeclient.IsTransient(err), err)
-	}
-	for len(queue) > 0 && queue[0].Pos.Seq <= pos.Seq {
-		queue = queue[1:]
-	}
-	return pos, queue, err != nil
 }

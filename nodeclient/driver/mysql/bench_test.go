@@ -9,44 +9,24 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"xmq/broker/event"
+	"xmq/nodeclient"
 	"xmq/nodeclient/driver/drivertest"
 )
 
 // BenchmarkApply is what one increment of one row costs in batches of 1000, as a script and with arguments.
 func BenchmarkApply(b *testing.B) {
-	for name, body := range map[string]func(k int) string{
+	drivertest.BenchmarkApply(b, func(b *testing.B) nodeclient.Database {
+		db := database(b.TempDir())
+		require.NoError(b, server.Make(db))
+		opened, err := Open(b.Context(), server.URL(db), Options{})
+		require.NoError(b, err)
+		return opened
+	}, map[string]func(k int) string{
 		"script": func(k int) string { return fmt.Sprintf("INSERT INTO c VALUES (%d, 'some text of a row')", k) },
 		"arguments": func(k int) string {
 			return fmt.Sprintf(`{"sql": "INSERT INTO c VALUES (?, ?)", "args": [%d, "some text of a row"]}`, k)
 		},
-	} {
-		b.Run(name, func(b *testing.B) {
-			db := database(b.TempDir())
-			require.NoError(b, server.Exec("mysql", "CREATE DATABASE `"+db+"`; GRANT ALL ON `"+db+"`.* TO xmq@'%'"))
-			target, err := Open(b.Context(), server.URL(db), Options{})
-			require.NoError(b, err)
-			defer target.Close()
-			log := drivertest.NewLog(7)
-			at := log.At()
-			apply := func(items []event.Item) {
-				pos, err := target.Apply(b.Context(), at, items)
-				require.NoError(b, err)
-				at = pos
-			}
-			apply(log.Next([]byte("CREATE TABLE c (id int, v text)")))
-			b.ReportAllocs()
-			for done := 0; done < b.N; {
-				b.StopTimer()
-				var items []event.Item
-				for range min(1000, b.N-done) {
-					items = append(items, log.Next([]byte(body(done)))...)
-					done++
-				}
-				b.StartTimer()
-				apply(items)
-			}
-		})
-	}
+	})
 }
 
 // BenchmarkGeneratedNumbers is what generated numbers cost, in 100 tables with AUTO_INCREMENT: of rows whose place

@@ -3,45 +3,20 @@ package mysql
 import (
 	"context"
 	"database/sql"
-	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"xmq/nodeclient/driver/drivertest"
 	"xmq/nodeclient/driver/servertest/mysqltest"
 )
-
-// applies runs a script in the background and returns how to wait for its end.
-func (n *node) applies(ctx context.Context, script string) (end func()) {
-	before, items := n.at(), n.log.Scripts(script)
-	done := make(chan error, 1)
-	go func() {
-		_, err := n.Apply(ctx, before, items)
-		done <- err
-	}()
-	return func() {
-		n.Helper()
-		if err := <-done; ctx.Err() == nil {
-			require.NoError(n, err)
-		}
-	}
-}
 
 // blocked waits until the target says who blocks it. It asks as rarely as the server looks anew: what InnoDB tells of
 // transactions stays the same while it was asked within a tenth of a second.
 func (n *node) blocked(by string) (who string) {
 	n.Helper()
-	heard := map[string]bool{}
-	require.Eventually(n, func() bool {
-		var err error
-		who, err = n.Blocker(n.Context())
-		require.NoError(n, err)
-		heard[who] = true
-		return strings.Contains(who, by)
-	}, patience, 300*time.Millisecond, "waiting for %q, heard %q", by, &heard)
-	return who
+	return drivertest.BlockedBy(n.T, n.Database, by, 300*time.Millisecond)
 }
 
 // session is a session of root, in which statements were run.
@@ -72,7 +47,7 @@ func TestWhoBlocksTheDatabaseIsTold(t *testing.T) {
 	}, patience, tick, "nothing is under way")
 
 	app := n.rootSession("BEGIN", "UPDATE ev SET v = 's3cret' WHERE id = 1")
-	end := n.applies(t.Context(), "UPDATE ev SET v = 'b'")
+	end := drivertest.Applies(t.Context(), t, n.Database, n.log, "UPDATE ev SET v = 'b'")
 	require.Contains(t, n.blocked("at work"), "this user may not see", "without the privilege PROCESS")
 	require.NoError(t, srv.Exec(n.db, "GRANT PROCESS ON *.* TO xmq@'%'"))
 	require.NoError(t, srv.Exec(n.db, "GRANT SELECT ON performance_schema.* TO xmq@'%'"))
@@ -82,14 +57,14 @@ func TestWhoBlocksTheDatabaseIsTold(t *testing.T) {
 	end()
 
 	root := n.rootSession("LOCK TABLES ev WRITE")
-	end = n.applies(t.Context(), "UPDATE ev SET v = 'c'")
+	end = drivertest.Applies(t.Context(), t, n.Database, n.log, "UPDATE ev SET v = 'c'")
 	require.Regexp(t, `^blocked by session \d+ \(user root, from localhost, idle for \d+ s with its locks\)\. To end it: KILL \d+$`, n.blocked("blocked by"))
 	_, err = root.ExecContext(t.Context(), "UNLOCK TABLES")
 	require.NoError(t, err)
 	end()
 
 	ctx, cancel := context.WithCancel(t.Context())
-	end = n.applies(ctx, "UPDATE ev SET v = sleep(600) WHERE id = 1")
+	end = drivertest.Applies(ctx, t, n.Database, n.log, "UPDATE ev SET v = sleep(600) WHERE id = 1")
 	require.Contains(t, n.blocked("no session blocks it"), "is at work (")
 	cancel()
 	end()
@@ -101,7 +76,7 @@ func TestWhatTheServerDoesNotShowIsNotGuessed(t *testing.T) {
 	n := nodeOn(t, srv, srv.Addr())
 	n.run("CREATE TABLE ev (id int PRIMARY KEY)")
 	root := n.rootSession("LOCK TABLES ev WRITE")
-	end := n.applies(t.Context(), "INSERT INTO ev VALUES (1)")
+	end := drivertest.Applies(t.Context(), t, n.Database, n.log, "INSERT INTO ev VALUES (1)")
 	require.Contains(t, n.blocked("metadata lock"), "the server does not show whose that is")
 	_, err := root.ExecContext(t.Context(), "UNLOCK TABLES")
 	require.NoError(t, err)
@@ -111,13 +86,5 @@ func TestWhatTheServerDoesNotShowIsNotGuessed(t *testing.T) {
 // A server that takes connections and answers none holds nobody who asks it for longer than they want to wait.
 func TestAStoppedServerHoldsNobodyWhoAsksWhoBlocks(t *testing.T) {
 	srv := mysqltest.New(t)
-	n := nodeOn(t, srv, srv.Addr())
-	n.run("CREATE TABLE ev (id int)")
-	require.NoError(t, srv.Signal(syscall.SIGSTOP))
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-	defer cancel()
-	_, err := n.Blocker(ctx)
-	require.NoError(t, srv.Signal(syscall.SIGCONT))
-	require.ErrorIs(t, err, context.DeadlineExceeded)
-	n.run("INSERT INTO ev VALUES (1)")
+	nodeOn(t, srv, srv.Addr()).shared().StoppedServerHoldsNobody(srv.Signal)
 }

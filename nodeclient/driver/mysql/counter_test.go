@@ -14,6 +14,7 @@ import (
 
 	"xmq/broker/event"
 	"xmq/nodeclient"
+	"xmq/nodeclient/driver/drivertest"
 	"xmq/nodeclient/driver/servertest/mysqltest"
 )
 
@@ -603,8 +604,8 @@ func TestADumpHoldsNoTableThatItHasRead(t *testing.T) {
 	require.NoError(t, err)
 	defer func() { require.NoError(t, s.Close()) }()
 	altered := false
-	w := &eachWrite{}
-	w.f = func() {
+	w := &drivertest.EachWrite{}
+	w.Do = func() {
 		if !altered && w.Len() > 2<<20 {
 			altered = true
 			require.NoError(t, server.Exec(n.db, "SET SESSION lock_wait_timeout = 1; ALTER TABLE a AUTO_INCREMENT "+

@@ -1,8 +1,6 @@
 package mysql
 
 import (
-	"bytes"
-	"context"
 	"testing"
 	"time"
 
@@ -10,17 +8,32 @@ import (
 
 	"xmq/broker/event"
 	"xmq/nodeclient"
+	"xmq/nodeclient/driver/drivertest"
 	"xmq/nodeclient/driver/internal/hold"
 	"xmq/nodeclient/driver/servertest/mysqltest"
 )
 
+// moment is how long a node of these tests waits for its lock.
+const moment = 200 * time.Millisecond
+
 // other opens the database of n as another node.
 func (n *node) other() (*Database, error) {
-	target, err := Open(n.Context(), n.srv.URL(n.db), Options{Node: "other", LockWait: 200 * time.Millisecond})
+	other, err := Open(n.Context(), n.srv.URL(n.db), Options{Node: "other", LockWait: moment})
 	if err == nil {
-		n.Cleanup(func() { _ = target.Close() })
+		n.Cleanup(func() { _ = other.Close() })
 	}
-	return target, err
+	return other, err
+}
+
+// shared is n for the tests that several drivers have. It waits for its lock only a moment.
+func (n *node) shared() *drivertest.Node {
+	n.opts.LockWait = moment
+	return &drivertest.Node{T: n.T, Database: n.Database, Log: n.log,
+		Make: "CREATE TABLE c (v int)", Add: "INSERT INTO c VALUES (1)",
+		Count:  func() string { return n.value("SELECT count(*) FROM c") },
+		Server: n.srv, Other: func() (nodeclient.Database, error) { return n.other() },
+		Holder:  func() string { return n.value("SELECT coalesce(IS_USED_LOCK(" + holdName(n.db) + "), '')") },
+		EndLock: func() { require.NoError(n, n.srv.Exec(n.db, "KILL "+n.holder())) }}
 }
 
 // holder is the session that holds the lock of n; NULL when there is none.
@@ -32,7 +45,7 @@ func (n *node) holder() string {
 // endLock ends that session, as an administrator or a lost connection would.
 func (n *node) endLock() {
 	n.Helper()
-	n.opts.LockWait = 200 * time.Millisecond
+	n.opts.LockWait = moment
 	require.NoError(n, n.srv.Exec(n.db, "KILL "+n.holder()))
 	require.Eventually(n, func() bool { return n.holder() == "NULL" }, patience, tick)
 }
@@ -41,24 +54,7 @@ func (n *node) endLock() {
 func TestADatabaseBelongsToOneNode(t *testing.T) {
 	own := mysqltest.New(t, "--performance-schema=ON")
 	n := nodeOn(t, own, own.Addr())
-	n.run("CREATE TABLE c (v int)")
-	before := n.at()
-	_, err := n.other()
-	require.ErrorIs(t, err, nodeclient.ErrTaken)
-	require.True(t, nodeclient.IsTransient(err) && !nodeclient.IsFatal(err), err)
-	require.ErrorContains(t, err, "another node uses this database ("+n.db+"): session "+n.holder()+
-		" of the user xmq from 127.0.0.1")
-	require.Equal(t, before, n.at())
-	n.run("INSERT INTO c VALUES (1)")
-	require.NoError(t, n.Close())
-	second, err := n.other()
-	require.NoError(t, err)
-	_, err = n.other()
-	require.ErrorIs(t, err, nodeclient.ErrTaken)
-	require.ErrorContains(t, err, "node other, session ")
-	n.Database = second
-	n.run("INSERT INTO c VALUES (2)")
-	require.Equal(t, "2", n.value("SELECT count(*) FROM c"))
+	n.shared().BelongsToOneNode("(" + n.db + "): session " + n.holder() + " of the user xmq from 127.0.0.1")
 }
 
 // Two databases whose names differ in case only belong to two nodes, where the server tells them apart.
@@ -75,7 +71,7 @@ func TestCaseTellsDatabasesApartWhereItDoesForTheServer(t *testing.T) {
 		first, err := Open(t.Context(), own.URL("shop"), Options{})
 		require.NoError(t, err)
 		defer func() { require.NoError(t, first.Close()) }()
-		second, err := Open(t.Context(), own.URL("sHop"), Options{LockWait: 200 * time.Millisecond})
+		second, err := Open(t.Context(), own.URL("sHop"), Options{LockWait: moment})
 		if folds {
 			require.ErrorIs(t, err, nodeclient.ErrTaken)
 			continue
@@ -104,30 +100,7 @@ func TestNoIncrementTakesTheLockAway(t *testing.T) {
 // A lock whose session ends is taken again before anything is written, also after a restart of the server.
 func TestALostLockIsTakenAgain(t *testing.T) {
 	own := mysqltest.New(t)
-	n := nodeOn(t, own, own.Addr())
-	n.run("CREATE TABLE c (v int)")
-	for _, lose := range []func(){n.endLock, func() {
-		require.NoError(t, own.Kill())
-		require.NoError(t, own.Run())
-	}} {
-		before, batch := n.at(), n.log.Scripts("INSERT INTO c VALUES (1)")
-		lose()
-		require.NoError(t, n.settles(before, batch))
-		require.NotEqual(t, "NULL", n.holder())
-		_, err := n.other()
-		require.ErrorIs(t, err, nodeclient.ErrTaken)
-	}
-	require.Equal(t, "2", n.value("SELECT count(*) FROM c"))
-	for _, use := range []func(at event.Position) error{
-		func(at event.Position) error { return n.Seek(t.Context(), at) },
-		func(event.Position) error { return n.Keep(t.Context(), event.AllTopics) },
-		func(event.Position) error { _, err := n.Position(t.Context()); return err },
-	} {
-		at := n.at()
-		n.endLock()
-		require.NoError(t, use(at))
-		require.NotEqual(t, "NULL", n.holder())
-	}
+	nodeOn(t, own, own.Addr()).shared().LostLockIsTakenAgain(false)
 }
 
 // The lock of a node that has nothing to do is taken again too.
@@ -135,97 +108,33 @@ func TestALostLockIsTakenAgainInTheBackground(t *testing.T) {
 	n := newNode(t)
 	n.Database.hold.Close()
 	n.Database.hold = hold.New("mysql", n.db, tick, n.take)
-	n.at()
-	old := n.holder()
-	require.NoError(t, n.srv.Exec(n.db, "KILL "+old))
-	require.Eventually(t, func() bool { return n.holder() != "NULL" && n.holder() != old }, patience, tick)
-	n.run("CREATE TABLE c (v int)")
+	n.shared().LostLockIsTakenAgainInTheBackground()
 }
 
 // A node that has lost its lock to another writes nothing, and what the other one has done makes neither of them
 // FATAL.
 func TestANodeWithoutItsLockWritesNothing(t *testing.T) {
 	n := newNode(t)
-	n.run("CREATE TABLE c (v int)")
-	before, batch := n.at(), n.log.Scripts("INSERT INTO c VALUES (1)")
-	n.endLock()
-	other, err := n.other()
-	require.NoError(t, err)
-	for _, script := range []string{"INSERT INTO c VALUES (1)", "ALTER TABLE c ADD COLUMN w int"} {
-		_, err = n.Apply(t.Context(), before, after(before, script))
-		require.ErrorIs(t, err, nodeclient.ErrTaken)
-	}
-	require.Equal(t, "0", n.value("SELECT count(*) FROM c"))
+	n.shared().WithoutItsLockWritesNothing("ALTER TABLE c ADD COLUMN w int")
 	require.Equal(t, "1", n.value("SELECT count(*) FROM information_schema.columns WHERE table_schema = database() AND "+
 		"table_name = 'c'"))
-	require.ErrorIs(t, n.Seek(t.Context(), before), nodeclient.ErrTaken)
-	_, err = n.Position(t.Context())
-	require.ErrorIs(t, err, nodeclient.ErrTaken)
-	_, err = other.Apply(t.Context(), before, batch)
-	require.NoError(t, err)
-	require.NoError(t, other.Close())
-	for range 2 {
-		_, err = n.Apply(t.Context(), before, batch)
-		require.ErrorIs(t, err, nodeclient.ErrTaken, "it left the database elsewhere")
-		require.ErrorContains(t, err, "had lost its lock")
-		require.False(t, nodeclient.IsFatal(err))
-	}
-	require.NoError(t, n.reopen())
-	n.run("INSERT INTO c VALUES (2)")
-	require.Equal(t, "2", n.value("SELECT count(*) FROM c"))
-	_, err = n.Apply(t.Context(), before, batch)
-	require.True(t, nodeclient.IsFatal(err), "with the lock it is another hand: %v", err)
 }
 
 // A restore keeps the lock through its switch, and a node that lost it switches nothing.
 func TestTheLockStaysThroughASwitch(t *testing.T) {
-	n := newNode(t)
-	n.run("CREATE TABLE c (v int)")
-	snapshot, at := n.taken()
-	copied := newNode(t)
-	held := copied.holder()
-	copied.load(snapshot, at)
-	require.Equal(t, at, copied.at())
-	require.Equal(t, held, copied.holder())
-	_, err := copied.other()
-	require.ErrorIs(t, err, nodeclient.ErrTaken)
-	loaded, err := copied.Restore(t.Context(), at, event.AllTopics, bytes.NewReader(snapshot))
-	require.NoError(t, err)
-	copied.endLock()
-	other, err := copied.other()
-	require.NoError(t, err)
-	require.ErrorIs(t, loaded.Switch(t.Context()), nodeclient.ErrTaken)
-	require.NoError(t, loaded.Discard())
-	require.NoError(t, other.Close())
-	require.Equal(t, at, copied.at())
+	n, copied := newNode(t), newNode(t)
+	n.shared().LockStaysThroughASwitch(copied.shared())
+	require.Empty(t, leftovers(t, copied.srv, copied.db))
 }
-
-// deaf is a session that is not told to end: its connection is gone and the server has not noticed.
-type deaf struct{ hold.Session }
-
-func (deaf) Close() {}
 
 // A session of the node itself whose end the server has not noticed is no other node's, and is ended; one of which
 // the server hears nothing it ends by itself.
 func TestSessionsThatAreGoneKeepNobodyAway(t *testing.T) {
 	n := newNode(t)
 	n.Database.hold.Close()
-	n.Database.hold = hold.New("mysql", n.db, 0,
-		func(ctx context.Context, token hold.Token, old []hold.Token) (hold.Session, error) {
-			s, err := n.take(ctx, token, old)
-			return deaf{s}, err
-		})
-	n.run("CREATE TABLE c (v int)")
-	old := n.holder()
-	token, err := n.Database.hold.Ensure(t.Context())
-	require.NoError(t, err)
-	n.Database.hold.Lost(token)
-	require.Equal(t, old, n.holder())
-	n.run("INSERT INTO c VALUES (1)")
-	require.NotEqual(t, old, n.holder())
-	_, err = n.other()
-	require.ErrorIs(t, err, nodeclient.ErrTaken)
+	n.Database.hold = hold.New("mysql", n.db, 0, drivertest.Unheard(n.take))
+	n.shared().OwnOldSessionIsEnded(n.Database.hold)
 	require.Eventually(t, func() bool { return n.holder() == "NULL" }, 2*hold.Silence, time.Second)
-	_, err = n.other()
+	_, err := n.other()
 	require.NoError(t, err)
 }

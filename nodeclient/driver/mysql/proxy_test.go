@@ -99,10 +99,4 @@ func (p *proxy) watch(down bool, raw []byte) (cut bool) {
 }
 
 // counted is how many round trips f takes.
-func (p *proxy) counted(f func()) (trips int) {
-	var before int
-	p.Do(func() { before = p.trips })
-	f()
-	p.Do(func() { trips = p.trips - before })
-	return trips
-}
+func (p *proxy) counted(f func()) int { return p.Grows(&p.trips, f) }

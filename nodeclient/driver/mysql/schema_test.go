@@ -1,7 +1,6 @@
 package mysql
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -9,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"xmq/broker/event"
+	"xmq/nodeclient/driver/drivertest"
 	"xmq/nodeclient/driver/servertest/mysqltest"
 )
 
@@ -51,11 +51,11 @@ var mariaSchema = []string{
 		"x'00ff00ff', 'a', '123e4567-e89b-12d3-a456-426655440000', '::ffff:192.0.2.1', 18446744073709551615, -128), " +
 		"('zero', NULL, '', '0000-00-00', NULL, NULL, NULL, NULL, -1.17549e-38, 1.7976931348623157e308, b'0', 0, " +
 		"'00:00:00', '0000-00-00', '', '', '', '', NULL, '::', 0, 127)",
-	"INSERT INTO `Customer``s` (name, bin, g, f, d) VALUES ('bytes', x'" + everyByte() +
+	"INSERT INTO `Customer``s` (name, bin, g, f, d) VALUES ('bytes', x'" + drivertest.EveryByte() +
 		"', ST_GeomFromText('POLYGON((0 0,1 0,1 1,0 0))', 4326), 16777217, 2.2250738585072014e-308), ('third', '\\\\ \\' " +
 		"\" \\0 \\n \\Z', POINT(1e-300, -0.0), 3.4028234663852886e38, -0.0)",
 	`{"sql": "INSERT INTO ` + "`Customer``s`" + ` (name, feels, extra, raw, blank, price, born) VALUES (?, ?, ?, unhex(?), ?, ?, ?)",
-	  "args": ["𝔘𝔫𝔦𝔠𝔬𝔡𝔢 😀 \u00e9", "so-so", {"deep": {"er": [true, 1.50, "it's"]}}, "` + everyByte() + `", null, 0.0000000001, "2024-06-01 12:00:00"]}`,
+	  "args": ["𝔘𝔫𝔦𝔠𝔬𝔡𝔢 😀 \u00e9", "so-so", {"deep": {"er": [true, 1.50, "it's"]}}, "` + drivertest.EveryByte() + `", null, 0.0000000001, "2024-06-01 12:00:00"]}`,
 	"INSERT INTO bill (customer, at) VALUES (1, '2024-02-29 23:59:59'), (1, '2024-03-01 00:00:00')",
 	`{"sql": "UPDATE bill SET paid = ? WHERE no = ?", "args": [true, 10]}`,
 	"CALL `buy it`(2, @made); INSERT INTO journal (what) VALUES (concat('made ', @made)), (''), (NULL)",
@@ -87,22 +87,9 @@ var mysqlSchema = func() (all []string) {
 		"CREATE JSON DUALITY VIEW as_json AS SELECT JSON_DUALITY_OBJECT('_id': id, 'k': k) FROM told")
 }()
 
-func everyByte() string {
-	b := strings.Builder{}
-	for i := range 256 {
-		fmt.Fprintf(&b, "%02x", i)
-	}
-	return b.String()
-}
-
-// after makes items behind any position.
-func after(pos event.Position, scripts ...string) (items []event.Item) {
-	for _, s := range scripts {
-		record, chain := event.EncodeRecord(nil, pos.Seq+1, 1e18, pos.Chain, event.Draft{Body: []byte(s)})
-		pos = event.Position{Log: pos.Log, Seq: pos.Seq + 1, Chain: chain}
-		items = append(items, event.Item{Pos: pos, Record: record})
-	}
-	return items
+// after makes items after any position.
+func after(pos event.Position, scripts ...string) []event.Item {
+	return drivertest.LogAt(pos).Scripts(scripts...)
 }
 
 // contents is everything a reader can see.
@@ -150,7 +137,8 @@ func TestARealSchemaSurvivesApplyAndDump(t *testing.T) {
 	n.run(schema...)
 	require.Equal(t, "𝔘𝔫𝔦𝔠𝔬𝔡𝔢 😀 é|so-so|0.0000000002|"+either("1.50", "1.5")+"|NULL",
 		n.value("SELECT name, feels, twice, json_value(extra, '$.deep.er[1]'), blank FROM `Customer``s` WHERE raw IS NOT NULL"))
-	require.Equal(t, strings.ToUpper(everyByte()), n.value("SELECT hex(raw) FROM `Customer``s` WHERE raw IS NOT NULL"))
+	require.Equal(t, strings.ToUpper(drivertest.EveryByte()),
+		n.value("SELECT hex(raw) FROM `Customer``s` WHERE raw IS NOT NULL"))
 	require.Equal(t, either([]string{"insert;5", "second", "insert;10", "second", "insert;15", "second", "made 15", "",
 		"NULL"}, []string{"insert;1", "second", "insert;2", "second", "insert;3", "second", "made 3", "", "NULL"}),
 		n.query("SELECT what FROM journal ORDER BY n"))

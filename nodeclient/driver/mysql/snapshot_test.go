@@ -12,20 +12,13 @@ import (
 
 	"xmq/broker/event"
 	"xmq/nodeclient"
+	"xmq/nodeclient/driver/drivertest"
 	"xmq/nodeclient/driver/internal/snapstream"
 	"xmq/nodeclient/driver/servertest/mysqltest"
 )
 
 // taken is a snapshot in memory.
-func (n *node) taken() ([]byte, event.Position) {
-	n.Helper()
-	s, err := n.Snapshot(n.Context())
-	require.NoError(n, err)
-	defer func() { require.NoError(n, s.Close()) }()
-	var b bytes.Buffer
-	require.NoError(n, s.WriteTo(n.Context(), &b))
-	return b.Bytes(), s.Position()
-}
+func (n *node) taken() ([]byte, event.Position) { return drivertest.Taken(n.T, n.Database) }
 
 // restoredNode is a new node with the snapshot.
 func restoredNode(t *testing.T, snapshot []byte, at event.Position) *node {
@@ -37,23 +30,9 @@ func restoredNode(t *testing.T, snapshot []byte, at event.Position) *node {
 
 func (n *node) load(snapshot []byte, at event.Position) {
 	n.Helper()
-	r, err := n.Restore(n.Context(), at, event.AllTopics, bytes.NewReader(snapshot))
-	require.NoError(n, err)
-	require.NoError(n, r.Switch(n.Context()))
-	require.NoError(n, r.Discard())
+	drivertest.Load(n.T, n.Database, snapshot, at)
 	require.Empty(n, leftovers(n.T, n.srv, n.db))
 	require.Equal(n, at, n.at())
-}
-
-// eachWrite calls f before each write.
-type eachWrite struct {
-	bytes.Buffer
-	f func()
-}
-
-func (w *eachWrite) Write(b []byte) (int, error) {
-	w.f()
-	return w.Buffer.Write(b)
 }
 
 // fill makes a table of about mib MiB.
@@ -77,18 +56,13 @@ func TestXE07(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, s.Online())
 	require.Greater(t, s.Size(), int64(1<<20))
-	increments := 0
-	w := &eachWrite{f: func() {
+	snapshot, increments := drivertest.WrittenDuring(t, s, func() {
 		n.run("UPDATE c SET v = v + 1; UPDATE big SET v = 'new' WHERE id % 16 = (SELECT v % 16 FROM c); DELETE FROM big " +
 			"WHERE id % 50 = 7; INSERT INTO big (v) VALUES ('more'); DO " + either("nextval(s)", "1"))
-		increments++
-	}}
-	require.NoError(t, s.WriteTo(t.Context(), w))
-	require.Greater(t, increments, 10)
-	require.NoError(t, s.Close())
+	})
 	require.Equal(t, fmt.Sprint(increments), n.value("SELECT v FROM c"), "increments flowed")
 
-	copied := restoredNode(t, w.Bytes(), at)
+	copied := restoredNode(t, snapshot, at)
 	require.Equal(t, "0", copied.value("SELECT v FROM c"))
 	require.Equal(t, want, copied.value(sum))
 	require.Equal(t, "7", copied.value("SELECT "+either("nextval(s)", "7")),
@@ -102,17 +76,12 @@ func TestXE07(t *testing.T) {
 // TestSS11: "the data is one moment: writes during a dump do not appear", with a writer beside the dump that
 // is no node.
 func TestSS11(t *testing.T) {
-	n := newNode(t)
+	n, copied := newNode(t), newNode(t)
 	n.fill(2)
-	n.run("CREATE TABLE z (v int)")
-	at := n.at()
-	s, err := n.Snapshot(t.Context())
-	require.NoError(t, err)
-	w := &eachWrite{f: func() { require.NoError(t, server.Exec(n.db, "INSERT INTO z VALUES (1)")) }}
-	require.NoError(t, s.WriteTo(t.Context(), w))
-	require.NoError(t, s.Close())
-	require.NotEqual(t, "0", n.value("SELECT count(*) FROM z"))
-	require.Equal(t, "0", restoredNode(t, w.Bytes(), at).value("SELECT count(*) FROM z"))
+	n.run("CREATE TABLE c (v int)")
+	n.shared().SnapshotIsOneMoment(func() {
+		require.NoError(t, server.Exec(n.db, "INSERT INTO c VALUES (1)"))
+	}, copied.shared())
 }
 
 // TestXD13: "MVCC target: pause is short and does not grow with data size": opening a snapshot asks the same few
@@ -181,7 +150,7 @@ func TestADumpEndsWithItsReader(t *testing.T) {
 	require.NoError(t, s.Close())
 	s, err = n.Snapshot(t.Context())
 	require.NoError(t, err)
-	err = s.WriteTo(t.Context(), &eachWrite{f: func() { require.NoError(t, s.Close()) }})
+	err = s.WriteTo(t.Context(), &drivertest.EachWrite{Do: func() { require.NoError(t, s.Close()) }})
 	require.ErrorContains(t, err, "has been closed")
 	n.run("ALTER TABLE big ADD COLUMN w int")
 	sessions := "SELECT count(*) FROM information_schema.processlist WHERE db = '" + n.db + "' AND user = 'xmq'"

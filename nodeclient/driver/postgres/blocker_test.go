@@ -2,45 +2,19 @@ package postgres
 
 import (
 	"context"
-	"strings"
-	"syscall"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
 
+	"xmq/nodeclient/driver/drivertest"
 	"xmq/nodeclient/driver/servertest/postgrestest"
 )
-
-// applies runs a script in the background and returns how to wait for its end.
-func (n *node) applies(ctx context.Context, script string) (end func()) {
-	before, items := n.at(), n.log.Scripts(script)
-	done := make(chan error, 1)
-	go func() {
-		_, err := n.Apply(ctx, before, items)
-		done <- err
-	}()
-	return func() {
-		n.Helper()
-		if err := <-done; ctx.Err() == nil {
-			require.NoError(n, err)
-		}
-	}
-}
 
 // blocked waits until the target says who blocks it.
 func (n *node) blocked(by string) (who string) {
 	n.Helper()
-	heard := map[string]bool{}
-	require.Eventually(n, func() bool {
-		var err error
-		who, err = n.Blocker(n.Context())
-		require.NoError(n, err)
-		heard[who] = true
-		return strings.Contains(who, by)
-	}, patience, tick, "waiting for %q, heard %q", by, &heard)
-	return who
+	return drivertest.BlockedBy(n.T, n.Database, by, tick)
 }
 
 // While an increment waits for a lock the node can say whose it is, behind a queue of others too, and no secret of
@@ -66,7 +40,7 @@ func TestWhoBlocksTheDatabaseIsTold(t *testing.T) {
 	require.Eventually(t, func() bool {
 		return n.value("SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'ev'::regclass") == "1"
 	}, patience, tick)
-	end := n.applies(t.Context(), "UPDATE ev SET v = 'b'")
+	end := drivertest.Applies(t.Context(), t, n.Database, n.log, "UPDATE ev SET v = 'b'")
 	who = n.blocked("shop")
 	require.Regexp(t, `^blocked by session \d+ \(shop, role xmq, idle in transaction for \d+s\), which ran last: BEGIN; UPDATE ev SET v = \? WHERE id = \?\. `+
 		`To end it: SELECT pg_terminate_backend\(\d+\)$`, who)
@@ -77,13 +51,13 @@ func TestWhoBlocksTheDatabaseIsTold(t *testing.T) {
 
 	root := connect("postgres", "psql") // of whom this role sees little
 	require.NoError(t, execute(t.Context(), root, "BEGIN; LOCK TABLE ev"))
-	end = n.applies(t.Context(), "UPDATE ev SET v = 'c'")
+	end = drivertest.Applies(t.Context(), t, n.Database, n.log, "UPDATE ev SET v = 'c'")
 	require.Regexp(t, `^blocked by session \d+ \(psql, role postgres\)\. To end it: SELECT`, n.blocked("psql"))
 	require.NoError(t, execute(t.Context(), root, "ROLLBACK"))
 	end()
 
 	ctx, cancel := context.WithCancel(t.Context())
-	end = n.applies(ctx, "DO $$ BEGIN PERFORM pg_sleep(600); END $$")
+	end = drivertest.Applies(ctx, t, n.Database, n.log, "DO $$ BEGIN PERFORM pg_sleep(600); END $$")
 	require.Contains(t, n.blocked("no session blocks it"), "its own is at work")
 	cancel()
 	end()
@@ -110,13 +84,5 @@ func TestHowFarABatchIsIsTold(t *testing.T) {
 // A server that takes connections and answers none holds nobody who asks it for longer than they want to wait.
 func TestAStoppedServerHoldsNobodyWhoAsksWhoBlocks(t *testing.T) {
 	srv := postgrestest.New(t)
-	n := nodeOn(t, srv, srv.Addr())
-	n.run("CREATE TABLE ev (id int)")
-	require.NoError(t, srv.Signal(syscall.SIGSTOP))
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-	defer cancel()
-	_, err := n.Blocker(ctx)
-	require.NoError(t, srv.Signal(syscall.SIGCONT))
-	require.ErrorIs(t, err, context.DeadlineExceeded)
-	n.run("INSERT INTO ev VALUES (1)")
+	nodeOn(t, srv, srv.Addr()).shared().StoppedServerHoldsNobody(srv.Signal)
 }

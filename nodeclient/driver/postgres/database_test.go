@@ -2,9 +2,6 @@ package postgres
 
 import (
 	"fmt"
-	"hash/fnv"
-	"os"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -21,33 +18,17 @@ import (
 var server *postgrestest.Server
 
 func TestMain(m *testing.M) {
-	if shorttest.Only(
+	shorttest.Main(m, func() (stop func() error, err error) {
+		server, err = postgrestest.Start()
+		return server.Stop, err
+	},
 		"TestEachEntryIsTheDefinitionOfWhatItNames", "TestARightOfASnapshotIsThatAlone",
 		"TestTheOwnerOfACopyIsTheRoleOfItsNode", "TestAProgramOfAnotherVersionIsPassedOver",
-		"TestTheFormatOfASnapshotStays",
-	) {
-		os.Exit(m.Run())
-	}
-	s, err := postgrestest.Start()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	server = s
-	code := m.Run()
-	if err := s.Stop(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
+		"TestTheFormatOfASnapshotStays")
 }
 
 // database is the name that belongs to a folder of the suite.
-func database(dir string) string {
-	h := fnv.New64a()
-	_, _ = h.Write([]byte(dir)) // a hash never fails
-	return fmt.Sprintf("d%016x", h.Sum64())
-}
+func database(dir string) string { return drivertest.NameOf(dir) }
 
 // open opens the database of a folder, made when it is not there.
 func open(t *testing.T, dir string) *Database {
@@ -76,16 +57,11 @@ var factory = drivertest.Factory{
 		require.NoError(t, server.Exec(database(dir), "ALTER TABLE xmq_position DROP COLUMN topics"))
 	},
 	Invalid: []byte("CREATE TABLE half (a int); INSERT INTO nowhere VALUES (1)"),
-	Applied: func(t *testing.T, dir string) (numbers []uint64) {
+	Applied: func(t *testing.T, dir string) []uint64 {
 		if server.Query(t, database(dir), "SELECT to_regclass('n') IS NULL")[0] == "t" {
 			return nil
 		}
-		for _, row := range server.Query(t, database(dir), "SELECT k FROM n ORDER BY at") {
-			k, err := strconv.ParseUint(row, 10, 64)
-			require.NoError(t, err)
-			numbers = append(numbers, k)
-		}
-		return numbers
+		return drivertest.Numbers(t, server.Query(t, database(dir), "SELECT k FROM n ORDER BY at"))
 	},
 }
 
@@ -111,14 +87,10 @@ func TestAWrongURLIsRefusedWithoutItsPassword(t *testing.T) {
 		"main":     server.URL("postgres"),
 	} {
 		_, err := Open(t.Context(), url, Options{})
-		require.Error(t, err, name)
-		require.False(t, nodeclient.IsTransient(err), "%s: %v", name, err)
-		require.NotContains(t, err.Error(), "word of", name)
-		require.NotContains(t, err.Error(), "word%20of", name)
+		drivertest.RefusesURL(t, name, err)
 	}
 	_, err := Open(t.Context(), strings.Replace(good, server.Addr(), "127.0.0.1:1", 1), Options{})
-	require.True(t, nodeclient.IsTransient(err), "a server that is not there may come: %v", err)
-	require.NotContains(t, err.Error(), "word of")
+	drivertest.NotThereYet(t, err)
 }
 
 // patience is how long a test waits for what must come; tick is how often it looks.

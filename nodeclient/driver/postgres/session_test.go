@@ -1,12 +1,10 @@
 package postgres
 
 import (
-	"context"
 	"fmt"
 	"math/rand/v2"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -113,17 +111,7 @@ func TestARoleThatAnIncrementTakesIsGivenBack(t *testing.T) {
 
 // A statement whose time is up is ended at the server too, and does not hold the place any longer.
 func TestAStatementThatIsGivenUpIsEnded(t *testing.T) {
-	n := newNode(t)
-	n.run("CREATE TABLE c (v int)")
-	before, items := n.at(), n.log.Scripts("INSERT INTO c SELECT 1 FROM pg_sleep(3600)")
-	ctx, stop := context.WithTimeout(t.Context(), time.Second)
-	defer stop()
-	_, err := n.Apply(ctx, before, items)
-	require.True(t, nodeclient.IsTransient(err), err)
-	items[0].Record = nil
-	_, err = n.Apply(t.Context(), before, items)
-	require.NoError(t, err, "nobody holds the place")
-	require.Equal(t, "0", n.value("SELECT count(*) FROM c"))
+	newNode(t).shared().GivenUpStatementIsEnded("INSERT INTO c SELECT 1 FROM pg_sleep(3600)")
 }
 
 // A lock of the session is given back at once, not when the next increment comes; also by an increment that fails.

@@ -15,20 +15,13 @@ import (
 
 	"xmq/broker/event"
 	"xmq/nodeclient"
+	"xmq/nodeclient/driver/drivertest"
 	"xmq/nodeclient/driver/internal/snapstream"
 	"xmq/nodeclient/driver/servertest/postgrestest"
 )
 
 // taken is a snapshot in memory.
-func (n *node) taken() ([]byte, event.Position) {
-	n.Helper()
-	s, err := n.Snapshot(n.Context())
-	require.NoError(n, err)
-	defer func() { require.NoError(n, s.Close()) }()
-	var b bytes.Buffer
-	require.NoError(n, s.WriteTo(n.Context(), &b))
-	return b.Bytes(), s.Position()
-}
+func (n *node) taken() ([]byte, event.Position) { return drivertest.Taken(n.T, n.Database) }
 
 // restoredNode is a new node with the snapshot.
 func restoredNode(t *testing.T, snapshot []byte, at event.Position) *node {
@@ -39,21 +32,7 @@ func restoredNode(t *testing.T, snapshot []byte, at event.Position) *node {
 }
 
 func (n *node) load(snapshot []byte, at event.Position) {
-	n.Helper()
-	r, err := n.Restore(n.Context(), at, event.AllTopics, bytes.NewReader(snapshot))
-	require.NoError(n, err)
-	require.NoError(n, r.Switch(n.Context()))
-}
-
-// eachWrite calls f before each write.
-type eachWrite struct {
-	bytes.Buffer
-	f func()
-}
-
-func (w *eachWrite) Write(b []byte) (int, error) {
-	w.f()
-	return w.Buffer.Write(b)
+	drivertest.Load(n.T, n.Database, snapshot, at)
 }
 
 // fill makes a table of about mib MiB.
@@ -73,18 +52,13 @@ func TestXE07(t *testing.T) {
 	s, err := n.Snapshot(t.Context())
 	require.NoError(t, err)
 	require.True(t, s.Online())
-	increments := 0
-	w := &eachWrite{f: func() {
+	snapshot, increments := drivertest.WrittenDuring(t, s, func() {
 		n.run("UPDATE c SET v = v + 1; UPDATE big SET v = 'new' WHERE id % 16 = (SELECT v % 16 FROM c); DELETE FROM big " +
 			"WHERE id % 50 = 7; INSERT INTO big (v) VALUES ('more')")
-		increments++
-	}}
-	require.NoError(t, s.WriteTo(t.Context(), w))
-	require.Greater(t, increments, 10)
-	require.NoError(t, s.Close())
+	})
 	require.Equal(t, fmt.Sprint(increments), n.value("SELECT v FROM c"), "increments flowed")
 
-	copied := restoredNode(t, w.Bytes(), at)
+	copied := restoredNode(t, snapshot, at)
 	require.Equal(t, at, copied.at())
 	require.Equal(t, "0", copied.value("SELECT v FROM c"))
 	require.Equal(t, want, copied.value(sum))
@@ -95,17 +69,12 @@ func TestXE07(t *testing.T) {
 // TestSS11: "the data is one moment: writes during a dump do not appear", with a writer beside the dump that
 // is no node.
 func TestSS11(t *testing.T) {
-	n := newNode(t)
+	n, copied := newNode(t), newNode(t)
 	n.fill(2)
 	n.run("CREATE TABLE c (v int)")
-	at := n.at()
-	s, err := n.Snapshot(t.Context())
-	require.NoError(t, err)
-	w := &eachWrite{f: func() { require.NoError(t, server.Exec(n.db, "INSERT INTO c VALUES (1)")) }}
-	require.NoError(t, s.WriteTo(t.Context(), w))
-	require.NoError(t, s.Close())
-	require.NotEqual(t, "0", n.value("SELECT count(*) FROM c"))
-	require.Equal(t, "0", restoredNode(t, w.Bytes(), at).value("SELECT count(*) FROM c"))
+	n.shared().SnapshotIsOneMoment(func() {
+		require.NoError(t, server.Exec(n.db, "INSERT INTO c VALUES (1)"))
+	}, copied.shared())
 }
 
 // TestXD13: "MVCC target: pause is short and does not grow with data size": opening a snapshot asks the same few
@@ -196,7 +165,7 @@ var schema = []string{
 	`BEGIN; INSERT INTO "Customer" (name, feels, born, extra, empty, price, tags) VALUES ('O''Brien; -- no', 'glücklich', '1970-01-01 12:00:00.123456+05:30', '{"a": [1, null, "x"]}', '', 12345678901234567890.0123456789, '{a,"b c",NULL}');
 	 INSERT INTO bill (customer, at, span) VALUES (1, '2024-02-29 23:59:59Z', '[1,5)'), (1, '2024-03-01 00:00:00+01', NULL); COMMIT`,
 	`{"sql": "INSERT INTO \"Customer\" (name, feels, extra, raw, empty, price, born, tags) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-	  "args": ["𝔘𝔫𝔦𝔠𝔬𝔡𝔢 😀 \u00e9", "so-so", {"deep": {"er": [true, 1.50]}}, "` + everyByte() + `", null, 0.0000000001, "2024-06-01T12:00:00+02:00", "{}"]}`,
+	  "args": ["𝔘𝔫𝔦𝔠𝔬𝔡𝔢 😀 \u00e9", "so-so", {"deep": {"er": [true, 1.50]}}, "\\x` + drivertest.EveryByte() + `", null, 0.0000000001, "2024-06-01T12:00:00+02:00", "{}"]}`,
 	`{"sql": "UPDATE bill SET paid = $1 WHERE no = $2", "args": [true, 2]}`,
 	`INSERT INTO part VALUES ('2024-05-05', 1); INSERT INTO journal (what) VALUES (''), (NULL)`,
 	`REFRESH MATERIALIZED VIEW counted`,
@@ -204,23 +173,9 @@ var schema = []string{
 	`ALTER SEQUENCE bill_no_seq RESTART WITH 100`,
 }
 
-func everyByte() string {
-	b := strings.Builder{}
-	b.WriteString(`\\x`)
-	for i := range 256 {
-		fmt.Fprintf(&b, "%02x", i)
-	}
-	return b.String()
-}
-
-// after makes items behind any position.
-func after(pos event.Position, scripts ...string) (items []event.Item) {
-	for _, s := range scripts {
-		record, chain := event.EncodeRecord(nil, pos.Seq+1, 1e18, pos.Chain, event.Draft{Body: []byte(s)})
-		pos = event.Position{Log: pos.Log, Seq: pos.Seq + 1, Chain: chain}
-		items = append(items, event.Item{Pos: pos, Record: record})
-	}
-	return items
+// after makes items after any position.
+func after(pos event.Position, scripts ...string) []event.Item {
+	return drivertest.LogAt(pos).Scripts(scripts...)
 }
 
 // contents is everything a reader can see, and what the schema does next.
@@ -247,7 +202,7 @@ func TestARealSchemaSurvivesApplyAndDump(t *testing.T) {
 	n.run(schema...)
 	require.Equal(t, "𝔘𝔫𝔦𝔠𝔬𝔡𝔢 😀 é|so-so|0.0000000002|1.50|NULL",
 		n.value(`SELECT name, feels, twice, extra #>> '{deep,er,1}', empty FROM "Customer" WHERE raw IS NOT NULL`))
-	require.Equal(t, strings.TrimPrefix(everyByte(), `\\x`),
+	require.Equal(t, drivertest.EveryByte(),
 		n.value(`SELECT encode(raw, 'hex') FROM "Customer" WHERE raw IS NOT NULL`))
 	snapshot, at := n.taken()
 	copied := restoredNode(t, snapshot, at)

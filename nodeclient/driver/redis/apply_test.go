@@ -27,6 +27,7 @@ type node struct {
 	*Database
 	log   *drivertest.Log
 	other *redis.Client
+	srv   *redistest.Server
 	db    int
 	url   string
 }
@@ -40,7 +41,7 @@ func nodeOn(t *testing.T, srv *redistest.Server, addr string) *node {
 	target, err := Open(t.Context(), redistest.URL(addr, db), Options{LockBeat: time.Hour})
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = target.Close() })
-	return &node{t, target, drivertest.NewLog(7), client(t, srv, db), db, srv.URL(db)}
+	return &node{t, target, drivertest.NewLog(7), client(t, srv, db), srv, db, srv.URL(db)}
 }
 
 // at is the stored position, or the start of the log.
@@ -54,12 +55,7 @@ func (n *node) at() event.Position {
 	return pos
 }
 
-func (n *node) items(scripts ...string) (items []event.Item) {
-	for _, s := range scripts {
-		items = append(items, n.log.Next([]byte(s))...)
-	}
-	return items
-}
+func (n *node) items(scripts ...string) []event.Item { return n.log.Scripts(scripts...) }
 
 // run applies scripts as one batch.
 func (n *node) run(scripts ...string) {

@@ -2,8 +2,6 @@ package redis
 
 import (
 	"fmt"
-	"os"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -22,21 +20,11 @@ import (
 var server *redistest.Server
 
 func TestMain(m *testing.M) {
-	if shorttest.Only("TestDamagedEntriesAreRefused", "TestGoldenEntries") {
-		os.Exit(m.Run())
-	}
-	s, err := redistest.Start()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	server = s
-	code := m.Run()
-	if err := s.Stop(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
+	shorttest.Main(m, func() (stop func() error, err error) {
+		server, err = redistest.Start()
+		return server.Stop, err
+	},
+		"TestDamagedEntriesAreRefused", "TestGoldenEntries")
 }
 
 // numbers gives folders of the suite, and tests, logical databases of the server; each has the next one for restores.
@@ -78,16 +66,10 @@ var factory = drivertest.Factory{
 		return fmt.Appendf(nil, "SET pad:%d %s\nRPUSH n %d\n", k, strings.Repeat("x", 1000), k)
 	},
 	Invalid: []byte("RPUSH n 777\nSET half 1\nSADD n 1"),
-	Applied: func(t *testing.T, dir string) (numbers []uint64) {
+	Applied: func(t *testing.T, dir string) []uint64 {
 		c := client(t, server, databases.of(dir))
 		require.EqualValues(t, 0, c.Exists(t.Context(), "half").Val())
-		for _, text := range c.LRange(t.Context(), "n", 0, -1).Val() {
-			k, err := strconv.ParseUint(text, 10, 64)
-			require.NoError(t, err)
-			numbers = append(numbers, k)
-		}
-		require.NoError(t, c.Close())
-		return numbers
+		return drivertest.Numbers(t, c.LRange(t.Context(), "n", 0, -1).Val())
 	},
 }
 

@@ -1,15 +1,14 @@
 package redis
 
 import (
-	"bytes"
 	"context"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
-	"xmq/broker/event"
 	"xmq/nodeclient"
+	"xmq/nodeclient/driver/drivertest"
 	"xmq/nodeclient/driver/internal/hold"
 	"xmq/nodeclient/driver/servertest/redistest"
 )
@@ -23,6 +22,15 @@ func (n *node) otherNode() (*Database, error) {
 	return target, err
 }
 
+// shared is n for the tests that several drivers have. It waits for its lock only a moment.
+func (n *node) shared() *drivertest.Node {
+	n.opts.LockWait = 3 * lockLook
+	return &drivertest.Node{T: n.T, Database: n.Database, Log: n.log, Make: "SET a 0", Add: "INCR a",
+		Count:  func() string { return n.other.Get(n.Context(), "a").Val() },
+		Server: n.srv, Other: func() (nodeclient.Database, error) { return n.otherNode() }, Named: "node other",
+		Holder: n.lock, EndLock: func() { require.NoError(n, n.other.Del(n.Context(), lockKey).Err()) }}
+}
+
 // lock is the value of the key; "" when it is not there.
 func (n *node) lock() string { return n.other.Get(n.Context(), lockKey).Val() }
 
@@ -33,21 +41,7 @@ func TestADatabaseBelongsToOneNode(t *testing.T) {
 	require.NoError(t, n.other.Del(t.Context(), lockKey).Err())
 	n.run("SET a 1")
 	require.True(t, strings.HasSuffix(n.lock(), " first"), n.lock())
-	before := n.at()
-	_, err := n.otherNode()
-	require.ErrorIs(t, err, nodeclient.ErrTaken)
-	require.True(t, nodeclient.IsTransient(err) && !nodeclient.IsFatal(err), err)
-	require.ErrorContains(t, err, "another node uses this database (")
-	require.ErrorContains(t, err, "): node first, connection ")
-	require.Equal(t, before, n.at())
-	n.run("INCR a")
-	require.NoError(t, n.Close())
-	require.Empty(t, n.lock())
-	second, err := n.otherNode()
-	require.NoError(t, err)
-	n.Database = second
-	n.run("INCR a")
-	require.Equal(t, "3", n.other.Get(t.Context(), "a").Val())
+	n.shared().BelongsToOneNode("): node first, connection ")
 }
 
 // The key is no data: no snapshot has it, it does not fill a database, no increment names it, and a FLUSHDB leaves
@@ -76,36 +70,7 @@ func TestALostLockIsTakenAgain(t *testing.T) {
 	n := nodeOn(t, own, own.Addr())
 	n.Database.hold.Close()
 	n.Database.hold = hold.New("redis", "0", tick, n.take)
-	n.run("SET a 0")
-	for _, lose := range []func(){
-		func() { require.NoError(t, n.other.Del(t.Context(), lockKey).Err()) },
-		func() {
-			require.NoError(t, own.Kill())
-			require.NoError(t, own.Run())
-		},
-	} {
-		before, batch, held := n.at(), n.items("INCR a"), n.lock()
-		lose()
-		require.Eventually(t, func() bool {
-			_, err := n.Apply(t.Context(), before, batch)
-			require.True(t, err == nil || nodeclient.IsTransient(err), err)
-			return err == nil
-		}, patience, tick)
-		require.Eventually(t, func() bool { return n.lock() != "" && n.lock() != held }, patience, tick)
-		_, err := n.otherNode()
-		require.ErrorIs(t, err, nodeclient.ErrTaken)
-	}
-	require.Equal(t, "2", n.other.Get(t.Context(), "a").Val())
-	for _, use := range []func(at event.Position) error{
-		func(at event.Position) error { return n.Seek(t.Context(), at) },
-		func(event.Position) error { return n.Keep(t.Context(), event.AllTopics) },
-		func(event.Position) error { _, err := n.Position(t.Context()); return err },
-	} {
-		at := n.at()
-		require.NoError(t, n.other.Del(t.Context(), lockKey).Err())
-		require.NoError(t, use(at))
-		require.NotEmpty(t, n.lock())
-	}
+	n.shared().LostLockIsTakenAgain(true)
 }
 
 // The lock of a node that has nothing to do stays, and ends soon after the node.
@@ -146,60 +111,12 @@ func TestTheLockLivesAsLongAsItsNode(t *testing.T) {
 // A node that has lost its lock to another writes nothing, and what the other one has done makes neither of them
 // FATAL.
 func TestANodeWithoutItsLockWritesNothing(t *testing.T) {
-	n := newNode(t)
-	n.run("SET a 0")
-	n.opts.LockWait = 3 * lockLook
-	before, batch := n.at(), n.items("INCR a")
-	require.NoError(t, n.other.Del(t.Context(), lockKey).Err())
-	other, err := n.otherNode()
-	require.NoError(t, err)
-	_, err = n.Apply(t.Context(), before, batch)
-	require.ErrorIs(t, err, nodeclient.ErrTaken)
-	require.ErrorContains(t, err, "node other")
-	require.Equal(t, "0", n.other.Get(t.Context(), "a").Val())
-	require.ErrorIs(t, n.Seek(t.Context(), before), nodeclient.ErrTaken)
-	_, err = n.Position(t.Context())
-	require.ErrorIs(t, err, nodeclient.ErrTaken)
-	_, err = other.Apply(t.Context(), before, batch)
-	require.NoError(t, err)
-	require.NoError(t, other.Close())
-	for range 2 {
-		_, err = n.Apply(t.Context(), before, batch)
-		require.ErrorIs(t, err, nodeclient.ErrTaken, "it left the database elsewhere")
-		require.ErrorContains(t, err, "had lost its lock")
-		require.False(t, nodeclient.IsFatal(err))
-	}
-	require.NoError(t, n.Close())
-	n.Database, err = n.otherNode()
-	require.NoError(t, err)
-	n.run("INCR a")
-	require.Equal(t, "2", n.other.Get(t.Context(), "a").Val())
-	_, err = n.Apply(t.Context(), before, batch)
-	require.True(t, nodeclient.IsFatal(err), "with the lock it is another hand: %v", err)
+	newNode(t).shared().WithoutItsLockWritesNothing()
 }
 
 // A switch to a restored database takes the lock along, and a node that lost it switches nothing.
 func TestTheLockStaysThroughASwitch(t *testing.T) {
-	n := newNode(t)
-	n.run("SET a 1")
-	snapshot, at := n.taken()
-	copied := newNode(t)
-	held := copied.lock()
-	copied.load(snapshot, at)
-	require.Equal(t, at, copied.at())
-	require.Equal(t, held, copied.lock())
-	_, err := copied.otherNode()
-	require.ErrorIs(t, err, nodeclient.ErrTaken)
-	loaded, err := copied.Restore(t.Context(), at, event.AllTopics, bytes.NewReader(snapshot))
-	require.NoError(t, err)
-	copied.opts.LockWait = lockLook
-	require.NoError(t, copied.other.Del(t.Context(), lockKey).Err())
-	other, err := copied.otherNode()
-	require.NoError(t, err)
-	require.ErrorIs(t, loaded.Switch(t.Context()), nodeclient.ErrTaken)
-	require.NoError(t, loaded.Discard())
-	require.NoError(t, other.Close())
-	require.Equal(t, at, copied.at())
+	newNode(t).shared().LockStaysThroughASwitch(newNode(t).shared())
 }
 
 // A server without memory stores no lock, and gets memory from increments that need none.

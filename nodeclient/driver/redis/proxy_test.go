@@ -85,13 +85,7 @@ func (p *proxy) watch(down bool, raw []byte) (cut bool) {
 }
 
 // counted is how many commands f sends.
-func (p *proxy) counted(f func()) (asked int) {
-	var before int
-	p.Do(func() { before = p.asked })
-	f()
-	p.Do(func() { asked = p.asked - before })
-	return asked
-}
+func (p *proxy) counted(f func()) int { return p.Grows(&p.asked, f) }
 
 // A batch costs one command.
 func TestABatchTakesOneRoundTrip(t *testing.T) {

@@ -2,7 +2,6 @@ package redis
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -172,50 +171,13 @@ func TestAServerKilledUnderLoadLosesAndRepeatsNothing(t *testing.T) {
 	own := redistest.New(t)
 	n := nodeOn(t, own, own.Addr())
 	const total = 6000
-	at, killed := n.at(), 0
-	var queue []event.Item
-	for k := range total {
-		queue = append(queue, n.items(fmt.Sprintf("INCR c\nRPUSH seen %d", k))...)
-	}
-	started := make(chan error, 1)
-	for len(queue) > 0 {
-		if done := total - len(queue); killed < 3 && done >= 1500*(killed+1) {
-			killed++
-			go func() { // while increments are on their way
-				_ = own.Kill() // it may be gone already
-				started <- own.Run()
-			}()
-			for gone := false; !gone; {
-				at, queue, gone = n.some(at, queue)
-			}
-			require.NoError(t, <-started)
-		}
-		at, queue, _ = n.some(at, queue)
-	}
-	require.Equal(t, 3, killed)
-	require.Equal(t, at, n.at())
+	n.shared().KilledUnderLoad(total, 3, func(k int) string { return fmt.Sprintf("INCR c\nRPUSH seen %d", k) })
 	require.Equal(t, fmt.Sprint(total), n.do("GET", "c"))
 	seen := n.other.LRange(t.Context(), "seen", 0, -1).Val()
 	require.Len(t, seen, total)
 	for k, text := range seen {
 		require.Equal(t, fmt.Sprint(k), text)
 	}
-}
-
-// some applies up to 20 of the queue as an agent would, and says whether trouble came.
-func (n *node) some(at event.Position, queue []event.Item) (event.Position, []event.Item, bool) {
-	n.Helper()
-	if len(queue) == 0 {
-		return at, queue, true
-	}
-	pos, err := n.Apply(context.Background(), at, queue[:min(20, len(queue))])
-	if err != nil {
-		require.True(n, nodeclient.IsTransient(err), err)
-	}
-	for len(queue) > 0 && queue[0].Pos.Seq <= pos.Seq {
-		queue = queue[1:]
-	}
-	return pos, queue, err != nil
 }
 
 // A server that saves by time only, or not at all, loses data and position together when it is killed: the copy goes

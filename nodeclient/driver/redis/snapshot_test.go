@@ -15,36 +15,15 @@ import (
 
 	"xmq/broker/event"
 	"xmq/nodeclient"
+	"xmq/nodeclient/driver/drivertest"
 	"xmq/nodeclient/driver/internal/snapstream"
 )
 
 // taken is a snapshot in memory.
-func (n *node) taken() ([]byte, event.Position) {
-	n.Helper()
-	s, err := n.Snapshot(n.Context())
-	require.NoError(n, err)
-	defer func() { require.NoError(n, s.Close()) }()
-	var b bytes.Buffer
-	require.NoError(n, s.WriteTo(n.Context(), &b))
-	return b.Bytes(), s.Position()
-}
+func (n *node) taken() ([]byte, event.Position) { return drivertest.Taken(n.T, n.Database) }
 
 func (n *node) load(snapshot []byte, at event.Position) {
-	n.Helper()
-	r, err := n.Restore(n.Context(), at, event.AllTopics, bytes.NewReader(snapshot))
-	require.NoError(n, err)
-	require.NoError(n, r.Switch(n.Context()))
-}
-
-// eachWrite calls f before each write.
-type eachWrite struct {
-	bytes.Buffer
-	f func()
-}
-
-func (w *eachWrite) Write(b []byte) (int, error) {
-	w.f()
-	return w.Buffer.Write(b)
+	drivertest.Load(n.T, n.Database, snapshot, at)
 }
 
 // noise is n bytes that a server cannot pack.
@@ -81,7 +60,7 @@ func TestXE07(t *testing.T) {
 	require.True(t, s.Online())
 	n.run("SET before:the:walk 1", "INCR hot", "DEL empty")
 	round := 0
-	w := &eachWrite{f: func() {
+	w := &drivertest.EachWrite{Do: func() {
 		k := 61 * round
 		n.run("INCR hot", fmt.Sprintf("DEL key:%d", k%5000), fmt.Sprintf("SET fresh:%d x", round),
 			fmt.Sprintf("SET key:%d short", (k+1)%5000),
@@ -202,7 +181,7 @@ func TestASnapshotGivenUpHoldsNothingUp(t *testing.T) {
 		s, err := n.Snapshot(t.Context())
 		require.NoError(t, err)
 		writes := 0
-		w := &eachWrite{f: func() {
+		w := &drivertest.EachWrite{Do: func() {
 			if writes++; writes == 3 {
 				require.NoError(t, give(s))
 			}

@@ -66,6 +66,15 @@ func (p *Proxy) Watch(rule Rule) { p.Do(func() { p.rule = rule }) }
 // Refuse says whether new connections are refused.
 func (p *Proxy) Refuse(refuse bool) { p.Do(func() { p.refuse = refuse }) }
 
+// Grows is by how much a number that the rule keeps grows while f runs.
+func (p *Proxy) Grows(number *int, f func()) (by int) {
+	var before int
+	p.Do(func() { before = *number })
+	f()
+	p.Do(func() { by = *number - before })
+	return by
+}
+
 // Do runs f while no message passes.
 func (p *Proxy) Do(f func()) {
 	p.mu.Lock()

@@ -33,6 +33,12 @@ func newNode(t *testing.T) *node {
 	return &node{t, open(t, t.TempDir()), drivertest.NewLog(7)}
 }
 
+// shared is n for the tests that several drivers have.
+func (n *node) shared() *drivertest.Node {
+	return &drivertest.Node{T: n.T, Database: n.Database, Log: n.log,
+		Count: func() string { return query[string](n.T, n.db, "SELECT count(*) FROM c") }}
+}
+
 // at is the stored position, or the start of the log.
 func (n *node) at() event.Position {
 	n.Helper()

@@ -28,35 +28,14 @@ func (n *node) fill(mib int) {
 }
 
 // taken is a snapshot in memory.
-func (n *node) taken() ([]byte, event.Position) {
-	n.Helper()
-	s, err := n.Snapshot(n.Context())
-	require.NoError(n, err)
-	defer func() { require.NoError(n, s.Close()) }()
-	var b bytes.Buffer
-	require.NoError(n, s.WriteTo(n.Context(), &b))
-	return b.Bytes(), s.Position()
-}
+func (n *node) taken() ([]byte, event.Position) { return drivertest.Taken(n.T, n.Database) }
 
 // restored is a new node with the snapshot.
 func restoredNode(t *testing.T, snapshot []byte, at event.Position) *node {
 	t.Helper()
 	n := newNode(t)
-	r, err := n.Restore(t.Context(), at, event.AllTopics, bytes.NewReader(snapshot))
-	require.NoError(t, err)
-	require.NoError(t, r.Switch(t.Context()))
+	drivertest.Load(t, n.Database, snapshot, at)
 	return n
-}
-
-// eachWrite calls f before each write.
-type eachWrite struct {
-	bytes.Buffer
-	f func()
-}
-
-func (w *eachWrite) Write(b []byte) (int, error) {
-	w.f()
-	return w.Buffer.Write(b)
 }
 
 // TestXE07: "MVCC target: increments flow during a long copy, yet the snapshot holds exactly its position",
@@ -74,20 +53,15 @@ func TestXE07(t *testing.T) {
 	other := inspect(t, n.path)
 	_, err = other.Exec("PRAGMA busy_timeout = 0")
 	require.NoError(t, err)
-	increments := 0
-	w := &eachWrite{f: func() {
+	snapshot, increments := drivertest.WrittenDuring(t, s, func() {
 		n.run("UPDATE c SET v = v + 1; UPDATE big SET v = randomblob(9000) WHERE id % 16 = (SELECT v % 16 FROM c); DELETE " +
 			"FROM big WHERE id % 50 = 7")
-		increments++
 		_, err := other.Exec("PRAGMA wal_checkpoint(TRUNCATE)")
 		require.NoError(t, err)
-	}}
-	require.NoError(t, s.WriteTo(t.Context(), w))
-	require.Greater(t, increments, 10)
-	require.NoError(t, s.Close())
+	})
 	require.Equal(t, increments, query[int](t, n.db, "SELECT v FROM c"), "increments flowed")
 
-	copied := restoredNode(t, w.Bytes(), at)
+	copied := restoredNode(t, snapshot, at)
 	require.Equal(t, at, copied.at())
 	require.Equal(t, 0, query[int](t, copied.db, "SELECT v FROM c"))
 	require.Equal(t, sum, query[string](t, copied.db, "SELECT group_concat(hex(substr(v, 1, 8))) FROM big"))
@@ -96,21 +70,14 @@ func TestXE07(t *testing.T) {
 // TestSS11: "the data is one moment: writes during a dump do not appear", with a writer beside the dump that
 // is no node: another process that does not touch the position.
 func TestSS11(t *testing.T) {
-	n := newNode(t)
+	n, copied := newNode(t), newNode(t)
 	n.fill(2)
 	n.run("CREATE TABLE c (v INTEGER)")
-	at := n.at()
-	s, err := n.Snapshot(t.Context())
-	require.NoError(t, err)
 	other := inspect(t, n.path)
-	w := &eachWrite{f: func() {
+	n.shared().SnapshotIsOneMoment(func() {
 		_, err := other.Exec("INSERT INTO c VALUES (1)")
 		require.NoError(t, err)
-	}}
-	require.NoError(t, s.WriteTo(t.Context(), w))
-	require.NoError(t, s.Close())
-	require.NotZero(t, query[int](t, n.db, "SELECT count(*) FROM c"))
-	require.Zero(t, query[int](t, restoredNode(t, w.Bytes(), at).db, "SELECT count(*) FROM c"))
+	}, copied.shared())
 }
 
 // bytesRead is how much this process has read from files so far.
