@@ -119,7 +119,7 @@ func cutting(call Call) Call {
 }
 
 // XE-12, the transfer: "The requester may read chunks while the upload runs, resumes after a cut, verifies".
-func TestXE12ReadingWhileUploadingOverABadRoad(t *testing.T) {
+func TestXE12ReadingWhileUploadingOverABadConnection(t *testing.T) {
 	s := open(t)
 	want := noise(t, 12, 7*ChunkSize+5)
 	half := make(chan struct{})

@@ -122,13 +122,13 @@ func withoutFeatures(data []byte) ([]byte, error) {
 }
 
 // runOlder runs a node of an earlier build on a SQLite file.
-func (h *house) runOlder(id string) *node {
+func (h *cluster) runOlder(id string) *node {
 	path := filepath.Join(h.dir, id+".db")
 	target, err := sqlite.Open(context.Background(), path, sqlite.Options{})
 	require.NoError(h.t, err)
-	road, err := bus.Dial("nats://"+h.cfg.NATSAddr, id)
+	conn, err := bus.Dial("nats://"+h.cfg.NATSAddr, id)
 	require.NoError(h.t, err)
-	a, err := nodeclient.New(older{road, h.t}, target, nodeclient.Options{ID: id, Driver: "sqlite",
+	a, err := nodeclient.New(older{conn, h.t}, target, nodeclient.Options{ID: id, Driver: "sqlite",
 		Tick: 50 * time.Millisecond, Log: h.log})
 	require.NoError(h.t, err)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -137,7 +137,7 @@ func (h *house) runOlder(id string) *node {
 	n.stop = sync.OnceValue(func() error {
 		cancel()
 		err := <-n.done
-		road.Close()
+		conn.Close()
 		require.NoError(h.t, target.Close())
 		return err
 	})
@@ -146,7 +146,7 @@ func (h *house) runOlder(id string) *node {
 }
 
 // standing is the alert with this key; false when it does not stand.
-func (h *house) standing(key string) (api.AlertView, bool) {
+func (h *cluster) standing(key string) (api.AlertView, bool) {
 	var all []api.AlertView
 	require.NoError(h.t, getJSON(h.t.Context(), "http://"+h.cfg.HTTPAddr+"/v1/alerts", &all))
 	for _, a := range all {
@@ -161,7 +161,7 @@ func (h *house) standing(key string) (api.AlertView, bool) {
 // broker, while others go on; an alert names the node to upgrade and the increment. When the node comes back
 // upgraded, it goes on by itself.
 func TestAnOlderNodeIsHeldBeforeWhatItDoesNotKnow(t *testing.T) {
-	h := newHouse(t, func(c *server.Config) { c.Masters = []string{"master", "n1"} })
+	h := newCluster(t, func(c *server.Config) { c.Masters = []string{"master", "n1"} })
 	driver := func(o *nodeclient.Options) { o.Driver = "sqlite" }
 	master, n1 := h.node("master", "", driver), h.runOlder("n1")
 	h.publish("CREATE TABLE t (k INTEGER PRIMARY KEY, v)")

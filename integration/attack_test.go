@@ -228,8 +228,8 @@ func TestAttackOfHalfSentBodies(t *testing.T) {
 	a.ends()
 }
 
-// 800 connections that are idle after a request, at a process that may open 600 files, while the log begins one segment after the other.
-// (The broker ended with 74.)
+// 800 connections that are idle after a request, at a process that may open 600 files, while the log begins one segment
+// after the other. (The broker ended with 74.)
 func TestAttackOfIdleConnections(t *testing.T) {
 	a := attack(t, 600, "--max-records", "50", "--http-conns-per-address", "0")
 	var refused, most, idle atomic.Int64

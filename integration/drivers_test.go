@@ -253,8 +253,8 @@ func TestEveryDriverFailRetrySkipReplace(t *testing.T) {
 	})
 }
 
-// A node joins by DUMP while four producers write. Both roads are cut in mid-transfer and the transfer goes on; the
-// newcomer is killed right before its switch and joins again. In the end both copies are equal and whole.
+// A node joins by DUMP while four producers write. Both connections are cut in mid-transfer and the transfer goes on;
+// the newcomer is killed right before its switch and joins again. In the end both copies are equal and whole.
 func TestEveryDriverDumpUnderLoadCutAndKilled(t *testing.T) {
 	onEveryDriver(t, nil, func(c *course) {
 		from, to := c.place(c.t), c.place(c.t)
@@ -320,7 +320,7 @@ func TestEveryDriverDumpUnderLoadCutAndKilled(t *testing.T) {
 		var dumps []struct{ ID, State, Error string }
 		require.NoError(c.t, getJSON(context.Background(), "http://"+c.http+"/v1/dumps", &dumps))
 		for _, d := range dumps {
-			require.Equal(c.t, "sealed", d.State, "no transfer began anew because its road was cut: %+v", dumps)
+			require.Equal(c.t, "sealed", d.State, "no transfer began anew because its connection was cut: %+v", dumps)
 		}
 	})
 }

@@ -16,7 +16,7 @@ import (
 )
 
 // dumps are those that the broker lists.
-func (h *house) dumps() (all []api.DumpView) {
+func (h *cluster) dumps() (all []api.DumpView) {
 	require.NoError(h.t, getJSON(context.Background(), "http://"+h.cfg.HTTPAddr+"/v1/dumps", &all))
 	return all
 }
@@ -24,7 +24,7 @@ func (h *house) dumps() (all []api.DumpView) {
 // A DUMP holds the data of now: what was mended by hand in the target is in it, though a snapshot of before is kept.
 // Who says that a kept one will do gets that; a person can drop it.
 func TestADumpHoldsTheDataOfNow(t *testing.T) {
-	h := newHouse(t)
+	h := newCluster(t)
 	h.publish("CREATE TABLE item (id INTEGER PRIMARY KEY, n INTEGER)")
 	h.publish("INSERT INTO item VALUES (1, 0)")
 	master := h.node("master", "")

@@ -38,7 +38,7 @@ func (j joining) error() error {
 	return fmt.Errorf("alert %q, last error %q, not loaded %q", j.alert.Text, text, j.notLoaded)
 }
 
-func (h *house) joining(t *testing.T, id string) (j joining) {
+func (h *cluster) joining(t *testing.T, id string) (j joining) {
 	t.Helper()
 	var alerts []api.AlertView
 	var dumps []api.DumpView
@@ -69,7 +69,7 @@ func (h *house) joining(t *testing.T, id string) (j joining) {
 // A newcomer with a database of its own ends, and what it says stands at the broker: in the alert, in the client and
 // beside the DUMP.
 func TestANewcomerWhoseDatabaseIsNotEmptyIsSeenAtTheBroker(t *testing.T) {
-	h := newHouse(t)
+	h := newCluster(t)
 	h.publish("CREATE TABLE c (v INTEGER)")
 	h.node("master", "").wants(t, "SELECT count(*) FROM c", "0")
 
@@ -134,7 +134,7 @@ func (r *refusing) Restore(ctx context.Context, want event.Position, topics even
 
 // A newcomer that cannot load the snapshot tries again, and why is seen at the broker until it follows.
 func TestANewcomerThatCannotLoadIsSeenAtTheBroker(t *testing.T) {
-	h := newHouse(t)
+	h := newCluster(t)
 	h.publish("CREATE TABLE c (v INTEGER)")
 	h.node("master", "").wants(t, "SELECT count(*) FROM c", "0")
 	target, err := sqlite.Open(context.Background(), filepath.Join(h.dir, "n1.db"), sqlite.Options{})
@@ -165,15 +165,15 @@ func TestANewcomerThatCannotLoadIsSeenAtTheBroker(t *testing.T) {
 
 // A newcomer that dies while it loads is missed.
 func TestANewcomerThatDiesWhileItLoadsIsMissed(t *testing.T) {
-	h := newHouse(t)
+	h := newCluster(t)
 	h.publish("CREATE TABLE c (v INTEGER)")
 	h.node("master", "").wants(t, "SELECT count(*) FROM c", "0")
-	road, err := bus.Dial("nats://"+h.cfg.NATSAddr, "n1")
+	conn, err := bus.Dial("nats://"+h.cfg.NATSAddr, "n1")
 	require.NoError(t, err)
-	defer road.Close()
+	defer conn.Close()
 	ask := event.Event{Kind: event.DumpReq, Group: nodeclient.DefaultGroup, ID: "n1", Peer: "master", Request: 7,
 		Body: event.Hello{Target: "mem"}.Encode()}
-	require.NoError(t, road.Publish(event.Subject(nodeclient.DefaultGroup, event.Up, "n1"), ask.Append(nil)))
+	require.NoError(t, conn.Publish(event.Subject(nodeclient.DefaultGroup, event.Up, "n1"), ask.Append(nil)))
 	eventually(t, func() error {
 		if j := h.joining(t, "n1"); j.alert.Text == "" || j.notLoaded == "" {
 			return j.error()

@@ -547,7 +547,7 @@ func (s *site) client(id string) (v worker.View) {
 	return v
 }
 
-// A house can be furnished before the first increment: a master on an empty log has a position, so others can join
+// Nodes can join before the first increment: a master on an empty log has a position, so others can join
 // from it, and from each other; of both kinds of target.
 func TestJoiningBeforeTheFirstIncrement(t *testing.T) {
 	s := newSite(t)

@@ -19,7 +19,7 @@ import (
 )
 
 // batch publishes k increments in one request and returns the last sequence.
-func (h *house) batch(k int, body string) {
+func (h *cluster) batch(k int, body string) {
 	h.t.Helper()
 	var b strings.Builder
 	for range k {
@@ -52,7 +52,7 @@ func TestHangingTargetDelaysNobody(t *testing.T) {
 	if shorttest.Less() {
 		clients = 60
 	}
-	h := newHouse(t, func(c *server.Config) { c.Workers, c.Masters, c.Silent = 4, nil, time.Minute })
+	h := newCluster(t, func(c *server.Config) { c.Workers, c.Masters, c.Silent = 4, nil, time.Minute })
 	for i := range clients {
 		h.cfg.Masters = append(h.cfg.Masters, fmt.Sprint("c", i))
 	}
@@ -97,7 +97,7 @@ func TestHangingTargetDelaysNobody(t *testing.T) {
 // A node that drops off reconnects by itself and goes on where it stopped: link cut, both directions, and broker
 // killed: no node process is restarted (XR-4).
 func TestXR04LinksAreCut(t *testing.T) {
-	h := newHouse(t)
+	h := newCluster(t)
 	link := newProxy(t, h.cfg.NATSAddr, 0)
 	db := drivertest.NewMemory()
 	direct := h.cfg.NATSAddr
@@ -125,7 +125,7 @@ func TestXR04LinksAreCut(t *testing.T) {
 // The original stops and waits: at most 10 increments per round trip. At 80 ms RTT it is well above 125 a second here
 // (XD-11).
 func TestXD11RoundTripsDoNotCostThroughput(t *testing.T) {
-	h := newHouse(t)
+	h := newCluster(t)
 	link := newProxy(t, h.cfg.NATSAddr, 40*time.Millisecond)
 	db := drivertest.NewMemory()
 	direct := h.cfg.NATSAddr
@@ -142,7 +142,7 @@ func TestXD11RoundTripsDoNotCostThroughput(t *testing.T) {
 // An idle client gets a new increment without polling: the median latency from answer to applied lies below the
 // original's sleeps of 10 ms (XI-5, XD-10).
 func TestXI05IdleClientsAreWoken(t *testing.T) {
-	h := newHouse(t)
+	h := newCluster(t)
 	db := drivertest.NewMemory()
 	h.run("master", "", db.Open())
 	h.batch(1, "x")
@@ -166,7 +166,7 @@ func TestXI05IdleClientsAreWoken(t *testing.T) {
 // The 10-byte header of the original's leader choice is not spoken: such bytes on the broker's port are refused, and
 // the broker lives. And other strangers on both ports (FD-1).
 func TestFD01StrangersOnThePorts(t *testing.T) {
-	h := newHouse(t)
+	h := newCluster(t)
 	for _, addr := range []string{h.cfg.NATSAddr, h.cfg.HTTPAddr} {
 		for _, bytes := range []string{"\x00\x00\x00\x00\x00\x00\x00\x00\x40\x00", "\xff\xff\xff\xff\xff\xff\xff\xff\x41\x00",
 			"*1\r\n$4\r\nPING\r\n", "\x80\x00\x00\x00", strings.Repeat("A", 100_000)} {
@@ -181,7 +181,7 @@ func TestFD01StrangersOnThePorts(t *testing.T) {
 
 // The answered number reads back the same payload, on both doors; sequences go on across a restart (XC-2, XI-1).
 func TestXC02AnsweredNumbersReadBack(t *testing.T) {
-	h := newHouse(t)
+	h := newCluster(t)
 	require.Contains(t, h.publish("a\x00b\xff"), `"seq":1`)
 	require.NoError(t, h.stop())
 	h.start()
@@ -195,15 +195,15 @@ func TestXC02AnsweredNumbersReadBack(t *testing.T) {
 	require.Equal(t, "1", res.Header.Get("Xmq-Seq"))
 }
 
-func (h *house) positions(t *testing.T) (p api.Positions, err error) {
+func (h *cluster) positions(t *testing.T) (p api.Positions, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	return p, getJSON(ctx, "http://"+h.cfg.HTTPAddr+"/v1/positions", &p)
 }
 
-// A node at the end of a narrow road gets its increments compressed when it asks for it: the same, in fewer bytes.
+// A node at the end of a slow connection gets its increments compressed when it asks for it: the same, in fewer bytes.
 func TestCompressedFramesAreFewerBytesAndTheSameIncrements(t *testing.T) {
-	h := newHouse(t, func(c *server.Config) { c.Masters = []string{"plain", "packed"} })
+	h := newCluster(t, func(c *server.Config) { c.Masters = []string{"plain", "packed"} })
 	carried := map[string]int64{}
 	var dbs []*drivertest.Memory
 	direct := h.cfg.NATSAddr

@@ -186,13 +186,13 @@ func measure(t *testing.T, f filled, mib, opens int) {
 		f.late(t, s, mib)
 		s.level("master")
 	}
-	road, err := bus.Dial("nats://"+s.nats, "backup-measure")
+	conn, err := bus.Dial("nats://"+s.nats, "backup-measure")
 	require.NoError(t, err)
-	defer road.Close()
+	defer conn.Close()
 	take := func(path string, progress func()) (dumpflow.Manifest, error) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		return nodeclient.Backup(ctx, road, nodeclient.DefaultGroup, "backup-measure", "master", path, false, nil,
+		return nodeclient.Backup(ctx, conn, nodeclient.DefaultGroup, "backup-measure", "master", path, false, nil,
 			func(int64) {
 				if progress != nil {
 					progress()

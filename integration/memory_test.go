@@ -67,7 +67,7 @@ func slowNodes(t *testing.T, kind string, deaf bool, nodes, count, limit int) {
 	}
 	s := newSite(t, "--masters", masters, "--memory-limit", fmt.Sprint(limit<<20))
 	p := s.broker()
-	h := &house{t: t, log: slog.New(slog.DiscardHandler)}
+	h := &cluster{t: t, log: slog.New(slog.DiscardHandler)}
 	h.cfg.NATSAddr = s.nats
 	link := newProxy(t, s.nats, 0)
 	h.cfg.NATSAddr = link.addr()

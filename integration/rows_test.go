@@ -24,7 +24,7 @@ import (
 	"xmq/worker"
 )
 
-// Rows of the conformance table that need the whole house and have no longer story of their own.
+// Rows of the conformance table that need broker and nodes and have no longer story of their own.
 
 // brokenSnapshots is a database whose dump command always fails.
 type brokenSnapshots struct{ nodeclient.Database }
@@ -37,7 +37,7 @@ func (brokenSnapshots) Snapshot(context.Context) (nodeclient.Snapshot, error) {
 // than the first node; its dump command exits 1: requester gets FAIL with the error text. The target goes on (XR-1,
 // XS-4).
 func TestXR01FailingDumpIsToldToTheRequester(t *testing.T) {
-	h := newHouse(t)
+	h := newCluster(t)
 	first, second := drivertest.NewMemory(), drivertest.NewMemory()
 	h.run("master", "", first.Open())
 	h.batch(5, "x")
@@ -54,18 +54,18 @@ func TestXR01FailingDumpIsToldToTheRequester(t *testing.T) {
 		}
 		return nil
 	})
-	road, err := bus.Dial("nats://"+h.cfg.NATSAddr, "backup-1")
+	conn, err := bus.Dial("nats://"+h.cfg.NATSAddr, "backup-1")
 	require.NoError(t, err)
-	defer road.Close()
+	defer conn.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
-	_, err = nodeclient.Backup(ctx, road, "main", "backup-1", "n1", filepath.Join(h.dir, "b"), false, nil, func(int64) {},
+	_, err = nodeclient.Backup(ctx, conn, "main", "backup-1", "n1", filepath.Join(h.dir, "b"), false, nil, func(int64) {},
 		nil)
 	require.ErrorIs(t, err, nodeclient.ErrRefused)
 	require.ErrorContains(t, err, "dump command exited with 1: no space left")
 	h.batch(5, "x")
 	reached(t, second, 10)
-	_, err = nodeclient.Backup(ctx, road, "main", "backup-1", "master", filepath.Join(h.dir, "b"), false, nil,
+	_, err = nodeclient.Backup(ctx, conn, "main", "backup-1", "master", filepath.Join(h.dir, "b"), false, nil,
 		func(int64) {}, nil)
 	require.NoError(t, err)
 }
@@ -73,7 +73,7 @@ func TestXR01FailingDumpIsToldToTheRequester(t *testing.T) {
 // A node gets increments in order, each once: the recorded stream is 1...n. Increments hold their payload: after a
 // write, a change and a delete the follower has seen all three (XI-2, SS-23).
 func TestXI02StreamIsOneToN(t *testing.T) {
-	h := newHouse(t)
+	h := newCluster(t)
 	db := drivertest.NewMemory()
 	h.run("master", "", db.Open())
 	want := []string{"write k 1", "change k 2", "delete k"}
@@ -91,7 +91,7 @@ func TestXI02StreamIsOneToN(t *testing.T) {
 
 // TestSS23 is the second half of TestXI02.
 func TestSS23FollowerSeesEveryChange(t *testing.T) {
-	h := newHouse(t)
+	h := newCluster(t)
 	h.publish("write k 1")
 	h.publish("change k 2")
 	h.publish("delete k")
@@ -104,7 +104,7 @@ func TestSS23FollowerSeesEveryChange(t *testing.T) {
 // In the original a missing body frame hangs the network thread, and a cut message shifts the stream. Slow, cut and
 // stuck senders on the nodes' port slow down nobody else here (XD-3).
 func TestXD03StuckSendersHurtNobody(t *testing.T) {
-	h := newHouse(t)
+	h := newCluster(t)
 	db := drivertest.NewMemory()
 	h.run("master", "", db.Open())
 	h.batch(1, "x")
@@ -151,7 +151,7 @@ func cpu(t *testing.T, p *process) time.Duration {
 
 // The position stands with the data, and an ID is never an address: a node at another address goes on (SS-29).
 func TestSS29AddressChange(t *testing.T) {
-	h := newHouse(t)
+	h := newCluster(t)
 	db := drivertest.NewMemory()
 	direct := h.cfg.NATSAddr
 	for round := range 3 {
@@ -193,7 +193,7 @@ func TestSS32DamagedPayloadIsNeverSkipped(t *testing.T) {
 // through the broker at a limited rate, a third node gets what is published at once, and so does the target (XE-9,
 // SS-9, SS-26).
 func TestXE09DumpDelaysNobody(t *testing.T) {
-	h := newHouse(t)
+	h := newCluster(t)
 	slow := func(o *nodeclient.Options) { o.DumpRate = 12 << 20 }
 	master, third, fresh := drivertest.NewMemory(), drivertest.NewMemory(), drivertest.NewMemory()
 	h.run("master", "", master.Open(), slow)
@@ -219,20 +219,20 @@ func TestXE09DumpDelaysNobody(t *testing.T) {
 
 // Every message of a node travels on subjects with its ID, and an ID in the body is never trusted (XC-5).
 func TestXC05IdentityIsTheSubject(t *testing.T) {
-	h := newHouse(t)
+	h := newCluster(t)
 	db := drivertest.NewMemory()
 	h.run("master", "", db.Open())
 	h.batch(3, "x")
 	reached(t, db, 3)
-	road, err := bus.Dial("nats://"+h.cfg.NATSAddr, "thief")
+	conn, err := bus.Dial("nats://"+h.cfg.NATSAddr, "thief")
 	require.NoError(t, err)
-	defer road.Close()
+	defer conn.Close()
 	lie := event.Event{Kind: event.IncrReq, State: event.None, Group: "main", ID: "master",
 		Session: event.Session{Instance: 9, Turn: 1}}
-	require.NoError(t, road.Publish(event.Subject("main", event.Up, "thief"), lie.Append(nil)))
+	require.NoError(t, conn.Publish(event.Subject("main", event.Up, "thief"), lie.Append(nil)))
 	reply := "_INBOX_master.x" // somebody else's
 	heard := make(chan bus.Msg, 1)
-	_, err = road.Subscribe(reply, func(m bus.Msg) { heard <- m })
+	_, err = conn.Subscribe(reply, func(m bus.Msg) { heard <- m })
 	require.NoError(t, err)
 	eventually(t, func() error {
 		var info struct {

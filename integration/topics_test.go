@@ -15,7 +15,7 @@ import (
 )
 
 // send posts an increment or an order and expects 200.
-func (h *house) send(path, kind, topic, body string) {
+func (h *cluster) send(path, kind, topic, body string) {
 	req, err := http.NewRequestWithContext(h.t.Context(), http.MethodPost, "http://"+h.cfg.HTTPAddr+path,
 		strings.NewReader(body))
 	require.NoError(h.t, err)
@@ -32,7 +32,7 @@ func (h *house) send(path, kind, topic, body string) {
 // The topics of a copy are proved by its database: also when the broker has forgotten the client no node goes on with
 // others, and the way that its refusal names, a DUMP over the database, fills the hole.
 func TestForgottenTopicsLeaveNoHole(t *testing.T) {
-	h := newHouse(t, func(c *server.Config) { c.Masters = []string{"master", "n1"} })
+	h := newCluster(t, func(c *server.Config) { c.Masters = []string{"master", "n1"} })
 	shop := func(o *nodeclient.Options) { o.Topics = []string{"shop"} }
 	master := h.node("master", "")
 	n1 := h.node("n1", "", shop)
@@ -62,7 +62,7 @@ func TestForgottenTopicsLeaveNoHole(t *testing.T) {
 
 // Neither does a broker that has lost its state store feed a node with other topics than its database holds.
 func TestTopicsOutliveALostStateStore(t *testing.T) {
-	h := newHouse(t, func(c *server.Config) { c.Masters = []string{"master", "n1"} })
+	h := newCluster(t, func(c *server.Config) { c.Masters = []string{"master", "n1"} })
 	shop := func(o *nodeclient.Options) { o.Topics = []string{"shop"} }
 	master := h.node("master", "")
 	n1 := h.node("n1", "", shop)

@@ -521,7 +521,7 @@ func TestADatabaseThatHangsDelaysAStopByFiveSecondsAtMost(t *testing.T) {
 }
 
 // XR-4: a node that drops off reconnects by itself and goes on where it stopped; no process is restarted.
-func TestXR04GoesOnAfterCutsAndOnABadRoad(t *testing.T) {
+func TestXR04GoesOnAfterCutsAndOnABadConnection(t *testing.T) {
 	world(t, 10, func(t *testing.T, network *bus.Mem, b *scripted) {
 		m := &memTarget{}
 		r := run(t, network, m, Options{Silence: 10})

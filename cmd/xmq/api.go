@@ -175,8 +175,8 @@ func (a *apiClient) unreached(err error) error {
 	return &temporaryError{fmt.Errorf("the broker at %s does not answer (%w): is it running?", a.name, cause)}
 }
 
-// greets reports whether a NATS server is at the address of a URL: it speaks before it is asked. net/http takes that for
-// an answer or, when it comes before the request has gone out, for an error without words.
+// greets reports whether a NATS server is at the address of a URL: it speaks before it is asked. net/http takes that
+// for an answer or, when it comes before the request has gone out, for an error without words.
 func greets(base string) bool {
 	u, err := url.Parse(base)
 	if err != nil {
@@ -193,7 +193,7 @@ func greets(base string) bool {
 	return err == nil && string(first) == "INFO "
 }
 
-// innermost is the cause at the end of a chain of errors, without the words each floor has put in front.
+// innermost is the cause at the end of a chain of errors, without the words each layer has put in front.
 func innermost(err error) error {
 	for next := errors.Unwrap(err); next != nil; next = errors.Unwrap(err) {
 		err = next

@@ -49,13 +49,13 @@ func dumpCommand() *cli.Command {
 				return usage("xmq dump: --broker: %v", err)
 			}
 			id := "backup-" + strings.ToLower(rand.Text()[:12])
-			road, err := bus.Dial(c.String("broker"), id)
+			conn, err := bus.Dial(c.String("broker"), id)
 			if err != nil {
 				return usage("xmq dump: --broker: %v", err)
 			}
-			defer road.Close()
-			if !road.Up() {
-				if trouble := road.Trouble(); trouble != nil && !bus.Refused(trouble) {
+			defer conn.Close()
+			if !conn.Up() {
+				if trouble := conn.Trouble(); trouble != nil && !bus.Refused(trouble) {
 					return &temporaryError{fmt.Errorf("the broker's NATS server at %s cannot be used: %w",
 						secret.URL(c.String("broker")), trouble)}
 				}
@@ -71,7 +71,7 @@ func dumpCommand() *cli.Command {
 				fmt.Fprintf(c.App.ErrWriter, "xmq: nothing has come yet of %s from the broker of group %s: waiting on\n",
 					c.String("from"), c.String("group"))
 			})
-			m, err := nodeclient.Backup(c.Context, road, c.String("group"), id, c.String("from"), path, c.Bool("force"), part(c),
+			m, err := nodeclient.Backup(c.Context, conn, c.String("group"), id, c.String("from"), path, c.Bool("force"), part(c),
 				func(n int64) {
 					silence.Stop()
 					p.say("%d MiB", n>>20)

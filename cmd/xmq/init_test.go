@@ -31,7 +31,7 @@ func TestALogIsMadeByInitWhereTheBrokerMayNot(t *testing.T) {
 
 // What takes something away for good is not done in passing.
 func TestAcceptingALogNeedsSomethingToAccept(t *testing.T) {
-	api, _ := house(t)
+	api, _ := cluster(t)
 	code, _, errs := call(t, "", "log", "accept", "--confirm", "--reason", "x", "--api", api)
 	require.Equal(t, exitRefused, code)
 	require.Contains(t, errs, "there is nothing to accept")

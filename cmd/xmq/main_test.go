@@ -51,10 +51,10 @@ func good(t *testing.T, in string, words ...string) string {
 	return out
 }
 
-// house runs a broker and a node "master" on a file target, and returns the broker's URLs.
-func house(t *testing.T) (api, nats string) { return houseThatAccepts(t, nil) }
+// cluster runs a broker and a node "master" on a file target, and returns the broker's URLs.
+func cluster(t *testing.T) (api, nats string) { return clusterThatAccepts(t, nil) }
 
-func houseThatAccepts(t *testing.T, accepts func([]byte) error) (api, nats string) {
+func clusterThatAccepts(t *testing.T, accepts func([]byte) error) (api, nats string) {
 	cfg := server.Default()
 	cfg.Data, cfg.NATSAddr, cfg.HTTPAddr = t.TempDir(), "127.0.0.1:0", "127.0.0.1:0"
 	cfg.Watch.Ballast, cfg.Watch.MinFree, cfg.Watch.SlowSync = false, 0, 0
@@ -257,7 +257,7 @@ func has(t *testing.T, m map[string]any, names ...string) {
 
 // The commands and shapes scripts rely on, against a living broker with a node.
 func TestJSONShapesAreStable(t *testing.T) {
-	api, nats := house(t)
+	api, nats := cluster(t)
 	require.Equal(t, `{"first":1,"last":2,"count":2}`+"\n", good(t, "one\ntwo", "publish", "--api", api, "--json"))
 	var p struct{ Clients []map[string]any }
 	eventually(t, func() bool {
@@ -307,7 +307,7 @@ func TestJSONShapesAreStable(t *testing.T) {
 }
 
 func TestLogTailShowsEveryIncrement(t *testing.T) {
-	api, _ := house(t)
+	api, _ := cluster(t)
 	good(t, "a\nb\nc\nd\n", "publish", "--api", api, "--topic", "t1")
 	out := good(t, "", "log", "tail", "-n", "3", "--api", api)
 	require.Equal(t, 3, strings.Count(out, "\n"))
@@ -318,7 +318,7 @@ func TestLogTailShowsEveryIncrement(t *testing.T) {
 }
 
 func TestPublishTakesEveryInput(t *testing.T) {
-	api, _ := house(t)
+	api, _ := cluster(t)
 	publish := func(in string, words ...string) (int, string, string) {
 		return call(t, in, append([]string{"publish", "--api", api}, words...)...)
 	}
@@ -416,7 +416,7 @@ func jsonNumber(n uint64) string {
 
 // A broker that comes back in the middle of an input is waited for, and nothing is stored twice.
 func TestPublishWaitsForTheBroker(t *testing.T) {
-	api, _ := house(t)
+	api, _ := cluster(t)
 	var asked atomic.Int64
 	flaky := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
@@ -455,7 +455,7 @@ func TestInterruptedToolsSaySo(t *testing.T) {
 		<-r.Context().Done()
 	}))
 	defer slow.Close()
-	api, _ := house(t)
+	api, _ := cluster(t)
 	var errs bytes.Buffer
 	in, hand := io.Pipe() // never closed: the tool waits for a line, like at a terminal
 	sending, stop := context.WithCancel(t.Context())
@@ -596,7 +596,7 @@ func TestExitCodes(t *testing.T) {
 
 // What an operator does by hand is answered, and stands in the audit list with the reason.
 func TestOrdersOfOperators(t *testing.T) {
-	api, _ := house(t)
+	api, _ := cluster(t)
 	good(t, "x\ny\n", "publish", "--api", api)
 	eventually(t, func() bool {
 		code, _, _ := call(t, "", "client", "seek", "master", "1", "--reason", "again", "--confirm", "--api", api)
@@ -629,7 +629,7 @@ func TestOrdersOfOperators(t *testing.T) {
 
 // What answers instead of a broker is named as what it is.
 func TestWhatIsNoBrokerIsNamed(t *testing.T) {
-	api, natsURL := house(t)
+	api, natsURL := cluster(t)
 	nats := strings.Replace(natsURL, "nats://", "http://", 1)
 	secure := httptest.NewTLSServer(nil)
 	defer secure.Close()
@@ -693,7 +693,7 @@ func TestToolsDoNotWaitForEver(t *testing.T) {
 
 // What nodes would answer differently is said once, with its line, and published all the same.
 func TestPublishWarnsOfClocksAndDice(t *testing.T) {
-	api, _ := house(t)
+	api, _ := cluster(t)
 	script := "INSERT INTO t VALUES (1);\nINSERT INTO t\nVALUES (random());\nINSERT INTO t VALUES (RANDOM());"
 	code, out, errs := call(t, script, "publish", "--api", api, "--sql", "-", "--dialect", "sqlite", "--json")
 	require.Zero(t, code)
@@ -706,7 +706,7 @@ func TestPublishWarnsOfClocksAndDice(t *testing.T) {
 
 // A script of which nodes would refuse something is not sent, not even what stands before it, and every line is named.
 func TestPublishSendsNothingOfAScriptThatNodesRefuse(t *testing.T) {
-	api, _ := house(t)
+	api, _ := cluster(t)
 	for dialect, c := range map[string]struct{ script, says string }{
 		"sqlite": {"INSERT INTO t VALUES (1);\nVACUUM;\nBEGIN;\nSELECT 1;\n\nPRAGMA journal_mode = OFF;\nCOMMIT;\nSELECT 2;",
 			"line 2: VACUUM cannot|line 6: PRAGMA journal_mode"},
@@ -735,7 +735,7 @@ func TestPublishSendsNothingOfAScriptThatNodesRefuse(t *testing.T) {
 func TestTheDoorsRefuseWhatNoNodeOfTheirDialectTakes(t *testing.T) {
 	accepts, err := driver.Check("postgres")
 	require.NoError(t, err)
-	api, _ := houseThatAccepts(t, accepts)
+	api, _ := clusterThatAccepts(t, accepts)
 	post := func(path, contentType, body string) (int, string) {
 		res, err := http.Post(api+path, contentType, strings.NewReader(body))
 		require.NoError(t, err)
@@ -775,7 +775,7 @@ func TestTheDoorsRefuseWhatNoNodeOfTheirDialectTakes(t *testing.T) {
 // Lines and files of a named dialect are checked before anything is sent, and what stands in a {"tx"} is seen by
 // check and lint.
 func TestPublishChecksIncrementsOfADialect(t *testing.T) {
-	api, _ := house(t)
+	api, _ := cluster(t)
 	words := []string{"publish", "--api", api, "--dialect", "postgres"}
 	in := `{"tx": [{"sql": "INSERT INTO t VALUES ($1)", "args": [1]}, {"sql": "UPDATE t SET\n a = now()"}]}` + "\n" +
 		`{"sql": "DELETE FROM t WHERE a = $1", "args": ["x"]}` + "\n"
@@ -804,7 +804,7 @@ func TestPublishChecksIncrementsOfADialect(t *testing.T) {
 
 // What a dump says to its client is left out and counted; what no node has is refused, unless it is left out as well.
 func TestPublishCountsWhatItLeavesOut(t *testing.T) {
-	api, _ := house(t)
+	api, _ := cluster(t)
 	script := "/*!40101 SET NAMES utf8mb4 */;\nDROP DATABASE IF EXISTS shop;\nCREATE DATABASE shop;\nUSE shop;\nSET " +
 		"FOREIGN_KEY_CHECKS=0;\n" +
 		"LOCK TABLES a WRITE;\nINSERT INTO a VALUES (1," + strings.Repeat("'x'),(2,", 150_000) + "'y');\nUNLOCK TABLES;\n" +

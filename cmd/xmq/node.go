@@ -124,13 +124,13 @@ func (p *nodeProcess) live(ctx context.Context, following func() (func(), error)
 	cfg.Target, commands = paths.Target(cfg.Target)
 	cfg.TargetPasswordFile = paths.File("target_password_file", cfg.TargetPasswordFile)
 	cfg.Restore = paths.File("restore", cfg.Restore)
-	road, err := bus.Dial(cfg.Broker, o.ID)
+	conn, err := bus.Dial(cfg.Broker, o.ID)
 	if err != nil {
 		return fmt.Errorf("%w: broker: %w", configs.ErrConfig, err)
 	}
-	defer road.Close()
+	defer conn.Close()
 	o.Driver, o.Address = driver.Kind(cfg.Target), addressOf(cfg.Target)
-	db, err := openTarget(ctx, cfg, commands, road, o)
+	db, err := openTarget(ctx, cfg, commands, conn, o)
 	if err != nil && ctx.Err() != nil {
 		return nil // told to end while it waited
 	}
@@ -139,7 +139,7 @@ func (p *nodeProcess) live(ctx context.Context, following func() (func(), error)
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	o.Driver, o.Stateless, o.Address = db.Driver, db.Stateless, addressOf(cfg.Target)
-	a, err := p.newAgent(road, db.Database, o)
+	a, err := p.newAgent(conn, db.Database, o)
 	if err != nil {
 		return fmt.Errorf("%w: %w", configs.ErrConfig, err)
 	}
@@ -148,7 +148,7 @@ func (p *nodeProcess) live(ctx context.Context, following func() (func(), error)
 			return err
 		}
 	}
-	if !road.Up() {
+	if !conn.Up() {
 		log.Warn("the broker does not answer yet: trying until it does", "client", o.ID, "broker", secret.URL(cfg.Broker))
 	}
 	if d, is := db.Database.(interface{ Durability() string }); is && d.Durability() != "" {
@@ -239,14 +239,14 @@ func loadBackup(ctx context.Context, a *nodeclient.Agent, db nodeclient.Database
 
 // openTarget opens the database of the configuration, whose paths are absolute and whose commands run in dir. One
 // that is away is waited for, and the broker told; another node that uses it is a mistake that a person ends.
-func openTarget(ctx context.Context, cfg configs.Node, dir string, road bus.Conn,
+func openTarget(ctx context.Context, cfg configs.Node, dir string, conn bus.Conn,
 	o nodeclient.Options) (t driver.Opened, err error) {
 	o, err = o.WithDefaults()
 	if err != nil {
 		return t, fmt.Errorf("%w: %w", configs.ErrConfig, err)
 	}
 	var taken error
-	err = nodeclient.Away(ctx, road, o, func(ctx context.Context) (err error) {
+	err = nodeclient.Away(ctx, conn, o, func(ctx context.Context) (err error) {
 		t, err = driver.Open(ctx, cfg.ID, cfg.Target, cfg.TargetPasswordFile, dir)
 		if errors.Is(err, nodeclient.ErrTaken) {
 			taken = err

@@ -42,7 +42,7 @@ func joins(t *testing.T, cfg configs.Node) string {
 // another folder, for the target, its password and a backup. Only where nothing lies there is the folder of --data
 // looked into, as in earlier builds.
 func TestARelativePathLiesWhereTheCommandWasGiven(t *testing.T) {
-	api, nats := house(t)
+	api, nats := cluster(t)
 	start := t.TempDir()
 	t.Chdir(start)
 	require.NoError(t, os.MkdirAll("conf", 0o700))

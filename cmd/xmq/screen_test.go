@@ -215,19 +215,19 @@ func TestADumpLetsNoRefusalSteerATerminal(t *testing.T) {
 	require.NoError(t, err)
 	s.Start()
 	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
-	road, err := bus.Dial(s.ClientURL(), "broker")
+	conn, err := bus.Dial(s.ClientURL(), "broker")
 	require.NoError(t, err)
-	t.Cleanup(road.Close)
-	sub, err := road.Subscribe(event.AnySubject("main", event.Up), func(m bus.Msg) {
+	t.Cleanup(conn.Close)
+	sub, err := conn.Subscribe(event.AnySubject("main", event.Up), func(m bus.Msg) {
 		if e, err := event.Decode(m.Data); err == nil && e.Kind == event.DumpReq {
 			no := event.Event{Kind: event.DumpRep, State: event.Fail, Code: event.Refused, Group: e.Group, ID: e.ID,
 				Request: e.Request, Text: evil}
-			_ = road.Publish(event.Subject(e.Group, event.Down, e.ID), no.Append(nil))
+			_ = conn.Publish(event.Subject(e.Group, event.Down, e.ID), no.Append(nil))
 		}
 	})
 	require.NoError(t, err)
 	t.Cleanup(sub.Stop)
-	require.NoError(t, road.Flush(t.Context()))
+	require.NoError(t, conn.Flush(t.Context()))
 	code, out, errs := call(t, "", "dump", "--from", "n1", "-o", filepath.Join(t.TempDir(), "f"), "--broker",
 		s.ClientURL())
 	require.NotZero(t, code)

@@ -45,7 +45,7 @@ func fill(ctx context.Context, url, first string, n int, body func(i int) []byte
 // t, insert the increment that adds row i.
 func oursApply(full int, open database, create string, insert func(i int, text string) string) side {
 	return func(ctx context.Context, dir string, p *Params) (v float64, err error) {
-		h, err := newHouse(dir, func(c *server.Config) { c.Masters = names(1) })
+		h, err := newCluster(dir, func(c *server.Config) { c.Masters = names(1) })
 		if err != nil {
 			return 0, err
 		}

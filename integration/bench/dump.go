@@ -29,7 +29,7 @@ func dumpRows(mib int, put func(i int, row []byte) error) error {
 // oursDump is the rate of a whole DUMP of a database that full makes, by the MiB that were put into it.
 func oursDump(full func(ctx context.Context, dir string, mib int) (url string, stop func() error, err error)) side {
 	return func(ctx context.Context, dir string, p *Params) (v float64, err error) {
-		h, err := newHouse(dir, func(c *server.Config) { c.Masters = names(1) })
+		h, err := newCluster(dir, func(c *server.Config) { c.Masters = names(1) })
 		if err != nil {
 			return 0, err
 		}
@@ -58,13 +58,13 @@ func oursDump(full func(ctx context.Context, dir string, mib int) (url string, s
 		if err != nil {
 			return 0, err
 		}
-		road, err := bus.Dial(h.broker.NATSURL(), "backup")
+		conn, err := bus.Dial(h.broker.NATSURL(), "backup")
 		if err != nil {
 			return 0, err
 		}
-		defer road.Close()
+		defer conn.Close()
 		began := time.Now()
-		_, err = nodeclient.Backup(ctx, road, nodeclient.DefaultGroup, "backup", names(1)[0],
+		_, err = nodeclient.Backup(ctx, conn, nodeclient.DefaultGroup, "backup", names(1)[0],
 			filepath.Join(dir, "backup.xmq"), false, nil, func(int64) {}, nil)
 		return since(dumpMiB(p), began), err
 	}

@@ -30,7 +30,7 @@ func fanout(name string, nodes int, aim string) Scenario {
 
 func oursFanout(ctx context.Context, dir string, p *Params) (v float64, err error) {
 	ids := names(p.Nodes)
-	h, err := newHouse(dir, func(c *server.Config) { c.Masters = ids })
+	h, err := newCluster(dir, func(c *server.Config) { c.Masters = ids })
 	if err != nil {
 		return 0, err
 	}

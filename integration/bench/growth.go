@@ -153,11 +153,12 @@ func growthPositions() Scenario {
 		"logs of 10^4 and 10^6 increments: the slowest by the fastest", Unit: "slowest/fastest", Less: true,
 		Aim: "1.2", disk: everyAnswerSynced,
 		ours: func(ctx context.Context, dir string, p *Params) (v float64, err error) {
-			few, many, short, long := crowdSize(p)/10, crowdSize(p), pick(p, 10_000, 1_000), pick(p, 1_000_000, 5_000)
-			var all []*house
+			few, many := followerCount(p)/10, followerCount(p)
+			short, long := pick(p, 10_000, 1_000), pick(p, 1_000_000, 5_000)
+			var all []*cluster
 			for i, c := range []struct{ clients, increments int }{{few, short}, {few, long}, {many, short}, {many, long}} {
 				ids := names(c.clients)
-				h, err2 := newHouse(filepath.Join(dir, strconv.Itoa(i)), func(cfg *server.Config) { cfg.Masters = ids })
+				h, err2 := newCluster(filepath.Join(dir, strconv.Itoa(i)), func(cfg *server.Config) { cfg.Masters = ids })
 				if err2 != nil {
 					return 0, err2
 				}
@@ -188,7 +189,7 @@ func growthPositions() Scenario {
 }
 
 // positions reads the listing and counts the clients in it.
-func positions(ctx context.Context, h *house) (err error) {
+func positions(ctx context.Context, h *cluster) (err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+h.broker.HTTPAddr()+"/v1/positions", nil)
 	if err != nil {
 		return err

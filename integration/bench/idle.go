@@ -13,18 +13,18 @@ import (
 
 const idleAsks = "10,000 connected clients that follow: "
 
-// idle makes a scenario of a broker with a crowd.
+// idle makes a scenario of a broker with many followers.
 func idle(name, asks, unit, aim string,
-	f func(ctx context.Context, h *house, c *crowd, p *Params) (float64, error)) Scenario {
+	f func(ctx context.Context, h *cluster, c *followers, p *Params) (float64, error)) Scenario {
 	return Scenario{Name: name, Asks: idleAsks + asks, Unit: unit, Less: true, Aim: aim, disk: everyAnswerSynced,
 		ours: func(ctx context.Context, dir string, p *Params) (v float64, err error) {
-			ids := names(crowdSize(p))
-			h, err := newHouse(dir, func(c *server.Config) { c.Masters = ids })
+			ids := names(followerCount(p))
+			h, err := newCluster(dir, func(c *server.Config) { c.Masters = ids })
 			if err != nil {
 				return 0, err
 			}
 			defer closing(&err, h.close)
-			c, err := newCrowd(h.broker.NATSURL(), ids)
+			c, err := newFollowers(h.broker.NATSURL(), ids)
 			if err != nil {
 				return 0, err
 			}
@@ -35,7 +35,7 @@ func idle(name, asks, unit, aim string,
 
 func idleMemory() Scenario {
 	return idle("idle-memory", "memory of the broker for each, without its NATS connection", "KB", "20 KB",
-		func(ctx context.Context, h *house, c *crowd, _ *Params) (float64, error) {
+		func(ctx context.Context, h *cluster, c *followers, _ *Params) (float64, error) {
 			before := inUse()
 			if err := c.join(ctx, h.broker.LogID()); err != nil {
 				return 0, err
@@ -55,7 +55,7 @@ func inUse() float64 {
 
 func idleCPU() Scenario {
 	return idle("idle-cpu", "time of the whole process, the clients' heartbeats included", "% of a core", "2 %",
-		func(ctx context.Context, h *house, c *crowd, p *Params) (float64, error) {
+		func(ctx context.Context, h *cluster, c *followers, p *Params) (float64, error) {
 			if err := c.join(ctx, h.broker.LogID()); err != nil {
 				return 0, err
 			}
@@ -78,7 +78,7 @@ func cpuTime() time.Duration {
 
 func idleWake() Scenario {
 	return idle("idle-wake", "from the publication of one increment until a client has it: the 99th percentile", "ms",
-		"50 ms", func(ctx context.Context, h *house, c *crowd, p *Params) (float64, error) {
+		"50 ms", func(ctx context.Context, h *cluster, c *followers, p *Params) (float64, error) {
 			if err := c.join(ctx, h.broker.LogID()); err != nil {
 				return 0, err
 			}
@@ -87,7 +87,7 @@ func idleWake() Scenario {
 				return 0, err
 			}
 			defer w.Close()
-			var t tally
+			var t delays
 			times := pick(p, 20, 3)
 			for i := range times {
 				if err := c.rest(ctx); err != nil {

@@ -20,7 +20,7 @@ const everyAnswerSynced = "synced before every answer"
 func bodySize(p *Params) int { return cmp.Or(p.Size, payloadBytes) }
 
 func oursIngest(ctx context.Context, dir string, p *Params) (v float64, err error) {
-	h, err := newHouse(dir)
+	h, err := newCluster(dir)
 	if err != nil {
 		return 0, err
 	}

@@ -59,25 +59,25 @@ func pace(ctx context.Context, w writer, n, size int) error {
 	return w.flush(ctx)
 }
 
-// tally gathers how long stamped bodies were under way.
-type tally struct {
+// delays gathers how long stamped bodies were under way.
+type delays struct {
 	mu    sync.Mutex
 	times []float64 // ms
 }
 
-func (t *tally) arrived(body []byte) {
+func (t *delays) arrived(body []byte) {
 	took := time.Since(time.Unix(0, int64(binary.LittleEndian.Uint64(body))))
 	t.add(took)
 }
 
-func (t *tally) add(took time.Duration) {
+func (t *delays) add(took time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.times = append(t.times, float64(took)/float64(time.Millisecond))
 }
 
 // percentile is that of all behind the first cold.
-func (t *tally) percentile(percent, cold int) (float64, error) {
+func (t *delays) percentile(percent, cold int) (float64, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if len(t.times) <= cold {
@@ -88,12 +88,12 @@ func (t *tally) percentile(percent, cold int) (float64, error) {
 }
 
 func oursLatency(ctx context.Context, dir string, p *Params, percent int) (v float64, err error) {
-	h, err := newHouse(dir, func(c *server.Config) { c.Masters = names(1) })
+	h, err := newCluster(dir, func(c *server.Config) { c.Masters = names(1) })
 	if err != nil {
 		return 0, err
 	}
 	defer closing(&err, h.close)
-	var t tally
+	var t delays
 	s := newSink()
 	s.seen = func(i event.Item) {
 		if record, err := i.Record.Decode(); err == nil { // it was checked on its way
@@ -118,7 +118,7 @@ func oursLatency(ctx context.Context, dir string, p *Params, percent int) (v flo
 }
 
 func jetstreamLatency(ctx context.Context, j *jets, p *Params, percent int) (v float64, err error) {
-	var t tally
+	var t delays
 	r, err := j.reader(ctx, "n0", jetBatch, func(m jetstream.Msg) { t.arrived(m.Data()) })
 	if err != nil {
 		return 0, err

@@ -21,8 +21,8 @@ func restart() Scenario {
 
 // oursRestart builds once and opens three times; the figure is the median.
 func oursRestart(ctx context.Context, dir string, p *Params) (float64, error) {
-	ids := names(crowdSize(p))
-	h, err := newHouse(dir, func(c *server.Config) { c.Masters = ids })
+	ids := names(followerCount(p))
+	h, err := newCluster(dir, func(c *server.Config) { c.Masters = ids })
 	if err != nil {
 		return 0, err
 	}
@@ -32,7 +32,7 @@ func oursRestart(ctx context.Context, dir string, p *Params) (float64, error) {
 	var took []float64
 	for range 3 {
 		began := time.Now()
-		h, err := openHouse(h.cfg)
+		h, err := openCluster(h.cfg)
 		if err != nil {
 			return 0, err
 		}
@@ -50,8 +50,8 @@ func oursRestart(ctx context.Context, dir string, p *Params) (float64, error) {
 }
 
 // settle gives a broker clients that stay where they are, and so many increments behind them.
-func settle(ctx context.Context, h *house, ids []string, n, size int) error {
-	c, err := newCrowd(h.broker.NATSURL(), ids)
+func settle(ctx context.Context, h *cluster, ids []string, n, size int) error {
+	c, err := newFollowers(h.broker.NATSURL(), ids)
 	if err != nil {
 		return err
 	}

@@ -73,7 +73,7 @@ func trimIngest() Scenario {
 
 func trimLatency(ctx context.Context, dir string, p *Params, trims bool) (v float64, err error) {
 	grain := pick(p, int64(10_000), 500)
-	h, err := newHouse(dir, func(c *server.Config) {
+	h, err := newCluster(dir, func(c *server.Config) {
 		c.Masters, c.MaxRecords, c.Retention.Every, c.Retention.KeepAge = names(1), grain, 20*time.Millisecond, 0
 		if trims {
 			c.Retention.MaxRecords = 1
@@ -87,7 +87,7 @@ func trimLatency(ctx context.Context, dir string, p *Params, trims bool) (v floa
 	if err := settle(ctx, h, names(1), 1, bodySize(p)); err != nil {
 		return 0, err
 	}
-	var t tally
+	var t delays
 	all, cold := paceCount(p)
 	all *= 5
 	sent := make(chan time.Time, all)

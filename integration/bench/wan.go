@@ -35,7 +35,7 @@ func wan(name, asks string, rate int) Scenario {
 // wanRateOf is what arrives at a node behind a link, from the first increment that arrives to the last, or to the last
 // that has come a few seconds after everything was published.
 func wanRateOf(ctx context.Context, dir string, p *Params, delay time.Duration, rate int) (v float64, err error) {
-	h, err := newHouse(dir, func(c *server.Config) { c.Masters = names(1) })
+	h, err := newCluster(dir, func(c *server.Config) { c.Masters = names(1) })
 	if err != nil {
 		return 0, err
 	}

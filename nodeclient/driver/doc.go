@@ -1,4 +1,4 @@
-// Package driver is the shelf of target drivers: which of them a target URL names. The port they all implement is
+// Package driver opens databases: which driver a target URL names. The port they all implement is
 // nodeclient.Database, and drivertest is the suite they all pass. README.md beside this file is the chapter about
 // databases: what the drivers promise, what each error means, what a DUMP carries.
 //

@@ -59,9 +59,9 @@ type Options struct {
 	Done func(draft, seq uint64, err error)
 
 	// Trouble is told why the broker does not take what is published, whenever that changes, and nil when it takes it
-	// again. The Producer tries on whatever it is. That nobody serves the group is a *bus.Unserved, which is told before
-	// anything is published, too; that the connection does not stand a bus.ErrDown. It is called as Done is. nil: nobody
-	// is told.
+	// again. The Producer tries on whatever it is. That nobody serves the group is a *bus.Unserved, which is told
+	// before anything is published, too; that the connection does not stand a bus.ErrDown. It is called as Done is.
+	// nil: nobody is told.
 	Trouble func(err error)
 }
 

@@ -149,7 +149,7 @@ func TestWithoutOnceALostAnswerDoubles(t *testing.T) {
 }
 
 // A network that loses, repeats and reorders: everything is stored once and in order.
-func TestBadRoadStoresOnceInOrder(t *testing.T) {
+func TestABadConnectionStoresOnceInOrder(t *testing.T) {
 	for seed := range uint64(20) {
 		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -178,7 +178,7 @@ func Run(t *testing.T, f Factory) {
 		{"data and position survive a reopening", applyReopen},
 		{failsInside, applyFail},
 		{failsFirst, applyFailFirst},
-		{"another hand's position is fatal and changes nothing", applyMismatch},
+		{"someone else's position is fatal and changes nothing", applyMismatch},
 		{"a repeated batch changes nothing (XI-6)", applyRepeated},
 		{"a position that went back in the same log is a restart (XI-8)", applyWentBack},
 		{"an increment that was passed over is applied outside the order, and the position stays", applyOutside},
@@ -722,7 +722,7 @@ func (p *place) refuses(want event.Position, r io.Reader) error {
 }
 
 // errCut is what a broken download answers with.
-var errCut = errors.New("the road was cut")
+var errCut = errors.New("the connection was cut")
 
 func restoreCut(p *place) {
 	p.feed(1, 40)

@@ -40,8 +40,8 @@ type Database struct {
 	db      *disk.DB       // nil after Close, or a Switch or failed write after which it could not be opened again
 	pos     event.Position // as stored
 	closed  bool
-	// doubt is the position of a write that failed: whether it is stored is seen when the database has been opened again.
-	// Zero when there is none.
+	// doubt is the position of a write that failed: whether it is stored is seen when the database has been opened
+	// again. Zero when there is none.
 	doubt   event.Position
 	reading atomic.Int32 // open snapshots
 	reads   sync.RWMutex // held by Get and Scan, and by whoever closes db

@@ -216,7 +216,7 @@ func (t *Database) run(ctx context.Context, s *session, stored event.Position, s
 	if c.err == nil {
 		return apply.Unknown, unmoved(steps, fmt.Errorf("moving the position found %d rows instead of one", c.found))
 	}
-	if road(c.err) || number(c.err) == lockTimeout && time.Since(begun) > lockWait/2 { // one that was raised comes at once
+	if connFailed(c.err) || number(c.err) == lockTimeout && time.Since(begun) > lockWait/2 { // one that was raised comes at once
 		return 0, nodeclient.Transient(fmt.Errorf("mysql: apply %d to %d: %w", steps[0].Seq(), steps[len(steps)-1].Seq(),
 			c.err))
 	}

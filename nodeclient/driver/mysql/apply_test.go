@@ -126,7 +126,7 @@ func TestABatchLongerThanAPacketIsCut(t *testing.T) {
 	require.Equal(t, "40", n.value("SELECT count(*) FROM c"))
 }
 
-// An answer larger than all buffers of the road does not block the batch.
+// An answer larger than all buffers of the connection does not block the batch.
 func TestResultsOfAnyWidthAreReadAndDropped(t *testing.T) {
 	n := newNode(t)
 	n.run("CREATE TABLE done (v int)")
@@ -137,7 +137,7 @@ func TestResultsOfAnyWidthAreReadAndDropped(t *testing.T) {
 
 // TestXD28: "data and position in one transaction: a counter update is applied once", with the connection cut
 // before the commit arrives, and after the server has done it, or has begun to, but before it says so.
-func TestXD28CommitOnALostRoad(t *testing.T) {
+func TestXD28CommitOnALostConnection(t *testing.T) {
 	p := newProxy(t, server.Addr())
 	n := nodeOn(t, server, p.Addr())
 	n.run("CREATE TABLE c (v int)", "INSERT INTO c VALUES (0)")

@@ -40,7 +40,7 @@ func transient(number uint16) bool {
 	switch number {
 	case 1040, 1203, 1226: // connections are used up: the server's, the user's
 		return true
-	case 1042, 1043, 1129, 1130, 1152, 1156, 1157, 1158, 1159, 1160, 1161, 1184: // the road
+	case 1042, 1043, 1129, 1130, 1152, 1156, 1157, 1158, 1159, 1160, 1161, 1184: // the connection
 		return true
 	case 1053, 1077, 1079, killed, 3168, 3169: // the server stops, the session was killed
 		return true
@@ -77,19 +77,19 @@ func broken(err error) bool {
 }
 
 // classify marks err. An error that is classed already keeps its class; a FAIL has no mark. Trouble without a number
-// is the road to the server, or our context.
+// is the connection to the server, or our context.
 func classify(err error) error {
 	if err == nil || nodeclient.IsTransient(err) || nodeclient.IsFatal(err) {
 		return err
 	}
-	if road(err) || transient(number(err)) {
+	if connFailed(err) || transient(number(err)) {
 		return nodeclient.Transient(err)
 	}
 	return err
 }
 
-// road reports whether err is trouble of the connection itself: whatever was asked, the answer is not known.
-func road(err error) bool {
+// connFailed reports whether err is trouble of the connection itself: whatever was asked, the answer is not known.
+func connFailed(err error) bool {
 	switch number(err) {
 	case 0, 1053, 1077, 1079, killed, 3168, 3169, 1152, 1156, 1157, 1158, 1159, 1160, 1161, 1184:
 		return err != nil

@@ -74,10 +74,10 @@ func list(all []column) string {
 	return strings.Join(names, ", ")
 }
 
-// tally is what two copies of a table agree on: how many rows it has, and the sum of their digests, in any order.
-type tally struct{ rows, sum uint64 }
+// checksum is what two copies of a table agree on: how many rows it has, and the sum of their digests, in any order.
+type checksum struct{ rows, sum uint64 }
 
-func (t *tally) add(row []byte) {
+func (t *checksum) add(row []byte) {
 	h := fnv.New64a()
 	_, _ = h.Write(row) // a hash never fails
 	t.rows++

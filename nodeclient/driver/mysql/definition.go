@@ -17,11 +17,11 @@ import (
 // piece is a record of a snapshot that was found to be what its kind names, and nothing else.
 type piece struct {
 	kind        byte
-	name        string // of the sequence, or of the table
-	create      string // CREATE SEQUENCE or CREATE TABLE
-	next, cycle string // of a sequence
-	tuples      []byte // of rows
-	tally       tally  // of rows, or of the whole table
+	name        string   // of the sequence, or of the table
+	create      string   // CREATE SEQUENCE or CREATE TABLE
+	next, cycle string   // of a sequence
+	tuples      []byte   // of rows
+	checksum    checksum // of rows, or of the whole table
 	script      script
 }
 
@@ -29,7 +29,7 @@ type piece struct {
 // event.ErrDamaged, or are those of records.
 func checkAll(records *snapstream.Reader) error {
 	table, open := "", false
-	var sum tally
+	var sum checksum
 	for {
 		kind, body, err := readRecord(records)
 		if err == io.EOF {
@@ -44,15 +44,15 @@ func checkAll(records *snapstream.Reader) error {
 		}
 		switch kind {
 		case tableRecord:
-			table, open, sum = p.name, true, tally{}
+			table, open, sum = p.name, true, checksum{}
 		case rowsRecord:
-			sum.rows += p.tally.rows
-			sum.sum += p.tally.sum
-		case tallyRecord:
-			if sum.rows != p.tally.rows {
-				return fmt.Errorf("the table %s has %d rows, expected were %d: %w", table, sum.rows, p.tally.rows, event.ErrDamaged)
+			sum.rows += p.checksum.rows
+			sum.sum += p.checksum.sum
+		case checksumRecord:
+			if sum.rows != p.checksum.rows {
+				return fmt.Errorf("the table %s has %d rows, expected were %d: %w", table, sum.rows, p.checksum.rows, event.ErrDamaged)
 			}
-			if sum != p.tally {
+			if sum != p.checksum {
 				return fmt.Errorf("the table %s has other rows than were counted: %w", table, event.ErrDamaged)
 			}
 			table, open = "", false
@@ -74,8 +74,8 @@ func parseRecord(kind byte, body []byte, table string, open bool) (p piece, err 
 		err = p.table(string(body))
 	case kind == rowsRecord && open:
 		err = p.rows(body)
-	case kind == tallyRecord && open && len(body) == 16:
-		p.tally = tally{binary.LittleEndian.Uint64(body), binary.LittleEndian.Uint64(body[8:])}
+	case kind == checksumRecord && open && len(body) == 16:
+		p.checksum = checksum{binary.LittleEndian.Uint64(body), binary.LittleEndian.Uint64(body[8:])}
 	case kind == scriptRecord && !open:
 		if json.Unmarshal(body, &p.script) != nil {
 			return p, errors.New("a script of the snapshot cannot be read")
@@ -157,7 +157,7 @@ func (p *piece) rows(body []byte) error {
 		if n == 0 {
 			return fail
 		}
-		p.tally.add([]byte(rest[:n]))
+		p.checksum.add([]byte(rest[:n]))
 		if rest = rest[n:]; rest == "" {
 			return nil
 		}

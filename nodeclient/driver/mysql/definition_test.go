@@ -178,7 +178,7 @@ func FuzzRows(f *testing.F) {
 			return
 		}
 		require.Equal(t, values, string(p.tuples))
-		require.Positive(t, p.tally.rows)
+		require.Positive(t, p.checksum.rows)
 		require.NotContains(t, strings.ToUpper(outsideStrings(values)), "SELECT")
 		require.NotContains(t, outsideStrings(values), ";")
 	})

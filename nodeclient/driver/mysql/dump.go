@@ -19,7 +19,7 @@ const (
 	sequenceRecord = 's' // CREATE SEQUENCE and SELECT setval
 	tableRecord    = 't' // name, a NUL byte, CREATE TABLE
 	rowsRecord     = 'r' // INSERT
-	tallyRecord    = 'd' // rows and digest of the table, 8 bytes each
+	checksumRecord = 'd' // rows and digest of the table, 8 bytes each
 	scriptRecord   = 'x' // a script, as JSON
 )
 
@@ -149,7 +149,7 @@ func (d *dump) table(ctx context.Context, t tableState) error {
 		}
 	}
 	begin := []byte("INSERT INTO " + quoteName(t.name) + " (" + list(all) + ") VALUES ")
-	var sum tally
+	var sum checksum
 	var gathered []byte
 	flush := func() error {
 		if len(gathered) == 0 {
@@ -179,7 +179,7 @@ func (d *dump) table(ctx context.Context, t tableState) error {
 		return err
 	}
 	b := binary.LittleEndian.AppendUint64(nil, sum.rows)
-	return d.record(tallyRecord, binary.LittleEndian.AppendUint64(b, sum.sum))
+	return d.record(checksumRecord, binary.LittleEndian.AppendUint64(b, sum.sum))
 }
 
 // scripts writes routines, then views, then triggers, in an order in which they can be made where none needs a later

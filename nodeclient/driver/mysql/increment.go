@@ -141,9 +141,9 @@ func checkNames(script string) error {
 	return nil
 }
 
-// check refuses what cannot be undone, what stays in the session behind the increment, so that the same increment would mean
-// something else after a restart, and what reads or writes files of one server. Everything else that is not known to
-// change data in a transaction is refused too. It is a check of words, not of meaning.
+// check refuses what cannot be undone, what stays in the session behind the increment, so that the same increment would
+// mean something else after a restart, and what reads or writes files of one server. Everything else that is not known
+// to change data in a transaction is refused too. It is a check of words, not of meaning.
 func (w *work) check(st sqltext.Statement) error {
 	tokens, err := sqltext.Tokens(sqltext.MariaDB, st.Text)
 	if err != nil {
@@ -220,7 +220,8 @@ func checkMark(t sqltext.Token) error {
 	return nil
 }
 
-// variable is the name of the user variable that the token with index i, an @, begins, as it stands; "" when it is none.
+// variable is the name of the user variable that the token with index i, an @, begins, as it stands; "" when it is
+// none.
 func variable(text string, tokens []sqltext.Token, i int) string {
 	if tokens[i].Text != "@" || i+1 == len(tokens) || tokens[i+1].At != tokens[i].At+1 || i > 0 &&
 		tokens[i-1].Text == "@" && tokens[i-1].At == tokens[i].At-1 {

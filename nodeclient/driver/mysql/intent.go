@@ -196,7 +196,7 @@ func (t *Database) statement(ctx context.Context, s *session, st step) (refused,
 		return nil, err
 	}
 	switch err := s.do(ctx, text); {
-	case err != nil && (road(err) || transient(number(err))):
+	case err != nil && (connFailed(err) || transient(number(err))):
 		return nil, err
 	case err != nil:
 		return fail(err), nil
@@ -228,7 +228,7 @@ func (t *Database) done(ctx context.Context, s *session, before, stored event.Po
 	found, err := s.exec(ctx, advance(stored, st.Pos, st.Time, t.recounted()))
 	if err == nil && found != 1 {
 		return before, apply.Fail(0, nodeclient.Fatal(fmt.Errorf("mysql: moving the position behind %d found %d rows "+
-			"instead of one: another hand has written it", st.Seq(), found)))
+			"instead of one: someone else has written it", st.Seq(), found)))
 	}
 	if err != nil {
 		return before, apply.Fail(0, nodeclient.Transient(fmt.Errorf("mysql: move the position behind %d: %w", st.Seq(),
@@ -283,7 +283,7 @@ func (t *Database) fingerprint(ctx context.Context, s *session, d *ddl) (print s
 		switch {
 		case err == nil && rows[0][0] == "0":
 			_, _ = fmt.Fprintf(h, "empty\n")
-		case err != nil && (road(err) || transient(number(err))): // else it is not there, and the server will say so
+		case err != nil && (connFailed(err) || transient(number(err))): // else it is not there, and the server will say so
 			return "", false, err
 		}
 	}

@@ -13,7 +13,7 @@ import (
 	"xmq/nodeclient/driver/servertest/mysqltest"
 )
 
-// cuts are the steps of a change of the schema at which the road may be cut, in their order; of each script the
+// cuts are the steps of a change of the schema at which the connection may be cut, in their order; of each script the
 // arrival or the answer is lost.
 var cuts = []struct {
 	script string // "" is the statement itself
@@ -42,8 +42,8 @@ func (n *node) settles(before event.Position, batch []event.Item) error {
 	return nil
 }
 
-// A change of the schema that cannot be done twice is done once, wherever the road is cut, or the server killed, or
-// the node started again.
+// A change of the schema that cannot be done twice is done once, wherever the connection is cut, or the server killed,
+// or the node started again.
 func TestAChangeOfTheSchemaIsDoneOnceWhereverTheRoadIsCut(t *testing.T) {
 	own := mysqltest.New(t)
 	p := newProxy(t, own.Addr())

@@ -10,8 +10,8 @@ import (
 	"xmq/nodeclient/driver/servertest"
 )
 
-// proxy counts commands, one per round trip, and can lose the last answer to a script or cut the road before a script
-// arrives.
+// proxy counts commands, one per round trip, and can lose the last answer to a script or cut the connection before a
+// script arrives.
 type proxy struct {
 	*servertest.Proxy
 	trips  int
@@ -31,11 +31,11 @@ type proxy struct {
 
 func newProxy(t *testing.T, server string) *proxy {
 	t.Helper()
-	road, err := servertest.NewProxy(server, message, message)
+	conn, err := servertest.NewProxy(server, message, message)
 	require.NoError(t, err)
-	t.Cleanup(road.Close)
-	p := &proxy{Proxy: road}
-	road.Watch(p.watch)
+	t.Cleanup(conn.Close)
+	p := &proxy{Proxy: conn}
+	conn.Watch(p.watch)
 	return p
 }
 

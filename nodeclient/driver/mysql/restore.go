@@ -150,7 +150,7 @@ func (t *Database) fill(ctx context.Context, want event.Position, topics event.T
 	return lost(ours, t.keepScripts(ctx, ours, append(l.scripts, script{Kind: "DATABASE", Name: string(h.Preface)})))
 }
 
-// lost is err, as Transient where the road or the server ended s.
+// lost is err, as Transient where the connection or the server ended s.
 func lost(s *session, err error) error {
 	if err != nil && s.dead && !errors.Is(err, event.ErrDamaged) {
 		return nodeclient.Transient(err)
@@ -222,7 +222,7 @@ type load struct {
 type counted struct {
 	table   string
 	columns []column
-	tally
+	checksum
 }
 
 // commitBytes is after how many bytes of rows a restore commits.
@@ -302,8 +302,8 @@ func (l *load) record(ctx context.Context, kind byte, body []byte) (err error) {
 			return l.s.do(ctx, "COMMIT AND CHAIN")
 		}
 		return nil
-	case tallyRecord:
-		c := counted{l.table, l.columns, p.tally}
+	case checksumRecord:
+		c := counted{l.table, l.columns, p.checksum}
 		if l.found != c.rows {
 			return fmt.Errorf("the table %s has %d rows, expected were %d: %w", l.table, l.found, c.rows, event.ErrDamaged)
 		}
@@ -319,7 +319,7 @@ func (l *load) record(ctx context.Context, kind byte, body []byte) (err error) {
 
 // compare reads a table again.
 func (l *load) compare(ctx context.Context, c counted) error {
-	var got tally
+	var got checksum
 	err := read(ctx, l.s, c.table, c.columns, func(row []byte) error {
 		got.add(row)
 		return nil
@@ -327,7 +327,7 @@ func (l *load) compare(ctx context.Context, c counted) error {
 	if err != nil {
 		return fmt.Errorf("read the table %s again: %w", c.table, err)
 	}
-	if got != c.tally {
+	if got != c.checksum {
 		return fmt.Errorf("the table %s came out as other rows than went in: %w", c.table, event.ErrDamaged)
 	}
 	return nil

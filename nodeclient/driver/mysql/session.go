@@ -243,7 +243,7 @@ func (s *session) note(ctx context.Context, err error) error {
 	if n := number(err); n != 0 && slices.Contains(s.gone, n) {
 		err = fmt.Errorf("the server has ended the session: %v", err) // the number means something else elsewhere
 	}
-	if err == nil || !road(err) {
+	if err == nil || !connFailed(err) {
 		return err
 	}
 	s.close()

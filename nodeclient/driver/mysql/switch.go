@@ -58,7 +58,7 @@ func (t *Database) makeAll(ctx context.Context, s *session, scripts []script) er
 				err = s.do(ctx, create)
 			}
 			if err != nil {
-				if transient(number(err)) || road(err) {
+				if transient(number(err)) || connFailed(err) {
 					return err
 				}
 				failed = errors.Join(failed, fmt.Errorf("make the %s %s: %w", strings.ToLower(sc.Kind), sc.Name, err))
@@ -106,7 +106,7 @@ func (r *restored) Switch(ctx context.Context) error {
 	fresh := quoteName(restoreName(t.cfg.DBName)) + "."
 	t.switching = true
 	err = s.do(ctx, "RENAME TABLE "+fresh+undecided+" TO "+fresh+decided)
-	if err != nil && !road(err) {
+	if err != nil && !connFailed(err) {
 		t.switching = false
 		return nodeclient.Transient(fmt.Errorf("mysql: decide the switch to the restored database: %w", err))
 	}

@@ -57,8 +57,8 @@ func (n *node) is(world, name string) {
 }
 
 // TestXE13: "failure at each step leaves the old state": from one step of the switch on it leaves the new one. The
-// road is cut at each command of it, before it arrives or before it is answered; when the target is opened again, the
-// old data or the new is live, whole, with everything that lies above it, and nothing is left beside it.
+// connection is cut at each command of it, before it arrives or before it is answered; when the target is opened again,
+// the old data or the new is live, whole, with everything that lies above it, and nothing is left beside it.
 func TestXE13TheSwitchIsOneStep(t *testing.T) {
 	source := newNode(t)
 	source.run(twoWorlds("new")...)

@@ -40,7 +40,7 @@ func certificate(t *testing.T) (cert, key string) {
 	return cert, key
 }
 
-// The road is encrypted when the URL says so, to a server whose certificate fits only.
+// The connection is encrypted when the URL says so, to a server whose certificate fits only.
 func TestTheRoadMayBeEncrypted(t *testing.T) {
 	cert, key := certificate(t)
 	own := mysqltest.New(t, "--ssl-cert="+cert, "--ssl-key="+key)

@@ -295,7 +295,7 @@ func next(p *pgconn.Pipeline, prepared bool) (*pgconn.ResultReader, error) {
 // over a new connection tells; that waits for the old transaction to end.
 func (t *Database) settle(ctx context.Context, before, stored event.Position, last step, at int,
 	failed error) (event.Position, *apply.Failure) {
-	if !road(failed) {
+	if !connFailed(failed) {
 		if at > 0 { // cannot be: such batches are applied one by one
 			return before, apply.Fail(0, fmt.Errorf("%w: %w", apply.ErrAlone, failed))
 		}

@@ -92,7 +92,7 @@ func TestABatchTakesFourRoundTrips(t *testing.T) {
 	require.Equal(t, "500|500", n.value("SELECT count(*), sum(v) FROM c"))
 }
 
-// An answer larger than all buffers of the road does not block the batch.
+// An answer larger than all buffers of the connection does not block the batch.
 func TestResultsOfAnyWidthAreReadAndDropped(t *testing.T) {
 	n := newNode(t)
 	n.run("SELECT repeat('x', 1000000) FROM generate_series(1, 20)", "SELECT '"+strings.Repeat("y", 5<<20)+"'",
@@ -102,7 +102,7 @@ func TestResultsOfAnyWidthAreReadAndDropped(t *testing.T) {
 
 // TestXD28: "data and position in one transaction: a counter update is applied once", with the connection cut
 // before the commit arrives, and after the server has done it but before it says so.
-func TestXD28CommitOnALostRoad(t *testing.T) {
+func TestXD28CommitOnALostConnection(t *testing.T) {
 	p := newProxy(t, server.Addr())
 	n := nodeOn(t, server, p.Addr())
 	n.run("CREATE TABLE c (v int); INSERT INTO c VALUES (0)")

@@ -53,12 +53,12 @@ func transient(code string) bool {
 }
 
 // classify marks err. An error that is classed already keeps its class; a FAIL has no mark. Trouble without a
-// SQLSTATE is the road to the server, or our context.
+// SQLSTATE is the connection to the server, or our context.
 func classify(err error) error {
 	if err == nil || nodeclient.IsTransient(err) || nodeclient.IsFatal(err) {
 		return err
 	}
-	if road(err) || transient(code(err)) {
+	if connFailed(err) || transient(code(err)) {
 		return nodeclient.Transient(err)
 	}
 	return err
@@ -79,8 +79,8 @@ func broken(err error) bool {
 	return strings.HasPrefix(c, "42") && c != insufficient || strings.HasPrefix(c, "XX")
 }
 
-// road reports whether err is trouble of the connection itself: whatever was asked, the answer is not known.
-func road(err error) bool {
+// connFailed reports whether err is trouble of the connection itself: whatever was asked, the answer is not known.
+func connFailed(err error) bool {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return true
 	}

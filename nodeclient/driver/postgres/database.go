@@ -51,7 +51,8 @@ type Database struct {
 	pg      *pgconn.PgConn // nil or closed until the next use
 	backend atomic.Uint32  // pid of the session of pg at the server; 0 before the first
 	shut    bool
-	// spare is a second connection for the next snapshot; dump and version are its program and the server's it belongs to.
+	// spare is a second connection for the next snapshot; dump and version are its program and the server's it belongs
+	// to.
 	spare         spare
 	dump, version string
 	templates     templates // of pg

@@ -10,8 +10,8 @@ import (
 	"xmq/nodeclient/driver/servertest"
 )
 
-// proxy counts the server's answers, one per round trip, and can lose the answer of a commit or cut the road before a
-// commit arrives.
+// proxy counts the server's answers, one per round trip, and can lose the answer of a commit or cut the connection
+// before a commit arrives.
 type proxy struct {
 	*servertest.Proxy
 	trips  int    // ReadyForQuery messages
@@ -21,12 +21,12 @@ type proxy struct {
 
 func newProxy(t *testing.T, server string) *proxy {
 	t.Helper()
-	road, err := servertest.NewProxy(server, message,
+	conn, err := servertest.NewProxy(server, message,
 		func(r io.Reader, _ bool) ([]byte, error) { return message(r, false) })
 	require.NoError(t, err)
-	t.Cleanup(road.Close)
-	p := &proxy{Proxy: road}
-	road.Watch(p.watch)
+	t.Cleanup(conn.Close)
+	p := &proxy{Proxy: conn}
+	conn.Watch(p.watch)
 	return p
 }
 

@@ -320,7 +320,7 @@ func (r *restored) Switch(ctx context.Context) error {
 			break
 		}
 	}
-	if err != nil && road(err) {
+	if err != nil && connFailed(err) {
 		if names, lookErr := t.leftovers(ctx); lookErr == nil && !names[restoreName(t.cfg.Database)] {
 			err = nil // it was committed
 		}

@@ -220,7 +220,7 @@ func TestARealSchemaSurvivesApplyAndDump(t *testing.T) {
 }
 
 // TestXE13: "failure at each step leaves the old state": the switch is one transaction, so that a server killed, a
-// road cut or an answer lost in it leaves the old data or the new, whole, and the next Open tidies up.
+// connection cut or an answer lost in it leaves the old data or the new, whole, and the next Open tidies up.
 func TestXE13TheSwitchIsOneStep(t *testing.T) {
 	source := newNode(t)
 	source.run("CREATE TABLE c (v text); INSERT INTO c VALUES ('new')")

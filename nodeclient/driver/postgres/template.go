@@ -25,8 +25,8 @@ type templates struct {
 	seed  maphash.Seed
 	next  int  // number of the next name: none is used twice
 	dirty bool // what the server holds is not known, or of no more use
-	// The statement move, whose tables are those of the server, outlives a change of the schema: its name, "" while it is
-	// not prepared; whether it was sent as text; whether the server may hold names of it that are not used any more.
+	// The statement move, whose tables are those of the server, outlives a change of the schema: its name, "" while it
+	// is not prepared; whether it was sent as text; whether the server may hold names of it that are not used any more.
 	move   string
 	tried  bool
 	wasted bool

@@ -35,7 +35,7 @@ func (t *Database) Apply(ctx context.Context, before event.Position, items []eve
 	if err := t.usable(); err != nil {
 		return before, err
 	}
-	defer t.road.until(ctx)()
+	defer t.conn.until(ctx)()
 	steps, refused := apply.Prepare("redis", before, items, t.table.parse)
 	steps, refused, err := t.ready(ctx, steps, refused)
 	if err != nil {
@@ -222,7 +222,7 @@ func (t *Database) outcome(before event.Position, steps []step, f []any) (done i
 		"this version: %q", field(0)))
 }
 
-// compare answers for a stored position other than before: that of a call whose answer was lost, or another hand's.
+// compare answers for a stored position other than before: that of a call whose answer was lost, or someone else's.
 func (t *Database) compare(before event.Position, f []any) (event.Position, error) {
 	t.safe, t.timed = 0, true // it may be another state
 	if len(f) == 2 {
@@ -249,7 +249,7 @@ func (t *Database) compare(before event.Position, f []any) (event.Position, erro
 // resolves.
 func (t *Database) settle(ctx context.Context, before event.Position, steps []step, failed error) (event.Position,
 	error) {
-	t.road.cut()
+	t.conn.cut()
 	for _, s := range steps {
 		if !slices.Contains(t.doubt, s.Pos) {
 			t.doubt = append(t.doubt, s.Pos)
@@ -265,14 +265,14 @@ func (t *Database) settle(ctx context.Context, before event.Position, steps []st
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
 	defer cancel()
-	defer t.road.until(ctx)()
-	now, err := readPosition(ctx, t.road)
+	defer t.conn.until(ctx)()
+	now, err := readPosition(ctx, t.conn)
 	for err != nil && (said(err) != "" && transient(said(err))) && ctx.Err() == nil { // a script runs
 		select {
 		case <-ctx.Done():
 		case <-time.After(50 * time.Millisecond):
 		}
-		now, err = readPosition(ctx, t.road)
+		now, err = readPosition(ctx, t.conn)
 	}
 	switch {
 	case err != nil && !nodeclient.IsFatal(err):

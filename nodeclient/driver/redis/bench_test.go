@@ -15,7 +15,7 @@ import (
 // cpu is how many seconds of processor time the server has used.
 func cpu(b *testing.B, t *Database) (seconds float64) {
 	b.Helper()
-	i, err := readInfo(b.Context(), t.road)
+	i, err := readInfo(b.Context(), t.conn)
 	require.NoError(b, err)
 	for _, key := range []string{"used_cpu_user", "used_cpu_sys"} {
 		n, err := strconv.ParseFloat(i[key], 64)

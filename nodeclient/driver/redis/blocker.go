@@ -12,7 +12,7 @@ var _ nodeclient.Blocked = (*Database)(nil)
 
 // Blocker implements nodeclient.Blocked. A server does one thing at a time: who asks it learns whether it does any.
 func (t *Database) Blocker(ctx context.Context) (string, error) {
-	r := newRoad(t.place.options, t.place.db)
+	r := newConn(t.place.options, t.place.db)
 	defer func() { _ = r.Close() }() // nothing was written
 	defer r.until(ctx)()
 	err := r.Ping(ctx).Err()

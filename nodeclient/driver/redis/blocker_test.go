@@ -26,7 +26,7 @@ func TestWhoBlocksTheServerIsTold(t *testing.T) {
 		return err == nil && who != ""
 	}, patience, tick)
 	require.Contains(t, who, "blocked by a script that the server runs")
-	side := newRoad(n.place.options, 0) // to choose another database is refused while the script runs
+	side := newConn(n.place.options, 0) // to choose another database is refused while the script runs
 	require.NoError(t, side.ScriptKill(t.Context()).Err())
 	require.NoError(t, side.Close())
 	require.Error(t, <-script)

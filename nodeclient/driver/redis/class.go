@@ -33,7 +33,7 @@ func transient(text string) bool {
 	return word == "ERR" && strings.HasPrefix(rest, "max number of clients reached")
 }
 
-// said is what the server said; "" when err is trouble of the road.
+// said is what the server said; "" when err is trouble of the connection.
 func said(err error) string {
 	var e redis.Error
 	if errors.As(err, &e) && !errors.Is(err, redis.Nil) {
@@ -45,7 +45,7 @@ func said(err error) string {
 // noperm reports whether the server refuses the user, not the command.
 func noperm(err error) bool { return strings.HasPrefix(said(err), "NOPERM") }
 
-// classify marks err, which what was being done goes before. Trouble of the road, and of a user whose rights were
+// classify marks err, which what was being done goes before. Trouble of the connection, and of a user whose rights were
 // changed, may pass; a ctx that has ended is named.
 func classify(ctx context.Context, what string, err error) error {
 	if err == nil || nodeclient.IsTransient(err) || nodeclient.IsFatal(err) {

@@ -32,13 +32,14 @@ type Options struct {
 // Database is one logical database of a Redis server. Methods are called one at a time; a Snapshot is read meanwhile.
 type Database struct {
 	place      place
-	road       *road
+	conn       *conn
 	table      table
 	opts       Options
 	hold       *hold.Hold
 	durability string
 	shut       bool
-	// doubt are the positions at which a call that nobody answered may have left the database; empty when there is none.
+	// doubt are the positions at which a call that nobody answered may have left the database; empty when there is
+	// none.
 	doubt []event.Position
 	// spare is how long Redis itself keeps keys beyond their time; spareTime.
 	spare time.Duration
@@ -69,9 +70,9 @@ func Open(ctx context.Context, rawURL string, o Options) (*Database, error) {
 		}
 	}
 	o.LockWait = cmp.Or(o.LockWait, DefaultLockWait)
-	t := &Database{place: p, opts: o, road: newRoad(p.options, p.db), spare: spareTime, timed: true}
+	t := &Database{place: p, opts: o, conn: newConn(p.options, p.db), spare: spareTime, timed: true}
 	t.hold = hold.New("redis", strconv.Itoa(p.db), cmp.Or(o.LockBeat, hold.Beat), t.take)
-	defer t.road.until(ctx)()
+	defer t.conn.until(ctx)()
 	if err := t.look(ctx); err != nil {
 		return nil, errors.Join(err, t.Close())
 	}
@@ -90,14 +91,14 @@ func openError(ctx context.Context, err error) error {
 
 // look learns what must be known of the server and tidies up.
 func (t *Database) look(ctx context.Context) error {
-	i, err := readInfo(ctx, t.road)
+	i, err := readInfo(ctx, t.conn)
 	if err != nil {
 		return openError(ctx, err)
 	}
 	if err := i.check(); err != nil {
 		return err
 	}
-	if t.table, err = readTable(ctx, t.road); err != nil {
+	if t.table, err = readTable(ctx, t.conn); err != nil {
 		return err
 	}
 	if _, err := t.hold.Ensure(ctx); err != nil {
@@ -122,7 +123,7 @@ func (t *Database) look(ctx context.Context) error {
 
 // setting is a setting of the server; "" when it does not tell.
 func (t *Database) setting(ctx context.Context, name string) string {
-	values, err := t.road.ConfigGet(ctx, name).Result()
+	values, err := t.conn.ConfigGet(ctx, name).Result()
 	if err != nil {
 		return ""
 	}
@@ -147,7 +148,7 @@ func (t *Database) Close() error {
 	}
 	t.shut = true
 	defer t.hold.Close() // last: until then nobody else comes
-	return t.road.Close()
+	return t.conn.Close()
 }
 
 // Position implements nodeclient.Database. It waits for a script that a lost connection left behind.
@@ -155,11 +156,11 @@ func (t *Database) Position(ctx context.Context) (event.Position, error) {
 	if err := t.usable(); err != nil {
 		return event.Position{}, err
 	}
-	defer t.road.until(ctx)()
+	defer t.conn.until(ctx)()
 	if err := t.holds(ctx); err != nil {
 		return event.Position{}, err
 	}
-	return readPosition(ctx, t.road)
+	return readPosition(ctx, t.conn)
 }
 
 // Empty implements nodeclient.Database: no key but XMQ's own.
@@ -167,8 +168,8 @@ func (t *Database) Empty(ctx context.Context) (bool, error) {
 	if err := t.usable(); err != nil {
 		return false, err
 	}
-	defer t.road.until(ctx)()
-	pipe := t.road.TxPipeline()
+	defer t.conn.until(ctx)()
+	pipe := t.conn.TxPipeline()
 	size, own := pipe.DBSize(ctx), pipe.Exists(ctx, heldKeys...)
 	if _, err := pipe.Exec(ctx); err != nil {
 		return false, classify(ctx, "count the keys", err)
@@ -181,11 +182,11 @@ func (t *Database) Seek(ctx context.Context, pos event.Position) error {
 	if err := t.usable(); err != nil {
 		return err
 	}
-	defer t.road.until(ctx)()
+	defer t.conn.until(ctx)()
 	if err := t.holds(ctx); err != nil {
 		return err
 	}
-	if _, err := seekScript.run(ctx, t.road, []string{positionKey}, words(pos)); err != nil {
+	if _, err := seekScript.run(ctx, t.conn, []string{positionKey}, words(pos)); err != nil {
 		return classify(ctx, fmt.Sprintf("store the position %d", pos.Seq), err)
 	}
 	t.doubt = nil
@@ -200,8 +201,8 @@ func (t *Database) Topics(ctx context.Context) (event.Topics, error) {
 	if err := t.usable(); err != nil {
 		return "", err
 	}
-	defer t.road.until(ctx)()
-	topics, err := t.road.HGet(ctx, positionKey, "topics").Result()
+	defer t.conn.until(ctx)()
+	topics, err := t.conn.HGet(ctx, positionKey, "topics").Result()
 	if err != nil && !errors.Is(err, redis.Nil) {
 		return "", classify(ctx, "read the topics", err)
 	}
@@ -213,9 +214,9 @@ func (t *Database) Keep(ctx context.Context, topics event.Topics) error {
 	if err := t.usable(); err != nil {
 		return err
 	}
-	defer t.road.until(ctx)()
+	defer t.conn.until(ctx)()
 	if err := t.holds(ctx); err != nil {
 		return err
 	}
-	return keepTopics(ctx, t.road, topics)
+	return keepTopics(ctx, t.conn, topics)
 }

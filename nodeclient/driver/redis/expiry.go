@@ -185,7 +185,7 @@ func (t *Database) Expire(ctx context.Context, at event.Position, until int64) (
 	if err := t.usable(); err != nil {
 		return false, err
 	}
-	defer t.road.until(ctx)()
+	defer t.conn.until(ctx)()
 	if err := t.holds(ctx); err != nil {
 		return false, err
 	}
@@ -205,7 +205,7 @@ func (t *Database) Expire(ctx context.Context, at event.Position, until int64) (
 // expire is one call of the script.
 func (t *Database) expire(ctx context.Context, at event.Position, until int64) (more bool, doubt int, err error) {
 	args := append(words(at), millis(until), strconv.Itoa(dueKeys), t.spares())
-	answer, err := expireScript.run(ctx, t.road, bookKeys, args)
+	answer, err := expireScript.run(ctx, t.conn, bookKeys, args)
 	if err != nil {
 		return false, 0, unasked(classify(ctx, "end keys whose time has come", err))
 	}
@@ -233,7 +233,7 @@ func (t *Database) adopt(ctx context.Context) error {
 		return nil
 	}
 	fail := func(err error) error { return classify(ctx, "take over the times to live of keys", err) }
-	stored, err := t.road.HGet(ctx, positionKey, "expiry").Result()
+	stored, err := t.conn.HGet(ctx, positionKey, "expiry").Result()
 	if redis.HasErrorPrefix(err, "WRONGTYPE") {
 		return lost(errors.New("it is no hash"))
 	}
@@ -247,13 +247,13 @@ func (t *Database) adopt(ctx context.Context) error {
 	if !errors.Is(err, redis.Nil) {
 		return fail(err)
 	}
-	clock, err := t.road.Time(ctx).Result()
+	clock, err := t.conn.Time(ctx).Result()
 	if err != nil {
 		return fail(err)
 	}
 	for cursor := uint64(0); ; {
 		var names []string
-		if names, cursor, err = t.road.Scan(ctx, cursor, "", scanCount).Result(); err != nil {
+		if names, cursor, err = t.conn.Scan(ctx, cursor, "", scanCount).Result(); err != nil {
 			return fail(err)
 		}
 		keys := append([]string{}, bookKeys...)
@@ -262,7 +262,7 @@ func (t *Database) adopt(ctx context.Context) error {
 				keys = append(keys, name)
 			}
 		}
-		if _, err := adoptScript.run(ctx, t.road, keys, []any{t.spares()}); err != nil {
+		if _, err := adoptScript.run(ctx, t.conn, keys, []any{t.spares()}); err != nil {
 			return fail(err)
 		}
 		if cursor == 0 {
@@ -274,7 +274,7 @@ func (t *Database) adopt(ctx context.Context) error {
 
 // secure stores that Redis itself ends no key before a time in ms.
 func (t *Database) secure(ctx context.Context, safe int64) error {
-	if _, err := safeScript.run(ctx, t.road, bookKeys, []any{safe}); err != nil {
+	if _, err := safeScript.run(ctx, t.conn, bookKeys, []any{safe}); err != nil {
 		return classify(ctx, "store until when keys are kept", err)
 	}
 	t.safe = safe
@@ -316,7 +316,7 @@ func (t *Database) accept(ctx context.Context) error {
 // walk runs stretchScript over all keys. clock is the server's at its beginning, in ms.
 func (t *Database) walk(ctx context.Context, forget bool) (clock int64, gone int, name string, err error) {
 	for from := 0; from >= 0; {
-		answer, err := stretchScript.run(ctx, t.road, bookKeys, []any{from, scanCount, t.spares(), forget})
+		answer, err := stretchScript.run(ctx, t.conn, bookKeys, []any{from, scanCount, t.spares(), forget})
 		if err != nil {
 			return 0, 0, "", unasked(classify(ctx, "keep keys for longer", err))
 		}
@@ -342,7 +342,7 @@ func (t *Database) keepDue(ctx context.Context, until int64) error {
 		return nil
 	}
 	for from := int64(0); ; from += scanCount {
-		due, err := t.road.ZRangeWithScores(ctx, expiryKey, from, from+scanCount-1).Result()
+		due, err := t.conn.ZRangeWithScores(ctx, expiryKey, from, from+scanCount-1).Result()
 		if err != nil {
 			return classify(ctx, "keep old values for a snapshot", err)
 		}

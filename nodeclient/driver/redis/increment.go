@@ -101,7 +101,7 @@ func (o order) check() error {
 // the error of that one, else refused. err is classed trouble that says nothing about an increment.
 func (t *Database) ready(ctx context.Context, steps []step, refused error) (_ []step, _, err error) {
 	asked := make(map[*order]*redis.Cmd)
-	pipe := t.road.Pipeline()
+	pipe := t.conn.Pipeline()
 	for i, s := range steps {
 		for k := range s.Work {
 			o := &s.Work[k]

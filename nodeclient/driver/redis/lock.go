@@ -86,14 +86,14 @@ var lockMS = strconv.FormatInt(lockTime.Milliseconds(), 10)
 
 // holding is a session that holds the database.
 type holding struct {
-	way   *road
+	way   *conn
 	c     *redis.Conn
 	value string
 }
 
 // newHolding opens the connection of a session.
 func (t *Database) newHolding(ctx context.Context, token hold.Token) holding {
-	h := holding{way: newRoad(t.place.options, t.place.db)}
+	h := holding{way: newConn(t.place.options, t.place.db)}
 	h.c = h.way.Conn()
 	id := int64(0) // a server that does not let itself be asked frees the key when its time has come
 	if h.c.ClientSetName(ctx, connectionName(tokenText(token))).Err() == nil {
@@ -206,7 +206,7 @@ func (t *Database) holds(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		value, err := t.road.Get(ctx, lockKey).Result()
+		value, err := t.conn.Get(ctx, lockKey).Result()
 		mine := err == nil && strings.HasPrefix(value, tokenText(token))
 		if mine || again > 0 && errors.Is(err, redis.Nil) { // nobody's, without memory
 			return nil
@@ -231,7 +231,7 @@ func (t *Database) held(ctx context.Context, what []any) (any, error) {
 			return nil, &unheld{err}
 		}
 		args := append([]any{tokenText(token), lockMS}, what...)
-		answer, err := applyScript.run(ctx, t.road, heldKeys, args)
+		answer, err := applyScript.run(ctx, t.conn, heldKeys, args)
 		if f, _ := answer.([]any); err != nil || len(f) != 1 || text(f[0]) != "unheld" {
 			return answer, err
 		}

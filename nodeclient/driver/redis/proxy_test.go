@@ -17,7 +17,7 @@ import (
 	"xmq/nodeclient/driver/servertest/redistest"
 )
 
-// proxy counts the commands a client waits for, and can lose the answer of one that holds a word, or cut the road
+// proxy counts the commands a client waits for, and can lose the answer of one that holds a word, or cut the connection
 // before it arrives.
 type proxy struct {
 	*servertest.Proxy
@@ -30,11 +30,11 @@ type proxy struct {
 func newProxy(t *testing.T, server string) *proxy {
 	t.Helper()
 	split := func(r io.Reader, _ bool) ([]byte, error) { return message(r) }
-	road, err := servertest.NewProxy(server, split, split)
+	conn, err := servertest.NewProxy(server, split, split)
 	require.NoError(t, err)
-	t.Cleanup(road.Close)
-	p := &proxy{Proxy: road}
-	road.Watch(p.watch)
+	t.Cleanup(conn.Close)
+	p := &proxy{Proxy: conn}
+	conn.Watch(p.watch)
 	return p
 }
 
@@ -105,7 +105,7 @@ func TestABatchTakesOneRoundTrip(t *testing.T) {
 
 // TestXD28: "data and position in one transaction: a counter update is applied once", with the connection cut before
 // the call arrives, and after the server has done it but before it says so.
-func TestXD28ACallOnALostRoad(t *testing.T) {
+func TestXD28ACallOnALostConnection(t *testing.T) {
 	p := newProxy(t, server.Addr())
 	n := nodeOn(t, server, p.Addr())
 	n.run("SET c 0")
@@ -196,8 +196,8 @@ func TestADoubtIsKeptUntilTheServerAnswers(t *testing.T) {
 	require.Equal(t, "111", n.do("GET", "c"))
 }
 
-// A call that was under way when the road was cut, and arrives when everybody has been told that it is not stored, is
-// no other hand.
+// A call that was under way when the connection was cut, and arrives when everybody has been told that it is not
+// stored, is nobody else's.
 func TestACallThatArrivesLateIsNoOtherHand(t *testing.T) {
 	p := newProxy(t, server.Addr())
 	n := nodeOn(t, server, p.Addr())

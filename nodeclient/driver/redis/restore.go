@@ -42,8 +42,8 @@ func (t *Database) CheckSpace(ctx context.Context, size int64) error {
 	if err := t.usable(); err != nil {
 		return err
 	}
-	defer t.road.until(ctx)()
-	i, err := readInfo(ctx, t.road)
+	defer t.conn.until(ctx)()
+	i, err := readInfo(ctx, t.conn)
 	if err != nil {
 		return classify(ctx, "look for room", err)
 	}
@@ -91,7 +91,7 @@ func (t *Database) Restore(ctx context.Context, want event.Position, topics even
 		return fail(errors.New("the server has one logical database only, and a restore needs another beside the live " +
 			"one: set databases to 2 or more"))
 	}
-	way := newRoad(t.place.options, t.place.restore)
+	way := newConn(t.place.options, t.place.restore)
 	defer func() { _ = way.Close() }()
 	defer way.until(ctx)()
 	if err := fresh.claim(ctx, way); err != nil {
@@ -105,7 +105,7 @@ func (t *Database) Restore(ctx context.Context, want event.Position, topics even
 }
 
 // claim marks the fresh database as this restore's.
-func (r *restored) claim(ctx context.Context, way *road) error {
+func (r *restored) claim(ctx context.Context, way *conn) error {
 	answer, err := claimScript.run(ctx, way, []string{markerKey}, []any{r.t.mark(), r.token})
 	switch {
 	case err != nil:
@@ -121,7 +121,7 @@ func (r *restored) claim(ctx context.Context, way *road) error {
 }
 
 // load loads all keys, then the position and the topics.
-func (r *restored) load(ctx context.Context, way *road, in *snapstream.Reader) error {
+func (r *restored) load(ctx context.Context, way *conn, in *snapstream.Reader) error {
 	clock, err := way.Time(ctx).Result()
 	if err != nil {
 		return classify(ctx, "ask for the time", err)
@@ -153,7 +153,7 @@ func (r *restored) load(ctx context.Context, way *road, in *snapstream.Reader) e
 		return err
 	case marker.Val() != r.t.mark()+r.token ||
 		size.Val() > l.loaded+2+times.Val(): // a key may have come twice, none may have come from elsewhere
-		return nodeclient.Transient(fmt.Errorf("another hand has written into the logical database %d while the restore "+
+		return nodeclient.Transient(fmt.Errorf("someone else has written into the logical database %d while the restore "+
 			"loaded there", r.t.place.restore))
 	case stored != r.want:
 		return fmt.Errorf("the restored data stands at %s, expected was %s: %w", stored, r.want, event.ErrDamaged)
@@ -164,7 +164,7 @@ func (r *restored) load(ctx context.Context, way *road, in *snapstream.Reader) e
 // loader gathers keys and loads them together.
 type loader struct {
 	ctx    context.Context
-	way    *road
+	way    *conn
 	pipe   redis.Pipeliner
 	bytes  int
 	keys   int64 // in pipe
@@ -224,7 +224,7 @@ func (r *restored) Switch(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	way := newRoad(t.place.options, t.place.restore)
+	way := newConn(t.place.options, t.place.restore)
 	defer func() { _ = way.Close() }()
 	defer way.until(ctx)()
 	args := []any{t.mark() + r.token, t.place.db, t.place.restore, tokenText(token), lockMS}
@@ -247,7 +247,7 @@ func (r *restored) Switch(ctx context.Context) error {
 }
 
 // switched looks what became of a switch whose answer was lost: the marker is there as long as nothing was done.
-func (r *restored) switched(ctx context.Context, way *road, failed error) (any, error) {
+func (r *restored) switched(ctx context.Context, way *conn, failed error) (any, error) {
 	way.cut()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
 	defer cancel()
@@ -259,7 +259,7 @@ func (r *restored) switched(ctx context.Context, way *road, failed error) (any, 
 	if marker == r.t.mark()+r.token {
 		return nil, failed
 	}
-	live, err := readPosition(ctx, r.t.road)
+	live, err := readPosition(ctx, r.t.conn)
 	if err != nil {
 		return nil, err
 	}
@@ -281,7 +281,7 @@ func (t *Database) drop(ctx context.Context, mark string) error {
 	if t.place.restore < 0 {
 		return nil
 	}
-	way := newRoad(t.place.options, t.place.restore)
+	way := newConn(t.place.options, t.place.restore)
 	defer func() { _ = way.Close() }()
 	defer way.until(ctx)()
 	if _, err := dropScript.run(ctx, way, []string{markerKey}, []any{mark}); err != nil {

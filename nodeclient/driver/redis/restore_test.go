@@ -15,8 +15,8 @@ import (
 	"xmq/nodeclient/driver/servertest/redistest"
 )
 
-// TestXE13: "failure at each step leaves the old state": the switch is one script, so that a road cut or an answer
-// lost in it leaves the old data or the new, whole, and what is tried again or arrives late does no harm.
+// TestXE13: "failure at each step leaves the old state": the switch is one script, so that a connection cut or an
+// answer lost in it leaves the old data or the new, whole, and what is tried again or arrives late does no harm.
 func TestXE13TheSwitchIsOneStep(t *testing.T) {
 	source := newNode(t)
 	source.run("SET who new", "RPUSH list a b")
@@ -115,11 +115,11 @@ func TestARestoreNeedsADatabaseOfItsOwn(t *testing.T) {
 	require.EqualValues(t, 2, fresh.DBSize(t.Context()).Val())
 	require.NoError(t, fresh.FlushDB(t.Context()).Err())
 
-	// Another hand writes there while the restore loads.
+	// Someone else writes there while the restore loads.
 	r := &handReader{bytes.NewReader(snapshot),
 		func() { require.NoError(t, fresh.Set(t.Context(), "somebody", "x", 0).Err()) }}
 	_, err = n.Restore(t.Context(), at, event.AllTopics, r)
-	require.ErrorContains(t, err, "another hand has written")
+	require.ErrorContains(t, err, "someone else has written")
 	require.Zero(t, fresh.DBSize(t.Context()).Val())
 
 	// A value of a server nobody knows.

@@ -34,7 +34,7 @@ type snapshot struct {
 	pos   event.Position
 	size  int64
 	runID string // of the server: another one may have lost data together with its position
-	road  *road
+	conn  *conn
 	// turn is taken by whoever reads values: the walk for a piece of it, or Apply for the keys it is about to change.
 	turn    chan struct{}
 	drained chan struct{} // one slot: waiting was taken
@@ -63,21 +63,21 @@ func (t *Database) Snapshot(ctx context.Context) (nodeclient.Snapshot, error) {
 	if t.open != nil && !t.open.over() {
 		return nil, errors.New("redis: a snapshot is open already")
 	}
-	defer t.road.until(ctx)()
+	defer t.conn.until(ctx)()
 	if err := t.adopt(ctx); err != nil {
 		return nil, err
 	}
-	pos, err := readPosition(ctx, t.road)
+	pos, err := readPosition(ctx, t.conn)
 	if err != nil {
 		return nil, err
 	}
-	i, err := readInfo(ctx, t.road)
+	i, err := readInfo(ctx, t.conn)
 	if err != nil {
 		return nil, classify(ctx, "open a snapshot", err)
 	}
 	s := &snapshot{
 		t: t, pos: pos, limit: maxWaiting, size: i.number("used_memory_dataset"), runID: i["run_id"],
-		road: newRoad(t.place.options, t.place.db),
+		conn: newConn(t.place.options, t.place.db),
 		turn: make(chan struct{}, 1), drained: make(chan struct{}, 1), done: make(chan struct{}),
 		touched: make(map[string]struct{}),
 	}
@@ -110,8 +110,8 @@ func (s *snapshot) Close() (err error) {
 		s.mu.Lock()
 		s.started, s.waiting, s.waitingBytes = true, nil, 0
 		s.mu.Unlock()
-		s.road.cut()
-		err = s.road.Close()
+		s.conn.cut()
+		err = s.conn.Close()
 	})
 	return err
 }
@@ -138,7 +138,7 @@ func (s *snapshot) WriteTo(ctx context.Context, w io.Writer) error {
 		return errClosed
 	}
 	defer s.end()
-	defer s.road.until(ctx)()
+	defer s.conn.until(ctx)()
 	if err := s.write(ctx, w); err != nil {
 		return classify(ctx, "write a snapshot", err)
 	}
@@ -156,7 +156,7 @@ func (s *snapshot) write(ctx context.Context, w io.Writer) error {
 	p := &pack{Writer: bufio.NewWriterSize(out, snapstream.MaxFrame)}
 	for cursor := uint64(0); ; {
 		var names []string
-		names, cursor, err = s.road.Scan(ctx, cursor, "", scanCount).Result()
+		names, cursor, err = s.conn.Scan(ctx, cursor, "", scanCount).Result()
 		if err != nil {
 			return err
 		}
@@ -170,7 +170,7 @@ func (s *snapshot) write(ctx context.Context, w io.Writer) error {
 	if err := s.last(ctx, p); err != nil {
 		return err
 	}
-	i, err := readInfo(ctx, s.road)
+	i, err := readInfo(ctx, s.conn)
 	if err != nil {
 		return err
 	}
@@ -199,7 +199,7 @@ func (s *snapshot) walk(ctx context.Context, p *pack, names []string) error {
 				left = append(left, name)
 			}
 		}
-		entries, n, err := readKeys(ctx, s.road, left)
+		entries, n, err := readKeys(ctx, s.conn, left)
 		s.give()
 		if err != nil {
 			return err

@@ -176,7 +176,7 @@ func TestASnapshotGivenUpHoldsNothingUp(t *testing.T) {
 	n.fill(3000)
 	for _, give := range []func(s nodeclient.Snapshot) error{
 		func(s nodeclient.Snapshot) error { return s.Close() },
-		func(s nodeclient.Snapshot) error { n.road.cut(); s.(*snapshot).road.cut(); return nil },
+		func(s nodeclient.Snapshot) error { n.conn.cut(); s.(*snapshot).conn.cut(); return nil },
 	} {
 		s, err := n.Snapshot(t.Context())
 		require.NoError(t, err)

@@ -6,8 +6,8 @@ import (
 	"sync"
 )
 
-// Proxy stands between a driver and its server. It sees each message, and can cut the road at any of them: before it
-// arrives, so that nothing of it is done, or when it is an answer, so that nobody learns what was done.
+// Proxy stands between a driver and its server. It sees each message, and can cut the connection at any of them: before
+// it arrives, so that nothing of it is done, or when it is an answer, so that nobody learns what was done.
 type Proxy struct {
 	listener net.Listener
 	server   string

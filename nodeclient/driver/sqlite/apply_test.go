@@ -247,8 +247,8 @@ func TestXD20(t *testing.T) {
 	require.Equal(t, 1, query[int](t, n.db, "SELECT sum(v) FROM c"), "not skipped")
 }
 
-// Statements are run many at once. Which of them failed is known all the same, however many there are and whatever they end
-// with, and everything before it is there.
+// Statements are run many at once. Which of them failed is known all the same, however many there are and whatever they
+// end with, and everything before it is there.
 func TestStatementsRunTogetherFailAlone(t *testing.T) {
 	n := newNode(t)
 	n.run("CREATE TABLE c (v INTEGER PRIMARY KEY, pad TEXT)", "CREATE TABLE seen (k INTEGER)")

@@ -164,7 +164,7 @@ func TestARealSchemaSurvivesApplySnapshotAndRestore(t *testing.T) {
 		CREATE TABLE book (id INTEGER PRIMARY KEY AUTOINCREMENT, author INTEGER NOT NULL REFERENCES author ON DELETE CASCADE,
 			title TEXT, cents INTEGER, euros REAL GENERATED ALWAYS AS (cents / 100.0) STORED, twice INTEGER AS (cents * 2) VIRTUAL, cover BLOB);
 		CREATE INDEX cheap ON book (cents) WHERE cents < 1000;
-		CREATE VIEW shelf AS SELECT name, title, euros, twice FROM book JOIN author ON author.id = book.author;
+		CREATE VIEW books AS SELECT name, title, euros, twice FROM book JOIN author ON author.id = book.author;
 		CREATE TABLE audit (what TEXT, title TEXT);
 		CREATE TRIGGER book_gone AFTER DELETE ON book BEGIN
 			INSERT INTO audit VALUES (CASE WHEN old.title IS NULL THEN 'nameless' ELSE 'gone' END, old.title);
@@ -183,7 +183,7 @@ func TestARealSchemaSurvivesApplySnapshotAndRestore(t *testing.T) {
 		"SELECT group_concat(quote(id) || quote(author) || quote(title) || quote(cents) || quote(euros) || quote(twice) " +
 			"|| quote(cover)) FROM book",
 		"SELECT group_concat(quote(what) || quote(title)) FROM audit",
-		"SELECT group_concat(quote(name) || quote(twice)) FROM shelf",
+		"SELECT group_concat(quote(name) || quote(twice)) FROM books",
 		"SELECT count(*) || text FROM words WHERE words MATCH 'quick'",
 		"SELECT group_concat(quote(a) || quote(b)) FROM k",
 		"SELECT group_concat(name || coalesce(sql, '')) FROM sqlite_schema",

@@ -41,8 +41,8 @@ type scanner struct {
 	end   int // behind its last token
 	delim []byte
 
-	// Of a script that a client would read: marks of executed comments go, and lines to the client are passed where they
-	// change no data.
+	// Of a script that a client would read: marks of executed comments go, and lines to the client are passed where
+	// they change no data.
 	client bool
 	leave  bool // USE and \connect are passed
 	counts *Counts

@@ -243,7 +243,7 @@ func TestThePasswordIsReadAtEveryRequest(t *testing.T) {
 	require.True(t, nodeclient.IsTransient(err))
 }
 
-// A whole request is replayed at the target's host, without what belongs to its first road.
+// A whole request is replayed at the target's host, without what belongs to its first way.
 func TestARequestIsReplayed(t *testing.T) {
 	t.Setenv(AuthorizationEnv, "Bearer secret")
 	s := webhooktest.New(t)

@@ -27,8 +27,8 @@
 //	any other                       FAIL; a redirect is not followed
 //
 // A header Xmq-State: FAIL, FATAL or RETRY beside a status that is not 2xx beats the table. When no answer comes (the
-// road was cut, or timeout, by default 30s, or the increment's own limit has passed) the outcome is unknown and the
-// same increment comes again.
+// connection was cut, or timeout, by default 30s, or the increment's own limit has passed) the outcome is unknown and
+// the same increment comes again.
 //
 // # At least once
 //

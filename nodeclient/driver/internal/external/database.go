@@ -18,8 +18,8 @@ type Hooks interface {
 	// where the program stores no position, and the stored one, which stays, where it does; outside tells the program,
 	// which must not take it for an old one. An outcome that is not known is Unknown.
 	Apply(ctx context.Context, pos event.Position, r event.Record, outside bool) error
-	// Dump begins to read the copy, which stands at pos. What it returns ends with io.EOF only when everything was read;
-	// Close ends it early and may come twice. ctx ends the beginning, and nothing behind it.
+	// Dump begins to read the copy, which stands at pos. What it returns ends with io.EOF only when everything was
+	// read; Close ends it early and may come twice. ctx ends the beginning, and nothing behind it.
 	Dump(ctx context.Context, pos event.Position) (io.ReadCloser, error)
 	// Load does one step of a load.
 	Load(ctx context.Context, s Step) error

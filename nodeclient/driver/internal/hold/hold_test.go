@@ -63,7 +63,7 @@ var (
 	at1 = event.Position{Log: 7, Seq: 4, Chain: 4}
 )
 
-// What another node does while this one has its database is another hand's, and while it has not, a reason to start
+// What another node does while this one has its database is someone else's, and while it has not, a reason to start
 // again.
 func TestOnlyWhatHappensUnderTheHoldIsFatal(t *testing.T) {
 	p := &place{}

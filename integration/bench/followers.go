@@ -13,14 +13,14 @@ import (
 	"xmq/broker/event"
 )
 
-// crowd are many clients that follow and have nothing to do. They speak the protocol of nodes, so the broker's side
+// followers are many clients that follow and have nothing to do. They speak the protocol of nodes, so the broker's side
 // is real, but share one connection: ten thousand agents and connections in this process would be measured instead of
 // the broker. What a connection of its own costs the NATS server is therefore not in the figures.
-type crowd struct {
-	road  bus.Conn
-	ids   []string
-	hands bus.Subscription
-	moved chan struct{} // one slot: answers or arrivals have grown
+type followers struct {
+	conn   bus.Conn
+	ids    []string
+	frames bus.Subscription
+	moved  chan struct{} // one slot: answers or arrivals have grown
 
 	rarely   atomic.Int64 // what the broker has said last, ns
 	mu       sync.Mutex
@@ -30,33 +30,34 @@ type crowd struct {
 	seen     func() // an increment has arrived; nil: nobody looks
 }
 
-// crowdSize is how many clients.
-func crowdSize(p *Params) int { return pick(p, 10_000, 200) }
+// followerCount is how many clients.
+func followerCount(p *Params) int { return pick(p, 10_000, 200) }
 
-// crowdBeat is how often each client says where it is, as a node does, unless the broker lets it be silent for longer.
-const crowdBeat = 5 * time.Second
+// followerBeat is how often each client says where it is, as a node does, unless the broker lets it be silent for
+// longer.
+const followerBeat = 5 * time.Second
 
-func newCrowd(url string, ids []string) (*crowd, error) {
-	road, err := bus.Dial(url, "crowd")
+func newFollowers(url string, ids []string) (*followers, error) {
+	conn, err := bus.Dial(url, "followers")
 	if err != nil {
 		return nil, err
 	}
-	c := &crowd{road: road, ids: ids, pos: make([]event.Position, len(ids)), moved: make(chan struct{}, 1)}
-	if c.hands, err = road.Subscribe(event.AnySubject("main", event.Down), c.take); err != nil {
-		road.Close()
+	c := &followers{conn: conn, ids: ids, pos: make([]event.Position, len(ids)), moved: make(chan struct{}, 1)}
+	if c.frames, err = conn.Subscribe(event.AnySubject("main", event.Down), c.take); err != nil {
+		conn.Close()
 		return nil, err
 	}
 	return c, nil
 }
 
-func (c *crowd) close() {
-	c.hands.Stop()
-	c.road.Close()
+func (c *followers) close() {
+	c.frames.Stop()
+	c.conn.Close()
 }
 
 // join opens a session for each client and waits until the broker feeds all of them.
-func (c *crowd) join(ctx context.Context, log event.LogID) error {
-	if err := c.road.Flush(ctx); err != nil {
+func (c *followers) join(ctx context.Context, log event.LogID) error {
+	if err := c.conn.Flush(ctx); err != nil {
 		return err
 	}
 	for i := range c.ids {
@@ -64,7 +65,7 @@ func (c *crowd) join(ctx context.Context, log event.LogID) error {
 		c.pos[i] = event.Start(log)
 		c.mu.Unlock()
 		if err := c.say(i, event.Event{State: event.None,
-			Body: event.Hello{Master: true, Target: "crowd"}.Encode()}); err != nil {
+			Body: event.Hello{Master: true, Target: "followers"}.Encode()}); err != nil {
 			return err
 		}
 	}
@@ -72,7 +73,7 @@ func (c *crowd) join(ctx context.Context, log event.LogID) error {
 }
 
 // rest lets each client say where it is, and waits for all answers: the broker has then taken everything said before.
-func (c *crowd) rest(ctx context.Context) error {
+func (c *followers) rest(ctx context.Context) error {
 	for i := range c.ids {
 		if err := c.say(i, event.Event{State: event.Succ}); err != nil {
 			return err
@@ -82,7 +83,7 @@ func (c *crowd) rest(ctx context.Context) error {
 }
 
 // all waits until count stands at one for each client, and sets it back.
-func (c *crowd) all(ctx context.Context, count *int) error {
+func (c *followers) all(ctx context.Context, count *int) error {
 	for {
 		c.mu.Lock()
 		n := *count
@@ -101,18 +102,18 @@ func (c *crowd) all(ctx context.Context, count *int) error {
 	}
 }
 
-func (c *crowd) say(i int, e event.Event) error {
+func (c *followers) say(i int, e event.Event) error {
 	c.mu.Lock()
 	e.Pos = c.pos[i]
 	c.mu.Unlock()
 	e.Kind, e.Group, e.ID, e.Session = event.IncrReq, "main", c.ids[i],
 		event.Session{Instance: event.Instance(i + 1), Turn: 1}
 	e.CreditRecords, e.CreditBytes = 8192, 8<<20
-	return c.road.Publish(event.Subject("main", event.Up, e.ID), e.Append(nil))
+	return c.conn.Publish(event.Subject("main", event.Up, e.ID), e.Append(nil))
 }
 
 // take hears what the broker says to anybody.
-func (c *crowd) take(m bus.Msg) {
+func (c *followers) take(m bus.Msg) {
 	e, err := event.Decode(m.Data)
 	if err != nil || len(e.ID) < 2 || e.Kind != event.IncrRep {
 		return
@@ -123,7 +124,8 @@ func (c *crowd) take(m bus.Msg) {
 	}
 	switch {
 	case e.Code == event.Welcome:
-		_ = c.say(i, event.Event{State: event.Succ}) // the session begins; lost when the road is cut: then nobody is counted
+		// The session begins. It is lost when the connection is cut: then nobody is counted.
+		_ = c.say(i, event.Event{State: event.Succ})
 	case e.Code == event.NoCode && len(e.Body) == 0:
 		c.rarely.Store(int64(e.LeaseMS) * int64(time.Millisecond))
 		c.counted(&c.answers)
@@ -133,7 +135,7 @@ func (c *crowd) take(m bus.Msg) {
 }
 
 // advance takes and acknowledges a frame.
-func (c *crowd) advance(i int, e event.Event) {
+func (c *followers) advance(i int, e event.Event) {
 	c.mu.Lock()
 	at := c.pos[i]
 	c.mu.Unlock()
@@ -154,7 +156,7 @@ func (c *crowd) advance(i int, e event.Event) {
 	c.counted(&c.arrivals)
 }
 
-func (c *crowd) counted(count *int) {
+func (c *followers) counted(count *int) {
 	c.mu.Lock()
 	*count++
 	c.mu.Unlock()
@@ -165,14 +167,14 @@ func (c *crowd) counted(count *int) {
 }
 
 // beat says for everybody in turn where it is, for a while.
-func (c *crowd) beat(ctx context.Context, d time.Duration) error {
+func (c *followers) beat(ctx context.Context, d time.Duration) error {
 	const step = 10 * time.Millisecond
 	t := time.NewTicker(step)
 	defer t.Stop()
 	next, began := 0, time.Now()
-	crowdBeat := max(crowdBeat, time.Duration(c.rarely.Load()))
+	followerBeat := max(followerBeat, time.Duration(c.rarely.Load()))
 	for {
-		due := int(float64(len(c.ids)) * float64(time.Since(began)) / float64(crowdBeat))
+		due := int(float64(len(c.ids)) * float64(time.Since(began)) / float64(followerBeat))
 		for ; next < due; next++ {
 			if err := c.say(next%len(c.ids), event.Event{State: event.Succ}); err != nil {
 				return err

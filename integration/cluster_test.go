@@ -22,8 +22,8 @@ import (
 	"xmq/nodeclient/driver/sqlite"
 )
 
-// house is a broker with nodes in one process, on free ports and in a temporary folder.
-type house struct {
+// cluster is a broker with nodes in one process, on free ports and in a temporary folder.
+type cluster struct {
 	t      *testing.T
 	dir    string
 	cfg    server.Config
@@ -32,8 +32,8 @@ type house struct {
 	log    *slog.Logger
 }
 
-func newHouse(t *testing.T, change ...func(*server.Config)) *house {
-	h := &house{t: t, cfg: xmqtest.Config(t)}
+func newCluster(t *testing.T, change ...func(*server.Config)) *cluster {
+	h := &cluster{t: t, cfg: xmqtest.Config(t)}
 	h.dir = filepath.Dir(h.cfg.Data)
 	h.log = slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: level}))
 	h.cfg.NATSAddr, h.cfg.HTTPAddr = freeAddr(t), freeAddr(t) // it may be started again
@@ -52,7 +52,7 @@ func (w testWriter) Write(p []byte) (int, error) {
 }
 
 // start opens and runs the broker; its addresses stay the same for later starts.
-func (h *house) start() {
+func (h *cluster) start() {
 	b := xmqtest.StartBroker(h.t, func(c *server.Config) { *c = h.cfg })
 	h.broker, h.stop = b.Broker, b.Stop
 	h.cfg.NATSAddr, h.cfg.HTTPAddr = strings.TrimPrefix(b.NATSURL(), "nats://"), b.HTTPAddr()
@@ -69,7 +69,7 @@ type node struct {
 	a    *nodeclient.Agent
 }
 
-func (h *house) node(id, from string, change ...func(*nodeclient.Options)) *node {
+func (h *cluster) node(id, from string, change ...func(*nodeclient.Options)) *node {
 	path := filepath.Join(h.dir, id+".db")
 	target, err := sqlite.Open(context.Background(), path, sqlite.Options{})
 	require.NoError(h.t, err)
@@ -79,14 +79,14 @@ func (h *house) node(id, from string, change ...func(*nodeclient.Options)) *node
 }
 
 // run runs a node on any target.
-func (h *house) run(id, from string, target nodeclient.Database, change ...func(*nodeclient.Options)) *node {
-	road, err := bus.Dial("nats://"+h.cfg.NATSAddr, id)
+func (h *cluster) run(id, from string, target nodeclient.Database, change ...func(*nodeclient.Options)) *node {
+	conn, err := bus.Dial("nats://"+h.cfg.NATSAddr, id)
 	require.NoError(h.t, err)
 	o := nodeclient.Options{ID: id, From: from, Tick: 50 * time.Millisecond, Log: h.log}
 	for _, c := range change {
 		c(&o)
 	}
-	a, err := nodeclient.New(road, target, o)
+	a, err := nodeclient.New(conn, target, o)
 	require.NoError(h.t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	n := &node{done: make(chan error, 1), a: a}
@@ -94,7 +94,7 @@ func (h *house) run(id, from string, target nodeclient.Database, change ...func(
 	n.stop = sync.OnceValue(func() error {
 		cancel()
 		err := <-n.done
-		road.Close()
+		conn.Close()
 		require.NoError(h.t, target.Close())
 		return err
 	})
@@ -102,7 +102,7 @@ func (h *house) run(id, from string, target nodeclient.Database, change ...func(
 	return n
 }
 
-func (h *house) publish(format string, args ...any) string {
+func (h *cluster) publish(format string, args ...any) string {
 	res, err := http.Post("http://"+h.cfg.HTTPAddr+"/v1/increments", "application/sql",
 		strings.NewReader(fmt.Sprintf(format, args...)))
 	require.NoError(h.t, err)
@@ -147,7 +147,7 @@ func (n *node) wants(t *testing.T, q, want string) {
 }
 
 func TestWholePath(t *testing.T) {
-	h := newHouse(t)
+	h := newCluster(t)
 	h.publish("CREATE TABLE item (id INTEGER PRIMARY KEY, n INTEGER)")
 	master := h.node("master", "")
 	for i := range 50 {

@@ -15,9 +15,9 @@ import (
 // dialTime is how long a connection may take to be made.
 const dialTime = 10 * time.Second
 
-// road is the way to one logical database. Nothing is sent twice, and waiting for an answer ends when until says so:
+// conn is the way to one logical database. Nothing is sent twice, and waiting for an answer ends when until says so:
 // the client itself does not look at a context while it reads. It is for concurrent use.
-type road struct {
+type conn struct {
 	*redis.Client
 	mu    sync.Mutex
 	lines map[*line]bool
@@ -26,13 +26,13 @@ type road struct {
 // line is one connection.
 type line struct {
 	net.Conn
-	road *road
+	conn *conn
 }
 
 func (l *line) Close() error {
-	l.road.mu.Lock()
-	delete(l.road.lines, l)
-	l.road.mu.Unlock()
+	l.conn.mu.Lock()
+	delete(l.conn.lines, l)
+	l.conn.mu.Unlock()
 	return l.Conn.Close()
 }
 
@@ -51,10 +51,10 @@ type silence struct{}
 
 func (silence) Printf(context.Context, string, ...any) {}
 
-// newRoad makes the way to a logical database; the first use connects.
-func newRoad(o redis.Options, db int) *road {
+// newConn makes the way to a logical database; the first use connects.
+func newConn(o redis.Options, db int) *conn {
 	quiet()
-	r := &road{lines: make(map[*line]bool)}
+	r := &conn{lines: make(map[*line]bool)}
 	o.DB, o.Protocol = db, 2
 	o.MaxRetries, o.DialerRetries = -1, 1
 	o.DialTimeout, o.ReadTimeout, o.WriteTimeout = dialTime, -1, -1
@@ -78,7 +78,7 @@ func newRoad(o redis.Options, db int) *road {
 }
 
 // cut ends all connections: whoever waits for an answer gets an error, and the next use connects anew.
-func (r *road) cut() {
+func (r *conn) cut() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for l := range r.lines {
@@ -86,8 +86,8 @@ func (r *road) cut() {
 	}
 }
 
-// until cuts the road when ctx ends; the caller calls the returned function when it waits no longer.
-func (r *road) until(ctx context.Context) (done func()) {
+// until cuts the connection when ctx ends; the caller calls the returned function when it waits no longer.
+func (r *conn) until(ctx context.Context) (done func()) {
 	stop := context.AfterFunc(ctx, r.cut)
 	return func() { stop() }
 }

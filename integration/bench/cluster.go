@@ -14,8 +14,8 @@ import (
 	"xmq/nodeclient"
 )
 
-// house is our side: a broker in this process, on free ports, its data in a folder, and what talks to it over TCP.
-type house struct {
+// cluster is our side: a broker in this process, on free ports, its data in a folder, and what talks to it over TCP.
+type cluster struct {
 	cfg    server.Config
 	broker *server.Broker
 	end    context.CancelFunc
@@ -24,8 +24,8 @@ type house struct {
 
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
-// newHouse opens a broker and waits until its doors are open.
-func newHouse(dir string, change ...func(*server.Config)) (*house, error) {
+// newCluster opens a broker and waits until its doors are open.
+func newCluster(dir string, change ...func(*server.Config)) (*cluster, error) {
 	cfg := server.Default()
 	cfg.Data, cfg.NATSAddr, cfg.HTTPAddr = filepath.Join(dir, "broker"), "127.0.0.1:0", "127.0.0.1:0"
 	cfg.Watch.Ballast, cfg.Watch.MinFree = false, 0
@@ -33,16 +33,16 @@ func newHouse(dir string, change ...func(*server.Config)) (*house, error) {
 	for _, c := range change {
 		c(&cfg)
 	}
-	return openHouse(cfg)
+	return openCluster(cfg)
 }
 
-func openHouse(cfg server.Config) (*house, error) {
+func openCluster(cfg server.Config) (*cluster, error) {
 	b, err := server.Open(cfg, quiet())
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	h := &house{cfg: cfg, broker: b, end: cancel, ended: make(chan error, 1)}
+	h := &cluster{cfg: cfg, broker: b, end: cancel, ended: make(chan error, 1)}
 	ready := make(chan struct{})
 	go func() { h.ended <- b.Run(ctx, func() { close(ready) }) }()
 	select {
@@ -54,7 +54,7 @@ func openHouse(cfg server.Config) (*house, error) {
 	}
 }
 
-func (h *house) close() error {
+func (h *cluster) close() error {
 	h.end()
 	return <-h.ended
 }
@@ -102,14 +102,14 @@ func (s *sink) Restore(context.Context, event.Position, event.Topics, io.Reader)
 // node is an agent of this process.
 type node struct {
 	target nodeclient.Database
-	road   bus.Conn
+	conn   bus.Conn
 	end    context.CancelFunc
 	ended  chan error
 }
 
 // start runs a node; url is the NATS server, or a proxy before it.
 func start(url, id, from string, target nodeclient.Database, change ...func(*nodeclient.Options)) (*node, error) {
-	road, err := bus.Dial(url, id)
+	conn, err := bus.Dial(url, id)
 	if err != nil {
 		return nil, err
 	}
@@ -117,13 +117,13 @@ func start(url, id, from string, target nodeclient.Database, change ...func(*nod
 	for _, c := range change {
 		c(&o)
 	}
-	a, err := nodeclient.New(road, target, o)
+	a, err := nodeclient.New(conn, target, o)
 	if err != nil {
-		road.Close()
+		conn.Close()
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	n := &node{target: target, road: road, end: cancel, ended: make(chan error, 1)}
+	n := &node{target: target, conn: conn, end: cancel, ended: make(chan error, 1)}
 	go func() { n.ended <- a.Run(ctx) }()
 	return n, nil
 }
@@ -131,7 +131,7 @@ func start(url, id, from string, target nodeclient.Database, change ...func(*nod
 func (n *node) close() error {
 	n.end()
 	err := <-n.ended
-	n.road.Close()
+	n.conn.Close()
 	return err
 }
 
