@@ -58,7 +58,7 @@ func (n *Node) LostLockIsTakenAgain(persists bool) {
 			require.NoError(n, n.Server.Kill())
 			require.NoError(n, n.Server.Run())
 		} else {
-			n.EndLock()
+			n.loses() // before the node writes again
 		}
 		n.settles(before, batch)
 		require.Eventually(n, func() bool { // a new server may give a new session the number of the old one
