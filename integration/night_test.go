@@ -537,15 +537,15 @@ func (n *night) nodeIsOlder() {
 	require.Equal(t, 0, n.nodes["sq2"].stop(t))
 	target, err := sqlite.Open(t.Context(), n.file("sq2"), sqlite.Options{})
 	require.NoError(t, err)
-	road, err := bus.Dial("nats://"+n.nats, "sq2")
+	conn, err := bus.Dial("nats://"+n.nats, "sq2")
 	require.NoError(t, err)
-	a, err := nodeclient.New(older{road, t}, target, nodeclient.Options{ID: "sq2", Driver: "sqlite",
+	a, err := nodeclient.New(older{conn, t}, target, nodeclient.Options{ID: "sq2", Driver: "sqlite",
 		Topics: []string{"shop"}, Tick: 100 * time.Millisecond, Log: slog.New(slog.DiscardHandler)})
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- a.Run(ctx) }()
-	end := sync.OnceFunc(func() { cancel(); <-ended; road.Close(); _ = target.Close() })
+	end := sync.OnceFunc(func() { cancel(); <-ended; conn.Close(); _ = target.Close() })
 	defer end()
 	n.moved("sq2")
 	id, body := n.guest()

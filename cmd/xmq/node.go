@@ -75,10 +75,10 @@ func (p *nodeProcess) reload(cfg configs.Node) error {
 }
 
 // newAgent makes the agent with what was reloaded meanwhile.
-func (p *nodeProcess) newAgent(road bus.Conn, db nodeclient.Database, o nodeclient.Options) (*nodeclient.Agent, error) {
+func (p *nodeProcess) newAgent(conn bus.Conn, db nodeclient.Database, o nodeclient.Options) (*nodeclient.Agent, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	a, err := nodeclient.New(road, db, o)
+	a, err := nodeclient.New(conn, db, o)
 	if err == nil && p.next.ID != "" {
 		if o, err = p.next.Options(p.log); err == nil {
 			err = a.Reload(o)
