@@ -50,8 +50,10 @@ func brokerCommand() *cli.Command {
 				}
 			}
 			b, err := server.Open(cfg.Config, log)
-			if err != nil {
+			if err != nil && !configs.IsConfig(err) {
 				log.Error("the broker does not start", "event", "stopped", "cause", secret.Text(err.Error()))
+			}
+			if err != nil {
 				return err
 			}
 			b.Accept(accepts)

@@ -94,12 +94,15 @@ func runNode(ctx context.Context, cfg configs.Node, log *slog.Logger, following 
 }
 
 // run is the whole life. following is called when increments are on their way to its database; what it returns, when
-// it ends. However it ends, the last line of the log says why.
+// it ends. However it ends, the last line of the log says why; but one that was called wrongly has no log, only the one
+// sentence of all commands.
 func (p *nodeProcess) run(ctx context.Context, following func() (func(), error)) error {
 	err := p.live(ctx, following)
-	if err != nil {
+	switch {
+	case configs.IsConfig(err):
+	case err != nil:
 		p.log.Error("node ends", "event", "stopped", "client", p.cfg.ID, "cause", secret.Text(err.Error()))
-	} else {
+	default:
 		p.log.Info("node stops", "event", "stopped", "client", p.cfg.ID, "cause", "it was told to")
 	}
 	return err
