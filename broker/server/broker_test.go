@@ -81,6 +81,14 @@ func (r *running) put(bodies ...string) []door.Outcome {
 	return out
 }
 
+// turn changes knobs while the broker reads them.
+func (r *running) turn(change func(*Config)) {
+	now := *r.knobs()
+	change(&now)
+	r.live.Store(&now)
+	r.stores.knobs.Store(&now)
+}
+
 func (r *running) fill(n int) {
 	for range n {
 		r.put("increment")
@@ -975,7 +983,7 @@ func TestRetentionKeepsTheNextIncrementOfWhoeverIsThere(t *testing.T) {
 	b.PutClient(c)
 	b.DeleteClient("away")
 	require.NoError(t, r.stores.state.Write(&b))
-	r.cfg.Retention.MaxAbsence = time.Nanosecond
+	r.turn(func(c *Config) { c.Retention.MaxAbsence = time.Nanosecond })
 	_, err = r.trim()
 	require.NoError(t, err)
 	require.EqualValues(t, 1, r.stores.log.First())

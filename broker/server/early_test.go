@@ -26,7 +26,7 @@ func TestTheDiskIsToldBeforeInputIsRefused(t *testing.T) {
 	require.NoError(t, err)
 	is := func(min int64, severity statedb.Severity) {
 		t.Helper()
-		r.cfg.Watch.MinFree = min
+		r.turn(func(c *Config) { c.Watch.MinFree = min })
 		require.NoError(t, r.look())
 		a, stands := r.stands("disk")
 		require.Equal(t, severity != "", stands)

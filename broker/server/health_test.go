@@ -35,7 +35,7 @@ func TestReadinessIsWhetherIncrementsAreTaken(t *testing.T) {
 
 	causes := map[string]func(on bool){
 		"disk_full": func(on bool) {
-			r.cfg.Watch.MinFree = map[bool]int64{true: 1 << 62}[on]
+			r.turn(func(c *Config) { c.Watch.MinFree = map[bool]int64{true: 1 << 62}[on] })
 			require.NoError(t, r.look())
 		},
 		"held": func(on bool) {

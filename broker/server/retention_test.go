@@ -97,7 +97,7 @@ func TestNothingIsFreedThatNobodyHasApplied(t *testing.T) {
 		require.Equal(t, state == statedb.NeedsDump || state == statedb.Fatal, r.alertText("unplaced") != "", state)
 		require.Empty(t, r.alertText("limit"))
 
-		r.cfg.Retention.MaxRecords = 20
+		r.turn(func(c *Config) { c.Retention.MaxRecords = 20 })
 		require.EqualValues(t, 31, r.first(r.trim), "a limit is a limit")
 		require.Contains(t, r.alertText("limit"), "retention.max_records frees increments that no client has applied")
 	}
@@ -141,7 +141,7 @@ func TestWhatEverybodyHasIsKeptForAWhile(t *testing.T) {
 		r.fill(55)
 		r.keeps("n1", statedb.Following, 55)
 		require.EqualValues(t, map[string]int{"records": 21, "age": 1}[name], r.first(r.trim), name)
-		r.cfg.Retention.MaxRecords = 15
+		r.turn(func(c *Config) { c.Retention.MaxRecords = 15 })
 		require.EqualValues(t, 41, r.first(r.trim), name)
 		code, text := r.post("/v1/log/trim", "{}")
 		require.Equal(t, http.StatusOK, code)
@@ -179,11 +179,11 @@ func TestTheLogStaysBelowItsLimitInBytes(t *testing.T) {
 	require.Empty(t, r.alertText("max_bytes"), "half of the disk is far away")
 	require.NotZero(t, r.stores.state.Meta().MaxBytes, "the default is recorded")
 
-	r.cfg.Retention.MaxBytes = size() * 10 / 7
+	r.turn(func(c *Config) { c.Retention.MaxBytes = size() * 10 / 7 })
 	require.EqualValues(t, 1, r.first(r.trim))
 	require.Contains(t, r.alertText("max_bytes"), "more than half")
 	require.Contains(t, r.alertText("max_bytes"), "client long holds it")
-	r.cfg.Retention.MaxBytes = size() * 2 / 3
+	r.turn(func(c *Config) { c.Retention.MaxBytes = size() * 2 / 3 })
 	require.EqualValues(t, 1, r.first(r.trim), "nobody goes who was not named before")
 	require.Contains(t, r.alertText("max_bytes"), "four fifths")
 	state := func(id string) statedb.State { c, _ := r.stores.state.Client(id); return c.State }
@@ -218,7 +218,7 @@ func TestTheLogStaysBelowItsLimitInBytes(t *testing.T) {
 		b.PutClient(c)
 		return &b
 	}()))
-	r.cfg.Retention.MaxBytes = 1
+	r.turn(func(c *Config) { c.Retention.MaxBytes = 1 })
 	for range 3 {
 		_, err = r.trim()
 		require.NoError(t, err)
@@ -230,7 +230,7 @@ func TestTheLogStaysBelowItsLimitInBytes(t *testing.T) {
 	require.ErrorAs(t, err, &refused)
 	require.Equal(t, door.DiskFull, refused.Code)
 	require.Contains(t, refused.Error(), "client last holds it")
-	r.cfg.Retention.MaxBytes = 0
+	r.turn(func(c *Config) { c.Retention.MaxBytes = 0 })
 	_, err = r.trim()
 	require.NoError(t, err)
 	require.NoError(t, r.look())
@@ -366,14 +366,14 @@ func TestAStandingConditionIsOneAlertThatCannotBeClearedAway(t *testing.T) {
 	require.NoError(t, err)
 	require.Contains(t, r.alertText("pin"), "client n1 holds")
 
-	r.cfg.Watch.MinFree = 1 << 62
+	r.turn(func(c *Config) { c.Watch.MinFree = 1 << 62 })
 	require.NoError(t, r.look())
 	require.NotEmpty(t, r.alertText("disk"))
 	code, _ = r.post("/v1/alerts", `{"key":"disk","do":"clear"}`)
 	require.Equal(t, http.StatusOK, code)
 	require.NoError(t, r.look())
 	require.NotEmpty(t, r.alertText("disk"), "it is still true")
-	r.cfg.Watch.MinFree = 0
+	r.turn(func(c *Config) { c.Watch.MinFree = 0 })
 	require.NoError(t, r.look())
 	require.Empty(t, r.alertText("disk"))
 
