@@ -369,7 +369,7 @@ func (n *night) everythingIsLocked() {
 	require.NoError(t, err)
 	_, err = one.ExecContext(t.Context(), "LOCK TABLES item WRITE")
 	require.NoError(t, err)
-	lite, err := sql.Open("sqlite", "file:"+n.file("sq1"))
+	lite, err := sql.Open("sqlite", "file:"+n.file("sq1")+"?_pragma=busy_timeout(60000)")
 	require.NoError(t, err)
 	lite.SetMaxOpenConns(1)
 	_, err = lite.ExecContext(t.Context(), "BEGIN IMMEDIATE")

@@ -37,7 +37,7 @@ func (b *Broker) early(now time.Time) string {
 	if err != nil {
 		return ""
 	}
-	least := b.cfg.minFree(total)
+	least := b.knobs().minFree(total)
 	left, soon := b.trend.left(free, least, now)
 	if free >= 2*least && !soon {
 		return ""
@@ -133,5 +133,5 @@ func (b *Broker) about(batch *statedb.Batch, kind string, v *worker.View, bad bo
 // roomForReserve reports whether the disk has room for the reserve without input being refused for it.
 func (b *Broker) roomForReserve() bool {
 	free, total, err := disk.Space(b.stores.dir)
-	return err == nil && free > b.cfg.minFree(total)+disk.BallastSize
+	return err == nil && free > b.knobs().minFree(total)+disk.BallastSize
 }

@@ -198,7 +198,7 @@ func TestTheLogStaysBelowItsLimitInBytes(t *testing.T) {
 			state("short") == statedb.NeedsDump
 	})
 	soon(t, "and there is room, although keep_age would keep all",
-		func() bool { _, err := r.trim(); return err == nil && size() <= r.cfg.Retention.MaxBytes })
+		func() bool { _, err := r.trim(); return err == nil && size() <= r.knobs().Retention.MaxBytes })
 	require.Greater(t, r.stores.log.First(), uint64(1))
 	require.NoError(t, r.look())
 	require.Nil(t, r.ingest.refusing.Load())
