@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"math/big"
 	"net"
 	"os"
@@ -29,13 +30,9 @@ func TestTheServerOfTheChapterOfOperatingKeepsIDsApart(t *testing.T) {
 	require.True(t, found)
 	conf, _, found = strings.Cut(conf, "\n\nxmq broker ")
 	require.True(t, found)
-	dir := t.TempDir()
-	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	certificate(t, cert, key)
-	t.Setenv("SSL_CERT_FILE", cert)
-	conf = "listen: \"127.0.0.1:-1\"\n" + strings.NewReplacer("cert.pem", "'"+cert+"'", "key.pem", "'"+key+"'",
+	conf = "listen: \"127.0.0.1:-1\"\n" + strings.NewReplacer("cert.pem", "'"+certFile+"'", "key.pem", "'"+keyFile+"'",
 		"password: ...", "password: secret").Replace(conf)
-	path := filepath.Join(dir, "nats.conf")
+	path := filepath.Join(t.TempDir(), "nats.conf")
 	require.NoError(t, os.WriteFile(path, []byte(conf), 0o600))
 	o, err := server.ProcessConfigFile(path)
 	require.NoError(t, err)
@@ -51,7 +48,7 @@ func TestTheServerOfTheChapterOfOperatingKeepsIDsApart(t *testing.T) {
 		require.NoError(t, err)
 		t.Cleanup(c.Close)
 		for !c.Up() {
-			<-c.Changes()
+			changes(t, c)
 		}
 		return c
 	}
@@ -77,7 +74,7 @@ func TestTheServerOfTheChapterOfOperatingKeepsIDsApart(t *testing.T) {
 	} {
 		require.NoError(t, c.conn.Publish(c.others, nil))
 		for trouble := c.conn.Trouble(); trouble == nil || !strings.Contains(trouble.Error(), c.others); {
-			<-c.conn.Changes()
+			changes(t, c.conn)
 			trouble = c.conn.Trouble()
 		}
 		if c.conn == fra {
@@ -91,16 +88,36 @@ func TestTheServerOfTheChapterOfOperatingKeepsIDsApart(t *testing.T) {
 	}
 }
 
+// changes waits for news of a connection.
+func changes(t *testing.T, c bus.Conn) {
+	t.Helper()
+	select {
+	case <-c.Changes():
+	case <-time.After(2 * time.Minute):
+		t.Fatalf("nothing changes: %v", c.Trouble())
+	}
+}
+
+// The certificate of the servers with TLS that the tests start, and its key: SSL_CERT_FILE of this process, which is read
+// once, names it as the only authority.
+var certFile, keyFile string
+
 // certificate makes a certificate for 127.0.0.1 that is its own authority, and its key.
-func certificate(t *testing.T, cert, key string) {
+func certificate(cert, key string) error {
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
+	if err != nil {
+		return err
+	}
 	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IsCA: true,
 		BasicConstraintsValid: true, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
-	require.NoError(t, err)
+	if err != nil {
+		return err
+	}
 	secret, err := x509.MarshalPKCS8PrivateKey(private)
-	require.NoError(t, err)
-	require.NoError(t, os.WriteFile(cert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600))
-	require.NoError(t, os.WriteFile(key, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret}), 0o600))
+	if err != nil {
+		return err
+	}
+	return errors.Join(os.WriteFile(cert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600),
+		os.WriteFile(key, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret}), 0o600))
 }
