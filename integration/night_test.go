@@ -175,7 +175,10 @@ func (n *night) morning() {
 	require.Equal(t, guests, strings.Join(n.my.Query(t, n.myDB, "SELECT concat(id, name) FROM guest ORDER BY id"), " "))
 	require.Contains(t, n.ok("", "log", "check"), "records checked")
 	n.logs.WriteString(n.broker.log.String())
-	require.NotContains(t, n.logs.String(), "level=ERROR")
+	for line := range strings.Lines(n.logs.String()) {
+		// a broker that an incident has kept from starting says so
+		require.False(t, strings.Contains(line, "level=ERROR") && !strings.Contains(line, "the broker does not start"), line)
+	}
 	t.Logf("%d increments on each topic; the writer was refused %v", k, n.writer.refused)
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -232,7 +233,11 @@ func TestEventIsLaidOutInOnePiece(t *testing.T) {
 	once := testing.AllocsPerRun(1, func() { b = slices.Grow(b[:0:0], 100) }) // more than 1 under the race detector
 	for n := range 1000 {
 		e := Event{Kind: IncrRep, Group: "main", ID: "n1", Peer: "n2", Text: "why", Body: make([]byte, n)}
-		require.Equal(t, once, testing.AllocsPerRun(1, func() { b = e.Append(nil) }), n)
+		least := math.Inf(1)
+		for try := 0; try < 10 && least > once; try++ { // the runtime may allocate beside us
+			least = min(least, testing.AllocsPerRun(1, func() { b = e.Append(nil) }))
+		}
+		require.Equal(t, once, least, n)
 	}
 }
 

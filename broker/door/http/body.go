@@ -64,7 +64,7 @@ func (b *Bodies) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 const (
 	skipBytes = 64 << 20
 	passTime  = 10 * time.Second
-	passIdle  = time.Second
+	passIdle  = 5 * time.Second
 )
 
 // passOver sends the answer and reads on what the client still sends. It takes nothing from the budget: it keeps
