@@ -353,7 +353,7 @@ func (m *Machine) hello(e *event.Event, log Log) {
 			LeaseMS: m.presence.heartbeatInterval()})
 		return
 	}
-	m.refuse(e.Session, v)
+	m.refuse(e.Session, e.Pos, v)
 }
 
 // testify passes on what the node's database says of the log itself.
@@ -424,9 +424,9 @@ func (m *Machine) admit(pos event.Position, h event.Hello, log Log) verdict {
 	return v
 }
 
-// refuse answers a node that cannot be fed. Its client's state changes only when nobody else speaks for the
-// client: a stray process must not hurt a living one.
-func (m *Machine) refuse(s event.Session, v verdict) {
+// refuse answers a node that cannot be fed, whose database stands at pos. Its client's state changes only when nobody
+// else speaks for the client: a stray process must not hurt a living one.
+func (m *Machine) refuse(s event.Session, pos event.Position, v verdict) {
 	state := event.Fail
 	if v.code == event.NeedsDump {
 		state = event.Fatal
@@ -439,7 +439,14 @@ func (m *Machine) refuse(s event.Session, v verdict) {
 		return
 	}
 	m.raise("refused", statedb.Critical, 0, v.text)
-	if v.code == event.NeedsDump && !m.Connected() && m.placed() {
+	if v.code != event.NeedsDump || m.Connected() {
+		return
+	}
+	if acked := m.c.Acked; !pos.Zero() && pos.Log == acked.Log && pos.Seq < acked.Seq {
+		m.c.Acked, m.c.Base, m.rateSeen = pos, min(m.c.Base, pos.Seq), pos.Seq // an order counts from where the data is
+		m.dirty = true
+	}
+	if m.placed() {
 		m.needsDump(0, classRefused, v.text)
 	}
 }
@@ -497,7 +504,7 @@ func (m *Machine) begin(log Log) bool {
 		return false
 	}
 	if !m.known && !m.rules.ClientQuota.take() {
-		m.refuse(o.session, verdict{code: event.Refused, text: m.rules.ClientQuota.tooMany(m.c.ID)})
+		m.refuse(o.session, o.pos, verdict{code: event.Refused, text: m.rules.ClientQuota.tooMany(m.c.ID)})
 		return false
 	}
 	old := m.c.Session

@@ -93,6 +93,28 @@ func TestWhatComesLaterEndsEarlierOrders(t *testing.T) {
 	}
 }
 
+// A database that was put back too far to be fed stands where it says, not where it had been: who moves its position is
+// told of every increment that would never run.
+func TestAnOrderCountsFromWhereTheDatabaseStands(t *testing.T) {
+	for _, state := range []statedb.State{statedb.Following, statedb.NeedsDump} {
+		s := newStage(20)
+		s.clients["n1"] = statedb.Client{V: statedb.ClientVersion, ID: "n1", Role: statedb.Follower, State: state,
+			Acked: s.log.at(20)}
+		s.revive("n1")
+		back := s.log.at(5)
+		s.log.trim(15)
+		s.step("n1", Input{Node: &event.Event{Kind: event.IncrReq, State: event.None, ID: "n1",
+			Session: event.Session{Instance: 7, Token: event.Token{1}, Turn: 1}, Pos: back, Body: event.Hello{}.Encode()}})
+		require.NoError(t, s.wrong)
+		require.Equal(t, statedb.NeedsDump, s.clients["n1"].State)
+		require.Equal(t, back, s.clients["n1"].Acked)
+		s.restart()
+		order := &Order{Verb: SeekTo, Seq: 21, Reason: "go on", Ask: true}
+		require.Contains(t, s.machines["n1"].execute(order, s.log), "client n1 stands at 5 and goes on from 20: 15 increments "+
+			"never run there")
+	}
+}
+
 // An order to begin at a position holds the log for a client that has no copy, but not for ever: it ends when a limit
 // takes the room or has freed the log there already.
 func TestAnOrderedPositionThatIsFreedHoldsNothing(t *testing.T) {
