@@ -71,7 +71,7 @@ var wrongBodies = []struct {
 	{`{"statements":["SELECT 1"]}`, map[string]string{"": `the field "statements" is not known`}},
 	{`{"sql":"INSERT INTO acct VALUES ($1,$2)","args":["x"]}`,
 		map[string]string{"postgres": "up to $2, and it has 1 arguments",
-			"mariadb": "it has 0 placeholders ? and 1 arguments", "sqlite": "up to ?2, and it has 1 arguments"}},
+			"mariadb": "$1 is no placeholder of MariaDB and MySQL", "sqlite": "up to ?2, and it has 1 arguments"}},
 	{`{"sql":"INSERT INTO acct (id, n) VALUES ($1,$2)"}`, map[string]string{"postgres": "up to $2, and it has 0 arguments",
 		"sqlite": "up to ?2, and it has 0 arguments"}},
 	{`{"sql":"INSERT INTO acct (id, n) VALUES (?,?)"}`, map[string]string{
@@ -324,7 +324,12 @@ func TestWrongInputsOnTheCommandLineAndOverNATS(t *testing.T) {
 		require.Equal(t, c.code, code, "%s: %s%s", c.typed, out, errs)
 		require.Contains(t, errs, c.says, c.typed)
 		require.NotContains(t, errs, "secret", c.typed)
-		require.Equal(t, 1, strings.Count(errs, "\n"), "one sentence: %s", errs)
+		lines := strings.Split(strings.TrimSuffix(errs, "\n"), "\n")
+		if len(lines) == 2 { // a broker or node that has begun says it in its log as well
+			require.Contains(t, lines[0], "event=stopped", c.typed)
+			lines = lines[1:]
+		}
+		require.Len(t, lines, 1, "one sentence: %s", errs)
 	}
 
 	nc, err := nats.Connect("nats://" + s.nats)
