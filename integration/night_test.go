@@ -503,7 +503,7 @@ func (n *night) cutOff() {
 	require.Equal(t, 0, n.nodes["sq2"].stop(t))
 	since := time.Now()
 	n.reload("max_records: 500", "retention: {every: 200ms, max_records: 2000}")
-	for range 12 { // of a topic that nobody has, in parts that nobody else falls behind with
+	for range 12 { // of a topic that nobody has, in parts that leave nobody else far behind
 		bodies := make([]string, 400)
 		for i := range bodies {
 			bodies[i] = "SELECT 1"

@@ -98,8 +98,8 @@ func changes(t *testing.T, c bus.Conn) {
 	}
 }
 
-// The certificate of the servers with TLS that the tests start, and its key: SSL_CERT_FILE of this process, which is read
-// once, names it as the only authority.
+// The certificate of the servers with TLS that the tests start, and its key: SSL_CERT_FILE of this process, which is
+// read once, names it as the only authority.
 var certFile, keyFile string
 
 // certificate makes a certificate for 127.0.0.1 that is its own authority, and its key.

@@ -143,9 +143,9 @@ func (h *Notifier) leave(key string) *cause {
 	return c
 }
 
-// Notify takes an alert that has changed. It never blocks. Alerts of one cause are told as one: when the first of them is raised, when one becomes worse
-// than what was told, and when the last is over. Of an alert that somebody has acknowledged nothing is told: one that
-// becomes worse is not acknowledged any more.
+// Notify takes an alert that has changed. It never blocks. Alerts of one cause are told as one: when the first of them
+// is raised, when one becomes worse than what was told, and when the last is over. Of an alert that somebody has
+// acknowledged nothing is told: one that becomes worse is not acknowledged any more.
 func (h *Notifier) Notify(a statedb.Alert) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

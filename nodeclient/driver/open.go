@@ -111,15 +111,15 @@ func slipped(kind, rest string) bool {
 	if kind == "postgres" { // as libpq reads it
 		ends = "/"
 	}
-	server, behind := rest, ""
+	server, path := rest, ""
 	if i := strings.IndexAny(rest, ends); i >= 0 {
-		server, behind = rest[:i], rest[i:]
+		server, path = rest[:i], rest[i:]
 	}
 	if kind == "postgres" {
-		behind, _, _ = strings.Cut(behind, "?") // a setting may hold an @
+		path, _, _ = strings.Cut(path, "?") // a setting may hold an @
 	}
 	at := strings.Count(server, "@")
-	return at == 0 && strings.Contains(behind, "@") || at > 1 && kind == "postgres"
+	return at == 0 && strings.Contains(path, "@") || at > 1 && kind == "postgres"
 }
 
 // passwords are the variables that hold the password of a database whose URL has none.

@@ -141,7 +141,7 @@ func checkNames(script string) error {
 	return nil
 }
 
-// check refuses what cannot be undone, what stays in the session behind the increment, so that the same increment would
+// check refuses what cannot be undone, what stays in the session after the increment, so that the same increment would
 // mean something else after a restart, and what reads or writes files of one server. Everything else that is not known
 // to change data in a transaction is refused too. It is a check of words, not of meaning.
 func (w *work) check(st sqltext.Statement) error {

@@ -19,7 +19,7 @@ type Hooks interface {
 	// which must not take it for an old one. An outcome that is not known is Unknown.
 	Apply(ctx context.Context, pos event.Position, r event.Record, outside bool) error
 	// Dump begins to read the copy, which stands at pos. What it returns ends with io.EOF only when everything was
-	// read; Close ends it early and may come twice. ctx ends the beginning, and nothing behind it.
+	// read; Close ends it early and may come twice. ctx ends the beginning, and nothing after it.
 	Dump(ctx context.Context, pos event.Position) (io.ReadCloser, error)
 	// Load does one step of a load.
 	Load(ctx context.Context, s Step) error

@@ -203,7 +203,7 @@ func (f *Reader) Peek() error {
 	return nil
 }
 
-// Read yields the data; io.EOF behind an end that was seen and checked, with nothing behind it.
+// Read yields the data; io.EOF after an end that was seen and checked, with nothing after it.
 func (f *Reader) Read(b []byte) (int, error) {
 	for len(f.piece) == 0 && f.err == nil {
 		f.piece, f.err = f.next()
