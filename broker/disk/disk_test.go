@@ -295,6 +295,7 @@ func TestLockDirSaysWhoHoldsIt(t *testing.T) {
 		_, err = disk.LockDir(dir)
 		require.ErrorIs(t, err, disk.ErrHeld)
 		require.ErrorContains(t, err, "held by pid ")
+		require.ErrorContains(t, err, "stop that process, or name another directory")
 		require.NoError(t, lock.Close())
 		lock, err = disk.LockDir(dir)
 		require.NoError(t, err)

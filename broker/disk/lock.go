@@ -78,6 +78,9 @@ func LockDir(path string) (*Lock, error) {
 	}
 	who := fmt.Sprintf("pid %d on %s since %s", os.Getpid(), host, time.Now().UTC().Format(time.RFC3339))
 	lock, err := LockFile(filepath.Join(path, "LOCK"), who)
+	if errors.Is(err, ErrHeld) {
+		return nil, fmt.Errorf("lock the data directory: %w: stop that process, or name another directory (--data)", err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("lock the data directory: %w", err)
 	}
