@@ -11,9 +11,11 @@ import (
 // flagsFirst moves the flags of a command line behind the command they belong to and in front of its arguments,
 // because the library stops looking for flags at the first argument, and people type both
 // `xmq client skip --reason x node1` and `xmq client skip node1 --reason x`. What stands behind "--" is an argument,
-// and so is a lone "-". args[0] is the program. Flags nobody knows are moved too, and refused by the library.
+// and so is a lone "-". args[0] is the program. Flags nobody knows are moved too, and refused by the library. Who asks
+// a command for its help gets it whatever else is typed: the library would take an argument for a topic of the help.
 func flagsFirst(commands []*cli.Command, args []string) []string {
 	var path, flags, rest []string
+	var help bool
 	path, args = append(path, args[0]), args[1:]
 	for len(args) > 0 {
 		word := args[0]
@@ -24,6 +26,7 @@ func flagsFirst(commands []*cli.Command, args []string) []string {
 		}
 		if len(word) > 1 && word[0] == '-' {
 			flags = append(flags, word)
+			help = help || word == "-h" || word == "--help"
 			if len(args) > 0 && takesValue(commands, word) {
 				flags, args = append(flags, args[0]), args[1:]
 			}
@@ -35,6 +38,9 @@ func flagsFirst(commands []*cli.Command, args []string) []string {
 			continue
 		}
 		path, commands = append(path, word), below(commands[i])
+	}
+	if leaf := len(commands) == 1 && commands[0].Name == ""; help && leaf {
+		return append(path, "--help")
 	}
 	if len(rest) > 0 {
 		rest = slices.Insert(rest, 0, "--")

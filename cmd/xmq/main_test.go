@@ -116,6 +116,10 @@ func TestFlagsMayStandAnywhere(t *testing.T) {
 		"publish --topic":                      "publish --topic",
 		"bench ingest --tiny --peer redis":     "bench --tiny --peer redis -- ingest",
 		"nosuch --flag client":                 "nosuch --flag client",
+		"client skip node1 --reason x --help":  "client skip --help",
+		"log show 5 -h":                        "log show --help",
+		"publish a --sql -h":                   "publish --sql -h -- a",
+		"client frob --help":                   "client --help -- frob",
 		"":                                     "",
 	} {
 		if typed == "nosuch --flag client" {
@@ -131,8 +135,7 @@ func TestWrongCallsAreAnsweredWithOneSentence(t *testing.T) {
 	dead := httptest.NewServer(nil)
 	dead.Close()
 	strange := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		_,
-			_ = io.WriteString(w, "<html>hello")
+		_, _ = io.WriteString(w, "<html>hello")
 	}))
 	defer strange.Close()
 	dir := t.TempDir()
