@@ -13,13 +13,6 @@ const MaxRecord = event.MaxBody - 5
 // MaxJump is how far above its highest number a producer may count on at once.
 const MaxJump = 1 << 20
 
-// Outcome is what became of one draft.
-type Outcome struct {
-	Seq       uint64 // its sequence; of a duplicate, the sequence it got at first; 0 when Err is set
-	Duplicate bool   // it was there before, by its idempotency key: nothing was stored
-	Err       error  // one of those that refuse a draft; another one says that its key cannot be looked up now. Nothing was stored
-}
-
 // RecordSize is the length of a draft once encoded, in bytes.
 func RecordSize(d *event.Draft) int {
 	n := 30 + len(d.Body) // see event's doc.go

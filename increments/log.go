@@ -48,7 +48,8 @@ type Log interface {
 	ID() event.LogID
 
 	// Append puts drafts at the end of the log in order and returns one outcome for each. A refused draft does not
-	// hinder the others. It copies what it keeps. It is Prepare and Commit in one; calls exclude each other.
+	// hinder the others: its Err is one of those that refuse a draft, or another one, which says that its key cannot be
+	// looked up now. It copies what it keeps. It is Prepare and Commit in one; calls exclude each other.
 	//
 	// It blocks for one sync, or several where drafts cross a border inside. When the error is nil everything that has a
 	// sequence survives kill and power loss and is visible to readers. ErrClosed: nothing was done. disk.ErrDescriptors:
@@ -62,7 +63,7 @@ type Log interface {
 	// with ErrJump, unless it is the producer's first, or the first said Sparse, or (Clock) it is not ahead of our own
 	// clock. Any other key is new when it is not found. Keys of drafts without a Producer are a name space of their own.
 	// Rules: XI-1, XQ-6.
-	Append(drafts []event.Draft) ([]Outcome, error)
+	Append(drafts []event.Draft) ([]event.Outcome, error)
 
 	// NewGroup returns an empty group.
 	NewGroup() AppendGroup
@@ -78,7 +79,7 @@ type Log interface {
 	// It is for one writer that calls Prepare in the order of the drafts and Commit in the order of the groups, from two
 	// goroutines if it likes, so that one group is prepared while the one before it is synced. Append is not called
 	// meanwhile.
-	Prepare(g AppendGroup, drafts []event.Draft, out []Outcome) (settled int, err error)
+	Prepare(g AppendGroup, drafts []event.Draft, out []event.Outcome) (settled int, err error)
 	// Commit writes a prepared group as one unit with one sync, for which it blocks. nil: everything in it that has a
 	// sequence survives kill and power loss and is visible to readers. An error is as Append's.
 	Commit(g AppendGroup) error

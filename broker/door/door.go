@@ -4,6 +4,7 @@ package door
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"unicode/utf8"
@@ -12,21 +13,22 @@ import (
 )
 
 // Ingest takes drafts into the log as one request, behind everything taken before, and calls done once with one
-// Outcome for each draft, in order, when all that was accepted is durable; or with a *Refusal for the whole
+// outcome for each draft, in order, when all that was accepted is durable; or with a *Refusal for the whole
 // request. With code Unknown some of it may be in the log: the producer repeats it with the same idempotency keys.
+// An Err of an outcome is a *Refusal.
 //
 // Ingest itself does not block. done may be called before Ingest returns or later from another goroutine, and must
 // not block. The drafts and their bodies belong to Ingest until done is called; it may change the slice.
-type Ingest func(drafts []event.Draft, done func([]Outcome, error))
+type Ingest func(drafts []event.Draft, done func([]event.Outcome, error))
 
 // Wait is Ingest for doors that serve one request in one goroutine. When ctx ends first the outcome is unknown.
-func (in Ingest) Wait(ctx context.Context, drafts []event.Draft) ([]Outcome, error) {
+func (in Ingest) Wait(ctx context.Context, drafts []event.Draft) ([]event.Outcome, error) {
 	type result struct {
-		out []Outcome
+		out []event.Outcome
 		err error
 	}
 	c := make(chan result, 1)
-	in(drafts, func(out []Outcome, err error) { c <- result{out, err} })
+	in(drafts, func(out []event.Outcome, err error) { c <- result{out, err} })
 	select {
 	case r := <-c:
 		return r.out, r.err
@@ -34,13 +36,6 @@ func (in Ingest) Wait(ctx context.Context, drafts []event.Draft) ([]Outcome, err
 		return nil, Refuse(Unknown, "the request ended before its write: the outcome is unknown, repeat it with the same "+
 			"idempotency key")
 	}
-}
-
-// Outcome is what became of one draft.
-type Outcome struct {
-	Seq       uint64
-	Duplicate bool     // known by its idempotency key: Seq is the first one's, nothing was stored
-	Refused   *Refusal // nothing was stored
 }
 
 // Code says in a word why a request is refused. Stable.
@@ -91,6 +86,15 @@ type Refusal struct {
 }
 
 func (r *Refusal) Error() string { return r.Text }
+
+// RefusalOf is why an outcome stored nothing; nil when it did. What is no Refusal is the broker's own trouble.
+func RefusalOf(o event.Outcome) *Refusal {
+	var r *Refusal
+	if o.Err != nil && !errors.As(o.Err, &r) {
+		r = Refuse(Busy, "nothing was stored, try again: %v", o.Err)
+	}
+	return r
+}
 
 // Refuse makes a Refusal.
 func Refuse(c Code, format string, args ...any) *Refusal {

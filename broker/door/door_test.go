@@ -39,17 +39,17 @@ func TestCheckIsTheSameAtEveryDoor(t *testing.T) {
 // A request that ends before its write has an unknown outcome, which is never success (XD-5).
 func TestWaitEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	never := Ingest(func([]event.Draft, func([]Outcome, error)) { cancel() })
+	never := Ingest(func([]event.Draft, func([]event.Outcome, error)) { cancel() })
 	out, err := never.Wait(ctx, nil)
 	require.Nil(t, out)
 	var r *Refusal
 	require.ErrorAs(t, err, &r)
 	require.Equal(t, Unknown, r.Code)
 
-	at := Ingest(func(_ []event.Draft, done func([]Outcome, error)) { done([]Outcome{{Seq: 7}}, nil) })
+	at := Ingest(func(_ []event.Draft, done func([]event.Outcome, error)) { done([]event.Outcome{{Seq: 7}}, nil) })
 	out, err = at.Wait(t.Context(), nil)
 	require.NoError(t, err)
-	require.Equal(t, []Outcome{{Seq: 7}}, out)
+	require.Equal(t, []event.Outcome{{Seq: 7}}, out)
 }
 
 // A time limit is read at every door with headers, and a wrong one is refused with what it can be.

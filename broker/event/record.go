@@ -104,6 +104,13 @@ type Draft struct {
 	Clock  bool // the producer's number comes from a clock, in nanoseconds since 1970, and may jump as far as that
 }
 
+// Outcome is what became of one draft: the log says it to its writer, and each door to its producer.
+type Outcome struct {
+	Seq       uint64 // its sequence; of a duplicate, the sequence it got at first; 0 when Err is set
+	Duplicate bool   // it was there before, by its idempotency key: nothing was stored
+	Err       error  // why it was refused, in the words of whoever says it; nothing was stored
+}
+
 // Record is one increment of the log.
 type Record struct {
 	Seq   uint64 // from 1

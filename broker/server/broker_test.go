@@ -70,7 +70,7 @@ func startBroker(t *testing.T, cfg Config) *running {
 	return r
 }
 
-func (r *running) put(bodies ...string) []door.Outcome {
+func (r *running) put(bodies ...string) []event.Outcome {
 	r.t.Helper()
 	var drafts []event.Draft
 	for _, b := range bodies {
@@ -151,7 +151,7 @@ func TestIngestAnswersUnknownWhenAWriteFails(t *testing.T) {
 	in := newIngest(failingLog{}, func() {}, 100, 10, 1000)
 	done := make(chan error, 3)
 	for range 3 {
-		in.put([]event.Draft{{Body: []byte("x")}}, func(_ []door.Outcome, err error) { done <- err })
+		in.put([]event.Draft{{Body: []byte("x")}}, func(_ []event.Outcome, err error) { done <- err })
 	}
 	require.ErrorIs(t, in.run(context.Background()), disk.ErrStopped)
 	for range 3 {
@@ -160,7 +160,7 @@ func TestIngestAnswersUnknownWhenAWriteFails(t *testing.T) {
 		require.Equal(t, door.Unknown, refused.Code)
 	}
 	in.refuse(nil) // the watch sees a healthy disk: it must not open the door again
-	in.put([]event.Draft{{Body: []byte("x")}}, func(_ []door.Outcome, err error) { done <- err })
+	in.put([]event.Draft{{Body: []byte("x")}}, func(_ []event.Outcome, err error) { done <- err })
 	require.Error(t, <-done)
 }
 
@@ -174,7 +174,7 @@ type failingLog struct{}
 
 func (failingLog) NewGroup() increments.AppendGroup { return noGroup{} }
 
-func (failingLog) Prepare(_ increments.AppendGroup, d []event.Draft, _ []increments.Outcome) (int, error) {
+func (failingLog) Prepare(_ increments.AppendGroup, d []event.Draft, _ []event.Outcome) (int, error) {
 	return len(d), nil
 }
 
@@ -222,7 +222,7 @@ func TestIngestIsBounded(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- in.run(ctx) }()
 	type answer struct {
-		out []door.Outcome
+		out []event.Outcome
 		err error
 	}
 	answers := make(chan answer, 100)
@@ -231,7 +231,7 @@ func TestIngestIsBounded(t *testing.T) {
 		for _, b := range bodies {
 			drafts = append(drafts, event.Draft{Body: []byte(b)})
 		}
-		in.put(drafts, func(out []door.Outcome, err error) { answers <- answer{out, err} })
+		in.put(drafts, func(out []event.Outcome, err error) { answers <- answer{out, err} })
 	}
 	put("first")
 	soon(t, "the first is being written", func() bool { return len(in.queue) == 0 })
@@ -251,8 +251,8 @@ func TestIngestIsBounded(t *testing.T) {
 	a = <-answers
 	require.NoError(t, a.err)
 	require.EqualValues(t, 11, a.out[0].Seq)
-	require.Equal(t, door.Empty, a.out[1].Refused.Code)
-	require.Equal(t, door.TooLarge, a.out[2].Refused.Code)
+	require.Equal(t, door.Empty, door.RefusalOf(a.out[1]).Code)
+	require.Equal(t, door.TooLarge, door.RefusalOf(a.out[2]).Code)
 	require.EqualValues(t, 12, a.out[3].Seq)
 	require.Zero(t, in.count.Load())
 	require.Zero(t, in.bytes.Load())
@@ -267,7 +267,7 @@ type slowLog struct {
 
 func (l *slowLog) NewGroup() increments.AppendGroup { return noGroup{} }
 
-func (l *slowLog) Prepare(_ increments.AppendGroup, d []event.Draft, out []increments.Outcome) (int, error) {
+func (l *slowLog) Prepare(_ increments.AppendGroup, d []event.Draft, out []event.Outcome) (int, error) {
 	for i := range d {
 		l.seq++
 		out[i].Seq = l.seq

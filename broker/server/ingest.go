@@ -18,7 +18,7 @@ import (
 // appender is the log as ingest needs it.
 type appender interface {
 	NewGroup() increments.AppendGroup
-	Prepare(increments.AppendGroup, []event.Draft, []increments.Outcome) (int, error)
+	Prepare(increments.AppendGroup, []event.Draft, []event.Outcome) (int, error)
 	Commit(increments.AppendGroup) error
 }
 
@@ -42,19 +42,19 @@ type ingest struct {
 
 	queue         chan *request
 	count, bytes  atomic.Int64
-	free          chan *group          // those that are not under way
-	out           []increments.Outcome // of run, to be used again
-	broken        chan struct{}        // closed when a write has failed
-	ended         atomic.Bool          // run appends no more
+	free          chan *group     // those that are not under way
+	out           []event.Outcome // of run, to be used again
+	broken        chan struct{}   // closed when a write has failed
+	ended         atomic.Bool     // run appends no more
 	commits, took atomic.Uint64
 }
 
 type request struct {
-	all    []door.Outcome // one for each draft that came
-	drafts []event.Draft  // those that were not refused at once
-	next   int            // in all: the first draft whose outcome is open
+	all    []event.Outcome // one for each draft that came
+	drafts []event.Draft   // those that were not refused at once
+	next   int             // in all: the first draft whose outcome is open
 	bytes  int64
-	done   func([]door.Outcome, error)
+	done   func([]event.Outcome, error)
 }
 
 // group is what goes into the log with one sync.
@@ -81,7 +81,7 @@ func newIngest(log appender, moved func(), limit int, maxCount, maxBytes int64) 
 const groups = 2
 
 // put is the door.Ingest of every door.
-func (in *ingest) put(drafts []event.Draft, done func([]door.Outcome, error)) {
+func (in *ingest) put(drafts []event.Draft, done func([]event.Outcome, error)) {
 	if r := in.refusing.Load(); r != nil {
 		done(nil, r)
 		return
@@ -98,13 +98,15 @@ func (in *ingest) put(drafts []event.Draft, done func([]door.Outcome, error)) {
 		done(nil, starving())
 		return
 	}
-	req := &request{all: make([]door.Outcome, len(drafts)), drafts: drafts, done: done}
+	req := &request{all: make([]event.Outcome, len(drafts)), drafts: drafts, done: done}
 	kept := 0
 	for i := range drafts {
-		if req.all[i].Refused = door.Check(&drafts[i], in.limit); req.all[i].Refused != nil {
-			continue
+		refused := door.Check(&drafts[i], in.limit)
+		if refused == nil {
+			refused = in.accepts.Check(drafts[i].Body)
 		}
-		if req.all[i].Refused = in.accepts.Check(drafts[i].Body); req.all[i].Refused != nil {
+		if refused != nil {
+			req.all[i].Err = refused
 			continue
 		}
 		req.bytes += int64(len(drafts[i].Body)) + 128
@@ -155,29 +157,30 @@ func (in *ingest) leave(req *request) {
 	in.bytes.Add(-req.bytes)
 }
 
-// take puts the log's outcomes into the places of the next drafts that were not refused before.
-func (req *request) take(out []increments.Outcome) {
+// take puts the log's outcomes into the places of the next drafts that were not refused before, and says in the words
+// of the doors why the log refuses one.
+func (req *request) take(out []event.Outcome) {
 	for _, o := range out {
-		for req.all[req.next].Refused != nil {
+		for req.all[req.next].Err != nil {
 			req.next++
 		}
 		at := &req.all[req.next]
 		req.next++
-		at.Seq, at.Duplicate = o.Seq, o.Duplicate
+		*at = o
 		switch {
 		case o.Err == nil:
 		case errors.Is(o.Err, increments.ErrTooOld):
-			at.Refused = door.Refuse(door.TooOld, "%v", o.Err)
+			at.Err = door.Refuse(door.TooOld, "%v", o.Err)
 		case errors.Is(o.Err, increments.ErrTooLarge):
-			at.Refused = door.Refuse(door.TooLarge, "%v", o.Err)
+			at.Err = door.Refuse(door.TooLarge, "%v", o.Err)
 		case errors.Is(o.Err, increments.ErrKeyReused):
-			at.Refused = door.Refuse(door.KeyReused, "%v", o.Err)
+			at.Err = door.Refuse(door.KeyReused, "%v", o.Err)
 		case errors.Is(o.Err, increments.ErrJump):
-			at.Refused = door.Refuse(door.Jump, "%v", o.Err)
+			at.Err = door.Refuse(door.Jump, "%v", o.Err)
 		case errors.Is(o.Err, increments.ErrInvalid):
-			at.Refused = door.Refuse(door.Invalid, "%v", o.Err)
+			at.Err = door.Refuse(door.Invalid, "%v", o.Err)
 		default: // whatever it is, the producer did nothing wrong
-			at.Refused = door.Refuse(door.Busy, "nothing was stored, try again: %v", o.Err)
+			at.Err = door.Refuse(door.Busy, "nothing was stored, try again: %v", o.Err)
 		}
 	}
 }
@@ -253,7 +256,7 @@ func (in *ingest) gather(ctx context.Context, first *request, work chan<- *group
 func (in *ingest) add(ctx context.Context, g *group, req *request, work chan<- *group) (*group, error) {
 	for rest := req.drafts; ; {
 		if cap(in.out) < len(rest) {
-			in.out = make([]increments.Outcome, len(rest))
+			in.out = make([]event.Outcome, len(rest))
 		}
 		out := in.out[:len(rest)]
 		clear(out)

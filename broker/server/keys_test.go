@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"xmq/broker/door"
+	"xmq/broker/event"
 	"xmq/increments"
 )
 
@@ -46,10 +47,10 @@ func TestOutcomesBlameTheClientForWhatItDid(t *testing.T) {
 		increments.ErrTooLarge: door.TooLarge, increments.ErrInvalid: door.Invalid,
 		increments.ErrQuarantined: door.Busy, fs.ErrPermission: door.Busy, errors.New("whatever comes"): door.Busy,
 	} {
-		req := &request{all: make([]door.Outcome, 1)}
-		req.take([]increments.Outcome{{Err: fmt.Errorf("look up: %w", err)}})
-		require.Equal(t, want, req.all[0].Refused.Code, "%v", err)
-		require.Equal(t, want == door.Busy, req.all[0].Refused.Code.Retryable())
+		req := &request{all: make([]event.Outcome, 1)}
+		req.take([]event.Outcome{{Err: fmt.Errorf("look up: %w", err)}})
+		require.Equal(t, want, door.RefusalOf(req.all[0]).Code, "%v", err)
+		require.Equal(t, want == door.Busy, door.RefusalOf(req.all[0]).Code.Retryable())
 	}
 }
 

@@ -217,7 +217,7 @@ func TestIngestWaitsForDescriptors(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- in.run(ctx) }()
 	first := make(chan error, 1)
-	in.put([]event.Draft{{Body: []byte("a")}, {Body: []byte("b")}}, func(out []door.Outcome, err error) {
+	in.put([]event.Draft{{Body: []byte("a")}, {Body: []byte("b")}}, func(out []event.Outcome, err error) {
 		if err == nil && (out[0].Seq != 1 || out[1].Seq != 2) {
 			err = fmt.Errorf("outcomes %v", out)
 		}
@@ -227,7 +227,7 @@ func TestIngestWaitsForDescriptors(t *testing.T) {
 	<-log.asked // it was asked again
 	soon(t, "others are refused", func() bool {
 		var refused *door.Refusal
-		_, err := door.Ingest(func(d []event.Draft, done func([]door.Outcome, error)) {
+		_, err := door.Ingest(func(d []event.Draft, done func([]event.Outcome, error)) {
 			if !in.waits.Load() {
 				done(nil, nil) // it asks this very moment
 				return
@@ -249,7 +249,7 @@ func TestIngestWaitsForDescriptors(t *testing.T) {
 	in = newIngest(log, func() {}, 100, 10, 2000)
 	ctx, cancel = context.WithCancel(context.Background())
 	go func() { ended <- in.run(ctx) }()
-	in.put([]event.Draft{{Body: []byte("a")}}, func(_ []door.Outcome, err error) { first <- err })
+	in.put([]event.Draft{{Body: []byte("a")}}, func(_ []event.Outcome, err error) { first <- err })
 	<-log.asked
 	cancel()
 	require.ErrorIs(t, <-ended, disk.ErrDescriptors)
@@ -265,7 +265,7 @@ type dryLog struct {
 
 func (l *dryLog) NewGroup() increments.AppendGroup { return noGroup{} }
 
-func (l *dryLog) Prepare(_ increments.AppendGroup, drafts []event.Draft, out []increments.Outcome) (int, error) {
+func (l *dryLog) Prepare(_ increments.AppendGroup, drafts []event.Draft, out []event.Outcome) (int, error) {
 	for i := range drafts {
 		if l.dry.Load() && (l.seq >= 1 || len(drafts) == 1) {
 			select {

@@ -6,7 +6,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"xmq/broker/event"
-	"xmq/increments"
 )
 
 // Sequences begin with 1 and have no holes, across segments and restarts; each record follows the one before.
@@ -43,14 +42,14 @@ func torn(t *testing.T, d Disk) {
 		key := keyed("p", string(rune('a'+i)))
 		put(t, l, key, event.Draft{Body: []byte("plain")})
 		head := l.Head()
-		_, err := l.Prepare(l.NewGroup(), drafts(1, "never acknowledged"), make([]increments.Outcome, 1))
+		_, err := l.Prepare(l.NewGroup(), drafts(1, "never acknowledged"), make([]event.Outcome, 1))
 		require.NoError(t, err)
 		l = d.Cut(t, i)
 		require.Equal(t, head, l.Head(), "cut %d", i)
 		require.NoError(t, l.VerifyCheckpoint(head))
 		again, err := l.Append([]event.Draft{key})
 		require.NoError(t, err)
-		require.Equal(t, increments.Outcome{Seq: head.Seq - 1, Duplicate: true}, again[0], "cut %d", i)
+		require.Equal(t, event.Outcome{Seq: head.Seq - 1, Duplicate: true}, again[0], "cut %d", i)
 	}
 	sound(t, l)
 }
@@ -60,7 +59,7 @@ func torn(t *testing.T, d Disk) {
 func groups(t *testing.T, d Disk) {
 	l := d.Open(t)
 	first, second := l.NewGroup(), l.NewGroup()
-	out := make([]increments.Outcome, 2)
+	out := make([]event.Outcome, 2)
 	n, err := l.Prepare(first, []event.Draft{keyed("p", "1"), keyed("", "k")}, out)
 	require.NoError(t, err)
 	require.Equal(t, 2, n)
@@ -68,7 +67,7 @@ func groups(t *testing.T, d Disk) {
 	n, err = l.Prepare(second, []event.Draft{keyed("", "k"), {Body: []byte("x")}}, out)
 	require.NoError(t, err)
 	require.Equal(t, 2, n)
-	require.Equal(t, []increments.Outcome{{Seq: 2, Duplicate: true}, {Seq: 3}}, out)
+	require.Equal(t, []event.Outcome{{Seq: 2, Duplicate: true}, {Seq: 3}}, out)
 	require.Zero(t, l.Head().Seq)
 	none, err := l.Read(1, 1, 1)
 	require.NoError(t, err)
@@ -79,7 +78,7 @@ func groups(t *testing.T, d Disk) {
 	require.EqualValues(t, 3, l.Head().Seq)
 	first.Reset()
 	require.Zero(t, first.Records())
-	out = make([]increments.Outcome, Span)
+	out = make([]event.Outcome, Span)
 	n, err = l.Prepare(first, drafts(Span, "border"), out)
 	require.NoError(t, err)
 	require.Positive(t, n)

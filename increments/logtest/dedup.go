@@ -21,16 +21,16 @@ func idempotency(t *testing.T, d Disk) {
 		out, err := l.Append(ds)
 		require.NoError(t, err)
 		for i := range ds {
-			require.Equal(t, increments.Outcome{Seq: uint64(i + 1), Duplicate: true}, out[i])
+			require.Equal(t, event.Outcome{Seq: uint64(i + 1), Duplicate: true}, out[i])
 		}
 		l = d.Open(t)
 	}
 	out, err := l.Append([]event.Draft{keyed("p", "x"), keyed("p", "x"), {}, keyed("p", "y")})
 	require.NoError(t, err)
-	require.Equal(t, increments.Outcome{Seq: 7}, out[0])
-	require.Equal(t, increments.Outcome{Seq: 7, Duplicate: true}, out[1])
+	require.Equal(t, event.Outcome{Seq: 7}, out[0])
+	require.Equal(t, event.Outcome{Seq: 7, Duplicate: true}, out[1])
 	require.ErrorIs(t, out[2].Err, increments.ErrInvalid, "a refused draft hinders nobody")
-	require.Equal(t, increments.Outcome{Seq: 8}, out[3])
+	require.Equal(t, event.Outcome{Seq: 8}, out[3])
 	sound(t, l)
 }
 
@@ -58,7 +58,7 @@ func counters(t *testing.T, d Disk) {
 	require.NoError(t, err)
 	require.ErrorIs(t, out[0].Err, increments.ErrTooOld)
 	require.ErrorIs(t, out[1].Err, increments.ErrJump)
-	require.Equal(t, increments.Outcome{Seq: 2}, out[2])
+	require.Equal(t, event.Outcome{Seq: 2}, out[2])
 	_, _, err = l.Reset("nobody")
 	require.ErrorIs(t, err, increments.ErrNoProducer)
 	highest, counted, err := l.Reset("p")
@@ -68,8 +68,8 @@ func counters(t *testing.T, d Disk) {
 	l = d.Open(t)
 	out, err = l.Append([]event.Draft{keyed("p", "3"), keyed("p", "10")})
 	require.NoError(t, err)
-	require.Equal(t, increments.Outcome{Seq: 3}, out[0])
-	require.Equal(t, increments.Outcome{Seq: 1, Duplicate: true}, out[1])
+	require.Equal(t, event.Outcome{Seq: 3}, out[0])
+	require.Equal(t, event.Outcome{Seq: 1, Duplicate: true}, out[1])
 	sound(t, l)
 }
 
@@ -85,13 +85,13 @@ func keysOutlive(t *testing.T, d Disk) {
 	for range 2 {
 		out, err := l.Append([]event.Draft{keyed("p", "1"), keyed("p", "free")})
 		require.NoError(t, err)
-		require.Equal(t, []increments.Outcome{{Seq: 1, Duplicate: true}, {Seq: 2, Duplicate: true}}, out)
+		require.Equal(t, []event.Outcome{{Seq: 1, Duplicate: true}, {Seq: 2, Duplicate: true}}, out)
 		l = d.Open(t)
 	}
 	put(t, l, drafts(Window, "more")...)
 	out, err := l.Append([]event.Draft{keyed("p", "1"), keyed("p", "free")})
 	require.NoError(t, err)
 	require.ErrorIs(t, out[0].Err, increments.ErrTooOld)
-	require.Equal(t, increments.Outcome{Seq: l.Head().Seq}, out[1], "a free key after its window is new")
+	require.Equal(t, event.Outcome{Seq: l.Head().Seq}, out[1], "a free key after its window is new")
 	sound(t, l)
 }

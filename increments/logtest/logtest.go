@@ -75,7 +75,7 @@ func put(t *testing.T, l increments.Log, ds ...event.Draft) (first uint64) {
 	out, err := l.Append(ds)
 	require.NoError(t, err)
 	for i, o := range out {
-		require.Equal(t, increments.Outcome{Seq: head + uint64(i) + 1}, o)
+		require.Equal(t, event.Outcome{Seq: head + uint64(i) + 1}, o)
 	}
 	return head + 1
 }

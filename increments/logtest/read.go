@@ -145,7 +145,7 @@ func bounded(t *testing.T, d Disk) {
 	l := d.Open(t)
 	put(t, l, drafts(2*Span-1, "x")...)
 	group := l.NewGroup()
-	_, err := l.Prepare(group, drafts(1, "y"), make([]increments.Outcome, 1))
+	_, err := l.Prepare(group, drafts(1, "y"), make([]event.Outcome, 1))
 	require.NoError(t, err)
 	require.EqualValues(t, 2*Span-1, l.Head().Seq)
 	for seq := range l.Head().Seq {

@@ -14,10 +14,10 @@ import (
 
 // Append implements increments.Log. The drafts are written as one batch, or as several when they cross the border of
 // a segment: up to about 4,000 drafts and 2 MiB make a good group; there is no hard limit.
-func (l *Log) Append(drafts []event.Draft) ([]increments.Outcome, error) {
+func (l *Log) Append(drafts []event.Draft) ([]event.Outcome, error) {
 	l.turn.Lock()
 	defer l.turn.Unlock()
-	out := make([]increments.Outcome, len(drafts))
+	out := make([]event.Outcome, len(drafts))
 	for done := 0; done < len(drafts); {
 		g := &l.own
 		g.Reset()
@@ -205,7 +205,7 @@ func (g *AppendGroup) holds(seq uint64, d *event.Draft) bool {
 func (l *Log) NewGroup() increments.AppendGroup { return new(AppendGroup) }
 
 // Prepare implements increments.Log. A border is that of a segment: the newest one is full.
-func (l *Log) Prepare(group increments.AppendGroup, drafts []event.Draft, out []increments.Outcome) (int, error) {
+func (l *Log) Prepare(group increments.AppendGroup, drafts []event.Draft, out []event.Outcome) (int, error) {
 	g := group.(*AppendGroup)
 	l.write.Lock()
 	defer l.write.Unlock()
@@ -272,7 +272,7 @@ func (g *AppendGroup) pack() ([]event.Encoded, int) {
 }
 
 // fill prepares drafts one by one. Caller holds write.
-func (l *Log) fill(g *AppendGroup, drafts []event.Draft, out []increments.Outcome) (int, error) {
+func (l *Log) fill(g *AppendGroup, drafts []event.Draft, out []event.Outcome) (int, error) {
 	read := l.options.Now()
 	now, at := read.UnixNano(), l.clock.at(read)
 	var counter producerCounter

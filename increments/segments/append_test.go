@@ -13,9 +13,9 @@ import (
 )
 
 // prepare requires that n of the drafts are settled.
-func (g *AppendGroup) prepare(t testing.TB, l *Log, n int, ds ...event.Draft) []increments.Outcome {
+func (g *AppendGroup) prepare(t testing.TB, l *Log, n int, ds ...event.Draft) []event.Outcome {
 	t.Helper()
-	out := make([]increments.Outcome, len(ds))
+	out := make([]event.Outcome, len(ds))
 	got, err := l.Prepare(g, ds, out)
 	require.NoError(t, err)
 	require.Equal(t, n, got)
@@ -28,14 +28,14 @@ func TestGroupsFollowEachOther(t *testing.T) {
 	l, err := Create(disktest.NewMemory(), small(), Options{})
 	require.NoError(t, err)
 	var a, b AppendGroup
-	require.Equal(t, []increments.Outcome{{Seq: 1}, {Seq: 2}}, a.prepare(t, l, 2, drafts(2, "a")...))
-	require.Equal(t, []increments.Outcome{{Seq: 3}}, a.prepare(t, l, 1, drafts(1, "more")...))
-	require.Equal(t, []increments.Outcome{{Seq: 4}}, b.prepare(t, l, 1, drafts(1, "b")...))
+	require.Equal(t, []event.Outcome{{Seq: 1}, {Seq: 2}}, a.prepare(t, l, 2, drafts(2, "a")...))
+	require.Equal(t, []event.Outcome{{Seq: 3}}, a.prepare(t, l, 1, drafts(1, "more")...))
+	require.Equal(t, []event.Outcome{{Seq: 4}}, b.prepare(t, l, 1, drafts(1, "b")...))
 	require.Zero(t, l.Head().Seq)
 	require.NoError(t, l.Commit(&a))
 	require.EqualValues(t, 3, l.Head().Seq)
 	a.Reset()
-	require.Equal(t, []increments.Outcome{{Seq: 5}}, a.prepare(t, l, 1, drafts(1, "a again")...))
+	require.Equal(t, []event.Outcome{{Seq: 5}}, a.prepare(t, l, 1, drafts(1, "a again")...))
 	require.NoError(t, l.Commit(&b))
 	require.NoError(t, l.Commit(&a))
 	require.EqualValues(t, 5, l.Head().Seq)
@@ -51,14 +51,14 @@ func TestXQ06KeysOfGroupsUnderWayAreKnown(t *testing.T) {
 	var a, b AppendGroup
 	first := []event.Draft{keyed("p", "7"), keyed("p", "8"), keyed("q", "8"), keyed("p", "x"), keyed("p", "12"),
 		keyed("p", "8")}
-	require.Equal(t, []increments.Outcome{{Seq: 1}, {Seq: 2}, {Seq: 3}, {Seq: 4}, {Seq: 5}, {Seq: 2, Duplicate: true}},
+	require.Equal(t, []event.Outcome{{Seq: 1}, {Seq: 2}, {Seq: 3}, {Seq: 4}, {Seq: 5}, {Seq: 2, Duplicate: true}},
 		a.prepare(t, l, 6, first...))
 	again := []event.Draft{keyed("p", "7"), keyed("p", "8"), keyed("q", "8"), keyed("p", "x"), keyed("p", "12"),
 		keyed("p", "13")}
-	want := []increments.Outcome{{Seq: 1, Duplicate: true}, {Seq: 2, Duplicate: true}, {Seq: 3, Duplicate: true},
+	want := []event.Outcome{{Seq: 1, Duplicate: true}, {Seq: 2, Duplicate: true}, {Seq: 3, Duplicate: true},
 		{Seq: 4, Duplicate: true}, {Seq: 5, Duplicate: true}, {Seq: 6}}
 	require.Equal(t, want, b.prepare(t, l, 6, again...))
-	out := make([]increments.Outcome, 1)
+	out := make([]event.Outcome, 1)
 	_, err = l.Prepare(&b, []event.Draft{keyed("p", "9")}, out)
 	require.NoError(t, err)
 	require.ErrorIs(t, out[0].Err, increments.ErrTooOld, "below the highest, and never stored")
@@ -89,7 +89,7 @@ func TestGroupEndsWithItsSegment(t *testing.T) {
 	require.NoError(t, l.Commit(&b))
 	require.NoError(t, l.Commit(&a), "an empty group")
 	a.Reset()
-	require.Equal(t, []increments.Outcome{{Seq: 6}, {Seq: 7}}, a.prepare(t, l, 2, drafts(2, "b")...))
+	require.Equal(t, []event.Outcome{{Seq: 6}, {Seq: 7}}, a.prepare(t, l, 2, drafts(2, "b")...))
 	require.NoError(t, l.Commit(&a))
 	requireSound(t, reopen(t, l, Options{}))
 }
@@ -105,7 +105,7 @@ func TestGroupOutOfOrderStopsTheLog(t *testing.T) {
 	require.ErrorIs(t, l.Commit(&b), disk.ErrStopped)
 	require.ErrorIs(t, l.Commit(&a), disk.ErrStopped)
 	require.Zero(t, l.Head().Seq)
-	_, err = l.Prepare(&a, drafts(1, "c"), make([]increments.Outcome, 1))
+	_, err = l.Prepare(&a, drafts(1, "c"), make([]event.Outcome, 1))
 	require.ErrorIs(t, err, disk.ErrStopped)
 }
 
@@ -114,7 +114,7 @@ func TestPrepareDoesNotAllocatePerDraft(t *testing.T) {
 	l, err := Create(disktest.NewMemory(), disk.NewStorage(disk.Options{}), Options{})
 	require.NoError(t, err)
 	for _, once := range []bool{false, true} {
-		g, out, n := &AppendGroup{}, make([]increments.Outcome, 1000), 0
+		g, out, n := &AppendGroup{}, make([]event.Outcome, 1000), 0
 		all := make([][]event.Draft, 12)
 		for i := range all {
 			all[i] = randomDrafts(1000)

@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"xmq/broker/disk/disktest"
-	"xmq/increments"
+	"xmq/broker/event"
 )
 
 // No increment has a time before one that nodes were told: not when the broker's clock is set back, nor when the log
@@ -67,7 +67,7 @@ func TestTheTimeOfTheLogDoesNotGoBackBehindWhatNodesWereTold(t *testing.T) {
 
 	// What is prepared and not committed lies before the mark.
 	var g AppendGroup
-	out := make([]increments.Outcome, 2)
+	out := make([]event.Outcome, 2)
 	_, err = l.Prepare(&g, drafts(2, "y"), out)
 	require.NoError(t, err)
 	sets(4 * time.Hour)

@@ -102,7 +102,7 @@ func survived(place disk.Place, acked uint64) error {
 		return err
 	}
 	for i, seq := range seqs {
-		want := increments.Outcome{Seq: seq, Duplicate: true}
+		want := event.Outcome{Seq: seq, Duplicate: true}
 		if remembered := head-seq < crashOptions().Window; remembered && out[i] != want || !remembered &&
 			!errors.Is(out[i].Err, increments.ErrTooOld) {
 			return fmt.Errorf("number %d sent again at %d: %+v", seq, head, out[i])

@@ -59,12 +59,12 @@ func (t *producerCounter) jumps(d *event.Draft, now int64) bool {
 }
 
 // known returns the outcome of a draft that is refused or was stored before; false when it is new.
-func (l *Log) known(d *event.Draft, t *producerCounter, now int64) (increments.Outcome, bool) {
+func (l *Log) known(d *event.Draft, t *producerCounter, now int64) (event.Outcome, bool) {
 	if err := increments.CheckDraft(d); err != nil {
-		return increments.Outcome{Err: err}, true
+		return event.Outcome{Err: err}, true
 	}
 	if d.Key == "" {
-		return increments.Outcome{}, false
+		return event.Outcome{}, false
 	}
 	// What is above the highest is new, and nothing has to be looked up; unless the counter was reset since it was used.
 	if above := t.counts && (!t.at.counted || t.n > t.at.highest); !above || t.at.reset > 0 && l.remembered(t.at.reset) {
@@ -74,24 +74,24 @@ func (l *Log) known(d *event.Draft, t *producerCounter, now int64) (increments.O
 	}
 	switch {
 	case !t.counts:
-		return increments.Outcome{}, false
+		return event.Outcome{}, false
 	case t.at.counted && t.n <= t.at.highest:
-		return increments.Outcome{Err: fmt.Errorf("number %d of producer %s: %w: its highest is %d", t.n, d.Producer,
+		return event.Outcome{Err: fmt.Errorf("number %d of producer %s: %w: its highest is %d", t.n, d.Producer,
 			increments.ErrTooOld, t.at.highest)}, true
 	case t.jumps(d, now):
-		return increments.Outcome{Err: fmt.Errorf("number %d of producer %s: %w: its highest is %d, and a number is at "+
+		return event.Outcome{Err: fmt.Errorf("number %d of producer %s: %w: its highest is %d, and a number is at "+
 			"most %d above it, "+
 			"unless the producer's first one says Xmq-Sparse: 1; `xmq producer reset %s` lets it begin anew",
 			t.n, d.Producer, increments.ErrJump, t.at.highest, increments.MaxJump, d.Producer)}, true
 	}
-	return increments.Outcome{}, false
+	return event.Outcome{}, false
 }
 
 // remembered reports whether the keys of the record with this sequence count, which is prepared or stored.
 func (l *Log) remembered(seq uint64) bool { return l.ahead.Seq-seq < l.options.Window }
 
 // before looks for an earlier draft with the key of d; false when there is none that counts.
-func (l *Log) before(d *event.Draft, t *producerCounter) (increments.Outcome, bool) {
+func (l *Log) before(d *event.Draft, t *producerCounter) (event.Outcome, bool) {
 	for _, g := range l.pending {
 		if seq, ok := g.find(d, t.n, t.counts); ok && l.remembered(seq) {
 			return repeated(d, seq, g.holds(seq, d)), true
@@ -100,13 +100,13 @@ func (l *Log) before(d *event.Draft, t *producerCounter) (increments.Outcome, bo
 	e, err := l.lookup(&d.Headers)
 	switch {
 	case errors.Is(err, disk.ErrNotFound):
-		return increments.Outcome{}, false
+		return event.Outcome{}, false
 	case err != nil:
-		return increments.Outcome{Err: fmt.Errorf("look up key %.80q: %w", d.Key, err)}, true
+		return event.Outcome{Err: fmt.Errorf("look up key %.80q: %w", d.Key, err)}, true
 	case e.old:
 		is, err := l.holds(e.seq, d)
 		if err != nil {
-			return increments.Outcome{Err: fmt.Errorf("look up key %.80q, read increment %d: %w", d.Key, e.seq, err)}, true
+			return event.Outcome{Err: fmt.Errorf("look up key %.80q, read increment %d: %w", d.Key, e.seq, err)}, true
 		}
 		return repeated(d, e.seq, is), true
 	}
@@ -115,15 +115,15 @@ func (l *Log) before(d *event.Draft, t *producerCounter) (increments.Outcome, bo
 
 // repeated is the outcome of a draft whose key the record with the sequence seq has; is says whether that is the same
 // increment.
-func repeated(d *event.Draft, seq uint64, is bool) increments.Outcome {
+func repeated(d *event.Draft, seq uint64, is bool) event.Outcome {
 	if is {
-		return increments.Outcome{Seq: seq, Duplicate: true}
+		return event.Outcome{Seq: seq, Duplicate: true}
 	}
 	what := "key"
 	if _, counts := d.Number(); counts {
 		what = "number"
 	}
-	return increments.Outcome{Err: fmt.Errorf("%s %.80q: %w: it is that of increment %d, which has another body or topic",
+	return event.Outcome{Err: fmt.Errorf("%s %.80q: %w: it is that of increment %d, which has another body or topic",
 		what, d.Key, increments.ErrKeyReused, seq)}
 }
 

@@ -84,22 +84,22 @@ func TestResetBeginsAnewAndStoresNothingTwice(t *testing.T) {
 	require.NoError(t, err)
 	require.False(t, counted)
 	l = reopen(t, l, o)
-	require.Equal(t, []increments.Outcome{{Seq: 33}, {Seq: 34}}, appendAll(t, l, keyed("q", "6"), keyed("q", "7")))
+	require.Equal(t, []event.Outcome{{Seq: 33}, {Seq: 34}}, appendAll(t, l, keyed("q", "6"), keyed("q", "7")))
 	require.ErrorIs(t, appendAll(t, l, keyed("q", fmt.Sprint(8+uint64(increments.MaxJump))))[0].Err, increments.ErrJump,
 		"and is sparse no more")
-	require.Equal(t, increments.Outcome{Seq: 31, Duplicate: true}, appendAll(t, l, keyed("q", "5"))[0])
-	require.Equal(t, []increments.Outcome{{Seq: 20, Duplicate: true}, {Seq: 21, Duplicate: true}},
+	require.Equal(t, event.Outcome{Seq: 31, Duplicate: true}, appendAll(t, l, keyed("q", "5"))[0])
+	require.Equal(t, []event.Outcome{{Seq: 20, Duplicate: true}, {Seq: 21, Duplicate: true}},
 		appendAll(t, l, keyed("p", "20"), keyed("p", "21")))
 	l = reopen(t, l, o)
 	put(t, l, drafts(60, "more")...)
 	_, err = l.Trim(90)
 	require.NoError(t, err)
-	require.Equal(t, []increments.Outcome{{Seq: 26, Duplicate: true}, {Seq: 95}},
+	require.Equal(t, []event.Outcome{{Seq: 26, Duplicate: true}, {Seq: 95}},
 		appendAll(t, l, keyed("p", "26"), keyed("p", "31")))
-	require.Equal(t, increments.Outcome{Seq: 30, Duplicate: true}, appendAll(t, l, keyed("p", "30"))[0])
+	require.Equal(t, event.Outcome{Seq: 30, Duplicate: true}, appendAll(t, l, keyed("p", "30"))[0])
 	put(t, l, drafts(40, "out of the window")...)
 	require.ErrorIs(t, appendAll(t, l, keyed("p", "30"))[0].Err, increments.ErrTooOld)
-	require.Equal(t, increments.Outcome{Seq: 136}, appendAll(t, l, keyed("p", "32"))[0])
+	require.Equal(t, event.Outcome{Seq: 136}, appendAll(t, l, keyed("p", "32"))[0])
 	requireSound(t, l)
 	require.NoError(t, l.Close())
 }
@@ -123,13 +123,13 @@ func TestResetIsNotUndoneByWhatIsUnderWay(t *testing.T) {
 		t.Fatal("it did not wait")
 	default:
 	}
-	require.Equal(t, []increments.Outcome{{Seq: 3}}, b.prepare(t, l, 1, keyed("p", "2")),
+	require.Equal(t, []event.Outcome{{Seq: 3}}, b.prepare(t, l, 1, keyed("p", "2")),
 		"what comes after it goes on from it")
 	require.NoError(t, l.Commit(&a))
 	require.NoError(t, <-done)
 	require.NoError(t, l.Commit(&b))
 	l = reopen(t, l, Options{})
-	require.Equal(t, []increments.Outcome{{Seq: 3, Duplicate: true}, {Seq: 4}},
+	require.Equal(t, []event.Outcome{{Seq: 3, Duplicate: true}, {Seq: 4}},
 		appendAll(t, l, keyed("p", "2"), keyed("p", "3")))
 	requireSound(t, l)
 	require.NoError(t, l.Close())

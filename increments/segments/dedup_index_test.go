@@ -30,7 +30,7 @@ func textKey(producer, key string) event.Draft {
 	return d
 }
 
-func appendAll(t testing.TB, l *Log, ds ...event.Draft) []increments.Outcome {
+func appendAll(t testing.TB, l *Log, ds ...event.Draft) []event.Outcome {
 	t.Helper()
 	out, err := l.Append(ds)
 	require.NoError(t, err)
@@ -76,13 +76,13 @@ func TestKeysAreKnownForTheWindowWhateverIsFreed(t *testing.T) {
 				o1 := appendAll(t, l, d)[0]
 				switch {
 				case counts && n > highest[producer] && !known || counts && highest[producer] == 0 && !known, !counts && !known:
-					require.Equal(t, increments.Outcome{Seq: head + 1}, o1, id)
+					require.Equal(t, event.Outcome{Seq: head + 1}, o1, id)
 					last[id] = head + 1
 					if counts {
 						highest[producer] = n
 					}
 				case known:
-					require.Equal(t, increments.Outcome{Seq: seq, Duplicate: true}, o1, id)
+					require.Equal(t, event.Outcome{Seq: seq, Duplicate: true}, o1, id)
 				default:
 					require.ErrorIs(t, o1.Err, increments.ErrTooOld, id)
 				}
@@ -122,7 +122,7 @@ func TestIndexFollowsTheLog(t *testing.T) {
 	}
 	require.Eventually(t, func() bool { return l.index.through.Load() == 290 }, 2*time.Minute, time.Millisecond)
 	for n := range uint64(300) {
-		require.Equal(t, increments.Outcome{Seq: n + 1, Duplicate: true}, appendAll(t, l, textKey("p", fmt.Sprint(n)))[0])
+		require.Equal(t, event.Outcome{Seq: n + 1, Duplicate: true}, appendAll(t, l, textKey("p", fmt.Sprint(n)))[0])
 	}
 	cancel()
 	running.Wait()
@@ -185,7 +185,7 @@ func TestIndexIsMadeAgain(t *testing.T) {
 				for range 2 { // before it is made, and after
 					for n := uint64(95); n >= 61; n-- {
 						o := appendAll(t, l, textKey("p", fmt.Sprint(n)))[0]
-						require.Equal(t, increments.Outcome{Seq: n, Duplicate: true}, o)
+						require.Equal(t, event.Outcome{Seq: n, Duplicate: true}, o)
 					}
 					indexAll(t, l)
 				}
@@ -201,7 +201,7 @@ func TestIndexIsMadeAgain(t *testing.T) {
 				}
 				requireSound(t, l)
 				l = reopen(t, l, l.options)
-				require.Equal(t, increments.Outcome{Seq: 90, Duplicate: true}, appendAll(t, l, textKey("p", "90"))[0])
+				require.Equal(t, event.Outcome{Seq: 90, Duplicate: true}, appendAll(t, l, textKey("p", "90"))[0])
 				require.NoError(t, l.Close())
 			})
 		}
@@ -230,12 +230,12 @@ func TestBrokenIndexIsRemovedLater(t *testing.T) {
 	l.index.breakDown(&disk.Damage{What: "a test says so"})
 	for range 2 {
 		require.ErrorIs(t, l.indexBelow(^uint64(0)), syscall.EIO)
-		require.Equal(t, increments.Outcome{Seq: 20, Duplicate: true}, appendAll(t, l, textKey("p", "19"))[0])
+		require.Equal(t, event.Outcome{Seq: 20, Duplicate: true}, appendAll(t, l, textKey("p", "19"))[0])
 	}
 	indexAll(t, l)
-	require.Equal(t, increments.Outcome{Seq: 20, Duplicate: true}, appendAll(t, l, textKey("p", "19"))[0])
+	require.Equal(t, event.Outcome{Seq: 20, Duplicate: true}, appendAll(t, l, textKey("p", "19"))[0])
 	l = reopen(t, l, l.options)
-	require.Equal(t, increments.Outcome{Seq: 20, Duplicate: true}, appendAll(t, l, textKey("p", "19"))[0])
+	require.Equal(t, event.Outcome{Seq: 20, Duplicate: true}, appendAll(t, l, textKey("p", "19"))[0])
 	require.NoError(t, l.Close())
 }
 
@@ -266,7 +266,7 @@ func TestIndexThatBreaksDuringALookupForgetsNoKey(t *testing.T) {
 		l = reopen(t, l, o)
 		require.EqualValues(t, 20, l.index.through.Load())
 		breaks = true
-		require.Equal(t, increments.Outcome{Seq: 5, Duplicate: true}, appendAll(t, l, textKey("p", "5"))[0])
+		require.Equal(t, event.Outcome{Seq: 5, Duplicate: true}, appendAll(t, l, textKey("p", "5"))[0])
 		require.False(t, breaks)
 		require.NoError(t, l.Close())
 	}
@@ -302,7 +302,7 @@ func TestOldPartOfTheIndexThatIsLeftBreaksNothing(t *testing.T) {
 	failing = ""
 	l = reopen(t, l, o)
 	require.NotContains(t, generations(t, mem), left)
-	require.Equal(t, increments.Outcome{Seq: 90, Duplicate: true}, appendAll(t, l, textKey("p", "90"))[0],
+	require.Equal(t, event.Outcome{Seq: 90, Duplicate: true}, appendAll(t, l, textKey("p", "90"))[0],
 		"it is known although its record was freed")
 	require.NoError(t, l.Close())
 }
@@ -329,7 +329,7 @@ func TestFileInThePlaceOfADatabaseIsDamage(t *testing.T) {
 		}
 		require.NoError(t, err)
 		indexAll(t, l)
-		require.Equal(t, increments.Outcome{Seq: 15, Duplicate: true}, appendAll(t, l, textKey("p", "15"))[0])
+		require.Equal(t, event.Outcome{Seq: 15, Duplicate: true}, appendAll(t, l, textKey("p", "15"))[0])
 		require.NoError(t, l.Close())
 	}
 }
@@ -347,7 +347,7 @@ func TestKeysOfTheFirstRevision(t *testing.T) {
 		b.Put(idemKey(nil, &d.Headers), number(seq))
 		require.NoError(t, l.newest.db.Write(&b))
 	}
-	check := func(body string, want func(increments.Outcome, uint64)) {
+	check := func(body string, want func(event.Outcome, uint64)) {
 		for n := range uint64(35) {
 			d := keyed([]string{"p", ""}[n%2], fmt.Sprint(n))
 			d.Body = append(d.Body, body...)
@@ -356,12 +356,12 @@ func TestKeysOfTheFirstRevision(t *testing.T) {
 			want(appendAll(t, l, d)[0], n+1)
 		}
 	}
-	known := func(o increments.Outcome, seq uint64) {
-		require.Equal(t, increments.Outcome{Seq: seq, Duplicate: true}, o)
+	known := func(o event.Outcome, seq uint64) {
+		require.Equal(t, event.Outcome{Seq: seq, Duplicate: true}, o)
 	}
 	for range 2 {
 		check("", known)
-		check("other", func(o increments.Outcome, seq uint64) { require.ErrorIs(t, o.Err, increments.ErrKeyReused) })
+		check("other", func(o event.Outcome, seq uint64) { require.ErrorIs(t, o.Err, increments.ErrKeyReused) })
 		indexAll(t, l)
 		requireSound(t, l)
 		l = reopen(t, l, Options{MaxRecords: 10, RingBytes: 1})
@@ -369,15 +369,15 @@ func TestKeysOfTheFirstRevision(t *testing.T) {
 	_, err = l.Trim(31)
 	require.NoError(t, err)
 	check("", known)
-	check("other", func(o increments.Outcome, seq uint64) {
+	check("other", func(o event.Outcome, seq uint64) {
 		if seq <= 30 {
 			known(o, seq) // nobody can tell any more
 		} else {
 			require.ErrorIs(t, o.Err, increments.ErrKeyReused)
 		}
 	})
-	require.Equal(t, increments.Outcome{Seq: 36}, appendAll(t, l, textKey("p", "900"))[0])
-	require.Equal(t, increments.Outcome{Seq: 37}, appendAll(t, l, keyed("p", "900"))[0], "text and number are two keys")
+	require.Equal(t, event.Outcome{Seq: 36}, appendAll(t, l, textKey("p", "900"))[0])
+	require.Equal(t, event.Outcome{Seq: 37}, appendAll(t, l, keyed("p", "900"))[0], "text and number are two keys")
 	require.NoError(t, l.Close())
 }
 
@@ -393,7 +393,7 @@ func TestKeyReusedIsRefused(t *testing.T) {
 			body.Body, topic.Topic = append([]byte("x"), d.Body...), "sho"
 			topic.Body = append([]byte("p"), d.Body...) // topic and body are not run together
 			out := appendAll(t, l, d, body, topic)
-			require.Equal(t, increments.Outcome{Seq: uint64(i + 1), Duplicate: true}, out[0], when)
+			require.Equal(t, event.Outcome{Seq: uint64(i + 1), Duplicate: true}, out[0], when)
 			require.ErrorIs(t, out[1].Err, increments.ErrKeyReused, when)
 			require.ErrorIs(t, out[2].Err, increments.ErrKeyReused, when)
 		}
@@ -470,9 +470,9 @@ func TestKeyThatCannotBeLookedUpIsRefusedForNow(t *testing.T) {
 		require.NotErrorIs(t, out[0].Err, e)
 	}
 	require.ErrorIs(t, out[0].Err, syscall.EMFILE)
-	require.Equal(t, []increments.Outcome{{Seq: 16}, {Seq: 15, Duplicate: true}}, out[1:])
+	require.Equal(t, []event.Outcome{{Seq: 16}, {Seq: 15, Duplicate: true}}, out[1:])
 	dry.Store(false)
-	require.Equal(t, increments.Outcome{Seq: 4, Duplicate: true}, appendAll(t, l, textKey("p", "3"))[0])
+	require.Equal(t, event.Outcome{Seq: 4, Duplicate: true}, appendAll(t, l, textKey("p", "3"))[0])
 	require.NoError(t, l.Close())
 }
 
@@ -488,9 +488,9 @@ func TestOldLogWithManySegments(t *testing.T) {
 		drafts(1, "no key")[0])
 	require.ErrorIs(t, out[0].Err, errNotIndexed)
 	require.ErrorIs(t, out[1].Err, errNotIndexed)
-	require.Equal(t, []increments.Outcome{{Seq: 299, Duplicate: true}, {Seq: 301}, {Seq: 302}}, out[2:])
+	require.Equal(t, []event.Outcome{{Seq: 299, Duplicate: true}, {Seq: 301}, {Seq: 302}}, out[2:])
 	indexAll(t, l)
-	require.Equal(t, []increments.Outcome{{Seq: 303}, {Seq: 4, Duplicate: true}},
+	require.Equal(t, []event.Outcome{{Seq: 303}, {Seq: 4, Duplicate: true}},
 		appendAll(t, l, textKey("p", "x"), keyed("p", "3")))
 	require.NoError(t, l.Close())
 }

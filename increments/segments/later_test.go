@@ -131,7 +131,7 @@ func TestRollWaitsForDescriptor(t *testing.T) {
 			out, err = l.Append([]event.Draft{keyed("p", "1"), keyed("p", "2")})
 		}
 		require.NoError(t, err)
-		require.Equal(t, []increments.Outcome{{Seq: 11}, {Seq: 12}}, out)
+		require.Equal(t, []event.Outcome{{Seq: 11}, {Seq: 12}}, out)
 		done := seen < nth
 		armed = false
 		l = reopen(t, l, Options{})

@@ -68,7 +68,7 @@ func TestResizeWaitsForWhatIsPrepared(t *testing.T) {
 	require.NoError(t, l.Commit(&a))
 	require.NoError(t, l.Commit(&b))
 	b.Reset()
-	require.Equal(t, []increments.Outcome{{Seq: 8}, {Seq: 9}}, b.prepare(t, l, 2, drafts(2, "b")...))
+	require.Equal(t, []event.Outcome{{Seq: 8}, {Seq: 9}}, b.prepare(t, l, 2, drafts(2, "b")...))
 	require.NoError(t, l.Commit(&b))
 	require.Equal(t, []increments.Span{{First: 1, Last: 7}, {First: 8, Last: 12}}, l.Spans())
 	requireSound(t, reopen(t, l, Options{}))
@@ -169,7 +169,7 @@ func TestResizeWithoutDescriptors(t *testing.T) {
 			out, err = l.Append(again)
 		}
 		require.NoError(t, err)
-		require.Equal(t, []increments.Outcome{{Seq: 11}, {Seq: 12}}, out)
+		require.Equal(t, []event.Outcome{{Seq: 11}, {Seq: 12}}, out)
 		l = reopen(t, l, Options{})
 		require.EqualValues(t, 12, l.Head().Seq)
 		requireSound(t, l)

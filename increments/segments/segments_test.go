@@ -43,7 +43,7 @@ func put(t testing.TB, l *Log, ds ...event.Draft) (first uint64) {
 	out, err := l.Append(ds)
 	require.NoError(t, err)
 	for i, o := range out {
-		require.Equal(t, increments.Outcome{Seq: head + uint64(i) + 1}, o)
+		require.Equal(t, event.Outcome{Seq: head + uint64(i) + 1}, o)
 	}
 	return head + 1
 }
@@ -261,7 +261,7 @@ func testXQ06(t *testing.T, place disk.Place) {
 		out, err := l.Append(append(ds, event.Draft{Body: []byte("new")}))
 		require.NoError(t, err)
 		for i := range ds {
-			require.Equal(t, increments.Outcome{Seq: uint64(i + 1), Duplicate: true}, out[i])
+			require.Equal(t, event.Outcome{Seq: uint64(i + 1), Duplicate: true}, out[i])
 		}
 		require.False(t, out[len(ds)].Duplicate)
 		l = reopen(t, l, o)
@@ -269,10 +269,10 @@ func testXQ06(t *testing.T, place disk.Place) {
 	out, err := l.Append([]event.Draft{keyed("p", "11"), keyed("p", "11"), keyed("p", "x"), keyed("p", "x"),
 		keyed("p", "5"), {}})
 	require.NoError(t, err)
-	require.Equal(t, increments.Outcome{Seq: 10}, out[0])
-	require.Equal(t, increments.Outcome{Seq: 10, Duplicate: true}, out[1])
-	require.Equal(t, increments.Outcome{Seq: 11}, out[2])
-	require.Equal(t, increments.Outcome{Seq: 11, Duplicate: true}, out[3], "also across the border of a segment")
+	require.Equal(t, event.Outcome{Seq: 10}, out[0])
+	require.Equal(t, event.Outcome{Seq: 10, Duplicate: true}, out[1])
+	require.Equal(t, event.Outcome{Seq: 11}, out[2])
+	require.Equal(t, event.Outcome{Seq: 11, Duplicate: true}, out[3], "also across the border of a segment")
 	require.ErrorIs(t, out[4].Err, increments.ErrTooOld, "a counter that was jumped over")
 	require.ErrorIs(t, out[5].Err, increments.ErrInvalid)
 	put(t, l, drafts(30, "many")...)
@@ -281,9 +281,9 @@ func testXQ06(t *testing.T, place disk.Place) {
 	out, err = l.Append([]event.Draft{keyed("p", "1"), keyed("p", "free"), keyed("", "7"), keyed("p", "12")})
 	require.NoError(t, err)
 	require.ErrorIs(t, out[0].Err, increments.ErrTooOld, "behind the window: never stored twice")
-	require.Equal(t, increments.Outcome{Seq: 42}, out[1], "free-form keys behind the window count as new")
-	require.Equal(t, increments.Outcome{Seq: 43}, out[2])
-	require.Equal(t, increments.Outcome{Seq: 44}, out[3])
+	require.Equal(t, event.Outcome{Seq: 42}, out[1], "free-form keys behind the window count as new")
+	require.Equal(t, event.Outcome{Seq: 43}, out[2])
+	require.Equal(t, event.Outcome{Seq: 44}, out[3])
 	requireSound(t, l)
 	require.NoError(t, l.Close())
 }
@@ -377,7 +377,7 @@ func testBounds(t *testing.T, place disk.Place) {
 	out, err := l.Append([]event.Draft{large, {Body: large.Body[:increments.MaxRecord-30]}})
 	require.NoError(t, err)
 	require.ErrorIs(t, out[0].Err, increments.ErrTooLarge)
-	require.Equal(t, increments.Outcome{Seq: 26}, out[1])
+	require.Equal(t, event.Outcome{Seq: 26}, out[1])
 	requireSound(t, l)
 	require.NoError(t, l.Close())
 	_, err = l.Append(drafts(1, "x"))

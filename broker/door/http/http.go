@@ -72,8 +72,8 @@ func (d *Door) post(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	out, err := d.Ingest.Wait(r.Context(), []event.Draft{draft})
-	if err == nil && out[0].Refused != nil {
-		err = out[0].Refused
+	if err == nil {
+		err = out[0].Err
 	}
 	if err != nil {
 		refuse(w, err)
@@ -121,8 +121,8 @@ func (d *Door) batch(w http.ResponseWriter, r *http.Request) {
 		Results []result    `json:"results"`
 	}{Log: d.Log, Results: make([]result, len(out))}
 	for i, o := range out {
-		if o.Refused != nil {
-			res.Results[i] = result{Error: o.Refused.Text, Code: o.Refused.Code}
+		if refused := door.RefusalOf(o); refused != nil {
+			res.Results[i] = result{Error: refused.Text, Code: refused.Code}
 			continue
 		}
 		res.Results[i] = result{Seq: o.Seq, Duplicate: o.Duplicate}
@@ -132,7 +132,7 @@ func (d *Door) batch(w http.ResponseWriter, r *http.Request) {
 		res.Last = max(res.Last, o.Seq)
 	}
 	if res.Count == 0 {
-		refuse(w, out[0].Refused)
+		refuse(w, out[0].Err)
 		return
 	}
 	answer(w, http.StatusOK, res)

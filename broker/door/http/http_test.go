@@ -3,6 +3,7 @@ package http
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -54,19 +55,17 @@ func newFixture(t testing.TB) *fixture {
 }
 
 // ingest maps outcomes like the broker's.
-func (h *fixture) ingest(drafts []event.Draft, done func([]door.Outcome, error)) {
+func (h *fixture) ingest(drafts []event.Draft, done func([]event.Outcome, error)) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.refuse != nil {
 		done(nil, h.refuse)
 		return
 	}
-	out := make([]door.Outcome, len(drafts))
+	out := make([]event.Outcome, len(drafts))
 	for i, d := range drafts {
-		if out[i].Refused = door.Check(&d, limit); out[i].Refused == nil {
-			out[i].Refused = h.outcome
-		}
-		if out[i].Refused != nil {
+		if refused := cmp.Or(door.Check(&d, limit), h.outcome); refused != nil {
+			out[i].Err = refused
 			continue
 		}
 		o, err := h.log.Append([]event.Draft{d})
@@ -74,7 +73,7 @@ func (h *fixture) ingest(drafts []event.Draft, done func([]door.Outcome, error))
 			done(nil, err)
 			return
 		}
-		out[i] = door.Outcome{Seq: o[0].Seq, Duplicate: o[0].Duplicate}
+		out[i] = o[0]
 	}
 	done(out, nil)
 }
@@ -519,13 +518,15 @@ func FuzzHTTPIngest(f *testing.F) {
 	f.Add([]byte("{\"body\":\"\\ud800\\"), "", "", true)
 	f.Fuzz(func(t *testing.T, body []byte, contentType, key string, batch bool) {
 		var stored []event.Draft
-		d := &Door{Limit: limit, Ingest: func(drafts []event.Draft, done func([]door.Outcome, error)) {
-			out := make([]door.Outcome, len(drafts))
+		d := &Door{Limit: limit, Ingest: func(drafts []event.Draft, done func([]event.Outcome, error)) {
+			out := make([]event.Outcome, len(drafts))
 			for i, dr := range drafts {
-				if out[i].Refused = door.Check(&dr, limit); out[i].Refused == nil {
-					stored = append(stored, dr)
-					out[i].Seq = uint64(len(stored))
+				if refused := door.Check(&dr, limit); refused != nil {
+					out[i].Err = refused
+					continue
 				}
+				stored = append(stored, dr)
+				out[i].Seq = uint64(len(stored))
 			}
 			done(out, nil)
 		}}

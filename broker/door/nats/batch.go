@@ -74,7 +74,7 @@ func (d *Door) takeBatch(m *nats.Msg) {
 		b.Drafts[i].Clock = true
 	}
 	*into = b.Drafts
-	d.ingest(b.Drafts, func(out []door.Outcome, err error) {
+	d.ingest(b.Drafts, func(out []event.Outcome, err error) {
 		if err != nil { // said before Ingest returns, or by a log that takes nothing any more: none behind it is taken
 			d.streams.giveBack(producer, &b)
 		}
@@ -100,8 +100,8 @@ func (d *Door) replyBatch(a answer) {
 		said.Code, said.Text = string(door.Unknown), a.err.Error()
 	}
 	for _, o := range a.out {
-		if o.Refused != nil {
-			said.Refused(string(o.Refused.Code), o.Refused.Text)
+		if refused := door.RefusalOf(o); refused != nil {
+			said.Refused(string(refused.Code), refused.Text)
 		} else {
 			said.Stored(o.Seq, o.Duplicate)
 		}

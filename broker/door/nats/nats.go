@@ -58,7 +58,7 @@ type answer struct {
 	m      *nats.Msg
 	drafts *[]event.Draft // of a batch, when it reached the log; nobody uses them any more
 	batch  bool
-	out    []door.Outcome
+	out    []event.Outcome
 	err    error
 }
 
@@ -144,7 +144,7 @@ func (d *Door) take(m *nats.Msg) {
 		d.answers <- answer{m: m, err: refused}
 		return
 	}
-	d.ingest([]event.Draft{draft}, func(out []door.Outcome, err error) { d.answers <- answer{m: m, out: out, err: err} })
+	d.ingest([]event.Draft{draft}, func(out []event.Outcome, err error) { d.answers <- answer{m: m, out: out, err: err} })
 }
 
 // enter counts a request of size bytes in, when there is room; false when the door is closed.
@@ -195,7 +195,7 @@ func (d *Door) reply(a answer) {
 	if a.err != nil && !errors.As(a.err, &r) {
 		r = door.Refuse(door.Unknown, "%v", a.err)
 	} else if a.err == nil {
-		r = a.out[0].Refused
+		r = door.RefusalOf(a.out[0])
 	}
 	body := struct {
 		Seq       uint64       `json:"seq,omitempty"`

@@ -84,7 +84,7 @@ func (h *fixture) producer(id string) *nats.Conn {
 	return nc
 }
 
-func (h *fixture) ingest(drafts []event.Draft, done func([]door.Outcome, error)) {
+func (h *fixture) ingest(drafts []event.Draft, done func([]event.Outcome, error)) {
 	h.queue <- func() {
 		h.mu.Lock()
 		defer h.mu.Unlock()
@@ -92,9 +92,10 @@ func (h *fixture) ingest(drafts []event.Draft, done func([]door.Outcome, error))
 			done(nil, h.refuse)
 			return
 		}
-		all := make([]door.Outcome, len(drafts))
+		all := make([]event.Outcome, len(drafts))
 		for i := range drafts {
-			if all[i].Refused = door.Check(&drafts[i], limit); all[i].Refused != nil {
+			if refused := door.Check(&drafts[i], limit); refused != nil {
+				all[i].Err = refused
 				continue
 			}
 			o, err := h.log.Append(drafts[i : i+1])
@@ -102,7 +103,7 @@ func (h *fixture) ingest(drafts []event.Draft, done func([]door.Outcome, error))
 				done(nil, err)
 				return
 			}
-			all[i].Seq, all[i].Duplicate = o[0].Seq, o[0].Duplicate
+			all[i] = o[0]
 		}
 		done(all, nil)
 	}
