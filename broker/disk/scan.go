@@ -65,8 +65,11 @@ func prescan(place Place, name string, files Files) (tornManifest bool, err erro
 		return false, fmt.Errorf("open journal %d: %w", v.journal, err)
 	}
 	if err != nil {
-		return false, refuse(manifest, v.offset, fmt.Sprintf("its end is lost (%s): journal %d, which it names last, does "+
-			"not exist", v.what, v.journal))
+		why := fmt.Sprintf("journal %d, which it names last, does not exist", v.journal)
+		if v.torn {
+			why = "its end is lost (" + v.what + "): " + why
+		}
+		return false, refuse(manifest, v.offset, why)
 	}
 	r.Close()
 	if tornManifest = v.torn; tornManifest {

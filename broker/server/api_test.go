@@ -38,6 +38,7 @@ func TestErrorsOfHTTPHaveOneShape(t *testing.T) {
 		{"GET", "/nowhere", "", "", "", 404, door.NotFound},
 		{"GET", "/v1/log/trim", "", "", "", 405, door.Method},
 		{"PUT", "/v1/increments", "", "x", "", 405, door.Method},
+		{"CONNECT", "", "", "", "127.0.0.1:22", 405, door.Method},
 		{"POST", "/v1/positions", "application/json", "{}", "", 405, door.Method},
 		{"GET", "/", "", "", "evil.example", 421, "host"},
 		{"POST", "/v1/increments", "", "", "", 400, door.Empty},

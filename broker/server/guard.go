@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strings"
 
+	"xmq/broker/door"
 	httpdoor "xmq/broker/door/http"
 )
 
@@ -59,6 +60,9 @@ func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		httpdoor.Fail(w, http.StatusForbidden, "origin",
 			"a page of another origin made a browser send this: nothing was taken; send it from a program, or from a page of "+
 				"this broker")
+	case r.Method == http.MethodConnect: // no path of ours: the mux would answer in words of its own
+		w.Header().Set("Allow", "GET, POST")
+		httpdoor.Fail(w, http.StatusMethodNotAllowed, door.Method, "this broker is no proxy: it takes GET and POST")
 	default:
 		g.next.ServeHTTP(w, r)
 	}
