@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/urfave/cli/v2"
 )
@@ -74,6 +75,7 @@ func takesValue(commands []*cli.Command, word string) bool {
 // type it. A command without ArgsUsage takes no arguments.
 func withManners(c *cli.Command, path string) {
 	c.HideHelpCommand = len(c.Subcommands) == 0 // "help" may be a client or a file
+	c.Description = folded(c.Description, 117)  // the library indents it by 3
 	c.OnUsageError = func(_ *cli.Context, err error, _ bool) error { return wrongFlag(path, c.Flags, err) }
 	subcommands := slices.Clone(c.Subcommands) // the library adds its help
 	c.Before = func(ctx *cli.Context) error {
@@ -90,6 +92,17 @@ func withManners(c *cli.Command, path string) {
 	for _, sub := range subcommands {
 		withManners(sub, path+" "+sub.Name)
 	}
+}
+
+// folded breaks the lines of text that are longer than columns, and leaves all others as they are.
+func folded(text string, columns int) string {
+	lines := strings.Split(text, "\n")
+	for i, line := range lines {
+		if utf8.RuneCountInString(line) > columns {
+			lines[i] = strings.TrimSuffix(wrapped(line, "", "", columns), "\n")
+		}
+	}
+	return strings.Join(lines, "\n")
 }
 
 // wrongFlag says in our words what the library found wrong with the flags of the command path.

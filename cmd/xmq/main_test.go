@@ -23,6 +23,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
 	"github.com/urfave/cli/v2"
@@ -127,6 +128,19 @@ func TestFlagsMayStandAnywhere(t *testing.T) {
 		}
 		got := flagsFirst(commands, append([]string{"xmq"}, strings.Fields(typed)...))
 		require.Equal(t, append([]string{"xmq"}, strings.Fields(want)...), got, typed)
+	}
+}
+
+// What help says of a command as a whole fits the line.
+func TestDescriptionsFitTheLine(t *testing.T) {
+	for _, args := range [][]string{{"broker"}, {"node"}, {"publish"}, {"bench"}, {"demo"}, {"dump"}} {
+		var out bytes.Buffer
+		require.Zero(t, run(t.Context(), append(append([]string{"xmq"}, args...), "--help"), nil, &out, io.Discard))
+		about, _, found := strings.Cut(out.String(), "OPTIONS:")
+		require.True(t, found, args)
+		for line := range strings.Lines(about) {
+			require.LessOrEqual(t, utf8.RuneCountInString(strings.TrimRight(line, "\n")), 120, line)
+		}
 	}
 }
 
