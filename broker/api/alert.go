@@ -1,9 +1,20 @@
 package api
 
 import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"xmq/statedb"
+)
+
+// Keys of alerts that end with an order of the API.
+const (
+	HeldAlert    = "held"    // input is held because of what nodes say of the log
+	RebuiltAlert = "rebuilt" // the state store was rebuilt, and no operator has confirmed that all clients are back
 )
 
 // AlertView is one alert as the outside sees it. Its text is made when it is shown.
@@ -71,4 +82,86 @@ func At(ns int64) time.Time {
 		return time.Time{}
 	}
 	return time.Unix(0, ns).UTC()
+}
+
+func (h *Handler) alerts(r *http.Request) (any, error) {
+	views, err := h.Broker.Views(r.Context())
+	return h.Broker.Alerts(views), err
+}
+
+func (h *Handler) changeAlert(r *http.Request) (any, error) {
+	var req struct {
+		Key string `json:"key"`
+		Do  string `json:"do"` // "ack" or "clear"
+		Caller
+	}
+	if err := parse(r, 4096, &req); err != nil {
+		return nil, err
+	}
+	by, via, err := identify(req.Caller, r)
+	if err != nil {
+		return nil, err
+	}
+	var batch statedb.Batch
+	now := h.Now().UnixNano()
+	switch req.Do {
+	case "ack":
+		batch.AckAlert(req.Key)
+	case "clear":
+		why, err := h.lasts(r.Context(), req.Key)
+		if err != nil {
+			return nil, err
+		}
+		if why != "" {
+			return nil, refuse(http.StatusConflict, "the alert %.100q cannot be cleared: %s", req.Key, why)
+		}
+		batch.Clear(req.Key, now)
+	default:
+		return nil, refuse(http.StatusBadRequest, "an alert can be acked or cleared, not %.40q", req.Do)
+	}
+	for _, a := range h.State.Alerts() {
+		if a.Key == req.Key {
+			batch.Audit(statedb.Audit{Time: now, Verb: req.Do + " alert", Client: a.Client, Seq: a.Seq, Alert: a.Key, By: by,
+				Via: via})
+			return map[string]string{"alert": req.Key, "done": req.Do}, h.State.Write(&batch)
+		}
+	}
+	return nil, refuse(http.StatusNotFound, "there is no alert %.100q", req.Key)
+}
+
+// lasts says why an alert about a client, a segment or the state store still stands; empty when it does not. Alerts
+// of the broker itself come back at its next look.
+func (h *Handler) lasts(ctx context.Context, key string) (why string, err error) {
+	kind, about, _ := strings.Cut(key, "/")
+	switch kind {
+	case HeldAlert:
+		if len(h.Broker.Doubts().Witnesses) > 0 {
+			return "it ends when the data is restored, or with `xmq log accept --confirm --reason TEXT`", nil
+		}
+	case RebuiltAlert:
+		if h.State.Meta().Rebuilt {
+			return "it ends with `xmq log trim --confirm`", nil
+		}
+	case "damage":
+		st, err := h.Log.Stats()
+		if err == nil && slices.Contains(st.Quarantined, about) {
+			why = "the segment is still there, set aside"
+		}
+		return why, err
+	case "fail", "fatal", "refused", "retry", "offline", "upgrade", "join":
+		v, known, err := h.Broker.View(ctx, about)
+		if err != nil || !known {
+			return "", err
+		}
+		lasts := map[string]bool{"fail": v.State == statedb.Failed, "fatal": v.State == statedb.Fatal,
+			"refused": v.State == statedb.NeedsDump,
+			"retry":   v.LastError != nil && v.LastError.Class == "transient", "offline": v.Missed,
+			"upgrade": v.LastError != nil && v.LastError.Class == "held",
+			"join":    v.Join != nil && v.LastError != nil && v.LastError.Class == "join"}[kind]
+		if lasts {
+			why = fmt.Sprintf("client %s is %s%s, and it ends with that", about, v.State,
+				map[bool]string{true: " and not connected"}[kind == "offline"])
+		}
+	}
+	return why, nil
 }

@@ -1,7 +1,12 @@
 package api
 
 import (
+	"cmp"
+	"context"
 	"fmt"
+	"io"
+	"net/http"
+	"slices"
 	"time"
 
 	"xmq/broker/door"
@@ -53,4 +58,51 @@ func (i *Input) String() string {
 		what = "HELD"
 	}
 	return fmt.Sprintf("INPUT IS %s since %s (%s): %s", what, i.Since.UTC().Format("2006-01-02 15:04:05Z"), i.Code, i.Text)
+}
+
+func (h *Handler) askStatus(r *http.Request) (any, error) { return h.status(r.Context()) }
+
+func (h *Handler) status(ctx context.Context) (Status, error) {
+	views, err := h.Broker.Views(ctx)
+	head := h.Log.Head()
+	s := Status{Broker: h.Broker.Header(), Input: h.Broker.Input(), Group: h.Group, Log: head.Log, First: h.Log.First(),
+		Head: head.Seq, Alerts: []AlertView{},
+		Clients: map[worker.Is]int{}, Wrong: []worker.View{}}
+	worst := func(v statedb.Severity) {
+		if v.Rank() > s.Severity.Rank() {
+			s.Severity = v
+		}
+	}
+	if s.Input != nil {
+		worst(statedb.Critical)
+	}
+	for _, a := range h.Broker.Alerts(views) {
+		if a.Standing() {
+			s.Alerts = append(s.Alerts, a)
+			worst(a.Severity)
+		}
+	}
+	slices.SortStableFunc(s.Alerts, func(a, b AlertView) int {
+		return cmp.Or(cmp.Compare(b.Severity.Rank(), a.Severity.Rank()), a.First.Compare(b.First))
+	})
+	for _, v := range views {
+		s.Clients[v.Condition.Is]++
+		if bad := v.Condition.Is.Severity(); bad != "" {
+			s.Wrong = append(s.Wrong, v)
+			worst(bad)
+		}
+	}
+	slices.SortStableFunc(s.Wrong, worker.ByTrouble)
+	return s, err
+}
+
+// readyz answers a load balancer: 200 while increments are taken, else 503 with a sentence why not.
+func (h *Handler) readyz(w http.ResponseWriter, _ *http.Request) {
+	i := h.Broker.Input()
+	if i == nil {
+		_, _ = io.WriteString(w, "ready\n")
+		return
+	}
+	w.WriteHeader(http.StatusServiceUnavailable)
+	_, _ = fmt.Fprintln(w, i)
 }

@@ -17,6 +17,7 @@ import (
 	natsgo "github.com/nats-io/nats.go"
 	"github.com/sourcegraph/conc"
 
+	"xmq/broker/api"
 	"xmq/broker/bus"
 	"xmq/broker/disk"
 	"xmq/broker/door"
@@ -68,9 +69,9 @@ type Broker struct {
 	pool      *worker.Pool
 	hooks     *monitor.Notifier
 	publish   *natsdoor.Door
+	api       *api.Handler
 
 	poisoned     chan error // the storage has failed
-	checking     sync.Mutex // held by a check of the log that somebody has asked for
 	ready        atomic.Bool
 	moved        bell          // the head of the log has moved
 	leaving      chan struct{} // closed when the broker begins to stop
@@ -162,6 +163,7 @@ func (b *Broker) open() (err error) {
 	b.pool = b.newPool()
 	b.hooks.View = b.shown
 	b.dispatch.post = b.pool.Post
+	b.api = b.newHandler()
 	b.reconcile()
 	return nil
 }
@@ -200,7 +202,7 @@ func (b *Broker) newPool() *worker.Pool {
 		RunningDumps: b.runningDumps,
 		Budget:       b.flight, Pacer: new(worker.Pacer), Marks: &b.marks,
 		ClientQuota: b.admission, Doubts: b.doubts, SilenceTicks: ticks(c.Retention.silenceGrain())}
-	rules.Earlier, rules.Live = b.earlier, func() worker.Live {
+	rules.Earlier, rules.Live = func(seq uint64) string { return api.Earlier(s.state.Decisions(seq)) }, func() worker.Live {
 		k := b.knobs()
 		return worker.Live{SnapshotTTL: k.SnapshotTTL, Reuse: k.SnapshotReuse, MaxDumps: k.MaxDumps,
 			DumpTicks: ticks(k.DumpLimit)}

@@ -10,28 +10,10 @@ import (
 	"xmq/broker/api"
 	"xmq/broker/disk"
 	"xmq/broker/event"
-	"xmq/increments"
 	"xmq/increments/segments"
 	"xmq/statedb"
 	"xmq/statedb/leveldb"
 )
-
-func checkedOf(rep increments.Report) api.Checked {
-	c := api.Checked{First: rep.First, Last: rep.Last, Records: rep.Records, Damaged: map[string]string{}}
-	for _, f := range rep.Damaged {
-		c.Damaged[f.Segment] = f.Err.Error()
-	}
-	for _, f := range rep.Unreadable {
-		if c.Unreadable == nil {
-			c.Unreadable = map[string]string{}
-		}
-		c.Unreadable[f.Segment] = f.Err.Error()
-	}
-	if rep.Missing != nil {
-		c.Missing = rep.Missing.Error()
-	}
-	return c
-}
 
 // CheckOffline checks the log of the data directory dir, which no broker has open, and compares it with the
 // checkpoint of the state store beside it: a log that is gone from beside one is missing. Nothing is changed.
@@ -39,7 +21,7 @@ func checkedOf(rep increments.Report) api.Checked {
 func CheckOffline(ctx context.Context, dir string, progress func(seq uint64)) (api.Checked, error) {
 	checkpoint, why := storedCheckpoint(filepath.Join(dir, stateDir))
 	rep, err := segments.CheckOffline(ctx, filepath.Join(dir, logDir), checkpoint, progress)
-	c := checkedOf(rep)
+	c := api.CheckedOf(rep)
 	c.Checkpoint = checkpoint.Seq
 	if state := filepath.Join(dir, stateDir); errors.Is(err, fs.ErrNotExist) && exists(state) {
 		c.Missing, err = fmt.Sprintf("there is no log in %s, but the state store %s knows of one: put the log back (is "+

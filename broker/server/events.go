@@ -4,43 +4,12 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net/http"
-	"strconv"
 	"time"
 
-	"xmq/broker/api"
 	"xmq/broker/units"
 	"xmq/broker/version"
 	"xmq/statedb"
 )
-
-// apiEvents answers GET /v1/events?client=ID&since=DURATION&after=NUMBER&limit=N: the newest, oldest first; with
-// after, what comes next.
-func (b *Broker) apiEvents(r *http.Request) (any, error) {
-	q, err := parseRange(r, 1000)
-	if err != nil {
-		return nil, err
-	}
-	after, next := uint64(0), r.URL.Query().Get("after")
-	if next != "" {
-		if after, err = strconv.ParseUint(next, 10, 64); err != nil {
-			return nil, refuse(http.StatusBadRequest, "after is %.40q: it is the number of an event", next)
-		}
-	}
-	all := []api.EventView{}
-	err = b.stores.state.Events(after, func(e statedb.Event) bool {
-		if !q.takes(e.Client, e.Time) {
-			return true
-		}
-		all = append(all, api.EventView{Number: e.Number, Time: api.At(e.Time), Kind: e.Kind, Alert: e.Alert,
-			Severity: e.Severity, Client: e.Client, Seq: e.Seq, Cause: e.Cause, By: e.By})
-		if next == "" && len(all) > 2*q.limit {
-			all = append([]api.EventView{}, all[len(all)-q.limit:]...)
-		}
-		return next == "" || len(all) < q.limit
-	})
-	return all[max(0, len(all)-q.limit):], err
-}
 
 // logEvent writes an event into the broker's log, always with the same keys.
 func logEvent(log *slog.Logger, e statedb.Event) {

@@ -1,9 +1,6 @@
 package server
 
 import (
-	"fmt"
-	"io"
-	"net/http"
 	"os"
 	"sync"
 	"time"
@@ -12,17 +9,6 @@ import (
 	"xmq/broker/disk"
 	"xmq/broker/version"
 )
-
-// readyz answers a load balancer: 200 while increments are taken, else 503 with a sentence why not.
-func (b *Broker) readyz(w http.ResponseWriter, _ *http.Request) {
-	i := b.input()
-	if i == nil {
-		_, _ = io.WriteString(w, "ready\n")
-		return
-	}
-	w.WriteHeader(http.StatusServiceUnavailable)
-	_, _ = fmt.Fprintln(w, i)
-}
 
 func (b *Broker) header() api.Header {
 	host, _ := os.Hostname() // only for people

@@ -2,7 +2,6 @@ package server
 
 import (
 	"fmt"
-	"net/http"
 	"strings"
 	"time"
 
@@ -35,9 +34,6 @@ func (b *Broker) input() *api.Input {
 	r := starving()
 	return &api.Input{Code: r.Code, Text: r.Text, Since: time.Unix(0, b.starvedSince.Load()).UTC()}
 }
-
-// heldAlert stands while input is held because of what nodes say of the log.
-const heldAlert = "held"
 
 // newDoubts goes on with the doubts of before, and holds input before any door is open.
 func (b *Broker) newDoubts() {
@@ -149,44 +145,5 @@ func (b *Broker) lookAtDoubts(batch *statedb.Batch, now int64) {
 		text = "input is held: " + b.against(d)
 		b.holdInput() // its numbers are those of now
 	}
-	b.alert(batch, statedb.Alert{Key: heldAlert, Severity: statedb.Critical, Last: now, Text: text}, held)
-}
-
-// apiAccept takes the log as it is, though nodes speak against it.
-func (b *Broker) apiAccept(r *http.Request) (any, error) {
-	var req struct {
-		Confirm bool   `json:"confirm"`
-		Reason  string `json:"reason"`
-		api.Caller
-	}
-	if err := parse(r, 4096, &req); err != nil {
-		return nil, err
-	}
-	by, via, err := identify(req.Caller, r)
-	if err != nil {
-		return nil, err
-	}
-	b.looking.Lock() // no older state of the doubts is stored behind this one
-	defer b.looking.Unlock()
-	d := b.doubts.Held()
-	switch {
-	case len(d.Witnesses) == 0:
-		return nil, refuse(http.StatusConflict, "no node speaks against this log: there is nothing to accept")
-	case strings.TrimSpace(req.Reason) == "" || len(req.Reason) > 1000:
-		return nil, refuse(http.StatusBadRequest,
-			"to accept a log needs a reason, of at most 1000 bytes: it will stand in the audit list")
-	case !req.Confirm:
-		return nil, refuse(http.StatusConflict, "%s", b.against(d))
-	}
-	text, now := b.against(d), time.Now().UnixNano()
-	var batch statedb.Batch
-	batch.PutDoubts(b.doubts.Accept())
-	batch.Clear(heldAlert, now)
-	batch.Audit(statedb.Audit{Time: now, Verb: "accept log", Seq: b.stores.log.Head().Seq, Reason: req.Reason + " (" +
-		text + ")",
-		By: by, Via: via})
-	if err := b.stores.state.Write(&batch); err != nil {
-		return nil, err
-	}
-	return map[string]string{"log": b.stores.log.ID().String(), "done": "accept"}, nil
+	b.alert(batch, statedb.Alert{Key: api.HeldAlert, Severity: statedb.Critical, Last: now, Text: text}, held)
 }

@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"xmq/broker/api"
 	"xmq/broker/disk"
 	"xmq/broker/event"
 	"xmq/dumpflow"
@@ -411,11 +412,8 @@ func (d damage) newest(head uint64) bool {
 	return err == nil && n > head
 }
 
-// rebuiltAlert stands until an operator has confirmed that all clients are back.
-const rebuiltAlert = "rebuilt"
-
 func rebuilt() statedb.Alert {
-	return statedb.Alert{Key: rebuiltAlert, Severity: statedb.Critical, Last: time.Now().UnixNano(),
+	return statedb.Alert{Key: api.RebuiltAlert, Severity: statedb.Critical, Last: time.Now().UnixNano(),
 		Text: "the state store was lost: clients are rebuilt as their nodes say where they are. Nothing of the log is " +
 			"freed until you have seen all of them in `xmq positions` and run `xmq log trim --confirm`"}
 }

@@ -79,7 +79,7 @@ func TestNoAnswerHoldsATimeAsANumber(t *testing.T) {
 		walked[pattern] = true
 	}
 	fill := strings.NewReplacer("{id}", "master", "{seq}", "2", "{verb}", "retry")
-	for pattern := range r.routes() {
+	for pattern := range r.api.Paths() {
 		method, path, _ := strings.Cut(pattern, " ")
 		if method != http.MethodGet {
 			continue
@@ -105,7 +105,7 @@ func TestNoAnswerHoldsATimeAsANumber(t *testing.T) {
 		walk(order.pattern, body)
 	}
 	var left []string
-	for pattern := range r.routes() {
+	for pattern := range r.api.Paths() {
 		if !walked[pattern] {
 			left = append(left, pattern)
 		}

@@ -69,33 +69,6 @@ func TestErrorsOfHTTPHaveOneShape(t *testing.T) {
 	}
 }
 
-// The whole log is read for one caller at a time.
-func TestOneCheckOfTheLogAtATime(t *testing.T) {
-	r := startBroker(t, testConfig(t))
-	r.fill(3)
-	ask := func() (int, string, bool) {
-		res, err := http.Post("http://"+r.HTTPAddr()+"/v1/log/check", "application/json", strings.NewReader("{}"))
-		require.NoError(t, err)
-		defer res.Body.Close()
-		var said struct {
-			Code      string
-			Retryable bool
-		}
-		require.NoError(t, json.NewDecoder(res.Body).Decode(&said))
-		return res.StatusCode, said.Code, said.Retryable
-	}
-	r.checking.Lock()
-	status, code, retryable := ask()
-	r.checking.Unlock()
-	require.Equal(t, http.StatusServiceUnavailable, status)
-	require.Equal(t, "busy", code)
-	require.True(t, retryable)
-	for range 2 {
-		status, _, _ = ask()
-		require.Equal(t, http.StatusOK, status)
-	}
-}
-
 // A path that is wrong by a slash or an s at its end is answered with the right one, and with nothing of what was sent.
 func TestAPathThatIsNearlyRightIsNamed(t *testing.T) {
 	r := startBroker(t, testConfig(t))

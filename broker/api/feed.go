@@ -1,4 +1,4 @@
-package server
+package api
 
 import (
 	"context"
@@ -9,27 +9,25 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 	"unicode/utf8"
 
-	"xmq/broker/api"
 	"xmq/broker/door"
 	httpdoor "xmq/broker/door/http"
 	"xmq/broker/event"
+	"xmq/increments"
 )
 
 // The bounds of GET /v1/increments; broker/door/README.md describes it.
 const (
-	feedLimit   = 1000        // increments of one answer
-	feedDefault = 10          // when no limit is said
-	feedWait    = time.Minute // longest wait
-	feedBeat    = 10 * time.Second
+	feedLimit   = 1000             // increments of one answer
+	feedDefault = 10               // when no limit is said
+	feedWait    = time.Minute      // longest wait
 	feedWrite   = 10 * time.Second // how long a reader of events may take for one
 )
 
-func line(rec event.Record, text bool) api.Line {
-	l := api.Line{Seq: rec.Seq, Time: time.Unix(0, rec.Time).UTC(), Chain: rec.Chain, Topic: rec.Topic,
+func line(rec event.Record, text bool) Line {
+	l := Line{Seq: rec.Seq, Time: time.Unix(0, rec.Time).UTC(), Chain: rec.Chain, Topic: rec.Topic,
 		ContentType: rec.ContentType,
 		Producer:    rec.Producer, Key: rec.Key, Origin: rec.Origin, ApplyLimit: event.FormatLimit(rec.Limit)}
 	if n, counts := rec.Headers.Number(); counts {
@@ -44,31 +42,6 @@ func line(rec event.Record, text bool) api.Line {
 	return l
 }
 
-// bell wakes everybody who waits for the head of the log to move.
-type bell struct {
-	mu   sync.Mutex
-	rung chan struct{} // nil while nobody waits
-}
-
-// next is closed when the bell rings the next time.
-func (b *bell) next() <-chan struct{} {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.rung == nil {
-		b.rung = make(chan struct{})
-	}
-	return b.rung
-}
-
-func (b *bell) ring() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.rung != nil {
-		close(b.rung)
-		b.rung = nil
-	}
-}
-
 // reading is what a reader of the feed has asked for.
 type reading struct {
 	from  uint64
@@ -79,8 +52,8 @@ type reading struct {
 
 // readFeed reads the query of GET /v1/increments. What it does not know it refuses: a reader that misspelt a name would
 // get something else than it asked for.
-func (b *Broker) readFeed(q url.Values, events bool) (reading, error) {
-	head, first := b.stores.log.Head().Seq, b.stores.log.First()
+func (h *Handler) readFeed(q url.Values, events bool) (reading, error) {
+	head, first := h.Log.Head().Seq, h.Log.First()
 	r := reading{limit: feedDefault}
 	from, said := "", false
 	for name, values := range q {
@@ -139,48 +112,48 @@ func (b *Broker) readFeed(q url.Values, events bool) (reading, error) {
 	return r, nil
 }
 
-// apiFeed answers GET /v1/increments: one JSON object a line, the last of them {"next": N}; or server-sent events.
-func (b *Broker) apiFeed(w http.ResponseWriter, r *http.Request) {
+// feed answers GET /v1/increments: one JSON object a line, the last of them {"next": N}; or server-sent events.
+func (h *Handler) feed(w http.ResponseWriter, r *http.Request) {
 	events := strings.Contains(r.Header.Get("Accept"), "text/event-stream")
 	q, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
-		failAPI(w, refuse(http.StatusBadRequest, "what stands behind ? cannot be read: %v", err))
+		h.fail(w, refuse(http.StatusBadRequest, "what stands behind ? cannot be read: %v", err))
 		return
 	}
 	if last := r.Header.Get("Last-Event-Id"); events && last != "" { // a browser comes back with the URL it began with
 		seq, err := strconv.ParseUint(last, 10, 64)
 		if err != nil {
-			failAPI(w, refuse(http.StatusBadRequest, "Last-Event-ID %.40q is not a sequence", last))
+			h.fail(w, refuse(http.StatusBadRequest, "Last-Event-ID %.40q is not a sequence", last))
 			return
 		}
 		q.Set("from", strconv.FormatUint(seq+1, 10))
 	}
-	read, err := b.readFeed(q, events)
+	read, err := h.readFeed(q, events)
 	_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // nothing more is read, and it may be waited for long
 	switch {
 	case err != nil:
-		failAPI(w, err)
+		h.fail(w, err)
 	case events:
-		b.events(w, r, read)
+		h.follow(w, r, read)
 	default:
-		b.lines(w, r, read)
+		h.lines(w, r, read)
 	}
 }
 
 // lines answers what there is, when need be after a wait for the first increment.
-func (b *Broker) lines(w http.ResponseWriter, r *http.Request, read reading) {
+func (h *Handler) lines(w http.ResponseWriter, r *http.Request, read reading) {
 	if read.wait > 0 {
 		ctx, cancel := context.WithTimeout(r.Context(), read.wait)
-		_ = b.await(ctx, read.from) // when nothing comes, that is the answer
+		_ = h.await(ctx, read.from) // when nothing comes, that is the answer
 		cancel()
 	}
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	enc := json.NewEncoder(w)
-	head := b.stores.log.Head().Seq
+	head := h.Log.Head().Seq
 	for began, limit := read.from, read.limit; limit > 0 && read.from <= head; limit, read.from = limit-1, read.from+1 {
-		rec, err := b.readOne(read.from)
+		rec, err := h.read(read.from)
 		if err != nil && read.from == began {
-			failAPI(w, err)
+			h.fail(w, err)
 			return
 		}
 		if err != nil { // the status is on its way: the error is the last line
@@ -191,7 +164,7 @@ func (b *Broker) lines(w http.ResponseWriter, r *http.Request, read reading) {
 			return
 		}
 	}
-	_ = enc.Encode(api.Next{Next: read.from}) // the client may be gone
+	_ = enc.Encode(Next{Next: read.from}) // the client may be gone
 }
 
 func feedError(err error) map[string]any {
@@ -205,15 +178,15 @@ func feedError(err error) map[string]any {
 }
 
 // await waits until the log has reached seq, the broker ends or ctx does.
-func (b *Broker) await(ctx context.Context, seq uint64) error {
+func (h *Handler) await(ctx context.Context, seq uint64) error {
 	for {
-		moved := b.moved.next()
-		if b.stores.log.Head().Seq >= seq {
+		moved := h.Broker.Moved()
+		if h.Log.Head().Seq >= seq {
 			return nil
 		}
 		select {
 		case <-moved:
-		case <-b.leaving:
+		case <-h.Broker.Leaving():
 			return door.Refuse(door.Closing, "the broker is stopping: try again")
 		case <-ctx.Done():
 			return ctx.Err()
@@ -221,9 +194,9 @@ func (b *Broker) await(ctx context.Context, seq uint64) error {
 	}
 }
 
-// events sends increments as they come, each as an event whose ID is its sequence, and a comment when none has come for
+// follow sends increments as they come, each as an event whose ID is its sequence, and a comment when none has come for
 // a while. It ends with the reader, the broker, or an event "error".
-func (b *Broker) events(w http.ResponseWriter, r *http.Request, read reading) {
+func (h *Handler) follow(w http.ResponseWriter, r *http.Request, read reading) {
 	control := http.NewResponseController(w)
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("Cache-Control", "no-store")
@@ -233,8 +206,8 @@ func (b *Broker) events(w http.ResponseWriter, r *http.Request, read reading) {
 		return err == nil && control.Flush() == nil
 	}
 	for alive := send(": from %d\n\n", read.from); alive; {
-		ctx, cancel := context.WithTimeout(r.Context(), feedBeat)
-		err := b.await(ctx, read.from)
+		ctx, cancel := context.WithTimeout(r.Context(), h.Beat)
+		err := h.await(ctx, read.from)
 		cancel()
 		if r.Context().Err() != nil {
 			return
@@ -245,7 +218,7 @@ func (b *Broker) events(w http.ResponseWriter, r *http.Request, read reading) {
 		}
 		var rec event.Record
 		if err == nil {
-			rec, err = b.readOne(read.from)
+			rec, err = h.read(read.from)
 		}
 		if err != nil {
 			text, _ := json.Marshal(feedError(err)) // of words
@@ -259,4 +232,34 @@ func (b *Broker) events(w http.ResponseWriter, r *http.Request, read reading) {
 		alive = send("id: %d\ndata: %s\n\n", rec.Seq, text)
 		read.from++
 	}
+}
+
+// absent is an error of a kind, told in one sentence that does not repeat the kind.
+type absent struct {
+	kind error
+	text string
+}
+
+func (a *absent) Error() string { return a.text }
+func (a *absent) Unwrap() error { return a.kind }
+
+func (h *Handler) read(seq uint64) (event.Record, error) { return ReadOne(h.Log, seq) }
+
+// ReadOne reads one increment for a person or a program: httpdoor.ErrNotYet, httpdoor.ErrGone, or a door.Refusal when
+// it may be asked for again.
+func ReadOne(log increments.Log, seq uint64) (event.Record, error) {
+	recs, err := log.Read(seq, 1, 1)
+	switch {
+	case errors.Is(err, increments.ErrBeyond), err == nil && len(recs) == 0:
+		return event.Record{}, &absent{httpdoor.ErrNotYet, fmt.Sprintf("there is no increment %d yet, the log ends at %d", seq,
+			log.Head().Seq)}
+	case errors.Is(err, increments.ErrTrimmed):
+		return event.Record{}, &absent{httpdoor.ErrGone, fmt.Sprintf("increment %d is not kept any more, the log begins at %d",
+			seq, log.First())}
+	case errors.Is(err, increments.ErrLater):
+		return event.Record{}, door.Refuse(door.Busy, "increment %d cannot be read now, try again: %v", seq, err)
+	case err != nil:
+		return event.Record{}, err
+	}
+	return recs[0].Decode()
 }

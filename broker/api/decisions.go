@@ -1,4 +1,4 @@
-package server
+package api
 
 import (
 	"context"
@@ -10,7 +10,6 @@ import (
 	"strconv"
 	"strings"
 
-	"xmq/broker/api"
 	"xmq/increments"
 	"xmq/statedb"
 	"xmq/worker"
@@ -25,7 +24,7 @@ func decided(a statedb.Audit) string {
 		who = a.By
 	}
 	return fmt.Sprintf("increment %d was %s for client %s at %s by %s (audit %d): %s", a.Seq, verb, a.Client,
-		api.At(a.Time).Format("2006-01-02 15:04:05Z"), who, a.Number, a.Reason)
+		At(a.Time).Format("2006-01-02 15:04:05Z"), who, a.Number, a.Reason)
 }
 
 // passed is why a client cannot be told to apply an increment outside the order; "" when it has passed over it in the
@@ -40,7 +39,7 @@ func passed(c *statedb.Client, seq uint64, audits []statedb.Audit) (refused stri
 			over, refused = a.Time, ""
 		case mine && a.Seq == seq && a.Verb == statedb.Applied.Verb():
 			refused = fmt.Sprintf("client %s has applied increment %d already, at %s (audit %d)", c.ID, seq,
-				api.At(a.Time).Format("2006-01-02 15:04:05Z"), a.Number)
+				At(a.Time).Format("2006-01-02 15:04:05Z"), a.Number)
 		case mine && a.Seq == seq && (a.Verb == string(worker.Retry) || a.Verb == string(worker.Replace) ||
 			a.Verb == "dropped "+string(worker.Skip)):
 			refused = none // it was taken back before it was carried out
@@ -54,18 +53,18 @@ func passed(c *statedb.Client, seq uint64, audits []statedb.Audit) (refused stri
 	}
 	if refused == "" && over < c.Anew.Time && (c.Anew.From == 0 || c.Anew.From < seq) {
 		refused = fmt.Sprintf("the data of client %s was replaced at %s, and it has not passed over increment %d since", c.ID,
-			api.At(c.Anew.Time).Format("2006-01-02 15:04:05Z"), seq)
+			At(c.Anew.Time).Format("2006-01-02 15:04:05Z"), seq)
 	}
 	return refused
 }
 
 // outside is the increment that a client is told to apply outside the order, as it stands in the log.
-func (b *Broker) outside(ctx context.Context, id string, seq uint64) ([]byte, error) {
+func (h *Handler) outside(ctx context.Context, id string, seq uint64) ([]byte, error) {
 	if seq == 0 {
 		return nil, refuse(http.StatusBadRequest, "apply needs seq, the increment that the client has passed over")
 	}
-	v, known, err := b.pool.View(ctx, id) // the stored position may lag
-	c, stored := b.stores.state.Client(id)
+	v, known, err := h.Broker.View(ctx, id) // the stored position may lag
+	c, stored := h.State.Client(id)
 	switch {
 	case err != nil:
 		return nil, err
@@ -74,31 +73,31 @@ func (b *Broker) outside(ctx context.Context, id string, seq uint64) ([]byte, er
 	case seq > v.Acked:
 		return nil, refuse(http.StatusConflict, "%s", worker.Before(id, v.Acked, seq))
 	}
-	audits, err := b.stores.state.Audits(math.MaxInt / 4)
+	audits, err := h.State.Audits(math.MaxInt / 4)
 	if err != nil {
 		return nil, err
 	}
 	if refused := passed(&c, seq, audits); refused != "" {
 		return nil, refuse(http.StatusConflict, "%s", refused)
 	}
-	recs, err := b.stores.log.Read(seq, 1, 1)
+	recs, err := h.Log.Read(seq, 1, 1)
 	switch {
 	case errors.Is(err, increments.ErrTrimmed):
 		return nil, refuse(http.StatusConflict,
-			"increment %d is not in the log any more, which begins at %d: publish again what it did", seq, b.stores.log.First())
+			"increment %d is not in the log any more, which begins at %d: publish again what it did", seq, h.Log.First())
 	case err != nil:
 		return nil, err
 	case len(recs) == 0:
 		return nil, refuse(http.StatusConflict, "there is no increment %d yet, the log ends at %d", seq,
-			b.stores.log.Head().Seq)
+			h.Log.Head().Seq)
 	}
 	return slices.Clone(recs[0]), nil // it is kept until it is answered
 }
 
-// earlier is what operators have decided about an increment before, behind a sentence; empty for nothing.
-func (b *Broker) earlier(seq uint64) string {
+// Earlier is what operators have decided about an increment before, to follow a sentence; empty for nothing.
+func Earlier(decisions []statedb.Audit) string {
 	var all []string
-	for _, a := range b.stores.state.Decisions(seq) {
+	for _, a := range decisions {
 		all = append(all, decided(a))
 	}
 	if len(all) == 0 {
@@ -107,14 +106,14 @@ func (b *Broker) earlier(seq uint64) string {
 	return ". Earlier: " + strings.Join(all[max(0, len(all)-3):], "; ")
 }
 
-// apiDecisions tells what was decided about one increment, a sentence each.
-func (b *Broker) apiDecisions(r *http.Request) (any, error) {
+// decisions tells what was decided about one increment, a sentence each.
+func (h *Handler) decisions(r *http.Request) (any, error) {
 	seq, err := strconv.ParseUint(r.PathValue("seq"), 10, 64)
 	if err != nil {
 		return nil, refuse(http.StatusBadRequest, "%.40q is no sequence", r.PathValue("seq"))
 	}
 	all := []string{}
-	for _, a := range b.stores.state.Decisions(seq) {
+	for _, a := range h.State.Decisions(seq) {
 		all = append(all, decided(a))
 	}
 	return all, nil

@@ -1,0 +1,118 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"xmq/broker/api"
+	"xmq/broker/door"
+	httpdoor "xmq/broker/door/http"
+	"xmq/broker/event"
+	"xmq/statedb"
+	"xmq/worker"
+)
+
+// web is the HTTP server: the door's paths and the API. All timeouts are set, here and by serve, so a slow client
+// holds nothing for long; bodies are limited by each handler.
+func (b *Broker) web() *http.Server {
+	mux := http.NewServeMux()
+	d := &httpdoor.Door{Ingest: b.ingest.put, Log: b.stores.log.ID(), Limit: b.cfg.MaxIncrement, Accepts: b.ingest.accepts,
+		Read: b.readOne}
+	d.Routes(mux, b.cfg.HTTPAlias)
+	b.api.Accepts = b.ingest.accepts
+	b.api.Routes(mux)
+	// no sequence, which the path would be of otherwise
+	mux.HandleFunc("GET /v1/increments/batch", func(w http.ResponseWriter, r *http.Request) { nothingThere(mux, w, r) })
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { nothingThere(mux, w, r) })
+	return &http.Server{Handler: mux, ReadTimeout: time.Minute, WriteTimeout: 10 * time.Minute}
+}
+
+// readOne is the door's reading back.
+func (b *Broker) readOne(seq uint64) (event.Record, error) { return api.ReadOne(b.stores.log, seq) }
+
+// feedBeat is how often a reader of server-sent events hears from the broker when no increment comes.
+const feedBeat = 10 * time.Second
+
+// newHandler makes what answers the API.
+func (b *Broker) newHandler() *api.Handler {
+	return &api.Handler{Group: b.cfg.Group, MaxIncrement: b.cfg.MaxIncrement, Log: b.stores.log, State: b.stores.state,
+		Broker: asked{b}, Deciding: &b.looking, Temporary: IsTemporary, Now: time.Now, Beat: feedBeat}
+}
+
+// asked is the broker as the handlers of its API see it.
+type asked struct{ b *Broker }
+
+func (a asked) Header() api.Header                               { return a.b.header() }
+func (a asked) Input() *api.Input                                { return a.b.input() }
+func (a asked) Views(ctx context.Context) ([]worker.View, error) { return a.b.views(ctx) }
+func (a asked) Chunks(id event.DumpID) int                       { return a.b.stores.staging.Progress(id) }
+func (a asked) Alerts(views []worker.View) []api.AlertView       { return a.b.alerts(views) }
+func (a asked) Trim() (int, error)                               { return a.b.free(true) }
+func (a asked) WhyKept() string                                  { return a.b.whyKept() }
+func (a asked) Checked()                                         { a.b.checked.Store(time.Now().UnixNano()) }
+func (a asked) Doubts() statedb.Doubts                           { return a.b.doubts.Held() }
+func (a asked) Against(d statedb.Doubts) string                  { return a.b.against(d) }
+func (a asked) Accept() statedb.Doubts                           { return a.b.doubts.Accept() }
+func (a asked) Moved() <-chan struct{}                           { return a.b.moved.next() }
+func (a asked) Leaving() <-chan struct{}                         { return a.b.leaving }
+
+func (a asked) View(ctx context.Context, id string) (worker.View, bool, error) {
+	return a.b.view(ctx, id)
+}
+
+func (a asked) Order(ctx context.Context, id string, o worker.Order) (worker.OrderReply, error) {
+	return a.b.pool.Order(ctx, id, o)
+}
+
+func (a asked) Holder() (pin uint64, who string, held bool) {
+	h := a.b.whoHolds()
+	return h.pin()
+}
+
+func (a asked) Figures() api.Figures {
+	in, d := a.b.ingest, a.b.dispatch
+	return api.Figures{MaxBytes: a.b.maxBytes(), Commits: in.commits.Load(), Taken: in.took.Load(),
+		Refused: d.refused.Load(), Dropped: d.dropped.Load()}
+}
+
+// nothingThere answers what no handler of mux takes: 405 when one takes the path with another method.
+func nothingThere(mux *http.ServeMux, w http.ResponseWriter, r *http.Request) {
+	var allow []string
+	for _, method := range []string{http.MethodGet, http.MethodPost} {
+		other := r.Clone(r.Context())
+		other.Method = method
+		if _, pattern := mux.Handler(other); pattern != "/" && method != r.Method {
+			allow = append(allow, method)
+		}
+	}
+	if len(allow) == 0 {
+		text := "there is nothing at this path" // which may hold a token
+		if meant := nearly(mux, r); meant != "" {
+			text += ", did you mean " + meant + "?"
+		}
+		httpdoor.Fail(w, http.StatusNotFound, door.NotFound, text)
+		return
+	}
+	w.Header().Set("Allow", strings.Join(allow, ", "))
+	httpdoor.Fail(w, http.StatusMethodNotAllowed, door.Method,
+		fmt.Sprintf("%.100q takes %s, not %.20q", r.URL.Path, strings.Join(allow, " or "), r.Method))
+}
+
+// nearly is the path of a handler of mux that differs from that of r by a slash or an s at its end; "" for none.
+func nearly(mux *http.ServeMux, r *http.Request) string {
+	bare := strings.TrimRight(r.URL.Path, "/")
+	for _, path := range []string{bare, bare + "s", strings.TrimSuffix(bare, "s")} {
+		for _, method := range []string{http.MethodGet, http.MethodPost} {
+			other := r.Clone(r.Context())
+			other.Method, other.URL.Path, other.URL.RawPath = method, path, ""
+			if _, pattern := mux.Handler(other); pattern != "/" && pattern != "" {
+				_, meant, _ := strings.Cut(pattern, " ")
+				return meant
+			}
+		}
+	}
+	return ""
+}
