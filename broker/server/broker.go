@@ -201,7 +201,7 @@ func (b *Broker) newPool() *worker.Pool {
 		MaxDumps: c.MaxDumps, SnapshotTTL: c.SnapshotTTL, TurnRecords: c.TurnRecords, TurnBytes: c.TurnBytes,
 		RunningDumps: b.runningDumps,
 		Budget:       b.flight, Pacer: new(worker.Pacer), Marks: &b.marks,
-		ClientQuota: b.admission, Doubts: b.doubts, SilenceTicks: ticks(c.Retention.silenceGrain())}
+		ClientQuota: b.admission, Doubts: b.doubts, SilenceTicks: ticks(c.Retention.SilenceGrain())}
 	rules.Earlier, rules.Live = func(seq uint64) string { return api.Earlier(s.state.Decisions(seq)) }, func() worker.Live {
 		k := b.knobs()
 		return worker.Live{SnapshotTTL: k.SnapshotTTL, Reuse: k.SnapshotReuse, MaxDumps: k.MaxDumps,

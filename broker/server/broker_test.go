@@ -320,10 +320,10 @@ func TestXQ10Hooks(t *testing.T) {
 // SS-31: "Retention by count, size and age. Each limit alone and all together." With a client that never acks, and a
 // policy. The limit in bytes spares the last copy: TestTheLogStaysBelowItsLimitInBytes.
 func TestSS31RetentionLimits(t *testing.T) {
-	for name, set := range map[string]func(*Retention){
-		"count": func(r *Retention) { r.MaxRecords = 25 },
-		"age":   func(r *Retention) { r.MaxAge = time.Millisecond },
-		"all":   func(r *Retention) { r.MaxRecords, r.MaxAge = 25, time.Millisecond },
+	for name, set := range map[string]func(*monitor.Retention){
+		"count": func(r *monitor.Retention) { r.MaxRecords = 25 },
+		"age":   func(r *monitor.Retention) { r.MaxAge = time.Millisecond },
+		"all":   func(r *monitor.Retention) { r.MaxRecords, r.MaxAge = 25, time.Millisecond },
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg := testConfig(t)

@@ -18,6 +18,7 @@ import (
 	"xmq/broker/disk"
 	"xmq/broker/door"
 	"xmq/broker/event"
+	"xmq/broker/monitor"
 	"xmq/increments/segments"
 	"xmq/nodeclient/driver/drivertest"
 	"xmq/statedb"
@@ -130,9 +131,9 @@ func TestTheLastCopyOfATopicHoldsTheLog(t *testing.T) {
 // What everybody has stays for keep_records and keep_age, and goes when it is ordered to; a limit is stronger than
 // both.
 func TestWhatEverybodyHasIsKeptForAWhile(t *testing.T) {
-	for name, set := range map[string]func(*Retention){
-		"records": func(r *Retention) { r.KeepRecords = 28 },
-		"age":     func(r *Retention) { r.KeepAge = time.Hour },
+	for name, set := range map[string]func(*monitor.Retention){
+		"records": func(r *monitor.Retention) { r.KeepRecords = 28 },
+		"age":     func(r *monitor.Retention) { r.KeepAge = time.Hour },
 	} {
 		cfg := quiet(t)
 		set(&cfg.Retention)
