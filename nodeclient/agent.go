@@ -301,9 +301,9 @@ func (a *Agent) stored(ctx context.Context) (pos event.Position, topics event.To
 			return pos, "", false, fmt.Errorf("node %s: read the stored position: %w", a.opts.ID, err)
 		}
 		if !IsTransient(err) && a.opts.From == "" {
-			return pos, "", false, fmt.Errorf("node %s: its copy is lost: start it with --from NODE --replace, which loads "+
-				"the copy "+
-				"of another node in its place (%w)", a.opts.ID, err)
+			return pos, "", false, fmt.Errorf("node %s: its copy is lost: start it with --from NODE --replace, where "+
+				"NODE has another copy (xmq positions lists them); where there is none, on an empty database with --restore "+
+				"FILE, a backup of xmq dump (%w)", a.opts.ID, err)
 		}
 		if !IsTransient(err) { // lost: a DUMP replaces it, if it may
 			if a.opts.Replace {
@@ -352,8 +352,8 @@ func (a *Agent) compare(pos event.Position, stored event.Topics) (event.Position
 	}
 	return pos, &ending{ErrTopics, fmt.Sprintf("node %s: the database holds topics %s up to %d, and this node is to "+
 		"follow %s: its data would have holes."+
-		" Start it with the topics it holds (%s), or replace the data by that of a node with the new topics (--from "+
-		"TARGET --replace)",
+		" Start it with the topics it holds (%s), or, where a NODE has the new ones, replace the data by its copy: --from "+
+		"NODE --replace",
 		a.opts.ID, stored, pos.Seq, mine, old)}
 }
 

@@ -863,7 +863,7 @@ func TestANodeWithOtherTopicsRefusesItself(t *testing.T) {
 		"fewer":              {"shop,users", Options{Topics: []string{"shop"}}, "(--topics shop,users)"},
 		"all":                {"shop", Options{}, "(--topics shop)"},
 		"some of all":        {event.AllTopics, Options{Topics: []string{"shop"}}, "(without --topics)"},
-		"without --replace":  {"shop", Options{From: "master"}, "(--from TARGET --replace)"},
+		"without --replace":  {"shop", Options{From: "master"}, "--from NODE --replace"},
 		"with a position":    {"shop", Options{From: "master", Replace: true, At: 3}, "up to 5"},
 		"that are no topics": {"Shop;\x1b", Options{Topics: []string{"shop"}}, "would have holes"},
 	} {

@@ -20,12 +20,14 @@ type Alert struct {
 	Severity Severity `json:"severity"`
 	Client   string   `json:"client,omitempty"`
 	Seq      uint64   `json:"seq,omitempty"`
-	Text     string   `json:"text"`  // at most MaxText bytes, cut safely
-	First    int64    `json:"first"` // ns since 1970
-	Last     int64    `json:"last"`
-	Count    uint64   `json:"count"`
-	Acked    bool     `json:"acked"`             // an operator has seen it
-	Cleared  int64    `json:"cleared,omitempty"` // ns since 1970; 0 while it lasts
+	Text     string   `json:"text"` // at most MaxText bytes, cut safely
+	// what kind of way out there is, in the words of package worker: which one it is, is said when the alert is shown
+	Way     string `json:"way,omitempty"`
+	First   int64  `json:"first"` // ns since 1970
+	Last    int64  `json:"last"`
+	Count   uint64 `json:"count"`
+	Acked   bool   `json:"acked"`             // an operator has seen it
+	Cleared int64  `json:"cleared,omitempty"` // ns since 1970; 0 while it lasts
 }
 
 // MaxText is the longest text of an alert, in bytes.

@@ -81,7 +81,7 @@ func (b *Batch) setDump(id event.DumpID, d *dumpflow.Dump) {
 	b.dumps[id] = d
 }
 
-// Raise raises an alert, or counts it again when its key already stands. Key, Severity, Client, Seq, Text and Last
+// Raise raises an alert, or counts it again when its key already stands. Key, Severity, Client, Seq, Text, Way and Last
 // are taken from n; the store keeps the rest. One that has become worse needs a new look by an operator, and an alert
 // about a client never becomes milder while it stands.
 func (b *Batch) Raise(n Alert) {

@@ -15,6 +15,7 @@ type verdict struct {
 	code    event.Code     // Welcome, or the refusal; NoCode: the log cannot say now, and the node asks again
 	from    event.Position // Welcome: feed what comes after it; Seek: what to adopt
 	text    string         // refusal: one sentence that says what to do
+	way     Way            // refusal: what helps, where that depends on which other copies there are
 	promote bool           // the snapshot of the running join has been loaded
 }
 
@@ -30,8 +31,8 @@ func admit(c *statedb.Client, known bool, mayStart bool, pos event.Position, h e
 		h.At = 0
 	}
 	known = known && !c.TurnedBack()
-	refuse := func(code event.Code, format string, args ...any) verdict {
-		return verdict{code: code, text: fmt.Sprintf(format, args...)}
+	refuse := func(code event.Code, way Way, format string, args ...any) verdict {
+		return verdict{code: code, way: way, text: fmt.Sprintf(format, args...)}
 	}
 	join := known && c.Join != nil && c.Join.Opened && pos == c.Join.Pos
 	// the node says so itself; else its position has to be proof enough
@@ -39,37 +40,34 @@ func admit(c *statedb.Client, known bool, mayStart bool, pos event.Position, h e
 	asked := join && c.Join.Topics == event.TopicsOf(h.Topics) // it was restarted right after the load
 	named := known && c.Registered && len(c.Topics) > 0        // by an operator, before any node came
 	if (known && c.State != statedb.Pending && !loaded && !asked || named) && !slices.Equal(c.Topics, h.Topics) {
-		return refuse(event.Foreign, "client %s follows topics %v but its node now names %v, so its data would have "+
-			"holes: start it with the old topics, or run `xmq client forget %s --reason TEXT` and join with a DUMP", c.ID,
-			show(c.Topics), show(h.Topics), c.ID)
+		return refuse(event.Foreign, WayTopics, "client %s follows topics %v but its node now names %v, so its data would "+
+			"have holes: start it with the old topics", c.ID, show(c.Topics), show(h.Topics))
 	}
 	if known && c.Driver != "" && h.Target != "" && c.Driver != h.Target {
-		return refuse(event.Refused, "client %s stands at %d in a database of kind %s, and its node comes with one of "+
+		return refuse(event.Refused, WayNone, "client %s stands at %d in a database of kind %s, and its node comes with one of "+
 			"kind %s now: give that one an ID of its own, or, if the old one is given up, run `xmq client forget %s --reason "+
 			"TEXT` first", c.ID, c.Acked.Seq, c.Driver, h.Target, c.ID)
 	}
 	if !pos.Zero() && pos.Log != head.Log {
-		return refuse(event.Foreign, "the database of %s stands at sequence %d of log %s, but this broker keeps log %s: "+
-			"join with a DUMP (start the node with --from TARGET --replace)", c.ID, pos.Seq, pos.Log, head.Log)
+		return refuse(event.Foreign, WayOther, "the database of %s stands at sequence %d of log %s, but this broker keeps "+
+			"log %s", c.ID, pos.Seq, pos.Log, head.Log)
 	}
 	ordered := known && c.State == statedb.NeedsDump && c.LastError != nil && c.LastError.Class == orderedDump
 	if loaded || join && c.State != statedb.Fatal && !ordered {
 		return checkChain(c, pos, log, true)
 	}
 	if known && c.State == statedb.Fatal {
-		return refuse(event.NeedsDump, "client %s was lost (FATAL) and has to join again: start its node with --from TARGET",
-			c.ID)
+		return refuse(event.NeedsDump, WayLost, "the copy of client %s is lost (FATAL)", c.ID)
 	}
 	if known && c.Seek != nil && pos != *c.Seek {
 		return verdict{code: event.Seek, from: *c.Seek}
 	}
 	if ordered && c.Seek == nil {
-		return refuse(event.NeedsDump, "%s", c.LastError.Text)
+		return refuse(event.NeedsDump, WayOrdered, "%s", c.LastError.Text)
 	}
 	if _, err := explicit(h.At, log); h.At != 0 && !known && !mayStart && err == nil {
-		return refuse(event.Refused, "nobody knows client %s, so it cannot choose where it begins (--at %d): run `xmq "+
-			"client add %s` or `xmq client seek %s %d --reason TEXT` first, or join with a DUMP (start the node with --from "+
-			"TARGET)", c.ID, h.At, c.ID, c.ID, h.At)
+		return refuse(event.Refused, WayNone, "nobody knows client %s, so it cannot choose where it begins (--at %d): run "+
+			"`xmq client add %s` or `xmq client seek %s %d --reason TEXT` first", c.ID, h.At, c.ID, c.ID, h.At)
 	}
 	if h.At != 0 && (!known || c.Seek == nil) {
 		return admitExplicit(c.ID, h.At, log)
@@ -78,15 +76,14 @@ func admit(c *statedb.Client, known bool, mayStart bool, pos event.Position, h e
 		pos = c.Acked
 	}
 	if pos.Zero() {
-		return admitFresh(c, known, mayStart, h.Holds, log)
+		return admitFresh(c, known, mayStart, h, log)
 	}
 	if pos.Seq > head.Seq {
-		return refuse(event.Foreign, "the database of %s stands at %d, ahead of this log, which ends at %d: the broker "+
-			"lost increments or this is another history; compare them before anything else", c.ID, pos.Seq, head.Seq)
+		return refuse(event.Foreign, WayAhead, "the database of %s stands at %d, ahead of this log, which ends at %d: the "+
+			"broker lost increments or this is another history; compare them before anything else", c.ID, pos.Seq, head.Seq)
 	}
 	if pos.Seq+1 < first {
-		return refuse(event.NeedsDump, "client %s stands at %d, but the log begins at %d: it has to join again, start its "+
-			"node with --from TARGET", c.ID, pos.Seq, first)
+		return refuse(event.NeedsDump, WayTrimmed, "client %s stands at %d, but the log begins at %d", c.ID, pos.Seq, first)
 	}
 	return checkChain(c, pos, log, false)
 }
@@ -101,7 +98,7 @@ func final(err error) bool {
 func checkChain(c *statedb.Client, pos event.Position, log Log, promote bool) verdict {
 	here, err := log.Position(pos.Seq)
 	if errors.Is(err, increments.ErrBeyond) {
-		return verdict{code: event.Foreign, text: fmt.Sprintf("the database of %s stands at %d, ahead of this log, which "+
+		return verdict{code: event.Foreign, way: WayAhead, text: fmt.Sprintf("the database of %s stands at %d, ahead of this log, which "+
 			"ends at %d: the broker lost increments or this is another history; compare them before anything else", c.ID,
 			pos.Seq, log.Head().Seq)}
 	}
@@ -109,41 +106,40 @@ func checkChain(c *statedb.Client, pos event.Position, log Log, promote bool) ve
 		return verdict{}
 	}
 	if err != nil {
-		return verdict{code: event.NeedsDump, text: fmt.Sprintf("client %s stands at %d, which this log cannot confirm "+
-			"(%v): join with a DUMP, start its node with --from TARGET", c.ID, pos.Seq, err)}
+		return verdict{code: event.NeedsDump, way: WayTrimmed, text: fmt.Sprintf("client %s stands at %d, which this log "+
+			"cannot confirm (%v)", c.ID, pos.Seq, err)}
 	}
 	if here != pos {
-		return verdict{code: event.Foreign, text: fmt.Sprintf("the database of %s has chain %s at %d, but this log has %s "+
-			"there: its data comes from another history; join with a DUMP (start the node with --from TARGET --replace)", c.ID,
-			pos.Chain, pos.Seq, here.Chain)}
+		return verdict{code: event.Foreign, way: WayOther, text: fmt.Sprintf("the database of %s has chain %s at %d, but "+
+			"this log has %s there: its data comes from another history", c.ID, pos.Chain, pos.Seq, here.Chain)}
 	}
 	return verdict{code: event.Welcome, from: pos, promote: promote}
 }
 
-// admitFresh decides for a database that has applied nothing, as far as it knows; holds says that it has data all the
+// admitFresh decides for a database that has applied nothing, as far as it knows; h.Holds says that it has data all the
 // same.
-func admitFresh(c *statedb.Client, known, mayStart, holds bool, log Log) verdict {
+func admitFresh(c *statedb.Client, known, mayStart bool, h event.Hello, log Log) verdict {
+	refuse := func(code event.Code, way Way, format string, args ...any) verdict {
+		return verdict{code: code, way: way, text: fmt.Sprintf(format, args...)}
+	}
 	switch {
-	case known && holds && c.Acked.Seq > 0 && c.Acked.Log == log.Head().Log:
-		return verdict{code: event.NeedsDump, text: fmt.Sprintf("client %s had applied %d, and its database has data but "+
-			"no position"+
-			" any more: it is not fed from 1 over that. If its data is that of %d, start its node once with --at %d;"+
-			" else join with a DUMP (start the node with --from TARGET --replace)", c.ID, c.Acked.Seq, c.Acked.Seq,
-			c.Acked.Seq+1)}
+	case known && h.Holds && c.Acked.Seq > 0 && c.Acked.Log == log.Head().Log:
+		return refuse(event.NeedsDump, WayData, "client %s had applied %d, and its database has data but no position any "+
+			"more: it is not fed from 1 over that. If its data is that of %d, start its node once with --at %d", c.ID,
+			c.Acked.Seq, c.Acked.Seq, c.Acked.Seq+1)
 	case known && c.Registered:
-		return verdict{code: event.NeedsDump, text: fmt.Sprintf("client %s is registered and its database is empty: start "+
-			"its node with --from TARGET, or with --at SEQ when its data is there", c.ID)}
+		return refuse(event.NeedsDump, WayData, "client %s is registered and its database is empty. When its data is there, "+
+			"start its node with --at SEQ, the increment that it applies next", c.ID)
 	case known && (c.Base > 0 || c.State == statedb.Pending || c.State == statedb.Loading):
-		return verdict{code: event.NeedsDump, text: fmt.Sprintf("the database of %s is empty, but its data began with a "+
-			"snapshot: join with a DUMP, start its node with --from TARGET", c.ID)}
+		return refuse(event.NeedsDump, WayEmpty, "the database of %s is empty, but its data began with a snapshot", c.ID)
+	case !known && !mayStart && h.Stateless:
+		return refuse(event.Unknown, WayNone, "nobody knows client %s, and the broker alone would know where it stands: "+
+			"make it known with `xmq client add %s`, and start its node with --at SEQ, the increment that it applies next "+
+			"(1 for all of them)", c.ID, c.ID)
 	case !known && !mayStart:
-		return verdict{code: event.Unknown, text: fmt.Sprintf("nobody knows client %s and its database is empty: join "+
-			"with a DUMP, start its node with --from TARGET (for example --from master)."+
-			" One that begins without a copy, as with webhook: or exec:, is made known with `xmq client add %s`, and its "+
-			"node started with --at SEQ", c.ID, c.ID)}
+		return refuse(event.Unknown, WayEmpty, "nobody knows client %s and its database is empty", c.ID)
 	case log.First() > 1:
-		return verdict{code: event.NeedsDump, text: fmt.Sprintf("the database of %s is empty and the log begins at %d: "+
-			"join with a DUMP, start its node with --from TARGET", c.ID, log.First())}
+		return refuse(event.NeedsDump, WayEmpty, "the database of %s is empty and the log begins at %d", c.ID, log.First())
 	}
 	return verdict{code: event.Welcome, from: event.Start(log.Head().Log)}
 }

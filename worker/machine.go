@@ -36,6 +36,7 @@ type Rules struct {
 	Marks        *Marks                  // the time of the log for nodes that ask for it; nil: none
 	ClientQuota  *ClientQuota            // how many clients are known; nil: no limit
 	Doubts       *Doubts                 // what nodes say against the log; nil: nobody listens
+	Ground       func() Ground           // on what a way out depends now; nil: no other copy is known
 	SilenceTicks int                     // how often the silence of a client that is away is written down; 0 never
 }
 
@@ -353,7 +354,7 @@ func (m *Machine) hello(e *event.Event, log Log) {
 			LeaseMS: m.presence.heartbeatInterval()})
 		return
 	}
-	m.refuse(e.Session, e.Pos, v)
+	m.refuse(e.Session, e.Pos, h, v)
 }
 
 // testify passes on what the node's database says of the log itself.
@@ -426,19 +427,20 @@ func (m *Machine) admit(pos event.Position, h event.Hello, log Log) verdict {
 
 // refuse answers a node that cannot be fed, whose database stands at pos. Its client's state changes only when nobody
 // else speaks for the client: a stray process must not hurt a living one.
-func (m *Machine) refuse(s event.Session, pos event.Position, v verdict) {
+func (m *Machine) refuse(s event.Session, pos event.Position, h event.Hello, v verdict) {
 	state := event.Fail
 	if v.code == event.NeedsDump {
 		state = event.Fatal
 	}
-	m.say(event.Event{Kind: event.IncrRep, State: state, Code: v.code, Session: s, Text: v.text})
+	told := m.told(v.text, v.way, h, pos)
+	m.say(event.Event{Kind: event.IncrRep, State: state, Code: v.code, Session: s, Text: told})
 	if !m.known { // anybody can call himself anything: no record and no alert for each
 		if v.code != event.Unknown && v.code != event.Refused {
-			m.rules.ClientQuota.turnedAway(v.text)
+			m.rules.ClientQuota.turnedAway(told)
 		}
 		return
 	}
-	m.raise("refused", statedb.Critical, 0, v.text)
+	m.raiseWay("refused", 0, v.text, v.way)
 	if v.code != event.NeedsDump || m.Connected() {
 		return
 	}
@@ -447,19 +449,38 @@ func (m *Machine) refuse(s event.Session, pos event.Position, v verdict) {
 		m.dirty = true
 	}
 	if m.placed() {
-		m.needsDump(0, classRefused, v.text)
+		m.needsDump(0, classRefused, v.text, v.way)
 	}
 }
 
+// told puts the way out that there is now after what has happened. h is what the node says of itself, and pos where its
+// database stands; both may be empty.
+func (m *Machine) told(what string, way Way, h event.Hello, pos event.Position) string {
+	var g Ground
+	if m.rules.Ground != nil && way != WayNone {
+		g = m.rules.Ground()
+	}
+	s := Stranded{ID: m.c.ID, Kind: cmp.Or(h.Target, m.c.Driver), Topics: m.c.Topics, Role: m.c.Role, Known: m.known,
+		Acked: m.c.Acked.Seq, Way: way}
+	if h.Target != "" { // it said a hello
+		s.Topics = h.Topics
+	}
+	if !pos.Zero() {
+		s.Acked = pos.Seq
+	}
+	return Told(what, s.Out(g))
+}
+
 // needsDump stops the feeding until the node joins again.
-func (m *Machine) needsDump(seq uint64, class, text string) {
+func (m *Machine) needsDump(seq uint64, class, text string, way Way) {
 	m.dropRunning(text)
 	m.supersede()
 	m.decided()
 	m.settleOutside(statedb.MayApplied, "the copy was given up before its node has answered")
 	m.become(statedb.NeedsDump)
 	m.trouble(seq, class, text)
-	m.reply(event.Event{Kind: event.IncrRep, State: event.Fatal, Code: event.NeedsDump, Text: text})
+	m.reply(event.Event{Kind: event.IncrRep, State: event.Fatal, Code: event.NeedsDump,
+		Text: m.told(text, way, event.Hello{}, event.Position{})})
 	m.presence.end()
 	m.rewind()
 }
@@ -504,7 +525,7 @@ func (m *Machine) begin(log Log) bool {
 		return false
 	}
 	if !m.known && !m.rules.ClientQuota.take() {
-		m.refuse(o.session, o.pos, verdict{code: event.Refused, text: m.rules.ClientQuota.tooMany(m.c.ID)})
+		m.refuse(o.session, o.pos, o.hello, verdict{code: event.Refused, text: m.rules.ClientQuota.tooMany(m.c.ID)})
 		return false
 	}
 	old := m.c.Session
@@ -849,14 +870,10 @@ func (m *Machine) fatal(e *event.Event) {
 	m.supersede()
 	m.c.Acked, m.c.Base = event.Position{}, 0
 	m.rewind()
-	m.raise("fatal", statedb.Critical, m.c.LastError.Seq, fmt.Sprintf("client %s lost its copy: %s. It has to join "+
-		"again with a DUMP. "+
-		"Where no other copy is left: start its node on an empty database with --restore and a backup; or, to keep what "+
-		"it holds, run xmq client forget %s --reason TEXT and "+
-		"start its node: it goes on from where its database says, and xmq client seek %s SEQ --reason TEXT moves it", m.c.ID,
-		e.Text, m.c.ID, m.c.ID))
+	what := fmt.Sprintf("client %s lost its copy: %s", m.c.ID, e.Text)
+	m.raiseWay("fatal", m.c.LastError.Seq, what, WayLost)
 	m.reply(event.Event{Kind: event.IncrRep, State: event.Fatal, Code: event.NeedsDump,
-		Text: "its copy is lost: start it with --from NODE --replace, which loads the copy of another node in its place"})
+		Text: m.told("its copy is lost", WayLost, event.Hello{}, event.Position{})})
 	m.presence.end()
 }
 
@@ -864,10 +881,9 @@ func (m *Machine) fatal(e *event.Event) {
 func (m *Machine) Lost(why string, now int64) {
 	m.now = now
 	seq := m.window.sent.Seq
-	text := fmt.Sprintf("client %s stands at %d and cannot be fed from there (%s): it has to join again with a DUMP",
-		m.c.ID, seq, why)
-	m.needsDump(seq+1, classRefused, text)
-	m.raise("refused", statedb.Critical, seq+1, text)
+	text := fmt.Sprintf("client %s stands at %d and cannot be fed from there (%s)", m.c.ID, seq, why)
+	m.needsDump(seq+1, classRefused, text, WayTrimmed)
+	m.raiseWay("refused", seq+1, text, WayTrimmed)
 }
 
 // trimmed looks whether the log still reaches back to where this client stands (XR-6). A client that waits for
@@ -880,8 +896,7 @@ func (m *Machine) trimmed(log Log) {
 	case m.c.Seek != nil: // which would hold the log for ever
 		m.supersede()
 		m.raise("refused", statedb.Critical, seq, fmt.Sprintf("client %s was ordered to begin with %d, and its node has "+
-			"not come before retention freed the log below %d: order another position, or let it join with a DUMP", m.c.ID, seq,
-			first))
+			"not come before retention freed the log below %d: order another position", m.c.ID, seq, first))
 	}
 }
 
@@ -893,13 +908,13 @@ func (m *Machine) evict(e *Evict) {
 		return // it was heard since retention looked
 	case !m.placed() && m.c.Seek != nil: // only the order holds the log: no node has come to adopt the position
 		m.supersede()
-		m.raise("refused", statedb.Critical, seq, e.Reason)
+		m.raiseWay("refused", seq, e.Reason, WayTrimmed)
 		return
 	case !m.placed():
 		return
 	}
-	m.needsDump(seq, classRefused, e.Reason)
-	m.raise("refused", statedb.Critical, seq, e.Reason)
+	m.needsDump(seq, classRefused, e.Reason, WayTrimmed)
+	m.raiseWay("refused", seq, e.Reason, WayTrimmed)
 }
 
 // from is after which increment the client is fed next: where it stands, or where an operator moves it to.
@@ -1027,7 +1042,7 @@ func (m *Machine) execute(o *Order, log Log) (refused string) {
 		if o.Reason != "" {
 			text += " (" + o.Reason + ")"
 		}
-		m.needsDump(0, orderedDump, text+": start its node with --from TARGET")
+		m.needsDump(0, orderedDump, text, WayOrdered)
 	case Drop:
 		return m.drop(o)
 	case Cancel:
@@ -1238,14 +1253,23 @@ func (m *Machine) clearAll() {
 }
 
 func (m *Machine) raise(kind string, s statedb.Severity, seq uint64, text string) {
+	m.alert(kind, statedb.Alert{Severity: s, Seq: seq, Text: text})
+}
+
+// raiseWay raises a critical alert whose end depends on which other copies there are: that is said when it is shown.
+func (m *Machine) raiseWay(kind string, seq uint64, text string, way Way) {
+	m.alert(kind, statedb.Alert{Severity: statedb.Critical, Seq: seq, Text: text, Way: string(way)})
+}
+
+func (m *Machine) alert(kind string, a statedb.Alert) {
 	key := kind + "/" + m.c.ID
 	if kind == "fail" || kind == "fatal" || kind == "refused" {
 		m.clear("offline") // see broken
 	}
 	// what is raised last stands
 	m.work.Clear = slices.DeleteFunc(m.work.Clear, func(k string) bool { return k == key })
-	m.work.Raise = append(m.work.Raise,
-		statedb.Alert{Key: key, Severity: s, Client: m.c.ID, Seq: seq, Text: text, Last: m.now})
+	a.Key, a.Client, a.Last = key, m.c.ID, m.now
+	m.work.Raise = append(m.work.Raise, a)
 }
 
 // happened puts a row of this client into the timeline.

@@ -131,8 +131,15 @@ func newStage(n int) *stage {
 		ordered: map[string]bool{}, heard: func(*event.Event) {}}
 	s.rules = Rules{Group: "main", Masters: []string{"master"}, Tick: time.Second, SilentTicks: 10, LeaseTicks: 3,
 		DumpTicks: 60, MaxDumps: 2,
-		SnapshotTTL: 20 * time.Second, TurnRecords: 100, TurnBytes: 1 << 16, RunningDumps: s.runningDumps, Reuse: true}
+		SnapshotTTL: 20 * time.Second, TurnRecords: 100, TurnBytes: 1 << 16, RunningDumps: s.runningDumps, Reuse: true,
+		Ground: s.ground}
 	return s
+}
+
+// ground is what was saved.
+func (s *stage) ground() Ground {
+	h := statedb.HoldersOf(slices.Collect(maps.Values(s.clients)), nil, s.log.First(), nil)
+	return Ground{Log: s.log.Head().Log, First: s.log.First(), Copies: h.Copies}
 }
 
 func (s *stage) runningDumps() (n int) {
@@ -348,7 +355,11 @@ func (s *stage) save(id string, w *Work) {
 	}
 	for _, a := range w.Raise {
 		s.alerts[a.Key] = true
-		s.say("alert %s %s: %s", a.Severity, a.Key, a.Text)
+		way := ""
+		if a.Way != "" {
+			way = " (" + a.Way + ")"
+		}
+		s.say("alert %s %s: %s%s", a.Severity, a.Key, a.Text, way)
 	}
 	for _, k := range w.Clear {
 		if s.alerts[k] {

@@ -20,7 +20,7 @@ func (b *Broker) alerts(views []worker.View) []api.AlertView {
 	for _, a := range b.stores.state.Alerts() {
 		v := api.AlertOf(a)
 		if v.Standing() {
-			v.Text = b.textNow(a.Key, a.Text, known[a.Client], now)
+			v.Text = b.textNow(a, known[a.Client], now)
 		}
 		all = append(all, v)
 	}

@@ -63,7 +63,7 @@ func (d *dispatcher) askDump(e event.Event) {
 	if e.Peer == "" {
 		d.send(&event.Event{Kind: event.DumpRep, State: event.Fail, Code: event.Refused, Group: d.group, ID: e.ID,
 			Request: e.Request,
-			Text:    "a DUMP needs a target: name a synchronised node, for example --from master"})
+			Text:    "a DUMP needs a target: name with --from a client that follows, as xmq positions lists them"})
 		return
 	}
 	if e.Code == event.Abandoned && e.State == event.Succ && d.wrote != nil {

@@ -124,7 +124,7 @@ func (b *Broker) about(batch *statedb.Batch, kind string, v *worker.View, bad bo
 	switch _, stands := b.stands(key); {
 	case bad && !stands:
 		batch.Raise(statedb.Alert{Key: key, Severity: statedb.Warning, Client: v.ID, Last: now.UnixNano(),
-			Text: b.textNow(key, "", v, now)})
+			Text: b.textNow(statedb.Alert{Key: key}, v, now)})
 	case !bad && stands:
 		batch.Clear(key, now.UnixNano())
 	}

@@ -156,7 +156,7 @@ func TestWhoHoldsTheLogIsToldOnceAndInNumbers(t *testing.T) {
 			return ""
 		}
 		require.Equal(t, "n1", a.Client)
-		return r.textNow("pin", a.Text, nil, time.Now())
+		return r.textNow(a, nil, time.Now())
 	}
 	require.Regexp(t, `^client n1 holds the log from 6 on: 50 increments, about [0-9.]+ KiB, growing by \d+ a second, the oldest [0-9.]+ s old: `+
 		`see why it does not go forward with xmq client show n1\. Gone for good\? xmq client forget n1 --reason TEXT$`, pin())
@@ -190,7 +190,7 @@ func TestTheDiskOfANodeIsToldBeforeItIsFull(t *testing.T) {
 			return ""
 		}
 		require.Equal(t, statedb.Warning, a.Severity)
-		return r.textNow(a.Key, a.Text, v, now)
+		return r.textNow(a, v, now)
 	}
 	require.Empty(t, is(0, 0), "it sees none")
 	require.Empty(t, is(600<<20, 1000<<20))

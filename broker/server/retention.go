@@ -215,7 +215,7 @@ func (b *Broker) weigh(h *holders, limited uint64) (full uint64, err error) {
 	}
 	if fixed == "" && first != nil && warned80 {
 		reason := fmt.Sprintf("client %s held the log from %d on, which has reached its limit of %d MiB "+
-			"(retention.max_bytes): it has to join again, start its node with --from TARGET", first.ID, h.need, limit>>20)
+			"(retention.max_bytes), and loses its place there", first.ID, h.need, limit>>20)
 		b.log.Warn("a client loses its place", "client", first.ID, "reason", reason)
 		b.pool.Post(first.ID, worker.Input{Evict: &worker.Evict{Reason: reason, Silent: first.Silent}})
 	}

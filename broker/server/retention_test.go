@@ -509,7 +509,7 @@ func TestAllSayTheSameOfWhoHoldsTheLog(t *testing.T) {
 			alone, _, err := r.view(t.Context(), v.ID)
 			require.NoError(t, err)
 			require.Equal(t, v.Pin, alone.Pin)
-			text := r.textNow("stopped/"+v.ID, "",
+			text := r.textNow(statedb.Alert{Key: "stopped/" + v.ID},
 				&worker.View{ID: v.ID, Pin: v.Pin, Condition: worker.Condition{Is: worker.IsStopped}}, time.Now())
 			if require.Equal(t, v.Pin != nil, strings.Contains(text, "it holds the log")); v.Pin != nil {
 				said[v.ID] = fmt.Sprint(*v.Pin)

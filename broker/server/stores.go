@@ -386,7 +386,8 @@ func (s *stores) openState(keep int, log *slog.Logger, onAlert func(statedb.Aler
 		}
 		b.Raise(statedb.Alert{Key: "newlog", Severity: statedb.Critical, Last: time.Now().UnixNano(),
 			Text: fmt.Sprintf("the log %s is gone, this broker keeps the new log %s: the databases of its nodes belong to "+
-				"the old one; start the master on a database you trust (--replace or an empty one) and join the others with DUMPs",
+				"the old one. Put the old log back; or go on with this one as \"When the broker's disk is lost\" in "+
+				"configs/OPERATING.md says: the database that stands the farthest is where it begins",
 				meta.Log, s.log.ID())})
 	}
 	return s.state.Write(&b)

@@ -37,9 +37,10 @@ func (f *fresh) get(key string) string {
 	return f.texts[key]
 }
 
-// textNow is the text of an alert with the numbers of now; the one that was stored where it has none. v is its
-// client, nil when it has none that is known.
-func (b *Broker) textNow(key, stored string, v *worker.View, now time.Time) string {
+// textNow is the text of an alert with the numbers, and the way out, of now; the one that was stored where it has none.
+// v is its client, nil when it has none that is known.
+func (b *Broker) textNow(a statedb.Alert, v *worker.View, now time.Time) string {
+	key, stored := a.Key, a.Text
 	kind, _, _ := strings.Cut(key, "/")
 	if kind == "pin" {
 		return cmp.Or(b.pinText(v), stored)
@@ -89,12 +90,25 @@ func (b *Broker) textNow(key, stored string, v *worker.View, now time.Time) stri
 			away = "; its node has not been heard since " + units.Stamp(v.Heard)
 		}
 		more := away + b.holdsText(v, false)
+		if do := b.wayOut(a, v); do != "" {
+			more += ". " + do
+		}
 		if most := statedb.MaxText - len(more); len(stored) > most {
 			stored = strings.ToValidUTF8(stored[:most-3], "") + "..."
 		}
 		return stored + more
 	}
 	return stored
+}
+
+// wayOut is what helps a client now that cannot go on.
+func (b *Broker) wayOut(a statedb.Alert, v *worker.View) string {
+	way := worker.Way(a.Way)
+	if way == worker.WayNone || way == worker.WayTopics { // which topics its node names is not known here
+		return ""
+	}
+	s := worker.Stranded{ID: v.ID, Kind: v.Target, Topics: v.Topics, Role: v.Role, Known: true, Acked: v.Acked, Way: way}
+	return s.Out(b.ground())
 }
 
 // whoIs names a client, and where it runs.
