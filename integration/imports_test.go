@@ -74,7 +74,7 @@ var layers = map[string][]string{
 	"broker/door/nats": {"broker/event", "broker/door"},
 	"broker/api": {"broker/disk", "broker/door", "broker/door/http", "broker/event", "dumpflow", "increments", "statedb",
 		"worker"},
-	"broker/monitor": {"broker/api", "broker/secret", "statedb"},
+	"broker/monitor": {"broker/api", "broker/event", "broker/secret", "broker/units", "increments", "statedb", "worker"},
 	"broker/server": {"broker/event", "broker/api", "broker/monitor", "broker/disk", "broker/bus", "broker/secret",
 		"broker/version", "broker/door", "broker/door/http", "broker/door/nats", "increments", "increments/segments",
 		"statedb", "statedb/leveldb", "dumpflow", "worker", "broker/units"},

@@ -67,6 +67,8 @@ type Broker struct {
 	doubted   chan struct{} // they have changed
 	looking   sync.Mutex    // held by a round of the watch, and by who decides about the doubts
 	pool      *worker.Pool
+	keeping   *monitor.Keeping
+	alerts    *monitor.Alerts
 	hooks     *monitor.Notifier
 	publish   *natsdoor.Door
 	api       *api.Handler
@@ -77,10 +79,9 @@ type Broker struct {
 	leaving      chan struct{} // closed when the broker begins to stop
 	starvedSince atomic.Int64  // since when the log waits for a file descriptor, in ns since 1970; 0: it does not
 	progress     progress
-	flow         flow              // of increments into the log
+	flow         monitor.Rate      // of increments into the log
 	trend        trend             // of the watch: the disk
 	trends       map[string]*trend // of the watch: the disks of databases, by client
-	fresh        fresh             // texts of alerts
 	// when a backup was written, in ns since 1970; 0: not since the start
 	backedUp atomic.Int64
 	checked  atomic.Int64 // the same of the last complete check of the log
@@ -137,7 +138,11 @@ func (b *Broker) open() (err error) {
 	if b.stores, err = openStores(b.cfg, b.log, poison, b.hooks.Notify); err != nil {
 		return err
 	}
-	b.hooks.Remember(b.standingAlerts(), time.Now())
+	b.keeping = &monitor.Keeping{Log: b.stores.log, State: b.stores.state, Knobs: b.watched,
+		View: func(ctx context.Context, id string) (worker.View, bool, error) { return b.pool.View(ctx, id) }}
+	b.alerts = &monitor.Alerts{Log: b.stores.log, State: b.stores.state, Knobs: b.watched, Keeping: b.keeping,
+		Taken: &b.flow, Clients: b.views, Ground: b.ground, Now: time.Now}
+	b.hooks.Remember(b.alerts.Standing(), time.Now())
 	if err := b.recordMaxBytes(); err != nil {
 		return err
 	}
@@ -161,7 +166,7 @@ func (b *Broker) open() (err error) {
 	b.dispatch = newDispatcher(b.cfg.Group, b.conn, b.log)
 	b.dispatch.wrote = b.wroteBackup
 	b.pool = b.newPool()
-	b.hooks.View = b.shown
+	b.hooks.View = b.alerts.Shown
 	b.dispatch.post = b.pool.Post
 	b.api = b.newHandler()
 	b.reconcile()

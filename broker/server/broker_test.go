@@ -357,8 +357,8 @@ func TestXR06LogIsReclaimed(t *testing.T) {
 	stop := r.node("master", "", db)
 	for range 20 {
 		r.fill(30)
-		h := r.whoHolds()
-		pin, _, held := h.pin()
+		h := r.keeping.Who()
+		pin, _, held := h.Pin()
 		require.True(t, !held || pin+1 >= r.stores.log.First(), "retention is never ahead of a durable position")
 	}
 	soon(t, "all is applied", func() bool { return db.Position().Seq == 630 })
@@ -559,7 +559,7 @@ func TestXR03FailuresAreTold(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, no.Refused)
 	soon(t, "the same again is counted, and told to no hook", func() bool {
-		a, stands := r.stands("fail/master")
+		a, stands := r.alerts.Stands("fail/master")
 		return stands && a.Count == 2
 	})
 	_, err = r.pool.Order(context.Background(), "master", worker.Order{Verb: worker.Retry})
@@ -897,8 +897,8 @@ func TestNothingIsFreedBeforeALostStateStoreIsConfirmed(t *testing.T) {
 	db := drivertest.NewMemory()
 	r.node("master", "", db)
 	soon(t, "one of perhaps many is back", func() bool {
-		h := r.whoHolds()
-		pin, _, held := h.pin()
+		h := r.keeping.Who()
+		pin, _, held := h.Pin()
 		return held && pin == 35
 	})
 	call := func(method, path, kind, body string) int {

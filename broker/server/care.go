@@ -55,7 +55,7 @@ func (b *Broker) lookAtCare(batch *statedb.Batch, now time.Time) {
 			"Backups made otherwise are not seen here; "+
 			"who makes them sets watch.backup to 0", ago)
 	}
-	b.graded(batch, backup)
+	b.alerts.Set(batch, backup)
 	check := statedb.Alert{Key: "unchecked", Severity: statedb.Note, Last: now.UnixNano()}
 	if ago, is := late(b.knobs().Watch.Checked, meta.Checked); is {
 		check.Text = fmt.Sprintf("the log has not been read for damage to its end %s: xmq log check", ago)
@@ -63,5 +63,5 @@ func (b *Broker) lookAtCare(batch *statedb.Batch, now time.Time) {
 			check.Text += ". The broker does not do it by itself, since watch.scrub is 0"
 		}
 	}
-	b.graded(batch, check)
+	b.alerts.Set(batch, check)
 }

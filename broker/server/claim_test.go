@@ -152,7 +152,7 @@ func TestABrokerWaitsForNATSAndTellsOfItsPayload(t *testing.T) {
 	defer late.Stop()
 	r := startBroker(t, cfg) // it is ready when the server is
 	nats = <-up
-	stands := func() bool { _, yes := r.stands("payload"); return yes }
+	stands := func() bool { _, yes := r.alerts.Stands("payload"); return yes }
 	require.False(t, stands())
 	down()
 	nats = externalNATS(t, addr, 1<<20)

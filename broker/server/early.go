@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"xmq/broker/disk"
+	"xmq/broker/monitor"
 	"xmq/broker/units"
 	"xmq/statedb"
 	"xmq/worker"
@@ -28,7 +29,7 @@ func (b *Broker) lookAtDisk(batch *statedb.Batch, full error, now time.Time) {
 	} else if a.Text = b.early(now); a.Text != "" {
 		a.Severity = statedb.Warning
 	}
-	b.graded(batch, a)
+	b.alerts.Set(batch, a)
 }
 
 // early says that the disk's room comes to its end; empty when it does not.
@@ -73,7 +74,7 @@ func (b *Broker) lookAtClients(batch *statedb.Batch, now time.Time) {
 		b.about(batch, "stopped", v, stopped, now)
 		late := b.knobs().Watch.Lag > 0 && v.LagSeconds != nil && *v.LagSeconds > b.knobs().Watch.Lag.Seconds()
 		for _, kind := range []string{"fail", "fatal", "refused", "upgrade", "stopped", "offline", "retry", "slow"} {
-			if _, stands := b.stands(kind + "/" + v.ID); !stands || !late {
+			if _, stands := b.alerts.Stands(kind + "/" + v.ID); !stands || !late {
 				continue
 			}
 			if late = false; kind == "offline" || kind == "retry" || kind == "slow" {
@@ -104,7 +105,7 @@ func (b *Broker) lookAtNodeDisk(batch *statedb.Batch, v *worker.View, now time.T
 		}
 		left, soon := t.left(d.Free, 0, now)
 		if d.Free < 2*disk.MinFree(d.Total) || soon {
-			a.Text = fmt.Sprintf("the disk of the database of %s has %s of %s free", whoIs(v), units.Bytes(int64(d.Free)),
+			a.Text = fmt.Sprintf("the disk of the database of %s has %s of %s free", monitor.WhoIs(v), units.Bytes(int64(d.Free)),
 				units.Bytes(int64(d.Total)))
 			if v.Address != "" {
 				a.Text += " (" + v.Address + ")"
@@ -115,16 +116,16 @@ func (b *Broker) lookAtNodeDisk(batch *statedb.Batch, v *worker.View, now time.T
 			a.Text += fmt.Sprintf(". Make room; increments that do not fit are tried again, and xmq client retry %s hurries that", v.ID)
 		}
 	}
-	b.graded(batch, a)
+	b.alerts.Set(batch, a)
 }
 
 // about raises or clears an alert about a client when that changes. Its text is made when it is shown.
 func (b *Broker) about(batch *statedb.Batch, kind string, v *worker.View, bad bool, now time.Time) {
 	key := kind + "/" + v.ID
-	switch _, stands := b.stands(key); {
+	switch _, stands := b.alerts.Stands(key); {
 	case bad && !stands:
 		batch.Raise(statedb.Alert{Key: key, Severity: statedb.Warning, Client: v.ID, Last: now.UnixNano(),
-			Text: b.textNow(statedb.Alert{Key: key}, v, now)})
+			Text: b.alerts.Text(statedb.Alert{Key: key}, v, now)})
 	case !bad && stands:
 		batch.Clear(key, now.UnixNano())
 	}

@@ -28,7 +28,7 @@ func TestTheDiskIsToldBeforeInputIsRefused(t *testing.T) {
 		t.Helper()
 		r.turn(func(c *Config) { c.Watch.MinFree = min })
 		require.NoError(t, r.look())
-		a, stands := r.stands("disk")
+		a, stands := r.alerts.Stands("disk")
 		require.Equal(t, severity != "", stands)
 		if stands {
 			require.Equal(t, severity, a.Severity, a.Text)
@@ -58,14 +58,14 @@ func TestAForgottenNodeAndALongLagAreReported(t *testing.T) {
 	release := db.Hang()
 	r.fill(1)
 	soon(t, "it is behind", func() bool {
-		a, stands := r.stands("lag/master")
+		a, stands := r.alerts.Stands("lag/master")
 		return stands &&
 			a.Severity == statedb.Warning
 	})
 	release()
-	soon(t, "it is level", func() bool { _, stands := r.stands("lag/master"); return !stands })
+	soon(t, "it is level", func() bool { _, stands := r.alerts.Stands("lag/master"); return !stands })
 	require.NoError(t, stop())
-	stands := func() bool { _, stands := r.stands("stopped/master"); return stands }
+	stands := func() bool { _, stands := r.alerts.Stands("stopped/master"); return stands }
 	soon(t, "it is missed", stands)
 	r.fill(1)
 	require.NoError(t, r.stop())
@@ -128,7 +128,7 @@ func TestASlowSyncIsANoteAndAStallIsCritical(t *testing.T) {
 		var b statedb.Batch
 		r.lookAtStorage(&b, tables, false, stuck, sync, 1)
 		require.NoError(t, r.stores.state.Write(&b))
-		a, stands := r.stands("stall")
+		a, stands := r.alerts.Stands("stall")
 		require.Equal(t, severity != "", stands)
 		require.True(t, !stands || a.Severity == severity, a.Severity)
 	}
@@ -151,12 +151,12 @@ func TestWhoHoldsTheLogIsToldOnceAndInNumbers(t *testing.T) {
 		t.Helper()
 		_, err := r.trim()
 		require.NoError(t, err)
-		a, stands := r.stands("pin")
+		a, stands := r.alerts.Stands("pin")
 		if !stands {
 			return ""
 		}
 		require.Equal(t, "n1", a.Client)
-		return r.textNow(a, nil, time.Now())
+		return r.alerts.Text(a, nil, time.Now())
 	}
 	require.Regexp(t, `^client n1 holds the log from 6 on: 50 increments, about [0-9.]+ KiB, growing by \d+ a second, the oldest [0-9.]+ s old: `+
 		`see why it does not go forward with xmq client show n1\. Gone for good\? xmq client forget n1 --reason TEXT$`, pin())
@@ -185,12 +185,12 @@ func TestTheDiskOfANodeIsToldBeforeItIsFull(t *testing.T) {
 		var b statedb.Batch
 		r.lookAtNodeDisk(&b, v, now)
 		require.NoError(t, r.stores.state.Write(&b))
-		a, stands := r.stands("node-disk/sq1")
+		a, stands := r.alerts.Stands("node-disk/sq1")
 		if !stands {
 			return ""
 		}
 		require.Equal(t, statedb.Warning, a.Severity)
-		return r.textNow(a, v, now)
+		return r.alerts.Text(a, v, now)
 	}
 	require.Empty(t, is(0, 0), "it sees none")
 	require.Empty(t, is(600<<20, 1000<<20))
@@ -216,7 +216,7 @@ func TestWhatNobodyHasDoneForLongIsANote(t *testing.T) {
 		var b statedb.Batch
 		r.lookAtCare(&b, time.Now().Add(in))
 		require.NoError(t, r.stores.state.Write(&b))
-		a, stands := r.stands(key)
+		a, stands := r.alerts.Stands(key)
 		require.True(t, !stands || a.Severity == statedb.Note)
 		if !stands {
 			return ""

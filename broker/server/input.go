@@ -145,5 +145,5 @@ func (b *Broker) lookAtDoubts(batch *statedb.Batch, now int64) {
 		text = "input is held: " + b.against(d)
 		b.holdInput() // its numbers are those of now
 	}
-	b.alert(batch, statedb.Alert{Key: api.HeldAlert, Severity: statedb.Critical, Last: now, Text: text}, held)
+	b.alerts.Replace(batch, statedb.Alert{Key: api.HeldAlert, Severity: statedb.Critical, Last: now, Text: text}, held)
 }

@@ -60,7 +60,7 @@ func TestALogThatTheNodesDoNotKnowTakesNoInput(t *testing.T) {
 	require.Equal(t, door.Held, code)
 	require.Contains(t, text, "node master holds log "+old.LogID().String()+" at 7")
 	require.Contains(t, text, "xmq log accept --confirm")
-	soon(t, "the alert", func() bool { _, stands := r.stands(api.HeldAlert); return stands })
+	soon(t, "the alert", func() bool { _, stands := r.alerts.Stands(api.HeldAlert); return stands })
 	require.NoError(t, r.stop())
 
 	r = startBroker(t, cfg)
@@ -119,7 +119,7 @@ func TestAStrangerBesideAHealthyGroupHoldsNothing(t *testing.T) {
 	require.Equal(t, door.Held, code)
 	defer r.node("master", "", db)()
 	soon(t, "input is taken again", func() bool { code, _ := r.refusedWith(); return code == "" })
-	soon(t, "the alert ends", func() bool { _, stands := r.stands(api.HeldAlert); return !stands })
+	soon(t, "the alert ends", func() bool { _, stands := r.alerts.Stands(api.HeldAlert); return !stands })
 }
 
 // A known client that is ahead of this very log says that acknowledged increments are missing, whoever agrees.

@@ -7,6 +7,7 @@ import (
 
 	"xmq/broker/api"
 	"xmq/broker/event"
+	"xmq/broker/monitor"
 	"xmq/dumpflow"
 	"xmq/worker"
 )
@@ -28,7 +29,7 @@ type loaded struct {
 	next  uint32 // the chunk that has not been fetched
 	bytes int64
 	seen  time.Time
-	flow  flow
+	flow  monitor.Rate
 }
 
 // sampleEvery is how far apart the samples are from which the rate is told.
@@ -45,13 +46,13 @@ func (p *progress) took(dump event.DumpID, id string, c dumpflow.Chunk, now time
 	if l == nil {
 		l = &loaded{next: c.Number, bytes: int64(c.Number) * dumpflow.ChunkSize}
 		p.loads[fetch{dump, id}] = l
-		l.flow.sample(uint64(l.bytes), now)
+		l.flow.Sample(uint64(l.bytes), now)
 	}
 	if l.seen = now; c.Number >= l.next {
 		l.next, l.bytes = c.Number+1, l.bytes+int64(c.Length)
 	}
-	if now.Sub(l.flow.at) >= sampleEvery {
-		l.flow.sample(uint64(l.bytes), now)
+	if now.Sub(l.flow.Sampled()) >= sampleEvery {
+		l.flow.Sample(uint64(l.bytes), now)
 	}
 }
 
@@ -63,7 +64,7 @@ func (p *progress) of(dump event.DumpID, id string, size int64) *worker.Loading 
 	if l == nil {
 		return &worker.Loading{Of: size}
 	}
-	v := &worker.Loading{Bytes: l.bytes, Of: max(size, 0), Rate: l.flow.perSecond()}
+	v := &worker.Loading{Bytes: l.bytes, Of: max(size, 0), Rate: l.flow.PerSecond()}
 	if left := v.Of - v.Bytes; left > 0 && v.Rate > 0 {
 		v.Left = float64(left) / v.Rate
 	}
@@ -89,11 +90,11 @@ func (b *Broker) views(ctx context.Context) ([]worker.View, error) {
 		b.addLoading(&all[i])
 		silent[all[i].ID] = all[i].SilentSeconds
 	}
-	h := b.holdersWhere(func(id string, d time.Duration) bool {
+	h := b.keeping.Where(func(id string, d time.Duration) bool {
 		seconds, known := silent[id]
 		return !known || seconds < d.Seconds()
 	})
-	h.pins(all)
+	h.Pins(all)
 	return all, err
 }
 
@@ -103,8 +104,8 @@ func (b *Broker) view(ctx context.Context, id string) (worker.View, bool, error)
 	if known {
 		one := []worker.View{v}
 		b.addLoading(&one[0])
-		h := b.whoHolds()
-		h.pins(one)
+		h := b.keeping.Who()
+		h.Pins(one)
 		v = one[0]
 	}
 	return v, known, err

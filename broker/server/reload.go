@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"xmq/broker/monitor"
 )
 
 // Reloaded are the knobs that Reload changes, by their names in a configuration file; one that ends with a point
@@ -19,6 +21,12 @@ func Reloads(key string) bool {
 
 // knobs is what the broker runs with now.
 func (b *Broker) knobs() *Config { return b.live.Load() }
+
+// watched are those that package monitor looks at.
+func (b *Broker) watched() monitor.Knobs {
+	k := b.knobs()
+	return monitor.Knobs{Retention: k.Retention, Watch: k.Watch, MaxRecords: k.MaxRecords}
+}
 
 // Reload takes over from cfg what Reloaded names; everything else stays as it was at the start. On an error, which
 // says in one sentence what is wrong with cfg, nothing has changed. It is for concurrent use with everything.

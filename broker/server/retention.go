@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"xmq/broker/disk"
+	"xmq/broker/monitor"
 	"xmq/broker/units"
 	"xmq/increments"
 	"xmq/statedb"
@@ -41,9 +42,9 @@ func (b *Broker) free(everything bool) (freed int, err error) {
 	if s.state.Meta().Rebuilt {
 		return 0, nil
 	}
-	h := b.whoHolds()
-	head, limited := h.head, b.limit(h.head)
-	keep := h.need
+	h := b.keeping.Who()
+	head, limited := h.Head, b.limit(h.Head)
+	keep := h.Need
 	if r := &b.knobs().Retention; !everything && h.Placed > 0 {
 		if r.KeepRecords > 0 {
 			keep = min(keep, head+1-min(head, uint64(r.KeepRecords)))
@@ -56,12 +57,12 @@ func (b *Broker) free(everything bool) (freed int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	keep = max(keep, min(full, h.need))
+	keep = max(keep, min(full, h.Need))
 	if h.Known == 0 {
 		limited.seq = 0
 	}
 	keep = max(keep, limited.seq)
-	keep = min(keep, h.upTo()+1) // a running DUMP holds the log against every limit (SS-35)
+	keep = min(keep, h.UpTo()+1) // a running DUMP holds the log against every limit (SS-35)
 	if err := b.holdAlerts(&h, keep, limited); err != nil {
 		return 0, err
 	}
@@ -102,29 +103,29 @@ func (b *Broker) limit(head uint64) (l bound) {
 }
 
 // holdAlerts raises and ends the alerts about who holds the log: their texts change only with what they are about.
-func (b *Broker) holdAlerts(h *holders, keep uint64, limited bound) error {
+func (b *Broker) holdAlerts(h *monitor.Holders, keep uint64, limited bound) error {
 	var batch statedb.Batch
 	now := time.Now().UnixNano()
-	who, need, head := h.who(), h.need, h.head
+	who, need, head := h.Name(), h.Need, h.Head
 	n := b.knobs().Retention.PinAlert
 	pin := statedb.Alert{Key: "pin", Severity: statedb.Warning, Last: now}
 	first, held := h.First()
 	if held && first.Client != nil {
 		pin.Client = first.Client.ID
 	}
-	if n > 0 && h.Placed > 0 && need <= head && head-need > uint64(n) && (pin.Client == "" || !b.explained(pin.Client)) {
+	if n > 0 && h.Placed > 0 && need <= head && head-need > uint64(n) && (pin.Client == "" || !b.alerts.Explained(pin.Client)) {
 		// the one of now has its numbers
 		pin.Text = fmt.Sprintf("%s holds more than %s increments of the log", who, units.Count(uint64(n)))
 	}
-	b.graded(&batch, pin)
-	b.alert(&batch, statedb.Alert{Key: "unplaced", Severity: statedb.Critical, Last: now,
+	b.alerts.Set(&batch, pin)
+	b.alerts.Replace(&batch, statedb.Alert{Key: "unplaced", Severity: statedb.Critical, Last: now,
 		Text: "no client has a copy any more, so nothing of the log is freed: bring one back (xmq client seek ID SEQ " +
 			"--reason TEXT for a database that is whole, or an empty one as a master while the log begins at 1)"},
 		h.Placed == 0 && len(h.Lost) > 0)
-	_, stands := b.stands("limit")
+	_, stands := b.alerts.Stands("limit")
 	frees := slices.ContainsFunc(b.stores.log.Spans(),
 		func(s increments.Span) bool { return s.Last >= need && s.Last < keep })
-	b.standing(&batch, "limit", limited.seq > need && (frees || stands), now, func() string {
+	b.alerts.When(&batch, "limit", limited.seq > need && (frees || stands), now, func() string {
 		if h.Placed == 0 {
 			return limited.name + " frees increments that no client has applied"
 		}
@@ -167,7 +168,7 @@ func (b *Broker) recordMaxBytes() error {
 // whatever keep_* says, 0 for nowhere. When somebody holds the oldest segment beyond the limit, and has been named by
 // an alert before, those who can be made anew by a DUMP lose their place (limited is what other limits free in any
 // case), whoever is away the longest first; when there is no other copy of its topics, input is refused instead.
-func (b *Broker) weigh(h *holders, limited uint64) (full uint64, err error) {
+func (b *Broker) weigh(h *monitor.Holders, limited uint64) (full uint64, err error) {
 	limit := b.maxBytes()
 	st, err := b.stores.log.Stats()
 	if err != nil {
@@ -175,11 +176,11 @@ func (b *Broker) weigh(h *holders, limited uint64) (full uint64, err error) {
 	}
 	spans := b.stores.log.Spans()
 	oldest := spans[0]
-	held := len(spans) > 1 && max(h.need, limited) <= oldest.Last && h.upTo() >= oldest.Last
+	held := len(spans) > 1 && max(h.Need, limited) <= oldest.Last && h.UpTo() >= oldest.Last
 	var first *statedb.Client // who would go first
 	var fixed string          // who cannot, and why
 	if held && limit > 0 && st.Bytes > limit/2 {
-		first, fixed = h.inTheWay(oldest.Last)
+		first, fixed = h.InTheWay(oldest.Last)
 	}
 	who := fixed
 	if who == "" && first != nil {
@@ -190,14 +191,14 @@ func (b *Broker) weigh(h *holders, limited uint64) (full uint64, err error) {
 			"forget it (xmq client forget ID --reason TEXT) or raise the limit", how, limit>>20, who)
 	}
 	var batch statedb.Batch
-	warned, stands := b.stands("max_bytes")
+	warned, stands := b.alerts.Stands("max_bytes")
 	warned80 := stands && warned.Severity == statedb.Critical
 	a := statedb.Alert{Key: "max_bytes", Severity: statedb.Warning, Text: text("more than half"),
 		Last: time.Now().UnixNano()}
 	if st.Bytes > limit/5*4 {
 		a.Severity, a.Text = statedb.Critical, text("more than four fifths")
 	}
-	b.alert(&batch, a, who != "")
+	b.alerts.Replace(&batch, a, who != "")
 	if err := b.stores.state.Write(&batch); err != nil {
 		return 0, err
 	}
@@ -215,7 +216,7 @@ func (b *Broker) weigh(h *holders, limited uint64) (full uint64, err error) {
 	}
 	if fixed == "" && first != nil && warned80 {
 		reason := fmt.Sprintf("client %s held the log from %d on, which has reached its limit of %d MiB "+
-			"(retention.max_bytes), and loses its place there", first.ID, h.need, limit>>20)
+			"(retention.max_bytes), and loses its place there", first.ID, h.Need, limit>>20)
 		b.log.Warn("a client loses its place", "client", first.ID, "reason", reason)
 		b.pool.Post(first.ID, worker.Input{Evict: &worker.Evict{Reason: reason, Silent: first.Silent}})
 	}

@@ -70,7 +70,7 @@ func (r *running) first(after func() (int, error)) uint64 {
 }
 
 func (r *running) alertText(key string) string {
-	if a, stands := r.stands(key); stands {
+	if a, stands := r.alerts.Stands(key); stands {
 		return a.Text
 	}
 	return ""
@@ -315,7 +315,7 @@ func TestAbsenceIsTheSilenceOfTheNode(t *testing.T) {
 	r.record(statedb.Client{ID: "n1", State: statedb.Failed, Acked: at, Silent: int64(2 * time.Hour)})
 	require.NoError(t, r.stop())
 	r = startBroker(t, cfg)
-	h := r.whoHolds()
+	h := r.keeping.Who()
 	require.Empty(t, h.Clients, "it has been away for longer than max_absence")
 	require.EqualValues(t, 51, r.first(r.trim))
 }
@@ -353,7 +353,7 @@ func TestAStandingConditionIsOneAlertThatCannotBeClearedAway(t *testing.T) {
 		r.keeps("n1", statedb.Following, seq)
 		_, err := r.trim()
 		require.NoError(t, err)
-		a, stands := r.stands("pin")
+		a, stands := r.alerts.Stands("pin")
 		require.True(t, stands)
 		require.EqualValues(t, 1, a.Count)
 		require.Equal(t, seq > 0, a.Acked)
@@ -418,7 +418,7 @@ func TestStrangersAreOneAlert(t *testing.T) {
 		for range 3 {
 			require.NoError(t, r.look())
 		}
-		return r.standingAlerts()
+		return r.alerts.Standing()
 	}
 	first := all("x", 1000)
 	require.Len(t, first, 1, "one cause is one alert")
@@ -498,9 +498,9 @@ func TestAllSayTheSameOfWhoHoldsTheLog(t *testing.T) {
 		require.NoError(t, json.NewDecoder(r.get("/v1/log").Body).Decode(&l))
 		views, err := r.views(t.Context())
 		require.NoError(t, err)
-		h := r.whoHolds()
-		first, fixed := h.inTheWay(10)
-		said := map[string]string{"log": fmt.Sprint(*l.Pin, " ", l.Holder), "trim": r.whyKept(), "alert": r.alertText("pin"),
+		h := r.keeping.Who()
+		first, fixed := h.InTheWay(10)
+		said := map[string]string{"log": fmt.Sprint(*l.Pin, " ", l.Holder), "trim": r.keeping.Why(), "alert": r.alertText("pin"),
 			"fixed": fixed}
 		if first != nil {
 			said["evict"] = first.ID
@@ -509,7 +509,7 @@ func TestAllSayTheSameOfWhoHoldsTheLog(t *testing.T) {
 			alone, _, err := r.view(t.Context(), v.ID)
 			require.NoError(t, err)
 			require.Equal(t, v.Pin, alone.Pin)
-			text := r.textNow(statedb.Alert{Key: "stopped/" + v.ID},
+			text := r.alerts.Text(statedb.Alert{Key: "stopped/" + v.ID},
 				&worker.View{ID: v.ID, Pin: v.Pin, Condition: worker.Condition{Is: worker.IsStopped}}, time.Now())
 			if require.Equal(t, v.Pin != nil, strings.Contains(text, "it holds the log")); v.Pin != nil {
 				said[v.ID] = fmt.Sprint(*v.Pin)
@@ -527,8 +527,8 @@ func TestAllSayTheSameOfWhoHoldsTheLog(t *testing.T) {
 	c.Topics = []string{"b"}
 	batch.PutClient(c)
 	require.NoError(t, r.stores.state.Write(&batch))
-	h := r.whoHolds()
-	_, fixed := h.inTheWay(10)
+	h := r.keeping.Who()
+	_, fixed := h.InTheWay(10)
 	require.Equal(t, []string{"lost"}, h.Lost, "the copy of one that is away too long does not count")
 	require.Contains(t, fixed, "client n1 holds it, and no other copy")
 	require.Len(t, h.Clients, 2)

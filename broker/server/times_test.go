@@ -59,7 +59,7 @@ func TestNoAnswerHoldsATimeAsANumber(t *testing.T) {
 	r.node("master", "", db)
 	db.FailWith(2, errors.New("no"))
 	r.fill(3)
-	soon(t, "it has failed", func() bool { _, stands := r.stands("fail/master"); return stands })
+	soon(t, "it has failed", func() bool { _, stands := r.alerts.Stands("fail/master"); return stands })
 	var b statedb.Batch
 	ns := now.UnixNano()
 	says := []dumpflow.Trouble{{ID: "n2", Text: "full", Time: ns}}
@@ -114,7 +114,7 @@ func TestNoAnswerHoldsATimeAsANumber(t *testing.T) {
 	require.Equal(t, []string{"POST /v1/dumps/{id}/cancel", "POST /v1/log/accept", "POST /v1/producers/{id}/reset"}, left)
 
 	a, _ := r.stores.state.Alert("fail/master")
-	told, err := json.Marshal(r.shown(t.Context(), a))
+	told, err := json.Marshal(r.alerts.Shown(t.Context(), a))
 	require.NoError(t, err)
 	walk("hook", string(told))
 	var audit []api.AuditView

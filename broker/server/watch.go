@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"xmq/broker/disk"
@@ -189,16 +188,16 @@ func (b *Broker) look() error {
 		}
 	}
 	b.lookAtDoubts(&batch, now)
-	b.standing(&batch, "insecure", b.cfg.Insecure, now, func() string { return insecure })
+	b.alerts.When(&batch, "insecure", b.cfg.Insecure, now, func() string { return insecure })
 	small := b.payloadTooSmall()
-	b.standing(&batch, "payload", small != nil, now,
+	b.alerts.When(&batch, "payload", small != nil, now,
 		func() string { return small.Error() + "; until then nodes that are behind get nothing" })
 	full := b.stores.checkSpace(b.knobs())
 	b.lookAtDisk(&batch, full, time.Now())
 	b.lookAtClients(&batch, time.Now())
 	b.lookAtCare(&batch, time.Now())
 	at, unread := b.stores.log.Unreadable()
-	b.standing(&batch, "unreadable", unread != nil && time.Since(at) < max(unreadableFor, 3*b.cfg.Tick), now,
+	b.alerts.When(&batch, "unreadable", unread != nil && time.Since(at) < max(unreadableFor, 3*b.cfg.Tick), now,
 		func() string {
 			return fmt.Sprintf("a part of the log cannot be read now, and who needs it waits; it is tried again all the time: %v",
 				unread)
@@ -210,14 +209,14 @@ func (b *Broker) look() error {
 	stuck := b.stuck(time.Now())
 	b.lookAtStorage(&batch, st.Unmerged, st.WritePaused, stuck, st.SyncP99, now)
 	ahead := b.stores.log.Ahead()
-	b.standing(&batch, "clock", ahead > aheadAlert, now, func() string {
+	b.alerts.When(&batch, "clock", ahead > aheadAlert, now, func() string {
 		return fmt.Sprintf("nodes were told a time of the log that is %s later than this machine's clock, which stood "+
 			"later then, or stands too early now: "+
 			"what ends by that time (keys of Redis) may have ended too early on every node; set the clock right; the log's "+
 			"time goes on at half speed until the clock has caught up, which takes as long again", ahead.Round(time.Second))
 	})
 	refusals := b.admission.Refusals()
-	b.standing(&batch, "max_clients", refusals.Full > 0 && b.cfg.MaxClients > 0 && refusals.Known >= b.cfg.MaxClients, now,
+	b.alerts.When(&batch, "max_clients", refusals.Full > 0 && b.cfg.MaxClients > 0 && refusals.Known >= b.cfg.MaxClients, now,
 		func() string {
 			return fmt.Sprintf("this broker knows %d clients, which is its limit (max_clients), and refused others: forget "+
 				"clients that are gone (xmq client forget ID --reason TEXT) or raise the limit", refusals.Known)
@@ -234,8 +233,8 @@ func (b *Broker) look() error {
 	default:
 		b.ingest.refuse(nil)
 	}
-	b.hooks.Repeat(time.Now(), b.standingAlerts())
-	b.flow.sample(b.ingest.took.Load(), time.Now())
+	b.hooks.Repeat(time.Now(), b.alerts.Standing())
+	b.flow.Sample(b.ingest.took.Load(), time.Now())
 	b.progress.forget(func(id event.DumpID) bool { _, known := b.stores.state.Dump(id); return known })
 	b.input() // notes since when it is so
 	if b.knobs().Watch.Ballast && full == nil && b.roomForReserve() && !disk.HasBallast(b.stores.dir) {
@@ -265,7 +264,7 @@ func (b *Broker) lookAtStorage(batch *statedb.Batch, tables int, paused, stuck b
 		a.Severity, a.Text = statedb.Note, fmt.Sprintf("one sync in a hundred of the log takes %s or longer: look at the "+
 			"disk's load", sync.Round(time.Millisecond))
 	}
-	b.graded(batch, a)
+	b.alerts.Set(batch, a)
 }
 
 // strayFor is how long the alert about refused IDs that nobody knows stands after the last of them.
@@ -275,7 +274,7 @@ const strayFor = 10 * time.Minute
 // itself.
 func (b *Broker) strays(batch *statedb.Batch, r worker.Refusals, now int64) {
 	const key = "strangers"
-	_, stands := b.stands(key)
+	_, stands := b.alerts.Stands(key)
 	if len(b.doubts.Held().Witnesses) > 0 { // they speak against the log, and the alert about that says what to do
 		if b.seenStrays = r.Strays; stands {
 			batch.Clear(key, now)
@@ -292,48 +291,5 @@ func (b *Broker) strays(batch *statedb.Batch, r worker.Refusals, now int64) {
 	}
 	if stands && now-max(b.strayAt, b.started.UnixNano()) > int64(strayFor) {
 		batch.Clear(key, now)
-	}
-}
-
-// standingAlerts are those that last.
-func (b *Broker) standingAlerts() []statedb.Alert {
-	return slices.DeleteFunc(b.stores.state.Alerts(), func(a statedb.Alert) bool { return a.Cleared != 0 })
-}
-
-// stands returns the alert with this key and whether it stands.
-func (b *Broker) stands(key string) (statedb.Alert, bool) {
-	a, known := b.stores.state.Alert(key)
-	return a, known && a.Cleared == 0
-}
-
-// standing raises or clears an alert of the broker itself when that changes. What the state store says counts: an
-// alert that an operator has cleared comes back as long as it is true.
-func (b *Broker) standing(batch *statedb.Batch, key string, bad bool, now int64, text func() string) {
-	a := statedb.Alert{Key: key, Severity: statedb.Critical, Last: now}
-	if bad {
-		a.Text = text()
-	}
-	b.graded(batch, a)
-}
-
-// graded is standing for an alert that may be more or less severe; one without a text is over. Its text is made in
-// every round.
-func (b *Broker) graded(batch *statedb.Batch, a statedb.Alert) {
-	b.fresh.set(a.Key, a.Text)
-	switch old, stands := b.stands(a.Key); {
-	case a.Text != "" && (!stands || old.Severity != a.Severity || old.Client != a.Client):
-		batch.Raise(a)
-	case a.Text == "" && stands:
-		batch.Clear(a.Key, a.Last)
-	}
-}
-
-// alert is standing for an alert whose text says what it is about: another one is raised anew.
-func (b *Broker) alert(batch *statedb.Batch, a statedb.Alert, bad bool) {
-	switch old, stands := b.stands(a.Key); {
-	case bad && (!stands || old.Text != a.Text):
-		batch.Raise(a)
-	case !bad && stands:
-		batch.Clear(a.Key, a.Last)
 	}
 }

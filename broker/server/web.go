@@ -49,9 +49,9 @@ func (a asked) Header() api.Header                               { return a.b.he
 func (a asked) Input() *api.Input                                { return a.b.input() }
 func (a asked) Views(ctx context.Context) ([]worker.View, error) { return a.b.views(ctx) }
 func (a asked) Chunks(id event.DumpID) int                       { return a.b.stores.staging.Progress(id) }
-func (a asked) Alerts(views []worker.View) []api.AlertView       { return a.b.alerts(views) }
+func (a asked) Alerts(views []worker.View) []api.AlertView       { return a.b.alerts.List(views) }
 func (a asked) Trim() (int, error)                               { return a.b.free(true) }
-func (a asked) WhyKept() string                                  { return a.b.whyKept() }
+func (a asked) WhyKept() string                                  { return a.b.keeping.Why() }
 func (a asked) Checked()                                         { a.b.checked.Store(time.Now().UnixNano()) }
 func (a asked) Doubts() statedb.Doubts                           { return a.b.doubts.Held() }
 func (a asked) Against(d statedb.Doubts) string                  { return a.b.against(d) }
@@ -68,8 +68,8 @@ func (a asked) Order(ctx context.Context, id string, o worker.Order) (worker.Ord
 }
 
 func (a asked) Holder() (pin uint64, who string, held bool) {
-	h := a.b.whoHolds()
-	return h.pin()
+	h := a.b.keeping.Who()
+	return h.Pin()
 }
 
 func (a asked) Figures() api.Figures {

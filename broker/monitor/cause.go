@@ -1,4 +1,4 @@
-package server
+package monitor
 
 import (
 	"fmt"
@@ -12,7 +12,7 @@ import (
 
 // causes gives the alerts of clients that have failed at the same increment one sentence about it: when nobody who
 // follows it has taken it, it is the increment that is bad.
-func (b *Broker) causes(all []api.AlertView, views []worker.View) {
+func (l *Alerts) causes(all []api.AlertView, views []worker.View) {
 	bySeq := map[uint64][]string{}
 	for _, a := range all {
 		if a.Standing() && a.Seq > 0 && strings.HasPrefix(a.Key, "fail/") {
@@ -23,7 +23,7 @@ func (b *Broker) causes(all []api.AlertView, views []worker.View) {
 		if len(ids) < 2 {
 			continue
 		}
-		text := b.cause(seq, ids, views)
+		text := l.cause(seq, ids, views)
 		for i := range all {
 			if all[i].Standing() && all[i].Seq == seq && strings.HasPrefix(all[i].Key, "fail/") {
 				all[i].Cause = text
@@ -36,9 +36,9 @@ func (b *Broker) causes(all []api.AlertView, views []worker.View) {
 const fewIDs = 5
 
 // cause is the sentence for one increment that these clients refuse.
-func (b *Broker) cause(seq uint64, ids []string, views []worker.View) string {
+func (l *Alerts) cause(seq uint64, ids []string, views []worker.View) string {
 	var took, topic string
-	if rec, err := b.readOne(seq); err == nil {
+	if rec, err := api.ReadOne(l.Log, seq); err == nil {
 		topic = rec.Topic
 	}
 	applied, follow := 0, 0

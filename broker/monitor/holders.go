@@ -1,4 +1,4 @@
-package server
+package monitor
 
 import (
 	"cmp"
@@ -9,78 +9,87 @@ import (
 	"time"
 
 	"xmq/broker/units"
+	"xmq/increments"
 	"xmq/statedb"
 	"xmq/worker"
 )
 
-// holders is who holds the log at one moment, after the configuration has had its say.
-type holders struct {
-	statedb.Holders
-	head uint64
-	need uint64 // the first sequence that somebody needs: all of the log while no client has a copy, head+1 for nobody
+// Keeping answers who holds the log. Its fields are set before it is used; it is for concurrent use.
+type Keeping struct {
+	Log   increments.Log
+	State statedb.Store
+	Knobs func() Knobs
+	View  func(ctx context.Context, id string) (worker.View, bool, error) // of a client, as its worker knows it
 }
 
-// whoHolds answers who holds the log: retention and its limits, an ordered trim, GET /v1/log, positions and alerts
+// Holders is who holds the log at one moment, after the configuration has had its say.
+type Holders struct {
+	statedb.Holders
+	Head uint64
+	Need uint64 // the first sequence that somebody needs: all of the log while no client has a copy, head+1 for nobody
+}
+
+// Who answers who holds the log: retention and its limits, an ordered trim, GET /v1/log, positions and alerts
 // all ask here. A client that has been away for longer than max_absence holds nothing; whether it still is away, its
 // worker is asked.
-func (b *Broker) whoHolds() holders { return b.holdersWhere(b.heard) }
+func (k *Keeping) Who() Holders { return k.Where(k.heard) }
 
-// holdersWhere is whoHolds for somebody who knows already whom the broker has heard within d.
-func (b *Broker) holdersWhere(heard func(id string, d time.Duration) bool) holders {
-	first, limit := b.stores.log.First(), b.knobs().Retention.MaxAbsence
+// Where is Who for somebody who knows already whom the broker has heard within d.
+func (k *Keeping) Where(heard func(id string, d time.Duration) bool) Holders {
+	first, limit := k.Log.First(), k.Knobs().Retention.MaxAbsence
 	away := map[string]bool{}
 	if limit > 0 {
-		for _, c := range b.stores.state.Clients() {
+		for _, c := range k.State.Clients() {
 			if c.Silent >= int64(limit) && !heard(c.ID, limit) {
 				away[c.ID] = true
 			}
 		}
 	}
-	h := holders{Holders: b.stores.state.Holders(first, func(c *statedb.Client) bool { return away[c.ID] }),
-		head: b.stores.log.Head().Seq}
-	if h.need = first; h.Placed > 0 {
-		h.need = h.Needed(h.head)
+	h := Holders{Holders: k.State.Holders(first, func(c *statedb.Client) bool { return away[c.ID] }),
+		Head: k.Log.Head().Seq}
+	if h.Need = first; h.Placed > 0 {
+		h.Need = h.Needed(h.Head)
 	}
 	return h
 }
 
 // heard reports whether the client has been heard within d; a worker that does not answer at once counts as yes.
-func (b *Broker) heard(id string, d time.Duration) bool {
+func (k *Keeping) heard(id string, d time.Duration) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	v, known, err := b.pool.View(ctx, id)
+	v, known, err := k.View(ctx, id)
 	return err != nil || !known || v.SilentSeconds < d.Seconds()
 }
 
-// who names who holds most of the log.
-func (h *holders) who() string {
+// Name names who holds most of the log.
+func (h *Holders) Name() string {
 	if first, held := h.First(); held && h.Placed > 0 {
 		return first.String()
 	}
 	return "no client"
 }
 
-// pin is the sequence behind which the log is kept and who keeps it; false while nobody holds anything of it.
-func (h *holders) pin() (seq uint64, who string, held bool) {
+// Pin is the sequence behind which the log is kept and who keeps it; false while nobody holds anything of it.
+func (h *Holders) Pin() (seq uint64, who string, held bool) {
 	_, held = h.First()
-	if h.Known == 0 || !held && h.need > h.head {
+	if h.Known == 0 || !held && h.Need > h.Head {
 		return 0, "", false
 	}
-	return h.need - 1, h.who(), true
+	return h.Need - 1, h.Name(), true
 }
 
-// upTo is the last sequence that a running DUMP lets go of; all of them when none runs.
-func (h *holders) upTo() uint64 {
+// UpTo is the last sequence that a running DUMP lets go of; all of them when none runs.
+func (h *Holders) UpTo() uint64 {
 	if len(h.Dumps) == 0 {
-		return h.head
+		return h.Head
 	}
 	return h.Dumps[0].Seq
 }
 
-// inTheWay finds who holds the log at last or below: first is the one of them that has been away the longest, fixed
+// InTheWay finds who holds the log at last or below: first is the one of them that has been away the longest, fixed
 // says why none of them can lose its place: no copy elsewhere has the topics of one, so taking that of the others
 // would free nothing.
-func (h *holders) inTheWay(last uint64) (first *statedb.Client, fixed string) {
+func (h *Holders) InTheWay(last uint64) (first *statedb.Client, fixed string) {
 	if h.Placed == 0 {
 		return nil, "no client has a copy, so nothing can be freed"
 	}
@@ -109,11 +118,11 @@ func (h *holders) inTheWay(last uint64) (first *statedb.Client, fixed string) {
 	return first, fixed
 }
 
-// whyKept says why an ordered trim frees nothing.
-func (b *Broker) whyKept() string {
-	h, spans := b.whoHolds(), b.stores.log.Spans()
+// Why says why an ordered trim frees nothing.
+func (k *Keeping) Why() string {
+	h, spans := k.Who(), k.Log.Spans()
 	switch {
-	case h.head == 0 || len(spans) == 0:
+	case h.Head == 0 || len(spans) == 0:
 		return "the log is empty"
 	case h.Known == 0:
 		return "no client is known yet, and the first one may still have to come"
@@ -122,8 +131,8 @@ func (b *Broker) whyKept() string {
 	}
 	oldest := spans[0]
 	if len(spans) == 1 {
-		size := min(oldest.Last-oldest.First+1, uint64(b.knobs().MaxRecords))
-		if h.head-oldest.First+1 >= size {
+		size := min(oldest.Last-oldest.First+1, uint64(k.Knobs().MaxRecords))
+		if h.Head-oldest.First+1 >= size {
 			return fmt.Sprintf("segments are freed whole, and the only one, from %s on, ends when the next increment comes",
 				units.Count(oldest.First))
 		}
@@ -132,11 +141,11 @@ func (b *Broker) whyKept() string {
 			"write a smaller one and send SIGHUP, and it ends when the next increment comes)", units.Count(oldest.First), units.Count(size))
 	}
 	return fmt.Sprintf("segments are freed whole, and %s needs increment %s, which is in the oldest one (%s to %s)",
-		h.who(), units.Count(h.need), units.Count(oldest.First), units.Count(oldest.Last))
+		h.Name(), units.Count(h.Need), units.Count(oldest.First), units.Count(oldest.Last))
 }
 
-// pins tells each view what its client holds.
-func (h *holders) pins(views []worker.View) {
+// Pins tells each view what its client holds.
+func (h *Holders) Pins(views []worker.View) {
 	pins := map[string]uint64{}
 	for _, x := range slices.Backward(h.Clients) { // the lowest of a client comes last
 		pins[x.Client.ID] = x.Seq

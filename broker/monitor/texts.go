@@ -1,4 +1,4 @@
-package server
+package monitor
 
 import (
 	"cmp"
@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"xmq/broker/api"
 	"xmq/broker/units"
 	"xmq/statedb"
 	"xmq/worker"
@@ -37,21 +38,21 @@ func (f *fresh) get(key string) string {
 	return f.texts[key]
 }
 
-// textNow is the text of an alert with the numbers, and the way out, of now; the one that was stored where it has none.
+// Text is the text of an alert with the numbers, and the way out, of now; the one that was stored where it has none.
 // v is its client, nil when it has none that is known.
-func (b *Broker) textNow(a statedb.Alert, v *worker.View, now time.Time) string {
+func (l *Alerts) Text(a statedb.Alert, v *worker.View, now time.Time) string {
 	key, stored := a.Key, a.Text
 	kind, _, _ := strings.Cut(key, "/")
 	if kind == "pin" {
-		return cmp.Or(b.pinText(v), stored)
+		return cmp.Or(l.pinText(v), stored)
 	}
-	if text := b.fresh.get(key); text != "" {
+	if text := l.fresh.get(key); text != "" {
 		return text
 	}
 	if v == nil {
 		return stored
 	}
-	who, behind := whoIs(v), ""
+	who, behind := WhoIs(v), ""
 	if v.Lag != nil && *v.Lag > 0 {
 		behind = ", " + units.Of(*v.Lag, "increment") + " behind"
 	}
@@ -59,7 +60,7 @@ func (b *Broker) textNow(a statedb.Alert, v *worker.View, now time.Time) string 
 	switch is := v.Condition.Is; {
 	case kind == "stopped" && is == worker.IsStopped:
 		return fmt.Sprintf("%s was stopped at %s and has not come back for %s%s%s", who, units.Stamp(since),
-			units.Span(now.Sub(since)), behind, b.holdsText(v, true))
+			units.Span(now.Sub(since)), behind, l.holdsText(v, true))
 	case kind == "offline" && is == worker.IsGone:
 		last := ""
 		if v.LastError != nil {
@@ -67,7 +68,7 @@ func (b *Broker) textNow(a statedb.Alert, v *worker.View, now time.Time) string 
 		}
 		return fmt.Sprintf("%s has not been heard since %s, for %s, and has not said goodbye%s: look at its node and the "+
 			"network between%s%s", who,
-			units.Stamp(since), units.Span(now.Sub(since)), behind, last, b.holdsText(v, true))
+			units.Stamp(since), units.Span(now.Sub(since)), behind, last, l.holdsText(v, true))
 	case kind == "retry" && is == worker.IsRetrying && v.LastError != nil:
 		next := ""
 		if v.Condition.Next.After(now) {
@@ -75,22 +76,22 @@ func (b *Broker) textNow(a statedb.Alert, v *worker.View, now time.Time) string 
 		}
 		return fmt.Sprintf("%s cannot reach or use its database for %s%s, and tries again%s (xmq client retry %s hurries "+
 			"it): %s%s", who, units.Span(now.Sub(since)), behind,
-			next, v.ID, v.LastError.Text, b.holdsText(v, false))
+			next, v.ID, v.LastError.Text, l.holdsText(v, false))
 	case kind == "slow" && is == worker.IsBlocked:
 		return fmt.Sprintf("%s%s: %s. Look at what the database does; after its time limit the increment fails, and xmq "+
 			"client skip %s --seq %d --reason TEXT "+
-			"(or retry, replace) ends it now%s", who, behind, v.Condition.Text, v.ID, v.Acked+1, b.holdsText(v, false))
+			"(or retry, replace) ends it now%s", who, behind, v.Condition.Text, v.ID, v.Acked+1, l.holdsText(v, false))
 	case kind == "lag" && v.LagSeconds != nil:
 		return fmt.Sprintf("%s is %s behind%s, at %.0f increments a second: xmq client show %s%s", who,
 			units.Span(time.Duration(*v.LagSeconds*float64(time.Second))),
-			strings.TrimSuffix(behind, " behind"), v.Rate, v.ID, b.holdsText(v, false))
+			strings.TrimSuffix(behind, " behind"), v.Rate, v.ID, l.holdsText(v, false))
 	case kind == "fail" || kind == "fatal" || kind == "refused" || kind == "upgrade":
 		away := ""
 		if !v.Connected && !v.Heard.IsZero() {
 			away = "; its node has not been heard since " + units.Stamp(v.Heard)
 		}
-		more := away + b.holdsText(v, false)
-		if do := b.wayOut(a, v); do != "" {
+		more := away + l.holdsText(v, false)
+		if do := l.wayOut(a, v); do != "" {
 			more += ". " + do
 		}
 		if most := statedb.MaxText - len(more); len(stored) > most {
@@ -102,17 +103,17 @@ func (b *Broker) textNow(a statedb.Alert, v *worker.View, now time.Time) string 
 }
 
 // wayOut is what helps a client now that cannot go on.
-func (b *Broker) wayOut(a statedb.Alert, v *worker.View) string {
+func (l *Alerts) wayOut(a statedb.Alert, v *worker.View) string {
 	way := worker.Way(a.Way)
 	if way == worker.WayNone || way == worker.WayTopics { // which topics its node names is not known here
 		return ""
 	}
 	s := worker.Stranded{ID: v.ID, Kind: v.Target, Topics: v.Topics, Role: v.Role, Known: true, Acked: v.Acked, Way: way}
-	return s.Out(b.ground())
+	return s.Out(l.Ground())
 }
 
-// whoIs names a client, and where it runs.
-func whoIs(v *worker.View) string {
+// WhoIs names a client, and where it runs.
+func WhoIs(v *worker.View) string {
 	if v.Host == "" {
 		return "client " + v.ID
 	}
@@ -121,14 +122,14 @@ func whoIs(v *worker.View) string {
 
 // holdsText is what a client holds of the log, behind what is said of it: of one that may never come back always, of
 // others when it would be an alert of its own; else empty.
-func (b *Broker) holdsText(v *worker.View, away bool) string {
-	head, least := b.stores.log.Head().Seq, b.knobs().Retention.PinAlert
+func (l *Alerts) holdsText(v *worker.View, away bool) string {
+	head, least := l.Log.Head().Seq, l.Knobs().Retention.PinAlert
 	if v.Pin == nil || !away && (least == 0 || head-min(head, *v.Pin) <= uint64(least)) {
 		return ""
 	}
 	text := "; it holds the log from " + units.Count(*v.Pin+1)
 	if *v.Pin < head {
-		text += " on, " + b.sizeText(*v.Pin)
+		text += " on, " + l.sizeText(*v.Pin)
 	}
 	if v.LagSeconds != nil && *v.LagSeconds > 0 {
 		text += ", the oldest " + units.Span(time.Duration(*v.LagSeconds*float64(time.Second))) + " old"
@@ -140,10 +141,10 @@ func (b *Broker) holdsText(v *worker.View, away bool) string {
 }
 
 // sizeText is how many increments follow a sequence, and about how many bytes of the disk they take.
-func (b *Broker) sizeText(seq uint64) string {
-	head := b.stores.log.Head().Seq
+func (l *Alerts) sizeText(seq uint64) string {
+	head := l.Log.Head().Seq
 	text := units.Of(head-min(head, seq), "increment")
-	if st, err := b.stores.log.Stats(); err == nil && st.Head.Seq >= st.First { // else the number alone is said
+	if st, err := l.Log.Stats(); err == nil && st.Head.Seq >= st.First { // else the number alone is said
 		per := float64(st.Bytes) / float64(st.Head.Seq+1-st.First)
 		text += ", about " + units.Bytes(int64(per*float64(head-min(head, seq))))
 	}
@@ -152,24 +153,24 @@ func (b *Broker) sizeText(seq uint64) string {
 
 // pinText says who holds the log, how much of it, since when, and what to do; empty when nobody does. v is the client
 // whose alert it is.
-func (b *Broker) pinText(v *worker.View) string {
-	h := b.whoHolds()
-	seq, who, held := h.pin()
+func (l *Alerts) pinText(v *worker.View) string {
+	h := l.Keeping.Who()
+	seq, who, held := h.Pin()
 	first, is := h.First()
 	if !held || !is {
 		return ""
 	}
-	what := fmt.Sprintf("holds the log from %s on: %s, growing by %.0f a second", units.Count(seq+1), b.sizeText(seq),
-		b.flow.perSecond())
-	if rec, err := b.readOne(seq + 1); err == nil && rec.Time > 0 {
-		what += ", the oldest " + units.Span(time.Since(time.Unix(0, rec.Time))) + " old"
+	what := fmt.Sprintf("holds the log from %s on: %s, growing by %.0f a second", units.Count(seq+1), l.sizeText(seq),
+		l.Taken.PerSecond())
+	if rec, err := api.ReadOne(l.Log, seq+1); err == nil && rec.Time > 0 {
+		what += ", the oldest " + units.Span(l.Now().Sub(time.Unix(0, rec.Time))) + " old"
 	}
 	switch {
 	case first.Client == nil:
 		return fmt.Sprintf("%s %s: see how far it is with xmq snapshots; to give it up: xmq snapshots cancel %s --reason TEXT", who, what,
 			strings.TrimPrefix(who, "DUMP "))
 	case v != nil && v.ID == first.Client.ID:
-		who = fmt.Sprintf("%s (%s)", whoIs(v), strings.ReplaceAll(string(v.Condition.Is), "_", " "))
+		who = fmt.Sprintf("%s (%s)", WhoIs(v), strings.ReplaceAll(string(v.Condition.Is), "_", " "))
 	}
 	id := first.Client.ID
 	if v != nil && v.Connected {
@@ -179,12 +180,12 @@ func (b *Broker) pinText(v *worker.View) string {
 		"forget %s --reason TEXT", who, what, id, id)
 }
 
-// explained reports that an alert stands which says why a client does not go forward: whatever follows from that is
+// Explained reports that an alert stands which says why a client does not go forward: whatever follows from that is
 // no alert of its own.
-func (b *Broker) explained(id string) bool {
+func (l *Alerts) Explained(id string) bool {
 	for _, kind := range []string{"fail", "fatal", "refused", "upgrade", "stopped", "offline", "retry", "slow", "lag",
 		"join"} {
-		if _, stands := b.stands(kind + "/" + id); stands {
+		if _, stands := l.Stands(kind + "/" + id); stands {
 			return true
 		}
 	}
