@@ -56,7 +56,7 @@ func (sp *Splitter) Scripts(r io.Reader) iter.Seq2[Script, error] {
 	if longest == 0 {
 		longest = sp.Limit
 	}
-	c := &cutter{sp: sp, s: newScanner(r, sp.Dialect, longest),
+	c := &cutter{sp: sp, s: newScanner(sp.Dialect.lines(r), sp.Dialect, longest),
 		session: session{dialect: sp.Dialect, values: map[string]string{}, kept: map[string]string{}}}
 	c.s.client, c.s.leave, c.s.counts = true, sp.LeaveOutDatabases, &sp.Counts
 	if c.s.lex.product = mariaDB; sp.MySQL {
