@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/syndtr/goleveldb/leveldb/storage"
 )
@@ -77,7 +78,7 @@ func (d dir) Open(name string, create bool) (Files, error) {
 	}
 	files, err := storage.OpenFile(path, false)
 	if err != nil {
-		return nil, fmt.Errorf("open database %s: %w", path, err)
+		return nil, named("open database", path, err)
 	}
 	return &dirFiles{files, path}, nil
 }
@@ -89,9 +90,17 @@ func (d dir) Look(name string) (Files, error) {
 	}
 	files, err := storage.OpenFile(path, true)
 	if err != nil {
-		return nil, fmt.Errorf("open database %s for reading: %w", path, err)
+		return nil, named("open database for reading", path, err)
 	}
 	return &dirFiles{files, path}, nil
+}
+
+// named says what failed, and of which path unless err has said so.
+func named(what, path string, err error) error {
+	if strings.Contains(err.Error(), path) {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return fmt.Errorf("%s %s: %w", what, path, err)
 }
 
 // isDatabase says fs.ErrNotExist when nothing lies at path, and Damage when that is no directory: no later try will

@@ -269,7 +269,7 @@ func (s *Storage) open(place Place, name string, kind Kind, create bool) (*DB, e
 		if stopped := f.latch.Err(); stopped != nil {
 			err = stopped
 		}
-		return nil, fmt.Errorf("open database %s: %w", full, asDamage(full, err))
+		return nil, named("open database", full, asDamage(full, err))
 	}
 	o := s.leveldbOptions(kind)
 	if o.ErrorIfExist, o.ErrorIfMissing = create, !create; !create {

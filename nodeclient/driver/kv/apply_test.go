@@ -309,3 +309,18 @@ func TestTheResultDoesNotDependOnBatches(t *testing.T) {
 	}
 	drivertest.Grouping(t, 10, func(t *testing.T) nodeclient.Database { return newNode(t).Database }, scripts, dump)
 }
+
+// An error of opening names the path once.
+func TestAnErrorNamesItsPathOnce(t *testing.T) {
+	damaged := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(damaged, "CURRENT"), []byte("junk\n"), 0o600))
+	file := filepath.Join(t.TempDir(), "file")
+	require.NoError(t, os.WriteFile(file, nil, 0o600))
+	for path, named := range map[string]string{damaged: damaged, file: file, filepath.Join(file, "x"): file,
+		filepath.Join(damaged, "a", "b"): filepath.Join(damaged, "a")} {
+		_, err := Open(path)
+		require.Error(t, err)
+		require.Equal(t, 1, strings.Count(err.Error(), named), err)
+		require.NotContains(t, err.Error(), "\n")
+	}
+}

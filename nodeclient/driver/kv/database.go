@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -57,13 +58,25 @@ func Open(path string) (*Database, error) {
 	if err != nil {
 		return nil, fmt.Errorf("kv: %w", err)
 	}
-	if info, err := os.Stat(filepath.Dir(abs)); err != nil || !info.IsDir() {
-		return nil, fmt.Errorf("kv: the folder around %s is not there: %w", abs, errors.Join(err, syscall.ENOTDIR))
+	info, err := os.Stat(filepath.Dir(abs))
+	if err == nil && !info.IsDir() {
+		err = syscall.ENOTDIR
+	}
+	if err != nil {
+		return nil, fmt.Errorf("kv: the folder around %s is not there: %w", abs, withoutPath(err))
 	}
 	if info, err := os.Stat(abs); err == nil && !info.IsDir() {
 		return nil, fmt.Errorf("kv: %s is no folder: %w", abs, syscall.ENOTDIR)
 	}
 	return openIn(disk.Dir(filepath.Dir(abs)), filepath.Dir(abs), filepath.Base(abs))
+}
+
+// withoutPath is the cause of an error about a file whose name is said already.
+func withoutPath(err error) error {
+	if e := (*os.PathError)(nil); errors.As(err, &e) {
+		return e.Err
+	}
+	return err
 }
 
 func openIn(place disk.Place, dir, name string) (*Database, error) {
@@ -160,6 +173,9 @@ func empty(db *disk.DB) (bool, error) {
 // trouble classes an error of the database.
 func (t *Database) trouble(what string, err error) error {
 	text := fmt.Errorf("kv: %s %s: %w", what, t.name, err)
+	if strings.Contains(err.Error(), filepath.Join(t.dir, t.name)) {
+		text = fmt.Errorf("kv: %w", err)
+	}
 	switch {
 	case nodeclient.IsFatal(err) || nodeclient.IsTransient(err):
 		return text
