@@ -183,8 +183,8 @@ func Unknown(err error) error { return &classed{err, unknown} }
 // database that has data. The node must DUMP again.
 func Fatal(err error) error { return &classed{err, fatal} }
 
-// ErrTaken is returned when another node uses the database of this one. Nothing is wrong with the copy, and the
-// broker hears of no state; but this process cannot go on. It is Transient: the other one may end.
+// ErrTaken is returned when another node uses the database of this one. Nothing is wrong with the copy, and nobody's
+// state changes; but this process cannot go on, and tells the broker so. It is Transient: the other one may end.
 var ErrTaken = errors.New("another node uses this database")
 
 // ErrGone is returned when a database has no position any more. It was emptied, or replaced by one that never had

@@ -660,11 +660,15 @@ func (s *session) applied(n int, pos event.Position, err error) {
 }
 
 // taken ends the node when err says that another one uses its database, or that it is no longer there: another start
-// finds out what is to be done, and nobody's state changes.
+// finds out what is to be done, and nobody's state changes. The broker hears why, so that it is no silence to people.
 func (s *session) taken(err error) bool {
 	for _, kind := range []error{ErrTaken, ErrGone} {
 		if errors.Is(err, kind) {
 			s.stop(kind, err.Error())
+			if s.talking() {
+				s.transientErr = "its node has ended: " + err.Error()
+				s.report(event.NoCode)
+			}
 			return true
 		}
 	}

@@ -150,8 +150,8 @@ func TestSessionGoesOnFromADatabaseThatWentBack(t *testing.T) {
 	require.Equal(t, k.h.pos[8], k.last(event.IncrReq, event.Succ).Pos)
 }
 
-// A database that another node uses, or that has no position any more, ends the process and changes nobody's state:
-// nothing is said of it. Whether it has data is told as long as it has no position.
+// A database that another node uses, or that has no position any more, ends the process and changes nobody's state; the
+// broker hears why. Whether it has data is told as long as it has no position.
 func TestSessionEndsWhenItsDatabaseIsAnotherOnes(t *testing.T) {
 	for _, kind := range []error{ErrTaken, ErrGone} {
 		err := Taken("test", "db", "somebody")
@@ -169,10 +169,12 @@ func TestSessionEndsWhenItsDatabaseIsAnotherOnes(t *testing.T) {
 			k := newTalk(t, 5, nil)
 			k.welcomeAt(5)
 			k.feed(5, 8)
-			said := len(k.said)
 			end(k)
 			require.ErrorIs(t, k.end, kind)
-			require.Len(t, k.said, said)
+			k.flush()
+			said := k.last(event.IncrReq, event.Succ)
+			require.Equal(t, event.Retrying, said.Code)
+			require.Contains(t, said.Text, kind.Error())
 		}
 	}
 	k := newTalk(t, -1, func(r *rules) { r.hello.Holds = true })
