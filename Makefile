@@ -48,7 +48,7 @@ vet:
 unit:
 	@$(GO) test -p 2 -timeout $(LIMIT) -json ./... | $(GO) run ./integration/report
 
-## race: the same under the race detector; what only counts or measures does less of it
+## race: under the race detector, but for tests of other processes; what only counts or measures does less of it
 race:
 	@TEST_LESS=1 $(GO) test -p 2 -race -timeout $(LIMIT) -json ./... | $(GO) run ./integration/report
 

@@ -15,7 +15,6 @@ import (
 
 	"xmq/broker/api"
 	"xmq/cmd/xmq/shop"
-	"xmq/integration/shorttest"
 	"xmq/statedb"
 	"xmq/worker"
 )
@@ -23,10 +22,7 @@ import (
 // Every accepted write reaches every node whole and is applied; nodes converge. N nodes, random kills: equal content
 // and equal acked position at the end. Kill -9 of the broker and of nodes at random moments under load (XR-2).
 func TestXR02RandomKillsOfEverybody(t *testing.T) {
-	kills := 14
-	if shorttest.Less() {
-		kills = 5
-	}
+	const kills = 14
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 1))

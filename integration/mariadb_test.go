@@ -9,15 +9,11 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"xmq/broker/failpoint"
-	"xmq/integration/shorttest"
 )
 
 // A node dies behind a swap of names, of which nobody can see whether it was done. It is not run again before an
 // operator has answered, by whatever process and after whatever restart, and once for each answer.
 func TestMariaDBAsksUntilAnOperatorAnswers(t *testing.T) {
-	if shorttest.Less() {
-		return // the race detector does not look into other processes
-	}
 	c := &course{site: newSite(t), rig: mysqlRig()}
 	c.broker()
 	at := c.place(t)

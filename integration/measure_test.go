@@ -23,7 +23,6 @@ import (
 	"xmq/broker/api"
 	"xmq/broker/bus"
 	"xmq/dumpflow"
-	"xmq/integration/shorttest"
 	"xmq/nodeclient"
 	"xmq/nodeclient/driver/servertest/mysqltest"
 	"xmq/nodeclient/driver/servertest/redistest"
@@ -166,9 +165,6 @@ func fillKV(t *testing.T, s *site, mib int) {
 // that the snapshot is open.
 func TestMeasureDUMP(t *testing.T) {
 	opens, sizes := 100, []int{10, *measured}
-	if shorttest.Less() { // under the race detector nothing is measured
-		opens, sizes = 3, []int{1}
-	}
 	for _, f := range fillings(t) {
 		for _, mib := range sizes {
 			t.Run(fmt.Sprint(f.name, " ", mib, " MiB"), func(t *testing.T) { measure(t, f, mib, opens) })

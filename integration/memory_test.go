@@ -17,7 +17,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"xmq/broker/event"
-	"xmq/integration/shorttest"
 	"xmq/nodeclient"
 	"xmq/nodeclient/driver/drivertest"
 )
@@ -51,9 +50,6 @@ func (s *stuck) Apply(ctx context.Context, before event.Position, batch []event.
 // come in: when the nodes apply nothing, so that all of it lies with them, and when nothing is read from their
 // connections, so that all of it lies with the broker. Let go, all of them come level.
 func TestMemoryIsBoundedWithSlowNodes(t *testing.T) {
-	if shorttest.Less() {
-		return // the broker is another process, into which the race detector does not look
-	}
 	const nodes, count, limit = 16, 160, 512
 	for kind, deaf := range map[string]bool{"that do not apply": false, "that do not read": true} {
 		t.Run(kind, func(t *testing.T) { slowNodes(t, kind, deaf, nodes, count, limit) })

@@ -51,6 +51,7 @@ func TestMain(m *testing.M) {
 		"TestEveryBlockSaysWhatItIs", "TestReadmeIsShort", "TestContributingNamesRealThings",
 		"TestEveryKnobStandsInItsList", "TestTheMakefileNamesRealTests",
 	)
+	shorttest.WithinProcess(withinProcess...)
 	code := m.Run()
 	if err := shared.close(); err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -18,7 +18,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"xmq/broker/failpoint"
-	"xmq/integration/shorttest"
 	"xmq/nodeclient/driver/file"
 	"xmq/nodeclient/driver/kv"
 	"xmq/nodeclient/driver/servertest/mysqltest"
@@ -122,11 +121,8 @@ func (s *servers) close() (err error) {
 	return err
 }
 
-// rigs are all drivers; for the race detector, which does not look into other processes, one of them.
+// rigs are all drivers.
 func rigs() []rig {
-	if shorttest.Less() {
-		return []rig{sqliteRig()}
-	}
 	return []rig{sqliteRig(), fileRig(), kvRig(), postgresRig(), mysqlRig(), redisRig(), webhookRig(),
 		execRig("exec", false), execRig("exec with a position", true)}
 }
