@@ -216,6 +216,9 @@ func (c *Client) Placed() bool {
 	return false
 }
 
+// Unfed reports that the client has had no data yet.
+func (c *Client) Unfed() bool { return c.State == Pending || c.State == Loading }
+
 // TurnedBack reports that this is the record of a newcomer whose DUMP came to nothing and whose node has given up: it
 // holds the reason and nothing else, as if nobody knew the client.
 func (c *Client) TurnedBack() bool {

@@ -43,7 +43,7 @@ func admit(c *statedb.Client, known bool, mayStart bool, pos event.Position, h e
 		return refuse(event.Foreign, WayTopics, "client %s follows topics %v but its node now names %v, so its data would "+
 			"have holes: start it with the old topics", c.ID, show(c.Topics), show(h.Topics))
 	}
-	if known && c.Driver != "" && h.Target != "" && c.Driver != h.Target {
+	if known && !c.Unfed() && c.Driver != "" && h.Target != "" && c.Driver != h.Target {
 		return refuse(event.Refused, WayNone, "client %s stands at %d in a database of kind %s, and its node comes with one of "+
 			"kind %s now: give that one an ID of its own, or, if the old one is given up, run `xmq client forget %s --reason "+
 			"TEXT` first", c.ID, c.Acked.Seq, c.Driver, h.Target, c.ID)

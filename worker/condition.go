@@ -73,13 +73,15 @@ func (m *Machine) condition() Condition {
 	case c.Registered && !m.presence.open:
 		return Condition{Is: IsRegistered, Since: at(c.Created)}
 	case c.Join != nil:
-		return Condition{Is: IsGone, Since: at(m.now - int64(m.joinHeard)*int64(m.rules.Tick)), By: c.Join.Target}
+		return Condition{Is: IsGone, Since: m.lastWord(int64(m.joinHeard) * int64(m.rules.Tick)), By: c.Join.Target}
+	case m.isAway():
+		return Condition{Is: IsRetrying, Since: since}
 	case !m.presence.open && c.Stopped != 0:
 		return Condition{Is: IsStopped, Since: at(c.Stopped)}
 	case !m.Connected() && m.presence.awaited && !m.presence.missed():
 		return Condition{Is: IsReturning}
 	case !m.Connected() && m.presence.expected():
-		return Condition{Is: IsGone, Since: at(m.now - m.presence.silence())}
+		return Condition{Is: IsGone, Since: m.lastWord(m.presence.silence())}
 	case !m.Connected():
 		return Condition{Is: IsAbsent}
 	case t != nil && t.Class == classHeld:
@@ -92,6 +94,20 @@ func (m *Machine) condition() Condition {
 		return Condition{Is: IsSnapshot}
 	}
 	return Condition{Is: IsFollowing}
+}
+
+// lastWord is when the node was last heard; where no record says it, what its silence in ns comes to.
+func (m *Machine) lastWord(silence int64) time.Time {
+	if m.c.Heard != 0 {
+		return at(m.c.Heard)
+	}
+	return at(m.now - silence)
+}
+
+// isAway reports that the node lives and waits for its database, without a session.
+func (m *Machine) isAway() bool {
+	t := m.c.LastError
+	return !m.waiting.Zero() && !m.presence.open && !m.presence.missed() && t != nil && t.Class == classRetry
 }
 
 // Placed reports that the client's position is known: its lag is a number.

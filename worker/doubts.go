@@ -82,6 +82,13 @@ func (d *Doubts) agree() {
 	}
 }
 
+// withdraw drops what a node said of another log: its database follows this one now.
+func (d *Doubts) withdraw(id string) {
+	if d != nil {
+		d.drop(func(w statedb.Witness) bool { return !w.Ahead && w.ID == id })
+	}
+}
+
 // hear takes the position of a database with which a node opens a session. known: the broker knows the client.
 func (d *Doubts) hear(id string, known bool, pos, head event.Position, now int64) {
 	if d == nil || pos.Zero() || !known && !d.anybody() {

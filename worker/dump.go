@@ -34,9 +34,9 @@ func (m *Machine) asked(e *event.Event, log Log) {
 		m.leave(e.Peer, e.Request, false)
 		return
 	}
-	m.asking = e.Request
-	defer func() { m.asking = 0 }()
 	h, err := event.DecodeHello(e.Body)
+	m.asking, m.asks = e.Request, h
+	defer func() { m.asking, m.asks = 0, event.Hello{} }()
 	r := dumpflow.Requester{ID: e.Peer, Request: e.Request, Backup: h.Backup, Topics: h.Topics, Range: h.Range,
 		Reuse: h.Reuse}
 	if err == nil && r.Request == 0 {
@@ -157,6 +157,7 @@ func (m *Machine) drop(o *Order) (refused string) {
 
 // remove forgets a dump that is over, and its snapshot.
 func (m *Machine) remove(d *dumpflow.Dump) {
+	m.clear("dump") // nothing tells of it any more
 	for _, t := range d.NotLoaded {
 		m.route(t.ID, Input{JoinForgotten: true})
 	}
@@ -491,6 +492,9 @@ func (m *Machine) answer(r dumpflow.Requester, d *dumpflow.Dump, code event.Code
 	if d != nil {
 		n.Dump = d.Clone()
 	}
+	if n.Heard {
+		n.Kind, n.Process = m.asks.Target, processOf(m.asks)
+	}
 	m.route(r.ID, Input{Notice: n})
 }
 
@@ -549,6 +553,9 @@ func (m *Machine) keepJoin(n *Notice) bool {
 	opened := d.Phase == dumpflow.Uploading || d.Phase == dumpflow.Sealed
 	join := statedb.Join{Request: r.Request, Dump: d.ID, Target: d.Target, Topics: event.TopicsOf(r.Topics),
 		Opened: opened, Pos: d.Pos}
+	if n.Heard && m.known {
+		m.cameToJoin(n)
+	}
 	if c.Join != nil && *c.Join == join {
 		return true
 	}
@@ -565,12 +572,27 @@ func (m *Machine) keepJoin(n *Notice) bool {
 	if !m.known {
 		m.known, c.Created, c.Topics = true, m.now, r.Topics
 		m.become(statedb.Pending)
+		if n.Heard {
+			m.cameToJoin(n)
+		}
 	}
 	c.Join, m.dirty = &join, true
 	if opened && (c.State == statedb.Pending || c.State == statedb.Loading) {
 		m.become(statedb.Loading) // it has applied nothing yet: base and acked come with its INCR_REQ/NONE at S
 	}
 	return true
+}
+
+// cameToJoin notes where the node runs that asks for a DUMP. Of which kind a database without data is may change.
+func (m *Machine) cameToJoin(n *Notice) {
+	c := &m.c
+	c.Heard = m.now
+	if n.Process != (statedb.Process{}) && n.Process != c.Process {
+		c.Process, m.dirty = n.Process, true
+	}
+	if c.Unfed() && n.Kind != "" && n.Kind != c.Driver {
+		c.Driver, m.dirty = n.Kind, true
+	}
 }
 
 // dropJoin ends a DUMP that came to nothing: a client that had nothing else goes, unless keep says that its record

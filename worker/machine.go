@@ -113,11 +113,15 @@ type Machine struct {
 	lease  int                     // ticks since the target was heard of the running dump
 	age    int                     // ticks the dump has run, in this life of the broker
 	asking event.RequestID         // the request that is being answered, of a requester's own word
+	asks   event.Hello             // and what it says of itself
+	up     map[string]bool         // alerts that may stand and end with the client's state
 	held   int64                   // when the target's pause began, ns
 
 	joinSilent int             // ticks since the target's machine spoke of our join
 	joinHeard  int             // ticks since our node did
 	unable     event.RequestID // request with which the node has told last why it could not load a snapshot
+
+	heardSaved int64 // when the last word of the node was last to be saved, ns
 
 	waiting   event.Session // of a node whose database is away: nothing is said in it but that an operator has decided
 	takeovers []int64       // when processes have replaced a connected one, ns, oldest first
@@ -142,12 +146,15 @@ type offer struct {
 // NewMachine starts the machine of client id, with its stored record and dumps if there are any.
 func NewMachine(rules *Rules, id string, stored *statedb.Client, dumps []dumpflow.Dump) *Machine {
 	m := &Machine{rules: rules, presence: newPresence(rules), c: statedb.Client{V: statedb.ClientVersion, ID: id},
-		leases: map[event.RequestID]int{}}
+		leases: map[event.RequestID]int{}, up: map[string]bool{}}
 	if stored != nil {
 		m.c, m.known = stored.Clone(), true
 		m.window.reset(m.c.Acked)
 		m.rateSeen = m.c.Acked.Seq
 		m.presence.restore(m.c.Silent, m.placed() && m.c.Stopped == 0)
+		for _, kind := range boundAlerts {
+			m.up[kind] = true // of before this broker was started
+		}
 		rules.ClientQuota.restore()
 		m.account()
 	}
@@ -227,12 +234,58 @@ func (m *Machine) Tick(now int64) {
 	m.tickRate()
 	m.tickDumps()
 	m.advance()
+	if m.Connected() && m.now-m.heardSaved >= int64(heardGrain) {
+		m.heardSaved, m.lag = m.now, true
+	}
+	m.endAlerts()
 	m.account()
 	if m.known && m.presence.fellSilent() && !m.broken() {
-		m.clear("retry") // whether that is still so, nobody says any more
-		m.clear("slow")
+		m.waiting = event.Session{}
 		m.raise("offline", statedb.Warning, 0, fmt.Sprintf("client %s has not been heard for %s: look at its node and the "+
 			"network between", m.c.ID, time.Duration(m.presence.silent)*m.rules.Tick))
+	}
+}
+
+// heardGrain is how old the last word of a connected node may be in its record: a broker that was killed says since when
+// it has not been heard.
+const heardGrain = time.Minute
+
+// boundAlerts are those that say what state a client is in: they end with that state, however it ends.
+var boundAlerts = []string{"fail", "fatal", "retry", "slow", "upgrade", "offline"}
+
+// bound reports whether it is so what an alert of this kind says.
+func (m *Machine) bound(kind string) bool {
+	t, here := m.c.LastError, m.presence.expected() && !m.presence.missed()
+	class := ""
+	if t != nil {
+		class = t.Class
+	}
+	back := here && !m.presence.open // its node has not said yet what is so now
+	switch kind {
+	case "fail":
+		return m.c.State == statedb.Failed
+	case "fatal":
+		return m.c.State == statedb.Fatal
+	case "retry":
+		return here && m.placed() && m.c.State != statedb.Failed && class == classRetry
+	case "slow":
+		return here && m.placed() && m.c.State != statedb.Failed && (m.slow || back)
+	case "upgrade":
+		return m.placed() && class == classHeld
+	case "offline":
+		return (m.presence.missed() || m.presence.awaited && m.waiting.Zero()) && !m.broken()
+	}
+	return true
+}
+
+// endAlerts ends the alerts about a state in which the client is no longer. It is the one place that does so: no exit
+// from a state has to think of it.
+func (m *Machine) endAlerts() {
+	for _, kind := range boundAlerts {
+		if m.up[kind] && !m.bound(kind) {
+			m.clear(kind)
+			delete(m.up, kind)
+		}
 	}
 }
 
@@ -245,6 +298,7 @@ func (m *Machine) broken() bool {
 // Ready returns what is to be done, and forgets it: whoever takes it must do it. Feed is set when there is
 // something to send within the window, and then a further turn may be due.
 func (m *Machine) Ready(head event.Position) Work {
+	m.endAlerts()
 	w := m.work
 	w.At = m.now
 	m.work = Work{}
@@ -307,6 +361,11 @@ func (m *Machine) node(e *event.Event, log Log) {
 	default:
 		m.applied(e, log)
 	}
+}
+
+// processOf is where a node runs, as it says itself.
+func processOf(h event.Hello) statedb.Process {
+	return statedb.Process{Host: h.Host, Pid: h.Pid, Version: h.Version, Address: h.Address}
 }
 
 // hello answers INCR_REQ/NONE. A session that would be accepted is only offered: it begins when the node
@@ -402,8 +461,8 @@ func (m *Machine) away(e *event.Event, h event.Hello) {
 		m.clear("offline")
 	}
 	m.heard()
-	m.waiting = e.Session
-	m.c.Process, m.lag = statedb.Process{Host: h.Host, Pid: h.Pid, Version: h.Version, Address: h.Address}, true
+	m.waiting, m.presence.awaited = e.Session, true
+	m.c.Process, m.c.Stopped, m.lag = processOf(h), 0, true
 	if m.placed() && m.c.State != statedb.Failed {
 		text := fmt.Sprintf("its database does not answer: %s", e.Text)
 		if t := m.c.LastError; t == nil || t.Class != classRetry || t.Text != text {
@@ -538,8 +597,9 @@ func (m *Machine) begin(log Log) bool {
 		}
 	}
 	m.c.Session, m.c.Driver, m.c.Topics, m.c.Stopped = o.session, o.hello.Target, o.hello.Topics, 0
-	m.c.Process = statedb.Process{Host: o.hello.Host, Pid: o.hello.Pid, Version: o.hello.Version, Address: o.hello.Address}
+	m.c.Process = processOf(o.hello)
 	m.slow, m.slowSince, m.nextTry = false, 0, 0
+	m.rules.Doubts.withdraw(m.c.ID)
 	m.waiting = event.Session{}
 	m.presence.begin()
 	m.dirty, m.packs, m.clocked = true, o.hello.Packs, o.hello.Clock
@@ -1046,10 +1106,13 @@ func (m *Machine) execute(o *Order, log Log) (refused string) {
 	case Drop:
 		return m.drop(o)
 	case Cancel:
-		if m.running() == nil {
+		d := m.running()
+		if d == nil {
 			return fmt.Sprintf("no DUMP runs at %s", c.ID)
 		}
-		m.dropRunning("cancelled by an operator")
+		m.abandon(d, "cancelled by an operator") // who ordered it needs no alert
+		m.happened(statedb.DumpFailed, d.Pos.Seq, fmt.Sprintf("DUMP %s of %s: cancelled by an operator", d.ID, c.ID))
+		m.clear("dump")
 	default:
 		return fmt.Sprintf("unknown order %q", o.Verb)
 	}
@@ -1247,7 +1310,7 @@ func (m *Machine) recovered() {
 
 func (m *Machine) clearAll() {
 	for _, kind := range []string{"fail", "fatal", "retry", "refused", "slow", "offline", "stopped", "lag", "dump",
-		"order", "upgrade", "join", "takeover"} {
+		"order", "upgrade", "join", "takeover", "node-disk"} {
 		m.clear(kind)
 	}
 }
@@ -1269,6 +1332,7 @@ func (m *Machine) alert(kind string, a statedb.Alert) {
 	// what is raised last stands
 	m.work.Clear = slices.DeleteFunc(m.work.Clear, func(k string) bool { return k == key })
 	a.Key, a.Client, a.Last = key, m.c.ID, m.now
+	m.up[kind] = slices.Contains(boundAlerts, kind)
 	m.work.Raise = append(m.work.Raise, a)
 }
 

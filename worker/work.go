@@ -48,8 +48,10 @@ type Notice struct {
 	Dump      dumpflow.Dump // a copy; zero when refused before there was one
 	Code      event.Code    // NotReady or Refused when refused; else NoCode: read Dump.Phase
 	Text      string
-	GivenUp   bool // the requester's node has ended, and Text is why
-	Heard     bool // it answers the requester's own word
+	GivenUp   bool            // the requester's node has ended, and Text is why
+	Heard     bool            // it answers the requester's own word, in which it said:
+	Kind      string          // of its database
+	Process   statedb.Process // where it runs
 }
 
 // Unable is why a client's node could not load a snapshot. It says it with every request until one succeeds.
@@ -189,7 +191,7 @@ type Pending struct {
 // Outside is the newest order to apply an increment that the client has passed over.
 type Outside struct {
 	Seq     uint64          `json:"seq"`
-	Number  uint64          `json:"number"`
+	Number  uint64          `json:"number,string"`     // beyond 2^53, which JSON numbers do not hold exactly
 	Outcome statedb.Outcome `json:"outcome,omitempty"` // "" until it is known
 	Text    string          `json:"text,omitempty"`
 	Time    time.Time       `json:"time"` // of the order, then of the outcome
