@@ -9,7 +9,7 @@ import (
 )
 
 // Redis keys end by the time of the log: a node that was away for longer than their times to live, and one that joins
-// meanwhile, end with what a level one has; with nothing published, heartbeats end them everywhere, also behind a
+// meanwhile, end with what a level one has; with nothing published, heartbeats end them everywhere, also after a
 // restart of the broker.
 func TestRedisKeysEndByTheTimeOfTheLog(t *testing.T) {
 	s := newSite(t, "--masters", "redis1")

@@ -11,7 +11,7 @@ import (
 	"xmq/broker/failpoint"
 )
 
-// A node dies behind a swap of names, of which nobody can see whether it was done. It is not run again before an
+// A node dies after a swap of names, of which nobody can see whether it was done. It is not run again before an
 // operator has answered, by whatever process and after whatever restart, and once for each answer.
 func TestMariaDBAsksUntilAnOperatorAnswers(t *testing.T) {
 	c := &course{site: newSite(t), rig: mysqlRig()}

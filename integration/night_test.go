@@ -53,7 +53,7 @@ type night struct {
 
 // An operator's night: one incident after another on one log, under a writer that never stops. Of each it is shown
 // who tells (the alert, the hook, the timeline, the broker's log, xmq status and its exit code), in which words, and
-// that what they name repairs it; behind each every screen is green again. In the morning all databases hold what the
+// that what they name repairs it; after each every screen is green again. In the morning all databases hold what the
 // writer had acknowledged, each once and in order.
 func TestANightOnCall(t *testing.T) {
 	n := beginNight(t)
@@ -270,7 +270,7 @@ func (n *night) databaseIsKilled() {
 	n.writer.goes(50)
 	require.NoError(t, n.my.Run())
 	n.over(a)
-	require.Len(t, n.calls.since(a), had, "a hook is told once, and nothing behind an acknowledgement")
+	require.Len(t, n.calls.since(a), had, "a hook is told once, and nothing after an acknowledgement")
 }
 
 // W32: a password that was changed.
@@ -501,7 +501,7 @@ func (n *night) cutOff() {
 	require.Equal(t, 0, n.nodes["sq2"].stop(t))
 	since := time.Now()
 	n.reload("max_records: 500", "retention: {every: 200ms, max_records: 2000}")
-	for range 12 { // of a topic that nobody has, in parts that leave nobody else far behind
+	for range 12 { // of a topic that nobody has, in parts that leave nobody else far after
 		bodies := make([]string, 400)
 		for i := range bodies {
 			bodies[i] = "SELECT 1"

@@ -12,7 +12,7 @@ import (
 	"xmq/broker/event"
 )
 
-// Ingest takes drafts into the log as one request, behind everything taken before, and calls done once with one
+// Ingest takes drafts into the log as one request, after everything taken before, and calls done once with one
 // outcome for each draft, in order, when all that was accepted is durable; or with a *Refusal for the whole
 // request. With code Unknown some of it may be in the log: the producer repeats it with the same idempotency keys.
 // An Err of an outcome is a *Refusal.

@@ -97,7 +97,7 @@ func Needs(body []byte) (needs Features) {
 // lasting are the settings with which a script may begin.
 var lasting = [...]string{"foreign_key_checks", "unique_checks", "sql_mode", "time_zone", "collation_connection"}
 
-// settings looks at the first statement of a script, behind a BEGIN.
+// settings looks at the first statement of a script, after a BEGIN.
 func settings(script []byte) Features {
 	word, rest := firstWord(script)
 	if strings.EqualFold(word, "BEGIN") || strings.EqualFold(word, "START") {
@@ -116,7 +116,7 @@ func settings(script []byte) Features {
 	return 0
 }
 
-// firstWord is the word that b begins with, behind spaces, comments and semicolons, and what follows it; "" when
+// firstWord is the word that b begins with, after spaces, comments and semicolons, and what follows it; "" when
 // something else comes.
 func firstWord(b []byte) (word string, rest []byte) {
 	for {

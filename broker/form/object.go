@@ -313,13 +313,13 @@ func (c *cursor) peek() byte {
 	return c.b[c.at]
 }
 
-// pass goes behind the next token, which is one byte.
+// pass goes after the next token, which is one byte.
 func (c *cursor) pass() {
 	c.peek()
 	c.at++
 }
 
-// value goes behind the value that begins here, and returns it.
+// value goes after the value that begins here, and returns it.
 func (c *cursor) value() []byte {
 	from, open := c.at, 0
 	for c.at < len(c.b) {
@@ -348,7 +348,7 @@ func (c *cursor) value() []byte {
 	return c.b[from:]
 }
 
-// closing is the index behind the string that begins at at.
+// closing is the index after the string that begins at at.
 func closing(b []byte, at int) int {
 	for at++; b[at] != '"'; at++ {
 		if b[at] == '\\' {

@@ -732,7 +732,7 @@ func TestPublishSendsNothingOfAScriptThatNodesRefuse(t *testing.T) {
 			"line 2: SET TIMEZONE|line 3: CREATE ... CONCURRENTLY|line 4: it has the placeholder $1|line 5: a quote"},
 		"mariadb": {"DELIMITER //\nCREATE PROCEDURE p AS BEGIN SELECT 1; END//\nDELIMITER ;\nUSE x;\nINSERT INTO t " +
 			"SELECT\n* FROM xmq_position;",
-			"line 4: USE changes the database for the increments behind it; a node writes to the database of its target URL; " +
+			"line 4: USE changes the database for the increments after it; a node writes to the database of its target URL; " +
 				"--leave-out databases passes over it|line 5: it mentions xmq_position"},
 		"mysql": {"INSERT INTO t VALUES ('" + strings.Repeat("x", 1<<20) + "');", "line 1: this increment has 1048602 bytes"},
 	} {

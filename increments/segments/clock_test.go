@@ -19,7 +19,7 @@ func TestTheTimeOfTheLogDoesNotGoBackBehindWhatNodesWereTold(t *testing.T) {
 	o := Options{MaxRecords: 3, Now: func() time.Time { return now }}
 	l, err := Create(disktest.NewMemory(), small(), o)
 	require.NoError(t, err)
-	last := func() time.Duration { // of the newest record, behind the start
+	last := func() time.Duration { // of the newest record, after the start
 		put(t, l, drafts(1, "x")...)
 		records, err := l.Read(l.Head().Seq, 1, 1)
 		require.NoError(t, err)

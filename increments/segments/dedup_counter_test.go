@@ -135,7 +135,7 @@ func TestResetIsNotUndoneByWhatIsUnderWay(t *testing.T) {
 	require.NoError(t, l.Close())
 }
 
-// What was committed behind a reset while that waited is not forgotten: the reset does not overwrite the counter of it.
+// What was committed after a reset while that waited is not forgotten: the reset does not overwrite the counter of it.
 func TestResetUndoesNothingThatFollowsIt(t *testing.T) {
 	for range 20 {
 		o := Options{Window: 10}

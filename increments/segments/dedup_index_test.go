@@ -117,7 +117,7 @@ func TestIndexFollowsTheLog(t *testing.T) {
 		}
 	})
 	for n := range uint64(300) {
-		for appendAll(t, l, textKey("p", fmt.Sprint(n)))[0].Err != nil { // the index is far behind
+		for appendAll(t, l, textKey("p", fmt.Sprint(n)))[0].Err != nil { // the index is far after
 		}
 	}
 	require.Eventually(t, func() bool { return l.index.through.Load() == 290 }, 2*time.Minute, time.Millisecond)
@@ -239,7 +239,7 @@ func TestBrokenIndexIsRemovedLater(t *testing.T) {
 	require.NoError(t, l.Close())
 }
 
-// An index that breaks, or is begun anew, while a key is looked up in the segments behind it answers nothing: the key
+// An index that breaks, or is begun anew, while a key is looked up in the segments after it answers nothing: the key
 // is looked up again.
 func TestIndexThatBreaksDuringALookupForgetsNoKey(t *testing.T) {
 	for _, anew := range []bool{false, true} {

@@ -281,7 +281,7 @@ func testXQ06(t *testing.T, place disk.Place) {
 	out, err = l.Append([]event.Draft{keyed("p", "1"), keyed("p", "free"), keyed("", "7"), keyed("p", "12")})
 	require.NoError(t, err)
 	require.ErrorIs(t, out[0].Err, increments.ErrTooOld, "behind the window: never stored twice")
-	require.Equal(t, event.Outcome{Seq: 42}, out[1], "free-form keys behind the window count as new")
+	require.Equal(t, event.Outcome{Seq: 42}, out[1], "free-form keys after the window count as new")
 	require.Equal(t, event.Outcome{Seq: 43}, out[2])
 	require.Equal(t, event.Outcome{Seq: 44}, out[3])
 	requireSound(t, l)

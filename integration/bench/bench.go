@@ -38,7 +38,7 @@ func pick[T any](p *Params, full, tiny T) T {
 	return full
 }
 
-// side makes the figure of one side once. dir is an empty folder that is removed behind it.
+// side makes the figure of one side once. dir is an empty folder that is removed after it.
 type side func(ctx context.Context, dir string, p *Params) (float64, error)
 
 // Scenario is one question with one figure.

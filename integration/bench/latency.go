@@ -76,7 +76,7 @@ func (t *delays) add(took time.Duration) {
 	t.times = append(t.times, float64(took)/float64(time.Millisecond))
 }
 
-// percentile is that of all behind the first cold.
+// percentile is that of all after the first cold.
 func (t *delays) percentile(percent, cold int) (float64, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

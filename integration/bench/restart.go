@@ -49,7 +49,7 @@ func oursRestart(ctx context.Context, dir string, p *Params) (float64, error) {
 	return median(took), nil
 }
 
-// settle gives a broker clients that stay where they are, and so many increments behind them.
+// settle gives a broker clients that stay where they are, and so many increments after them.
 func settle(ctx context.Context, h *cluster, ids []string, n, size int) error {
 	c, err := newFollowers(h.broker.NATSURL(), ids)
 	if err != nil {

@@ -37,7 +37,7 @@ type Opened struct {
 // place is what a target URL names, and where.
 type place struct {
 	url  string // with its password
-	path string // what stands behind the scheme, as a path
+	path string // what stands after the scheme, as a path
 	dir  string // where relative paths begin
 	node string // its ID, for people
 	// password of now, for a driver that connects again; nil: that of url
@@ -219,7 +219,7 @@ type claimed struct {
 	path string // of the database
 }
 
-// claim opens a database that is a file of this process alone, behind a lock on PATH.lock, which the kernel frees
+// claim opens a database that is a file of this process alone, under a lock on PATH.lock, which the kernel frees
 // when the process ends: two nodes on one file would overtake each other, and the healthy one would lose its copy.
 // The file holds the ID of the node, for whoever finds the lock taken.
 func claim(driver, node, path string, open func() (nodeclient.Database, error)) (nodeclient.Database, error) {

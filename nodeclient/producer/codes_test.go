@@ -10,7 +10,7 @@ import (
 	"xmq/broker/door"
 )
 
-// A batch is repeated behind exactly those refusals that a broker says may be repeated.
+// A batch is repeated after exactly those refusals that a broker says may be repeated.
 func TestTheProducerRepeatsWhatMayBeRepeated(t *testing.T) {
 	source, err := os.ReadFile("../../broker/door/door.go")
 	require.NoError(t, err)

@@ -33,7 +33,7 @@
 // repeated draft may be in the log twice.
 //
 // Numbers grow from draft to draft, and across restarts because a Producer begins with the clock's nanoseconds since
-// 1970: nobody publishes more than one draft a nanosecond. A clock that was set back behind an earlier run shows as
+// 1970: nobody publishes more than one draft a nanosecond. A clock that was set back after an earlier run shows as
 // ErrNumber, never as a silent loss. One that is more than a day ahead of the broker's is refused ("jump"), unless it
 // is the first that the broker hears of the ID. One ID is for one Producer at a time.
 package producer

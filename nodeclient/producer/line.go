@@ -219,7 +219,7 @@ const unknown = "unknown"
 // gap refuses a batch that came before an earlier one.
 const gap = "gap"
 
-// mayRepeat are the refusals of a whole batch behind which it is sent again.
+// mayRepeat are the refusals of a whole batch after which it is sent again.
 var mayRepeat = map[string]bool{gap: true, "busy": true, "closing": true, "disk_full": true, "descriptors": true,
 	"held": true, "opening": true,
 	unknown: true}
@@ -236,7 +236,7 @@ func parseToken(s string) (number uint64, try int, ok bool) {
 func (p *Producer) trip(number uint64, err error, now time.Time) {
 	if !p.resume.IsZero() {
 		p.from = min(p.from, number)
-		return // the refusals of those behind the first say nothing new
+		return // the refusals of those after the first say nothing new
 	}
 	p.pause = min(max(2*p.pause, firstPause), lastPause)
 	p.resume, p.from = now.Add(p.pause), number
@@ -294,7 +294,7 @@ func (p *Producer) settle() {
 	}
 }
 
-// tell says what became of the next run of b's drafts, those behind settled. Caller holds mu.
+// tell says what became of the next run of b's drafts, those after settled. Caller holds mu.
 func (p *Producer) tell(b *batch, r event.Run) {
 	foreign := p.o.Once && (r.Duplicate && b.tries-b.vain == 1 || r.Code == keyReused)
 	if r.Code == "" && !foreign && p.o.Done == nil && len(b.waiters) == 0 {

@@ -27,7 +27,7 @@ var (
 	// ErrKey is returned by Publish for a draft with a key of its own beside Options.Once; nothing was published.
 	ErrKey = errors.New("a draft has no idempotency key of its own when the producer numbers them")
 	// ErrNumber is returned for a draft whose number the broker knew already though it was sent for the first time: the
-	// clock stands behind an earlier run of this ID, or two producers share it. The draft was not stored.
+	// clock stands after an earlier run of this ID, or two producers share it. The draft was not stored.
 	ErrNumber = errors.New("its number was used before: is the clock set back, or the ID used twice?")
 )
 
@@ -91,7 +91,7 @@ type Producer struct {
 	forming   *batch
 	line      []*batch // full or under way, in order; the first has the number base
 	base      uint64
-	next      uint64    // number of the batch to send next; behind trouble it goes back
+	next      uint64    // number of the batch to send next; after trouble it goes back
 	resume    time.Time // not zero: trouble, nothing is sent before
 	from      uint64    // with resume: the batch to go back to
 	pause     time.Duration
@@ -143,7 +143,7 @@ func New(conn bus.Conn, id string, o Options) (*Producer, error) {
 	return p, nil
 }
 
-// Publish takes one draft behind all taken before. It copies it, never waits for the answer, and blocks only while the
+// Publish takes one draft after all taken before. It copies it, never waits for the answer, and blocks only while the
 // window is full. nil: it will be handed to the broker, repeatedly if need be, until it is answered or Close is called;
 // Flush, PublishWait or Options.Done tell what became of it. Producer is set by the broker.
 //

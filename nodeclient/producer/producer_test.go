@@ -78,7 +78,7 @@ func TestPublishWaitsForTheWindow(t *testing.T) {
 	}
 }
 
-// A batch that is refused for now is not overtaken by those that were under way behind it.
+// A batch that is refused for now is not overtaken by those that were under way after it.
 func TestRefusedForNowKeepsTheOrder(t *testing.T) {
 	for _, code := range []string{"busy", "closing", "disk_full", "unknown"} {
 		t.Run(code, func(t *testing.T) {
@@ -349,7 +349,7 @@ func TestCloseLeavesTheUnknown(t *testing.T) {
 	require.ErrorIs(t, p.Publish(t.Context(), body(4)), ErrClosed)
 }
 
-// Numbers that an earlier run has used are told behind a first try that was refused, and behind one whose answer was
+// Numbers that an earlier run has used are told after a first try that was refused, and after one whose answer was
 // lost when they are those of other drafts.
 func TestNumbersOfAnEarlierRunAreToldBehindARepetition(t *testing.T) {
 	for name, c := range map[string]struct {

@@ -17,7 +17,7 @@ import (
 	"xmq/broker/door"
 )
 
-// bodiesServer serves next behind Bodies.
+// bodiesServer serves next after Bodies.
 func bodiesServer(t *testing.T, b *Bodies, next http.HandlerFunc) *httptest.Server {
 	b.Next = next
 	s := httptest.NewServer(b)

@@ -460,7 +460,7 @@ func TestBadInputCatalogue(t *testing.T) {
 	require.Equal(t, 200, h.raw("POST http://elsewhere/v1/increments HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx",
 		false), "absolute form")
 	require.Equal(t, uint64(2), h.head())
-	// Content-Length beside Transfer-Encoding: the chunks count, and the connection is closed behind them or refused.
+	// Content-Length beside Transfer-Encoding: the chunks count, and the connection is closed after them or refused.
 	before := h.head()
 	h.raw(p+"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\nPOST /v1/increments "+
 		"HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\ny", true)

@@ -39,7 +39,7 @@ func (s *streams) take(producer string, b *event.Batch) bool {
 	return true
 }
 
-// giveBack takes back a batch that was refused as a whole: none behind it may come before it does again.
+// giveBack takes back a batch that was refused as a whole: none after it may come before it does again.
 func (s *streams) giveBack(producer string, b *event.Batch) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -75,7 +75,7 @@ func (d *Door) takeBatch(m *nats.Msg) {
 	}
 	*into = b.Drafts
 	d.ingest(b.Drafts, func(out []event.Outcome, err error) {
-		if err != nil { // said before Ingest returns, or by a log that takes nothing any more: none behind it is taken
+		if err != nil { // said before Ingest returns, or by a log that takes nothing any more: none after it is taken
 			d.streams.giveBack(producer, &b)
 		}
 		d.answers <- answer{m, into, true, out, err}

@@ -64,7 +64,7 @@ func parse(rawURL string) (*commands, error) {
 	}
 	values, err := url.ParseQuery(query)
 	if err != nil {
-		return nil, fmt.Errorf("exec: what stands behind ? in the target URL cannot be read: %w", err)
+		return nil, fmt.Errorf("exec: what stands after ? in the target URL cannot be read: %w", err)
 	}
 	for key, v := range values {
 		switch key {

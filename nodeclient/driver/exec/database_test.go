@@ -106,7 +106,7 @@ func TestXD20ExitCodes(t *testing.T) {
 	}
 }
 
-// A command that died behind its work is not run again where the copy keeps its position; elsewhere it is: at least
+// A command that died after its work is not run again where the copy keeps its position; elsewhere it is: at least
 // once.
 func TestACommandThatDiesBehindItsWork(t *testing.T) {
 	for _, keep := range []bool{true, false} {

@@ -15,7 +15,7 @@
 //	XMQ_OP            apply
 //	XMQ_SEQ           the sequence
 //	XMQ_LOG           log ID, 16 hexadecimal digits
-//	XMQ_CHAIN         chain behind the increment, 16 hexadecimal digits
+//	XMQ_CHAIN         chain after the increment, 16 hexadecimal digits
 //	XMQ_TIME          the broker's time of the increment, RFC 3339 in UTC
 //	XMQ_TOPIC, XMQ_CONTENT_TYPE, XMQ_ORIGIN, XMQ_PRODUCER, XMQ_KEY   headers, empty when not given
 //
@@ -37,7 +37,7 @@
 //
 // # At least once
 //
-// Without position= the driver remembers nothing: after a crash the node goes on behind what the broker has heard of,
+// Without position= the driver remembers nothing: after a crash the node goes on after what the broker has heard of,
 // and the increments applied since come again. A command that must not do a thing twice compares XMQ_LOG and XMQ_SEQ
 // with what it has stored. With position= the copy keeps its position itself, and increments are applied exactly once
 // if the apply command stores XMQ_LOG, XMQ_SEQ and XMQ_CHAIN together with its change. The position command runs with
@@ -45,7 +45,7 @@
 //	XMQ_OP=position   it prints "LOG SEQ CHAIN" as stored, or nothing when there is none
 //	XMQ_OP=seek       it stores XMQ_LOG, XMQ_SEQ and XMQ_CHAIN
 //
-// The topics of the copy are remembered by the broker alone: behind `xmq client forget`, or the loss of the broker's
+// The topics of the copy are remembered by the broker alone: after `xmq client forget`, or the loss of the broker's
 // state store, start the node with the topics it had.
 //
 // # DUMP

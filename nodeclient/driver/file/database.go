@@ -20,12 +20,12 @@ import (
 type Database struct {
 	path string
 	file *os.File
-	end  int64          // behind the last seal: where the next batch goes
+	end  int64          // after the last seal: where the next batch goes
 	pos  event.Position // of the last seal
 	held event.Topics   // beside it; "" when none are stored
 	// first says that the file has the header of the first revision, which knew no topics.
 	first bool
-	// failed is the first failed write or sync since the last one that went well. What lies behind end is unknown then,
+	// failed is the first failed write or sync since the last one that went well. What lies after end is unknown then,
 	// so nothing more is written until it has been cut off.
 	failed error
 }

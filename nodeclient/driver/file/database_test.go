@@ -90,7 +90,7 @@ func TestXN08(t *testing.T) {
 	}
 }
 
-// filled returns the bytes of a file with the given batches and the offset behind each (the header first).
+// filled returns the bytes of a file with the given batches and the offset after each (the header first).
 func filled(t *testing.T, batches ...int) (whole []byte, ends []int, log *drivertest.Log, positions []event.Position) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "increments")

@@ -53,7 +53,7 @@ type reader struct {
 	r   *bufio.Reader
 	buf []byte
 
-	at    int64          // offset behind the last entry
+	at    int64          // offset after the last entry
 	batch int64          // offset at which the open batch begins: what precedes it is sealed
 	pos   event.Position // of the last seal; zero before the first
 	last  uint64         // sequence of the last record of the open batch
@@ -98,7 +98,7 @@ func (f *reader) read(n int) ([]byte, error) {
 }
 
 // next returns the next record, borrowed until the next call, or nil for a seal and for topics. The error is io.EOF
-// behind a seal at the end, io.ErrUnexpectedEOF for an end anywhere else; it wraps event.ErrDamaged for bytes that
+// after a seal at the end, io.ErrUnexpectedEOF for an end anywhere else; it wraps event.ErrDamaged for bytes that
 // were never written so.
 func (f *reader) next() (event.Encoded, error) {
 	begin := f.at
@@ -150,7 +150,7 @@ func (f *reader) next() (event.Encoded, error) {
 		return bad("%w", err)
 	}
 	if record.Seq() <= f.last {
-		return bad("record %d stands behind record %d: %w", record.Seq(), f.last, event.ErrDamaged)
+		return bad("record %d stands after record %d: %w", record.Seq(), f.last, event.ErrDamaged)
 	}
 	f.last = record.Seq()
 	return record, nil

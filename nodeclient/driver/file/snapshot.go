@@ -25,7 +25,7 @@ const (
 
 func restorePath(path string) string { return path + ".xmq-restore" }
 
-// snapshot is the file up to where it ended: what is appended later stands behind that.
+// snapshot is the file up to where it ended: what is appended later stands after that.
 type snapshot struct {
 	pos    event.Position
 	r      *io.SectionReader

@@ -55,7 +55,7 @@ func (n *node) run(scripts ...string) {
 
 func (n *node) items(scripts ...string) []event.Item { return n.log.Scripts(scripts...) }
 
-// fails applies scripts as one batch of which the i-th, from 0, must FAIL. The log then goes on behind all of them.
+// fails applies scripts as one batch of which the i-th, from 0, must FAIL. The log then goes on after all of them.
 func (n *node) fails(i int, scripts ...string) error {
 	n.Helper()
 	return drivertest.Fails(n.T, n.Database, n.log, i, scripts...)
@@ -93,7 +93,7 @@ func TestCommandsSeeEarlierOnesOfTheirBatch(t *testing.T) {
 	require.ErrorIs(t, err, ErrNotFound)
 }
 
-// Each increment that cannot be is refused with a sentence, and nothing of it or behind it is there.
+// Each increment that cannot be is refused with a sentence, and nothing of it or after it is there.
 func TestWhatIsRefused(t *testing.T) {
 	n := newNode(t)
 	n.run("SET text abc\nSET max 9223372036854775807\nSET min -9223372036854775808\nSET sign +1")
@@ -125,7 +125,7 @@ func TestWhatIsRefused(t *testing.T) {
 		require.ErrorContains(t, n.fails(1, "INCR good", script, "SET behind 1"), want, "%.40s", script)
 		require.ErrorContains(t, n.fails(0, script), want, "%.40s", script)
 	}
-	require.Len(t, n.all(), 5, "nothing half, nothing behind")
+	require.Len(t, n.all(), 5, "nothing half, nothing after")
 	n.run("SET " + strings.Repeat("k", MaxKey) + " " + strings.Repeat("v", MaxValue))
 	for _, pair := range [][2]int64{{math.MaxInt64, 1}, {math.MinInt64, -1}} {
 		_, err := sum(pair[0], pair[1])

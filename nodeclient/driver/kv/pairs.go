@@ -27,13 +27,13 @@ func readPairs(r io.Reader, each func(key, value []byte) error) (count uint64, e
 				return count, cut(err)
 			}
 			if said := binary.LittleEndian.Uint64(head[:]); said != count {
-				return damaged("the snapshot ends behind %d pairs but has counted %d", count, said)
+				return damaged("the snapshot ends after %d pairs but has counted %d", count, said)
 			}
 			switch _, err := io.ReadFull(r, head[:1]); err {
 			case io.EOF:
 				return count, nil
 			case nil:
-				return damaged("the snapshot goes on behind its end")
+				return damaged("the snapshot goes on after its end")
 			default:
 				return count, err
 			}
@@ -46,7 +46,7 @@ func readPairs(r io.Reader, each func(key, value []byte) error) (count uint64, e
 			return count, cut(err)
 		}
 		if bytes.Compare(last, key) >= 0 {
-			return damaged("the key of pair %d is not behind the one before", count)
+			return damaged("the key of pair %d is not after the one before", count)
 		}
 		if n, err = length(r); err != nil {
 			return count, err

@@ -137,7 +137,7 @@ func verify(db *disk.DB, want event.Position, count uint64) error {
 }
 
 // Switch implements nodeclient.Restored. Its first rename decides: a crash before it leaves the old database, after
-// it the new one. On an error behind that point the target is closed, and its next use, or the next Open, finishes
+// it the new one. On an error after that point the target is closed, and its next use, or the next Open, finishes
 // the switch.
 func (r *restored) Switch(context.Context) error {
 	t := r.t

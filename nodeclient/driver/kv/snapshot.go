@@ -22,7 +22,7 @@ const Format = "kv-pairs/1"
 
 var stream = snapstream.Format{Name: Format, Magic: "XMQPAIRS", Version: 1}
 
-// span is a range of keys: behind start, up to and with end, at most limit of them. Empty start and end, and limit 0,
+// span is a range of keys: after start, up to and with end, at most limit of them. Empty start and end, and limit 0,
 // are no bound.
 type span struct {
 	start, end []byte
@@ -33,7 +33,7 @@ type span struct {
 func (s span) cursor(db *disk.DB) *disk.Cursor {
 	from, to := []byte{dataPrefix}, []byte{dataPrefix + 1}
 	if len(s.start) > 0 {
-		from = append(dataKey(s.start), 0) // the least key behind it
+		from = append(dataKey(s.start), 0) // the least key after it
 	}
 	if len(s.end) > 0 {
 		to = append(dataKey(s.end), 0)
@@ -72,7 +72,7 @@ func (t *Database) Snapshot(ctx context.Context) (nodeclient.Snapshot, error) {
 	return t.SnapshotRange(ctx, nil, nil, 0)
 }
 
-// SnapshotRange is Snapshot of the keys behind start, up to and with end, at most limit of them, in the order of
+// SnapshotRange is Snapshot of the keys after start, up to and with end, at most limit of them, in the order of
 // their bytes. An empty start stands for the beginning, an empty end for the end, limit 0 for no limit; a start that
 // is not before its end makes an empty one. What it writes can be read, but not restored unless it has no bounds.
 // Rules: SS-4, SS-7.
@@ -170,7 +170,7 @@ func (s *snapshot) write(ctx context.Context, w io.Writer) error {
 	return out.End()
 }
 
-// next adds the next pair to dst; nothing behind the last.
+// next adds the next pair to dst; nothing after the last.
 func (s *snapshot) next(dst []byte) ([]byte, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -203,9 +203,9 @@ func TestDamagedPairsAreRefused(t *testing.T) {
 		"\x01\x04\x00\x00":                   "a key of 1025 bytes",
 		"\x01\x00\x00\x00a\x01\x00\x00\x01":  "a value of 16777217 bytes",
 		"\x01\x00\x00\x00a\x00\x00\x00\x01x": "unexpected EOF",
-		"\x00\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00":                   "behind 0 pairs but has counted 1",
-		"\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00x":                  "goes on behind its end",
-		"\x01\x00\x00\x00a\x00\x00\x00\x00\x01\x00\x00\x00a\x00\x00\x00\x00": "is not behind the one before",
+		"\x00\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00":                   "after 0 pairs but has counted 1",
+		"\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00x":                  "goes on after its end",
+		"\x01\x00\x00\x00a\x00\x00\x00\x00\x01\x00\x00\x00a\x00\x00\x00\x00": "is not after the one before",
 	} {
 		_, err := readPairs(strings.NewReader(data), func(_, _ []byte) error { return nil })
 		require.ErrorContains(t, err, want, "%q", data)
@@ -343,7 +343,7 @@ func TestARestoreLeavesNoFolder(t *testing.T) {
 	require.NoError(t, again.Close())
 }
 
-// A crash while the old database is being removed, behind the decision, is finished by the next Open, whatever is
+// A crash while the old database is being removed, after the decision, is finished by the next Open, whatever is
 // left of it.
 func TestXE13AHalfRemovedOldDatabase(t *testing.T) {
 	source := newNode(t)

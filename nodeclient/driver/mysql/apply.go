@@ -151,7 +151,8 @@ func (t *Database) compare(stored, before event.Position) error {
 	doubt := t.doubt
 	t.doubt = event.Position{}
 	if !doubt.Zero() && stored == doubt && stored != before {
-		return nodeclient.Transient(fmt.Errorf("mysql: a commit whose answer was lost is stored after all: going on behind %d", stored.Seq))
+		return nodeclient.Transient(fmt.Errorf("mysql: a commit whose answer was lost is stored after all: going on after "+
+			"%d", stored.Seq))
 	}
 	return t.hold.Advance(stored, before)
 }

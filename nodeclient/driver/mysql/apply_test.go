@@ -52,7 +52,7 @@ func (n *node) run(scripts ...string) {
 	drivertest.Feed(n.T, n.Database, n.log, scripts...)
 }
 
-// fails applies scripts as one batch of which the i-th, from 0, must FAIL. The log then goes on behind all of them.
+// fails applies scripts as one batch of which the i-th, from 0, must FAIL. The log then goes on after all of them.
 func (n *node) fails(i int, scripts ...string) error {
 	n.Helper()
 	return drivertest.Fails(n.T, n.Database, n.log, i, scripts...)

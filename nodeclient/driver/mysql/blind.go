@@ -14,7 +14,7 @@ import (
 // index, an option), or are known by whether a table is empty (TRUNCATE, OR REPLACE). What another database looks like
 // is not looked at: a change there is blind, too.
 
-// blind reports whether an ALTER TABLE, of which tokens are those behind the word TABLE, is of the first kind.
+// blind reports whether an ALTER TABLE, of which tokens are those after the word TABLE, is of the first kind.
 func blind(tokens []sqltext.Token) bool {
 	has := func(words ...string) bool {
 		for i := range tokens {
@@ -29,7 +29,7 @@ func blind(tokens []sqltext.Token) bool {
 	}
 	var taken, given []string
 	for i, action := range actions(tokens) {
-		if i == 0 { // behind the name of the table
+		if i == 0 { // after the name of the table
 			begins := []string{"ADD", "DROP", "CHANGE", "RENAME", "MODIFY", "ALTER"}
 			at := slices.IndexFunc(action, func(t sqltext.Token) bool {
 				return t.Word && slices.Contains(begins, strings.ToUpper(t.Text))
@@ -74,7 +74,7 @@ func actions(tokens []sqltext.Token) (all [][]sqltext.Token) {
 	return append(all, tokens[from:])
 }
 
-// notColumns are the words behind ADD and DROP that say what else than a column it is.
+// notColumns are the words after ADD and DROP that say what else than a column it is.
 var notColumns = []string{"INDEX", "KEY", "UNIQUE", "PRIMARY", "FULLTEXT",
 	"SPATIAL", "VECTOR", "CONSTRAINT", "FOREIGN", "CHECK", "PARTITION", "SYSTEM", "PERIOD"}
 

@@ -9,12 +9,12 @@ import (
 )
 
 // calls is what stands in the functions, procedures and triggers of a database, as far as it can change the session
-// for the increments behind the one that calls it. The server undoes none of it: after a restart of the node the same
+// for the increments after the one that calls it. The server undoes none of it: after a restart of the node the same
 // increment would mean something else. Where there is anything to call, each increment is pinned anew.
 type calls struct {
 	any     bool   // there is something to call
 	resets  string // ", @a = NULL" for each variable of the session that a body names
-	opaque  bool   // a body makes temporary tables or cannot be read: the session ends behind each increment
+	opaque  bool   // a body makes temporary tables or cannot be read: the session ends after each increment
 	dynamic bool   // a procedure puts statements together, which may name any variable: a CALL gets a session of its own
 }
 

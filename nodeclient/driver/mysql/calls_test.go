@@ -53,7 +53,7 @@ func TestNothingOfAFunctionStaysInTheSession(t *testing.T) {
 }
 
 // Whatever asks the session for what an increment has left there finds what the same increment has left: in one
-// batch, in several, and behind a restart.
+// batch, in several, and after a restart.
 func TestNobodyAsksForWhatAnotherIncrementHasLeft(t *testing.T) {
 	type asking struct{ makes, leaves, asks string }
 	all := map[string]asking{

@@ -616,7 +616,7 @@ func TestADumpHoldsNoTableThatItHasRead(t *testing.T) {
 	require.True(t, altered)
 }
 
-// A seek leaves the numbers as they stand, behind what the node itself has rolled back: the data at that position is
+// A seek leaves the numbers as they stand, after what the node itself has rolled back: the data at that position is
 // what the operator says it is.
 func TestASeekTakesNumbersAsTheyStand(t *testing.T) {
 	n := newNode(t)

@@ -45,7 +45,7 @@ type Database struct {
 	running atomic.Value // the id of s at the server, a string
 	hold    *hold.Hold
 	shut    bool
-	// doubt is the position behind a commit that nobody answered and that could not be looked for yet;
+	// doubt is the position after a commit that nobody answered and that could not be looked for yet;
 	// zero when there is none.
 	doubt    event.Position
 	patience apply.Patience

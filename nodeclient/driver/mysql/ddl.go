@@ -9,13 +9,13 @@ import (
 	"xmq/nodeclient/driver/sqltext"
 )
 
-// ddl is a statement that changes the schema. The server commits before and behind it, so that an intent goes before
+// ddl is a statement that changes the schema. The server commits before and after it, so that an intent goes before
 // it; intent.go says how.
 type ddl struct {
 	verb    string   // CREATE TABLE
-	blind   bool     // the schema may look the same behind it as before it, and the data not; see blind.go
+	blind   bool     // the schema may look the same after it as before it, and the data not; see blind.go
 	named   bool     // the names of everything tell whether it was done
-	empties string   // what it leaves empty, as it stands behind FROM: whether it was empty before tells, too
+	empties string   // what it leaves empty, as it stands after FROM: whether it was empty before tells, too
 	makes   string   // OR REPLACE: the name of what is there when it was done; the server may stop in the middle
 	places  []string // databases that it names beside tables
 	words   []string
@@ -162,7 +162,7 @@ func qualifiers(tokens []sqltext.Token) (all []string) {
 	return all
 }
 
-// emptied is what an ALTER TABLE empties, of which tokens are those behind the word TABLE: "" for nothing.
+// emptied is what an ALTER TABLE empties, of which tokens are those after the word TABLE: "" for nothing.
 func emptied(tokens []sqltext.Token) string {
 	for i := range tokens {
 		if !is(tokens[i:], "TRUNCATE", "PARTITION") {
@@ -193,7 +193,7 @@ func name(t sqltext.Token) string {
 }
 
 // swaps reports whether a RENAME TABLE gives a name to one table and takes it from another, so that the names may be
-// the same behind it.
+// the same after it.
 func swaps(tokens []sqltext.Token) bool {
 	seen := map[string]int{}
 	for _, t := range tokens {
@@ -209,7 +209,7 @@ func swaps(tokens []sqltext.Token) bool {
 	return false
 }
 
-// engines without transactions, or with their data elsewhere, that may stand behind ENGINE without =.
+// engines without transactions, or with their data elsewhere, that may stand after ENGINE without =.
 var engines = []string{"MYISAM", "ARIA", "MEMORY", "HEAP", "ARCHIVE", "CSV", "MERGE", "MRG_MYISAM", "BLACKHOLE",
 	"FEDERATED", "FEDERATEDX", "CONNECT", "SPIDER", "S3",
 	"ROCKSDB", "COLUMNSTORE", "MROONGA", "SPHINX", "OQGRAPH", "SEQUENCE", "TOKUDB", "NDB", "NDBCLUSTER",

@@ -83,16 +83,16 @@
 //
 // # Changes of the schema
 //
-// The server commits before and behind CREATE, ALTER, DROP, RENAME and TRUNCATE, so each is an increment of its own.
-// An intent is committed into the position row before it: the position behind it, a digest of the statement and a
-// fingerprint of the schema. Whoever finds the intent of its own statement, behind a crash, a restart of the node or
+// The server commits before and after CREATE, ALTER, DROP, RENAME and TRUNCATE, so each is an increment of its own.
+// An intent is committed into the position row before it: the position after it, a digest of the statement and a
+// fingerprint of the schema. Whoever finds the intent of its own statement, after a crash, a restart of the node or
 // an order that came meanwhile, looks: where the fingerprint is another one, it was done, and is not done again,
 // whatever was ordered; else it was not, or changes nothing. The server does it whole or not at all; of CREATE OR
 // REPLACE it may have taken away what was there and made nothing, so that is looked at, too. Whether the table or
 // partition that a TRUNCATE or CREATE OR REPLACE TABLE empties is empty belongs to the fingerprint. Where schema and
 // emptiness may be the same before and behind, and the data not (columns or tables that take each other's names, a
 // column dropped and added, ORDER BY, EXCHANGE PARTITION), or the statement names another database, a FAIL asks:
-// retry runs it, skip takes it as done. It runs behind an order only that came after the question, and behind each
+// retry runs it, skip takes it as done. It runs after an order only that came after the question, and after each
 // once: a node that is restarted before an operator has answered, or in the middle of what an answer began, asks
 // again. CREATE TABLE ... SELECT and DROP of several at once are not one step and refused. A change of the schema
 // waits while a snapshot is open.
@@ -104,7 +104,7 @@
 //	seq         bigint unsigned  the last sequence applied
 //	chain       char(16)         16 hexadecimal digits
 //	updated_at  datetime(6)      broker time of the last increment applied, UTC; NULL before the first
-//	ddl_seq     bigint unsigned  an intent: position behind the change of the schema that was to run; NULL for none
+//	ddl_seq     bigint unsigned  an intent: position after the change of the schema that was to run; NULL for none
 //	ddl_chain   char(16)
 //	ddl_before  char(16)         fingerprint of the schema before it; "asked" since a person was asked
 //	ddl_answer  bigint unsigned  number of the operator's last order when it ran, or was asked about; 0 for none
@@ -123,7 +123,7 @@
 //
 // A snapshot is a transaction with a consistent read. Where AUTO_INCREMENT and sequences stand, which are not subject
 // to it, is read when it is opened, and the copy puts them where its position says; a sequence with a cache goes on
-// behind its cache. Increments flow while it is written. Values are read in binary form, characters as bytes of their
+// after its cache. Increments flow while it is written. Values are read in binary form, characters as bytes of their
 // column's own set. Left out are events, privileges and generated columns, which the copy generates; each DEFINER
 // becomes the user who restores. In MySQL's own JSON a copy keeps the text: a decimal or a date in it is a double or
 // a string there.
@@ -149,7 +149,7 @@
 //
 // A database cannot be renamed. A restore keeps the snapshot in $TMPDIR until all of it has come and was judged,
 // loads it into DB_xmq_restore, reads every table again, and makes routines, views and triggers on trial. The switch
-// is decided by one RENAME TABLE, that of xmq_scripts to xmq_switch; everything behind it can be repeated and is
+// is decided by one RENAME TABLE, that of xmq_scripts to xmq_switch; everything after it can be repeated and is
 // finished by the next Open or the next use: those of DB are dropped, one RENAME TABLE exchanges all tables, those of
 // the snapshot are made in DB. Other readers of DB see views and routines missing for that long. Privileges of DB
 // stay, and its character set becomes the snapshot's. An undecided restore is dropped by the next Open.

@@ -196,7 +196,7 @@ func (w *work) check(st sqltext.Statement) error {
 	case "LOCK", "UNLOCK":
 		return fmt.Errorf("%s TABLES commits what runs; an increment is a transaction already", st.Keyword)
 	case "USE":
-		return errors.New("USE changes the database for the increments behind it; a node writes to the database of its " +
+		return errors.New("USE changes the database for the increments after it; a node writes to the database of its " +
 			"target URL")
 	case "PREPARE", "EXECUTE", "DEALLOCATE", "HANDLER", "DECLARE":
 		return fmt.Errorf("%s works on the connection, not on the data, and would be gone after a restart", st.Keyword)
@@ -244,7 +244,7 @@ func checkSet(tokens []sqltext.Token) error {
 	begins, depth := true, 0
 	for i, t := range tokens[1:] {
 		if begins && (t.Text != "@" || i+2 < len(tokens) && tokens[i+2].Text == "@") {
-			return fmt.Errorf("SET %s changes the connection for the increments behind it, not the data; leave it out",
+			return fmt.Errorf("SET %s changes the connection for the increments after it, not the data; leave it out",
 				strings.ToUpper(t.Text))
 		}
 		switch t.Text {

@@ -409,7 +409,7 @@ func TestTablesOfOtherEnginesAreRefused(t *testing.T) {
 	}
 }
 
-// A table whose engine its increment does not say is found behind it.
+// A table whose engine its increment does not say is found after it.
 func TestAnEngineThatWordsDoNotShowIsAFail(t *testing.T) {
 	n := newNode(t)
 	require.NoError(t, server.Exec("mysql", "CREATE DATABASE "+n.db+"_other; CREATE TABLE "+n.db+

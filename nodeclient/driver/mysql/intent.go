@@ -15,7 +15,7 @@ import (
 )
 
 // alter applies one increment that changes the schema, which the server commits by itself. The position row holds the
-// intent while it runs. A step that finds the intent of its own statement comes behind a crash, a lost answer or an
+// intent while it runs. A step that finds the intent of its own statement comes after a crash, a lost answer or an
 // order that came meanwhile: what the schema looks like says whether the statement was done, since the server does
 // such a statement whole or not at all (OR REPLACE: it may have taken away what was there, and made nothing). Where
 // that does not show, a person is asked.
@@ -48,7 +48,7 @@ func (t *Database) alter(ctx context.Context, before event.Position, steps []ste
 	if interrupted {
 		ask := func() (event.Position, *apply.Failure) {
 			return before, apply.Fail(0, fmt.Errorf("mysql: increment %d: whether its %s was done when the server or the "+
-				"node stopped cannot be seen, since the schema may look the same before and behind it: "+
+				"node stopped cannot be seen, since the schema may look the same before and after it: "+
 				"look whether it was; retry runs it (again), skip takes it as done: %s", st.Seq(), st.Work.ddl.verb,
 				apply.Start(st.Work.statements[0].Text)))
 		}
@@ -76,7 +76,7 @@ func (t *Database) alter(ctx context.Context, before event.Position, steps []ste
 }
 
 // asked stands in an intent for the fingerprint, when a person was asked whether the statement was done: it runs
-// behind an answer that came after the question, and however the schema looks then.
+// after an answer that came after the question, and however the schema looks then.
 const asked = "asked"
 
 // digest tells a statement, with its settings, from one that replaces it.
@@ -163,7 +163,7 @@ func (t *Database) change(ctx context.Context, s *session, before, stored event.
 	failpoint.Hit(failpoint.AppliedBeforeSeq)
 	s.xa = true
 	if err := s.do(ctx, "XA START "+t.lock); err != nil {
-		return before, apply.Fail(0, nodeclient.Transient(fmt.Errorf("mysql: move the position behind %d: %w", st.Seq(),
+		return before, apply.Fail(0, nodeclient.Transient(fmt.Errorf("mysql: move the position after %d: %w", st.Seq(),
 			err)))
 	}
 	if refused == nil {
@@ -212,7 +212,7 @@ func (t *Database) statement(ctx context.Context, s *session, st step) (refused,
 	return nil, nil
 }
 
-// done moves the position behind a statement that was done, and takes its intent back, in the open transaction.
+// done moves the position after a statement that was done, and takes its intent back, in the open transaction.
 func (t *Database) done(ctx context.Context, s *session, before, stored event.Position, st step) (event.Position,
 	*apply.Failure) {
 	reach, err := learnReach(ctx, s)
@@ -227,11 +227,11 @@ func (t *Database) done(ctx context.Context, s *session, before, stored event.Po
 	}
 	found, err := s.exec(ctx, advance(stored, st.Pos, st.Time, t.recounted()))
 	if err == nil && found != 1 {
-		return before, apply.Fail(0, nodeclient.Fatal(fmt.Errorf("mysql: moving the position behind %d found %d rows "+
+		return before, apply.Fail(0, nodeclient.Fatal(fmt.Errorf("mysql: moving the position after %d found %d rows "+
 			"instead of one: someone else has written it", st.Seq(), found)))
 	}
 	if err != nil {
-		return before, apply.Fail(0, nodeclient.Transient(fmt.Errorf("mysql: move the position behind %d: %w", st.Seq(),
+		return before, apply.Fail(0, nodeclient.Transient(fmt.Errorf("mysql: move the position after %d: %w", st.Seq(),
 			err)))
 	}
 	failpoint.Hit(failpoint.SeqBeforeCommit)
@@ -290,6 +290,6 @@ func (t *Database) fingerprint(ctx context.Context, s *session, d *ddl) (print s
 	return fmt.Sprintf("%016x", h.Sum64()), there, nil
 }
 
-// shown is the word behind SHOW CREATE for each kind of thing.
+// shown is the word after SHOW CREATE for each kind of thing.
 var shown = map[string]string{"BASE TABLE": "TABLE", "VIEW": "VIEW", "SEQUENCE": "SEQUENCE", "PROCEDURE": "PROCEDURE",
 	"FUNCTION": "FUNCTION", "TRIGGER": "TRIGGER"}

@@ -316,7 +316,7 @@ func TestWhatCannotBeSeenIsAsked(t *testing.T) {
 	require.NoError(t, s.Close())
 }
 
-// The schema looks the same before and behind these, and the data does not: each is asked about, done or not, and
+// The schema looks the same before and after these, and the data does not: each is asked about, done or not, and
 // never runs twice.
 func TestAChangeOfDataThatTheSchemaDoesNotShowIsAsked(t *testing.T) {
 	p := newProxy(t, server.Addr())

@@ -46,9 +46,9 @@ func lockName(database string) string {
 
 // intent is the DDL statement that was to run when it was written down; the zero intent is none.
 type intent struct {
-	pos    event.Position // behind the increment
+	pos    event.Position // after the increment
 	before string         // fingerprint of the schema before it
-	answer uint64         // number of the operator's answer behind which it ran; 0 for none
+	answer uint64         // number of the operator's answer after which it ran; 0 for none
 	digest string         // of the statement; only written here, read by intends
 }
 
@@ -72,7 +72,7 @@ func (t *Database) look(ctx context.Context, s *session) (place, error) {
 	return t.see(ctx, s, "", " LOCK IN SHARE MODE")
 }
 
-// seeOnce is that behind the script start, with the lock that goes behind the query; held is an expression that tells
+// seeOnce is that after the script start, with the lock that goes after the query; held is an expression that tells
 // whether the node still has the database.
 func (t *Database) seeOnce(ctx context.Context, s *session, start, lock, held string) (place, error) {
 	s.place, s.xa = true, start != ""

@@ -243,7 +243,7 @@ const (
 
 // follow says what is to be stored of counters after steps. gave is how many numbers each has given since what is
 // stored of it was exact, in order, or unknown; nil is unknown of all. read are those that must be asked; told those
-// that stand so many numbers further than stored; after is gave behind the steps, when that is stored.
+// that stand so many numbers further than stored; after is gave after the steps, when that is stored.
 func (r *reach) follow(steps []step, gave []int) (read []int, told map[int]int, after []int) {
 	if after = slices.Clone(gave); len(after) != len(r.counters) {
 		after = slices.Repeat([]int{unknown}, len(r.counters))

@@ -244,7 +244,7 @@ func (l *load) all(ctx context.Context, records *snapstream.Reader) error {
 	return nil
 }
 
-// readRecord returns the next record; io.EOF behind the last one. Its length is believed only as far as bytes come.
+// readRecord returns the next record; io.EOF after the last one. Its length is believed only as far as bytes come.
 func readRecord(r io.Reader) (kind byte, body []byte, err error) {
 	var head [5]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {

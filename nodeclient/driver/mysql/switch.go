@@ -256,7 +256,7 @@ func (r *restored) Discard() error {
 	return r.t.drop(restoreName(r.t.cfg.DBName))
 }
 
-// drop removes a database that may be absent, with a context and session of its own: it cleans up behind errors too.
+// drop removes a database that may be absent, with a context and session of its own: it cleans up after errors too.
 func (t *Database) drop(database string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*settleTime)
 	defer cancel()

@@ -67,7 +67,7 @@ func TestXE13TheSwitchIsOneStep(t *testing.T) {
 	for _, lose := range []bool{false, true} {
 		old, switched, first, step := 0, 0, 1, 1
 		if lose {
-			first, step = 2, 3 // behind the look at the lock; and to save time
+			first, step = 2, 3 // after the look at the lock; and to save time
 		}
 		for nth := first; ; nth += step {
 			n := nodeOn(t, server, p.Addr())

@@ -238,7 +238,7 @@ func (t *Database) compare(before event.Position, f []any) (event.Position, erro
 	if slices.Contains(t.doubt, stored) {
 		t.doubt = nil
 		return stored, nodeclient.Transient(fmt.Errorf("redis: a call whose answer was lost is stored after all: going on "+
-			"behind %d", stored.Seq))
+			"after %d", stored.Seq))
 	}
 	return stored, t.hold.Advance(stored, before)
 }
@@ -288,7 +288,7 @@ func (t *Database) settle(ctx context.Context, before event.Position, steps []st
 			last.Seq, failed))
 	case slices.Contains(t.doubt, now):
 		t.doubt = nil
-		return now, nodeclient.Transient(fmt.Errorf("redis: the call up to %d ended behind %d, and the answer that says "+
+		return now, nodeclient.Transient(fmt.Errorf("redis: the call up to %d ended after %d, and the answer that says "+
 			"why is lost: %w", last.Seq, now.Seq, failed))
 	}
 	return now, fmt.Errorf("redis: after a lost answer: %w: %w", t.hold.Advance(now, before), failed)

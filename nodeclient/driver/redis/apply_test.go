@@ -212,7 +212,7 @@ func TestTypedValuesSurviveApplyAndDump(t *testing.T) {
 	require.Equal(t, n.contents(), m.contents())
 }
 
-// rechain makes the same items behind any position.
+// rechain makes the same items after any position.
 func rechain(pos event.Position, items []event.Item) (again []event.Item) {
 	for _, item := range items {
 		record, chain := event.EncodeRecord(nil, pos.Seq+1, 17e17, pos.Chain, event.Draft{Body: item.Record.Body()})
@@ -224,7 +224,7 @@ func rechain(pos event.Position, items []event.Item) (again []event.Item) {
 
 // An increment whose last command fails leaves every key as it was, whatever its earlier commands did: changed,
 // deleted, renamed, made, turned into another type, given another expiry. What precedes the increment stays, nothing
-// behind it runs.
+// after it runs.
 func TestAFailingIncrementIsTakenBack(t *testing.T) {
 	n := newNode(t)
 	n.run(values...)
@@ -312,7 +312,7 @@ func TestLargeBatchesAndCommands(t *testing.T) {
 	require.Equal(t, items[1].Pos, applied)
 }
 
-// FLUSHDB deletes the position too, which the same script puts back; a failing increment behind it as well.
+// FLUSHDB deletes the position too, which the same script puts back; a failing increment after it as well.
 func TestFLUSHDBKeepsThePosition(t *testing.T) {
 	n := newNode(t)
 	n.run("SET a 1", "SET b 1\nFLUSHDB", "SET c 1")

@@ -90,7 +90,7 @@
 //	13  4  n, length of the value
 //	17  k  key
 //	 .  n  value as DUMP gives it; a server of an earlier version may not read it
-//	of the end, behind which nothing comes
+//	of the end, after which nothing comes
 //	 1  8  how many keys came before
 //
 // All integers are little-endian. A key may come twice, with the same value.

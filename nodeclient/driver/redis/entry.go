@@ -71,11 +71,11 @@ func readEntries(r *bufio.Reader, each func(entry) error) error {
 				return cut(err)
 			}
 			if n := binary.LittleEndian.Uint64(head[:]); n != count {
-				return damaged("the snapshot ends behind %d keys but has counted %d", count, n)
+				return damaged("the snapshot ends after %d keys but has counted %d", count, n)
 			}
 			if _, err := r.ReadByte(); err != io.EOF {
 				if err == nil {
-					err = damaged("the snapshot goes on behind its end")
+					err = damaged("the snapshot goes on after its end")
 				}
 				return err
 			}

@@ -116,7 +116,7 @@ return {'done', low and low <= time and 1 or 0, low and 1 or 0, doubt}
 //	KEYS[1]  not used, KEYS[2] the times of the keys
 //	ARGV     rank of the first key, how many, spare, "1" when keys that are gone are to be forgotten
 //
-// It returns the rank behind the last key it has looked at, or -1 behind all of them; the server's clock in ms; how
+// It returns the rank after the last key it has looked at, or -1 after all of them; the server's clock in ms; how
 // many of them are gone, and one of these.
 var stretchScript = newScript(ending + `
 local from, count = tonumber(ARGV[1]), tonumber(ARGV[2])
@@ -281,7 +281,7 @@ func (t *Database) secure(ctx context.Context, safe int64) error {
 	return nil
 }
 
-// stretch makes Redis keep all keys for the whole spare time again, behind the position at, whose next increment has
+// stretch makes Redis keep all keys for the whole spare time again, after the position at, whose next increment has
 // the time until or a later one. Keys that Redis has ended although the log has not are Fatal.
 func (t *Database) stretch(ctx context.Context, at event.Position, until int64) error {
 	var doubt int
@@ -298,7 +298,7 @@ func (t *Database) stretch(ctx context.Context, at event.Position, until int64) 
 	if gone > 0 && doubt == 2 {
 		return nodeclient.Fatal(fmt.Errorf("redis: this node has stood still for so long that Redis itself, %s behind "+
 			"their time, has ended"+
-			" %d keys (%.64q is one of them) which increments behind %d may still need: restore this copy from another node,"+
+			" %d keys (%.64q is one of them) which increments after %d may still need: restore this copy from another node,"+
 			" or accept it as it is and seek to %d", t.spare, gone, name, at.Seq, at.Seq+1))
 	}
 	return t.secure(ctx, clock+t.spare.Milliseconds())

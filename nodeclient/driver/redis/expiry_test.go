@@ -275,7 +275,7 @@ func (n *node) step(before event.Position, items []event.Item) (failed []uint64)
 	return failed
 }
 
-// Keys end by the time of the log: a node that is level, with a heartbeat behind every increment; one that lags and
+// Keys end by the time of the log: a node that is level, with a heartbeat after every increment; one that lags and
 // gets all in a few batches; one that joins with a DUMP in the middle; and one whose server is killed on the way; all
 // hold in the end, and after each increment but for what a heartbeat has ended, what the words of the commands say.
 func TestKeysEndByTheTimeOfTheLog(t *testing.T) {

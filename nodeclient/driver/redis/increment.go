@@ -45,7 +45,7 @@ func (t table) parse(body []byte) (work, error) {
 			return nil, fmt.Errorf("command %d: %w", i+1, err)
 		}
 		if w[i].flushes() && i < len(commands)-1 {
-			return nil, fmt.Errorf("command %d: FLUSHDB cannot be taken back when a command behind it fails: make it the "+
+			return nil, fmt.Errorf("command %d: FLUSHDB cannot be taken back when a command after it fails: make it the "+
 				"last of its increment", i+1)
 		}
 	}

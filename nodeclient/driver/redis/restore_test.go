@@ -59,7 +59,7 @@ func TestXE13TheSwitchIsOneStep(t *testing.T) {
 	}
 }
 
-// The server is killed right behind the loading, or behind the switch: the append-only file has the old data or the
+// The server is killed right after the loading, or after the switch: the append-only file has the old data or the
 // new, and the next Open tidies up.
 func TestXE13AServerKilledAroundTheSwitch(t *testing.T) {
 	own := redistest.New(t)
@@ -206,7 +206,7 @@ func TestWithoutPersistenceDataAndPositionFallTogether(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, "5", n.do("GET", "c"))
 	}
-	// A snapshot that was open meanwhile holds data of before and behind: it does not count.
+	// A snapshot that was open meanwhile holds data of before and after: it does not count.
 	s, err := n.Snapshot(t.Context())
 	require.NoError(t, err)
 	require.NoError(t, own.Kill())

@@ -182,7 +182,7 @@ local function sets(key, time, ms)
   end
 end
 
--- follow brings the index behind a command that has succeeded; was are the times that its keys had.
+-- follow brings the index after a command that has succeeded; was are the times that its keys had.
 local function follow(c, was, time, native, answer, ms)
   if c.how == 'f' then
     low = nil
@@ -342,7 +342,7 @@ local doubt = tonumber(safe) < wall + spare / 2 and 1 or 0
 return {'done', n, lowest() and 1 or 0, doubt}
 `)
 
-// readScript reads keys as they are: KEYS; ARGV the number of bytes behind which it stops, and the times of the keys.
+// readScript reads keys as they are: KEYS; ARGV the number of bytes after which it stops, and the times of the keys.
 // It returns how many of the keys it has looked at, then for each that is there its number, the time of the log that
 // ends it in ms, else Redis' own, else -1, and its DUMP.
 var readScript = newScript(`

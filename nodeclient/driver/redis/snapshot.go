@@ -212,7 +212,7 @@ func (s *snapshot) walk(ctx context.Context, p *pack, names []string) error {
 	return p.write(s.taken())
 }
 
-// last ends the walk: behind it Apply keeps nothing more, and what it has kept is written.
+// last ends the walk: after it Apply keeps nothing more, and what it has kept is written.
 func (s *snapshot) last(ctx context.Context, p *pack) error {
 	if err := s.take(ctx); err != nil {
 		return err

@@ -48,7 +48,7 @@ func (n *node) fill(keys int) {
 
 // TestXE07: "MVCC target: increments flow during a long copy, yet the snapshot holds exactly its position", with keys
 // that are hot, deleted, made, renamed, of another type than before, given an expiry, restored; before the walk comes
-// to them and behind it.
+// to them and after it.
 func TestXE07(t *testing.T) {
 	n := newNode(t)
 	n.run(values...)

@@ -14,7 +14,7 @@ import (
 
 // errURL says how a target URL is written. The error of parsing one may hold the password, so it is not shown.
 var errURL = errors.New("redis: the target URL cannot be read: write redis://USER@HOST:PORT/DB, or rediss:// for " +
-	"TLS, the password percent-encoded behind USER: or in REDISCLI_AUTH")
+	"TLS, the password percent-encoded after USER: or in REDISCLI_AUTH")
 
 // place is what a target URL says.
 type place struct {
@@ -47,7 +47,7 @@ func parseURL(raw string) (p place, err error) {
 		p.options.Password = os.Getenv("REDISCLI_AUTH")
 	}
 	if p.options.Username != "" && p.options.Password == "" {
-		return p, errors.New("redis: the target URL names a user but no password: write it percent-encoded behind USER: " +
+		return p, errors.New("redis: the target URL names a user but no password: write it percent-encoded after USER: " +
 			"or set REDISCLI_AUTH")
 	}
 	number := func(text string) (n int) {

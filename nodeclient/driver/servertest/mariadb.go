@@ -23,7 +23,7 @@ type MariaDB struct {
 
 // StartMariaDB makes a new server and waits until it answers; options are further ones of its command line, which
 // overrule those for tests: they are fast and keep nothing through a crash of the machine. The caller stops it, also
-// behind a failed test.
+// after a failed test.
 func StartMariaDB(options ...string) (*MariaDB, error) {
 	daemon, err := exec.LookPath("mariadbd")
 	if err != nil { // not in the PATH of everybody
@@ -99,7 +99,7 @@ func (s *MariaDB) Halt() error { return s.End(syscall.SIGTERM) }
 // URL is that of a database for the user xmq.
 func (s *MariaDB) URL(database string) string { return MariaDBURL(s.Addr(), database) }
 
-// MariaDBURL is that of a database behind addr, such as a proxy's, for the user xmq.
+// MariaDBURL is that of a database at addr, such as a proxy's, for the user xmq.
 func MariaDBURL(addr, database string) string {
 	return "mysql://xmq:" + escaped() + "@" + addr + "/" + database
 }

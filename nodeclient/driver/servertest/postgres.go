@@ -21,7 +21,7 @@ type Postgres struct {
 }
 
 // StartPostgres makes a new server and waits until it answers; settings ("fsync=on") overrule those for tests, which
-// are fast and keep nothing through a crash of the machine. The caller stops it, also behind a failed test.
+// are fast and keep nothing through a crash of the machine. The caller stops it, also after a failed test.
 func StartPostgres(settings ...string) (*Postgres, error) {
 	installed, err := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
 	if err != nil || len(installed) == 0 {
@@ -81,7 +81,7 @@ func (s *Postgres) Halt() error { return s.End(syscall.SIGINT) }
 // URL is that of a database for the role xmq.
 func (s *Postgres) URL(database string) string { return PostgresURL("xmq", s.Addr(), database) }
 
-// PostgresURL is that of a database behind addr, such as a proxy's.
+// PostgresURL is that of a database at addr, such as a proxy's.
 func PostgresURL(role, addr, database string) string {
 	return "postgres://" + role + ":" + escaped() + "@" + addr + "/" + database + "?sslmode=disable"
 }

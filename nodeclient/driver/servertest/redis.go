@@ -17,7 +17,7 @@ const RedisDatabases = 2000
 type Redis struct{ *Server }
 
 // StartRedis makes a new server and waits until it answers; args are added to its command line. It keeps an
-// append-only file that is synced at each write unless args say otherwise. The caller stops it, also behind a failed
+// append-only file that is synced at each write unless args say otherwise. The caller stops it, also after a failed
 // test.
 func StartRedis(args ...string) (*Redis, error) {
 	path, err := exec.LookPath("redis-server")
@@ -76,7 +76,7 @@ func (s *Redis) Halt() error { return s.End(syscall.SIGTERM) }
 // URL is that of a logical database, whose restores load into the next one.
 func (s *Redis) URL(db int) string { return RedisURL(s.Addr(), db) }
 
-// RedisURL is that of a logical database behind addr, such as a proxy's.
+// RedisURL is that of a logical database after addr, such as a proxy's.
 func RedisURL(addr string, db int) string {
 	return fmt.Sprintf("redis://:%s@%s/%d?restore_db=%d", escaped(), addr, db, db+1)
 }

@@ -42,7 +42,7 @@ type Server struct {
 
 // New makes a folder and finds a free port. When this process is root the folder belongs to the user named by owner,
 // and so do the processes of Command: database servers refuse to run as root. The caller sets Launch and Answers,
-// calls Run, and in the end Stop, also behind a failed test.
+// calls Run, and in the end Stop, also after a failed test.
 func New(name, owner string) (*Server, error) {
 	dir, err := os.MkdirTemp("/tmp", "xmq-"+name+"-")
 	if err != nil {
@@ -115,7 +115,7 @@ func (s *Server) Run() error {
 // Kill is kill -9 of the server.
 func (s *Server) Kill() error { return s.End(syscall.SIGKILL) }
 
-// Signal sends a signal, such as SIGSTOP, behind which the server takes connections and answers nothing, or SIGCONT.
+// Signal sends a signal, such as SIGSTOP, after which the server takes connections and answers nothing, or SIGCONT.
 func (s *Server) Signal(signal syscall.Signal) error { return s.cmd.Process.Signal(signal) }
 
 // End sends a signal and waits until the server has ended.

@@ -178,7 +178,7 @@ func said(err error) error {
 }
 
 // mixes are the words that begin statements which may be run together. SQLite keeps the text of others, with what
-// stands behind it, and every copy shall have the same.
+// stands after it, and every copy shall have the same.
 var mixes = []string{"INSERT", "UPDATE", "DELETE", "REPLACE", "SELECT", "WITH"}
 
 // forget makes changes() and last_insert_rowid() 0: they tell of the statement before, whosever it was, and a rollback

@@ -54,7 +54,7 @@ func (n *node) run(scripts ...string) {
 	drivertest.Feed(n.T, n.Database, n.log, scripts...)
 }
 
-// fails applies scripts as one batch of which the i-th, from 0, must FAIL. The log then goes on behind all of them.
+// fails applies scripts as one batch of which the i-th, from 0, must FAIL. The log then goes on after all of them.
 func (n *node) fails(i int, scripts ...string) error {
 	n.Helper()
 	return drivertest.Fails(n.T, n.Database, n.log, i, scripts...)
@@ -165,7 +165,7 @@ func TestACommitOutsideTheOrderIsNotReadBack(t *testing.T) {
 }
 
 // TestXI06: "The node drops repeats and refuses to go backwards", the driver's half: no batch but the one
-// right behind the stored position changes anything.
+// right after the stored position changes anything.
 func TestXI06(t *testing.T) {
 	n := newNode(t)
 	n.run("CREATE TABLE c (v INTEGER); INSERT INTO c VALUES (0)")

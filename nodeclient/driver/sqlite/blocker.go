@@ -34,7 +34,7 @@ const (
 	lockedBytes  = 2 + 510 // of which pendingByte is the first
 )
 
-// lockHolder names the other processes that hold a lock behind which writes wait, as far as the kernel shows them; ""
+// lockHolder names the other processes that hold a lock for which writes wait, as far as the kernel shows them; ""
 // for none.
 func (t *Database) lockHolder() string {
 	var pids []int

@@ -82,7 +82,7 @@ func TestAConnectionIsGuarded(t *testing.T) {
 }
 
 // Whatever in the schema asks what the statement before has done hears of the same increment only: in one batch, in
-// several, and behind a restart.
+// several, and after a restart.
 func TestNobodyAsksWhatAnotherIncrementHasDone(t *testing.T) {
 	for name, c := range map[string]struct{ makes, asks string }{
 		"a trigger's key": {"CREATE TRIGGER tr AFTER INSERT ON other BEGIN INSERT INTO seen VALUES " +

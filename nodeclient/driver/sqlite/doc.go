@@ -35,7 +35,7 @@
 // only when SQLite's quick_check of an ordinary table, or the reading of the position, finds damage is the copy lost.
 //
 // Generated keys need nothing of their own: a rollback and a snapshot take sqlite_sequence (AUTOINCREMENT) along, and
-// a table without it counts from its rows. Only behind the key 9223372036854775807 SQLite chooses keys at random,
+// a table without it counts from its rows. Only after the key 9223372036854775807 SQLite chooses keys at random,
 // when the table has no AUTOINCREMENT.
 //
 // Replicas are equal when the SQL is deterministic: an increment that calls random() or datetime('now') gives every

@@ -57,7 +57,7 @@ func appendSum(dst []byte, sum hash.Hash32) []byte {
 	return binary.LittleEndian.AppendUint32(dst, sum.Sum32())
 }
 
-// copyPages writes the pages of r, which stands behind the header, to w and demands that r ends with them.
+// copyPages writes the pages of r, which stands after the header, to w and demands that r ends with them.
 func copyPages(w io.Writer, r io.Reader, h header) error {
 	sum := newSum()
 	if _, err := io.CopyN(io.MultiWriter(w, sum), r, h.size()); err != nil {
@@ -72,7 +72,7 @@ func copyPages(w io.Writer, r io.Reader, h header) error {
 	}
 	switch n, err := io.ReadFull(r, tail[:1]); {
 	case n > 0:
-		return fmt.Errorf("the snapshot goes on behind its end: %w", event.ErrDamaged)
+		return fmt.Errorf("the snapshot goes on after its end: %w", event.ErrDamaged)
 	case err != io.EOF:
 		return fmt.Errorf("read the end: %w", err)
 	}

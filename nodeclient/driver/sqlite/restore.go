@@ -152,7 +152,7 @@ func begin(ctx context.Context, c *sql.Conn, pos event.Position) error {
 }
 
 // Switch implements nodeclient.Restored. A crash before its first rename leaves the old database, after it
-// the new one. On an error behind that point the target is closed, and its next use, or the next Open,
+// the new one. On an error after that point the target is closed, and its next use, or the next Open,
 // finishes the switch.
 func (r *restored) Switch(ctx context.Context) error {
 	t := r.t

@@ -51,7 +51,7 @@ func (w *work) add(p sqltext.Piece) error {
 
 // checkPiece looks at a part of an increment before it runs and strips one outer BEGIN ... COMMIT. Refused, as a FAIL:
 //
-//   - a NUL byte, behind which SQLite would read nothing and say nothing
+//   - a NUL byte, after which SQLite would read nothing and say nothing
 //   - an open quote or trigger body
 //   - a placeholder for which there is no argument
 //   - transaction control: BEGIN, COMMIT, END, ROLLBACK, SAVEPOINT, RELEASE

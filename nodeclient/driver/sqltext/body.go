@@ -21,7 +21,7 @@ type body struct {
 	after  string   // the word that must follow END: IF, LOOP, ...; "END" when a label may
 	wants  bool     // the head of a block (IF, ELSEIF, WHEN, WHILE, FOR) waits for its THEN or DO
 	until  bool     // the condition of a REPEAT
-	// handler: 1 behind DECLARE, 2 behind HANDLER, 3 where a condition is due, 4 behind one
+	// handler: 1 after DECLARE, 2 after HANDLER, 3 where a condition is due, 4 after one
 	handler int
 	routine bool // PACKAGE: a PROCEDURE or FUNCTION waits for its BEGIN
 	label   bool // the token before may be a label
@@ -36,7 +36,7 @@ var blockWords = words("BEGIN IF CASE LOOP WHILE REPEAT FOR")
 var characteristics = words("COMMENT LANGUAGE SQL NOT DETERMINISTIC CONTAINS NO READS MODIFIES DATA " +
 	"SECURITY DEFINER INVOKER")
 
-// leading are words behind which an operand must come, so that END or DO there is a name.
+// leading are words after which an operand must come, so that END or DO there is a name.
 var leading = words("WHEN THEN ELSE CASE AND OR NOT XOR LIKE IN IS BETWEEN DIV MOD REGEXP RLIKE BINARY INTERVAL " +
 	"COLLATE ESCAPE WHILE FOR UNTIL AS EVENT EXISTS")
 
@@ -60,7 +60,7 @@ func (b *body) operand() bool {
 	return !leading[b.prev] && isWord(b.prev[0])
 }
 
-// named reports whether a word behind the token before is a name.
+// named reports whether a word after the token before is a name.
 func (b *body) named() bool { return b.prev == "." || b.prev == "@" || b.prev == "AS" }
 
 func (b *body) top() string {
@@ -133,7 +133,7 @@ func (b *body) header(t string) {
 	case "PROCEDURE":
 		switch {
 		case b.step == 0 || t == "'" || characteristics[t]:
-		case t == ":": // behind a label that looks like a characteristic
+		case t == ":": // after a label that looks like a characteristic
 			b.begin("")
 		default:
 			b.begin(t)

@@ -10,7 +10,7 @@ import (
 // copyBytes is about how long an increment of COPY's rows gets.
 const copyBytes = 256 << 10
 
-// copying makes INSERTs of the data behind a COPY ... FROM stdin.
+// copying makes INSERTs of the data after a COPY ... FROM stdin.
 type copying struct {
 	into  string // INSERT INTO t (a, b) OVERRIDING SYSTEM VALUE VALUES
 	line  int    // of its COPY
@@ -68,7 +68,7 @@ func (c *copying) next(s *scanner, limit int) (text string, line int, err error)
 	return b.String(), line, nil
 }
 
-// skip passes n bytes and the line break behind them.
+// skip passes n bytes and the line break after them.
 func (s *scanner) skip(n int) {
 	if s.at+n < len(s.buf) {
 		n++

@@ -90,7 +90,7 @@ type cutter struct {
 	script  builder
 }
 
-// next returns the next script that has text; io.EOF behind the last one.
+// next returns the next script that has text; io.EOF after the last one.
 func (c *cutter) next() (Script, error) {
 	for len(c.ready) == 0 {
 		if err := c.step(); err != nil {
@@ -242,7 +242,7 @@ func (c *cutter) rows() error {
 	return nil
 }
 
-// add puts a statement into the script that is being made, behind the settings it wants.
+// add puts a statement into the script that is being made, after the settings it wants.
 func (c *cutter) add(st Statement, ended string) {
 	if c.script.text.Len() == 0 {
 		prefix := c.prefix(st)

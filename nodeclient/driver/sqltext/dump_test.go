@@ -172,7 +172,7 @@ func TestSettingsThatMeanSomethingAreNotLeftOut(t *testing.T) {
 	}
 }
 
-// Each line of an increment comes from a line of the input, behind settings and DELIMITER as well.
+// Each line of an increment comes from a line of the input, after settings and DELIMITER as well.
 func TestIncrementsKnowTheLinesOfTheInput(t *testing.T) {
 	sp := Splitter{Dialect: MariaDB, Limit: 1000}
 	var lines [][]int

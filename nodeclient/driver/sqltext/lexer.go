@@ -79,7 +79,7 @@ func isWord(c byte) bool {
 	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '_' || c == '$' || c >= 0x80
 }
 
-// dashComment: MariaDB wants a space or control character behind the dashes, so that 5--1 is six.
+// dashComment: MariaDB wants a space or control character after the dashes, so that 5--1 is six.
 func (l *lexer) dashComment(b []byte) bool {
 	if len(b) < 2 || b[1] != '-' {
 		return false
@@ -183,7 +183,7 @@ func continued(b []byte, from int, backslash, eof bool) (kind, int, error) {
 	}
 }
 
-// quote: a doubled quote stands for itself; with backslash set a backslash takes the byte behind it along.
+// quote: a doubled quote stands for itself; with backslash set a backslash takes the byte after it along.
 func quote(b []byte, q byte, backslash, eof bool) (kind, int, error) {
 	for i := 1; i < len(b); i++ {
 		switch {

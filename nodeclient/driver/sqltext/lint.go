@@ -294,7 +294,7 @@ func (l *linter) whole(q *query, writes bool) {
 		first = strings.ToUpper(l.tokens[0].text)
 	}
 	if first == "WITH" {
-		for _, t := range l.tokens { // the verb behind the common table expressions
+		for _, t := range l.tokens { // the verb after the common table expressions
 			if u := strings.ToUpper(t.text); t.kind == word && slices.Contains([]string{"INSERT", "UPDATE", "DELETE",
 				"REPLACE"}, u) {
 				first = u

@@ -13,7 +13,7 @@ type Statement struct {
 	Text    string // from its first to its last token, without the delimiter and the comments around it
 	Line    int    // where it begins, from 1
 	Keyword string // the word it begins with, in upper case; "" when it begins with something else
-	Second  string // the word behind that; "" when something else follows
+	Second  string // the word after that; "" when something else follows
 	// Control is the word with which it controls a transaction (BEGIN, START, COMMIT, END, ROLLBACK, SAVEPOINT,
 	// RELEASE; ABORT and PREPARE in PostgreSQL; XA and AUTOCOMMIT in MariaDB); "" when it does not.
 	Control string
@@ -38,7 +38,7 @@ type scanner struct {
 	at    int // next token
 	line  int // of at
 	start int // first token of the statement, -1 before it
-	end   int // behind its last token
+	end   int // after its last token
 	delim []byte
 
 	// Of a script that a client would read: marks of executed comments go, and lines to the client are passed where
@@ -66,7 +66,7 @@ func errAt(line int, format string, args ...any) error {
 	return fmt.Errorf("line %d: "+format, append([]any{line}, args...)...)
 }
 
-// fill reads more behind what is still needed, at least as much as there is, so that a long token costs no
+// fill reads more after what is still needed, at least as much as there is, so that a long token costs no
 // more than twice its length.
 func (s *scanner) fill() error {
 	from := s.at
@@ -135,7 +135,7 @@ func (s *scanner) pass(n int) {
 	s.at += n
 }
 
-// next returns the next statement; io.EOF behind the last one.
+// next returns the next statement; io.EOF after the last one.
 func (s *scanner) next() (Statement, error) {
 	sh := shape{dialect: s.lex.dialect, open: true}
 	line := 0
@@ -283,7 +283,7 @@ func (s *scanner) directive(k kind, n int) (bool, error) {
 	case backslash && string(fields[0]) != `\restrict` && string(fields[0]) != `\unrestrict`:
 		return false, s.command("psql")
 	case delimiter && len(fields) < 2:
-		return false, errAt(s.line, "DELIMITER needs one word behind it")
+		return false, errAt(s.line, "DELIMITER needs one word after it")
 	case delimiter && len(fields[1]) > 16:
 		return false, errAt(s.line, "a delimiter of %d bytes is longer than 16", len(fields[1]))
 	case delimiter: // the client reads no further than that word

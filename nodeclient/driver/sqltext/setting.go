@@ -59,7 +59,7 @@ var otherReading = []string{"ANSI", "ANSI_QUOTES", "NO_BACKSLASH_ESCAPES", "ORAC
 	"MAXDB"}
 
 // modes is a list of modes as people and dumps write it. The server takes others, too: a number, whose bits are modes,
-// and names with escapes or with spaces behind them.
+// and names with escapes or with spaces after them.
 var modes = regexp.MustCompile(`^(?:[A-Z][A-Z0-9_]*(?:,[A-Z][A-Z0-9_]*)*)?$`)
 
 // OtherReading is the part of a value of sql_mode, as it stands in a SET, under which MariaDB or MySQL may read a

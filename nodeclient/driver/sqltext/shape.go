@@ -15,7 +15,7 @@ type shape struct {
 	ended   bool     // SQLite: the last two tokens were ; END
 	stdin   bool     // PostgreSQL: COPY ... FROM STDIN
 	body    *body    // MariaDB
-	nested  bool     // MariaDB: in the statement behind SET STATEMENT ... FOR
+	nested  bool     // MariaDB: in the statement after SET STATEMENT ... FOR
 	lost    bool     // MariaDB: that one may have a body
 }
 
@@ -45,7 +45,7 @@ func (s *shape) add(k kind, text []byte) {
 	s.last = t
 }
 
-// follows reports whether words behind the head matter.
+// follows reports whether words after the head matter.
 func (s *shape) follows() bool {
 	switch s.first() {
 	case "CREATE", "ALTER", "COPY":
@@ -143,7 +143,7 @@ func (s *shape) enter(object string) {
 	s.body.add(object)
 }
 
-// compound begins the body of a compound statement that stands by itself, or behind a label.
+// compound begins the body of a compound statement that stands by itself, or after a label.
 func (s *shape) compound(t string) {
 	switch {
 	case s.count == 0 && t != "BEGIN" && blockWords[t]:
@@ -167,7 +167,7 @@ func (s *shape) compound(t string) {
 // unsure reports whether this package cannot tell where the statement ends.
 func (s *shape) unsure() bool { return s.lost || s.body != nil && s.body.unsure }
 
-// complete reports whether the statement may end behind the tokens so far: by a semicolon or by the end of
+// complete reports whether the statement may end after the tokens so far: by a semicolon or by the end of
 // the text.
 func (s *shape) complete() bool {
 	switch {

@@ -84,7 +84,7 @@ var needs = map[string][]string{
 	"MERGE":   {"USING"},
 }
 
-// more are the verbs behind which something must stand.
+// more are the verbs after which something must stand.
 var more = words("INSERT UPDATE DELETE REPLACE MERGE CREATE ALTER DROP CALL DO SET WITH VALUES TABLE RENAME TRUNCATE " +
 	"GRANT REVOKE COMMENT REFRESH")
 

@@ -88,7 +88,7 @@ func without(text string, marks []span) string {
 	var b strings.Builder
 	at := 0
 	for _, m := range marks {
-		if m.from >= len(text) { // behind its last token
+		if m.from >= len(text) { // after its last token
 			break
 		}
 		b.WriteString(text[at:m.from])

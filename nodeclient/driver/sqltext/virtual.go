@@ -3,7 +3,7 @@ package sqltext
 import "strings"
 
 // virtually rewrites what .dump of SQLite writes for virtual tables. It puts their rows into sqlite_schema, which
-// only the shell may do, and makes the tables of the module behind them as if they were ordinary ones. Here the
+// only the shell may do, and makes the tables of the module after them as if they were ordinary ones. Here the
 // module makes its tables, and what it has put there gives way to what was dumped.
 func (c *cutter) virtually(st Statement) (Statement, error) {
 	tokens, err := Tokens(SQLite, st.Text)

@@ -57,7 +57,7 @@ var beginners = wordSet(`ABORT ALTER ANALYZE ANALYSE ATTACH BEGIN CACHE CALL CHA
 	RENAME REPAIR REPEAT REPLACE RESET RESIGNAL RESTART RESTORE REVOKE ROLLBACK SAVEPOINT SECURITY SELECT SET SHOW SHUTDOWN SIGNAL START
 	STOP TABLE TRUNCATE UNINSTALL UNLISTEN UNLOCK UPDATE USE VACUUM VALUES WHILE WITH XA`)
 
-// unfinished are words behind which a statement goes on.
+// unfinished are words after which a statement goes on.
 var unfinished = wordSet(`ADD AND AS BETWEEN BY CASE CREATE DELETE DISTINCT DROP ELSE EXCEPT FROM GROUP HAVING IN INNER INSERT INTERSECT
 	INTO JOIN OR ORDER REFERENCES RETURNING SELECT SET THEN UNION UPDATE USING VALUES WHEN WHERE WITH`)
 
@@ -113,7 +113,7 @@ func wholeStatement(d Dialect, st Statement) error {
 		return fmt.Errorf("its %s has no second half", st.Keyword)
 	case last.Text == ",", last.Text == "=", last.Word && len(all) > 1 && unfinished[strings.ToUpper(last.Text)] &&
 		!defaults(all):
-		return fmt.Errorf("it goes on behind %.20s", last.Text)
+		return fmt.Errorf("it goes on after %.20s", last.Text)
 	}
 	return nil
 }

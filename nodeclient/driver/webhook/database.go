@@ -72,7 +72,7 @@ func parse(rawURL string) (*hooks, error) {
 	}
 	values, err := url.ParseQuery(own)
 	if err != nil {
-		return nil, errors.New("webhook: what stands behind # in the target URL cannot be read: write dump=URL&load=URL, " +
+		return nil, errors.New("webhook: what stands after # in the target URL cannot be read: write dump=URL&load=URL, " +
 			"percent-encoded")
 	}
 	for key, v := range values {

@@ -279,7 +279,7 @@ func TestARequestIsReplayed(t *testing.T) {
 	}
 }
 
-// A replayed request reaches nothing but what lies behind the target's path, however often somebody decodes it.
+// A replayed request reaches nothing but what lies after the target's path, however often somebody decodes it.
 func TestAReplayedRequestStaysBehindTheTargetsPath(t *testing.T) {
 	t.Setenv(AuthorizationEnv, "Bearer secret")
 	s := webhooktest.New(t)

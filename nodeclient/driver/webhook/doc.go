@@ -4,14 +4,14 @@
 //
 //	webhook:URL[#dump=URL][&load=URL][&online=true][&timeout=DURATION]
 //
-// URL is http:// or https://. What stands behind # is for this driver and is never sent; URLs in it are
+// URL is http:// or https://. What stands after # is for this driver and is never sent; URLs in it are
 // percent-encoded. A user and password in a URL become basic authorisation; the environment variable
 // XMQ_WEBHOOK_AUTHORIZATION, when set, is sent as the header Authorization with every request.
 //
 // # Increments
 //
 // An increment whose content type is message/http is a whole HTTP/1.1 request (RFC 9112): its method, path, query,
-// headers and body are replayed at the host of URL, the path behind that of URL. A path that any server could take
+// headers and body are replayed at the host of URL, the path after that of URL. A path that any server could take
 // for one outside of that (dot segments, // at its beginning, a / or \ that is percent-encoded, however often) is a
 // FAIL. Host, Authorization and what belongs to a connection are not taken over. Any other increment is a POST to URL
 // with its own content type. Beside that every request carries
@@ -36,7 +36,7 @@
 // order; after a crash of the node, a lost answer or a lost acknowledgement those that the broker has not heard of
 // come again, with the same Idempotency-Key. A receiver that must not do a thing twice remembers the greatest Xmq-Seq
 // of an Xmq-Log that it has done, and answers 2xx to all up to it. The topics of the copy are remembered by the
-// broker alone: behind `xmq client forget`, or the loss of the broker's state store, start the node with the topics
+// broker alone: after `xmq client forget`, or the loss of the broker's state store, start the node with the topics
 // it had.
 //
 // # DUMP

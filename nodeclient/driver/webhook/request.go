@@ -86,7 +86,7 @@ func (h *hooks) replay(ctx context.Context, raw []byte) (*http.Request, error) {
 }
 
 // staysBehind refuses the path of a request, as it stands in it, that some server or proxy could take for one that
-// does not lie behind the path of the target's URL: with this node's secret only that part of the host may be
+// does not lie after the path of the target's URL: with this node's secret only that part of the host may be
 // reached. Servers differ in how often they decode and in what they call a separator, so every reading has to stay
 // behind.
 func staysBehind(path string) error {
@@ -225,7 +225,7 @@ func (h *hooks) send(req *http.Request) (io.ReadCloser, error) {
 			err = fmt.Errorf("%w; it asks to be left alone for %s", err, wait.Round(time.Second))
 		}
 		if state == "" && res.StatusCode >= 500 && res.StatusCode != http.StatusServiceUnavailable {
-			return nil, nodeclient.Unknown(err) // it may have failed behind its work
+			return nil, nodeclient.Unknown(err) // it may have failed after its work
 		}
 		return nil, nodeclient.Transient(err)
 	}

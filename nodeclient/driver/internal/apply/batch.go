@@ -72,7 +72,7 @@ func Prepare[W any](driver string, before event.Position, items []event.Item,
 	parse func(body []byte) (W, error)) (steps []Step[W], refused error) {
 	steps = make([]Step[W], len(items))
 	parts := min(runtime.GOMAXPROCS(0), 1+len(items)/few)
-	// of each part: where it stops, and why not behind its last item
+	// of each part: where it stops, and why not after its last item
 	ends, errs := make([]int, parts), make([]error, parts)
 	var work sync.WaitGroup
 	for i := range parts {

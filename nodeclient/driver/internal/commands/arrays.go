@@ -84,7 +84,7 @@ func (a *arrays) count(kind byte) (int, error) {
 	digits, _, found := bytes.Cut(rest[1:min(len(rest), 24)], []byte("\r\n"))
 	n, err := strconv.ParseUint(string(digits), 10, 31)
 	if !found || err != nil || string(digits) != strconv.FormatUint(n, 10) {
-		return 0, fmt.Errorf("byte %d: no length followed by CRLF stands behind %q", a.at+1, kind)
+		return 0, fmt.Errorf("byte %d: no length followed by CRLF stands after %q", a.at+1, kind)
 	}
 	if kind == '*' && n == 0 {
 		return 0, fmt.Errorf("byte %d: an array of no words is no command", a.at)

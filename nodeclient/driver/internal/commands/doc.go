@@ -10,7 +10,7 @@
 // before anything else for that alone; in single quotes only \' means something. A closing quote is followed by a
 // blank or the end of the line. Lines end with LF or CRLF; empty ones are passed over.
 //
-// Or RESP arrays of bulk strings, one behind the other, as a client sends them to a Redis server; binary safe, and
+// Or RESP arrays of bulk strings, one after the other, as a client sends them to a Redis server; binary safe, and
 // what a program should write (Append):
 //
 //	*3\r\n$3\r\nSET\r\n$8\r\ngreeting\r\n$5\r\nhello\r\n

@@ -76,7 +76,7 @@ func first(line []byte) (word, rest []byte, err error) {
 	return word, line, nil
 }
 
-// quoted adds what stands before the closing quote to word and returns what stands behind it.
+// quoted adds what stands before the closing quote to word and returns what stands after it.
 func quoted(word, line []byte, quote byte) (_, rest []byte, err error) {
 	for len(line) > 0 {
 		b := line[0]
@@ -100,7 +100,7 @@ func quoted(word, line []byte, quote byte) (_, rest []byte, err error) {
 	return nil, nil, errors.New("a quote is not closed")
 }
 
-// escaped is the byte behind a backslash in double quotes, and how many bytes stand for it.
+// escaped is the byte after a backslash in double quotes, and how many bytes stand for it.
 func escaped(line []byte) (b byte, n int) {
 	switch line[0] {
 	case 'n':

@@ -11,10 +11,10 @@ import (
 	"xmq/nodeclient/driver/internal/snapstream"
 )
 
-// Hooks is one program behind a driver. Its errors are classed by nodeclient.Transient and Fatal. An outcome that is
+// Hooks is one program of a driver. Its errors are classed by nodeclient.Transient and Fatal. An outcome that is
 // not known is Transient: the same comes again.
 type Hooks interface {
-	// Apply hands over the increment r; pos is the position behind it. Outside the order that is the increment's own
+	// Apply hands over the increment r; pos is the position after it. Outside the order that is the increment's own
 	// where the program stores no position, and the stored one, which stays, where it does; outside tells the program,
 	// which must not take it for an old one. An outcome that is not known is Unknown.
 	Apply(ctx context.Context, pos event.Position, r event.Record, outside bool) error
@@ -134,7 +134,7 @@ func (t *Database) Apply(ctx context.Context, before event.Position, items []eve
 	return before, nil
 }
 
-// step applies one item. A pass is told only where a batch ends: what the next increment stores lies behind it anyway.
+// step applies one item. A pass is told only where a batch ends: what the next increment stores lies after it anyway.
 func (t *Database) step(ctx context.Context, item event.Item, last bool) error {
 	if item.Record == nil {
 		if last {

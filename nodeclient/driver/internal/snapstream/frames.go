@@ -1,5 +1,5 @@
 // Package snapstream is the stream in which target drivers write their snapshots: a header with the position, then
-// frames, each behind a checksum of everything before it, so that nothing damaged or cut is ever handed out.
+// frames, each with a checksum of everything before it, so that nothing damaged or cut is ever handed out.
 //
 //	 0  8  magic of the driver's format
 //	 8  4  version of the driver's format
@@ -78,7 +78,7 @@ func (f Format) NewWriter(w io.Writer, h Head) (*Writer, error) {
 	return fw, fw.write(append(b, h.Preface...))
 }
 
-// write writes b and the checksum behind it.
+// write writes b and the checksum after it.
 func (f *Writer) write(b []byte) error {
 	_, _ = f.sum.Write(b) // a hash never fails
 	end := binary.LittleEndian.AppendUint32(nil, f.sum.Sum32())
@@ -120,7 +120,7 @@ func (f *Writer) Fill(r io.Reader) error {
 	return nil
 }
 
-// End writes the frame behind which nothing comes.
+// End writes the frame after which nothing comes.
 func (f *Writer) End() error { return f.write(make([]byte, 4)) }
 
 // Reader reads a stream. Nothing of it is handed out before its checksum was seen.
@@ -129,7 +129,7 @@ type Reader struct {
 	sum   hash.Hash32
 	buf   [4 + MaxFrame + 4]byte
 	piece []byte // of the current frame, not handed out yet
-	err   error  // io.EOF behind the last frame
+	err   error  // io.EOF after the last frame
 }
 
 // NewReader reads the header from r. Its errors, and those of Read, wrap event.ErrDamaged where the bytes are wrong,
@@ -244,7 +244,7 @@ func (f *Reader) next() ([]byte, error) {
 	}
 	switch n, err := io.ReadFull(f.r, f.buf[:1]); {
 	case n > 0:
-		return nil, fmt.Errorf("the snapshot goes on behind its end: %w", event.ErrDamaged)
+		return nil, fmt.Errorf("the snapshot goes on after its end: %w", event.ErrDamaged)
 	case !errors.Is(err, io.EOF):
 		return nil, err
 	}

@@ -22,7 +22,7 @@ var MySQL = os.Getenv("XMQ_TEST_MYSQLD") != ""
 type Server struct{ *servertest.MariaDB }
 
 // Start makes a new server and waits until it answers; options are further ones of its command line. The caller stops
-// it, also behind a failed test.
+// it, also after a failed test.
 func Start(options ...string) (*Server, error) {
 	start := servertest.StartMariaDB
 	if MySQL {
@@ -43,7 +43,7 @@ func New(t *testing.T, options ...string) *Server {
 	return s
 }
 
-// URL is that of a database behind addr, such as a proxy's, for the user xmq.
+// URL is that of a database at addr, such as a proxy's, for the user xmq.
 func URL(addr, database string) string { return servertest.MariaDBURL(addr, database) }
 
 // Query returns the rows of a script's last result, columns joined by "|", NULL as "NULL".

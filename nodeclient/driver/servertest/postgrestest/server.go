@@ -16,7 +16,7 @@ const Password = servertest.Password
 // Server is one PostgreSQL server.
 type Server struct{ *servertest.Postgres }
 
-// Start makes a new server and waits until it answers. The caller stops it, also behind a failed test.
+// Start makes a new server and waits until it answers. The caller stops it, also after a failed test.
 func Start() (*Server, error) {
 	s, err := servertest.StartPostgres()
 	return &Server{s}, err
@@ -31,7 +31,7 @@ func New(t *testing.T) *Server {
 	return s
 }
 
-// URL is that of a database behind addr, such as a proxy's.
+// URL is that of a database at addr, such as a proxy's.
 func URL(role, addr, database string) string { return servertest.PostgresURL(role, addr, database) }
 
 // Query returns the rows of a script's last statement, columns joined by "|", NULL as "NULL".

@@ -20,7 +20,7 @@ const Databases = servertest.RedisDatabases
 type Server struct{ *servertest.Redis }
 
 // Start makes a new server and waits until it answers; args are added to its command line. It keeps an append-only
-// file that is synced at each write unless args say otherwise. The caller stops it, also behind a failed test.
+// file that is synced at each write unless args say otherwise. The caller stops it, also after a failed test.
 func Start(args ...string) (*Server, error) {
 	s, err := servertest.StartRedis(args...)
 	return &Server{s}, err
@@ -35,5 +35,5 @@ func New(t *testing.T, args ...string) *Server {
 	return s
 }
 
-// URL is that of a logical database behind addr, such as a proxy's.
+// URL is that of a logical database after addr, such as a proxy's.
 func URL(addr string, db int) string { return servertest.RedisURL(addr, db) }
