@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// Warning is a place where replicas may come to differ although each does what it is told.
+// Warning is a place where replicas may come to differ although each does what it is told, or where nodes may all fail.
 type Warning struct {
 	Line int
 	// Statement is its place in a {"tx"}, from 1, to whose text the line belongs; 0 elsewhere.
@@ -24,10 +24,8 @@ func (w Warning) String() string {
 }
 
 // Lint warns of what makes replicas differ, as far as words show it: clocks, dice, what one server says of
-// itself, sequences that cannot be put back, and rows
-// taken or gathered in an order that nobody has given. It judges nothing: a text that cannot be read is searched
-// up to
-// there. The body of an increment with arguments is searched, too; what they are is no matter of the lint.
+// itself, sequences that cannot be put back, and rows taken or gathered in an order that nobody has given; and of what
+// only a superuser may do. It judges nothing: a text that cannot be read is searched up to there. The body of an increment with arguments is searched, too; what they are is no matter of the lint.
 func Lint(d Dialect, text string) (all []Warning) {
 	pieces, err := Pieces([]byte(text))
 	if err != nil {
@@ -114,6 +112,9 @@ func (l *linter) word(i int) {
 		l.warn(t.line, "SEQUENCE without NOCACHE", noCache)
 	case d == MariaDB && upper == "CACHE" && l.is(0, "ALTER") && l.is(1, "SEQUENCE") && l.many(i+1):
 		l.warn(t.line, "CACHE "+l.tokens[i+1].text, noCache)
+	case d == PostgreSQL && upper == "TRIGGER" && l.is(0, "ALTER") && l.is(1, "TABLE") && l.is(i+1, "ALL") &&
+		(l.is(i-1, "DISABLE") || l.is(i-1, "ENABLE")):
+		l.warn(t.line, "TRIGGER ALL", onlySuperuser)
 	case d == PostgreSQL && i == 0 && upper == "GRANT" && l.lends():
 		l.warn(t.line, "GRANT on a sequence", ownWriter)
 	}

@@ -33,6 +33,8 @@ func TestLintSeesWhatNodesAnswerDifferently(t *testing.T) {
 		{PostgreSQL, "GRANT USAGE ON SEQUENCE s TO app; GRANT ALL PRIVILEGES ON ALL SEQUENCES IN SCHEMA public TO app; " +
 			"GRANT SELECT ON SEQUENCE s TO app",
 			[]string{"1 GRANT on a sequence", "1 GRANT on a sequence"}},
+		{PostgreSQL, "ALTER TABLE a DISABLE TRIGGER USER;\nALTER TABLE ONLY public.a DISABLE TRIGGER ALL; ALTER TABLE " +
+			"a\nENABLE TRIGGER ALL; DROP TRIGGER all_rows ON a", []string{"2 TRIGGER ALL", "3 TRIGGER ALL"}},
 		{PostgreSQL, "GRANT ALL ON TABLE sequence TO app; GRANT USAGE ON SCHEMA s TO app; " +
 			"REVOKE USAGE ON SEQUENCE s FROM app", nil},
 		{PostgreSQL, "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS $f$\nSELECT 1;\nSELECT random() $f$",

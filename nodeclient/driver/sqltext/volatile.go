@@ -11,7 +11,10 @@ const (
 	noCache   = "numbers are taken in advance, which nobody can put back, and nodes then differ: write NOCACHE"
 	ownWriter = "whoever takes numbers beside the increments makes nodes differ: grant SELECT alone"
 	ownOrder  = "which rows come first is not said, and nodes may choose differently: add ORDER BY on something unique"
-	ownRows   = "in which order the rows come is not said, and nodes may differ: add ORDER BY on something unique"
+	// the triggers of foreign keys belong to the server
+	onlySuperuser = "it needs a superuser: every node whose role is none will FAIL it, as psql would. Write " +
+		"TRIGGER USER, which leaves foreign keys in force, or load the rows before the foreign keys are made"
+	ownRows = "in which order the rows come is not said, and nodes may differ: add ORDER BY on something unique"
 )
 
 // why gives each of these words the same reason.
