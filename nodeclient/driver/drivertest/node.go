@@ -124,6 +124,23 @@ func (n *Node) GivenUpStatementIsEnded(long string) {
 	require.Equal(n, "0", n.Count())
 }
 
+// PlaceIsNobodyElses applies increments that change the table of the position by ways that words hide: each is a FAIL,
+// and the node goes on. Then drop takes the table away, as a person would: the node ends with nodeclient.ErrGone, of
+// which a session tells its broker. It needs Make and Add.
+func (n *Node) PlaceIsNobodyElses(drop func(), hidden ...string) {
+	n.Helper()
+	n.feed(n.Make)
+	for _, script := range hidden {
+		require.Error(n, Fails(n.T, n.Database, n.Log, 1, n.Add, script))
+		n.feed(n.Add)
+	}
+	before := n.at()
+	drop()
+	_, err := n.Apply(n.Context(), before, n.Log.Scripts(n.Add))
+	require.ErrorIs(n, err, nodeclient.ErrGone)
+	require.True(n, nodeclient.IsTransient(err), err)
+}
+
 // Numbers reads one number from each row.
 func Numbers(t *testing.T, rows []string) (numbers []uint64) {
 	t.Helper()

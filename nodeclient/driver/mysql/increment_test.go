@@ -492,3 +492,13 @@ func FuzzIncrement(f *testing.F) {
 		}
 	})
 }
+
+// Whatever an increment does to the table of the position is its FAIL; a node whose position a person has taken away
+// ends, and says so.
+func TestThePlaceIsNobodyElses(t *testing.T) {
+	n := newNode(t)
+	n.shared().PlaceIsNobodyElses(func() { require.NoError(t, server.Exec(n.db, "DROP TABLE xmq_position")) },
+		"BEGIN NOT ATOMIC EXECUTE IMMEDIATE CONCAT('ALTER TABLE xmq_', 'position ADD x INT'); END",
+		"BEGIN NOT ATOMIC EXECUTE IMMEDIATE CONCAT('UPDATE xmq_', 'position SET seq = seq + 7'); END",
+		"EXECUTE IMMEDIATE CONCAT('ALTER TABLE xmq_', 'position ADD x INT')")
+}

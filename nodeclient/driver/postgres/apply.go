@@ -31,6 +31,7 @@ func (t *Database) Apply(ctx context.Context, before event.Position, items []eve
 // the commit's outcome was unknown and the position read back says otherwise. Its round trips: two to begin,
 // one for everything, one to commit.
 func (t *Database) transact(ctx context.Context, before event.Position, steps []step) (event.Position, *apply.Failure) {
+	t.renew(steps)
 	ready, err := t.conn(ctx)
 	if err == nil && t.numbers.due() {
 		if err = t.holds(ctx); err == nil {
@@ -63,10 +64,13 @@ func (t *Database) transact(ctx context.Context, before event.Position, steps []
 	if err := t.compare(at.pos, before); err != nil {
 		return at.pos, apply.Fail(0, err)
 	}
+	if err := t.learnRemains(ctx, c, at); err != nil {
+		return before, apply.Fail(0, err)
+	}
+	if len(steps) > 1 && at.deferrable || t.remains.apart(steps) {
+		return at.pos, apply.Fail(0, apply.ErrAlone)
+	}
 	for _, s := range steps {
-		if len(steps) > 1 && at.deferrable {
-			return at.pos, apply.Fail(0, apply.ErrAlone)
-		}
 		t.used = t.used || s.Work.alone
 	}
 	if steps[0].Work.alone {
@@ -78,7 +82,7 @@ func (t *Database) transact(ctx context.Context, before event.Position, steps []
 		return before, apply.Fail(0, classify(fmt.Errorf("postgres: forget prepared statements: %w", err)))
 	}
 	t.numbers.settled = false
-	named := t.templates.move != ""
+	named := t.templates.named()
 	oneLine := false
 	if !at.pos.Zero() && at.sequences != "0" {
 		if oneLine, err = t.chooseDirect(ctx, c, at, steps); err != nil {
@@ -86,6 +90,7 @@ func (t *Database) transact(ctx context.Context, before event.Position, steps []
 		}
 	}
 	what, i, err := t.run(ctx, c, at, steps, oneLine)
+	t.remains.ends(steps, what, err != nil)
 	if err != nil {
 		t.templates.failed()
 		if named && code(err) == unprepared && !c.IsClosed() { // by a function of the steps
@@ -129,9 +134,12 @@ func (t *Database) compare(stored, before event.Position) error {
 
 // ending is what a transaction sends behind its steps.
 type ending struct {
-	forgets  bool // the session forgets what sequences have given it before each step
-	deferred bool // what is deferred to the commit is done first: it may use sequences
-	looks    bool // it asks what the steps have left in the session
+	before   []statement // what asks for settings before the steps; nil when nothing is asked or the answer is known
+	known    string      // that answer
+	forgets  bool        // the session forgets what sequences have given it before each step
+	deferred bool        // what is deferred to the commit is done first: it may use sequences
+	looks    []statement // changed or probing; nil when what the steps have left in the session is of no matter
+	reach    []statement // askBeyond, where move does not ask that; nil when the steps cannot
 	moving   []statement
 	numbers  bool // the last of moving answers what was done to sequences
 	direct   bool // the last of moving is moveDirect
@@ -159,6 +167,13 @@ func (t *Database) run(ctx context.Context, c *pgconn.PgConn, found place, steps
 			}
 		}
 	}
+	names := t.remains.of(steps).names
+	known, is := t.remains.knows(names)
+	var probes []statement
+	if !is {
+		probes = []statement{probe(probing, names)}
+	}
+	send(probes)
 	for i := range steps {
 		if t.asking.asks {
 			send([]statement{{text: forgetNumbers}})
@@ -168,11 +183,22 @@ func (t *Database) run(ctx context.Context, c *pgconn.PgConn, found place, steps
 	failpoint.Hit(failpoint.AppliedBeforeSeq)
 	alone := steps[0].Work.alone
 	end := ending{
+		before:   probes,
+		known:    known,
 		forgets:  t.asking.asks,
 		deferred: alone || found.deferrable,
-		looks:    found.functions && len(steps) > 1,
 		numbers:  !found.pos.Zero() && !oneLine && (alone || found.functions || found.sequences != "0"),
 		direct:   oneLine,
+	}
+	switch {
+	case found.functions && len(steps) > 1:
+		end.looks = []statement{probe(changed, names)}
+	case len(names) > 0:
+		end.looks = []statement{probe(probing, names)}
+	}
+	// move asks for it too, but is preceded by the making of an index where the table has none
+	if (!end.numbers || found.bare) && (alone || found.functions) {
+		end.reach = []statement{{text: askBeyond}}
 	}
 	last := steps[len(steps)-1].Pos
 	var all []string
@@ -183,9 +209,8 @@ func (t *Database) run(ctx context.Context, c *pgconn.PgConn, found place, steps
 	if end.deferred {
 		send([]statement{{text: immediate}})
 	}
-	if end.looks {
-		send([]statement{{text: changed}})
-	}
+	send(end.looks)
+	send(end.reach)
 	send(end.moving)
 	if err = classify(p.Sync()); err == nil {
 		what, at, err = answers(p, steps, end)
@@ -200,6 +225,11 @@ func (t *Database) run(ctx context.Context, c *pgconn.PgConn, found place, steps
 // answers reads what the server says to each statement.
 func answers(p *pgconn.Pipeline, steps []step, end ending) (what touched, at int, err error) {
 	last := steps[len(steps)-1].Seq()
+	for _, st := range end.before {
+		if end.known, err = askedOf(p, st); err != nil {
+			return what, apply.Unknown, fmt.Errorf("postgres: look at the session before increment %d: %w", steps[0].Seq(), err)
+		}
+	}
 	for i, s := range steps {
 		if end.forgets {
 			if _, err := answer(p, false); err != nil {
@@ -218,9 +248,28 @@ func answers(p *pgconn.Pipeline, steps []step, end ending) (what touched, at int
 			return what, 0, fmt.Errorf("postgres: increment %d: %w, in what is deferred to its end", last, err)
 		}
 	}
-	if end.looks {
-		if err := unchanged(p); err != nil {
+	for _, st := range end.looks {
+		now := ""
+		if st.text == changed {
+			now, err = unchanged(p, st)
+		} else {
+			now, err = askedOf(p, st)
+		}
+		what.settings, what.set = now, now != end.known
+		if err == nil && what.set && len(steps) > 1 {
+			err = fmt.Errorf("%w: a function has set what the session keeps to its end", apply.ErrAlone)
+		}
+		if err != nil {
 			return what, apply.Unknown, fmt.Errorf("postgres: look at the session after increment %d: %w", last, err)
+		}
+	}
+	for _, st := range end.reach {
+		all, err := askedBeyond(p, st)
+		if err == nil {
+			err = all.refused(steps)
+		}
+		if err != nil {
+			return what, 0, fmt.Errorf("postgres: increment %d: %w", steps[0].Seq(), err)
 		}
 	}
 	for i, st := range end.moving {
@@ -242,7 +291,15 @@ func answers(p *pgconn.Pipeline, steps []step, end ending) (what touched, at int
 			return what, apply.Unknown, moved(steps, fmt.Errorf("moving the position changed %d rows instead of one", n))
 		}
 		if end.numbers {
-			what = readTouched(r.Rows[0])
+			found := readTouched(r.Rows[0])
+			found.set, found.settings = what.set, what.settings
+			if len(end.moving) > 1 { // the index that it has just been given
+				found.own = false
+			}
+			what = found
+			if err := what.refused(steps); err != nil {
+				return what, 0, fmt.Errorf("postgres: increment %d: %w", steps[0].Seq(), err)
+			}
 		}
 		if end.direct {
 			what.line = string(r.Rows[0][0])

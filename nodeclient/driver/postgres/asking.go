@@ -54,14 +54,20 @@ func calledIn(functions ...string) string {
 	return "(" + strings.Join(all, " OR ") + ")"
 }
 
+// calledInBodies is the same of the bodies of functions in standard SQL, whose column not every server has.
+func calledInBodies(functions ...string) string {
+	return "EXISTS (SELECT FROM pg_catalog.pg_proc p WHERE oid >= 16384 AND pg_catalog.to_jsonb(p) ->> 'prosqlbody' ~ " +
+		"(SELECT ':(op)?funcid (' || pg_catalog.string_agg(oid::text, '|') || ') ' FROM pg_catalog.pg_proc " +
+		"WHERE proname IN ('" + strings.Join(functions, "', '") + "') AND oid < 16384))"
+}
+
 // askAsking asks the catalogs. Of a function its text is read, also that of one in standard SQL, whose own column not
 // every server has; one that puts statements together (EXECUTE), or is of a language that nobody here reads, may ask
 // for anything. C is believed to leave sequences alone.
 var askAsking = "SELECT " + calledIn(askers...) + " OR EXISTS (SELECT FROM pg_catalog.pg_proc p " +
 	"JOIN pg_catalog.pg_language l ON l.oid = p.prolang WHERE p.oid >= 16384 AND l.lanname <> 'c' AND " +
-	"(l.lanname NOT IN ('sql', 'plpgsql', 'internal') OR p.prosrc ~* '" + strings.Join(askers, "|") + "|execute' OR " +
-	"pg_catalog.to_jsonb(p) ->> 'prosqlbody' ~ (SELECT ':(op)?funcid (' || pg_catalog.string_agg(oid::text, '|') || ') ' " +
-	"FROM pg_catalog.pg_proc WHERE proname IN ('" + strings.Join(askers, "', '") + "') AND oid < 16384)))"
+	"(l.lanname NOT IN ('sql', 'plpgsql', 'internal') OR p.prosrc ~* '" + strings.Join(askers, "|") + "|execute')) OR " +
+	calledInBodies(askers...)
 
 // learnAsking finds out, in an open transaction, whether something of the database may ask.
 func (t *Database) learnAsking(ctx context.Context, c *pgconn.PgConn, found place) error {

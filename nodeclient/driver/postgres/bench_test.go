@@ -111,3 +111,58 @@ func worked(b *testing.B, t *Database) time.Duration {
 	require.NoError(b, syscall.Getrusage(syscall.RUSAGE_SELF, &own))
 	return time.Duration(ns + own.Utime.Nano() + own.Stime.Nano())
 }
+
+// BenchmarkFunctions is what it costs to ask, after each batch of plain DML, for the settings that functions of the
+// database may leave in the session: two databases with such a function get the same batches in turns, one of them as if
+// it set nothing. It is measured as in BenchmarkSequences.
+func BenchmarkFunctions(b *testing.B) {
+	for _, batch := range []int{1, 100, 1000} {
+		b.Run(fmt.Sprintf("batches=%d", batch), func(b *testing.B) {
+			targets, at := [2]*Database{}, [2]event.Position{}
+			log := drivertest.NewLog(7)
+			apply := func(i int, items []event.Item) time.Duration {
+				if i == 1 {
+					targets[1].remains.traces = traces{}
+				}
+				began := worked(b, targets[i])
+				pos, err := targets[i].Apply(b.Context(), at[i], items)
+				took := worked(b, targets[i]) - began
+				require.NoError(b, err)
+				at[i] = pos
+				return took
+			}
+			for i := range targets {
+				db := fmt.Sprintf("%s_%d", database(b.TempDir()), i)
+				require.NoError(b, server.Exec("postgres", `CREATE DATABASE "`+db+`" OWNER xmq`))
+				target, err := Open(b.Context(), server.URL(db), Options{})
+				require.NoError(b, err)
+				defer target.Close()
+				targets[i], at[i] = target, log.At()
+			}
+			items := log.Scripts("CREATE TABLE c (id int, v text)",
+				"CREATE FUNCTION f() RETURNS int LANGUAGE plpgsql AS $$ BEGIN SET LOCAL app.x = 5; RETURN 1; END $$")
+			apply(0, items)
+			apply(1, items)
+			var ratios []float64
+			round := func(first int) float64 {
+				items := make([]event.Item, 0, batch)
+				for k := range batch {
+					items = append(items, log.Next(fmt.Appendf(nil,
+						`{"sql": "INSERT INTO c VALUES ($1, $2)", "args": [%d, "some text of a row"]}`, k))...)
+				}
+				took := [2]time.Duration{}
+				took[first] = apply(first, items)
+				took[1-first] = apply(1-first, items)
+				return float64(took[0]) / float64(took[1])
+			}
+			for range 20 {
+				round(0)
+			}
+			for b.Loop() {
+				ratios = append(ratios, math.Sqrt(round(0)*round(1)))
+			}
+			slices.Sort(ratios)
+			b.ReportMetric(100*(ratios[len(ratios)/2]-1), "%cost")
+		})
+	}
+}

@@ -66,7 +66,9 @@ type Database struct {
 	powers   string // of the role, beyond the database; for people
 	folder   freespace.Folder
 	numbers  numbers
-	asking   asking // of the database of pg
+	asking   asking  // of the database of pg
+	remains  remains // of it, too
+	path     path
 }
 
 var (
@@ -78,7 +80,10 @@ var (
 var pinned = map[string]string{
 	"timezone": "UTC", "client_encoding": "UTF8", "datestyle": "ISO, MDY", "intervalstyle": "postgres",
 	"standard_conforming_strings": "on", "default_transaction_isolation": "read committed", "synchronous_commit": "on",
-	"statement_timeout": "0", "idle_in_transaction_session_timeout": "0",
+	"statement_timeout": "0", "idle_in_transaction_session_timeout": "0", "default_transaction_read_only": "off",
+	"default_transaction_deferrable": "off", "extra_float_digits": "1", "bytea_output": "hex", "array_nulls": "on",
+	"transform_null_equals": "off", "xmlbinary": "base64", "xmloption": "content", "row_security": "on",
+	"check_function_bodies": "on",
 }
 
 // Open connects to the database of a postgres:// URL, which must exist, and drops what an interrupted restore left
@@ -119,6 +124,7 @@ func Open(ctx context.Context, rawURL string, o Options) (*Database, error) {
 		cfg.RuntimeParams["application_name"] = "xmq"
 	}
 	t := &Database{cfg: cfg, tls: tlsEnv(rawURL), opts: o}
+	t.path.given = cfg.RuntimeParams["search_path"] != ""
 	if t.pg, err = t.reach(ctx, cfg); err != nil {
 		return nil, openError(cfg, err)
 	}
@@ -220,6 +226,9 @@ func (t *Database) conn(ctx context.Context) (*pgconn.PgConn, error) {
 	}
 	if t.pg == nil || t.pg.IsClosed() {
 		c, err := t.connect(ctx, t.cfg.Database)
+		if err == nil && !t.remains.ended {
+			c, err = t.follow(ctx, c)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -227,6 +236,7 @@ func (t *Database) conn(ctx context.Context) (*pgconn.PgConn, error) {
 		t.backend.Store(c.PID())
 		t.numbers.settled, t.numbers.begun = false, false
 		t.asking.known = false
+		t.remains.begins()
 	}
 	return t.pg, nil
 }

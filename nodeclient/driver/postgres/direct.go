@@ -54,6 +54,9 @@ var sumSequences = "(SELECT coalesce(pg_catalog.sum(seqrelid::bigint), 0) FROM (
 	"pg_catalog.pg_sequence " +
 	"LIMIT " + strconv.Itoa(fewSequences+1) + ") s)"
 
+// anySequence tells only whether there is one, in less time.
+const anySequence = "(SELECT pg_catalog.count(*) FROM (SELECT FROM pg_catalog.pg_sequence LIMIT 1) s)"
+
 // moveDirect moves the position and writes where the sequences of $8 stand: version, OIDs, values; NULL is one that was
 // not used yet, whose value stands in the column sequences.
 const moveDirect = `UPDATE public.xmq_position SET log_id = $1, seq = $2, chain = $3, updated_at = coalesce($4, updated_at),

@@ -5,9 +5,11 @@
 // # Settings
 //
 // Each connection runs with TimeZone UTC, client_encoding UTF8, DateStyle "ISO, MDY", IntervalStyle postgres,
-// standard_conforming_strings on, read committed, synchronous_commit on, no statement timeout and no idle timeout.
-// search_path is what the URL says, else the server's. The connection must be a direct one: a pooler that shares
-// sessions breaks locks and exported snapshots. The URL names one server.
+// standard_conforming_strings on, read committed, read and write, synchronous_commit on, no statement timeout and no
+// idle timeout; how numbers, bytes, arrays and XML are written is pinned, too (pinned). search_path is what the URL
+// says, else what stands beside the position: what the server gave when that was first written, or the source's of a
+// DUMP. The connection must be a direct one: a pooler that shares sessions breaks locks and exported snapshots. The URL
+// names one server.
 //
 // # Increments
 //
@@ -34,7 +36,11 @@
 // temporary objects, advisory locks, LISTEN, currval. Where functions of a batch have changed the session, the batch
 // is applied one by one. currval and lastval know only what the increment itself has drawn, and are an error
 // elsewhere: one whose words ask for them is a transaction of its own, and where a default, rule, view, policy,
-// check, trigger or function may ask, the session forgets its numbers before each increment.
+// check, trigger or function may ask, the session forgets its numbers before each increment. A setting that no module
+// defines (app.user) stays known to a session for ever: one that has got to know one is closed (remains.go).
+//
+// What a function or block changes beyond the data (roles, databases, their settings, the definition of xmq_position)
+// is seen by locks before the position moves, and is the FAIL of its increment (beyond.go).
 //
 // Each transaction begins with an advisory lock. It makes a reader of the position wait for the end of a transaction
 // whose connection was cut, so that a commit whose answer was lost is never mistaken for none.
@@ -68,8 +74,9 @@
 //	moved       jsonb        by OID, of those with a name there: last_value, where it has moved since; is_called is true
 //	                         or, where transactions move most of them, one string: version 1, the OIDs, their last_value;
 //	                         NULL is one that was not used yet
+//	path        text         the search_path by which increments are applied; NULL when not known
 //
-// The last three are added to the tables of earlier versions.
+// The last four are added to the tables of earlier versions.
 //
 // It has exactly one row, which the unique index xmq_position_one holds. A database without the table is at the zero
 // position, whatever else it holds. The table without its row is a copy that lost its place: Fatal.

@@ -95,6 +95,7 @@ func (t *Database) lacks(ctx context.Context, database string, extensions []stri
 func (t *Database) leave() {
 	if t.pg != nil {
 		closeConn(t.pg)
+		t.remains = remains{} // the next one may be of another database
 	}
 	if c := t.spare.take(); c != nil {
 		closeConn(c)

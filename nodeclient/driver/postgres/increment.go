@@ -32,6 +32,8 @@ type work struct {
 	alone      bool
 	sets       bool // it may set a sequence
 	asks       bool
+	traces     traces // of its own words
+	creates    bool   // it may make what leaves them later
 }
 
 // Check is an error for an increment that every node with this driver refuses before it asks its database, and for one
@@ -69,6 +71,13 @@ func (w *work) add(p sqltext.Piece) error {
 	w.sets = w.sets || strings.Contains(lower, "setval")
 	w.alone = w.alone || w.asks || strings.Contains(lower, "defer") || strings.Contains(lower, "constraints") ||
 		lasting(lower)
+	plain := !slices.ContainsFunc(statements, func(st sqltext.Statement) bool { return !plainDML[st.Keyword] })
+	if !plain && mayTrace(lower) || strings.Contains(lower, "current_setting") || strings.Contains(lower, "'set ") ||
+		strings.Contains(lower, "dblink_") {
+		w.alone = true
+		w.creates = w.creates || strings.Contains(lower, "create")
+		w.traces.add(lower)
+	}
 	for _, st := range statements {
 		if err := checkPlaceholders(st, len(p.Args), p.Object); err != nil {
 			return fmt.Errorf("line %d: %w", st.Line, err)

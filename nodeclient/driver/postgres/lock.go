@@ -160,7 +160,7 @@ func (t *Database) enter(ctx context.Context, clean string) (*pgconn.PgConn, pla
 		if err != nil {
 			return nil, place{}, err
 		}
-		at, err := begin(ctx, c, clean, t.heldBy(token))
+		at, err := t.begin(ctx, c, clean, t.heldBy(token))
 		if at.held || err != nil && !nodeclient.IsFatal(err) {
 			return c, at, err
 		}

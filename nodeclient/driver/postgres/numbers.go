@@ -132,13 +132,19 @@ func (t *Database) putSome(ctx context.Context, c *pgconn.PgConn) (done bool, er
 			return false, fmt.Errorf("set the sequence %s: %w", l.name, err)
 		}
 	}
+	noted := false
+	if there {
+		if noted, err = t.notePath(ctx, c); err != nil {
+			return false, err
+		}
+	}
 	changed := there && (none || !maps.Equal(stored, next))
 	if changed {
 		if err := keep(ctx, c, next); err != nil {
 			return false, err
 		}
 	}
-	if changed || len(put) > 0 {
+	if changed || noted || len(put) > 0 {
 		if err := execute(ctx, c, "COMMIT"); err != nil {
 			return false, err
 		}

@@ -15,7 +15,7 @@ import (
 )
 
 const createPosition = "CREATE TABLE IF NOT EXISTS public.xmq_position (log_id text NOT NULL, seq bigint NOT NULL, " +
-	"chain text NOT NULL, updated_at timestamptz, topics text, sequences jsonb, moved jsonb)"
+	"chain text NOT NULL, updated_at timestamptz, topics text, sequences jsonb, moved jsonb, path text)"
 
 // placeKey is the lock that every transaction takes that may move the position.
 const placeKey = "6362970911469990003"
@@ -47,20 +47,77 @@ type place struct {
 	held       bool           // the node has the database
 }
 
+// opening begins every transaction.
+const opening = "BEGIN ISOLATION LEVEL READ COMMITTED"
+
 // begin opens a transaction after the script before and looks at the place; held is an expression that tells whether
 // the node still has its lock. On an error the transaction may be open.
 func begin(ctx context.Context, c *pgconn.PgConn, before, held string) (p place, err error) {
-	results, err := c.Exec(ctx, before+"BEGIN ISOLATION LEVEL READ COMMITTED; "+takePlace+"; "+look+", "+held).ReadAll()
+	results, err := c.Exec(ctx, before+opening+"; "+takePlace+"; "+look+", "+held).ReadAll()
 	if err != nil {
 		return p, passing(classify(fmt.Errorf("postgres: begin: %w", err)))
 	}
-	row := results[len(results)-1].Rows[0]
+	return found(ctx, c, results[len(results)-1].Rows[0])
+}
+
+// found takes the answer to look, and reads the position.
+func found(ctx context.Context, c *pgconn.PgConn, row [][]byte) (p place, err error) {
 	yes := func(i int) bool { return string(row[i]) == "t" }
 	p = place{deferrable: yes(1), functions: yes(2), bare: yes(3), sequences: string(row[4]), held: yes(5)}
 	if yes(0) {
 		p.pos, err = readPosition(ctx, c, " FOR UPDATE")
 	}
 	return p, err
+}
+
+// begin is the function begin with what it asks prepared, as far as that is known to the session: to plan it takes much
+// longer than to run it.
+func (t *Database) begin(ctx context.Context, c *pgconn.PgConn, before, held string) (place, error) {
+	t.templates.of(c)
+	look := look + ", " + held
+	if d := t.numbers.direct; d.votes == 0 && !d.line { // which sequences there are is of no matter
+		look = strings.Replace(look, sumSequences, anySequence, 1)
+	}
+	name, fresh := t.templates.asks(look)
+	if before != "" || name == "" {
+		return begin(ctx, c, before, held)
+	}
+	p := c.StartPipeline(ctx)
+	p.SendQueryParams(opening, nil, nil, nil, nil)
+	p.SendQueryParams(takePlace, nil, nil, nil, nil)
+	if fresh {
+		p.SendPrepare(name, look, nil)
+	}
+	p.SendQueryPrepared(name, nil, nil, nil)
+	err := p.Sync()
+	var row [][]byte
+	for range 2 {
+		if err == nil {
+			_, err = answer(p, false)
+		}
+	}
+	if err == nil {
+		var reader *pgconn.ResultReader
+		if reader, err = next(p, fresh); err == nil {
+			r := reader.Read()
+			if err = r.Err; err == nil {
+				row = r.Rows[0]
+			}
+		}
+	}
+	if closed := p.Close(); err == nil {
+		err = closed
+	}
+	switch {
+	case code(err) == unprepared: // by a function of an increment
+		t.templates.failed()
+		giveBack(ctx, c)
+		return begin(ctx, c, before, held)
+	case err != nil:
+		t.templates.failed()
+		return place{}, passing(classify(fmt.Errorf("postgres: begin: %w", err)))
+	}
+	return found(ctx, c, row)
 }
 
 // passing marks what is about no increment.
@@ -112,7 +169,7 @@ func advance(stored, pos event.Position, at int64, bare, numbers bool, foreign, 
 		brokerTime(at)}
 	if stored.Zero() {
 		return []statement{{text: createPosition}, {text: createIndex}, {text: "INSERT INTO public.xmq_position (log_id, " +
-			"seq, chain, updated_at) VALUES ($1, $2, $3, $4)", args: args}}
+			"seq, chain, updated_at, path) VALUES ($1, $2, $3, $4, (" + sessionPath + "))", args: args}}
 	}
 	args = append(args, []byte(stored.Log.String()), strconv.AppendUint(nil, stored.Seq, 10),
 		[]byte(stored.Chain.String()))
@@ -130,8 +187,8 @@ func advance(stored, pos event.Position, at int64, bare, numbers bool, foreign, 
 	return []statement{last}
 }
 
-// replacePosition puts pos in the place of whatever stands in the table, within an open transaction. Topics and
-// sequences of a single row stay.
+// replacePosition puts pos in the place of whatever stands in the table, within an open transaction. Topics, sequences
+// and path of a single row stay.
 func replacePosition(ctx context.Context, c *pgconn.PgConn, pos event.Position) error {
 	if err := execute(ctx, c, createPosition+"; "+createIndex); err != nil {
 		return err
@@ -139,17 +196,17 @@ func replacePosition(ctx context.Context, c *pgconn.PgConn, pos event.Position) 
 	if err := addColumns(ctx, c); err != nil {
 		return err
 	}
-	sql := "WITH old AS (DELETE FROM public.xmq_position RETURNING updated_at, topics, sequences, moved)" +
-		" INSERT INTO public.xmq_position (log_id, seq, chain, updated_at, topics, sequences, moved) SELECT '" +
+	sql := "WITH old AS (DELETE FROM public.xmq_position RETURNING updated_at, topics, sequences, moved, path)" +
+		" INSERT INTO public.xmq_position (log_id, seq, chain, updated_at, topics, sequences, moved, path) SELECT '" +
 		pos.Log.String() + "', " + strconv.FormatUint(pos.Seq, 10) + ", '" + pos.Chain.String() +
 		"', max(updated_at), CASE WHEN count(*) = 1 THEN max(topics) END, " +
 		"CASE WHEN count(*) = 1 THEN (array_agg(sequences))[1] END, " +
-		"CASE WHEN count(*) = 1 THEN (array_agg(moved))[1] END FROM old"
+		"CASE WHEN count(*) = 1 THEN (array_agg(moved))[1] END, CASE WHEN count(*) = 1 THEN max(path) END FROM old"
 	return execute(ctx, c, sql)
 }
 
 // columns are those that a position table of an earlier version lacks.
-var columns = []string{"topics text", "sequences jsonb", "moved jsonb"}
+var columns = []string{"topics text", "sequences jsonb", "moved jsonb", "path text"}
 
 // addColumns gives a position table of an earlier version the columns that it lacks, within an open transaction. It
 // locks the table only then, and waits for a dump that reads it, for as long as tablePatience.

@@ -156,7 +156,7 @@ func (t *Database) restore(ctx context.Context, want event.Position, topics even
 	// A function in a check, a generated column or an index names something without its schema. Loading it so is tried
 	// second, since along that path a name may also mean something else than it did.
 	if p.Path == "" {
-		if p.Path, err = t.path(ctx); err != nil {
+		if p.Path, err = t.ownPath(ctx); err != nil {
 			return "", err
 		}
 	}
@@ -164,8 +164,8 @@ func (t *Database) restore(ctx context.Context, want event.Position, topics even
 	return left, err
 }
 
-// path is the search_path of this node.
-func (t *Database) path(ctx context.Context) (string, error) {
+// ownPath is the search_path of this node.
+func (t *Database) ownPath(ctx context.Context) (string, error) {
 	c, err := t.connect(ctx, t.cfg.Database)
 	if err != nil {
 		return "", err
@@ -289,6 +289,12 @@ func (t *Database) verify(ctx context.Context, want event.Position, topics event
 	}
 	if err := keepTopics(ctx, c, topics); err != nil {
 		return "", fmt.Errorf("store the topics: %w", err)
+	}
+	if p.Path != "" { // the source's increments go on as they were
+		_, err = query(ctx, c, "UPDATE public.xmq_position SET path = coalesce(path, $1)", p.Path)
+	}
+	if err != nil {
+		return "", fmt.Errorf("store the search_path: %w", err)
 	}
 	// Who used a sequence beside the source's increments does not use it here.
 	_, err = query(ctx, c, "UPDATE public.xmq_position SET sequences = NULL, moved = NULL")

@@ -20,35 +20,35 @@ import (
 const reset = "BEGIN; SET SESSION AUTHORIZATION DEFAULT; RESET ROLE; RESET ALL; CLOSE ALL; UNLISTEN *; " +
 	"SELECT pg_catalog.pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES; COMMIT; "
 
-// changed asks whether the session is another than at the beginning of the transaction.
+// changed asks whether the session is another than at the beginning of the transaction, and what probing asks.
 const changed = "SELECT EXISTS (SELECT FROM pg_catalog.pg_settings WHERE source = 'session' AND name NOT LIKE " +
 	"'transaction%')" +
 	" OR current_user <> session_user OR pg_catalog.pg_my_temp_schema() <> 0" +
-	" AND EXISTS (SELECT FROM pg_catalog.pg_class WHERE relnamespace = pg_catalog.pg_my_temp_schema())"
+	" AND EXISTS (SELECT FROM pg_catalog.pg_class WHERE relnamespace = pg_catalog.pg_my_temp_schema()), (" + probing + ")"
 
-// unchanged reads the answer to changed.
-func unchanged(p *pgconn.Pipeline) error {
-	results, err := p.GetResults()
+// unchanged reads the answer to changed, and returns what probing answers.
+func unchanged(p *pgconn.Pipeline, st statement) (settings string, err error) {
+	reader, err := next(p, st.prepared)
 	if err != nil {
-		return said(err)
-	}
-	reader, ok := results.(*pgconn.ResultReader)
-	if !ok {
-		return fmt.Errorf("%w: the session was not described", apply.ErrAlone)
+		return "", err
 	}
 	r := reader.Read()
 	if r.Err != nil {
-		return said(r.Err)
+		return "", said(r.Err)
 	}
 	if len(r.Rows) != 1 || string(r.Rows[0][0]) != "f" {
-		return fmt.Errorf("%w: a function has changed the session", apply.ErrAlone)
+		return "", fmt.Errorf("%w: a function has changed the session", apply.ErrAlone)
 	}
-	return nil
+	return string(r.Rows[0][1]), nil
 }
 
 // tidySession resets the session at once after a step that stood alone, whether it went well or not: a lock that it
 // has taken would stay until the next increment comes. What cannot be done now is done before that one.
 func (t *Database) tidySession(ctx context.Context, c *pgconn.PgConn, steps []step) {
+	if t.remains.stays && c == t.pg && !c.IsClosed() {
+		t.endSession()
+		return
+	}
 	if t.used && len(steps) == 1 && steps[0].Work.alone && !c.IsClosed() && c.TxStatus() == 'I' && ctx.Err() == nil &&
 		execute(ctx, c, reset) == nil {
 		t.used = false

@@ -213,6 +213,8 @@ func TestTheResultDoesNotDependOnBatches(t *testing.T) {
 			func(k int) string { return fmt.Sprintf("INSERT INTO seen SELECT path(%d)", k) },
 			func(k int) string { return fmt.Sprintf("INSERT INTO item VALUES (%d)", k) },
 			func(k int) string { return fmt.Sprintf("SELECT path(%d)", k) },
+			func(k int) string { return fmt.Sprintf("INSERT INTO seen SELECT sets(%d)", k) },
+			func(k int) string { return fmt.Sprintf("INSERT INTO reads (k) VALUES (%d)", k) },
 			func(k int) string { return "DO $$ BEGIN CREATE TEMP TABLE IF NOT EXISTS item (v int); END $$" },
 			func(k int) string { return fmt.Sprintf("INSERT INTO late VALUES (%d)", rng.IntN(8)) },
 			func(k int) string { return fmt.Sprintf("INSERT INTO seen SELECT raises(%d)", rng.IntN(3)) },
@@ -249,6 +251,8 @@ func TestTheResultDoesNotDependOnBatches(t *testing.T) {
 			"CREATE FUNCTION local(k int) RETURNS int LANGUAGE plpgsql AS $$ BEGIN SET LOCAL search_path = s2, public; " +
 				"RETURN k; END $$",
 			"CREATE FUNCTION path(k int) RETURNS int LANGUAGE plpgsql AS $$ BEGIN SET search_path = s2, public; RETURN k; END $$",
+			"CREATE TABLE reads (k int, v text DEFAULT coalesce(current_setting('app.x', true), 'null')); CREATE FUNCTION " +
+				"sets(k int) RETURNS int LANGUAGE plpgsql AS $$ BEGIN SET LOCAL app.x = 5; RETURN k; END $$",
 			"CREATE FUNCTION raises(k int) RETURNS int LANGUAGE plpgsql AS $$ BEGIN IF k = 0 THEN RAISE 'x' USING ERRCODE = " +
 				"'40001'; END IF; RETURN k; END $$",
 		}
@@ -264,7 +268,7 @@ func TestTheResultDoesNotDependOnBatches(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, target.(*Database).putBack(t.Context(), c)) // as before the next increment
 		b.WriteString(strings.Join(stands(t, server, db), " ") + "\n")
-		for _, table := range []string{"item", "s2.item", "c", "seen", "moods", "late", "ids", "asking"} {
+		for _, table := range []string{"item", "s2.item", "c", "seen", "moods", "late", "ids", "asking", "reads"} {
 			b.WriteString(table + ": " + strings.Join(server.Query(t, db, "SELECT x FROM "+table+" x ORDER BY x::text"), " ") +
 				"\n")
 		}

@@ -25,18 +25,18 @@ type templates struct {
 	seed  maphash.Seed
 	next  int  // number of the next name: none is used twice
 	dirty bool // what the server holds is not known, or of no more use
-	// The statement move, whose tables are those of the server, outlives a change of the schema: its name, "" while it
-	// is not prepared; whether it was sent as text; whether the server may hold names of it that are not used any more.
-	move   string
-	tried  bool
+	// The driver's own questions, whose tables are those of the server, outlive a change of the schema: their names, ""
+	// for one that was sent as a text once; whether the server may hold names of them that are not used any more.
+	own    map[string]string
 	wasted bool
 }
 
+// questions are those questions.
+var questions = map[string]bool{move: true, moveDirect: true, askBeyond: true, changed: true, probing: true}
+
 // on makes t ready for connection c. It costs a round trip when there is something to forget.
 func (t *templates) on(ctx context.Context, c *pgconn.PgConn) error {
-	if t.c != c {
-		*t = templates{c: c, names: map[string]string{}, seen: map[uint64]struct{}{}, seed: maphash.MakeSeed()}
-	}
+	t.of(c)
 	if !t.dirty {
 		return nil
 	}
@@ -45,16 +45,25 @@ func (t *templates) on(ctx context.Context, c *pgconn.PgConn) error {
 		return nil
 	}
 	clear(t.names)
-	t.move, t.wasted = "", false
+	clear(t.own)
+	t.wasted = false
 	return execute(ctx, c, "DEALLOCATE ALL")
+}
+
+// of makes t that of connection c.
+func (t *templates) of(c *pgconn.PgConn) {
+	if t.c != c {
+		*t = templates{c: c, names: map[string]string{}, own: map[string]string{}, seen: map[uint64]struct{}{},
+			seed: maphash.MakeSeed()}
+	}
 }
 
 // prepares says how st is to be sent: by the name of a prepared statement, which is to be made first when fresh is
 // true; or by its text, when name is "".
 func (t *templates) prepares(st *statement) (name string, fresh bool) {
 	switch {
-	case st.text == move:
-		return t.moves()
+	case questions[st.text]:
+		return t.asks(st.text)
 	case t.dirty:
 		return "", false
 	case !st.plain:
@@ -78,24 +87,35 @@ func (t *templates) prepares(st *statement) (name string, fresh bool) {
 	return name, true
 }
 
-// moves is prepares for the statement move.
-func (t *templates) moves() (name string, fresh bool) {
+// asks is prepares for one of questions.
+func (t *templates) asks(text string) (name string, fresh bool) {
+	name, tried := t.own[text]
 	switch {
-	case t.move != "":
-		return t.move, false
-	case !t.tried:
-		t.tried = true
+	case name != "":
+		return name, false
+	case !tried:
+		t.own[text] = ""
 		return "", false
 	}
 	t.next++
-	t.move = "xmq" + strconv.Itoa(t.next)
-	return t.move, true
+	t.own[text] = "xmq" + strconv.Itoa(t.next)
+	return t.own[text], true
+}
+
+// named reports whether one of questions is prepared.
+func (t *templates) named() bool {
+	for _, name := range t.own {
+		if name != "" {
+			return true
+		}
+	}
+	return false
 }
 
 // failed says that a transaction came to nothing: which of its statements were prepared is not known.
 func (t *templates) failed() {
-	t.dirty, t.wasted = true, t.wasted || t.move != ""
-	t.move, t.tried = "", false
+	t.dirty, t.wasted = true, t.wasted || t.named()
+	clear(t.own)
 }
 
 // kinds tells what a statement that begins with keyword is to templates: plain ones may be prepared, all others may

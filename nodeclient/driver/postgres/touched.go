@@ -15,26 +15,31 @@ type touched struct {
 	all   bool     // names of any of them may have changed
 	much  bool     // the column moved has grown
 	line  string   // what moveDirect has written
+	// settings is what probing answers after the steps, set that it is another answer than before.
+	settings string
+	set      bool
+	beyond
 }
 
 // move moves the position, and writes down where the sequences stand that the transaction has locked, by OID: in the
 // column moved, so that the long list is not written again. The function that it asks has no answer for a sequence
 // that was not used yet; those, and the ones with locks of other kinds (CREATE, ALTER, TRUNCATE), are left to note.
-// The catalog of schemas is locked when one gets another name.
+// The catalog of schemas is locked when one gets another name. The same locks show what was changed beyond the data.
 const move = `UPDATE public.xmq_position p SET log_id = $1, seq = $2, chain = $3, updated_at = coalesce($4, updated_at),
 	moved = coalesce(p.moved || m.moved, m.moved, p.moved)
 	FROM (SELECT pg_catalog.jsonb_object_agg(oid, last) FILTER (WHERE last IS NOT NULL) AS moved,
 		pg_catalog.array_agg(oid) FILTER (WHERE mine) AS oids,
 		pg_catalog.array_agg(oid) FILTER (WHERE mine AND (strong OR last IS NULL)) AS exact,
-		coalesce(pg_catalog.bool_or(oid = 2615), false) AS every
-	FROM (SELECT oid, strong, mine, CASE WHEN mine THEN pg_catalog.pg_sequence_last_value(oid) END AS last
-	FROM (SELECT l.relation AS oid, l.mode <> 'RowExclusiveLock' AS strong, NOT l.relation = ANY ($8::oid[]) AND
+		coalesce(pg_catalog.bool_or(oid = 2615), false) AS every, ` + beyondOf + `
+	FROM (SELECT oid, mode, strong, mine, CASE WHEN mine THEN pg_catalog.pg_sequence_last_value(oid) END AS last
+	FROM (SELECT l.relation AS oid, l.mode, l.mode <> 'RowExclusiveLock' AS strong, NOT l.relation = ANY ($8::oid[]) AND
 		coalesce(s.seqcache = 1 AND pg_catalog.has_sequence_privilege(s.seqrelid, 'SELECT, USAGE'), false) AS mine
 	FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_sequence s ON s.seqrelid = l.relation
 	WHERE l.pid = pg_catalog.pg_backend_pid() AND l.locktype = 'relation' AND l.mode <> 'AccessShareLock'
-		AND (s.seqrelid IS NOT NULL OR l.relation = 2615) OFFSET 0) a) b) m
+		AND (s.seqrelid IS NOT NULL OR l.relation IN (2615, ` + sharedCatalogs + `) OR l.relation = ` + ownTable + `)
+		OFFSET 0) a) b) m
 	WHERE log_id = $5 AND seq = $6 AND chain = $7
-	RETURNING m.oids, m.exact, m.every, coalesce(pg_catalog.pg_column_size(p.moved), 0) > 4000`
+	RETURNING m.oids, m.exact, m.every, coalesce(pg_catalog.pg_column_size(p.moved), 0) > 4000, m.catalogs, m.own`
 
 // readTouched takes the answer to move.
 func readTouched(row [][]byte) touched {
@@ -44,7 +49,8 @@ func readTouched(row [][]byte) touched {
 		}
 		return nil
 	}
-	return touched{oids(row[0]), oids(row[1]), string(row[2]) == "t", string(row[3]) == "t", ""}
+	return touched{oids: oids(row[0]), exact: oids(row[1]), all: string(row[2]) == "t", much: string(row[3]) == "t",
+		beyond: readBeyond(row[4:])}
 }
 
 // note writes down, in the open transaction whose statements and moving are done, what move could not.

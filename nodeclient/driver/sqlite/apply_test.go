@@ -537,3 +537,17 @@ func BenchmarkApply(b *testing.B) {
 		require.NoError(b, err)
 	}
 }
+
+// Whatever an increment does to the table of the position is its FAIL; a node whose position a person has taken away
+// ends, and says so.
+func TestThePlaceIsNobodyElses(t *testing.T) {
+	n := newNode(t)
+	shared := n.shared()
+	shared.Make, shared.Add = "CREATE TABLE c (v INTEGER)", "INSERT INTO c VALUES (1)"
+	shared.PlaceIsNobodyElses(func() {
+		_, err := n.db.Exec("DROP TABLE xmq_position")
+		require.NoError(t, err)
+	},
+		`ALTER TABLE "xmq_position" ADD x`, "UPDATE xmq_position SET seq = seq + 7",
+		"PRAGMA writable_schema = 1; UPDATE sqlite_schema SET sql = replace(sql, 'seq', 'sqe') WHERE name LIKE 'xmq%'")
+}
