@@ -175,6 +175,12 @@ func (c *classed) Unwrap() error { return c.err }
 // state; the agent tries again with backoff and says so in its heartbeat.
 func Transient(err error) error { return &classed{err, transient} }
 
+// WrongPassword is the refusal of a password that stands in a file. It is Transient: a password that was changed comes
+// into the file before or after it comes to the server.
+func WrongPassword(err error) error {
+	return Transient(fmt.Errorf("%w: the file with the password is read again at each try", err))
+}
+
 // Unknown is Transient trouble after which nobody knows whether what was to be done is done, and the position cannot
 // tell either.
 func Unknown(err error) error { return &classed{err, unknown} }

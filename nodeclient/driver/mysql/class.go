@@ -14,6 +14,7 @@ import (
 const (
 	deniedDatabase  = 1044
 	missingDatabase = 1049
+	wrongPassword   = 1045
 	missingTable    = 1146
 	missingXA       = 1397
 	inTransaction   = 1399

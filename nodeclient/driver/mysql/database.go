@@ -80,7 +80,7 @@ func Open(ctx context.Context, rawURL string, o Options) (*Database, error) {
 	o.LockWait = cmp.Or(o.LockWait, hold.DefaultWait)
 	t := &Database{cfg: cfg, opts: o}
 	if t.s, err = t.dial(ctx, cfg.DBName); err != nil {
-		return nil, openError(cfg, err)
+		return nil, openError(cfg, o.Password != nil, err)
 	}
 	if t.name, err = folded(ctx, t.s, cfg.DBName); err != nil {
 		return nil, errors.Join(classify(fmt.Errorf("mysql: ask whether names of databases have cases: %w", err)),
@@ -124,10 +124,13 @@ func folded(ctx context.Context, s *session, database string) (string, error) {
 	return database, err
 }
 
-// openError classes what the first connection met: what the server refuses by name will not pass.
-func openError(cfg *mysql.Config, err error) error {
+// openError classes what the first connection met: what the server refuses by name will not pass, but for a password
+// that is read at each connection.
+func openError(cfg *mysql.Config, reads bool, err error) error {
 	text := fmt.Errorf("mysql: connect: %w", err)
 	switch n := number(err); {
+	case n == wrongPassword && reads:
+		return nodeclient.WrongPassword(text)
 	case n == missingDatabase, n == deniedDatabase:
 		return fmt.Errorf("mysql: there is no database %q that the user %q may use: create it, empty, and start again: %w",
 			cfg.DBName, cfg.User, err)

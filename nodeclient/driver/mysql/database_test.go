@@ -118,6 +118,9 @@ func TestAWrongURLIsRefusedWithoutItsPassword(t *testing.T) {
 	}
 	_, err := Open(t.Context(), strings.Replace(good, server.Addr(), "127.0.0.1:1", 1), Options{})
 	drivertest.NotThereYet(t, err)
+	_, err = Open(t.Context(), good, Options{Password: func() (string, error) { return "of before", nil }})
+	drivertest.NotThereYet(t, err)
+	require.ErrorContains(t, err, "is read again at each try")
 }
 
 // The password may come from the environment, the way from a socket, and the scheme may name the product.

@@ -29,7 +29,7 @@ func TestTheFlavourIsReadFromTheVersion(t *testing.T) {
 	} {
 		_, err := flavourOf(version)
 		require.ErrorContains(t, err, why, version)
-		require.False(t, nodeclient.IsTransient(openError(nil, err)), version)
+		require.False(t, nodeclient.IsTransient(openError(nil, true, err)), version)
 	}
 }
 

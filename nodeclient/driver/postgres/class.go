@@ -15,6 +15,7 @@ import (
 const (
 	insufficient    = "42501"
 	missingDatabase = "3D000"
+	wrongPassword   = "28P01"
 	objectInUse     = "55006"
 	unprepared      = "26000"
 )

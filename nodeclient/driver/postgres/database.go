@@ -126,7 +126,7 @@ func Open(ctx context.Context, rawURL string, o Options) (*Database, error) {
 	t := &Database{cfg: cfg, tls: tlsEnv(rawURL), opts: o}
 	t.path.given = cfg.RuntimeParams["search_path"] != ""
 	if t.pg, err = t.reach(ctx, cfg); err != nil {
-		return nil, openError(cfg, err)
+		return nil, openError(cfg, o.Password != nil, err)
 	}
 	t.hold = hold.New("postgres", cfg.Database, cmp.Or(o.LockBeat, hold.Beat), t.take)
 	t.learn(ctx, t.pg)
@@ -168,10 +168,13 @@ func (t *Database) dumper(ctx context.Context, version string) (path string, err
 	return path, err
 }
 
-// openError classes what the first connection met: what the server refuses by name will not pass.
-func openError(cfg *pgconn.Config, err error) error {
+// openError classes what the first connection met: what the server refuses by name will not pass, but for a password
+// that is read at each connection.
+func openError(cfg *pgconn.Config, reads bool, err error) error {
 	text := fmt.Errorf("postgres: connect: %w", err)
 	switch c := code(err); {
+	case c == wrongPassword && reads:
+		return nodeclient.WrongPassword(text)
 	case c == missingDatabase:
 		return fmt.Errorf("postgres: there is no database %q: create it, empty, and start again: %w", cfg.Database, err)
 	case c != "" && !transient(c):

@@ -91,6 +91,9 @@ func TestAWrongURLIsRefusedWithoutItsPassword(t *testing.T) {
 	}
 	_, err := Open(t.Context(), strings.Replace(good, server.Addr(), "127.0.0.1:1", 1), Options{})
 	drivertest.NotThereYet(t, err)
+	_, err = Open(t.Context(), good, Options{Password: func() (string, error) { return "of before", nil }})
+	drivertest.NotThereYet(t, err)
+	require.ErrorContains(t, err, "is read again at each try")
 }
 
 // patience is how long a test waits for what must come; tick is how often it looks.

@@ -146,6 +146,9 @@ func TestAWrongURLIsRefusedWithoutItsPassword(t *testing.T) {
 	}
 	_, err := Open(t.Context(), strings.Replace(good, server.Addr(), "127.0.0.1:1", 1), Options{})
 	drivertest.NotThereYet(t, err)
+	_, err = Open(t.Context(), good, Options{Password: func() (string, error) { return "of before", nil }})
+	drivertest.NotThereYet(t, err)
+	require.ErrorContains(t, err, "is read again at each try")
 
 	t.Setenv("REDISCLI_AUTH", redistest.Password)
 	target, err := Open(t.Context(), strings.Replace(good, ":p%40ss%2Fword%20of%3Axmq@", "default@", 1), Options{})
