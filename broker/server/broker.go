@@ -53,7 +53,6 @@ type Broker struct {
 	budget    *door.Budget // of all doors
 	flight    *worker.Budget
 	marks     worker.Marks
-	wanted    time.Time // a node has asked for the time of the log; of the watch
 
 	claim claim
 	rival chan claim // one that this broker has to give way to
@@ -65,10 +64,12 @@ type Broker struct {
 	doubts    *worker.Doubts
 	decide    sync.Mutex    // guards what the doors are told of the doubts
 	doubted   chan struct{} // they have changed
-	looking   sync.Mutex    // held by a round of the watch, and by who decides about the doubts
 	pool      *worker.Pool
 	keeping   *monitor.Keeping
 	alerts    *monitor.Alerts
+	trimmer   *monitor.Trimmer
+	care      *monitor.Care
+	watcher   *monitor.Watcher
 	hooks     *monitor.Notifier
 	publish   *natsdoor.Door
 	api       *api.Handler
@@ -79,22 +80,7 @@ type Broker struct {
 	leaving      chan struct{} // closed when the broker begins to stop
 	starvedSince atomic.Int64  // since when the log waits for a file descriptor, in ns since 1970; 0: it does not
 	progress     progress
-	flow         monitor.Rate      // of increments into the log
-	trend        trend             // of the watch: the disk
-	trends       map[string]*trend // of the watch: the disks of databases, by client
-	// when a backup was written, in ns since 1970; 0: not since the start
-	backedUp atomic.Int64
-	checked  atomic.Int64 // the same of the last complete check of the log
-	nextLook time.Time    // of the watch: at the clients
-
-	seenCommits uint64    // of the watch: commits, and since when increments were seen waiting without one
-	waitsSince  time.Time // zero: they are not
-	seenStrays  uint64    // of the watch: refusals of unknown IDs, and when the last one was seen
-	strayAt     int64
-
-	trimming sync.Mutex             // one at a time; guards what follows
-	sampled  map[uint64][]int64     // times of increments of sealed segments, by first sequence
-	overfull atomic.Pointer[string] // why the size of the log refuses input; nil: it does not
+	flow         monitor.Rate // of increments into the log
 }
 
 // Open opens the stores and all addresses. Nothing is served before Run. Errors are classed by IsTemporary (75),
@@ -138,12 +124,9 @@ func (b *Broker) open() (err error) {
 	if b.stores, err = openStores(b.cfg, b.log, poison, b.hooks.Notify); err != nil {
 		return err
 	}
-	b.keeping = &monitor.Keeping{Log: b.stores.log, State: b.stores.state, Knobs: b.watched,
-		View: func(ctx context.Context, id string) (worker.View, bool, error) { return b.pool.View(ctx, id) }}
-	b.alerts = &monitor.Alerts{Log: b.stores.log, State: b.stores.state, Knobs: b.watched, Keeping: b.keeping,
-		Taken: &b.flow, Clients: b.views, Ground: b.ground, Now: time.Now}
+	b.newMonitor()
 	b.hooks.Remember(b.alerts.Standing(), time.Now())
-	if err := b.recordMaxBytes(); err != nil {
+	if err := b.trimmer.RecordMaxBytes(); err != nil {
 		return err
 	}
 	if b.http, err = listen("http_addr", b.cfg.HTTPAddr); err != nil {
@@ -164,7 +147,7 @@ func (b *Broker) open() (err error) {
 	b.ingest.starved = b.stores.storage.Short
 	b.newDoubts()
 	b.dispatch = newDispatcher(b.cfg.Group, b.conn, b.log)
-	b.dispatch.wrote = b.wroteBackup
+	b.dispatch.wrote = b.care.WroteBackup
 	b.pool = b.newPool()
 	b.hooks.View = b.alerts.Shown
 	b.dispatch.post = b.pool.Post
@@ -289,7 +272,7 @@ func (b *Broker) Run(ctx context.Context, onReady func()) error {
 		p.workers = append(p.workers, start(fmt.Sprintf("worker %d", i), ended, w.Run))
 	}
 	p.ingest = start("ingest", ended, b.ingest.run)
-	p.keepers = append(p.keepers, start("watch", ended, b.watch), start("retention", ended, b.retain),
+	p.keepers = append(p.keepers, start("watch", ended, b.watch), start("retention", ended, b.trim),
 		start("scrub", ended, b.scrub), start("index", ended, b.index), start("hooks", ended, b.hooks.Run))
 	if b.server != nil {
 		p.keepers = append(p.keepers, start("pending", ended, b.pending))

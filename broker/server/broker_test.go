@@ -708,21 +708,6 @@ func TestSS10SlowAndSilentReaders(t *testing.T) {
 	})
 }
 
-// Storage that does not get on is told: increments that wait without a commit for 5 seconds.
-func TestStuckIngestIsNoticed(t *testing.T) {
-	b := &Broker{ingest: newIngest(nil, nil, 1, 1, 1)}
-	now := time.Unix(1000, 0)
-	require.False(t, b.stuck(now))
-	b.ingest.count.Store(3)
-	require.False(t, b.stuck(now.Add(time.Second)))
-	require.False(t, b.stuck(now.Add(5*time.Second)))
-	require.True(t, b.stuck(now.Add(6*time.Second)))
-	b.ingest.commits.Add(1)
-	require.False(t, b.stuck(now.Add(20*time.Second)), "a commit")
-	b.ingest.count.Store(0)
-	require.False(t, b.stuck(now.Add(60*time.Second)), "nothing waits")
-}
-
 // XQ-8: "flipped byte: alert, that segment is set aside, nothing wrong is delivered." Nobody has to read the segment
 // for that: the slow reading of the whole log finds it, and tells.
 func TestXQ08ScrubFindsDamageInAnOldSegment(t *testing.T) {
@@ -912,7 +897,7 @@ func TestNothingIsFreedBeforeALostStateStoreIsConfirmed(t *testing.T) {
 	require.Equal(t, http.StatusUnsupportedMediaType,
 		call(http.MethodPost, "/v1/log/trim", "text/plain", `{"confirm":true}`), "what a page of another site can send")
 	require.Equal(t, http.StatusConflict, trim(`{}`))
-	freed, err := r.trim()
+	freed, err := r.trimmer.Trim()
 	require.NoError(t, err)
 	require.Zero(t, freed)
 	require.EqualValues(t, 1, r.stores.log.First())
@@ -952,10 +937,10 @@ func TestDamageOfTheNewestSegmentStopsTheBroker(t *testing.T) {
 	b, err := Open(testConfig(t), slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	defer func() { require.NoError(t, b.stores.close()) }()
-	b.stores.damage <- damage{"00-00", errors.New("rot")}
-	require.NoError(t, b.look())
-	b.stores.damage <- damage{"01-99", errors.New("rot")}
-	require.ErrorIs(t, b.look(), ErrDamaged)
+	b.stores.damage <- monitor.Damage{Segment: "00-00", Err: errors.New("rot")}
+	require.NoError(t, b.watcher.Look())
+	b.stores.damage <- monitor.Damage{Segment: "01-99", Err: errors.New("rot")}
+	require.ErrorIs(t, b.watch(t.Context()), ErrDamaged)
 }
 
 // The increment behind a durable position stays: also when it is the last of its segment. A client that is
@@ -970,7 +955,7 @@ func TestRetentionKeepsTheNextIncrementOfWhoeverIsThere(t *testing.T) {
 	require.NoError(t, err)
 	b.PutClient(statedb.Client{ID: "away", State: statedb.Following, Acked: at})
 	require.NoError(t, r.stores.state.Write(&b))
-	_, err = r.trim()
+	_, err = r.trimmer.Trim()
 	require.NoError(t, err)
 	require.EqualValues(t, 1, r.stores.log.First(), "it needs increment 10")
 
@@ -984,7 +969,7 @@ func TestRetentionKeepsTheNextIncrementOfWhoeverIsThere(t *testing.T) {
 	b.DeleteClient("away")
 	require.NoError(t, r.stores.state.Write(&b))
 	r.turn(func(c *Config) { c.Retention.MaxAbsence = time.Nanosecond })
-	_, err = r.trim()
+	_, err = r.trimmer.Trim()
 	require.NoError(t, err)
 	require.EqualValues(t, 1, r.stores.log.First())
 }
@@ -1082,7 +1067,7 @@ func TestAClockThatWasSetBackIsTold(t *testing.T) {
 	}
 	for _, ahead := range []time.Duration{time.Second, time.Hour} {
 		r.stores.log.Advance(time.Now().Add(ahead).UnixNano())
-		require.NoError(t, r.look())
+		require.NoError(t, r.watcher.Look())
 		require.Equal(t, ahead == time.Hour, told(), ahead)
 	}
 }
@@ -1143,27 +1128,6 @@ func TestRingIsSizedByTheMemoryLimit(t *testing.T) {
 	require.NoError(t, cfg.Validate())
 	cfg.RingBytes = 1 << 10
 	require.Equal(t, 1<<10, cfg.ring())
-}
-
-// Increments that were seen waiting for five seconds without a commit are stuck; those of a young broker, or of one
-// that nobody has looked at for long, are not.
-func TestStuckMeansSeenWaiting(t *testing.T) {
-	b := &Broker{ingest: &ingest{}}
-	at := time.Unix(1e9, 0)
-	after := func(d time.Duration) bool { at = at.Add(d); return b.stuck(at) }
-	b.ingest.count.Store(1)
-	require.False(t, after(0), "the first look")
-	require.False(t, after(5*time.Second-time.Nanosecond))
-	require.True(t, after(time.Nanosecond))
-	b.ingest.commits.Add(1)
-	require.False(t, after(time.Hour), "nobody has looked for long")
-	require.False(t, after(time.Second))
-	require.True(t, after(6*time.Second))
-	b.ingest.count.Store(0)
-	require.False(t, after(time.Hour))
-	b.ingest.count.Store(1)
-	require.False(t, after(time.Hour))
-	require.True(t, after(6*time.Second))
 }
 
 // Any number of workers ends.

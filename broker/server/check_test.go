@@ -17,7 +17,7 @@ func TestCheckMissesALogThatIsGone(t *testing.T) {
 	cfg := quiet(t)
 	r := still(t, cfg)
 	r.put("a", "b", "c")
-	require.NoError(t, r.checkpoint())
+	require.NoError(t, r.watcher.Checkpoint())
 	require.NoError(t, r.stop())
 	c, err := CheckOffline(t.Context(), cfg.Data, nil)
 	require.NoError(t, err)

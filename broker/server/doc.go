@@ -22,10 +22,10 @@
 //
 //	ingest      1            the only writer of the log: group commit
 //	worker      Workers      machines of the clients, see package worker
-//	watch       1            checkpoint of the log, free disk, stalls
-//	retention   1            frees segments that nobody needs
-//	scrub       1            reads the whole log slowly, for damage
-//	hooks       1            tells alerts to the outside
+//	watch       1            monitor.Watcher: checkpoint of the log, free disk, stalls
+//	retention   1            monitor.Trimmer: frees segments that nobody needs
+//	scrub       1            monitor.Scrubber: reads the whole log slowly, for damage
+//	hooks       1            monitor.Notifier: tells alerts to the outside
 //	pprof       1 + requests profiles, when they are asked for
 //	HTTP        1 + requests the HTTP door and the API
 //	NATS door   1            answers of the NATS door

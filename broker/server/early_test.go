@@ -15,7 +15,6 @@ import (
 	"xmq/dumpflow"
 	"xmq/nodeclient/driver/drivertest"
 	"xmq/statedb"
-	"xmq/worker"
 )
 
 // Who watches the alerts hears of the disk before input is refused, and the same alert becomes worse when it is.
@@ -27,7 +26,7 @@ func TestTheDiskIsToldBeforeInputIsRefused(t *testing.T) {
 	is := func(min int64, severity statedb.Severity) {
 		t.Helper()
 		r.turn(func(c *Config) { c.Watch.MinFree = min })
-		require.NoError(t, r.look())
+		require.NoError(t, r.watcher.Look())
 		a, stands := r.alerts.Stands("disk")
 		require.Equal(t, severity != "", stands)
 		if stands {
@@ -118,27 +117,6 @@ func TestATrimThatFreesNothingSaysWhy(t *testing.T) {
 	require.Contains(t, why(), "client n1 needs increment 4, which is in the oldest one (1 to 5)")
 }
 
-// An alert is as severe as its consequence: a slow sync wakes nobody, increments that wait do.
-func TestASlowSyncIsANoteAndAStallIsCritical(t *testing.T) {
-	cfg := quiet(t)
-	cfg.Watch.SlowSync = 100 * time.Millisecond
-	r := still(t, cfg)
-	is := func(tables int, stuck bool, sync time.Duration, severity statedb.Severity) {
-		t.Helper()
-		var b statedb.Batch
-		r.lookAtStorage(&b, tables, false, stuck, sync, 1)
-		require.NoError(t, r.stores.state.Write(&b))
-		a, stands := r.alerts.Stands("stall")
-		require.Equal(t, severity != "", stands)
-		require.True(t, !stands || a.Severity == severity, a.Severity)
-	}
-	is(0, false, 109*time.Millisecond, statedb.Note)
-	is(level0Alert, false, 109*time.Millisecond, statedb.Critical)
-	is(0, false, 109*time.Millisecond, statedb.Note)
-	is(0, true, 0, statedb.Critical)
-	is(0, false, 0, "")
-}
-
 // Who holds the log is told in numbers, bytes and time, with the command; and not beside an alert that says why that
 // client stands still.
 func TestWhoHoldsTheLogIsToldOnceAndInNumbers(t *testing.T) {
@@ -149,7 +127,7 @@ func TestWhoHoldsTheLogIsToldOnceAndInNumbers(t *testing.T) {
 	r.keeps("n1", statedb.Following, 5)
 	pin := func() string {
 		t.Helper()
-		_, err := r.trim()
+		_, err := r.trimmer.Trim()
 		require.NoError(t, err)
 		a, stands := r.alerts.Stands("pin")
 		if !stands {
@@ -172,40 +150,6 @@ func TestWhoHoldsTheLogIsToldOnceAndInNumbers(t *testing.T) {
 	}
 }
 
-// The disk of a database that its node sees is told before it is full, by its size and by how fast it fills.
-func TestTheDiskOfANodeIsToldBeforeItIsFull(t *testing.T) {
-	r := still(t, quiet(t))
-	now := time.Now()
-	v := &worker.View{ID: "sq1", Process: statedb.Process{Host: "db1", Address: "sqlite:/srv/sq1.db"}}
-	is := func(free, total uint64) string {
-		t.Helper()
-		if now = now.Add(trendEvery); total > 0 {
-			v.Disk = &worker.Disk{Free: free, Total: total}
-		}
-		var b statedb.Batch
-		r.lookAtNodeDisk(&b, v, now)
-		require.NoError(t, r.stores.state.Write(&b))
-		a, stands := r.alerts.Stands("node-disk/sq1")
-		if !stands {
-			return ""
-		}
-		require.Equal(t, statedb.Warning, a.Severity)
-		return r.alerts.Text(a, v, now)
-	}
-	require.Empty(t, is(0, 0), "it sees none")
-	require.Empty(t, is(600<<20, 1000<<20))
-	require.Equal(t, "the disk of the database of client sq1 on db1 has 500 MiB of 1,000 MiB free "+
-		"(sqlite:/srv/sq1.db). Make room; increments that do not fit "+
-		"are tried again, and xmq client retry sq1 hurries that", is(500<<20, 1000<<20))
-	require.Contains(t, is(400<<20, 1000<<20), "has 400 MiB of 1,000 MiB free", "the number of now")
-	require.Empty(t, is(600<<20, 1000<<20))
-	delete(r.trends, "sq1")
-	for i := range trendLeast - 1 {
-		require.Empty(t, is(uint64(300_000-10_000*i)<<20, 1_000_000<<20))
-	}
-	require.Contains(t, is(220_000<<20, 1_000_000<<20), "as it goes, it is full in about")
-}
-
 // What nobody does for long is a note: a backup, a check of the log. It ends when it is done.
 func TestWhatNobodyHasDoneForLongIsANote(t *testing.T) {
 	cfg := quiet(t)
@@ -213,9 +157,8 @@ func TestWhatNobodyHasDoneForLongIsANote(t *testing.T) {
 	r := still(t, cfg)
 	is := func(key string, in time.Duration) string {
 		t.Helper()
-		var b statedb.Batch
-		r.lookAtCare(&b, time.Now().Add(in))
-		require.NoError(t, r.stores.state.Write(&b))
+		r.watcher.Now = func() time.Time { return time.Now().Add(in) }
+		require.NoError(t, r.watcher.Look())
 		a, stands := r.alerts.Stands(key)
 		require.True(t, !stands || a.Severity == statedb.Note)
 		if !stands {

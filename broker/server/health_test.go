@@ -36,7 +36,7 @@ func TestReadinessIsWhetherIncrementsAreTaken(t *testing.T) {
 	causes := map[string]func(on bool){
 		"disk_full": func(on bool) {
 			r.turn(func(c *Config) { c.Watch.MinFree = map[bool]int64{true: 1 << 62}[on] })
-			require.NoError(t, r.look())
+			require.NoError(t, r.watcher.Look())
 		},
 		"held": func(on bool) {
 			if r.ingest.held.Store(nil); on {

@@ -3,9 +3,6 @@ package server
 import (
 	"slices"
 	"strings"
-	"time"
-
-	"xmq/broker/monitor"
 )
 
 // Reloaded are the knobs that Reload changes, by their names in a configuration file; one that ends with a point
@@ -21,12 +18,6 @@ func Reloads(key string) bool {
 
 // knobs is what the broker runs with now.
 func (b *Broker) knobs() *Config { return b.live.Load() }
-
-// watched are those that package monitor looks at.
-func (b *Broker) watched() monitor.Knobs {
-	k := b.knobs()
-	return monitor.Knobs{Retention: k.Retention, Watch: k.Watch, MaxRecords: k.MaxRecords}
-}
 
 // Reload takes over from cfg what Reloaded names; everything else stays as it was at the start. On an error, which
 // says in one sentence what is wrong with cfg, nothing has changed. It is for concurrent use with everything.
@@ -50,26 +41,4 @@ func (b *Broker) Reload(cfg Config) error {
 	b.stores.state.KeepEvents(now.AlertsKeep)
 	b.changed.ring()
 	return nil
-}
-
-// every calls f again and again, after the pause that knob gives now, until done is closed or f returns an error.
-func (b *Broker) every(done <-chan struct{}, knob func(*Config) time.Duration, f func() error) error {
-	last := time.Now()
-	for {
-		changed := b.changed.next()
-		pause := time.NewTimer(time.Until(last.Add(knob(b.knobs()))))
-		select {
-		case <-done:
-			pause.Stop()
-			return nil
-		case <-changed:
-			pause.Stop()
-			continue
-		case <-pause.C:
-		}
-		last = time.Now()
-		if err := f(); err != nil {
-			return err
-		}
-	}
 }

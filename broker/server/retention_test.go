@@ -15,11 +15,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"xmq/broker/api"
-	"xmq/broker/disk"
 	"xmq/broker/door"
 	"xmq/broker/event"
 	"xmq/broker/monitor"
-	"xmq/increments/segments"
 	"xmq/nodeclient/driver/drivertest"
 	"xmq/statedb"
 	"xmq/worker"
@@ -92,13 +90,13 @@ func TestNothingIsFreedThatNobodyHasApplied(t *testing.T) {
 		r := startBroker(t, quiet(t))
 		r.fill(55)
 		r.keeps("master", state, 15)
-		require.EqualValues(t, 1, r.first(r.trim), state)
-		require.EqualValues(t, 1, r.first(func() (int, error) { return r.free(true) }), state)
+		require.EqualValues(t, 1, r.first(r.trimmer.Trim), state)
+		require.EqualValues(t, 1, r.first(func() (int, error) { return r.trimmer.Free(true) }), state)
 		require.Equal(t, state == statedb.NeedsDump || state == statedb.Fatal, r.alertText("unplaced") != "", state)
 		require.Empty(t, r.alertText("limit"))
 
 		r.turn(func(c *Config) { c.Retention.MaxRecords = 20 })
-		require.EqualValues(t, 31, r.first(r.trim), "a limit is a limit")
+		require.EqualValues(t, 31, r.first(r.trimmer.Trim), "a limit is a limit")
 		require.Contains(t, r.alertText("limit"), "retention.max_records frees increments that no client has applied")
 	}
 	r := startBroker(t, quiet(t)) // the order itself, on a node that has applied little
@@ -111,9 +109,9 @@ func TestNothingIsFreedThatNobodyHasApplied(t *testing.T) {
 	no, err := r.pool.Order(context.Background(), "master", worker.Order{Verb: worker.Redump})
 	require.NoError(t, err)
 	require.Empty(t, no.Refused)
-	require.EqualValues(t, 1, r.first(r.trim))
+	require.EqualValues(t, 1, r.first(r.trimmer.Trim))
 	r.keeps("n1", statedb.Following, 35) // another copy that has gone farther: now the lowest of all counts
-	require.EqualValues(t, 31, r.first(r.trim))
+	require.EqualValues(t, 31, r.first(r.trimmer.Trim))
 	require.Empty(t, r.alertText("unplaced"))
 }
 
@@ -123,9 +121,9 @@ func TestTheLastCopyOfATopicHoldsTheLog(t *testing.T) {
 	r.fill(55)
 	r.keeps("all", statedb.NeedsDump, 15)
 	r.keeps("shop", statedb.Following, 45, "shop")
-	require.EqualValues(t, 11, r.first(r.trim))
+	require.EqualValues(t, 11, r.first(r.trimmer.Trim))
 	r.keeps("other", statedb.Following, 35)
-	require.EqualValues(t, 31, r.first(r.trim))
+	require.EqualValues(t, 31, r.first(r.trimmer.Trim))
 }
 
 // What everybody has stays for keep_records and keep_age, and goes when it is ordered to; a limit is stronger than
@@ -140,9 +138,9 @@ func TestWhatEverybodyHasIsKeptForAWhile(t *testing.T) {
 		r := startBroker(t, cfg)
 		r.fill(55)
 		r.keeps("n1", statedb.Following, 55)
-		require.EqualValues(t, map[string]int{"records": 21, "age": 1}[name], r.first(r.trim), name)
+		require.EqualValues(t, map[string]int{"records": 21, "age": 1}[name], r.first(r.trimmer.Trim), name)
 		r.turn(func(c *Config) { c.Retention.MaxRecords = 15 })
-		require.EqualValues(t, 41, r.first(r.trim), name)
+		require.EqualValues(t, 41, r.first(r.trimmer.Trim), name)
 		code, text := r.post("/v1/log/trim", "{}")
 		require.Equal(t, http.StatusOK, code)
 		require.Contains(t, text, "retention.keep_age")
@@ -175,32 +173,32 @@ func TestTheLogStaysBelowItsLimitInBytes(t *testing.T) {
 		require.NoError(t, err)
 		return st.Bytes
 	}
-	require.EqualValues(t, 1, r.first(r.trim))
+	require.EqualValues(t, 1, r.first(r.trimmer.Trim))
 	require.Empty(t, r.alertText("max_bytes"), "half of the disk is far away")
 	require.NotZero(t, r.stores.state.Meta().MaxBytes, "the default is recorded")
 
 	r.turn(func(c *Config) { c.Retention.MaxBytes = size() * 10 / 7 })
-	require.EqualValues(t, 1, r.first(r.trim))
+	require.EqualValues(t, 1, r.first(r.trimmer.Trim))
 	require.Contains(t, r.alertText("max_bytes"), "more than half")
 	require.Contains(t, r.alertText("max_bytes"), "client long holds it")
 	r.turn(func(c *Config) { c.Retention.MaxBytes = size() * 2 / 3 })
-	require.EqualValues(t, 1, r.first(r.trim), "nobody goes who was not named before")
+	require.EqualValues(t, 1, r.first(r.trimmer.Trim), "nobody goes who was not named before")
 	require.Contains(t, r.alertText("max_bytes"), "four fifths")
 	state := func(id string) statedb.State { c, _ := r.stores.state.Client(id); return c.State }
-	_, err = r.trim()
+	_, err = r.trimmer.Trim()
 	require.NoError(t, err)
 	soon(t, "the one that has been away the longest goes first", func() bool { return state("long") == statedb.NeedsDump })
 	require.Equal(t, statedb.Following, state("short"))
 	require.Contains(t, r.alertText("refused/long"), "retention.max_bytes")
 	soon(t, "then the next one", func() bool {
-		_, err := r.trim()
+		_, err := r.trimmer.Trim()
 		return err == nil &&
 			state("short") == statedb.NeedsDump
 	})
 	soon(t, "and there is room, although keep_age would keep all",
-		func() bool { _, err := r.trim(); return err == nil && size() <= r.knobs().Retention.MaxBytes })
+		func() bool { _, err := r.trimmer.Trim(); return err == nil && size() <= r.knobs().Retention.MaxBytes })
 	require.Greater(t, r.stores.log.First(), uint64(1))
-	require.NoError(t, r.look())
+	require.NoError(t, r.watcher.Look())
 	require.Nil(t, r.ingest.refusing.Load())
 
 	// The last copy stays, whatever it costs.
@@ -220,10 +218,10 @@ func TestTheLogStaysBelowItsLimitInBytes(t *testing.T) {
 	}()))
 	r.turn(func(c *Config) { c.Retention.MaxBytes = 1 })
 	for range 3 {
-		_, err = r.trim()
+		_, err = r.trimmer.Trim()
 		require.NoError(t, err)
 	}
-	require.NoError(t, r.look())
+	require.NoError(t, r.watcher.Look())
 	require.Equal(t, statedb.Following, state("last"))
 	var refused *door.Refusal
 	_, err = door.Ingest(r.ingest.put).Wait(context.Background(), []event.Draft{{Body: []byte("x")}})
@@ -231,9 +229,9 @@ func TestTheLogStaysBelowItsLimitInBytes(t *testing.T) {
 	require.Equal(t, door.DiskFull, refused.Code)
 	require.Contains(t, refused.Error(), "client last holds it")
 	r.turn(func(c *Config) { c.Retention.MaxBytes = 0 })
-	_, err = r.trim()
+	_, err = r.trimmer.Trim()
 	require.NoError(t, err)
-	require.NoError(t, r.look())
+	require.NoError(t, r.watcher.Look())
 	require.Len(t, r.put("again"), 1)
 	require.Empty(t, r.alertText("max_bytes"))
 }
@@ -253,53 +251,13 @@ func TestAnOrderedPositionDoesNotHoldTheLogBeyondItsLimit(t *testing.T) {
 	cfg := *r.cfg
 	cfg.Retention.MaxBytes = 500_000
 	r = still(t, cfg)
-	require.EqualValues(t, 1, r.first(r.trim))
+	require.EqualValues(t, 1, r.first(r.trimmer.Trim))
 	require.Contains(t, r.alertText("max_bytes"), "client awaited holds it")
 	soon(t, "the order ends, and there is room",
-		func() bool { _, err := r.trim(); return err == nil && r.stores.log.First() > 31 })
+		func() bool { _, err := r.trimmer.Trim(); return err == nil && r.stores.log.First() > 31 })
 	require.Contains(t, r.alertText("refused/awaited"), "retention.max_bytes")
-	require.NoError(t, r.look())
+	require.NoError(t, r.watcher.Look())
 	require.Nil(t, r.ingest.refusing.Load())
-}
-
-// Times in the log are those of a clock that may have been wrong: nothing younger than the limit goes, whatever is
-// written before or after it, and a time that lies ahead of us holds nothing for years.
-func TestAgesSurviveClocksThatWereWrong(t *testing.T) {
-	now := time.Now()
-	ago := func(d time.Duration) time.Time { return now.Add(-d) }
-	for name, c := range map[string]struct {
-		clocks []time.Time // of ten increments each
-		want   uint64      // the first that may be younger than an hour
-	}{
-		"in order":               {[]time.Time{ago(3 * time.Hour), ago(2 * time.Hour), ago(time.Minute), now}, 21},
-		"all young":              {[]time.Time{ago(time.Minute), ago(time.Minute), now}, 1},
-		"all old":                {[]time.Time{ago(3 * time.Hour), ago(3 * time.Hour), ago(2 * time.Hour)}, 21},
-		"behind for a while":     {[]time.Time{ago(time.Minute), time.Unix(0, 0), time.Unix(0, 0), now}, 1},
-		"behind, and old before": {[]time.Time{ago(2 * time.Hour), time.Unix(0, 0), ago(time.Minute), now}, 21},
-		"ahead for a while, long ago": {[]time.Time{ago(3 * time.Hour), now.Add(9999 * time.Hour), ago(2 * time.Hour), now},
-			31},
-		"ahead until a minute ago": {[]time.Time{ago(3 * time.Hour), now.Add(9999 * time.Hour), ago(time.Minute), now},
-			11},
-		"ahead since an hour and more": {[]time.Time{ago(3 * time.Hour), now.Add(time.Hour), now.Add(time.Hour)}, 11},
-	} {
-		t.Run(name, func(t *testing.T) {
-			clock := now
-			l, err := segments.Create(disk.Dir(t.TempDir()+"/log"), disk.NewStorage(disk.Options{}),
-				segments.Options{MaxRecords: 10, Now: func() time.Time { return clock }})
-			require.NoError(t, err)
-			defer l.Close()
-			for _, clock = range c.clocks {
-				for range 10 {
-					_, err := l.Append([]event.Draft{{Body: []byte("x")}})
-					require.NoError(t, err)
-				}
-			}
-			b := &Broker{stores: &stores{log: l}}
-			for range 2 { // the second time from what was kept
-				require.Equal(t, c.want, b.firstSince(ago(time.Hour)))
-			}
-		})
-	}
 }
 
 // max_absence counts the silence of the node, not the age of its record; the broker's own absence is nobody's.
@@ -311,13 +269,13 @@ func TestAbsenceIsTheSilenceOfTheNode(t *testing.T) {
 	at, err := r.stores.log.Position(15)
 	require.NoError(t, err)
 	r.record(statedb.Client{ID: "n1", State: statedb.Failed, Acked: at, Updated: 1, Created: 1})
-	require.EqualValues(t, 11, r.first(r.trim))
+	require.EqualValues(t, 11, r.first(r.trimmer.Trim))
 	r.record(statedb.Client{ID: "n1", State: statedb.Failed, Acked: at, Silent: int64(2 * time.Hour)})
 	require.NoError(t, r.stop())
 	r = startBroker(t, cfg)
 	h := r.keeping.Who()
 	require.Empty(t, h.Clients, "it has been away for longer than max_absence")
-	require.EqualValues(t, 51, r.first(r.trim))
+	require.EqualValues(t, 51, r.first(r.trimmer.Trim))
 }
 
 // Trims that are ordered run beside those of retention; alerts stand or fall once.
@@ -351,7 +309,7 @@ func TestAStandingConditionIsOneAlertThatCannotBeClearedAway(t *testing.T) {
 	r.fill(40)
 	for seq := range uint64(10) {
 		r.keeps("n1", statedb.Following, seq)
-		_, err := r.trim()
+		_, err := r.trimmer.Trim()
 		require.NoError(t, err)
 		a, stands := r.alerts.Stands("pin")
 		require.True(t, stands)
@@ -362,19 +320,19 @@ func TestAStandingConditionIsOneAlertThatCannotBeClearedAway(t *testing.T) {
 	}
 	code, _ := r.post("/v1/alerts", `{"key":"pin","do":"clear"}`)
 	require.Equal(t, http.StatusOK, code)
-	_, err := r.trim()
+	_, err := r.trimmer.Trim()
 	require.NoError(t, err)
 	require.Contains(t, r.alertText("pin"), "client n1 holds")
 
 	r.turn(func(c *Config) { c.Watch.MinFree = 1 << 62 })
-	require.NoError(t, r.look())
+	require.NoError(t, r.watcher.Look())
 	require.NotEmpty(t, r.alertText("disk"))
 	code, _ = r.post("/v1/alerts", `{"key":"disk","do":"clear"}`)
 	require.Equal(t, http.StatusOK, code)
-	require.NoError(t, r.look())
+	require.NoError(t, r.watcher.Look())
 	require.NotEmpty(t, r.alertText("disk"), "it is still true")
 	r.turn(func(c *Config) { c.Watch.MinFree = 0 })
-	require.NoError(t, r.look())
+	require.NoError(t, r.watcher.Look())
 	require.Empty(t, r.alertText("disk"))
 
 	at, err := r.stores.log.Position(9)
@@ -416,7 +374,7 @@ func TestStrangersAreOneAlert(t *testing.T) {
 		}
 		soon(t, "all are refused", func() bool { return r.admission.Refusals().Strays == n })
 		for range 3 {
-			require.NoError(t, r.look())
+			require.NoError(t, r.watcher.Look())
 		}
 		return r.alerts.Standing()
 	}
@@ -431,9 +389,8 @@ func TestStrangersAreOneAlert(t *testing.T) {
 	require.Len(t, second, 1)
 	require.Equal(t, "strangers", second[0].Key)
 	require.EqualValues(t, 1, second[0].Count)
-	r.strayAt -= int64(2 * strayFor)
-	r.started = r.started.Add(-2 * strayFor)
-	require.NoError(t, r.look())
+	r.watcher.Now = func() time.Time { return time.Now().Add(time.Hour) }
+	require.NoError(t, r.watcher.Look())
 	require.Empty(t, r.alertText("strangers"))
 
 	v, known, err := r.pool.View(context.Background(), "n1")
@@ -444,11 +401,11 @@ func TestStrangersAreOneAlert(t *testing.T) {
 	code, text = r.post("/v1/clients/n2/add", `{}`)
 	require.Equal(t, http.StatusConflict, code)
 	require.Contains(t, text, "max_clients")
-	require.NoError(t, r.look())
+	require.NoError(t, r.watcher.Look())
 	require.Contains(t, r.alertText("max_clients"), "1 clients")
 	code, _ = r.post("/v1/clients/n1/forget", `{"reason":"gone"}`)
 	require.Equal(t, http.StatusOK, code)
-	require.NoError(t, r.look())
+	require.NoError(t, r.watcher.Look())
 	require.Empty(t, r.alertText("max_clients"))
 	code, text = r.post("/v1/clients/n2/seek", `{"seq":3,"reason":"x"}`)
 	require.Equal(t, http.StatusOK, code, text)
@@ -492,7 +449,7 @@ func TestAllSayTheSameOfWhoHoldsTheLog(t *testing.T) {
 	require.NoError(t, r.stop())
 	r = still(t, cfg)
 	says := func() map[string]string {
-		_, err := r.trim()
+		_, err := r.trimmer.Trim()
 		require.NoError(t, err)
 		var l api.LogInfo
 		require.NoError(t, json.NewDecoder(r.get("/v1/log").Body).Decode(&l))

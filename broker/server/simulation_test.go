@@ -413,6 +413,7 @@ func (s *simulation) startBroker() {
 	whole := &Broker{cfg: new(Config), started: time.Now(),
 		stores: &stores{log: b.log, state: b.state, staging: b.staging}, pool: b.pool, log: quiet}
 	whole.live.Store(whole.cfg)
+	whole.newMonitor()
 	whole.reconcile()
 	b.chunks = newChunkService(ctx, "main", b.conn, whole.stores, b.pool, quiet)
 	for _, w := range b.pool.Workers() {
@@ -425,8 +426,8 @@ func (s *simulation) startBroker() {
 				tick.Stop()
 				return
 			case <-tick.C:
-				_ = whole.checkpoint() // both fail after a crash
-				_, _ = whole.trim()
+				_ = whole.watcher.Checkpoint() // both fail after a crash
+				_, _ = whole.trimmer.Trim()
 			}
 		}
 	})

@@ -7,8 +7,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -16,6 +14,7 @@ import (
 	"xmq/broker/api"
 	"xmq/broker/disk"
 	"xmq/broker/event"
+	"xmq/broker/monitor"
 	"xmq/dumpflow"
 	"xmq/increments"
 	"xmq/increments/segments"
@@ -95,9 +94,9 @@ type stores struct {
 	log     increments.Log
 	state   statedb.Store
 	staging *dumpflow.Staging
-	damage  chan damage        // segments set aside, until the watch has seen them
-	made    int64              // when the log was made, by this start; 0: it was there
-	forgot  chan statedb.Alert // of idempotency keys that are lost, as damage
+	damage  chan monitor.Damage // segments set aside, until the watch has seen them
+	made    int64               // when the log was made, by this start; 0: it was there
+	forgot  chan statedb.Alert  // of idempotency keys that are lost, as damage
 }
 
 const (
@@ -122,7 +121,7 @@ func openStores(cfg *Config, log *slog.Logger, onPoison func(error), onAlert fun
 	if err != nil {
 		return nil, err
 	}
-	s := &stores{dir: dir, damage: make(chan damage, 64), forgot: make(chan statedb.Alert, 64),
+	s := &stores{dir: dir, damage: make(chan monitor.Damage, 64), forgot: make(chan statedb.Alert, 64),
 		storage: disk.NewStorage(disk.Options{OnPoison: onPoison})}
 	s.knobs.Store(cfg)
 	if s.lock, err = disk.LockDir(dir); err == nil {
@@ -293,7 +292,7 @@ func (s *stores) openLog(cfg *Config, empty bool, log *slog.Logger) (err error) 
 		CheckSpace: func() error { return s.checkSpace(s.knobs.Load()) },
 		OnDamage: func(segment string, err error) {
 			select { // told once a segment; the channel holds more than are ever open
-			case s.damage <- damage{segment, err}:
+			case s.damage <- monitor.Damage{Segment: segment, Err: err}:
 			default:
 			}
 			log.Error("a segment of the log is damaged and set aside", "segment", segment, "err", err)
@@ -398,19 +397,6 @@ func forgotten(from, to uint64, why error) statedb.Alert {
 	return statedb.Alert{Key: "keys", Severity: statedb.Warning, Seq: to, Last: time.Now().UnixNano(),
 		Text: fmt.Sprintf("the idempotency keys of increments %d to %d, which retention has freed, are not known (%v): "+
 			"one of them that is repeated with a key is stored again", from, to, why)}
-}
-
-// damage is one segment of the log that was set aside.
-type damage struct {
-	segment string // its name: first and last possible sequence
-	err     error
-}
-
-// newest reports whether the segment is the one that is appended to.
-func (d damage) newest(head uint64) bool {
-	_, last, _ := strings.Cut(d.segment, "-")
-	n, err := strconv.ParseUint(last, 10, 64)
-	return err == nil && n > head
 }
 
 func rebuilt() statedb.Alert {

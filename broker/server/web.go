@@ -39,7 +39,7 @@ const feedBeat = 10 * time.Second
 // newHandler makes what answers the API.
 func (b *Broker) newHandler() *api.Handler {
 	return &api.Handler{Group: b.cfg.Group, MaxIncrement: b.cfg.MaxIncrement, Log: b.stores.log, State: b.stores.state,
-		Broker: asked{b}, Deciding: &b.looking, Temporary: IsTemporary, Now: time.Now, Beat: feedBeat}
+		Broker: asked{b}, Deciding: b.watcher.Deciding(), Temporary: IsTemporary, Now: time.Now, Beat: feedBeat}
 }
 
 // asked is the broker as the handlers of its API see it.
@@ -50,9 +50,9 @@ func (a asked) Input() *api.Input                                { return a.b.in
 func (a asked) Views(ctx context.Context) ([]worker.View, error) { return a.b.views(ctx) }
 func (a asked) Chunks(id event.DumpID) int                       { return a.b.stores.staging.Progress(id) }
 func (a asked) Alerts(views []worker.View) []api.AlertView       { return a.b.alerts.List(views) }
-func (a asked) Trim() (int, error)                               { return a.b.free(true) }
+func (a asked) Trim() (int, error)                               { return a.b.trimmer.Free(true) }
 func (a asked) WhyKept() string                                  { return a.b.keeping.Why() }
-func (a asked) Checked()                                         { a.b.checked.Store(time.Now().UnixNano()) }
+func (a asked) Checked()                                         { a.b.care.Checked() }
 func (a asked) Doubts() statedb.Doubts                           { return a.b.doubts.Held() }
 func (a asked) Against(d statedb.Doubts) string                  { return a.b.against(d) }
 func (a asked) Accept() statedb.Doubts                           { return a.b.doubts.Accept() }
@@ -74,7 +74,7 @@ func (a asked) Holder() (pin uint64, who string, held bool) {
 
 func (a asked) Figures() api.Figures {
 	in, d := a.b.ingest, a.b.dispatch
-	return api.Figures{MaxBytes: a.b.maxBytes(), Commits: in.commits.Load(), Taken: in.took.Load(),
+	return api.Figures{MaxBytes: a.b.trimmer.MaxBytes(), Commits: in.commits.Load(), Taken: in.took.Load(),
 		Refused: d.refused.Load(), Dropped: d.dropped.Load()}
 }
 
