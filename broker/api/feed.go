@@ -251,11 +251,11 @@ func ReadOne(log increments.Log, seq uint64) (event.Record, error) {
 	recs, err := log.Read(seq, 1, 1)
 	switch {
 	case errors.Is(err, increments.ErrBeyond), err == nil && len(recs) == 0:
-		return event.Record{}, &absent{httpdoor.ErrNotYet, fmt.Sprintf("there is no increment %d yet, the log ends at %d", seq,
-			log.Head().Seq)}
+		return event.Record{}, &absent{httpdoor.ErrNotYet,
+			fmt.Sprintf("there is no increment %d yet, the log ends at %d", seq, log.Head().Seq)}
 	case errors.Is(err, increments.ErrTrimmed):
-		return event.Record{}, &absent{httpdoor.ErrGone, fmt.Sprintf("increment %d is not kept any more, the log begins at %d",
-			seq, log.First())}
+		return event.Record{}, &absent{httpdoor.ErrGone,
+			fmt.Sprintf("increment %d is not kept any more, the log begins at %d", seq, log.First())}
 	case errors.Is(err, increments.ErrLater):
 		return event.Record{}, door.Refuse(door.Busy, "increment %d cannot be read now, try again: %v", seq, err)
 	case err != nil:

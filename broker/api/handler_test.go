@@ -111,8 +111,8 @@ func newFixture(t *testing.T) *fixture {
 	state, err := leveldb.OpenOrCreate(storage, disktest.NewMemory(), statedb.Options{})
 	require.NoError(t, err)
 	t.Cleanup(func() { _, _ = log.Close(), state.Close() })
-	f.Handler = &Handler{Group: "main", MaxIncrement: 100, Log: log, State: state, Broker: f.fake, Deciding: new(sync.Mutex),
-		Now: func() time.Time { return f.now }, Beat: time.Hour}
+	f.Handler = &Handler{Group: "main", MaxIncrement: 100, Log: log, State: state, Broker: f.fake,
+		Deciding: new(sync.Mutex), Now: func() time.Time { return f.now }, Beat: time.Hour}
 	f.Routes(f.mux)
 	return f
 }
@@ -184,7 +184,8 @@ func TestAnOrderReachesItsClientWhole(t *testing.T) {
 // A retry of all is given to those who stand still, each for its own increment.
 func TestARetryOfAllIsForThoseWhoStandStill(t *testing.T) {
 	f := newFixture(t)
-	f.clients = []worker.View{{ID: "a"}, {ID: "b", State: statedb.Failed, LastError: &worker.Trouble{Seq: 4, Class: "fail"}}}
+	f.clients = []worker.View{{ID: "a"}, {ID: "b", State: statedb.Failed,
+		LastError: &worker.Trouble{Seq: 4, Class: "fail"}}}
 	var done struct{ Retried []Retried }
 	status, text := f.ask("/v1/clients/retry", `{"reason":"r"}`, &done)
 	require.Equal(t, 200, status, text)
@@ -313,8 +314,8 @@ func TestTheStatusNamesTheWorstFirst(t *testing.T) {
 	var s Status
 	_, _ = f.ask("/v1/status", "", &s)
 	require.Empty(t, s.Severity)
-	f.standing = []AlertView{{Key: "over", Severity: statedb.Critical, Cleared: f.now}, {Key: "note", Severity: statedb.Note},
-		{Key: "bad", Severity: statedb.Warning}}
+	f.standing = []AlertView{{Key: "over", Severity: statedb.Critical, Cleared: f.now},
+		{Key: "note", Severity: statedb.Note}, {Key: "bad", Severity: statedb.Warning}}
 	f.clients = []worker.View{{ID: "n1", Condition: worker.Condition{Is: worker.IsStopped}}}
 	_, _ = f.ask("/v1/status", "", &s)
 	require.Equal(t, statedb.Warning, s.Severity)

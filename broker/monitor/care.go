@@ -14,8 +14,8 @@ import (
 	"xmq/statedb"
 )
 
-// Care is what somebody has to do from time to time: a backup, a check of the log. Its fields are set before it is used;
-// it is for concurrent use.
+// Care is what somebody has to do from time to time: a backup, a check of the log. Its fields are set before it is
+// used; it is for concurrent use.
 type Care struct {
 	Log     increments.Log
 	State   statedb.Store

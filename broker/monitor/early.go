@@ -118,7 +118,8 @@ func (w *Watcher) lookAtNodeDisk(batch *statedb.Batch, v *worker.View, now time.
 			if soon {
 				a.Text += fmt.Sprintf(": as it goes, it is full in about %s", units.Span(left))
 			}
-			a.Text += fmt.Sprintf(". Make room; increments that do not fit are tried again, and xmq client retry %s hurries that", v.ID)
+			a.Text += fmt.Sprintf(". Make room; increments that do not fit are tried again, and xmq client retry %s "+
+				"hurries that", v.ID)
 		}
 	}
 	w.Alerts.Set(batch, a)

@@ -138,7 +138,8 @@ func (k *Keeping) Why() string {
 		}
 		return fmt.Sprintf("segments are freed whole, and the only one, from %s on, is still written to until it has %s "+
 			"increments (max_records; "+
-			"write a smaller one and send SIGHUP, and it ends when the next increment comes)", units.Count(oldest.First), units.Count(size))
+			"write a smaller one and send SIGHUP, and it ends when the next increment comes)", units.Count(oldest.First),
+			units.Count(size))
 	}
 	return fmt.Sprintf("segments are freed whole, and %s needs increment %s, which is in the oldest one (%s to %s)",
 		h.Name(), units.Count(h.Need), units.Count(oldest.First), units.Count(oldest.Last))

@@ -170,7 +170,8 @@ func (m *Trimmer) holdAlerts(h *Holders, keep uint64, limited bound) error {
 	if held && first.Client != nil {
 		pin.Client = first.Client.ID
 	}
-	if n > 0 && h.Placed > 0 && need <= head && head-need > uint64(n) && (pin.Client == "" || !m.Alerts.Explained(pin.Client)) {
+	told := pin.Client != "" && m.Alerts.Explained(pin.Client)
+	if n > 0 && h.Placed > 0 && need <= head && head-need > uint64(n) && !told {
 		// the one of now has its numbers
 		pin.Text = fmt.Sprintf("%s holds more than %s increments of the log", who, units.Count(uint64(n)))
 	}

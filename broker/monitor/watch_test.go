@@ -59,7 +59,8 @@ func newFixture(t *testing.T) *fixture {
 		free: 500 << 30, damage: make(chan Damage, 1), knobs: Knobs{MaxRecords: 10, Watch: Watch{MinFree: -1}}}
 	now := func() time.Time { return f.now }
 	storage := disk.NewStorage(disk.Options{})
-	log, err := segments.Create(disktest.NewMemory(), storage, segments.Options{MaxRecords: 10, RingBytes: 1 << 16, Now: now})
+	log, err := segments.Create(disktest.NewMemory(), storage,
+		segments.Options{MaxRecords: 10, RingBytes: 1 << 16, Now: now})
 	require.NoError(t, err)
 	state, err := leveldb.OpenOrCreate(storage, disktest.NewMemory(), statedb.Options{})
 	require.NoError(t, err)
@@ -77,8 +78,8 @@ func newFixture(t *testing.T) *fixture {
 			return worker.View{}, false, nil
 		}}
 	f.alerts = &Alerts{Log: log, State: state, Knobs: knobs, Keeping: f.keeping, Taken: new(Rate), Now: now,
-		Clients: func(context.Context) ([]worker.View, error) { return f.clients, nil },
-		Ground:  func() worker.Ground { return worker.Ground{} }}
+		Clients:   func(context.Context) ([]worker.View, error) { return f.clients, nil },
+		Situation: func() worker.Situation { return worker.Situation{} }}
 	place := Disk{Dir: "/data", Space: func() (uint64, uint64, error) { return f.free, 1000 << 30, nil },
 		Full: func() error { return f.full }}
 	f.trimmer = &Trimmer{Log: log, State: state, Knobs: knobs, Keeping: f.keeping, Alerts: f.alerts, Disk: place,
@@ -219,7 +220,8 @@ func TestAFullDiskRefusesInput(t *testing.T) {
 	require.Empty(t, f.text("disk"))
 	f.free = 60 << 30 // of 1,000 GiB, of which 50 GiB have to stay free
 	f.look()
-	require.Contains(t, f.text("disk"), "60 GiB of 1,000 GiB are free on the disk of /data, and below 50 GiB input is refused")
+	require.Contains(t, f.text("disk"),
+		"60 GiB of 1,000 GiB are free on the disk of /data, and below 50 GiB input is refused")
 	require.Nil(t, f.input.refusal)
 	f.full = errors.New("no room")
 	f.look()
