@@ -49,7 +49,8 @@ func TestMain(m *testing.M) {
 		"TestImports", "TestThePictureOfTheLayersIsTheTable", "TestPackageComments", "TestTopLevel",
 		"TestNoSleepInTests", "TestEveryRowHasItsTest", "TestPagesNameRealTests", "TestEveryLinkLeadsSomewhere",
 		"TestEveryBlockSaysWhatItIs", "TestReadmeIsShort", "TestContributingNamesRealThings",
-		"TestEveryKnobStandsInItsList", "TestTheMakefileNamesRealTests",
+		"TestEveryKnobStandsInItsList", "TestTheMakefileNamesRealTests", "TestLinesOfPagesAreShort",
+		"TestNoMetaphorsOfHousesAndRoads",
 	)
 	shorttest.WithinProcess(withinProcess...)
 	code := m.Run()

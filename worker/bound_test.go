@@ -89,7 +89,7 @@ func TestAnAlertOfAStateEndsWithEveryExitFromIt(t *testing.T) {
 		"fail":    {IsFailed},
 		"fatal":   {IsFatal},
 		"retry":   {IsRetrying, IsReturning},
-		"slow":    {IsBlocked, IsReturning, IsHeld}, // with what precedes the one that is held
+		"slow":    {IsBlocked, IsReturning, IsHeld},                              // with what precedes the one that is held
 		"upgrade": {IsHeld, IsReturning, IsGone, IsStopped, IsAbsent, IsBlocked}, // its node may be away, too
 		"offline": {IsGone, IsReturning},
 	}

@@ -36,7 +36,7 @@ type Rules struct {
 	Marks        *Marks                  // the time of the log for nodes that ask for it; nil: none
 	ClientQuota  *ClientQuota            // how many clients are known; nil: no limit
 	Doubts       *Doubts                 // what nodes say against the log; nil: nobody listens
-	Ground       func() Ground           // on what a way out depends now; nil: no other copy is known
+	Situation    func() Situation        // on what a way out depends now; nil: no other copy is known
 	SilenceTicks int                     // how often the silence of a client that is away is written down; 0 never
 }
 
@@ -515,9 +515,9 @@ func (m *Machine) refuse(s event.Session, pos event.Position, h event.Hello, v v
 // told puts the way out that there is now after what has happened. h is what the node says of itself, and pos where its
 // database stands; both may be empty.
 func (m *Machine) told(what string, way Way, h event.Hello, pos event.Position) string {
-	var g Ground
-	if m.rules.Ground != nil && way != WayNone {
-		g = m.rules.Ground()
+	var g Situation
+	if m.rules.Situation != nil && way != WayNone {
+		g = m.rules.Situation()
 	}
 	s := Stranded{ID: m.c.ID, Kind: cmp.Or(h.Target, m.c.Driver), Topics: m.c.Topics, Role: m.c.Role, Known: m.known,
 		Acked: m.c.Acked.Seq, Way: way}

@@ -132,14 +132,14 @@ func newStage(n int) *stage {
 	s.rules = Rules{Group: "main", Masters: []string{"master"}, Tick: time.Second, SilentTicks: 10, LeaseTicks: 3,
 		DumpTicks: 60, MaxDumps: 2,
 		SnapshotTTL: 20 * time.Second, TurnRecords: 100, TurnBytes: 1 << 16, RunningDumps: s.runningDumps, Reuse: true,
-		Ground: s.ground}
+		Situation: s.situation}
 	return s
 }
 
-// ground is what was saved.
-func (s *stage) ground() Ground {
+// situation is what was saved.
+func (s *stage) situation() Situation {
 	h := statedb.HoldersOf(slices.Collect(maps.Values(s.clients)), nil, s.log.First(), nil)
-	return Ground{Log: s.log.Head().Log, First: s.log.First(), Copies: h.Copies}
+	return Situation{Log: s.log.Head().Log, First: s.log.First(), Copies: h.Copies}
 }
 
 func (s *stage) runningDumps() (n int) {

@@ -26,8 +26,8 @@ const (
 	WayOrdered Way = "ordered" // an operator ordered it to join again
 )
 
-// Ground is what a way out depends on, as it is now.
-type Ground struct {
+// Situation is what a way out depends on, as it is now.
+type Situation struct {
 	Log    event.LogID
 	First  uint64            // sequence that the log begins with
 	Copies []*statedb.Client // clients that have a copy. Read only
@@ -46,7 +46,7 @@ type Stranded struct {
 
 // Out says in a sentence what helps now: another copy to load, where one is known, and else what helps without one. It
 // is the one place that names --from: nobody is told to join from a node that does not exist.
-func (s *Stranded) Out(g Ground) string {
+func (s *Stranded) Out(g Situation) string {
 	if s.Way == WayNone {
 		return ""
 	}
@@ -85,7 +85,7 @@ func away(c *statedb.Client) bool { return c.Stopped != 0 || c.Silent != 0 }
 
 // target is the client whose copy this one can load: of the same kind, with the same topics, of this log. One that
 // answers comes first, then who has come the farthest.
-func (s *Stranded) target(g Ground) *statedb.Client {
+func (s *Stranded) target(g Situation) *statedb.Client {
 	if s.Kind == "webhook" { // it has nothing that could be loaded
 		return nil
 	}
@@ -115,7 +115,7 @@ func (s *Stranded) target(g Ground) *statedb.Client {
 }
 
 // alone is what helps where no other copy is known.
-func (s *Stranded) alone(g Ground) string {
+func (s *Stranded) alone(g Situation) string {
 	first := max(g.First, 1)
 	backup := "start its node on an empty database with --restore FILE, a backup of xmq dump"
 	if first > 1 {

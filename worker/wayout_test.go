@@ -36,7 +36,7 @@ func TestAWayOutNamesOnlyCopiesThatCanBeLoaded(t *testing.T) {
 			for _, known := range []bool{true, false} {
 				for _, role := range []statedb.Role{statedb.Master, statedb.Follower} {
 					s := Stranded{ID: "n1", Kind: "sqlite", Role: role, Known: known, Acked: 4, Way: way}
-					alone := s.Out(Ground{log, first, unfit})
+					alone := s.Out(Situation{log, first, unfit})
 					require.NotContains(t, alone, "--from", "%s", way)
 					if way != WayData && way != WayTopics { // their texts say it
 						require.Regexp(t, "xmq client (seek|forget) n1|--restore FILE|data directory", alone, "%s", way)
@@ -49,7 +49,7 @@ func TestAWayOutNamesOnlyCopiesThatCanBeLoaded(t *testing.T) {
 							c.State, c.LastError = statedb.Failed, &statedb.Trouble{Seq: 21}
 						})},
 					} {
-						text := s.Out(Ground{log, first, append(fit, unfit...)})
+						text := s.Out(Situation{log, first, append(fit, unfit...)})
 						require.Contains(t, text, "--from "+want[:2], "%s", way)
 						require.Contains(t, text, "it loads the copy of "+want, "%s", way)
 						replaces := way == WayLost || way == WayOther || way == WayAhead || way == WayData || way == WayTopics
@@ -60,7 +60,7 @@ func TestAWayOutNamesOnlyCopiesThatCanBeLoaded(t *testing.T) {
 		}
 	}
 	hook := Stranded{ID: "n1", Kind: "webhook", Acked: 4, Way: WayTrimmed}
-	text := hook.Out(Ground{log, 10, []*statedb.Client{copyOf("m1", func(c *statedb.Client) { c.Driver = "webhook" })}})
+	text := hook.Out(Situation{log, 10, []*statedb.Client{copyOf("m1", func(c *statedb.Client) { c.Driver = "webhook" })}})
 	require.Equal(t, "What a webhook has received cannot be loaded from another client: xmq client seek n1 10 --reason TEXT "+
 		"gives up increments 5 to 9 there, which the log does not have any more", text)
 }

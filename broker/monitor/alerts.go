@@ -14,14 +14,14 @@ import (
 // Alerts raises and ends the alerts of a broker, and tells of them in the words of now. What the state store says
 // counts. Its fields are set before it is used; it is for concurrent use.
 type Alerts struct {
-	Log     increments.Log
-	State   statedb.Store
-	Knobs   func() Knobs
-	Keeping *Keeping
-	Taken   *Rate                                            // increments into the log
-	Clients func(ctx context.Context) ([]worker.View, error) // all of them, by ID, as the outside sees them
-	Ground  func() worker.Ground                             // on what it depends what helps a client
-	Now     func() time.Time
+	Log       increments.Log
+	State     statedb.Store
+	Knobs     func() Knobs
+	Keeping   *Keeping
+	Taken     *Rate                                            // increments into the log
+	Clients   func(ctx context.Context) ([]worker.View, error) // all of them, by ID, as the outside sees them
+	Situation func() worker.Situation                          // on what it depends what helps a client
+	Now       func() time.Time
 
 	fresh fresh
 }

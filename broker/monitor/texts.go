@@ -109,7 +109,7 @@ func (l *Alerts) wayOut(a statedb.Alert, v *worker.View) string {
 		return ""
 	}
 	s := worker.Stranded{ID: v.ID, Kind: v.Target, Topics: v.Topics, Role: v.Role, Known: true, Acked: v.Acked, Way: way}
-	return s.Out(l.Ground())
+	return s.Out(l.Situation())
 }
 
 // WhoIs names a client, and where it runs.
@@ -167,7 +167,8 @@ func (l *Alerts) pinText(v *worker.View) string {
 	}
 	switch {
 	case first.Client == nil:
-		return fmt.Sprintf("%s %s: see how far it is with xmq snapshots; to give it up: xmq snapshots cancel %s --reason TEXT", who, what,
+		return fmt.Sprintf("%s %s: see how far it is with xmq snapshots; to give it up: xmq snapshots cancel %s "+
+			"--reason TEXT", who, what,
 			strings.TrimPrefix(who, "DUMP "))
 	case v != nil && v.ID == first.Client.ID:
 		who = fmt.Sprintf("%s (%s)", WhoIs(v), strings.ReplaceAll(string(v.Condition.Is), "_", " "))

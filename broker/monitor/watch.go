@@ -70,7 +70,7 @@ type Watcher struct {
 	Refusals   func() worker.Refusals                // of clients
 	MaxClients int
 	Payload    func() error                                  // why NATS cannot carry what the broker sends; nil: it can
-	Insecure   string                                        // text of the alert about addresses that others reach; "" for none
+	Insecure   string                                        // text of the alert about open addresses; "" for none
 	Repeat     func(now time.Time, standing []statedb.Alert) // tells hooks again of what stands
 	Looked     func()                                        // a round is over
 	Tick       time.Duration                                 // how often who needs the log tries again
@@ -201,8 +201,8 @@ func (w *Watcher) Look() error {
 	at, unread := w.Log.Unreadable()
 	w.Alerts.When(&batch, "unreadable", unread != nil && w.Now().Sub(at) < max(unreadableFor, 3*w.Tick), now,
 		func() string {
-			return fmt.Sprintf("a part of the log cannot be read now, and who needs it waits; it is tried again all the time: %v",
-				unread)
+			return fmt.Sprintf("a part of the log cannot be read now, and who needs it waits; it is tried again all the "+
+				"time: %v", unread)
 		})
 	st, err := w.Log.Stats()
 	if err != nil {

@@ -190,8 +190,9 @@ func (b *Broker) newPool() *worker.Pool {
 		RunningDumps: b.runningDumps,
 		Budget:       b.flight, Pacer: new(worker.Pacer), Marks: &b.marks,
 		ClientQuota: b.admission, Doubts: b.doubts, SilenceTicks: ticks(c.Retention.SilenceGrain())}
-	rules.Ground = b.ground
-	rules.Earlier, rules.Live = func(seq uint64) string { return api.Earlier(s.state.Decisions(seq)) }, func() worker.Live {
+	rules.Situation = b.situation
+	rules.Earlier = func(seq uint64) string { return api.Earlier(s.state.Decisions(seq)) }
+	rules.Live = func() worker.Live {
 		k := b.knobs()
 		return worker.Live{SnapshotTTL: k.SnapshotTTL, Reuse: k.SnapshotReuse, MaxDumps: k.MaxDumps,
 			DumpTicks: ticks(k.DumpLimit)}
@@ -210,11 +211,11 @@ func (b *Broker) newPool() *worker.Pool {
 	return worker.NewPool(c.Workers, rules, env, s.state.Clients(), s.state.Dumps())
 }
 
-// ground is on what a way out depends now.
-func (b *Broker) ground() worker.Ground {
+// situation is on what a way out depends now.
+func (b *Broker) situation() worker.Situation {
 	first := b.stores.log.First()
 	h := b.stores.state.Holders(first, nil)
-	return worker.Ground{Log: b.stores.log.ID(), First: first, Copies: h.Copies}
+	return worker.Situation{Log: b.stores.log.ID(), First: first, Copies: h.Copies}
 }
 
 func (b *Broker) runningDumps() int {

@@ -20,7 +20,7 @@ func (b *Broker) newMonitor() {
 	b.keeping = &monitor.Keeping{Log: log, State: state, Knobs: b.watched,
 		View: func(ctx context.Context, id string) (worker.View, bool, error) { return b.pool.View(ctx, id) }}
 	b.alerts = &monitor.Alerts{Log: log, State: state, Knobs: b.watched, Keeping: b.keeping, Taken: &b.flow,
-		Clients: b.views, Ground: b.ground, Now: time.Now}
+		Clients: b.views, Situation: b.situation, Now: time.Now}
 	place := monitor.Disk{Dir: b.stores.dir,
 		Space: func() (free, total uint64, err error) { return disk.Space(b.stores.dir) },
 		Full:  func() error { return b.stores.checkSpace(b.knobs()) }}
@@ -28,8 +28,8 @@ func (b *Broker) newMonitor() {
 		Disk: place, Post: func(id string, in worker.Input) bool { return b.pool.Post(id, in) }, Logger: b.log, Now: time.Now}
 	b.care = &monitor.Care{Log: log, State: state, Knobs: b.watched, Alerts: b.alerts, Started: b.started, Now: time.Now}
 	b.watcher = &monitor.Watcher{Log: log, State: state, Knobs: b.watched, Alerts: b.alerts, Care: b.care,
-		Trimmer: b.trimmer, Disk: place, Input: entrance{b}, Marks: &b.marks, Damage: b.stores.damage, Forgot: b.stores.forgot,
-		Logger: b.log, Now: time.Now, Doubts: b.lookAtDoubts,
+		Trimmer: b.trimmer, Disk: place, Input: entrance{b}, Marks: &b.marks, Damage: b.stores.damage,
+		Forgot: b.stores.forgot, Logger: b.log, Now: time.Now, Doubts: b.lookAtDoubts,
 		Doubted:  func() bool { return len(b.doubts.Held().Witnesses) > 0 },
 		Refusals: b.admission.Refusals, MaxClients: b.cfg.MaxClients, Payload: b.payloadTooSmall, Repeat: b.hooks.Repeat,
 		Looked: b.looked, Tick: b.cfg.Tick, Started: b.started}

@@ -49,7 +49,7 @@ func TestTheDataDirectoryIsOursAlone(t *testing.T) {
 func TestAForeignDirectoryKeepsItsMode(t *testing.T) {
 	cfg := testConfig(t)
 	cfg.Data = t.TempDir()
-	require.NoError(t, os.WriteFile(cfg.Data+"/letter.txt", nil, 0o644))
+	require.NoError(t, os.WriteFile(cfg.Data+"/diary.txt", nil, 0o644))
 	require.NoError(t, os.Chmod(cfg.Data, 0o755))
 	_, err := Open(cfg, slog.New(slog.DiscardHandler))
 	require.ErrorContains(t, err, "not ours")

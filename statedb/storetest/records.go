@@ -200,7 +200,7 @@ func whoHoldsTheLog(t *testing.T, kind Kind) {
 		"lost, and trimmed before": {60,
 			[]statedb.Client{client("a", statedb.Following, 90, "x"), client("b", statedb.NeedsDump, 40)}, "", 91, "client a", 1,
 			[]string{"b"}},
-		"its copy was ruined": {1, []statedb.Client{client("a", statedb.Following, 50, "x"), fatal}, "", 34,
+		"its copy is damaged": {1, []statedb.Client{client("a", statedb.Following, 50, "x"), fatal}, "", 34,
 			"client lost", 1, []string{"lost"}},
 		"only a released one has its topics": {1,
 			[]statedb.Client{client("a", statedb.Following, 50), client("b", statedb.NeedsDump, 40)}, "a", 41, "client b", 1,

@@ -174,7 +174,7 @@ func TestDamageBeforeTheLastBatchIsFatal(t *testing.T) {
 }
 
 func TestAForeignFileIsLeftAlone(t *testing.T) {
-	for _, content := range []string{"hello", "hello, this is somebody's letter", "XMQFILE\x03 of a later version"} {
+	for _, content := range []string{"hello", "hello, this is somebody's diary", "XMQFILE\x03 of a later version"} {
 		path := filepath.Join(t.TempDir(), "increments")
 		require.NoError(t, os.WriteFile(path, []byte(content), 0o644))
 		_, err := Open(path)

@@ -423,14 +423,14 @@ func TestALostPositionIsFatalUntilSomebodySeeks(t *testing.T) {
 }
 
 func TestWhatIsNoDatabaseIsFatal(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "letter")
-	letter := strings.Repeat("Dear reader, ", 1000)
-	require.NoError(t, os.WriteFile(path, []byte(letter), 0o644))
+	path := filepath.Join(t.TempDir(), "diary")
+	diary := strings.Repeat("Dear reader, ", 1000)
+	require.NoError(t, os.WriteFile(path, []byte(diary), 0o644))
 	_, err := Open(t.Context(), path, Options{})
 	require.True(t, nodeclient.IsFatal(err), err)
 	there, err := os.ReadFile(path)
 	require.NoError(t, err)
-	require.Equal(t, letter, string(there))
+	require.Equal(t, diary, string(there))
 
 	_, err = Open(t.Context(), filepath.Join(t.TempDir(), "no", "folder"), Options{})
 	require.True(t, nodeclient.IsTransient(err), err)
