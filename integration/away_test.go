@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"xmq/nodeclient/driver/servertest/postgrestest"
 	"xmq/nodeclient/driver/servertest/redistest"
 )
 
@@ -72,4 +73,27 @@ func TestANodeOutlivesItsDatabase(t *testing.T) {
 	own := redis.NewClient(&redis.Options{Addr: server.Addr(), Password: changed})
 	defer func() { require.NoError(t, own.Close()) }()
 	require.NoError(t, own.ConfigSet(context.Background(), "requirepass", redistest.Password).Err())
+}
+
+// A node that reaches its database but cannot read its position there is not silent either: the broker hears why.
+func TestANodeThatCannotReadItsPositionSaysSo(t *testing.T) {
+	s := newSite(t)
+	server := postgrestest.New(t)
+	server.Create(t, "master")
+	s.broker()
+	n := s.postgresNode("master", "", server)
+	s.ok("CREATE TABLE c (v int)\n", "publish")
+	s.level("master")
+	require.Equal(t, 0, n.stop(t))
+	require.NoError(t, server.Exec("master", "REVOKE UPDATE ON xmq_position FROM xmq"))
+	s.postgresNode("master", "", server)
+	eventually(t, func() error {
+		if v := s.client("master"); v.LastError == nil || !strings.Contains(v.LastError.Text, "xmq_position") {
+			return fmt.Errorf("%s at %d, %+v", v.State, v.Acked, v.LastError)
+		}
+		return nil
+	})
+	s.ok("INSERT INTO c VALUES (1)\n", "publish")
+	require.NoError(t, server.Exec("master", "GRANT ALL ON xmq_position TO xmq"))
+	s.level("master")
 }

@@ -241,7 +241,8 @@ func loadBackup(ctx context.Context, a *nodeclient.Agent, db nodeclient.Database
 }
 
 // openTarget opens the database of the configuration, whose paths are absolute and whose commands run in dir. One
-// that is away is waited for, and the broker told; another node that uses it is a mistake that a person ends.
+// that is away, or cannot say its position now, is waited for, and the broker told; another node that uses it is a
+// mistake that a person ends.
 func openTarget(ctx context.Context, cfg configs.Node, dir string, conn bus.Conn,
 	o nodeclient.Options) (t driver.Opened, err error) {
 	o, err = o.WithDefaults()
@@ -251,6 +252,11 @@ func openTarget(ctx context.Context, cfg configs.Node, dir string, conn bus.Conn
 	var taken error
 	err = nodeclient.Away(ctx, conn, o, func(ctx context.Context) (err error) {
 		t, err = driver.Open(ctx, cfg.ID, cfg.Target, cfg.TargetPasswordFile, dir)
+		if err == nil {
+			if _, e := t.Position(ctx); nodeclient.IsTransient(e) {
+				err = errors.Join(fmt.Errorf("read the stored position: %w", e), t.Close())
+			}
+		}
 		if errors.Is(err, nodeclient.ErrTaken) {
 			taken = err
 			return nil
