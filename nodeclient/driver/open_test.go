@@ -78,15 +78,18 @@ func TestAPasswordThatIsNoURLIsRefused(t *testing.T) {
 func TestAFileBelongsToOneNode(t *testing.T) {
 	dir := t.TempDir()
 	for _, url := range []string{"sqlite:a", "file:b"} {
-		first, err := Open(t.Context(), "n1", url, "", dir)
-		require.NoError(t, err)
-		_, err = Open(t.Context(), "n1", url, "", dir)
-		require.ErrorIs(t, err, nodeclient.ErrTaken)
-		require.ErrorContains(t, err, "node n1")
-		require.NoError(t, first.Close())
-		again, err := Open(t.Context(), "n1", url, "", dir)
-		require.NoError(t, err)
-		require.NoError(t, again.Close())
+		t.Run(url, func(t *testing.T) {
+			t.Parallel() // the second waits a while for the first to end
+			first, err := Open(t.Context(), "n1", url, "", dir)
+			require.NoError(t, err)
+			_, err = Open(t.Context(), "n1", url, "", dir)
+			require.ErrorIs(t, err, nodeclient.ErrTaken)
+			require.ErrorContains(t, err, "node n1")
+			require.NoError(t, first.Close())
+			again, err := Open(t.Context(), "n1", url, "", dir)
+			require.NoError(t, err)
+			require.NoError(t, again.Close())
+		})
 	}
 }
 
