@@ -317,6 +317,8 @@ func TestWhatAnIncrementMayNotSayIsRefusedBeforeItRuns(t *testing.T) {
 		"CREATE ROLE other":                                              "CREATE ROLE is about the server",
 		"ALTER ROLE xmq SET search_path = x":                             "ALTER ROLE is about the server",
 		"ALTER DATABASE x SET search_path = x":                           "ALTER DATABASE is about the server",
+		"GRANT pg_monitor TO xmq":                                        "GRANT of a role is about the server",
+		"REVOKE ADMIN OPTION FOR app FROM xmq":                           "REVOKE of a role is about the server",
 		"DROP USER other":                                                "DROP USER is about the server",
 		"DO $a$ BEGIN EXECUTE $b$ DELETE FROM xmq_position $b$; END $a$": "xmq_position",
 		"COPY c TO STDOUT":                                               "COPY",

@@ -236,6 +236,11 @@ func checkStatement(st sqltext.Statement) error {
 		return checkRebuild(st)
 	case "REASSIGN":
 		return errors.New("REASSIGN is about roles, which belong to the server and not to the data")
+	case "GRANT", "REVOKE":
+		if !sqltext.Mentions(sqltext.PostgreSQL, st.Text, "on") {
+			return fmt.Errorf("%s of a role is about the server, not the data of one database: each node's administrator "+
+				"does it", st.Keyword)
+		}
 	case "SELECT", "WITH", "TABLE", "VALUES":
 		return checkInto(st.Text)
 	case "DROP":
