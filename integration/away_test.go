@@ -97,3 +97,24 @@ func TestANodeThatCannotReadItsPositionSaysSo(t *testing.T) {
 	require.NoError(t, server.Exec("master", "GRANT ALL ON xmq_position TO xmq"))
 	s.level("master")
 }
+
+// A node whose position a person has taken away ends, and people read why, not that it is silent.
+func TestANodeWhosePositionIsGoneSaysSo(t *testing.T) {
+	s := newSite(t)
+	server := postgrestest.New(t)
+	server.Create(t, "master")
+	s.broker()
+	n := s.postgresNode("master", "", server)
+	s.ok("CREATE TABLE c (v int)\n", "publish")
+	s.level("master")
+	require.NoError(t, server.Exec("master", "DROP TABLE xmq_position"))
+	s.ok("INSERT INTO c VALUES (1)\n", "publish")
+	require.Equal(t, 75, n.wait(t))
+	eventually(t, func() error {
+		if alerts := s.ok("", "alerts"); !strings.Contains(alerts, "has no position any more") {
+			return errors.New(alerts)
+		}
+		return nil
+	})
+	require.Contains(t, s.client("master").LastError.Text, "its node has ended")
+}
