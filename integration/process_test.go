@@ -50,7 +50,7 @@ func TestMain(m *testing.M) {
 		"TestNoSleepInTests", "TestEveryRowHasItsTest", "TestPagesNameRealTests", "TestEveryLinkLeadsSomewhere",
 		"TestEveryBlockSaysWhatItIs", "TestReadmeIsShort", "TestContributingNamesRealThings",
 		"TestEveryKnobStandsInItsList", "TestTheMakefileNamesRealTests", "TestLinesOfPagesAreShort",
-		"TestNoMetaphorsOfHousesAndRoads",
+		"TestNoMetaphorsOfHousesAndRoads", "TestEveryDriverStandsEverywhere",
 	)
 	shorttest.WithinProcess(withinProcess...)
 	code := m.Run()
