@@ -69,6 +69,8 @@ func TestNobodyReadsTheSettingsOfAnotherIncrement(t *testing.T) {
 						items[0].Record = nil
 					}
 				}
+				require.Equal(t, name == "a name put together",
+					strings.Contains(strings.Join(n.Notices(), " "), "a session of its own"))
 				got := n.query("SELECT v FROM seen")
 				require.NotContains(t, fmt.Sprint(got), "5")
 				if size == 0 {
@@ -98,12 +100,13 @@ func TestWhatATextMaySetIsFound(t *testing.T) {
 		"INSERT INTO t VALUES (1) ON CONFLICT (a) DO UPDATE SET a = excluded.a": {},
 		"EXECUTE format('UPDATE %I SET %I = 1', t, c)":                          {},
 		"ALTER TABLE t ALTER a SET DEFAULT 1, ALTER b SET NOT NULL, SET (fillfactor = 70), SET SCHEMA s": {},
-		"REFERENCES t ON DELETE SET NULL": {},
-		"SET search_path = s2, public; SET LOCAL work_mem TO '7MB'; SET TRANSACTION READ ONLY": {},
-		"v := current_setting('app.x', true)":                                                  {reads: true},
-		"EXECUTE 'SHOW app.x' INTO v":                                                          {reads: true},
-		"SELECT dblink_connect('c', 'dbname=x')":                                               {links: true},
-		"-- show all\nSELECT the_show FROM shows":                                              {},
+		"EXECUTE format('ALTER TABLE %I SET SCHEMA %I', t, s)":                                           {},
+		"REFERENCES t ON DELETE SET NULL":                                                                {},
+		"SET search_path = s2, public; SET LOCAL work_mem TO '7MB'; SET TRANSACTION READ ONLY":           {},
+		"v := current_setting('app.x', true)":                                                            {reads: true},
+		"EXECUTE 'SHOW app.x' INTO v":                                                                    {reads: true},
+		"SELECT dblink_connect('c', 'dbname=x')":                                                         {links: true},
+		"-- show all\nSELECT the_show FROM shows":                                                        {},
 	} {
 		var got traces
 		got.add(strings.ToLower(text))
