@@ -30,10 +30,11 @@ type traces struct {
 // remains is what a target knows of that.
 type remains struct {
 	traces
-	since time.Time // when the catalogs were asked; zero before
-	had   bool      // an increment with its session has set what nobody can ask for
-	stays bool      // something that no reset takes back may have stayed in the session
-	ended bool      // the session was closed for that
+	since     time.Time // when the catalogs were asked; zero when they have to be
+	functions bool      // the database had functions then
+	had       bool      // an increment with its session has set what nobody can ask for
+	stays     bool      // something that no reset takes back may have stayed in the session
+	ended     bool      // the session was closed for that
 	// last is what probing has answered last in this session, for the names asked.
 	last  string
 	asked string
@@ -101,6 +102,9 @@ func (t *traces) name(name string) {
 	}
 }
 
+// none reports that there are none.
+func (t *traces) none() bool { return !t.unseen && !t.reads && !t.links && len(t.names) == 0 }
+
 // join takes those of other texts.
 func (t *traces) join(other traces) {
 	t.unseen, t.reads, t.links = t.unseen || other.unseen, t.reads || other.reads, t.links || other.links
@@ -115,20 +119,21 @@ const askTexts = `SELECT l.lanname NOT IN ('sql', 'plpgsql'), p.prosrc, coalesce
 	pg_catalog.string_agg(pg_catalog.split_part(s, '=', 1), ' ') FROM pg_catalog.unnest(p.proconfig) s), ''), p.oid::regproc
 	FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON l.oid = p.prolang
 	WHERE p.oid >= 16384 AND l.lanname NOT IN ('internal', 'c') AND (l.lanname NOT IN ('sql', 'plpgsql') OR
-		p.proconfig IS NOT NULL OR p.prosrc ~* 'set_config|current_setting|\mset\s|\mshow\s|dblink_')`
+		p.proconfig IS NOT NULL OR p.prosrc ~* 'set_config|current_setting|\mset[\s/]|\mshow\s|dblink_')`
 
 // askCalls asks the same of expressions: whether they set, and whether they read.
 var askCalls = "SELECT " + calledIn("set_config") + " OR " + calledInBodies("set_config") + ", " +
 	calledIn("current_setting") + " OR " + calledInBodies("current_setting")
 
-// askEvery is how often the catalogs are asked, at most: others may have made functions, too. What increments make is
-// added to what is known.
+// askEvery is how often the catalogs are asked although no increment has made anything: others may have made functions,
+// too.
 const askEvery = time.Minute
 
-// learnRemains finds out, in an open transaction, what functions of the database may leave in the session.
+// learnRemains finds out, in an open transaction, what functions and expressions of the database may leave in
+// the session.
 func (t *Database) learnRemains(ctx context.Context, c *pgconn.PgConn, found place) error {
 	r := &t.remains
-	if !found.functions || !r.since.IsZero() && time.Since(r.since) < askEvery {
+	if r.functions == found.functions && !r.since.IsZero() && time.Since(r.since) < askEvery {
 		return nil
 	}
 	var all traces
@@ -154,7 +159,7 @@ func (t *Database) learnRemains(ctx context.Context, c *pgconn.PgConn, found pla
 		return passing(classify(fmt.Errorf("postgres: look for what functions leave in the session: %w", err)))
 	}
 	all.unseen, all.reads = all.unseen || rows[0][0] != "f", all.reads || rows[0][1] != "f"
-	r.traces, r.since = all, time.Now()
+	r.traces, r.since, r.functions = all, time.Now(), found.functions
 	if all.unseen && all.reads && unseen != "" {
 		t.numbers.say("the function " + unseen + " may set settings whose names cannot be read in its text, and something of " +
 			"the database reads settings: each increment gets a session of its own, which takes about 20 ms; write such names " +
@@ -198,8 +203,9 @@ func (r *remains) knows(names []string) (answer string, known bool) {
 func (r *remains) ends(steps []step, what touched, failed bool) {
 	all := r.of(steps)
 	r.last, r.asked = what.settings, strings.Join(all.names, ",")
-	if len(steps) == 1 && steps[0].Work.alone && steps[0].Work.creates {
-		r.join(steps[0].Work.traces)
+	if w := steps[0].Work; len(steps) == 1 && w.creates && !w.traces.none() {
+		r.join(w.traces)
+		r.since = time.Time{}
 	}
 	r.had = r.had || all.unseen
 	r.stays = r.stays || what.set || all.unseen && all.reads || all.links || failed && (all.unseen || len(all.names) > 0)
