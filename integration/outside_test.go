@@ -51,7 +51,7 @@ func TestASkippedIncrementIsAppliedLater(t *testing.T) {
 			_, errs, code := apply(skipped)
 			require.Equal(t, 1, code)
 			require.Contains(t, errs, "what came after it has run without it. ")
-			require.Contains(t, errs, "Is that meant? Say so with --confirm: nothing was done")
+			require.Contains(t, errs, "nothing was done without --confirm: ")
 			_, errs, code = c.tool("", "client", "apply", "master", fmt.Sprint(skipped), "--confirm")
 			require.Equal(t, 64, code)
 			require.Contains(t, errs, "needs --reason")

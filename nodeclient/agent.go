@@ -18,6 +18,7 @@ import (
 	"xmq/broker/event"
 	"xmq/broker/failpoint"
 	"xmq/broker/form"
+	"xmq/broker/units"
 	"xmq/broker/version"
 	"xmq/dumpflow"
 )
@@ -314,7 +315,7 @@ func (a *Agent) stored(ctx context.Context) (pos event.Position, topics event.To
 				"of %s in "+
 				"its place (%w)", a.opts.ID, a.opts.From, err)
 		}
-		a.log.Warn("the database does not answer, trying again", "err", err, "ticks", wait)
+		a.log.Warn("the database does not answer, trying again", "err", err, "in", units.Span(time.Duration(wait)*a.opts.Tick))
 		select {
 		case <-time.After(time.Duration(wait) * a.opts.Tick):
 		case <-ctx.Done():

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"xmq/broker/event"
+	"xmq/broker/units"
 	"xmq/dumpflow"
 )
 
@@ -725,7 +726,11 @@ func (s *session) sought(err error) {
 		s.seeking = nil // the broker names it again when it is asked again
 		return
 	}
-	s.note("the position of this database is now %d of log %s", s.seeking.Seq, s.seeking.Log)
+	if say := "the position of this database is now %d of log %s"; s.at != 0 {
+		s.warn("--at says so, and nobody has looked at the data: "+say, s.seeking.Seq, s.seeking.Log)
+	} else {
+		s.note(say, s.seeking.Seq, s.seeking.Log)
+	}
 	s.pos, s.seeking, s.at = *s.seeking, nil, 0
 	s.open()
 }
@@ -758,8 +763,8 @@ func (s *session) tick() {
 	}
 	if s.heardTicks == s.rules.silence &&
 		(s.phase == opening && !s.busy || s.phase == joining && s.loading == nil && s.retry.wait == 0) {
-		s.warn("nothing has come from the broker for %d ticks: is it up, of this node's group, and no older than this "+
-			"node? Trying on", s.heardTicks)
+		s.warn("nothing has come from the broker for %s: is it up, of this node's group, and no older than this "+
+			"node? Trying on", units.Span(time.Duration(s.heardTicks)*s.rules.tick))
 	}
 	switch {
 	case s.phase == joining:
@@ -772,7 +777,8 @@ func (s *session) tick() {
 			s.sayBusy()
 		}
 	case s.heardTicks > max(s.rules.silence, 3*s.heartbeatInterval) && s.phase != opening:
-		s.warn("the broker has been silent for %d ticks: opening a new session", s.heardTicks)
+		s.warn("the broker has been silent for %s: opening a new session",
+			units.Span(time.Duration(s.heardTicks)*s.rules.tick))
 		s.open()
 	case s.failure != "":
 		s.sayFailure()
@@ -873,7 +879,8 @@ func opened(e event.Event) dumpflow.Opened {
 // while.
 func (s *session) tryJoinLater(dump event.DumpID, why string) {
 	s.dump.again(dump, why)
-	s.warn("the DUMP came to nothing, asking again in %d ticks: %s", s.retry.wait, why)
+	s.warn("the DUMP came to nothing, asking again in %s: %s",
+		units.Span(time.Duration(s.retry.wait)*s.rules.tick), why)
 	if s.loading != nil {
 		s.drop = true
 	}

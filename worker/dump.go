@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"xmq/broker/event"
+	"xmq/broker/units"
 	"xmq/dumpflow"
 	"xmq/statedb"
 )
@@ -113,8 +114,8 @@ func (m *Machine) dumpFor(r dumpflow.Requester, log Log) (d *dumpflow.Dump, code
 		return nil, event.NotReady, fmt.Sprintf("the target %s is not connected: start its node or name another target", c.ID)
 	}
 	if n := m.rules.RunningDumps(); n >= m.rules.now().MaxDumps {
-		return nil, event.NotReady, fmt.Sprintf("%d DUMPs run already, which is the limit (max_dumps): wait for one to end",
-			n)
+		return nil, event.NotReady, fmt.Sprintf("%s already, which is the limit (max_dumps): wait for one to end",
+			units.Do(uint64(n), "DUMP", "runs", "run"))
 	}
 	if slices.ContainsFunc(m.dumps, func(d *dumpflow.Dump) bool { return d.ID == r.Request.Dump() }) {
 		return nil, event.Refused, fmt.Sprintf("request id %s was used before: draw a new one", r.Request)
@@ -289,7 +290,7 @@ func (m *Machine) sealed(man dumpflow.Manifest) {
 	}
 	m.clear("dump")
 	m.saveDump(d)
-	m.happened(statedb.DumpComplete, d.Pos.Seq, fmt.Sprintf("DUMP %s of %s, %d bytes", d.ID, m.c.ID, d.Size))
+	m.happened(statedb.DumpComplete, d.Pos.Seq, fmt.Sprintf("DUMP %s of %s, %s", d.ID, m.c.ID, units.Bytes(d.Size)))
 	m.tellAll(d)
 }
 
@@ -397,8 +398,8 @@ func (m *Machine) tickDump(d *dumpflow.Dump) {
 	lease := m.rules.lease()
 	for _, r := range slices.Clone(d.Requesters) {
 		if m.leases[r.Request]++; m.leases[r.Request] > 3*lease {
-			gone := fmt.Sprintf("%s has not been heard for %d ticks, and has not loaded the snapshot: look at "+
-				"its node", r.ID, m.leases[r.Request])
+			gone := fmt.Sprintf("%s has not been heard for %s, and has not loaded the snapshot: look at its node",
+				r.ID, m.rules.span(m.leases[r.Request]))
 			m.note(d, r.ID, gone)
 			m.answer(r, d, event.NotReady, gone)
 			m.leave(r.ID, r.Request, false)
@@ -411,16 +412,17 @@ func (m *Machine) tickDump(d *dumpflow.Dump) {
 		m.age++
 		switch {
 		case m.lease > lease && !m.alive():
-			m.dropRunning(fmt.Sprintf("the target %s has been silent for %d ticks, its lease has "+
-				"ended", m.c.ID, m.presence.silent))
+			m.dropRunning(fmt.Sprintf("the target %s has been silent for %s, its lease has ended", m.c.ID,
+				m.rules.span(m.presence.silent)))
 		case m.lease > lease && d.Phase == dumpflow.Opening:
-			m.dropRunning(fmt.Sprintf("the target %s is alive and busy: it has not opened the snapshot in %d "+
-				"ticks; its increments go on", m.c.ID, m.lease))
+			m.dropRunning(fmt.Sprintf("the target %s is alive and busy: it has not opened the snapshot in %s; its "+
+				"increments go on", m.c.ID, m.rules.span(m.lease)))
 		case m.lease > lease && d.Phase == dumpflow.Uploading:
-			m.dropRunning(fmt.Sprintf("the target %s is alive and has not spoken of the snapshot for %d "+
-				"ticks", m.c.ID, m.lease))
+			m.dropRunning(fmt.Sprintf("the target %s is alive and has not spoken of the snapshot for %s", m.c.ID,
+				m.rules.span(m.lease)))
 		case m.rules.now().DumpTicks > 0 && m.age > m.rules.now().DumpTicks:
-			m.dropRunning(fmt.Sprintf("it has taken longer than its deadline of %d ticks", m.rules.now().DumpTicks))
+			m.dropRunning(fmt.Sprintf("it has taken longer than its deadline of %s (dump_limit)",
+				m.rules.span(m.rules.now().DumpTicks)))
 		case d.Phase == dumpflow.Opening:
 			m.askTarget(d)
 		default:

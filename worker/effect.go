@@ -3,6 +3,7 @@ package worker
 import (
 	"fmt"
 
+	"xmq/broker/units"
 	"xmq/statedb"
 )
 
@@ -25,21 +26,21 @@ func (m *Machine) effect(o *Order) effect {
 			e.text = fmt.Sprintf("client %s has no position: it begins with increment %d", c.ID, o.Seq)
 		case n < 0:
 			e.ask = true
-			e.text = fmt.Sprintf("client %s stands at %d and goes back to %d: %d increments run again there. %s", c.ID, e.from,
-				e.to, -n, again(c.Driver))
+			e.text = fmt.Sprintf("client %s stands at %d and goes back to %d: %s again there. %s", c.ID, e.from,
+				e.to, units.Do(uint64(-n), "increment", "runs", "run"), again(c.Driver))
 		case n > 0:
 			e.ask = true
-			e.text = fmt.Sprintf("client %s stands at %d and goes on from %d: %d increments never run there", c.ID, e.from, e.to,
-				n)
+			e.text = fmt.Sprintf("client %s stands at %d and goes on from %d: %s there", c.ID, e.from, e.to,
+				units.Do(uint64(n), "increment", "never runs", "never run"))
 		default:
 			e.text = fmt.Sprintf("client %s stays at %d", c.ID, e.from)
 		}
 	case Forget:
-		e.text, e.ask = fmt.Sprintf("client %s stood at %d and is forgotten: to come back it joins with a DUMP, or proves "+
+		e.text, e.ask = fmt.Sprintf("client %s, which stands at %d, is forgotten: to come back it joins with a DUMP, or proves "+
 			"its position", c.ID, e.from), m.Connected() || o.Last
 		e.text += m.because(o)
 	case Redump:
-		e.text, e.ask = fmt.Sprintf("client %s stands at %d and joins again: its data is replaced by that of another node",
+		e.text, e.ask = fmt.Sprintf("client %s, which stands at %d, joins again: its data is replaced by that of another node",
 			c.ID, e.from), m.Connected() || o.Last
 		e.text += m.because(o)
 	case Apply:

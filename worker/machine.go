@@ -10,6 +10,7 @@ import (
 
 	"xmq/broker/event"
 	"xmq/broker/form"
+	"xmq/broker/units"
 	"xmq/dumpflow"
 	"xmq/statedb"
 )
@@ -242,7 +243,7 @@ func (m *Machine) Tick(now int64) {
 	if m.known && m.presence.fellSilent() && !m.broken() {
 		m.waiting = event.Session{}
 		m.raise("offline", statedb.Warning, 0, fmt.Sprintf("client %s has not been heard for %s: look at its node and the "+
-			"network between", m.c.ID, time.Duration(m.presence.silent)*m.rules.Tick))
+			"network between", m.c.ID, m.rules.span(m.presence.silent)))
 	}
 }
 
@@ -288,6 +289,9 @@ func (m *Machine) endAlerts() {
 		}
 	}
 }
+
+// span is so many ticks, for people.
+func (r *Rules) span(ticks int) string { return units.Span(time.Duration(ticks) * r.Tick) }
 
 // broken reports that an alert stands for the client whatever its node does, which says that the node is away too: one
 // cause is one alert.
@@ -641,7 +645,7 @@ func (m *Machine) wentBack(seq uint64) {
 	if acked := m.c.Acked.Seq; m.known && m.placed() && seq < acked && (m.c.Seek == nil || m.c.Seek.Seq != seq) {
 		m.happened(statedb.ClientCame, seq, fmt.Sprintf("its database stands at %d, and it had acknowledged %d: was a "+
 			"backup restored? "+
-			"%d increments run again", seq, acked, acked-seq))
+			"%s again", seq, acked, units.Do(acked-seq, "increment", "runs", "run")))
 	}
 }
 

@@ -3,6 +3,8 @@ package worker
 import (
 	"fmt"
 	"sync/atomic"
+
+	"xmq/broker/units"
 )
 
 // ClientQuota counts the clients that a broker knows, over all its workers, and what was refused to IDs it does not
@@ -81,6 +83,6 @@ func (a *ClientQuota) turnedAway(text string) {
 
 // tooMany is the sentence for id when the broker is full.
 func (a *ClientQuota) tooMany(id string) string {
-	return fmt.Sprintf("client %s is not admitted: this broker knows %d clients, which is its limit (max_clients): "+
-		"forget a client that is gone (xmq client forget ID --reason TEXT) or raise the limit", id, a.known.Load())
+	return fmt.Sprintf("client %s is not admitted: this broker knows %s, which is its limit (max_clients): "+
+		"forget a client that is gone (xmq client forget ID --reason TEXT) or raise the limit", id, units.Of(uint64(a.known.Load()), "client"))
 }

@@ -7,6 +7,7 @@ import (
 
 	"xmq/broker/api"
 	"xmq/broker/event"
+	"xmq/broker/units"
 	"xmq/worker"
 )
 
@@ -60,10 +61,7 @@ func (l *Alerts) cause(seq uint64, ids []string, views []worker.View) string {
 	}
 	switch {
 	case applied > 0:
-		took = fmt.Sprintf("%d others have applied it: compare the databases", applied)
-		if applied == 1 {
-			took = "1 other has applied it: compare the databases"
-		}
+		took = units.Do(uint64(applied), "other", "has", "have") + " applied it: compare the databases"
 	case follow == len(ids):
 		return fmt.Sprintf("increment %d is refused by all %d clients%s (%s): the increment is bad, not the databases. To "+
 			"pass over it everywhere: xmq client skip --seq %d %s --reason TEXT",
@@ -71,7 +69,7 @@ func (l *Alerts) cause(seq uint64, ids []string, views []worker.View) string {
 	default:
 		took = "no other has applied it yet"
 	}
-	return fmt.Sprintf("increment %d is refused by %d clients%s (%s), and %s. To pass over it there: xmq client skip "+
+	return fmt.Sprintf("increment %d is refused by %s%s (%s), and %s. To pass over it there: xmq client skip "+
 		"--seq %d %s --reason TEXT",
-		seq, len(ids), of, strings.Join(ids, ", "), took, seq, who)
+		seq, units.Of(uint64(len(ids)), "client"), of, strings.Join(ids, ", "), took, seq, who)
 }

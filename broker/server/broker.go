@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -159,6 +160,17 @@ func (b *Broker) open() (err error) {
 // Accept lets all doors refuse, with code Unfit, what check refuses. It is called before Run; check is called by many
 // goroutines at a time.
 func (b *Broker) Accept(check func(body []byte) error) { b.ingest.accepts = check }
+
+// Kinds are the kinds of database that the known clients have.
+func (b *Broker) Kinds() []string {
+	var all []string
+	for _, c := range b.stores.state.Clients() {
+		if c.Driver != "" && !slices.Contains(all, c.Driver) {
+			all = append(all, c.Driver)
+		}
+	}
+	return all
+}
 
 // connect starts the embedded NATS server, or uses the external one, and connects to it twice: for events, and
 // for the NATS door, whose load must not delay events.

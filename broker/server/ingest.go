@@ -12,6 +12,7 @@ import (
 	"xmq/broker/disk"
 	"xmq/broker/door"
 	"xmq/broker/event"
+	"xmq/broker/units"
 	"xmq/increments"
 )
 
@@ -124,7 +125,8 @@ func (in *ingest) put(drafts []event.Draft, done func([]event.Outcome, error)) {
 	count, bytes := in.count.Add(n), in.bytes.Add(req.bytes)
 	if count > in.maxCount && count != n || bytes > in.maxBytes && bytes != req.bytes { // one alone always fits
 		in.leave(req)
-		done(nil, door.Refuse(door.Busy, "%d increments (%d bytes) wait already: try again", count-n, bytes-req.bytes))
+		done(nil, door.Refuse(door.Busy, "%s already (%d bytes): try again",
+			units.Do(uint64(count-n), "increment", "waits", "wait"), bytes-req.bytes))
 		return
 	}
 	in.queue <- req // has room for maxCount requests, and none is empty
@@ -232,7 +234,7 @@ func (in *ingest) gather(ctx context.Context, first *request, work chan<- *group
 		if g, err = in.add(ctx, g, req, work); err != nil {
 			in.fail(g, req)
 			in.free <- g
-			return fmt.Errorf("prepare %d increments, their outcome is unknown: %w", len(req.drafts), err)
+			return fmt.Errorf("prepare %s, whose outcome is unknown: %w", units.Of(uint64(len(req.drafts)), "increment"), err)
 		}
 		queue := in.queue
 		if g.count >= groupRecords || g.bytes >= groupBytes {
@@ -306,7 +308,7 @@ func (in *ingest) commit(work <-chan *group) (failed error) {
 	for g := range work {
 		if failed == nil {
 			if err := in.log.Commit(g.AppendGroup); err != nil {
-				failed = fmt.Errorf("append %d increments, their outcome is unknown: %w", g.count, err)
+				failed = fmt.Errorf("append %s, whose outcome is unknown: %w", units.Of(uint64(g.count), "increment"), err)
 			}
 		}
 		if failed != nil {

@@ -122,14 +122,14 @@ func stand(ids []string) string {
 	if len(ids) == 1 {
 		return "node " + ids[0] + " stands"
 	}
-	return fmt.Sprintf("%d nodes (%s) stand", len(ids), named(ids))
+	return fmt.Sprintf("%s (%s) stand", units.Of(uint64(len(ids)), "node"), named(ids))
 }
 
 func hold(ids []string) string {
 	if len(ids) == 1 {
 		return "node " + ids[0] + " holds"
 	}
-	return fmt.Sprintf("%d nodes (%s) hold", len(ids), named(ids))
+	return fmt.Sprintf("%s (%s) hold", units.Of(uint64(len(ids)), "node"), named(ids))
 }
 
 // lookAtDoubts ends those that the log has reached, stores what has changed and raises the alert.

@@ -24,6 +24,14 @@ func Of(n uint64, thing string) string {
 	return Count(n) + " " + thing + "s"
 }
 
+// Do writes how many of a thing do something: "1 increment runs", "3,615 increments run".
+func Do(n uint64, thing, one, more string) string {
+	if n == 1 {
+		return "1 " + thing + " " + one
+	}
+	return Of(n, thing) + " " + more
+}
+
 // Span writes a duration in its two greatest units: "1 h 12 m", "1 m 32 s", "0.2 s".
 func Span(d time.Duration) string {
 	switch {

@@ -30,7 +30,7 @@ func confirmed(c *cli.Context, what, question string) error {
 		return nil
 	}
 	if !somebody(c.App.Reader) || !terminal(c.App.ErrWriter) {
-		return fmt.Errorf("%s %s Say so with --confirm: nothing was done", what, question)
+		return fmt.Errorf("nothing was done without --confirm: %s", strings.TrimSuffix(what, "."))
 	}
 	fmt.Fprintf(c.App.ErrWriter, "%s\n%s [y/N] ", plain(what), plain(question))
 	answer, err := bufio.NewReader(c.App.Reader).ReadString('\n')

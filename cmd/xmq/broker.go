@@ -56,6 +56,15 @@ func brokerCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
+			if accepts == nil {
+				accepts = func(body []byte) error {
+					err := driver.UTF16(body) // no SQL database takes that, and others may
+					if err != nil && !driver.OnlySQL(b.Kinds()) {
+						err = nil
+					}
+					return err
+				}
+			}
 			b.Accept(accepts)
 			again := &reloading[configs.Broker]{now: cfg, fresh: configs.DefaultBroker, level: level, log: log,
 				takes: server.Reloads,

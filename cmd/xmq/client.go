@@ -27,6 +27,8 @@ func clientCommand() *cli.Command {
 		Usage: "how long this increment may be at the database now: a `DURATION` of 1s to 720h, or none"}
 	all := &cli.BoolFlag{Name: "all", Usage: "instead of IDs: every client that has failed or is retrying, with --seq " +
 		"those that are at that increment, each as an order of its own"}
+	allAt := &cli.BoolFlag{Name: "all", Usage: "instead of IDs: every client that has failed at the increment of --seq, or is " +
+		"retrying it, each as an order of its own (needs --seq)"}
 	list := positionsCommand()
 	list.Name, list.Usage = "list", "the same as xmq positions"
 	return &cli.Command{
@@ -35,16 +37,17 @@ func clientCommand() *cli.Command {
 			list,
 			{Name: "show", Usage: "everything the broker knows of a client", ArgsUsage: "ID", Flags: apiFlags(),
 				Action: clientShow},
-			order(worker.Add, "register an ID before its node comes: it may begin where it says with --at", reason,
+			order(worker.Add, "register an ID before its node comes, for a reader of the log without a copy to join with "+
+				"(webhook:, exec:): its node begins where it says, with --at SEQ", reason,
 				&cli.StringSliceFlag{Name: "topics", Usage: "the topics that the node must name (default: any)"}),
 			order(worker.Retry, "send the increment that failed again, or with --seq the one that the client works on",
 				reason, seq, limit,
 				all),
 			order(worker.Skip, "pass over the increment that failed, or with --seq the one that the client works on; only "+
-				"this client is concerned (needs --reason)", reason, seq, all),
+				"this client is concerned (needs --reason)", reason, seq, allAt),
 			order(worker.Replace,
 				"apply another body instead of that increment, for this client only (needs --reason)", reason, seq,
-				limit, all,
+				limit, allAt,
 				&cli.StringFlag{Name: "body", Usage: "the body itself"},
 				&cli.StringFlag{Name: "file", Usage: "`FILE` that holds the body; - for stdin"}),
 			order(worker.Apply, "apply an increment that the client has passed over, now and outside the order (needs --reason)",

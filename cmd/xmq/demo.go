@@ -21,6 +21,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"xmq/broker/api"
+	"xmq/broker/units"
 	"xmq/cmd/xmq/shop"
 )
 
@@ -155,7 +156,7 @@ func (d *demo) run(ctx context.Context) error {
 	if err := <-feeding; err != nil {
 		return err
 	}
-	d.say("%d increments are in the log; waiting until all nodes have applied them", d.total)
+	d.say("%s are in the log; waiting until all nodes have applied them", units.Of(uint64(d.total), "increment"))
 	return d.judge(ctx)
 }
 
@@ -338,14 +339,14 @@ func (d *demo) judge(ctx context.Context) error {
 			return fmt.Errorf("VERDICT: %s differs from the reference: %w", id, err)
 		}
 		equal += rows
-		d.say("%s equals the reference: %d tables, %d rows", id, tables, rows)
+		d.say("%s equals the reference: %s, %s", id, units.Of(uint64(tables), "table"), units.Of(uint64(rows), "row"))
 	}
 	for _, v := range dumps {
 		d.say("DUMP of %s for %v at sequence %d: target paused %.1f ms, %d bytes, %d ms in all", v.Target, v.Requesters,
 			v.Seq, v.PauseMS, v.Bytes, v.DurationMS)
 	}
 	d.say("last lag: all nodes level %.2f s after the last increment", caught.Seconds())
-	d.say("VERDICT: equal. %d increments, 3 nodes, 2 kills, %d rows compared, nothing lost, nothing doubled", d.total,
+	d.say("VERDICT: equal. %s, 3 nodes, 2 kills, %d rows compared, nothing lost, nothing doubled", units.Of(uint64(d.total), "increment"),
 		equal)
 	return nil
 }

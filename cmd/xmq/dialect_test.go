@@ -29,7 +29,7 @@ func TestTheDialectIsThatOfTheNodes(t *testing.T) {
 		{"PostgreSQL, lines", pg + "," + file, "SET x = 1", nil, exitRefused, "SET X changes the connection"},
 		{"SQLite by its topic", pg + "," + shop, "VACUUM", []string{"--sql", "-", "--topic", "shop"}, exitUsage,
 			"of postgres and sqlite: say with --dialect"},
-		{"a topic of others", pg + "," + shop, "SELECT 1", []string{"--sql", "-"}, 0, "1 increments: nodes take all"},
+		{"a topic of others", pg + "," + shop, "SELECT 1", []string{"--sql", "-"}, 0, "1 increment: nodes take all"},
 		{"SQLite", lite, "PRAGMA journal_mode = OFF", []string{"--sql", "-"}, exitRefused, "PRAGMA journal_mode"},
 		{"MariaDB or MySQL", my, "USE x", []string{"--sql", "-"}, exitRefused, "USE changes the database"},
 		{"MariaDB or MySQL, with their comments", my, "/*!40101 SET NAMES utf8mb4 */;", []string{"--sql", "-"}, exitUsage,

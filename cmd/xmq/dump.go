@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
@@ -77,17 +78,21 @@ func dumpCommand() *cli.Command {
 					p.say("%d MiB", n>>20)
 				}, func(err error) {
 					silence.Stop()
-					fmt.Fprintf(c.App.ErrWriter, "xmq: %v Waiting on.\n", err)
+					fmt.Fprintf(c.App.ErrWriter, "xmq: %s Waiting on.\n", sentence(err))
 				})
 			silence.Stop()
 			p.end()
 			if err != nil {
 				return err
 			}
-			return show(c, backedUp{m, time.Unix(0, m.Time).UTC()}, func(w io.Writer) {
+			file, err := os.Stat(path)
+			if err != nil {
+				return &ioError{err}
+			}
+			return show(c, backedUp{m, time.Unix(0, m.Time).UTC(), file.Size()}, func(w io.Writer) {
 				m.Target, m.Format = plain(m.Target), plain(m.Format)
-				fmt.Fprintf(w, "%s: %d bytes of %s (%s) at sequence %d of log %s, taken %s\n", path, m.Size, m.Target, m.Format,
-					m.Pos.Seq, m.Pos.Log, units.Stamp(time.Unix(0, m.Time)))
+				fmt.Fprintf(w, "%s: %s, packed from %s of %s (%s) at sequence %s of log %s, taken %s\n", path, units.Bytes(file.Size()),
+					units.Bytes(m.Size), m.Target, m.Format, units.Count(m.Pos.Seq), m.Pos.Log, units.Stamp(time.Unix(0, m.Time)))
 			})
 		},
 	}
@@ -97,6 +102,7 @@ func dumpCommand() *cli.Command {
 type backedUp struct {
 	dumpflow.Manifest
 	Time time.Time `json:"time"`
+	File int64     `json:"file_bytes"` // size is that of the data, which the file holds packed
 }
 
 // part is the range the flags name; nil for all.

@@ -265,3 +265,16 @@ func TestAnAddressHoldsNoSecret(t *testing.T) {
 		require.True(t, strings.HasPrefix(got, strings.TrimSuffix(want, "xxxxx@db2:5432/shop")), "%s: %s", target, got)
 	}
 }
+
+// An alert that says something else about a client hides neither its state nor a worse one: the worst stands first.
+func TestAStatusHidesNoClientBehindAnAlert(t *testing.T) {
+	var b strings.Builder
+	printStatus(&b, api.Status{Alerts: []api.AlertView{
+		{Key: "node-disk/n1", Client: "n1", Severity: statedb.Warning, Text: "its disk has 3 MiB free"},
+		{Key: "stopped/n2", Client: "n2", Severity: statedb.Warning, Text: "n2 was stopped"}},
+		Clients: map[worker.Is]int{worker.IsFatal: 1, worker.IsStopped: 1},
+		Wrong: []worker.View{{ID: "n1", Condition: worker.Condition{Is: worker.IsFatal}},
+			{ID: "n2", Condition: worker.Condition{Is: worker.IsStopped}}}}, 120)
+	require.Equal(t, "CRITICAL n1: fatal\nWARNING its disk has 3 MiB free\nWARNING n2 was stopped\n2 clients: 1 fatal, 1 stopped\n",
+		b.String()[strings.Index(b.String(), "CRITICAL"):])
+}

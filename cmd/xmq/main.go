@@ -182,3 +182,12 @@ func exitCode(err error) int {
 	}
 	return exitRefused
 }
+
+// sentence is what an error says, so that another sentence can follow.
+func sentence(err error) string {
+	text := err.Error()
+	if strings.HasSuffix(text, ".") || strings.HasSuffix(text, "?") {
+		return text
+	}
+	return text + "."
+}

@@ -397,12 +397,18 @@ func TestPublishTakesEveryInput(t *testing.T) {
 		{"JSON of several lines", "{\n \"sql\": \"SELECT 1\"\n}\n", nil, exitRefused, 0,
 			"line 1 of stdin is no whole statement: it is a piece of a JSON text"},
 		{"lines as they are", "CREATE TABLE t (\n  a int\n);\n", []string{"--lines"}, 0, 3, "3 increments published"},
+		{"lines in UTF-16", "\xff\xfeS\x00E\x00\n\x00", nil, exitRefused, 0,
+			"stdin: it is UTF-16, by its byte order mark: send it as UTF-8. Nothing was sent"},
+		{"lines in UTF-16, as they are", "S\x00E\x00L\x00\n\x00", []string{"--lines"}, exitRefused, 0, "every other byte is NUL"},
+		{"a script in UTF-16", "\x00S\x00E\x00L\x00;", []string{"--sql", "-", "--dialect", "sqlite"}, exitRefused, 0,
+			"stdin: it is UTF-16, since every other byte is NUL"},
+		{"a script with a NUL", "SELECT 'a\x00b';", []string{"--sql", "-", "--dialect", "sqlite"}, exitRefused, 0, "NUL byte"},
 		{"lines of a file", "", []string{"--lines", lined}, 0, 2, "2 increments published"},
 		{"a file that is a script by its name", "", []string{named, "--dialect", "pg", "--lint=false"}, 0, 1,
 			"1 increment published"},
 		{"a bad script behind a good file", "", []string{named, broken, "--dialect", "postgresql"}, exitRefused, 0, broken +
 			": nothing was sent"},
-		{"1200 lines", strings.Repeat("x\n", 1200), nil, 0, 1200, "1200 increments published"},
+		{"1200 lines", strings.Repeat("x\n", 1200), nil, 0, 1200, "1,200 increments published"},
 	} {
 		code, out, errs := publish(c.in, c.words...)
 		require.Equal(t, c.code, code, "%s: %s%s", c.name, out, errs)
@@ -419,7 +425,7 @@ func TestPublishTakesEveryInput(t *testing.T) {
 	_, out, _ = publish("a\nb\nc\n", "--json", "--idempotency-prefix", "twice")
 	require.JSONEq(t, fmt.Sprintf(`{"first":%d,"last":%d,"count":3,"known":2}`, head+1, head+3), out)
 	_, out, _ = publish("a\nb\nc\nd\n", "--idempotency-prefix", "twice")
-	require.Equal(t, fmt.Sprintf("1 increments published, 3 were there already, all of them from %d to %d\n", head+1,
+	require.Equal(t, fmt.Sprintf("1 increment published, 3 increments were there already, all of them from %d to %d\n", head+1,
 		head+4), out)
 	require.EqualValues(t, "YQ==", keys(t,
 		good(t, "", "log", "tail", "-n", "1", "--from", jsonNumber(head+1), "--json", "--api", api))["body"],
@@ -833,10 +839,10 @@ func TestPublishCountsWhatItLeavesOut(t *testing.T) {
 	require.Contains(t, errs, "--leave-out databases passes over it")
 	out := good(t, script, append(words, "--leave-out", "databases")...)
 	require.Contains(t, out, "3 increments published")
-	require.Contains(t, out, "1 owners and definers were left out")
+	require.Contains(t, out, "1 owner or definer was left out")
 	require.Contains(t, out, "4 statements about a session were left out")
 	require.Contains(t, out, "3 statements about databases were left out")
-	require.Contains(t, out, "1 statements were cut between rows")
+	require.Contains(t, out, "1 statement was cut between rows")
 	require.JSONEq(t, `{"count":3,"settings_left_out":4,"databases_left_out":3,"cut_between_rows":1,"owners_left_out":1}`,
 		good(t, script, append(words, "--leave-out", "databases", "--check", "--json")...))
 	code, _, errs = call(t, script, append(words, "--leave-out", "tables")...)

@@ -14,6 +14,7 @@ import (
 	"xmq/broker/api"
 	"xmq/broker/door"
 	"xmq/broker/event"
+	"xmq/broker/units"
 	"xmq/statedb"
 	"xmq/worker"
 )
@@ -201,8 +202,8 @@ func failures(all []given) error {
 			texts = append(texts, g.failure)
 		}
 	}
-	return errors.Join(append(texts, fmt.Errorf("%d of %d clients did not come to a good end; see above", len(failed),
-		len(all)))...)
+	return errors.Join(append(texts, fmt.Errorf("%d of %s did not come to a good end; see above", len(failed),
+		units.Of(uint64(len(all)), "client")))...)
 }
 
 // whenItComes is the outcome of an order that nobody waits for.

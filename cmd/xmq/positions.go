@@ -123,7 +123,7 @@ func positionsScreen(p api.Positions, z size, wide bool) string {
 		head += fmt.Sprintf("log %s  group %s  increments %d to %d\n", p.Log, p.Group, p.First, p.Head)
 	}
 	if len(p.Clients) == 0 {
-		return head + "\nno clients yet: start a node with `xmq node --id master --target sqlite:PATH`\n"
+		return head + "\n" + wrapped(nobody(p.Head), "", "  ", z.columns)
 	}
 	views := slices.Clone(p.Clients)
 	slices.SortStableFunc(views, worker.ByTrouble)
@@ -143,6 +143,15 @@ func positionsScreen(p api.Positions, z size, wide bool) string {
 		text, left = text+one, left-n
 	}
 	return text
+}
+
+// nobody says what to do where no client is known.
+func nobody(head uint64) string {
+	if head == 0 {
+		return "no clients yet: start a node with `xmq node --id master --target sqlite:PATH`"
+	}
+	return fmt.Sprintf("no clients are known, and the log holds increments up to %s: start the nodes that had copies, on "+
+		"their databases; xmq status says what else is wrong", units.Count(head))
 }
 
 // rest says what the clients are that have no room.
@@ -274,7 +283,7 @@ func trouble(v *worker.View, now time.Time) string {
 	case worker.IsRegistered:
 		return "its node has not come yet"
 	case worker.IsReturning:
-		return "its node has not come back yet, behind the restart of the broker"
+		return "its node has not come back yet, since the broker was restarted"
 	}
 	return strings.TrimLeft(since+reason, " :")
 }

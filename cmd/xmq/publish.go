@@ -18,6 +18,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"xmq/broker/event"
+	"xmq/broker/units"
 	"xmq/nodeclient/driver/sqltext"
 )
 
@@ -83,7 +84,7 @@ func publish(c *cli.Context) error {
 		limit: c.String("apply-limit"), prefix: prefix, patience: c.Duration("retry"),
 		progress: newProgress(c.App.ErrWriter),
 		waiting: func(err error) {
-			fmt.Fprintf(c.App.ErrWriter, "xmq: %v Trying again for %s.\n", err, c.Duration("retry"))
+			fmt.Fprintf(c.App.ErrWriter, "xmq: %s Trying again for %s.\n", sentence(err), c.Duration("retry"))
 		}}
 	in, err := sources(c)
 	if err != nil {
@@ -176,14 +177,15 @@ func (d *published) say(w io.Writer) {
 	case d.Known == 1 && fresh == 0:
 		fmt.Fprintf(w, "nothing new: 1 increment was there already, %d\n", d.First)
 	case fresh == 0:
-		fmt.Fprintf(w, "nothing new: %d increments were there already, %d to %d\n", d.Known, d.First, d.Last)
+		fmt.Fprintf(w, "nothing new: %s there already, %d to %d\n", units.Do(uint64(d.Known), "increment", "was", "were"),
+			d.First, d.Last)
 	case d.Count == 1:
 		fmt.Fprintf(w, "1 increment published, %d\n", d.First)
 	case d.Known == 0:
-		fmt.Fprintf(w, "%d increments published, %d to %d\n", d.Count, d.First, d.Last)
+		fmt.Fprintf(w, "%s published, %d to %d\n", units.Of(uint64(d.Count), "increment"), d.First, d.Last)
 	default:
-		fmt.Fprintf(w, "%d increments published, %d were there already, all of them from %d to %d\n", fresh, d.Known, d.First,
-			d.Last)
+		fmt.Fprintf(w, "%s published, %s there already, all of them from %d to %d\n", units.Of(uint64(fresh), "increment"),
+			units.Do(uint64(d.Known), "increment", "was", "were"), d.First, d.Last)
 	}
 }
 
@@ -267,7 +269,7 @@ func (p *publisher) flush(ctx context.Context) error {
 		p.done.Last = max(p.done.Last, r.Seq)
 		p.done.Count++
 	}
-	p.progress.say("%d increments published, up to %d", p.done.Count, p.done.Last)
+	p.progress.say("%s published, up to %d", units.Of(uint64(p.done.Count), "increment"), p.done.Last)
 	return nil
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"xmq/broker/units"
 	"xmq/nodeclient/driver/sqltext"
 )
 
@@ -112,7 +113,8 @@ func (s *script) products() (bool, error) {
 
 // sayFine says that a check has found nothing.
 func sayFine(w io.Writer, count int) {
-	fmt.Fprintf(w, "%d increments: nodes take all of them, as far as can be seen without a database\n", count)
+	fmt.Fprintf(w, "%s: nodes take all of them, as far as can be seen without a database\n",
+		units.Of(uint64(count), "increment"))
 }
 
 // spooled keeps what can be read only once in a file without a name, which ends with it.
@@ -139,6 +141,11 @@ func spooled(in io.Reader) (*os.File, error) {
 // prove reads the whole script, counts its increments and returns an error that names every line for which nodes would
 // refuse one, or which cannot be cut.
 func (s *script) prove(pr *prover) (found finding, err error) {
+	if in, is := s.in.(io.ReaderAt); is {
+		if err := readable(s.name, in); err != nil {
+			return found, err
+		}
+	}
 	s.dialect, s.limit = pr.dialect, pr.limit
 	lint, faults := pr.linter(s.name), []string(nil)
 	splitter := s.splitter()
@@ -179,20 +186,24 @@ type finding struct {
 // tell says what became of statements that are no increments of their own.
 func tell(w io.Writer, f sqltext.Counts) {
 	if f.Settings > 0 {
-		fmt.Fprintf(w, "%d statements about a session were left out, or stand before the increments for which they hold\n",
-			f.Settings)
+		fmt.Fprintln(w, units.Do(uint64(f.Settings), "statement",
+			"about a session was left out, or stands before the increments for which it holds",
+			"about a session were left out, or stand before the increments for which they hold"))
 	}
 	if f.Databases > 0 {
-		fmt.Fprintf(w, "%d statements about databases were left out\n", f.Databases)
+		fmt.Fprintln(w, units.Do(uint64(f.Databases), "statement", "about databases was left out",
+			"about databases were left out"))
 	}
 	if f.Owners > 0 {
-		fmt.Fprintf(w, "%d owners and definers were left out: what is made belongs to the role of each node\n", f.Owners)
+		fmt.Fprintln(w, units.Do(uint64(f.Owners), "owner", "or definer was left out", "or definers were left out")+
+			": what is made belongs to the role of each node")
 	}
 	if f.Engines > 0 {
-		fmt.Fprintf(w, "%d tables of MyISAM or Aria are made as tables of InnoDB\n", f.Engines)
+		fmt.Fprintln(w, units.Do(uint64(f.Engines), "table", "of MyISAM or Aria is made as a table of InnoDB",
+			"of MyISAM or Aria are made as tables of InnoDB"))
 	}
 	if f.Cut > 0 {
-		fmt.Fprintf(w, "%d statements were cut between rows\n", f.Cut)
+		fmt.Fprintln(w, units.Do(uint64(f.Cut), "statement", "was cut between rows", "were cut between rows"))
 	}
 }
 

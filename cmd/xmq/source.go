@@ -13,6 +13,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"xmq/nodeclient/driver"
 	"xmq/nodeclient/driver/sqltext"
 )
 
@@ -134,6 +135,9 @@ func (l *lines) each(f func(n int, line []byte) error) error {
 }
 
 func (l *lines) prove(pr *prover) (found finding, err error) {
+	if err := readable(l.name, l.in); err != nil { // of which every other line would begin with half a character
+		return found, err
+	}
 	lint, faults := pr.linter(""), []string{}
 	err = l.each(func(n int, line []byte) error {
 		place := fmt.Sprintf("line %d of %s", n, l.name)
@@ -169,6 +173,19 @@ const maxLine = 16 << 20
 
 // maxFaults is how many wrong lines are named.
 const maxFaults = 100
+
+// readable refuses text in UTF-16 by its beginning.
+func readable(name string, in io.ReaderAt) error {
+	begin := make([]byte, 64)
+	n, err := in.ReadAt(begin, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil // who reads all of it says so
+	}
+	if err := driver.UTF16(begin[:n]); err != nil {
+		return fmt.Errorf("%s: %w. Nothing was sent", name, err)
+	}
+	return nil
+}
 
 // exactLines splits at line feeds and changes nothing else.
 func exactLines(data []byte, end bool) (advance int, line []byte, err error) {

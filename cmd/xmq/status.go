@@ -83,21 +83,8 @@ func headline(h api.Header, in *api.Input, log event.LogID, first, head uint64, 
 
 func printStatus(w io.Writer, s api.Status, columns int) {
 	fmt.Fprint(w, headline(s.Broker, s.Input, s.Log, s.First, s.Head, columns))
-	told := map[string]bool{}
-	for _, a := range s.Alerts {
-		told[a.Client] = true
-	}
-	for _, a := range api.OneCause(s.Alerts) {
-		if s.Input != nil && strings.Contains(a.Text, s.Input.Text) {
-			continue // the first line says it
-		}
-		fmt.Fprint(w, wrapped(a.Text, strings.ToUpper(string(a.Severity))+" ", "  ", columns))
-	}
-	for _, v := range s.Wrong {
-		if !told[v.ID] {
-			fmt.Fprint(w, wrapped(strings.TrimSuffix(v.ID+": "+stateWords(&v)+", "+trouble(&v, s.Broker.Time), ", "),
-				strings.ToUpper(string(v.Condition.Is.Severity()))+" ", "  ", columns))
-		}
+	for _, l := range troubles(s) {
+		fmt.Fprint(w, wrapped(l.text, strings.ToUpper(string(l.severity))+" ", "  ", columns))
 	}
 	n, parts := 0, []string(nil)
 	for _, is := range slices.SortedFunc(maps.Keys(s.Clients),
@@ -107,12 +94,45 @@ func printStatus(w io.Writer, s api.Status, columns int) {
 	}
 	switch {
 	case n == 0:
-		fmt.Fprintln(w, "no clients yet")
+		fmt.Fprint(w, wrapped(nobody(s.Head), "", "  ", columns))
 	case n == 1:
 		fmt.Fprintf(w, "1 client: %s\n", parts[0])
 	default:
-		fmt.Fprint(w, wrapped(strings.Join(parts, ", "), fmt.Sprintf("%d clients: ", n), "  ", columns))
+		fmt.Fprint(w, wrapped(strings.Join(parts, ", "), units.Of(uint64(n), "client")+": ", "  ", columns))
 	}
 }
+
+// fault is one thing that is wrong, for people.
+type fault struct {
+	severity statedb.Severity
+	text     string
+}
+
+// troubles are all alerts, and the clients of whose state none of them tells, the worst first.
+func troubles(s api.Status) []fault {
+	var all []fault
+	told := map[string]bool{}
+	for _, a := range s.Alerts {
+		told[a.Key] = true
+	}
+	for _, a := range api.OneCause(s.Alerts) {
+		if s.Input == nil || !strings.Contains(a.Text, s.Input.Text) { // the first line says it
+			all = append(all, fault{a.Severity, a.Text})
+		}
+	}
+	for _, v := range s.Wrong {
+		if !told[tells[v.Condition.Is]+"/"+v.ID] {
+			all = append(all, fault{v.Condition.Is.Severity(),
+				strings.TrimSuffix(v.ID+": "+stateWords(&v)+", "+trouble(&v, s.Broker.Time), ", ")})
+		}
+	}
+	slices.SortStableFunc(all, func(a, b fault) int { return b.severity.Rank() - a.severity.Rank() })
+	return all
+}
+
+// tells is which alert says that a client is in a state; others about the same client do not say it.
+var tells = map[worker.Is]string{worker.IsFailed: "fail", worker.IsFatal: "fatal", worker.IsNeedsDump: "refused",
+	worker.IsHeld: "upgrade", worker.IsRetrying: "retry", worker.IsBlocked: "slow", worker.IsGone: "offline",
+	worker.IsStopped: "stopped"}
 
 func isWords(is worker.Is) string { return strings.ReplaceAll(string(is), "_", " ") }

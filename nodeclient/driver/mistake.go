@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -48,16 +49,28 @@ func mistake(dialect string, body []byte) error {
 		"(curl: --data-binary @FILE keeps them)")
 }
 
+const sendUTF8 = "send it as UTF-8"
+
+// UTF16 is an error for a text that begins as one in UTF-16 does, with a byte order mark or without.
+func UTF16(text []byte) error {
+	switch {
+	case bytes.HasPrefix(text, []byte{0xFF, 0xFE}), bytes.HasPrefix(text, []byte{0xFE, 0xFF}):
+		return errors.New("it is UTF-16, by its byte order mark: " + sendUTF8)
+	case wide(text, 0), wide(text, 1):
+		return errors.New("it is UTF-16, since every other byte is NUL: " + sendUTF8)
+	}
+	return nil
+}
+
+// OnlySQL reports whether databases of these kinds, one at least, take nothing but SQL.
+func OnlySQL(kinds []string) bool {
+	return len(kinds) > 0 && !slices.ContainsFunc(kinds, func(kind string) bool { _, sql := Dialect(kind); return !sql })
+}
+
 // encoding is an error for a body that is no UTF-8. MariaDB, MySQL and SQLite have strings of any bytes.
 func encoding(dialect string, body []byte) error {
-	const send = "send it as UTF-8"
-	switch {
-	case bytes.HasPrefix(body, []byte{0xFF, 0xFE}), bytes.HasPrefix(body, []byte{0xFE, 0xFF}):
-		return errors.New("it is UTF-16, by its byte order mark: " + send)
-	case wide(body, 0), wide(body, 1):
-		return errors.New("it is UTF-16, since every other byte is NUL: " + send)
-	case dialect != "postgres" || utf8.Valid(body):
-		return nil
+	if err := UTF16(body); err != nil || dialect != "postgres" || utf8.Valid(body) {
+		return err
 	}
 	at := 0
 	for at < len(body) {
@@ -68,7 +81,7 @@ func encoding(dialect string, body []byte) error {
 		at += n
 	}
 	line := 1 + bytes.Count(body[:at], []byte{'\n'})
-	return fmt.Errorf("line %d: its byte %d, 0x%02x, is no UTF-8 (is it Latin-1?): %s", line, at+1, body[at], send)
+	return fmt.Errorf("line %d: its byte %d, 0x%02x, is no UTF-8 (is it Latin-1?): %s", line, at+1, body[at], sendUTF8)
 }
 
 // wide reports whether a text has a NUL in every other byte, from the one at first on.

@@ -19,7 +19,10 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"maps"
 	"net/http"
+	"net/url"
+	"slices"
 	"strconv"
 	"time"
 
@@ -52,11 +55,28 @@ var (
 // Routes adds the door's paths to mux. alias, if not empty, is a further path that takes increments like
 // POST /v1/increments (XN-2).
 func (d *Door) Routes(mux *http.ServeMux, alias string) {
-	mux.HandleFunc("POST /v1/increments", d.post)
-	mux.HandleFunc("POST /v1/increments/batch", d.batch)
-	mux.HandleFunc("GET /v1/increments/{seq}", d.get)
+	mux.HandleFunc("POST /v1/increments", bare(d.post))
+	mux.HandleFunc("POST /v1/increments/batch", bare(d.batch))
+	mux.HandleFunc("GET /v1/increments/{seq}", bare(d.get))
 	if alias != "" {
 		mux.HandleFunc("POST "+alias, d.post)
+	}
+}
+
+// bare refuses parameters: whoever writes one means something that would not be done.
+func bare(h http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		q, err := url.ParseQuery(r.URL.RawQuery)
+		if err != nil {
+			refuse(w, door.Refuse(door.Invalid, "the parameters cannot be read: %v", err))
+			return
+		}
+		for _, name := range slices.Sorted(maps.Keys(q)) {
+			refuse(w, door.Refuse(door.Invalid, "the parameter %.40q is not known: none is here; what an increment is called "+
+				"stands in headers", name))
+			return
+		}
+		h(w, r)
 	}
 }
 
