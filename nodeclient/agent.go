@@ -212,7 +212,7 @@ func (a *Agent) show(s *session) {
 // ErrNeedsDump, ErrRefused, ErrFailed, ErrTopics, ErrTaken, ErrGone, or an error of the database's stored position. It
 // may be called once.
 func (a *Agent) Run(ctx context.Context) error {
-	pos, topics, holds, err := a.stored(ctx)
+	pos, topics, has, err := a.stored(ctx)
 	if err != nil || ctx.Err() != nil {
 		return err
 	}
@@ -242,16 +242,17 @@ func (a *Agent) Run(ctx context.Context) error {
 		return fmt.Errorf("node %s: subscribe: %w", a.opts.ID, err)
 	}
 	defer asked.Stop()
-	return a.loop(ctx, work, a.session(pos, topics.Known(), holds))
+	return a.loop(ctx, work, a.session(pos, topics.Known(), has))
 }
 
-func (a *Agent) session(pos event.Position, proved, holds bool) *session {
+func (a *Agent) session(pos event.Position, proved bool, has contents) *session {
 	o := &a.opts
 	host, _ := os.Hostname() // only for people
 	_, timed := a.db.(Timed)
 	_, prepares := a.db.(Preparer)
 	s := newSession(rules{
-		hello: event.Hello{Target: o.Driver, Topics: o.Topics, At: o.At, Stateless: o.Stateless, Holds: holds,
+		hello: event.Hello{Target: o.Driver, Topics: o.Topics, At: o.At, Stateless: o.Stateless,
+			Holds: has == someData, Empty: has == noData,
 			Packs: o.Compress, Reuse: o.Reuse,
 			Features: form.Known(), Clock: timed, Prepares: prepares, Applies: true, Host: host, Pid: os.Getpid(),
 			Version: version.Version, Address: strings.ToValidUTF8(o.Address[:min(len(o.Address), event.MaxAddress)], "")},
@@ -284,8 +285,8 @@ func newToken() (t event.Token) {
 }
 
 // stored asks the database for its position and topics until it answers: it may not be there yet (any start order
-// works, XN-6). holds says that it has none of these, but data.
-func (a *Agent) stored(ctx context.Context) (pos event.Position, topics event.Topics, holds bool, err error) {
+// works, XN-6). has is what one without a position has.
+func (a *Agent) stored(ctx context.Context) (pos event.Position, topics event.Topics, has contents, err error) {
 	for wait := 1; ; wait = min(2*wait, a.opts.MaxBackoff) {
 		pos, err = a.db.Position(ctx)
 		switch {
@@ -293,25 +294,25 @@ func (a *Agent) stored(ctx context.Context) (pos event.Position, topics event.To
 		case !pos.Zero():
 			topics, err = a.db.Topics(ctx)
 		default:
-			holds, err = a.holds(ctx)
+			has, err = a.contents(ctx)
 		}
 		if err == nil || ctx.Err() != nil {
-			return pos, topics, holds, nil
+			return pos, topics, has, nil
 		}
 		if errors.Is(err, ErrTaken) {
-			return pos, "", false, fmt.Errorf("node %s: read the stored position: %w", a.opts.ID, err)
+			return pos, "", untold, fmt.Errorf("node %s: read the stored position: %w", a.opts.ID, err)
 		}
 		if !IsTransient(err) && a.opts.From == "" {
-			return pos, "", false, fmt.Errorf("node %s: its copy is lost: start it with --from NODE --replace, where "+
+			return pos, "", untold, fmt.Errorf("node %s: its copy is lost: start it with --from NODE --replace, where "+
 				"NODE has another copy (xmq positions lists them); where there is none, on an empty database with --restore "+
 				"FILE, a backup of xmq dump (%w)", a.opts.ID, err)
 		}
 		if !IsTransient(err) { // lost: a DUMP replaces it, if it may
 			if a.opts.Replace {
 				a.log.Warn("the stored position is lost, joining by DUMP", "err", err)
-				return event.Position{}, "", false, nil
+				return event.Position{}, "", untold, nil
 			}
-			return pos, "", false, fmt.Errorf("node %s: its copy is lost: start it with --replace, too, which loads the copy "+
+			return pos, "", untold, fmt.Errorf("node %s: its copy is lost: start it with --replace, too, which loads the copy "+
 				"of %s in "+
 				"its place (%w)", a.opts.ID, a.opts.From, err)
 		}
@@ -326,13 +327,27 @@ func (a *Agent) stored(ctx context.Context) (pos event.Position, topics event.To
 // unsure is a target that may not know whether its place is empty, and then says it is not.
 type unsure interface{ Unsure() bool }
 
-// holds reports whether a database without a position has data.
-func (a *Agent) holds(ctx context.Context) (bool, error) {
+// contents is what a database without a position has.
+type contents int
+
+const (
+	untold   contents = iota // its driver cannot tell
+	noData                   // nothing at all
+	someData                 // whose, nobody here can say
+)
+
+func (a *Agent) contents(ctx context.Context) (contents, error) {
 	if t, is := a.db.(unsure); a.opts.Stateless || is && t.Unsure() {
-		return false, nil
+		return untold, nil
 	}
 	empty, err := a.db.Empty(ctx)
-	return !empty, err
+	if err != nil {
+		return untold, err
+	}
+	if empty {
+		return noData, nil
+	}
+	return someData, nil
 }
 
 // compare refuses to go on from pos with other topics than are stored beside it: what was not for this node is not in

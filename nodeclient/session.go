@@ -173,7 +173,11 @@ func newSession(r rules, self event.Session, pos event.Position, proved bool, dr
 		s.note("the database has a position already, %d: --at is not used", pos.Seq)
 		s.at = 0
 	}
-	if pos.Zero() && r.from != "" && r.hello.At == 0 && !r.hello.Stateless {
+	if pos.Zero() && r.from != "" && s.at != 0 && r.hello.Empty {
+		s.note("the database is empty and its data comes from %s: --at is not used", r.from)
+		s.at = 0
+	}
+	if pos.Zero() && r.from != "" && s.at == 0 && !r.hello.Stateless {
 		s.join("this database is empty")
 	} else {
 		s.open()
@@ -211,7 +215,7 @@ func (s *session) sayBusy() {
 func (s *session) sayNone() {
 	h := s.rules.hello
 	h.At, h.Loaded = s.at, s.loaded
-	h.Holds = h.Holds && s.pos.Zero()
+	h.Holds, h.Empty = h.Holds && s.pos.Zero(), h.Empty && s.pos.Zero()
 	s.saidTicks = 0
 	s.say(event.Event{Kind: event.IncrReq, State: event.None, Pos: s.pos, Body: h.Encode()})
 }

@@ -1029,3 +1029,29 @@ func TestOpeningASnapshotIsGivenUpWithItsDump(t *testing.T) {
 	k.feed(0, 2)
 	require.Len(t, k.job().apply, 2, "increments go on")
 }
+
+// --at is for data that has no position: a database that has no data at all, and is told where to get it, joins from
+// there, whatever flag was left where it is started.
+func TestAnEmptyDatabaseIsNotPlaced(t *testing.T) {
+	for name, c := range map[string]struct {
+		from  string
+		empty bool
+		joins bool
+	}{
+		"empty, with --from":    {"master", true, true},
+		"empty, without":        {"", true, false},
+		"data, with --from":     {"master", false, false},
+		"nobody can tell, with": {"master", false, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			k := newTalk(t, -1, func(r *rules) { r.from, r.hello.At, r.hello.Empty = c.from, 36, c.empty })
+			if c.joins {
+				require.Equal(t, "master", k.last(event.DumpReq, event.None).Peer)
+				return
+			}
+			h, err := event.DecodeHello(k.last(event.IncrReq, event.None).Body)
+			require.NoError(t, err)
+			require.EqualValues(t, 36, h.At)
+		})
+	}
+}

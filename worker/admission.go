@@ -27,7 +27,10 @@ func admit(c *statedb.Client, known bool, mayStart bool, pos event.Position, h e
 	if known && h.Stateless && c.Acked.Log == head.Log && !c.TurnedBack() && c.Placed() {
 		h.At = 0 // the broker knows its position
 	}
-	if !pos.Zero() { // a flag that was left where a node is started moves nothing
+	// a flag that was left where a node is started moves nothing: it is for a database without a position, and of a
+	// client that has stood somewhere only where its data is that of this place
+	if !pos.Zero() || known && !h.Stateless && c.Acked.Seq > 0 && c.Acked.Log == head.Log &&
+		(h.At != c.Acked.Seq+1 || h.Empty) {
 		h.At = 0
 	}
 	known = known && !c.TurnedBack()

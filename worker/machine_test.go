@@ -227,7 +227,7 @@ func (s *stage) hello(l *line) event.Hello {
 	}
 	return event.Hello{Target: target, Features: l.list("features"), Topics: l.list("topics"), At: l.num("at", 10),
 		Loaded:    event.RequestID(l.num("loaded", 16)),
-		Stateless: l.has("stateless"), Prepares: l.has("prepares"), Applies: l.has("applies"), Holds: l.has("holds"),
+		Stateless: l.has("stateless"), Prepares: l.has("prepares"), Applies: l.has("applies"), Holds: l.has("holds"), Empty: l.has("empty"),
 		Backup: l.has("backup")}
 }
 

@@ -47,6 +47,9 @@ type Hello struct {
 	// Holds says that the database has no position and is not empty: whether it is that of a client who had one is for
 	// a person to know. A node of an earlier build never says so.
 	Holds bool `json:"holds,omitempty"`
+	// Empty says that the database surely has nothing. A node whose driver cannot tell, and one of an earlier build,
+	// says neither this nor Holds.
+	Empty bool `json:"empty,omitempty"`
 	// Packs asks for packed frames: fewer bytes on the wire, more work at both ends.
 	Packs bool `json:"packs,omitempty"`
 	// Clock asks for the time of the log (Event.Clock): the target's data ends by it.
