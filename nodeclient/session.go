@@ -115,6 +115,7 @@ type session struct {
 
 	retry        *backoff // of what may pass: an increment, or a DUMP
 	transientErr string   // of the database, told in heartbeats; "" for none
+	troubled     bool     // the last line of the log about the database is of trouble
 	failure      string   // held, lost: what is said
 	fatalReason  string   // why the copy is lost: said in every session until a DUMP has replaced it; "" when it is not
 	leaving      bool     // nothing new is begun
@@ -615,6 +616,10 @@ func (s *session) applied(n int, pos event.Position, err error) {
 	if err != nil && IsFatal(err) && s.phase != joining {
 		s.fatalReason = err.Error()
 	}
+	if err == nil && n > 0 && s.troubled {
+		s.troubled = false // also when a new session was asked for meanwhile, as by an order
+		s.note("the trouble is over: the database takes increments again")
+	}
 	if s.phase == opening { // a new session was asked for meanwhile
 		s.sayNone()
 		return
@@ -629,9 +634,6 @@ func (s *session) applied(n int, pos event.Position, err error) {
 	}
 	if err == nil {
 		s.queue = s.queue[n:]
-		if s.transientErr != "" {
-			s.note("the trouble is over: the database takes increments again")
-		}
 		s.retry.step, s.transientErr = 0, ""
 		s.report(event.NoCode)
 		s.work()
@@ -653,12 +655,14 @@ func (s *session) applied(n int, pos event.Position, err error) {
 			s.transientErr += " (" + blocker + ")"
 		}
 		s.retry.later()
+		s.troubled = true
 		s.warn("the database cannot take increment %d now, trying again: %s", s.pos.Seq+1, s.transientErr)
 		s.report(event.NoCode)
 	case IsFatal(err):
 		s.lose()
 	default:
 		s.phase, s.failure, s.queue, s.received, s.transientErr = held, err.Error(), nil, s.pos, ""
+		s.troubled = true
 		s.warn("increment %d failed: %v", s.pos.Seq+1, err)
 		s.sayFailure()
 	}

@@ -423,7 +423,9 @@ func TestXS03SessionSaysFailUntilHeardAndWaits(t *testing.T) {
 	k.hear(event.Event{Pos: k.h.pos[3]}) // a heartbeat is no order
 	require.Equal(t, held, k.phase)
 	k.feed(3, 5) // an operator said retry
-	k.apply(5, nil)
+	k.applied(2, k.h.pos[5], nil)
+	require.Contains(t, fmt.Sprint(k.notes), "the trouble is over")
+	k.flush()
 	require.Equal(t, following, k.phase)
 }
 

@@ -3,6 +3,7 @@ package worker
 import (
 	"fmt"
 
+	"xmq/broker/event"
 	"xmq/broker/units"
 	"xmq/statedb"
 )
@@ -42,7 +43,7 @@ func (m *Machine) effect(o *Order) effect {
 	case Redump:
 		e.text, e.ask = fmt.Sprintf("client %s, which stands at %d, joins again: its data is replaced by that of another node",
 			c.ID, e.from), m.Connected() || o.Last
-		e.text += m.because(o)
+		e.text = m.told(e.text+m.because(o), WayOrdered, event.Hello{}, event.Position{})
 	case Apply:
 		e.text, e.ask = fmt.Sprintf("increment %d runs now at client %s, which stands at %d and stays there: what came "+
 			"after it has run without it",

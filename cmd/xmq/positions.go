@@ -123,7 +123,7 @@ func positionsScreen(p api.Positions, z size, wide bool) string {
 		head += fmt.Sprintf("log %s  group %s  increments %d to %d\n", p.Log, p.Group, p.First, p.Head)
 	}
 	if len(p.Clients) == 0 {
-		return head + "\n" + wrapped(nobody(p.Head), "", "  ", z.columns)
+		return head + "\n" + wrapped(nobody(p.Input, p.Head), "", "  ", z.columns)
 	}
 	views := slices.Clone(p.Clients)
 	slices.SortStableFunc(views, worker.ByTrouble)
@@ -146,8 +146,11 @@ func positionsScreen(p api.Positions, z size, wide bool) string {
 }
 
 // nobody says what to do where no client is known.
-func nobody(head uint64) string {
-	if head == 0 {
+func nobody(in *api.Input, head uint64) string {
+	switch {
+	case in != nil:
+		return "no clients are known: what is said above of input comes first"
+	case head == 0:
 		return "no clients yet: start a node with `xmq node --id master --target sqlite:PATH`"
 	}
 	return fmt.Sprintf("no clients are known, and the log holds increments up to %s: start the nodes that had copies, on "+

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"xmq/worker"
 )
 
 // A number of things is written by units.Of or units.Do, which know that one is no plural. What is said of a limit, and
@@ -50,4 +52,33 @@ func TestNoScreenRunsSentencesTogether(t *testing.T) {
 		flat := strings.Join(strings.Fields(string(text)), " ")
 		require.NotRegexp(t, together, flat, path)
 	}
+}
+
+// Who looks up a word of a screen in the chapter for the night finds it: the chapter has each state, and no other, and
+// its rows call no state by another name.
+func TestTheChapterForTheNightHasTheWordsOfTheScreens(t *testing.T) {
+	b, err := os.ReadFile("../../configs/OPERATING.md")
+	require.NoError(t, err)
+	_, text, _ := strings.Cut(string(b), "\n## At 3 a.m.\n")
+	text, _, _ = strings.Cut(text, "\n## ")
+	states, rest, _ := strings.Cut(text, "| you see |")
+	source, err := os.ReadFile("../../worker/condition.go")
+	require.NoError(t, err)
+	var want, got []string
+	for _, m := range regexp.MustCompile(`(?m)^\tIs[A-Z]\w* +Is = "(\w+)"`).FindAllStringSubmatch(string(source), -1) {
+		want = append(want, isWords(worker.Is(m[1])))
+	}
+	require.NotEmpty(t, want)
+	for _, m := range regexp.MustCompile("(?m)^\\| (`.*`) \\|").FindAllStringSubmatch(states, -1) {
+		for _, word := range strings.Split(m[1], ", ") {
+			got = append(got, strings.Trim(word, "`"))
+		}
+	}
+	require.ElementsMatch(t, want, got)
+	for _, m := range regexp.MustCompile("(?m)^\\| a client ((?:`[a-z_ ]+`(?: or )?)+)").FindAllStringSubmatch(rest, -1) {
+		for _, word := range strings.Split(m[1], " or ") {
+			require.Contains(t, want, strings.Trim(word, "` "))
+		}
+	}
+	require.NotRegexp(t, "`\\([a-z]+\\)`", rest, "a state that no screen shows")
 }

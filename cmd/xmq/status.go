@@ -94,7 +94,7 @@ func printStatus(w io.Writer, s api.Status, columns int) {
 	}
 	switch {
 	case n == 0:
-		fmt.Fprint(w, wrapped(nobody(s.Head), "", "  ", columns))
+		fmt.Fprint(w, wrapped(nobody(s.Input, s.Head), "", "  ", columns))
 	case n == 1:
 		fmt.Fprintf(w, "1 client: %s\n", parts[0])
 	default:
