@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -266,11 +267,11 @@ func TestAClientThatIsBehindIsToldOnce(t *testing.T) {
 // checks is a log that counts its readings.
 type checks struct {
 	increments.Log
-	n int
+	n atomic.Int64
 }
 
 func (c *checks) Check(context.Context, uint64, func(uint64)) (increments.Report, error) {
-	c.n++
+	c.n.Add(1)
 	return increments.Report{}, nil
 }
 
@@ -278,25 +279,27 @@ func (c *checks) Check(context.Context, uint64, func(uint64)) (increments.Report
 // once, and 0 ends it.
 func TestTheLogIsReadForDamageFromTimeToTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		log, pause, done := &checks{}, time.Hour, 0
-		news := make(chan struct{})
-		s := Scrubber{Log: log, Pause: func() time.Duration { return pause }, Checked: func() { done++ },
-			Logger: slog.New(slog.DiscardHandler)}
+		var pause, done atomic.Int64
+		var news atomic.Pointer[chan struct{}]
+		log, first := &checks{}, make(chan struct{})
+		news.Store(&first)
+		pause.Store(int64(time.Hour))
+		s := Scrubber{Log: log, Pause: func() time.Duration { return time.Duration(pause.Load()) },
+			Checked: func() { done.Add(1) }, Logger: slog.New(slog.DiscardHandler)}
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error)
-		go func() { ended <- s.Run(ctx, func() <-chan struct{} { return news }) }()
-		after := func(d time.Duration, want int) {
+		go func() { ended <- s.Run(ctx, func() <-chan struct{} { return *news.Load() }) }()
+		after := func(d time.Duration, want int64) {
 			t.Helper()
 			time.Sleep(d)
 			synctest.Wait()
-			require.Equal(t, want, log.n)
-			require.Equal(t, want, done)
+			require.Equal(t, want, log.n.Load())
+			require.Equal(t, want, done.Load())
 		}
 		set := func(d time.Duration) {
-			pause = d
-			old := news
-			news = make(chan struct{})
-			close(old)
+			pause.Store(int64(d))
+			next := make(chan struct{})
+			close(*news.Swap(&next))
 		}
 		after(59*time.Second, 0)
 		after(2*time.Second, 1)
