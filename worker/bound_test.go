@@ -86,7 +86,7 @@ func TestAnAlertOfAStateEndsWithEveryExitFromIt(t *testing.T) {
 		"the broker restarts":  func(s *stage) { s.restart(); s.tick() },
 	}
 	shows := map[string][]Is{
-		"fail":    {IsFailed},
+		"fail":    {IsFailed, IsReturning}, // an order ends it when the increment is passed
 		"fatal":   {IsFatal},
 		"retry":   {IsRetrying, IsReturning},
 		"slow":    {IsBlocked, IsReturning, IsHeld},                              // with what precedes the one that is held

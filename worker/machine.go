@@ -263,8 +263,8 @@ func (m *Machine) bound(kind string) bool {
 	}
 	back := here && !m.presence.open // its node has not said yet what is so now
 	switch kind {
-	case "fail":
-		return m.c.State == statedb.Failed
+	case "fail": // until the increment is passed: the database may refuse it again, and that is no news (XR-3)
+		return m.c.State == statedb.Failed || m.c.State == statedb.Following && class == classFail
 	case "fatal":
 		return m.c.State == statedb.Fatal
 	case "retry":
