@@ -51,15 +51,17 @@ var errFlavour = errors.New("the server cannot be a target")
 
 var idleSeconds = strconv.Itoa(int(idleTime / time.Second))
 
-// settings are the pins that both know.
+// settings are the pins that both know. Each is a value: DEFAULT is that of the server as its administrator set it, but
+// for timestamp, of which it is the clock.
 const settings = "time_zone = '+00:00', autocommit = 1, completion_type = 0, foreign_key_checks = 1, unique_checks " +
 	"= 1, default_storage_engine = InnoDB, " +
 	"auto_increment_increment = 1, auto_increment_offset = 1, innodb_lock_wait_timeout = " + lockSeconds +
 	", lock_wait_timeout = " + lockSeconds +
-	", sql_safe_updates = 0, sql_select_limit = DEFAULT, sql_big_selects = 1, sql_auto_is_null = 0, " +
+	", sql_safe_updates = 0, sql_select_limit = 18446744073709551615, sql_big_selects = 1, sql_auto_is_null = 0, " +
 	"div_precision_increment = 4, default_week_format = 0, " +
 	"group_concat_max_len = 1048576, max_sort_length = 1024, lc_time_names = 'en_US', lc_messages = 'en_US', " +
-	"sql_quote_show_create = 1, max_sp_recursion_depth = 0, timestamp = DEFAULT"
+	"sql_quote_show_create = 1, max_sp_recursion_depth = 0, updatable_views_with_limit = 1, " +
+	"innodb_ft_enable_stopword = 1, innodb_ft_user_stopword_table = NULL, timestamp = DEFAULT"
 
 // The modes: what does not fit a column is an error. In MariaDB zero dates are dates.
 const (
@@ -73,7 +75,10 @@ var mariaDB = flavour{
 	pins: "SET NAMES utf8mb4 COLLATE utf8mb4_general_ci; SET SESSION " + settings + ", sql_mode = '" + mariaMode +
 		"', tx_isolation = 'REPEATABLE-READ', tx_read_only = 0, " +
 		"check_constraint_checks = 1, max_statement_time = 0, innodb_strict_mode = 1, sql_if_exists = 0, " +
-		"default_regex_flags = '', old_mode = 'UTF8_IS_UTF8MB3', max_recursive_iterations = 1000" +
+		"default_regex_flags = '', old_mode = 'UTF8_IS_UTF8MB3', max_recursive_iterations = 1000, " +
+		"standard_compliant_cte = 1, system_versioning_alter_history = 'ERROR', " +
+		"system_versioning_asof = DEFAULT" + // which here is none, whatever the server's is
+		"/*M!101100 , system_versioning_insert_history = 0 */" +
 		"/*M!100609 , explicit_defaults_for_timestamp = 1 */", // before, only a start of the server sets it
 	idle:    "wait_timeout = " + idleSeconds + ", idle_transaction_timeout = " + idleSeconds,
 	forLong: "SET SESSION wait_timeout = 604800, net_write_timeout = 604800, idle_transaction_timeout = 0; ",
@@ -96,7 +101,7 @@ var mySQL = flavour{
 	pins: "SET NAMES utf8mb4 COLLATE utf8mb4_0900_ai_ci; SET SESSION " + settings + ", sql_mode = '" + mysqlMode +
 		"', transaction_isolation = 'REPEATABLE-READ', transaction_read_only = 0, " +
 		"max_execution_time = 0, cte_max_recursion_depth = 1000, windowing_use_high_precision = 1, " +
-		"updatable_views_with_limit = 1, block_encryption_mode = 'aes-128-ecb', " +
+		"block_encryption_mode = 'aes-128-ecb', " +
 		"information_schema_stats_expiry = 0, show_gipk_in_create_table_and_information_schema = 1",
 	idle:    "wait_timeout = " + idleSeconds,
 	forLong: "SET SESSION wait_timeout = 604800, net_write_timeout = 604800; ",

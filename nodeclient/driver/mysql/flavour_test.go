@@ -2,6 +2,9 @@ package mysql
 
 import (
 	"bytes"
+	"maps"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -101,4 +104,32 @@ func TestProceduresWithTemporaryTables(t *testing.T) {
 	n.run("CREATE TABLE c (v int)", "CREATE PROCEDURE p() BEGIN CREATE TEMPORARY TABLE x (v int); INSERT INTO x VALUES "+
 		"(1); INSERT INTO c SELECT v FROM x; END", "CALL p()", "CALL p()")
 	require.Equal(t, "2", n.value("SELECT count(*) FROM c"))
+}
+
+// What an administrator sets for the whole server reaches no session of a node: an increment means the same, and a
+// snapshot holds every row.
+func TestGlobalsOfTheServerReachNoSession(t *testing.T) {
+	own := mysqltest.New(t)
+	n := nodeOn(t, own, own.Addr())
+	globals := map[string]string{"sql_select_limit": "1", "max_sort_length": "64", "div_precision_increment": "0",
+		"default_week_format": "3", "group_concat_max_len": "8", "lc_time_names": "'de_DE'", "sql_safe_updates": "1",
+		"auto_increment_increment": "7", "unique_checks": "0", "foreign_key_checks": "0", "sql_auto_is_null": "1",
+		"updatable_views_with_limit": "0", "innodb_ft_enable_stopword": "0"}
+	maps.Copy(globals, either(map[string]string{"system_versioning_asof": "'2020-01-01 00:00:00'",
+		"standard_compliant_cte": "0", "check_constraint_checks": "0", "old_mode": "''", "sql_if_exists": "1",
+		"default_regex_flags": "'EXTENDED'", "max_recursive_iterations": "1", "system_versioning_alter_history": "'KEEP'",
+		"system_versioning_insert_history": "1"},
+		map[string]string{"cte_max_recursion_depth": "1", "windowing_use_high_precision": "0",
+			"block_encryption_mode": "'aes-256-cbc'", "max_execution_time": "1"}))
+	names := slices.Sorted(maps.Keys(globals))
+	ask := "INSERT INTO seen VALUES (concat_ws('|', @@session." + strings.Join(names, ", @@session.") + "))"
+	n.run("CREATE TABLE c (v int PRIMARY KEY)", "INSERT INTO c VALUES (1), (2), (3)", "CREATE TABLE seen (v text)", ask)
+	for _, name := range names {
+		require.NoError(t, own.Exec("mysql", "SET GLOBAL "+name+" = "+globals[name]), name)
+	}
+	require.NoError(t, n.reopen())
+	n.run(ask)
+	require.Equal(t, "1", n.value("SELECT count(DISTINCT v) FROM seen"), n.value("SELECT group_concat(v) FROM seen"))
+	snapshot, at := n.taken()
+	require.Equal(t, "3", restoredNode(t, snapshot, at).value("SELECT count(*) FROM c"))
 }
