@@ -6,9 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/go-sql-driver/mysql"
 
 	"xmq/broker/event"
 	"xmq/broker/failpoint"
@@ -243,6 +246,7 @@ func tooLong(text string, packet int) error {
 // failure is the FAIL of a statement.
 func (t *Database) failure(steps []step, at ref, err error) error {
 	s := steps[at.step]
+	onlyOf(s.Work.statements[at.at].Text, err)
 	if number(err) == inTransaction {
 		err = fmt.Errorf("a procedure or block may neither commit, roll back nor change the schema, since the position is "+
 			"stored with what it does: %w", err)
@@ -252,6 +256,30 @@ func (t *Database) failure(steps []step, at ref, err error) error {
 	}
 	st := s.Work.statements[at.at]
 	return fmt.Errorf("mysql: increment %d: %w, in %s: %s", s.Seq(), err, st.Where(), apply.Start(st.Text))
+}
+
+// near is how the server quotes what follows the place of a syntax error: up to 80 characters.
+var near = regexp.MustCompile(`(?s)near '(.*)' at line `)
+
+// onlyOf cuts from what the server quotes of a batch what does not belong to the statement that failed: the writer has
+// not written it.
+func onlyOf(text string, err error) {
+	var e *mysql.MySQLError
+	if !errors.As(err, &e) {
+		return
+	}
+	at := near.FindStringSubmatchIndex(e.Message)
+	if at == nil {
+		return
+	}
+	quoted := e.Message[at[2]:at[3]]
+	if strings.Contains(text, quoted) {
+		return
+	}
+	n := len(quoted)
+	for ; n > 0 && !strings.HasSuffix(text, quoted[:n]); n-- {
+	}
+	e.Message = e.Message[:at[2]] + quoted[:n] + e.Message[at[3]:]
 }
 
 // maxPins is more than the pins of a plain increment and the words around them are long.

@@ -50,6 +50,7 @@ func TestXN08ErrorClasses(t *testing.T) {
 	}
 	for script, code := range classes {
 		err := n.fails(1, "UPDATE c SET v = v", script, "UPDATE c SET v = v")
+		require.NotRegexp(t, "xmq_|UPDATE xmq|timestamp =", err.Error(), "%s: the writer's own text, and no more", script)
 		if code > 0 {
 			require.ErrorContains(t, err, fmt.Sprintf("Error %d", code), script)
 			require.ErrorContains(t, err, "in line 1: ", script)
