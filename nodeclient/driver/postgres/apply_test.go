@@ -2,6 +2,8 @@ package postgres
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -441,6 +443,59 @@ func TestSessionSettingsArePinned(t *testing.T) {
 	_, err = target.Apply(t.Context(), before, n.log.Scripts("CREATE TABLE here ()"))
 	require.NoError(t, err)
 	require.Equal(t, "0", n.value("SELECT count(*) FROM app.here"))
+}
+
+// Whatever a session may set that gives a statement another meaning is pinned, or is known to give it none; a server
+// that brings a new setting of that kind makes somebody decide.
+func TestEverySettingOfMeaningIsPinned(t *testing.T) {
+	n := newNode(t)
+	harmless := []string{ // how fast, where or for how long; whose values are reset or refused; output of pg_dump
+		"client_min_messages", "default_table_access_method", "default_tablespace", "default_toast_compression",
+		"escape_string_warning", "gin_pending_list_limit", "idle_session_timeout", "lock_timeout", "quote_all_identifiers",
+		"restrict_nonsystem_relation_kind", "temp_tablespaces", "transaction_deferrable", "transaction_isolation",
+		"transaction_read_only", "transaction_timeout", "vacuum_failsafe_age", "vacuum_freeze_min_age",
+		"vacuum_freeze_table_age", "vacuum_multixact_failsafe_age", "vacuum_multixact_freeze_min_age",
+		"vacuum_multixact_freeze_table_age", "createrole_self_grant", "event_triggers", "icu_validation_level",
+		"search_path"} // stands beside the position
+	var alter strings.Builder
+	names := n.query("SELECT lower(name) FROM pg_settings WHERE context = 'user' AND category ~ 'Locale and Formatting|" +
+		"Other Defaults|Statement Behavior|Version and Platform Compatibility' ORDER BY 1")
+	require.NotEmpty(t, names)
+	var decided []string
+	for _, name := range names {
+		_, isPinned := pinned[name]
+		_, isChosen := chosen[name]
+		require.True(t, isPinned || isChosen || slices.Contains(harmless, name), "%s: pin it, or say why not", name)
+		if isChosen {
+			decided = append(decided, name)
+		}
+	}
+	strange := map[string]string{"default_text_search_config": "pg_catalog.german", "lc_monetary": "POSIX",
+		"lc_numeric": "POSIX", "lc_time": "POSIX", "timezone_abbreviations": "India", "backslash_quote": "off",
+		"gin_fuzzy_search_limit": "1", "synchronize_seqscans": "on"}
+	for name, value := range strange {
+		fmt.Fprintf(&alter, "ALTER ROLE xmq IN DATABASE %s SET %s = '%s';", n.db, name, value)
+	}
+	require.NoError(t, server.Exec("postgres", alter.String()))
+	require.NoError(t, n.reopen())
+	n.run("CREATE TABLE s (k text, v text)", "INSERT INTO s SELECT name, setting FROM pg_settings")
+	for name := range strange {
+		want, isPinned := pinned[name]
+		if !isPinned {
+			want = chosen[name]
+		}
+		require.Equal(t, want, n.value("SELECT v FROM s WHERE k = '"+name+"'"), name)
+	}
+	require.ElementsMatch(t, slices.Collect(maps.Keys(chosen)), decided)
+	at := n.at()
+	require.NoError(t, n.Close())
+	target, err := Open(t.Context(), server.URL(n.db)+"&default_text_search_config=pg_catalog.german", Options{})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, target.Close()) }()
+	_, err = target.Apply(t.Context(), at, n.log.Scripts("INSERT INTO s SELECT 'own', setting FROM pg_settings WHERE name = "+
+		"'default_text_search_config'"))
+	require.NoError(t, err)
+	require.Equal(t, "pg_catalog.german", n.value("SELECT v FROM s WHERE k = 'own'"))
 }
 
 // A server that is killed under load comes back: every increment is there once, the position too.

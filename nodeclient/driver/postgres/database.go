@@ -83,7 +83,13 @@ var pinned = map[string]string{
 	"statement_timeout": "0", "idle_in_transaction_session_timeout": "0", "default_transaction_read_only": "off",
 	"default_transaction_deferrable": "off", "extra_float_digits": "1", "bytea_output": "hex", "array_nulls": "on",
 	"transform_null_equals": "off", "xmlbinary": "base64", "xmloption": "content", "row_security": "on",
-	"check_function_bodies": "on",
+	"check_function_bodies": "on", "timezone_abbreviations": "Default", "backslash_quote": "safe_encoding",
+	"gin_fuzzy_search_limit": "0", "synchronize_seqscans": "off",
+}
+
+// chosen are those that a target URL may set otherwise, the same on every node.
+var chosen = map[string]string{
+	"default_text_search_config": "pg_catalog.english", "lc_monetary": "C", "lc_numeric": "C", "lc_time": "C",
 }
 
 // Open connects to the database of a postgres:// URL, which must exist, and drops what an interrupted restore left
@@ -117,6 +123,11 @@ func Open(ctx context.Context, rawURL string, o Options) (*Database, error) {
 	}
 	if cfg.ConnectTimeout == 0 || cfg.ConnectTimeout > time.Minute {
 		cfg.ConnectTimeout = 10 * time.Second
+	}
+	for name, value := range chosen {
+		if cfg.RuntimeParams[name] == "" {
+			cfg.RuntimeParams[name] = value
+		}
 	}
 	maps.Copy(cfg.RuntimeParams, pinned)
 	maps.Copy(cfg.RuntimeParams, unanswered)
