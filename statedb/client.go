@@ -128,7 +128,8 @@ type Override struct {
 	Limit  time.Duration `json:"limit,omitempty"`
 	Reason string        `json:"reason"`
 	// Fresh says that no session has begun since the decision: the node cannot have heard of it.
-	Fresh bool `json:"fresh,omitempty"`
+	Fresh bool  `json:"fresh,omitempty"`
+	Time  int64 `json:"time,omitempty"` // ns since 1970, of the order; 0 in records of earlier builds
 }
 
 // Apply is an operator's order to apply an increment that the client has passed over, now and outside the order, by
@@ -155,6 +156,9 @@ const (
 	NotApplied Outcome = "refused" // nothing of it is stored
 	MayApplied Outcome = "unknown" // the node or its database went away meanwhile
 )
+
+// Dropped stands before the verb of an order in the audit list that was not carried out.
+const Dropped = "dropped "
 
 // Verb is how an outcome stands in the audit list.
 func (o Outcome) Verb() string {

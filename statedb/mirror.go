@@ -24,7 +24,7 @@ type Mirror struct {
 	alerts     map[string]Alert
 	meta       Meta
 	doubts     Doubts
-	decisions  map[uint64][]Audit // skips and replacements, by increment
+	decisions  map[uint64][]Audit // skips and replacements, also those that were dropped, by increment
 	mark       Mark
 	audits     uint64 // number of the last entry
 	events     uint64 // number of the last event
@@ -107,7 +107,7 @@ func (m *Mirror) Load(c *Changes) {
 	merge(m.alerts, c.Alerts)
 	for _, a := range c.Audits {
 		switch a.Verb {
-		case "skip", "replace", Applied.Verb(), MayApplied.Verb():
+		case "skip", "replace", Dropped + "skip", Dropped + "replace", Applied.Verb(), MayApplied.Verb():
 			m.decisions[a.Seq] = append(m.decisions[a.Seq], a)
 		}
 		m.audits = a.Number
@@ -281,8 +281,8 @@ func (m *Mirror) Meta() Meta {
 	return m.meta
 }
 
-// Decisions returns how operators have passed over or replaced increment seq, or had it applied all the same, for any
-// client, oldest first.
+// Decisions returns how operators have ordered to pass over or to replace increment seq, what of that was dropped, and
+// what they had applied all the same, for any client, oldest first.
 func (m *Mirror) Decisions(seq uint64) []Audit {
 	m.mu.RLock()
 	defer m.mu.RUnlock()

@@ -36,13 +36,16 @@ func (m *Machine) effect(o *Order) effect {
 		default:
 			e.text = fmt.Sprintf("client %s stays at %d", c.ID, e.from)
 		}
+		e.add(m.drops(o))
 	case Forget:
 		e.text, e.ask = fmt.Sprintf("client %s, which stands at %d, is forgotten: to come back it joins with a DUMP, or proves "+
 			"its position", c.ID, e.from), m.Connected() || o.Last
 		e.text += m.because(o)
+		e.add(m.drops(o))
 	case Redump:
 		e.text, e.ask = fmt.Sprintf("client %s, which stands at %d, joins again: its data is replaced by that of another node",
 			c.ID, e.from), m.Connected() || o.Last
+		e.add(m.drops(o))
 		e.text = m.told(e.text+m.because(o), WayOrdered, event.Hello{}, event.Position{})
 	case Apply:
 		e.text, e.ask = fmt.Sprintf("increment %d runs now at client %s, which stands at %d and stays there: what came "+
@@ -64,6 +67,37 @@ func (m *Machine) effect(o *Order) effect {
 		e.text = fmt.Sprintf("client %s: %s", c.ID, o.Verb)
 	}
 	return e
+}
+
+// add says what an order drops, which its giver has to mean.
+func (e *effect) add(drops string) {
+	e.text, e.ask = e.text+drops, e.ask || drops != ""
+}
+
+// drops says which orders o drops that are not carried out; empty for none.
+func (m *Machine) drops(o *Order) (text string) {
+	switch o.Verb {
+	case SeekTo:
+		if m.stays(o) {
+			return ""
+		}
+	case Retry, Skip, Replace, Forget, Redump:
+	default:
+		return ""
+	}
+	if m.c.Seek != nil {
+		text = fmt.Sprintf(". The order to move it to %d is dropped", m.c.Seek.Seq)
+	}
+	if old := m.c.Override; old != nil {
+		text += fmt.Sprintf(". The order to %s increment %d is dropped, which %s carried out", old.Verb(), old.Seq,
+			m.carried(old))
+	}
+	return text
+}
+
+// stays reports that a seek names where the client stands: it drops no order.
+func (m *Machine) stays(o *Order) bool {
+	return m.placed() && m.c.Seek == nil && o.Seq == m.c.Acked.Seq+1
 }
 
 // because names what speaks against an order that ends a copy.

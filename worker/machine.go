@@ -537,7 +537,7 @@ func (m *Machine) told(what string, way Way, h event.Hello, pos event.Position) 
 // needsDump stops the feeding until the node joins again.
 func (m *Machine) needsDump(seq uint64, class, text string, way Way) {
 	m.dropRunning(text)
-	m.supersede()
+	m.supersede(fmt.Sprintf("the copy of client %s was given up", m.c.ID), class == orderedDump)
 	m.decided()
 	m.settleOutside(statedb.MayApplied, "the copy was given up before its node has answered")
 	m.become(statedb.NeedsDump)
@@ -659,7 +659,7 @@ func (m *Machine) enter(v verdict, newProcess bool) {
 		return
 	}
 	if c.Seek != nil && *c.Seek == v.from {
-		m.supersede()
+		c.Seek, m.dirty = nil, true
 		c.Base = v.from.Seq
 		newProcess = true // an operator or the node itself chose this position: a failure before it is over
 	}
@@ -667,7 +667,7 @@ func (m *Machine) enter(v verdict, newProcess bool) {
 		m.route(c.Join.Target, Input{Left: &Left{Dump: c.Join.Dump, ID: c.ID, Request: c.Join.Request, Served: true}})
 		c.Joined, c.Join, c.Base = c.Join.Request, nil, v.from.Seq
 		c.Anew = statedb.Anew{Time: m.now}
-		m.supersede() // of the copy that was replaced
+		m.supersede(fmt.Sprintf("the copy of client %s was replaced", c.ID), false)
 		m.clear("dump")
 	}
 	if c.State == statedb.Draining || c.State == statedb.Dumping || c.State == statedb.Following {
@@ -704,20 +704,53 @@ func (m *Machine) hear(from event.Position) {
 
 // undone tells that an order was not carried out. That a retry was not needed is no news for an alert.
 func (m *Machine) undone(o *statedb.Override, text string) {
-	m.work.Audit = append(m.work.Audit, statedb.Audit{Time: m.now, Verb: "dropped " + o.Verb(), Client: m.c.ID,
-		Seq: o.Seq, Reason: text})
+	m.dropped(o.Verb(), o.Seq, text)
 	if o.Verb() != string(Retry) {
 		m.raise("order", statedb.Warning, o.Seq, text)
 	}
 }
 
+// dropped puts it into the audit list that an order was not carried out.
+func (m *Machine) dropped(verb string, seq uint64, text string) {
+	m.work.Audit = append(m.work.Audit, statedb.Audit{Time: m.now, Verb: statedb.Dropped + verb, Client: m.c.ID, Seq: seq,
+		Reason: text})
+}
+
 // supersede drops what operators ordered before and the client has not carried out: a position to adopt, a decision
 // about an increment. Whatever comes later wins: another order, or the end of the copy that the order was for (DUMP,
-// FATAL, needs_dump). It is the one place where pending orders end without having been carried out.
-func (m *Machine) supersede() {
+// FATAL, needs_dump); why says what it was. It is the one place where pending orders end without having been carried
+// out, and none ends there in silence: the audit list says so, and, unless an operator has just been told (order), an
+// alert.
+func (m *Machine) supersede(why string, told bool) {
+	if seek := m.c.Seek; seek != nil {
+		m.dropped(string(SeekTo), seek.Seq+1, fmt.Sprintf("%s: the order to move client %s to %d was dropped", why, m.c.ID,
+			seek.Seq))
+	}
+	if o := m.c.Override; o != nil {
+		text := fmt.Sprintf("%s: the order to %s increment %d at client %s was dropped, and %s carried out", why, o.Verb(),
+			o.Seq, m.c.ID, m.carried(o))
+		if told {
+			m.dropped(o.Verb(), o.Seq, text)
+		} else {
+			m.undone(o, text)
+		}
+	}
+	m.settle()
+}
+
+// settle forgets the pending orders: they are carried out.
+func (m *Machine) settle() {
 	if m.c.Seek != nil || m.c.Override != nil {
 		m.c.Seek, m.c.Override, m.dirty = nil, nil, true
 	}
+}
+
+// carried says whether a pending order has been carried out, as far as the broker knows.
+func (m *Machine) carried(o *statedb.Override) string {
+	if !o.Fresh && m.c.State != statedb.Failed { // its node's word of that may be on the way
+		return "may not have been"
+	}
+	return "was not"
 }
 
 // rewind forgets what is in flight: it will be sent again from acked.
@@ -897,7 +930,7 @@ func (m *Machine) failed(e *event.Event, log Log) {
 	m.become(statedb.Failed)
 	m.trouble(seq, classFail, e.Text)
 	if o := m.c.Override; o == nil || o.Seq <= seq { // one about a later increment stands
-		m.supersede()
+		m.settle()
 	}
 	m.rewind()
 	m.raise("fail", statedb.Critical, seq, fmt.Sprintf("client %s could not apply increment %d: %s. "+
@@ -931,7 +964,7 @@ func (m *Machine) fatal(e *event.Event) {
 	m.settleOutside(statedb.MayApplied, "the copy was lost before its node has answered")
 	m.become(statedb.Fatal)
 	m.trouble(m.c.Acked.Seq, classFatal, e.Text)
-	m.supersede()
+	m.supersede(fmt.Sprintf("the copy of client %s was lost", m.c.ID), false)
 	m.c.Acked, m.c.Base = event.Position{}, 0
 	m.rewind()
 	what := fmt.Sprintf("client %s lost its copy: %s", m.c.ID, e.Text)
@@ -958,7 +991,7 @@ func (m *Machine) trimmed(log Log) {
 	case m.placed():
 		m.Lost("retention has freed the log below "+fmt.Sprint(first), m.now)
 	case m.c.Seek != nil: // which would hold the log for ever
-		m.supersede()
+		m.supersede("retention has freed what it was about", true)
 		m.raise("refused", statedb.Critical, seq, fmt.Sprintf("client %s was ordered to begin with %d, and its node has "+
 			"not come before retention freed the log below %d: order another position", m.c.ID, seq, first))
 	}
@@ -971,7 +1004,7 @@ func (m *Machine) evict(e *Evict) {
 	case m.presence.silence() < e.Silent:
 		return // it was heard since retention looked
 	case !m.placed() && m.c.Seek != nil: // only the order holds the log: no node has come to adopt the position
-		m.supersede()
+		m.supersede("retention has freed what it was about", true)
 		m.raiseWay("refused", seq, e.Reason, WayTrimmed)
 		return
 	case !m.placed():
@@ -1051,13 +1084,14 @@ func (m *Machine) Fed(end event.Position, frame []byte) event.Event {
 // --- orders ---
 
 func (m *Machine) order(o *Order, log Log) {
-	before := m.c.Acked.Seq
+	before, drops := m.c.Acked.Seq, m.drops(o)
 	e := m.effect(o)
 	text := m.execute(o, log)
 	if text == "" {
 		if o.Verb == Retry || o.Verb == Skip || o.Verb == Replace {
 			e = m.effect(o) // it names the increment now
 			e.from = before
+			e.text += drops
 		}
 		m.audit(o, e)
 	}
@@ -1093,6 +1127,7 @@ func (m *Machine) execute(o *Order, log Log) (refused string) {
 		m.reply(event.Event{Kind: event.IncrRep, State: event.Fail, Code: event.Unknown,
 			Text: fmt.Sprintf("an operator has forgotten client %s: to come back it has to join with a DUMP", c.ID)})
 		m.settleOutside(statedb.MayApplied, "the client was forgotten before its node has answered")
+		m.supersede("the client was forgotten", true)
 		m.clearAll()
 		m.gone()
 	case Redump:
@@ -1145,19 +1180,11 @@ func (m *Machine) repair(o *Order, log Log) (refused string) {
 		return "an increment that is passed over needs no time limit"
 	}
 	m.clear("order") // it was about an order before
-	if old := c.Override; old != nil && old.Seq != o.Seq {
-		done := "was not"
-		if !old.Fresh && c.State != statedb.Failed { // its word of that may be on the way
-			done = "may not have been"
-		}
-		m.undone(old, fmt.Sprintf("the order to %s increment %d at client %s has taken the place of that to %s "+
-			"increment %d, which %s carried out", o.Verb, o.Seq, c.ID, old.Verb(), old.Seq, done))
-	}
-	m.supersede()
+	m.supersede(fmt.Sprintf("%s of increment %d was ordered", o.Verb, o.Seq), c.Override == nil || c.Override.Seq == o.Seq)
 	m.decided()
 	c.Decisions++
 	c.Override = &statedb.Override{Seq: o.Seq, Decision: c.Decisions, Skip: o.Verb == Skip, Limit: o.Limit,
-		Reason: o.Reason, Fresh: true}
+		Reason: o.Reason, Fresh: true, Time: m.now}
 	if o.Verb == Replace {
 		c.Override.Body = o.Body
 	}
@@ -1183,7 +1210,11 @@ func (m *Machine) concerned(o *Order, log Log) (refused string) {
 		last = max(m.window.sent.Seq, next)
 	}
 	switch {
-	case c.State == statedb.Failed && c.LastError != nil:
+	case c.Seek != nil:
+		return fmt.Sprintf("client %s is to go on from %d, and its node has not adopted that yet: wait until it has come, or "+
+			"order another position, which takes the place of that: xmq client seek %s SEQ --reason TEXT", c.ID, c.Seek.Seq,
+			c.ID)
+	case c.State == statedb.Failed && c.LastError != nil: // one about a later increment cannot be carried out before this
 		if o.Seq != 0 && o.Seq != c.LastError.Seq {
 			return fmt.Sprintf("client %s failed at increment %d, not at %d", c.ID, c.LastError.Seq, o.Seq)
 		}
@@ -1205,11 +1236,27 @@ func (m *Machine) concerned(o *Order, log Log) (refused string) {
 	case o.Seq == 0:
 		return fmt.Sprintf("client %s has not failed: say --seq %d to %s the increment that comes next there, or another one "+
 			"that its node says it is at", c.ID, next, o.Verb)
-	case o.Seq > last:
+	case o.Seq > last && (c.Override == nil || c.Override.Seq != o.Seq):
 		return fmt.Sprintf("client %s has applied increments up to %d and can be at those up to %d: it is not at %d",
 			c.ID, c.Acked.Seq, last, o.Seq)
 	}
-	return ""
+	return m.another(o)
+}
+
+// another refuses an order about another increment than that of an order which is not carried out: one is kept, and
+// the later one would drop the earlier one. A retry that changes nothing gives way.
+func (m *Machine) another(o *Order) (refused string) {
+	old := m.c.Override
+	if old == nil || old.Seq == o.Seq || old.Verb() == string(Retry) && old.Limit == 0 {
+		return ""
+	}
+	since := ""
+	if old.Time != 0 {
+		since = ", ordered at " + at(old.Time).UTC().Format("2006-01-02 15:04:05Z")
+	}
+	return fmt.Sprintf("client %s has an order that is not carried out yet, %s of increment %d%s, and keeps one at a time: "+
+		"wait until its node has come past %d, or take that back with xmq client retry %s --seq %d", m.c.ID, old.Verb(),
+		old.Seq, since, old.Seq, m.c.ID, old.Seq)
 }
 
 func (m *Machine) seek(o *Order, log Log) (refused string) {
@@ -1231,8 +1278,10 @@ func (m *Machine) seek(o *Order, log Log) (refused string) {
 		}
 	}
 	m.dropRunning(fmt.Sprintf("the target %s was moved to another position", c.ID))
-	m.supersede()
-	m.clear("order")
+	if !m.stays(o) {
+		m.supersede(fmt.Sprintf("seek to %d was ordered", o.Seq), true)
+		m.clear("order")
+	}
 	m.decided()
 	c.Seek, m.dirty = &pos, true
 	m.reply(event.Event{Kind: event.IncrRep, Code: event.Seek, Pos: pos})

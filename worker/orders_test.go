@@ -38,7 +38,7 @@ func TestWhatComesLaterEndsEarlierOrders(t *testing.T) {
 	}
 	// What is left of the client when the first came before the second: its state, what is pending, where it stands.
 	for pair, want := range map[[2]string]string{
-		{"seek", "skip"}: "following skip@11 at 10", {"seek", "retry"}: "following retry@11 at 10",
+		{"seek", "skip"}: "failed seek@5 at 10", {"seek", "retry"}: "failed seek@5 at 10", // refused
 		{"seek", "redump"}: "needs_dump at 10",
 		{"seek", "forget"}: "unknown", {"seek", "evict"}: "needs_dump at 10", {"seek", "fatal"}: "fatal at 0",
 		{"seek", "dump"}: "following at 15",
@@ -91,6 +91,72 @@ func TestWhatComesLaterEndsEarlierOrders(t *testing.T) {
 			require.Equal(t, want, left())
 		})
 	}
+}
+
+// An order about another increment than that of an order which is not carried out is refused: both were taken, and only
+// the later one carried out. What drops a pending order says so, in the question too, and in the audit list; a seek to
+// where the client stands drops none.
+func TestNoOrderIsDroppedInSilence(t *testing.T) {
+	fresh := func() *stage {
+		s := newStage(20)
+		s.clients["n1"] = statedb.Client{V: statedb.ClientVersion, ID: "n1", Role: statedb.Follower,
+			State: statedb.Following, Acked: s.log.at(10), Stopped: 1}
+		s.revive("n1")
+		return s
+	}
+	order := func(s *stage, o Order) OrderReply {
+		before := len(s.audits)
+		s.step("n1", Input{Order: &o})
+		r := s.answer
+		require.NoError(t, s.wrong)
+		if r.Refused != "" {
+			require.Len(t, s.audits, before)
+		}
+		return r
+	}
+	pending := func(s *stage) string {
+		o := s.clients["n1"].Override
+		if o == nil {
+			return ""
+		}
+		return fmt.Sprintf("%s %d", o.Verb(), o.Seq)
+	}
+	s := fresh()
+	require.Empty(t, order(s, Order{Verb: Skip, Seq: 12, Reason: "r"}).Refused)
+	for _, o := range []Order{{Verb: Skip, Seq: 13, Reason: "r"}, {Verb: Retry, Seq: 13}, {Verb: Replace, Seq: 11, Body: []byte("b"),
+		Reason: "r"}} {
+		require.Contains(t, order(s, o).Refused, "skip of increment 12, ordered at 1970-")
+		require.Equal(t, "skip 12", pending(s))
+	}
+	require.NotContains(t, order(s, Order{Verb: SeekTo, Seq: 11, Reason: "r", Ask: true}).Told, "dropped")
+	require.Equal(t, "skip 12", pending(s)) // the position is that of before
+	require.Contains(t, order(s, Order{Verb: Skip, Seq: 13, Reason: "r"}).Refused, "is to go on from 10")
+
+	s = fresh()
+	order(s, Order{Verb: Replace, Seq: 12, Body: []byte("b"), Reason: "r"})
+	require.Contains(t, order(s, Order{Verb: Retry, Seq: 12}).Told, "The order to replace increment 12 is dropped")
+	require.Equal(t, "dropped replace", s.audits[1].Verb)
+	require.Contains(t, order(s, Order{Verb: Skip, Seq: 13, Reason: "r"}).Told, "The order to retry increment 12 is dropped")
+	require.Equal(t, "skip 13", pending(s))
+	for _, verb := range []Verb{SeekTo, Redump, Forget} {
+		s = fresh()
+		order(s, Order{Verb: Skip, Seq: 12, Reason: "r"})
+		o := Order{Verb: verb, Reason: "r", Ask: true}
+		if verb == SeekTo {
+			o.Seq = 15
+		}
+		asked := order(s, o)
+		require.True(t, asked.Ask, verb)
+		require.Contains(t, asked.Refused, "The order to skip increment 12 is dropped", verb)
+		o.Ask = false
+		require.Contains(t, order(s, o).Told, "The order to skip increment 12 is dropped", verb)
+		require.Equal(t, "dropped skip", s.audits[1].Verb)
+		require.Empty(t, s.clients["n1"].Override)
+	}
+	s = fresh()
+	order(s, Order{Verb: Skip, Seq: 12, Reason: "r"})
+	s.step("n1", Input{Evict: &Evict{Reason: "the disk"}})
+	require.Equal(t, "dropped skip", s.audits[1].Verb)
 }
 
 // A database that was put back too far to be fed stands where it says, not where it had been: who moves its position is

@@ -121,7 +121,9 @@ type stage struct {
 	out       strings.Builder
 	heard     func(*event.Event) // what nodes hear, if somebody listens
 	ordered   map[string]bool    // "client verb seq" of every order that was taken
-	wrong     error              // the first invariant that did not hold
+	audits    []statedb.Audit
+	answer    OrderReply // the last one
+	wrong     error      // the first invariant that did not hold
 }
 
 func newStage(n int) *stage {
@@ -242,6 +244,7 @@ func (s *stage) play(id string) {
 			s.heard(&w.Send[i])
 		}
 		for _, a := range w.Replies {
+			s.answer = a
 			s.say("answer %d refused=%q", a.Token, a.Refused)
 		}
 		for _, d := range w.Discard {
@@ -367,6 +370,7 @@ func (s *stage) save(id string, w *Work) {
 			s.say("clear %s", k)
 		}
 	}
+	s.audits = append(s.audits, w.Audit...)
 	for _, a := range w.Audit {
 		s.say("audit %s %s seq=%d%s reason=%q by=%q", a.Verb, a.Client, a.Seq, when(a.Limit != "", " limit=%s",
 			a.Limit), a.Reason, a.By)

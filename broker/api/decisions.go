@@ -15,16 +15,43 @@ import (
 	"xmq/worker"
 )
 
-// decided is one earlier decision about an increment, for people.
-func decided(a statedb.Audit) string {
-	verb := map[string]string{"skip": "skipped", "replace": "replaced", statedb.Applied.Verb(): "applied all the same",
-		statedb.MayApplied.Verb(): "ordered all the same, whether it was applied is not known,"}[a.Verb]
-	who := a.Via
-	if who == "" {
-		who = a.By
+// decided tells for people what operators have decided about increment seq, a sentence each. What was ordered and not
+// carried out is not told as done.
+func decided(state statedb.Store, seq uint64) []string {
+	all := []string{}
+	list := state.Decisions(seq)
+	for i, a := range list {
+		verb, ordered := "", false
+		switch a.Verb {
+		case string(worker.Skip):
+			verb, ordered = "skipped", true
+		case string(worker.Replace):
+			verb, ordered = "replaced", true
+		case statedb.Applied.Verb():
+			verb = "applied all the same"
+		case statedb.MayApplied.Verb():
+			verb = "ordered all the same, whether it was applied is not known,"
+		default:
+			continue // a dropped one is told with its order
+		}
+		who, end := a.Via, ""
+		if who == "" {
+			who = a.By
+		}
+		later := slices.IndexFunc(list[i+1:], func(b statedb.Audit) bool { return b.Client == a.Client })
+		c, _ := state.Client(a.Client)
+		switch o := c.Override; {
+		case !ordered:
+		case later >= 0 && list[i+1+later].Verb == statedb.Dropped+a.Verb:
+			b := list[i+1+later]
+			verb, end = "ordered to be "+verb, fmt.Sprintf(". That was dropped (audit %d): %s", b.Number, b.Reason)
+		case later < 0 && o != nil && o.Seq == seq && o.Verb() == a.Verb:
+			verb, end = "ordered to be "+verb, ". That is not carried out yet"
+		}
+		all = append(all, fmt.Sprintf("increment %d was %s for client %s at %s by %s (audit %d): %s%s", a.Seq, verb, a.Client,
+			At(a.Time).Format("2006-01-02 15:04:05Z"), who, a.Number, a.Reason, end))
 	}
-	return fmt.Sprintf("increment %d was %s for client %s at %s by %s (audit %d): %s", a.Seq, verb, a.Client,
-		At(a.Time).Format("2006-01-02 15:04:05Z"), who, a.Number, a.Reason)
+	return all
 }
 
 // passed is why a client cannot be told to apply an increment outside the order; "" when it has passed over it in the
@@ -41,7 +68,7 @@ func passed(c *statedb.Client, seq uint64, audits []statedb.Audit) (refused stri
 			refused = fmt.Sprintf("client %s has applied increment %d already, at %s (audit %d)", c.ID, seq,
 				At(a.Time).Format("2006-01-02 15:04:05Z"), a.Number)
 		case mine && a.Seq == seq && (a.Verb == string(worker.Retry) || a.Verb == string(worker.Replace) ||
-			a.Verb == "dropped "+string(worker.Skip)):
+			a.Verb == statedb.Dropped+string(worker.Skip)):
 			refused = none // it was taken back before it was carried out
 		case mine && a.Verb == string(worker.Forget):
 			refused = none
@@ -94,12 +121,9 @@ func (h *Handler) outside(ctx context.Context, id string, seq uint64) ([]byte, e
 	return slices.Clone(recs[0]), nil // it is kept until it is answered
 }
 
-// Earlier is what operators have decided about an increment before, to follow a sentence; empty for nothing.
-func Earlier(decisions []statedb.Audit) string {
-	var all []string
-	for _, a := range decisions {
-		all = append(all, decided(a))
-	}
+// Earlier is what operators have decided about increment seq before, to follow a sentence; empty for nothing.
+func Earlier(state statedb.Store, seq uint64) string {
+	all := decided(state, seq)
 	if len(all) == 0 {
 		return ""
 	}
@@ -112,9 +136,5 @@ func (h *Handler) decisions(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, refuse(http.StatusBadRequest, "%.40q is no sequence", r.PathValue("seq"))
 	}
-	all := []string{}
-	for _, a := range h.State.Decisions(seq) {
-		all = append(all, decided(a))
-	}
-	return all, nil
+	return decided(h.State, seq), nil
 }

@@ -388,7 +388,24 @@ func TestAnIncrementIsAppliedOutsideTheOrderAsItStands(t *testing.T) {
 	_, _ = f.ask("/v1/decisions/2", "", &said)
 	require.Len(t, said, 1)
 	require.Contains(t, said[0], "increment 2 was skipped for client n1")
-	require.Equal(t, ". Earlier: "+said[0], Earlier(f.State.Decisions(2)))
+	require.Equal(t, ". Earlier: "+said[0], Earlier(f.State, 2))
+	// One that was not carried out is not told as done, and apply agrees.
+	f.write(func(b *statedb.Batch) {
+		b.Audit(statedb.Audit{Time: f.now.UnixNano(), Verb: string(worker.Skip), Client: "n1", Seq: 3, Reason: "bad"})
+		b.PutClient(statedb.Client{ID: "n1", State: statedb.Following, Override: &statedb.Override{Seq: 3, Skip: true}})
+	})
+	_, _ = f.ask("/v1/decisions/3", "", &said)
+	require.Contains(t, said[0], "increment 3 was ordered to be skipped for client n1")
+	require.Contains(t, said[0], "That is not carried out yet")
+	f.write(func(b *statedb.Batch) {
+		b.Audit(statedb.Audit{Time: f.now.UnixNano(), Verb: "dropped skip", Client: "n1", Seq: 3, Reason: "it was moved"})
+		b.PutClient(statedb.Client{ID: "n1", State: statedb.Following})
+	})
+	_, _ = f.ask("/v1/decisions/3", "", &said)
+	require.Len(t, said, 1)
+	require.Contains(t, said[0], "increment 3 was ordered to be skipped for client n1")
+	require.Contains(t, said[0], "That was dropped (audit 3): it was moved")
+	f.refuses(409, "has not passed over increment 3", "/v1/clients/n1/apply", `{"seq":3,"reason":"r"}`)
 }
 
 // A reader of server-sent events hears from the broker every Beat while no increment comes, so that neither side, nor

@@ -203,7 +203,7 @@ func (b *Broker) newPool() *worker.Pool {
 		Budget:       b.flight, Pacer: new(worker.Pacer), Marks: &b.marks,
 		ClientQuota: b.admission, Doubts: b.doubts, SilenceTicks: ticks(c.Retention.SilenceGrain())}
 	rules.Situation = b.situation
-	rules.Earlier = func(seq uint64) string { return api.Earlier(s.state.Decisions(seq)) }
+	rules.Earlier = func(seq uint64) string { return api.Earlier(s.state, seq) }
 	rules.Live = func() worker.Live {
 		k := b.knobs()
 		return worker.Live{SnapshotTTL: k.SnapshotTTL, Reuse: k.SnapshotReuse, MaxDumps: k.MaxDumps,
