@@ -77,7 +77,7 @@ func Upload(ctx context.Context, call Call, m Manifest, write func(context.Conte
 	o Options) (Manifest, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	u := &uploader{ctx: ctx, fail: cancel, call: call, dump: m.Dump, o: o, limit: o.limiter(), sum: sha256.New(),
+	u := &uploader{ctx: ctx, fail: cancel, call: call, dump: m.Dump, options: o, limit: o.limiter(), sum: sha256.New(),
 		slots: make(chan []byte, Window), buf: make([]byte, 0, ChunkSize)}
 	for range Window {
 		u.slots <- nil
@@ -110,18 +110,18 @@ func Upload(ctx context.Context, call Call, m Manifest, write func(context.Conte
 }
 
 type uploader struct {
-	ctx    context.Context
-	fail   context.CancelCauseFunc
-	call   Call
-	dump   event.DumpID
-	o      Options
-	limit  *rate.Limiter
-	sum    hash.Hash
-	size   int64
-	number uint32
-	buf    []byte
-	slots  chan []byte // buffers of chunks that have been sent, or nil
-	flying sync.WaitGroup
+	ctx     context.Context
+	fail    context.CancelCauseFunc
+	call    Call
+	dump    event.DumpID
+	options Options
+	limit   *rate.Limiter
+	sum     hash.Hash
+	size    int64
+	number  uint32
+	buf     []byte
+	slots   chan []byte // buffers of chunks that have been sent, or nil
+	flying  sync.WaitGroup
 }
 
 // Write cuts the stream into chunks.
@@ -146,7 +146,7 @@ func (u *uploader) flush() error {
 	if len(u.buf) == 0 {
 		return nil
 	}
-	if err := u.o.pace(u.ctx, u.limit, len(u.buf)); err != nil {
+	if err := u.options.pace(u.ctx, u.limit, len(u.buf)); err != nil {
 		return err
 	}
 	var next []byte
@@ -163,7 +163,7 @@ func (u *uploader) flush() error {
 	}
 	u.flying.Go(func() {
 		defer func() { u.slots <- data }()
-		if _, err := u.o.insist(u.ctx, u.call, u.dump, Pack(Put, number, data)); err != nil {
+		if _, err := u.options.insist(u.ctx, u.call, u.dump, Pack(Put, number, data)); err != nil {
 			u.fail(err)
 		}
 	})
@@ -173,22 +173,22 @@ func (u *uploader) flush() error {
 // Download reads a snapshot in order, fetching Window chunks ahead, also while it is still being uploaded. It
 // ends with io.EOF only after size and SHA-256 have matched the manifest. It is for one reader.
 type Download struct {
-	ctx    context.Context
-	cancel context.CancelCauseFunc
-	call   Call
-	dump   event.DumpID
-	o      Options
-	limit  *rate.Limiter
-	flying sync.WaitGroup
-	sum    hash.Hash
-	size   int64
-	ahead  []chan fetched // in order
-	next   uint32         // number of the next fetch to begin
-	chunk  Chunk          // the newest
-	rest   []byte
-	chunks uint32
-	done   *Manifest
-	err    error
+	ctx     context.Context
+	cancel  context.CancelCauseFunc
+	call    Call
+	dump    event.DumpID
+	options Options
+	limit   *rate.Limiter
+	flying  sync.WaitGroup
+	sum     hash.Hash
+	size    int64
+	ahead   []chan fetched // in order
+	next    uint32         // number of the next fetch to begin
+	chunk   Chunk          // the newest
+	rest    []byte
+	chunks  uint32
+	done    *Manifest
+	err     error
 }
 
 type fetched struct {
@@ -198,7 +198,7 @@ type fetched struct {
 
 // NewDownload makes a download of dump; the first Read starts fetching. Close it, by the goroutine that reads.
 func NewDownload(ctx context.Context, call Call, dump event.DumpID, o Options) *Download {
-	d := &Download{call: call, dump: dump, o: o, limit: o.limiter(), sum: sha256.New()}
+	d := &Download{call: call, dump: dump, options: o, limit: o.limiter(), sum: sha256.New()}
 	d.ctx, d.cancel = context.WithCancelCause(ctx)
 	return d
 }
@@ -251,7 +251,7 @@ func (d *Download) advance() error {
 		number := d.next
 		d.next++
 		d.flying.Go(func() { // ends with its answer or with the context that Close ends
-			a, err := d.o.insist(d.ctx, d.call, d.dump, Chunk{Op: Get, Number: number})
+			a, err := d.options.insist(d.ctx, d.call, d.dump, Chunk{Op: Get, Number: number})
 			c <- fetched{a, err}
 		})
 	}
@@ -270,7 +270,7 @@ func (d *Download) advance() error {
 	if err != nil {
 		return err
 	}
-	if err := d.o.pace(d.ctx, d.limit, len(data)); err != nil {
+	if err := d.options.pace(d.ctx, d.limit, len(data)); err != nil {
 		return err
 	}
 	d.chunks++

@@ -70,9 +70,9 @@ func (b *Broker) looked() {
 }
 
 // entrance is the ingest as the watcher sees it.
-type entrance struct{ b *Broker }
+type entrance struct{ broker *Broker }
 
-func (e entrance) Refuse(r *door.Refusal) { e.b.ingest.refuse(r) }
-func (e entrance) Commits() uint64        { return e.b.ingest.commits.Load() }
-func (e entrance) Taken() uint64          { return e.b.ingest.took.Load() }
-func (e entrance) Waiting() int64         { return e.b.ingest.count.Load() }
+func (e entrance) Refuse(r *door.Refusal) { e.broker.ingest.refuse(r) }
+func (e entrance) Commits() uint64        { return e.broker.ingest.commits.Load() }
+func (e entrance) Taken() uint64          { return e.broker.ingest.took.Load() }
+func (e entrance) Waiting() int64         { return e.broker.ingest.count.Load() }

@@ -43,38 +43,38 @@ func (b *Broker) newHandler() *api.Handler {
 }
 
 // asked is the broker as the handlers of its API see it.
-type asked struct{ b *Broker }
+type asked struct{ broker *Broker }
 
-func (a asked) Header() api.Header                               { return a.b.header() }
-func (a asked) Input() *api.Input                                { return a.b.input() }
-func (a asked) Views(ctx context.Context) ([]worker.View, error) { return a.b.views(ctx) }
-func (a asked) Chunks(id event.DumpID) int                       { return a.b.stores.staging.Progress(id) }
-func (a asked) Alerts(views []worker.View) []api.AlertView       { return a.b.alerts.List(views) }
-func (a asked) Trim() (int, error)                               { return a.b.trimmer.Free(true) }
-func (a asked) WhyKept() string                                  { return a.b.keeping.Why() }
-func (a asked) Checked()                                         { a.b.care.Checked() }
-func (a asked) Doubts() statedb.Doubts                           { return a.b.doubts.Held() }
-func (a asked) Against(d statedb.Doubts) string                  { return a.b.against(d) }
-func (a asked) Accept() statedb.Doubts                           { return a.b.doubts.Accept() }
-func (a asked) Moved() <-chan struct{}                           { return a.b.moved.next() }
-func (a asked) Leaving() <-chan struct{}                         { return a.b.leaving }
+func (a asked) Header() api.Header                               { return a.broker.header() }
+func (a asked) Input() *api.Input                                { return a.broker.input() }
+func (a asked) Views(ctx context.Context) ([]worker.View, error) { return a.broker.views(ctx) }
+func (a asked) Chunks(id event.DumpID) int                       { return a.broker.stores.staging.Progress(id) }
+func (a asked) Alerts(views []worker.View) []api.AlertView       { return a.broker.alerts.List(views) }
+func (a asked) Trim() (int, error)                               { return a.broker.trimmer.Free(true) }
+func (a asked) WhyKept() string                                  { return a.broker.keeping.Why() }
+func (a asked) Checked()                                         { a.broker.care.Checked() }
+func (a asked) Doubts() statedb.Doubts                           { return a.broker.doubts.Held() }
+func (a asked) Against(d statedb.Doubts) string                  { return a.broker.against(d) }
+func (a asked) Accept() statedb.Doubts                           { return a.broker.doubts.Accept() }
+func (a asked) Moved() <-chan struct{}                           { return a.broker.moved.next() }
+func (a asked) Leaving() <-chan struct{}                         { return a.broker.leaving }
 
 func (a asked) View(ctx context.Context, id string) (worker.View, bool, error) {
-	return a.b.view(ctx, id)
+	return a.broker.view(ctx, id)
 }
 
 func (a asked) Order(ctx context.Context, id string, o worker.Order) (worker.OrderReply, error) {
-	return a.b.pool.Order(ctx, id, o)
+	return a.broker.pool.Order(ctx, id, o)
 }
 
 func (a asked) Holder() (pin uint64, who string, held bool) {
-	h := a.b.keeping.Who()
+	h := a.broker.keeping.Who()
 	return h.Pin()
 }
 
 func (a asked) Figures() api.Figures {
-	in, d := a.b.ingest, a.b.dispatch
-	return api.Figures{MaxBytes: a.b.trimmer.MaxBytes(), Commits: in.commits.Load(), Taken: in.took.Load(),
+	in, d := a.broker.ingest, a.broker.dispatch
+	return api.Figures{MaxBytes: a.broker.trimmer.MaxBytes(), Commits: in.commits.Load(), Taken: in.took.Load(),
 		Refused: d.refused.Load(), Dropped: d.dropped.Load()}
 }
 

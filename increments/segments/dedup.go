@@ -23,13 +23,13 @@ type producerCounter struct {
 	producer string
 	at       counter
 	moved    bool   // it has to be written
-	n        uint64 // of the draft at hand
+	number   uint64 // of the draft at hand
 	counts   bool   // the draft at hand has a number, n
 }
 
 // turn goes on to the draft d.
 func (t *producerCounter) turn(l *Log, g *AppendGroup, d *event.Draft) {
-	t.n, t.counts = d.Number()
+	t.number, t.counts = d.Number()
 	if !t.counts || d.Producer == t.producer {
 		return
 	}
@@ -52,10 +52,10 @@ const clockAhead = 24 * time.Hour
 // jumps reports whether the number at hand is so far above the highest one that it must be a mistake. It would make all
 // numbers below it too old for ever.
 func (t *producerCounter) jumps(d *event.Draft, now int64) bool {
-	if !t.at.counted || t.at.sparse || t.n <= t.at.highest || t.n-t.at.highest <= increments.MaxJump {
+	if !t.at.counted || t.at.sparse || t.number <= t.at.highest || t.number-t.at.highest <= increments.MaxJump {
 		return false
 	}
-	return !d.Clock || t.n > uint64(now+int64(clockAhead))
+	return !d.Clock || t.number > uint64(now+int64(clockAhead))
 }
 
 // known returns the outcome of a draft that is refused or was stored before; false when it is new.
@@ -67,7 +67,8 @@ func (l *Log) known(d *event.Draft, t *producerCounter, now int64) (event.Outcom
 		return event.Outcome{}, false
 	}
 	// What is above the highest is new, and nothing has to be looked up; unless the counter was reset since it was used.
-	if above := t.counts && (!t.at.counted || t.n > t.at.highest); !above || t.at.reset > 0 && l.remembered(t.at.reset) {
+	above := t.counts && (!t.at.counted || t.number > t.at.highest)
+	if !above || t.at.reset > 0 && l.remembered(t.at.reset) {
 		if out, found := l.before(d, t); found {
 			return out, true
 		}
@@ -75,14 +76,14 @@ func (l *Log) known(d *event.Draft, t *producerCounter, now int64) (event.Outcom
 	switch {
 	case !t.counts:
 		return event.Outcome{}, false
-	case t.at.counted && t.n <= t.at.highest:
-		return event.Outcome{Err: fmt.Errorf("number %d of producer %s: %w: its highest is %d", t.n, d.Producer,
+	case t.at.counted && t.number <= t.at.highest:
+		return event.Outcome{Err: fmt.Errorf("number %d of producer %s: %w: its highest is %d", t.number, d.Producer,
 			increments.ErrTooOld, t.at.highest)}, true
 	case t.jumps(d, now):
 		return event.Outcome{Err: fmt.Errorf("number %d of producer %s: %w: its highest is %d, and a number is at "+
 			"most %d above it, "+
 			"unless the producer's first one says Xmq-Sparse: 1; `xmq producer reset %s` lets it begin anew",
-			t.n, d.Producer, increments.ErrJump, t.at.highest, increments.MaxJump, d.Producer)}, true
+			t.number, d.Producer, increments.ErrJump, t.at.highest, increments.MaxJump, d.Producer)}, true
 	}
 	return event.Outcome{}, false
 }
@@ -93,7 +94,7 @@ func (l *Log) remembered(seq uint64) bool { return l.ahead.Seq-seq < l.options.W
 // before looks for an earlier draft with the key of d; false when there is none that counts.
 func (l *Log) before(d *event.Draft, t *producerCounter) (event.Outcome, bool) {
 	for _, g := range l.pending {
-		if seq, ok := g.find(d, t.n, t.counts); ok && l.remembered(seq) {
+		if seq, ok := g.find(d, t.number, t.counts); ok && l.remembered(seq) {
 			return repeated(d, seq, g.holds(seq, d)), true
 		}
 	}
@@ -144,14 +145,14 @@ func (l *Log) remember(g *AppendGroup, d *event.Draft, t *producerCounter) {
 		return
 	}
 	t.at.sparse = t.at.sparse || !t.at.counted && d.Sparse
-	t.at.highest, t.at.counted, t.moved = t.n, true, true // above the highest, or known would have found it
+	t.at.highest, t.at.counted, t.moved = t.number, true, true // above the highest, or known would have found it
 	if i := len(g.runs) - 1; i >= 0 {
-		if r := &g.runs[i]; t.n == r.counter+r.n && seq == r.seq+r.n && r.producer == d.Producer {
+		if r := &g.runs[i]; t.number == r.counter+r.n && seq == r.seq+r.n && r.producer == d.Producer {
 			r.n++
 			return
 		}
 	}
-	g.runs = append(g.runs, run{d.Producer, t.n, seq, 1})
+	g.runs = append(g.runs, run{d.Producer, t.number, seq, 1})
 }
 
 // lookup finds the entry of an idempotency key that is remembered. Caller holds write.

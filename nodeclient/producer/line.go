@@ -52,8 +52,8 @@ func (p *Producer) pump() time.Duration {
 		}
 		p.resume, p.next = time.Time{}, max(p.base, min(p.next, p.from)) // what was still to be repeated is
 	}
-	if len(p.line) > 0 && p.line[0].tries > 0 && now.Sub(p.line[0].sent) >= p.o.Timeout {
-		p.troubled(fmt.Errorf("no answer within %s", p.o.Timeout))
+	if len(p.line) > 0 && p.line[0].tries > 0 && now.Sub(p.line[0].sent) >= p.options.Timeout {
+		p.troubled(fmt.Errorf("no answer within %s", p.options.Timeout))
 		p.next = p.base
 	}
 	if p.forming != nil && len(p.line) == 0 {
@@ -68,7 +68,7 @@ func (p *Producer) pump() time.Duration {
 	if len(p.line) == 0 {
 		return p.sound(now)
 	}
-	return max(time.Millisecond, p.line[0].sent.Add(p.o.Timeout).Sub(now))
+	return max(time.Millisecond, p.line[0].sent.Add(p.options.Timeout).Sub(now))
 }
 
 // send sends one batch of the line, or not when its answer came meanwhile. Caller holds mu, which is free while it
@@ -80,14 +80,14 @@ func (p *Producer) send(b *batch, now time.Time) {
 	}
 	b.tries, b.sent, b.sending = b.tries+1, now, true
 	h := event.Batch{Stream: p.life, Number: b.number, Base: p.base}
-	if p.o.Once {
+	if p.options.Once {
 		h.First = p.start + b.first
 	}
 	reply := p.inbox() + "." + strconv.FormatUint(b.number, 10) + "-" + strconv.Itoa(b.tries)
 	p.mu.Unlock()
 	n := len(b.data)
 	sealed := event.SealBatch(b.data, h, b.count)
-	err := p.conn.Ask(event.Subject(p.o.Group, event.Many, p.id), reply, sealed)
+	err := p.conn.Ask(event.Subject(p.options.Group, event.Many, p.id), reply, sealed)
 	p.mu.Lock()
 	b.data, b.sending = sealed[:n], false
 	switch {
@@ -117,7 +117,7 @@ func (p *Producer) sound(now time.Time) time.Duration {
 	}
 	p.probe = time.Time{}
 	p.mu.Unlock()
-	err := p.conn.Ask(event.Subject(p.o.Group, event.Many, p.id), p.inbox()+"."+sounding, nil)
+	err := p.conn.Ask(event.Subject(p.options.Group, event.Many, p.id), p.inbox()+"."+sounding, nil)
 	p.mu.Lock()
 	if errors.Is(err, bus.ErrNobody) {
 		p.sounded(false)
@@ -150,12 +150,14 @@ func (p *Producer) sounded(served bool) {
 func (p *Producer) troubled(err error) {
 	same := (err == nil) == (p.trouble == nil) && (err == nil || err.Error() == p.trouble.Error())
 	p.trouble = err
-	if !same && p.o.Trouble != nil {
-		p.o.Trouble(err)
+	if !same && p.options.Trouble != nil {
+		p.options.Trouble(err)
 	}
 }
 
-func (p *Producer) unserved() error { return &bus.Unserved{Group: p.o.Group, Server: p.conn.Server()} }
+func (p *Producer) unserved() error {
+	return &bus.Unserved{Group: p.options.Group, Server: p.conn.Server()}
+}
 
 // down is that the connection does not stand, and why as far as that is known.
 func (p *Producer) down() error {
@@ -195,7 +197,7 @@ func (p *Producer) answered(m bus.Msg) {
 	}
 	if err != nil {
 		if try == b.tries { // an older one says nothing about what is under way
-			if a.Code == gap && p.o.Once {
+			if a.Code == gap && p.options.Once {
 				number = p.base // whichever is missing: those that are not are known again
 			}
 			p.trip(number, err, time.Now())
@@ -296,8 +298,8 @@ func (p *Producer) settle() {
 
 // tell says what became of the next run of b's drafts, those after settled. Caller holds mu.
 func (p *Producer) tell(b *batch, r event.Run) {
-	foreign := p.o.Once && (r.Duplicate && b.tries-b.vain == 1 || r.Code == keyReused)
-	if r.Code == "" && !foreign && p.o.Done == nil && len(b.waiters) == 0 {
+	foreign := p.options.Once && (r.Duplicate && b.tries-b.vain == 1 || r.Code == keyReused)
+	if r.Code == "" && !foreign && p.options.Done == nil && len(b.waiters) == 0 {
 		p.settled += uint64(r.Count)
 		return
 	}
@@ -319,8 +321,8 @@ func (p *Producer) one(b *batch, v verdict) {
 	if v.err != nil && p.failed == nil {
 		p.failed = v.err
 	}
-	if p.o.Done != nil {
-		p.o.Done(p.settled, v.seq, v.err)
+	if p.options.Done != nil {
+		p.options.Done(p.settled, v.seq, v.err)
 	}
 	if len(b.waiters) > 0 && b.first+uint64(b.waiters[0].index) == p.settled {
 		b.waiters[0].c <- v // has room

@@ -75,7 +75,7 @@ func (o Options) withDefaults() Options {
 // Producer publishes drafts. Its methods are for concurrent use, but order is kept only among calls that follow each
 // other.
 type Producer struct {
-	o       Options
+	options Options
 	id      string
 	conn    bus.Conn
 	own     bool           // Close closes the connection
@@ -132,7 +132,7 @@ func New(conn bus.Conn, id string, o Options) (*Producer, error) {
 	for binary.LittleEndian.Uint64(b[:]) == 0 {
 		rand.Read(b[:]) // never fails
 	}
-	p := &Producer{o: o.withDefaults(), id: id, conn: conn, life: event.Instance(binary.LittleEndian.Uint64(b[:])),
+	p := &Producer{options: o.withDefaults(), id: id, conn: conn, life: event.Instance(binary.LittleEndian.Uint64(b[:])),
 		start: uint64(time.Now().UnixNano()), news: make(chan struct{}, 1), quit: make(chan struct{}), base: 1, next: 1,
 		probe: time.Now()}
 	var err error
@@ -170,11 +170,11 @@ func (p *Producer) publish(ctx context.Context, d *event.Draft, c chan<- verdict
 	if size > event.MaxBody || max(len(d.Topic), len(d.ContentType), len(d.Origin), len(d.Key)) > event.MaxHeaderValue {
 		return ErrTooLarge
 	}
-	if p.o.Once && d.Key != "" {
+	if p.options.Once && d.Key != "" {
 		return ErrKey
 	}
 	p.mu.Lock()
-	for !p.closed && p.records > 0 && (p.records >= p.o.Records || p.bytes+size > p.o.Bytes) {
+	for !p.closed && p.records > 0 && (p.records >= p.options.Records || p.bytes+size > p.options.Bytes) {
 		if err := p.wait(ctx); err != nil {
 			p.mu.Unlock()
 			return err

@@ -60,11 +60,11 @@ func (d *Door) takeBatch(m *nats.Msg) {
 	}
 	b, err := event.DecodeBatch(m.Data, (*into)[:0])
 	if err != nil {
-		d.answers <- answer{m: m, batch: true, err: door.Refuse(door.Invalid, "%v", err)}
+		d.answers <- answer{message: m, batch: true, err: door.Refuse(door.Invalid, "%v", err)}
 		return
 	}
 	if !d.streams.take(producer, &b) {
-		d.answers <- answer{m: m, batch: true, err: door.Refuse(door.Gap, "batch %d comes before one that is missing: "+
+		d.answers <- answer{message: m, batch: true, err: door.Refuse(door.Gap, "batch %d comes before one that is missing: "+
 			"repeat from %d on", b.Number, b.Base)}
 		return
 	}
@@ -107,7 +107,7 @@ func (d *Door) replyBatch(a answer) {
 		}
 	}
 	d.buf = said.Append(d.buf[:0])
-	if err := a.m.Respond(d.buf); err != nil { // the producer repeats its batch
-		d.logger.Debug("answer lost", "subject", a.m.Subject, "err", err)
+	if err := a.message.Respond(d.buf); err != nil { // the producer repeats its batch
+		d.logger.Debug("answer lost", "subject", a.message.Subject, "err", err)
 	}
 }

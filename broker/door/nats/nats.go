@@ -55,11 +55,11 @@ type Door struct {
 }
 
 type answer struct {
-	m      *nats.Msg
-	drafts *[]event.Draft // of a batch, when it reached the log; nobody uses them any more
-	batch  bool
-	out    []event.Outcome
-	err    error
+	message *nats.Msg
+	drafts  *[]event.Draft // of a batch, when it reached the log; nobody uses them any more
+	batch   bool
+	out     []event.Outcome
+	err     error
 }
 
 // Open subscribes on nc, which the caller keeps and closes after Close. budget is that of all doors. Run has to be
@@ -141,10 +141,12 @@ func (d *Door) take(m *nats.Msg) {
 	}
 	draft, refused := draftOf(m, producer)
 	if refused != nil {
-		d.answers <- answer{m: m, err: refused}
+		d.answers <- answer{message: m, err: refused}
 		return
 	}
-	d.ingest([]event.Draft{draft}, func(out []event.Outcome, err error) { d.answers <- answer{m: m, out: out, err: err} })
+	d.ingest([]event.Draft{draft}, func(out []event.Outcome, err error) {
+		d.answers <- answer{message: m, out: out, err: err}
+	})
 }
 
 // enter counts a request of size bytes in, when there is room; false when the door is closed.
@@ -175,11 +177,11 @@ func (d *Door) Run(ctx context.Context) {
 	for {
 		select {
 		case a := <-d.answers:
-			if a.m.Reply != "" { // or the producer does not want to know
+			if a.message.Reply != "" { // or the producer does not want to know
 				d.reply(a)
 			}
 			d.reuse(a.drafts)
-			d.leave(len(a.m.Data))
+			d.leave(len(a.message.Data))
 		case <-ctx.Done():
 			return
 		}
@@ -213,9 +215,9 @@ func (d *Door) reply(a answer) {
 	}
 	b, err := json.Marshal(body)
 	if err == nil {
-		err = a.m.Respond(b)
+		err = a.message.Respond(b)
 	}
 	if err != nil { // the producer repeats its request
-		d.logger.Debug("answer lost", "subject", a.m.Subject, "err", err)
+		d.logger.Debug("answer lost", "subject", a.message.Subject, "err", err)
 	}
 }
