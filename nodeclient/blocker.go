@@ -87,7 +87,8 @@ func (a *Agent) look(work context.Context, s *session) {
 	})
 }
 
-// advanced takes note that a part of what is at the database is durable: only the rest is slow, since now.
+// advanced takes note that a part of what is at the database is durable: only the rest is slow, since now, and the
+// broker hears of it before the outcome of all comes.
 func (s *session) advanced(seq uint64) {
 	n := s.durable
 	for n < len(s.atDatabase) && s.atDatabase[n].Pos.Seq <= seq {
@@ -95,7 +96,18 @@ func (s *session) advanced(seq uint64) {
 	}
 	if n > s.durable && n < len(s.atDatabase) { // with the last one the outcome comes
 		s.durable, s.atDatabaseTicks, s.blocker = n, 0, ""
+		if s.phase == following {
+			s.report(event.NoCode)
+		}
 	}
+}
+
+// stands is the position that is durable: further than pos while a part of what is at the database is.
+func (s *session) stands() event.Position {
+	if s.durable > 0 && len(s.atDatabase) > 0 {
+		return s.atDatabase[s.durable-1].Pos
+	}
+	return s.pos
 }
 
 // wonders reports that it is time to ask who blocks the database.

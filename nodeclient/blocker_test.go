@@ -92,6 +92,8 @@ func TestACutBatchIsNotSlowAsAWhole(t *testing.T) {
 	k.feed(0, 3)
 	k.ticks(9)
 	k.advanced(1)
+	k.flush()
+	require.Equal(t, k.h.pos[1], k.last(event.IncrReq, event.Succ).Pos, "the broker hears of it at once")
 	k.ticks(9)
 	require.Equal(t, event.NoCode, k.last(event.IncrReq, event.Succ).Code, "it goes on")
 	k.advanced(1)

@@ -208,7 +208,7 @@ func (s *session) sayBusy() {
 	}
 	s.saidTicks = 0
 	_, text := s.slow()
-	s.say(event.Event{Kind: event.IncrReq, State: event.None, Code: event.Busy, Pos: s.pos, Text: text,
+	s.say(event.Event{Kind: event.IncrReq, State: event.None, Code: event.Busy, Pos: s.stands(), Text: text,
 		LeaseMS: s.inMS(s.atDatabaseTicks),
 		Body:    s.rules.hello.Encode()})
 }
@@ -229,7 +229,7 @@ func (s *session) say(e event.Event) {
 
 // report says where we are and what we can take: acknowledgement, credit and heartbeat in one.
 func (s *session) report(code event.Code) {
-	e := event.Event{Kind: event.IncrReq, State: event.Succ, Code: code, Pos: s.pos,
+	e := event.Event{Kind: event.IncrReq, State: event.Succ, Code: code, Pos: s.stands(),
 		CreditRecords: s.rules.windowRecords, CreditBytes: s.rules.windowBytes}
 	if code == event.NoCode && s.transientErr != "" {
 		e.Code, e.Text, e.LeaseMS = event.Retrying, s.transientErr, s.inMS(s.retry.wait)
@@ -480,7 +480,8 @@ func (s *session) mark(clock int64) {
 // take queues the items of a frame. Memory is taken only within the window, and for a frame that is alone. On an error
 // some of them may stand in the queue.
 func (s *session) take(frame []byte) error {
-	for len(s.arrived) > 0 && (len(s.queue) == 0 || s.arrived[0].end <= s.pos.Seq) {
+	stands := s.stands().Seq // as the broker was told
+	for len(s.arrived) > 0 && (len(s.queue) == 0 || s.arrived[0].end <= stands) {
 		s.kept -= s.arrived[0].bytes
 		s.arrived = s.arrived[1:]
 	}
@@ -492,14 +493,14 @@ func (s *session) take(frame []byte) error {
 	if err != nil {
 		return err
 	}
-	last := s.pos.Seq + uint64(s.rules.windowRecords)
+	last := stands + uint64(s.rules.windowRecords)
 	if s.received.Seq < last { // once a frame, not once and again within it
 		s.queue = slices.Grow(s.queue, int(min(uint64(event.Count(items)), last-s.received.Seq)))
 	}
 	err = event.Walk(items, s.received, func(i event.Item) error {
 		if i.Pos.Seq > last {
 			return fmt.Errorf("it goes on to %d, more than the %d increments asked for after %d", i.Pos.Seq,
-				s.rules.windowRecords, s.pos.Seq)
+				s.rules.windowRecords, stands)
 		}
 		s.queue = append(s.queue, i)
 		s.received = i.Pos
