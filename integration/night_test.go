@@ -94,6 +94,7 @@ func TestANightOnCall(t *testing.T) {
 			{"the broker is killed", (*night).brokerIsKilled},
 			{"the disk of the broker is exchanged", (*night).diskIsExchanged},
 			{"the log alone is lost", (*night).logIsLost},
+			{"a byte of the log is damaged", (*night).byteIsDamaged},
 			{"an old copy of the log is restored", (*night).oldLogIsRestored},
 		} {
 			ok := t.Run(incident.name, func(t *testing.T) {
@@ -853,6 +854,40 @@ func (n *night) logIsLost() {
 	out, _, code := n.tool("", "log", "check", "--data", n.data())
 	require.Equal(t, 78, code, out)
 	require.NoError(t, os.Rename(aside, filepath.Join(n.data(), "log")))
+	n.up()
+	n.writer.goes(5)
+}
+
+// W24: a damaged byte of the newest part of the log ends the broker with its file, and so does a check of what lies
+// there; the byte that was put back ends that.
+func (n *night) byteIsDamaged() {
+	t := n.t
+	n.down()
+	files, err := filepath.Glob(filepath.Join(n.data(), "log", "*", "*"))
+	require.NoError(t, err)
+	var path string
+	var size int64
+	for _, f := range files { // segments are named in their order
+		info, err := os.Stat(f)
+		require.NoError(t, err)
+		if filepath.Dir(f) != filepath.Dir(path) {
+			size = -1
+		}
+		if info.Mode().IsRegular() && info.Size() > size {
+			path, size = f, info.Size()
+		}
+	}
+	good, err := os.ReadFile(path)
+	require.NoError(t, err)
+	bad := slices.Clone(good)
+	bad[len(bad)/2] ^= 0x10
+	require.NoError(t, os.WriteFile(path, bad, 0o600))
+	p := n.starts()
+	require.Equal(t, 78, p.wait(t), p.log)
+	require.NoError(t, holds(p.log.String(), filepath.Base(filepath.Dir(path)), "damage"))
+	out, errs, code := n.tool("", "log", "check", "--data", n.data())
+	require.Equal(t, 78, code, out+errs)
+	require.NoError(t, os.WriteFile(path, good, 0o600))
 	n.up()
 	n.writer.goes(5)
 }
