@@ -159,7 +159,9 @@ func (b *Broker) open() (err error) {
 
 // Accept lets all doors refuse, with code Unfit, what check refuses. It is called before Run; check is called by many
 // goroutines at a time.
-func (b *Broker) Accept(check func(body []byte) error) { b.ingest.accepts = check }
+func (b *Broker) Accept(check func(body []byte) error) {
+	b.ingest.accepts, b.api.Accepts = check, check
+}
 
 // Kinds are the kinds of database that the known clients have.
 func (b *Broker) Kinds() []string {

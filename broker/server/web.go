@@ -22,7 +22,6 @@ func (b *Broker) web() *http.Server {
 	d := &httpdoor.Door{Ingest: b.ingest.put, Log: b.stores.log.ID(), Limit: b.cfg.MaxIncrement, Accepts: b.ingest.accepts,
 		Read: b.readOne}
 	d.Routes(mux, b.cfg.HTTPAlias)
-	b.api.Accepts = b.ingest.accepts
 	b.api.Routes(mux)
 	// no sequence, which the path would be of otherwise
 	mux.HandleFunc("GET /v1/increments/batch", func(w http.ResponseWriter, r *http.Request) { nothingThere(mux, w, r) })
