@@ -21,10 +21,16 @@ var ErrNotFound = leveldb.ErrNotFound
 type DB struct {
 	db      *leveldb.DB
 	files   Files
+	guard   *failstop // above files
 	storage *Storage
-	name    string
+	place   Place
+	base    string // its name there
+	name    string // with the place
 	kind    Kind
 }
+
+// Written reports whether the database is open for writing.
+func (d *DB) Written() bool { return d.kind != Sealed }
 
 // Write writes a batch and syncs it; the batch may be reused afterwards. It blocks for one sync, longer while
 // goleveldb's compactions lag. nil: all of it survives power loss. An error wraps ErrStopped: the outcome is unknown,

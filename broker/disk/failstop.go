@@ -25,6 +25,10 @@ type failstop struct {
 	short   *shortage
 	patient atomic.Bool           // the database is open: calls wait for a descriptor
 	refused atomic.Pointer[error] // the last call that found none and did not wait; goleveldb hides it
+
+	keep sync.Mutex
+	held int                       // who looks at the files: none is removed meanwhile
+	late map[storage.FileDesc]bool // to be removed when nobody does
 }
 
 // do runs one mutating call. An error, or no answer within the limit, trips the latch. When another
@@ -99,6 +103,9 @@ func (e *readError) Unwrap() error { return e.err }
 
 // Create also syncs the directory, because goleveldb leaves the names of new journals and tables to luck.
 func (f *failstop) Create(fd storage.FileDesc) (storage.Writer, error) {
+	f.keep.Lock()
+	delete(f.late, fd) // goleveldb gives the number of a file that it gave up to the next one
+	f.keep.Unlock()
 	var w storage.Writer
 	err := f.do("create", fd, func() (err error) { w, err = f.Files.Create(fd); return err })
 	if err == nil && fd.Type&(storage.TypeJournal|storage.TypeTable) != 0 {
@@ -128,7 +135,34 @@ func (f *failstop) Remove(fd storage.FileDesc) error {
 	if f.latch.Err() != nil {
 		return nil
 	}
+	f.keep.Lock()
+	defer f.keep.Unlock()
+	if f.held > 0 {
+		f.late[fd] = true
+		return nil
+	}
 	return f.Files.Remove(fd)
+}
+
+// hold keeps the files that goleveldb removes until the function that it returns is called: what the manifest names at
+// any time meanwhile is there. What a crash leaves is removed by the next opening.
+func (f *failstop) hold() (release func()) {
+	f.keep.Lock()
+	defer f.keep.Unlock()
+	if f.held++; f.late == nil {
+		f.late = make(map[storage.FileDesc]bool)
+	}
+	return sync.OnceFunc(func() {
+		f.keep.Lock()
+		defer f.keep.Unlock()
+		if f.held--; f.held > 0 || f.latch.Err() != nil {
+			return
+		}
+		for fd := range f.late {
+			_ = f.Files.Remove(fd) // garbage; the next opening removes it
+		}
+		clear(f.late)
+	})
 }
 
 // writer is one file being written. goleveldb uses it from one goroutine at a time.

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 
@@ -14,7 +13,7 @@ import (
 // FrozenDir is the directory at path as a Place that is never changed: what goleveldb writes when it opens
 // a database (it replays journals and starts new ones) goes to memory, and what it removes is only hidden.
 // It is for tools that look at a stopped broker's data. Opening fails while another process has the
-// database open. Rename, Remove and SetAside are refused, except that SetAside names the file itself.
+// database open. Rename and Remove are refused, and SetAside copies nothing.
 func FrozenDir(path string) Place { return frozenDir{dir(path)} }
 
 type frozenDir struct{ dir }
@@ -32,11 +31,9 @@ func (d frozenDir) Open(name string, create bool) (Files, error) {
 	return overlaid(files), nil
 }
 
-func (d frozenDir) Rename(string, string) error { return errFrozen }
-func (d frozenDir) Remove(string) error         { return errFrozen }
-func (d frozenDir) SetAside(name, file string) (string, error) {
-	return filepath.Join(d.path(name), file), nil
-}
+func (d frozenDir) Rename(string, string) error             { return errFrozen }
+func (d frozenDir) Remove(string) error                     { return errFrozen }
+func (d frozenDir) SetAside(string, string) (string, error) { return "", nil }
 
 // overlay keeps new files in memory above files that must not change.
 type overlay struct {

@@ -252,11 +252,16 @@ func (s *Storage) open(place Place, name string, kind Kind, create bool) (*DB, e
 	if err := s.latch.Err(); err != nil && kind != Sealed {
 		return nil, err
 	}
-	full := place.String() + "/" + name
 	files, err := s.filesOf(place, name, kind, create)
 	if err != nil {
 		return nil, err
 	}
+	return s.start(place, name, files, kind, create)
+}
+
+// start opens the database in files, which it closes when that fails.
+func (s *Storage) start(place Place, name string, files Files, kind Kind, create bool) (*DB, error) {
+	full := place.String() + "/" + name
 	f := &failstop{Files: files, name: full, latch: s.latch, meter: &s.meter, limit: s.options.SyncLimit, short: &s.short}
 	if kind == Sealed {
 		f.latch, f.meter = NewLatch(nil), new(meter) // memory
@@ -286,7 +291,7 @@ func (s *Storage) open(place Place, name string, kind Kind, create bool) (*DB, e
 		return fail(err)
 	}
 	f.patient.Store(true)
-	return &DB{db: db, files: files, storage: s, name: full, kind: kind}, nil
+	return &DB{db: db, files: files, guard: f, storage: s, place: place, base: name, name: full, kind: kind}, nil
 }
 
 // filesOf opens the files of a database as its kind needs them.

@@ -99,8 +99,22 @@ type Input interface {
 
 // Damage is one segment of the log that was set aside.
 type Damage struct {
-	Segment string // its name: first and last possible sequence
-	Err     error
+	Segment  string // its name: first and last possible sequence
+	Err      error
+	InMemory bool // it is the newest, found by a check of its files: what is served and written to is sound
+}
+
+// text says what the damage means to people.
+func (d Damage) text() string {
+	if d.InMemory {
+		return fmt.Sprintf("the files of segment %s, the newest of the log, are damaged (%v): the broker goes on with what "+
+			"it has in memory, and its next start would end with exit code 78. Before it is stopped, let every node apply what "+
+			"it lacks (xmq positions) and make a backup (xmq dump); xmq log check says whether the damage is still there: it "+
+			"is gone when it was in a journal whose content has been written to tables since", d.Segment, d.Err)
+	}
+	return fmt.Sprintf("segment %s of the log is damaged and set aside (%v): clients that need it have to DUMP "+
+		"again, and idempotency keys of its increments that were not indexed before count as freed: a repetition is "+
+		"stored again", d.Segment, d.Err)
 }
 
 // newest reports whether the segment is the one that is appended to.
@@ -175,11 +189,8 @@ func (w *Watcher) Look() error {
 	for more := true; more; {
 		select {
 		case d := <-w.Damage:
-			batch.Raise(statedb.Alert{Key: "damage/" + d.Segment, Severity: statedb.Critical, Last: now,
-				Text: fmt.Sprintf("segment %s of the log is damaged and set aside (%v): clients that need it have to DUMP "+
-					"again, and idempotency keys of its increments that were not indexed before count as freed: a repetition is "+
-					"stored again", d.Segment, d.Err)})
-			if d.newest(w.Log.Head().Seq) {
+			batch.Raise(statedb.Alert{Key: "damage/" + d.Segment, Severity: statedb.Critical, Last: now, Text: d.text()})
+			if d.newest(w.Log.Head().Seq) && !d.InMemory {
 				return fmt.Errorf("%w: %w", ErrDamaged,
 					errors.Join(d.Err, w.State.Write(&batch)))
 			}

@@ -238,11 +238,13 @@ func TestAFullDiskRefusesInput(t *testing.T) {
 func TestARoundStoresTheCheckpointAndTellsOfDamage(t *testing.T) {
 	f := newFixture(t)
 	f.fill(15)
-	f.damage <- Damage{"0000000000000001-0000000000000010", errors.New("rot")}
+	f.damage <- Damage{Segment: "0000000000000001-0000000000000010", Err: errors.New("rot")}
 	f.look()
 	require.Equal(t, f.log.Head(), f.state.Checkpoint())
 	require.Contains(t, f.text("damage/0000000000000001-0000000000000010"), "is damaged and set aside (rot)")
-	f.damage <- Damage{"0000000000000011-0000000000000020", errors.New("rot")}
+	f.damage <- Damage{Segment: "0000000000000011-0000000000000020", Err: errors.New("rot"), InMemory: true}
+	require.NoError(t, f.watcher.Look(), "what is in memory is sound")
+	f.damage <- Damage{Segment: "0000000000000011-0000000000000020", Err: errors.New("rot")}
 	require.ErrorIs(t, f.watcher.Look(), ErrDamaged)
 }
 

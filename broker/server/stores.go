@@ -121,7 +121,7 @@ func openStores(cfg *Config, log *slog.Logger, onPoison func(error), onAlert fun
 	if err != nil {
 		return nil, err
 	}
-	s := &stores{dir: dir, damage: make(chan monitor.Damage, 64), forgot: make(chan statedb.Alert, 64),
+	s := &stores{dir: dir, damage: make(chan monitor.Damage, 4096), forgot: make(chan statedb.Alert, 64),
 		storage: disk.NewStorage(disk.Options{OnPoison: onPoison})}
 	s.knobs.Store(cfg)
 	if s.lock, err = disk.LockDir(dir); err == nil {
@@ -291,11 +291,19 @@ func (s *stores) openLog(cfg *Config, empty bool, log *slog.Logger) (err error) 
 		},
 		CheckSpace: func() error { return s.checkSpace(s.knobs.Load()) },
 		OnDamage: func(segment string, err error) {
-			select { // told once a segment; the channel holds more than are ever open
+			select { // told once a segment
 			case s.damage <- monitor.Damage{Segment: segment, Err: err}:
 			default:
 			}
 			log.Error("a segment of the log is damaged and set aside", "segment", segment, "err", err)
+		},
+		OnUnsound: func(segment string, err error) {
+			select { // the next check says it again
+			case s.damage <- monitor.Damage{Segment: segment, Err: err, InMemory: true}:
+			default:
+			}
+			log.Error("the files of the newest segment of the log are damaged: it goes on from memory", "segment", segment,
+				"err", err)
 		}}
 	opened, err := segments.Open(place, s.storage, o)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -16,7 +16,9 @@ import (
 // checkTurn is how many records Check verifies in one turn.
 const checkTurn = 1000
 
-// Check implements increments.Log. It also verifies the borders of segments and the number of idempotency keys;
+// Check implements increments.Log. It reads the files themselves, not what readers and the writer hold of them in
+// memory, and disturbs neither: of the newest segment the tables and the journal as they are now, in which every record up to
+// the head has to be. It also verifies the borders of segments and the number of idempotency keys;
 // segments that are trimmed meanwhile are passed over.
 func (l *Log) Check(ctx context.Context, from uint64, progress func(seq uint64)) (increments.Report, error) {
 	head := l.Head()
@@ -44,7 +46,7 @@ func (l *Log) Check(ctx context.Context, from uint64, progress func(seq uint64))
 		switch {
 		case errors.Is(err, increments.ErrTrimmed):
 			continue
-		case errors.Is(err, increments.ErrQuarantined):
+		case errors.Is(err, increments.ErrQuarantined), disk.IsDamage(err):
 			r.Damaged = append(r.Damaged, increments.Finding{Segment: g.name, Err: err})
 		case err != nil && ctx.Err() == nil && !errors.Is(err, disk.ErrStopped):
 			r.Unreadable = append(r.Unreadable, increments.Finding{Segment: g.name, Err: later(err)})
@@ -57,48 +59,101 @@ func (l *Log) Check(ctx context.Context, from uint64, progress func(seq uint64))
 	return r, nil
 }
 
-// checkSegment verifies the records of g between from and head and returns the position of the last one.
+// checkSegment verifies the records of g between from and head, as they lie on the disk, and returns the position of
+// the last one. Damage sets a sealed segment aside. In the newest one it is looked for twice, and it is not set aside: what
+// was not read from the disk yet is in memory, and sound.
 func (l *Log) checkSegment(ctx context.Context, g *segment, from, head uint64, before event.Position,
 	r *increments.Report, progress func(uint64)) (at event.Position, err error) {
+	if err := l.set.use(g, func(*disk.DB, event.Position) error { return nil }); err != nil {
+		return at, err
+	}
+	for again := false; ; again = true {
+		newest, written := g.active.Load(), g.written()
+		n := uint64(0)
+		at, n, err = l.checkFiles(ctx, g, from, head, before, progress)
+		changed := newest != g.active.Load() || written != g.written()
+		g.mu.RLock()
+		moved := g.gone || g.renamed != nil
+		g.mu.RUnlock()
+		switch {
+		case err == nil:
+			r.Records += n
+			return at, nil
+		case moved:
+			return at, increments.ErrTrimmed // or it has another name: the caller looks again
+		case changed || newest && !again && disk.IsDamage(err):
+			continue
+		case newest && disk.IsDamage(err):
+			if l.options.OnUnsound != nil {
+				l.options.OnUnsound(g.name, err)
+			}
+			return at, err
+		}
+		return at, l.set.quarantine(g, err)
+	}
+}
+
+// checkFiles is checkSegment for one look at the files. n is how many records were verified.
+func (l *Log) checkFiles(ctx context.Context, g *segment, from, head uint64, before event.Position,
+	progress func(uint64)) (at event.Position, n uint64, err error) {
+	db, base, err := l.openToCheck(g)
+	if err != nil {
+		return at, 0, err
+	}
+	defer func() { // it was only read
+		if !l.frozen {
+			_ = db.Close()
+		}
+	}()
+	if from == g.First && !before.Zero() && before != base {
+		return at, 0, l.set.damage(g.name, "it says it begins at %s, but the segment before it ends at %s", base, before)
+	}
 	to := min(g.Last, head)
 	whole, keyed := from == g.First && to == g.Last, 0
 	for next := from; next <= to && next >= from; {
 		if err := ctx.Err(); err != nil {
-			return at, err
+			return at, n, err
 		}
-		err := l.set.use(g, func(db *disk.DB, base event.Position) error {
-			if next == g.First && !before.Zero() && before != base {
-				return l.set.damage(g.name, "it says it begins at %s, but the segment before it ends at %s", base, before)
+		end := to
+		if to-next >= checkTurn {
+			end = next + checkTurn - 1
+		}
+		err := l.walk(db, g, base, next, end, func(e event.Encoded) bool {
+			at = event.Position{Log: l.ID(), Seq: e.Seq(), Chain: e.Chain()}
+			if rec, err := e.Decode(); err == nil && rec.Key != "" {
+				keyed++
 			}
-			end := to
-			if to-next >= checkTurn {
-				end = next + checkTurn - 1
-			}
-			return l.walk(db, g, base, next, end, func(e event.Encoded) bool {
-				at = event.Position{Log: l.ID(), Seq: e.Seq(), Chain: e.Chain()}
-				if rec, err := e.Decode(); err == nil && rec.Key != "" {
-					keyed++
-				}
-				r.Records++
-				return true
-			})
+			n++
+			return true
 		})
 		if err != nil {
-			return event.Position{}, err
+			return at, n, err
 		}
 		if next = at.Seq + 1; progress != nil {
 			progress(at.Seq)
 		}
 	}
 	if !whole {
-		return at, nil
+		return at, n, nil
 	}
-	n := 0
-	err = l.set.use(g, func(db *disk.DB, _ event.Position) (err error) { n, err = l.checkKeys(db, g); return err })
-	if err == nil && n != keyed {
-		err = l.checkRepeated(ctx, g, n, keyed)
+	keys, err := l.checkKeys(db, g)
+	if err == nil && keys != keyed {
+		err = l.checkRepeated(ctx, db, g, base, keys, keyed)
 	}
-	return at, err
+	return at, n, err
+}
+
+// openToCheck opens the files of a segment anew. A log that is only looked at has nothing in memory that its files do
+// not hold, and its database is that of the readers.
+func (l *Log) openToCheck(g *segment) (db *disk.DB, base event.Position, err error) {
+	if !l.frozen {
+		return l.set.look(g)
+	}
+	err = l.set.use(g, func(open *disk.DB, b event.Position) error {
+		db, base = open, b
+		return nil
+	})
+	return db, base, err
 }
 
 // checkKeys checks where the idempotency entries of a full segment lead to, and counts them.
@@ -114,43 +169,39 @@ func (l *Log) checkKeys(db *disk.DB, g *segment) (n int, err error) {
 
 // checkRepeated compares the entries of a segment, n of them, with its records that have a key, which are not as
 // many: a key that was forgotten and used again within the segment leads to its last record.
-func (l *Log) checkRepeated(ctx context.Context, g *segment, n, keyed int) error {
+func (l *Log) checkRepeated(ctx context.Context, db *disk.DB, g *segment, base event.Position, n, keyed int) error {
 	found := 0
 	var key []byte
 	for next := g.First; next <= g.Last && next >= g.First; next += checkTurn {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		err := l.set.use(g, func(db *disk.DB, base event.Position) (err error) {
-			werr := l.walk(db, g, base, next, next+min(checkTurn-1, g.Last-next), func(e event.Encoded) bool {
-				rec, derr := e.Decode()
-				if derr != nil || rec.Key == "" {
-					return true
-				}
-				key = idemKey(key[:0], &rec.Headers)
-				value, gerr := db.Get(key)
-				at, perr := parseEntry(value)
-				switch {
-				case gerr != nil && !errors.Is(gerr, disk.ErrNotFound):
-					err = gerr
-				case gerr != nil || perr != nil || at.seq < rec.Seq:
-					err = l.set.damage(g.name, "the idempotency key of record %d is missing", rec.Seq)
-				case at.seq == rec.Seq:
-					found++
-				}
-				return err == nil
-			})
-			return cmp.Or(err, werr)
+		var err error
+		werr := l.walk(db, g, base, next, next+min(checkTurn-1, g.Last-next), func(e event.Encoded) bool {
+			rec, derr := e.Decode()
+			if derr != nil || rec.Key == "" {
+				return true
+			}
+			key = idemKey(key[:0], &rec.Headers)
+			value, gerr := db.Get(key)
+			at, perr := parseEntry(value)
+			switch {
+			case gerr != nil && !errors.Is(gerr, disk.ErrNotFound):
+				err = gerr
+			case gerr != nil || perr != nil || at.seq < rec.Seq:
+				err = l.set.damage(g.name, "the idempotency key of record %d is missing", rec.Seq)
+			case at.seq == rec.Seq:
+				found++
+			}
+			return err == nil
 		})
-		if err != nil {
+		if err := cmp.Or(err, werr); err != nil {
 			return err
 		}
 	}
 	if found != n {
-		return l.set.use(g, func(*disk.DB, event.Position) error {
-			return l.set.damage(g.name, "%d idempotency keys for %d records that have one, of which %d lead to theirs", n, keyed,
-				found)
-		})
+		return l.set.damage(g.name, "%d idempotency keys for %d records that have one, of which %d lead to theirs", n, keyed,
+			found)
 	}
 	return nil
 }
@@ -226,7 +277,7 @@ func (l *Log) look(spans []span) (err error) {
 		return err
 	}
 	newest.active.Store(true)
-	l.newest = newest
+	l.newest, l.frozen = newest, true
 	l.set.list.Store(&list)
 	low, err := l.readMeta()
 	if err != nil {

@@ -507,7 +507,11 @@ func TestCheckKnowsForgottenKeys(t *testing.T) {
 	var b disk.Batch
 	b.Delete(idemKey(nil, &event.Headers{Producer: "p", Key: "too"}))
 	g := l.set.segments()[0]
-	require.NoError(t, l.set.use(g, func(db *disk.DB, _ event.Position) error { return db.Write(&b) }))
+	require.NoError(t, g.shut(false))
+	db, err := l.storage.Open(l.set.place, g.name, disk.Newest)
+	require.NoError(t, err)
+	require.NoError(t, db.Write(&b))
+	require.NoError(t, db.Close())
 	r, err := l.Check(context.Background(), 0, nil)
 	require.NoError(t, err)
 	require.Len(t, r.Damaged, 1)

@@ -46,6 +46,9 @@ type Options struct {
 	// OnDamage is told once for each segment that is set aside. nil tells nobody. It is called from
 	// readers and the writer and must not call the log.
 	OnDamage func(segment string, err error)
+	// OnUnsound is told when a check finds damage in the files of the newest segment, each time. It is not set aside: what
+	// readers and the writer have of it in memory is sound, but the next Open fails. As OnDamage.
+	OnUnsound func(segment string, err error)
 	// OnForget is told when the keys of records from..to, which retention has freed, are not known though they lie within
 	// the window, and why: their index was missing or damaged. As OnDamage.
 	OnForget func(from, to uint64, why error)
@@ -83,6 +86,7 @@ type Log struct {
 	ring    ring
 	head    atomic.Pointer[event.Position]
 	low     atomic.Uint64
+	frozen  bool // it is only looked at
 
 	turn sync.Mutex // of Append, which has a group of its own
 	own  AppendGroup

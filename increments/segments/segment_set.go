@@ -150,6 +150,40 @@ func (s *segmentSet) load(g *segment) error {
 	return nil
 }
 
+// look opens a segment as it lies on the disk now, beside its readers and its writer, and checks that it is this log's
+// and full. What it returns is closed by the caller, soon: see disk.DB.Look.
+func (s *segmentSet) look(g *segment) (*disk.DB, event.Position, error) {
+	db, err := s.reopen(g)
+	if err != nil {
+		return nil, event.Position{}, err
+	}
+	base, err := s.inspect(db, g.span)
+	if err == nil && !g.active.Load() {
+		err = s.full(db, g)
+	}
+	if err != nil {
+		return nil, event.Position{}, errors.Join(err, db.Close())
+	}
+	return db, base, nil
+}
+
+// reopen opens the files of a segment anew. Nobody settles or renames it meanwhile.
+func (s *segmentSet) reopen(g *segment) (*disk.DB, error) {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	switch {
+	case g.gone || g.renamed != nil:
+		return nil, increments.ErrTrimmed
+	case g.db != nil && g.db.Written():
+		return g.db.Look()
+	}
+	db, err := s.storage.Look(s.place, g.name)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = s.damage(g.name, "the segment is missing: put its directory back before the broker is stopped")
+	}
+	return db, err
+}
+
 // settles lets the journals of sealed segments be put into tables where room says nil.
 func (s *segmentSet) settles(room func() error) {
 	if room == nil {
@@ -264,6 +298,16 @@ func (g *segment) isOpen() bool {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
 	return g.db != nil
+}
+
+// written returns the open database of the segment when it is, or was until now, the writer's; nil when it is not.
+func (g *segment) written() *disk.DB {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	if g.db == nil || !g.db.Written() {
+		return nil
+	}
+	return g.db
 }
 
 // closeIfIdle closes the database unless somebody reads it. A sealed segment has nothing to lose: the

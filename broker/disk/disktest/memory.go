@@ -25,7 +25,8 @@ type Memory struct {
 type database struct {
 	place    *Memory
 	durable  bool // its own name is
-	open     bool
+	open     bool // for writing
+	looking  int  // who has it open for reading
 	locked   bool
 	now, ok  names // as programs see them, and as a directory sync left them
 	setAside map[string][]byte
@@ -74,15 +75,42 @@ func (m *Memory) Open(name string, create bool) (disk.Files, error) {
 		db = m.newDatabase()
 		m.dbs[name] = db
 	}
-	if db.open {
+	if db.open || db.looking > 0 {
 		return nil, fmt.Errorf("open database %s: resource temporarily unavailable", name)
 	}
 	db.open = true
 	return &files{db}, nil
 }
 
-// Look opens a database that is there, as Open does.
-func (m *Memory) Look(name string) (disk.Files, error) { return m.Open(name, false) }
+// Look opens a database that is there, for reading: beside others who do, and not while it is open for writing.
+func (m *Memory) Look(name string) (disk.Files, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	db := m.dbs[name]
+	if db == nil {
+		return nil, fmt.Errorf("open database %s: %w", name, fs.ErrNotExist)
+	}
+	if db.open {
+		return nil, fmt.Errorf("open database %s: resource temporarily unavailable", name)
+	}
+	db.looking++
+	return &looking{&files{db}}, nil
+}
+
+// looking is one database that is open for reading.
+type looking struct{ *files }
+
+func (l *looking) Lock() (storage.Locker, error) { return l, nil }
+
+// Unlock ends Lock.
+func (l *looking) Unlock() {}
+
+func (l *looking) Close() error {
+	l.place.mu.Lock()
+	defer l.place.mu.Unlock()
+	l.database.looking--
+	return nil
+}
 
 // Rename renames a database, durably.
 func (m *Memory) Rename(old, new string) error {
