@@ -14,6 +14,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"xmq/broker/event"
+	"xmq/broker/units"
 	"xmq/nodeclient"
 	"xmq/nodeclient/driver/internal/hold"
 	"xmq/nodeclient/driver/internal/snapstream"
@@ -49,8 +50,9 @@ func (t *Database) CheckSpace(ctx context.Context, size int64) error {
 	}
 	used, limit := i.number("used_memory"), i.number("maxmemory")
 	if limit > 0 && size > limit-used {
-		return nodeclient.Transient(fmt.Errorf("redis: a snapshot of about %d MiB is loaded beside the live data, and the "+
-			"server uses %d of %d MiB (maxmemory): raise that; the restore is tried again", size>>20, used>>20, limit>>20))
+		return nodeclient.Transient(fmt.Errorf("redis: a snapshot of about %s is loaded beside the live data, and the "+
+			"server uses %s of %s (maxmemory): raise that; the restore is tried again", units.Bytes(size), units.Bytes(used),
+			units.Bytes(limit)))
 	}
 	return nil
 }

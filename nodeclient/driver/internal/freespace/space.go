@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 
 	"xmq/broker/disk"
+	"xmq/broker/units"
 	"xmq/nodeclient"
 )
 
@@ -26,8 +27,9 @@ func For(dir string, size int64) error {
 		return nodeclient.Transient(err)
 	}
 	if size > int64(free)-margin {
-		return nodeclient.Transient(fmt.Errorf("a snapshot of about %d MiB needs as much room beside the live data, and "+
-			"%s has %d MiB free: make room; the restore is tried again", size>>20, dir, free>>20))
+		return nodeclient.Transient(fmt.Errorf("a snapshot of about %s needs as much room beside the live data and %s to "+
+			"spare, and %s has %s free: make room for %s more; the restore is tried again", units.Bytes(size),
+			units.Bytes(margin), dir, units.Bytes(int64(free)), units.Bytes(size+margin-int64(free))))
 	}
 	return nil
 }
