@@ -684,7 +684,7 @@ func (n *night) positionIsWritten() {
 	p := n.nodes["pg1"]
 	require.NoError(t, n.pg.Exec(n.pgDB, "UPDATE xmq_position SET seq = seq + 1000000"))
 	a := n.told("fatal/pg1", statedb.Critical, "client pg1 lost its copy", "has written its position",
-		"join again with a DUMP")
+		"No other client has a copy of this log")
 	require.Equal(t, 78, p.wait(t))
 	require.Equal(t, worker.IsFatal, n.client("pg1").Condition.Is)
 	require.NoError(t, n.pg.Exec(n.pgDB, "UPDATE xmq_position SET seq = seq - 1000000"))

@@ -50,7 +50,7 @@ func TestASkippedIncrementIsAppliedLater(t *testing.T) {
 			refused(skipped+2, fmt.Sprintf("client master stands at %d, before increment %d", skipped+1, skipped+2))
 			_, errs, code := apply(skipped)
 			require.Equal(t, 1, code)
-			require.Contains(t, errs, "what came after it has run without it. ")
+			require.Contains(t, errs, "what came after it has run without it")
 			require.Contains(t, errs, "nothing was done without --confirm: ")
 			_, errs, code = c.tool("", "client", "apply", "master", fmt.Sprint(skipped), "--confirm")
 			require.Equal(t, 64, code)
