@@ -31,7 +31,7 @@ var layers = map[string][]string{
 	"increments/segments": {"broker/event", "broker/disk", "increments"},
 	"statedb":             {"broker/event", "dumpflow"}, // dumpflow for the record of a DUMP, which it keeps
 	"statedb/leveldb":     {"broker/event", "broker/disk", "dumpflow", "statedb"},
-	"worker":              {"broker/units", "broker/event", "broker/form", "broker/units", "increments", "statedb", "dumpflow"},
+	"worker":              {"broker/event", "broker/form", "broker/units", "increments", "statedb", "dumpflow"},
 	"broker/failpoint":    nil, // names of the places at which a test lets a process die
 	"nodeclient": {"broker/event", "broker/form", "broker/bus", "broker/failpoint", "broker/units", "broker/version",
 		"dumpflow"},
