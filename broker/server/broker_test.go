@@ -714,7 +714,7 @@ func TestXQ08ScrubFindsDamageInAnOldSegment(t *testing.T) {
 	cfg := testConfig(t)
 	cfg.MaxRecords, cfg.Watch.Scrub = 2000, 50*time.Millisecond
 	r := startBroker(t, cfg)
-	for range 115 { // beyond the 100,000 that every start verifies, where damage refuses the start
+	for range 115 { // beyond the 100,000 that every start verifies
 		r.put(strings.Split(strings.Repeat("an increment of some length,", 1000), ",")[:1000]...)
 	}
 	require.NoError(t, r.stop())

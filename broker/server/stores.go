@@ -359,7 +359,12 @@ func (s *stores) openState(keep int, log *slog.Logger, onAlert func(statedb.Aler
 	var b statedb.Batch
 	switch {
 	case meta.Log == s.log.ID():
-		if err := s.log.VerifyCheckpoint(s.state.Checkpoint()); IsTemporary(err) {
+		checkpoint := s.state.Checkpoint()
+		if err := s.log.VerifyCheckpoint(checkpoint); errors.Is(err, increments.ErrQuarantined) {
+			// the log goes on after it, so nothing is missing at its end
+			log.Warn("the last checkpoint lies in a segment that is set aside, and cannot be compared", "seq", checkpoint.Seq,
+				"err", err)
+		} else if IsTemporary(err) {
 			return err
 		} else if err != nil {
 			return fmt.Errorf("%w: acknowledged increments are missing from the log: %w", ErrDamaged, err)

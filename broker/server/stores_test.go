@@ -6,11 +6,16 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"xmq/broker/disk"
+	"xmq/increments"
+	"xmq/statedb"
+	"xmq/statedb/leveldb"
 )
 
 // A data directory of ours is closed to other users, and a line says so; one of somebody else is refused.
@@ -94,5 +99,48 @@ func TestWhatOthersPutIntoTheDataDirectoryIsRefused(t *testing.T) {
 		err := closeDir(dir, log)
 		require.ErrorIs(t, err, ErrConfig)
 		require.ErrorContains(t, err, "log belongs to user 65534")
+	}
+}
+
+// A sealed segment that is damaged is set aside at every start: the alert stands, what lies after it is served, input
+// goes on; also when the last checkpoint lies in it.
+func TestAStartGoesOnWithoutADamagedSegment(t *testing.T) {
+	cfg := testConfig(t)
+	cfg.MaxRecords = 10
+	r := startBroker(t, cfg)
+	for range 45 {
+		r.put("text")
+	}
+	at, err := r.stores.log.Position(35)
+	require.NoError(t, err)
+	require.NoError(t, r.stop())
+	files, err := filepath.Glob(filepath.Join(cfg.Data, logDir, "*-00000000000000000040", "*.l*"))
+	require.NoError(t, err)
+	for _, f := range files {
+		text, err := os.ReadFile(f)
+		require.NoError(t, err)
+		if len(text) > 100 {
+			text[len(text)/2] ^= 1
+			require.NoError(t, os.WriteFile(f, text, 0o600))
+		}
+	}
+	state, err := leveldb.Open(disk.NewStorage(disk.Options{}), disk.Dir(filepath.Join(cfg.Data, stateDir)),
+		statedb.Options{})
+	require.NoError(t, err)
+	var b statedb.Batch
+	b.Checkpoint(at)
+	require.NoError(t, state.Write(&b))
+	require.NoError(t, state.Close())
+	for range 2 {
+		r = startBroker(t, cfg)
+		soon(t, "it is told", func() bool {
+			return slices.ContainsFunc(r.stores.state.Alerts(), func(a statedb.Alert) bool {
+				return strings.HasPrefix(a.Key, "damage/") && a.Cleared == 0
+			})
+		})
+		_, err = r.stores.log.Read(35, 1, 1)
+		require.ErrorIs(t, err, increments.ErrQuarantined)
+		require.NotZero(t, r.put("goes on")[0].Seq)
+		require.NoError(t, r.stop())
 	}
 }

@@ -36,7 +36,7 @@ func damagedLog(t *testing.T, n int) (*disktest.Memory, []event.Encoded) {
 }
 
 // XQ-8: "Every read verifies a CRC; the chain checksum links each increment to the one before: flipped byte,
-// swapped segment: alert, that segment is set aside, nothing wrong is delivered; damage near the end at start:
+// swapped segment: alert, that segment is set aside, nothing wrong is delivered; damage in the newest at start:
 // refuses to start, names file and offset."
 func TestXQ08DamageIsSetAside(t *testing.T) {
 	mem, all := damagedLog(t, 1000)
@@ -130,6 +130,42 @@ func TestXQ08SwappedSegment(t *testing.T) {
 	require.NoError(t, stray.Rename(names[0], "0001-0002"))
 	_, err = Open(stray, small(), Options{})
 	require.True(t, disk.IsDamage(err), err)
+}
+
+// A sealed segment that is damaged is set aside by the start that reads it, as by a reader: whatever lies after it is
+// served, and the log goes on, once and at every later start. One that is missing, and damage in the newest, are refused.
+func TestAStartSetsADamagedSegmentAside(t *testing.T) {
+	mine, all := damagedLog(t, 450)
+	names, err := mine.List()
+	require.NoError(t, err)
+	flip := func(mem *disktest.Memory, name string) {
+		for _, fd := range mem.Files(name) {
+			mem.Edit(name, fd, func(b []byte) []byte { b[len(b)/2] ^= 1; return b })
+		}
+	}
+	for n, name := range names {
+		mem := mine.Copy()
+		flip(mem, name)
+		var aside []string
+		for range 2 {
+			aside = nil
+			l, err := Open(mem, small(), Options{MaxRecords: 100,
+				OnDamage: func(segment string, _ error) { aside = append(aside, segment) }})
+			if n == len(names)-1 {
+				require.True(t, disk.IsDamage(err), err)
+				continue
+			}
+			require.NoError(t, err)
+			require.Equal(t, []string{name}, aside)
+			require.GreaterOrEqual(t, l.Head().Seq, uint64(len(all)))
+			_, err = l.Read(uint64(n)*100+1, 1, 1)
+			require.ErrorIs(t, err, increments.ErrQuarantined)
+			_, err = l.Read(uint64(n)*100+101, 1, 1)
+			require.NoError(t, err)
+			put(t, l, drafts(10, "goes on")...)
+			require.NoError(t, l.Close())
+		}
+	}
 }
 
 // copySegment replaces a segment of to by the one of from.

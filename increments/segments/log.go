@@ -14,6 +14,7 @@ import (
 
 	"xmq/broker/disk"
 	"xmq/broker/event"
+	"xmq/increments"
 )
 
 // The defaults of Options.
@@ -156,8 +157,8 @@ func create(place disk.Place, storage *disk.Storage, o Options, base event.Posit
 
 // Open opens the log that lies in place. Interrupted rolls and trims are finished first. The end is the last record;
 // the last Options.Walk records are verified and the ring is filled with the newest of them, which takes about a
-// second at most. fs.ErrNotExist: there is no log. disk.Damage: a segment is missing, foreign, short or damaged, or
-// the disk cannot read it; nobody may be served (exit 78). ErrLater: a file could not be opened this time (exit 75).
+// second at most. fs.ErrNotExist: there is no log. disk.Damage: a segment is missing, or the newest one is
+// foreign or damaged, or the disk cannot read it; nobody may be served (exit 78). A damaged sealed segment is set aside. ErrLater: a file could not be opened this time (exit 75).
 // Nothing of a sealed segment is written. The caller compares its checkpoint next (VerifyCheckpoint). Rules: XI-1,
 // XD-6, XD-7, XD-18, XQ-8.
 func Open(place disk.Place, storage *disk.Storage, o Options) (*Log, error) {
@@ -307,27 +308,57 @@ func (l *Log) end(g *segment) (event.Position, error) {
 	return event.Position{Log: l.ID(), Seq: e.Seq(), Chain: e.Chain()}, nil
 }
 
-// verifyTail walks over the last records, across borders of segments, and fills the ring with the newest.
+// verifyTail walks over the last records, across borders of segments, and fills the ring with the newest. A sealed
+// segment that is damaged is set aside, as a reader would do, and the walk goes on after it. Damage in the newest one,
+// which holds the end of the log and is written to, is returned.
 func (l *Log) verifyTail(end event.Position) error {
 	from := l.First()
 	if end.Seq >= l.options.Walk {
 		from = max(from, end.Seq-l.options.Walk+1)
 	}
-	if end.Seq < from {
-		return nil
-	}
-	before, err := l.Position(from - 1)
-	if err != nil {
-		return err
-	}
-	l.ring.reset(before)
-	for at := before; at.Seq < end.Seq; {
-		records, err := l.stored(at.Seq+1, end.Seq, 1000, 1<<20)
+	before := event.Position{} // where the walk stands; zero at its beginning and after what was set aside
+	for next := from; next <= end.Seq && next >= from; {
+		g := l.set.find(next)
+		at, err := l.verifySegment(g, next, end, before)
+		if errors.Is(err, increments.ErrQuarantined) && g != l.newest {
+			before, next = event.Position{}, g.Last+1
+			continue
+		}
 		if err != nil {
 			return err
 		}
+		before, next = at, at.Seq+1
+	}
+	if !before.Zero() && before.Seq == end.Seq && before != end {
+		return l.set.damage(l.newest.name, "it says it begins at %s, but the segment before it ends at %s", end, before)
+	}
+	return nil
+}
+
+// verifySegment walks over the records of g from next on, which follow before, and returns where they end.
+func (l *Log) verifySegment(g *segment, next uint64, end, before event.Position) (at event.Position, err error) {
+	err = l.set.use(g, func(_ *disk.DB, base event.Position) error {
+		if at = before; before.Zero() && next == g.First {
+			at = base
+		}
+		return nil
+	})
+	if err == nil && at.Zero() {
+		at, err = l.Position(next - 1) // which lies in g
+	}
+	if err != nil {
+		return at, err
+	}
+	if before.Zero() {
+		l.ring.reset(at)
+	}
+	for to := min(end.Seq, g.Last); at.Seq < to; {
+		records, err := l.stored(at.Seq+1, to, 1000, 1<<20)
+		if err != nil {
+			return at, err
+		}
 		if !records[0].Follows(at) {
-			return l.set.damage(l.set.find(at.Seq+1).name, "its first record does not follow the segment before it")
+			return at, l.set.quarantine(g, l.set.damage(g.name, "its first record does not follow the segment before it"))
 		}
 		bytes := 0
 		for _, e := range records {
@@ -336,11 +367,8 @@ func (l *Log) verifyTail(end event.Position) error {
 		l.ring.add(records, (bytes/readChunk+1)*readChunk) // they were read in chunks
 		last := records[len(records)-1]
 		at.Seq, at.Chain = last.Seq(), last.Chain()
-		if at.Seq == end.Seq && at != end {
-			return l.set.damage(l.newest.name, "it says it begins at %s, but the segment before it ends at %s", end, at)
-		}
 	}
-	return nil
+	return at, nil
 }
 
 // ID implements increments.Log.
