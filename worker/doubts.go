@@ -77,9 +77,16 @@ func (d *Doubts) agree() {
 	first := !d.agreed
 	d.agreed = true
 	d.mu.Unlock()
-	if first {
-		d.drop(func(w statedb.Witness) bool { return !w.Ahead })
+	if first && !d.drop(func(w statedb.Witness) bool { return !w.Ahead }) {
+		d.moved() // what is said of them has changed
 	}
+}
+
+// Agreed reports whether a node was found in agreement with the log since the broker was started.
+func (d *Doubts) Agreed() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.agreed
 }
 
 // withdraw drops what a node said of another log: its database follows this one now.
@@ -109,7 +116,8 @@ func (d *Doubts) hear(id string, known bool, pos, head event.Position, now int64
 	d.moved()
 }
 
-func (d *Doubts) drop(which func(statedb.Witness) bool) {
+// drop forgets witnesses; it reports whether there were any of these.
+func (d *Doubts) drop(which func(statedb.Witness) bool) bool {
 	d.mu.Lock()
 	before := len(d.rec.Witnesses)
 	d.rec.Witnesses = slices.DeleteFunc(d.rec.Witnesses, which)
@@ -121,4 +129,5 @@ func (d *Doubts) drop(which func(statedb.Witness) bool) {
 	if changed {
 		d.moved()
 	}
+	return changed
 }

@@ -61,6 +61,10 @@ func (m *Machine) effect(o *Order) effect {
 		e.to = o.Seq
 		e.text = fmt.Sprintf("increment %d never runs at client %s, which stands at %d", o.Seq, c.ID, e.from)
 	case Retry, Replace:
+		if o.Seq == 0 {
+			e.text = fmt.Sprintf("the node of client %s tries its database again now", c.ID)
+			break
+		}
 		e.to = o.Seq
 		e.text = fmt.Sprintf("%s of increment %d at client %s, which stands at %d", o.Verb, o.Seq, c.ID, e.from)
 	default:

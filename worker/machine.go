@@ -974,13 +974,23 @@ func (m *Machine) fatal(e *event.Event) {
 	m.presence.end()
 }
 
-// Lost says that the log cannot feed this client from where it stands: trimmed by policy, or damaged.
+// Lost says that the log cannot feed this client any further than it has: what comes next is damaged, or was trimmed
+// by policy meanwhile.
 func (m *Machine) Lost(why string, now int64) {
 	m.now = now
-	seq := m.window.sent.Seq
-	text := fmt.Sprintf("client %s stands at %d and cannot be fed from there (%s)", m.c.ID, seq, why)
-	m.needsDump(seq+1, classRefused, text, WayTrimmed)
-	m.raiseWay("refused", seq+1, text, WayTrimmed)
+	m.unfed(m.window.sent.Seq, why)
+}
+
+// unfed ends the feeding of a client for which the log has nothing after a sequence. Where the client stands is what
+// its node has confirmed, never what was sent.
+func (m *Machine) unfed(after uint64, why string) {
+	where := "from there"
+	if after != m.c.Acked.Seq {
+		where = fmt.Sprintf("after %d", after)
+	}
+	text := fmt.Sprintf("client %s stands at %d and cannot be fed %s (%s)", m.c.ID, m.c.Acked.Seq, where, why)
+	m.needsDump(after+1, classRefused, text, WayTrimmed)
+	m.raiseWay("refused", after+1, text, WayTrimmed)
 }
 
 // trimmed looks whether the log still reaches back to where this client stands (XR-6). A client that waits for
@@ -989,7 +999,7 @@ func (m *Machine) trimmed(log Log) {
 	switch seq, first := m.from().Seq+1, log.First(); {
 	case seq >= first:
 	case m.placed():
-		m.Lost("retention has freed the log below "+fmt.Sprint(first), m.now)
+		m.unfed(seq-1, "retention has freed the log below "+fmt.Sprint(first))
 	case m.c.Seek != nil: // which would hold the log for ever
 		m.supersede("retention has freed what it was about", true)
 		m.raise("refused", statedb.Critical, seq, fmt.Sprintf("client %s was ordered to begin with %d, and its node has "+
@@ -1163,6 +1173,9 @@ func (m *Machine) execute(o *Order, log Log) (refused string) {
 // database does then is given up.
 func (m *Machine) repair(o *Order, log Log) (refused string) {
 	c := &m.c
+	if m.hurries(o, log) {
+		return ""
+	}
 	if refused = m.concerned(o, log); refused != "" {
 		return refused
 	}
@@ -1198,6 +1211,29 @@ func (m *Machine) repair(o *Order, log Log) (refused string) {
 	}
 	m.reopen(fmt.Sprintf("an operator has decided about increment %d", o.Seq)) // a FAIL that is repeated is of before then
 	return ""
+}
+
+// hurries obeys a retry of a client whose node waits for its database while no increment comes next: it tries again now.
+// Nothing is decided about an increment, so nothing stays pending.
+func (m *Machine) hurries(o *Order, log Log) bool {
+	next, t := m.c.Acked.Seq+1, m.c.LastError
+	if o.Verb != Retry || o.Limit != 0 || o.Seq != 0 && o.Seq != next || next <= log.Head().Seq || m.c.Seek != nil ||
+		!m.placed() || m.c.State == statedb.Failed || t == nil || t.Class != classRetry ||
+		!m.presence.open && m.waiting.Zero() {
+		return false
+	}
+	o.Seq = 0
+	const text = "an operator has ordered to try again"
+	for _, s := range []event.Session{m.waiting, m.c.Session} {
+		if s == m.waiting && !s.Zero() || s == m.c.Session && m.presence.open {
+			m.say(event.Event{Kind: event.IncrRep, Code: event.Reopen, Session: s, Text: text,
+				Pos: event.Position{Log: m.c.Acked.Log, Seq: next}})
+		}
+	}
+	if m.presence.open {
+		m.presence.reopen()
+	}
+	return true
 }
 
 // concerned finds the increment that retry, skip or replace is about: the one that failed, or, when it is named, one

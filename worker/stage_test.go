@@ -141,7 +141,7 @@ func newStage(n int) *stage {
 // situation is what was saved.
 func (s *stage) situation() Situation {
 	h := statedb.HoldersOf(slices.Collect(maps.Values(s.clients)), nil, s.log.First(), nil)
-	return Situation{Log: s.log.Head().Log, First: s.log.First(), Copies: h.Copies}
+	return Situation{Log: s.log.Head().Log, First: s.log.First(), Head: s.log.Head().Seq, Copies: h.Copies}
 }
 
 func (s *stage) runningDumps() (n int) {

@@ -71,6 +71,16 @@ func TestANodeWhoseDatabaseIsAwayIsShownAndNotJudged(t *testing.T) {
 	require.Equal(t, before.Acked, m.c.Acked)
 	require.Equal(t, before.Session, m.c.Session)
 	require.False(t, m.presence.open)
+
+	// A retry hurries it, also when no increment comes next: that is what the alert advises.
+	log := newLog(int(m.c.Acked.Seq))
+	m.Step(Input{Order: &Order{Verb: Retry}}, log, int64(4*time.Second))
+	w = m.Ready(m.c.Acked)
+	require.Empty(t, w.Replies[0].Refused)
+	require.Equal(t, "the node of client master tries its database again now", w.Replies[0].Told)
+	require.Equal(t, event.Reopen, w.Send[0].Code)
+	require.EqualValues(t, 2, w.Send[0].Session.Instance)
+	require.Nil(t, m.c.Override)
 }
 
 // A client that stood somewhere in one kind of database does not begin in another one without a word.

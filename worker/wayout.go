@@ -30,7 +30,13 @@ const (
 type Situation struct {
 	Log    event.LogID
 	First  uint64            // sequence that the log begins with
+	Head   uint64            // and that it ends with
 	Copies []*statedb.Client // clients that have a copy. Read only
+	// Refused reports that the database of a client was refused since it was last fed: its copy is of another hand, or the
+	// client cannot be fed itself. nil: nobody was.
+	Refused func(id string) bool
+	Started int64  // of the broker, ns since 1970: whoever was heard since then in a session agrees with this log
+	Taken   uint64 // an operator has accepted this log against databases that stand up to there; 0: none
 }
 
 // Stranded is a client that cannot go on from where its database stands.
@@ -103,7 +109,7 @@ func (s *Stranded) target(g Situation) *statedb.Client {
 	}
 	var all []*statedb.Client
 	for _, c := range g.Copies {
-		if c.ID != s.ID && c.Placed() && c.Seek == nil && c.Acked.Log == g.Log && (s.Kind == "" || c.Driver == s.Kind) &&
+		if c.ID != s.ID && c.Placed() && c.Seek == nil && s.trusts(c, g) && c.Acked.Log == g.Log && (s.Kind == "" || c.Driver == s.Kind) &&
 			slices.Equal(c.Topics, s.Topics) {
 			all = append(all, c)
 		}
@@ -112,6 +118,15 @@ func (s *Stranded) target(g Situation) *statedb.Client {
 		return nil
 	}
 	return slices.MinFunc(all, best)
+}
+
+// trusts reports whether the copy of c is known to be one of this log. Where the log itself is in doubt a record says
+// nothing: the state store is as old as the log, and the database may be ahead as well.
+func (s *Stranded) trusts(c *statedb.Client, g Situation) bool {
+	if g.Refused != nil && g.Refused(c.ID) || c.Acked.Seq > g.Head {
+		return false
+	}
+	return s.Way != WayAhead && s.Way != WayOther || c.Heard >= g.Started
 }
 
 // alone is what helps where no other copy is known.
@@ -144,6 +159,12 @@ func (s *Stranded) alone(g Situation) string {
 	case WayData, WayTopics:
 		return ""
 	case WayAhead:
+		if g.Taken >= s.Acked { // that was done
+			add("put the newer data directory of the broker back")
+			add(seek(g.Head+1, "lets it go on with this log, keeping what its database has beyond it"))
+			add(backup)
+			break
+		}
 		return "Put the newer data directory of the broker back, or take this log as it is: xmq log accept --confirm " +
 			"--reason TEXT"
 	case WayTrimmed:

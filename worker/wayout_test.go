@@ -17,7 +17,8 @@ import (
 func TestAWayOutNamesOnlyCopiesThatCanBeLoaded(t *testing.T) {
 	log := event.LogID(1)
 	copyOf := func(id string, change func(*statedb.Client)) *statedb.Client {
-		c := &statedb.Client{ID: id, Driver: "sqlite", State: statedb.Following, Acked: event.Position{Log: log, Seq: 20}}
+		c := &statedb.Client{ID: id, Driver: "sqlite", State: statedb.Following, Heard: 6,
+			Acked: event.Position{Log: log, Seq: 20}}
 		change(c)
 		return c
 	}
@@ -29,14 +30,17 @@ func TestAWayOutNamesOnlyCopiesThatCanBeLoaded(t *testing.T) {
 		copyOf("moves", func(c *statedb.Client) { c.Seek = &event.Position{} }),
 		copyOf("lost", func(c *statedb.Client) { c.State = statedb.Fatal }),
 		copyOf("waits", func(c *statedb.Client) { c.State = statedb.NeedsDump }),
+		copyOf("ahead", func(c *statedb.Client) { c.Acked.Seq = 21 }),
+		copyOf("refused", func(*statedb.Client) {}),
 		copyOf("begins", func(c *statedb.Client) { c.State = statedb.Loading }),
 	}
+	refused := func(id string) bool { return id == "refused" }
 	for _, way := range []Way{WayEmpty, WayTrimmed, WayLost, WayOther, WayAhead, WayData, WayTopics, WayOrdered} {
 		for _, first := range []uint64{1, 10} {
 			for _, known := range []bool{true, false} {
 				for _, role := range []statedb.Role{statedb.Master, statedb.Follower} {
 					s := Stranded{ID: "n1", Kind: "sqlite", Role: role, Known: known, Acked: 4, Way: way}
-					alone := s.Out(Situation{log, first, unfit})
+					alone := s.Out(Situation{Log: log, First: first, Head: 20, Copies: unfit, Started: 5, Refused: refused})
 					require.NotContains(t, alone, "--from", "%s", way)
 					if way != WayData && way != WayTopics { // their texts say it
 						require.Regexp(t, "xmq client (seek|forget) n1|--restore FILE|data directory", alone, "%s", way)
@@ -49,7 +53,8 @@ func TestAWayOutNamesOnlyCopiesThatCanBeLoaded(t *testing.T) {
 							c.State, c.LastError = statedb.Failed, &statedb.Trouble{Seq: 21}
 						})},
 					} {
-						text := s.Out(Situation{log, first, append(fit, unfit...)})
+						text := s.Out(Situation{Log: log, First: first, Head: 20, Copies: append(fit, unfit...), Started: 5,
+							Refused: refused})
 						require.Contains(t, text, "--from "+want[:2], "%s", way)
 						require.Contains(t, text, "it loads the copy of "+want, "%s", way)
 						replaces := way == WayLost || way == WayOther || way == WayAhead || way == WayData || way == WayTopics
@@ -60,7 +65,7 @@ func TestAWayOutNamesOnlyCopiesThatCanBeLoaded(t *testing.T) {
 		}
 	}
 	hook := Stranded{ID: "n1", Kind: "webhook", Acked: 4, Way: WayTrimmed}
-	text := hook.Out(Situation{log, 10, []*statedb.Client{copyOf("m1", func(c *statedb.Client) { c.Driver = "webhook" })}})
+	text := hook.Out(Situation{Log: log, First: 10, Head: 20, Copies: []*statedb.Client{copyOf("m1", func(c *statedb.Client) { c.Driver = "webhook" })}})
 	require.Equal(t, "What a webhook has received cannot be loaded from another client: xmq client seek n1 10 --reason TEXT "+
 		"gives up increments 5 to 9 there, which the log does not have any more", text)
 }
@@ -84,4 +89,22 @@ func TestOnlyTheWayOutNamesFrom(t *testing.T) {
 			return err
 		}))
 	}
+}
+
+// Where the log itself is in doubt, a copy counts only when its node was found in agreement since the broker started: of
+// two nodes that are ahead of an old copy of the data, each was told to load the other one. Who has accepted the log
+// is not told to accept it.
+func TestACopyThatNobodyHasSeenSinceIsNoWayOutOfADoubt(t *testing.T) {
+	log := event.LogID(1)
+	other := &statedb.Client{ID: "n2", Driver: "sqlite", State: statedb.Following, Heard: 4,
+		Acked: event.Position{Log: log, Seq: 20}}
+	g := Situation{Log: log, First: 1, Head: 20, Copies: []*statedb.Client{other}, Started: 5}
+	s := Stranded{ID: "n1", Kind: "sqlite", Known: true, Acked: 30, Way: WayAhead}
+	require.NotContains(t, s.Out(g), "--from")
+	require.Contains(t, s.Out(g), "xmq log accept")
+	g.Taken = 30
+	require.NotContains(t, s.Out(g), "log accept")
+	require.Contains(t, s.Out(g), "xmq client seek n1 21 --reason TEXT lets it go on with this log")
+	other.Heard = 6
+	require.Contains(t, s.Out(g), "--from n2")
 }

@@ -138,7 +138,7 @@ func (h *Handler) retryAll(r *http.Request) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		done = append(done, Retried{Client: v.ID, Seq: v.LastError.Seq, Refused: no.Refused, To: no.To, At: At(no.At),
+		done = append(done, Retried{Client: v.ID, Seq: no.Seq, Refused: no.Refused, To: no.To, At: At(no.At),
 			Connected: v.Connected})
 	}
 	return map[string]any{"retried": done}, nil

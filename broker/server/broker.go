@@ -229,7 +229,12 @@ func (b *Broker) newPool() *worker.Pool {
 func (b *Broker) situation() worker.Situation {
 	first := b.stores.log.First()
 	h := b.stores.state.Holders(first, nil)
-	return worker.Situation{Log: b.stores.log.ID(), First: first, Copies: h.Copies}
+	refused := func(id string) bool {
+		a, known := b.stores.state.Alert("refused/" + id)
+		return known && a.Cleared == 0
+	}
+	return worker.Situation{Log: b.stores.log.ID(), First: first, Head: b.stores.log.Head().Seq, Copies: h.Copies,
+		Refused: refused, Started: b.started.UnixNano(), Taken: b.doubts.Held().AcceptedSeq}
 }
 
 func (b *Broker) runningDumps() int {

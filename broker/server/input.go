@@ -93,6 +93,10 @@ func (b *Broker) against(d statedb.Doubts) string {
 		all = append(all, fmt.Sprintf("%s log %s at %s, and this is log %s%s: was the disk exchanged?", hold(others), other,
 			units.Count(last), head.Log, b.since()))
 	}
+	if !b.doubts.Agreed() {
+		all = append(all, "No node that agrees with this log has been heard since the broker was started: when it is taken as "+
+			"it is, there may be no other copy of it.")
+	}
 	return strings.Join(all, " ") + " " + what
 }
 

@@ -293,6 +293,10 @@ func (s *simulation) heal() {
 			if n := s.nodes[id]; n.db.Position() != head {
 				level = false
 				_, _ = s.order(id, worker.Order{Verb: worker.Retry}) // whoever failed
+				if v, known, err := s.up.pool.View(context.Background(), id); err == nil && known && v.Order != nil {
+					// one about another increment is taken back, or that of which the node sits is refused
+					_, _ = s.order(id, worker.Order{Verb: worker.Retry, Seq: v.Order.Seq})
+				}
 				// whoever sits in one
 				_, _ = s.order(id, worker.Order{Verb: worker.Retry, Seq: n.db.Position().Seq + 1})
 				if n.ended() {

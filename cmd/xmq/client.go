@@ -184,7 +184,11 @@ func retryAll(c *cli.Context, args []string, req api.Order) error {
 				fmt.Fprintf(w, "%s: refused: %s\n", g.Client, g.Refused)
 				continue
 			}
-			fmt.Fprintf(w, "%s: retry of increment %d%s\n", g.Client, g.Seq, within(req.Limit))
+			if what := fmt.Sprintf("retry of increment %d%s", g.Seq, within(req.Limit)); !hurried(worker.Retry, &g) {
+				fmt.Fprintf(w, "%s: %s\n", g.Client, what)
+			} else {
+				fmt.Fprintf(w, "%s: its node tries its database again now\n", g.Client)
+			}
 			if g.Outcome != "" && g.failure == nil {
 				fmt.Fprintf(w, "%s: %s\n", g.Client, g.Outcome)
 			}

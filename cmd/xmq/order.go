@@ -228,11 +228,14 @@ func giveOne(c *cli.Context, a *apiClient, verb worker.Verb, id string, req api.
 		req.Confirm = true
 		err = a.do(c.Context, "POST", path+"/"+string(verb), req, &g.Ordered)
 	}
-	if err == nil && waits && !before.Connected {
+	if err == nil && waits && !before.Connected && !hurried(verb, &g) {
 		g.Outcome = whenItComes
 	}
 	return g, err
 }
+
+// hurried reports that a retry was about no increment: a node that waits for its database tries again now.
+func hurried(verb worker.Verb, g *given) bool { return verb == worker.Retry && g.Seq == 0 }
 
 // outcome waits until an order has come to its end, good or bad, and says which.
 func outcome(c *cli.Context, a *apiClient, verb worker.Verb, g *given) (string, error) {
@@ -258,6 +261,10 @@ func outcome(c *cli.Context, a *apiClient, verb worker.Verb, g *given) (string, 
 			if text, over, err := ranOutside(v, seq, g.At); over {
 				return text, err
 			}
+		} else if hurried(verb, g) {
+			if v.Condition.Is != worker.IsRetrying && v.Condition.Is != worker.IsReturning {
+				return fmt.Sprintf("done, it is %s at %d", v.Condition.Is, v.Acked), nil
+			}
 		} else if text, failed, over := settled(verb, v, seq, g.At); over && failed {
 			return "", errors.New(text)
 		} else if over {
@@ -270,6 +277,10 @@ func outcome(c *cli.Context, a *apiClient, verb worker.Verb, g *given) (string, 
 			why := ""
 			if v.LastError != nil {
 				why = fmt.Sprintf(" (%s)", v.LastError.Text)
+			}
+			if hurried(verb, g) {
+				return "", &temporaryError{fmt.Errorf("%s still waits for its database after %s%s: its node goes on trying, look "+
+					"again with xmq client show %s", g.Client, c.Duration("wait"), why, g.Client)}
 			}
 			if verb == worker.Apply {
 				return "", &temporaryError{fmt.Errorf("%s has not answered within %s whether increment %d is applied: the order "+
