@@ -41,6 +41,9 @@ const trashPrefix = "trash-"
 // every chunk; its error refuses the chunk.
 func OpenStaging(dir string, space func() error) (*Staging, error) {
 	s := &Staging{dir: dir, space: space, all: map[event.DumpID]*stage{}}
+	if err := disk.NoDirectory(dir); err != nil {
+		return nil, fmt.Errorf("open staging: %w", err)
+	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open staging: %w", err)
 	}
@@ -54,6 +57,9 @@ func OpenStaging(dir string, space func() error) (*Staging, error) {
 			if err := os.RemoveAll(path); err != nil {
 				return nil, fmt.Errorf("sweep staging: %w", err)
 			}
+			continue
+		}
+		if disk.IsLostFound(dir, e) {
 			continue
 		}
 		id, err := event.ParseDumpID(e.Name())

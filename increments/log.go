@@ -160,6 +160,9 @@ type Report struct {
 type Finding struct {
 	Segment string // its name
 	Err     error  // what and where
+	// what a person can do; "": the segment is set aside, also by the next start, and clients that need it have to DUMP
+	// again
+	Help string
 }
 
 // Stats describes how a log fares.

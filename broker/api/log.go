@@ -60,6 +60,7 @@ type Checked struct {
 	Last       uint64            `json:"last"`
 	Records    uint64            `json:"records"`              // verified
 	Damaged    map[string]string `json:"damaged"`              // by segment: set aside, or missing
+	Help       map[string]string `json:"help,omitempty"`       // by segment, where a start is refused: what can be done
 	Unreadable map[string]string `json:"unreadable,omitempty"` // by segment: could not be read this time
 	// the log was acknowledged up to here at least; 0 when that is not known
 	Checkpoint uint64 `json:"checkpoint"`
@@ -167,11 +168,29 @@ func (h *Handler) check(r *http.Request) (any, error) {
 	return c, err
 }
 
+// damaged notes a damage, and what can be done where a start is refused with it.
+func (c *Checked) damaged(what string, err error, help string) {
+	c.Damaged[what] = err.Error()
+	if help == "" {
+		return
+	}
+	if c.Help == nil {
+		c.Help = map[string]string{}
+	}
+	c.Help[what] = help
+}
+
+// DamagedState notes that the state store is damaged.
+func (c *Checked) DamagedState(name string, err error) {
+	c.damaged(name, err, "a start is refused with it (78): move this directory away; the next start makes it again from the "+
+		"log and from what the nodes say (alert `rebuilt`), and when all clients are back `xmq log trim --confirm` ends that")
+}
+
 // CheckedOf is a report of the log as the outside reads it.
 func CheckedOf(rep increments.Report) Checked {
 	c := Checked{First: rep.First, Last: rep.Last, Records: rep.Records, Damaged: map[string]string{}}
 	for _, f := range rep.Damaged {
-		c.Damaged[f.Segment] = f.Err.Error()
+		c.damaged(f.Segment, f.Err, f.Help)
 	}
 	for _, f := range rep.Unreadable {
 		if c.Unreadable == nil {

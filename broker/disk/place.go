@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -51,6 +52,11 @@ func (d dir) path(name string) string { return filepath.Join(string(d), name) }
 
 func (d dir) List() ([]string, error) {
 	entries, err := os.ReadDir(string(d))
+	if err != nil {
+		if no := NoDirectory(string(d)); no != nil {
+			return nil, no
+		}
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -59,9 +65,41 @@ func (d dir) List() ([]string, error) {
 	}
 	var names []string
 	for _, e := range entries {
-		names = append(names, e.Name())
+		if !IsLostFound(string(d), e) {
+			names = append(names, e.Name())
+		}
 	}
 	return names, nil
+}
+
+// NoDirectory returns Damage when what lies at path can never be read as a directory: a file, or a link that leads
+// nowhere. nil: it is one, or nothing lies there, or nobody can say.
+func NoDirectory(path string) error {
+	info, err := os.Stat(path)
+	switch {
+	case err == nil && !info.IsDir():
+		return &Damage{File: path, Offset: -1, What: "a file lies where a directory of the broker belongs: move it away"}
+	case errors.Is(err, fs.ErrNotExist):
+		if _, err := os.Lstat(path); err == nil {
+			return &Damage{File: path, Offset: -1, What: "a link leads to a place that is not there: is the disk mounted?"}
+		}
+	}
+	return nil
+}
+
+// IsLostFound reports whether e, which lies in dir, is what a file system keeps at its root for itself: a directory of
+// that name that is empty, or root's. Nobody else's data are in it.
+func IsLostFound(dir string, e fs.DirEntry) bool {
+	if e.Name() != "lost+found" || !e.IsDir() {
+		return false
+	}
+	f, err := os.Open(filepath.Join(dir, e.Name()))
+	if err != nil {
+		return errors.Is(err, fs.ErrPermission)
+	}
+	defer f.Close()
+	_, err = f.Readdirnames(1)
+	return errors.Is(err, io.EOF)
 }
 
 func (d dir) Open(name string, create bool) (Files, error) {

@@ -32,7 +32,7 @@ func CheckOffline(ctx context.Context, dir string, progress func(seq uint64)) (a
 		c.Unknown = fmt.Sprintf("there is no state store beside the log, so nobody can say whether increments are missing "+
 			"at its end: %v", why)
 	case IsDamage(why):
-		c.Damaged[stateDir] = why.Error()
+		c.DamagedState(stateDir, why)
 	case why != nil:
 		c.Unknown = fmt.Sprintf("the state store cannot be read, so nobody can say whether increments are missing at the "+
 			"log's end: %v", why)

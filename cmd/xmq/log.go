@@ -289,6 +289,9 @@ func logCheck(c *cli.Context) error {
 		fmt.Fprintf(w, "%d records checked, %d to %d\n", res.Records, res.First, res.Last)
 		for segment, what := range res.Damaged {
 			fmt.Fprintf(w, "DAMAGED\t%s\t%s\n", segment, what)
+			if help := res.Help[segment]; help != "" {
+				fmt.Fprintf(w, "help\t%s\t%s\n", segment, help)
+			}
 		}
 		for segment, what := range res.Unreadable {
 			fmt.Fprintf(w, "UNREADABLE\t%s\t%s\n", segment, what)
@@ -308,6 +311,9 @@ func logCheck(c *cli.Context) error {
 	case res.Missing != "":
 		return &damageError{errors.New("acknowledged increments are missing: put the log back from where they are, or let " +
 			"every node join again with a DUMP")}
+	case len(res.Help) > 0:
+		return &damageError{fmt.Errorf("damaged: %d, and a start is refused with %d of them: do what the lines \"help\" say",
+			len(res.Damaged), len(res.Help))}
 	case len(res.Damaged) > 0:
 		return &damageError{fmt.Errorf("damaged segments: %d: clients that need them have to DUMP again", len(res.Damaged))}
 	case len(res.Unreadable) > 0:

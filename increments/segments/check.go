@@ -16,6 +16,17 @@ import (
 // checkTurn is how many records Check verifies in one turn.
 const checkTurn = 1000
 
+// What helps where a start is refused.
+const (
+	helpNewest = "a start is refused with it (78): put this directory back from a copy; without one, a running broker should " +
+		"go on until every node has applied what it lacks, and a new log, for which `log` and `state` are moved away, begins " +
+		"with a DUMP of every node"
+	helpMissing = "a start is refused without them (78): put their directories back"
+	helpForeign = "it is not the broker's: move it away"
+	helpOverlap = "two segments hold the same increments, and a start is refused (78): put the directory of the log back as " +
+		"it was"
+)
+
 // Check implements increments.Log. It reads the files themselves, not what readers and the writer hold of them in
 // memory, and disturbs neither: of the newest segment the tables and the journal as they are now, in which every record up to
 // the head has to be. It also verifies the borders of segments and the number of idempotency keys;
@@ -38,7 +49,7 @@ func (l *Log) Check(ctx context.Context, from uint64, progress func(seq uint64))
 			next := l.set.after(at)
 			hole := span{at, next.First - 1}
 			r.Damaged = append(r.Damaged, increments.Finding{Segment: hole.String(),
-				Err: l.set.damage(hole.String(), "the segments of these increments are missing")})
+				Err: l.set.damage(hole.String(), "the segments of these increments are missing"), Help: helpMissing})
 			at, before = next.First, event.Position{}
 			continue
 		}
@@ -47,7 +58,11 @@ func (l *Log) Check(ctx context.Context, from uint64, progress func(seq uint64))
 		case errors.Is(err, increments.ErrTrimmed):
 			continue
 		case errors.Is(err, increments.ErrQuarantined), disk.IsDamage(err):
-			r.Damaged = append(r.Damaged, increments.Finding{Segment: g.name, Err: err})
+			f := increments.Finding{Segment: g.name, Err: err}
+			if g.active.Load() {
+				f.Help = helpNewest
+			}
+			r.Damaged = append(r.Damaged, f)
 		case err != nil && ctx.Err() == nil && !errors.Is(err, disk.ErrStopped):
 			r.Unreadable = append(r.Unreadable, increments.Finding{Segment: g.name, Err: later(err)})
 		case err != nil:
@@ -226,11 +241,12 @@ func CheckOffline(ctx context.Context, dir string, checkpoint event.Position,
 	var spans []span
 	for _, name := range names {
 		s, err := parseSpan(name)
+		help := helpForeign
 		if n := len(spans); err == nil && n > 0 && spans[n-1].Last >= s.First {
-			err = fmt.Errorf("the segment overlaps %s", spans[n-1])
+			err, help = fmt.Errorf("the segment overlaps %s", spans[n-1]), helpOverlap
 		}
 		if err != nil {
-			found = append(found, increments.Finding{Segment: name, Err: err})
+			found = append(found, increments.Finding{Segment: name, Err: err, Help: help})
 			continue
 		}
 		spans = append(spans, s)
@@ -242,13 +258,22 @@ func CheckOffline(ctx context.Context, dir string, checkpoint event.Position,
 			if r, err = l.Check(ctx, 0, progress); err == nil && n == len(spans) {
 				err = compare(&r, l, checkpoint)
 			}
+			for i := range r.Damaged {
+				if n < len(spans) && r.Damaged[i].Segment == spans[n-1].String() {
+					r.Damaged[i].Help = "" // it is not the newest of the log
+				}
+			}
 			r.Damaged = append(r.Damaged, found...)
 			return r, errors.Join(err, l.Close())
 		}
 		if err = errors.Join(err, l.Close()); !disk.IsDamage(err) {
 			return r, fmt.Errorf("check %s: %w", dir, later(err))
 		}
-		found = append(found, increments.Finding{Segment: spans[n-1].String(), Err: err})
+		f := increments.Finding{Segment: spans[n-1].String(), Err: err}
+		if n == len(spans) {
+			f.Help = helpNewest
+		}
+		found = append(found, f)
 	}
 	r.Damaged = found
 	return r, nil

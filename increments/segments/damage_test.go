@@ -273,6 +273,17 @@ func TestCheckOfflineListsEverything(t *testing.T) {
 	for _, f := range r.Damaged {
 		found = append(found, strings.TrimLeft(f.Segment, "0")[:3])
 		require.Error(t, f.Err)
+		require.NotContains(t, f.Err.Error(), "a copy is kept")
+		switch name := found[len(found)-1]; name {
+		case "61-":
+			require.Contains(t, f.Help, "put their directories back")
+		case "121":
+			require.Contains(t, f.Help, "put this directory back")
+		case "str":
+			require.Contains(t, f.Help, "not the broker's")
+		default:
+			require.Empty(t, f.Help, name)
+		}
 	}
 	require.ElementsMatch(t, []string{"21-", "101", "61-", "121", "str"}, found)
 	require.EqualValues(t, 60, r.Records, "1 to 20, 41 to 60 and 81 to 100 are sound")
