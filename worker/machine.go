@@ -499,11 +499,13 @@ func (m *Machine) refuse(s event.Session, pos event.Position, h event.Hello, v v
 	m.say(event.Event{Kind: event.IncrRep, State: state, Code: v.code, Session: s, Text: told})
 	if !m.known { // anybody can call himself anything: no record and no alert for each
 		if v.code != event.Unknown && v.code != event.Refused {
-			m.rules.ClientQuota.turnedAway(told)
+			m.rules.ClientQuota.turnedAway(m.c.ID, told)
 		}
 		return
 	}
-	m.raiseWay("refused", 0, v.text, v.way)
+	if v.code != event.NeedsDump || m.Connected() || !m.placed() {
+		m.raiseWay("refused", 0, v.text, v.way)
+	}
 	if v.code != event.NeedsDump || m.Connected() {
 		return
 	}
@@ -534,7 +536,7 @@ func (m *Machine) told(what string, way Way, h event.Hello, pos event.Position) 
 	return Told(what, s.Out(g))
 }
 
-// needsDump stops the feeding until the node joins again.
+// needsDump stops the feeding until the node joins again. It raises the alert that says so, whoever wants it.
 func (m *Machine) needsDump(seq uint64, class, text string, way Way) {
 	m.dropRunning(text)
 	m.supersede(fmt.Sprintf("the copy of client %s was given up", m.c.ID), class == orderedDump)
@@ -542,6 +544,7 @@ func (m *Machine) needsDump(seq uint64, class, text string, way Way) {
 	m.settleOutside(statedb.MayApplied, "the copy was given up before its node has answered")
 	m.become(statedb.NeedsDump)
 	m.trouble(seq, class, text)
+	m.raiseWay("refused", seq, text, way)
 	m.reply(event.Event{Kind: event.IncrRep, State: event.Fatal, Code: event.NeedsDump,
 		Text: m.told(text, way, event.Hello{}, event.Position{})})
 	m.presence.end()
@@ -990,7 +993,6 @@ func (m *Machine) unfed(after uint64, why string) {
 	}
 	text := fmt.Sprintf("client %s stands at %d and cannot be fed %s (%s)", m.c.ID, m.c.Acked.Seq, where, why)
 	m.needsDump(after+1, classRefused, text, WayTrimmed)
-	m.raiseWay("refused", after+1, text, WayTrimmed)
 }
 
 // trimmed looks whether the log still reaches back to where this client stands (XR-6). A client that waits for
@@ -1021,7 +1023,6 @@ func (m *Machine) evict(e *Evict) {
 		return
 	}
 	m.needsDump(seq, classRefused, e.Reason, WayTrimmed)
-	m.raiseWay("refused", seq, e.Reason, WayTrimmed)
 }
 
 // from is after which increment the client is fed next: where it stands, or where an operator moves it to.

@@ -2,6 +2,8 @@ package worker
 
 import (
 	"fmt"
+	"slices"
+	"sync"
 	"sync/atomic"
 
 	"xmq/broker/units"
@@ -15,7 +17,9 @@ type ClientQuota struct {
 	known  atomic.Int64
 	full   atomic.Uint64
 	strays atomic.Uint64
-	stray  atomic.Pointer[string]
+
+	mu    sync.Mutex
+	stray Refusals // Last, IDs and More
 }
 
 // NewClientQuota admits clients until limit are known; 0 for no limit.
@@ -23,18 +27,23 @@ func NewClientQuota(limit int) *ClientQuota { return &ClientQuota{limit: int64(l
 
 // Refusals is what was refused since the broker started.
 type Refusals struct {
-	Known  int    // clients
-	Full   uint64 // IDs that were refused because so many clients are known, counted as often as they asked
-	Strays uint64 // other refusals of IDs that are not known
-	Last   string // the last of these, in one sentence
+	Known  int      // clients
+	Full   uint64   // IDs that were refused because so many clients are known, counted as often as they asked
+	Strays uint64   // other refusals of IDs that are not known
+	Last   string   // the last of these, in one sentence
+	IDs    []string // that were refused so, in no order, at most mostStrays
+	More   bool     // there were others
 }
+
+// mostStrays is how many refused IDs are remembered: whoever invents IDs costs no memory.
+const mostStrays = 16
 
 // Refusals tells what was refused until now.
 func (a *ClientQuota) Refusals() Refusals {
 	r := Refusals{Known: int(a.known.Load()), Full: a.full.Load(), Strays: a.strays.Load()}
-	if s := a.stray.Load(); s != nil {
-		r.Last = *s
-	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	r.Last, r.IDs, r.More = a.stray.Last, slices.Clone(a.stray.IDs), a.stray.More
 	return r
 }
 
@@ -74,10 +83,17 @@ func (a *ClientQuota) crowded() bool {
 	return true
 }
 
-func (a *ClientQuota) turnedAway(text string) {
+func (a *ClientQuota) turnedAway(id, text string) {
 	if a != nil {
 		a.strays.Add(1)
-		a.stray.Store(&text)
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.stray.Last = text
+		if !slices.Contains(a.stray.IDs, id) {
+			if a.stray.More = a.stray.More || len(a.stray.IDs) == mostStrays; !a.stray.More {
+				a.stray.IDs = append(a.stray.IDs, id)
+			}
+		}
 	}
 }
 

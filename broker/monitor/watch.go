@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -283,11 +284,21 @@ func (w *Watcher) lookAtStorage(batch *statedb.Batch, tables int, paused, stuck 
 const strayFor = 10 * time.Minute
 
 // strays raises one alert for all IDs that are refused although nobody knows them; it names the first and ends by
-// itself.
+// itself: when all of them have joined, or none was refused for a while.
 func (w *Watcher) strays(batch *statedb.Batch, r worker.Refusals, now int64) {
 	const key = "strangers"
 	_, stands := w.Alerts.Stands(key)
 	if w.Doubted() { // they speak against the log, and the alert about that says what to do
+		if w.seenStrays = r.Strays; stands {
+			batch.Clear(key, now)
+		}
+		return
+	}
+	joined := len(r.IDs) > 0 && !r.More && !slices.ContainsFunc(r.IDs, func(id string) bool {
+		c, known := w.State.Client(id)
+		return !known || !c.Placed()
+	})
+	if joined {
 		if w.seenStrays = r.Strays; stands {
 			batch.Clear(key, now)
 		}

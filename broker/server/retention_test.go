@@ -491,3 +491,21 @@ func TestAllSayTheSameOfWhoHoldsTheLog(t *testing.T) {
 	require.Len(t, h.Clients, 2)
 	require.Equal(t, "5 client n1", says()["log"])
 }
+
+// The alert about a node that nobody knew ends when it has joined.
+func TestAStrangerThatHasJoinedIsNone(t *testing.T) {
+	r := still(t, quiet(t))
+	r.fill(5)
+	require.NoError(t, r.pool.PostWait(context.Background(), "x1",
+		worker.Input{Node: &event.Event{Kind: event.IncrReq, ID: "x1", Session: event.Session{Instance: 1, Turn: 1},
+			Pos: event.Position{Log: r.stores.log.ID(), Seq: 3, Chain: 9}, Body: event.Hello{}.Encode()}}))
+	soon(t, "it is refused", func() bool { return r.admission.Refusals().Strays == 1 })
+	at, err := r.stores.log.Position(3)
+	require.NoError(t, err)
+	r.record(statedb.Client{ID: "m1", State: statedb.Following, Acked: at})
+	require.NoError(t, r.watcher.Look())
+	require.NotEmpty(t, r.alertText("strangers"))
+	r.record(statedb.Client{ID: "x1", State: statedb.Following, Acked: at})
+	require.NoError(t, r.watcher.Look())
+	require.Empty(t, r.alertText("strangers"))
+}
