@@ -51,6 +51,10 @@ func (m *Machine) effect(o *Order) effect {
 		e.text, e.ask = fmt.Sprintf("increment %d runs now at client %s, which stands at %d and stays there: what came "+
 			"after it has run without it",
 			o.Seq, c.ID, e.from), true
+		if o.MayRun {
+			e.text += ". It was ordered before, and whether it ran is not known: if it did, it runs twice. Look into the " +
+				"database first"
+		}
 		switch c.Driver {
 		case "webhook":
 			e.text += ". Its receiver must heed Xmq-Outside: true, or it takes the increment for an old one and does nothing"

@@ -209,3 +209,14 @@ func TestAnOrderedPositionThatIsFreedHoldsNothing(t *testing.T) {
 		}
 	}
 }
+
+// Who orders again what may have run is told that it may run twice.
+func TestWhatMayHaveRunIsAskedForWithThat(t *testing.T) {
+	s := newStage(20)
+	s.clients["n1"] = statedb.Client{V: statedb.ClientVersion, ID: "n1", State: statedb.Following, Acked: s.log.at(10)}
+	s.revive("n1")
+	m := s.machine("n1")
+	require.NotContains(t, m.effect(&Order{Verb: Apply, Seq: 3}).text, "twice")
+	require.Contains(t, m.effect(&Order{Verb: Apply, Seq: 3, MayRun: true}).text, "whether it ran is not known: if it did, "+
+		"it runs twice")
+}

@@ -105,6 +105,7 @@ type Order struct {
 	Token  uint64 // comes back in the Answer
 	Ask    bool   // an order that takes something away, or runs something again, is refused with what it would do
 	Last   bool   // no other client has a copy of its topics
+	MayRun bool   // apply: whether an earlier one has run is not known
 
 	asked bool // that was so
 }

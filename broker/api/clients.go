@@ -82,12 +82,13 @@ func (h *Handler) orderClient(r *http.Request) (any, error) {
 		return nil, refuse(http.StatusBadRequest, "%s needs a reason: it will stand in the audit list", verb)
 	}
 	var record []byte
+	mayRun := false
 	if verb == worker.Apply {
-		if record, err = h.outside(r.Context(), id, o.Seq); err != nil {
+		if record, mayRun, err = h.outside(r.Context(), id, o.Seq); err != nil {
 			return nil, err
 		}
 	}
-	return h.order(r.Context(), id, worker.Order{Verb: verb, Seq: o.Seq, Record: record, Ask: !o.Confirm,
+	return h.order(r.Context(), id, worker.Order{Verb: verb, Seq: o.Seq, Record: record, MayRun: mayRun, Ask: !o.Confirm,
 		Last: worker.Sole(id, h.State.Clients()), Topics: topics, Body: o.Body, Limit: limit,
 		Reason: o.Reason, By: by, Via: via})
 }

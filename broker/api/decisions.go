@@ -85,40 +85,44 @@ func passed(c *statedb.Client, seq uint64, audits []statedb.Audit) (refused stri
 	return refused
 }
 
-// outside is the increment that a client is told to apply outside the order, as it stands in the log.
-func (h *Handler) outside(ctx context.Context, id string, seq uint64) ([]byte, error) {
+// outside is the increment that a client is told to apply outside the order, as it stands in the log; mayRun: that was
+// ordered before, and nobody knows whether it ran.
+func (h *Handler) outside(ctx context.Context, id string, seq uint64) (record []byte, mayRun bool, err error) {
 	if seq == 0 {
-		return nil, refuse(http.StatusBadRequest, "apply needs seq, the increment that the client has passed over")
+		return nil, false, refuse(http.StatusBadRequest, "apply needs seq, the increment that the client has passed over")
 	}
 	v, known, err := h.Broker.View(ctx, id) // the stored position may lag
 	c, stored := h.State.Client(id)
 	switch {
 	case err != nil:
-		return nil, err
+		return nil, false, err
 	case !known || !stored:
-		return nil, refuse(http.StatusConflict, "there is no client %s", id)
+		return nil, false, refuse(http.StatusConflict, "there is no client %s", id)
 	case seq > v.Acked:
-		return nil, refuse(http.StatusConflict, "%s", worker.Before(id, v.Acked, seq))
+		return nil, false, refuse(http.StatusConflict, "%s", worker.Before(id, v.Acked, seq))
 	}
 	audits, err := h.State.Audits(math.MaxInt / 4)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	if refused := passed(&c, seq, audits); refused != "" {
-		return nil, refuse(http.StatusConflict, "%s", refused)
+		return nil, false, refuse(http.StatusConflict, "%s", refused)
 	}
+	mayRun = slices.ContainsFunc(audits, func(a statedb.Audit) bool {
+		return a.Client == id && a.Seq == seq && a.Verb == statedb.MayApplied.Verb()
+	})
 	recs, err := h.Log.Read(seq, 1, 1)
 	switch {
 	case errors.Is(err, increments.ErrTrimmed):
-		return nil, refuse(http.StatusConflict,
+		return nil, false, refuse(http.StatusConflict,
 			"increment %d is not in the log any more, which begins at %d: publish again what it did", seq, h.Log.First())
 	case err != nil:
-		return nil, err
+		return nil, false, err
 	case len(recs) == 0:
-		return nil, refuse(http.StatusConflict, "there is no increment %d yet, the log ends at %d", seq,
+		return nil, false, refuse(http.StatusConflict, "there is no increment %d yet, the log ends at %d", seq,
 			h.Log.Head().Seq)
 	}
-	return slices.Clone(recs[0]), nil // it is kept until it is answered
+	return slices.Clone(recs[0]), mayRun, nil // it is kept until it is answered
 }
 
 // Earlier is what operators have decided about increment seq before, to follow a sentence; empty for nothing.

@@ -389,6 +389,12 @@ func TestAnIncrementIsAppliedOutsideTheOrderAsItStands(t *testing.T) {
 	require.Len(t, said, 1)
 	require.Contains(t, said[0], "increment 2 was skipped for client n1")
 	require.Equal(t, ". Earlier: "+said[0], Earlier(f.State, 2))
+	f.write(func(b *statedb.Batch) {
+		b.Audit(statedb.Audit{Time: f.now.UnixNano(), Verb: statedb.MayApplied.Verb(), Client: "n1", Seq: 2, Reason: "gone"})
+	})
+	f.takes("/v1/clients/n1/apply", `{"seq":2,"reason":"r"}`)
+	require.False(t, f.orders[0].MayRun)
+	require.True(t, f.orders[1].MayRun)
 	// One that was not carried out is not told as done, and apply agrees.
 	f.write(func(b *statedb.Batch) {
 		b.Audit(statedb.Audit{Time: f.now.UnixNano(), Verb: string(worker.Skip), Client: "n1", Seq: 3, Reason: "bad"})
@@ -404,7 +410,7 @@ func TestAnIncrementIsAppliedOutsideTheOrderAsItStands(t *testing.T) {
 	_, _ = f.ask("/v1/decisions/3", "", &said)
 	require.Len(t, said, 1)
 	require.Contains(t, said[0], "increment 3 was ordered to be skipped for client n1")
-	require.Contains(t, said[0], "That was dropped (audit 3): it was moved")
+	require.Contains(t, said[0], "That was dropped (audit 4): it was moved")
 	f.refuses(409, "has not passed over increment 3", "/v1/clients/n1/apply", `{"seq":3,"reason":"r"}`)
 }
 

@@ -321,6 +321,9 @@ func settled(verb worker.Verb, v worker.View, seq uint64, at time.Time) (text st
 		return "", false, false
 	case v.State == statedb.Failed && fresh && v.LastError.Seq == seq && verb != worker.SeekTo:
 		return fmt.Sprintf("%s failed again at %d: %s", v.ID, seq, v.LastError.Text), true, true
+	case v.State == statedb.Failed && fresh && v.Acked >= seq && verb != worker.SeekTo: // it is done; the client stands still
+		return fmt.Sprintf("%s of increment %d at %s is done, it stands at %d; then it failed at %d: %s", verb, seq, v.ID,
+			v.Acked, v.LastError.Seq, v.LastError.Text), true, true
 	case v.State == statedb.Failed && fresh:
 		return fmt.Sprintf("%s failed at %d: %s", v.ID, v.LastError.Seq, v.LastError.Text), true, true
 	case v.State == statedb.Fatal || v.State == statedb.NeedsDump:
