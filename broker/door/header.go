@@ -1,6 +1,12 @@
 package door
 
-import "xmq/broker/event"
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	"xmq/broker/event"
+)
 
 // The headers of an increment, as every door with headers knows them, in lower case.
 const (
@@ -18,6 +24,9 @@ const (
 // was not sent. A Producer that the draft has already is the only one that is taken. nil: each is there once, in its
 // form.
 func SetHeaders(d *event.Draft, values func(name string) []string) *Refusal {
+	if refused := CheckEncoding(values); refused != nil {
+		return refused
+	}
 	said := make(map[string]string)
 	for _, name := range [...]string{HeaderContentType, HeaderKey, HeaderNumber, HeaderSparse, HeaderTopic,
 		HeaderProducer, HeaderOrigin, HeaderApplyLimit} {
@@ -44,6 +53,48 @@ func SetHeaders(d *event.Draft, values func(name string) []string) *Refusal {
 		}
 	}
 	return setKey(d, said)
+}
+
+// encoding is a header that says that the bytes are others than those sent.
+const encoding = "content-encoding"
+
+// CheckEncoding refuses bytes that are said to be packed: they are stored as they come. values are those of SetHeaders.
+func CheckEncoding(values func(name string) []string) *Refusal {
+	for _, v := range values(encoding) {
+		if v != "" && v != "identity" {
+			return Refuse(Media, "Content-Encoding %.40q is not taken: send the bytes as they are", v)
+		}
+	}
+	return nil
+}
+
+// BatchFields are the headers of an increment, without that of its content type, which a request has of its own, and how
+// the increments of a batch say the same.
+var BatchFields = map[string]string{HeaderKey: "key", HeaderNumber: "number", HeaderSparse: "sparse", HeaderTopic: "topic",
+	HeaderProducer: "producer", HeaderOrigin: "origin", HeaderApplyLimit: "apply_limit"}
+
+// CheckBatchHeaders refuses headers of ours beside a batch, which says nothing of its increments in headers: whoever sends
+// one means something that would not be done.
+func CheckBatchHeaders(headers map[string][]string) *Refusal {
+	for _, name := range slices.Sorted(maps.Keys(headers)) {
+		low := strings.ToLower(name)
+		field, ours := BatchFields[low]
+		switch {
+		case ours:
+			return Refuse(Invalid, "the header %s is not heeded in a batch: say it of each increment in its field %q", name,
+				field)
+		case strings.HasPrefix(low, "xmq-"):
+			return Refuse(Invalid, "the header %.40s is not known in a batch: leave it out", name)
+		}
+	}
+	return CheckEncoding(func(name string) (all []string) {
+		for sent, values := range headers {
+			if strings.EqualFold(sent, name) {
+				all = append(all, values...)
+			}
+		}
+		return all
+	})
 }
 
 // setKey puts the key or the number into a draft whose producer is known.

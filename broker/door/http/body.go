@@ -215,8 +215,8 @@ func acceptable(w http.ResponseWriter, r *http.Request, limit int) error {
 		return door.Refuse(door.Media, "a multipart body is taken nowhere: send the bytes as they are (curl "+
 			"--data-binary, not --form)")
 	}
-	if ce := r.Header.Get("Content-Encoding"); ce != "" && ce != "identity" {
-		return door.Refuse(door.Media, "Content-Encoding %.40q is not taken: send the bytes as they are", ce)
+	if refused := door.CheckEncoding(r.Header.Values); refused != nil {
+		return refused
 	}
 	if r.ContentLength > int64(limit) {
 		w.Header().Set("Connection", "close")

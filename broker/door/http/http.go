@@ -117,6 +117,10 @@ func shown(h *event.Headers) map[string]string {
 }
 
 func (d *Door) batch(w http.ResponseWriter, r *http.Request) {
+	if refused := door.CheckBatchHeaders(r.Header); refused != nil {
+		refuse(w, refused)
+		return
+	}
 	drafts, err := d.parse(w, r)
 	if err != nil {
 		refuse(w, err)

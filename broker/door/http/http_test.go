@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -288,7 +289,7 @@ func TestATimeLimitIsKeptWithItsIncrement(t *testing.T) {
 	require.Contains(t, s.Error, "Xmq-Apply-Limit: \"1\" is no time limit")
 	status, s = h.batch(`{"body":"y"}`, `{"body":"x","apply_limit":"5"}`)
 	require.Equal(t, 400, status)
-	require.Contains(t, s.Error, "line 2: Xmq-Apply-Limit: ")
+	require.Contains(t, s.Error, `line 2: "apply_limit": `)
 	status, s = h.batch(`{"body":"x","apply_limit":0}`)
 	require.Equal(t, 400, status)
 	require.Contains(t, s.Error, "not a string")
@@ -312,6 +313,44 @@ func TestHeadersAreChecked(t *testing.T) {
 	require.Equal(t, 415, status)
 	require.NotEmpty(t, s.Error)
 	status, _ = h.post(strings.NewReader("x"), "Content-Encoding", "identity")
+	require.Equal(t, 200, status)
+	require.Equal(t, uint64(1), h.head())
+}
+
+// A header of an increment is not heeded beside a batch, so it is refused, and the field that says it is named.
+func TestABatchHeedsNoHeaders(t *testing.T) {
+	h := newFixture(t)
+	send := func(line string, headers ...string) (int, door.Code, string) {
+		req, err := http.NewRequest(http.MethodPost, h.server.URL+"/v1/increments/batch", strings.NewReader(line))
+		require.NoError(t, err)
+		for i := 0; i < len(headers); i += 2 {
+			req.Header.Set(headers[i], headers[i+1])
+		}
+		res, err := http.DefaultClient.Do(req)
+		require.NoError(t, err)
+		defer res.Body.Close()
+		var said struct {
+			Code  door.Code
+			Error string
+		}
+		require.NoError(t, json.NewDecoder(res.Body).Decode(&said))
+		return res.StatusCode, said.Code, said.Error
+	}
+	for name, field := range door.BatchFields {
+		status, code, text := send(`{"body":"x"}`, name, "1")
+		require.Equal(t, 400, status, name)
+		require.Equal(t, door.Invalid, code)
+		require.Contains(t, text, strconv.Quote(field))
+		require.Contains(t, fields, field)
+		require.Equal(t, name, fields[field])
+	}
+	require.Len(t, fields, len(door.BatchFields)+3, "body, base64 and content_type have no such header")
+	status, _, text := send(`{"body":"x"}`, "Xmq-Once", "1")
+	require.Equal(t, 400, status)
+	require.Contains(t, text, "Xmq-Once is not known")
+	_, _, text = send(`{"body":"x","number":1}`)
+	require.Contains(t, text, `send "producer", or a "key" instead of "number"`)
+	status, _, _ = send(`{"body":"x"}`, "Content-Type", "application/x-ndjson")
 	require.Equal(t, 200, status)
 	require.Equal(t, uint64(1), h.head())
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"io"
+	"strings"
 	"unicode/utf8"
 
 	"xmq/broker/door"
@@ -70,7 +71,7 @@ func parseLine(b []byte) (event.Draft, *door.Refusal) {
 		return invalid("something follows the JSON object")
 	}
 	if refused := door.SetHeaders(&d, func(name string) []string { return said[name] }); refused != nil {
-		return event.Draft{}, refused
+		return event.Draft{}, door.Refuse(refused.Code, "%s", inFields.Replace(refused.Text))
 	}
 	if seen["body"] == seen["base64"] {
 		return invalid("it needs either body or base64")
@@ -84,6 +85,10 @@ func parseLine(b []byte) (event.Draft, *door.Refusal) {
 	}
 	return d, nil
 }
+
+// inFields tells a line what is told of headers.
+var inFields = strings.NewReplacer("Xmq-Producer", `"producer"`, "an Idempotency-Key", `a "key"`,
+	"Xmq-Number", `"number"`, "Xmq-Sparse is 1 and", `"sparse" is true and`, "Xmq-Apply-Limit", `"apply_limit"`)
 
 // fields are those of a line, with the headers that say the same.
 var fields = map[string]string{"body": "", "base64": "", "topic": door.HeaderTopic,

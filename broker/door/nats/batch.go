@@ -54,6 +54,14 @@ func (d *Door) takeBatch(m *nats.Msg) {
 	if !ok || !d.enter(len(m.Data)) {
 		return
 	}
+	refused := readable(m)
+	if refused == nil {
+		refused = door.CheckBatchHeaders(m.Header)
+	}
+	if refused != nil {
+		d.answers <- answer{message: m, batch: true, err: refused}
+		return
+	}
 	into, again := d.drafts.Get().(*[]event.Draft)
 	if !again {
 		into = new([]event.Draft)

@@ -50,6 +50,29 @@ func TestXC02BatchReadsBack(t *testing.T) {
 	}
 }
 
+// What is said of an increment in a header is refused beside a batch, which would not heed it; packed bytes are taken
+// nowhere.
+func TestABatchHeedsNoHeaders(t *testing.T) {
+	h := newFixture(t)
+	p := h.producer("p1")
+	for name, code := range map[string]door.Code{"Idempotency-Key": door.Invalid, "xmq-number": door.Invalid,
+		"Xmq-Topic": door.Invalid, "Xmq-Once": door.Invalid, "Content-Encoding": door.Media} {
+		b := numbered(1, 1, "a")
+		data := event.AppendDraft(event.BeginBatch(nil), &b.Drafts[0])
+		m := nats.NewMsg(event.Subject("main", event.Many, "p1"))
+		m.Data = event.SealBatch(data, b, 1)
+		m.Header[name] = []string{"gzip"}
+		reply, err := p.RequestMsg(m, 2*time.Minute)
+		require.NoError(t, err)
+		a, err := event.DecodeBatchReply(reply.Data, 1)
+		require.NoError(t, err)
+		require.Equal(t, string(code), a.Code, name)
+	}
+	require.Equal(t, string(door.Media), h.ask(p, "p1", []byte("x"), "Content-Encoding", "gzip").Code)
+	require.Zero(t, h.head())
+	require.NotZero(t, h.ask(p, "p1", []byte("x"), "Content-Encoding", "identity").Seq)
+}
+
 // XD-5 for batches: a refusal is of one draft, with its reason, and hinders no other.
 func TestXD05BatchRefusesDraftsOneByOne(t *testing.T) {
 	h := newFixture(t)

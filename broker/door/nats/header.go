@@ -9,13 +9,21 @@ import (
 	"xmq/broker/event"
 )
 
+// readable refuses a header block that nobody can read. nats.go hands over such a message without any headers: only its
+// size tells.
+func readable(m *nats.Msg) *door.Refusal {
+	if m.Header == nil && m.Size() > len(m.Subject)+len(m.Reply)+len(m.Data) {
+		return door.Refuse(door.Invalid, "the header block is not readable: each of its lines is `Name: value`")
+	}
+	return nil
+}
+
 // draftOf makes a draft of one message of a producer. Names of headers are matched in any case: a key that was
 // overlooked would be an increment stored twice.
 func draftOf(m *nats.Msg, producer string) (event.Draft, *door.Refusal) {
 	d := event.Draft{Headers: event.Headers{Producer: producer}, Body: m.Data}
-	// nats.go hands over a message whose header block it could not read without any headers: only its size tells.
-	if m.Header == nil && m.Size() > len(m.Subject)+len(m.Reply)+len(m.Data) {
-		return d, door.Refuse(door.Invalid, "the header block is not readable: each of its lines is `Name: value`")
+	if refused := readable(m); refused != nil {
+		return d, refused
 	}
 	said := make(map[string][]string, len(m.Header))
 	for name, values := range m.Header {
