@@ -863,7 +863,7 @@ func (n *night) logIsLost() {
 func (n *night) byteIsDamaged() {
 	t := n.t
 	n.down()
-	files, err := filepath.Glob(filepath.Join(n.data(), "log", "*", "*"))
+	files, err := filepath.Glob(filepath.Join(n.data(), "log", "[0-9]*", "*")) // and not the index of keys
 	require.NoError(t, err)
 	var path string
 	var size int64
