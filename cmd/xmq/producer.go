@@ -14,7 +14,10 @@ func producerCommand() *cli.Command {
 	return &cli.Command{
 		Name: "producer", Usage: "decide about a producer",
 		Subcommands: []*cli.Command{
-			{Name: "reset", Usage: "let a producer's numbers begin anew, after one that was far too high (needs --reason)",
+			{Name: "reset", Usage: "forget a producer's highest number, after one that was far too high (needs --reason)",
+				Description: "The next number of the producer may be any one. Those that are stored already stay known: one of them is " +
+					"answered as a duplicate, or refused for another body (409 key_reused), so a producer that counts from 1 again " +
+					"takes another name.",
 				ArgsUsage: "PRODUCER",
 				Flags:     apiFlags(&cli.StringFlag{Name: "reason", Usage: "why; it will stand in the audit list"}),
 				Action:    producerReset},
@@ -41,9 +44,10 @@ func producerReset(c *cli.Context) error {
 	}
 	return show(c, done, func(w io.Writer) {
 		if done.Highest == nil {
-			fmt.Fprintf(w, "%s: its numbers begin anew\n", id)
+			fmt.Fprintf(w, "%s: its next number may be any one; those that are stored stay known\n", id)
 			return
 		}
-		fmt.Fprintf(w, "%s: its numbers begin anew, the highest was %d\n", id, *done.Highest)
+		fmt.Fprintf(w, "%s: its next number may be any one, the highest was %d; those that are stored stay known\n", id,
+			*done.Highest)
 	})
 }

@@ -82,7 +82,7 @@ func (l *Log) known(d *event.Draft, t *producerCounter, now int64) (event.Outcom
 	case t.jumps(d, now):
 		return event.Outcome{Err: fmt.Errorf("number %d of producer %s: %w: its highest is %d, and a number is at "+
 			"most %d above it, "+
-			"unless the producer's first one says Xmq-Sparse: 1; `xmq producer reset %s` lets it begin anew",
+			"unless the producer's first one says Xmq-Sparse: 1; `xmq producer reset %s` forgets the highest one",
 			t.number, d.Producer, increments.ErrJump, t.at.highest, increments.MaxJump, d.Producer)}, true
 	}
 	return event.Outcome{}, false
