@@ -120,6 +120,10 @@ func (h *Handler) changeAlert(r *http.Request) (any, error) {
 		return nil, refuse(http.StatusBadRequest, "an alert can be acked or cleared, not %.40q", req.Do)
 	}
 	for _, a := range h.State.Alerts() {
+		if a.Key == req.Key && a.Cleared != 0 {
+			return nil, refuse(http.StatusConflict, "the alert %.100q has ended already, at %s", req.Key,
+				At(a.Cleared).Format("2006-01-02 15:04:05Z"))
+		}
 		if a.Key == req.Key {
 			batch.Audit(statedb.Audit{Time: now, Verb: req.Do + " alert", Client: a.Client, Seq: a.Seq, Alert: a.Key, By: by,
 				Via: via})

@@ -295,6 +295,7 @@ func TestAnAlertIsClearedWhenItsCauseIsOver(t *testing.T) {
 	f.clients[0].State = statedb.Following
 	f.takes("/v1/alerts", `{"key":"fail/n1","do":"clear"}`)
 	a, _ := f.State.Alert("fail/n1")
+	f.refuses(409, "has ended already, at ", "/v1/alerts", `{"key":"fail/n1","do":"ack"}`)
 	require.True(t, a.Acked)
 	require.Equal(t, f.now.UnixNano(), a.Cleared)
 	var audit []AuditView

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"path"
 	"strings"
 	"time"
 
@@ -26,7 +27,27 @@ func (b *Broker) web() *http.Server {
 	// no sequence, which the path would be of otherwise
 	mux.HandleFunc("GET /v1/increments/batch", func(w http.ResponseWriter, r *http.Request) { nothingThere(mux, w, r) })
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { nothingThere(mux, w, r) })
-	return &http.Server{Handler: mux, ReadTimeout: time.Minute, WriteTimeout: 10 * time.Minute}
+	return &http.Server{Handler: plain(mux), ReadTimeout: time.Minute, WriteTimeout: 10 * time.Minute}
+}
+
+// plain answers paths with empty elements or dots as those that nobody has, naming the plain one when there is such:
+// mux would redirect them, with an answer in HTML that loses the body of a POST in many clients.
+func plain(mux *http.ServeMux) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		sent := r.URL.EscapedPath()
+		clean := path.Clean("/" + sent)
+		if sent == clean || sent == clean+"/" {
+			mux.ServeHTTP(w, r)
+			return
+		}
+		text := "there is nothing at this path"
+		other := r.Clone(r.Context())
+		other.URL.Path, other.URL.RawPath = clean, ""
+		if meant := nearly(mux, other); meant != "" {
+			text += ", did you mean " + meant + "?"
+		}
+		httpdoor.Fail(w, http.StatusNotFound, door.NotFound, text)
+	})
 }
 
 // readOne is the door's reading back.
@@ -103,10 +124,10 @@ func nothingThere(mux *http.ServeMux, w http.ResponseWriter, r *http.Request) {
 // nearly is the path of a handler of mux that differs from that of r by a slash or an s at its end; "" for none.
 func nearly(mux *http.ServeMux, r *http.Request) string {
 	bare := strings.TrimRight(r.URL.Path, "/")
-	for _, path := range []string{bare, bare + "s", strings.TrimSuffix(bare, "s")} {
+	for _, near := range []string{bare, bare + "s", strings.TrimSuffix(bare, "s")} {
 		for _, method := range []string{http.MethodGet, http.MethodPost} {
 			other := r.Clone(r.Context())
-			other.Method, other.URL.Path, other.URL.RawPath = method, path, ""
+			other.Method, other.URL.Path, other.URL.RawPath = method, near, ""
 			if _, pattern := mux.Handler(other); pattern != "/" && pattern != "" {
 				_, meant, _ := strings.Cut(pattern, " ")
 				return meant
