@@ -54,6 +54,9 @@ type LogInfo struct {
 	IndexBytes   int64  `json:"index_bytes"`
 }
 
+// NoHolder is the holder of a log that is kept because no client has a copy.
+const NoHolder = "no client"
+
 // Checked is the answer of POST /v1/log/check and of CheckOffline: what was verified, and everything that is wrong.
 type Checked struct {
 	First      uint64            `json:"first"`

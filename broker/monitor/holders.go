@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"xmq/broker/api"
 
 	"xmq/broker/units"
 	"xmq/increments"
@@ -66,7 +67,7 @@ func (h *Holders) Name() string {
 	if first, held := h.First(); held && h.Placed > 0 {
 		return first.String()
 	}
-	return "no client"
+	return api.NoHolder
 }
 
 // Pin is the sequence behind which the log is kept and who keeps it; false while nobody holds anything of it.
@@ -86,11 +87,25 @@ func (h *Holders) UpTo() uint64 {
 	return h.Dumps[0].Seq
 }
 
+// wayOut says what can be done about a log that is too large for its limit.
+func (h *Holders) wayOut() string {
+	switch {
+	case h.Known == 0:
+		return "start the nodes that shall have it, or raise the limit"
+	case h.Placed == 0:
+		return "bring a copy back (xmq client seek ID SEQ --reason TEXT), or raise the limit"
+	}
+	return "bring the node back, forget it (xmq client forget ID --reason TEXT) or raise the limit"
+}
+
 // InTheWay finds who holds the log at last or below: first is the one of them that has been away the longest, fixed
 // says why none of them can lose its place: no copy elsewhere has the topics of one, so taking that of the others
 // would free nothing.
 func (h *Holders) InTheWay(last uint64) (first *statedb.Client, fixed string) {
-	if h.Placed == 0 {
+	switch {
+	case h.Known == 0:
+		return nil, "no client is known, so nothing can be freed"
+	case h.Placed == 0:
 		return nil, "no client has a copy, so nothing can be freed"
 	}
 	var below []*statedb.Client

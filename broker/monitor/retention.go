@@ -245,8 +245,8 @@ func (m *Trimmer) weigh(h *Holders, limited uint64) (full uint64, err error) {
 		who = "client " + first.ID + " holds it and would have to DUMP again"
 	}
 	text := func(how string) string {
-		return fmt.Sprintf("the log takes %s of its limit of %d MiB (retention.max_bytes), and %s: bring the node back, "+
-			"forget it (xmq client forget ID --reason TEXT) or raise the limit", how, limit>>20, who)
+		return fmt.Sprintf("the log takes %s of its limit of %s (retention.max_bytes), and %s: %s", how, units.Bytes(limit),
+			who, h.wayOut())
 	}
 	var batch statedb.Batch
 	warned, stands := m.Alerts.Stands("max_bytes")
@@ -263,8 +263,8 @@ func (m *Trimmer) weigh(h *Holders, limited uint64) (full uint64, err error) {
 	over := limit > 0 && st.Bytes > limit
 	switch {
 	case over && fixed != "":
-		refusal := fmt.Sprintf("the log has reached its limit of %d MiB (retention.max_bytes), and %s: bring the node "+
-			"back, forget it (xmq client forget ID --reason TEXT) or raise the limit", limit>>20, fixed)
+		refusal := fmt.Sprintf("the log has reached its limit of %s (retention.max_bytes), and %s: %s", units.Bytes(limit),
+			fixed, h.wayOut())
 		m.overfull.Store(&refusal)
 	default:
 		m.overfull.Store(nil)
@@ -273,8 +273,8 @@ func (m *Trimmer) weigh(h *Holders, limited uint64) (full uint64, err error) {
 		return 0, nil
 	}
 	if fixed == "" && first != nil && warned80 {
-		reason := fmt.Sprintf("client %s held the log from %d on, which has reached its limit of %d MiB "+
-			"(retention.max_bytes), and loses its place there", first.ID, h.Need, limit>>20)
+		reason := fmt.Sprintf("client %s held the log from %d on, which has reached its limit of %s "+
+			"(retention.max_bytes), and loses its place there", first.ID, h.Need, units.Bytes(limit))
 		m.Logger.Warn("a client loses its place", "client", first.ID, "reason", reason)
 		m.Post(first.ID, worker.Input{Evict: &worker.Evict{Reason: reason, Silent: first.Silent}})
 	}

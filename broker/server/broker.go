@@ -20,7 +20,6 @@ import (
 
 	"xmq/broker/api"
 	"xmq/broker/bus"
-	"xmq/broker/disk"
 	"xmq/broker/door"
 	natsdoor "xmq/broker/door/nats"
 	"xmq/broker/event"
@@ -101,8 +100,7 @@ func Open(cfg Config, log *slog.Logger) (*Broker, error) {
 	}
 	if IsStorage(err) {
 		return nil, fmt.Errorf("the storage has failed at the start; make sure that the disk has room and answers, then "+
-			"start again "+
-			"(a full disk: the reserve %s is released by the start that needs it): %w", disk.BallastFile(b.cfg.Data), err)
+			"start again (a full disk: %s): %w", reserveOf(b.cfg.Data), err)
 	}
 	if err != nil {
 		return nil, errors.Join(err, b.close())

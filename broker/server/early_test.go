@@ -92,8 +92,10 @@ func TestTheReserveIsReleasedByTheStartThatNeedsIt(t *testing.T) {
 	require.NoError(t, disk.AddBallast(dir))
 	require.NoError(t, releaseReserve(dir, startNeeds, slog.New(slog.DiscardHandler)))
 	require.True(t, disk.HasBallast(dir), "there is room")
+	require.Contains(t, reserveOf(dir), "is released by the start")
 	require.NoError(t, releaseReserve(dir, startNeeds-1, slog.New(slog.DiscardHandler)))
 	require.False(t, disk.HasBallast(dir))
+	require.Contains(t, reserveOf(dir), "no reserve is left")
 	require.NoError(t, releaseReserve(dir, 0, slog.New(slog.DiscardHandler)), "there is none")
 }
 

@@ -15,6 +15,7 @@ import (
 	"xmq/broker/disk"
 	"xmq/broker/event"
 	"xmq/broker/monitor"
+	"xmq/broker/units"
 	"xmq/dumpflow"
 	"xmq/increments"
 	"xmq/increments/segments"
@@ -194,6 +195,14 @@ func releaseReserve(dir string, free uint64, log *slog.Logger) error {
 		"reserve released",
 		"file", disk.BallastFile(dir), "free_bytes", free, "released_bytes", disk.BallastSize)
 	return nil
+}
+
+// reserveOf says what the reserve of dir can still do for a start on a full disk.
+func reserveOf(dir string) string {
+	if disk.HasBallast(dir) {
+		return fmt.Sprintf("the reserve %s is released by the start that needs it", disk.BallastFile(dir))
+	}
+	return "no reserve is left that a start could release"
 }
 
 // prepareDir makes the directory when that is allowed, and reports whether nothing of ours lies in it.
@@ -425,7 +434,8 @@ func (s *stores) checkSpace(cfg *Config) error {
 		return err
 	}
 	if cfg.Watch.MinFree >= 0 && free < uint64(cfg.Watch.MinFree) || cfg.Watch.MinFree < 0 && disk.Scarce(free, total) {
-		return fmt.Errorf("only %d MiB of %d MiB are free on the disk of %s: make room", free>>20, total>>20, s.dir)
+		return fmt.Errorf("only %s of %s are free on the disk of %s: make room", units.Bytes(int64(free)),
+			units.Bytes(int64(total)), s.dir)
 	}
 	return nil
 }

@@ -89,8 +89,12 @@ func logScreen(l api.LogInfo, columns int) string {
 	row("size", size)
 	row("sync p99", fmt.Sprintf("%.2f ms", l.SyncP99MS))
 	if l.Pin != nil {
-		row("held", fmt.Sprintf("from %s on, %s, by %s", units.Count(*l.Pin+1),
-			units.Of(l.Head-min(l.Head, *l.Pin), "increment"), l.Holder))
+		by := "by " + l.Holder
+		if l.Holder == api.NoHolder {
+			by = "because no client has a copy"
+		}
+		row("held", fmt.Sprintf("from %s on, %s, %s", units.Count(*l.Pin+1),
+			units.Of(l.Head-min(l.Head, *l.Pin), "increment"), by))
 	}
 	for _, q := range l.Quarantined {
 		row("damaged", q)
