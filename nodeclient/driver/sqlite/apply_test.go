@@ -337,6 +337,7 @@ func TestRefusedBeforeAnythingRuns(t *testing.T) {
 		"PRAGMA main.journal_mode = DELETE":                        "PRAGMA main changes",
 		"CREATE TEMP TABLE x (a)":                                  "temporary object",
 		"SELECT total_changes()":                                   "calls total_changes",
+		"SELECT load_extension('x')":                               "calls load_extension",
 		"UPDATE sqlite_dbpage SET data = zeroblob(4096)":           "mentions sqlite_dbpage",
 		"UPDATE 'SQLITE_dbpage' SET data = zeroblob(4096)":         "mentions sqlite_dbpage",
 		"CREATE VIRTUAL TABLE v USING [sqlite_dbpage]":             "mentions sqlite_dbpage",

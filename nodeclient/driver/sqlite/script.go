@@ -56,6 +56,7 @@ func (w *work) add(p sqltext.Piece) error {
 //   - a placeholder for which there is no argument
 //   - transaction control: BEGIN, COMMIT, END, ROLLBACK, SAVEPOINT, RELEASE
 //   - ATTACH and DETACH, and every mention of the tables xmq_position and sqlite_dbpage as a name
+//   - load_extension and total_changes as a name
 //   - what would stay in the connection and be gone after a restart: temporary objects, and every PRAGMA but
 //     user_version, application_id, defer_foreign_keys, and foreign_keys (which counts as the first statement only, and
 //     then holds for the increment alone, as a dump wants it)
@@ -90,12 +91,18 @@ func checkPiece(p sqltext.Piece) ([]sqltext.Statement, error) {
 		return nil, errors.New("it mentions sqlite_dbpage, the pages of the file: what is written there SQLite does not " +
 			"check, so that one increment could damage every copy")
 	}
+	if strings.Contains(lower, loads) && sqltext.Mentions(sqltext.SQLite, p.Text, loads) {
+		return nil, errors.New("it calls load_extension, which no node allows: an extension is code, and no data")
+	}
 	if strings.Contains(lower, "total_changes") && sqltext.Mentions(sqltext.SQLite, p.Text, "total_changes") {
 		return nil, errors.New("it calls total_changes, which counts since the connection was opened: after a restart it " +
 			"is another number")
 	}
 	return statements, nil
 }
+
+// loads is the function that SQLite refuses unless a program allows it.
+const loads = "load_extension"
 
 // dbpage is the module of SQLite whose rows are the pages of the file.
 const dbpage = "sqlite_dbpage"
