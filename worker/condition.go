@@ -36,7 +36,7 @@ type Condition struct {
 	Since time.Time `json:"since,omitzero"` // zero when that is not known
 	Next  time.Time `json:"next,omitzero"`  // retrying: when its node tries again; zero when that is not known
 	By    string    `json:"by,omitempty"`   // whose snapshot it waits for or loads
-	Text  string    `json:"text,omitempty"` // blocked: by what, in the words of its node
+	Text  string    `json:"text,omitempty"` // blocked: by what, in the words of its node; waiting: why it is not served
 }
 
 // Severity is how bad it is that it is so; "" for well.
@@ -70,6 +70,8 @@ func (m *Machine) condition() Condition {
 		return Condition{Is: IsNeedsDump, Since: since}
 	case c.State == statedb.Failed:
 		return Condition{Is: IsFailed, Since: since}
+	case m.pleads():
+		return Condition{Is: IsWaiting, Since: at(m.plea.since), By: m.plea.target, Text: m.plea.text}
 	case c.Registered && !m.presence.open:
 		return Condition{Is: IsRegistered, Since: at(c.Created)}
 	case c.Join != nil:

@@ -19,7 +19,8 @@ type ClientQuota struct {
 	strays atomic.Uint64
 
 	mu    sync.Mutex
-	stray Refusals // Last, IDs and More
+	stray Refusals            // Last, IDs and More
+	pleas map[string][2]int64 // since when IDs ask in vain, and when they did last; at most mostStrays
 }
 
 // NewClientQuota admits clients until limit are known; 0 for no limit.
@@ -94,6 +95,35 @@ func (a *ClientQuota) turnedAway(id, text string) {
 				a.stray.IDs = append(a.stray.IDs, id)
 			}
 		}
+	}
+}
+
+// inVain notes that an ID that nobody knows asks for what it cannot get. It is refused as any stray is once it has asked
+// for a while: a target is often started a moment later.
+func (a *ClientQuota) inVain(id, text string, now, after int64) {
+	if a == nil {
+		return
+	}
+	a.mu.Lock()
+	for other, asked := range a.pleas {
+		if now-asked[1] > after {
+			delete(a.pleas, other)
+		}
+	}
+	asked, there := a.pleas[id]
+	if !there {
+		asked[0] = now
+	}
+	asked[1] = now
+	if a.pleas == nil {
+		a.pleas = map[string][2]int64{}
+	}
+	if there || len(a.pleas) < mostStrays {
+		a.pleas[id] = asked
+	}
+	a.mu.Unlock()
+	if now-asked[0] >= after {
+		a.turnedAway(id, text)
 	}
 }
 

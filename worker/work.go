@@ -48,6 +48,7 @@ type Notice struct {
 	Dump      dumpflow.Dump // a copy; zero when refused before there was one
 	Code      event.Code    // NotReady or Refused when refused; else NoCode: read Dump.Phase
 	Text      string
+	Away      bool            // refused: the target is not known, or not connected
 	GivenUp   bool            // the requester's node has ended, and Text is why
 	Heard     bool            // it answers the requester's own word, in which it said:
 	Kind      string          // of its database

@@ -182,7 +182,7 @@ func positionsTable(views []worker.View, more, wide bool) string {
 	fmt.Fprintln(w, names)
 	for _, v := range views {
 		acked := units.Count(v.Acked)
-		if v.Lag == nil && v.Acked == 0 {
+		if v.Lag == nil && (v.Acked == 0 || v.Condition.Is == worker.IsWaiting) {
 			acked = "?"
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%.0f/s", short(v.ID, wide), stateWords(&v), acked, lagWords(v.Lag),
@@ -270,6 +270,9 @@ func trouble(v *worker.View, now time.Time) string {
 	case worker.IsLoading:
 		return "from " + c.By + loadingWords(v.Loading, now)
 	case worker.IsWaiting:
+		if c.Text != "" { // it is not served
+			reason = since + ": " + plain(c.Text)
+		}
 		return "for the snapshot of " + c.By + reason
 	case worker.IsRetrying:
 		next := ""
