@@ -1319,7 +1319,9 @@ func (m *Machine) seek(o *Order, log Log) (refused string) {
 	m.dropRunning(fmt.Sprintf("the target %s was moved to another position", c.ID))
 	if !m.stays(o) {
 		m.supersede(fmt.Sprintf("seek to %d was ordered", o.Seq), true)
-		m.clear("order")
+	}
+	if c.Override == nil {
+		m.clear("order") // it was about an order before
 	}
 	m.decided()
 	c.Seek, m.dirty = &pos, true

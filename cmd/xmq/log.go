@@ -131,7 +131,8 @@ func logAccept(c *cli.Context) error {
 		return err
 	}
 	return show(c, done, func(w io.Writer) {
-		fmt.Fprintf(w, "log %s is accepted: increments are taken again. Nodes that do not agree with it join with a DUMP\n",
+		fmt.Fprintf(w, "log %s is accepted: increments are taken again. What helps each node that does not agree with it: "+
+			"xmq alerts\n",
 			done["log"])
 	})
 }
