@@ -174,12 +174,26 @@ const maxLine = 16 << 20
 // maxFaults is how many wrong lines are named.
 const maxFaults = 100
 
-// readable refuses text in UTF-16 by its beginning.
+// noText are the beginnings of files that hold a script, and are none themselves.
+var noText = map[string]string{
+	"PGDMP":            "a dump of pg_dump in a format of its own: pg_restore --file=SCRIPT.sql makes a script of it",
+	"\x1f\x8b":         "compressed (gzip): unpack it first, gunzip -c FILE | xmq publish --sql -",
+	"\x28\xb5\x2f\xfd": "compressed (zstd): unpack it first, zstd -dc FILE | xmq publish --sql -",
+	"PK\x03\x04":       "an archive (zip): unpack it first",
+	"SQLite format 3":  "a database of SQLite: sqlite3 FILE .dump writes its script",
+}
+
+// readable refuses by its beginning what is no text, and text in UTF-16.
 func readable(name string, in io.ReaderAt) error {
 	begin := make([]byte, 64)
 	n, err := in.ReadAt(begin, 0)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil // who reads all of it says so
+	}
+	for head, what := range noText {
+		if bytes.HasPrefix(begin[:n], []byte(head)) {
+			return fmt.Errorf("%s is %s. Nothing was sent", name, what)
+		}
 	}
 	if err := driver.UTF16(begin[:n]); err != nil {
 		return fmt.Errorf("%s: %w. Nothing was sent", name, err)
