@@ -32,7 +32,8 @@ func TestExamplesEqualTheDefaults(t *testing.T) {
 		}
 		got, err := os.ReadFile(path)
 		require.NoError(t, err)
-		require.Equal(t, want.String(), string(got), "%s is not what WriteExample writes: go test ./configs -args -update writes it anew", path)
+		require.Equal(t, want.String(), string(got), "%s is not what WriteExample writes: go test ./configs -args -update "+
+			"writes it anew", path)
 	}
 	changedBroker, changedNode := Broker{}, Node{}
 	require.NoError(t, Load(&changedBroker, Source{File: "broker.example.yaml"}))

@@ -31,7 +31,7 @@ type Dump struct {
 	Instance   event.Instance `json:"instance"` // the target's process that holds the snapshot open
 	Requesters []Requester    `json:"waiting"`
 	Served     []string       `json:"served"`           // requesters that have loaded it or left with it
-	Topics     event.Topics   `json:"topics,omitempty"` // that the data holds; "" in a record of the first revision: not known
+	Topics     event.Topics   `json:"topics,omitempty"` // that the data holds; "" in a record of revision 1: not known
 	Phase      Phase          `json:"state"`
 	Pin        uint64         `json:"pin"` // the log is kept after this sequence while anybody needs it
 	Pos        event.Position `json:"position"`

@@ -16,8 +16,9 @@ import (
 // The golden bytes of format 1. They may never change.
 const (
 	goldenChunk    = "01" + "03" + "00" + "00" + "07000000" + "04000000" + "d17dd8ae" + "64617461"
-	goldenManifest = `{"v":1,"dump":"0000000000000001","target":"master","position":{"log":"0000000000000007","seq":42,"chain":"0000000000000009"},` +
-		`"format":"test/1","topics":["a"],"size":4,"chunks":1,"sha256":"3a6eb0790f39ac87c94f3856b2dd2c5d110e6811602261a9a923d3bb23adc8b7","time":5}`
+	goldenManifest = `{"v":1,"dump":"0000000000000001","target":"master","position":{"log":"0000000000000007","seq":42,` +
+		`"chain":"0000000000000009"},"format":"test/1","topics":["a"],"size":4,"chunks":1,` +
+		`"sha256":"3a6eb0790f39ac87c94f3856b2dd2c5d110e6811602261a9a923d3bb23adc8b7","time":5}`
 )
 
 func TestChunkGoldenBytes(t *testing.T) {

@@ -176,7 +176,7 @@ type Stats struct {
 	Indexed      uint64        // the keys of all records up to there are in the index; 0 while it is broken
 	IndexBytes   int64         // on disk
 	RingBytes    int           // memory of the newest records
-	Unmerged     int           // tables of the newest segment that are not merged yet: many of them are a stall that announces itself
+	Unmerged     int           // tables of the newest segment not merged yet: many are a stall that announces itself
 	WritePaused  bool          // a write waits for merging now
 	Syncs        uint64        // of files, so far
 	SyncP99      time.Duration // of the last 1024 syncs

@@ -63,7 +63,8 @@ func TestArgumentsReachEveryDatabase(t *testing.T) {
 		insert := fmt.Sprintf("INSERT INTO %s VALUES (%s, %s, %s)", topic, holes[0], holes[1], holes[2])
 		post(topic, fmt.Sprintf(`{"sql": %q, "args": [9007199254740993, "it's; a 😀", {"base64": "AP+AJw=="}]}`, insert))
 		publish(topic,
-			fmt.Sprintf(`{"tx": [{"sql": %q, "args": [-1, null, null]}, {"sql": "UPDATE %s SET v = %s WHERE k = %s", "args": ["12.50", -1]}]}`, insert, topic, holes[0], holes[1]))
+			fmt.Sprintf(`{"tx": [{"sql": %q, "args": [-1, null, null]}, {"sql": "UPDATE %s SET v = %s WHERE k = %s", "args": `+
+				`["12.50", -1]}]}`, insert, topic, holes[0], holes[1]))
 		post(topic, fmt.Sprintf(`{"tx": [{"sql": %q, "args": [5, 1.10, {"base64": ""}]}]}`, insert))
 	}
 	s.level("lite", "pg", "maria")
@@ -179,7 +180,8 @@ func TestAnOlderNodeIsHeldBeforeWhatItDoesNotKnow(t *testing.T) {
 			require.EqualValues(t, 3, a.Seq)
 			require.Equal(t, statedb.Critical, a.Severity)
 			require.Contains(t, a.Text,
-				`increment 3 needs sqlite.args ({"sql", "args"} in SQLite), sql.bytes (arguments {"base64"}), which the node of client n1 does not know`)
+				`increment 3 needs sqlite.args ({"sql", "args"} in SQLite), sql.bytes (arguments {"base64"}), which the node of `+
+					`client n1 does not know`)
 			return nil
 		})
 		n1.wants(t, "SELECT count(*) FROM t", "1")

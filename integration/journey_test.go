@@ -395,7 +395,8 @@ func TestXE02UnknownNodeIsToldWhatToDo(t *testing.T) {
 	s.broker()
 	n := s.node("n7", "")
 	require.Equal(t, 78, n.wait(t))
-	require.Contains(t, n.log.String(), "nobody knows client n7 and its database is empty. No other client has a copy of this log")
+	require.Contains(t, n.log.String(), "nobody knows client n7 and its database is empty. No other client has a copy "+
+		"of this log")
 	require.Empty(t, s.positions().Clients)
 }
 
@@ -486,7 +487,8 @@ func TestLosingAStore(t *testing.T) {
 func TestXQ08DamageIsRefusedAtStart(t *testing.T) {
 	s := newSite(t)
 	b := s.broker()
-	for range 5 { // damage in the very last write cannot be told from a power cut; the checkpoint finds that, a second later
+	// damage in the very last write cannot be told from a power cut; the checkpoint finds that, a second later
+	for range 5 {
 		s.ok(strings.Repeat("some increment that is long enough\n", 60), "publish")
 	}
 	b.kill()

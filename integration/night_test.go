@@ -660,7 +660,8 @@ func (n *night) restoredBehind() {
 func (n *night) restoredUnder() {
 	t := n.t
 	require.NoError(t, n.pg.Exec(n.pgDB, "CREATE SCHEMA backup"))
-	require.NoError(t, n.pg.Exec(n.pgDB, `BEGIN ISOLATION LEVEL REPEATABLE READ; CREATE TABLE backup.item AS SELECT * FROM item;
+	require.NoError(t, n.pg.Exec(n.pgDB, `BEGIN ISOLATION LEVEL REPEATABLE READ;
+		CREATE TABLE backup.item AS SELECT * FROM item;
 		CREATE TABLE backup.total AS SELECT * FROM total; CREATE TABLE backup.guest AS SELECT * FROM guest;
 		CREATE TABLE backup.position AS SELECT * FROM xmq_position; COMMIT`))
 	n.writer.goes(30)
@@ -669,7 +670,8 @@ func (n *night) restoredUnder() {
 	eventually(t, func() error { // of two transactions that wait for each other PostgreSQL ends one
 		return n.pg.Exec(n.pgDB, `BEGIN; LOCK TABLE xmq_position, total, item, guest;
 		TRUNCATE item, total, guest; INSERT INTO item SELECT * FROM backup.item; INSERT INTO total SELECT * FROM backup.total;
-		INSERT INTO guest SELECT * FROM backup.guest; DELETE FROM xmq_position; INSERT INTO xmq_position SELECT * FROM backup.position; COMMIT`)
+		INSERT INTO guest SELECT * FROM backup.guest; DELETE FROM xmq_position;
+		INSERT INTO xmq_position SELECT * FROM backup.position; COMMIT`)
 	})
 	require.NoError(t, n.pg.Exec(n.pgDB, "DROP SCHEMA backup CASCADE"))
 	n.writer.goes(5)

@@ -229,6 +229,35 @@ func TestLinesOfPagesAreShort(t *testing.T) {
 	}
 }
 
+// Lines of the code are short, too, so that two versions of a file fit beside each other and no reader scrolls. A tab
+// counts as one column. Only a line that ends with the tag of a field may be longer: a tag is one literal, which Go
+// takes no concatenation for, and what the tag of a knob says is the help that a user reads.
+func TestLinesOfCodeAreShort(t *testing.T) {
+	out, err := exec.Command("git", "-C", "..", "ls-files", "--cached", "--others", "--exclude-standard", "*.go").Output()
+	require.NoError(t, err)
+	files := 0
+	for name := range strings.Lines(string(out)) {
+		name = strings.TrimSpace(name)
+		text, err := os.ReadFile(filepath.Join("..", name))
+		if os.IsNotExist(err) {
+			continue // deleted, and not committed yet
+		}
+		require.NoError(t, err)
+		files++
+		n := 0
+		for line := range strings.Lines(string(text)) {
+			n++
+			line = strings.TrimSuffix(line, "\n")
+			long := utf8.RuneCountInString(line) > 120
+			require.False(t, long && !endsWithTag.MatchString(line), "%s:%d has more than 120 columns: %s", name, n, line)
+		}
+	}
+	require.Greater(t, files, 100)
+}
+
+// endsWithTag finds a line that ends with the tag of a field of a struct.
+var endsWithTag = regexp.MustCompile("^\t+[A-Z]\\w* .*`[a-z]+:\".*\"`$")
+
 // The knob of a node's database names every form of a URL that the drivers take.
 func TestTheKnobOfTheDatabaseNamesEveryDriver(t *testing.T) {
 	node := configs.DefaultNode()

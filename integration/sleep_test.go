@@ -50,7 +50,8 @@ func TestASleepBesideABubbleIsSeen(t *testing.T) {
 		{"nap := time.Sleep; nap(1); synctest.Test(t, func(*testing.T) { wait(); s{}.pass() })", 1},
 		{"_ = 0", 2}, // nobody names wait and pass in a bubble
 	} {
-		found, err := sleepsOutsideBubbles(map[string]any{"p_test.go": head + "func TestP(t *testing.T) { " + c.body + " }\n"})
+		found, err := sleepsOutsideBubbles(map[string]any{"p_test.go": head + "func TestP(t *testing.T) { " + c.body +
+			" }\n"})
 		require.NoError(t, err)
 		require.Len(t, found, c.finds, c.body)
 	}

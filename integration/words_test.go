@@ -26,8 +26,8 @@ var meant = regexp.MustCompile(`(?i)lower-case letters|letter or digit|with a le
 
 // refusals finds the words of refused in a text: the numbers of their lines, and what to write instead.
 func refusals(text []byte) (found []string) {
-	words := regexp.MustCompile(`(?i)\b(road|ground|shelf|shelve|desk|letter|laid|ruin|ruined|crowd|tally|tallie|roof|floor|` +
-		`house|hearsay)s?\b`)
+	words := regexp.MustCompile(`(?i)\b(road|ground|shelf|shelve|desk|letter|laid|ruin|ruined|crowd|tally|tallie|` +
+		`roof|floor|house|hearsay)s?\b`)
 	for i, line := range bytes.Split(text, []byte("\n")) {
 		for _, word := range words.FindAllSubmatch(meant.ReplaceAll(line, nil), -1) {
 			plain := strings.ToLower(string(word[1]))

@@ -66,7 +66,8 @@ var wrongBodies = []struct {
 	{`{"sql": "SELECT 1", "args": [1,}`, map[string]string{"": "at byte 32"}},
 	{`{"sqll": "SELECT 1"}`, map[string]string{"": `did you mean "sql"?`}},
 	{`[{"sql":"SELECT 1"},{"sql":"SELECT 2"}]`,
-		map[string]string{"": `{"tx": [{"sql": ..., "args": [...]}, ...]}, and many increments are sent to POST /v1/increments/batch`}},
+		map[string]string{"": `{"tx": [{"sql": ..., "args": [...]}, ...]}, and many increments are sent to POST ` +
+			`/v1/increments/batch`}},
 	{`"SELECT 1"`, map[string]string{"": "it is a JSON string"}},
 	{`{"statements":["SELECT 1"]}`, map[string]string{"": `the field "statements" is not known`}},
 	{`{"sql":"INSERT INTO acct VALUES ($1,$2)","args":["x"]}`,

@@ -316,7 +316,8 @@ func (a *Agent) stored(ctx context.Context) (pos event.Position, topics event.To
 				"of %s in "+
 				"its place (%w)", a.opts.ID, a.opts.From, err)
 		}
-		a.log.Warn("the database does not answer, trying again", "err", err, "in", units.Span(time.Duration(wait)*a.opts.Tick))
+		a.log.Warn("the database does not answer, trying again", "err", err, "in",
+			units.Span(time.Duration(wait)*a.opts.Tick))
 		select {
 		case <-time.After(time.Duration(wait) * a.opts.Tick):
 		case <-ctx.Done():

@@ -584,7 +584,8 @@ func TestThatNobodyServesTheGroupIsTold(t *testing.T) {
 		var log bytes.Buffer
 		pass := func(d time.Duration) { time.Sleep(d); synctest.Wait() }
 		told := func() int {
-			return strings.Count(log.String(), `level=WARN msg="nobody serves group main at memory: is the broker running, and is the group's name right? Trying on"`)
+			return strings.Count(log.String(), `level=WARN msg="nobody serves group main at memory: is the broker running, `+
+				`and is the group's name right? Trying on"`)
 		}
 		m := &memTarget{}
 		r := run(t, network, m, Options{Silence: 6, Heartbeat: 2, Log: slog.New(slog.NewTextHandler(&log, nil))})

@@ -332,7 +332,7 @@ func (s *session) incrRep(e event.Event) {
 	case event.Seek:
 		switch {
 		case s.phase == joining || s.phase == lost || !s.mayAdopt(e.Pos):
-		case len(s.atDatabase) > 0: // what the database does is given up; the broker names the position in the session after that
+		case len(s.atDatabase) > 0: // what it does is given up; the broker names the position in the session after that
 			s.giveUp, s.moved = true, true
 		case !s.busy:
 			s.adopt(e.Pos)

@@ -47,9 +47,9 @@ func admit(c *statedb.Client, known bool, mayStart bool, pos event.Position, h e
 			"have holes: start it with the old topics", c.ID, show(c.Topics), show(h.Topics))
 	}
 	if known && !c.Unfed() && c.Driver != "" && h.Target != "" && c.Driver != h.Target {
-		return refuse(event.Refused, WayNone, "client %s stands at %d in a database of kind %s, and its node comes with one of "+
-			"kind %s now: give that one an ID of its own, or, if the old one is given up, run `xmq client forget %s --reason "+
-			"TEXT` first", c.ID, c.Acked.Seq, c.Driver, h.Target, c.ID)
+		return refuse(event.Refused, WayNone, "client %s stands at %d in a database of kind %s, and its node comes with "+
+			"one of kind %s now: give that one an ID of its own, or, if the old one is given up, run `xmq client forget %s "+
+			"--reason TEXT` first", c.ID, c.Acked.Seq, c.Driver, h.Target, c.ID)
 	}
 	if !pos.Zero() && pos.Log != head.Log {
 		return refuse(event.Foreign, WayOther, "the database of %s stands at sequence %d of log %s, but this broker keeps "+
@@ -101,9 +101,10 @@ func final(err error) bool {
 func checkChain(c *statedb.Client, pos event.Position, log Log, promote bool) verdict {
 	here, err := log.Position(pos.Seq)
 	if errors.Is(err, increments.ErrBeyond) {
-		return verdict{code: event.Foreign, way: WayAhead, text: fmt.Sprintf("the database of %s stands at %d, ahead of this log, which "+
-			"ends at %d: the broker lost increments or this is another history; compare them before anything else", c.ID,
-			pos.Seq, log.Head().Seq)}
+		return verdict{code: event.Foreign, way: WayAhead,
+			text: fmt.Sprintf("the database of %s stands at %d, ahead of this log, which "+
+				"ends at %d: the broker lost increments or this is another history; compare them before anything else", c.ID,
+				pos.Seq, log.Head().Seq)}
 	}
 	if err != nil && !final(err) {
 		return verdict{}

@@ -38,13 +38,13 @@ func (m *Machine) effect(o *Order) effect {
 		}
 		e.add(m.drops(o))
 	case Forget:
-		e.text, e.ask = fmt.Sprintf("client %s, which stands at %d, is forgotten: to come back it joins with a DUMP, or proves "+
-			"its position", c.ID, e.from), m.Connected() || o.Last
+		e.text, e.ask = fmt.Sprintf("client %s, which stands at %d, is forgotten: to come back it joins with a DUMP, or "+
+			"proves its position", c.ID, e.from), m.Connected() || o.Last
 		e.text += m.because(o)
 		e.add(m.drops(o))
 	case Redump:
-		e.text, e.ask = fmt.Sprintf("client %s, which stands at %d, joins again: its data is replaced by that of another node",
-			c.ID, e.from), m.Connected() || o.Last
+		e.text, e.ask = fmt.Sprintf("client %s, which stands at %d, joins again: its data is replaced by that of "+
+			"another node", c.ID, e.from), m.Connected() || o.Last
 		e.add(m.drops(o))
 		e.text = m.told(e.text+m.because(o), WayOrdered, event.Hello{}, event.Position{})
 	case Apply:

@@ -249,8 +249,8 @@ func (m *Machine) Tick(now int64) {
 	}
 }
 
-// heardGrain is how old the last word of a connected node may be in its record: a broker that was killed says since when
-// it has not been heard.
+// heardGrain is how old the last word of a connected node may be in its record: a broker that was killed says since
+// when it has not been heard.
 const heardGrain = time.Minute
 
 // boundAlerts are those that say what state a client is in: they end with that state, however it ends.
@@ -1216,8 +1216,8 @@ func (m *Machine) repair(o *Order, log Log) (refused string) {
 	return ""
 }
 
-// hurries obeys a retry of a client whose node waits for its database while no increment comes next: it tries again now.
-// Nothing is decided about an increment, so nothing stays pending.
+// hurries obeys a retry of a client whose node waits for its database while no increment comes next: it tries again
+// now. Nothing is decided about an increment, so nothing stays pending.
 func (m *Machine) hurries(o *Order, log Log) bool {
 	next, t := m.c.Acked.Seq+1, m.c.LastError
 	if o.Verb != Retry || o.Limit != 0 || o.Seq != 0 && o.Seq != next || next <= log.Head().Seq || m.c.Seek != nil ||
@@ -1250,9 +1250,9 @@ func (m *Machine) concerned(o *Order, log Log) (refused string) {
 	}
 	switch {
 	case c.Seek != nil:
-		return fmt.Sprintf("client %s is to go on from %d, and its node has not adopted that yet: wait until it has come, or "+
-			"order another position, which takes the place of that: xmq client seek %s SEQ --reason TEXT", c.ID, c.Seek.Seq,
-			c.ID)
+		return fmt.Sprintf("client %s is to go on from %d, and its node has not adopted that yet: wait until it has "+
+			"come, or order another position, which takes the place of that: xmq client seek %s SEQ --reason TEXT", c.ID,
+			c.Seek.Seq, c.ID)
 	case c.State == statedb.Failed && c.LastError != nil: // one about a later increment cannot be carried out before this
 		if o.Seq != 0 && o.Seq != c.LastError.Seq {
 			return fmt.Sprintf("client %s failed at increment %d, not at %d", c.ID, c.LastError.Seq, o.Seq)
@@ -1273,8 +1273,8 @@ func (m *Machine) concerned(o *Order, log Log) (refused string) {
 		return fmt.Sprintf("client %s has not failed, and the order to %s increment %d is on its way: say --seq %d to order "+
 			"something else about it", c.ID, c.Override.Verb(), c.Override.Seq, c.Override.Seq)
 	case o.Seq == 0:
-		return fmt.Sprintf("client %s has not failed: say --seq %d to %s the increment that comes next there, or another one "+
-			"that its node says it is at", c.ID, next, o.Verb)
+		return fmt.Sprintf("client %s has not failed: say --seq %d to %s the increment that comes next there, or "+
+			"another one that its node says it is at", c.ID, next, o.Verb)
 	case o.Seq > last && (c.Override == nil || c.Override.Seq != o.Seq):
 		return fmt.Sprintf("client %s has applied increments up to %d and can be at those up to %d: it is not at %d",
 			c.ID, c.Acked.Seq, last, o.Seq)
@@ -1293,9 +1293,9 @@ func (m *Machine) another(o *Order) (refused string) {
 	if old.Time != 0 {
 		since = ", ordered at " + at(old.Time).UTC().Format("2006-01-02 15:04:05Z")
 	}
-	return fmt.Sprintf("client %s has an order that is not carried out yet, %s of increment %d%s, and keeps one at a time: "+
-		"wait until its node has come past %d, or take that back with xmq client retry %s --seq %d", m.c.ID, old.Verb(),
-		old.Seq, since, old.Seq, m.c.ID, old.Seq)
+	return fmt.Sprintf("client %s has an order that is not carried out yet, %s of increment %d%s, and keeps one at "+
+		"a time: wait until its node has come past %d, or take that back with xmq client retry %s --seq %d", m.c.ID,
+		old.Verb(), old.Seq, since, old.Seq, m.c.ID, old.Seq)
 }
 
 func (m *Machine) seek(o *Order, log Log) (refused string) {

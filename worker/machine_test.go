@@ -227,8 +227,8 @@ func (s *stage) hello(l *line) event.Hello {
 	}
 	return event.Hello{Target: target, Features: l.list("features"), Topics: l.list("topics"), At: l.num("at", 10),
 		Loaded:    event.RequestID(l.num("loaded", 16)),
-		Stateless: l.has("stateless"), Prepares: l.has("prepares"), Applies: l.has("applies"), Holds: l.has("holds"), Empty: l.has("empty"),
-		Backup: l.has("backup")}
+		Stateless: l.has("stateless"), Prepares: l.has("prepares"), Applies: l.has("applies"),
+		Holds: l.has("holds"), Empty: l.has("empty"), Backup: l.has("backup")}
 }
 
 func (s *stage) node(l *line) *event.Event {

@@ -123,8 +123,8 @@ func TestNoOrderIsDroppedInSilence(t *testing.T) {
 	}
 	s := fresh()
 	require.Empty(t, order(s, Order{Verb: Skip, Seq: 12, Reason: "r"}).Refused)
-	for _, o := range []Order{{Verb: Skip, Seq: 13, Reason: "r"}, {Verb: Retry, Seq: 13}, {Verb: Replace, Seq: 11, Body: []byte("b"),
-		Reason: "r"}} {
+	for _, o := range []Order{{Verb: Skip, Seq: 13, Reason: "r"}, {Verb: Retry, Seq: 13},
+		{Verb: Replace, Seq: 11, Body: []byte("b"), Reason: "r"}} {
 		require.Contains(t, order(s, o).Refused, "skip of increment 12, ordered at 1970-")
 		require.Equal(t, "skip 12", pending(s))
 	}
@@ -136,7 +136,8 @@ func TestNoOrderIsDroppedInSilence(t *testing.T) {
 	order(s, Order{Verb: Replace, Seq: 12, Body: []byte("b"), Reason: "r"})
 	require.Contains(t, order(s, Order{Verb: Retry, Seq: 12}).Told, "The order to replace increment 12 is dropped")
 	require.Equal(t, "dropped replace", s.audits[1].Verb)
-	require.Contains(t, order(s, Order{Verb: Skip, Seq: 13, Reason: "r"}).Told, "The order to retry increment 12 is dropped")
+	require.Contains(t, order(s, Order{Verb: Skip, Seq: 13, Reason: "r"}).Told, "The order to retry increment 12 is "+
+		"dropped")
 	require.Equal(t, "skip 13", pending(s))
 	for _, verb := range []Verb{SeekTo, Redump, Forget} {
 		s = fresh()
@@ -176,8 +177,8 @@ func TestAnOrderCountsFromWhereTheDatabaseStands(t *testing.T) {
 		require.Equal(t, back, s.clients["n1"].Acked)
 		s.restart()
 		order := &Order{Verb: SeekTo, Seq: 21, Reason: "go on", Ask: true}
-		require.Contains(t, s.machines["n1"].execute(order, s.log), "client n1 stands at 5 and goes on from 20: 15 increments "+
-			"never run there")
+		require.Contains(t, s.machines["n1"].execute(order, s.log), "client n1 stands at 5 and goes on from 20: 15 "+
+			"increments never run there")
 	}
 }
 
@@ -217,6 +218,6 @@ func TestWhatMayHaveRunIsAskedForWithThat(t *testing.T) {
 	s.revive("n1")
 	m := s.machine("n1")
 	require.NotContains(t, m.effect(&Order{Verb: Apply, Seq: 3}).text, "twice")
-	require.Contains(t, m.effect(&Order{Verb: Apply, Seq: 3, MayRun: true}).text, "whether it ran is not known: if it did, "+
-		"it runs twice")
+	require.Contains(t, m.effect(&Order{Verb: Apply, Seq: 3, MayRun: true}).text, "whether it ran is not known: if "+
+		"it did, it runs twice")
 }

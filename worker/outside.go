@@ -34,9 +34,11 @@ func (m *Machine) applyOutside(o *Order) (refused string) {
 			"Order it again when it is "+
 			"back", c.ID)
 	case !m.applies:
-		return fmt.Sprintf("the node of client %s is of an earlier build, which applies nothing outside the order: upgrade it", c.ID)
+		return fmt.Sprintf("the node of client %s is of an earlier build, which applies nothing outside the order: "+
+			"upgrade it", c.ID)
 	case pending != nil && pending.Outcome == "":
-		return fmt.Sprintf("increment %d is on its way to client %s already: what becomes of it is seen in xmq client show %s", pending.Seq, c.ID, c.ID)
+		return fmt.Sprintf("increment %d is on its way to client %s already: what becomes of it is seen in xmq client "+
+			"show %s", pending.Seq, c.ID, c.ID)
 	}
 	if err := record.Verify(); err != nil || record.Seq() != o.Seq {
 		return fmt.Sprintf("increment %d cannot be read from the log", o.Seq)

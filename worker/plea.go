@@ -52,7 +52,8 @@ func (m *Machine) tickPlea() {
 	}
 	if !p.raised && m.now-p.since >= int64(m.pleaTicks())*int64(m.rules.Tick) {
 		p.raised = true
-		m.raise("join", statedb.Warning, 0, fmt.Sprintf("client %s waits for the snapshot of %s: %s", m.c.ID, p.target, p.text))
+		m.raise("join", statedb.Warning, 0, fmt.Sprintf("client %s waits for the snapshot of %s: %s", m.c.ID, p.target,
+			p.text))
 	}
 }
 

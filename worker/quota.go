@@ -98,8 +98,8 @@ func (a *ClientQuota) turnedAway(id, text string) {
 	}
 }
 
-// inVain notes that an ID that nobody knows asks for what it cannot get. It is refused as any stray is once it has asked
-// for a while: a target is often started a moment later.
+// inVain notes that an ID that nobody knows asks for what it cannot get. It is refused as any stray is once it has
+// asked for a while: a target is often started a moment later.
 func (a *ClientQuota) inVain(id, text string, now, after int64) {
 	if a == nil {
 		return
@@ -130,5 +130,6 @@ func (a *ClientQuota) inVain(id, text string, now, after int64) {
 // tooMany is the sentence for id when the broker is full.
 func (a *ClientQuota) tooMany(id string) string {
 	return fmt.Sprintf("client %s is not admitted: this broker knows %s, which is its limit (max_clients): "+
-		"forget a client that is gone (xmq client forget ID --reason TEXT) or raise the limit", id, units.Of(uint64(a.known.Load()), "client"))
+		"forget a client that is gone (xmq client forget ID --reason TEXT) or raise the limit", id,
+		units.Of(uint64(a.known.Load()), "client"))
 }

@@ -109,7 +109,8 @@ func (s *Stranded) target(g Situation) *statedb.Client {
 	}
 	var all []*statedb.Client
 	for _, c := range g.Copies {
-		if c.ID != s.ID && c.Placed() && c.Seek == nil && s.trusts(c, g) && c.Acked.Log == g.Log && (s.Kind == "" || c.Driver == s.Kind) &&
+		if c.ID != s.ID && c.Placed() && c.Seek == nil && s.trusts(c, g) && c.Acked.Log == g.Log &&
+			(s.Kind == "" || c.Driver == s.Kind) &&
 			slices.Equal(c.Topics, s.Topics) {
 			all = append(all, c)
 		}

@@ -46,10 +46,13 @@ func TestAWayOutNamesOnlyCopiesThatCanBeLoaded(t *testing.T) {
 						require.Regexp(t, "xmq client (seek|forget) n1|--restore FILE|data directory", alone, "%s", way)
 					}
 					for want, fit := range map[string][]*statedb.Client{
-						"m1":                        {copyOf("m1", func(*statedb.Client) {}), copyOf("m2", func(c *statedb.Client) { c.Stopped = 1 })},
-						"m3":                        {copyOf("m3", func(*statedb.Client) {}), copyOf("m4", func(c *statedb.Client) { c.Acked.Seq-- })},
+						"m1": {copyOf("m1", func(*statedb.Client) {}),
+							copyOf("m2", func(c *statedb.Client) { c.Stopped = 1 })},
+						"m3": {copyOf("m3", func(*statedb.Client) {}),
+							copyOf("m4", func(c *statedb.Client) { c.Acked.Seq-- })},
 						"m5, whose node has to run": {copyOf("m5", func(c *statedb.Client) { c.Silent = 1 })},
-						"m6, which has failed at increment 21 and has to be mended first": {copyOf("m6", func(c *statedb.Client) {
+						"m6, which has failed at increment " +
+							"21 and has to be mended first": {copyOf("m6", func(c *statedb.Client) {
 							c.State, c.LastError = statedb.Failed, &statedb.Trouble{Seq: 21}
 						})},
 					} {
@@ -65,9 +68,10 @@ func TestAWayOutNamesOnlyCopiesThatCanBeLoaded(t *testing.T) {
 		}
 	}
 	hook := Stranded{ID: "n1", Kind: "webhook", Acked: 4, Way: WayTrimmed}
-	text := hook.Out(Situation{Log: log, First: 10, Head: 20, Copies: []*statedb.Client{copyOf("m1", func(c *statedb.Client) { c.Driver = "webhook" })}})
-	require.Equal(t, "What a webhook has received cannot be loaded from another client: xmq client seek n1 10 --reason TEXT "+
-		"gives up increments 5 to 9 there, which the log does not have any more", text)
+	text := hook.Out(Situation{Log: log, First: 10, Head: 20,
+		Copies: []*statedb.Client{copyOf("m1", func(c *statedb.Client) { c.Driver = "webhook" })}})
+	require.Equal(t, "What a webhook has received cannot be loaded from another client: xmq client seek n1 10 "+
+		"--reason TEXT gives up increments 5 to 9 there, which the log does not have any more", text)
 }
 
 // Texts of the broker name --from in one place only, which knows what there is to join from.
@@ -91,8 +95,8 @@ func TestOnlyTheWayOutNamesFrom(t *testing.T) {
 	}
 }
 
-// Where the log itself is in doubt, a copy counts only when its node was found in agreement since the broker started: of
-// two nodes that are ahead of an old copy of the data, each was told to load the other one. Who has accepted the log
+// Where the log itself is in doubt, a copy counts only when its node was found in agreement since the broker started:
+// of two nodes that are ahead of an old copy of the data, each was told to load the other one. Who has accepted the log
 // is not told to accept it.
 func TestACopyThatNobodyHasSeenSinceIsNoWayOutOfADoubt(t *testing.T) {
 	log := event.LogID(1)

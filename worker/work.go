@@ -80,7 +80,7 @@ const (
 	Skip    Verb = "skip"    // pass over it, with a reason
 	Replace Verb = "replace" // apply another body instead, with a reason
 	SeekTo  Verb = "seek"    // the next increment applied is number Seq; makes the record of an ID that nobody knows
-	Apply   Verb = "apply"   // apply an increment that the client has passed over, now and outside the order, with a reason
+	Apply   Verb = "apply"   // apply an increment that the client passed over, now and outside the order, with a reason
 	Forget  Verb = "forget"  // remove the client, its position and its pin
 	Redump  Verb = "redump"  // this client must DUMP again
 	Add     Verb = "add"     // register an ID that nobody knows: it may choose its position with --at
@@ -173,7 +173,8 @@ type Work struct {
 
 // Urgent reports whether something must be durable before the rest may leave.
 func (w *Work) Urgent() bool {
-	return w.Save != nil || w.Gone || len(w.Dumps)+len(w.DropDumps)+len(w.Raise)+len(w.Clear)+len(w.Audit)+len(w.Events) > 0
+	return w.Save != nil || w.Gone || len(w.Dumps)+len(w.DropDumps)+len(w.Raise)+len(w.Clear)+len(w.Audit)+
+		len(w.Events) > 0
 }
 
 // Stuck reports that the client stands at one increment, which LastError names: it has failed, or its node is retrying

@@ -185,8 +185,9 @@ func (c *Checked) damaged(what string, err error, help string) {
 
 // DamagedState notes that the state store is damaged.
 func (c *Checked) DamagedState(name string, err error) {
-	c.damaged(name, err, "a start is refused with it (78): move this directory away; the next start makes it again from the "+
-		"log and from what the nodes say (alert `rebuilt`), and when all clients are back `xmq log trim --confirm` ends that")
+	c.damaged(name, err, "a start is refused with it (78): move this directory away; the next start makes it again "+
+		"from the log and from what the nodes say (alert `rebuilt`), and when all clients are back `xmq log trim "+
+		"--confirm` ends that")
 }
 
 // CheckedOf is a report of the log as the outside reads it.

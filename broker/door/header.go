@@ -68,13 +68,13 @@ func CheckEncoding(values func(name string) []string) *Refusal {
 	return nil
 }
 
-// BatchFields are the headers of an increment, without that of its content type, which a request has of its own, and how
-// the increments of a batch say the same.
-var BatchFields = map[string]string{HeaderKey: "key", HeaderNumber: "number", HeaderSparse: "sparse", HeaderTopic: "topic",
-	HeaderProducer: "producer", HeaderOrigin: "origin", HeaderApplyLimit: "apply_limit"}
+// BatchFields are the headers of an increment, without that of its content type, which a request has of its own, and
+// how the increments of a batch say the same.
+var BatchFields = map[string]string{HeaderKey: "key", HeaderNumber: "number", HeaderSparse: "sparse",
+	HeaderTopic: "topic", HeaderProducer: "producer", HeaderOrigin: "origin", HeaderApplyLimit: "apply_limit"}
 
-// CheckBatchHeaders refuses headers of ours beside a batch, which says nothing of its increments in headers: whoever sends
-// one means something that would not be done.
+// CheckBatchHeaders refuses headers of ours beside a batch, which says nothing of its increments in headers: whoever
+// sends one means something that would not be done.
 func CheckBatchHeaders(headers map[string][]string) *Refusal {
 	for _, name := range slices.Sorted(maps.Keys(headers)) {
 		low := strings.ToLower(name)

@@ -10,7 +10,8 @@ import (
 )
 
 // goldenHello may only gain keys.
-const goldenHello = `{"v":1,"target":"sqlite","topics":["a","b"],"master":true,"at":7,"loaded":"0102030405060708","stateless":true,"packs":true,"backup":true,"features":["a.b"],"host":"h","pid":9}`
+const goldenHello = `{"v":1,"target":"sqlite","topics":["a","b"],"master":true,"at":7,"loaded":"0102030405060708",` +
+	`"stateless":true,"packs":true,"backup":true,"features":["a.b"],"host":"h","pid":9}`
 
 func TestHelloGoldenBytes(t *testing.T) {
 	h := Hello{V: 1, Target: "sqlite", Topics: []string{"a", "b"}, Master: true, At: 7, Loaded: 0x0102030405060708,

@@ -270,8 +270,8 @@ func (w *Watcher) lookAtStorage(batch *statedb.Batch, tables int, paused, stuck 
 		a.Severity, a.Text = statedb.Critical, fmt.Sprintf("increments have waited for %s without a commit: look at the "+
 			"disk of the log", stuckFor)
 	case paused || tables >= level0Alert:
-		a.Severity, a.Text = statedb.Critical, fmt.Sprintf("the log's storage lags behind: tables that wait to be merged: %d "+
-			"(input is refused at %d); look at "+
+		a.Severity, a.Text = statedb.Critical, fmt.Sprintf("the log's storage lags behind: tables that wait to be "+
+			"merged: %d (input is refused at %d); look at "+
 			"the disk's load", tables, level0Refuse)
 	case w.Knobs().Watch.SlowSync > 0 && sync > w.Knobs().Watch.SlowSync:
 		a.Severity, a.Text = statedb.Note, fmt.Sprintf("one sync in a hundred of the log takes %s or longer: look at the "+

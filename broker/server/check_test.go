@@ -42,8 +42,8 @@ func TestCheckMissesALogThatIsGone(t *testing.T) {
 	require.ErrorIs(t, err, fs.ErrNotExist)
 }
 
-// A directory of the broker that is a file, or a link that leads nowhere, is damage: it does not pass. What a file system
-// keeps at the root of each of its mount points is nobody's.
+// A directory of the broker that is a file, or a link that leads nowhere, is damage: it does not pass. What a file
+// system keeps at the root of each of its mount points is nobody's.
 func TestDirectoriesThatAreNone(t *testing.T) {
 	for _, name := range []string{logDir, stateDir, stagingDir} {
 		for _, put := range []func(string) error{

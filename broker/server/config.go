@@ -90,7 +90,8 @@ func Default() Config {
 		AlertsKeep:  statedb.DefaultEvents,
 		Hooks:       monitor.Hooks{Timeout: 5 * time.Second, Repeat: time.Hour},
 		Watch: monitor.Watch{Every: time.Second, Scrub: 24 * time.Hour, SlowSync: 100 * time.Millisecond,
-			Lag: 5 * time.Minute, Stopped: 10 * time.Minute, Backup: 7 * 24 * time.Hour, Checked: 7 * 24 * time.Hour, Ballast: true, MinFree: -1},
+			Lag: 5 * time.Minute, Stopped: 10 * time.Minute, Backup: 7 * 24 * time.Hour, Checked: 7 * 24 * time.Hour,
+			Ballast: true, MinFree: -1},
 	}
 }
 

@@ -138,8 +138,9 @@ func TestWhoHoldsTheLogIsToldOnceAndInNumbers(t *testing.T) {
 		require.Equal(t, "n1", a.Client)
 		return r.alerts.Text(a, nil, time.Now())
 	}
-	require.Regexp(t, `^client n1 holds the log from 6 on: 50 increments, about [0-9.]+ KiB, growing by \d+ a second, the oldest [0-9.]+ s old: `+
-		`see why it does not go forward with xmq client show n1\. Gone for good\? xmq client forget n1 --reason TEXT$`, pin())
+	require.Regexp(t, `^client n1 holds the log from 6 on: 50 increments, about [0-9.]+ KiB, growing by \d+ a second, `+
+		`the oldest [0-9.]+ s old: see why it does not go forward with xmq client show n1\. Gone for good\? xmq client `+
+		`forget n1 --reason TEXT$`, pin())
 	for _, kind := range []string{"offline", "refused", "stopped", "lag"} {
 		var b statedb.Batch
 		b.Raise(statedb.Alert{Key: kind + "/n1", Client: "n1", Severity: statedb.Warning, Last: 1, Text: "why"})

@@ -76,7 +76,8 @@ func TestANightIsATimelineAndALog(t *testing.T) {
 	require.EqualValues(t, 2, rows[0].Number, "what comes next")
 	cancel()
 	require.NoError(t, <-ended)
-	for _, line := range []string{`event="alert raised" alert=fail/master severity=critical client=master seq=2 cause="client master could not apply`,
+	for _, line := range []string{`event="alert raised" alert=fail/master severity=critical client=master seq=2 ` +
+		`cause="client master could not apply`,
 		`event=skip client=master seq=2 cause="nobody needs it" by="`, `ann@ops"`, `event="client came" client=master`,
 		`event=stopped seq=3 cause="it was told to"`} {
 		require.Equal(t, 1, out.count(line), "%s in %s", line, out.b.String())

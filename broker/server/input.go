@@ -94,8 +94,8 @@ func (b *Broker) against(d statedb.Doubts) string {
 			units.Count(last), head.Log, b.since()))
 	}
 	if !b.doubts.Agreed() {
-		all = append(all, "No node that agrees with this log has been heard since the broker was started: when it is taken as "+
-			"it is, there may be no other copy of it.")
+		all = append(all, "No node that agrees with this log has been heard since the broker was started: when it is "+
+			"taken as it is, there may be no other copy of it.")
 	}
 	return strings.Join(all, " ") + " " + what
 }

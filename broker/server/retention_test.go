@@ -457,8 +457,8 @@ func TestAllSayTheSameOfWhoHoldsTheLog(t *testing.T) {
 		require.NoError(t, err)
 		h := r.keeping.Who()
 		first, fixed := h.InTheWay(10)
-		said := map[string]string{"log": fmt.Sprint(*l.Pin, " ", l.Holder), "trim": r.keeping.Why(), "alert": r.alertText("pin"),
-			"fixed": fixed}
+		said := map[string]string{"log": fmt.Sprint(*l.Pin, " ", l.Holder), "trim": r.keeping.Why(),
+			"alert": r.alertText("pin"), "fixed": fixed}
 		if first != nil {
 			said["evict"] = first.ID
 		}

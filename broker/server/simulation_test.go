@@ -32,9 +32,9 @@ import (
 	"xmq/worker"
 )
 
-// TestSimulation runs random histories of a broker and its nodes in fake time: real log, state store, workers, dispatcher,
-// chunk service and agents, on a disk in memory that a crash may tear, a network that loses, repeats, reorders and
-// cuts, and databases
+// TestSimulation runs random histories of a broker and its nodes in fake time: real log, state store, workers,
+// dispatcher, chunk service and agents, on a disk in memory that a crash may tear, a network that loses, repeats,
+// reorders and cuts, and databases
 // that fail, come back from old backups, and join by DUMP. Afterwards every node has applied 1 to the head, each
 // increment once and in order, but for those about which an operator has decided, and every answered increment is in
 // the log under its number.

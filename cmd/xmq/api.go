@@ -209,8 +209,8 @@ func readRefusal(res *http.Response) error {
 		e.Error = fmt.Sprintf("the broker answered %s: %.200s", res.Status, b)
 	}
 	if res.StatusCode == http.StatusBadRequest && strings.Contains(e.Error, "unknown field") {
-		e.Error = "the broker is older than this tool and does not know what it was asked: upgrade the broker first, or use " +
-			"its own tool (" + e.Error + ")"
+		e.Error = "the broker is older than this tool and does not know what it was asked: upgrade the broker first, " +
+			"or use its own tool (" + e.Error + ")"
 	}
 	refused := &refusal{res.StatusCode, plain(e.Error), e.Code}
 	if res.StatusCode == http.StatusServiceUnavailable { // the broker is busy, starts or ends

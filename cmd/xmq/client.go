@@ -27,8 +27,8 @@ func clientCommand() *cli.Command {
 		Usage: "how long this increment may be at the database now: a `DURATION` of 1s to 720h, or none"}
 	all := &cli.BoolFlag{Name: "all", Usage: "instead of IDs: every client that has failed or is retrying, with --seq " +
 		"those that are at that increment, each as an order of its own"}
-	allAt := &cli.BoolFlag{Name: "all", Usage: "instead of IDs: every client that has failed at the increment of --seq, or is " +
-		"retrying it, each as an order of its own (needs --seq)"}
+	allAt := &cli.BoolFlag{Name: "all", Usage: "instead of IDs: every client that has failed at the increment of " +
+		"--seq, or is retrying it, each as an order of its own (needs --seq)"}
 	list := positionsCommand()
 	list.Name, list.Usage = "list", "the same as xmq positions"
 	return &cli.Command{

@@ -36,7 +36,8 @@ func demoCommand() *cli.Command {
 			&cli.IntFlag{Name: "increments", Usage: "how many changes are fed, at least 1000", Value: 20000},
 			&cli.IntFlag{Name: "rate", Usage: "changes a second", Value: 1500},
 			&cli.Uint64Flag{Name: "seed", Usage: "seed of the random SQL", Value: 1},
-			&cli.StringFlag{Name: "dir", Usage: "`FOLDER` to work in, must not exist; default is a temporary one that is removed"},
+			&cli.StringFlag{Name: "dir", Usage: "`FOLDER` to work in, must not exist; default is a temporary one that is " +
+				"removed"},
 			&cli.BoolFlag{Name: "keep", Usage: "leave everything running at the end, until interrupted"},
 		},
 		Action: func(c *cli.Context) (err error) {
@@ -168,7 +169,8 @@ func (d *demo) cast() (broker, master, node1, node2 *child, err error) {
 	if d.httpAddr, err = freeAddr(); err != nil {
 		return
 	}
-	d.api = &apiClient{base: "http://" + d.httpAddr, name: "http://" + d.httpAddr, http: &http.Client{Timeout: 20 * time.Second}}
+	d.api = &apiClient{base: "http://" + d.httpAddr, name: "http://" + d.httpAddr,
+		http: &http.Client{Timeout: 20 * time.Second}}
 	node := func(id string, more ...string) *child {
 		return d.child(id, append([]string{"node", "--id", id, "--broker", "nats://" + d.natsAddr, "--target", "sqlite:" +
 			d.database(id)}, more...)...)
@@ -346,8 +348,8 @@ func (d *demo) judge(ctx context.Context) error {
 			v.Seq, v.PauseMS, v.Bytes, v.DurationMS)
 	}
 	d.say("last lag: all nodes level %.2f s after the last increment", caught.Seconds())
-	d.say("VERDICT: equal. %s, 3 nodes, 2 kills, %d rows compared, nothing lost, nothing doubled", units.Of(uint64(d.total), "increment"),
-		equal)
+	d.say("VERDICT: equal. %s, 3 nodes, 2 kills, %d rows compared, nothing lost, nothing doubled",
+		units.Of(uint64(d.total), "increment"), equal)
 	return nil
 }
 

@@ -91,7 +91,8 @@ func dumpCommand() *cli.Command {
 			}
 			return show(c, backedUp{m, time.Unix(0, m.Time).UTC(), file.Size()}, func(w io.Writer) {
 				m.Target, m.Format = plain(m.Target), plain(m.Format)
-				fmt.Fprintf(w, "%s: %s, packed from %s of %s (%s) at sequence %s of log %s, taken %s\n", path, units.Bytes(file.Size()),
+				fmt.Fprintf(w, "%s: %s, packed from %s of %s (%s) at sequence %s of log %s, taken %s\n", path,
+					units.Bytes(file.Size()),
 					units.Bytes(m.Size), m.Target, m.Format, units.Count(m.Pos.Seq), m.Pos.Log, units.Stamp(time.Unix(0, m.Time)))
 			})
 		},

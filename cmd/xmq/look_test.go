@@ -275,6 +275,6 @@ func TestAStatusHidesNoClientBehindAnAlert(t *testing.T) {
 		Clients: map[worker.Is]int{worker.IsFatal: 1, worker.IsStopped: 1},
 		Wrong: []worker.View{{ID: "n1", Condition: worker.Condition{Is: worker.IsFatal}},
 			{ID: "n2", Condition: worker.Condition{Is: worker.IsStopped}}}}, 120)
-	require.Equal(t, "CRITICAL n1: fatal\nWARNING its disk has 3 MiB free\nWARNING n2 was stopped\n2 clients: 1 fatal, 1 stopped\n",
-		b.String()[strings.Index(b.String(), "CRITICAL"):])
+	require.Equal(t, "CRITICAL n1: fatal\nWARNING its disk has 3 MiB free\nWARNING n2 was stopped\n2 clients: 1 fatal, "+
+		"1 stopped\n", b.String()[strings.Index(b.String(), "CRITICAL"):])
 }

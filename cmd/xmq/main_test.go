@@ -404,10 +404,12 @@ func TestPublishTakesEveryInput(t *testing.T) {
 			"stdin is a dump of pg_dump in a format of its own: pg_restore --file=SCRIPT.sql makes a script of it"},
 		{"a script that is compressed", "\x1f\x8b\x08\x00", []string{"--sql", "-", "--dialect", "mysql"}, exitRefused,
 			0, "gunzip -c FILE"},
-		{"lines in UTF-16, as they are", "S\x00E\x00L\x00\n\x00", []string{"--lines"}, exitRefused, 0, "every other byte is NUL"},
+		{"lines in UTF-16, as they are", "S\x00E\x00L\x00\n\x00", []string{"--lines"}, exitRefused, 0,
+			"every other byte is NUL"},
 		{"a script in UTF-16", "\x00S\x00E\x00L\x00;", []string{"--sql", "-", "--dialect", "sqlite"}, exitRefused, 0,
 			"stdin: it is UTF-16, since every other byte is NUL"},
-		{"a script with a NUL", "SELECT 'a\x00b';", []string{"--sql", "-", "--dialect", "sqlite"}, exitRefused, 0, "NUL byte"},
+		{"a script with a NUL", "SELECT 'a\x00b';", []string{"--sql", "-", "--dialect", "sqlite"}, exitRefused, 0,
+			"NUL byte"},
 		{"lines of a file", "", []string{"--lines", lined}, 0, 2, "2 increments published"},
 		{"a file that is a script by its name", "", []string{named, "--dialect", "pg", "--lint=false"}, 0, 1,
 			"1 increment published"},
@@ -430,8 +432,8 @@ func TestPublishTakesEveryInput(t *testing.T) {
 	_, out, _ = publish("a\nb\nc\n", "--json", "--idempotency-prefix", "twice")
 	require.JSONEq(t, fmt.Sprintf(`{"first":%d,"last":%d,"count":3,"known":2}`, head+1, head+3), out)
 	_, out, _ = publish("a\nb\nc\nd\n", "--idempotency-prefix", "twice")
-	require.Equal(t, fmt.Sprintf("1 increment published, 3 increments were there already, all of them from %d to %d\n", head+1,
-		head+4), out)
+	require.Equal(t, fmt.Sprintf("1 increment published, 3 increments were there already, all of them from %d to %d\n",
+		head+1, head+4), out)
 	require.EqualValues(t, "YQ==", keys(t,
 		good(t, "", "log", "tail", "-n", "1", "--from", jsonNumber(head+1), "--json", "--api", api))["body"],
 		"a carriage return is no part of a line")

@@ -321,7 +321,8 @@ func settled(verb worker.Verb, v worker.View, seq uint64, at time.Time) (text st
 		return "", false, false
 	case v.State == statedb.Failed && fresh && v.LastError.Seq == seq && verb != worker.SeekTo:
 		return fmt.Sprintf("%s failed again at %d: %s", v.ID, seq, v.LastError.Text), true, true
-	case v.State == statedb.Failed && fresh && v.Acked >= seq && verb != worker.SeekTo: // it is done; the client stands still
+	// it is done; the client stands still
+	case v.State == statedb.Failed && fresh && v.Acked >= seq && verb != worker.SeekTo:
 		return fmt.Sprintf("%s of increment %d at %s is done, it stands at %d; then it failed at %d: %s", verb, seq, v.ID,
 			v.Acked, v.LastError.Seq, v.LastError.Text), true, true
 	case v.State == statedb.Failed && fresh:

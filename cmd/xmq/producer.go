@@ -15,9 +15,9 @@ func producerCommand() *cli.Command {
 		Name: "producer", Usage: "decide about a producer",
 		Subcommands: []*cli.Command{
 			{Name: "reset", Usage: "forget a producer's highest number, after one that was far too high (needs --reason)",
-				Description: "The next number of the producer may be any one. Those that are stored already stay known: one of them is " +
-					"answered as a duplicate, or refused for another body (409 key_reused), so a producer that counts from 1 again " +
-					"takes another name.",
+				Description: "The next number of the producer may be any one. Those that are stored already stay known: one of " +
+					"them is answered as a duplicate, or refused for another body (409 key_reused), so a producer that counts from " +
+					"1 again takes another name.",
 				ArgsUsage: "PRODUCER",
 				Flags:     apiFlags(&cli.StringFlag{Name: "reason", Usage: "why; it will stand in the audit list"}),
 				Action:    producerReset},

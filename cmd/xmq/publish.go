@@ -27,7 +27,8 @@ func publishCommand() *cli.Command {
 		Name: "publish", Usage: "send changes to the broker, in order", ArgsUsage: "[FILE...]",
 		Description: "Without arguments every line of stdin is one increment, without its line break. A FILE named *.sql, " +
 			"and what --sql\n" +
-			"names, is a script and is split: every statement is one increment, and so is everything between BEGIN and COMMIT.\n" +
+			"names, is a script and is split: every statement is one increment, and so is everything between BEGIN and " +
+			"COMMIT.\n" +
 			"Any other FILE is one increment. Everything is read and checked before anything is sent: a statement that nodes " +
 			"would\n" +
 			"refuse, a line that is no whole statement. --lines sends lines (of stdin, or of FILEs) as they are.\n\n" +
@@ -41,7 +42,8 @@ func publishCommand() *cli.Command {
 			&cli.StringFlag{Name: "topic", Usage: "topic of the increments"},
 			&cli.StringFlag{Name: "content-type", Usage: "content type of the increments"},
 			&cli.StringFlag{Name: "apply-limit",
-				Usage: "how long each may be at a database: a `DURATION` of 1s to 720h, or none (default: apply_limit of the node)"},
+				Usage: "how long each may be at a database: a `DURATION` of 1s to 720h, or none (default: apply_limit of " +
+					"the node)"},
 			&cli.StringFlag{Name: "sql", Usage: "SQL script `FILE`; - for stdin"},
 			&cli.BoolFlag{Name: "lines", Usage: "every line of stdin or of the FILEs is one increment, as it is"},
 			&cli.StringFlag{Name: "dialect",

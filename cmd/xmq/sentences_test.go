@@ -29,7 +29,8 @@ func TestNoTextCountsOneOfSeveral(t *testing.T) {
 			text, err := os.ReadFile(path)
 			require.NoError(t, err)
 			for i, line := range strings.Split(string(text), "\n") {
-				if m := counted.FindString(limit.ReplaceAllString(line, "")); m != "" && !strings.HasPrefix(strings.TrimSpace(line), "//") {
+				if m := counted.FindString(limit.ReplaceAllString(line, "")); m != "" &&
+					!strings.HasPrefix(strings.TrimSpace(line), "//") {
 					if strings.HasPrefix(m, "%d increment") && !strings.HasPrefix(m, "%d increments") {
 						continue
 					}
@@ -45,7 +46,8 @@ func TestNoScreenRunsSentencesTogether(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
 	require.NoError(t, err)
 	require.NotEmpty(t, files)
-	together := regexp.MustCompile(`[a-z0-9)] (?:Trying|Waiting|Look|Start|See|Make|Restore|Gone for good|To pass)\b|\b1 [a-z]+s (?:wait|run|follow|behind)|\?\.`)
+	together := regexp.MustCompile(`[a-z0-9)] (?:Trying|Waiting|Look|Start|See|Make|Restore|Gone for good|To ` +
+		`pass)\b|\b1 [a-z]+s (?:wait|run|follow|behind)|\?\.`)
 	for _, path := range files {
 		text, err := os.ReadFile(path)
 		require.NoError(t, err)

@@ -19,8 +19,8 @@
 //	require xmq v0.0.0
 //	replace xmq => ../xmq
 //
-// Ticks, heartbeats and timeouts are shorter than outside tests. The disk is not watched: neither its free space nor its
-// speed.
+// Ticks, heartbeats and timeouts are shorter than outside tests. The disk is not watched: neither its free space nor
+// its speed.
 package xmqtest
 
 import (

@@ -18,18 +18,18 @@ const checkTurn = 1000
 
 // What helps where a start is refused.
 const (
-	helpNewest = "a start is refused with it (78): put this directory back from a copy; without one, a running broker should " +
-		"go on until every node has applied what it lacks, and a new log, for which `log` and `state` are moved away, begins " +
-		"with a DUMP of every node"
+	helpNewest = "a start is refused with it (78): put this directory back from a copy; without one, a running broker " +
+		"should go on until every node has applied what it lacks, and a new log, for which `log` and `state` are moved " +
+		"away, begins with a DUMP of every node"
 	helpMissing = "a start is refused without them (78): put their directories back"
 	helpForeign = "it is not the broker's: move it away"
-	helpOverlap = "two segments hold the same increments, and a start is refused (78): put the directory of the log back as " +
-		"it was"
+	helpOverlap = "two segments hold the same increments, and a start is refused (78): put the directory of the log " +
+		"back as it was"
 )
 
 // Check implements increments.Log. It reads the files themselves, not what readers and the writer hold of them in
-// memory, and disturbs neither: of the newest segment the tables and the journal as they are now, in which every record up to
-// the head has to be. It also verifies the borders of segments and the number of idempotency keys;
+// memory, and disturbs neither: of the newest segment the tables and the journal as they are now, in which every record
+// up to the head has to be. It also verifies the borders of segments and the number of idempotency keys;
 // segments that are trimmed meanwhile are passed over.
 func (l *Log) Check(ctx context.Context, from uint64, progress func(seq uint64)) (increments.Report, error) {
 	head := l.Head()
@@ -75,8 +75,8 @@ func (l *Log) Check(ctx context.Context, from uint64, progress func(seq uint64))
 }
 
 // checkSegment verifies the records of g between from and head, as they lie on the disk, and returns the position of
-// the last one. Damage sets a sealed segment aside. In the newest one it is looked for twice, and it is not set aside: what
-// was not read from the disk yet is in memory, and sound.
+// the last one. Damage sets a sealed segment aside. In the newest one it is looked for twice, and it is not set aside:
+// what was not read from the disk yet is in memory, and sound.
 func (l *Log) checkSegment(ctx context.Context, g *segment, from, head uint64, before event.Position,
 	r *increments.Report, progress func(uint64)) (at event.Position, err error) {
 	if err := l.set.use(g, func(*disk.DB, event.Position) error { return nil }); err != nil {

@@ -116,7 +116,8 @@ func survived(place disk.Place, acked uint64) error {
 
 func crashOptions() Options { return Options{MaxRecords: 50, OpenSegments: 2, Window: 130} }
 
-// stride is of how many places one is looked at: of each, but under the race detector, which needs no more to see a race.
+// stride is of how many places one is looked at: of each, but under the race detector, which needs no more to see a
+// race.
 func stride() int {
 	if shorttest.Less() {
 		return 7

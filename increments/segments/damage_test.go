@@ -133,7 +133,8 @@ func TestXQ08SwappedSegment(t *testing.T) {
 }
 
 // A sealed segment that is damaged is set aside by the start that reads it, as by a reader: whatever lies after it is
-// served, and the log goes on, once and at every later start. One that is missing, and damage in the newest, are refused.
+// served, and the log goes on, once and at every later start. One that is missing, and damage in the newest, are
+// refused.
 func TestAStartSetsADamagedSegmentAside(t *testing.T) {
 	mine, all := damagedLog(t, 450)
 	names, err := mine.List()

@@ -64,7 +64,8 @@ func (l *Log) Reset(producer string) (highest uint64, counted bool, err error) {
 	}
 	anew := counter{reset: l.ahead.Seq}
 	l.counters[producer] = anew
-	l.settled() // groups prepared before would overwrite it with their own numbers; those that follow go on from it, and say both
+	// groups prepared before would overwrite it with their own numbers; those that follow go on from it, and say both
+	l.settled()
 	l.store.Lock()
 	defer l.store.Unlock()
 	if l.closed {

@@ -18,13 +18,15 @@
 // In a segment (format 1; numbers little-endian; every value except a record begins with the format byte):
 //
 //	<20 digits>              the record with that sequence, as package event encodes it
-//	i<producer> NUL #<20 digits>   1 format 2, 8 sequence of the record with that number of that producer, 8 digest of topic and body
+//	i<producer> NUL #<20 digits>   1 format 2, 8 sequence of the record with that number of that producer,
+//	                               8 digest of topic and body
 //	i<producer> NUL =<key>         the same for keys that are not numbers; format 1, of the first revision, has no digest
 //	m/base                   1 format, 8 sequence, 8 chain: the position before the segment's first record
 //	m/log                    1 format, 8 log ID
 //	m/low                    1 format, 8 lowest sequence that retention has left
 //	m/index                  1 format, 8 one: there is an index of keys, or there was
-//	m/p/<producer>           1 format, 8 highest number of that producer; format 2 adds 1 flags, 8 sequence of its last reset
+//	m/p/<producer>           1 format, 8 highest number of that producer;
+//	                         format 2 adds 1 flags, 8 sequence of its last reset
 //
 // All m/... are written when a segment is made, so they outlive the segments before it. Record and idempotency key
 // are one batch with one sync: that is the moment of acknowledgement. There is no stored end: the end of the log is

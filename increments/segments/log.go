@@ -158,9 +158,9 @@ func create(place disk.Place, storage *disk.Storage, o Options, base event.Posit
 // Open opens the log that lies in place. Interrupted rolls and trims are finished first. The end is the last record;
 // the last Options.Walk records are verified and the ring is filled with the newest of them, which takes about a
 // second at most. fs.ErrNotExist: there is no log. disk.Damage: a segment is missing, or the newest one is
-// foreign or damaged, or the disk cannot read it; nobody may be served (exit 78). A damaged sealed segment is set aside. ErrLater: a file could not be opened this time (exit 75).
-// Nothing of a sealed segment is written. The caller compares its checkpoint next (VerifyCheckpoint). Rules: XI-1,
-// XD-6, XD-7, XD-18, XQ-8.
+// foreign or damaged, or the disk cannot read it; nobody may be served (exit 78). A damaged sealed segment is set
+// aside. ErrLater: a file could not be opened this time (exit 75). Nothing of a sealed segment is written. The caller
+// compares its checkpoint next (VerifyCheckpoint). Rules: XI-1, XD-6, XD-7, XD-18, XQ-8.
 func Open(place disk.Place, storage *disk.Storage, o Options) (*Log, error) {
 	l := prepare(place, storage, o)
 	if err := l.load(); err != nil {

@@ -91,7 +91,8 @@ func TestJSONShape(t *testing.T) {
 	r.sum(false)
 	var out bytes.Buffer
 	require.NoError(t, WriteJSON(&out, r))
-	require.JSONEq(t, `{"scenario":"s","rounds":[{"ours":10,"theirs":5}],"ours":10,"peer":"p","theirs":5,"ratio":2,"unit":"u","asks":"a","aim":"1x","disk":"synced","peer_disk":"not","seconds":1}`, out.String())
+	require.JSONEq(t, `{"scenario":"s","rounds":[{"ours":10,"theirs":5}],"ours":10,"peer":"p","theirs":5,"ratio":2,`+
+		`"unit":"u","asks":"a","aim":"1x","disk":"synced","peer_disk":"not","seconds":1}`, out.String())
 	require.Equal(t, 1, bytes.Count(out.Bytes(), []byte("\n")))
 	out.Reset()
 	require.NoError(t, WriteJSON(&out, Result{Scenario: "s", Rounds: []Round{{Ours: 4}}, Ours: 4, Unit: "u"}))

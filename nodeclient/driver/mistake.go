@@ -31,7 +31,8 @@ func mistake(dialect string, body []byte) error {
 	case text[0] == '{':
 		return nil
 	case text[0] == '[' && json.Valid(body):
-		return errors.New(`it is a JSON list: several statements that belong together are {"tx": [{"sql": ..., "args": [...]}, ...]}, ` +
+		return errors.New(`it is a JSON list: several statements that belong together are {"tx": [{"sql": ..., "args": ` +
+			`[...]}, ...]}, ` +
 			"and many increments are sent to POST /v1/increments/batch, each on a line")
 	case text[0] == '"' && json.Valid(body):
 		return errors.New(`it is a JSON string: send the SQL itself, or {"sql": ..., "args": [...]}`)

@@ -156,8 +156,8 @@ func Open(ctx context.Context, node, target, passwordFile, dir string) (Opened, 
 			continue
 		}
 		if path, _, _ := strings.Cut(rest, "?"); d.local && isURL(path) {
-			return Opened{}, fmt.Errorf("a target %s:PATH names a path on this machine, and a URL stands there: write the path, "+
-				"or use the driver of that URL", scheme)
+			return Opened{}, fmt.Errorf("a target %s:PATH names a path on this machine, and a URL stands there: write "+
+				"the path, or use the driver of that URL", scheme)
 		}
 		t, err := d.open(ctx, place{target, under(dir, rest), dir, node, password})
 		if err != nil {

@@ -96,7 +96,7 @@ type Producer struct {
 	from      uint64    // with resume: the batch to go back to
 	pause     time.Duration
 	trouble   error     // the last, until an answer comes
-	probe     time.Time // while nothing is published: when the group is asked next whether anybody serves it; zero: it need not be
+	probe     time.Time // while nothing is published: when to ask next whether anybody serves the group; zero: never
 	records   int       // the window: published and not answered
 	bytes     int
 	published uint64        // drafts

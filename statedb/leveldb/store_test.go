@@ -100,7 +100,8 @@ func write(t *testing.T, db *Store, change func(*statedb.Batch)) {
 
 // What an earlier version wrote down as by was what the caller said of itself.
 func TestAnEarlierAuditEntrySaysWhatTheCallerSaid(t *testing.T) {
-	m := &memory{all: map[string]string{string(auditKey(1)): `{"v":1,"number":1,"time":5,"verb":"skip","client":"n","seq":7,"reason":"r","by":"root@board"}`,
+	m := &memory{all: map[string]string{string(auditKey(1)): `{"v":1,"number":1,"time":5,"verb":"skip","client":"n",` +
+		`"seq":7,"reason":"r","by":"root@board"}`,
 		string(auditKey(2)): `{"v":2,"number":2,"verb":"ack alert","reason":"fail/n","by":"b"}`}}
 	db, err := open(m, statedb.Options{})
 	require.NoError(t, err)

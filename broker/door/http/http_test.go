@@ -592,8 +592,10 @@ func FuzzHTTPIngest(f *testing.F) {
 // A parameter that nobody knows is refused, as GET /v1/increments does: it was written to mean something.
 func TestUnknownParametersAreRefused(t *testing.T) {
 	h := newFixture(t)
-	for _, r := range [][2]string{{"POST", "/v1/increments"}, {"POST", "/v1/increments/batch"}, {"GET", "/v1/increments/1"}} {
-		req, err := http.NewRequestWithContext(t.Context(), r[0], h.server.URL+r[1]+"?foo=2", strings.NewReader(`{"body":"x"}`))
+	for _, r := range [][2]string{{"POST", "/v1/increments"}, {"POST", "/v1/increments/batch"},
+		{"GET", "/v1/increments/1"}} {
+		req, err := http.NewRequestWithContext(t.Context(), r[0], h.server.URL+r[1]+"?foo=2",
+			strings.NewReader(`{"body":"x"}`))
 		require.NoError(t, err)
 		res, err := http.DefaultClient.Do(req)
 		require.NoError(t, err)

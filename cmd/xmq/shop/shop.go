@@ -24,9 +24,12 @@ type Stream struct {
 func New(seed uint64) *Stream {
 	return &Stream{rng: rand.New(rand.NewPCG(seed, 7)), pending: []string{
 		`CREATE TABLE customer (id INTEGER PRIMARY KEY, name TEXT NOT NULL, city TEXT, balance INTEGER NOT NULL DEFAULT 0)`,
-		`CREATE TABLE product (id INTEGER PRIMARY KEY, title TEXT NOT NULL UNIQUE, price NUMERIC NOT NULL CHECK (price > 0), stock INTEGER NOT NULL DEFAULT 0, picture BLOB)`,
-		`CREATE TABLE orders (id INTEGER PRIMARY KEY, customer INTEGER NOT NULL REFERENCES customer(id), state TEXT NOT NULL DEFAULT 'new', total NUMERIC NOT NULL DEFAULT 0)`,
-		`CREATE TABLE item (orders INTEGER NOT NULL REFERENCES orders(id) ON DELETE CASCADE, product INTEGER NOT NULL REFERENCES product(id), count INTEGER NOT NULL, PRIMARY KEY (orders, product)) WITHOUT ROWID`,
+		`CREATE TABLE product (id INTEGER PRIMARY KEY, title TEXT NOT NULL UNIQUE, price NUMERIC NOT NULL CHECK (price > ` +
+			`0), stock INTEGER NOT NULL DEFAULT 0, picture BLOB)`,
+		`CREATE TABLE orders (id INTEGER PRIMARY KEY, customer INTEGER NOT NULL REFERENCES customer(id), state TEXT NOT ` +
+			`NULL DEFAULT 'new', total NUMERIC NOT NULL DEFAULT 0)`,
+		`CREATE TABLE item (orders INTEGER NOT NULL REFERENCES orders(id) ON DELETE CASCADE, product INTEGER NOT NULL ` +
+			`REFERENCES product(id), count INTEGER NOT NULL, PRIMARY KEY (orders, product)) WITHOUT ROWID`,
 		`CREATE TABLE journal (n INTEGER PRIMARY KEY AUTOINCREMENT, what TEXT NOT NULL, amount INTEGER)`,
 		`CREATE INDEX orders_by_customer ON orders (customer, state)`,
 		"CREATE TRIGGER paid AFTER UPDATE OF state ON orders WHEN NEW.state = 'paid' AND OLD.state <> 'paid'\nBEGIN\n  " +

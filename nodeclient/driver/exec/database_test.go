@@ -310,5 +310,8 @@ func TestTheFormatOfASnapshotStays(t *testing.T) {
 	require.NoError(t, s.WriteTo(t.Context(), &b))
 	require.NoError(t, s.Close())
 	require.Equal(t, "XMQEXECD\x01\x00\x00\x00", string(b.Bytes()[:12]))
-	require.Equal(t, fmt.Sprintf("%x", "\x01\x00\x00\x00\x00\x00\x00\x00\x02\x00\x00\x00\x00\x00\x00\x00\x03\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"), fmt.Sprintf("%x", b.Bytes()[12:40]))
+	require.Equal(t,
+		fmt.Sprintf("%x",
+			"\x01\x00\x00\x00\x00\x00\x00\x00\x02\x00\x00\x00\x00\x00\x00\x00\x03\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"),
+		fmt.Sprintf("%x", b.Bytes()[12:40]))
 }

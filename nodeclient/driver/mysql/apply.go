@@ -220,7 +220,8 @@ func (t *Database) run(ctx context.Context, s *session, stored event.Position, s
 	if c.err == nil {
 		return apply.Unknown, unmoved(steps, fmt.Errorf("moving the position found %d rows instead of one", c.found))
 	}
-	if connFailed(c.err) || number(c.err) == lockTimeout && time.Since(begun) > lockWait/2 { // one that was raised comes at once
+	// one that was raised comes at once
+	if connFailed(c.err) || number(c.err) == lockTimeout && time.Since(begun) > lockWait/2 {
 		return 0, nodeclient.Transient(fmt.Errorf("mysql: apply %d to %d: %w", steps[0].Seq(), steps[len(steps)-1].Seq(),
 			c.err))
 	}
@@ -335,8 +336,8 @@ func unmoved(steps []step, err error) error {
 
 // settle answers for a commit that returned an error. Whatever it was, the position read back over a new session
 // tells; that waits for the old session to end.
-func (t *Database) settle(ctx context.Context, before, stored, last event.Position, at int, failed error) (event.Position,
-	*apply.Failure) {
+func (t *Database) settle(ctx context.Context, before, stored, last event.Position, at int,
+	failed error) (event.Position, *apply.Failure) {
 	t.s.close()
 	if last == stored { // outside the order: the position tells nothing
 		return before, apply.Fail(0, nodeclient.Unknown(fmt.Errorf("mysql: the answer to the commit was lost, and whether "+

@@ -48,7 +48,8 @@ func TestArgumentsEqualLiterals(t *testing.T) {
 		n.run(fmt.Sprintf("CREATE TABLE t%d (k int PRIMARY KEY, v %s NULL)", i, c.column))
 		n.run(fmt.Sprintf("INSERT INTO t%d VALUES (0, %s)", i, c.literal),
 			fmt.Sprintf(`{"sql": "INSERT INTO t%d VALUES (?, ?)", "args": [1, %s]}`, i, c.arg),
-			fmt.Sprintf(`{"tx": [{"sql": "INSERT INTO t%d VALUES (?, NULL)", "args": [2]}, {"sql": "UPDATE t%[1]d SET v = ? WHERE k = ?", "args": [%s, 2]}]}`, i, c.arg))
+			fmt.Sprintf(`{"tx": [{"sql": "INSERT INTO t%d VALUES (?, NULL)", "args": [2]}, {"sql": "UPDATE t%[1]d SET v = ? `+
+				`WHERE k = ?", "args": [%s, 2]}]}`, i, c.arg))
 		same := "v <=> (SELECT v FROM t%[1]d WHERE k = 0)"
 		if c.column == "json" {
 			same = "cast(v AS char) = (SELECT cast(v AS char) FROM t%[1]d WHERE k = 0)"
@@ -74,7 +75,8 @@ func TestArgumentsEqualLiteralsWhateverTheyAre(t *testing.T) {
 		text, err := json.Marshal(s)
 		require.NoError(r, err)
 		n.run("DELETE FROM t",
-			fmt.Sprintf(`{"sql": "INSERT INTO t (i, d, f, x, b) VALUES (?, ?, ?, ?, ?)", "args": [%s, %s, %s, %s, {"base64": "%s"}]}`, i, d, d, text, base64.StdEncoding.EncodeToString(b)),
+			fmt.Sprintf(`{"sql": "INSERT INTO t (i, d, f, x, b) VALUES (?, ?, ?, ?, ?)", "args": [%s, %s, %s, %s, {"base64": `+
+				`"%s"}]}`, i, d, d, text, base64.StdEncoding.EncodeToString(b)),
 			fmt.Sprintf(`INSERT INTO t (i, d, f, x, b) VALUES (%s, %s, %s, _utf8mb4 x'%s', x'%s')`, i, d, d,
 				hex.EncodeToString([]byte(s)), hex.EncodeToString(b)))
 		require.Equal(r, "1", n.value("SELECT count(*) FROM (SELECT DISTINCT i, d, f, hex(x), hex(b) FROM t) AS r"))
@@ -85,15 +87,17 @@ func TestArgumentsEqualLiteralsWhateverTheyAre(t *testing.T) {
 func TestAnIncrementOfSeveralStatementsIsOneTransaction(t *testing.T) {
 	n := newNode(t)
 	n.run("CREATE TABLE t (k int PRIMARY KEY, v varchar(999))",
-		`{"tx": [{"sql": "INSERT INTO t VALUES (?, ?)", "args": [1, "a;b"]}, {"sql": "UPDATE t SET v = concat(v, row_count(), k) WHERE k = ?;", "args": [1]}, {"sql": "INSERT INTO t SELECT k + 1, v FROM t"}]}`)
+		`{"tx": [{"sql": "INSERT INTO t VALUES (?, ?)", "args": [1, "a;b"]}, {"sql": "UPDATE t SET v = concat(v, `+
+			`row_count(), k) WHERE k = ?;", "args": [1]}, {"sql": "INSERT INTO t SELECT k + 1, v FROM t"}]}`)
 	require.Equal(t, []string{"1|a;b11", "2|a;b11"}, n.query("SELECT concat(k, '|', v) FROM t ORDER BY k"))
 	err := n.fails(1, "DELETE FROM t WHERE k = 2",
-		`{"tx": [{"sql": "DELETE FROM t"}, {"sql": "INSERT INTO t VALUES (?, ?)", "args": [5, 5]}, {"sql": "INSERT INTO t VALUES\n(?, ?)", "args": [5, 6]}]}`)
+		`{"tx": [{"sql": "DELETE FROM t"}, {"sql": "INSERT INTO t VALUES (?, ?)", "args": [5, 5]}, {"sql": "INSERT INTO t `+
+			`VALUES\n(?, ?)", "args": [5, 6]}]}`)
 	require.ErrorContains(t, err, "Duplicate")
 	require.ErrorContains(t, err, "in statement 3: ")
 	require.Equal(t, "1", n.value("SELECT group_concat(k) FROM t"))
-	n.run(`{"tx": [{"sql": "SET sql_mode = ''"}, {"sql": "SET @a = ?", "args": [7]}, {"sql": "INSERT INTO t VALUES (@a, @@sql_mode)"}]}`,
-		`{"sql": "INSERT INTO t VALUES (?, concat(@@sql_mode, ifnull(@a, '!')))", "args": [8]}`)
+	n.run(`{"tx": [{"sql": "SET sql_mode = ''"}, {"sql": "SET @a = ?", "args": [7]}, {"sql": "INSERT INTO t VALUES (@a, `+
+		`@@sql_mode)"}]}`, `{"sql": "INSERT INTO t VALUES (?, concat(@@sql_mode, ifnull(@a, '!')))", "args": [8]}`)
 	require.Equal(t, "", n.value("SELECT v FROM t WHERE k = 7"))
 	require.Contains(t, n.value("SELECT v FROM t WHERE k = 8"), "STRICT")
 	require.Contains(t, n.value("SELECT v FROM t WHERE k = 8"), "!")
@@ -119,16 +123,22 @@ func TestWrongArgumentsAreRefusedBeforeTheyRun(t *testing.T) {
 	n := newNode(t)
 	n.run("CREATE TABLE t (k int PRIMARY KEY, v text)")
 	for body, why := range map[string]string{
-		"INSERT INTO t VALUES (1, ?)":            `line 1: it has the placeholder ? and no arguments: send {"sql": ..., "args": [...]}`,
+		"INSERT INTO t VALUES (1, ?)": `line 1: it has the placeholder ? and no arguments: send {"sql": ..., ` +
+			`"args": [...]}`,
 		`{"sql": "INSERT INTO t VALUES (?, ?)"}`: "it has 2 placeholders ? and 0 arguments",
-		`{"tx": [{"sql": "DELETE FROM t"}, {"sql": "INSERT INTO t VALUES (?, ?)", "args": [1]}]}`: "statement 2: it has 2 placeholders ? and 1 arguments",
-		`{"tx": [{"sql": "DELETE FROM t"}, {"sql": "COMMIT"}]}`:                                   "statement 2: line 1: COMMIT would control the transaction",
-		`{"tx": [{"sql": "DELETE FROM t"}, {"sql": "DROP TABLE t"}]}`:                             "make it an increment of its own",
-		`{"tx": [{"sql": "DELETE FROM t; DELETE FROM t"}]}`:                                       "statement 1: \"sql\" has 2 statements",
-		`{"tx": [{"sql": "DELETE FROM xmq_position WHERE seq > ?", "args": [0]}]}`:                "statement 1: it mentions xmq_position",
-		`{"sql": "INSERT INTO t VALUES (?, ?)", "args": [1, {"base64": "AA"}]}`:                   "argument 2: ",
-		`{"sql": "INSERT INTO t VALUES (?, ?)", "args": [1, 2], "args": [3, 4]}`:                  `the field "args" stands there twice`,
-		`{"sql": "INSERT INTO t VALUES (1, 2)", "args": [1, }`:                                    "it begins with {, as no SQL does, so it has to be JSON",
+		`{"tx": [{"sql": "DELETE FROM t"}, ` +
+			`{"sql": "INSERT INTO t VALUES (?, ?)", "args": [1]}]}`: "statement 2: it has 2 placeholders ? and 1 arguments",
+		`{"tx": [{"sql": "DELETE FROM t"}, {"sql": "COMMIT"}]}`: "statement 2: line 1: COMMIT would control the " +
+			"transaction",
+		`{"tx": [{"sql": "DELETE FROM t"}, {"sql": "DROP TABLE t"}]}`: "make it an increment of its own",
+		`{"tx": [{"sql": "DELETE FROM t; DELETE FROM t"}]}`:           "statement 1: \"sql\" has 2 statements",
+		`{"tx": [{"sql": "DELETE FROM xmq_position ` +
+			`WHERE seq > ?", "args": [0]}]}`: "statement 1: it mentions xmq_position",
+		`{"sql": "INSERT INTO t VALUES (?, ?)", "args": [1, ` +
+			`{"base64": "AA"}]}`: "argument 2: ",
+		`{"sql": "INSERT INTO t VALUES (?, ` +
+			`?)", "args": [1, 2], "args": [3, 4]}`: `the field "args" stands there twice`,
+		`{"sql": "INSERT INTO t VALUES (1, 2)", "args": [1, }`: "it begins with {, as no SQL does, so it has to be JSON",
 	} {
 		require.ErrorContains(t, Check([]byte(body)), why, body)
 		require.ErrorContains(t, n.fails(0, body), why, body)

@@ -22,7 +22,7 @@ type counters struct {
 	reach   *reach     // nil: not known
 	sure    bool       // they stand where they belong
 	ours    bool       // if not, then because of what this target has begun and not committed
-	gave    []int      // how many numbers each has given since what is stored of it was exact; see reach.follow. Only while sure
+	gave    []int      // how many numbers each gave since what is stored of it was exact (reach.follow); while sure
 	token   hold.Token // of the session that holds the database; see under
 	notices []string
 }

@@ -88,8 +88,8 @@ func TestAScriptIsCutWhereTheServerCutsIt(t *testing.T) {
 		// MySQL keeps the ; after a statement of several as a part of its body
 		"SELECT routine_name, routine_type, trim(TRAILING ';' FROM routine_definition), routine_comment FROM " +
 			"information_schema.routines WHERE routine_schema = database() ORDER BY 1, 2",
-		"SELECT trigger_name, action_timing, event_manipulation, action_order, trim(TRAILING ';' FROM action_statement) FROM " +
-			"information_schema.triggers WHERE trigger_schema = database() ORDER BY 1",
+		"SELECT trigger_name, action_timing, event_manipulation, action_order, trim(TRAILING ';' FROM " +
+			"action_statement) FROM information_schema.triggers WHERE trigger_schema = database() ORDER BY 1",
 		"SELECT event_name, trim(TRAILING ';' FROM event_definition) FROM information_schema.events WHERE event_schema = " +
 			"database()",
 		"SELECT * FROM a", "SELECT count(*) FROM passed",

@@ -50,7 +50,8 @@ func checkAll(records *snapstream.Reader) error {
 			sum.sum += p.checksum.sum
 		case checksumRecord:
 			if sum.rows != p.checksum.rows {
-				return fmt.Errorf("the table %s has %d rows, expected were %d: %w", table, sum.rows, p.checksum.rows, event.ErrDamaged)
+				return fmt.Errorf("the table %s has %d rows, expected were %d: %w", table, sum.rows, p.checksum.rows,
+					event.ErrDamaged)
 			}
 			if sum != p.checksum {
 				return fmt.Errorf("the table %s has other rows than were counted: %w", table, event.ErrDamaged)

@@ -156,10 +156,14 @@ func TestATriggerThatNamesItsDatabaseLoadsAnywhere(t *testing.T) {
 // The snapshots of earlier versions have such triggers as they were made.
 func TestAnEarlierTriggerIsNamedAnew(t *testing.T) {
 	for text, want := range map[string]string{
-		"CREATE OR REPLACE TRIGGER shop.tr BEFORE INSERT ON shop.item FOR EACH ROW SET NEW.n = 'it\\'s'": "CREATE OR REPLACE TRIGGER `tr` BEFORE INSERT ON `item` FOR EACH ROW SET NEW.n = 'it\\'s'",
-		"CREATE OR REPLACE TRIGGER IF NOT EXISTS tr AFTER DELETE ON item FOR EACH ROW DO 1":              "CREATE OR REPLACE TRIGGER tr AFTER DELETE ON item FOR EACH ROW DO 1",
-		"DROP TRIGGER IF EXISTS `tr`; CREATE TRIGGER tr AFTER INSERT ON item FOR EACH ROW DO 1":          "DROP TRIGGER IF EXISTS `tr`; CREATE TRIGGER tr AFTER INSERT ON item FOR EACH ROW DO 1",
-	} {
+		"CREATE OR REPLACE TRIGGER shop.tr BEFORE INSERT " +
+			"ON shop.item FOR EACH ROW SET NEW.n = 'it\\'s'": "CREATE OR REPLACE TRIGGER `tr` BEFORE INSERT ON `item` FOR " +
+			"EACH ROW SET NEW.n = 'it\\'s'",
+		"CREATE OR REPLACE TRIGGER IF NOT EXISTS " +
+			"tr AFTER DELETE ON item FOR EACH ROW DO 1": "CREATE OR REPLACE TRIGGER tr AFTER DELETE ON item FOR EACH ROW DO 1",
+		"DROP TRIGGER IF EXISTS `tr`; " +
+			"CREATE TRIGGER tr AFTER INSERT ON item FOR EACH ROW DO 1": "DROP TRIGGER IF EXISTS `tr`; CREATE TRIGGER tr AFTER " +
+			"INSERT ON item FOR EACH ROW DO 1"} {
 		got, err := unqualified(text, "tr")
 		require.NoError(t, err)
 		require.Equal(t, want, got)

@@ -108,7 +108,8 @@
 //	ddl_chain   char(16)
 //	ddl_before  char(16)         fingerprint of the schema before it; "asked" since a person was asked
 //	ddl_answer  bigint unsigned  number of the operator's last order when it ran, or was asked about; 0 for none
-//	topics      varchar(4095)    the topics the data holds, with commas between; * for all; NULL when not known (event.Topics)
+//	topics      varchar(4095)    the topics the data holds, with commas between; * for all;
+//	                             NULL when not known (event.Topics)
 //	counters    longtext         JSON: where the counter of each table, and each sequence, belongs (see above);
 //	                             NULL when not known
 //	counters_seq bigint unsigned the seq that counters belongs to; when it is another one, counters says nothing

@@ -372,9 +372,12 @@ func TestSessionSettingsArePinned(t *testing.T) {
 		either("--explicit-defaults-for-timestamp=OFF", "--explicit-defaults-for-timestamp=ON"))
 	n := nodeOn(t, own, own.Addr())
 	n.run("CREATE TABLE s (id int AUTO_INCREMENT PRIMARY KEY, k text, v text) CHARACTER SET utf8mb4",
-		`INSERT INTO s (k, v) SELECT variable_name, variable_value FROM `+either("information_schema", "performance_schema")+`.session_variables WHERE variable_name IN ('time_zone', 'sql_mode', '`+either("tx_isolation", "transaction_isolation")+`',
-		'`+limit+`', 'autocommit', 'auto_increment_increment', 'character_set_client', 'collation_connection', 'foreign_key_checks', 'unique_checks', 'default_storage_engine',
-		'completion_type', 'in_transaction', 'sql_select_limit') ORDER BY 1; INSERT INTO s (k, v) VALUES ("it\'s", sleep(0.01))`)
+		`INSERT INTO s (k, v) SELECT variable_name, variable_value FROM `+
+			either("information_schema", "performance_schema")+`.session_variables WHERE variable_name IN
+		('time_zone', 'sql_mode', '`+either("tx_isolation", "transaction_isolation")+`', '`+limit+`', 'autocommit',
+		'auto_increment_increment', 'character_set_client', 'collation_connection', 'foreign_key_checks',
+		'unique_checks', 'default_storage_engine', 'completion_type', 'in_transaction', 'sql_select_limit') ORDER BY 1;
+		INSERT INTO s (k, v) VALUES ("it\'s", sleep(0.01))`)
 	require.Equal(t, either([]string{"1|AUTOCOMMIT|ON", "2|AUTO_INCREMENT_INCREMENT|1", "3|CHARACTER_SET_CLIENT|utf8mb4",
 		"4|COLLATION_CONNECTION|utf8mb4_general_ci", "5|COMPLETION_TYPE|NO_CHAIN",
 		"6|DEFAULT_STORAGE_ENGINE|InnoDB", "7|FOREIGN_KEY_CHECKS|ON", "8|IN_TRANSACTION|1", "9|MAX_STATEMENT_TIME|0.000000",

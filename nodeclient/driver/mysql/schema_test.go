@@ -40,7 +40,8 @@ var mariaSchema = []string{
 	"CREATE VIEW a_on_view AS SELECT name, count(*) AS n FROM b_unpaid GROUP BY name",
 	"CREATE TRIGGER b_noted AFTER INSERT ON bill FOR EACH ROW BEGIN INSERT INTO journal (what) VALUES " +
 		"(concat('insert;', NEW.no)); END",
-	"CREATE TRIGGER a_noted AFTER INSERT ON bill FOR EACH ROW FOLLOWS b_noted INSERT INTO journal (what) VALUES ('second')",
+	"CREATE TRIGGER a_noted AFTER INSERT ON bill FOR EACH ROW FOLLOWS b_noted INSERT INTO journal (what) VALUES " +
+		"('second')",
 	"CREATE TRIGGER before_it BEFORE UPDATE ON bill FOR EACH ROW SET NEW.paid = coalesce(NEW.paid, false)",
 	"DELIMITER //\nCREATE PROCEDURE `buy it`(c bigint, OUT made int) BEGIN DECLARE EXIT HANDLER FOR SQLEXCEPTION " +
 		"RESIGNAL; SET made = NEXT VALUE FOR number; INSERT INTO bill (no, customer) VALUES (made, c); END//",
@@ -54,8 +55,10 @@ var mariaSchema = []string{
 	"INSERT INTO `Customer``s` (name, bin, g, f, d) VALUES ('bytes', x'" + drivertest.EveryByte() +
 		"', ST_GeomFromText('POLYGON((0 0,1 0,1 1,0 0))', 4326), 16777217, 2.2250738585072014e-308), ('third', '\\\\ \\' " +
 		"\" \\0 \\n \\Z', POINT(1e-300, -0.0), 3.4028234663852886e38, -0.0)",
-	`{"sql": "INSERT INTO ` + "`Customer``s`" + ` (name, feels, extra, raw, blank, price, born) VALUES (?, ?, ?, unhex(?), ?, ?, ?)",
-	  "args": ["𝔘𝔫𝔦𝔠𝔬𝔡𝔢 😀 \u00e9", "so-so", {"deep": {"er": [true, 1.50, "it's"]}}, "` + drivertest.EveryByte() + `", null, 0.0000000001, "2024-06-01 12:00:00"]}`,
+	`{"sql": "INSERT INTO ` + "`Customer``s`" + ` (name, feels, extra, raw, blank, price, born) ` +
+		`VALUES (?, ?, ?, unhex(?), ?, ?, ?)",
+	  "args": ["𝔘𝔫𝔦𝔠𝔬𝔡𝔢 😀 \u00e9", "so-so", {"deep": {"er": [true, 1.50, "it's"]}}, "` + drivertest.EveryByte() + `",
+	  null, 0.0000000001, "2024-06-01 12:00:00"]}`,
 	"INSERT INTO bill (customer, at) VALUES (1, '2024-02-29 23:59:59'), (1, '2024-03-01 00:00:00')",
 	`{"sql": "UPDATE bill SET paid = ? WHERE no = ?", "args": [true, 10]}`,
 	"CALL `buy it`(2, @made); INSERT INTO journal (what) VALUES (concat('made ', @made)), (''), (NULL)",
@@ -136,7 +139,8 @@ func TestARealSchemaSurvivesApplyAndDump(t *testing.T) {
 	n := newNode(t)
 	n.run(schema...)
 	require.Equal(t, "𝔘𝔫𝔦𝔠𝔬𝔡𝔢 😀 é|so-so|0.0000000002|"+either("1.50", "1.5")+"|NULL",
-		n.value("SELECT name, feels, twice, json_value(extra, '$.deep.er[1]'), blank FROM `Customer``s` WHERE raw IS NOT NULL"))
+		n.value("SELECT name, feels, twice, json_value(extra, '$.deep.er[1]'), blank FROM `Customer``s` WHERE raw IS "+
+			"NOT NULL"))
 	require.Equal(t, strings.ToUpper(drivertest.EveryByte()),
 		n.value("SELECT hex(raw) FROM `Customer``s` WHERE raw IS NOT NULL"))
 	require.Equal(t, either([]string{"insert;5", "second", "insert;10", "second", "insert;15", "second", "made 15", "",

@@ -287,9 +287,9 @@ const golden = "t\xdb\x00\x00\x00a\x00CREATE TABLE `a` (\n  `i` int(11) NOT NULL
 	") ENGINE=InnoDB AUTO_INCREMENT=3 DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_general_ci" +
 	"rX\x00\x00\x00INSERT INTO `a` (`i`, `s`, `b`) VALUES (1,_utf8mb4'ü\\'',_binary'\\0\\'\\\\\xff'),(2,NULL,NULL)" +
 	"d\x10\x00\x00\x00\x02\x00\x00\x00\x00\x00\x00\x00\\Zױ/ϛ\x87" +
-	"x\xff\x00\x00\x00{\"kind\":\"VIEW\",\"name\":\"v\",\"mode\":\"STRICT_TRANS_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_AUTO_CREATE_USER,NO_ENGINE_SUBSTITUTION\"," +
-	"\"collation\":\"utf8mb4_general_ci\",\"sql\":\"CREATE OR REPLACE ALGORITHM=UNDEFINED SQL SECURITY DEFINER VIEW " +
-	"`v` AS select 1 AS `one`\"}"
+	"x\xff\x00\x00\x00{\"kind\":\"VIEW\",\"name\":\"v\",\"mode\":\"STRICT_TRANS_TABLES,ERROR_FOR_DIVISION_BY_ZERO," +
+	"NO_AUTO_CREATE_USER,NO_ENGINE_SUBSTITUTION\",\"collation\":\"utf8mb4_general_ci\",\"sql\":\"CREATE OR REPLACE " +
+	"ALGORITHM=UNDEFINED SQL SECURITY DEFINER VIEW `v` AS select 1 AS `one`\"}"
 
 // golden8 is the same of MySQL.
 const golden8 = "t\xca\x00\x00\x00a\x00CREATE TABLE `a` (\n  `i` int NOT NULL AUTO_INCREMENT,\n  `s` varchar(9) " +
@@ -297,6 +297,7 @@ const golden8 = "t\xca\x00\x00\x00a\x00CREATE TABLE `a` (\n  `i` int NOT NULL AU
 	") ENGINE=InnoDB AUTO_INCREMENT=3 DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_0900_ai_ci" +
 	"rX\x00\x00\x00INSERT INTO `a` (`i`, `s`, `b`) VALUES (1,_utf8mb4'ü\\'',_binary'\\0\\'\\\\\xff'),(2,NULL,NULL)" +
 	"d\x10\x00\x00\x00\x02\x00\x00\x00\x00\x00\x00\x00\\Zױ/ϛ\x87" +
-	"x\x1b\x01\x00\x00{\"kind\":\"VIEW\",\"name\":\"v\",\"mode\":\"ONLY_FULL_GROUP_BY,STRICT_TRANS_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION\"," +
+	"x\x1b\x01\x00\x00{\"kind\":\"VIEW\",\"name\":\"v\",\"mode\":\"ONLY_FULL_GROUP_BY,STRICT_TRANS_TABLES," +
+	"NO_ZERO_IN_DATE,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION\"," +
 	"\"collation\":\"utf8mb4_0900_ai_ci\",\"sql\":\"CREATE OR REPLACE ALGORITHM=UNDEFINED SQL SECURITY DEFINER VIEW " +
 	"`v` AS select 1 AS `one`\"}"

@@ -422,12 +422,14 @@ func TestADeferredConstraintFailsItsOwnIncrement(t *testing.T) {
 // Settings of the server, the database and the role do not change what an increment means.
 func TestSessionSettingsArePinned(t *testing.T) {
 	n := newNode(t)
-	require.NoError(t, server.Exec("postgres", strings.ReplaceAll(`@ timezone = 'Asia/Tokyo'; @ datestyle = 'German, DMY'; @ statement_timeout = 1;
-		@ default_transaction_isolation = 'serializable'; @ synchronous_commit = off; @ default_transaction_read_only = on;
-		@ bytea_output = escape; @ extra_float_digits = -3; @ array_nulls = off; @ transform_null_equals = on`, "@", "ALTER ROLE xmq IN DATABASE "+n.db+" SET")))
+	require.NoError(t, server.Exec("postgres", strings.ReplaceAll(`@ timezone = 'Asia/Tokyo'; @ datestyle = 'German, DMY';
+		@ statement_timeout = 1; @ default_transaction_isolation = 'serializable'; @ synchronous_commit = off;
+		@ default_transaction_read_only = on; @ bytea_output = escape; @ extra_float_digits = -3; @ array_nulls = off;
+		@ transform_null_equals = on`, "@", "ALTER ROLE xmq IN DATABASE "+n.db+" SET")))
 	require.NoError(t, n.reopen())
-	n.run("CREATE TABLE s (k text, v text)", `INSERT INTO s SELECT x, current_setting(x) FROM unnest(ARRAY['timezone', 'client_encoding', 'standard_conforming_strings',
-		'transaction_isolation', 'statement_timeout', 'synchronous_commit', 'datestyle']) x; SELECT pg_sleep(0.01)`)
+	n.run("CREATE TABLE s (k text, v text)", `INSERT INTO s SELECT x, current_setting(x) FROM
+		unnest(ARRAY['timezone', 'client_encoding', 'standard_conforming_strings', 'transaction_isolation',
+		'statement_timeout', 'synchronous_commit', 'datestyle']) x; SELECT pg_sleep(0.01)`)
 	require.Equal(t, []string{"client_encoding|UTF8", "datestyle|ISO, MDY", "standard_conforming_strings|on",
 		"statement_timeout|0", "synchronous_commit|on",
 		"timezone|UTC", "transaction_isolation|read committed"}, n.query("SELECT k, v FROM s ORDER BY k"))
@@ -492,8 +494,8 @@ func TestEverySettingOfMeaningIsPinned(t *testing.T) {
 	target, err := Open(t.Context(), server.URL(n.db)+"&default_text_search_config=pg_catalog.german", Options{})
 	require.NoError(t, err)
 	defer func() { require.NoError(t, target.Close()) }()
-	_, err = target.Apply(t.Context(), at, n.log.Scripts("INSERT INTO s SELECT 'own', setting FROM pg_settings WHERE name = "+
-		"'default_text_search_config'"))
+	_, err = target.Apply(t.Context(), at, n.log.Scripts("INSERT INTO s SELECT 'own', setting FROM pg_settings WHERE "+
+		"name = 'default_text_search_config'"))
 	require.NoError(t, err)
 	require.Equal(t, "pg_catalog.german", n.value("SELECT v FROM s WHERE k = 'own'"))
 }

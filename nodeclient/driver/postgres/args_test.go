@@ -54,7 +54,8 @@ func TestArgumentsEqualLiterals(t *testing.T) {
 		n.run(fmt.Sprintf("INSERT INTO t%d VALUES (0, %s)", i, c.literal), insert(1))
 		n.run(insert(2))
 		n.run(insert(3))
-		n.run(fmt.Sprintf(`{"tx": [{"sql": "INSERT INTO t%d VALUES ($1, NULL)", "args": [4]}, {"sql": "UPDATE t%[1]d SET v = $2 WHERE k = $1", "args": [4, %s]}]}`, i, c.arg))
+		n.run(fmt.Sprintf(`{"tx": [{"sql": "INSERT INTO t%d VALUES ($1, NULL)", "args": [4]}, {"sql": "UPDATE t%[1]d SET v `+
+			`= $2 WHERE k = $1", "args": [4, %s]}]}`, i, c.arg))
 		require.Equal(t, "5",
 			n.value(fmt.Sprintf("SELECT count(*) FROM t%d WHERE v IS NOT DISTINCT FROM (SELECT v FROM t%[1]d WHERE k = 0)",
 				i)), c)
@@ -77,7 +78,8 @@ func TestArgumentsEqualLiteralsWhateverTheyAre(t *testing.T) {
 		text, err := json.Marshal(s)
 		require.NoError(r, err)
 		n.run("DELETE FROM t",
-			fmt.Sprintf(`{"sql": "INSERT INTO t (i, d, f, x, b) VALUES ($1, $2, $3, $4, $5)", "args": [%s, %s, %s, %s, {"base64": "%s"}]}`, i, d, d, text, base64.StdEncoding.EncodeToString(b)),
+			fmt.Sprintf(`{"sql": "INSERT INTO t (i, d, f, x, b) VALUES ($1, $2, $3, $4, $5)", "args": [%s, %s, %s, %s, `+
+				`{"base64": "%s"}]}`, i, d, d, text, base64.StdEncoding.EncodeToString(b)),
 			fmt.Sprintf(`INSERT INTO t (i, d, f, x, b) VALUES (%s, %s, %s, '%s', '\x%s')`, i, d, d, strings.ReplaceAll(s, "'",
 				"''"), hex.EncodeToString(b)))
 		require.Equal(r, "1", n.value("SELECT count(*) FROM (SELECT DISTINCT i, d, d::text, f, x, b FROM t) AS rows"))
@@ -88,14 +90,17 @@ func TestArgumentsEqualLiteralsWhateverTheyAre(t *testing.T) {
 func TestAnIncrementOfSeveralStatementsIsOneTransaction(t *testing.T) {
 	n := newNode(t)
 	n.run("CREATE TABLE t (k int PRIMARY KEY, v text)",
-		`{"tx": [{"sql": "INSERT INTO t VALUES ($1, $2)", "args": [1, "a;b"]}, {"sql": "UPDATE t SET v = v || k WHERE k = $1;", "args": [1]}, {"sql": "INSERT INTO t SELECT k + 1, v FROM t"}]}`)
+		`{"tx": [{"sql": "INSERT INTO t VALUES ($1, $2)", "args": [1, "a;b"]}, {"sql": "UPDATE t SET v = v || k WHERE k = `+
+			`$1;", "args": [1]}, {"sql": "INSERT INTO t SELECT k + 1, v FROM t"}]}`)
 	require.Equal(t, "1 a;b1,2 a;b1", n.value("SELECT string_agg(k || ' ' || v, ',' ORDER BY k) FROM t"))
 	err := n.fails(1, "DELETE FROM t WHERE k = 2",
-		`{"tx": [{"sql": "DELETE FROM t"}, {"sql": "INSERT INTO t VALUES ($1, $2)", "args": [5, 5]}, {"sql": "INSERT INTO t VALUES\n($1, $2)", "args": [5, 6]}]}`)
+		`{"tx": [{"sql": "DELETE FROM t"}, {"sql": "INSERT INTO t VALUES ($1, $2)", "args": [5, 5]}, {"sql": "INSERT INTO `+
+			`t VALUES\n($1, $2)", "args": [5, 6]}]}`)
 	require.ErrorContains(t, err, "duplicate key")
 	require.ErrorContains(t, err, "in statement 3: ")
 	require.Equal(t, "1", n.value("SELECT string_agg(k::text, ',') FROM t"))
-	n.run(`{"tx": [{"sql": "SET LOCAL search_path = pg_catalog"}, {"sql": "INSERT INTO public.t VALUES ($1, current_setting('search_path'))", "args": [7]}, {"sql": "CREATE TABLE public.u (a int)"}]}`,
+	n.run(`{"tx": [{"sql": "SET LOCAL search_path = pg_catalog"}, {"sql": "INSERT INTO public.t VALUES ($1, `+
+		`current_setting('search_path'))", "args": [7]}, {"sql": "CREATE TABLE public.u (a int)"}]}`,
 		`{"sql": "INSERT INTO t SELECT $1::int, current_setting('search_path')", "args": [8]}`)
 	require.Equal(t, "pg_catalog", n.value("SELECT v FROM t WHERE k = 7"))
 	require.NotEqual(t, "pg_catalog", n.value("SELECT v FROM t WHERE k = 8"))
@@ -120,19 +125,26 @@ func TestWrongArgumentsAreRefusedBeforeTheyRun(t *testing.T) {
 	n := newNode(t)
 	n.run("CREATE TABLE t (k int PRIMARY KEY, v text)")
 	for body, why := range map[string]string{
-		"INSERT INTO t VALUES (1, $1)":                                                              `line 1: it has the placeholder $1 and no arguments: send {"sql": ..., "args": [...]}`,
-		`{"sql": "INSERT INTO t VALUES ($1, $2)"}`:                                                  "its placeholders go up to $2, and it has 0 arguments",
-		`{"sql": "INSERT INTO t VALUES ($1, $3)", "args": [1, 2, 3]}`:                               "argument 2 has no placeholder",
-		`{"sql": "INSERT INTO t VALUES (1, '$1')", "args": [1]}`:                                    "its placeholders go up to $0, and it has 1 arguments",
-		`{"tx": [{"sql": "DELETE FROM t"}, {"sql": "INSERT INTO t VALUES ($2, $1)", "args": [1]}]}`: "statement 2: line 1: its placeholders go up to $2, and it has 1 arguments",
-		`{"tx": [{"sql": "DELETE FROM t"}, {"sql": "COMMIT"}]}`:                                     "statement 2: line 1: COMMIT would control the transaction",
-		`{"tx": [{"sql": "DELETE FROM t; DELETE FROM t"}]}`:                                         "statement 1: \"sql\" has 2 statements",
-		`{"tx": [{"sql": "DELETE FROM xmq_position WHERE seq > $1", "args": [0]}]}`:                 "statement 1: it mentions xmq_position",
-		`{"sql": "INSERT INTO t VALUES ($1, $2)", "args": [1, "a\u0000b"]}`:                         "argument 2: it has a NUL",
-		`{"sql": "INSERT INTO t VALUES ($1, $2)", "args": [1, {"base64": "AA"}]}`:                   "argument 2: ",
-		`{"sql": "INSERT INTO t VALUES ($1, $2)", "args": [1, 2], "args": [3, 4]}`:                  `the field "args" stands there twice`,
-		`{"SQL": "INSERT INTO t VALUES (1, 2)"}`:                                                    `the field "SQL" is not known`,
-		`{"sql": "INSERT INTO t VALUES (1, 2)", "args": [1, }`:                                      "it begins with {, as no SQL does, so it has to be JSON",
+		"INSERT INTO t VALUES (1, $1)": `line 1: it has the placeholder $1 and no ` +
+			`arguments: send {"sql": ..., "args": [...]}`,
+		`{"sql": "INSERT INTO t VALUES ($1, $2)"}`:                    "its placeholders go up to $2, and it has 0 arguments",
+		`{"sql": "INSERT INTO t VALUES ($1, $3)", "args": [1, 2, 3]}`: "argument 2 has no placeholder",
+		`{"sql": "INSERT INTO t VALUES (1, '$1')", "args": [1]}`:      "its placeholders go up to $0, and it has 1 arguments",
+		`{"tx": [{"sql": "DELETE FROM t"}, ` +
+			`{"sql": "INSERT INTO t VALUES ($2, $1)", "args": [1]}]}`: "statement 2: line 1: its placeholders go up to $2, " +
+			"and it has 1 arguments",
+		`{"tx": [{"sql": "DELETE FROM t"}, {"sql": "COMMIT"}]}`: "statement 2: line 1: COMMIT would control the transaction",
+		`{"tx": [{"sql": "DELETE FROM t; DELETE FROM t"}]}`:     "statement 1: \"sql\" has 2 statements",
+		`{"tx": [{"sql": "DELETE FROM xmq_position ` +
+			`WHERE seq > $1", "args": [0]}]}`: "statement 1: it mentions xmq_position",
+		`{"sql": "INSERT INTO t VALUES ($1, ` +
+			`$2)", "args": [1, "a\u0000b"]}`: "argument 2: it has a NUL",
+		`{"sql": "INSERT INTO t VALUES ($1, $2)", "args": [1, ` +
+			`{"base64": "AA"}]}`: "argument 2: ",
+		`{"sql": "INSERT INTO t VALUES ($1, ` +
+			`$2)", "args": [1, 2], "args": [3, 4]}`: `the field "args" stands there twice`,
+		`{"SQL": "INSERT INTO t VALUES (1, 2)"}`:               `the field "SQL" is not known`,
+		`{"sql": "INSERT INTO t VALUES (1, 2)", "args": [1, }`: "it begins with {, as no SQL does, so it has to be JSON",
 	} {
 		require.ErrorContains(t, Check([]byte(body)), why, body)
 		require.ErrorContains(t, n.fails(0, body), why, body)

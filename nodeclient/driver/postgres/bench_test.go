@@ -113,8 +113,8 @@ func worked(b *testing.B, t *Database) time.Duration {
 }
 
 // BenchmarkFunctions is what it costs to ask, after each batch of plain DML, for the settings that functions of the
-// database may leave in the session: two databases with such a function get the same batches in turns, one of them as if
-// it set nothing. It is measured as in BenchmarkSequences.
+// database may leave in the session: two databases with such a function get the same batches in turns, one of them as
+// if it set nothing. It is measured as in BenchmarkSequences.
 func BenchmarkFunctions(b *testing.B) {
 	for _, batch := range []int{1, 100, 1000} {
 		b.Run(fmt.Sprintf("batches=%d", batch), func(b *testing.B) {

@@ -30,7 +30,8 @@ const blockers = `WITH RECURSIVE chain(pid, depth) AS (
 SELECT q.pid, a.application_name, a.usename, a.state, pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() -
 		coalesce(CASE WHEN a.state = 'active' THEN a.query_start ELSE a.state_change END, a.backend_start))::bigint,
 	a.query, a.wait_event_type || ' ' || a.wait_event, q.last
-FROM (SELECT DISTINCT pid, false FROM chain c WHERE pg_catalog.cardinality(pg_catalog.pg_blocking_pids(pid)) = 0 OR depth = 8
+FROM (SELECT DISTINCT pid, false FROM chain c
+		WHERE pg_catalog.cardinality(pg_catalog.pg_blocking_pids(pid)) = 0 OR depth = 8
 	UNION ALL SELECT $1::int, true) q(pid, last)
 	LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = q.pid ORDER BY q.last, 5 DESC NULLS LAST LIMIT 10`
 

@@ -296,7 +296,8 @@ func (t *Database) Position(ctx context.Context) (event.Position, error) {
 // relations names the relations of users; %s is a list of kinds. Those of extensions are none.
 const relations = `FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 	WHERE c.relkind IN (%s) AND c.relpersistence <> 't' AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
-	AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')`
+	AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
+		WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')`
 
 // Seek implements nodeclient.Database. It also mends a position table that has lost its row or has two.
 func (t *Database) Seek(ctx context.Context, pos event.Position) error {

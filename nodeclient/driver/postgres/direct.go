@@ -59,7 +59,8 @@ const anySequence = "(SELECT pg_catalog.count(*) FROM (SELECT FROM pg_catalog.pg
 
 // moveDirect moves the position and writes where the sequences of $8 stand: version, OIDs, values; NULL is one that was
 // not used yet, whose value stands in the column sequences.
-const moveDirect = `UPDATE public.xmq_position SET log_id = $1, seq = $2, chain = $3, updated_at = coalesce($4, updated_at),
+const moveDirect = `UPDATE public.xmq_position SET log_id = $1, seq = $2, chain = $3,
+	updated_at = coalesce($4, updated_at),
 	moved = pg_catalog.to_jsonb('1 ' || $8::text || ' ' || (ARRAY(SELECT pg_catalog.pg_sequence_last_value(o)
 		FROM pg_catalog.unnest($8::text::oid[]) o))::text)
 	WHERE log_id = $5 AND seq = $6 AND chain = $7 RETURNING moved #>> '{}'`

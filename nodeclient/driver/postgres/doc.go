@@ -68,7 +68,8 @@
 //	seq         bigint       the last sequence applied
 //	chain       text         16 hexadecimal digits
 //	updated_at  timestamptz  broker time of the last increment applied; NULL before the first
-//	topics      text         the topics the data holds, with commas between; * for all; NULL when not known (event.Topics)
+//	topics      text         the topics the data holds, with commas between; * for all;
+//	                         NULL when not known (event.Topics)
 //	sequences   jsonb        by name: [last_value, is_called, OID]; last_value is null where another writer uses it.
 //	                         NULL when not known
 //	moved       jsonb        by OID, of those with a name there: last_value, where it has moved since; is_called is true

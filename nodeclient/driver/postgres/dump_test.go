@@ -44,8 +44,8 @@ func published(t *testing.T, script string) (all []string) {
 	return all
 }
 
-// What pg_dump writes goes in as it is, with COPY and with INSERT, and gives the same database, whoever owns that of the
-// dump.
+// What pg_dump writes goes in as it is, with COPY and with INSERT, and gives the same database, whoever owns that of
+// the dump.
 func TestADumpOfPgDumpMakesTheSameDatabase(t *testing.T) {
 	n := newNode(t)
 	n.run(schema...)

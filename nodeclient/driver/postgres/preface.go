@@ -65,7 +65,8 @@ const locales = "SELECT pg_encoding_to_char(encoding), datcollate, datctype, coa
 	"pg_catalog.pg_database d, to_jsonb(d) r WHERE datname = current_database()"
 
 // setvals is the preface of the first format, whose lines were SQL.
-var setvals = regexp.MustCompile(`^SELECT pg_catalog\.setval\('((?:[^'\\]|'')+)', '?(-?[0-9]+)'?, '?(t|f|true|false)'?\);$`)
+var setvals = regexp.MustCompile(`^SELECT pg_catalog\.setval\('((?:[^'\\]|'')+)', '?(-?[0-9]+)'?, ` +
+	`'?(t|f|true|false)'?\);$`)
 
 // parsePreface takes a preface of either format as data.
 func parsePreface(h snapstream.Head) (p preface, err error) {

@@ -116,7 +116,8 @@ func (t *traces) join(other traces) {
 // askTexts lists what functions of the database can leave in a session or read there: whether nobody here reads their
 // language, their text, the names of what their own SET clauses set, and their own.
 const askTexts = `SELECT l.lanname NOT IN ('sql', 'plpgsql'), p.prosrc, coalesce((SELECT
-	pg_catalog.string_agg(pg_catalog.split_part(s, '=', 1), ' ') FROM pg_catalog.unnest(p.proconfig) s), ''), p.oid::regproc
+	pg_catalog.string_agg(pg_catalog.split_part(s, '=', 1), ' ') FROM pg_catalog.unnest(p.proconfig) s), ''),
+	p.oid::regproc
 	FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON l.oid = p.prolang
 	WHERE p.oid >= 16384 AND l.lanname NOT IN ('internal', 'c') AND (l.lanname NOT IN ('sql', 'plpgsql') OR
 		p.proconfig IS NOT NULL OR p.prosrc ~* 'set_config|current_setting|\mset[\s/]|\mshow\s|dblink_')`
@@ -161,9 +162,9 @@ func (t *Database) learnRemains(ctx context.Context, c *pgconn.PgConn, found pla
 	all.unseen, all.reads = all.unseen || rows[0][0] != "f", all.reads || rows[0][1] != "f"
 	r.traces, r.since, r.functions = all, time.Now(), found.functions
 	if all.unseen && all.reads && unseen != "" {
-		t.numbers.say("the function " + unseen + " may set settings whose names cannot be read in its text, and something of " +
-			"the database reads settings: each increment gets a session of its own, which takes about 20 ms; write such names " +
-			"as literals")
+		t.numbers.say("the function " + unseen + " may set settings whose names cannot be read in its text, and " +
+			"something of the database reads settings: each increment gets a session of its own, which takes about 20 ms; " +
+			"write such names as literals")
 	}
 	return nil
 }

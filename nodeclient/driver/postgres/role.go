@@ -21,9 +21,9 @@ func (t *Database) learnPowers(ctx context.Context, c *pgconn.PgConn) error {
 		return err
 	}
 	if t.powers = ""; rows[0][0] != "" {
-		t.powers = fmt.Sprintf("the role %q %s, so that an increment can reach files and programs of the database's machine: "+
-			"make one that owns this database and no more (CREATE ROLE ... LOGIN CREATEDB; ALTER DATABASE %s OWNER TO ...)",
-			rows[0][1], rows[0][0], t.cfg.Database)
+		t.powers = fmt.Sprintf("the role %q %s, so that an increment can reach files and programs of the database's "+
+			"machine: make one that owns this database and no more (CREATE ROLE ... LOGIN CREATEDB; ALTER DATABASE %s OWNER "+
+			"TO ...)", rows[0][1], rows[0][0], t.cfg.Database)
 	}
 	return nil
 }

@@ -36,7 +36,8 @@ func TestNothingOfAnIncrementStaysInTheSession(t *testing.T) {
 				"CREATE FUNCTION f() RETURNS int LANGUAGE plpgsql AS $$ BEGIN SET search_path = s2, public; RETURN 1; END $$",
 				"CREATE FUNCTION g() RETURNS int LANGUAGE plpgsql AS $$ BEGIN SET LOCAL search_path = s2, public; RETURN 1; END $$",
 				"CREATE FUNCTION h() RETURNS int LANGUAGE plpgsql AS $$ BEGIN CREATE TEMP TABLE item (v int); RETURN 1; END $$",
-				"CREATE FUNCTION tr() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN SET search_path = s2, public; RETURN NEW; END $$",
+				"CREATE FUNCTION tr() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN SET search_path = s2, public; RETURN "+
+					"NEW; END $$",
 				"CREATE TRIGGER tr AFTER INSERT ON triggers FOR EACH ROW EXECUTE FUNCTION tr()")
 			insert := func(k int) string { return fmt.Sprintf("INSERT INTO item VALUES (%d)", k) }
 			n.run(append(append([]string{insert(1)}, leaves...), insert(2), insert(3))...)
@@ -250,7 +251,8 @@ func TestTheResultDoesNotDependOnBatches(t *testing.T) {
 			"CREATE TABLE late (v int UNIQUE" + []string{"", " DEFERRABLE INITIALLY DEFERRED"}[rng.IntN(2)] + ")",
 			"CREATE FUNCTION local(k int) RETURNS int LANGUAGE plpgsql AS $$ BEGIN SET LOCAL search_path = s2, public; " +
 				"RETURN k; END $$",
-			"CREATE FUNCTION path(k int) RETURNS int LANGUAGE plpgsql AS $$ BEGIN SET search_path = s2, public; RETURN k; END $$",
+			"CREATE FUNCTION path(k int) RETURNS int LANGUAGE plpgsql AS $$ BEGIN SET search_path = s2, public; RETURN " +
+				"k; END $$",
 			"CREATE TABLE reads (k int, v text DEFAULT coalesce(current_setting('app.x', true), 'null')); CREATE FUNCTION " +
 				"sets(k int) RETURNS int LANGUAGE plpgsql AS $$ BEGIN SET LOCAL app.x = 5; RETURN k; END $$",
 			"CREATE FUNCTION raises(k int) RETURNS int LANGUAGE plpgsql AS $$ BEGIN IF k = 0 THEN RAISE 'x' USING ERRCODE = " +

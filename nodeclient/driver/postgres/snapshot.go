@@ -53,7 +53,8 @@ func (t *Database) Snapshot(ctx context.Context) (nodeclient.Snapshot, error) {
 	if s.pg = t.spare.take(); s.pg != nil {
 		err = s.begin(ctx)
 	}
-	if err != nil && (connFailed(err) || errors.Is(err, errStale)) && ctx.Err() == nil { // it may have died while it was kept
+	// it may have died while it was kept
+	if err != nil && (connFailed(err) || errors.Is(err, errStale)) && ctx.Err() == nil {
 		if s.pg != nil {
 			closeConn(s.pg)
 		}

@@ -74,7 +74,8 @@ func Open(ctx context.Context, rawURL string, o Options) (*Database, error) {
 	t.hold = hold.New("redis", strconv.Itoa(p.db), cmp.Or(o.LockBeat, hold.Beat), t.take)
 	defer t.conn.until(ctx)()
 	if err := t.look(ctx); err != nil {
-		if text := said(err); o.Password != nil && (strings.HasPrefix(text, "NOAUTH") || strings.HasPrefix(text, "WRONGPASS")) {
+		if text := said(err); o.Password != nil && (strings.HasPrefix(text, "NOAUTH") ||
+			strings.HasPrefix(text, "WRONGPASS")) {
 			err = nodeclient.WrongPassword(err)
 		}
 		return nil, errors.Join(err, t.Close())

@@ -54,7 +54,8 @@
 //	log_id      16 hexadecimal digits
 //	seq         the last sequence applied, decimal
 //	chain       16 hexadecimal digits
-//	expiry      until when Redis itself ends no key, in ms since 1970; absent when the keys' times are not in xmq_expiry yet
+//	expiry      until when Redis itself ends no key, in ms since 1970;
+//	            absent when the keys' times are not in xmq_expiry yet
 //	updated_at  broker time of the last increment applied, RFC 3339 in UTC; absent before the first
 //	topics      the topics the data holds, with commas between; * for all; absent when not known (event.Topics)
 //
@@ -86,7 +87,8 @@
 //	 0  1  kind: 1 key, 2 end
 //	of a key
 //	 1  4  k, length of the key
-//	 5  8  time of the log that ends it, in milliseconds since 1970; 0: none. Earlier revisions wrote Redis' own, which was the same
+//	 5  8  time of the log that ends it, in milliseconds since 1970; 0: none.
+//	       Earlier revisions wrote Redis' own, which was the same
 //	13  4  n, length of the value
 //	17  k  key
 //	 .  n  value as DUMP gives it; a server of an earlier version may not read it

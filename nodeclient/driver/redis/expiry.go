@@ -49,7 +49,7 @@ local function whole(number)
   return string.format('%.0f', number)
 end
 
--- forbidden says what the user may not do of what a script does once it has begun, when nothing can be refused any more.
+-- forbidden says what the user may not do of what a script does once it has begun, when nothing can be refused.
 local function forbidden()
   for _, c in ipairs({{'ZADD', index, '1', 'x'}, {'ZREM', index, 'x'}, {'ZSCORE', index, 'x'},
       {'ZRANGEBYSCORE', index, '0', '0'}, {'UNLINK', 'x'}, {'EXISTS', 'x'}, {'PEXPIRETIME', 'x'}}) do

@@ -41,7 +41,8 @@ local value = redis.pcall('GET', KEYS[1])
 if type(value) == 'table' then
   return {value.err, 0}
 end
-if value and not (#value >= 16 and string.find(' ' .. ARGV[2] .. ' ', ' ' .. string.sub(value, 1, 16) .. ' ', 1, true)) then
+if value and not (#value >= 16 and
+    string.find(' ' .. ARGV[2] .. ' ', ' ' .. string.sub(value, 1, 16) .. ' ', 1, true)) then
   return {value, redis.call('PEXPIRETIME', KEYS[1])}
 end
 local set = redis.pcall('SET', KEYS[1], ARGV[1], 'PX', ARGV[3])

@@ -29,8 +29,9 @@ func (s script) run(ctx context.Context, c redis.Cmdable, keys []string, args []
 // and its effects reach the append-only file and the replicas as one MULTI ... EXEC.
 //
 //	KEYS[1]  the position, KEYS[2] the times of the keys, KEYS[3] the lock
-//	ARGV     token in the lock of the node that calls, and how many milliseconds that lives; log, seq, chain before; "1" when no position at all stands for that too; how many of the first increments
-//	         need no memory; "1" when times count; until when Redis ends no key by itself, spare; how many keys may be
+//	ARGV     token in the lock of the node that calls, and how many milliseconds that lives; log, seq, chain before;
+//	         "1" when no position at all stands for that too; how many of the first increments need no memory;
+//	         "1" when times count; until when Redis ends no key by itself, spare; how many keys may be
 //	         ended, how many increments; then for each of them log, seq, chain after it, broker time or "" and in ms,
 //	         how many arguments its commands have, how many commands; for each command how many keys, those, how many
 //	         words, how it is treated (see raised) with the word this is about, the words
@@ -219,7 +220,8 @@ end
 -- and that one; nil when the condition of the command does not hold.
 local function aim(c, was)
   local time = tonumber(ARGV[c.from + c.word])
-  if c.how == 'g' and (not was[1] or time <= tonumber(was[1])) or c.how == 'l' and was[1] and time >= tonumber(was[1]) then
+  if c.how == 'g' and (not was[1] or time <= tonumber(was[1])) or
+      c.how == 'l' and was[1] and time >= tonumber(was[1]) then
     return nil
   end
   local native = math.max(time, wall) + spare

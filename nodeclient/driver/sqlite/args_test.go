@@ -88,7 +88,8 @@ func TestArgumentsEqualLiteralsWhateverTheyAre(t *testing.T) {
 			b := rapid.SliceOf(rapid.Byte()).Draw(r, "bytes")
 			arg, literal = `{"base64": "`+base64.StdEncoding.EncodeToString(b)+`"}`, "x'"+hex.EncodeToString(b)+"'"
 		}
-		n.run(fmt.Sprintf(`{"tx": [{"sql": "INSERT INTO t VALUES (?, ?, 0, 0, 0, 0, 0)", "args": [%d, %s]}, {"sql": "UPDATE t SET (i, x, r, b, d) = (?1, ?1, ?1, ?1, ?1) WHERE k = ?2", "args": [%[2]s, %[1]d]}]}`, k, arg),
+		n.run(fmt.Sprintf(`{"tx": [{"sql": "INSERT INTO t VALUES (?, ?, 0, 0, 0, 0, 0)", "args": [%d, %s]}, {"sql": `+
+			`"UPDATE t SET (i, x, r, b, d) = (?1, ?1, ?1, ?1, ?1) WHERE k = ?2", "args": [%[2]s, %[1]d]}]}`, k, arg),
 			fmt.Sprintf("INSERT INTO t VALUES (%d%s)", k+1, strings.Repeat(", "+literal, 6)))
 		require.Equal(r, n.kept(k+1), n.kept(k), arg)
 		k += 2
@@ -99,10 +100,12 @@ func TestArgumentsEqualLiteralsWhateverTheyAre(t *testing.T) {
 func TestAnIncrementOfSeveralStatementsIsOneTransaction(t *testing.T) {
 	n := newNode(t)
 	n.run("CREATE TABLE t (k INTEGER PRIMARY KEY, v)",
-		`{"tx": [{"sql": "INSERT INTO t VALUES (?, ?)", "args": [1, "a;b"]}, {"sql": "UPDATE t SET v = v || last_insert_rowid() || changes() WHERE k = $1;", "args": [1]}, {"sql": "INSERT INTO t SELECT k + 1, v FROM t"}]}`)
+		`{"tx": [{"sql": "INSERT INTO t VALUES (?, ?)", "args": [1, "a;b"]}, {"sql": "UPDATE t SET v = v || `+
+			`last_insert_rowid() || changes() WHERE k = $1;", "args": [1]}, {"sql": "INSERT INTO t SELECT k + 1, v FROM t"}]}`)
 	require.Equal(t, "1 a;b11,2 a;b11", query[string](t, n.db, "SELECT group_concat(k || ' ' || v) FROM t"))
 	err := n.fails(1, "DELETE FROM t WHERE k = 2",
-		`{"tx": [{"sql": "DELETE FROM t"}, {"sql": "INSERT INTO t VALUES (?, ?)", "args": [5, 5]}, {"sql": "INSERT INTO t VALUES\n(?, ?)", "args": [5, 6]}]}`)
+		`{"tx": [{"sql": "DELETE FROM t"}, {"sql": "INSERT INTO t VALUES (?, ?)", "args": [5, 5]}, {"sql": "INSERT INTO t `+
+			`VALUES\n(?, ?)", "args": [5, 6]}]}`)
 	require.ErrorContains(t, err, "UNIQUE constraint failed")
 	require.ErrorContains(t, err, "in statement 3: ")
 	require.Equal(t, "1", query[string](t, n.db, "SELECT group_concat(k) FROM t"))
@@ -135,19 +138,26 @@ func TestWrongArgumentsAreRefusedBeforeTheyRun(t *testing.T) {
 	n := newNode(t)
 	n.run("CREATE TABLE t (k INTEGER PRIMARY KEY, v)")
 	for body, why := range map[string]string{
-		"INSERT INTO t VALUES (1, ?)":                                                               `line 1: it has the placeholder ? and no arguments: send {"sql": ..., "args": [...]}`,
-		"SELECT 1;\nSELECT :v":                                                                      "line 2: it has the placeholder :v and no arguments",
-		`{"sql": "INSERT INTO t VALUES (?, ?)", "args": [1]}`:                                       "it has 2 placeholders ? and 1 arguments",
-		`{"sql": "INSERT INTO t VALUES (?, ?)", "args": [1, 2, 3]}`:                                 "it has 2 placeholders ? and 3 arguments",
-		`{"sql": "INSERT INTO t VALUES (?, 1)"}`:                                                    "it has 1 placeholders ? and 0 arguments",
-		`{"tx": [{"sql": "DELETE FROM t"}, {"sql": "INSERT INTO t VALUES (?2, ?1)", "args": [1]}]}`: "statement 2: its placeholders go up to ?2, and it has 1 arguments",
-		`{"tx": [{"sql": "DELETE FROM t"}, {"sql": "COMMIT"}]}`:                                     "statement 2: line 1: COMMIT would control the transaction",
-		`{"tx": [{"sql": "DELETE FROM t; DELETE FROM t"}]}`:                                         "statement 1: \"sql\" has 2 statements",
-		`{"tx": [{"sql": "DELETE FROM xmq_position WHERE seq > ?", "args": [0]}]}`:                  "statement 1: it mentions xmq_position",
-		`{"sql": "INSERT INTO t VALUES (?, ?)", "args": [1, {"base64": "AA"}]}`:                     "argument 2: ",
-		`{"sql": "INSERT INTO t VALUES (?, ?)", "args": [1, 2], "sql": "DELETE FROM t"}`:            `the field "sql" stands there twice`,
-		`{"sql": "INSERT INTO t VALUES (?, ?)", "args": [1, 2], "topic": "x"}`:                      `the field "topic" is not known`,
-		`{"sql": "INSERT INTO t VALUES (1, 2)", "args": [1, }`:                                      "it begins with {, as no SQL does, so it has to be JSON",
+		"INSERT INTO t VALUES (1, ?)": `line 1: it has the placeholder ? and no arguments: ` +
+			`send {"sql": ..., "args": [...]}`,
+		"SELECT 1;\nSELECT :v":                                      "line 2: it has the placeholder :v and no arguments",
+		`{"sql": "INSERT INTO t VALUES (?, ?)", "args": [1]}`:       "it has 2 placeholders ? and 1 arguments",
+		`{"sql": "INSERT INTO t VALUES (?, ?)", "args": [1, 2, 3]}`: "it has 2 placeholders ? and 3 arguments",
+		`{"sql": "INSERT INTO t VALUES (?, 1)"}`:                    "it has 1 placeholders ? and 0 arguments",
+		`{"tx": [{"sql": "DELETE FROM t"}, ` +
+			`{"sql": "INSERT INTO t VALUES (?2, ?1)", "args": [1]}]}`: "statement 2: its placeholders go up to ?2, and it has " +
+			"1 arguments",
+		`{"tx": [{"sql": "DELETE FROM t"}, {"sql": "COMMIT"}]}`: "statement 2: line 1: COMMIT would control the transaction",
+		`{"tx": [{"sql": "DELETE FROM t; DELETE FROM t"}]}`:     "statement 1: \"sql\" has 2 statements",
+		`{"tx": [{"sql": "DELETE FROM xmq_position ` +
+			`WHERE seq > ?", "args": [0]}]}`: "statement 1: it mentions xmq_position",
+		`{"sql": "INSERT INTO t VALUES (?, ?)", "args": [1, ` +
+			`{"base64": "AA"}]}`: "argument 2: ",
+		`{"sql": "INSERT INTO t VALUES (?, ?)", ` +
+			`"args": [1, 2], "sql": "DELETE FROM t"}`: `the field "sql" stands there twice`,
+		`{"sql": "INSERT INTO t VALUES (?, ` +
+			`?)", "args": [1, 2], "topic": "x"}`: `the field "topic" is not known`,
+		`{"sql": "INSERT INTO t VALUES (1, 2)", "args": [1, }`: "it begins with {, as no SQL does, so it has to be JSON",
 	} {
 		require.ErrorContains(t, Check([]byte(body)), why, body)
 		require.ErrorContains(t, n.fails(0, body), why, body)

@@ -94,5 +94,6 @@ func stays(ctx context.Context, c *sql.Conn) error {
 	case err != nil:
 		return fmt.Errorf("look for temporary objects: %w", err)
 	}
-	return fmt.Errorf("it leaves the temporary %s %q, which lives in one connection only and would be gone after a restart", kind, name)
+	return fmt.Errorf("it leaves the temporary %s %q, which lives in one connection only and would be gone after a "+
+		"restart", kind, name)
 }

@@ -95,7 +95,8 @@ func TestNobodyAsksWhatAnotherIncrementHasDone(t *testing.T) {
 			"INSERT INTO d (k) VALUES (1); INSERT INTO seen SELECT max(v) FROM d"},
 		"a default's total": {"CREATE TABLE d (k, v DEFAULT (total_changes()))",
 			"INSERT INTO d (k) VALUES (1); INSERT INTO seen SELECT max(v) FROM d"},
-		"a trigger's total":   {"CREATE TRIGGER tr AFTER UPDATE ON other BEGIN INSERT INTO seen VALUES (total_changes()); END", "UPDATE other SET v = v"},
+		"a trigger's total": {"CREATE TRIGGER tr AFTER UPDATE ON other BEGIN INSERT INTO seen VALUES " +
+			"(total_changes()); END", "UPDATE other SET v = v"},
 		"the total of a view": {"CREATE VIEW w AS SELECT total_changes() AS v", "INSERT INTO seen SELECT v FROM w"},
 	} {
 		t.Run(name, func(t *testing.T) {

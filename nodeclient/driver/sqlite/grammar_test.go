@@ -26,8 +26,9 @@ func TestWhatSQLiteCannotReadIsRefused(t *testing.T) {
 		"INSERT INTO t VALUES (x'0')":       `unrecognized token: "x'0'"`,
 		"SHOW TABLES":                       `near "SHOW": syntax error`,
 		"CREATE TABLE a (b); SELECT ! FROM": "unrecognized token",
-		"CREATE TRIGGER a AFTER INSERT ON b BEGIN SELEC 1; END":                                                     `near "SELEC": syntax error`,
-		"CREATE TRIGGER main.a INSTEAD OF UPDATE OF x ON [b] FOR EACH ROW WHEN new.x > 1\nBEGIN DELETE FORM b; END": `near "FORM": syntax error`,
+		"CREATE TRIGGER a AFTER INSERT ON b BEGIN SELEC 1; END": `near "SELEC": syntax error`,
+		"CREATE TRIGGER main.a INSTEAD OF UPDATE OF x ON [b] " +
+			"FOR EACH ROW WHEN new.x > 1\nBEGIN DELETE FORM b; END": `near "FORM": syntax error`,
 	} {
 		require.ErrorContains(t, Check([]byte(script)), why, script)
 	}

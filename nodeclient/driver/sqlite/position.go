@@ -14,7 +14,8 @@ import (
 // positionTable is the name that increments may not mention.
 const positionTable = "xmq_position"
 
-const createPosition = `CREATE TABLE IF NOT EXISTS main.xmq_position (log_id TEXT NOT NULL, seq INTEGER NOT NULL, chain TEXT NOT NULL, updated_at TEXT, topics TEXT)`
+const createPosition = `CREATE TABLE IF NOT EXISTS main.xmq_position (log_id TEXT NOT NULL, seq INTEGER NOT NULL, ` +
+	`chain TEXT NOT NULL, updated_at TEXT, topics TEXT)`
 
 // readPosition returns the stored position; zero when there is no table. A table that does not hold exactly one
 // good row is Fatal.
@@ -66,9 +67,10 @@ func advance(ctx context.Context, c *sql.Conn, stored, pos event.Position, at in
 		return exec(ctx, c, "INSERT INTO main.xmq_position (log_id, seq, chain, updated_at) VALUES (?, ?, ?, ?)",
 			pos.Log.String(), int64(pos.Seq), pos.Chain.String(), brokerTime(at))
 	}
-	res, err := c.ExecContext(ctx, `UPDATE main.xmq_position SET log_id = ?, seq = ?, chain = ?, updated_at = coalesce(?, updated_at)
-		WHERE log_id = ? AND seq = ? AND chain = ?`, pos.Log.String(), int64(pos.Seq), pos.Chain.String(), brokerTime(at),
-		stored.Log.String(), int64(stored.Seq), stored.Chain.String())
+	res, err := c.ExecContext(ctx, `UPDATE main.xmq_position SET log_id = ?, seq = ?, chain = ?,
+		updated_at = coalesce(?, updated_at) WHERE log_id = ? AND seq = ? AND chain = ?`,
+		pos.Log.String(), int64(pos.Seq), pos.Chain.String(), brokerTime(at), stored.Log.String(), int64(stored.Seq),
+		stored.Chain.String())
 	if err != nil {
 		return err
 	}

@@ -76,7 +76,8 @@ const holdPatience = time.Second
 // hold brings the whole WAL into the file and opens the read transaction, with the write lock held over both
 // so that no frame comes between them. A reader that finds the WAL wholly in the file does not use it, and
 // while one such reader is there no checkpoint writes into the file.
-func (t *Database) hold(ctx context.Context, writer, checkpointer, reader *sql.Conn, s *snapshot, until time.Time) error {
+func (t *Database) hold(ctx context.Context, writer, checkpointer, reader *sql.Conn, s *snapshot,
+	until time.Time) error {
 	// most of the work, and of the wait for old readers, comes before the lock
 	half := time.Now().Add(time.Until(until) / 2)
 	if err := checkpoint(ctx, checkpointer, half); err != nil && !nodeclient.IsTransient(err) {

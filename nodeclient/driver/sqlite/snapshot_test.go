@@ -162,7 +162,8 @@ func TestARealSchemaSurvivesApplySnapshotAndRestore(t *testing.T) {
 	n := newNode(t)
 	n.run(`CREATE TABLE author (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE COLLATE NOCASE);
 		CREATE TABLE book (id INTEGER PRIMARY KEY AUTOINCREMENT, author INTEGER NOT NULL REFERENCES author ON DELETE CASCADE,
-			title TEXT, cents INTEGER, euros REAL GENERATED ALWAYS AS (cents / 100.0) STORED, twice INTEGER AS (cents * 2) VIRTUAL, cover BLOB);
+			title TEXT, cents INTEGER, euros REAL GENERATED ALWAYS AS (cents / 100.0) STORED, twice INTEGER AS (cents * 2)
+			VIRTUAL, cover BLOB);
 		CREATE INDEX cheap ON book (cents) WHERE cents < 1000;
 		CREATE VIEW books AS SELECT name, title, euros, twice FROM book JOIN author ON author.id = book.author;
 		CREATE TABLE audit (what TEXT, title TEXT);
@@ -284,7 +285,7 @@ func TestARestoreAsksForRoomFirst(t *testing.T) {
 	head := header{pageSize: 65536, pages: 1<<32 - 1}.append(nil)
 	_, err := n.Restore(t.Context(), event.Start(7), event.AllTopics, io.MultiReader(bytes.NewReader(head), neverRead{t}))
 	require.True(t, nodeclient.IsTransient(err), err)
-	require.ErrorContains(t, err, "268435455 MiB")
+	require.ErrorContains(t, err, "262,143 GiB")
 }
 
 type neverRead struct{ t *testing.T }

@@ -25,7 +25,8 @@ func (w Warning) String() string {
 
 // Lint warns of what makes replicas differ, as far as words show it: clocks, dice, what one server says of
 // itself, sequences that cannot be put back, and rows taken or gathered in an order that nobody has given; and of what
-// only a superuser may do. It judges nothing: a text that cannot be read is searched up to there. The body of an increment with arguments is searched, too; what they are is no matter of the lint.
+// only a superuser may do. It judges nothing: a text that cannot be read is searched up to there. The body of an
+// increment with arguments is searched, too; what they are is no matter of the lint.
 func Lint(d Dialect, text string) (all []Warning) {
 	pieces, err := Pieces([]byte(text))
 	if err != nil {

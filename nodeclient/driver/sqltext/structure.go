@@ -43,8 +43,8 @@ var verbs = [...]map[string]bool{
 	MariaDB: words("ALTER ANALYZE BACKUP BEGIN BINLOG CACHE CALL CASE CHANGE CHECK CHECKSUM CLONE CLOSE COMMIT CREATE " +
 		"DEALLOCATE DECLARE DELETE DESC DESCRIBE DO DROP EXECUTE EXPLAIN FETCH FLUSH FOR GET GOTO GRANT HANDLER HELP IF " +
 		"IMPORT INSERT INSTALL ITERATE KILL LEAVE LOAD LOCK LOOP OPEN OPTIMIZE PREPARE PURGE RAISE RELEASE RENAME REPAIR " +
-		"REPEAT REPLACE RESET RESIGNAL RESTART RETURN REVOKE ROLLBACK SAVEPOINT SELECT SET SHOW SHUTDOWN SIGNAL SLAVE START " +
-		"STOP TABLE TRUNCATE UNINSTALL UNLOCK UPDATE USE VALUES WHILE WITH XA"),
+		"REPEAT REPLACE RESET RESIGNAL RESTART RETURN REVOKE ROLLBACK SAVEPOINT SELECT SET SHOW SHUTDOWN SIGNAL " +
+		"SLAVE START STOP TABLE TRUNCATE UNINSTALL UNLOCK UPDATE USE VALUES WHILE WITH XA"),
 }
 
 // rowVerbs are those with which a query in parentheses begins.
@@ -148,7 +148,8 @@ func foreign(tokens []Token, at func(Token, string, ...any) error) error {
 	}
 	for i, t := range tokens {
 		if t.Word && len(t.Text) > 1 && t.Text[0] == '$' && strings.Trim(t.Text[1:], "0123456789") == "" {
-			return at(t, "%s is no placeholder of MariaDB and MySQL: write ? for an argument, and `%s` for a name", t.Text, t.Text)
+			return at(t, "%s is no placeholder of MariaDB and MySQL: write ? for an argument, and `%s` for a name", t.Text,
+				t.Text)
 		}
 		if t.Is("CONCURRENTLY") && i > 0 && tokens[i-1].Is("INDEX") && i+1 < len(tokens) && i < 6 &&
 			(tokens[0].Is("CREATE") || tokens[0].Is("DROP")) && !tokens[i+1].Is("ON") && !tokens[i+1].Is("USING") {

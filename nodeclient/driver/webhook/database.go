@@ -36,7 +36,7 @@ type hooks struct {
 	timeout       time.Duration
 	authorization string
 	password      func() (string, error) // of the user of base, read at every request; nil: it stands in the URL
-	resume        time.Time              // until then the receiver has asked to be left alone; of Apply, which is called alone
+	resume        time.Time              // until then the receiver asked to be left alone; of Apply, which is called alone
 }
 
 var _ external.Hooks = (*hooks)(nil)

@@ -23,7 +23,8 @@
 // order, with Xmq-Outside: true: a receiver that knows old increments by Xmq-Seq must do it. The answer is read so:
 //
 //	2xx                             SUCC
-//	408, 425, 429, 5xx              not now: the same increment comes again, no sooner than a Retry-After says (1 h at most)
+//	408, 425, 429, 5xx              not now: the same increment comes again, no sooner than a Retry-After says
+//	                                (1 h at most)
 //	any other                       FAIL; a redirect is not followed
 //
 // A header Xmq-State: FAIL, FATAL or RETRY beside a status that is not 2xx beats the table. When no answer comes (the

@@ -31,7 +31,8 @@ func TestOnlyServersOfThisMachineAreLookedAt(t *testing.T) {
 
 func TestTheFolderOfAServerElsewhereIsNotSeen(t *testing.T) {
 	var f Folder
-	for host, seen := range map[string]bool{"127.0.0.1": true, "/run/postgresql": true, "db1.example": false, "10.0.0.7": false} {
+	for host, seen := range map[string]bool{"127.0.0.1": true, "/run/postgresql": true, "db1.example": false,
+		"10.0.0.7": false} {
 		f.Lies(host, t.TempDir())
 		_, total, err := f.Space()
 		require.Equal(t, seen, err == nil && total > 0, host)
