@@ -18,7 +18,7 @@ import (
 type Broker struct {
 	server.Config `yaml:",inline"`
 	Accept        string `yaml:"accept" doc:"refuse, with 422, what the nodes of this dialect would refuse: sqlite, postgres, mariadb or mysql; empty takes anything"`
-	LogLevel      string `yaml:"log_level" doc:"least severe messages written to stderr: debug, info, warn or error"`
+	LogLevel      string `yaml:"log_level" doc:"least severe messages on stderr: debug, info, warn or error"`
 }
 
 // DefaultBroker is a broker that is told nothing.
@@ -26,7 +26,7 @@ func DefaultBroker() Broker { return Broker{Config: server.Default(), LogLevel: 
 
 // Node is what `xmq node` is told.
 type Node struct {
-	ID                 string   `yaml:"id" doc:"this node's name, 1 to 31 lower-case letters, digits and hyphens (required)"`
+	ID                 string   `yaml:"id" doc:"this node's name: 1 to 31 lower-case letters, digits, hyphens (required)"`
 	Broker             string   `yaml:"broker" doc:"URL of the broker's NATS server"`
 	Group              string   `yaml:"group" doc:"name of the broker's subjects: the group of its configuration"`
 	Target             string   `yaml:"target" doc:"the database: sqlite:PATH, postgres://USER@HOST:PORT/DATABASE, mysql://USER@HOST:PORT/DATABASE, redis://USER@HOST:PORT/NUMBER, kv:PATH, file:PATH, webhook:URL or exec:COMMAND (required)"`
@@ -37,10 +37,10 @@ type Node struct {
 	From       string `yaml:"from" doc:"join by DUMP from this node when the database is empty or the broker says so"`
 	Replace    bool   `yaml:"replace" doc:"a DUMP may replace a database that is not a copy of this log"`
 	Rejoin     bool   `yaml:"rejoin" doc:"with from: DUMP again when the broker says so; false stops the node instead"`
-	Reuse      bool   `yaml:"reuse" doc:"with from: a complete snapshot that the broker keeps will do; false asks for one of now"`
+	Reuse      bool   `yaml:"reuse" doc:"with from: a complete snapshot the broker keeps will do; false wants a new one"`
 	Restore    string `yaml:"restore" doc:"load this backup file (xmq dump) into an empty database before starting"`
 	At         uint64 `yaml:"at" doc:"explicit position: the next increment applied is this one; 0 for none"`
-	ExitOnFail bool   `yaml:"exit_on_fail" doc:"end with code 1 when an increment fails, instead of waiting for an operator"`
+	ExitOnFail bool   `yaml:"exit_on_fail" doc:"end with code 1 when an increment fails, rather than wait for an operator"`
 
 	WindowRecords int           `yaml:"window_records" doc:"most increments sent by the broker and not yet applied; more hides latency, costs memory"`
 	WindowBytes   int           `yaml:"window_bytes" doc:"most bytes sent by the broker and not yet applied"`
@@ -53,7 +53,7 @@ type Node struct {
 	Compress      bool          `yaml:"compress" doc:"get increments compressed: for a node on a slow line"`
 	ApplyLimit    time.Duration `yaml:"apply_limit" doc:"how long one increment may be at the database before it is a FAIL, unless it names a limit itself; 0 for no limit; webhook: and exec: have a timeout of their own"`
 	DumpRate      int64         `yaml:"dump_rate" doc:"bytes a second of a snapshot sent or fetched; 0 for no limit"`
-	LogLevel      string        `yaml:"log_level" doc:"least severe messages written to stderr: debug, info, warn or error"`
+	LogLevel      string        `yaml:"log_level" doc:"least severe messages on stderr: debug, info, warn or error"`
 }
 
 // DefaultNode is a node that is told nothing; id and target have no default.

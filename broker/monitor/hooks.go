@@ -30,7 +30,7 @@ type Hooks struct {
 	URL     string        `yaml:"url" doc:"URL that gets a POST with each alert as JSON; empty for none"`
 	Command []string      `yaml:"command" doc:"program and arguments that are run for each alert, with the alert as JSON on standard input; empty for none"`
 	Timeout time.Duration `yaml:"timeout" doc:"how long one call of url or command may take"`
-	Repeat  time.Duration `yaml:"repeat" doc:"how often an alert that lasts and that nobody has acknowledged is told again; 0 for never"`
+	Repeat  time.Duration `yaml:"repeat" doc:"how often a lasting, unacknowledged alert is told again; 0 for never"`
 }
 
 // Notifier tells the outside of alerts, by a URL, by a command, or both. Neither waits for the other, and what one says

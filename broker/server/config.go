@@ -20,15 +20,15 @@ import (
 type Config struct {
 	Data   string `yaml:"data" doc:"directory of the log, the state store and staging"`
 	Create bool   `yaml:"create" doc:"make a new log when the directory is empty; false refuses an emptied disk, and xmq init makes the log"`
-	Group  string `yaml:"group" doc:"name of this broker's subjects; brokers that share a NATS cluster need different ones"`
+	Group  string `yaml:"group" doc:"name of this broker's subjects; brokers in one NATS cluster need different ones"`
 
 	NATSAddr  string   `yaml:"nats_addr" doc:"address of the embedded NATS server"`
-	NATSURL   string   `yaml:"nats_url" doc:"URL of an external NATS server to use instead of the embedded one; empty for the embedded one"`
+	NATSURL   string   `yaml:"nats_url" doc:"URL of an external NATS server; empty for the embedded one"`
 	HTTPAddr  string   `yaml:"http_addr" doc:"address of the HTTP door and the API"`
 	HTTPHosts []string `yaml:"http_hosts" doc:"further host names that requests to the HTTP door and the API may carry, besides localhost, addresses and the name in http_addr"`
-	HTTPAlias string   `yaml:"http_alias" doc:"a further path that takes increments like POST /v1/increments; empty for none"`
+	HTTPAlias string   `yaml:"http_alias" doc:"a further path for increments, like POST /v1/increments; empty for none"`
 	RESPAddr  string   `yaml:"resp_addr" doc:"address of the RESP door; not in this version"`
-	Pprof     string   `yaml:"pprof" doc:"address such as 127.0.0.1:6060 for profiles of the running broker under /debug/pprof/; empty for none"`
+	Pprof     string   `yaml:"pprof" doc:"address such as 127.0.0.1:6060 of profiles under /debug/pprof/; empty for none"`
 
 	HTTPConns           int   `yaml:"http_conns" doc:"most connections to the HTTP door, the API and the profiles together; 0 for as many as files may be open"`
 	HTTPConnsPerAddress int   `yaml:"http_conns_per_address" doc:"most connections of http_conns that one address may hold, loopback included; 0 for no limit"`
@@ -55,7 +55,7 @@ type Config struct {
 	Silent        time.Duration `yaml:"silent" doc:"a client not heard of for so long is shown as not connected"`
 	Lease         time.Duration `yaml:"lease" doc:"how long a DUMP's target may say nothing of it before the DUMP is given up; its requesters may be silent three times as long"`
 	DumpLimit     time.Duration `yaml:"dump_limit" doc:"a DUMP that takes longer is given up; 0 for never"`
-	MaxDumps      int           `yaml:"max_dumps" doc:"most DUMPs that run at once; who asks for one more asks again later"`
+	MaxDumps      int           `yaml:"max_dumps" doc:"most DUMPs that run at once; who wants one more asks again later"`
 	SnapshotTTL   time.Duration `yaml:"snapshot_ttl" doc:"a complete snapshot is kept for so long: for requesters that come back, and for those that may use it again"`
 	SnapshotReuse bool          `yaml:"snapshot_reuse" doc:"a complete snapshot that is kept serves later requesters, too; false opens a new one for each, unless its node says --reuse"`
 	SaveEvery     time.Duration `yaml:"save_every" doc:"acked positions are written down at least so often"`
