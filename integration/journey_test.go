@@ -294,7 +294,7 @@ func TestNodesThatNeedAPersonEndWith78(t *testing.T) {
 	exec1(t, s.path("master"), "DELETE FROM xmq_position") // it does not
 	s.ok("INSERT INTO a VALUES (2)\n", "publish")
 	require.Equal(t, 78, master.wait(t))
-	require.Contains(t, last(master), "xmq: node master: its copy is lost: start it with --from NODE --replace")
+	require.Contains(t, last(master), "xmq: node master: its copy is lost. No other client has a copy of this log")
 	require.Contains(t, last(master), "xmq_position has 0 rows instead of one")
 
 	other := newSite(t)
