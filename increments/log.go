@@ -160,8 +160,7 @@ type Report struct {
 type Finding struct {
 	Segment string // its name
 	Err     error  // what and where
-	// what a person can do; "": the segment is set aside, also by the next start, and clients that need it have to DUMP
-	// again
+	// what a person can do; "": the segment is set aside, and clients that need it have to DUMP again
 	Help string
 }
 

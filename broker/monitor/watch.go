@@ -115,7 +115,8 @@ func (d Damage) text() string {
 	}
 	return fmt.Sprintf("segment %s of the log is damaged and set aside (%v): clients that need it have to DUMP "+
 		"again, and idempotency keys of its increments that were not indexed before count as freed: a repetition is "+
-		"stored again", d.Segment, d.Err)
+		"stored again. While it is one of the newest, the next start of the broker needs --set-aside, unless xmq log trim "+
+		"has freed it or it was put back", d.Segment, d.Err)
 }
 
 // newest reports whether the segment is the one that is appended to.

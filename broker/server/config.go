@@ -20,7 +20,10 @@ import (
 type Config struct {
 	Data   string `yaml:"data" doc:"directory of the log, the state store and staging"`
 	Create bool   `yaml:"create" doc:"make a new log when the directory is empty; false refuses an emptied disk, and xmq init makes the log"`
-	Group  string `yaml:"group" doc:"name of this broker's subjects; brokers in one NATS cluster need different ones"`
+	// SetAside is an order of the moment: a sealed segment that is sound is not touched by it.
+	SetAside bool `yaml:"set_aside" doc:"start although a sealed segment of the log is damaged, and go on without its increments"`
+
+	Group string `yaml:"group" doc:"name of this broker's subjects; brokers in one NATS cluster need different ones"`
 
 	NATSAddr  string   `yaml:"nats_addr" doc:"address of the embedded NATS server"`
 	NATSURL   string   `yaml:"nats_url" doc:"URL of an external NATS server; empty for the embedded one"`

@@ -289,7 +289,7 @@ func closeDir(dir string, log *slog.Logger) error {
 
 func (s *stores) openLog(cfg *Config, empty bool, log *slog.Logger) (err error) {
 	place := disk.Dir(filepath.Join(s.dir, logDir))
-	o := segments.Options{MaxRecords: uint64(cfg.MaxRecords), RingBytes: cfg.ring(),
+	o := segments.Options{MaxRecords: uint64(cfg.MaxRecords), RingBytes: cfg.ring(), SetAside: cfg.SetAside,
 		Window: uint64(cfg.Idempotency.Window),
 		OnForget: func(from, to uint64, why error) {
 			select {
@@ -327,6 +327,11 @@ func (s *stores) openLog(cfg *Config, empty bool, log *slog.Logger) (err error) 
 			s.made = time.Now().UnixNano()
 			log.Info("made a new log", "log", opened.ID(), "dir", s.dir)
 		}
+	}
+	if errors.Is(err, increments.ErrQuarantined) {
+		return fmt.Errorf("open the log: %w. Put that segment back from a copy of the data directory; or go on without its "+
+			"increments, which clients that have not applied them can only get by a DUMP: start the broker with --set-aside",
+			err)
 	}
 	if err != nil {
 		return fmt.Errorf("open the log: %w", err)

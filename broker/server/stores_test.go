@@ -102,8 +102,8 @@ func TestWhatOthersPutIntoTheDataDirectoryIsRefused(t *testing.T) {
 	}
 }
 
-// A sealed segment that is damaged is set aside at every start: the alert stands, what lies after it is served, input
-// goes on; also when the last checkpoint lies in it.
+// A sealed segment that is damaged refuses the start, with the way on: an operator who says so sets it aside. The alert
+// stands, what lies after it is served, input goes on; also when the last checkpoint lies in it.
 func TestAStartGoesOnWithoutADamagedSegment(t *testing.T) {
 	cfg := testConfig(t)
 	cfg.MaxRecords = 10
@@ -131,6 +131,10 @@ func TestAStartGoesOnWithoutADamagedSegment(t *testing.T) {
 	b.Checkpoint(at)
 	require.NoError(t, state.Write(&b))
 	require.NoError(t, state.Close())
+	_, err = Open(cfg, slog.New(slog.DiscardHandler))
+	require.True(t, disk.IsDamage(err), err)
+	require.ErrorContains(t, err, "start the broker with --set-aside")
+	cfg.SetAside = true
 	for range 2 {
 		r = startBroker(t, cfg)
 		soon(t, "it is told", func() bool {

@@ -320,7 +320,9 @@ func logCheck(c *cli.Context) error {
 		return &damageError{fmt.Errorf("damaged: %d, and a start is refused with %d of them: do what the lines \"help\" say",
 			len(res.Damaged), len(res.Help))}
 	case len(res.Damaged) > 0:
-		return &damageError{fmt.Errorf("damaged segments: %d: clients that need them have to DUMP again", len(res.Damaged))}
+		return &damageError{fmt.Errorf("damaged segments: %d: put them back from a copy of the data directory; without them "+
+			"the next start of the broker may need --set-aside, and clients that need them have to DUMP again",
+			len(res.Damaged))}
 	case len(res.Unreadable) > 0:
 		return &temporaryError{fmt.Errorf("segments that cannot be read now: %d: nothing is known of them, check again",
 			len(res.Unreadable))}

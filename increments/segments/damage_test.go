@@ -2,6 +2,7 @@ package segments
 
 import (
 	"context"
+	"errors"
 	"io"
 	"math/rand/v2"
 	"os"
@@ -36,7 +37,7 @@ func damagedLog(t *testing.T, n int) (*disktest.Memory, []event.Encoded) {
 }
 
 // XQ-8: "Every read verifies a CRC; the chain checksum links each increment to the one before: flipped byte,
-// swapped segment: alert, that segment is set aside, nothing wrong is delivered; damage in the newest at start:
+// swapped segment: alert, that segment is set aside, nothing wrong is delivered; damage near the end at start:
 // refuses to start, names file and offset."
 func TestXQ08DamageIsSetAside(t *testing.T) {
 	mem, all := damagedLog(t, 1000)
@@ -132,9 +133,9 @@ func TestXQ08SwappedSegment(t *testing.T) {
 	require.True(t, disk.IsDamage(err), err)
 }
 
-// A sealed segment that is damaged is set aside by the start that reads it, as by a reader: whatever lies after it is
-// served, and the log goes on, once and at every later start. One that is missing, and damage in the newest, are
-// refused.
+// A sealed segment that is damaged refuses the start that verifies it, unless it may be set aside, as by a reader:
+// then whatever lies after it is served, and the log goes on, once and at every later start that may. Damage in the
+// newest is always refused.
 func TestAStartSetsADamagedSegmentAside(t *testing.T) {
 	mine, all := damagedLog(t, 450)
 	names, err := mine.List()
@@ -147,10 +148,14 @@ func TestAStartSetsADamagedSegmentAside(t *testing.T) {
 	for n, name := range names {
 		mem := mine.Copy()
 		flip(mem, name)
+		_, err := Open(mem.Copy(), small(), Options{MaxRecords: 100})
+		require.True(t, disk.IsDamage(err), err)
+		require.ErrorContains(t, err, name)
+		require.Equal(t, n < len(names)-1, errors.Is(err, increments.ErrQuarantined))
 		var aside []string
 		for range 2 {
 			aside = nil
-			l, err := Open(mem, small(), Options{MaxRecords: 100,
+			l, err := Open(mem, small(), Options{MaxRecords: 100, SetAside: true,
 				OnDamage: func(segment string, _ error) { aside = append(aside, segment) }})
 			if n == len(names)-1 {
 				require.True(t, disk.IsDamage(err), err)

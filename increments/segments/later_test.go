@@ -90,7 +90,11 @@ func TestUnopenableIsLaterAndUnreadableIsDamage(t *testing.T) {
 
 	// within what a start verifies
 	fail(disktest.Read, syscall.EIO)
-	l, err = Open(place, small(), Options{RingBytes: 1, Walk: 1000, OnDamage: func(string, error) { aside++ }})
+	_, err = Open(place, small(), Options{RingBytes: 1, Walk: 1000})
+	require.True(t, disk.IsDamage(err), err)
+	require.ErrorContains(t, err, names[1])
+	l, err = Open(place, small(), Options{RingBytes: 1, Walk: 1000, SetAside: true,
+		OnDamage: func(string, error) { aside++ }})
 	require.NoError(t, err)
 	require.Equal(t, 2, aside)
 	require.NoError(t, l.Close())

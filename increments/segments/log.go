@@ -44,6 +44,9 @@ type Options struct {
 	// CheckSpace is asked before the journal of a sealed segment is put into tables, which writes as much as the journal
 	// holds, once; its error puts that off, and the segment is read all the same. nil allows all.
 	CheckSpace func() error
+	// SetAside lets Open set a sealed segment that it verifies and finds damaged aside, as a reader would. Without it
+	// Open fails.
+	SetAside bool
 	// OnDamage is told once for each segment that is set aside. nil tells nobody. It is called from
 	// readers and the writer and must not call the log.
 	OnDamage func(segment string, err error)
@@ -157,10 +160,10 @@ func create(place disk.Place, storage *disk.Storage, o Options, base event.Posit
 
 // Open opens the log that lies in place. Interrupted rolls and trims are finished first. The end is the last record;
 // the last Options.Walk records are verified and the ring is filled with the newest of them, which takes about a
-// second at most. fs.ErrNotExist: there is no log. disk.Damage: a segment is missing, or the newest one is
-// foreign or damaged, or the disk cannot read it; nobody may be served (exit 78). A damaged sealed segment is set
-// aside. ErrLater: a file could not be opened this time (exit 75). Nothing of a sealed segment is written. The caller
-// compares its checkpoint next (VerifyCheckpoint). Rules: XI-1, XD-6, XD-7, XD-18, XQ-8.
+// second at most. fs.ErrNotExist: there is no log. disk.Damage: a segment is missing, foreign or damaged, or the disk
+// cannot read it; nobody may be served (exit 78). Of a sealed one that is damaged it wraps ErrQuarantined, too: see
+// Options.SetAside. ErrLater: a file could not be opened this time (exit 75). Nothing of a sealed segment is written.
+// The caller compares its checkpoint next (VerifyCheckpoint). Rules: XI-1, XD-6, XD-7, XD-18, XQ-8.
 func Open(place disk.Place, storage *disk.Storage, o Options) (*Log, error) {
 	l := prepare(place, storage, o)
 	if err := l.load(); err != nil {
@@ -309,8 +312,8 @@ func (l *Log) end(g *segment) (event.Position, error) {
 }
 
 // verifyTail walks over the last records, across borders of segments, and fills the ring with the newest. A sealed
-// segment that is damaged is set aside, as a reader would do, and the walk goes on after it. Damage in the newest one,
-// which holds the end of the log and is written to, is returned.
+// segment that is damaged is an error; with Options.SetAside it is set aside, as a reader would do, and the walk goes
+// on after it. Damage in the newest one, which holds the end of the log and is written to, is always an error.
 func (l *Log) verifyTail(end event.Position) error {
 	from := l.First()
 	if end.Seq >= l.options.Walk {
@@ -320,7 +323,7 @@ func (l *Log) verifyTail(end event.Position) error {
 	for next := from; next <= end.Seq && next >= from; {
 		g := l.set.find(next)
 		at, err := l.verifySegment(g, next, end, before)
-		if errors.Is(err, increments.ErrQuarantined) && g != l.newest {
+		if errors.Is(err, increments.ErrQuarantined) && g != l.newest && l.options.SetAside {
 			before, next = event.Position{}, g.Last+1
 			continue
 		}
