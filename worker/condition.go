@@ -70,8 +70,8 @@ func (m *Machine) condition() Condition {
 		return Condition{Is: IsNeedsDump, Since: since}
 	case c.State == statedb.Failed:
 		return Condition{Is: IsFailed, Since: since}
-	case m.pleads():
-		return Condition{Is: IsWaiting, Since: at(m.plea.since), By: m.plea.target, Text: m.plea.text}
+	case m.waitsToJoin():
+		return Condition{Is: IsWaiting, Since: at(m.joinWait.since), By: m.joinWait.target, Text: m.joinWait.text}
 	case c.Registered && !m.presence.open:
 		return Condition{Is: IsRegistered, Since: at(c.Created)}
 	case c.Join != nil:

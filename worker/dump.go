@@ -524,7 +524,7 @@ func (m *Machine) notice(n *Notice) {
 			m.dropJoin(n.GivenUp)
 		}
 		if n.Heard {
-			m.plead(n)
+			m.heardInVain(n)
 		}
 		m.say(e)
 		return
@@ -555,7 +555,7 @@ func (m *Machine) keepJoin(n *Notice) bool {
 	}
 	if m.joinSilent = 0; n.Heard {
 		m.joinHeard = 0
-		m.pleaOver()
+		m.joinWaitOver()
 	}
 	opened := d.Phase == dumpflow.Uploading || d.Phase == dumpflow.Sealed
 	join := statedb.Join{Request: r.Request, Dump: d.ID, Target: d.Target, Topics: event.TopicsOf(r.Topics),
@@ -625,7 +625,7 @@ func (m *Machine) onlyJoins() bool {
 // joinFailed says where people look why the running DUMP was of no use to this client. ended says that its node has
 // given up.
 func (m *Machine) joinFailed(target, text string, ended bool) {
-	m.plea.raised = false // this one says more
+	m.joinWait.raised = false // this one says more
 	severity, end := statedb.Warning, ""
 	if ended {
 		severity, end = statedb.Critical, " and its node has ended"
@@ -658,7 +658,7 @@ func (m *Machine) cannotLoad(u *Unable) {
 
 // joinOver ends the trouble of joining: the client follows, or an operator has decided otherwise.
 func (m *Machine) joinOver() {
-	m.plea = plea{}
+	m.joinWait = joinWait{}
 	m.clear("join")
 	if t := m.c.LastError; m.known && t != nil && t.Class == classJoin {
 		m.c.LastError, m.dirty = nil, true

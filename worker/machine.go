@@ -120,7 +120,7 @@ type Machine struct {
 
 	joinSilent int             // ticks since the target's machine spoke of our join
 	joinHeard  int             // ticks since our node did
-	plea       plea            // what its node asks for in vain
+	joinWait   joinWait        // what its node asks for in vain
 	unable     event.RequestID // request with which the node has told last why it could not load a snapshot
 
 	heardSaved int64 // when the last word of the node was last to be saved, ns
@@ -235,7 +235,7 @@ func (m *Machine) Tick(now int64) {
 	m.tickTakeovers()
 	m.tickRate()
 	m.tickDumps()
-	m.tickPlea()
+	m.tickJoinWait()
 	m.advance()
 	if m.Connected() && m.now-m.heardSaved >= int64(heardGrain) {
 		m.heardSaved, m.lag = m.now, true
@@ -1506,7 +1506,7 @@ func (m *Machine) View(head event.Position) View {
 	if v.Connected && c.State == statedb.Following {
 		v.Rate = m.rate
 	}
-	if m.placed() && !m.pleads() { // its database may be another one than the record tells of
+	if m.placed() && !m.waitsToJoin() { // its database may be another one than the record tells of
 		lag := head.Seq - min(head.Seq, c.Acked.Seq)
 		v.Lag = &lag
 	}
