@@ -22,7 +22,7 @@ func (m *Machine) Asks(in Input, dst []uint64) []uint64 {
 		at(pos)
 		before(h.At)
 		if h.Stateless {
-			at(m.c.Acked)
+			at(m.client.Acked)
 		}
 	}
 	if e := in.Node; e != nil {

@@ -19,7 +19,7 @@ func TestAnAlertOfAStateEndsWithEveryExitFromIt(t *testing.T) {
 	session := event.Session{Instance: 0xa, Turn: 1}
 	says := func(e event.Event) func(*stage) {
 		return func(s *stage) {
-			e.Kind, e.ID, e.Session = event.IncrReq, "n1", s.machine("n1").c.Session
+			e.Kind, e.ID, e.Session = event.IncrReq, "n1", s.machine("n1").client.Session
 			if e.Pos.Zero() {
 				e.Pos = s.log.at(10)
 			}

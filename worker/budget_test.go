@@ -15,8 +15,8 @@ func TestTheBudgetBoundsAllClientsTogether(t *testing.T) {
 	rules := &Rules{TurnRecords: 10, TurnBytes: 100, SilentTicks: 5, Budget: NewBudget(250)}
 	following := func(id string) *Machine {
 		m := NewMachine(rules, id, nil, nil)
-		m.known, m.presence.open, m.c.State = true, true, statedb.Following
-		m.c.Acked = event.Start(7)
+		m.known, m.presence.open, m.client.State = true, true, statedb.Following
+		m.client.Acked = event.Start(7)
 		m.rewind()
 		m.window.grant(1000, 1<<20)
 		return m
@@ -42,7 +42,7 @@ func TestTheBudgetBoundsAllClientsTogether(t *testing.T) {
 	require.Equal(t, 1, turns(b), "nobody starves")
 	require.EqualValues(t, 400, rules.Budget.Bytes())
 
-	a.c.Acked = a.window.sent // all of it is acknowledged
+	a.client.Acked = a.window.sent // all of it is acknowledged
 	a.rewind()
 	a.account()
 	require.EqualValues(t, 100, rules.Budget.Bytes())

@@ -54,7 +54,7 @@ func (i Is) Severity() statedb.Severity {
 
 // condition is what is so with this client now.
 func (m *Machine) condition() Condition {
-	c, t := &m.c, m.c.LastError
+	c, t := &m.client, m.client.LastError
 	since := at(c.Updated)
 	if t != nil {
 		since = at(t.Began())
@@ -100,15 +100,15 @@ func (m *Machine) condition() Condition {
 
 // lastWord is when the node was last heard; where no record says it, what its silence in ns comes to.
 func (m *Machine) lastWord(silence int64) time.Time {
-	if m.c.Heard != 0 {
-		return at(m.c.Heard)
+	if m.client.Heard != 0 {
+		return at(m.client.Heard)
 	}
 	return at(m.now - silence)
 }
 
 // isAway reports that the node lives and waits for its database, without a session.
 func (m *Machine) isAway() bool {
-	t := m.c.LastError
+	t := m.client.LastError
 	return !m.waiting.Zero() && !m.presence.open && !m.presence.missed() && t != nil && t.Class == classRetry
 }
 

@@ -70,7 +70,7 @@ func (m *Machine) asked(e *event.Event, log Log) {
 
 // dumpFor finds or starts the dump that serves r; nil with the reason why not. Rules: XE-2, XE-8, XE-10, SS-14.
 func (m *Machine) dumpFor(r dumpflow.Requester, log Log) (d *dumpflow.Dump, code event.Code, why string) {
-	c := &m.c
+	c := &m.client
 	for _, d := range m.dumps { // asked again: the same one, whatever has become of it
 		if d.ID == r.Request.Dump() && d.Phase == dumpflow.Failed ||
 			slices.ContainsFunc(d.Requesters, func(q dumpflow.Requester) bool {
@@ -132,7 +132,7 @@ func (m *Machine) dumpFor(r dumpflow.Requester, log Log) (d *dumpflow.Dump, code
 // fresh reports that the snapshot of d holds what a requester means who asks now: nothing was decided about its copy,
 // or that of the target, since it was opened.
 func (m *Machine) fresh(d *dumpflow.Dump, requester string) bool {
-	since := m.c.Decided
+	since := m.client.Decided
 	if m.rules.Decided != nil {
 		since = max(since, m.rules.Decided(requester))
 	}
@@ -153,7 +153,7 @@ func (m *Machine) drop(o *Order) (refused string) {
 		m.remove(d)
 		return ""
 	}
-	return fmt.Sprintf("there is no DUMP %s of %s", o.Dump, m.c.ID)
+	return fmt.Sprintf("there is no DUMP %s of %s", o.Dump, m.client.ID)
 }
 
 // remove forgets a dump that is over, and its snapshot.
@@ -176,7 +176,7 @@ func (m *Machine) reusable(r dumpflow.Requester, log Log) *dumpflow.Dump {
 			continue
 		}
 		if d.Phase != dumpflow.Sealed || d.Range != nil || m.now-d.Ended >= int64(m.rules.now().SnapshotTTL) ||
-			d.Pos.Seq > m.c.Acked.Seq {
+			d.Pos.Seq > m.client.Acked.Seq {
 			continue
 		}
 		if here, err := log.Position(d.Pos.Seq); err == nil && here == d.Pos {
@@ -200,9 +200,9 @@ func (m *Machine) running() *dumpflow.Dump {
 // where there is nothing to do.
 func (m *Machine) prepare(d *dumpflow.Dump) {
 	switch {
-	case !m.presence.open || d.Phase != dumpflow.Draining || m.c.State != statedb.Following:
+	case !m.presence.open || d.Phase != dumpflow.Draining || m.client.State != statedb.Following:
 	case m.prepares:
-		m.reply(event.Event{Kind: event.DumpReq, Code: event.Prepare, Dump: d.ID, Pos: m.c.Acked, LeaseMS: m.leaseMS()})
+		m.reply(event.Event{Kind: event.DumpReq, Code: event.Prepare, Dump: d.ID, Pos: m.client.Acked, LeaseMS: m.leaseMS()})
 	default:
 		m.become(statedb.Draining)
 	}
@@ -211,11 +211,11 @@ func (m *Machine) prepare(d *dumpflow.Dump) {
 // advance takes the step from draining to opening as soon as everything in flight is judged.
 func (m *Machine) advance() {
 	d := m.running()
-	if d == nil || d.Phase != dumpflow.Draining || !m.presence.open || m.c.State != statedb.Draining ||
-		m.window.inFlight(m.c.Acked.Seq) != 0 {
+	if d == nil || d.Phase != dumpflow.Draining || !m.presence.open || m.client.State != statedb.Draining ||
+		m.window.inFlight(m.client.Acked.Seq) != 0 {
 		return
 	}
-	d.Phase, d.Instance, d.Pin = dumpflow.Opening, m.c.Session.Instance, m.c.Acked.Seq
+	d.Phase, d.Instance, d.Pin = dumpflow.Opening, m.client.Session.Instance, m.client.Acked.Seq
 	m.held, m.lease = m.now, 0
 	m.become(statedb.Dumping)
 	m.saveDump(d)
@@ -227,7 +227,7 @@ func (m *Machine) leaseMS() uint32 {
 }
 
 func (m *Machine) askTarget(d *dumpflow.Dump) {
-	e := event.Event{Kind: event.DumpReq, Dump: d.ID, Pos: m.c.Acked, LeaseMS: m.leaseMS()}
+	e := event.Event{Kind: event.DumpReq, Dump: d.ID, Pos: m.client.Acked, LeaseMS: m.leaseMS()}
 	if d.Range != nil {
 		e.Body = event.Hello{Backup: true, Range: d.Range}.Encode()
 	}
@@ -245,8 +245,8 @@ func (m *Machine) targetSays(e *event.Event) {
 	m.lease = 0
 	switch {
 	case e.State == event.Fail || e.State == event.Fatal: // a dump cannot be FATAL (XS-5)
-		m.dropRunning(fmt.Sprintf("the target %s could not make the snapshot: %s", m.c.ID, e.Text))
-	case e.Code == event.Prepare && d.Phase == dumpflow.Draining && m.c.State == statedb.Following:
+		m.dropRunning(fmt.Sprintf("the target %s could not make the snapshot: %s", m.client.ID, e.Text))
+	case e.Code == event.Prepare && d.Phase == dumpflow.Draining && m.client.State == statedb.Following:
 		m.become(statedb.Draining)
 		m.advance()
 	case e.Code == event.Opened && d.Phase == dumpflow.Opening:
@@ -257,21 +257,21 @@ func (m *Machine) targetSays(e *event.Event) {
 // opened resumes increments at once when the target's database can read its past.
 func (m *Machine) opened(d *dumpflow.Dump, e *event.Event) {
 	o, err := dumpflow.DecodeOpened(e.Body)
-	if err == nil && e.Pos != m.c.Acked {
-		err = fmt.Errorf("it holds %s, but %s had applied %s", e.Pos, m.c.ID, m.c.Acked)
+	if err == nil && e.Pos != m.client.Acked {
+		err = fmt.Errorf("it holds %s, but %s had applied %s", e.Pos, m.client.ID, m.client.Acked)
 	}
 	if err == nil {
 		err = d.Open(e.Pos, o, m.now, m.pausedMS())
 	}
 	if err != nil {
-		m.dropRunning(fmt.Sprintf("the snapshot of %s is of no use: %v", m.c.ID, err))
+		m.dropRunning(fmt.Sprintf("the snapshot of %s is of no use: %v", m.client.ID, err))
 		return
 	}
 	if d.Online {
 		m.become(statedb.Following)
 	}
 	m.saveDump(d)
-	m.happened(statedb.DumpOpened, d.Pos.Seq, fmt.Sprintf("DUMP %s of %s", d.ID, m.c.ID))
+	m.happened(statedb.DumpOpened, d.Pos.Seq, fmt.Sprintf("DUMP %s of %s", d.ID, m.client.ID))
 	m.tellAll(d)
 }
 
@@ -285,12 +285,12 @@ func (m *Machine) sealed(man dumpflow.Manifest) {
 		return
 	}
 	d.Seal(man, m.now, m.pausedMS())
-	if m.c.State == statedb.Dumping {
+	if m.client.State == statedb.Dumping {
 		m.become(statedb.Following)
 	}
 	m.clear("dump")
 	m.saveDump(d)
-	m.happened(statedb.DumpComplete, d.Pos.Seq, fmt.Sprintf("DUMP %s of %s, %s", d.ID, m.c.ID, units.Bytes(d.Size)))
+	m.happened(statedb.DumpComplete, d.Pos.Seq, fmt.Sprintf("DUMP %s of %s, %s", d.ID, m.client.ID, units.Bytes(d.Size)))
 	m.tellAll(d)
 }
 
@@ -299,8 +299,8 @@ func (m *Machine) sealed(man dumpflow.Manifest) {
 func (m *Machine) dropRunning(text string) {
 	if d := m.running(); d != nil {
 		m.abandon(d, text)
-		m.happened(statedb.DumpFailed, d.Pos.Seq, fmt.Sprintf("DUMP %s of %s: %s", d.ID, m.c.ID, text))
-		m.raise("dump", statedb.Warning, d.Pos.Seq, fmt.Sprintf("DUMP %s of %s failed: %s", d.ID, m.c.ID, text))
+		m.happened(statedb.DumpFailed, d.Pos.Seq, fmt.Sprintf("DUMP %s of %s: %s", d.ID, m.client.ID, text))
+		m.raise("dump", statedb.Warning, d.Pos.Seq, fmt.Sprintf("DUMP %s of %s failed: %s", d.ID, m.client.ID, text))
 	}
 }
 
@@ -317,7 +317,7 @@ func (m *Machine) abandon(d *dumpflow.Dump, text string) {
 	d.Requesters = nil
 	m.saveDump(d)
 	m.work.Discard = append(m.work.Discard, d.ID)
-	if m.c.State == statedb.Draining || m.c.State == statedb.Dumping {
+	if m.client.State == statedb.Draining || m.client.State == statedb.Dumping {
 		m.become(statedb.Following)
 	}
 }
@@ -339,7 +339,7 @@ func (m *Machine) unstaged(id event.DumpID) {
 		m.saveDump(d)
 		m.work.Discard = append(m.work.Discard, d.ID)
 		m.raise("dump", statedb.Warning, d.Pos.Seq,
-			fmt.Sprintf("DUMP %s of %s failed: %s; ask for it again", d.ID, m.c.ID, text))
+			fmt.Sprintf("DUMP %s of %s failed: %s; ask for it again", d.ID, m.client.ID, text))
 	}
 }
 
@@ -350,8 +350,8 @@ func (m *Machine) targetReturned(newProcess bool) {
 	if d == nil {
 		return
 	}
-	if newProcess && d.Instance != 0 && d.Instance != m.c.Session.Instance {
-		m.dropRunning(fmt.Sprintf("the node of the target %s was restarted", m.c.ID))
+	if newProcess && d.Instance != 0 && d.Instance != m.client.Session.Instance {
+		m.dropRunning(fmt.Sprintf("the node of the target %s was restarted", m.client.ID))
 		return
 	}
 	if d.Phase == dumpflow.Opening {
@@ -371,7 +371,7 @@ func (m *Machine) leave(id string, request event.RequestID, served bool) {
 		delete(m.leases, request)
 		m.saveDump(d)
 		if served {
-			m.happened(statedb.DumpLoaded, d.Pos.Seq, fmt.Sprintf("DUMP %s of %s, by %s", d.ID, m.c.ID, id))
+			m.happened(statedb.DumpLoaded, d.Pos.Seq, fmt.Sprintf("DUMP %s of %s, by %s", d.ID, m.client.ID, id))
 		}
 		if len(d.Requesters) == 0 && d.Running() {
 			m.abandon(d, "nobody waits for it any more")
@@ -383,7 +383,7 @@ func (m *Machine) leave(id string, request event.RequestID, served bool) {
 // tickDumps counts leases: of the target on its work, of every requester on its place, of old snapshots on
 // their disk space.
 func (m *Machine) tickDumps() {
-	if m.c.Join != nil {
+	if m.client.Join != nil {
 		m.joinHeard++
 		if m.joinSilent++; m.joinSilent > 3*m.rules.lease() {
 			m.dropJoin(false)
@@ -412,13 +412,13 @@ func (m *Machine) tickDump(d *dumpflow.Dump) {
 		m.age++
 		switch {
 		case m.lease > lease && !m.alive():
-			m.dropRunning(fmt.Sprintf("the target %s has been silent for %s, its lease has ended", m.c.ID,
+			m.dropRunning(fmt.Sprintf("the target %s has been silent for %s, its lease has ended", m.client.ID,
 				m.rules.span(m.presence.silent)))
 		case m.lease > lease && d.Phase == dumpflow.Opening:
 			m.dropRunning(fmt.Sprintf("the target %s is alive and busy: it has not opened the snapshot in %s; its "+
-				"increments go on", m.c.ID, m.rules.span(m.lease)))
+				"increments go on", m.client.ID, m.rules.span(m.lease)))
 		case m.lease > lease && d.Phase == dumpflow.Uploading:
-			m.dropRunning(fmt.Sprintf("the target %s is alive and has not spoken of the snapshot for %s", m.c.ID,
+			m.dropRunning(fmt.Sprintf("the target %s is alive and has not spoken of the snapshot for %s", m.client.ID,
 				m.rules.span(m.lease)))
 		case m.rules.now().DumpTicks > 0 && m.age > m.rules.now().DumpTicks:
 			m.dropRunning(fmt.Sprintf("it has taken longer than its deadline of %s (dump_limit)",
@@ -467,11 +467,11 @@ func (m *Machine) note(d *dumpflow.Dump, id, text string) {
 // alert and keeps no record: nothing would end them.
 func (m *Machine) passOn(e *event.Event, listed bool) {
 	text := dumpflow.ShortTrouble(e.Text)
-	n := &Notice{Requester: dumpflow.Requester{ID: e.Peer, Request: e.Request}, Dump: dumpflow.Dump{Target: m.c.ID},
+	n := &Notice{Requester: dumpflow.Requester{ID: e.Peer, Request: e.Request}, Dump: dumpflow.Dump{Target: m.client.ID},
 		Code: event.Refused, Text: text, GivenUp: true}
 	switch {
 	case e.Code != event.Abandoned:
-		m.route(e.Peer, Input{Unable: &Unable{Target: m.c.ID, Request: e.Request, Text: text, Quiet: !listed}})
+		m.route(e.Peer, Input{Unable: &Unable{Target: m.client.ID, Request: e.Request, Text: text, Quiet: !listed}})
 	case listed:
 		m.route(e.Peer, Input{Notice: n})
 	default:
@@ -490,7 +490,8 @@ func (m *Machine) tellAll(d *dumpflow.Dump) {
 
 // answer swaps back: the notice goes to the requester's machine.
 func (m *Machine) answer(r dumpflow.Requester, d *dumpflow.Dump, code event.Code, text string) {
-	n := &Notice{Requester: r, Code: code, Text: text, Dump: dumpflow.Dump{Target: m.c.ID}, Heard: m.asking == r.Request}
+	n := &Notice{Requester: r, Code: code, Text: text, Dump: dumpflow.Dump{Target: m.client.ID},
+		Heard: m.asking == r.Request}
 	n.Away = d == nil && code == event.NotReady && !m.Connected()
 	if d != nil {
 		n.Dump = d.Clone()
@@ -512,8 +513,8 @@ func (m *Machine) notice(n *Notice) {
 		if n.Code == event.NoCode {
 			e.Code, e.Text = event.NotReady, d.Error
 		}
-		if m.c.Join != nil && m.c.Join.Request == r.Request {
-			listed := n.GivenUp || slices.ContainsFunc(d.NotLoaded, func(t dumpflow.Trouble) bool { return t.ID == m.c.ID })
+		if m.client.Join != nil && m.client.Join.Request == r.Request {
+			listed := n.GivenUp || slices.ContainsFunc(d.NotLoaded, func(t dumpflow.Trouble) bool { return t.ID == m.client.ID })
 			// Of a DUMP that has failed the alert of that says it. Where the record goes, and no DUMP lists why,
 			// nothing would ever end an alert: the node hears it.
 			if n.Code == event.NoCode || !listed && m.onlyJoins() {
@@ -548,7 +549,7 @@ func (m *Machine) notice(n *Notice) {
 // keepJoin brings the record up to the notice; false when the DUMP has been used already and the target's
 // machine only does not know.
 func (m *Machine) keepJoin(n *Notice) bool {
-	c, d, r := &m.c, &n.Dump, n.Requester
+	c, d, r := &m.client, &n.Dump, n.Requester
 	if c.Joined == r.Request {
 		m.route(d.Target, Input{Left: &Left{Dump: d.ID, ID: c.ID, Request: r.Request, Served: true}})
 		return false
@@ -592,7 +593,7 @@ func (m *Machine) keepJoin(n *Notice) bool {
 
 // cameToJoin notes where the node runs that asks for a DUMP. Of which kind a database without data is may change.
 func (m *Machine) cameToJoin(n *Notice) {
-	c := &m.c
+	c := &m.client
 	c.Heard = m.now
 	if n.Process != (statedb.Process{}) && n.Process != c.Process {
 		c.Process, m.dirty = n.Process, true
@@ -607,19 +608,19 @@ func (m *Machine) cameToJoin(n *Notice) {
 func (m *Machine) dropJoin(keep bool) {
 	m.joinSilent = 0
 	switch {
-	case m.c.Registered, keep && m.c.State == statedb.Loading:
+	case m.client.Registered, keep && m.client.State == statedb.Loading:
 		m.become(statedb.Pending)
 	case keep:
 	case m.onlyJoins():
 		m.gone()
 		return
 	}
-	m.c.Join, m.dirty = nil, true
+	m.client.Join, m.dirty = nil, true
 }
 
 // onlyJoins reports whether a client is nothing but what has begun to join.
 func (m *Machine) onlyJoins() bool {
-	return !m.c.Registered && (m.c.State == statedb.Pending || m.c.State == statedb.Loading)
+	return !m.client.Registered && (m.client.State == statedb.Pending || m.client.State == statedb.Loading)
 }
 
 // joinFailed says where people look why the running DUMP was of no use to this client. ended says that its node has
@@ -631,14 +632,14 @@ func (m *Machine) joinFailed(target, text string, ended bool) {
 		severity, end = statedb.Critical, " and its node has ended"
 	}
 	m.raise("join", severity, 0, fmt.Sprintf("client %s could not join by DUMP from %s%s: "+
-		"%s", m.c.ID, target, end, text))
+		"%s", m.client.ID, target, end, text))
 	m.joinTrouble(text)
 }
 
 // joinTrouble makes text the last error of the client, unless what stands there decides how the client goes on.
 func (m *Machine) joinTrouble(text string) {
-	t := m.c.LastError
-	if m.known && m.c.State != statedb.Failed &&
+	t := m.client.LastError
+	if m.known && m.client.State != statedb.Failed &&
 		(t == nil || t.Class != orderedDump && t.Class != classHeld && (t.Class != classJoin || t.Text != text)) {
 		m.trouble(0, classJoin, text)
 	}
@@ -660,15 +661,15 @@ func (m *Machine) cannotLoad(u *Unable) {
 func (m *Machine) joinOver() {
 	m.joinWait = joinWait{}
 	m.clear("join")
-	if t := m.c.LastError; m.known && t != nil && t.Class == classJoin {
-		m.c.LastError, m.dirty = nil, true
+	if t := m.client.LastError; m.known && t != nil && t.Class == classJoin {
+		m.client.LastError, m.dirty = nil, true
 	}
 }
 
 // joinForgotten is called when the DUMP that this ID could not load is no longer listed. A newcomer that has not come
 // again is forgotten with it.
 func (m *Machine) joinForgotten() {
-	if m.known && !m.c.TurnedBack() {
+	if m.known && !m.client.TurnedBack() {
 		return
 	}
 	m.clearAll()

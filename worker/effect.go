@@ -17,7 +17,7 @@ type effect struct {
 
 // effect says what o would do now.
 func (m *Machine) effect(o *Order) effect {
-	c := &m.c
+	c := &m.client
 	e := effect{from: c.Acked.Seq, to: c.Acked.Seq}
 	switch o.Verb {
 	case SeekTo:
@@ -93,10 +93,10 @@ func (m *Machine) drops(o *Order) (text string) {
 	default:
 		return ""
 	}
-	if m.c.Seek != nil {
-		text = fmt.Sprintf(". The order to move it to %d is dropped", m.c.Seek.Seq)
+	if m.client.Seek != nil {
+		text = fmt.Sprintf(". The order to move it to %d is dropped", m.client.Seek.Seq)
 	}
-	if old := m.c.Override; old != nil {
+	if old := m.client.Override; old != nil {
 		text += fmt.Sprintf(". The order to %s increment %d is dropped, which %s carried out", old.Verb(), old.Seq,
 			m.carried(old))
 	}
@@ -105,13 +105,13 @@ func (m *Machine) drops(o *Order) (text string) {
 
 // stays reports that a seek names where the client stands: it drops no order.
 func (m *Machine) stays(o *Order) bool {
-	return m.placed() && m.c.Seek == nil && o.Seq == m.c.Acked.Seq+1
+	return m.placed() && m.client.Seek == nil && o.Seq == m.client.Acked.Seq+1
 }
 
 // because names what speaks against an order that ends a copy.
 func (m *Machine) because(o *Order) (text string) {
 	if m.Connected() {
-		text = fmt.Sprintf(". Its node is connected, the client is %s", m.c.State)
+		text = fmt.Sprintf(". Its node is connected, the client is %s", m.client.State)
 	}
 	if o.Last {
 		text += ". No other client has a copy of its topics"
@@ -145,10 +145,10 @@ func (m *Machine) sure(o *Order) (refused string) {
 
 // moves is what the outside sees of a position that is still to be adopted; nil for none.
 func (m *Machine) moves() *uint64 {
-	if m.c.Seek == nil {
+	if m.client.Seek == nil {
 		return nil
 	}
-	to := m.c.Seek.Seq
+	to := m.client.Seek.Seq
 	return &to
 }
 

@@ -81,7 +81,8 @@ func TestViewsReadEachPositionOnce(t *testing.T) {
 		pos, err := l.Position(uint64(5 * (i % 3))) // the last third is level
 		require.NoError(t, err)
 		id := fmt.Sprint("n", i)
-		w.tasks[id] = &task{m: NewMachine(&Rules{}, id, &statedb.Client{ID: id, State: statedb.Following, Acked: pos}, nil)}
+		w.tasks[id] = &task{machine: NewMachine(&Rules{}, id, &statedb.Client{ID: id, State: statedb.Following,
+			Acked: pos}, nil)}
 	}
 	all := w.views("")
 	require.Len(t, all, 6)

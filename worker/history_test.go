@@ -65,7 +65,7 @@ func history(rng *rand.Rand, s *stage, n int) {
 				Reason: "chance"}
 			// of the increments the client may be at
 			if m := s.machines[a.id]; m != nil && o.Verb != SeekTo && rng.IntN(2) == 0 {
-				o.Seq = m.c.Acked.Seq + rng.Uint64N(4)
+				o.Seq = m.client.Acked.Seq + rng.Uint64N(4)
 			}
 			if o.Verb != SeekTo && rng.IntN(3) == 0 {
 				o.Seq = 0

@@ -24,8 +24,8 @@ func (m *Machine) heardInVain(n *Notice) {
 	case !n.Away:
 		m.joinWaitOver()
 	case !m.known: // no record and no alert for each
-		m.rules.ClientQuota.inVain(m.c.ID, fmt.Sprintf("node %s waits for the snapshot of %s: %s", m.c.ID, target, n.Text),
-			m.now, int64(m.joinWaitTicks())*int64(m.rules.Tick))
+		m.rules.ClientQuota.inVain(m.client.ID, fmt.Sprintf("node %s waits for the snapshot of %s: %s", m.client.ID,
+			target, n.Text), m.now, int64(m.joinWaitTicks())*int64(m.rules.Tick))
 	default:
 		if m.joinWait.target != target {
 			m.joinWaitOver()
@@ -52,7 +52,7 @@ func (m *Machine) tickJoinWait() {
 	}
 	if !w.raised && m.now-w.since >= int64(m.joinWaitTicks())*int64(m.rules.Tick) {
 		w.raised = true
-		m.raise("join", statedb.Warning, 0, fmt.Sprintf("client %s waits for the snapshot of %s: %s", m.c.ID, w.target,
+		m.raise("join", statedb.Warning, 0, fmt.Sprintf("client %s waits for the snapshot of %s: %s", m.client.ID, w.target,
 			w.text))
 	}
 }

@@ -90,8 +90,8 @@ type Machine struct {
 	rules *Rules
 	now   int64 // ns, from the last Step or Tick; for records people read, never for order
 
-	c     statedb.Client // the record as it should be on disk
-	known bool           // it is there, or will be with the next save
+	client statedb.Client // the record as it should be on disk
+	known  bool           // it is there, or will be with the next save
 
 	offered  offer // a session that begins when the node uses it
 	presence presence
@@ -147,13 +147,13 @@ type offer struct {
 
 // NewMachine starts the machine of client id, with its stored record and dumps if there are any.
 func NewMachine(rules *Rules, id string, stored *statedb.Client, dumps []dumpflow.Dump) *Machine {
-	m := &Machine{rules: rules, presence: newPresence(rules), c: statedb.Client{V: statedb.ClientVersion, ID: id},
+	m := &Machine{rules: rules, presence: newPresence(rules), client: statedb.Client{V: statedb.ClientVersion, ID: id},
 		leases: map[event.RequestID]int{}, up: map[string]bool{}}
 	if stored != nil {
-		m.c, m.known = stored.Clone(), true
-		m.window.reset(m.c.Acked)
-		m.rateSeen = m.c.Acked.Seq
-		m.presence.restore(m.c.Silent, m.placed() && m.c.Stopped == 0)
+		m.client, m.known = stored.Clone(), true
+		m.window.reset(m.client.Acked)
+		m.rateSeen = m.client.Acked.Seq
+		m.presence.restore(m.client.Silent, m.placed() && m.client.Stopped == 0)
 		for _, kind := range boundAlerts {
 			m.up[kind] = true // of before this broker was started
 		}
@@ -165,11 +165,11 @@ func NewMachine(rules *Rules, id string, stored *statedb.Client, dumps []dumpflo
 		m.dumps = append(m.dumps, &d)
 		m.held = d.Started
 	}
-	m.c.Role = statedb.Follower
+	m.client.Role = statedb.Follower
 	if slices.Contains(rules.Masters, id) { // the configuration of now decides, not that of then
-		m.c.Role = statedb.Master
+		m.client.Role = statedb.Master
 	}
-	if (m.c.State == statedb.Draining || m.c.State == statedb.Dumping) && m.running() == nil {
+	if (m.client.State == statedb.Draining || m.client.State == statedb.Dumping) && m.running() == nil {
 		m.become(statedb.Following) // a store that was put back from parts
 	}
 	return m
@@ -178,7 +178,7 @@ func NewMachine(rules *Rules, id string, stored *statedb.Client, dumps []dumpflo
 // Remember gives a machine without a record what is still known of the processes of its client, which was forgotten.
 func (m *Machine) Remember(f statedb.Forgotten) {
 	if !m.known {
-		m.c.Session, m.c.Fenced = f.Session, f.Fenced
+		m.client.Session, m.client.Fenced = f.Session, f.Fenced
 	}
 }
 
@@ -230,7 +230,7 @@ func (m *Machine) Tick(now int64) {
 		m.offered = offer{} // nobody took it
 	}
 	if m.known && !m.Connected() && m.rules.SilenceTicks > 0 && m.presence.silent%m.rules.SilenceTicks == 0 {
-		m.c.Silent, m.lag = m.presence.silence(), true
+		m.client.Silent, m.lag = m.presence.silence(), true
 	}
 	m.tickTakeovers()
 	m.tickRate()
@@ -245,7 +245,7 @@ func (m *Machine) Tick(now int64) {
 	if m.known && m.presence.fellSilent() && !m.broken() {
 		m.waiting = event.Session{}
 		m.raise("offline", statedb.Warning, 0, fmt.Sprintf("client %s has not been heard for %s: look at its node and the "+
-			"network between", m.c.ID, m.rules.span(m.presence.silent)))
+			"network between", m.client.ID, m.rules.span(m.presence.silent)))
 	}
 }
 
@@ -258,7 +258,7 @@ var boundAlerts = []string{"fail", "fatal", "retry", "slow", "upgrade", "offline
 
 // bound reports whether it is so what an alert of this kind says.
 func (m *Machine) bound(kind string) bool {
-	t, here := m.c.LastError, m.presence.expected() && !m.presence.missed()
+	t, here := m.client.LastError, m.presence.expected() && !m.presence.missed()
 	class := ""
 	if t != nil {
 		class = t.Class
@@ -266,13 +266,13 @@ func (m *Machine) bound(kind string) bool {
 	back := here && !m.presence.open // its node has not said yet what is so now
 	switch kind {
 	case "fail": // until the increment is passed: the database may refuse it again, and that is no news (XR-3)
-		return m.c.State == statedb.Failed || m.c.State == statedb.Following && class == classFail
+		return m.client.State == statedb.Failed || m.client.State == statedb.Following && class == classFail
 	case "fatal":
-		return m.c.State == statedb.Fatal
+		return m.client.State == statedb.Fatal
 	case "retry":
-		return here && m.placed() && m.c.State != statedb.Failed && class == classRetry
+		return here && m.placed() && m.client.State != statedb.Failed && class == classRetry
 	case "slow":
-		return here && m.placed() && m.c.State != statedb.Failed && (m.slow || back)
+		return here && m.placed() && m.client.State != statedb.Failed && (m.slow || back)
 	case "upgrade":
 		return m.placed() && class == classHeld
 	case "offline":
@@ -298,7 +298,7 @@ func (r *Rules) span(ticks int) string { return units.Span(time.Duration(ticks) 
 // broken reports that an alert stands for the client whatever its node does, which says that the node is away too: one
 // cause is one alert.
 func (m *Machine) broken() bool {
-	return m.c.State == statedb.Failed || m.c.State == statedb.Fatal || m.c.State == statedb.NeedsDump
+	return m.client.State == statedb.Failed || m.client.State == statedb.Fatal || m.client.State == statedb.NeedsDump
 }
 
 // Ready returns what is to be done, and forgets it: whoever takes it must do it. Feed is set when there is
@@ -309,8 +309,8 @@ func (m *Machine) Ready(head event.Position) Work {
 	w.At = m.now
 	m.work = Work{}
 	if m.dirty && m.known {
-		m.c.Updated = m.now
-		c := m.c.Clone()
+		m.client.Updated = m.now
+		c := m.client.Clone()
 		w.Save = &c
 		m.lag = false
 	}
@@ -332,7 +332,7 @@ func (m *Machine) Record() (statedb.Client, bool) {
 	if !m.known || m.dirty {
 		return statedb.Client{}, false
 	}
-	return m.c.Clone(), true
+	return m.client.Clone(), true
 }
 
 // --- conversation ---
@@ -360,8 +360,8 @@ func (m *Machine) node(e *event.Event, log Log) {
 	case m.answeredOutside(e):
 	case e.State == event.Fatal:
 		m.fatal(e)
-	case m.c.Seek != nil:
-		m.reply(event.Event{Kind: event.IncrRep, Code: event.Seek, Pos: *m.c.Seek})
+	case m.client.Seek != nil:
+		m.reply(event.Event{Kind: event.IncrRep, Code: event.Seek, Pos: *m.client.Seek})
 	case e.State == event.Fail:
 		m.failed(e, log)
 	default:
@@ -377,9 +377,9 @@ func processOf(h event.Hello) statedb.Process {
 // hello answers INCR_REQ/NONE. A session that would be accepted is only offered: it begins when the node
 // uses it, so that a late repetition from a dead process cannot end a living conversation.
 func (m *Machine) hello(e *event.Event, log Log) {
-	cur := m.c.Session
+	cur := m.client.Session
 	switch {
-	case m.c.IsFenced(e.Session.Instance):
+	case m.client.IsFenced(e.Session.Instance):
 		m.fence(e.Session)
 		return
 	case e.Session.Zero(), m.presence.open && e.Session == cur, e.Session.Instance == cur.Instance &&
@@ -429,7 +429,7 @@ func (m *Machine) testify(pos event.Position, h event.Hello, v verdict, log Log)
 	case v.code == event.Welcome && v.from == pos && pos.Seq > 0:
 		m.rules.Doubts.agree()
 	default:
-		m.rules.Doubts.hear(m.c.ID, m.known && !m.c.TurnedBack(), pos, log.Head(), m.now)
+		m.rules.Doubts.hear(m.client.ID, m.known && !m.client.TurnedBack(), pos, log.Head(), m.now)
 	}
 }
 
@@ -443,24 +443,24 @@ func (m *Machine) busy(e *event.Event) {
 		m.away(e, h)
 		return
 	}
-	if !m.presence.open || e.Session.Instance == m.c.Session.Instance {
+	if !m.presence.open || e.Session.Instance == m.client.Session.Instance {
 		m.heard()
 		if e.Text != "" {
 			m.sits(e)
 		}
 	}
 	switch {
-	case m.c.Seek != nil:
-		m.say(event.Event{Kind: event.IncrRep, Code: event.Seek, Session: e.Session, Pos: *m.c.Seek})
-	case m.c.Override != nil && m.c.Override.Fresh:
-		m.anew(e.Session, fmt.Sprintf("an operator has decided about increment %d", m.c.Override.Seq))
+	case m.client.Seek != nil:
+		m.say(event.Event{Kind: event.IncrRep, Code: event.Seek, Session: e.Session, Pos: *m.client.Seek})
+	case m.client.Override != nil && m.client.Override.Fresh:
+		m.anew(e.Session, fmt.Sprintf("an operator has decided about increment %d", m.client.Override.Seq))
 	}
 }
 
 // away takes the word of a node whose database cannot be reached: it is shown and alerted. It opens no session and ends
 // none, and its client stays what it is.
 func (m *Machine) away(e *event.Event, h event.Hello) {
-	if m.Connected() && e.Session.Instance != m.c.Session.Instance {
+	if m.Connected() && e.Session.Instance != m.client.Session.Instance {
 		return // another process is at work
 	}
 	if m.presence.silent >= m.presence.silentAfter {
@@ -468,24 +468,24 @@ func (m *Machine) away(e *event.Event, h event.Hello) {
 	}
 	m.heard()
 	m.waiting, m.presence.awaited = e.Session, true
-	m.c.Process, m.c.Stopped, m.lag = processOf(h), 0, true
-	if m.placed() && m.c.State != statedb.Failed {
+	m.client.Process, m.client.Stopped, m.lag = processOf(h), 0, true
+	if m.placed() && m.client.State != statedb.Failed {
 		text := fmt.Sprintf("its database does not answer: %s", e.Text)
-		if t := m.c.LastError; t == nil || t.Class != classRetry || t.Text != text {
-			m.trouble(m.c.Acked.Seq+1, classRetry, text)
+		if t := m.client.LastError; t == nil || t.Class != classRetry || t.Text != text {
+			m.trouble(m.client.Acked.Seq+1, classRetry, text)
 		}
 		m.raise("retry", statedb.Warning, 0, fmt.Sprintf("client %s: its node on %s lives, and %s. It tries again; `xmq "+
-			"client retry %s` hurries it", m.c.ID, cmp.Or(h.Host, "a host it does not name"), text, m.c.ID))
+			"client retry %s` hurries it", m.client.ID, cmp.Or(h.Host, "a host it does not name"), text, m.client.ID))
 	}
-	if o := m.c.Override; o != nil && o.Fresh {
+	if o := m.client.Override; o != nil && o.Fresh {
 		m.anew(e.Session, fmt.Sprintf("an operator has decided about increment %d", o.Seq))
 	}
 }
 
 func (m *Machine) admit(pos event.Position, h event.Hello, log Log) verdict {
-	v := admit(&m.c, m.known, m.c.Role == statedb.Master, pos, h, log)
+	v := admit(&m.client, m.known, m.client.Role == statedb.Master, pos, h, log)
 	if !m.known && (v.code == event.Welcome || v.code == event.Seek) && m.rules.ClientQuota.crowded() {
-		return verdict{code: event.Refused, text: m.rules.ClientQuota.tooMany(m.c.ID)}
+		return verdict{code: event.Refused, text: m.rules.ClientQuota.tooMany(m.client.ID)}
 	}
 	return v
 }
@@ -501,7 +501,7 @@ func (m *Machine) refuse(s event.Session, pos event.Position, h event.Hello, v v
 	m.say(event.Event{Kind: event.IncrRep, State: state, Code: v.code, Session: s, Text: told})
 	if !m.known { // anybody can call himself anything: no record and no alert for each
 		if v.code != event.Unknown && v.code != event.Refused {
-			m.rules.ClientQuota.turnedAway(m.c.ID, told)
+			m.rules.ClientQuota.turnedAway(m.client.ID, told)
 		}
 		return
 	}
@@ -511,8 +511,9 @@ func (m *Machine) refuse(s event.Session, pos event.Position, h event.Hello, v v
 	if v.code != event.NeedsDump || m.Connected() {
 		return
 	}
-	if acked := m.c.Acked; !pos.Zero() && pos.Log == acked.Log && pos.Seq < acked.Seq {
-		m.c.Acked, m.c.Base, m.rateSeen = pos, min(m.c.Base, pos.Seq), pos.Seq // an order counts from where the data is
+	if acked := m.client.Acked; !pos.Zero() && pos.Log == acked.Log && pos.Seq < acked.Seq {
+		// an order counts from where the data is
+		m.client.Acked, m.client.Base, m.rateSeen = pos, min(m.client.Base, pos.Seq), pos.Seq
 		m.dirty = true
 	}
 	if m.placed() {
@@ -527,8 +528,9 @@ func (m *Machine) told(what string, way Way, h event.Hello, pos event.Position) 
 	if m.rules.Situation != nil && way != WayNone {
 		g = m.rules.Situation()
 	}
-	s := Stranded{ID: m.c.ID, Kind: cmp.Or(h.Target, m.c.Driver), Topics: m.c.Topics, Role: m.c.Role, Known: m.known,
-		Acked: m.c.Acked.Seq, Way: way}
+	s := Stranded{ID: m.client.ID, Kind: cmp.Or(h.Target, m.client.Driver), Topics: m.client.Topics,
+		Role: m.client.Role, Known: m.known,
+		Acked: m.client.Acked.Seq, Way: way}
 	if h.Target != "" { // it said a hello
 		s.Topics = h.Topics
 	}
@@ -541,7 +543,7 @@ func (m *Machine) told(what string, way Way, h event.Hello, pos event.Position) 
 // needsDump stops the feeding until the node joins again. It raises the alert that says so, whoever wants it.
 func (m *Machine) needsDump(seq uint64, class, text string, way Way) {
 	m.dropRunning(text)
-	m.supersede(fmt.Sprintf("the copy of client %s was given up", m.c.ID), class == orderedDump)
+	m.supersede(fmt.Sprintf("the copy of client %s was given up", m.client.ID), class == orderedDump)
 	m.decided()
 	m.settleOutside(statedb.MayApplied, "the copy was given up before its node has answered")
 	m.become(statedb.NeedsDump)
@@ -556,13 +558,13 @@ func (m *Machine) needsDump(seq uint64, class, text string, way Way) {
 // current reports whether s is the conversation of now. It begins an offered one.
 func (m *Machine) current(s event.Session, log Log) bool {
 	switch {
-	case m.c.IsFenced(s.Instance):
+	case m.client.IsFenced(s.Instance):
 		m.fence(s)
-	case m.presence.open && s == m.c.Session:
+	case m.presence.open && s == m.client.Session:
 		return true
 	case !s.Zero() && s == m.offered.session:
 		return m.begin(log)
-	case s.Instance == m.c.Session.Instance && s.Turn < m.c.Session.Turn:
+	case s.Instance == m.client.Session.Instance && s.Turn < m.client.Session.Turn:
 		m.nonsense++ // an older conversation of the same process
 	default:
 		m.anew(s, "this session is not open: open one with INCR_REQ/NONE")
@@ -573,7 +575,7 @@ func (m *Machine) current(s event.Session, log Log) bool {
 func (m *Machine) fence(s event.Session) {
 	m.nonsense++
 	m.say(event.Event{Kind: event.IncrRep, State: event.Fail, Code: event.Fenced, Session: s,
-		Text: fmt.Sprintf("another process with the ID %s has taken over: this one has to stop", m.c.ID)})
+		Text: fmt.Sprintf("another process with the ID %s has taken over: this one has to stop", m.client.ID)})
 }
 
 // begin makes the offered session the current one. The newest wins; the process it replaces is told and
@@ -593,22 +595,22 @@ func (m *Machine) begin(log Log) bool {
 		return false
 	}
 	if !m.known && !m.rules.ClientQuota.take() {
-		m.refuse(o.session, o.pos, o.hello, verdict{code: event.Refused, text: m.rules.ClientQuota.tooMany(m.c.ID)})
+		m.refuse(o.session, o.pos, o.hello, verdict{code: event.Refused, text: m.rules.ClientQuota.tooMany(m.client.ID)})
 		return false
 	}
-	old := m.c.Session
+	old := m.client.Session
 	newProcess := old.Instance != o.session.Instance
 	if newProcess && old.Instance != 0 {
-		m.c.Fence(old.Instance)
+		m.client.Fence(old.Instance)
 		if m.Connected() {
 			m.fence(old)
-			m.tookOver(m.c.Process, statedb.Process{Host: o.hello.Host, Pid: o.hello.Pid})
+			m.tookOver(m.client.Process, statedb.Process{Host: o.hello.Host, Pid: o.hello.Pid})
 		}
 	}
-	m.c.Session, m.c.Driver, m.c.Topics, m.c.Stopped = o.session, o.hello.Target, o.hello.Topics, 0
-	m.c.Process = processOf(o.hello)
+	m.client.Session, m.client.Driver, m.client.Topics, m.client.Stopped = o.session, o.hello.Target, o.hello.Topics, 0
+	m.client.Process = processOf(o.hello)
 	m.slow, m.slowSince, m.nextTry = false, 0, 0
-	m.rules.Doubts.withdraw(m.c.ID)
+	m.rules.Doubts.withdraw(m.client.ID)
 	m.waiting = event.Session{}
 	m.presence.begin()
 	m.dirty, m.packs, m.clocked = true, o.hello.Packs, o.hello.Clock
@@ -626,18 +628,18 @@ func (m *Machine) begin(log Log) bool {
 	}
 	m.enter(v, newProcess)
 	m.hear(v.from)
-	if v.from.Seq < m.c.Acked.Seq { // it was put back
+	if v.from.Seq < m.client.Acked.Seq { // it was put back
 		m.decided()
-		m.c.Anew = statedb.Anew{Time: m.now, From: v.from.Seq}
+		m.client.Anew = statedb.Anew{Time: m.now, From: v.from.Seq}
 	}
-	m.c.Acked = v.from
-	m.c.Base = min(m.c.Base, v.from.Seq)
+	m.client.Acked = v.from
+	m.client.Base = min(m.client.Base, v.from.Seq)
 	m.passed(v.from.Seq)
 	m.rateSeen = v.from.Seq
 	m.rewind()
 	m.window.grant(0, 0)
 	m.lacks = form.Lacking(o.hello.Target, o.hello.Features)
-	if m.lacks == 0 && m.c.LastError != nil && m.c.LastError.Class == classHeld {
+	if m.lacks == 0 && m.client.LastError != nil && m.client.LastError.Class == classHeld {
 		m.recovered() // its node was upgraded
 	}
 	m.targetReturned(newProcess)
@@ -647,7 +649,8 @@ func (m *Machine) begin(log Log) bool {
 
 // wentBack tells that the database stands before what its node had acknowledged, though nobody ordered that.
 func (m *Machine) wentBack(seq uint64) {
-	if acked := m.c.Acked.Seq; m.known && m.placed() && seq < acked && (m.c.Seek == nil || m.c.Seek.Seq != seq) {
+	if acked := m.client.Acked.Seq; m.known && m.placed() && seq < acked && (m.client.Seek == nil ||
+		m.client.Seek.Seq != seq) {
 		m.happened(statedb.ClientCame, seq, fmt.Sprintf("its database stands at %d, and it had acknowledged %d: was a "+
 			"backup restored? "+
 			"%s again", seq, acked, units.Do(acked-seq, "increment", "runs", "run")))
@@ -656,7 +659,7 @@ func (m *Machine) wentBack(seq uint64) {
 
 // enter moves the record to the state in which the new session is fed.
 func (m *Machine) enter(v verdict, newProcess bool) {
-	c := &m.c
+	c := &m.client
 	if !m.known {
 		m.known, c.Created = true, m.now
 		m.become(statedb.Following)
@@ -692,19 +695,19 @@ func (m *Machine) enter(v verdict, newProcess bool) {
 // hear notes that a session begins in which the node hears of a decision about one increment. Had it applied that
 // increment before, then the decision came too late: it ends, with a sentence, and touches no other increment.
 func (m *Machine) hear(from event.Position) {
-	o := m.c.Override
+	o := m.client.Override
 	if o == nil || !o.Fresh {
 		return
 	}
 	if from.Seq >= o.Seq {
 		m.undone(o, fmt.Sprintf("client %s had applied increment %d before the order to %s it reached its node: "+
-			"nothing was done", m.c.ID, o.Seq, o.Verb()))
-		m.c.Override, m.dirty = nil, true
+			"nothing was done", m.client.ID, o.Seq, o.Verb()))
+		m.client.Override, m.dirty = nil, true
 		return
 	}
 	known := *o
 	known.Fresh = false
-	m.c.Override, m.dirty = &known, true
+	m.client.Override, m.dirty = &known, true
 }
 
 // undone tells that an order was not carried out. That a retry was not needed is no news for an alert.
@@ -717,7 +720,8 @@ func (m *Machine) undone(o *statedb.Override, text string) {
 
 // dropped puts it into the audit list that an order was not carried out.
 func (m *Machine) dropped(verb string, seq uint64, text string) {
-	m.work.Audit = append(m.work.Audit, statedb.Audit{Time: m.now, Verb: statedb.Dropped + verb, Client: m.c.ID, Seq: seq,
+	m.work.Audit = append(m.work.Audit, statedb.Audit{Time: m.now, Verb: statedb.Dropped + verb,
+		Client: m.client.ID, Seq: seq,
 		Reason: text})
 }
 
@@ -727,13 +731,14 @@ func (m *Machine) dropped(verb string, seq uint64, text string) {
 // out, and none ends there in silence: the audit list says so, and, unless an operator has just been told (order), an
 // alert.
 func (m *Machine) supersede(why string, told bool) {
-	if seek := m.c.Seek; seek != nil {
-		m.dropped(string(SeekTo), seek.Seq+1, fmt.Sprintf("%s: the order to move client %s to %d was dropped", why, m.c.ID,
+	if seek := m.client.Seek; seek != nil {
+		m.dropped(string(SeekTo), seek.Seq+1, fmt.Sprintf("%s: the order to move client %s to %d was dropped", why,
+			m.client.ID,
 			seek.Seq))
 	}
-	if o := m.c.Override; o != nil {
+	if o := m.client.Override; o != nil {
 		text := fmt.Sprintf("%s: the order to %s increment %d at client %s was dropped, and %s carried out", why, o.Verb(),
-			o.Seq, m.c.ID, m.carried(o))
+			o.Seq, m.client.ID, m.carried(o))
 		if told {
 			m.dropped(o.Verb(), o.Seq, text)
 		} else {
@@ -745,14 +750,14 @@ func (m *Machine) supersede(why string, told bool) {
 
 // settle forgets the pending orders: they are carried out.
 func (m *Machine) settle() {
-	if m.c.Seek != nil || m.c.Override != nil {
-		m.c.Seek, m.c.Override, m.dirty = nil, nil, true
+	if m.client.Seek != nil || m.client.Override != nil {
+		m.client.Seek, m.client.Override, m.dirty = nil, nil, true
 	}
 }
 
 // carried says whether a pending order has been carried out, as far as the broker knows.
 func (m *Machine) carried(o *statedb.Override) string {
-	if !o.Fresh && m.c.State != statedb.Failed { // its node's word of that may be on the way
+	if !o.Fresh && m.client.State != statedb.Failed { // its node's word of that may be on the way
 		return "may not have been"
 	}
 	return "was not"
@@ -760,15 +765,15 @@ func (m *Machine) carried(o *statedb.Override) string {
 
 // rewind forgets what is in flight: it will be sent again from acked.
 func (m *Machine) rewind() {
-	m.window.reset(m.c.Acked)
+	m.window.reset(m.client.Acked)
 	m.barred = 0
 }
 
 func (m *Machine) heard() {
 	m.presence.heard()
-	m.c.Heard = m.now
-	if m.c.Silent != 0 {
-		m.c.Silent, m.lag = 0, true
+	m.client.Heard = m.now
+	if m.client.Silent != 0 {
+		m.client.Silent, m.lag = 0, true
 	}
 }
 
@@ -786,17 +791,17 @@ func (m *Machine) applied(e *event.Event, log Log) {
 	switch {
 	case e.Code == event.Bye:
 		if d := m.running(); d != nil && d.Phase != dumpflow.Draining {
-			m.dropRunning(fmt.Sprintf("the node of the target %s was stopped", m.c.ID))
+			m.dropRunning(fmt.Sprintf("the node of the target %s was stopped", m.client.ID))
 		}
 		m.settleOutside(statedb.MayApplied, "its node has ended without an answer")
 		m.presence.end()
-		m.c.Stopped, m.dirty = m.now, true
-		m.happened(statedb.ClientWent, m.c.Acked.Seq,
+		m.client.Stopped, m.dirty = m.now, true
+		m.happened(statedb.ClientWent, m.client.Acked.Seq,
 			strings.TrimSuffix("its node said goodbye; it ran "+m.runs(), "; it ran "))
 		m.clear("offline")
 		m.clear("slow")
 		return
-	case m.c.State == statedb.Failed:
+	case m.client.State == statedb.Failed:
 		m.hold()
 		if !moved {
 			m.tellOutside()
@@ -806,12 +811,13 @@ func (m *Machine) applied(e *event.Event, log Log) {
 		if m.nextTry = 0; e.LeaseMS > 0 {
 			m.nextTry = m.now + int64(e.LeaseMS)*1e6
 		}
-		m.trouble(m.c.Acked.Seq+1, classRetry, e.Text)
-		m.raise("retry", statedb.Warning, m.c.Acked.Seq+1, fmt.Sprintf("client %s cannot reach or use its database and "+
-			"tries again: %s", m.c.ID, e.Text))
-	case m.c.LastError != nil && m.c.LastError.Class == classRetry: // what is held is told of again
+		m.trouble(m.client.Acked.Seq+1, classRetry, e.Text)
+		m.raise("retry", statedb.Warning, m.client.Acked.Seq+1, fmt.Sprintf("client %s cannot reach or use its database and "+
+			"tries again: %s", m.client.ID, e.Text))
+	case m.client.LastError != nil && m.client.LastError.Class == classRetry: // what is held is told of again
 		m.recovered()
-	case m.c.LastError != nil && m.c.LastError.Class == classHeld: // it may have had trouble with what precedes that
+	case m.client.LastError != nil && m.client.LastError.Class == classHeld:
+		// it may have had trouble with what precedes that
 		m.clear("retry")
 	}
 	if d, err := event.DecodeDisk(e.Body); err == nil {
@@ -839,20 +845,20 @@ func (m *Machine) sits(e *event.Event) {
 	} else if m.slowSince == 0 {
 		m.slowSince = m.now
 	}
-	seq := m.c.Acked.Seq + 1
+	seq := m.client.Acked.Seq + 1
 	m.raise("slow", statedb.Warning, seq,
 		fmt.Sprintf("client %s: %s. Look at what the database does; after its time limit the increment fails, and "+
-			"`xmq client skip %s --seq N --reason TEXT` (or retry, replace) for increment N ends it now", m.c.ID, text,
-			m.c.ID))
+			"`xmq client skip %s --seq N --reason TEXT` (or retry, replace) for increment N ends it now", m.client.ID, text,
+			m.client.ID))
 }
 
 // ack moves acked forward to e.Pos, which must have been sent and lie on this log's chain (XI-3), and takes
 // the window. ok is false when the event says something wrong or old; nothing has changed then.
 func (m *Machine) ack(e *event.Event, log Log) (moved, ok bool) {
-	if e.Pos.Seq < m.c.Acked.Seq && e.Pos.Log == m.c.Acked.Log {
+	if e.Pos.Seq < m.client.Acked.Seq && e.Pos.Log == m.client.Acked.Log {
 		return false, false // a repetition
 	}
-	if e.Pos.Seq > m.window.sent.Seq || e.Pos.Log != m.c.Acked.Log {
+	if e.Pos.Seq > m.window.sent.Seq || e.Pos.Log != m.client.Acked.Log {
 		m.wrong(fmt.Sprintf("position %d of log %s was never sent (sent: %d of log %s)", e.Pos.Seq, e.Pos.Log,
 			m.window.sent.Seq, m.window.sent.Log))
 		return false, false
@@ -870,10 +876,10 @@ func (m *Machine) ack(e *event.Event, log Log) (moved, ok bool) {
 		return false, false
 	}
 	m.window.grant(uint64(e.CreditRecords), int(e.CreditBytes))
-	if e.Pos.Seq == m.c.Acked.Seq {
+	if e.Pos.Seq == m.client.Acked.Seq {
 		return false, true
 	}
-	m.c.Acked = e.Pos
+	m.client.Acked = e.Pos
 	m.lag = true
 	m.rules.Doubts.agree() // a database that follows
 	m.window.ack(e.Pos.Seq)
@@ -883,10 +889,10 @@ func (m *Machine) ack(e *event.Event, log Log) (moved, ok bool) {
 
 // passed ends the trouble with increments that the client has applied now.
 func (m *Machine) passed(seq uint64) {
-	if o := m.c.Override; o != nil && seq >= o.Seq {
-		m.c.Override, m.dirty = nil, true
+	if o := m.client.Override; o != nil && seq >= o.Seq {
+		m.client.Override, m.dirty = nil, true
 	}
-	if t := m.c.LastError; t != nil && seq >= t.Seq && m.c.State != statedb.Failed && t.Class != orderedDump {
+	if t := m.client.LastError; t != nil && seq >= t.Seq && m.client.State != statedb.Failed && t.Class != orderedDump {
 		m.recovered()
 	}
 }
@@ -901,7 +907,7 @@ func (m *Machine) wrong(text string) {
 // silent.
 func (m *Machine) reopen(text string) {
 	if m.presence.open {
-		m.anew(m.c.Session, text)
+		m.anew(m.client.Session, text)
 	}
 	m.presence.reopen()
 }
@@ -910,8 +916,8 @@ func (m *Machine) reopen(text string) {
 // database up to the increment concerned is given up.
 func (m *Machine) anew(s event.Session, text string) {
 	e := event.Event{Kind: event.IncrRep, Code: event.Reopen, Session: s, Text: text}
-	if o := m.c.Override; o != nil && o.Fresh {
-		e.Pos = event.Position{Log: m.c.Acked.Log, Seq: o.Seq}
+	if o := m.client.Override; o != nil && o.Fresh {
+		e.Pos = event.Position{Log: m.client.Acked.Log, Seq: o.Seq}
 	}
 	m.say(e)
 }
@@ -921,8 +927,8 @@ func (m *Machine) failed(e *event.Event, log Log) {
 	if _, ok := m.ack(e, log); !ok {
 		return
 	}
-	seq := m.c.Acked.Seq + 1
-	if m.c.State == statedb.Failed {
+	seq := m.client.Acked.Seq + 1
+	if m.client.State == statedb.Failed {
 		m.hold()
 		return
 	}
@@ -930,18 +936,18 @@ func (m *Machine) failed(e *event.Event, log Log) {
 		m.wrong(fmt.Sprintf("increment %d was never sent, it cannot have failed", seq))
 		return
 	}
-	m.dropRunning(fmt.Sprintf("the target %s failed at increment %d: %s", m.c.ID, seq, e.Text))
+	m.dropRunning(fmt.Sprintf("the target %s failed at increment %d: %s", m.client.ID, seq, e.Text))
 	m.decided()
 	m.become(statedb.Failed)
 	m.trouble(seq, classFail, e.Text)
-	if o := m.c.Override; o == nil || o.Seq <= seq { // one about a later increment stands
+	if o := m.client.Override; o == nil || o.Seq <= seq { // one about a later increment stands
 		m.settle()
 	}
 	m.rewind()
 	m.raise("fail", statedb.Critical, seq, fmt.Sprintf("client %s could not apply increment %d: %s. "+
 		"See it: xmq log show %d; mend the database and run xmq client retry %s; or pass over it there: xmq client skip "+
 		"%s --seq %d --reason TEXT (or replace)%s",
-		m.c.ID, seq, e.Text, seq, m.c.ID, m.c.ID, seq, m.earlier(seq)))
+		m.client.ID, seq, e.Text, seq, m.client.ID, m.client.ID, seq, m.earlier(seq)))
 	m.hold()
 }
 
@@ -956,24 +962,24 @@ func (m *Machine) earlier(seq uint64) string {
 // hold tells a failed node that it was heard and waits for an operator.
 func (m *Machine) hold() {
 	text := ""
-	if m.c.LastError != nil {
-		text = fmt.Sprintf("increment %d failed: %s", m.c.LastError.Seq, m.c.LastError.Text)
+	if m.client.LastError != nil {
+		text = fmt.Sprintf("increment %d failed: %s", m.client.LastError.Seq, m.client.LastError.Text)
 	}
-	m.reply(event.Event{Kind: event.IncrRep, State: event.Fail, Code: event.Held, Pos: m.c.Acked, Text: text})
+	m.reply(event.Event{Kind: event.IncrRep, State: event.Fail, Code: event.Held, Pos: m.client.Acked, Text: text})
 }
 
 // fatal takes INCR_REQ/FATAL: the copy is lost. The positions are cleared, durably (XS-5, XD-8).
 func (m *Machine) fatal(e *event.Event) {
-	m.dropRunning(fmt.Sprintf("the target %s lost its copy: %s", m.c.ID, e.Text))
+	m.dropRunning(fmt.Sprintf("the target %s lost its copy: %s", m.client.ID, e.Text))
 	m.decided()
 	m.settleOutside(statedb.MayApplied, "the copy was lost before its node has answered")
 	m.become(statedb.Fatal)
-	m.trouble(m.c.Acked.Seq, classFatal, e.Text)
-	m.supersede(fmt.Sprintf("the copy of client %s was lost", m.c.ID), false)
-	m.c.Acked, m.c.Base = event.Position{}, 0
+	m.trouble(m.client.Acked.Seq, classFatal, e.Text)
+	m.supersede(fmt.Sprintf("the copy of client %s was lost", m.client.ID), false)
+	m.client.Acked, m.client.Base = event.Position{}, 0
 	m.rewind()
-	what := fmt.Sprintf("client %s lost its copy: %s", m.c.ID, e.Text)
-	m.raiseWay("fatal", m.c.LastError.Seq, what, WayLost)
+	what := fmt.Sprintf("client %s lost its copy: %s", m.client.ID, e.Text)
+	m.raiseWay("fatal", m.client.LastError.Seq, what, WayLost)
 	m.reply(event.Event{Kind: event.IncrRep, State: event.Fatal, Code: event.NeedsDump,
 		Text: m.told("its copy is lost", WayLost, event.Hello{}, event.Position{})})
 	m.presence.end()
@@ -990,10 +996,10 @@ func (m *Machine) Lost(why string, now int64) {
 // its node has confirmed, never what was sent.
 func (m *Machine) unfed(after uint64, why string) {
 	where := "from there"
-	if after != m.c.Acked.Seq {
+	if after != m.client.Acked.Seq {
 		where = fmt.Sprintf("after %d", after)
 	}
-	text := fmt.Sprintf("client %s stands at %d and cannot be fed %s (%s)", m.c.ID, m.c.Acked.Seq, where, why)
+	text := fmt.Sprintf("client %s stands at %d and cannot be fed %s (%s)", m.client.ID, m.client.Acked.Seq, where, why)
 	m.needsDump(after+1, classRefused, text, WayTrimmed)
 }
 
@@ -1004,10 +1010,10 @@ func (m *Machine) trimmed(log Log) {
 	case seq >= first:
 	case m.placed():
 		m.unfed(seq-1, "retention has freed the log below "+fmt.Sprint(first))
-	case m.c.Seek != nil: // which would hold the log for ever
+	case m.client.Seek != nil: // which would hold the log for ever
 		m.supersede("retention has freed what it was about", true)
 		m.raise("refused", statedb.Critical, seq, fmt.Sprintf("client %s was ordered to begin with %d, and its node has "+
-			"not come before retention freed the log below %d: order another position", m.c.ID, seq, first))
+			"not come before retention freed the log below %d: order another position", m.client.ID, seq, first))
 	}
 }
 
@@ -1017,7 +1023,7 @@ func (m *Machine) evict(e *Evict) {
 	switch {
 	case m.presence.silence() < e.Silent:
 		return // it was heard since retention looked
-	case !m.placed() && m.c.Seek != nil: // only the order holds the log: no node has come to adopt the position
+	case !m.placed() && m.client.Seek != nil: // only the order holds the log: no node has come to adopt the position
 		m.supersede("retention has freed what it was about", true)
 		m.raiseWay("refused", seq, e.Reason, WayTrimmed)
 		return
@@ -1029,26 +1035,26 @@ func (m *Machine) evict(e *Evict) {
 
 // from is after which increment the client is fed next: where it stands, or where an operator moves it to.
 func (m *Machine) from() event.Position {
-	if m.c.Seek != nil {
-		return *m.c.Seek
+	if m.client.Seek != nil {
+		return *m.client.Seek
 	}
-	return m.c.Acked
+	return m.client.Acked
 }
 
 // feed says what to send next, or nil: only to a client that follows, is open, is not held for a DUMP and
 // has window left. One increment always fits an empty window of at least one.
 func (m *Machine) feed(head event.Position) *Feed {
-	records, bytes := m.window.left(m.c.Acked.Seq)
+	records, bytes := m.window.left(m.client.Acked.Seq)
 	if !m.feedable() || records == 0 || m.barred != 0 || m.window.sent.Seq >= head.Seq {
 		return nil
 	}
-	idle := m.window.inFlight(m.c.Acked.Seq) == 0
+	idle := m.window.inFlight(m.client.Acked.Seq) == 0
 	if !idle && (bytes <= 0 || m.rules.Budget.full()) {
 		return nil
 	}
 	records = min(records, uint64(m.rules.TurnRecords), head.Seq-m.window.sent.Seq)
 	f := &Feed{From: m.window.sent, MaxRecords: int(records), MaxBytes: min(bytes, m.rules.TurnBytes), Window: bytes,
-		Topics: m.c.Topics, Override: m.c.Override, Pack: m.packs, Lacks: m.lacks}
+		Topics: m.client.Topics, Override: m.client.Override, Pack: m.packs, Lacks: m.lacks}
 	if idle {
 		f.Window = math.MaxInt
 	}
@@ -1056,12 +1062,12 @@ func (m *Machine) feed(head event.Position) *Feed {
 }
 
 func (m *Machine) feedable() bool {
-	return m.Connected() && m.c.State == statedb.Following && m.c.Seek == nil
+	return m.Connected() && m.client.State == statedb.Following && m.client.Seek == nil
 }
 
 // Waiting reports that only news in the log would make this machine runnable.
 func (m *Machine) Waiting() bool {
-	records, _ := m.window.left(m.c.Acked.Seq)
+	records, _ := m.window.left(m.client.Acked.Seq)
 	return m.feedable() && records > 0
 }
 
@@ -1077,18 +1083,19 @@ func (m *Machine) Hold(needs form.Features, now int64) {
 	m.barred = m.window.sent.Seq + 1
 	text := fmt.Sprintf("increment %d needs %s, which the node of client %s does not know: it is held until that node "+
 		"is upgraded",
-		m.barred, needs, m.c.ID)
+		m.barred, needs, m.client.ID)
 	m.trouble(m.barred, classHeld, text)
 	m.raise("upgrade", statedb.Critical, m.barred, fmt.Sprintf("%s, and goes on by itself then. To decide "+
 		"otherwise about this increment alone: `xmq client skip %s --seq %d --reason TEXT` (or replace; or retry, which "+
 		"sends it "+
-		"all the same)", text, m.c.ID, m.barred))
+		"all the same)", text, m.client.ID, m.barred))
 }
 
 // Fed notes that the frame up to end, of so many bytes, is on its way, and returns its event.
 func (m *Machine) Fed(end event.Position, frame []byte) event.Event {
-	e := event.Event{Kind: event.IncrRep, State: event.Succ, Group: m.rules.Group, ID: m.c.ID, Session: m.c.Session,
-		Pos: m.window.sent, Body: frame, Clock: m.clock(end)}
+	e := event.Event{Kind: event.IncrRep, State: event.Succ, Group: m.rules.Group, ID: m.client.ID,
+		Session: m.client.Session,
+		Pos:     m.window.sent, Body: frame, Clock: m.clock(end)}
 	m.window.add(end, len(frame))
 	m.account()
 	return e
@@ -1097,7 +1104,7 @@ func (m *Machine) Fed(end event.Position, frame []byte) event.Event {
 // --- orders ---
 
 func (m *Machine) order(o *Order, log Log) {
-	before, drops := m.c.Acked.Seq, m.drops(o)
+	before, drops := m.client.Acked.Seq, m.drops(o)
 	e := m.effect(o)
 	text := m.execute(o, log)
 	if text == "" {
@@ -1116,7 +1123,7 @@ func (m *Machine) order(o *Order, log Log) {
 }
 
 func (m *Machine) execute(o *Order, log Log) (refused string) {
-	c := &m.c
+	c := &m.client
 	if !m.known && o.Verb != Cancel && o.Verb != Drop && o.Verb != Add && o.Verb != SeekTo {
 		return fmt.Sprintf("there is no client %s", c.ID)
 	}
@@ -1175,7 +1182,7 @@ func (m *Machine) execute(o *Order, log Log) (refused string) {
 // body, to this client only (XC-1). What the node says in the session of before is not heard any more; what its
 // database does then is given up.
 func (m *Machine) repair(o *Order, log Log) (refused string) {
-	c := &m.c
+	c := &m.client
 	if m.hurries(o, log) {
 		return ""
 	}
@@ -1219,18 +1226,18 @@ func (m *Machine) repair(o *Order, log Log) (refused string) {
 // hurries obeys a retry of a client whose node waits for its database while no increment comes next: it tries again
 // now. Nothing is decided about an increment, so nothing stays pending.
 func (m *Machine) hurries(o *Order, log Log) bool {
-	next, t := m.c.Acked.Seq+1, m.c.LastError
-	if o.Verb != Retry || o.Limit != 0 || o.Seq != 0 && o.Seq != next || next <= log.Head().Seq || m.c.Seek != nil ||
-		!m.placed() || m.c.State == statedb.Failed || t == nil || t.Class != classRetry ||
+	next, t := m.client.Acked.Seq+1, m.client.LastError
+	if o.Verb != Retry || o.Limit != 0 || o.Seq != 0 && o.Seq != next || next <= log.Head().Seq || m.client.Seek != nil ||
+		!m.placed() || m.client.State == statedb.Failed || t == nil || t.Class != classRetry ||
 		!m.presence.open && m.waiting.Zero() {
 		return false
 	}
 	o.Seq = 0
 	const text = "an operator has ordered to try again"
-	for _, s := range []event.Session{m.waiting, m.c.Session} {
-		if s == m.waiting && !s.Zero() || s == m.c.Session && m.presence.open {
+	for _, s := range []event.Session{m.waiting, m.client.Session} {
+		if s == m.waiting && !s.Zero() || s == m.client.Session && m.presence.open {
 			m.say(event.Event{Kind: event.IncrRep, Code: event.Reopen, Session: s, Text: text,
-				Pos: event.Position{Log: m.c.Acked.Log, Seq: next}})
+				Pos: event.Position{Log: m.client.Acked.Log, Seq: next}})
 		}
 	}
 	if m.presence.open {
@@ -1242,7 +1249,7 @@ func (m *Machine) hurries(o *Order, log Log) bool {
 // concerned finds the increment that retry, skip or replace is about: the one that failed, or, when it is named, one
 // that may be at the database of a client that is fed.
 func (m *Machine) concerned(o *Order, log Log) (refused string) {
-	c := &m.c
+	c := &m.client
 	head, next := log.Head().Seq, c.Acked.Seq+1
 	last := head // nobody knows how far a node has come that is not heard
 	if m.presence.open {
@@ -1285,7 +1292,7 @@ func (m *Machine) concerned(o *Order, log Log) (refused string) {
 // another refuses an order about another increment than that of an order which is not carried out: one is kept, and
 // the later one would drop the earlier one. A retry that changes nothing gives way.
 func (m *Machine) another(o *Order) (refused string) {
-	old := m.c.Override
+	old := m.client.Override
 	if old == nil || old.Seq == o.Seq || old.Verb() == string(Retry) && old.Limit == 0 {
 		return ""
 	}
@@ -1294,12 +1301,12 @@ func (m *Machine) another(o *Order) (refused string) {
 		since = ", ordered at " + at(old.Time).UTC().Format("2006-01-02 15:04:05Z")
 	}
 	return fmt.Sprintf("client %s has an order that is not carried out yet, %s of increment %d%s, and keeps one at "+
-		"a time: wait until its node has come past %d, or take that back with xmq client retry %s --seq %d", m.c.ID,
-		old.Verb(), old.Seq, since, old.Seq, m.c.ID, old.Seq)
+		"a time: wait until its node has come past %d, or take that back with xmq client retry %s --seq %d", m.client.ID,
+		old.Verb(), old.Seq, since, old.Seq, m.client.ID, old.Seq)
 }
 
 func (m *Machine) seek(o *Order, log Log) (refused string) {
-	c := &m.c
+	c := &m.client
 	if c.State == statedb.Fatal || (c.State == statedb.Pending || c.State == statedb.Loading) &&
 		(!c.Registered || c.Join != nil) {
 		return fmt.Sprintf("client %s is %s: it has to finish a DUMP before it can be moved", c.ID, c.State)
@@ -1330,11 +1337,11 @@ func (m *Machine) seek(o *Order, log Log) (refused string) {
 }
 
 // decided notes that the copy is not what it was: a snapshot of before is not what who asks for one now means.
-func (m *Machine) decided() { m.c.Decided, m.dirty = m.now, true }
+func (m *Machine) decided() { m.client.Decided, m.dirty = m.now, true }
 
 // add registers an ID of which no node has been heard: with --at it may choose where it begins.
 func (m *Machine) add(o *Order) (refused string) {
-	c := &m.c
+	c := &m.client
 	switch {
 	case !m.known:
 		return m.register(o.Topics)
@@ -1347,9 +1354,9 @@ func (m *Machine) add(o *Order) (refused string) {
 // register makes the record of an ID that nobody knows, because an operator says so.
 func (m *Machine) register(topics []string) (refused string) {
 	if !m.rules.ClientQuota.take() {
-		return m.rules.ClientQuota.tooMany(m.c.ID)
+		return m.rules.ClientQuota.tooMany(m.client.ID)
 	}
-	m.known, m.c.Created, m.c.Registered, m.c.Topics = true, m.now, true, slices.Clone(topics)
+	m.known, m.client.Created, m.client.Registered, m.client.Topics = true, m.now, true, slices.Clone(topics)
 	m.become(statedb.Pending)
 	return ""
 }
@@ -1357,22 +1364,23 @@ func (m *Machine) register(topics []string) (refused string) {
 // --- small tools of the transitions ---
 
 // placed reports that the client has a position from which it is to be fed.
-func (m *Machine) placed() bool { return m.c.Placed() }
+func (m *Machine) placed() bool { return m.client.Placed() }
 
 // become changes the state, by the list of moves only: anything else is a bug of this package.
 func (m *Machine) become(s statedb.State) {
-	if s != m.c.State && !slices.Contains(moves[m.c.State], s) {
-		panic(fmt.Sprintf("worker: client %s cannot go from %q to %q", m.c.ID, m.c.State, s))
+	if s != m.client.State && !slices.Contains(moves[m.client.State], s) {
+		panic(fmt.Sprintf("worker: client %s cannot go from %q to %q", m.client.ID, m.client.State, s))
 	}
-	m.c.State, m.dirty = s, true
+	m.client.State, m.dirty = s, true
 }
 
 // gone removes the record. What it knew of the client's processes stays: one that was replaced is refused when the ID
 // comes back.
 func (m *Machine) gone() {
-	old := m.c
+	old := m.client
 	m.become("")
-	m.c = statedb.Client{V: statedb.ClientVersion, ID: old.ID, Role: old.Role, Session: old.Session, Fenced: old.Fenced}
+	m.client = statedb.Client{V: statedb.ClientVersion, ID: old.ID, Role: old.Role,
+		Session: old.Session, Fenced: old.Fenced}
 	m.rules.ClientQuota.give()
 	m.presence.forget()
 	m.known, m.dirty, m.lag, m.offered = false, false, false, offer{}
@@ -1385,18 +1393,18 @@ func (m *Machine) gone() {
 
 func (m *Machine) trouble(seq uint64, class, text string) {
 	since := m.now
-	if old := m.c.LastError; old != nil && old.Class == class && (old.Seq == seq || class == classRetry) {
+	if old := m.client.LastError; old != nil && old.Class == class && (old.Seq == seq || class == classRetry) {
 		since = old.Began()
 	}
-	m.c.LastError, m.dirty = &statedb.Trouble{Seq: seq, Class: class, Text: text, Time: m.now, Since: since}, true
+	m.client.LastError, m.dirty = &statedb.Trouble{Seq: seq, Class: class, Text: text, Time: m.now, Since: since}, true
 }
 
 // recovered ends the last trouble and the alerts that stand for it.
 func (m *Machine) recovered() {
-	if m.c.LastError == nil {
+	if m.client.LastError == nil {
 		return
 	}
-	m.c.LastError, m.barred, m.dirty = nil, 0, true
+	m.client.LastError, m.barred, m.dirty = nil, 0, true
 	for _, kind := range []string{"fail", "fatal", "retry", "refused", "slow", "upgrade", "join"} {
 		m.clear(kind)
 	}
@@ -1419,25 +1427,26 @@ func (m *Machine) raiseWay(kind string, seq uint64, text string, way Way) {
 }
 
 func (m *Machine) alert(kind string, a statedb.Alert) {
-	key := kind + "/" + m.c.ID
+	key := kind + "/" + m.client.ID
 	if kind == "fail" || kind == "fatal" || kind == "refused" {
 		m.clear("offline") // see broken
 	}
 	// what is raised last stands
 	m.work.Clear = slices.DeleteFunc(m.work.Clear, func(k string) bool { return k == key })
-	a.Key, a.Client, a.Last = key, m.c.ID, m.now
+	a.Key, a.Client, a.Last = key, m.client.ID, m.now
 	m.up[kind] = slices.Contains(boundAlerts, kind)
 	m.work.Raise = append(m.work.Raise, a)
 }
 
 // happened puts a row of this client into the timeline.
 func (m *Machine) happened(kind statedb.Kind, seq uint64, cause string) {
-	m.work.Events = append(m.work.Events, statedb.Event{Time: m.now, Kind: kind, Client: m.c.ID, Seq: seq, Cause: cause})
+	m.work.Events = append(m.work.Events, statedb.Event{Time: m.now, Kind: kind, Client: m.client.ID,
+		Seq: seq, Cause: cause})
 }
 
 // runs says where the node runs, as far as it says so itself.
 func (m *Machine) runs() string {
-	p := m.c.Process
+	p := m.client.Process
 	if p.Host == "" && p.Pid == 0 {
 		return ""
 	}
@@ -1451,11 +1460,11 @@ func (m *Machine) runs() string {
 	return text
 }
 
-func (m *Machine) clear(kind string) { m.work.Clear = append(m.work.Clear, kind+"/"+m.c.ID) }
+func (m *Machine) clear(kind string) { m.work.Clear = append(m.work.Clear, kind+"/"+m.client.ID) }
 
 func (m *Machine) audit(o *Order, e effect) {
 	m.work.Audit = append(m.work.Audit,
-		statedb.Audit{Time: m.now, Verb: string(o.Verb), Client: m.c.ID, Seq: o.Seq, From: e.from, To: e.to,
+		statedb.Audit{Time: m.now, Verb: string(o.Verb), Client: m.client.ID, Seq: o.Seq, From: e.from, To: e.to,
 			Limit:  event.FormatLimit(o.Limit),
 			Reason: o.Reason, By: o.By, Via: o.Via})
 }
@@ -1463,14 +1472,14 @@ func (m *Machine) audit(o *Order, e effect) {
 // reply says something in the current session.
 func (m *Machine) reply(e event.Event) {
 	if m.presence.open {
-		e.Session = m.c.Session
+		e.Session = m.client.Session
 		m.say(e)
 	}
 }
 
 // say sends an event to this client's node.
 func (m *Machine) say(e event.Event) {
-	e.Group, e.ID = m.rules.Group, m.c.ID
+	e.Group, e.ID = m.rules.Group, m.client.ID
 	m.work.Send = append(m.work.Send, e)
 }
 
@@ -1480,7 +1489,7 @@ func (m *Machine) route(to string, in Input) {
 
 // tickRate smooths acked increments per tick over about five ticks.
 func (m *Machine) tickRate() {
-	now := m.c.Acked.Seq
+	now := m.client.Acked.Seq
 	d := 0.0
 	if now > m.rateSeen {
 		d = float64(now - m.rateSeen)
@@ -1495,7 +1504,7 @@ func (m *Machine) tickRate() {
 // View is this client as the outside sees it; what the machine cannot know (lag in seconds, worker) is left
 // to the caller.
 func (m *Machine) View(head event.Position) View {
-	c := m.c.Clone()
+	c := m.client.Clone()
 	v := View{ID: c.ID, Role: c.Role, State: c.State, Condition: m.condition(), Base: c.Base, Sent: m.window.sent.Seq,
 		Acked:     c.Acked.Seq,
 		Connected: m.Connected(), LastError: troubleOf(c.LastError), Target: c.Driver, Topics: c.Topics, Log: c.Acked.Log,

@@ -15,7 +15,7 @@ import (
 
 // applyOutside obeys apply. Whether the client has passed over the increment is for the caller to know.
 func (m *Machine) applyOutside(o *Order) (refused string) {
-	c := &m.c
+	c := &m.client
 	record := event.Encoded(o.Record)
 	switch pending := c.Apply; {
 	case o.Reason == "":
@@ -70,11 +70,11 @@ func Before(id string, acked, seq uint64) string {
 
 // tellOutside says the order that is not answered, if there is one.
 func (m *Machine) tellOutside() {
-	a := m.c.Apply
+	a := m.client.Apply
 	if a == nil || a.Outcome != "" || !m.presence.open {
 		return
 	}
-	m.reply(event.Event{Kind: event.IncrRep, Code: event.Apply, Pos: event.Position{Log: m.c.Acked.Log, Seq: a.Seq},
+	m.reply(event.Event{Kind: event.IncrRep, Code: event.Apply, Pos: event.Position{Log: m.client.Acked.Log, Seq: a.Seq},
 		Request: event.RequestID(a.Number),
 		Body:    event.AppendDecision(nil, a.Record, a.Number)})
 }
@@ -86,7 +86,7 @@ func (m *Machine) answeredOutside(e *event.Event) bool {
 	if outcome == "" || e.State != event.Succ {
 		return false
 	}
-	if a := m.c.Apply; a != nil && a.Outcome == "" && uint64(e.Request) == a.Number {
+	if a := m.client.Apply; a != nil && a.Outcome == "" && uint64(e.Request) == a.Number {
 		m.settleOutside(outcome, e.Text)
 	}
 	return true
@@ -94,41 +94,42 @@ func (m *Machine) answeredOutside(e *event.Event) bool {
 
 // settleOutside ends the order that is not answered, if there is one.
 func (m *Machine) settleOutside(outcome statedb.Outcome, text string) {
-	if m.c.Apply == nil || m.c.Apply.Outcome != "" {
+	if m.client.Apply == nil || m.client.Apply.Outcome != "" {
 		return
 	}
-	a := *m.c.Apply
+	a := *m.client.Apply
 	a.Outcome, a.Text, a.Time, a.Record = outcome, text, m.now, nil
-	m.c.Apply = &a
+	m.client.Apply = &a
 	m.decided()
 	reason := a.Reason
 	if text != "" {
 		reason += ": " + text
 	}
 	m.work.Audit = append(m.work.Audit,
-		statedb.Audit{Time: m.now, Verb: outcome.Verb(), Client: m.c.ID, Seq: a.Seq, From: m.c.Acked.Seq, To: m.c.Acked.Seq,
+		statedb.Audit{Time: m.now, Verb: outcome.Verb(), Client: m.client.ID, Seq: a.Seq,
+			From: m.client.Acked.Seq, To: m.client.Acked.Seq,
 			Reason: reason, By: a.By, Via: a.Via})
 	switch outcome {
 	case statedb.NotApplied:
 		m.raise("order", statedb.Warning, a.Seq, fmt.Sprintf("increment %d was not applied at client %s, and nothing of "+
-			"it is stored: %s", a.Seq, m.c.ID, text))
+			"it is stored: %s", a.Seq, m.client.ID, text))
 	case statedb.MayApplied:
 		m.raise("order", statedb.Warning, a.Seq, fmt.Sprintf("whether increment %d was applied at client %s is not known: "+
 			"%s. Look into its database; "+
-			"`xmq client apply %s %d` runs it again", a.Seq, m.c.ID, text, m.c.ID, a.Seq))
+			"`xmq client apply %s %d` runs it again", a.Seq, m.client.ID, text, m.client.ID, a.Seq))
 	}
 }
 
 // leftOutside ends an order that was given to a process which is not the one that speaks now.
 func (m *Machine) leftOutside(now event.Instance) {
-	if a := m.c.Apply; a != nil && a.Outcome == "" && a.Process != now {
+	if a := m.client.Apply; a != nil && a.Outcome == "" && a.Process != now {
 		m.settleOutside(statedb.MayApplied, "the process that was told has ended without an answer")
 	}
 }
 
 // outside is what the outside sees of the newest order; nil for none.
 func (m *Machine) outside() *Outside {
-	a := m.c.Apply
+	a := m.client.Apply
 	if a == nil {
 		return nil
 	}

@@ -8,7 +8,7 @@ import (
 // Pacer counts the connected clients of a broker, and those it expects back, and says how rarely each may speak, so
 // that the heartbeats of many cost no more than those of a few. Safe for concurrent use; nil lets everybody speak as
 // usual.
-type Pacer struct{ n atomic.Int64 }
+type Pacer struct{ clients atomic.Int64 }
 
 // Heartbeats that all clients together may say in a second, and how often a node says one by itself.
 const (
@@ -24,9 +24,9 @@ func (c *Pacer) count(more bool) {
 	switch {
 	case c == nil:
 	case more:
-		c.n.Add(1)
+		c.clients.Add(1)
 	default:
-		c.n.Add(-1)
+		c.clients.Add(-1)
 	}
 }
 
@@ -35,7 +35,7 @@ func (c *Pacer) interval() time.Duration {
 	if c == nil {
 		return 0
 	}
-	if d := time.Duration(c.n.Load()) * time.Second / heartbeats; d > usualInterval {
+	if d := time.Duration(c.clients.Load()) * time.Second / heartbeats; d > usualInterval {
 		return d
 	}
 	return 0

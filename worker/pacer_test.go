@@ -42,28 +42,28 @@ func TestManyClientsSpeakRarely(t *testing.T) {
 	beat := func() uint32 { return hears(event.Event{State: event.Succ, Pos: start})[0].LeaseMS }
 
 	require.Zero(t, open().LeaseMS, "a few speak as usual")
-	require.EqualValues(t, 1, pacer.n.Load())
+	require.EqualValues(t, 1, pacer.clients.Load())
 	require.Zero(t, beat())
-	pacer.n.Add(1999)
+	pacer.clients.Add(1999)
 	require.Zero(t, beat(), "2000 in five seconds are as usual")
-	pacer.n.Add(2000)
+	pacer.clients.Add(2000)
 	require.EqualValues(t, 10_000, beat())
 	require.Zero(t, ticks(29))
 	require.True(t, m.Connected())
-	pacer.n.Add(-2000)
+	pacer.clients.Add(-2000)
 	require.Equal(t, 1, ticks(1), "30 s after its last word, whatever has become of the others")
 	require.False(t, m.Connected())
-	require.EqualValues(t, 1999, pacer.n.Load())
+	require.EqualValues(t, 1999, pacer.clients.Load())
 	require.Zero(t, ticks(100))
 
-	pacer.n.Add(2001)
+	pacer.clients.Add(2001)
 	require.EqualValues(t, 10_000, open().LeaseMS)
-	require.EqualValues(t, 4001, pacer.n.Load())
+	require.EqualValues(t, 4001, pacer.clients.Load())
 	hears(event.Event{State: event.Succ, Code: event.Bye, Pos: start})
-	require.EqualValues(t, 4000, pacer.n.Load())
+	require.EqualValues(t, 4000, pacer.clients.Load())
 	open()
 	hears(event.Event{State: event.Fatal, Pos: start, Text: "lost"})
-	require.EqualValues(t, 4000, pacer.n.Load())
+	require.EqualValues(t, 4000, pacer.clients.Load())
 }
 
 // Behind a restart of the broker nodes that have not noticed it go on speaking as rarely as they were let.
@@ -75,7 +75,7 @@ func TestManyClientsAreAwaitedPatiently(t *testing.T) {
 		all = append(all, NewMachine(rules, "n", &statedb.Client{ID: "n", State: statedb.Following, Acked: event.Start(l.id)},
 			nil))
 	}
-	require.EqualValues(t, 8000, rules.Pacer.n.Load())
+	require.EqualValues(t, 8000, rules.Pacer.clients.Load())
 	alerts := func() (n int) {
 		for _, m := range all {
 			m.Tick(1)
@@ -87,7 +87,7 @@ func TestManyClientsAreAwaitedPatiently(t *testing.T) {
 		require.Zero(t, alerts())
 	}
 	require.Equal(t, 8000, alerts(), "three intervals of 20 s")
-	require.Zero(t, rules.Pacer.n.Load())
+	require.Zero(t, rules.Pacer.clients.Load())
 	require.Zero(t, alerts())
 }
 
@@ -97,10 +97,10 @@ func TestAForgottenClientIsNotAwaited(t *testing.T) {
 	rules := &Rules{Group: "main", Tick: time.Second, SilentTicks: 15, LeaseTicks: 15, Pacer: &Pacer{}}
 	l := newLog(1)
 	m := NewMachine(rules, "n1", &statedb.Client{ID: "n1", State: statedb.Following, Acked: event.Start(l.id)}, nil)
-	require.EqualValues(t, 1, rules.Pacer.n.Load())
+	require.EqualValues(t, 1, rules.Pacer.clients.Load())
 	m.Step(Input{Order: &Order{Verb: Forget}}, l, 1)
 	require.True(t, m.Idle())
-	require.Zero(t, rules.Pacer.n.Load())
+	require.Zero(t, rules.Pacer.clients.Load())
 }
 
 // The others going, a client is not called silent for being as silent as it was let when there were many.
@@ -127,10 +127,10 @@ func TestPatienceIsForWhatTheNodeWasTold(t *testing.T) {
 		}
 		return n
 	}
-	pacer.n.Add(8000)
+	pacer.clients.Add(8000)
 	require.EqualValues(t, 20_000, hears(event.None, 0).LeaseMS)
 	require.Equal(t, event.Succ, hears(event.Succ, 0).State)
-	pacer.n.Add(-8000)
+	pacer.clients.Add(-8000)
 	require.Zero(t, hears(event.Succ, 40), "what moves is not answered")
 	require.Zero(t, alerts(59))
 	require.Equal(t, 1, alerts(1))

@@ -411,8 +411,8 @@ func BenchmarkIdleClients(b *testing.B) {
 	w.save = time.NewTimer(time.Hour)
 	for _, id := range names(clients) {
 		w.restore(id, &statedb.Client{ID: id, State: statedb.Following, Acked: s.log.at(1)}, nil)
-		m := w.tasks[id].m
-		m.presence.open, m.c.Session = true, session(id)
+		m := w.tasks[id].machine
+		m.presence.open, m.client.Session = true, session(id)
 		m.window.grant(1<<30, 1<<30)
 	}
 	runtime.GC()
@@ -420,8 +420,8 @@ func BenchmarkIdleClients(b *testing.B) {
 	for b.Loop() {
 		s.log.push(1, "")
 		for _, t := range w.tasks {
-			t.m.rewind()
-			t.m.window.sent = s.log.at(s.log.head().Seq - 1)
+			t.machine.rewind()
+			t.machine.window.sent = s.log.at(s.log.head().Seq - 1)
 			w.enqueue(t)
 		}
 		for len(w.queue) > 0 {

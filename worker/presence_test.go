@@ -35,11 +35,11 @@ func TestANodeIsMissedWhenItFallsSilent(t *testing.T) {
 	p.heard()
 	p.count()
 	require.True(t, p.connected())
-	require.EqualValues(t, 1, rules.Pacer.n.Load())
+	require.EqualValues(t, 1, rules.Pacer.clients.Load())
 	require.Equal(t, 3, p.ticks(10))
 	require.True(t, p.missed())
 	require.False(t, p.connected())
-	require.Zero(t, rules.Pacer.n.Load())
+	require.Zero(t, rules.Pacer.clients.Load())
 	require.EqualValues(t, 10*time.Second, p.silence())
 
 	p.heard()
@@ -97,7 +97,7 @@ func TestSilenceGoesOnAfterARestart(t *testing.T) {
 // A node that was told to speak rarely may be silent for longer, also for its lease on a DUMP.
 func TestWhoMaySpeakRarelyMayBeSilentForLonger(t *testing.T) {
 	rules := presenceRules()
-	rules.Pacer.n.Store(100 * heartbeats)
+	rules.Pacer.clients.Store(100 * heartbeats)
 	p := newPresence(rules)
 	p.begin()
 	require.EqualValues(t, 100_000, p.heartbeatInterval())

@@ -207,11 +207,11 @@ func (v strict) Position(seq uint64) (event.Position, error) {
 // step gives the machine an input and plays on until nobody has anything to do.
 func (s *stage) step(id string, in Input) {
 	m := s.machine(id)
-	from := m.c.State
+	from := m.client.State
 	view := strict{increments.NewLookup(s.log)}
 	view.Look(m.Asks(in, nil))
 	m.Step(in, view, s.now)
-	s.move(from, m.c.State)
+	s.move(from, m.client.State)
 	s.play(id)
 }
 
@@ -220,9 +220,9 @@ func (s *stage) tick() {
 	ids := slices.Sorted(maps.Keys(s.machines))
 	for _, id := range ids {
 		if m := s.machines[id]; m != nil { // it may have gone meanwhile
-			from := m.c.State
+			from := m.client.State
 			m.Tick(s.now)
-			s.move(from, m.c.State)
+			s.move(from, m.client.State)
 			s.play(id)
 		}
 	}
@@ -275,7 +275,7 @@ func (s *stage) feed(m *Machine, f *Feed) bool {
 	body, end, lacks, err := appendFrame(nil, s.log, f)
 	switch {
 	case err != nil && !final(err):
-		s.say("%s is not fed now", m.c.ID)
+		s.say("%s is not fed now", m.client.ID)
 		return false
 	case err != nil:
 		m.Lost(err.Error(), s.now)
@@ -286,11 +286,11 @@ func (s *stage) feed(m *Machine, f *Feed) bool {
 	default:
 		e := m.Fed(end, body)
 		s.obeyed(m, &e)
-		s.say("%s is fed %s", m.c.ID, items(&e))
+		s.say("%s is fed %s", m.client.ID, items(&e))
 		s.heard(&e)
-		if before+len(body) > m.window.maxBytes && before > 0 || end.Seq-m.c.Acked.Seq > m.window.maxRecords {
-			s.fail("%s: %d bytes and %d records in flight are more than %d and %d", m.c.ID, before+len(body),
-				end.Seq-m.c.Acked.Seq, m.window.maxBytes, m.window.maxRecords)
+		if before+len(body) > m.window.maxBytes && before > 0 || end.Seq-m.client.Acked.Seq > m.window.maxRecords {
+			s.fail("%s: %d bytes and %d records in flight are more than %d and %d", m.client.ID, before+len(body),
+				end.Seq-m.client.Acked.Seq, m.window.maxBytes, m.window.maxRecords)
 		}
 	}
 	return true
@@ -301,15 +301,15 @@ func (s *stage) feed(m *Machine, f *Feed) bool {
 func (s *stage) obeyed(m *Machine, e *event.Event) {
 	before := e.Pos.Seq
 	_ = event.Walk(e.Body, e.Pos, func(i event.Item) error {
-		o := m.c.Override
+		o := m.client.Override
 		for seq := before + 1; seq <= i.Pos.Seq; seq++ {
 			verb, stored := "", s.log.records[seq-1]
-			wanted := event.Wants(m.c.Topics, stored.Topic())
+			wanted := event.Wants(m.client.Topics, stored.Topic())
 			switch {
 			case i.Record == nil && wanted:
 				verb = "skip"
 			case i.Record != nil && !wanted:
-				s.fail("%s is fed %d, of a topic that it does not follow", m.c.ID, seq)
+				s.fail("%s is fed %d, of a topic that it does not follow", m.client.ID, seq)
 			case i.Record != nil && !bytes.Equal(i.Record.Body(), stored.Body()):
 				verb = "replace"
 			case i.Decision != 0 || i.Record != nil && i.Record.Limit() != stored.Limit():
@@ -318,12 +318,12 @@ func (s *stage) obeyed(m *Machine, e *event.Event) {
 					verb = o.Verb()
 				}
 			}
-			if verb != "" && (!s.ordered[fmt.Sprint(m.c.ID, " ", verb, " ", seq)] || o == nil || o.Seq != seq ||
+			if verb != "" && (!s.ordered[fmt.Sprint(m.client.ID, " ", verb, " ", seq)] || o == nil || o.Seq != seq ||
 				o.Verb() != verb || o.Fresh) {
-				s.fail("%s is sent %d as if %s had been ordered", m.c.ID, seq, verb)
+				s.fail("%s is sent %d as if %s had been ordered", m.client.ID, seq, verb)
 			}
 			if verb == "" && o != nil && o.Seq == seq && wanted {
-				s.fail("%s is sent %d as if %s had not been ordered", m.c.ID, seq, o.Verb())
+				s.fail("%s is sent %d as if %s had not been ordered", m.client.ID, seq, o.Verb())
 			}
 		}
 		before = i.Pos.Seq
@@ -388,7 +388,7 @@ func (s *stage) save(id string, w *Work) {
 // running dump exactly with the states that stand for it, at most one of them.
 func (s *stage) check() {
 	for id, m := range s.machines {
-		c := &m.c
+		c := &m.client
 		if c.Base > c.Acked.Seq || c.Acked.Seq > m.window.sent.Seq || m.window.sent.Seq > s.log.Head().Seq {
 			s.fail("%s: base %d, acked %d, sent %d, head %d", id, c.Base, c.Acked.Seq, m.window.sent.Seq, s.log.Head().Seq)
 		}
@@ -414,7 +414,7 @@ func (s *stage) check() {
 				s.fail("%s: the saved pin %d leads the pin %d", id, pin, now)
 			}
 		}
-		if m.presence.open && m.c.IsFenced(m.c.Session.Instance) {
+		if m.presence.open && m.client.IsFenced(m.client.Session.Instance) {
 			s.fail("%s: a fenced process speaks", id)
 		}
 	}

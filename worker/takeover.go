@@ -25,11 +25,13 @@ func (m *Machine) tookOver(of, by statedb.Process) {
 	m.takeovers = append(m.takeovers, m.now)
 	text := fmt.Sprintf("%s was replaced by %s", process(of), process(by))
 	m.work.Audit = append(m.work.Audit,
-		statedb.Audit{Time: m.now, Verb: "takeover", Client: m.c.ID, From: m.c.Acked.Seq, To: m.c.Acked.Seq, Reason: text})
+		statedb.Audit{Time: m.now, Verb: "takeover", Client: m.client.ID,
+			From: m.client.Acked.Seq, To: m.client.Acked.Seq, Reason: text})
 	if n := len(m.takeovers); n >= takeoverMany {
 		m.raise("takeover", statedb.Critical, 0, fmt.Sprintf("client %s was taken over %d times in a minute, the last "+
 			"time %s: two supervisors run this ID, "+
-			"or one starts a node that dies. Stop one of them; each waits longer now before it may take over", m.c.ID, n, text))
+			"or one starts a node that dies. Stop one of them; each waits longer now before it may take over", m.client.ID,
+			n, text))
 	}
 }
 
@@ -45,7 +47,7 @@ func process(p statedb.Process) string {
 // other in turn.
 func (m *Machine) waitsToTakeOver(s event.Session) bool {
 	n := len(m.takeovers)
-	if n < takeoverMany || !m.Connected() || s.Instance == m.c.Session.Instance {
+	if n < takeoverMany || !m.Connected() || s.Instance == m.client.Session.Instance {
 		return false
 	}
 	pause := min(takeoverPause<<min(n-takeoverMany, 4), takeoverLonger)

@@ -46,20 +46,20 @@ func TestTwoSupervisorsOfOneIDAreSeen(t *testing.T) {
 	require.Empty(t, say(5, "db2", 5*time.Second).Audit, "it has to wait")
 	require.Len(t, say(5, "db2", 10*time.Second).Audit, 1, "a while")
 	m.Tick(int64(5 * time.Minute))
-	require.Contains(t, strings.Join(m.Ready(m.c.Acked).Clear, " "), "takeover/master")
+	require.Contains(t, strings.Join(m.Ready(m.client.Acked).Clear, " "), "takeover/master")
 }
 
 // A node whose database is away is told of, and nobody's state, position or session changes.
 func TestANodeWhoseDatabaseIsAwayIsShownAndNotJudged(t *testing.T) {
 	m, say := alone(t)
 	say(1, "db1", time.Second)
-	before := m.c.Clone()
+	before := m.client.Clone()
 	away := func(instance uint64) Work {
 		m.Step(Input{Node: &event.Event{Kind: event.IncrReq, Code: event.Busy, ID: "master",
 			Session: event.Session{Instance: event.Instance(instance), Turn: 1},
 			Text:    "connection refused", Body: event.Hello{Away: true, Host: "db2"}.Encode()}}, newLog(10),
 			int64(2*time.Second))
-		return m.Ready(m.c.Acked)
+		return m.Ready(m.client.Acked)
 	}
 	require.Empty(t, away(2).Raise, "another process is at work")
 	m.Step(Input{Node: &event.Event{Kind: event.IncrReq, State: event.Succ, Code: event.Bye, ID: "master",
@@ -67,20 +67,20 @@ func TestANodeWhoseDatabaseIsAwayIsShownAndNotJudged(t *testing.T) {
 	w := away(2)
 	require.Equal(t, "retry/master", w.Raise[0].Key)
 	require.Contains(t, w.Raise[0].Text, "its node on db2 lives, and its database does not answer: connection refused")
-	require.Equal(t, before.State, m.c.State)
-	require.Equal(t, before.Acked, m.c.Acked)
-	require.Equal(t, before.Session, m.c.Session)
+	require.Equal(t, before.State, m.client.State)
+	require.Equal(t, before.Acked, m.client.Acked)
+	require.Equal(t, before.Session, m.client.Session)
 	require.False(t, m.presence.open)
 
 	// A retry hurries it, also when no increment comes next: that is what the alert advises.
-	log := newLog(int(m.c.Acked.Seq))
+	log := newLog(int(m.client.Acked.Seq))
 	m.Step(Input{Order: &Order{Verb: Retry}}, log, int64(4*time.Second))
-	w = m.Ready(m.c.Acked)
+	w = m.Ready(m.client.Acked)
 	require.Empty(t, w.Replies[0].Refused)
 	require.Equal(t, "the node of client master tries its database again now", w.Replies[0].Told)
 	require.Equal(t, event.Reopen, w.Send[0].Code)
 	require.EqualValues(t, 2, w.Send[0].Session.Instance)
-	require.Nil(t, m.c.Override)
+	require.Nil(t, m.client.Override)
 }
 
 // A client that stood somewhere in one kind of database does not begin in another one without a word.

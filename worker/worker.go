@@ -60,7 +60,7 @@ type Worker struct {
 }
 
 type task struct {
-	m                        *Machine
+	machine                  *Machine
 	id                       string
 	queued, waiting, lagging bool
 	later                    bool // what it needs of the log could not be read: not before the next tick
@@ -86,10 +86,10 @@ func (w *Worker) restore(id string, stored *statedb.Client, dumps []dumpflow.Dum
 }
 
 func (w *Worker) newTask(id string, stored *statedb.Client, dumps []dumpflow.Dump) *task {
-	t := &task{id: id, m: NewMachine(w.rules, id, stored, dumps)}
+	t := &task{id: id, machine: NewMachine(w.rules, id, stored, dumps)}
 	if stored == nil && w.env.Forgotten != nil {
 		if f, there := w.env.Forgotten(id); there {
-			t.m.Remember(f)
+			t.machine.Remember(f)
 		}
 	}
 	return t
@@ -135,8 +135,8 @@ func (w *Worker) turnOver(ctx context.Context, tick <-chan time.Time) error {
 	case <-tick:
 		now := w.now()
 		for _, t := range w.tasks {
-			t.m.Tick(now)
-			if !t.m.Quiet() || t.m.Idle() || t.later {
+			t.machine.Tick(now)
+			if !t.machine.Quiet() || t.machine.Idle() || t.later {
 				t.later = false
 				w.enqueue(t)
 			}
@@ -176,9 +176,9 @@ func (w *Worker) take(l message) {
 		l.in.Order.Token = w.token
 		w.tokens[w.token] = l.answer
 	}
-	w.asks = t.m.Asks(l.in, w.asks[:0])
+	w.asks = t.machine.Asks(l.in, w.asks[:0])
 	w.view.Look(w.asks)
-	t.m.Step(l.in, w.view, w.now())
+	t.machine.Step(l.in, w.view, w.now())
 	w.enqueue(t)
 }
 
@@ -196,7 +196,7 @@ func (w *Worker) round() error {
 	var batch statedb.Batch
 	for i, t := range turn {
 		t.queued = false
-		works[i] = t.m.Ready(head)
+		works[i] = t.machine.Ready(head)
 		collect(&batch, t.id, &works[i])
 		if works[i].Lag {
 			w.lags(t)
@@ -211,11 +211,11 @@ func (w *Worker) round() error {
 			if err := w.feed(t, f); err != nil {
 				return err
 			}
-		} else if t.m.Waiting() && !t.waiting && !t.later {
+		} else if t.machine.Waiting() && !t.waiting && !t.later {
 			t.waiting = true
 			w.waiting = append(w.waiting, t)
 		}
-		if t.m.Idle() && !t.queued && !t.waiting && !t.lagging {
+		if t.machine.Idle() && !t.queued && !t.waiting && !t.lagging {
 			delete(w.tasks, t.id)
 		}
 	}
@@ -281,22 +281,22 @@ func (w *Worker) feed(t *task, f *Feed) error {
 	err := w.frames.build(w.env.Log, f)
 	switch c := &w.frames; {
 	case final(err):
-		t.m.Lost(err.Error(), w.now())
+		t.machine.Lost(err.Error(), w.now())
 	case errors.Is(err, increments.ErrLater):
 		t.later = true
 		return nil
 	case err != nil:
 		return fmt.Errorf("worker %d: client %s: %w", w.number, t.id, err)
 	case c.end.Seq > f.From.Seq:
-		e := t.m.Fed(c.end, c.body) // the window counts what the node has to keep
+		e := t.machine.Fed(c.end, c.body) // the window counts what the node has to keep
 		if f.Pack {
 			e.Body = c.pack()
 		}
 		w.env.Send(&e)
 	case c.needs != 0:
-		t.m.Hold(c.needs, w.now())
+		t.machine.Hold(c.needs, w.now())
 	default:
-		t.m.Full()
+		t.machine.Full()
 	}
 	w.enqueue(t)
 	return nil
@@ -317,7 +317,7 @@ func (w *Worker) saveLagging() error {
 	var b statedb.Batch
 	for _, t := range w.lagging {
 		t.lagging = false
-		if c, known := t.m.Record(); known {
+		if c, known := t.machine.Record(); known {
 			b.PutClient(c)
 		}
 	}
@@ -340,10 +340,10 @@ func (w *Worker) views(id string) []View {
 	head, now := w.env.Log.Head(), w.now()
 	lags := map[uint64]float64{} // seconds, by position: thousands may stand at one that is on the disk only
 	for _, t := range tasks {
-		if !t.m.known {
+		if !t.machine.known {
 			continue
 		}
-		v := t.m.View(head)
+		v := t.machine.View(head)
 		v.Worker = w.number
 		v.Rate /= w.env.Tick.Seconds()
 		if v.Lag != nil {

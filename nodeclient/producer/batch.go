@@ -30,8 +30,8 @@ type batch struct {
 
 // waiter is a PublishWait.
 type waiter struct {
-	index int // of the draft in its batch
-	c     chan<- verdict
+	index  int // of the draft in its batch
+	answer chan<- verdict
 }
 
 // verdict is what became of one draft.

@@ -325,7 +325,7 @@ func (p *Producer) one(b *batch, v verdict) {
 		p.options.Done(p.settled, v.seq, v.err)
 	}
 	if len(b.waiters) > 0 && b.first+uint64(b.waiters[0].index) == p.settled {
-		b.waiters[0].c <- v // has room
+		b.waiters[0].answer <- v // has room
 		b.waiters = b.waiters[1:]
 	}
 }

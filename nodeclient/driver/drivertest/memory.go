@@ -240,14 +240,14 @@ func (t *memoryTarget) Restore(_ context.Context, want event.Position, topics ev
 }
 
 type memoryRestored struct {
-	t     *memoryTarget
+	db    *memoryTarget
 	fresh memoryState
 }
 
 func (r *memoryRestored) Discard() error { return nil }
 
 func (r *memoryRestored) Switch(context.Context) error {
-	return r.t.locked(func(m *Memory) error {
+	return r.db.locked(func(m *Memory) error {
 		m.now, m.past, m.loads = r.fresh, nil, m.loads+1
 		return nil
 	})

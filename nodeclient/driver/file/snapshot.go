@@ -60,22 +60,22 @@ func (s *snapshot) WriteTo(ctx context.Context, w io.Writer) error {
 
 // guard reads a snapshot until it is closed or its context ends.
 type guard struct {
-	ctx context.Context
-	s   *snapshot
+	ctx      context.Context
+	snapshot *snapshot
 }
 
 func (g guard) Read(b []byte) (int, error) {
 	if g.ctx.Err() != nil {
 		return 0, context.Cause(g.ctx)
 	}
-	if g.s.closed.Load() {
+	if g.snapshot.closed.Load() {
 		return 0, errors.New("the snapshot has been closed")
 	}
-	return g.s.r.Read(b)
+	return g.snapshot.r.Read(b)
 }
 
 // restored is a verified file at restorePath, with the open Database it is to become.
-type restored struct{ t *Database }
+type restored struct{ db *Database }
 
 // Loads reports whether format is one that this driver writes, or wrote.
 func (t *Database) Loads(format string) bool { return format == Format || format == firstFormat }
@@ -152,7 +152,7 @@ func (c contextReader) Read(b []byte) (int, error) {
 
 // Switch implements nodeclient.Restored: one rename.
 func (r *restored) Switch(context.Context) error {
-	t := r.t
+	t := r.db
 	if err := errors.Join(os.Rename(restorePath(t.path), t.path), disk.SyncDir(filepath.Dir(t.path))); err != nil {
 		return nodeclient.Transient(fmt.Errorf("file: switch to the restored file: %w", err))
 	}
@@ -163,7 +163,7 @@ func (r *restored) Switch(context.Context) error {
 }
 
 // Discard implements nodeclient.Restored.
-func (r *restored) Discard() error { return remove(restorePath(r.t.path)) }
+func (r *restored) Discard() error { return remove(restorePath(r.db.path)) }
 
 // remove is os.Remove for a file that may be absent.
 func remove(path string) error {

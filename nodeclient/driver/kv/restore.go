@@ -25,7 +25,7 @@ func (t *Database) switchName() string  { return t.name + ".xmq-switch" }
 
 // restored is a verified database beside the live one.
 type restored struct {
-	t    *Database
+	db   *Database
 	done bool
 }
 
@@ -42,7 +42,7 @@ func (t *Database) Restore(ctx context.Context, want event.Position, topics even
 	r io.Reader) (nodeclient.Restored, error) {
 	err := t.load(ctx, want, topics, r)
 	if err == nil {
-		return &restored{t: t}, nil
+		return &restored{db: t}, nil
 	}
 	if nodeclient.IsFatal(err) { // the snapshot's state, not that of the live database
 		err = fmt.Errorf("%v: %w", err, event.ErrDamaged)
@@ -140,7 +140,7 @@ func verify(db *disk.DB, want event.Position, count uint64) error {
 // it the new one. On an error after that point the target is closed, and its next use, or the next Open, finishes
 // the switch.
 func (r *restored) Switch(context.Context) error {
-	t := r.t
+	t := r.db
 	if err := t.usable(); err != nil {
 		return err
 	}
@@ -159,7 +159,7 @@ func (r *restored) Discard() error {
 	if r.done {
 		return nil
 	}
-	return r.t.discard()
+	return r.db.discard()
 }
 
 // discard removes a database that was being loaded.

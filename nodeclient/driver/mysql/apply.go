@@ -174,7 +174,7 @@ var errWhich = errors.New("a statement of the batch failed")
 // inline set, increments of one plain statement carry their pins in it and are not noted, which saves half of the
 // statements; what fails is then errWhich, and run again without.
 func (t *Database) run(ctx context.Context, s *session, stored event.Position, steps []step, inline bool) (int, error) {
-	c := chunks{ctx: ctx, s: s, limit: min(maxChunk, s.packet/2)}
+	c := chunks{ctx: ctx, session: s, limit: min(maxChunk, s.packet/2)}
 	begun := time.Now()
 	t.counters.sure, t.counters.ours = false, true // until the commit
 	read, told, gave := t.counters.reach.follow(steps, t.counters.gave)
@@ -299,12 +299,12 @@ func pin(s step) string {
 
 // chunks sends statements, many in one packet.
 type chunks struct {
-	ctx   context.Context
-	s     *session
-	limit int
-	text  strings.Builder
-	found int64 // rows of the last statement sent
-	err   error
+	ctx     context.Context
+	session *session
+	limit   int
+	text    strings.Builder
+	found   int64 // rows of the last statement sent
+	err     error
 }
 
 // add sends what has gathered when the statement does not fit in with it. Behind an error nothing more is sent.
@@ -320,7 +320,7 @@ func (c *chunks) add(statement string) {
 
 func (c *chunks) flush() {
 	if c.err == nil && c.text.Len() > 0 {
-		c.found, c.err = c.s.exec(c.ctx, c.text.String())
+		c.found, c.err = c.session.exec(c.ctx, c.text.String())
 	}
 	c.text.Reset()
 }

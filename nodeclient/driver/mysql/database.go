@@ -84,7 +84,7 @@ func Open(ctx context.Context, rawURL string, o Options) (*Database, error) {
 	}
 	if t.name, err = folded(ctx, t.s, cfg.DBName); err != nil {
 		return nil, errors.Join(classify(fmt.Errorf("mysql: ask whether names of databases have cases: %w", err)),
-			t.s.c.Close())
+			t.s.conn.Close())
 	}
 	t.lock = lockName(t.name)
 	t.hold = hold.New("mysql", cfg.DBName, cmp.Or(o.LockBeat, hold.Beat), t.take)

@@ -39,10 +39,11 @@ type script struct {
 }
 
 func (s *snapshot) write(ctx context.Context, w io.Writer) error {
-	if err := s.s.do(ctx, "SET SESSION lock_wait_timeout = "+lockSeconds); err != nil { // increments go on: there is time
+	// increments go on: there is time
+	if err := s.session.do(ctx, "SET SESSION lock_wait_timeout = "+lockSeconds); err != nil {
 		return err
 	}
-	data, err := s.t.flavour.stream.NewWriter(w, s.head)
+	data, err := s.db.flavour.stream.NewWriter(w, s.head)
 	if err != nil {
 		return err
 	}
@@ -53,12 +54,12 @@ func (s *snapshot) write(ctx context.Context, w io.Writer) error {
 		}
 	}
 	for _, t := range s.tables {
-		err := d.s.do(ctx, "SAVEPOINT xmq_table")
+		err := d.session.do(ctx, "SAVEPOINT xmq_table")
 		if err == nil {
 			err = d.table(ctx, t)
 		}
 		if err == nil { // for others the table is free again; what the transaction sees stays the same
-			err = d.s.do(ctx, "ROLLBACK TO SAVEPOINT xmq_table")
+			err = d.session.do(ctx, "ROLLBACK TO SAVEPOINT xmq_table")
 		}
 		if err != nil {
 			return fmt.Errorf("the table %s: %w", t.name, err)
@@ -96,7 +97,7 @@ func (d *dump) record(kind byte, parts ...[]byte) error {
 
 // home takes the name of this database out of a default that names a sequence with it.
 func (d *dump) home(text string) string {
-	return strings.ReplaceAll(text, "nextval("+quoteName(d.t.cfg.DBName)+".", "nextval(")
+	return strings.ReplaceAll(text, "nextval("+quoteName(d.db.cfg.DBName)+".", "nextval(")
 }
 
 // withCounter is a CREATE TABLE whose next AUTO_INCREMENT, if it says one, is next. What looks the same in a comment
@@ -120,7 +121,7 @@ func counterAt(create string) []int {
 }
 
 func (d *dump) sequence(ctx context.Context, q sequenceState) error {
-	rows, err := d.s.query(ctx, "SHOW CREATE SEQUENCE "+quoteName(q.name))
+	rows, err := d.session.query(ctx, "SHOW CREATE SEQUENCE "+quoteName(q.name))
 	if err != nil {
 		return err
 	}
@@ -128,7 +129,7 @@ func (d *dump) sequence(ctx context.Context, q sequenceState) error {
 }
 
 func (d *dump) table(ctx context.Context, t tableState) error {
-	rows, err := d.s.query(ctx, "SHOW CREATE TABLE "+quoteName(t.name))
+	rows, err := d.session.query(ctx, "SHOW CREATE TABLE "+quoteName(t.name))
 	if err != nil {
 		return err
 	}
@@ -136,14 +137,14 @@ func (d *dump) table(ctx context.Context, t tableState) error {
 	if err := d.record(tableRecord, []byte(t.name), []byte{0}, []byte(create)); err != nil {
 		return err
 	}
-	all, err := columns(ctx, d.s, t.name)
+	all, err := columns(ctx, d.session, t.name)
 	if err != nil {
 		return err
 	}
 	for _, c := range all {
 		if c.seq != "" {
-			d.defaults = append(d.defaults, script{Kind: "DEFAULT", Name: t.name, Mode: d.t.flavour.sqlMode,
-				Collation: d.t.flavour.collation,
+			d.defaults = append(d.defaults, script{Kind: "DEFAULT", Name: t.name, Mode: d.db.flavour.sqlMode,
+				Collation: d.db.flavour.collation,
 				SQL: "ALTER TABLE " + quoteName(t.name) + " ALTER COLUMN " + quoteName(c.name) + " SET DEFAULT " +
 					d.home(c.seq)})
 		}
@@ -159,7 +160,7 @@ func (d *dump) table(ctx context.Context, t tableState) error {
 		gathered = gathered[:0]
 		return err
 	}
-	err = read(ctx, d.s, t.name, all, func(row []byte) error {
+	err = read(ctx, d.session, t.name, all, func(row []byte) error {
 		sum.add(row)
 		if len(gathered) > 0 && len(gathered)+len(row) > maxInsert {
 			if err := flush(); err != nil {
@@ -190,19 +191,19 @@ func (d *dump) scripts(ctx context.Context) error {
 			return err
 		}
 	}
-	things, err := listThings(ctx, d.s, d.t.cfg.DBName)
+	things, err := listThings(ctx, d.session, d.db.cfg.DBName)
 	if err != nil {
 		return err
 	}
 	for _, th := range things {
-		rows, err := d.s.query(ctx, "SHOW CREATE "+th.kind+" "+quoteName(th.name))
+		rows, err := d.session.query(ctx, "SHOW CREATE "+th.kind+" "+quoteName(th.name))
 		if err != nil {
 			return fmt.Errorf("the %s %s: %w", strings.ToLower(th.kind), th.name, err)
 		}
 		row := rows[0]
 		sc := script{Kind: th.kind, Name: th.name, Mode: row[1], SQL: row[2]}
 		if th.kind == "VIEW" {
-			sc.Mode, sc.SQL, sc.Collation = d.t.flavour.sqlMode, row[1], row[3]
+			sc.Mode, sc.SQL, sc.Collation = d.db.flavour.sqlMode, row[1], row[3]
 			if err := d.whole(ctx, th.name); err != nil {
 				return err
 			}
@@ -216,7 +217,7 @@ func (d *dump) scripts(ctx context.Context) error {
 		if err := sc.readable(); err != nil {
 			return err
 		}
-		sc.SQL, err = remake(d.t.flavour, th, sc.SQL)
+		sc.SQL, err = remake(d.db.flavour, th, sc.SQL)
 		if err == nil && th.kind == "TRIGGER" {
 			sc.SQL, err = unqualified(sc.SQL, th.name)
 		}
@@ -232,7 +233,7 @@ func (d *dump) scripts(ctx context.Context) error {
 
 // whole refuses a view that nobody could make again, before all the data has gone to another node.
 func (d *dump) whole(ctx context.Context, view string) error {
-	stmt, err := d.s.prepare(ctx, "SELECT * FROM "+quoteName(view))
+	stmt, err := d.session.prepare(ctx, "SELECT * FROM "+quoteName(view))
 	if err != nil {
 		return fmt.Errorf("the view %s cannot be read, so that no copy could make it: mend or drop it: %w", view, err)
 	}

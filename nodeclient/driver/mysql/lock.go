@@ -31,10 +31,10 @@ func (t *Database) heldBy(token hold.Token) string {
 }
 
 // holding is a session that holds the database.
-type holding struct{ s *session }
+type holding struct{ session *session }
 
-func (h holding) Beat(ctx context.Context) error { return h.s.do(ctx, "DO 1") }
-func (h holding) Close()                         { h.s.close() }
+func (h holding) Beat(ctx context.Context) error { return h.session.do(ctx, "DO 1") }
+func (h holding) Close()                         { h.session.close() }
 
 // nodeAttribute is what the server may show of a session that holds a lock: the ID of its node.
 const nodeAttribute = "xmq_node"

@@ -21,7 +21,7 @@ func restoreName(database string) string { return database + "_xmq_restore" }
 func oldName(database string) string     { return database + "_xmq_old" }
 
 // restored is a verified database beside the live one.
-type restored struct{ t *Database }
+type restored struct{ db *Database }
 
 // Loads reports whether format is the one this driver writes.
 func (t *Database) Loads(format string) bool { return format == t.flavour.stream.Name }
@@ -129,7 +129,7 @@ func (t *Database) fill(ctx context.Context, want event.Position, topics event.T
 	if err := theirs.each(ctx, t.flavour.loading+t.flavour.forLong); err != nil {
 		return lost(theirs, err)
 	}
-	l := load{s: theirs}
+	l := load{session: theirs}
 	if err := l.all(ctx, records); err != nil {
 		return lost(theirs, err)
 	}
@@ -209,7 +209,7 @@ func escapeGrant(name string) string { return strings.NewReplacer("_", `\_`, "%"
 
 // load carries out the records of a snapshot.
 type load struct {
-	s       *session
+	session *session
 	table   string // the one whose rows come
 	open    bool   // they do
 	found   uint64 // of its rows so far
@@ -268,9 +268,9 @@ func readRecord(r io.Reader) (kind byte, body []byte, err error) {
 
 // record carries out one record.
 func (l *load) record(ctx context.Context, kind byte, body []byte) (err error) {
-	if len(body) >= l.s.packet {
+	if len(body) >= l.session.packet {
 		return fmt.Errorf("a row of the table %s needs a statement of %d bytes, more than the server takes: raise "+
-			"max_allowed_packet, which is %d", l.table, len(body), l.s.packet)
+			"max_allowed_packet, which is %d", l.table, len(body), l.session.packet)
 	}
 	p, err := parseRecord(kind, body, l.table, l.open)
 	if err != nil {
@@ -278,28 +278,28 @@ func (l *load) record(ctx context.Context, kind byte, body []byte) (err error) {
 	}
 	switch kind {
 	case sequenceRecord:
-		if err := l.s.do(ctx, p.create); err != nil {
+		if err := l.session.do(ctx, p.create); err != nil {
 			return fmt.Errorf("create the sequence %s: %w", p.name, err)
 		}
-		return l.s.do(ctx, "DO setval("+quoteName(p.name)+", "+p.next+", 0, "+p.cycle+")")
+		return l.session.do(ctx, "DO setval("+quoteName(p.name)+", "+p.next+", 0, "+p.cycle+")")
 	case tableRecord:
 		l.table, l.open, l.found, l.bytes = p.name, true, 0, 0
-		if err := l.s.do(ctx, p.create); err != nil {
+		if err := l.session.do(ctx, p.create); err != nil {
 			return fmt.Errorf("create the table %s: %w", p.name, err)
 		}
-		if l.columns, err = columns(ctx, l.s, p.name); err != nil {
+		if l.columns, err = columns(ctx, l.session, p.name); err != nil {
 			return err
 		}
-		return l.s.do(ctx, "START TRANSACTION")
+		return l.session.do(ctx, "START TRANSACTION")
 	case rowsRecord:
-		n, err := l.s.exec(ctx, "INSERT INTO "+quoteName(l.table)+" ("+list(l.columns)+") VALUES "+string(p.tuples))
+		n, err := l.session.exec(ctx, "INSERT INTO "+quoteName(l.table)+" ("+list(l.columns)+") VALUES "+string(p.tuples))
 		if err != nil {
 			return fmt.Errorf("rows of the table %s: %w", l.table, err)
 		}
 		l.found += uint64(n)
 		if l.bytes += len(body); l.bytes > commitBytes {
 			l.bytes = 0
-			return l.s.do(ctx, "COMMIT AND CHAIN")
+			return l.session.do(ctx, "COMMIT AND CHAIN")
 		}
 		return nil
 	case checksumRecord:
@@ -307,7 +307,7 @@ func (l *load) record(ctx context.Context, kind byte, body []byte) (err error) {
 		if l.found != c.rows {
 			return fmt.Errorf("the table %s has %d rows, expected were %d: %w", l.table, l.found, c.rows, event.ErrDamaged)
 		}
-		if err := l.s.do(ctx, "COMMIT"); err != nil {
+		if err := l.session.do(ctx, "COMMIT"); err != nil {
 			return err
 		}
 		l.table, l.open = "", false
@@ -320,7 +320,7 @@ func (l *load) record(ctx context.Context, kind byte, body []byte) (err error) {
 // compare reads a table again.
 func (l *load) compare(ctx context.Context, c counted) error {
 	var got checksum
-	err := read(ctx, l.s, c.table, c.columns, func(row []byte) error {
+	err := read(ctx, l.session, c.table, c.columns, func(row []byte) error {
 		got.add(row)
 		return nil
 	})

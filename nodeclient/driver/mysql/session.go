@@ -29,7 +29,7 @@ const lockWait = 20 * time.Second
 
 // session is one connection to the server. It is for one goroutine.
 type session struct {
-	c      driver.Conn
+	conn   driver.Conn
 	id     string    // at the server
 	packet int       // bytes of the longest statement the server takes
 	used   time.Time // for the last time
@@ -115,7 +115,7 @@ func begin(ctx context.Context, cfg *mysql.Config) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &session{c: c, used: time.Now()}, nil
+	return &session{conn: c, used: time.Now()}, nil
 }
 
 // pin sets a new session as its server's flavour wants it. The first session of a target asks which that is.
@@ -143,7 +143,7 @@ func (t *Database) pin(ctx context.Context, s *session) error {
 
 // exec runs a script, whose rows nobody needs, and returns how many rows its last statement found.
 func (s *session) exec(ctx context.Context, script string) (found int64, err error) {
-	execer, ok := s.c.(driver.ExecerContext)
+	execer, ok := s.conn.(driver.ExecerContext)
 	if !ok {
 		return 0, errors.New("the connection runs no scripts")
 	}
@@ -174,7 +174,7 @@ func (s *session) query(ctx context.Context, script string) ([][]string, error) 
 
 // results returns the rows of all results of a script as text; NULL is "".
 func (s *session) results(ctx context.Context, script string) (sets [][][]string, err error) {
-	queryer, ok := s.c.(driver.QueryerContext)
+	queryer, ok := s.conn.(driver.QueryerContext)
 	if !ok {
 		return nil, errors.New("the connection answers no queries")
 	}
@@ -205,7 +205,7 @@ func (s *session) results(ctx context.Context, script string) (sets [][][]string
 
 // prepare lets the server look at a statement. The caller closes it.
 func (s *session) prepare(ctx context.Context, statement string) (driver.Stmt, error) {
-	preparer, ok := s.c.(driver.ConnPrepareContext)
+	preparer, ok := s.conn.(driver.ConnPrepareContext)
 	if !ok {
 		return nil, errors.New("the connection prepares no statements")
 	}
@@ -271,7 +271,7 @@ func (t *Database) kill(s *session) {
 func (s *session) close() {
 	if !s.dead {
 		s.dead = true
-		_ = s.c.Close()
+		_ = s.conn.Close()
 	}
 }
 

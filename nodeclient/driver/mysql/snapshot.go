@@ -16,19 +16,19 @@ import (
 
 // snapshot is a transaction with a consistent read, in a session of its own.
 type snapshot struct {
-	t         *Database
+	db        *Database
 	head      snapstream.Head
 	tables    []tableState
 	sequences []sequenceState
 	size      int64
 
-	close context.CancelFunc
-	ctx   context.Context // ends with Close
-	mu    sync.Mutex
-	s     *session
-	busy  bool          // WriteTo runs, and closes the session when it ends
-	open  chan struct{} // closed by Close
-	once  sync.Once
+	close   context.CancelFunc
+	ctx     context.Context // ends with Close
+	mu      sync.Mutex
+	session *session
+	busy    bool          // WriteTo runs, and closes the session when it ends
+	open    chan struct{} // closed by Close
+	once    sync.Once
 }
 
 // tableState is what of a table knows no transactions: its next AUTO_INCREMENT; "" without one.
@@ -48,7 +48,7 @@ func (t *Database) Snapshot(ctx context.Context) (nodeclient.Snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &snapshot{t: t, s: c, open: make(chan struct{})}
+	s := &snapshot{db: t, session: c, open: make(chan struct{})}
 	s.ctx, s.close = context.WithCancel(context.Background())
 	if err := s.hold(ctx, p.missing); err != nil {
 		return nil, errors.Join(classify(fmt.Errorf("mysql: open a snapshot: %w", err)), s.Close())
@@ -76,8 +76,8 @@ func (t *Database) settled(ctx context.Context) (place, error) {
 
 // hold opens the consistent read and reads what is not subject to it.
 func (s *snapshot) hold(ctx context.Context, missing bool) error {
-	schema := quoteText(s.t.cfg.DBName)
-	script := s.t.flavour.forLong + "SET SESSION lock_wait_timeout = " + holdSeconds + "; START TRANSACTION " +
+	schema := quoteText(s.db.cfg.DBName)
+	script := s.db.flavour.forLong + "SET SESSION lock_wait_timeout = " + holdSeconds + "; START TRANSACTION " +
 		"WITH CONSISTENT SNAPSHOT, READ ONLY; " +
 		"SELECT default_character_set_name, default_collation_name FROM information_schema.schemata WHERE schema_name = " +
 		schema + "; " +
@@ -87,7 +87,7 @@ func (s *snapshot) hold(ctx context.Context, missing bool) error {
 	if !missing {
 		script += "; " + readPosition
 	}
-	sets, err := s.s.results(ctx, script)
+	sets, err := s.session.results(ctx, script)
 	if err != nil {
 		return held(err)
 	}
@@ -116,7 +116,7 @@ func (s *snapshot) hold(ctx context.Context, missing bool) error {
 	if len(questions) == 0 {
 		return nil
 	}
-	rows, err := s.s.query(ctx, strings.Join(questions, " UNION ALL "))
+	rows, err := s.session.query(ctx, strings.Join(questions, " UNION ALL "))
 	for _, row := range rows {
 		s.sequences = append(s.sequences, sequenceState{row[0], row[1], row[2]})
 	}
@@ -137,7 +137,7 @@ func held(err error) error {
 }
 
 func (s *snapshot) Position() event.Position { return s.head.Pos }
-func (s *snapshot) Format() string           { return s.t.flavour.stream.Name }
+func (s *snapshot) Format() string           { return s.db.flavour.stream.Name }
 func (s *snapshot) Size() int64              { return s.size }
 func (s *snapshot) Online() bool             { return true }
 
@@ -147,7 +147,7 @@ func (s *snapshot) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.busy {
-		s.s.close()
+		s.session.close()
 	}
 	s.once.Do(func() { close(s.open) })
 	return nil
@@ -191,7 +191,7 @@ func (s *snapshot) end() {
 	defer s.mu.Unlock()
 	s.busy = false
 	if s.ctx.Err() != nil {
-		s.s.close()
+		s.session.close()
 	}
 }
 

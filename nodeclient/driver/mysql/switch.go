@@ -93,7 +93,7 @@ func clearAll(ctx context.Context, s *session, database string) error {
 // other RENAME TABLE exchanges all of them; sessions of others must let them go for that. Transient: that has not
 // happened yet, or the server is away; Position then goes on with it.
 func (r *restored) Switch(ctx context.Context) error {
-	t := r.t
+	t := r.db
 	s, err := t.session(ctx)
 	if err != nil {
 		return err
@@ -250,10 +250,10 @@ func (t *Database) tablesOf(ctx context.Context, database string) (map[string]st
 
 // Discard implements nodeclient.Restored. A switch that was decided, or may have been, is not taken back.
 func (r *restored) Discard() error {
-	if r.t.switching {
+	if r.db.switching {
 		return nil
 	}
-	return r.t.drop(restoreName(r.t.cfg.DBName))
+	return r.db.drop(restoreName(r.db.cfg.DBName))
 }
 
 // drop removes a database that may be absent, with a context and session of its own: it cleans up after errors too.

@@ -70,10 +70,10 @@ func (t *Database) learn(ctx context.Context, c *pgconn.PgConn) {
 }
 
 // holding is a session that holds the database.
-type holding struct{ c *pgconn.PgConn }
+type holding struct{ conn *pgconn.PgConn }
 
-func (h holding) Beat(ctx context.Context) error { return execute(ctx, h.c, "SELECT 1") }
-func (h holding) Close()                         { closeConn(h.c) }
+func (h holding) Beat(ctx context.Context) error { return execute(ctx, h.conn, "SELECT 1") }
+func (h holding) Close()                         { closeConn(h.conn) }
 
 // take is the target's hold.Taker.
 func (t *Database) take(ctx context.Context, token hold.Token, old []hold.Token) (hold.Session, error) {

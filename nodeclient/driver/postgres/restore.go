@@ -31,7 +31,7 @@ func quoteName(name string) string { return `"` + strings.ReplaceAll(name, `"`, 
 
 // restored is a verified database beside the live one.
 type restored struct {
-	t    *Database
+	db   *Database
 	left []string // what it had to leave out, in sentences
 }
 
@@ -80,7 +80,7 @@ func (t *Database) Restore(ctx context.Context, want event.Position, topics even
 	r io.Reader) (nodeclient.Restored, error) {
 	left, err := t.restore(ctx, want, topics, r)
 	if err == nil {
-		loaded := &restored{t: t}
+		loaded := &restored{db: t}
 		if left != "" {
 			loaded.left = []string{left}
 		}
@@ -314,7 +314,7 @@ func (t *Database) verify(ctx context.Context, want event.Position, topics event
 // transaction make the fresh database the live one. A commit whose answer was lost is looked for. Transient:
 // others came back faster than they could be ended, or the server is away.
 func (r *restored) Switch(ctx context.Context) error {
-	t := r.t
+	t := r.db
 	if err := t.holds(ctx); err != nil {
 		return err
 	}
@@ -372,7 +372,7 @@ func (t *Database) rename(ctx context.Context) (left map[string]bool, err error)
 }
 
 // Discard implements nodeclient.Restored.
-func (r *restored) Discard() error { return r.t.drop(restoreName(r.t.cfg.Database)) }
+func (r *restored) Discard() error { return r.db.drop(restoreName(r.db.cfg.Database)) }
 
 // drop removes a database that may be absent, with a context of its own: it cleans up behind errors too.
 func (t *Database) drop(database string) error {

@@ -28,7 +28,7 @@ var stream = snapstream.Format{Name: Format, Magic: "XMQPGDMP", Version: 2, Olde
 
 // snapshot is a repeatable-read transaction on a connection of its own, whose snapshot pg_dump borrows.
 type snapshot struct {
-	t     *Database
+	db    *Database
 	head  snapstream.Head
 	name  string // of the exported snapshot
 	dump  string // path of pg_dump
@@ -47,7 +47,7 @@ func (t *Database) Snapshot(ctx context.Context) (nodeclient.Snapshot, error) {
 	if _, err := t.Position(ctx); err != nil { // waits for what a lost connection left behind
 		return nil, err
 	}
-	s := &snapshot{t: t}
+	s := &snapshot{db: t}
 	s.ctx, s.close = context.WithCancel(context.Background())
 	err := errStale
 	if s.pg = t.spare.take(); s.pg != nil {
@@ -75,7 +75,7 @@ var errStale = errors.New("no connection is kept")
 // begin opens the snapshot on its connection.
 func (s *snapshot) begin(ctx context.Context) (err error) {
 	s.major = major(s.pg)
-	if s.dump, err = s.t.dumper(ctx, s.major); err != nil {
+	if s.dump, err = s.db.dumper(ctx, s.major); err != nil {
 		return err
 	}
 	return s.hold(ctx)
@@ -84,7 +84,7 @@ func (s *snapshot) begin(ctx context.Context) (err error) {
 // spare keeps a connection ready, so that the increments that wait for a snapshot do not wait for a login.
 type spare struct {
 	mu   sync.Mutex
-	c    *pgconn.PgConn // nil: none
+	conn *pgconn.PgConn // nil: none
 	shut bool
 }
 
@@ -92,8 +92,8 @@ type spare struct {
 func (s *spare) take() *pgconn.PgConn {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c := s.c
-	s.c = nil
+	c := s.conn
+	s.conn = nil
 	return c
 }
 
@@ -101,11 +101,11 @@ func (s *spare) take() *pgconn.PgConn {
 func (s *spare) put(c *pgconn.PgConn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.c != nil || s.shut || c.IsClosed() || c.TxStatus() != 'I' {
+	if s.conn != nil || s.shut || c.IsClosed() || c.TxStatus() != 'I' {
 		closeConn(c)
 		return
 	}
-	s.c = c
+	s.conn = c
 }
 
 // close closes what is kept, and what will come.
@@ -113,9 +113,9 @@ func (s *spare) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.shut = true
-	if s.c != nil {
-		closeConn(s.c)
-		s.c = nil
+	if s.conn != nil {
+		closeConn(s.conn)
+		s.conn = nil
 	}
 }
 
@@ -199,7 +199,7 @@ func (s *snapshot) Close() error {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
 		giveBack(ctx, s.pg)
-		s.t.spare.put(s.pg)
+		s.db.spare.put(s.pg)
 		s.pg = nil
 	}
 	return nil
@@ -239,7 +239,7 @@ func (s *snapshot) write(ctx context.Context, w io.Writer) error {
 	if n, err := strconv.Atoi(s.major); err == nil && n >= 18 {
 		args = append(args, "--no-statistics") // they are no data, and calls to a restore
 	}
-	cmd, stderr := s.t.program(ctx, s.dump, s.t.cfg.Database, args...)
+	cmd, stderr := s.db.program(ctx, s.dump, s.db.cfg.Database, args...)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		return err

@@ -344,7 +344,7 @@ func TestProgramsGetThePasswordByTheirEnvironment(t *testing.T) {
 	require.Contains(t, cmd.Env, "PGPASSWORD="+postgrestest.Password)
 
 	n.cfg.Password = "wrong"
-	s := &snapshot{t: n.Database, name: "none"}
+	s := &snapshot{db: n.Database, name: "none"}
 	var err error
 	s.dump, err = findProgram(t.Context(), "pg_dump", "15")
 	require.NoError(t, err)

@@ -19,7 +19,7 @@ const (
 // templates with arguments do. The server then neither parses nor analyses them again. They are forgotten whenever a
 // statement may have changed the schema: the types of their parameters were found for the old one.
 type templates struct {
-	c     *pgconn.PgConn // whose they are
+	conn  *pgconn.PgConn // whose they are
 	names map[string]string
 	seen  map[uint64]struct{}
 	seed  maphash.Seed
@@ -52,8 +52,8 @@ func (t *templates) on(ctx context.Context, c *pgconn.PgConn) error {
 
 // of makes t that of connection c.
 func (t *templates) of(c *pgconn.PgConn) {
-	if t.c != c {
-		*t = templates{c: c, names: map[string]string{}, own: map[string]string{}, seen: map[uint64]struct{}{},
+	if t.conn != c {
+		*t = templates{conn: c, names: map[string]string{}, own: map[string]string{}, seen: map[uint64]struct{}{},
 			seed: maphash.MakeSeed()}
 	}
 }

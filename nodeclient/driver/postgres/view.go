@@ -62,7 +62,7 @@ func stale(ctx context.Context, c *pgconn.PgConn) (name string, err error) {
 
 // checkViews refuses a snapshot of which a restore would make something else.
 func (s *snapshot) checkViews(ctx context.Context) error {
-	if s.t.opts.RefreshViews {
+	if s.db.opts.RefreshViews {
 		return nil
 	}
 	s.mu.Lock() // Close ends ctx first

@@ -83,7 +83,7 @@ func (s *snapshot) save(ctx context.Context, keys []string) (n int, err error) {
 	if len(ask) == 0 {
 		return n, nil
 	}
-	entries, read, err := readKeys(ctx, s.t.conn, ask)
+	entries, read, err := readKeys(ctx, s.db.conn, ask)
 	if err != nil {
 		return 0, classify(ctx, "keep old values for a snapshot", err)
 	}

@@ -88,17 +88,17 @@ var lockMS = strconv.FormatInt(lockTime.Milliseconds(), 10)
 // holding is a session that holds the database.
 type holding struct {
 	way   *conn
-	c     *redis.Conn
+	conn  *redis.Conn
 	value string
 }
 
 // newHolding opens the connection of a session.
 func (t *Database) newHolding(ctx context.Context, token hold.Token) holding {
 	h := holding{way: newConn(t.place.options, t.place.db)}
-	h.c = h.way.Conn()
+	h.conn = h.way.Conn()
 	id := int64(0) // a server that does not let itself be asked frees the key when its time has come
-	if h.c.ClientSetName(ctx, connectionName(tokenText(token))).Err() == nil {
-		id, _ = h.c.ClientID(ctx).Result()
+	if h.conn.ClientSetName(ctx, connectionName(tokenText(token))).Err() == nil {
+		id, _ = h.conn.ClientID(ctx).Result()
 	}
 	h.value = fmt.Sprintf("%s %d %s", tokenText(token), id, t.opts.Node)
 	return h
@@ -118,7 +118,7 @@ func (h holding) gone(ctx context.Context, value string) bool {
 func (h holding) Beat(ctx context.Context) error {
 	defer h.way.until(ctx)()
 	token, _, _ := parseLock(h.value)
-	kept, err := beatScript.run(ctx, h.c, []string{lockKey}, []any{token, lockMS})
+	kept, err := beatScript.run(ctx, h.conn, []string{lockKey}, []any{token, lockMS})
 	if err == nil && number(kept) != 1 {
 		err = errors.New("the key is gone or another's")
 	}
@@ -127,7 +127,7 @@ func (h holding) Beat(ctx context.Context) error {
 
 // lock calls lockScript.
 func (h holding) lock(ctx context.Context, old []string) (value string, ends int, err error) {
-	answer, err := lockScript.run(ctx, h.c, []string{lockKey}, []any{h.value, strings.Join(old, " "), lockMS})
+	answer, err := lockScript.run(ctx, h.conn, []string{lockKey}, []any{h.value, strings.Join(old, " "), lockMS})
 	f, _ := answer.([]any)
 	if err != nil || len(f) != 2 {
 		if err == nil {
@@ -146,7 +146,7 @@ func (h holding) Close() {
 	defer h.way.until(ctx)()
 	token, _, _ := parseLock(h.value)
 	_, _ = unlockScript.run(ctx, h.way, []string{lockKey}, []any{token}) // else it ends by itself
-	_ = errors.Join(h.c.Close(), h.way.Close())
+	_ = errors.Join(h.conn.Close(), h.way.Close())
 }
 
 // take is the target's hold.Taker. A key whose connection is gone is taken, one that nobody keeps alive is waited
@@ -195,7 +195,7 @@ func (t *Database) take(ctx context.Context, token hold.Token, old []hold.Token)
 				err = nodeclient.Transient(fmt.Errorf("redis: wait for the lock of the database: %w", cause))
 			}
 		}
-		_ = errors.Join(h.c.Close(), h.way.Close())
+		_ = errors.Join(h.conn.Close(), h.way.Close())
 		return nil, err
 	}
 }

@@ -28,7 +28,7 @@ const (
 
 // restored is a verified logical database beside the live one.
 type restored struct {
-	t      *Database
+	db     *Database
 	want   event.Position
 	topics event.Topics
 	token  string
@@ -108,16 +108,16 @@ func (t *Database) Restore(ctx context.Context, want event.Position, topics even
 
 // claim marks the fresh database as this restore's.
 func (r *restored) claim(ctx context.Context, way *conn) error {
-	answer, err := claimScript.run(ctx, way, []string{markerKey}, []any{r.t.mark(), r.token})
+	answer, err := claimScript.run(ctx, way, []string{markerKey}, []any{r.db.mark(), r.token})
 	switch {
 	case err != nil:
-		return classify(ctx, fmt.Sprintf("take the logical database %d", r.t.place.restore), err)
+		return classify(ctx, fmt.Sprintf("take the logical database %d", r.db.place.restore), err)
 	case text(answer) == "?":
 		return fmt.Errorf("the logical database %d, into which a restore loads, holds data: empty it or name another with "+
-			"?restore_db=N", r.t.place.restore)
+			"?restore_db=N", r.db.place.restore)
 	case text(answer) != "":
 		return nodeclient.Transient(fmt.Errorf("the logical database %d is taken by a restore of another target (%.40q): "+
-			"wait for it or name another with ?restore_db=N", r.t.place.restore, text(answer)))
+			"wait for it or name another with ?restore_db=N", r.db.place.restore, text(answer)))
 	}
 	return nil
 }
@@ -128,7 +128,7 @@ func (r *restored) load(ctx context.Context, way *conn, in *snapstream.Reader) e
 	if err != nil {
 		return classify(ctx, "ask for the time", err)
 	}
-	l := &loader{ctx: ctx, way: way, pipe: way.Pipeline(), spare: r.t.spare, safe: clock.Add(r.t.spare).UnixMilli()}
+	l := &loader{ctx: ctx, way: way, pipe: way.Pipeline(), spare: r.db.spare, safe: clock.Add(r.db.spare).UnixMilli()}
 	if err := readEntries(bufio.NewReaderSize(in, snapstream.MaxFrame), l.add); err != nil {
 		return fmt.Errorf("read the snapshot: %w", err)
 	}
@@ -153,10 +153,10 @@ func (r *restored) load(ctx context.Context, way *conn, in *snapstream.Reader) e
 	switch {
 	case err != nil:
 		return err
-	case marker.Val() != r.t.mark()+r.token ||
+	case marker.Val() != r.db.mark()+r.token ||
 		size.Val() > l.loaded+2+times.Val(): // a key may have come twice, none may have come from elsewhere
 		return nodeclient.Transient(fmt.Errorf("someone else has written into the logical database %d while the restore "+
-			"loaded there", r.t.place.restore))
+			"loaded there", r.db.place.restore))
 	case stored != r.want:
 		return fmt.Errorf("the restored data stands at %s, expected was %s: %w", stored, r.want, event.ErrDamaged)
 	}
@@ -215,7 +215,7 @@ func (l *loader) flush() error {
 // arrives late finds the marker gone and does nothing. How durable it is, the server's append-only file decides;
 // after a crash the old data or the new is there, whole.
 func (r *restored) Switch(ctx context.Context) error {
-	t := r.t
+	t := r.db
 	if err := t.usable(); err != nil {
 		return err
 	}
@@ -258,10 +258,10 @@ func (r *restored) switched(ctx context.Context, way *conn, failed error) (any, 
 	if err != nil && !errors.Is(err, redis.Nil) {
 		return nil, errors.Join(failed, err)
 	}
-	if marker == r.t.mark()+r.token {
+	if marker == r.db.mark()+r.token {
 		return nil, failed
 	}
-	live, err := readPosition(ctx, r.t.conn)
+	live, err := readPosition(ctx, r.db.conn)
 	if err != nil {
 		return nil, err
 	}
@@ -275,7 +275,7 @@ func (r *restored) switched(ctx context.Context, way *conn, failed error) (any, 
 func (r *restored) Discard() error {
 	ctx, cancel := context.WithTimeout(context.Background(), settleTime)
 	defer cancel()
-	return r.t.drop(ctx, r.t.mark()+r.token)
+	return r.db.drop(ctx, r.db.mark()+r.token)
 }
 
 // drop empties the logical database of restores when its marker begins with mark.

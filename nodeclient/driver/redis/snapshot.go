@@ -30,7 +30,7 @@ var errClosed = errors.New("redis: the snapshot has been closed")
 // snapshot is a walk over all keys, with a copy of the old value of each key that Apply changes before the walk has
 // come to it. The driver is the only writer, so that this is a consistent read.
 type snapshot struct {
-	t     *Database
+	db    *Database
 	pos   event.Position
 	size  int64
 	runID string // of the server: another one may have lost data together with its position
@@ -76,7 +76,7 @@ func (t *Database) Snapshot(ctx context.Context) (nodeclient.Snapshot, error) {
 		return nil, classify(ctx, "open a snapshot", err)
 	}
 	s := &snapshot{
-		t: t, pos: pos, limit: maxWaiting, size: i.number("used_memory_dataset"), runID: i["run_id"],
+		db: t, pos: pos, limit: maxWaiting, size: i.number("used_memory_dataset"), runID: i["run_id"],
 		conn: newConn(t.place.options, t.place.db),
 		turn: make(chan struct{}, 1), drained: make(chan struct{}, 1), done: make(chan struct{}),
 		touched: make(map[string]struct{}),

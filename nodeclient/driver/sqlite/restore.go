@@ -20,7 +20,7 @@ func restorePath(path string) string { return path + ".xmq-restore" }
 func switchPath(path string) string  { return path + ".xmq-switch" }
 
 // restored is a verified file at restorePath.
-type restored struct{ t *Database }
+type restored struct{ db *Database }
 
 // Loads reports whether format is the one this driver writes.
 func (t *Database) Loads(format string) bool { return format == Format }
@@ -155,7 +155,7 @@ func begin(ctx context.Context, c *sql.Conn, pos event.Position) error {
 // the new one. On an error after that point the target is closed, and its next use, or the next Open,
 // finishes the switch.
 func (r *restored) Switch(ctx context.Context) error {
-	t := r.t
+	t := r.db
 	if err := decide(t.path); err != nil {
 		return nodeclient.Transient(fmt.Errorf("sqlite: switch to the restored database: %w", err))
 	}
@@ -166,7 +166,7 @@ func (r *restored) Switch(ctx context.Context) error {
 }
 
 // Discard implements nodeclient.Restored.
-func (r *restored) Discard() error { return discard(restorePath(r.t.path)) }
+func (r *restored) Discard() error { return discard(restorePath(r.db.path)) }
 
 // discard removes a file that was being loaded and what SQLite may have put beside it.
 func discard(path string) error {

@@ -56,11 +56,11 @@ func (sp *Splitter) Scripts(r io.Reader) iter.Seq2[Script, error] {
 	if longest == 0 {
 		longest = sp.Limit
 	}
-	c := &cutter{sp: sp, s: newScanner(sp.Dialect.lines(r), sp.Dialect, longest),
+	c := &cutter{sp: sp, scanner: newScanner(sp.Dialect.lines(r), sp.Dialect, longest),
 		session: session{dialect: sp.Dialect, values: map[string]string{}, kept: map[string]string{}}}
-	c.s.client, c.s.leave, c.s.counts = true, sp.LeaveOutDatabases, &sp.Counts
-	if c.s.lex.product = mariaDB; sp.MySQL {
-		c.s.lex.product = mySQL
+	c.scanner.client, c.scanner.leave, c.scanner.counts = true, sp.LeaveOutDatabases, &sp.Counts
+	if c.scanner.lex.product = mariaDB; sp.MySQL {
+		c.scanner.lex.product = mySQL
 	}
 	return func(yield func(Script, error) bool) {
 		for {
@@ -78,7 +78,7 @@ func (sp *Splitter) Scripts(r io.Reader) iter.Seq2[Script, error] {
 // cutter makes increments of the statements of a scanner.
 type cutter struct {
 	sp      *Splitter
-	s       *scanner
+	scanner *scanner
 	session session
 	ready   []Script // cut already
 	data    *copying // COPY whose data is being read
@@ -107,7 +107,7 @@ func (c *cutter) step() error {
 	if c.data != nil {
 		return c.rows()
 	}
-	st, err := c.s.next()
+	st, err := c.scanner.next()
 	if errors.Is(err, io.EOF) && c.begin > 0 {
 		return errAt(c.begin, "the transaction that begins here is not ended by COMMIT")
 	}
@@ -120,12 +120,12 @@ func (c *cutter) step() error {
 		if c.data, err = newCopying(st); err != nil {
 			return err
 		}
-		c.s.start = -1 // the statement is read
-		line, err := c.s.rest()
+		c.scanner.start = -1 // the statement is read
+		line, err := c.scanner.rest()
 		if err != nil {
 			return err
 		}
-		c.s.skip(len(line)) // psql reads the data from the next line on
+		c.scanner.skip(len(line)) // psql reads the data from the next line on
 		return nil
 	case st.Control == "" || st.Control == "AUTOCOMMIT":
 		return c.statement(st)
@@ -176,7 +176,7 @@ func (c *cutter) statement(st Statement) error {
 		return errAt(st.Line, "a part of this statement stands in a comment that only newer servers execute; write it "+
 			"plainly: %.80q", st.Text)
 	}
-	if c.s.lex.escaping {
+	if c.scanner.lex.escaping {
 		st.Text = standard(st.Text)
 	}
 	if c.dump {
@@ -194,7 +194,7 @@ func (c *cutter) statement(st Statement) error {
 			c.sp.Counts.Owners++
 		}
 	}
-	ended := c.s.ended(st.Text)
+	ended := c.scanner.ended(st.Text)
 	size := len(c.prefix(st)) + len(ended)
 	switch {
 	case c.begin == 0 && size > c.sp.Limit:
@@ -217,15 +217,15 @@ func (c *cutter) statement(st Statement) error {
 		c.flush(st.Line)
 		return nil
 	}
-	if c.script.text.Len() > c.s.limit {
-		return errAt(c.begin, "the transaction that begins here is longer than the limit of %d bytes", c.s.limit)
+	if c.script.text.Len() > c.scanner.limit {
+		return errAt(c.begin, "the transaction that begins here is longer than the limit of %d bytes", c.scanner.limit)
 	}
 	return nil
 }
 
 // rows makes an increment of the next rows of COPY, or a part of the open transaction.
 func (c *cutter) rows() error {
-	text, line, err := c.data.next(c.s, min(c.sp.Limit, copyBytes))
+	text, line, err := c.data.next(c.scanner, min(c.sp.Limit, copyBytes))
 	if err != nil {
 		return err
 	}
@@ -236,8 +236,8 @@ func (c *cutter) rows() error {
 	c.add(Statement{Text: text, Line: line, Keyword: "INSERT"}, text+";")
 	if c.begin == 0 {
 		c.flush(line)
-	} else if c.script.text.Len() > c.s.limit {
-		return errAt(c.begin, "the transaction that begins here is longer than the limit of %d bytes", c.s.limit)
+	} else if c.script.text.Len() > c.scanner.limit {
+		return errAt(c.begin, "the transaction that begins here is longer than the limit of %d bytes", c.scanner.limit)
 	}
 	return nil
 }
@@ -280,7 +280,7 @@ func (c *cutter) fate(st Statement) (fate, error) {
 			c.manual = true
 		}
 		if c.session.dialect == PostgreSQL {
-			c.s.lex.escaping = c.session.escaping
+			c.scanner.lex.escaping = c.session.escaping
 		}
 		return f, err
 	case "LOCK", "UNLOCK":

@@ -61,16 +61,16 @@ type Options struct {
 
 // Database implements nodeclient.Database on Hooks. Methods are called one at a time; a Snapshot is read meanwhile.
 type Database struct {
-	hooks Hooks
-	o     Options
-	pos   event.Position // of the last item applied; zero until the first Seek of a process that cannot ask
+	hooks   Hooks
+	options Options
+	pos     event.Position // of the last item applied; zero until the first Seek of a process that cannot ask
 }
 
 var _ nodeclient.Database = (*Database)(nil)
 
 // New makes a Database and removes what an unfinished load has left. Its error is Transient.
 func New(ctx context.Context, h Hooks, o Options) (*Database, error) {
-	t := &Database{hooks: h, o: o}
+	t := &Database{hooks: h, options: o}
 	if o.Loads {
 		return t, t.discard(ctx)
 	}
@@ -79,11 +79,11 @@ func New(ctx context.Context, h Hooks, o Options) (*Database, error) {
 
 // wrap puts the driver's name and what was done before err, whose class stays.
 func (t *Database) wrap(what string, err error) error {
-	return fmt.Errorf("%s: %s: %w", t.o.Driver, what, err)
+	return fmt.Errorf("%s: %s: %w", t.options.Driver, what, err)
 }
 
 // Stateless reports that nothing but the broker knows how far this copy is: increments are applied at least once.
-func (t *Database) Stateless() bool { return t.o.Keeper == nil }
+func (t *Database) Stateless() bool { return t.options.Keeper == nil }
 
 // Limit is how long the run or request for r may take: timeout, unless the increment names a limit of its own, which
 // may be event.NoLimit. nil stands for a call that is about no increment.
@@ -104,10 +104,10 @@ func (t *Database) BatchLimit() int { return 50 }
 
 // Position implements nodeclient.Database. Without a Keeper it is what Seek and Apply of this process have left.
 func (t *Database) Position(ctx context.Context) (event.Position, error) {
-	if t.o.Keeper == nil {
+	if t.options.Keeper == nil {
 		return t.pos, nil
 	}
-	pos, err := t.o.Keeper.Position(ctx)
+	pos, err := t.options.Keeper.Position(ctx)
 	if err != nil {
 		return event.Position{}, t.wrap("ask for the position", err)
 	}
@@ -151,15 +151,15 @@ func (t *Database) step(ctx context.Context, item event.Item, last bool) error {
 	if outside {
 		what = fmt.Sprint("increment ", r.Seq)
 	}
-	if outside && t.o.Keeper == nil {
+	if outside && t.options.Keeper == nil {
 		pos = event.Position{Log: item.Pos.Log, Seq: r.Seq, Chain: r.Chain}
 	}
 	err = t.hooks.Apply(ctx, pos, r, outside)
 	if err == nil {
 		return nil
 	}
-	if t.o.Keeper != nil && nodeclient.IsTransient(err) && !outside { // it may be stored: ask, do not guess
-		if now, ask := t.o.Keeper.Position(context.WithoutCancel(ctx)); ask == nil && now == item.Pos {
+	if t.options.Keeper != nil && nodeclient.IsTransient(err) && !outside { // it may be stored: ask, do not guess
+		if now, ask := t.options.Keeper.Position(context.WithoutCancel(ctx)); ask == nil && now == item.Pos {
 			return nil
 		}
 	}
@@ -168,10 +168,10 @@ func (t *Database) step(ctx context.Context, item event.Item, last bool) error {
 
 // store puts a position in the place of the stored one, if there is one.
 func (t *Database) store(ctx context.Context, pos event.Position) error {
-	if t.o.Keeper == nil {
+	if t.options.Keeper == nil {
 		return nil
 	}
-	if err := t.o.Keeper.Seek(ctx, pos); err != nil {
+	if err := t.options.Keeper.Seek(ctx, pos); err != nil {
 		return t.wrap(fmt.Sprint("store the position ", pos.Seq), err)
 	}
 	return nil
@@ -194,7 +194,7 @@ func (t *Database) Keep(context.Context, event.Topics) error { return nil }
 
 // Empty implements nodeclient.Database. A copy that cannot be loaded is never empty.
 func (t *Database) Empty(ctx context.Context) (bool, error) {
-	if !t.o.Loads {
+	if !t.options.Loads {
 		return false, nil
 	}
 	empty, err := t.hooks.Empty(ctx)
@@ -205,7 +205,7 @@ func (t *Database) Empty(ctx context.Context) (bool, error) {
 }
 
 // Unsure reports that nobody can tell whether the copy is empty.
-func (t *Database) Unsure() bool { return !t.o.Loads }
+func (t *Database) Unsure() bool { return !t.options.Loads }
 
 // CheckSpace implements nodeclient.Database: the program knows its place, nobody else does.
 func (t *Database) CheckSpace(context.Context, int64) error { return nil }

@@ -14,7 +14,7 @@ import (
 
 // snapshot is a Dump that has begun.
 type snapshot struct {
-	t      *Database
+	db     *Database
 	pos    event.Position
 	r      io.ReadCloser
 	closed atomic.Bool
@@ -22,21 +22,21 @@ type snapshot struct {
 
 // Snapshot implements nodeclient.Database.
 func (t *Database) Snapshot(ctx context.Context) (nodeclient.Snapshot, error) {
-	if !t.o.Dumps {
+	if !t.options.Dumps {
 		return nil, fmt.Errorf("%s: open a snapshot: the target URL does not say how to dump: add dump= to it, or name "+
-			"another node", t.o.Driver)
+			"another node", t.options.Driver)
 	}
 	r, err := t.hooks.Dump(ctx, t.pos)
 	if err != nil {
 		return nil, t.wrap("open a snapshot", err)
 	}
-	return &snapshot{t: t, pos: t.pos, r: r}, nil
+	return &snapshot{db: t, pos: t.pos, r: r}, nil
 }
 
 func (s *snapshot) Position() event.Position { return s.pos }
-func (s *snapshot) Format() string           { return s.t.o.Format.Name }
+func (s *snapshot) Format() string           { return s.db.options.Format.Name }
 func (s *snapshot) Size() int64              { return 0 }
-func (s *snapshot) Online() bool             { return s.t.o.Online }
+func (s *snapshot) Online() bool             { return s.db.options.Online }
 
 // Close ends the read; a WriteTo that still runs fails.
 func (s *snapshot) Close() error {
@@ -47,10 +47,10 @@ func (s *snapshot) Close() error {
 // WriteTo implements nodeclient.Snapshot.
 func (s *snapshot) WriteTo(ctx context.Context, w io.Writer) error {
 	if s.closed.Load() {
-		return s.t.wrap("write a snapshot", errors.New("the snapshot has been closed"))
+		return s.db.wrap("write a snapshot", errors.New("the snapshot has been closed"))
 	}
 	if ctx.Err() != nil {
-		return s.t.wrap("write a snapshot", context.Cause(ctx))
+		return s.db.wrap("write a snapshot", context.Cause(ctx))
 	}
 	defer context.AfterFunc(ctx, func() { _ = s.r.Close() })() // the read then fails
 	err := s.write(w)
@@ -58,13 +58,13 @@ func (s *snapshot) WriteTo(ctx context.Context, w io.Writer) error {
 		err = fmt.Errorf("%w: %w", cause, err)
 	}
 	if err != nil {
-		return s.t.wrap("write a snapshot", err)
+		return s.db.wrap("write a snapshot", err)
 	}
 	return nil
 }
 
 func (s *snapshot) write(w io.Writer) error {
-	data, err := s.t.o.Format.NewWriter(w, snapstream.Head{Pos: s.pos})
+	data, err := s.db.options.Format.NewWriter(w, snapstream.Head{Pos: s.pos})
 	if err != nil {
 		return err
 	}
@@ -76,13 +76,15 @@ func (s *snapshot) write(w io.Writer) error {
 
 // restored is a copy that has been loaded beside the live one.
 type restored struct {
-	t   *Database
+	db  *Database
 	pos event.Position
 	end bool // switched or discarded
 }
 
 // Loads reports whether format is the one this driver writes, and it can be loaded.
-func (t *Database) Loads(format string) bool { return format == t.o.Format.Name && t.o.Loads }
+func (t *Database) Loads(format string) bool {
+	return format == t.options.Format.Name && t.options.Loads
+}
 
 // Restore implements nodeclient.Database: the program verifies what it can; the checksums of the stream are verified
 // here, and what is damaged or cut is discarded although the program may be content.
@@ -90,13 +92,13 @@ func (t *Database) Restore(ctx context.Context, want event.Position, _ event.Top
 	error) {
 	err := t.restore(ctx, want, r)
 	if err == nil {
-		return &restored{t: t, pos: want}, nil
+		return &restored{db: t, pos: want}, nil
 	}
 	return nil, errors.Join(t.wrap(fmt.Sprint("restore ", want.Seq), err), t.discard(context.WithoutCancel(ctx)))
 }
 
 func (t *Database) restore(ctx context.Context, want event.Position, r io.Reader) error {
-	archive, h, err := t.o.Format.NewReader(r)
+	archive, h, err := t.options.Format.NewReader(r)
 	if err != nil {
 		return fmt.Errorf("read the header: %w", err)
 	}
@@ -129,11 +131,11 @@ func (t *Database) discard(ctx context.Context) error {
 // Switch implements nodeclient.Restored. When no answer comes it is open what is live: Transient, and the DUMP is
 // loaded again.
 func (r *restored) Switch(ctx context.Context) error {
-	if err := r.t.hooks.Load(ctx, Step{Op: Switch, Pos: r.pos}); err != nil {
-		return nodeclient.Transient(r.t.wrap("switch to the loaded copy", err))
+	if err := r.db.hooks.Load(ctx, Step{Op: Switch, Pos: r.pos}); err != nil {
+		return nodeclient.Transient(r.db.wrap("switch to the loaded copy", err))
 	}
 	r.end = true
-	return r.t.Seek(ctx, r.pos)
+	return r.db.Seek(ctx, r.pos)
 }
 
 // Discard implements nodeclient.Restored.
@@ -142,5 +144,5 @@ func (r *restored) Discard() error {
 		return nil
 	}
 	r.end = true
-	return r.t.discard(context.Background())
+	return r.db.discard(context.Background())
 }
