@@ -117,7 +117,7 @@ func (h *Handler) feed(w http.ResponseWriter, r *http.Request) {
 	events := strings.Contains(r.Header.Get("Accept"), "text/event-stream")
 	q, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
-		h.fail(w, refuse(http.StatusBadRequest, "what stands behind ? cannot be read: %v", err))
+		h.fail(w, refuse(http.StatusBadRequest, "what follows ? cannot be read: %v", err))
 		return
 	}
 	if last := r.Header.Get("Last-Event-Id"); events && last != "" { // a browser comes back with the URL it began with

@@ -222,7 +222,7 @@ func (h *Handler) acceptLog(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	h.Deciding.Lock() // no older state of the doubts is stored behind this one
+	h.Deciding.Lock() // no older state of the doubts is stored after this one
 	defer h.Deciding.Unlock()
 	d := h.Broker.Doubts()
 	switch {

@@ -70,7 +70,7 @@ func (h *Holders) Name() string {
 	return api.NoHolder
 }
 
-// Pin is the sequence behind which the log is kept and who keeps it; false while nobody holds anything of it.
+// Pin is the sequence after which the log is kept and who keeps it; false while nobody holds anything of it.
 func (h *Holders) Pin() (seq uint64, who string, held bool) {
 	_, held = h.First()
 	if h.Known == 0 || !held && h.Need > h.Head {
