@@ -4,11 +4,15 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"reflect"
 	"runtime"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"xmq/broker/monitor"
+	"xmq/broker/server"
 )
 
 var update = flag.Bool("update", false, "write the example files anew")
@@ -54,6 +58,22 @@ func TestEveryKnobHasAMeaning(t *testing.T) {
 			require.NotEmpty(t, f.Doc, f.Key)
 			require.False(t, seen[f.Flag()], "two knobs are called --%s", f.Flag())
 			seen[f.Flag()] = true
+		}
+	}
+}
+
+// Every meaning is that of a knob: one whose knob was renamed or taken away is told nowhere.
+func TestEveryMeaningIsOfAKnob(t *testing.T) {
+	for _, cfg := range []any{Broker{}, Node{}, server.Config{}, server.Idempotency{}, monitor.Retention{},
+		monitor.Hooks{}, monitor.Watch{}} {
+		names := map[string]bool{}
+		for _, field := range reflect.VisibleFields(reflect.TypeOf(cfg)) {
+			names[field.Tag.Get("yaml")] = true
+		}
+		meanings := cfg.(explained).Meanings()
+		require.NotEmpty(t, meanings)
+		for name := range meanings {
+			require.True(t, names[name], "%T has a meaning of %s, and no such knob", cfg, name)
 		}
 	}
 }

@@ -24,7 +24,17 @@ func (f Field) Copy(from Field) { f.value.Set(from.value) }
 // Fields lists the knobs of a pointer to a configuration struct, in the order of the struct.
 func Fields(cfg any) []Field { return walk(reflect.ValueOf(cfg).Elem(), "") }
 
+// explained is a configuration struct that says what its own knobs do, by their names in the tags. A tag could not: it
+// is one literal, and the longest of these texts take three lines.
+type explained interface {
+	Meanings() map[string]string
+}
+
 func walk(v reflect.Value, prefix string) (all []Field) {
+	var meanings map[string]string
+	if e, says := v.Interface().(explained); says {
+		meanings = e.Meanings()
+	}
 	for i := range v.NumField() {
 		t := v.Type().Field(i)
 		name, _, _ := strings.Cut(t.Tag.Get("yaml"), ",")
@@ -34,7 +44,7 @@ func walk(v reflect.Value, prefix string) (all []Field) {
 		case t.Type.Kind() == reflect.Struct:
 			all = append(all, walk(v.Field(i), prefix+name+".")...)
 		default:
-			all = append(all, Field{Key: prefix + name, Doc: t.Tag.Get("doc"), value: v.Field(i)})
+			all = append(all, Field{Key: prefix + name, Doc: meanings[name], value: v.Field(i)})
 		}
 	}
 	return all

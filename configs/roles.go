@@ -17,8 +17,17 @@ import (
 // Broker is what `xmq broker` is told.
 type Broker struct {
 	server.Config `yaml:",inline"`
-	Accept        string `yaml:"accept" doc:"refuse, with 422, what the nodes of this dialect would refuse: sqlite, postgres, mariadb or mysql; empty takes anything"`
-	LogLevel      string `yaml:"log_level" doc:"least severe messages on stderr: debug, info, warn or error"`
+	Accept        string `yaml:"accept"`
+	LogLevel      string `yaml:"log_level"`
+}
+
+// Meanings say what each knob does: the texts of the flags and of the example files.
+func (Broker) Meanings() map[string]string {
+	return map[string]string{
+		"accept": "refuse, with 422, what the nodes of this dialect would refuse: sqlite, postgres, mariadb or " +
+			"mysql; empty takes anything",
+		"log_level": "least severe messages on stderr: debug, info, warn or error",
+	}
 }
 
 // DefaultBroker is a broker that is told nothing.
@@ -26,34 +35,70 @@ func DefaultBroker() Broker { return Broker{Config: server.Default(), LogLevel: 
 
 // Node is what `xmq node` is told.
 type Node struct {
-	ID                 string   `yaml:"id" doc:"this node's name: 1 to 31 lower-case letters, digits, hyphens (required)"`
-	Broker             string   `yaml:"broker" doc:"URL of the broker's NATS server"`
-	Group              string   `yaml:"group" doc:"name of the broker's subjects: the group of its configuration"`
-	Target             string   `yaml:"target" doc:"the database: sqlite:PATH, postgres://USER@HOST:PORT/DATABASE, mysql://USER@HOST:PORT/DATABASE, redis://USER@HOST:PORT/NUMBER, kv:PATH, file:PATH, webhook:URL or exec:COMMAND (required)"`
-	TargetPasswordFile string   `yaml:"target_password_file" doc:"a file whose first line is the password of the target URL, which then has a user and no password"`
-	Topics             []string `yaml:"topics" doc:"apply only increments of these topics; empty for all"`
-	Data               string   `yaml:"data" doc:"where earlier builds looked for relative paths; what lies there alone is still taken, with a warning"`
+	ID                 string   `yaml:"id"`
+	Broker             string   `yaml:"broker"`
+	Group              string   `yaml:"group"`
+	Target             string   `yaml:"target"`
+	TargetPasswordFile string   `yaml:"target_password_file"`
+	Topics             []string `yaml:"topics"`
+	Data               string   `yaml:"data"`
 
-	From       string `yaml:"from" doc:"join by DUMP from this node when the database is empty or the broker says so"`
-	Replace    bool   `yaml:"replace" doc:"a DUMP may replace a database that is not a copy of this log"`
-	Rejoin     bool   `yaml:"rejoin" doc:"with from: DUMP again when the broker says so; false stops the node instead"`
-	Reuse      bool   `yaml:"reuse" doc:"with from: a complete snapshot the broker keeps will do; false wants a new one"`
-	Restore    string `yaml:"restore" doc:"load this backup file (xmq dump) into an empty database before starting"`
-	At         uint64 `yaml:"at" doc:"explicit position: the next increment applied is this one; 0 for none"`
-	ExitOnFail bool   `yaml:"exit_on_fail" doc:"end with code 1 when an increment fails, rather than wait for an operator"`
+	From       string `yaml:"from"`
+	Replace    bool   `yaml:"replace"`
+	Rejoin     bool   `yaml:"rejoin"`
+	Reuse      bool   `yaml:"reuse"`
+	Restore    string `yaml:"restore"`
+	At         uint64 `yaml:"at"`
+	ExitOnFail bool   `yaml:"exit_on_fail"`
 
-	WindowRecords int           `yaml:"window_records" doc:"most increments sent by the broker and not yet applied; more hides latency, costs memory"`
-	WindowBytes   int           `yaml:"window_bytes" doc:"most bytes sent by the broker and not yet applied"`
-	BatchRecords  int           `yaml:"batch_records" doc:"most increments in one transaction"`
-	BatchBytes    int           `yaml:"batch_bytes" doc:"most bytes in one transaction"`
-	Tick          time.Duration `yaml:"tick" doc:"length of one tick, the unit of heartbeat, silence and max_backoff"`
-	Heartbeat     int           `yaml:"heartbeat" doc:"ticks between heartbeats"`
-	Silence       int           `yaml:"silence" doc:"ticks of the broker's silence after which a new session is opened"`
-	MaxBackoff    int           `yaml:"max_backoff" doc:"longest wait in ticks between tries of a DUMP or of the database"`
-	Compress      bool          `yaml:"compress" doc:"get increments compressed: for a node on a slow line"`
-	ApplyLimit    time.Duration `yaml:"apply_limit" doc:"how long one increment may be at the database before it is a FAIL, unless it names a limit itself; 0 for no limit; webhook: and exec: have a timeout of their own"`
-	DumpRate      int64         `yaml:"dump_rate" doc:"bytes a second of a snapshot sent or fetched; 0 for no limit"`
-	LogLevel      string        `yaml:"log_level" doc:"least severe messages on stderr: debug, info, warn or error"`
+	WindowRecords int           `yaml:"window_records"`
+	WindowBytes   int           `yaml:"window_bytes"`
+	BatchRecords  int           `yaml:"batch_records"`
+	BatchBytes    int           `yaml:"batch_bytes"`
+	Tick          time.Duration `yaml:"tick"`
+	Heartbeat     int           `yaml:"heartbeat"`
+	Silence       int           `yaml:"silence"`
+	MaxBackoff    int           `yaml:"max_backoff"`
+	Compress      bool          `yaml:"compress"`
+	ApplyLimit    time.Duration `yaml:"apply_limit"`
+	DumpRate      int64         `yaml:"dump_rate"`
+	LogLevel      string        `yaml:"log_level"`
+}
+
+// Meanings say what each knob does: the texts of the flags and of the example files.
+func (Node) Meanings() map[string]string {
+	return map[string]string{
+		"id":     "this node's name: 1 to 31 lower-case letters, digits, hyphens (required)",
+		"broker": "URL of the broker's NATS server",
+		"group":  "name of the broker's subjects: the group of its configuration",
+		"target": "the database: sqlite:PATH, postgres://USER@HOST:PORT/DATABASE, mysql://USER@HOST:PORT/DATABASE, " +
+			"redis://USER@HOST:PORT/NUMBER, kv:PATH, file:PATH, webhook:URL or exec:COMMAND (required)",
+		"target_password_file": "a file whose first line is the password of the target URL, which then has a user " +
+			"and no password",
+		"topics": "apply only increments of these topics; empty for all",
+		"data": "where earlier builds looked for relative paths; what lies there alone is still taken, with a " +
+			"warning",
+		"from":           "join by DUMP from this node when the database is empty or the broker says so",
+		"replace":        "a DUMP may replace a database that is not a copy of this log",
+		"rejoin":         "with from: DUMP again when the broker says so; false stops the node instead",
+		"reuse":          "with from: a complete snapshot the broker keeps will do; false wants a new one",
+		"restore":        "load this backup file (xmq dump) into an empty database before starting",
+		"at":             "explicit position: the next increment applied is this one; 0 for none",
+		"exit_on_fail":   "end with code 1 when an increment fails, rather than wait for an operator",
+		"window_records": "most increments sent by the broker and not yet applied; more hides latency, costs memory",
+		"window_bytes":   "most bytes sent by the broker and not yet applied",
+		"batch_records":  "most increments in one transaction",
+		"batch_bytes":    "most bytes in one transaction",
+		"tick":           "length of one tick, the unit of heartbeat, silence and max_backoff",
+		"heartbeat":      "ticks between heartbeats",
+		"silence":        "ticks of the broker's silence after which a new session is opened",
+		"max_backoff":    "longest wait in ticks between tries of a DUMP or of the database",
+		"compress":       "get increments compressed: for a node on a slow line",
+		"apply_limit": "how long one increment may be at the database before it is a FAIL, unless it names a limit " +
+			"itself; 0 for no limit; webhook: and exec: have a timeout of their own",
+		"dump_rate": "bytes a second of a snapshot sent or fetched; 0 for no limit",
+		"log_level": "least severe messages on stderr: debug, info, warn or error",
+	}
 }
 
 // DefaultNode is a node that is told nothing; id and target have no default.

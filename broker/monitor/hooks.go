@@ -27,10 +27,21 @@ import (
 // Hooks are told of every alert that is raised, becomes worse or is cleared, and again while it lasts; of one that
 // somebody has acknowledged nothing until it becomes worse. A slow or failing hook delays nothing.
 type Hooks struct {
-	URL     string        `yaml:"url" doc:"URL that gets a POST with each alert as JSON; empty for none"`
-	Command []string      `yaml:"command" doc:"program and arguments that are run for each alert, with the alert as JSON on standard input; empty for none"`
-	Timeout time.Duration `yaml:"timeout" doc:"how long one call of url or command may take"`
-	Repeat  time.Duration `yaml:"repeat" doc:"how often a lasting, unacknowledged alert is told again; 0 for never"`
+	URL     string        `yaml:"url"`
+	Command []string      `yaml:"command"`
+	Timeout time.Duration `yaml:"timeout"`
+	Repeat  time.Duration `yaml:"repeat"`
+}
+
+// Meanings say what each knob does: the texts of the flags and of the example files.
+func (Hooks) Meanings() map[string]string {
+	return map[string]string{
+		"url": "URL that gets a POST with each alert as JSON; empty for none",
+		"command": "program and arguments that are run for each alert, with the alert as JSON on standard input; " +
+			"empty for none",
+		"timeout": "how long one call of url or command may take",
+		"repeat":  "how often a lasting, unacknowledged alert is told again; 0 for never",
+	}
 }
 
 // Notifier tells the outside of alerts, by a URL, by a command, or both. Neither waits for the other, and what one says

@@ -12,14 +12,30 @@ type Knobs struct {
 // Retention says when segments of the log are freed. Whole segments go, oldest first, when every client and
 // every DUMP has passed them. The limits free them even when a client still needs them: that client must DUMP again.
 type Retention struct {
-	Every       time.Duration `yaml:"every" doc:"how often retention looks for segments to delete"`
-	KeepRecords int64         `yaml:"keep_records" doc:"keep so many of the newest increments when everybody has them; xmq log trim frees them"`
-	KeepAge     time.Duration `yaml:"keep_age" doc:"how long to keep what everybody has; xmq log trim frees it"`
-	MaxRecords  int64         `yaml:"max_records" doc:"keep at most so many increments; 0 for no limit"`
-	MaxBytes    int64         `yaml:"max_bytes" doc:"keep at most so many bytes: beyond it the client that holds them must DUMP again, or input is refused when its is the last copy; -1 for half of the disk at the first start, 0 for no limit"`
-	MaxAge      time.Duration `yaml:"max_age" doc:"keep increments at most so long; 0 for no limit"`
-	MaxAbsence  time.Duration `yaml:"max_absence" doc:"a client silent for longer holds nothing any more; 0 for no limit"`
-	PinAlert    int64         `yaml:"pin_alert" doc:"alert when one client, DUMP or reader keeps so many increments from being deleted; 0 for never"`
+	Every       time.Duration `yaml:"every"`
+	KeepRecords int64         `yaml:"keep_records"`
+	KeepAge     time.Duration `yaml:"keep_age"`
+	MaxRecords  int64         `yaml:"max_records"`
+	MaxBytes    int64         `yaml:"max_bytes"`
+	MaxAge      time.Duration `yaml:"max_age"`
+	MaxAbsence  time.Duration `yaml:"max_absence"`
+	PinAlert    int64         `yaml:"pin_alert"`
+}
+
+// Meanings say what each knob does: the texts of the flags and of the example files.
+func (Retention) Meanings() map[string]string {
+	return map[string]string{
+		"every":        "how often retention looks for segments to delete",
+		"keep_records": "keep so many of the newest increments when everybody has them; xmq log trim frees them",
+		"keep_age":     "how long to keep what everybody has; xmq log trim frees it",
+		"max_records":  "keep at most so many increments; 0 for no limit",
+		"max_bytes": "keep at most so many bytes: beyond it the client that holds them must DUMP again, or input " +
+			"is refused when its is the last copy; -1 for half of the disk at the first start, 0 for no limit",
+		"max_age":     "keep increments at most so long; 0 for no limit",
+		"max_absence": "a client silent for longer holds nothing any more; 0 for no limit",
+		"pin_alert": "alert when one client, DUMP or reader keeps so many increments from being deleted; 0 for " +
+			"never",
+	}
 }
 
 // SilenceGrain is how often the silence of a client that is away is written down.
@@ -32,13 +48,28 @@ func (r *Retention) SilenceGrain() time.Duration {
 
 // Watch says when the broker refuses input to save itself.
 type Watch struct {
-	Every    time.Duration `yaml:"every" doc:"how often disk and stores are looked at"`
-	Scrub    time.Duration `yaml:"scrub" doc:"pause between two slow readings of the log that look for damage; 0 for none"`
-	SlowSync time.Duration `yaml:"slow_sync" doc:"alert when one sync in 100 of the log's disk takes longer; 0 for never"`
-	Lag      time.Duration `yaml:"lag" doc:"alert when a client is behind for longer; 0 for never"`
-	Stopped  time.Duration `yaml:"stopped" doc:"alert when a stopped node has not come back for so long; 0 for never"`
-	Backup   time.Duration `yaml:"backup" doc:"note when nobody has taken a backup with xmq dump for so long; 0 for never"`
-	Checked  time.Duration `yaml:"checked" doc:"note when the log has not been read for damage for so long; 0 for never"`
-	Ballast  bool          `yaml:"ballast" doc:"keep 64 MiB in reserve, so that a full disk can be started from"`
-	MinFree  int64         `yaml:"min_free" doc:"bytes to leave free on the disk; -1 for the larger of 5 % and 256 MiB"`
+	Every    time.Duration `yaml:"every"`
+	Scrub    time.Duration `yaml:"scrub"`
+	SlowSync time.Duration `yaml:"slow_sync"`
+	Lag      time.Duration `yaml:"lag"`
+	Stopped  time.Duration `yaml:"stopped"`
+	Backup   time.Duration `yaml:"backup"`
+	Checked  time.Duration `yaml:"checked"`
+	Ballast  bool          `yaml:"ballast"`
+	MinFree  int64         `yaml:"min_free"`
+}
+
+// Meanings say what each knob does: the texts of the flags and of the example files.
+func (Watch) Meanings() map[string]string {
+	return map[string]string{
+		"every":     "how often disk and stores are looked at",
+		"scrub":     "pause between two slow readings of the log that look for damage; 0 for none",
+		"slow_sync": "alert when one sync in 100 of the log's disk takes longer; 0 for never",
+		"lag":       "alert when a client is behind for longer; 0 for never",
+		"stopped":   "alert when a stopped node has not come back for so long; 0 for never",
+		"backup":    "note when nobody has taken a backup with xmq dump for so long; 0 for never",
+		"checked":   "note when the log has not been read for damage for so long; 0 for never",
+		"ballast":   "keep 64 MiB in reserve, so that a full disk can be started from",
+		"min_free":  "bytes to leave free on the disk; -1 for the larger of 5 % and 256 MiB",
+	}
 }

@@ -15,66 +15,129 @@ import (
 )
 
 // Config is every knob of a broker. Default fills in the defaults, Validate says in one sentence what is wrong.
-// Package configs loads it from YAML, environment and flags under the names in the tags; the doc tags are what flags
-// and example files say.
+// Package configs loads it from YAML, environment and flags under the names in the tags; Meanings are what flags and
+// example files say.
 type Config struct {
-	Data   string `yaml:"data" doc:"directory of the log, the state store and staging"`
-	Create bool   `yaml:"create" doc:"make a new log when the directory is empty; false refuses an emptied disk, and xmq init makes the log"`
+	Data   string `yaml:"data"`
+	Create bool   `yaml:"create"`
 	// SetAside is an order of the moment: a sealed segment that is sound is not touched by it.
-	SetAside bool `yaml:"set_aside" doc:"start although a sealed segment of the log is damaged, and go on without its increments"`
+	SetAside bool `yaml:"set_aside"`
 
-	Group string `yaml:"group" doc:"name of this broker's subjects; brokers in one NATS cluster need different ones"`
+	Group string `yaml:"group"`
 
-	NATSAddr  string   `yaml:"nats_addr" doc:"address of the embedded NATS server"`
-	NATSURL   string   `yaml:"nats_url" doc:"URL of an external NATS server; empty for the embedded one"`
-	HTTPAddr  string   `yaml:"http_addr" doc:"address of the HTTP door and the API"`
-	HTTPHosts []string `yaml:"http_hosts" doc:"further host names that requests to the HTTP door and the API may carry, besides localhost, addresses and the name in http_addr"`
-	HTTPAlias string   `yaml:"http_alias" doc:"a further path for increments, like POST /v1/increments; empty for none"`
-	RESPAddr  string   `yaml:"resp_addr" doc:"address of the RESP door; not in this version"`
-	Pprof     string   `yaml:"pprof" doc:"address such as 127.0.0.1:6060 of profiles under /debug/pprof/; empty for none"`
+	NATSAddr  string   `yaml:"nats_addr"`
+	NATSURL   string   `yaml:"nats_url"`
+	HTTPAddr  string   `yaml:"http_addr"`
+	HTTPHosts []string `yaml:"http_hosts"`
+	HTTPAlias string   `yaml:"http_alias"`
+	RESPAddr  string   `yaml:"resp_addr"`
+	Pprof     string   `yaml:"pprof"`
 
-	HTTPConns           int   `yaml:"http_conns" doc:"most connections to the HTTP door, the API and the profiles together; 0 for as many as files may be open"`
-	HTTPConnsPerAddress int   `yaml:"http_conns_per_address" doc:"most connections of http_conns that one address may hold, loopback included; 0 for no limit"`
-	NATSConnsPerAddress int   `yaml:"nats_conns_per_address" doc:"most connections to the embedded NATS server from one address, loopback included; 0 for no limit"`
-	InflightBytes       int64 `yaml:"inflight_bytes" doc:"most bytes of requests under way at all doors together; 0 for a quarter of memory_limit"`
+	HTTPConns           int   `yaml:"http_conns"`
+	HTTPConnsPerAddress int   `yaml:"http_conns_per_address"`
+	NATSConnsPerAddress int   `yaml:"nats_conns_per_address"`
+	InflightBytes       int64 `yaml:"inflight_bytes"`
 
-	Insecure bool `yaml:"insecure_i_know" doc:"listen on addresses that other machines reach, although whoever reaches them may do everything: for a network that is yours alone"`
+	Insecure bool `yaml:"insecure_i_know"`
 
-	Workers int      `yaml:"workers" doc:"goroutines that serve the clients"`
-	Masters []string `yaml:"masters" doc:"client IDs that may start without a DUMP"`
+	Workers int      `yaml:"workers"`
+	Masters []string `yaml:"masters"`
 	// MaxClients bounds records: those that are there stay when it is lowered.
-	MaxClients int `yaml:"max_clients" doc:"clients that this broker knows at most, over all workers; 0 for no limit"`
+	MaxClients int `yaml:"max_clients"`
 
-	MaxIncrement int   `yaml:"max_increment" doc:"largest body of an increment in bytes"`
-	QueueCount   int   `yaml:"queue_count" doc:"most increments that wait to be written to the log"`
-	QueueBytes   int   `yaml:"queue_bytes" doc:"most bytes that wait to be written to the log"`
-	RingBytes    int   `yaml:"ring_bytes" doc:"bytes of memory that hold the newest increments, so that they are sent without reading the disk; 0 for an eighth of memory_limit"`
-	MemoryLimit  int64 `yaml:"memory_limit" doc:"memory this broker may take in bytes: a quarter is for what is under way to nodes, ring and queue have at most a half"`
-	TurnRecords  int   `yaml:"turn_records" doc:"most increments sent to one client before the next client has its turn"`
-	TurnBytes    int   `yaml:"turn_bytes" doc:"most bytes sent to one client before the next client has its turn"`
-	MaxRecords   int64 `yaml:"max_records" doc:"increments in one segment of the log, the grain of retention; a segment that holds as many ends at the next increment"`
+	MaxIncrement int   `yaml:"max_increment"`
+	QueueCount   int   `yaml:"queue_count"`
+	QueueBytes   int   `yaml:"queue_bytes"`
+	RingBytes    int   `yaml:"ring_bytes"`
+	MemoryLimit  int64 `yaml:"memory_limit"`
+	TurnRecords  int   `yaml:"turn_records"`
+	TurnBytes    int   `yaml:"turn_bytes"`
+	MaxRecords   int64 `yaml:"max_records"`
 
-	Tick          time.Duration `yaml:"tick" doc:"how often the broker looks for what is due of each client: repetitions, leases, limits of time"`
-	Silent        time.Duration `yaml:"silent" doc:"a client not heard of for so long is shown as not connected"`
-	Lease         time.Duration `yaml:"lease" doc:"how long a DUMP's target may say nothing of it before the DUMP is given up; its requesters may be silent three times as long"`
-	DumpLimit     time.Duration `yaml:"dump_limit" doc:"a DUMP that takes longer is given up; 0 for never"`
-	MaxDumps      int           `yaml:"max_dumps" doc:"most DUMPs that run at once; who wants one more asks again later"`
-	SnapshotTTL   time.Duration `yaml:"snapshot_ttl" doc:"a complete snapshot is kept for so long: for requesters that come back, and for those that may use it again"`
-	SnapshotReuse bool          `yaml:"snapshot_reuse" doc:"a complete snapshot that is kept serves later requesters, too; false opens a new one for each, unless its node says --reuse"`
-	SaveEvery     time.Duration `yaml:"save_every" doc:"acked positions are written down at least so often"`
+	Tick          time.Duration `yaml:"tick"`
+	Silent        time.Duration `yaml:"silent"`
+	Lease         time.Duration `yaml:"lease"`
+	DumpLimit     time.Duration `yaml:"dump_limit"`
+	MaxDumps      int           `yaml:"max_dumps"`
+	SnapshotTTL   time.Duration `yaml:"snapshot_ttl"`
+	SnapshotReuse bool          `yaml:"snapshot_reuse"`
+	SaveEvery     time.Duration `yaml:"save_every"`
 
 	Idempotency Idempotency `yaml:"idempotency"`
 
-	AlertsKeep int `yaml:"alerts_keep" doc:"rows of the timeline that are kept: alerts raised and cleared, orders, clients, DUMPs, starts and stops (xmq events)"`
+	AlertsKeep int `yaml:"alerts_keep"`
 
 	Retention monitor.Retention `yaml:"retention"`
 	Hooks     monitor.Hooks     `yaml:"hooks"`
 	Watch     monitor.Watch     `yaml:"watch"`
 }
 
+// Meanings say what each knob does: the texts of the flags and of the example files.
+func (Config) Meanings() map[string]string {
+	return map[string]string{
+		"data": "directory of the log, the state store and staging",
+		"create": "make a new log when the directory is empty; false refuses an emptied disk, and xmq init makes " +
+			"the log",
+		"set_aside": "start although a sealed segment of the log is damaged, and go on without its increments",
+		"group":     "name of this broker's subjects; brokers in one NATS cluster need different ones",
+		"nats_addr": "address of the embedded NATS server",
+		"nats_url":  "URL of an external NATS server; empty for the embedded one",
+		"http_addr": "address of the HTTP door and the API",
+		"http_hosts": "further host names that requests to the HTTP door and the API may carry, besides localhost, " +
+			"addresses and the name in http_addr",
+		"http_alias": "a further path for increments, like POST /v1/increments; empty for none",
+		"resp_addr":  "address of the RESP door; not in this version",
+		"pprof":      "address such as 127.0.0.1:6060 of profiles under /debug/pprof/; empty for none",
+		"http_conns": "most connections to the HTTP door, the API and the profiles together; 0 for as many as " +
+			"files may be open",
+		"http_conns_per_address": "most connections of http_conns that one address may hold, loopback included; 0 " +
+			"for no limit",
+		"nats_conns_per_address": "most connections to the embedded NATS server from one address, loopback " +
+			"included; 0 for no limit",
+		"inflight_bytes": "most bytes of requests under way at all doors together; 0 for a quarter of memory_limit",
+		"insecure_i_know": "listen on addresses that other machines reach, although whoever reaches them may do " +
+			"everything: for a network that is yours alone",
+		"workers":       "goroutines that serve the clients",
+		"masters":       "client IDs that may start without a DUMP",
+		"max_clients":   "clients that this broker knows at most, over all workers; 0 for no limit",
+		"max_increment": "largest body of an increment in bytes",
+		"queue_count":   "most increments that wait to be written to the log",
+		"queue_bytes":   "most bytes that wait to be written to the log",
+		"ring_bytes": "bytes of memory that hold the newest increments, so that they are sent without reading the " +
+			"disk; 0 for an eighth of memory_limit",
+		"memory_limit": "memory this broker may take in bytes: a quarter is for what is under way to nodes, ring " +
+			"and queue have at most a half",
+		"turn_records": "most increments sent to one client before the next client has its turn",
+		"turn_bytes":   "most bytes sent to one client before the next client has its turn",
+		"max_records": "increments in one segment of the log, the grain of retention; a segment that holds as many " +
+			"ends at the next increment",
+		"tick":   "how often the broker looks for what is due of each client: repetitions, leases, limits of time",
+		"silent": "a client not heard of for so long is shown as not connected",
+		"lease": "how long a DUMP's target may say nothing of it before the DUMP is given up; its requesters may " +
+			"be silent three times as long",
+		"dump_limit": "a DUMP that takes longer is given up; 0 for never",
+		"max_dumps":  "most DUMPs that run at once; who wants one more asks again later",
+		"snapshot_ttl": "a complete snapshot is kept for so long: for requesters that come back, and for those " +
+			"that may use it again",
+		"snapshot_reuse": "a complete snapshot that is kept serves later requesters, too; false opens a new one " +
+			"for each, unless its node says --reuse",
+		"save_every": "acked positions are written down at least so often",
+		"alerts_keep": "rows of the timeline that are kept: alerts raised and cleared, orders, clients, DUMPs, " +
+			"starts and stops (xmq events)",
+	}
+}
+
 // Idempotency says how long a repetition is known.
 type Idempotency struct {
-	Window int64 `yaml:"window" doc:"increments for which an idempotency key is known, whatever retention frees; the index takes up to 100 bytes of disk for each"`
+	Window int64 `yaml:"window"`
+}
+
+// Meanings say what each knob does: the texts of the flags and of the example files.
+func (Idempotency) Meanings() map[string]string {
+	return map[string]string{
+		"window": "increments for which an idempotency key is known, whatever retention frees; the index takes up " +
+			"to 100 bytes of disk for each",
+	}
 }
 
 // Default is the configuration of a broker that is told nothing.
