@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -129,20 +128,9 @@ func (h *cluster) runOlder(id string) *node {
 	require.NoError(h.t, err)
 	conn, err := bus.Dial("nats://"+h.cfg.NATSAddr, id)
 	require.NoError(h.t, err)
-	a, err := nodeclient.New(older{conn, h.t}, target, nodeclient.Options{ID: id, Driver: "sqlite",
-		Tick: 50 * time.Millisecond, Log: h.log})
-	require.NoError(h.t, err)
-	ctx, cancel := context.WithCancel(context.Background())
-	n := &node{path: path, done: make(chan error, 1), a: a}
-	go func() { n.done <- a.Run(ctx) }()
-	n.stop = sync.OnceValue(func() error {
-		cancel()
-		err := <-n.done
-		conn.Close()
-		require.NoError(h.t, target.Close())
-		return err
-	})
-	h.t.Cleanup(func() { _ = n.stop() })
+	n := h.runs(older{conn, h.t}, target, nodeclient.Options{ID: id, Driver: "sqlite", Tick: 50 * time.Millisecond,
+		Log: h.log})
+	n.path = path
 	return n
 }
 

@@ -86,6 +86,11 @@ func (h *cluster) run(id, from string, target nodeclient.Database, change ...fun
 	for _, c := range change {
 		c(&o)
 	}
+	return h.runs(conn, target, o)
+}
+
+// runs runs a node that talks over conn, until stop, which closes conn and target.
+func (h *cluster) runs(conn bus.Conn, target nodeclient.Database, o nodeclient.Options) *node {
 	a, err := nodeclient.New(conn, target, o)
 	require.NoError(h.t, err)
 	ctx, cancel := context.WithCancel(context.Background())

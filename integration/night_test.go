@@ -834,6 +834,12 @@ func (n *night) diskIsExchanged() {
 	n.up()
 	n.told("held", statedb.Critical, "was the disk exchanged?", "Restore the data",
 		"xmq log accept --confirm --reason TEXT")
+	n.heldUntilBack(aside, goOn)
+}
+
+// heldUntilBack sees that input is held, puts back the data that was moved aside, and lets the writers go on.
+func (n *night) heldUntilBack(aside string, goOn func()) {
+	t := n.t
 	require.True(t, strings.HasPrefix(n.ok("", "positions"), "INPUT IS HELD since "))
 	require.ErrorContains(t, n.send("shop", "SELECT 1"), "503")
 	n.down()
@@ -912,13 +918,5 @@ func (n *night) oldLogIsRestored() {
 	goOn := n.writer.pause()
 	n.up()
 	n.told("held", statedb.Critical, "and this log ends at", "acknowledged increments are missing", "Restore the data")
-	require.True(t, strings.HasPrefix(n.ok("", "positions"), "INPUT IS HELD since "))
-	require.ErrorContains(t, n.send("shop", "SELECT 1"), "503")
-	n.down()
-	require.NoError(t, os.RemoveAll(n.data()))
-	require.NoError(t, os.Rename(aside, n.data()))
-	n.up()
-	goOn()
-	n.again()
-	n.writer.goes(5)
+	n.heldUntilBack(aside, goOn)
 }

@@ -151,30 +151,32 @@ func sqlitePlace(path string) *place {
 }
 
 func postgresRig() rig {
-	return rig{name: "postgres", setup: sqlSetup, body: sqlBody, invalid: "UPDATE total SET n = n + 1; INSERT INTO " +
-		"nowhere VALUES (1)", once: true, steps: inTransaction, server: true,
-		place: func(t *testing.T) *place {
-			server, err := shared.postgres()
-			require.NoError(t, err)
-			db := fmt.Sprint("place", shared.places.Add(1))
-			server.Create(t, db)
-			return &place{target: server.URL(db), secret: postgrestest.Password, restart: running(server.Kill, server.Run),
-				numbers: func(t *testing.T) []int {
-					return sqlNumbers(t, server.Query(t, db, "SELECT at, k FROM item ORDER BY at"),
-						server.Query(t, db, "SELECT n FROM total")[0])
-				}}
-		}}
+	return sqlRig("postgres", postgrestest.Password, func() (sqlServer, error) { return shared.postgres() })
 }
 
 func mysqlRig() rig {
-	return rig{name: "mysql", setup: sqlSetup, body: sqlBody, invalid: "UPDATE total SET n = n + 1; INSERT INTO " +
+	return sqlRig("mysql", mysqltest.Password, func() (sqlServer, error) { return shared.mysql() })
+}
+
+// sqlServer is a private server of a database that takes SQL.
+type sqlServer interface {
+	Create(t *testing.T, db string)
+	URL(db string) string
+	Query(t *testing.T, db, sql string) []string
+	Kill() error
+	Run() error
+}
+
+// sqlRig has a database of its own on one server for each place.
+func sqlRig(name, password string, started func() (sqlServer, error)) rig {
+	return rig{name: name, setup: sqlSetup, body: sqlBody, invalid: "UPDATE total SET n = n + 1; INSERT INTO " +
 		"nowhere VALUES (1)", once: true, steps: inTransaction, server: true,
 		place: func(t *testing.T) *place {
-			server, err := shared.mysql()
+			server, err := started()
 			require.NoError(t, err)
 			db := fmt.Sprint("place", shared.places.Add(1))
 			server.Create(t, db)
-			return &place{target: server.URL(db), secret: mysqltest.Password, restart: running(server.Kill, server.Run),
+			return &place{target: server.URL(db), secret: password, restart: running(server.Kill, server.Run),
 				numbers: func(t *testing.T) []int {
 					return sqlNumbers(t, server.Query(t, db, "SELECT at, k FROM item ORDER BY at"),
 						server.Query(t, db, "SELECT n FROM total")[0])
