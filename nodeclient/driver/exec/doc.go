@@ -59,6 +59,6 @@
 //	XMQ_OP=switch     make it the live copy, as one step; XMQ_LOG, XMQ_SEQ and XMQ_CHAIN are its position
 //	XMQ_OP=empty      exit 0 when the live copy holds nothing, so that a DUMP overwrites nothing
 //
-// Format "exec-dump/1" is a stream of room frames with magic "XMQEXECD", version 1 and no preface, around those
-// bytes.
+// Format "exec-dump/1" is a stream of package snapstream with magic "XMQEXECD", version 1 and no preface, around
+// those bytes.
 package exec

@@ -26,6 +26,6 @@
 //
 // All integers are little-endian. Only the last batch can be torn by a crash. So damage is a torn end, and cut off on
 // opening, when no seal of a later batch stands after it; else it is damage to what was durable, and fatal. The
-// offset in a seal makes that search safe whatever bytes the increments hold. What a failed write has left behind the
+// offset in a seal makes that search safe whatever bytes the increments hold. What a failed write has left after the
 // last seal is cut off before the next one.
 package file

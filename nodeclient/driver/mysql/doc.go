@@ -90,7 +90,7 @@
 // whatever was ordered; else it was not, or changes nothing. The server does it whole or not at all; of CREATE OR
 // REPLACE it may have taken away what was there and made nothing, so that is looked at, too. Whether the table or
 // partition that a TRUNCATE or CREATE OR REPLACE TABLE empties is empty belongs to the fingerprint. Where schema and
-// emptiness may be the same before and behind, and the data not (columns or tables that take each other's names, a
+// emptiness may be the same before and after, and the data not (columns or tables that take each other's names, a
 // column dropped and added, ORDER BY, EXCHANGE PARTITION), or the statement names another database, a FAIL asks:
 // retry runs it, skip takes it as done. It runs after an order only that came after the question, and after each
 // once: a node that is restarted before an operator has answered, or in the middle of what an answer began, asks
@@ -116,7 +116,7 @@
 //	ddl_statement char(16)       digest of the statement of the intent; NULL when an earlier revision wrote it
 //
 // It has exactly one row, of zeros before the first position. A database without the table is at the zero position,
-// whatever else it holds. The table without its row is a copy that lost its place: Fatal. xmq_position_new is the
+// whatever else it holds. The table without its row is a copy that lost its position: Fatal. xmq_position_new is the
 // table while it is made. A table of an earlier revision gets the columns it lacks with the first increment, and
 // counters as they stand then.
 //
@@ -129,9 +129,10 @@
 // becomes the user who restores. In MySQL's own JSON a copy keeps the text: a decimal or a date in it is a double or
 // a string there.
 //
-// Format "mysql-dump/1" is a stream of room frames with magic "XMQMYDMP" and version 1; "mysql8-dump/1", with magic
-// "XMQM8DMP", is the same in MySQL's words, and neither server takes the other's. Its preface is "CHARSET COLLATION"
-// of the database. Its data is records: a byte for the kind, 4 bytes of length, little-endian, and so many bytes.
+// Format "mysql-dump/1" is a stream of package snapstream with magic "XMQMYDMP" and version 1; "mysql8-dump/1", with
+// magic "XMQM8DMP", is the same in MySQL's words, and neither server takes the other's. Its preface is "CHARSET
+// COLLATION" of the database. Its data is records: a byte for the kind, 4 bytes of length, little-endian, and so many
+// bytes.
 //
 // A record is a definition or data, and carried out only as such: see parseRecord. The head of r and the values of s
 // are written anew by the receiver, and a definition bears no qualifier before its name.

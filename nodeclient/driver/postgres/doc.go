@@ -80,7 +80,7 @@
 // The last four are added to the tables of earlier versions.
 //
 // It has exactly one row, which the unique index xmq_position_one holds. A database without the table is at the zero
-// position, whatever else it holds. The table without its row is a copy that lost its place: Fatal.
+// position, whatever else it holds. The table without its row is a copy that lost its position: Fatal.
 //
 // # Snapshots
 //
@@ -92,8 +92,8 @@
 // materialized view that holds other rows than its query gives is refused, since a restore can only refresh it,
 // unless Options.RefreshViews.
 //
-// Format "postgres-dump/2" is a stream of room frames with magic "XMQPGDMP" and version 2. Its preface is JSON (see
-// preface): encoding, collation provider and locale of the database, its search_path, and the values of its
+// Format "postgres-dump/2" is a stream of package snapstream with magic "XMQPGDMP" and version 2. Its preface is JSON
+// (see preface): encoding, collation provider and locale of the database, its search_path, and the values of its
 // sequences; its data is the archive of pg_dump. In "postgres-dump/1", which is read as well, the preface is lines of
 // setval calls. A restore keeps the snapshot in $TMPDIR until all of it has come, and judges each entry of the
 // archive's table of contents: it is the definition of what it names (see makes), a right to it, or data. Rights are
@@ -105,7 +105,7 @@
 //
 //	DB              the database of the URL
 //	DB_xmq_restore  a snapshot being loaded; nothing, once a node opens DB anew
-//	DB_xmq_old      what DB was before the last restore; dropped right behind the switch, or by the next Open
+//	DB_xmq_old      what DB was before the last restore; dropped right after the switch, or by the next Open
 //
 // The two renames of a switch are one transaction, so there is no state between old and new. A restore needs a role
 // that owns DB and has CREATEDB, and connects to the maintenance database for that. Privileges and settings of DB

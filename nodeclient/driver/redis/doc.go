@@ -35,7 +35,7 @@
 // before the next increment comes to the same. A script ends dueKeys keys at most; more are ended in further calls
 // before the increment.
 //
-// Redis itself is given a time for the same keys, and no others: spareTime behind the log's, or behind the server's
+// Redis itself is given a time for the same keys, and no others: spareTime after the log's, or after the server's
 // clock at the moment where that is later. So what drops a time (SET, PERSIST, SUNIONSTORE), keeps it (INCR,
 // KEEPTTL), moves or copies it (RENAME, COPY) or asks whether there is one (NX, XX) is seen from Redis' own, whatever
 // the command; GT and LT are compared with the log's by the script. Before half of the spare time is over, keys that

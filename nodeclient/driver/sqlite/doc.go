@@ -50,7 +50,7 @@
 //	topics      TEXT     the topics the data holds, with commas between; * for all; NULL when not known (event.Topics)
 //
 // It has exactly one row. A database without the table is at the zero position, whatever else it holds: so a master
-// adopts an existing database. The table without its row is a copy that lost its place: Fatal.
+// adopts an existing database. The table without its row is a copy that lost its position: Fatal.
 //
 // # Snapshots
 //

@@ -51,6 +51,6 @@
 //	Xmq-Op: switch    make it the live copy, as one step; Xmq-Seq, Xmq-Log, Xmq-Chain are its position
 //	Xmq-Op: empty     204 when the live copy holds nothing, so that a DUMP overwrites nothing; 409 when it does
 //
-// Format "webhook-dump/1" is a stream of room frames with magic "XMQHOOKD", version 1 and no preface, around those
-// bytes.
+// Format "webhook-dump/1" is a stream of package snapstream with magic "XMQHOOKD", version 1 and no preface, around
+// those bytes.
 package webhook
