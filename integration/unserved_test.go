@@ -25,7 +25,7 @@ func TestThatNobodyServesTheGroupIsSaid(t *testing.T) {
 	s.broker()
 	said := "nobody serves group shop at nats://" + s.nats + ": is the broker running, and is the group's name right?"
 	for p, sentence := range map[*process]string{
-		s.node("master", "", "--group", "shop"): said + " Trying on",
+		s.node("master", "", "--group", "shop"): said + " It keeps trying",
 		s.start("dump", "dump", "--from", "master", "--output", filepath.Join(s.dir, "backup"), "--group", "shop", "--broker",
 			"nats://"+s.nats): "xmq: " + said + " Waiting on.",
 	} {

@@ -415,7 +415,7 @@ func (a *Agent) loop(ctx, work context.Context, s *session) error {
 			s.step(h.Event)
 		case <-a.vain:
 			if a.unserved.again(time.Now()) {
-				a.log.Warn(a.unservedError().Error()+" Trying on", "event", "unserved")
+				a.log.Warn(a.unservedError().Error()+" It keeps trying", "event", "unserved")
 			}
 		case o := <-a.done:
 			o(s)
@@ -441,7 +441,7 @@ func (a *Agent) logConnection() {
 		a.lastTrouble = ""
 	case err.Error() != a.lastTrouble:
 		a.lastTrouble = err.Error()
-		a.log.Warn("the broker's NATS server is not reached, or refuses this node: trying on", "cause", err)
+		a.log.Warn("the broker's NATS server cannot be reached, or refuses this node: trying again", "cause", err)
 	}
 }
 

@@ -585,7 +585,7 @@ func TestThatNobodyServesTheGroupIsTold(t *testing.T) {
 		pass := func(d time.Duration) { time.Sleep(d); synctest.Wait() }
 		told := func() int {
 			return strings.Count(log.String(), `level=WARN msg="nobody serves group main at memory: is the broker running, `+
-				`and is the group's name right? Trying on"`)
+				`and is the group's name right? It keeps trying"`)
 		}
 		m := &memTarget{}
 		r := run(t, network, m, Options{Silence: 6, Heartbeat: 2, Log: slog.New(slog.NewTextHandler(&log, nil))})

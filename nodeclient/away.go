@@ -84,7 +84,7 @@ func Away(ctx context.Context, conn bus.Conn, o Options, open func(context.Conte
 			case <-vain:
 				served = false
 				if nobody.again(time.Now()) {
-					o.Log.Warn((&bus.Unserved{Group: o.Group, Server: conn.Server()}).Error()+" Trying on", "client", o.ID,
+					o.Log.Warn((&bus.Unserved{Group: o.Group, Server: conn.Server()}).Error()+" It keeps trying", "client", o.ID,
 						"event", "unserved")
 				}
 				left++

@@ -575,7 +575,7 @@ func (s *session) expired(until int64, more bool, pos event.Position, err error)
 	default:
 		s.transientErr = err.Error()
 		s.retry.later()
-		s.warn("what has lived until the time of the log cannot be ended now, trying again: %v", err)
+		s.warn("keys whose time to live is over cannot be removed now, trying again: %v", err)
 		s.report(event.NoCode)
 	}
 	s.work()
@@ -773,7 +773,7 @@ func (s *session) tick() {
 	if s.heardTicks == s.rules.silence &&
 		(s.phase == opening && !s.busy || s.phase == joining && s.loading == nil && s.retry.wait == 0) {
 		s.warn("nothing has come from the broker for %s: is it up, of this node's group, and no older than this "+
-			"node? Trying on", units.Span(time.Duration(s.heardTicks)*s.rules.tick))
+			"node? It keeps trying", units.Span(time.Duration(s.heardTicks)*s.rules.tick))
 	}
 	switch {
 	case s.phase == joining:
@@ -888,7 +888,7 @@ func opened(e event.Event) dumpflow.Opened {
 // while.
 func (s *session) tryJoinLater(dump event.DumpID, why string) {
 	s.dump.again(dump, why)
-	s.warn("the DUMP came to nothing, asking again in %s: %s",
+	s.warn("no snapshot was loaded, asking again in %s: %s",
 		units.Span(time.Duration(s.retry.wait)*s.rules.tick), why)
 	if s.loading != nil {
 		s.drop = true

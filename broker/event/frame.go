@@ -74,16 +74,16 @@ func Unpack(frame []byte, most int) ([]byte, error) {
 	most = max(0, min(most, MaxBody))
 	if len(frame) == 0 || frame[0] != itemPacked {
 		if len(frame) > most {
-			return nil, fmt.Errorf("a frame of %d bytes is longer than the %d there is room for: %w", len(frame), most,
+			return nil, fmt.Errorf("a frame of %d bytes is longer than the allowed %d: %w", len(frame), most,
 				ErrDamaged)
 		}
 		return frame, nil
 	}
 	if len(frame) < 5 || uint64(len(frame)-5) != uint64(binary.LittleEndian.Uint32(frame[1:])) {
-		return nil, fmt.Errorf("a packed frame of %d bytes lies about its length: %w", len(frame), ErrDamaged)
+		return nil, fmt.Errorf("a packed frame of %d bytes says another length than it has: %w", len(frame), ErrDamaged)
 	}
 	if n, err := s2.DecodedLen(frame[5:]); err != nil || n > most {
-		return nil, fmt.Errorf("a packed frame holds %d bytes, and there is room for %d: %w", n, most, ErrDamaged)
+		return nil, fmt.Errorf("a packed frame holds %d bytes, and allowed are %d: %w", n, most, ErrDamaged)
 	}
 	items, err := s2.Decode(nil, frame[5:])
 	if err != nil {

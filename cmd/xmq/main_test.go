@@ -728,8 +728,8 @@ func TestPublishWarnsOfClocksAndDice(t *testing.T) {
 	code, out, errs := call(t, script, "publish", "--api", api, "--sql", "-", "--dialect", "sqlite", "--json")
 	require.Zero(t, code)
 	require.JSONEq(t, `{"first":1,"last":3,"count":3}`, out)
-	require.Equal(t, "xmq: warning: stdin, line 3: random(): every node throws its own dice: write the value itself "+
-		"(said once; --lint=false for silence)\n", errs)
+	require.Equal(t, "xmq: warning: stdin, line 3: random(): every node draws another random value: write the value "+
+		"itself (said once; --lint=false for silence)\n", errs)
 	good(t, script, "publish", "--api", api, "--sql", "-", "--dialect", "sqlite", "--lint=false")
 	good(t, "SELECT random()", "publish", "--api", api)
 }

@@ -55,8 +55,8 @@ func publishCommand() *cli.Command {
 			&cli.IntFlag{Name: "max-increment",
 				Usage: "the broker's max_increment in `BYTES`; 0 to ask it"},
 			&cli.BoolFlag{Name: "lint", Value: true,
-				Usage: "of scripts, and with --dialect: warn of what every node answers differently (clocks, dice, rows in no " +
-					"order)"},
+				Usage: "of scripts, and with --dialect: warn of what every node answers differently (clocks, random values, rows " +
+					"in no order)"},
 			&cli.StringFlag{Name: "idempotency-prefix", Usage: "`NAME` of this input: publishing it again stores nothing twice"},
 			&cli.DurationFlag{Name: "retry", Usage: "how long to try again while the broker is away", Value: time.Minute},
 		),

@@ -29,7 +29,7 @@ func (p *place) set(pos event.Position) {
 	}
 }
 
-// reaches waits until the node stands at seq or behind.
+// reaches waits until the node stands at seq or after.
 func (p *place) reaches(ctx context.Context, seq uint64) error {
 	for p.pos.Load().Seq < seq {
 		select {

@@ -195,7 +195,7 @@ func withPassword(text, path string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	scheme, rest, _ := strings.Cut(text, "://") // a webhook's URL stands behind another scheme
+	scheme, rest, _ := strings.Cut(text, "://") // a webhook's URL stands after another scheme
 	user, host, found := strings.Cut(rest, "@")
 	if slash := strings.IndexAny(rest, "/?#"); !found || strings.Contains(user, ":") || slash >= 0 && slash < len(user) {
 		return "", errors.New("target_password_file: it needs a target URL with a user and without a password, " +

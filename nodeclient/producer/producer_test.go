@@ -113,7 +113,7 @@ func TestRefusedForNowDoublesNothing(t *testing.T) {
 		f.mu.Unlock()
 		f.pour(p, 5000, 10_000)
 		time.Sleep(4 * time.Second)
-		require.Greater(t, len(f.stored()), taken, "it went on behind the one that was taken")
+		require.Greater(t, len(f.stored()), taken, "it went on after the one that was taken")
 		f.letGo()
 		require.NoError(t, p.Flush(t.Context()))
 		require.Equal(t, numbers(10_000), f.stored())

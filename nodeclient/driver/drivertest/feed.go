@@ -46,7 +46,7 @@ func Feed(t *testing.T, target nodeclient.Database, log *Log, scripts ...string)
 }
 
 // Fails applies scripts as one batch of which the i-th, from 0, must FAIL, everything before it durable and nothing
-// else. The log then goes on behind all of them.
+// else. The log then goes on after all of them.
 func Fails(t *testing.T, target nodeclient.Database, log *Log, i int, scripts ...string) error {
 	t.Helper()
 	want := At(t, target, log)

@@ -17,7 +17,7 @@ func NewLog(id event.LogID) *Log { return &Log{at: event.Start(id)} }
 // LogAt goes on with a log after a position.
 func LogAt(at event.Position) *Log { return &Log{at: at} }
 
-// At is the position behind the last item made.
+// At is the position after the last item made.
 func (l *Log) At() event.Position { return l.at }
 
 // Next makes one item for each body. Broker time is one second per sequence from 2024 on.

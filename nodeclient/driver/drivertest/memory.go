@@ -170,7 +170,7 @@ func (t *memoryTarget) Apply(ctx context.Context, before event.Position, batch [
 				return m.failBy
 			}
 			if i.Record != nil && i.Pos.Seq != next.pos.Seq+1 {
-				panic(fmt.Sprintf("increment %d comes behind %d", i.Pos.Seq, next.pos.Seq))
+				panic(fmt.Sprintf("increment %d comes after %d", i.Pos.Seq, next.pos.Seq))
 			}
 			if i.Record != nil {
 				next.bodies = append(next.bodies[:len(next.bodies):len(next.bodies)], string(i.Record.Body()))

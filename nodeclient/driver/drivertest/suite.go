@@ -39,7 +39,7 @@ type Factory struct {
 	// Topicless says that the driver stores no topics.
 	Topicless bool
 	// Earlier makes the place dir, which is open, what the first revision would have left, which stored no topics; nil
-	// when there is no difference. It is opened anew behind it.
+	// when there is no difference. It is opened anew after it.
 	Earlier func(t *testing.T, dir string)
 	// Costly says that an increment takes milliseconds: the suite then feeds fewer.
 	Costly bool

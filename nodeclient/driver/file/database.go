@@ -104,7 +104,7 @@ func (t *Database) scan(size int64) (end int64, err error) {
 	case !errors.Is(err, event.ErrDamaged) && !errors.Is(err, io.ErrUnexpectedEOF):
 		return 0, nodeclient.Transient(err)
 	}
-	sealed, searchErr := sealedBehind(t.file, r.batch, size)
+	sealed, searchErr := sealedAfter(t.file, r.batch, size)
 	if searchErr != nil {
 		return 0, nodeclient.Transient(searchErr)
 	}
@@ -126,8 +126,8 @@ func readAll(from io.Reader) (r *reader, err error) {
 	return r, err
 }
 
-// sealedBehind reports whether the seal of a batch that begins behind offset batch stands anywhere behind it.
-func sealedBehind(file io.ReaderAt, batch, size int64) (bool, error) {
+// sealedAfter reports whether the seal of a batch that begins after offset batch stands anywhere after it.
+func sealedAfter(file io.ReaderAt, batch, size int64) (bool, error) {
 	pattern := appendSeal(nil, event.Position{}, 0)[:entryHead] // the head is the same for all seals
 	const window = 1 << 20
 	buf := make([]byte, window+sealLen)
@@ -167,7 +167,7 @@ func (t *Database) Position(context.Context) (event.Position, error) {
 	return t.pos, t.usable()
 }
 
-// usable cuts off what a failed write may have left behind the last seal, up to which everything was synced. It fails
+// usable cuts off what a failed write may have left after the last seal, up to which everything was synced. It fails
 // as long as the disk does.
 func (t *Database) usable() error {
 	if t.failed == nil {

@@ -140,7 +140,7 @@ func readPosition(db *disk.DB) (event.Position, error) {
 	if errors.Is(err, disk.ErrNotFound) {
 		empty, err := empty(db)
 		if err == nil && !empty {
-			err = nodeclient.Fatal(errors.New("it has data but no position: this copy has lost its place; restore it from " +
+			err = nodeclient.Fatal(errors.New("it has data but no position: this copy has lost its position; restore it from " +
 				"another node"))
 		}
 		return event.Position{}, err

@@ -286,13 +286,14 @@ func onlyOf(text string, err error) {
 // maxPins is more than the pins of a plain increment and the words around them are long.
 const maxPins = 256
 
-// pin is what an increment's clock, dice and variables stand at when it begins, the same on each node however batches
+// pin is what an increment's clock, random numbers and variables stand at when it begins, the same on each node however
+// batches
 // fall.
 func pin(s step) string {
 	h := fnv.New64a()
 	_ = binary.Write(h, binary.LittleEndian, [2]uint64{s.Seq(), uint64(s.Time)}) // a hash never fails
 	seed := h.Sum64()
-	const most = 0x3FFFFFFF // of the server's dice
+	const most = 0x3FFFFFFF // of the server's random numbers
 	return fmt.Sprintf(", timestamp = %d.%06d, rand_seed1 = %d, rand_seed2 = %d, last_insert_id = 0%s", s.Time/1e9,
 		s.Time%1e9/1e3, seed>>32%most, seed%most, s.Work.resets)
 }
@@ -307,7 +308,7 @@ type chunks struct {
 	err     error
 }
 
-// add sends what has gathered when the statement does not fit in with it. Behind an error nothing more is sent.
+// add sends what has gathered when the statement does not fit in with it. After an error nothing more is sent.
 func (c *chunks) add(statement string) {
 	if c.text.Len() > 0 && c.text.Len()+len(statement)+2 > c.limit {
 		c.flush()
@@ -331,7 +332,7 @@ func unmoved(steps []step, err error) error {
 	if nodeclient.IsTransient(err) {
 		return fmt.Errorf("mysql: increment %d: move the position: %w", steps[len(steps)-1].Seq(), err)
 	}
-	return fmt.Errorf("mysql: increment %d: it changes the table in which XMQ keeps its place: %w", steps[0].Seq(), err)
+	return fmt.Errorf("mysql: increment %d: it changes the table in which XMQ keeps its position: %w", steps[0].Seq(), err)
 }
 
 // settle answers for a commit that returned an error. Whatever it was, the position read back over a new session

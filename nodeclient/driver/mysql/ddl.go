@@ -50,7 +50,7 @@ func parseDDL(st sqltext.Statement, tokens []sqltext.Token) (*ddl, error) {
 		return t.Word && known
 	})
 	if at < 0 {
-		return nil, fmt.Errorf("%s %s: it is not to be seen what it changes", st.Keyword, st.Second)
+		return nil, fmt.Errorf("%s %s: it cannot be told what it changes", st.Keyword, st.Second)
 	}
 	kind := strings.ToUpper(tokens[at].Text)
 	d.verb += " " + kind

@@ -88,7 +88,7 @@ var mariaDB = flavour{
 	unfit: "SELECT CASE WHEN @@secure_timestamp IN ('YES', 'REPLICATION') THEN concat('runs with secure_timestamp=', " +
 		"@@secure_timestamp, ', so that NOW() could not be the same on every node: start it with NO') " +
 		"WHEN @@wsrep_on THEN 'is part of a Galera cluster, which knows neither the locks nor the transactions that hold " +
-		"a target''s place' END",
+		"a target for its node' END",
 	waits: fmt.Sprintf(rowBlockers, "information_schema.innodb_lock_waits", "%s", "requesting_trx_id",
 		"blocking_trx_id"),
 	replaces: []string{"VIEW", "PROCEDURE", "FUNCTION", "TRIGGER"},
@@ -116,7 +116,7 @@ var mySQL = flavour{
 		"TIMESTAMP columns could come out otherwise than on another node: start it with ON' " +
 		"WHEN EXISTS (SELECT 1 FROM information_schema.plugins WHERE plugin_name = 'group_replication' AND plugin_status " +
 		"= 'ACTIVE') " +
-		"THEN 'is a member of a replication group, which does not know the locks that hold a target''s place' END",
+		"THEN 'is a member of a replication group, which does not know the locks that hold a target for its node' END",
 	waits: fmt.Sprintf(rowBlockers, "performance_schema.data_lock_waits", "%s", "requesting_engine_transaction_id",
 		"blocking_engine_transaction_id"),
 	replaces: []string{"VIEW"},

@@ -24,12 +24,12 @@ type work struct {
 
 // names that no increment may use, with the reason.
 var names = [...]struct{ name, why string }{
-	{"xmq_position", "it mentions xmq_position, the table in which XMQ keeps its place"},
-	{"xmq_position_new", "it mentions xmq_position_new, which becomes the table in which XMQ keeps its place"},
+	{"xmq_position", "it mentions xmq_position, the table in which XMQ keeps its position"},
+	{"xmq_position_new", "it mentions xmq_position_new, which becomes the table in which XMQ keeps its position"},
 	{"xmq_at", "it mentions @xmq_at, in which XMQ notes how far a batch has come"},
-	{"get_lock", "it calls GET_LOCK, and XMQ holds its place by a lock of that kind"},
-	{"release_lock", "it calls RELEASE_LOCK, and XMQ holds its place by a lock of that kind"},
-	{"release_all_locks", "it calls RELEASE_ALL_LOCKS, and XMQ holds its place by a lock of that kind"},
+	{"get_lock", "it calls GET_LOCK, and XMQ holds the database for its node by a lock of that kind"},
+	{"release_lock", "it calls RELEASE_LOCK, and XMQ holds the database for its node by a lock of that kind"},
+	{"release_all_locks", "it calls RELEASE_ALL_LOCKS, and XMQ holds the database for its node by a lock of that kind"},
 	{"load_file", "it reads a file of one server"},
 }
 

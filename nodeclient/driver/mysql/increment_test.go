@@ -265,7 +265,7 @@ func TestWhatAnIncrementMayNotSayIsRefusedBeforeItRuns(t *testing.T) {
 	n.run("CREATE PROCEDURE hidden() BEGIN SET @s = concat('DELETE FROM xmq_', 'position'); PREPARE s FROM @s; EXECUTE " +
 		"s; END")
 	require.Contains(t, n.fails(1, "INSERT INTO c VALUES (2)", "CALL hidden()", "SELECT 1").Error(),
-		"keeps its place", "words do not show it, the position does")
+		"keeps its position", "words do not show it, the position does")
 	require.Equal(t, "2", n.value("SELECT count(*) FROM c"))
 }
 
@@ -328,7 +328,7 @@ func TestIncrementsMeanTheSameHoweverBatchesFall(t *testing.T) {
 	require.Contains(t, all[0][5], "|1|NULL|+00:00|", "what a procedure sets does not stay")
 	require.Equal(t, "NULL", strings.Split(all[0][1], "|")[3], "a variable of another increment is not there")
 	require.NotEqual(t, strings.Split(all[0][0], "|")[2], strings.Split(all[0][1], "|")[2],
-		"each increment has its own dice")
+		"each increment has its own random numbers")
 }
 
 // Pins that a statement carries are the same as pins in front of it, for what the statement, defaults and triggers

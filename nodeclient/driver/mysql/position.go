@@ -92,8 +92,8 @@ func (t *Database) seeOnce(ctx context.Context, s *session, start, lock, held st
 	case err != nil:
 		return place{}, nodeclient.Transient(fmt.Errorf("mysql: read the position: %w", err))
 	case len(sets) != 2 || sets[0][0][0] != "1":
-		return place{}, nodeclient.Transient(errors.New("mysql: another session holds the place of this node, perhaps one " +
-			"whose connection was lost"))
+		return place{}, nodeclient.Transient(errors.New("mysql: another session, perhaps one whose connection was lost, " +
+			"holds the lock on the position of this node"))
 	}
 	p, err := parsePlace(sets[1])
 	p.held = sets[0][0][1] == "1"
@@ -106,8 +106,8 @@ func (t *Database) seeOnce(ctx context.Context, s *session, start, lock, held st
 // parsePlace reads the one row of the position table.
 func parsePlace(rows [][]string) (p place, err error) {
 	if len(rows) != 1 {
-		return p, fmt.Errorf("the table xmq_position has %d rows instead of one: this copy has lost its place; restore it "+
-			"from another node, or seek if you know its position", len(rows))
+		return p, fmt.Errorf("the table xmq_position has %d rows instead of one: this copy has lost its position; restore "+
+			"it from another node, or seek if you know its position", len(rows))
 	}
 	row := rows[0]
 	if p.pos, err = parsePosition(row[0], row[1], row[2]); err != nil || row[3] == "" {

@@ -151,7 +151,7 @@ func (t *Database) finish(ctx context.Context) (was bool, err error) {
 func (t *Database) await(ctx context.Context, s *session) error {
 	rows, err := s.query(ctx, "SELECT coalesce(GET_LOCK("+t.lock+", "+lockSeconds+"), 0)")
 	if err == nil && rows[0][0] != "1" {
-		err = errors.New("another session holds the place of this node")
+		err = errors.New("another session holds the lock on the position of this node")
 	}
 	if err != nil {
 		return nodeclient.Transient(fmt.Errorf("mysql: look whether a switch to a restored database is to be finished: %w",

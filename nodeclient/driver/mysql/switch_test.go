@@ -109,7 +109,7 @@ func TestXE13TheSwitchIsOneStep(t *testing.T) {
 				break
 			}
 		}
-		require.Equal(t, !lose, old > 0, "the first command behind the look at the lock decides")
+		require.Equal(t, !lose, old > 0, "the first command after the look at the lock decides")
 		require.Greater(t, switched, 10)
 	}
 }

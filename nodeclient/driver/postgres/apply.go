@@ -74,7 +74,7 @@ func (t *Database) transact(ctx context.Context, before event.Position, steps []
 		t.used = t.used || s.Work.alone
 	}
 	if steps[0].Work.alone {
-		t.asking = asking{asks: true} // perhaps; and for those behind it nothing is known
+		t.asking = asking{asks: true} // perhaps; and for those after it nothing is known
 	} else if err := t.learnAsking(ctx, c, at); err != nil {
 		return before, apply.Fail(0, err)
 	}
@@ -127,12 +127,12 @@ func (t *Database) compare(stored, before event.Position) error {
 	t.doubt = event.Position{}
 	if !doubt.Zero() && stored == doubt && stored != before {
 		return nodeclient.Transient(fmt.Errorf("postgres: a commit whose answer was lost is stored after all: going on "+
-			"behind %d", stored.Seq))
+			"after %d", stored.Seq))
 	}
 	return t.hold.Advance(stored, before)
 }
 
-// ending is what a transaction sends behind its steps.
+// ending is what a transaction sends after its steps.
 type ending struct {
 	before   []statement // what asks for settings before the steps; nil when nothing is asked or the answer is known
 	known    string      // that answer
@@ -315,8 +315,8 @@ func moved(steps []step, err error) error {
 	if nodeclient.IsTransient(err) {
 		return fmt.Errorf("postgres: increment %d: move the position: %w", steps[len(steps)-1].Seq(), err)
 	}
-	return fmt.Errorf("postgres: increment %d: it changes the table in which XMQ keeps its place, or who may write it: %w",
-		steps[0].Seq(), err)
+	return fmt.Errorf("postgres: increment %d: it changes the table in which XMQ keeps its position, or who may write "+
+		"it: %w", steps[0].Seq(), err)
 }
 
 // answer reads one statement's answer to its end and returns how many rows it changed. Its error is classed.
@@ -329,7 +329,7 @@ func answer(p *pgconn.Pipeline, prepared bool) (int64, error) {
 	return tag.RowsAffected(), said(err)
 }
 
-// next is the answer to the next statement, behind that to its preparation when it was prepared right before.
+// next is the answer to the next statement, after that to its preparation when it was prepared right before.
 func next(p *pgconn.Pipeline, prepared bool) (*pgconn.ResultReader, error) {
 	if prepared {
 		if _, err := p.GetResults(); err != nil {

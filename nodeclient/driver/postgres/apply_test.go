@@ -56,7 +56,7 @@ func (n *node) run(scripts ...string) {
 	drivertest.Feed(n.T, n.Database, n.log, scripts...)
 }
 
-// fails applies scripts as one batch of which the i-th, from 0, must FAIL. The log then goes on behind all of them.
+// fails applies scripts as one batch of which the i-th, from 0, must FAIL. The log then goes on after all of them.
 func (n *node) fails(i int, scripts ...string) error {
 	n.Helper()
 	return drivertest.Fails(n.T, n.Database, n.log, i, scripts...)
@@ -357,7 +357,7 @@ func TestWhatAnIncrementMayNotSayIsRefusedBeforeItRuns(t *testing.T) {
 	require.Equal(t, "1", n.value("SELECT count(*) FROM c"))
 	require.Contains(t, n.fails(1, "INSERT INTO c VALUES (2)",
 		"DO $$ BEGIN EXECUTE 'DROP TABLE xmq_' || 'position'; END $$", "SELECT 1").Error(),
-		"keeps its place", "words do not show it, the position does")
+		"keeps its position", "words do not show it, the position does")
 	require.Equal(t, "2", n.value("SELECT count(*) FROM c"))
 }
 

@@ -12,7 +12,7 @@ import (
 // entry is one line of an archive's table of contents: a thing, and the SQL that pg_restore runs for it.
 type entry struct {
 	kind      string // TABLE, INDEX, TABLE DATA, ...
-	name      string // of the thing; for some kinds with others before it or behind it
+	name      string // of the thing; for some kinds with others before it or after it
 	namespace string // schema; "" for none
 	sql       string // that makes it
 	copy      string // that takes its rows
@@ -35,7 +35,7 @@ const (
 
 var errArchive = errors.New("the archive of pg_dump cannot be read")
 
-// readArchive calls f with each entry of an archive in pg_dump's custom format. What comes behind the table of
+// readArchive calls f with each entry of an archive in pg_dump's custom format. What comes after the table of
 // contents is data only (COPY's rows and large objects) and is not read.
 func readArchive(r io.Reader, f func(entry) error) error {
 	a := archive{r: bufio.NewReaderSize(r, 1<<16)}

@@ -61,7 +61,8 @@ func (b beyond) refused(steps []step) error {
 	case len(steps) > 1:
 		return fmt.Errorf("%w: a function has changed more than data", apply.ErrAlone)
 	case b.own:
-		return errors.New("it changes the definition of xmq_position, the table in which XMQ keeps its place: leave it out")
+		return errors.New("it changes the definition of xmq_position, the table in which XMQ keeps its position: leave it " +
+			"out")
 	}
 	return fmt.Errorf("it changes roles or databases of the server, or their settings (%s), which are not data: leave it "+
 		"out, and let each node's administrator do it", b.catalogs)

@@ -23,7 +23,7 @@ func (t *Database) Durable() uint64 { return t.patience.Durable() }
 const shownBytes = 100
 
 // blockers asks who keeps the session of a pid waiting: the sessions at the beginning of the queue, not those that
-// wait in it themselves, up to 9; behind them one row of the session itself. What the role may not see is empty.
+// wait in it themselves, up to 9; after them one row of the session itself. What the role may not see is empty.
 const blockers = `WITH RECURSIVE chain(pid, depth) AS (
 	SELECT b, 1 FROM pg_catalog.unnest(pg_catalog.pg_blocking_pids($1::int)) b
 	UNION SELECT b, depth + 1 FROM chain, pg_catalog.unnest(pg_catalog.pg_blocking_pids(chain.pid)) b WHERE depth < 8)

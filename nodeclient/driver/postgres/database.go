@@ -56,7 +56,7 @@ type Database struct {
 	spare         spare
 	dump, version string
 	templates     templates // of pg
-	// doubt is the position behind a commit that nobody answered and that could not be looked for yet;
+	// doubt is the position after a commit that nobody answered and that could not be looked for yet;
 	// zero when there is none.
 	doubt event.Position
 	// used says that pg may hold what an increment has left in it: it is reset before the next transaction.

@@ -13,7 +13,7 @@ import (
 )
 
 // makes says with which words the statements begin that pg_dump writes for each kind of entry. The first one makes
-// the thing; those behind it change it.
+// the thing; those after it change it.
 var makes = map[string][]string{
 	"SCHEMA":          {"CREATE SCHEMA"},
 	"EXTENSION":       {"CREATE EXTENSION IF NOT EXISTS", "CREATE EXTENSION"},
@@ -66,7 +66,7 @@ var makes = map[string][]string{
 	"SECURITY LABEL":         {"SECURITY LABEL"},
 }
 
-// named are the kinds whose entry has the name that stands behind the first words of their first statement.
+// named are the kinds whose entry has the name that stands after the first words of their first statement.
 var named = []string{"SCHEMA", "EXTENSION", "TYPE", "SHELL TYPE", "DOMAIN", "FUNCTION", "PROCEDURE", "AGGREGATE",
 	"COLLATION", "SERVER", "TABLE",
 	"FOREIGN TABLE", "VIEW", "MATERIALIZED VIEW", "MATERIALIZED VIEW DATA", "SEQUENCE", "INDEX", "STATISTICS"}
@@ -284,7 +284,7 @@ func wellFormed(words string, rest []sqltext.Token) error {
 	return nil
 }
 
-// openers are the words with which a statement in a body of SQL may begin, and operands those behind which CASE
+// openers are the words with which a statement in a body of SQL may begin, and operands those after which CASE
 // begins an expression.
 var (
 	openers  = strings.Fields("SELECT INSERT UPDATE DELETE MERGE WITH VALUES RETURN END TABLE")
@@ -308,7 +308,7 @@ func bodied(rest []sqltext.Token) error {
 		case last.Text == ";" && t.Text != "(" && !slices.ContainsFunc(openers, t.Is):
 			return errors.New("its body holds more than queries and changes of rows")
 		case t.Is("END") && last.Text == ";" && i+1 < len(rest):
-			return errors.New("something stands behind its body")
+			return errors.New("something stands after its body")
 		}
 	}
 	return nil

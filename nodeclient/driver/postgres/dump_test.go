@@ -67,7 +67,7 @@ func TestADumpOfPgDumpMakesTheSameDatabase(t *testing.T) {
 	}
 }
 
-// The search path of a dump holds for the increments behind it, one at a time, and for nothing else.
+// The search path of a dump holds for the increments after it, one at a time, and for nothing else.
 func TestSettingsOfADumpHoldForTheirIncrementAlone(t *testing.T) {
 	n := newNode(t)
 	n.run(append(published(t, "CREATE SCHEMA other; SET search_path = other; SET check_function_bodies = false; "+

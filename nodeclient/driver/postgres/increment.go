@@ -184,7 +184,7 @@ func checkPiece(p sqltext.Piece) ([]sqltext.Statement, error) {
 	}
 	lower := strings.ToLower(text)
 	if strings.Contains(lower, "xmq_position") && sqltext.Mentions(sqltext.PostgreSQL, text, "xmq_position") {
-		return nil, errors.New("it mentions xmq_position, the table in which XMQ keeps its place")
+		return nil, errors.New("it mentions xmq_position, the table in which XMQ keeps its position")
 	}
 	if strings.Contains(lower, "pg_temp") && sqltext.Mentions(sqltext.PostgreSQL, text, "pg_temp") {
 		return nil, errors.New("it mentions pg_temp, the schema of temporary objects, which live in one connection only " +
@@ -194,7 +194,7 @@ func checkPiece(p sqltext.Piece) ([]sqltext.Statement, error) {
 		return nil, errors.New(`it has a name with escapes (U&"..."), which hides what it means; write the name itself`)
 	}
 	if strings.Contains(lower, "set_config") && sqltext.Mentions(sqltext.PostgreSQL, text, "set_config") {
-		return nil, errors.New("it calls set_config, which changes the connection for the increments behind it")
+		return nil, errors.New("it calls set_config, which changes the connection for the increments after it")
 	}
 	return statements, nil
 }
@@ -215,7 +215,7 @@ func escapes(text string) bool {
 	return false
 }
 
-// checkStatement refuses what stays in the connection behind the increment, so that the same increment would mean
+// checkStatement refuses what stays in the connection after the increment, so that the same increment would mean
 // something else after a restart, and what reads or writes files of one server.
 func checkStatement(st sqltext.Statement) error {
 	switch st.Keyword {
@@ -223,7 +223,7 @@ func checkStatement(st sqltext.Statement) error {
 		return errors.New("COPY moves data between the database and a file or the client; write INSERT")
 	case "SET":
 		if st.Second != "CONSTRAINTS" && !local(st) {
-			return fmt.Errorf("SET %s changes the connection for the increments behind it, not the data; name schemas in "+
+			return fmt.Errorf("SET %s changes the connection for the increments after it, not the data; name schemas in "+
 				"full and leave it out", st.Second)
 		}
 	case "RESET", "DISCARD", "LISTEN", "UNLISTEN", "PREPARE", "EXECUTE", "DEALLOCATE", "DECLARE", "FETCH", "MOVE", "CLOSE",

@@ -103,7 +103,7 @@ func setting(name string) string {
 	return strings.Join(parts, ".")
 }
 
-// settingValue is what stands behind TO.
+// settingValue is what stands after TO.
 func settingValue(name, value string) string {
 	if slices.Contains(lists, strings.ToLower(name)) && value != "" {
 		return value

@@ -128,7 +128,7 @@ func passing(err error) error {
 	return nodeclient.Transient(err)
 }
 
-// readPosition reads the one row of the position table, which is there; lock goes behind the query. A table that
+// readPosition reads the one row of the position table, which is there; lock goes after the query. A table that
 // is another, or does not hold exactly one good row, is Fatal; all other trouble may pass.
 func readPosition(ctx context.Context, c *pgconn.PgConn, lock string) (event.Position, error) {
 	rows, err := query(ctx, c, "SELECT log_id, seq, chain FROM public.xmq_position"+lock)
@@ -143,7 +143,7 @@ func readPosition(ctx context.Context, c *pgconn.PgConn, lock string) (event.Pos
 		return event.Position{}, nodeclient.Fatal(fmt.Errorf("postgres: read the position: %w", err))
 	}
 	if len(rows) != 1 {
-		return fail(fmt.Errorf("the table xmq_position has %d rows instead of one: this copy has lost its place; restore "+
+		return fail(fmt.Errorf("the table xmq_position has %d rows instead of one: this copy has lost its position; restore "+
 			"it from another node, or seek if you know its position", len(rows)))
 	}
 	var pos event.Position

@@ -9,7 +9,7 @@ import (
 )
 
 // Whoever reads a setting that no module has defined gets the same whatever ran before in its session: in one batch, in
-// several, and behind a restart.
+// several, and after a restart.
 func TestNobodyReadsTheSettingsOfAnotherIncrement(t *testing.T) {
 	body := func(name, body string) string {
 		return "CREATE FUNCTION " + name + " RETURNS int LANGUAGE plpgsql AS $$ BEGIN " + body + " RETURN 1; END $$; "

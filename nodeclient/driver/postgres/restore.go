@@ -374,7 +374,7 @@ func (t *Database) rename(ctx context.Context) (left map[string]bool, err error)
 // Discard implements nodeclient.Restored.
 func (r *restored) Discard() error { return r.db.drop(restoreName(r.db.cfg.Database)) }
 
-// drop removes a database that may be absent, with a context of its own: it cleans up behind errors too.
+// drop removes a database that may be absent, with a context of its own: it cleans up after errors too.
 func (t *Database) drop(database string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*settleTime)
 	defer cancel()

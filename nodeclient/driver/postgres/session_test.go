@@ -142,7 +142,7 @@ func TestABatchThatNeedsMoreThanTheServerHasIsCut(t *testing.T) {
 }
 
 // Whatever asks for a number of a sequence gets one only that the same increment has drawn, and else an error: in one
-// batch, in several, and behind a restart.
+// batch, in several, and after a restart.
 func TestNobodyAsksForTheNumbersOfAnotherIncrement(t *testing.T) {
 	for name, c := range map[string]struct{ makes, asks string }{
 		"a default":         {"ALTER TABLE seen ALTER v SET DEFAULT currval('s')", "INSERT INTO seen DEFAULT VALUES"},

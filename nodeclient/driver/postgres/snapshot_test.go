@@ -269,7 +269,7 @@ func TestXE13TheSwitchIsOneStep(t *testing.T) {
 	}
 }
 
-// A server killed behind the restore, and between the two renames, has the old data.
+// A server killed after the restore, and between the two renames, has the old data.
 func TestAServerKilledInTheSwitchHasTheOldData(t *testing.T) {
 	own := postgrestest.New(t)
 	n := nodeOn(t, own, own.Addr())

@@ -310,7 +310,7 @@ func TestKeysEndByTheTimeOfTheLog(t *testing.T) {
 				till := times[i] + rng.Int64N(times[i+1]-times[i]+1)
 				beat(level, till)
 				model.due(second(0).UnixMilli() + till)
-				require.Equal(t, model.contents(), level.contents(), "heartbeat behind %d", i+1)
+				require.Equal(t, model.contents(), level.contents(), "heartbeat after %d", i+1)
 			}
 			if i == middle {
 				snapshot, pos := level.taken()
@@ -402,7 +402,7 @@ func TestHeartbeatsAloneEndKeys(t *testing.T) {
 	n.run("INCR longer2", "SET done 1")
 	require.Equal(t, []string{"done", "longer", "longer2", "stays"}, slices.Sorted(maps.Keys(n.contents())))
 
-	// Behind a position that is not the database's nothing ends.
+	// After a position that is not the database's nothing ends.
 	n.run("SET soon x EX 1")
 	before := n.at()
 	before.Seq++

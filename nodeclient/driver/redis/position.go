@@ -62,7 +62,7 @@ func parsePosition(log, seq, chain string) (pos event.Position, err error) {
 
 // lost is the loss of the copy's place.
 func lost(err error) error {
-	return nodeclient.Fatal(fmt.Errorf("redis: the key %s does not hold a position: this copy has lost its place; "+
+	return nodeclient.Fatal(fmt.Errorf("redis: the key %s does not hold a position: this copy has lost its position; "+
 		"restore it from another node, or seek if you know its position: %w", positionKey, err))
 }
 

@@ -173,7 +173,7 @@ func TestServersThatCannotBeATarget(t *testing.T) {
 	}
 	own := redistest.New(t, "--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru")
 	_, err := Open(t.Context(), own.URL(0), Options{})
-	require.ErrorContains(t, err, "throws keys away")
+	require.ErrorContains(t, err, "evicts keys")
 	require.False(t, nodeclient.IsTransient(err), err)
 	c := client(t, own, 0)
 	require.NoError(t, c.ConfigSet(t.Context(), "maxmemory-policy", "noeviction").Err())

@@ -59,8 +59,8 @@ func (i info) check() error {
 	case i["role"] != "master":
 		return errors.New("redis: the server is a replica: name its master")
 	case i.number("maxmemory") > 0 && i["maxmemory_policy"] != "noeviction":
-		return fmt.Errorf("redis: the server throws keys away when its memory is full (maxmemory-policy %s), and then "+
-			"this copy is none: set noeviction", i["maxmemory_policy"])
+		return fmt.Errorf("redis: the server evicts keys when its memory is full (maxmemory-policy %s), and this "+
+			"copy would lack them: set noeviction", i["maxmemory_policy"])
 	}
 	return nil
 }

@@ -44,7 +44,7 @@ func readPosition(ctx context.Context, c *sql.Conn) (event.Position, error) {
 		return fail(err)
 	}
 	if rows != 1 {
-		return fail(fmt.Errorf("the table xmq_position has %d rows instead of one: this copy has lost its place; restore "+
+		return fail(fmt.Errorf("the table xmq_position has %d rows instead of one: this copy has lost its position; restore "+
 			"it from another node, or seek if you know its position", rows))
 	}
 	pos := event.Position{Seq: uint64(seq.Int64)}

@@ -85,7 +85,7 @@ func checkPiece(p sqltext.Piece) ([]sqltext.Statement, error) {
 	}
 	lower := strings.ToLower(p.Text) // what an argument says is data
 	if strings.Contains(lower, positionTable) && sqltext.Mentions(sqltext.SQLite, p.Text, positionTable) {
-		return nil, errors.New("it mentions xmq_position, the table in which XMQ keeps its place")
+		return nil, errors.New("it mentions xmq_position, the table in which XMQ keeps its position")
 	}
 	if strings.Contains(lower, dbpage) && sqltext.Mentions(sqltext.SQLite, p.Text, dbpage) {
 		return nil, errors.New("it mentions sqlite_dbpage, the pages of the file: what is written there SQLite does not " +

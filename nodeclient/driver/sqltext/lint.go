@@ -23,7 +23,7 @@ func (w Warning) String() string {
 	return fmt.Sprintf("%s: %s: %s", Statement{Line: w.Line, Number: w.Statement}.Where(), w.What, w.Why)
 }
 
-// Lint warns of what makes replicas differ, as far as words show it: clocks, dice, what one server says of
+// Lint warns of what makes replicas differ, as far as words show it: clocks, random values, what one server says of
 // itself, sequences that cannot be put back, and rows taken or gathered in an order that nobody has given; and of what
 // only a superuser may do. It judges nothing: a text that cannot be read is searched up to there. The body of an
 // increment with arguments is searched, too; what they are is no matter of the lint.

@@ -87,7 +87,7 @@ func (s *scanner) fill() error {
 		s.eof, err = true, nil
 	}
 	if err != nil {
-		return errAt(s.line, "reading on: %w", err)
+		return errAt(s.line, "read the next line: %w", err)
 	}
 	return nil
 }

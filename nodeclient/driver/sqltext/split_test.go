@@ -40,7 +40,7 @@ func TestSplit(t *testing.T) {
 		{"backslash is plain", []Dialect{SQLite, PostgreSQL}, `SELECT '\';b`, []string{`SELECT '\';`, "b;"}},
 		{"backslash escapes", []Dialect{MariaDB}, `SELECT '\';', "\";";b`, []string{`SELECT '\';', "\";";`, "b;"}},
 		{"E strings", []Dialect{PostgreSQL}, `SELECT E'\';', e'\\';b`, []string{`SELECT E'\';', e'\\';`, "b;"}},
-		{"no E string behind a longer word", []Dialect{PostgreSQL}, `SELECT NAME'\';b`, []string{`SELECT NAME'\';`, "b;"}},
+		{"no E string after a longer word", []Dialect{PostgreSQL}, `SELECT NAME'\';b`, []string{`SELECT NAME'\';`, "b;"}},
 		{"dollar quotes", []Dialect{PostgreSQL}, "SELECT $$;'$$, $a$;$$;$a$, $1;b",
 			[]string{"SELECT $$;'$$, $a$;$$;$a$, $1;", "b;"}},
 		{"dollar inside a name", []Dialect{PostgreSQL}, "SELECT a$b$;c", []string{"SELECT a$b$;", "c;"}},

@@ -5,7 +5,7 @@ import "strings"
 // Why something differs.
 const (
 	ownClock  = "every node asks its own clock: write the time itself"
-	ownDice   = "every node throws its own dice: write the value itself"
+	ownRandom = "every node draws another random value: write the value itself"
 	ownServer = "it is different on every server: write the value itself"
 	ownCache  = "numbers are taken in advance, which nobody can put back, and nodes then differ: leave CACHE out"
 	noCache   = "numbers are taken in advance, which nobody can put back, and nodes then differ: write NOCACHE"
@@ -41,18 +41,18 @@ func merged(maps ...map[string]string) map[string]string {
 // RAND() of MariaDB answer by the increment's broker time, 'localtime' of SQLite is UTC.
 var calls = map[Dialect]map[string]string{
 	SQLite: merged(
-		why(ownDice, "RANDOM RANDOMBLOB"),
+		why(ownRandom, "RANDOM RANDOMBLOB"),
 		why(ownServer, "SQLITE_VERSION SQLITE_SOURCE_ID SQLITE_COMPILEOPTION_GET SQLITE_COMPILEOPTION_USED TOTAL_CHANGES")),
 	PostgreSQL: merged(
 		why(ownClock, "NOW CLOCK_TIMESTAMP STATEMENT_TIMESTAMP TRANSACTION_TIMESTAMP TIMEOFDAY"),
-		why(ownDice, "RANDOM RANDOM_NORMAL SETSEED GEN_RANDOM_UUID UUIDV4 UUIDV7 GEN_RANDOM_BYTES GEN_SALT "+
+		why(ownRandom, "RANDOM RANDOM_NORMAL SETSEED GEN_RANDOM_UUID UUIDV4 UUIDV7 GEN_RANDOM_BYTES GEN_SALT "+
 			"UUID_GENERATE_V1 UUID_GENERATE_V1MC UUID_GENERATE_V4 NORMAL_RAND"),
 		why(ownServer, "VERSION INET_CLIENT_ADDR INET_CLIENT_PORT INET_SERVER_ADDR INET_SERVER_PORT TXID_CURRENT "+
 			"TXID_CURRENT_IF_ASSIGNED TXID_CURRENT_SNAPSHOT TXID_STATUS CURRENT_DATABASE GETPGUSERNAME CURRENT_SETTING "+
 			"CURRENT_QUERY CURRTID2 LO_CREAT LO_CREATE LO_FROM_BYTEA LO_IMPORT MXID_AGE")),
 	MariaDB: merged(
 		why(ownClock, "SYSDATE"),
-		why(ownDice, "UUID UUID_SHORT UUID_V4 UUID_V7 SYS_GUID RANDOM_BYTES"),
+		why(ownRandom, "UUID UUID_SHORT UUID_V4 UUID_V7 SYS_GUID RANDOM_BYTES"),
 		why(ownServer, "CONNECTION_ID PS_CURRENT_THREAD_ID USER SESSION_USER SYSTEM_USER CURRENT_USER CURRENT_ROLE "+
 			"DATABASE SCHEMA "+
 			"VERSION LOAD_FILE IS_FREE_LOCK IS_USED_LOCK MASTER_POS_WAIT SOURCE_POS_WAIT MASTER_GTID_WAIT "+
@@ -89,7 +89,7 @@ var bare = map[Dialect]map[string]string{
 	SQLite: why(ownClock, "CURRENT_TIMESTAMP CURRENT_DATE CURRENT_TIME"),
 	PostgreSQL: merged(
 		why(ownClock, "CURRENT_TIMESTAMP CURRENT_DATE CURRENT_TIME LOCALTIME LOCALTIMESTAMP"),
-		why(ownDice, "TABLESAMPLE"),
+		why(ownRandom, "TABLESAMPLE"),
 		why(ownServer, "CURRENT_USER SESSION_USER CURRENT_ROLE CURRENT_CATALOG CTID XMIN XMAX CMIN CMAX TABLEOID")),
 	MariaDB: why(ownServer, "CURRENT_USER CURRENT_ROLE"),
 }

@@ -20,7 +20,7 @@ func Whole(d Dialect, line string) error {
 		return nil
 	}
 	if strings.HasPrefix(text, `\`) {
-		return fmt.Errorf("%.20q is said to a client, not to a database", text)
+		return fmt.Errorf("%.20q is a command of a client program, not SQL", text)
 	}
 	found, open := false, false
 	for st, err := range Statements(d, text) {

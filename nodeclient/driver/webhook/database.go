@@ -110,7 +110,7 @@ func parseURL(text string) (*url.URL, error) {
 // Apply implements external.Hooks.
 func (h *hooks) Apply(ctx context.Context, pos event.Position, r event.Record, outside bool) error {
 	if wait := time.Until(h.resume); wait > 0 {
-		return nodeclient.Transient(fmt.Errorf("the receiver has asked to be left alone for %s more (Retry-After)",
+		return nodeclient.Transient(fmt.Errorf("the receiver asks for no request in the next %s (Retry-After)",
 			wait.Round(time.Second)))
 	}
 	if limit := external.Limit(&r, h.timeout); limit != event.NoLimit {

@@ -390,7 +390,7 @@ func TestRetryAfterIsObeyed(t *testing.T) {
 	for range 3 {
 		_, err = target.Apply(t.Context(), before, items)
 		require.True(t, nodeclient.IsTransient(err))
-		require.ErrorContains(t, err, "left alone for 10m0s")
+		require.ErrorContains(t, err, "no request in the next 10m0s")
 	}
 	require.Equal(t, 1, asked)
 }

@@ -57,7 +57,7 @@ func (h *hooks) replay(ctx context.Context, raw []byte) (*http.Request, error) {
 			in.RequestURI)
 	}
 	path, _, _ := strings.Cut(in.RequestURI, "?")
-	if err := staysBehind(path); err != nil {
+	if err := staysBelow(path); err != nil {
 		return nil, fmt.Errorf("%s %.80q cannot be replayed: %w", in.Method, in.RequestURI, err)
 	}
 	to := *h.base
@@ -85,11 +85,11 @@ func (h *hooks) replay(ctx context.Context, raw []byte) (*http.Request, error) {
 	return out, nil
 }
 
-// staysBehind refuses the path of a request, as it stands in it, that some server or proxy could take for one that
-// does not lie after the path of the target's URL: with this node's secret only that part of the host may be
+// staysBelow refuses the path of a request, as it stands in it, that some server or proxy could take for one that
+// does not lie below the path of the target's URL: with this node's secret only that part of the host may be
 // reached. Servers differ in how often they decode and in what they call a separator, so every reading has to stay
-// behind.
-func staysBehind(path string) error {
+// below it.
+func staysBelow(path string) error {
 	if strings.HasPrefix(path, "//") {
 		return errors.New("its path begins with //, which some servers take for another host")
 	}
@@ -222,7 +222,7 @@ func (h *hooks) send(req *http.Request) (io.ReadCloser, error) {
 		now := time.Now()
 		if wait := later(res.Header, now); wait > 0 {
 			h.resume = now.Add(wait)
-			err = fmt.Errorf("%w; it asks to be left alone for %s", err, wait.Round(time.Second))
+			err = fmt.Errorf("%w; it asks for no request in the next %s", err, wait.Round(time.Second))
 		}
 		if state == "" && res.StatusCode >= 500 && res.StatusCode != http.StatusServiceUnavailable {
 			return nil, nodeclient.Unknown(err) // it may have failed after its work

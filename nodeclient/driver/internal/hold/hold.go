@@ -169,10 +169,11 @@ func (h *Hold) Lost(token Token) {
 }
 
 // ErrLost is returned when a session is lost as often as it is opened.
-var ErrLost = errors.New("the session that holds the database for this node is lost as soon as it is there")
+var ErrLost = errors.New("the session that holds the database for this node was lost again right after it was opened")
 
 // Advance is nodeclient.CheckAdvance for a node that may have been without its database for a while: what another has
-// done then is no reason to give up the copy.
+// done then is no reason to give up the copy. The error does not name the driver, like that of CheckAdvance: who adds
+// what was tried names it.
 func (h *Hold) Advance(stored, before event.Position) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -181,9 +182,9 @@ func (h *Hold) Advance(stored, before event.Position) error {
 	case err == nil:
 		h.lapsed = false
 	case h.lapsed && nodeclient.IsFatal(err):
-		return nodeclient.Transient(fmt.Errorf("%s: %w (%s), or has used it while this one had lost its lock:"+
-			" it left it at %s and finds it at %s. Start it again",
-			h.driver, nodeclient.ErrTaken, h.database, before, stored))
+		return nodeclient.Transient(fmt.Errorf("%w (%s), or has used it while this one had lost its lock:"+
+			" this node left it at %s and finds it at %s. Start this node again",
+			nodeclient.ErrTaken, h.database, before, stored))
 	}
 	return err
 }

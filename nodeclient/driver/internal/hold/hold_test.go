@@ -81,6 +81,7 @@ func TestOnlyWhatHappensUnderTheHoldIsFatal(t *testing.T) {
 	require.NotEqual(t, token, next)
 	require.ErrorIs(t, h.Advance(at1, at0), nodeclient.ErrTaken)
 	require.ErrorIs(t, h.Advance(at1, at0), nodeclient.ErrTaken)
+	require.NotContains(t, h.Advance(at1, at0).Error(), "test: ", "drivers put what was tried, and their name, before it")
 	require.True(t, nodeclient.IsBack(h.Advance(at0, at1)))
 	require.NoError(t, h.Advance(at0, at0))
 	require.True(t, nodeclient.IsFatal(h.Advance(at1, at0)))
