@@ -43,13 +43,36 @@ func trim(t *testing.T, d Disk) {
 }
 
 // Readers beside writers see one order, each writer's own order in it, and nothing beyond the head.
-func readsBeside(t *testing.T, d Disk) {
-	const writers, each = 4, 60
-	l := d.Open(t)
+func readsBeside(t *testing.T, d Disk) { ReadsBeside(t, d.Open(t), 4, 60) }
+
+// ReadsBeside lets writers append each so many drafts to an empty log, and as many readers read beside them. A reader
+// at the head sleeps until a writer has moved it: one that asks again and again would take the processor from them.
+func ReadsBeside(t *testing.T, l increments.Log, writers, each int) {
+	t.Helper()
 	var wg sync.WaitGroup
+	var mu sync.Mutex
+	moved := sync.NewCond(&mu)
+	failed := false // of mu: a writer has ended early
 	errs := make(chan error, 2*writers)
+	move := func(err error) {
+		if err != nil {
+			errs <- err
+		}
+		mu.Lock()
+		failed = failed || err != nil
+		mu.Unlock()
+		moved.Broadcast()
+	}
+	waits := func(seq uint64) bool {
+		mu.Lock()
+		defer mu.Unlock()
+		for !failed && l.Head().Seq == seq {
+			moved.Wait()
+		}
+		return !failed
+	}
 	read := func() error {
-		for at := event.Start(l.ID()); at.Seq < writers*each; {
+		for at := event.Start(l.ID()); at.Seq < uint64(writers*each) && waits(at.Seq); {
 			records, err := l.Read(at.Seq+1, 16, 10000)
 			if err != nil {
 				return err
@@ -69,8 +92,9 @@ func readsBeside(t *testing.T, d Disk) {
 	for p := range writers {
 		wg.Go(func() {
 			for i := range each {
-				if _, err := l.Append([]event.Draft{keyed(fmt.Sprint("p", p), fmt.Sprint(i))}); err != nil {
-					errs <- err
+				_, err := l.Append([]event.Draft{keyed(fmt.Sprint("p", p), fmt.Sprint(i))})
+				move(err)
+				if err != nil {
 					return
 				}
 			}

@@ -7,7 +7,6 @@ import (
 	"math"
 	"math/rand/v2"
 	"path/filepath"
-	"sync"
 	"testing"
 	"time"
 
@@ -17,6 +16,7 @@ import (
 	"xmq/broker/disk/disktest"
 	"xmq/broker/event"
 	"xmq/increments"
+	"xmq/increments/logtest"
 )
 
 // small makes rotations, flushes and compactions common.
@@ -154,50 +154,9 @@ func TestXQ01LastSequence(t *testing.T) {
 func TestXQ02ManyProducersManyReaders(t *testing.T) { testXQ02(t, disktest.NewMemory()) }
 
 func testXQ02(t *testing.T, place disk.Place) {
-	const each = 150
 	l, err := Create(place, small(), Options{MaxRecords: 100, RingBytes: 4000, OpenSegments: 2})
 	require.NoError(t, err)
-	var wg sync.WaitGroup
-	errs := make(chan error, 16)
-	for p := range 8 {
-		wg.Go(func() {
-			for i := range each {
-				if _, err := l.Append([]event.Draft{keyed(fmt.Sprint("p", p), fmt.Sprint(i))}); err != nil {
-					errs <- err
-					return
-				}
-			}
-		})
-		wg.Go(func() {
-			at := event.Start(l.ID())
-			for at.Seq < 8*each {
-				records, err := l.Read(at.Seq+1, 64, 10000)
-				if err != nil {
-					errs <- err
-					return
-				}
-				for _, e := range records {
-					if !e.Follows(at) {
-						errs <- fmt.Errorf("record %d does not follow", e.Seq())
-						return
-					}
-					at.Seq, at.Chain = e.Seq(), e.Chain()
-				}
-				if at.Seq > l.Head().Seq {
-					errs <- errors.New("read beyond the head")
-				}
-			}
-		})
-	}
-	wg.Wait()
-	require.Empty(t, errs)
-	next := map[string]int{}
-	for _, e := range readAll(t, l) {
-		r, err := e.Decode()
-		require.NoError(t, err)
-		require.Equal(t, fmt.Sprint(next[r.Producer]), r.Key)
-		next[r.Producer]++
-	}
+	logtest.ReadsBeside(t, l, 8, 150)
 	require.NoError(t, l.Close())
 }
 
