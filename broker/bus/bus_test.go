@@ -18,7 +18,7 @@ import (
 	"xmq/broker/bus/bustest"
 )
 
-func TestMemIsARoad(t *testing.T) {
+func TestMemIsAConn(t *testing.T) {
 	bustest.Run(t, func(t *testing.T) bustest.Network {
 		m := bus.NewMem(1)
 		return bustest.Network{Connect: m.Connect, Cut: func(cut bool) {
@@ -41,7 +41,7 @@ func natsServer(t *testing.T, port int) *server.Server {
 	return s
 }
 
-func TestNATSIsARoad(t *testing.T) {
+func TestNATSIsAConn(t *testing.T) {
 	bustest.Run(t, func(t *testing.T) bustest.Network {
 		s := natsServer(t, -1)
 		port := s.Addr().(*net.TCPAddr).Port

@@ -1,4 +1,9 @@
-// Package units writes numbers, sizes and durations for people: one way on all screens and in all alerts.
+// Package units writes numbers, sizes and durations for people: one way on all screens, in all errors and alerts.
+//
+//	Count(1234567)           1,234,567
+//	Of(1, "increment")       1 increment
+//	Span(74 * time.Minute)   1 h 14 m
+//	Bytes(3 << 20)           3.0 MiB
 package units
 
 import (

@@ -1,4 +1,8 @@
-// Package bustest is the conformance suite of package bus: what nodes and broker rely on, whatever the network.
+// Package bustest is what every bus.Conn must pass: what nodes and broker rely on, whatever the network is.
+//
+// The test of a network calls Run with a function that makes a fresh Network: how clients connect to it, and how a test
+// cuts them off and connects them again. Order within a subject, requests and their ends, sizes, cuts and closing are
+// tested. See the tests of package bus, which run it on NATS and on the network in memory.
 package bustest
 
 import (

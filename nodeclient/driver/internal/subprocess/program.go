@@ -1,4 +1,7 @@
-// Package subprocess is what drivers that run programs share: how a program's last words come into an error.
+// Package subprocess is what drivers that run programs share: the end of what a program has written to stderr stands in
+// the error that says how it ended.
+//
+// A Tail is the program's stderr: it keeps the last part of what is written to it. Ended puts that into the error.
 package subprocess
 
 import (

@@ -1,4 +1,7 @@
 // Package webhooktest is somebody's program behind HTTP, for tests of the driver that calls it.
+//
+// A Receiver remembers what it was sent and answers as the chapter of the databases says; a Rule lets a test answer
+// otherwise: refuse, ask to wait, cut the connection, or do nothing.
 package webhooktest
 
 import (
