@@ -1,8 +1,8 @@
 // Package logtest is what every increments.Log must pass: order, durability over restarts and power cuts, idempotency,
 // groups under way, retention, reads beside the writer, times, and what follows a failed write.
 //
-// The test of a log calls Run with a Kind, which makes an empty Disk: where the log keeps its data, and how a test opens
-// it anew, cuts its power or lets its syncs fail. See the tests of increments/segments.
+// The test of a log calls Run with a Kind, which makes an empty Disk: where the log keeps its data, and how a test
+// opens it anew, cuts its power or lets its syncs fail. See the tests of increments/segments.
 package logtest
 
 import (

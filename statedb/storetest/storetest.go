@@ -1,5 +1,5 @@
-// Package storetest is what every statedb.Store must pass: what was written is there after a restart, readers get copies
-// of what is durable, and a failed write is the last.
+// Package storetest is what every statedb.Store must pass: what was written is there after a restart, readers get
+// copies of what is durable, and a failed write is the last.
 //
 // The test of a store calls Run with a Kind, which makes an empty Disk: where the store keeps its data, and how a test
 // opens it anew or lets its writes fail. See the tests of statedb/leveldb.
