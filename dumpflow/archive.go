@@ -151,7 +151,12 @@ func (a *Archive) rewind() error {
 	if _, err := a.file.Seek(0, io.SeekStart); err != nil {
 		return err
 	}
-	a.r, a.rest, a.number, a.size, a.sum, a.end = bufio.NewReaderSize(a.file, 1<<20), nil, 0, 0, sha256.New(), false
+	a.r = bufio.NewReaderSize(a.file, 1<<20)
+	a.rest = nil
+	a.number = 0
+	a.size = 0
+	a.sum = sha256.New()
+	a.end = false
 	magic := make([]byte, len(archiveMagic))
 	if _, err := io.ReadFull(a.r, magic); err != nil || string(magic) != archiveMagic {
 		return fmt.Errorf("it does not begin like a backup of this version: %w", event.ErrDamaged)

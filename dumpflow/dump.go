@@ -129,7 +129,11 @@ func (d *Dump) Open(pos event.Position, o Opened, now int64, pauseMS float64) er
 	if d.Phase != Opening {
 		return fmt.Errorf("DUMP %s of %s is %s, not opening", d.ID, d.Target, d.Phase)
 	}
-	d.Phase, d.Pos, d.Format, d.Online, d.About = Uploading, pos, o.Format, o.Online, o.Size
+	d.Phase = Uploading
+	d.Pos = pos
+	d.Format = o.Format
+	d.Online = o.Online
+	d.About = o.Size
 	d.OpenedAt, d.PauseMS = now, pauseMS
 	return nil
 }

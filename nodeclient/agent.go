@@ -468,7 +468,11 @@ func (a *Agent) flush(work context.Context, s *session) {
 		}
 	}
 	tasks := s.tasks
-	s.notes, s.drop, s.giveUp, s.send, s.tasks = nil, false, false, nil, nil
+	s.notes = nil
+	s.drop = false
+	s.giveUp = false
+	s.send = nil
+	s.tasks = nil
 	for _, t := range tasks {
 		a.start(work, t)
 	}

@@ -189,7 +189,12 @@ func newSession(r rules, self event.Session, pos event.Position, proved bool, dr
 // open begins a new turn of the conversation with our position: the one way to recover. While a task is at the
 // database the position is moving, so NONE is said when it is done.
 func (s *session) open() {
-	s.phase, s.queue, s.received, s.welcomed, s.failure, s.heartbeatInterval = opening, nil, s.pos, false, "", 0
+	s.phase = opening
+	s.queue = nil
+	s.received = s.pos
+	s.welcomed = false
+	s.failure = ""
+	s.heartbeatInterval = 0
 	s.clock, s.ended = 0, 0
 	s.self.Turn++
 	s.heardTicks = 0
@@ -662,7 +667,11 @@ func (s *session) applied(n int, pos event.Position, err error) {
 	case IsFatal(err):
 		s.lose()
 	default:
-		s.phase, s.failure, s.queue, s.received, s.transientErr = held, err.Error(), nil, s.pos, ""
+		s.phase = held
+		s.failure = err.Error()
+		s.queue = nil
+		s.received = s.pos
+		s.transientErr = ""
 		s.troubled = true
 		s.warn("increment %d failed: %v", s.pos.Seq+1, err)
 		s.sayFailure()

@@ -85,7 +85,12 @@ func (b *Batch) setDump(id event.DumpID, d *dumpflow.Dump) {
 // are taken from n; the store keeps the rest. One that has become worse needs a new look by an operator, and an alert
 // about a client never becomes milder while it stands.
 func (b *Batch) Raise(n Alert) {
-	n.V, n.Text, n.First, n.Count, n.Acked, n.Cleared = AlertVersion, cut(n.Text), n.Last, 1, false, 0
+	n.V = AlertVersion
+	n.Text = cut(n.Text)
+	n.First = n.Last
+	n.Count = 1
+	n.Acked = false
+	n.Cleared = 0
 	b.alter(n.Key, func(a *Alert, known bool) bool {
 		raised := n
 		if known && a.Cleared == 0 {

@@ -249,8 +249,11 @@ func (c *Client) IsFenced(instance event.Instance) bool {
 func (c *Client) Clone() Client {
 	d := *c
 	d.Topics, d.Fenced = slices.Clone(c.Topics), slices.Clone(c.Fenced)
-	d.LastError, d.Override, d.Seek, d.Join, d.Apply = clone(c.LastError), clone(c.Override), clone(c.Seek), clone(c.Join),
-		clone(c.Apply)
+	d.LastError = clone(c.LastError)
+	d.Override = clone(c.Override)
+	d.Seek = clone(c.Seek)
+	d.Join = clone(c.Join)
+	d.Apply = clone(c.Apply)
 	return d
 }
 

@@ -27,9 +27,11 @@ func (b *Broker) Reload(cfg Config) error {
 	}
 	now := *b.knobs()
 	now.Retention, now.Hooks, now.Watch = cfg.Retention, cfg.Hooks, cfg.Watch
-	now.AlertsKeep, now.SnapshotTTL, now.SnapshotReuse, now.MaxDumps, now.DumpLimit = cfg.AlertsKeep, cfg.SnapshotTTL,
-		cfg.SnapshotReuse,
-		cfg.MaxDumps, cfg.DumpLimit
+	now.AlertsKeep = cfg.AlertsKeep
+	now.SnapshotTTL = cfg.SnapshotTTL
+	now.SnapshotReuse = cfg.SnapshotReuse
+	now.MaxDumps = cfg.MaxDumps
+	now.DumpLimit = cfg.DumpLimit
 	if now.MaxRecords != cfg.MaxRecords {
 		now.MaxRecords = cfg.MaxRecords
 		b.log.Info("segments of the log get another size", "max_records", cfg.MaxRecords, "open segment ends with",

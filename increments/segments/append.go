@@ -176,7 +176,12 @@ func (g *AppendGroup) Reset() {
 	g.batch.Reset()
 	clear(g.free)
 	clear(g.runs)
-	g.segment, g.records, g.arena, g.memory, g.runs, g.listed = nil, nil, nil, 0, g.runs[:0], false
+	g.segment = nil
+	g.records = nil
+	g.arena = nil
+	g.memory = 0
+	g.runs = g.runs[:0]
+	g.listed = false
 }
 
 // Records implements increments.AppendGroup.

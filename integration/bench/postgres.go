@@ -164,7 +164,11 @@ func pgDumpZstd(ctx context.Context, dir string, p *Params) (v float64, err erro
 	dump := s.Command(s.Program("pg_dump"), "-Fc", "-Z0", "-d", s.URL("b"))
 	zstd := exec.CommandContext(ctx, compress, "-1", "-q")
 	var words strings.Builder
-	dump.Stdout, zstd.Stdin, zstd.Stdout, dump.Stderr, zstd.Stderr = w, r, out, &words, io.Discard
+	dump.Stdout = w
+	zstd.Stdin = r
+	zstd.Stdout = out
+	dump.Stderr = &words
+	zstd.Stderr = io.Discard
 	began := time.Now()
 	if err := errors.Join(zstd.Start(), dump.Run(), w.Close()); err != nil {
 		return 0, fmt.Errorf("pg_dump: %w: %s", errors.Join(err, zstd.Wait()), words.String())

@@ -114,8 +114,12 @@ func (s *MariaDB) Exec(database, script string) error {
 // closes it.
 func (s *MariaDB) Connect(database string) (*sql.DB, error) {
 	cfg := mysql.NewConfig()
-	cfg.User, cfg.Net, cfg.Addr, cfg.DBName, cfg.MultiStatements, cfg.Logger = "root", "unix", s.socket(), database, true,
-		&mysql.NopLogger{}
+	cfg.User = "root"
+	cfg.Net = "unix"
+	cfg.Addr = s.socket()
+	cfg.DBName = database
+	cfg.MultiStatements = true
+	cfg.Logger = &mysql.NopLogger{}
 	cfg.Params = map[string]string{"time_zone": "'+00:00'", s.limit: "0"}
 	connector, err := mysql.NewConnector(cfg)
 	if err != nil {
