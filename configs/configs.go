@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"os"
 	"slices"
@@ -56,6 +57,9 @@ func Load(cfg any, s Source) error {
 
 func loadFile(cfg any, fields []Field, path string) error {
 	f, err := os.Open(path)
+	if cause := new(fs.PathError); errors.As(err, &cause) {
+		return cause.Err // the caller names the file
+	}
 	if err != nil {
 		return err
 	}

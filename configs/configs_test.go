@@ -227,6 +227,32 @@ func TestXN04ThereIsNoZeroMQDoor(t *testing.T) {
 	require.ErrorContains(t, Load(&cfg, Source{File: write(t, "door: zeromq\n")}), "there is no ZeroMQ door")
 }
 
+// What a node cannot work with is named with its value and its bound, as the broker's knobs are.
+func TestKnobsOfANodeAreRefusedWithTheirBounds(t *testing.T) {
+	for says, change := range map[string]func(*Node){
+		"window_records is 0: it must be at least 1":    func(n *Node) { n.WindowRecords = 0 },
+		"heartbeat is -1: it must be at least 1":        func(n *Node) { n.Heartbeat = -1 },
+		"tick is 0s: it must be longer than 0s":         func(n *Node) { n.Tick = 0 },
+		"apply_limit is -1ns: it cannot be negative":    func(n *Node) { n.ApplyLimit = -1 },
+		"dump_rate is -1: it cannot be negative":        func(n *Node) { n.DumpRate = -1 },
+		"target is missing: give --target, XMQ_TARGET ": func(n *Node) { n.Target = "" },
+	} {
+		n := DefaultNode()
+		n.ID, n.Target = "n1", "sqlite:x"
+		change(&n)
+		_, err := n.Options(nil)
+		require.True(t, IsConfig(err), says)
+		require.ErrorContains(t, err, says)
+	}
+}
+
+// A file that is not there is named once.
+func TestAMissingFileIsNamedOnce(t *testing.T) {
+	cfg := DefaultBroker()
+	err := Load(&cfg, Source{File: "missing.yaml"})
+	require.EqualError(t, err, "configuration: missing.yaml: no such file or directory")
+}
+
 // XD-26: "each setting has one name; an old name is refused with the new one in the text".
 func TestXD26OldNamesAreRefusedWithTheNewOne(t *testing.T) {
 	for old, now := range formerly {

@@ -119,16 +119,23 @@ func (n *Node) Options(log *slog.Logger) (nodeclient.Options, error) {
 	if err := CheckNATS(n.Broker); err != nil {
 		return nodeclient.Options{}, fmt.Errorf("%w: broker: %w", ErrConfig, err)
 	}
-	for key, value := range map[string]int64{"window_records": int64(n.WindowRecords),
-		"window_bytes":  int64(n.WindowBytes),
-		"batch_records": int64(n.BatchRecords), "batch_bytes": int64(n.BatchBytes), "tick": int64(n.Tick),
-		"heartbeat": int64(n.Heartbeat),
-		"silence":   int64(n.Silence), "max_backoff": int64(n.MaxBackoff), "dump_rate": n.DumpRate + 1,
-		"apply_limit": int64(n.ApplyLimit) + 1} {
-		if value < 1 {
-			return nodeclient.Options{}, fmt.Errorf("%w: %s is too small: see configs/node.example.yaml for its default",
-				ErrConfig, key)
+	for _, knob := range []struct {
+		key   string
+		value int
+	}{{"window_records", n.WindowRecords}, {"window_bytes", n.WindowBytes}, {"batch_records", n.BatchRecords},
+		{"batch_bytes", n.BatchBytes}, {"heartbeat", n.Heartbeat}, {"silence", n.Silence}, {"max_backoff", n.MaxBackoff}} {
+		if knob.value < 1 {
+			return nodeclient.Options{}, fmt.Errorf("%w: %s is %d: it must be at least 1", ErrConfig, knob.key, knob.value)
 		}
+	}
+	if n.Tick <= 0 {
+		return nodeclient.Options{}, fmt.Errorf("%w: tick is %s: it must be longer than 0s", ErrConfig, n.Tick)
+	}
+	if n.ApplyLimit < 0 {
+		return nodeclient.Options{}, fmt.Errorf("%w: apply_limit is %s: it cannot be negative", ErrConfig, n.ApplyLimit)
+	}
+	if n.DumpRate < 0 {
+		return nodeclient.Options{}, fmt.Errorf("%w: dump_rate is %d: it cannot be negative", ErrConfig, n.DumpRate)
 	}
 	return nodeclient.Options{Group: n.Group, ID: n.ID, Topics: n.Topics, From: n.From, Replace: n.Replace, Reuse: n.Reuse,
 		Stay: !n.Rejoin, At: n.At,
