@@ -57,7 +57,7 @@ func DecodeManifest(b []byte) (Manifest, error) {
 // do not fit each other.
 func (m Manifest) check() error {
 	if m.Dump == 0 || m.Pos.Log == 0 {
-		return fmt.Errorf("manifest: dump %s at %s has no position: %w", m.Dump, m.Pos, event.ErrDamaged)
+		return fmt.Errorf("manifest: DUMP %s at %s has no position: %w", m.Dump, m.Pos, event.ErrDamaged)
 	}
 	if m.Size < 0 || int64(m.Chunks) != Chunks(m.Size) || len(m.SHA256) != 64 {
 		return fmt.Errorf("manifest: %d bytes in %d chunks with digest %.80q do not fit each other: %w", m.Size, m.Chunks,

@@ -34,7 +34,7 @@ func DecodeChunkReply(b []byte, dump event.DumpID) (ChunkReply, error) {
 		return ChunkReply{}, err
 	}
 	if e.Kind != event.SnapRep || e.Dump != dump {
-		return ChunkReply{}, fmt.Errorf("chunk reply %s is not for dump %s: %w", e, dump, event.ErrDamaged)
+		return ChunkReply{}, fmt.Errorf("chunk reply %s is not for DUMP %s: %w", e, dump, event.ErrDamaged)
 	}
 	a := ChunkReply{State: e.State, Text: e.Text}
 	if len(e.Body) > 0 {

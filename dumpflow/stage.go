@@ -92,7 +92,7 @@ func readManifest(path string, id event.DumpID) (*Manifest, error) {
 	}
 	m, err := DecodeManifest(b)
 	if err == nil && m.Dump != id {
-		err = fmt.Errorf("it is the manifest of dump %s: %w", m.Dump, event.ErrDamaged)
+		err = fmt.Errorf("it is the manifest of DUMP %s: %w", m.Dump, event.ErrDamaged)
 	}
 	return &m, err
 }
@@ -128,11 +128,11 @@ func (st *stage) put(id event.DumpID, c Chunk, data []byte, space func() error) 
 	}
 	if space != nil {
 		if err := space(); err != nil {
-			return fmt.Errorf("stage chunk %d of dump %s: %w", c.Number, id, err)
+			return fmt.Errorf("stage chunk %d of DUMP %s: %w", c.Number, id, err)
 		}
 	}
 	if err := st.write(c); err != nil {
-		return fmt.Errorf("stage chunk %d of dump %s: %w", c.Number, id, err)
+		return fmt.Errorf("stage chunk %d of DUMP %s: %w", c.Number, id, err)
 	}
 	if st.gone != nil {
 		return st.gone
@@ -279,12 +279,12 @@ func (st *stage) seal(id event.DumpID, m Manifest) (Manifest, error) {
 	}
 	if st.sealed != nil {
 		if m.Pos != st.sealed.Pos {
-			return m, fmt.Errorf("dump %s was sealed at %s, not at %s: %w", id, st.sealed.Pos, m.Pos, event.ErrDamaged)
+			return m, fmt.Errorf("DUMP %s was sealed at %s, not at %s: %w", id, st.sealed.Pos, m.Pos, event.ErrDamaged)
 		}
 		return *st.sealed, st.sealed.Matches(m.Size, m.SHA256)
 	}
 	if st.hashed != m.Chunks || len(st.have) != int(m.Chunks) {
-		return m, fmt.Errorf("dump %s: %d chunks are here (%d without a hole), its manifest says %d: %w", id, len(st.have),
+		return m, fmt.Errorf("DUMP %s: %d chunks are here (%d without a hole), its manifest says %d: %w", id, len(st.have),
 			st.hashed, m.Chunks, event.ErrDamaged)
 	}
 	if err := m.Matches(st.size, hex.EncodeToString(st.sum.Sum(nil))); err != nil {
@@ -292,10 +292,10 @@ func (st *stage) seal(id event.DumpID, m Manifest) (Manifest, error) {
 	}
 	m.V = ManifestVersion
 	if err := writeFile(filepath.Join(st.dir, manifestName), m.Encode()); err != nil {
-		return m, fmt.Errorf("publish manifest of dump %s: %w", id, err)
+		return m, fmt.Errorf("publish manifest of DUMP %s: %w", id, err)
 	}
 	if err := disk.SyncDir(st.dir); err != nil {
-		return m, fmt.Errorf("publish manifest of dump %s: %w", id, err)
+		return m, fmt.Errorf("publish manifest of DUMP %s: %w", id, err)
 	}
 	st.sealed = &m
 	st.news()

@@ -14,10 +14,10 @@ import (
 )
 
 // ErrNoSuchDump is returned for a dump that has no staging: unknown, given up, or older than is kept.
-var ErrNoSuchDump = errors.New("no such dump is staged")
+var ErrNoSuchDump = errors.New("the broker has no snapshot of it")
 
 // ErrForeign is returned when something lies in staging that no Staging has made.
-var ErrForeign = errors.New("it is not ours: move it away")
+var ErrForeign = errors.New("it is not the broker's: move it away")
 
 // Staging is the broker's area for snapshots on their way: one directory a dump, named by its ID, one file a
 // chunk, and manifest.json, which appears (by rename) only when everything before it is durable. Paths are made
@@ -108,10 +108,10 @@ func (s *Staging) Create(id event.DumpID) error {
 	}
 	dir := filepath.Join(s.dir, id.String())
 	if err := os.Mkdir(dir, 0o700); err != nil {
-		return fmt.Errorf("stage dump %s: %w", id, err)
+		return fmt.Errorf("stage DUMP %s: %w", id, err)
 	}
 	if err := disk.SyncDir(s.dir); err != nil {
-		return errors.Join(fmt.Errorf("stage dump %s: %w", id, err), os.Remove(dir))
+		return errors.Join(fmt.Errorf("stage DUMP %s: %w", id, err), os.Remove(dir))
 	}
 	s.all[id] = newStage(dir)
 	return nil
@@ -123,7 +123,7 @@ func (s *Staging) stage(id event.DumpID) (*stage, error) {
 	if st := s.all[id]; st != nil {
 		return st, nil
 	}
-	return nil, fmt.Errorf("dump %s: %w", id, ErrNoSuchDump)
+	return nil, fmt.Errorf("DUMP %s: %w", id, ErrNoSuchDump)
 }
 
 // Put stores a chunk durably. Its data belongs to the Staging from then on, which may keep it until the dump is sealed.
@@ -170,7 +170,7 @@ func (s *Staging) Seal(id event.DumpID, m Manifest) (Manifest, error) {
 		return m, err
 	}
 	if m.Dump != id {
-		return m, fmt.Errorf("dump %s: the manifest is of dump %s: %w", id, m.Dump, event.ErrDamaged)
+		return m, fmt.Errorf("DUMP %s: the manifest is of DUMP %s: %w", id, m.Dump, event.ErrDamaged)
 	}
 	return st.seal(id, m)
 }
@@ -210,7 +210,7 @@ func (s *Staging) Drop(id event.DumpID, why string) {
 	}
 	st.mu.Lock() // it waits for a part of a Seal under way at most; other dumps do not wait
 	defer st.mu.Unlock()
-	if !st.drop(fmt.Errorf("dump %s was given up: %s: %w", id, why, ErrNoSuchDump)) {
+	if !st.drop(fmt.Errorf("DUMP %s was given up: %s: %w", id, why, ErrNoSuchDump)) {
 		return
 	}
 	s.mu.Lock()

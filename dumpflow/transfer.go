@@ -205,7 +205,7 @@ func NewDownload(ctx context.Context, call Call, dump event.DumpID, o Options) *
 
 // Close ends all fetching and waits for it. Read answers an error from then on.
 func (d *Download) Close() {
-	d.cancel(errors.New("download closed"))
+	d.cancel(errors.New("the download of the snapshot was closed"))
 	d.flying.Wait()
 }
 
@@ -287,7 +287,7 @@ func (d *Download) finish(manifest []byte) error {
 		return err
 	}
 	if m.Dump != d.dump {
-		return fmt.Errorf("the manifest is of dump %s, not %s: %w", m.Dump, d.dump, event.ErrDamaged)
+		return fmt.Errorf("the manifest is of DUMP %s, not %s: %w", m.Dump, d.dump, event.ErrDamaged)
 	}
 	if err := m.Matches(d.size, hex.EncodeToString(d.sum.Sum(nil))); err != nil {
 		return err

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -41,7 +42,7 @@ func (m *Machine) asked(e *event.Event, log Log) {
 	r := dumpflow.Requester{ID: e.Peer, Request: e.Request, Backup: h.Backup, Topics: h.Topics, Range: h.Range,
 		Reuse: h.Reuse}
 	if err == nil && r.Request == 0 {
-		err = fmt.Errorf("a DUMP needs a request id")
+		err = errors.New("a DUMP needs a request ID")
 	}
 	if err != nil {
 		m.answer(r, nil, event.Refused, err.Error())

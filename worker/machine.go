@@ -567,7 +567,7 @@ func (m *Machine) current(s event.Session, log Log) bool {
 	case s.Instance == m.client.Session.Instance && s.Turn < m.client.Session.Turn:
 		m.nonsense++ // an older conversation of the same process
 	default:
-		m.anew(s, "this session is not open: open one with INCR_REQ/NONE")
+		m.anew(s, "this session is not open: the node has to open one")
 	}
 	return false
 }
@@ -591,7 +591,7 @@ func (m *Machine) begin(log Log) bool {
 	}
 	if v.code != event.Welcome || v.from != o.from {
 		m.say(event.Event{Kind: event.IncrRep, Code: event.Reopen, Session: o.session,
-			Text: "things have changed since this session was offered: open another one"})
+			Text: "the client was changed since this session was offered: the node has to open another one"})
 		return false
 	}
 	if !m.known && !m.rules.ClientQuota.take() {

@@ -203,7 +203,7 @@ func (w *Worker) round() error {
 		}
 	}
 	if err := w.env.Save(&batch); err != nil {
-		return fmt.Errorf("worker %d: %w", w.number, err)
+		return err
 	}
 	for i, t := range turn {
 		w.deliver(&works[i])
@@ -286,7 +286,7 @@ func (w *Worker) feed(t *task, f *Feed) error {
 		t.later = true
 		return nil
 	case err != nil:
-		return fmt.Errorf("worker %d: client %s: %w", w.number, t.id, err)
+		return fmt.Errorf("feed client %s: %w", t.id, err)
 	case c.end.Seq > f.From.Seq:
 		e := t.machine.Fed(c.end, c.body) // the window counts what the node has to keep
 		if f.Pack {
@@ -323,7 +323,7 @@ func (w *Worker) saveLagging() error {
 	}
 	w.lagging = w.lagging[:0]
 	if err := w.env.Save(&b); err != nil {
-		return fmt.Errorf("worker %d: %w", w.number, err)
+		return err
 	}
 	return nil
 }
