@@ -185,7 +185,7 @@ func (c *Checked) damaged(what string, err error, help string) {
 
 // DamagedState notes that the state store is damaged.
 func (c *Checked) DamagedState(name string, err error) {
-	c.damaged(name, err, "a start is refused with it (78): move this directory away; the next start makes it again "+
+	c.damaged(name, err, "a start is refused with it (78): move it away; the next start makes it again "+
 		"from the log and from what the nodes say (alert `rebuilt`), and when all clients are back `xmq log trim "+
 		"--confirm` ends that")
 }

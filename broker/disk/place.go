@@ -2,6 +2,7 @@ package disk
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/syndtr/goleveldb/leveldb/storage"
 )
@@ -133,8 +135,11 @@ func (d dir) Look(name string) (Files, error) {
 	return &dirFiles{files, path}, nil
 }
 
-// named says what failed, and of which path unless err has said so.
+// named says what failed, and of which path unless err has said so. Damage says all of it.
 func named(what, path string, err error) error {
+	if IsDamage(err) {
+		return err
+	}
 	if strings.Contains(err.Error(), path) {
 		return fmt.Errorf("%s: %w", what, err)
 	}
@@ -145,11 +150,14 @@ func named(what, path string, err error) error {
 // find another.
 func isDatabase(path string) error {
 	info, err := os.Stat(path)
+	if parent := filepath.Dir(path); errors.Is(err, syscall.ENOTDIR) {
+		return cmp.Or(NoDirectory(parent), err)
+	}
 	if err != nil {
 		return fmt.Errorf("open database: %w", err)
 	}
 	if !info.IsDir() {
-		return &Damage{File: path, Offset: -1, What: "a file lies where the directory of a database belongs"}
+		return &Damage{File: path, Offset: -1, What: "a file lies where a directory of the broker belongs: move it away"}
 	}
 	return nil
 }

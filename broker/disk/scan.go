@@ -42,7 +42,7 @@ func prescan(place Place, name string, files Files) (tornManifest bool, err erro
 	manifest, err := files.GetMeta()
 	if cut := new(fs.PathError); errors.Is(err, fs.ErrNotExist) || lerrors.IsCorrupted(err) || errors.As(err, &cut) &&
 		cut.Op == "read" {
-		return false, &Damage{File: place.String() + "/" + name + "/CURRENT", Offset: -1, What: "names no manifest: " +
+		return false, &Damage{File: place.String() + "/" + name + "/CURRENT", Offset: -1, What: "it names no manifest: " +
 			err.Error()}
 	}
 	if err != nil {
@@ -55,7 +55,7 @@ func prescan(place Place, name string, files Files) (tornManifest bool, err erro
 	case v.damaged:
 		return false, refuse(manifest, v.offset, v.what)
 	case v.records == 0:
-		return false, refuse(manifest, 0, "no readable edit in the manifest")
+		return false, refuse(manifest, 0, "it holds no entry that can be read")
 	}
 	// The last edit names the journal in use, and goleveldb removes the one before it. So while the journal
 	// of the last readable edit is there, nothing after that edit was in force yet; without it, edits that

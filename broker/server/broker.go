@@ -316,7 +316,7 @@ func (b *Broker) Run(ctx context.Context, onReady func()) error {
 		select {
 		case <-ctx.Done():
 		case part := <-ended:
-			err = fmt.Errorf("%s ended: %w", part.name, cmp.Or(part.err, errors.New("without being told to")))
+			err = part.ended()
 			part.err = nil // told once
 		case err = <-b.poisoned:
 		}
@@ -347,9 +347,12 @@ func (b *Broker) storageFailed() error {
 // many.
 const lastWrites = 8 * time.Second
 
+// doorsWithin is how long NATS may take to open the doors.
+const doorsWithin = 10 * time.Second
+
 // openDoors subscribes to everything that comes in over NATS.
 func (b *Broker) openDoors(ctx context.Context, p *parts, ended chan<- *part) (err error) {
-	ctx, done := context.WithTimeout(ctx, 10*time.Second)
+	ctx, done := context.WithTimeout(ctx, doorsWithin)
 	defer done()
 	if err := b.claimGroup(ctx, p); err != nil {
 		return err
@@ -381,12 +384,19 @@ func (b *Broker) openDoors(ctx context.Context, p *parts, ended chan<- *part) (e
 	return nil
 }
 
+// silence is why NATS, or who is asked over it, has not answered.
+func (b *Broker) silence(err error) error {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("nothing came within %s", doorsWithin)
+	}
+	return secret.Hide(err, b.cfg.NATSURL)
+}
+
 func (b *Broker) awayNATS(err error) error {
 	if trouble := b.conn.Trouble(); trouble != nil && !bus.Refused(trouble) {
 		return say(errTemporary, "NATS at %s cannot be used: %v", b.NATSURL(), trouble)
 	}
-	return say(errTemporary, "NATS at %s does not answer: is it running? (%v)", b.NATSURL(),
-		secret.Hide(err, b.cfg.NATSURL))
+	return say(errTemporary, "NATS at %s does not answer (%v): is it running?", b.NATSURL(), b.silence(err))
 }
 
 // shutdown ends a healthy broker. The order matters:
@@ -475,6 +485,14 @@ type part struct {
 	cancel context.CancelFunc
 	group  conc.WaitGroup
 	err    error
+}
+
+// ended says that p has ended though nobody told it to, and why. A whole sentence for people says that by itself.
+func (p *part) ended() error {
+	if whole := new(sentence); errors.As(p.err, &whole) {
+		return p.err
+	}
+	return fmt.Errorf("%s has ended: %w", p.name, cmp.Or(p.err, errors.New("nobody told it to")))
 }
 
 // start runs f until stop. A part that ends in any way is told to ended, unless that is full: nobody waits for it. A

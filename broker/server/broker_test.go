@@ -832,7 +832,7 @@ func TestStoresAreServedOnlyWhenTheyVouchForEachOther(t *testing.T) {
 	damaged("is empty")
 	cfg.Create = true
 	require.NoError(t, os.WriteFile(filepath.Join(cfg.Data, "diary"), nil, 0o600))
-	damaged("not ours")
+	damaged("not the broker's")
 	require.NoError(t, os.Remove(filepath.Join(cfg.Data, "diary")))
 
 	log, old := filepath.Join(cfg.Data, logDir), filepath.Join(t.TempDir(), "old")

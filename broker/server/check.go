@@ -29,8 +29,7 @@ func CheckOffline(ctx context.Context, dir string, progress func(seq uint64)) (a
 	}
 	switch {
 	case errors.Is(why, fs.ErrNotExist):
-		c.Unknown = fmt.Sprintf("there is no state store beside the log, so nobody can say whether increments are missing "+
-			"at its end: %v", why)
+		c.Unknown = "there is no state store beside the log, so nobody can say whether increments are missing at its end"
 	case IsDamage(why):
 		c.DamagedState(stateDir, why)
 	case why != nil:

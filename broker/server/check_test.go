@@ -31,7 +31,7 @@ func TestCheckMissesALogThatIsGone(t *testing.T) {
 	c, err = CheckOffline(t.Context(), cfg.Data, nil)
 	require.NoError(t, err)
 	require.Contains(t, c.Damaged, stateDir)
-	require.Contains(t, c.Help[stateDir], "move this directory away")
+	require.Contains(t, c.Help[stateDir], "move it away")
 	require.NoError(t, os.WriteFile(manifests[0], whole, 0o600))
 	require.NoError(t, os.RemoveAll(filepath.Join(cfg.Data, logDir)))
 	c, err = CheckOffline(t.Context(), cfg.Data, nil)

@@ -80,7 +80,7 @@ func (b *Broker) claimGroup(ctx context.Context, p *parts) error {
 	}
 	if !errors.Is(err, bus.ErrNobody) {
 		return say(errTemporary, "another broker may serve group %s on %s, but it does not answer (%v): stop it or choose "+
-			"another --group", b.cfg.Group, b.NATSURL(), err)
+			"another --group", b.cfg.Group, b.NATSURL(), b.silence(err))
 	}
 	s, err := b.conn.Subscribe(subject, b.introduce)
 	if err != nil {

@@ -238,9 +238,11 @@ func (c *Config) Validate() error {
 	if c.Data == "" {
 		return fmt.Errorf("data is empty: name a directory")
 	}
-	if c.Workers > 1024 || c.MaxIncrement > 8<<20 {
-		return fmt.Errorf("workers is at most 1024 and max_increment at most 8388608 (they are %d and %d)", c.Workers,
-			c.MaxIncrement)
+	if c.Workers > 1024 {
+		return fmt.Errorf("workers is %d: it must be at most 1024", c.Workers)
+	}
+	if c.MaxIncrement > 8<<20 {
+		return fmt.Errorf("max_increment is %d: it must be at most %d", c.MaxIncrement, 8<<20)
 	}
 	if c.Silent < 2*c.Tick || c.Lease < 2*c.Tick {
 		return fmt.Errorf("silent (%s) and lease (%s) must be at least two ticks (%s)", c.Silent, c.Lease, c.Tick)

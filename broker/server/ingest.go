@@ -234,7 +234,8 @@ func (in *ingest) gather(ctx context.Context, first *request, work chan<- *group
 		if g, err = in.add(ctx, g, req, work); err != nil {
 			in.fail(g, req)
 			in.free <- g
-			return fmt.Errorf("prepare %s, whose outcome is unknown: %w", units.Of(uint64(len(req.drafts)), "increment"), err)
+			return fmt.Errorf("whether %s stored is not known: %w", units.Do(uint64(len(req.drafts)), "increment", "is", "are"),
+				err)
 		}
 		queue := in.queue
 		if g.count >= groupRecords || g.bytes >= groupBytes {
@@ -308,7 +309,7 @@ func (in *ingest) commit(work <-chan *group) (failed error) {
 	for g := range work {
 		if failed == nil {
 			if err := in.log.Commit(g.AppendGroup); err != nil {
-				failed = fmt.Errorf("append %s, whose outcome is unknown: %w", units.Of(uint64(g.count), "increment"), err)
+				failed = fmt.Errorf("whether %s stored is not known: %w", units.Do(uint64(g.count), "increment", "is", "are"), err)
 			}
 		}
 		if failed != nil {

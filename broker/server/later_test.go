@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -174,6 +175,16 @@ func TestForeignFileInStagingIsDamage(t *testing.T) {
 	require.ErrorContains(t, err, "notes.txt")
 }
 
+// A part that ends is named, unless its end is a whole sentence for people.
+func TestTheEndOfAPartIsToldInOneSentence(t *testing.T) {
+	p := &part{name: "claim", err: say(errTemporary, "another broker serves group main")}
+	require.EqualError(t, p.ended(), "another broker serves group main")
+	p = &part{name: "ingest", err: io.ErrUnexpectedEOF}
+	require.EqualError(t, p.ended(), "ingest has ended: unexpected EOF")
+	p = &part{name: "ingest"}
+	require.EqualError(t, p.ended(), "ingest has ended: nobody told it to")
+}
+
 // Whatever ends the broker has a class, and with it an exit code that tells a supervisor whether to try again.
 func TestEveryEndHasAClass(t *testing.T) {
 	for name, c := range map[string]struct {
@@ -187,7 +198,7 @@ func TestEveryEndHasAClass(t *testing.T) {
 		"an unreadable form": {fmt.Errorf("replace increment 7: %w", event.ErrDamaged), IsDamage},
 		"no descriptor":      {fmt.Errorf("open: %w", disk.ErrDescriptors), IsTemporary},
 		"no read now":        {fmt.Errorf("open log: %w", increments.ErrLater), IsTemporary},
-		"a part that ends":   {errors.New("ingest ended: without being told to"), IsTemporary},
+		"a part that ends":   {(&part{name: "ingest"}).ended(), IsTemporary},
 		"what it may not do": {&fs.PathError{Op: "open", Path: "data", Err: syscall.EACCES},
 			func(err error) bool { return errors.Is(err, ErrConfig) }},
 		"the directory taken": {fmt.Errorf("lock: %w", disk.ErrHeld), IsTemporary},

@@ -35,7 +35,7 @@ func (b *Broker) pending(ctx context.Context) error {
 func (b *Broker) endFullest(limit int64) {
 	all, err := b.server.Connz(&server.ConnzOptions{Sort: server.ByPending, Limit: 1 << 16})
 	if err != nil {
-		b.log.Warn("connections of the embedded NATS server", "err", err)
+		b.log.Warn("the connections of the embedded NATS server cannot be listed now", "err", err)
 		return
 	}
 	waits := int64(0)

@@ -214,22 +214,23 @@ func prepareDir(dir string, create bool) (empty bool, err error) {
 			return false, fmt.Errorf("%w: the data directory %s is a link to a place that is not there: is the disk mounted?",
 				ErrDamaged, dir)
 		} else if err != nil {
-			return false, fmt.Errorf("make data directory: %w", err)
+			return false, fmt.Errorf("the data directory cannot be made: %w", err)
 		}
 		return true, nil
 	case errors.Is(err, fs.ErrNotExist):
 		return false, fmt.Errorf("%w: there is no data directory %s, and `create: false` says that there should be one",
 			ErrDamaged, dir)
 	case err != nil:
-		return false, fmt.Errorf("%w: read data directory: %w", ErrDamaged, err)
+		return false, fmt.Errorf("%w: the data directory cannot be read: %w: give the broker a directory of its own (--data), "+
+			"which its user may read", ErrDamaged, err)
 	}
 	known := map[string]bool{"LOCK": true, "ballast": true, logDir: true, stateDir: true, stagingDir: true,
 		lostFound: true}
 	empty = true
 	for _, e := range entries {
 		if !known[e.Name()] {
-			return false, fmt.Errorf("%w: %s holds %s, which is not ours: give the broker a directory of its own", ErrDamaged,
-				dir, e.Name())
+			return false, fmt.Errorf("%w: %s holds %s, which is not the broker's: give the broker a directory of its own",
+				ErrDamaged, dir, e.Name())
 		}
 		if e.Name() == logDir || e.Name() == stateDir {
 			empty = false
@@ -247,12 +248,12 @@ func prepareDir(dir string, create bool) (empty bool, err error) {
 func closeDir(dir string, log *slog.Logger) error {
 	f, err := os.Open(dir)
 	if err != nil {
-		return fmt.Errorf("%w: open data directory: %w", ErrDamaged, err)
+		return fmt.Errorf("%w: the data directory cannot be opened: %w", ErrDamaged, err)
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
-		return fmt.Errorf("look at data directory: %w", err)
+		return fmt.Errorf("nobody can say whose the data directory is: %w", err)
 	}
 	if owner := info.Sys().(*syscall.Stat_t).Uid; int(owner) != os.Geteuid() {
 		return say(ErrConfig, "the data directory %s belongs to user %d, and this broker runs as user %d: run it as that "+
@@ -268,13 +269,13 @@ func closeDir(dir string, log *slog.Logger) error {
 	}
 	entries, err := f.ReadDir(-1)
 	if err != nil {
-		return fmt.Errorf("%w: read data directory: %w", ErrDamaged, err)
+		return fmt.Errorf("%w: the data directory cannot be read: %w", ErrDamaged, err)
 	}
 	for _, e := range entries {
 		path := filepath.Join(dir, e.Name())
 		info, err := os.Lstat(path)
 		if err != nil {
-			return fmt.Errorf("look at data directory: %w", err)
+			return fmt.Errorf("nobody can say whose the data directory is: %w", err)
 		}
 		if owner := info.Sys().(*syscall.Stat_t).Uid; int(owner) != os.Geteuid() && e.Name() != lostFound {
 			return say(ErrConfig, "%s belongs to user %d, and this broker runs as user %d: give it to this one with chown if "+
@@ -321,7 +322,8 @@ func (s *stores) openLog(cfg *Config, empty bool, log *slog.Logger) (err error) 
 				"disk mounted?); who wants a new log removes both, and every node joins it with a DUMP", place, state)
 		}
 		if !empty && !cfg.Create {
-			return fmt.Errorf("%w: there is no log in %s", ErrDamaged, place)
+			return fmt.Errorf("%w: there is no log in %s, and `create: false` says that there should be one: is "+
+				"its disk mounted?", ErrDamaged, place)
 		}
 		if opened, err = segments.Create(place, s.storage, o); err == nil {
 			s.made = time.Now().UnixNano()
@@ -329,16 +331,24 @@ func (s *stores) openLog(cfg *Config, empty bool, log *slog.Logger) (err error) 
 		}
 	}
 	if errors.Is(err, increments.ErrQuarantined) {
-		return fmt.Errorf("open the log: %w. Put that segment back from a copy of the data directory; or go on without its "+
-			"increments, which clients that have not applied them can only get by a DUMP: start the broker with --set-aside",
+		return fmt.Errorf("%w; put that segment back from a copy of the data directory, or start the broker with "+
+			"--set-aside and go on without its increments, which clients that have not applied them can only get by a DUMP",
 			err)
 	}
 	if err != nil {
-		return fmt.Errorf("open the log: %w", err)
+		return s.helped(logDir, err)
 	}
 	s.log = opened
 	tellResize(opened, uint64(cfg.MaxRecords), log)
 	return nil
+}
+
+// helped adds to the damage of a store in the directory of that name where to read what helps, unless it says so itself.
+func (s *stores) helped(name string, err error) error {
+	if !IsDamage(err) || disk.NoDirectory(filepath.Join(s.dir, name)) != nil {
+		return err
+	}
+	return fmt.Errorf("%w; see what helps with xmq log check --data %s", err, s.dir)
 }
 
 // tellResize says that the open segment ends earlier than it was made for, since max_records is smaller now.
@@ -366,7 +376,7 @@ func (s *stores) openState(keep int, log *slog.Logger, onAlert func(statedb.Aler
 		err = fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
 	if err != nil {
-		return fmt.Errorf("open the state store: %w", err)
+		return s.helped(stateDir, err)
 	}
 	s.state = state
 	meta := s.state.Meta()
@@ -381,7 +391,8 @@ func (s *stores) openState(keep int, log *slog.Logger, onAlert func(statedb.Aler
 		} else if IsTemporary(err) {
 			return err
 		} else if err != nil {
-			return fmt.Errorf("%w: acknowledged increments are missing from the log: %w", ErrDamaged, err)
+			return fmt.Errorf("%w: %w; put the log back from where they are, or let every node join a new log with a DUMP",
+				ErrDamaged, err)
 		}
 		s.log.Advance(s.state.Clock())
 		return nil

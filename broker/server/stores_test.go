@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -50,6 +51,41 @@ func TestTheDataDirectoryIsOursAlone(t *testing.T) {
 	require.Equal(t, before.Mode(), after.Mode())
 }
 
+// What keeps a store from being opened is told once, with the place, and where to read what helps.
+func TestAStoreThatDoesNotOpenIsToldOnce(t *testing.T) {
+	for name, c := range map[string]struct {
+		harm func(t *testing.T, dir string)
+		says string // %s: the data directory
+	}{
+		"a file instead of the log": {func(t *testing.T, dir string) {
+			require.NoError(t, os.RemoveAll(filepath.Join(dir, logDir)))
+			require.NoError(t, os.WriteFile(filepath.Join(dir, logDir), nil, 0o600))
+		}, "open log: damage in %[1]s/log: a file lies where a directory of the broker belongs: move it away"},
+		"a file instead of the state store": {func(t *testing.T, dir string) {
+			require.NoError(t, os.RemoveAll(filepath.Join(dir, stateDir)))
+			require.NoError(t, os.WriteFile(filepath.Join(dir, stateDir), nil, 0o600))
+		}, "open state store: damage in %[1]s/state: a file lies where a directory of the broker belongs: move it away"},
+		"a foreign file in the log": {func(t *testing.T, dir string) {
+			require.NoError(t, os.WriteFile(filepath.Join(dir, logDir, "diary"), nil, 0o600))
+		}, `open log: damage in %[1]s/log/diary: "diary" is not the name of a segment: two numbers of 20 digits, the first ` +
+			`not above the last, joined by a hyphen; see what helps with xmq log check --data %[1]s`},
+		"a state store without its name": {func(t *testing.T, dir string) {
+			require.NoError(t, os.Remove(filepath.Join(dir, stateDir, "clients", "CURRENT")))
+		}, "open state store: damage in %[1]s/state/clients/CURRENT: it names no manifest: file does not exist; see what " +
+			"helps with xmq log check --data %[1]s"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := testConfig(t)
+			_, err := Init(cfg, slog.New(slog.DiscardHandler))
+			require.NoError(t, err)
+			c.harm(t, cfg.Data)
+			_, err = Open(cfg, slog.New(slog.DiscardHandler))
+			require.EqualError(t, err, fmt.Sprintf(c.says, cfg.Data))
+			require.True(t, IsDamage(err), "nobody finds it otherwise at the next start")
+		})
+	}
+}
+
 // A directory with anything in it that is not the broker's is refused as it is: its mode is its owner's business.
 func TestAForeignDirectoryKeepsItsMode(t *testing.T) {
 	cfg := testConfig(t)
@@ -57,7 +93,7 @@ func TestAForeignDirectoryKeepsItsMode(t *testing.T) {
 	require.NoError(t, os.WriteFile(cfg.Data+"/diary.txt", nil, 0o644))
 	require.NoError(t, os.Chmod(cfg.Data, 0o755))
 	_, err := Open(cfg, slog.New(slog.DiscardHandler))
-	require.ErrorContains(t, err, "not ours")
+	require.ErrorContains(t, err, "not the broker's")
 	info, err := os.Stat(cfg.Data)
 	require.NoError(t, err)
 	require.Equal(t, fs.FileMode(0o755), info.Mode().Perm())

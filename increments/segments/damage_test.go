@@ -248,7 +248,7 @@ func TestCheckOfflineListsEverything(t *testing.T) {
 	later.Seq += 2
 	r, err = CheckOffline(t.Context(), dir, later, nil)
 	require.NoError(t, err)
-	require.ErrorContains(t, r.Missing, "acknowledged increments are lost")
+	require.ErrorContains(t, r.Missing, "acknowledged increments are missing")
 	other := head
 	other.Chain++
 	r, err = CheckOffline(t.Context(), dir, other, nil)

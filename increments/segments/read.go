@@ -161,8 +161,8 @@ func (l *Log) VerifyCheckpoint(p event.Position) error {
 		return nil
 	}
 	refuse := func(format string, args ...any) error {
-		return &disk.Damage{File: l.set.place.String(), Offset: -1, What: fmt.Sprintf("acknowledged increments are lost: "+
-			"the checkpoint says %s, but ", p) + fmt.Sprintf(format, args...)}
+		return &disk.Damage{File: l.set.place.String(), Offset: -1, What: fmt.Sprintf("acknowledged increments are missing: "+
+			"the checkpoint is at %s, but ", p) + fmt.Sprintf(format, args...)}
 	}
 	head := l.Head()
 	switch {

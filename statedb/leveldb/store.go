@@ -31,7 +31,7 @@ type Store struct {
 func Open(storage *disk.Storage, place disk.Place, o statedb.Options) (*Store, error) {
 	db, err := storage.Open(place, Name, disk.State)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("open state store: %w", err)
 	}
 	return open(onDisk{db}, o)
 }
@@ -44,7 +44,7 @@ func OpenOrCreate(storage *disk.Storage, place disk.Place, o statedb.Options) (*
 	}
 	db, err := storage.Create(place, Name, disk.State, new(disk.Batch))
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("make state store: %w", err)
 	}
 	return open(onDisk{db}, o)
 }
