@@ -97,7 +97,7 @@ func TestNoOutputHoldsASecret(t *testing.T) {
 	}
 	eventually(t, func() error { // the increment has failed, away cannot deliver it, and a hook has been refused
 		if !strings.Contains(get("/v1/clients/web"), "500 Internal Server Error") || hooked.Load() == 0 ||
-			!strings.Contains(broker.log.String(), "hook failed") ||
+			!strings.Contains(broker.log.String(), "a hook has failed") ||
 			!strings.Contains(away.log.String(), "connection refused") {
 			return fmt.Errorf("not yet: %s\n%s", get("/v1/positions"), broker.log)
 		}

@@ -27,7 +27,7 @@ func TestThatNobodyServesTheGroupIsSaid(t *testing.T) {
 	for p, sentence := range map[*process]string{
 		s.node("master", "", "--group", "shop"): said + " It keeps trying",
 		s.start("dump", "dump", "--from", "master", "--output", filepath.Join(s.dir, "backup"), "--group", "shop", "--broker",
-			"nats://"+s.nats): "xmq: " + said + " Waiting on.",
+			"nats://"+s.nats): "xmq: " + said + " Still waiting.",
 	} {
 		eventually(t, func() error {
 			if log := p.log.String(); strings.Count(log, sentence) != 1 || strings.Contains(log, "nothing has come yet") {

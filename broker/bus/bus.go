@@ -20,7 +20,7 @@ var (
 	// ErrClosed is returned after Close.
 	ErrClosed = errors.New("the connection is closed")
 	// ErrTooLarge is returned for data above MaxPayload; nothing was sent.
-	ErrTooLarge = errors.New("the message is larger than the connection carries")
+	ErrTooLarge = errors.New("the message is larger than the NATS server takes: raise its max_payload")
 )
 
 // Unserved is the ErrNobody of a group: no broker listens there.

@@ -106,11 +106,11 @@ func setKey(d *event.Draft, said map[string]string) *Refusal {
 	case keyed && counts:
 		return Refuse(Invalid, "an increment has an idempotency key or a number, not both")
 	case keyed && key == "":
-		return Refuse(Invalid, "the idempotency key is empty: leave it out, or say what is said of no other increment")
+		return Refuse(Invalid, "the idempotency key is empty: leave it out, or send one that no other increment has")
 	case counts && !decimal:
 		return Refuse(Invalid, "Xmq-Number is a decimal number of up to 64 bits without leading zeros, not %.40q", number)
 	case counts && d.Producer == "":
-		return Refuse(Invalid, "a number counts for a named producer: send Xmq-Producer, or an Idempotency-Key instead of "+
+		return Refuse(Invalid, "a number needs the name of its producer: send Xmq-Producer, or an Idempotency-Key instead of "+
 			"Xmq-Number")
 	case says && (sparse != "1" || !counts):
 		return Refuse(Invalid, "Xmq-Sparse is 1 and stands beside Xmq-Number, or it is not sent")

@@ -238,7 +238,7 @@ func (h *Notifier) serve(ctx context.Context, one *hook) {
 	call := func(a telling) {
 		group.Go(func() {
 			if err := h.call(ctx, one, a); err != nil {
-				h.log.Warn("hook failed", "hook", one.name, "alert", a.key, "err", err)
+				h.log.Warn("a hook has failed", "hook", one.name, "alert", a.key, "err", err)
 			}
 			done <- a.key
 		})

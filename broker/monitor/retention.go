@@ -47,7 +47,7 @@ func (m *Trimmer) Run(ctx context.Context, changed func() <-chan struct{}) error
 	return every(ctx, changed, func() time.Duration { return m.Knobs().Retention.Every }, func() error {
 		_, err := m.Trim()
 		if err != nil && !errors.Is(err, disk.ErrStopped) {
-			m.Logger.Warn("retention", "err", err)
+			m.Logger.Warn("the log cannot be trimmed now", "err", err)
 			err = nil
 		}
 		return err
@@ -273,9 +273,9 @@ func (m *Trimmer) weigh(h *Holders, limited uint64) (full uint64, err error) {
 		return 0, nil
 	}
 	if fixed == "" && first != nil && warned80 {
-		reason := fmt.Sprintf("client %s held the log from %d on, which has reached its limit of %s "+
-			"(retention.max_bytes), and loses its place there", first.ID, h.Need, units.Bytes(limit))
-		m.Logger.Warn("a client loses its place", "client", first.ID, "reason", reason)
+		reason := fmt.Sprintf("client %s held the log from %d on, and the log has reached its limit of %s "+
+			"(retention.max_bytes): what this client needs is freed", first.ID, h.Need, units.Bytes(limit))
+		m.Logger.Warn("the log has reached its limit, and a client has to join again", "client", first.ID, "reason", reason)
 		m.Post(first.ID, worker.Input{Evict: &worker.Evict{Reason: reason, Silent: first.Silent}})
 	}
 	perRecord := max(1, st.Bytes/int64(max(1, st.Head.Seq+1-st.First)))

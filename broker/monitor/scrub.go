@@ -48,7 +48,7 @@ func (s *Scrubber) Run(ctx context.Context, changed func() <-chan struct{}) erro
 			}
 		})
 		if err != nil && ctx.Err() == nil {
-			s.Logger.Warn("reading the log for damage", "err", err)
+			s.Logger.Warn("the log cannot be read for damage now", "err", err)
 		}
 		if err == nil && len(report.Unreadable) == 0 {
 			s.Checked()

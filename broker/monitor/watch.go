@@ -14,6 +14,7 @@ import (
 	"xmq/broker/disk"
 	"xmq/broker/door"
 	"xmq/broker/event"
+	"xmq/broker/units"
 	"xmq/increments"
 	"xmq/statedb"
 	"xmq/worker"
@@ -219,7 +220,7 @@ func (w *Watcher) Look() error {
 		})
 	st, err := w.Log.Stats()
 	if err != nil {
-		w.Logger.Warn("statistics of the log", "err", err)
+		w.Logger.Warn("the sizes of the log cannot be read now", "err", err)
 	}
 	stuck := w.stuck(w.Now())
 	w.lookAtStorage(&batch, st.Unmerged, st.WritePaused, stuck, st.SyncP99, now)
@@ -253,7 +254,7 @@ func (w *Watcher) Look() error {
 	w.Looked()
 	if w.Knobs().Watch.Ballast && full == nil && w.roomForReserve() && !disk.HasBallast(w.Disk.Dir) {
 		if err := disk.AddBallast(w.Disk.Dir); err != nil {
-			w.Logger.Warn("reserve space", "err", err)
+			w.Logger.Warn("the reserve of the disk cannot be written now", "err", err)
 		}
 	}
 	return w.State.Write(&batch)
@@ -271,9 +272,8 @@ func (w *Watcher) lookAtStorage(batch *statedb.Batch, tables int, paused, stuck 
 		a.Severity, a.Text = statedb.Critical, fmt.Sprintf("increments have waited for %s without a commit: look at the "+
 			"disk of the log", stuckFor)
 	case paused || tables >= level0Alert:
-		a.Severity, a.Text = statedb.Critical, fmt.Sprintf("the log's storage lags behind: tables that wait to be "+
-			"merged: %d (input is refused at %d); look at "+
-			"the disk's load", tables, level0Refuse)
+		a.Severity, a.Text = statedb.Critical, fmt.Sprintf("the log's storage lags behind: %s to be merged, and "+
+			"input is refused at %d; look at the disk's load", units.Do(uint64(tables), "table", "waits", "wait"), level0Refuse)
 	case w.Knobs().Watch.SlowSync > 0 && sync > w.Knobs().Watch.SlowSync:
 		a.Severity, a.Text = statedb.Note, fmt.Sprintf("one sync in a hundred of the log takes %s or longer: look at the "+
 			"disk's load", sync.Round(time.Millisecond))

@@ -221,8 +221,8 @@ func prepareDir(dir string, create bool) (empty bool, err error) {
 		return false, fmt.Errorf("%w: there is no data directory %s, and `create: false` says that there should be one",
 			ErrDamaged, dir)
 	case err != nil:
-		return false, fmt.Errorf("%w: the data directory cannot be read: %w: give the broker a directory of its own (--data), "+
-			"which its user may read", ErrDamaged, err)
+		return false, fmt.Errorf("%w: the data directory cannot be read: %w: give the broker a directory of its own "+
+			"(--data), which its user may read", ErrDamaged, err)
 	}
 	known := map[string]bool{"LOCK": true, "ballast": true, logDir: true, stateDir: true, stagingDir: true,
 		lostFound: true}

@@ -127,7 +127,11 @@ func (a *apiClient) send(ctx context.Context, method, path, contentType string, 
 	case answer.err == nil: // all of it came, and is not what was asked for
 		return fmt.Errorf("what answers at %s is no broker of this version (%w): look at --api", a.name, err)
 	}
-	return &ioError{fmt.Errorf("the broker's answer was cut: %w", innermost(err))}
+	if method == http.MethodGet {
+		return &ioError{fmt.Errorf("the answer of the broker at %s was cut (%w): ask again", a.name, innermost(err))}
+	}
+	return &ioError{fmt.Errorf("the answer of the broker at %s was cut (%w): whether it did what it was told is not "+
+		"known, so look before you tell it again", a.name, innermost(err))}
 }
 
 // wholeBody remembers why an answer could not be read to its end; err is nil when it could.

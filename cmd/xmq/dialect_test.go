@@ -38,7 +38,7 @@ func TestTheDialectIsThatOfTheNodes(t *testing.T) {
 		{"nobody", "", "SELECT 1", []string{"--sql", "-"}, exitUsage, "nobody knows its dialect: say --dialect"},
 		{"named", "", "SET x = 1", []string{"--sql", "-", "--dialect", "pg"}, exitRefused, "SET X changes the connection"},
 		{"a script in lines", pg, "INSERT INTO acct (id, n)\nVALUES ('multi', 1);\n", nil, exitRefused,
-			"line 1 of stdin is no whole statement: its INSERT has no second half. This looks like a script"},
+			"line 1 of stdin is no whole statement: its INSERT has no second half; it looks like a script"},
 		{"JSON in lines", pg, "{\n\"sql\": \"SELECT 1\"\n}\n", nil, exitRefused,
 			"line 1 of stdin is no whole statement: it is a piece of a JSON text"},
 		{"the second line", lite, "SELECT *\nFROM t\n", nil, exitRefused,

@@ -57,8 +57,8 @@ func dumpCommand() *cli.Command {
 			defer conn.Close()
 			if !conn.Up() {
 				if trouble := conn.Trouble(); trouble != nil && !bus.Refused(trouble) {
-					return &temporaryError{fmt.Errorf("the broker's NATS server at %s cannot be used: %w",
-						secret.URL(c.String("broker")), trouble)}
+					return &temporaryError{fmt.Errorf("the broker's NATS server at %s cannot be used (%w): look at "+
+						"--broker", secret.URL(c.String("broker")), trouble)}
 				}
 				return &temporaryError{fmt.Errorf("the broker at %s does not answer: is it running?",
 					secret.URL(c.String("broker")))}
@@ -69,7 +69,7 @@ func dumpCommand() *cli.Command {
 			}
 			p := newProgress(c.App.ErrWriter)
 			silence := time.AfterFunc(5*time.Second, func() {
-				fmt.Fprintf(c.App.ErrWriter, "xmq: nothing has come yet of %s from the broker of group %s: waiting on\n",
+				fmt.Fprintf(c.App.ErrWriter, "xmq: nothing of %s has come yet from the broker of group %s: still waiting\n",
 					c.String("from"), c.String("group"))
 			})
 			m, err := nodeclient.Backup(c.Context, conn, c.String("group"), id, c.String("from"), path, c.Bool("force"), part(c),
@@ -78,7 +78,7 @@ func dumpCommand() *cli.Command {
 					p.say("%d MiB", n>>20)
 				}, func(err error) {
 					silence.Stop()
-					fmt.Fprintf(c.App.ErrWriter, "xmq: %s Waiting on.\n", sentence(err))
+					fmt.Fprintf(c.App.ErrWriter, "xmq: %s Still waiting.\n", sentence(err))
 				})
 			silence.Stop()
 			p.end()

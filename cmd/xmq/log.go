@@ -317,15 +317,15 @@ func logCheck(c *cli.Context) error {
 		return &damageError{errors.New("acknowledged increments are missing: put the log back from where they are, or let " +
 			"every node join again with a DUMP")}
 	case len(res.Help) > 0:
-		return &damageError{fmt.Errorf("damaged: %d, and a start is refused with %d of them: do what the lines \"help\" say",
-			len(res.Damaged), len(res.Help))}
+		return &damageError{fmt.Errorf("the broker cannot start with %s of its data (%d are damaged in all): do what the "+
+			"lines \"help\" say", units.Of(uint64(len(res.Help)), "damaged part"), len(res.Damaged))}
 	case len(res.Damaged) > 0:
-		return &damageError{fmt.Errorf("damaged segments: %d: put them back from a copy of the data directory; without them "+
-			"the next start of the broker may need --set-aside, and clients that need them have to DUMP again",
-			len(res.Damaged))}
+		return &damageError{fmt.Errorf("%s: put what is damaged back from a copy of the data directory; without it the next "+
+			"start of the broker may need --set-aside, and clients that need it have to DUMP again",
+			units.Do(uint64(len(res.Damaged)), "segment", "of the log is damaged", "of the log are damaged"))}
 	case len(res.Unreadable) > 0:
-		return &temporaryError{fmt.Errorf("segments that cannot be read now: %d: nothing is known of them, check again",
-			len(res.Unreadable))}
+		return &temporaryError{fmt.Errorf("%s: whether it is damaged is not known, check again",
+			units.Do(uint64(len(res.Unreadable)), "part", "of the log cannot be read now", "of the log cannot be read now"))}
 	}
 	return nil
 }

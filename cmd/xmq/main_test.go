@@ -391,14 +391,13 @@ func TestPublishTakesEveryInput(t *testing.T) {
 			0, "line 1"},
 		{"a script for nobody knows whom", sql, []string{"--sql", "-"}, exitUsage, 0, "say --dialect sqlite, postgres"},
 		{"a script as lines", "CREATE TABLE t (\n  a int\n);\n", nil, exitRefused, 0,
-			"line 1 of stdin is no whole statement: it has a ( that is not closed. This looks like a script: publish it with " +
-				"--sql; " +
-				"to send its lines as they are: --lines. Nothing was sent"},
+			"line 1 of stdin is no whole statement: it has a ( that is not closed; it looks like a script, so publish it with " +
+				"--sql, or send its lines as they are with --lines; nothing was sent"},
 		{"JSON of several lines", "{\n \"sql\": \"SELECT 1\"\n}\n", nil, exitRefused, 0,
 			"line 1 of stdin is no whole statement: it is a piece of a JSON text"},
 		{"lines as they are", "CREATE TABLE t (\n  a int\n);\n", []string{"--lines"}, 0, 3, "3 increments published"},
 		{"lines in UTF-16", "\xff\xfeS\x00E\x00\n\x00", nil, exitRefused, 0,
-			"stdin: it is UTF-16, by its byte order mark: send it as UTF-8. Nothing was sent"},
+			"stdin: it is UTF-16, by its byte order mark: send it as UTF-8; nothing was sent"},
 		{"a dump in pg_dump's own format", "PGDMP\x01\x0e\x00\x04\xd2", []string{"--sql", "-", "--dialect", "postgres"},
 			exitRefused, 0,
 			"stdin is a dump of pg_dump in a format of its own: pg_restore --file=SCRIPT.sql makes a script of it"},
@@ -890,7 +889,10 @@ func TestAnAnswerOfAnotherVersionIsNotCalledCut(t *testing.T) {
 	errs.Reset()
 	short = true
 	require.Equal(t, exitIO, run(t.Context(), []string{"xmq", "alerts", "--api", other.URL}, nil, &out, &errs))
-	require.Contains(t, errs.String(), "was cut")
+	require.Contains(t, errs.String(), "was cut (unexpected EOF): ask again")
+	errs.Reset()
+	require.Equal(t, exitIO, run(t.Context(), []string{"xmq", "log", "trim", "--api", other.URL}, nil, &out, &errs))
+	require.Contains(t, errs.String(), "whether it did what it was told is not known")
 }
 
 // A broker that is busy refuses nobody: what it says is said, and a script may call again.

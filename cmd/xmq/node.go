@@ -115,7 +115,7 @@ func (p *nodeProcess) live(ctx context.Context, following func() (func(), error)
 		return err
 	}
 	if err := event.CheckID(o.ID); err != nil {
-		return fmt.Errorf("%w: id: %w", configs.ErrConfig, err)
+		return fmt.Errorf("%w: %w", configs.ErrConfig, err)
 	}
 	start, err := os.Getwd()
 	if err != nil {

@@ -307,7 +307,7 @@ func ranOutside(v worker.View, seq uint64, at time.Time) (text string, over bool
 	case statedb.NotApplied:
 		return "", true, fmt.Errorf("%s has not applied increment %d, and nothing of it is stored: %s", v.ID, seq, o.Text)
 	case statedb.MayApplied:
-		return "", true, &damageError{fmt.Errorf("whether %s has applied increment %d is not known: %s. Look into its "+
+		return "", true, &damageError{fmt.Errorf("whether %s has applied increment %d is not known: %s. look into its "+
 			"database", v.ID, seq, o.Text)}
 	}
 	return "", false, nil

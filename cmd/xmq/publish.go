@@ -281,7 +281,8 @@ func (p *publisher) inWords(r *refusal) error {
 	n, err := strconv.ParseUint(line, 10, 64)
 	switch {
 	case r.status == http.StatusRequestEntityTooLarge && !found: // of the whole batch, which the newest one has filled
-		return fmt.Errorf("increment %d of this input was refused: its %d bytes are above the limit", p.number, p.size)
+		return fmt.Errorf("increment %d of this input was refused: its %d bytes are above the limit: cut it, or raise "+
+			"max_increment of the broker", p.number, p.size)
 	case !found || err != nil || n == 0 || n > uint64(p.lines):
 		return r
 	}

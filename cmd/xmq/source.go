@@ -147,9 +147,8 @@ func (l *lines) prove(pr *prover) (found finding, err error) {
 		}
 		if pr.guard && !l.exact {
 			if err := sqltext.Whole(pr.dialect, string(line)); err != nil {
-				return fmt.Errorf("%s is no whole statement: %w. This looks like a script: publish it with --sql; to send its "+
-					"lines as "+
-					"they are: --lines. Nothing was sent", place, err)
+				return fmt.Errorf("%s is no whole statement: %w; it looks like a script, so publish it with --sql, or send "+
+					"its lines as they are with --lines; nothing was sent", place, err)
 			}
 		}
 		found.Count++
@@ -192,11 +191,11 @@ func readable(name string, in io.ReaderAt) error {
 	}
 	for head, what := range noText {
 		if bytes.HasPrefix(begin[:n], []byte(head)) {
-			return fmt.Errorf("%s is %s. Nothing was sent", name, what)
+			return fmt.Errorf("%s is %s; nothing was sent", name, what)
 		}
 	}
 	if err := driver.UTF16(begin[:n]); err != nil {
-		return fmt.Errorf("%s: %w. Nothing was sent", name, err)
+		return fmt.Errorf("%s: %w; nothing was sent", name, err)
 	}
 	return nil
 }

@@ -121,8 +121,8 @@ func (b *body) Read(p []byte) (int, error) {
 	b.room -= int64(n)
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return n, b.fail(door.Refuse(door.Slow, "the body comes more slowly than %d bytes a second: nobody waits for it",
-			b.rate))
+		return n, b.fail(door.Refuse(door.Slow, "the body came more slowly than %d bytes a second, and is not "+
+			"waited for: send it faster", b.rate))
 	case err != nil:
 		b.failed = err
 		_ = b.control.SetReadDeadline(time.Time{}) // what waits for an answer is not late
@@ -138,7 +138,7 @@ func (b *body) step() error {
 		b.left = max(0, b.left-n)
 	}
 	if !b.lease.Take(n) {
-		return b.fail(door.Refuse(door.Busy, "the bodies under way already have all the memory there is for them: try again"))
+		return b.fail(door.Refuse(door.Busy, noMemory))
 	}
 	now := time.Now()
 	if !b.due.IsZero() {
@@ -162,7 +162,7 @@ func (b *body) Close() error { return b.in.Close() }
 func lend(r *http.Request, n int, f func()) error {
 	if b, watched := r.Body.(*body); watched {
 		if !b.lease.Take(int64(n)) {
-			return b.fail(door.Refuse(door.Busy, "there is no memory to put the body together in: try again"))
+			return b.fail(door.Refuse(door.Busy, noMemory))
 		}
 		defer b.lease.Put(int64(n))
 	}
@@ -225,6 +225,9 @@ func acceptable(w http.ResponseWriter, r *http.Request, limit int) error {
 	return nil
 }
 
+// noMemory refuses a body, and what is made of it, beyond inflight_bytes.
+const noMemory = "the bodies under way already have all the memory there is for them (inflight_bytes): try again"
+
 // cut is the refusal of a body that could not be read to its end.
 func cut(err error, limit int) error {
 	var refused *door.Refusal
@@ -234,7 +237,7 @@ func cut(err error, limit int) error {
 	case errors.As(err, &large):
 		return door.Refuse(door.TooLarge, "the body is above the limit of %d bytes", limit)
 	}
-	return door.Refuse(door.Invalid, "the body ended early: %v", err)
+	return door.Refuse(door.Invalid, "the body could not be read to its end (%v): send it again", err)
 }
 
 // buffers hold a Step of the body of a batch while its lines are read.

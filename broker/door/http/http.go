@@ -72,8 +72,8 @@ func bare(h http.HandlerFunc) http.HandlerFunc {
 			return
 		}
 		for _, name := range slices.Sorted(maps.Keys(q)) {
-			refuse(w, door.Refuse(door.Invalid, "the parameter %.40q is not known: none is here; what an increment is called "+
-				"stands in headers", name))
+			refuse(w, door.Refuse(door.Invalid, "the parameter %.40q is not known: this path takes none; what belongs "+
+				"to an increment is said in headers", name))
 			return
 		}
 		h(w, r)
@@ -186,7 +186,7 @@ func (d *Door) parse(w http.ResponseWriter, r *http.Request) ([]event.Draft, err
 			return door.Refuse(refused.Code, "line %d: %s; nothing of this batch was stored", n, refused.Text)
 		}
 		if b, watched := r.Body.(*body); watched && !b.lease.Take(draftBytes) {
-			return b.fail(door.Refuse(door.Busy, "there is no memory for the increments of this batch: try again"))
+			return b.fail(door.Refuse(door.Busy, noMemory))
 		}
 		drafts = append(drafts, draft)
 		return nil

@@ -72,8 +72,8 @@ func (d *Door) takeBatch(m *nats.Msg) {
 		return
 	}
 	if !d.streams.take(producer, &b) {
-		d.answers <- answer{message: m, batch: true, err: door.Refuse(door.Gap, "batch %d comes before one that is missing: "+
-			"repeat from %d on", b.Number, b.Base)}
+		d.answers <- answer{message: m, batch: true, err: door.Refuse(door.Gap, "a batch before batch %d has not come: send "+
+			"all from batch %d on again", b.Number, b.Base)}
 		return
 	}
 	for i := range b.Drafts {
