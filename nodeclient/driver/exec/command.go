@@ -86,14 +86,23 @@ func (c *commands) command(ctx context.Context, command string, k call) (*exec.C
 	return cmd, stderr
 }
 
-// exitCode is the code with which a command ended by itself; -1 when it did not. A shell tells the signal that ended
-// its child by a code above 128.
+// A shell tells the signal that ended its child by 128 and the signal's number, of which Linux has 64.
+const (
+	firstSignal = 128 + 1
+	lastSignal  = 128 + 64
+)
+
+// exitCode is the code with which a command ended by itself; -1 when it did not.
 func exitCode(err error) int {
 	var exit *exec.ExitError
-	if errors.As(err, &exit) && exit.ExitCode() <= 128 {
-		return exit.ExitCode() // -1 for a signal
+	if !errors.As(err, &exit) {
+		return -1
 	}
-	return -1
+	code := exit.ExitCode() // -1 for a signal
+	if firstSignal <= code && code <= lastSignal {
+		return -1
+	}
+	return code
 }
 
 // classify marks the error of an apply command; see the table in doc.go.

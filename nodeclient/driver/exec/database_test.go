@@ -93,6 +93,11 @@ func TestXD20ExitCodes(t *testing.T) {
 		{"syntax", "exit status 2", false, false},
 		{"busy", "later", true, false},
 		{"die", "exit status 137: Killed", true, false},
+		{"code 128", "exit status 128", false, false},
+		{"code 129", "exit status 129", true, false}, // a shell tells signals so, of which there are 64
+		{"code 192", "exit status 192", true, false},
+		{"code 193", "exit status 193", false, false},
+		{"code 255", "exit status 255", false, false}, // Perl's die, PHP's fatal error, exit(-1)
 	} {
 		dir := t.TempDir()
 		target := open(t, dir, false, "")

@@ -31,9 +31,10 @@
 //	77  FATAL, this copy is lost: DUMP again
 //
 // Any other code is a FAIL, 2 among them: a shell ends with it when it cannot read its script, and many a tool when
-// it cannot read its arguments. A command that is killed, or runs longer than timeout (default 1m) or the increment's
-// own limit, has an unknown outcome: the same increment comes again. The end of what it writes to stderr stands in
-// errors; its stdout is thrown away.
+// it cannot read its arguments, and 255, with which Perl and PHP end when a program dies. A command that is killed
+// (which a shell tells by 129 to 192), or runs longer than timeout (default 1m) or the increment's own limit, has an
+// unknown outcome: the same increment comes again. The end of what it writes to stderr stands in errors; its stdout
+// is thrown away.
 //
 // # At least once
 //

@@ -11,6 +11,7 @@ apply)
     syntax*) sh -c 'if' ;; # what a shell says of a script that it cannot read
     busy*) echo "later" >&2; exit 75 ;;
     odd*) echo "odd" >&2; exit 9 ;;
+    code*) exit "${body#code }" ;;
     die*) kill -9 $$ ;;
     slow*) sleep 60 ;;
     esac
