@@ -148,10 +148,10 @@ func TestNobodyAsksForWhatAnotherIncrementHasLeft(t *testing.T) {
 	}
 }
 
-// What a statement signals again and again, as if the database could not just now, becomes its FAIL; what precedes it
-// is durable, and what follows goes on when it is passed over.
+// What a statement signals again and again, as if the database could not just now, or as if the connection were lost,
+// becomes its FAIL; what precedes it is durable, and what follows goes on when it is passed over.
 func TestAnIncrementThatAlwaysSignalsWhatMayPassIsAFail(t *testing.T) {
-	for _, number := range []int{1205, 1213, 1317, 1290} {
+	for _, number := range []int{1205, 1213, 1317, 1290, 1053, 1077, 1158, 1927, 3168} {
 		t.Run(fmt.Sprint(number), func(t *testing.T) {
 			n := newNode(t)
 			n.run("CREATE TABLE c (v int)", fmt.Sprintf("CREATE FUNCTION raises() RETURNS int NOT DETERMINISTIC BEGIN SIGNAL "+
@@ -174,6 +174,15 @@ func TestAnIncrementThatAlwaysSignalsWhatMayPassIsAFail(t *testing.T) {
 			require.Equal(t, []string{"1", "2", "3"}, n.query("SELECT v FROM c ORDER BY v"))
 		})
 	}
+}
+
+// An error number that means here that the server has ended the session is no lost connection where it is raised.
+func TestWhatIsRaisedIsNoEndOfTheSession(t *testing.T) {
+	n := newNode(t)
+	n.run("CREATE TABLE c (v int)", "CREATE FUNCTION raises() RETURNS int NOT DETERMINISTIC BEGIN SIGNAL SQLSTATE "+
+		"'HY000' SET MYSQL_ERRNO = 4031, MESSAGE_TEXT = 'raised'; RETURN 1; END")
+	require.ErrorContains(t, n.fails(0, "INSERT INTO c SELECT raises()"), "Error 4031")
+	n.run("INSERT INTO c VALUES (1)")
 }
 
 // A statement whose time is up is ended at the server too, and does not hold the place any longer.

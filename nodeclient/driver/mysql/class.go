@@ -91,6 +91,10 @@ func classify(err error) error {
 
 // connFailed reports whether err is trouble of the connection itself: whatever was asked, the answer is not known.
 func connFailed(err error) bool {
+	var r *raised
+	if errors.As(err, &r) {
+		return false
+	}
 	switch number(err) {
 	case 0, 1053, 1077, 1079, killed, 3168, 3169, 1152, 1156, 1157, 1158, 1159, 1160, 1161, 1184:
 		return err != nil

@@ -240,7 +240,9 @@ func readAll(rows driver.Rows) (all [][]string, err error) {
 // given up it says so.
 func (s *session) note(ctx context.Context, err error) error {
 	s.used = time.Now()
-	if n := number(err); n != 0 && slices.Contains(s.gone, n) {
+	if n := number(err); n != 0 && (connFailed(err) || slices.Contains(s.gone, n)) && s.answers(ctx) {
+		return &raised{err}
+	} else if n != 0 && slices.Contains(s.gone, n) {
 		err = fmt.Errorf("the server has ended the session: %v", err) // the number means something else elsewhere
 	}
 	if err == nil || !connFailed(err) {
@@ -251,6 +253,18 @@ func (s *session) note(ctx context.Context, err error) error {
 		return fmt.Errorf("%w: %w", cause, err)
 	}
 	return err
+}
+
+// raised is an error with the number of a lost connection, over a session that still answers: a function or procedure
+// of the increment has raised it (SIGNAL).
+type raised struct{ error }
+
+func (r *raised) Unwrap() error { return r.error }
+
+// answers reports whether the server still answers to a session.
+func (s *session) answers(ctx context.Context) bool {
+	p, ok := s.conn.(driver.Pinger)
+	return ok && p.Ping(ctx) == nil
 }
 
 // killTime is how long the server may take to be told that a session is to end.
