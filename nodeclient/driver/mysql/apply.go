@@ -113,6 +113,7 @@ func (t *Database) enter(ctx context.Context, before event.Position, steps []ste
 			return nil, place{pos: before}, err
 		}
 		if err = t.compare(p.pos, before); err != nil {
+			t.counters.forget() // what has moved the position may have moved all else
 			t.giveBack(ctx, s)
 			return nil, p, err
 		}

@@ -234,6 +234,24 @@ func TestGeneratedNumbersAreComparedWheneverTheDatabaseWasLost(t *testing.T) {
 	}
 }
 
+// Where somebody has put an earlier copy into the tables of a running node, its numbers are those of that copy,
+// although the session that holds the database has never ended.
+func TestGeneratedNumbersGoBackWithThePosition(t *testing.T) {
+	n := newNode(t)
+	n.run("CREATE TABLE t (id int AUTO_INCREMENT PRIMARY KEY, v int)", "INSERT INTO t (v) VALUES (1)")
+	require.NoError(t, server.Exec(n.db, "CREATE TABLE kept AS SELECT * FROM xmq_position"))
+	back, items := n.at(), n.log.Scripts("INSERT INTO t (v) VALUES (2)", "INSERT INTO t (v) VALUES (3)")
+	at, err := n.Apply(t.Context(), back, items)
+	require.NoError(t, err)
+	require.NoError(t, server.Exec(n.db, "DELETE FROM t WHERE v > 1; DELETE FROM xmq_position; "+
+		"INSERT INTO xmq_position SELECT * FROM kept"))
+	now, err := n.Apply(t.Context(), at, n.log.Scripts("INSERT INTO t (v) VALUES (4)"))
+	require.True(t, nodeclient.IsBack(err), err)
+	require.Equal(t, back, now)
+	require.NoError(t, n.settles(back, items))
+	require.Equal(t, []string{"1|1", "2|2", "3|3"}, n.query("SELECT id, v FROM t ORDER BY id"))
+}
+
 // holdLane locks a row in a session of its own until it is called.
 func holdLane(t *testing.T, srv *mysqltest.Server, db string) func() error {
 	t.Helper()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -62,6 +63,7 @@ func (t *Database) transact(ctx context.Context, before event.Position, steps []
 	}
 	t.used = at.functions
 	if err := t.compare(at.pos, before); err != nil {
+		t.unknown() // what has moved the position may have moved all else
 		return at.pos, apply.Fail(0, err)
 	}
 	if err := t.learnRemains(ctx, c, at); err != nil {
@@ -119,6 +121,11 @@ func (t *Database) transact(ctx context.Context, before event.Position, steps []
 	}
 	t.numbers.settled = true
 	return steps[last].Pos, nil
+}
+
+// unknown says that nothing is known of the database, which may be another one.
+func (t *Database) unknown() {
+	t.numbers.settled, t.asking.known, t.remains.since = false, false, time.Time{}
 }
 
 // compare is nodeclient.CheckAdvance that remembers a commit nobody answered.

@@ -417,6 +417,25 @@ func TestAnotherWriterOfASequenceIsNamed(t *testing.T) {
 	require.Equal(t, want, stands(t, server, m.db), "nobody else uses that of a newcomer")
 }
 
+// Where somebody has put an earlier copy into the tables of a running node, its numbers are those of that copy,
+// although the node's session has never ended.
+func TestGeneratedNumbersGoBackWithThePosition(t *testing.T) {
+	n := newNode(t)
+	n.run("CREATE TABLE t (id serial PRIMARY KEY, v int)", "INSERT INTO t (v) VALUES (1)")
+	require.NoError(t, server.Exec(n.db, "CREATE TABLE kept AS SELECT * FROM xmq_position"))
+	back, items := n.at(), n.log.Scripts("INSERT INTO t (v) VALUES (2)", "INSERT INTO t (v) VALUES (3)")
+	at, err := n.Apply(t.Context(), back, items)
+	require.NoError(t, err)
+	require.NoError(t, server.Exec(n.db, "DELETE FROM t WHERE v > 1; DELETE FROM xmq_position; "+
+		"INSERT INTO xmq_position SELECT * FROM kept"))
+	now, err := n.Apply(t.Context(), at, n.log.Scripts("INSERT INTO t (v) VALUES (4)"))
+	require.True(t, nodeclient.IsBack(err), err)
+	require.Equal(t, back, now)
+	_, err = n.Apply(t.Context(), back, items)
+	require.NoError(t, err)
+	require.Equal(t, []string{"1|1", "2|2", "3|3"}, n.query("SELECT id, v FROM t ORDER BY id"))
+}
+
 // In a copy that somebody has restored by hand the sequences have other OIDs than those beside the position, and may
 // stand where a batch that was cut off has left them.
 func TestACopyRestoredByHandHasTheNumbersOfThePosition(t *testing.T) {
