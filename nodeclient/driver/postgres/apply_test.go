@@ -318,6 +318,7 @@ func TestWhatAnIncrementMayNotSayIsRefusedBeforeItRuns(t *testing.T) {
 		`DO $$ BEGIN DELETE FROM u&"xmq\005fposition"; END $$`:           "escapes",
 		"CREATE ROLE other":                                              "CREATE ROLE is about the server",
 		"ALTER ROLE xmq SET search_path = x":                             "ALTER ROLE is about the server",
+		"DROP OWNED BY app":                                              "DROP OWNED is about the server",
 		"ALTER DATABASE x SET search_path = x":                           "ALTER DATABASE is about the server",
 		"GRANT pg_monitor TO xmq":                                        "GRANT of a role is about the server",
 		"REVOKE ADMIN OPTION FOR app FROM xmq":                           "REVOKE of a role is about the server",

@@ -280,7 +280,7 @@ func local(st sqltext.Statement) bool {
 
 // outside are what CREATE, ALTER and DROP may not be about: it belongs to the server, and most of it cannot run in a
 // transaction or reaches the sessions of other databases.
-var outside = []string{"DATABASE", "SYSTEM", "TABLESPACE", "SUBSCRIPTION", "ROLE", "USER", "GROUP"}
+var outside = []string{"DATABASE", "SYSTEM", "TABLESPACE", "SUBSCRIPTION", "ROLE", "USER", "GROUP", "OWNED"}
 
 // checkOutside refuses what belongs to the server, and what cannot run in a transaction.
 func checkOutside(st sqltext.Statement) error {
