@@ -259,7 +259,9 @@ func TestXD08FatalIsForGood(t *testing.T) {
 	exec1(t, s.path("n1"), "DELETE FROM xmq_position")
 	n1 = s.node("n1", "")
 	require.Equal(t, 78, n1.wait(t))
-	require.Contains(t, n1.log.String(), "its copy is lost: start it with --from NODE --replace")
+	require.Contains(t, n1.log.String(), "its database has data but no position any more: it is not fed from 1 over that")
+	require.Contains(t, n1.log.String(), "start its node with --from master --replace")
+	require.Contains(t, n1.log.String(), "xmq_position has 0 rows instead of one")
 	s.ok("INSERT INTO a VALUES (1)\n", "publish")
 	require.NoError(t, os.WriteFile(s.path("n1"), keep, 0o600))
 	s.ok("", "client", "redump", "--reason", "its disk is old", "--confirm", "n1")
@@ -271,6 +273,31 @@ func TestXD08FatalIsForGood(t *testing.T) {
 	s.node("n1", "master")
 	s.level("n1")
 	require.Equal(t, "1", query(t, s.path("n1"), "SELECT count(*) FROM a"))
+}
+
+// The last copy of a group, whose position nobody can read any more, goes on by what its own message says; nothing is
+// applied over it before that.
+func TestTheLastCopyHasTheWayOutThatItsMessageNames(t *testing.T) {
+	s := newSite(t)
+	s.broker()
+	master := s.node("master", "")
+	s.ok("CREATE TABLE a (n INTEGER)\nINSERT INTO a VALUES (1)\n", "publish")
+	s.level("master")
+	exec1(t, s.path("master"), "UPDATE xmq_position SET chain = 'x'")
+	s.ok("INSERT INTO a VALUES (2)\n", "publish")
+	for _, seeks := range []bool{false, true} { // at first it is believed to hold a position all the same
+		require.Equal(t, 78, master.wait(t))
+		require.Contains(t, master.log.String(), "to keep what its database holds: xmq client forget master --reason TEXT")
+		require.Contains(t, master.log.String(), "first xmq client seek master SEQ --reason TEXT")
+		s.ok("", "client", "forget", "--reason", "it is the last one", "--confirm", "master")
+		if seeks {
+			s.ok("", "client", "seek", "--reason", "its data ends at 2", "--confirm", "master", "3")
+		}
+		master = s.node("master", "")
+	}
+	s.level("master")
+	require.Equal(t, "1,2", query(t, s.path("master"), "SELECT group_concat(n) FROM a"))
+	require.Equal(t, 0, master.stop(t))
 }
 
 // A node whose copy is lost or of another history ends with 78, whether it finds out at its start, from the broker or

@@ -97,6 +97,7 @@ type Agent struct {
 	measuring bool
 	toMeasure int
 
+	lost   error      // why the stored position could not be read at the start; nil when it was
 	opened Snapshot   // the newest; of dbLoop, and of Run when dbLoop and the transfers have ended
 	pauses pauseClock // of the open snapshots
 
@@ -220,7 +221,10 @@ func (a *Agent) Run(ctx context.Context) error {
 	if pos, err = a.compare(pos, topics); err != nil {
 		return err
 	}
-	a.log.Info("this node goes on from the position of its database", "event", "position", "seq", pos.Seq, "log", pos.Log)
+	if a.lost == nil {
+		a.log.Info("this node goes on from the position of its database", "event", "position", "seq", pos.Seq, "log",
+			pos.Log)
+	}
 	// dbLoop and the transfers outlive ctx until the batch is done
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	a.running.Go(func() { a.dbLoop(work) })
@@ -260,6 +264,9 @@ func (a *Agent) session(pos event.Position, proved bool, has contents) *session 
 		windowRecords: uint32(o.WindowRecords), windowBytes: uint32(o.WindowBytes),
 		heartbeat: o.Heartbeat, silence: o.Silence, tick: o.Tick, maxBackoff: o.MaxBackoff,
 	}, event.Session{Instance: event.Instance(random()), Token: newToken()}, pos, proved, drawRequest)
+	if a.lost != nil {
+		s.unread = a.lost.Error()
+	}
 	a.obey(s)
 	return s
 }
@@ -302,10 +309,10 @@ func (a *Agent) stored(ctx context.Context) (pos event.Position, topics event.To
 		if errors.Is(err, ErrTaken) {
 			return pos, "", untold, fmt.Errorf("node %s: read the stored position: %w", a.opts.ID, err)
 		}
-		if !IsTransient(err) && a.opts.From == "" {
-			return pos, "", untold, fmt.Errorf("node %s: its copy is lost: start it with --from NODE --replace, where "+
-				"NODE has another copy (xmq positions lists them); where there is none, on an empty database with --restore "+
-				"FILE, a backup of xmq dump (%w)", a.opts.ID, err)
+		if !IsTransient(err) && a.opts.From == "" { // lost: the broker is told, and an operator may name one
+			a.log.Warn("the stored position is lost", "err", err)
+			a.lost = err
+			return event.Position{}, "", someData, nil
 		}
 		if !IsTransient(err) { // lost: a DUMP replaces it, if it may
 			if a.opts.Replace {
@@ -313,8 +320,7 @@ func (a *Agent) stored(ctx context.Context) (pos event.Position, topics event.To
 				return event.Position{}, "", untold, nil
 			}
 			return pos, "", untold, fmt.Errorf("node %s: its copy is lost: start it with --replace, too, which loads the copy "+
-				"of %s in "+
-				"its place (%w)", a.opts.ID, a.opts.From, err)
+				"of %s in its place, or without --from to learn what else helps (%w)", a.opts.ID, a.opts.From, err)
 		}
 		a.log.Warn("the database does not answer, trying again", "err", err, "in",
 			units.Span(time.Duration(wait)*a.opts.Tick))

@@ -1,6 +1,7 @@
 package nodeclient
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -118,6 +119,7 @@ type session struct {
 	troubled     bool     // the last line of the log about the database is of trouble
 	failure      string   // held, lost: what is said
 	fatalReason  string   // why the copy is lost: said in every session until a DUMP has replaced it; "" when it is not
+	unread       string   // why the stored position could not be read at the start; "" when it was, or another was set
 	leaving      bool     // nothing new is begun
 
 	// What the database is doing.
@@ -385,8 +387,8 @@ func (s *session) pace(e event.Event) {
 func (s *session) mustJoin(text string, allowed bool) {
 	switch {
 	case s.phase == joining:
-	case (s.rules.from == "" || !allowed) && s.fatalReason != "":
-		s.stop(ErrNeedsDump, fmt.Sprintf("%s (%s)", text, s.fatalReason))
+	case (s.rules.from == "" || !allowed) && cmp.Or(s.fatalReason, s.unread) != "":
+		s.stop(ErrNeedsDump, fmt.Sprintf("%s (%s)", text, cmp.Or(s.fatalReason, s.unread)))
 	case s.rules.from == "" || !allowed:
 		s.stop(ErrNeedsDump, text)
 	default:
@@ -397,6 +399,11 @@ func (s *session) mustJoin(text string, allowed bool) {
 // welcome begins the offered session by using it.
 func (s *session) welcome(e event.Event) {
 	if s.phase != opening || s.busy {
+		return
+	}
+	if s.unread != "" { // nobody has named a position: it does not begin anew over the data
+		s.fatalReason, s.pos = s.unread, e.Pos
+		s.lose()
 		return
 	}
 	if s.pos.Zero() {
@@ -749,7 +756,7 @@ func (s *session) sought(err error) {
 	} else {
 		s.note(say, s.seeking.Seq, s.seeking.Log)
 	}
-	s.pos, s.seeking, s.at = *s.seeking, nil, 0
+	s.pos, s.seeking, s.at, s.unread = *s.seeking, nil, 0, ""
 	s.open()
 }
 

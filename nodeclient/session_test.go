@@ -463,6 +463,33 @@ func TestXS05SessionRemembersALossBetweenTwoSessions(t *testing.T) {
 	k.last(event.IncrReq, event.Fatal)
 }
 
+// A node whose stored position cannot be read begins nowhere by itself: it says that its copy is lost, unless an
+// operator has named a position, which is written in the place of what stands there.
+func TestSessionWithoutAReadablePositionWaitsForAnOrder(t *testing.T) {
+	unread := func() *talk {
+		k := newTalk(t, -1, func(r *rules) { r.hello.Holds = true })
+		k.unread = "two rows"
+		return k
+	}
+	k := unread()
+	k.hear(event.Event{Code: event.Welcome, Pos: k.h.pos[0]})
+	require.Equal(t, lost, k.phase)
+	require.Equal(t, "two rows", k.last(event.IncrReq, event.Fatal).Text)
+	require.Empty(t, k.jobs, "nothing was set")
+
+	k = unread()
+	k.hear(event.Event{State: event.Fatal, Code: event.NeedsDump, Text: "join again"})
+	require.ErrorIs(t, k.end, ErrNeedsDump)
+	require.EqualError(t, k.end, "join again (two rows)")
+
+	k = unread()
+	k.hear(event.Event{Code: event.Seek, Pos: k.h.pos[3]})
+	require.Equal(t, k.h.pos[3], *k.job().seek)
+	k.sought(nil)
+	k.flush()
+	k.welcomeAt(3)
+}
+
 // load plays a DUMP from Opened to the outcome of its restore.
 func (k *talk) load(pos int, err error) {
 	k.t.Helper()

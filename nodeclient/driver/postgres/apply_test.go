@@ -513,3 +513,20 @@ func TestAServerKilledUnderLoadLosesAndRepeatsNothing(t *testing.T) {
 	require.Equal(t, fmt.Sprint(total), n.value("SELECT v FROM c"))
 	require.Equal(t, fmt.Sprintf("%d|%d", total, total), n.value("SELECT count(*), count(DISTINCT k) FROM seen"))
 }
+
+// Whatever stands in the table of the position, also two rows where somebody has dropped the index, a seek puts one in
+// its place.
+func TestASeekEndsAPositionThatIsLost(t *testing.T) {
+	for _, damage := range []string{"DELETE FROM xmq_position", "UPDATE xmq_position SET chain = 'x'",
+		"DROP INDEX xmq_position_one; INSERT INTO xmq_position SELECT * FROM xmq_position"} {
+		n := newNode(t)
+		n.run("CREATE TABLE t (v int)")
+		pos := n.at()
+		require.NoError(t, server.Exec(n.db, damage))
+		_, err := n.Position(t.Context())
+		require.True(t, nodeclient.IsFatal(err), "%s: %v", damage, err)
+		require.NoError(t, n.Seek(t.Context(), pos), damage)
+		require.Equal(t, pos, n.at(), damage)
+		require.Error(t, server.Exec(n.db, "INSERT INTO xmq_position SELECT * FROM xmq_position"), damage)
+	}
+}

@@ -190,7 +190,7 @@ func advance(stored, pos event.Position, at int64, bare, numbers bool, foreign, 
 // replacePosition puts pos in the place of whatever stands in the table, within an open transaction. Topics, sequences
 // and path of a single row stay.
 func replacePosition(ctx context.Context, c *pgconn.PgConn, pos event.Position) error {
-	if err := execute(ctx, c, createPosition+"; "+createIndex); err != nil {
+	if err := execute(ctx, c, createPosition); err != nil {
 		return err
 	}
 	if err := addColumns(ctx, c); err != nil {
@@ -202,7 +202,7 @@ func replacePosition(ctx context.Context, c *pgconn.PgConn, pos event.Position) 
 		"', max(updated_at), CASE WHEN count(*) = 1 THEN max(topics) END, " +
 		"CASE WHEN count(*) = 1 THEN (array_agg(sequences))[1] END, " +
 		"CASE WHEN count(*) = 1 THEN (array_agg(moved))[1] END, CASE WHEN count(*) = 1 THEN max(path) END FROM old"
-	return execute(ctx, c, sql)
+	return execute(ctx, c, sql+"; "+createIndex) // a second row may have stood there until now
 }
 
 // columns are those that a position table of an earlier version lacks.
