@@ -69,3 +69,27 @@ func TestOnlyTheGrammarIsAsked(t *testing.T) {
 		require.NoError(t, Check([]byte(right)), "%.200s", right)
 	}
 }
+
+// What would stand in another schema than main is refused before it is stored, in whatever quotes the schema stands:
+// every node would say FAIL to it, or that there is no such database.
+func TestWhatWouldStandInAnotherSchemaIsRefused(t *testing.T) {
+	for script, why := range map[string]string{
+		"CREATE TABLE temp.c (v)":                                                   "line 1: a temporary object",
+		"CREATE TABLE IF NOT EXISTS [Temp].c (v)":                                   "line 1: a temporary object",
+		"INSERT INTO c VALUES (1);\nCREATE VIEW \"temp\".c AS SELECT 1":             "line 2: a temporary object",
+		"CREATE VIRTUAL TABLE `temp`.f USING fts5(a)":                               "line 1: a temporary object",
+		"CREATE TRIGGER 'temp' . r AFTER INSERT ON t BEGIN SELECT 1; END":           "line 1: a temporary object",
+		"CREATE TABLE other.x (a)":                                                  "line 1: it makes something in other",
+		"CREATE UNIQUE INDEX temp.i ON c (v)":                                       "line 1: a temporary object",
+		`{"tx": [{"sql": "SELECT 1"}, {"sql": "CREATE TABLE temp.x AS SELECT 1"}]}`: "statement 2",
+	} {
+		require.ErrorContains(t, Check([]byte(script)), why, script)
+	}
+	for _, right := range []string{
+		"CREATE TABLE main.x (a)", "CREATE TABLE temp (c)", "CREATE TABLE x (temp, c)", "CREATE INDEX i ON temp (c)",
+		"CREATE TABLE temp.x (a); INSERT INTO c SELECT * FROM x; DROP TABLE temp.x", "CREATE TABLE x AS SELECT * FROM a.b",
+		"CREATE TRIGGER main.r AFTER INSERT ON temp BEGIN SELECT 1; END",
+	} {
+		require.NoError(t, Check([]byte(right)), right)
+	}
+}

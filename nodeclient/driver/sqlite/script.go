@@ -16,7 +16,54 @@ func Check(body []byte) error {
 	if err != nil {
 		return err
 	}
+	if err := stay(w.statements); err != nil {
+		return err
+	}
 	return readable(w.statements)
+}
+
+// stay is an error for the first statement that makes something in another schema than main: of what an increment
+// leaves in temp a node says FAIL, and no other database is attached. An increment that also drops something may have
+// dropped it, which only its database knows.
+func stay(all []sqltext.Statement) error {
+	if slices.ContainsFunc(all, func(st sqltext.Statement) bool { return st.Keyword == "DROP" }) {
+		return nil
+	}
+	for _, st := range all {
+		switch schema := schemaMade(st); schema {
+		case "", "main":
+		case "temp":
+			return fmt.Errorf("%s: %w", st.Where(), errTemporary)
+		default:
+			return fmt.Errorf("%s: it makes something in %s, which is no database here: increments reach main alone",
+				st.Where(), schema)
+		}
+	}
+	return nil
+}
+
+var errTemporary = errors.New("a temporary object lives in one connection only and would be gone after a restart")
+
+// schemaMade is the schema that a CREATE names before the name, in small letters; "" for none.
+func schemaMade(st sqltext.Statement) string {
+	if st.Keyword != "CREATE" {
+		return ""
+	}
+	tokens, err := sqltext.Tokens(sqltext.SQLite, st.Text)
+	if err != nil {
+		return ""
+	}
+	kind := slices.IndexFunc(tokens, func(t sqltext.Token) bool {
+		return t.Is("TABLE") || t.Is("VIEW") || t.Is("TRIGGER") || t.Is("INDEX")
+	})
+	name := tokens[kind+1:]
+	if len(name) > 3 && name[0].Is("IF") && name[1].Is("NOT") && name[2].Is("EXISTS") {
+		name = name[3:]
+	}
+	if kind < 0 || len(name) < 2 || name[1].Text != "." {
+		return ""
+	}
+	return strings.ToLower(strings.Trim(name[0].Text, "\"'`[]"))
 }
 
 // parse looks at the body of an increment; doc.go describes its forms.
@@ -124,7 +171,7 @@ func checkStatement(st sqltext.Statement) error {
 		return fmt.Errorf("%s would reach other files than this database", st.Keyword)
 	case "CREATE":
 		if st.Second == "TEMP" || st.Second == "TEMPORARY" {
-			return errors.New("a temporary object lives in one connection only and would be gone after a restart")
+			return errTemporary
 		}
 	case "PRAGMA":
 		switch st.Second {
