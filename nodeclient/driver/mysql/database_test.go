@@ -84,10 +84,10 @@ var factory = drivertest.Factory{
 
 func TestTheDriverPassesTheConformanceSuite(t *testing.T) { drivertest.Run(t, factory) }
 
-// leftovers are the databases of a restore that stand beside db.
+// leftovers are the databases of a restore or a snapshot that stand beside db.
 func leftovers(t *testing.T, srv *mysqltest.Server, db string) []string {
 	return srv.Query(t, "mysql", "SELECT schema_name FROM information_schema.schemata WHERE schema_name IN ('"+db+
-		"_xmq_restore', '"+db+"_xmq_old')")
+		"_xmq_restore', '"+db+"_xmq_old', '"+db+"_xmq_keys')")
 }
 
 // A password stands in no error, whatever is wrong with the URL.

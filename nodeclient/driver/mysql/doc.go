@@ -127,7 +127,8 @@
 // after its cache. Increments flow while it is written. Values are read in binary form, characters as bytes of their
 // column's own set. Left out are events, privileges and generated columns, which the copy generates; each DEFINER
 // becomes the user who restores. In MySQL's own JSON a copy keeps the text: a decimal or a date in it is a double or
-// a string there.
+// a string there. A key that the server has made for a foreign key of the same name is made by the server of the copy,
+// too, and not written: it ends with the next key that begins with its columns.
 //
 // Format "mysql-dump/1" is a stream of package snapstream with magic "XMQMYDMP" and version 1; "mysql8-dump/1", with
 // magic "XMQM8DMP", is the same in MySQL's words, and neither server takes the other's. Its preface is "CHARSET
@@ -148,6 +149,7 @@
 //	DB              the database of the URL
 //	DB_xmq_restore  a snapshot being loaded; holds xmq_switch once the switch is decided
 //	DB_xmq_old      the tables that DB had before the switch, until it is finished
+//	DB_xmq_keys     copies without rows, while a snapshot is written: which keys has the server made for foreign keys?
 //
 // A database cannot be renamed. A restore keeps the snapshot in $TMPDIR until all of it has come and was judged,
 // loads it into DB_xmq_restore, reads every table again, and makes routines, views and triggers on trial. The switch

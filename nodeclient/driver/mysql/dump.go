@@ -133,7 +133,11 @@ func (d *dump) table(ctx context.Context, t tableState) error {
 	if err != nil {
 		return err
 	}
-	create := d.home(withCounter(rows[0][1], max(t.next, "1"))) // as the snapshot was opened
+	create, err := d.generated(ctx, t.name, rows[0][1])
+	if err != nil {
+		return err
+	}
+	create = d.home(withCounter(create, max(t.next, "1"))) // as the snapshot was opened
 	if err := d.record(tableRecord, []byte(t.name), []byte{0}, []byte(create)); err != nil {
 		return err
 	}

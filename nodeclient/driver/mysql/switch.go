@@ -284,7 +284,8 @@ func (t *Database) dropIn(ctx context.Context, s *session, database string) erro
 	return nil
 }
 
-// tidy finishes a switch that was decided, and drops what an interrupted restore left beside the live database.
+// tidy finishes a switch that was decided, and drops what an interrupted restore or snapshot left beside the live
+// database.
 func (t *Database) tidy(ctx context.Context) error {
 	if _, err := t.finish(ctx); err != nil {
 		return err
@@ -294,7 +295,8 @@ func (t *Database) tidy(ctx context.Context) error {
 	}
 	defer t.leave(ctx)
 	rows, err := t.s.query(ctx, "SELECT schema_name FROM information_schema.schemata WHERE schema_name IN ("+
-		quoteText(restoreName(t.cfg.DBName))+", "+quoteText(oldName(t.cfg.DBName))+")")
+		quoteText(restoreName(t.cfg.DBName))+", "+quoteText(oldName(t.cfg.DBName))+", "+
+		quoteText(keysName(t.cfg.DBName))+")")
 	if err != nil {
 		return classify(fmt.Errorf("mysql: look for the rest of a restore: %w", err))
 	}
