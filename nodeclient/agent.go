@@ -259,7 +259,7 @@ func (a *Agent) session(pos event.Position, proved bool, has contents) *session 
 			Holds: has == someData, Empty: has == noData,
 			Packs: o.Compress, Reuse: o.Reuse,
 			Features: form.Known(), Clock: timed, Prepares: prepares, Applies: true, Host: host, Pid: os.Getpid(),
-			Version: version.Version, Address: strings.ToValidUTF8(o.Address[:min(len(o.Address), event.MaxAddress)], "")},
+			Version: version.Version, Product: product(a.db), Address: strings.ToValidUTF8(o.Address[:min(len(o.Address), event.MaxAddress)], "")},
 		group: o.Group, id: o.ID, from: o.From, replace: o.Replace, loads: a.db.Loads,
 		windowRecords: uint32(o.WindowRecords), windowBytes: uint32(o.WindowBytes),
 		heartbeat: o.Heartbeat, silence: o.Silence, tick: o.Tick, maxBackoff: o.MaxBackoff,
@@ -269,6 +269,14 @@ func (a *Agent) session(pos event.Position, proved bool, has contents) *session 
 	}
 	a.obey(s)
 	return s
+}
+
+// product is whose database it is, where its driver knows several.
+func product(db Database) string {
+	if p, is := db.(interface{ Product() string }); is {
+		return p.Product()
+	}
+	return ""
 }
 
 // random draws 64 bits that are not zero.

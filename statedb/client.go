@@ -39,7 +39,8 @@ type Client struct {
 	V         int              `json:"v"`
 	ID        string           `json:"id"`
 	Role      Role             `json:"role"`
-	Driver    string           `json:"target"` // kind of target driver, for people
+	Driver    string           `json:"target"`            // kind of target driver, for people
+	Product   string           `json:"product,omitempty"` // of its database, where the driver knows several
 	Topics    []string         `json:"topics,omitempty"`
 	State     State            `json:"state"`
 	Base      uint64           `json:"base"`  // where this client's own feeding began: its DUMP's position, or 0

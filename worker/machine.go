@@ -608,7 +608,7 @@ func (m *Machine) begin(log Log) bool {
 		}
 	}
 	m.client.Session, m.client.Driver, m.client.Topics, m.client.Stopped = o.session, o.hello.Target, o.hello.Topics, 0
-	m.client.Process = processOf(o.hello)
+	m.client.Process, m.client.Product = processOf(o.hello), o.hello.Product
 	m.slow, m.slowSince, m.nextTry = false, 0, 0
 	m.rules.Doubts.withdraw(m.client.ID)
 	m.waiting = event.Session{}
@@ -1507,7 +1507,8 @@ func (m *Machine) View(head event.Position) View {
 	c := m.client.Clone()
 	v := View{ID: c.ID, Role: c.Role, State: c.State, Condition: m.condition(), Base: c.Base, Sent: m.window.sent.Seq,
 		Acked:     c.Acked.Seq,
-		Connected: m.Connected(), LastError: troubleOf(c.LastError), Target: c.Driver, Topics: c.Topics, Log: c.Acked.Log,
+		Connected: m.Connected(), LastError: troubleOf(c.LastError), Target: c.Driver, Product: c.Product, Topics: c.Topics,
+		Log:     c.Acked.Log,
 		Chain:   c.Acked.Chain,
 		Session: c.Session.String(), Nonsense: m.nonsense, Join: c.Join, Created: at(c.Created), Updated: at(c.Updated),
 		Heard:   at(c.Heard),

@@ -22,7 +22,7 @@ func alone(t *testing.T) (m *Machine, say func(instance uint64, host string, at 
 		s := event.Session{Instance: event.Instance(instance), Turn: 1}
 		pos := log.Head()
 		m.Step(Input{Node: &event.Event{Kind: event.IncrReq, ID: "master", Session: s, Pos: pos,
-			Body: event.Hello{Target: "sqlite", Host: host, Pid: int(instance)}.Encode()}}, log, int64(at))
+			Body: event.Hello{Target: "mysql", Product: "mariadb", Host: host, Pid: int(instance)}.Encode()}}, log, int64(at))
 		m.Step(Input{Node: &event.Event{Kind: event.IncrReq, State: event.Succ, ID: "master", Session: s, Pos: pos,
 			CreditRecords: 1, CreditBytes: 1}}, log, int64(at)+1)
 		return m.Ready(pos)
@@ -47,6 +47,13 @@ func TestTwoSupervisorsOfOneIDAreSeen(t *testing.T) {
 	require.Len(t, say(5, "db2", 10*time.Second).Audit, 1, "a while")
 	m.Tick(int64(5 * time.Minute))
 	require.Contains(t, strings.Join(m.Ready(m.client.Acked).Clear, " "), "takeover/master")
+}
+
+// Whose database it is where a driver knows several is shown.
+func TestTheProductOfADatabaseIsShown(t *testing.T) {
+	m, say := alone(t)
+	say(1, "db1", time.Second)
+	require.Equal(t, "mariadb", m.View(m.client.Acked).Product)
 }
 
 // A node whose database is away is told of, and nobody's state, position or session changes.

@@ -215,6 +215,7 @@ type View struct {
 	Connected  bool          `json:"connected"`
 	LastError  *Trouble      `json:"last_error"`
 	Target     string        `json:"target"`
+	Product    string        `json:"product,omitempty"` // mariadb or mysql, where the node says it
 	Topics     []string      `json:"topics,omitempty"`
 	Log        event.LogID   `json:"log"`
 	Chain      event.Chain   `json:"chain"`

@@ -80,6 +80,9 @@ type Hello struct {
 	// earlier builds say neither.
 	Version string `json:"version,omitempty"`
 	Address string `json:"address,omitempty"` // at most MaxAddress bytes
+	// Product is whose database it is where a driver knows several, mariadb or mysql; nodes of earlier builds do not
+	// say it.
+	Product string `json:"product,omitempty"`
 }
 
 // Encode returns h as the body of an event.
@@ -107,8 +110,8 @@ func DecodeHello(b []byte) (Hello, error) {
 	if h.V != HelloVersion {
 		return h, fmt.Errorf("hello: format %d is not known to this version (%d): %w", h.V, HelloVersion, ErrDamaged)
 	}
-	if len(h.Host) > 255 || len(h.Target) > 32 || len(h.Version) > 64 || len(h.Address) > MaxAddress {
-		return h, fmt.Errorf("hello: host, target name, version or address is too long: %w", ErrDamaged)
+	if len(h.Host) > 255 || len(h.Target) > 32 || len(h.Product) > 32 || len(h.Version) > 64 || len(h.Address) > MaxAddress {
+		return h, fmt.Errorf("hello: host, target, product, version or address is too long: %w", ErrDamaged)
 	}
 	if len(h.Features) > 64 || slices.ContainsFunc(h.Features, func(f string) bool { return len(f) > 64 }) {
 		return h, fmt.Errorf("hello: more than 64 features, or one longer than 64 bytes: %w", ErrDamaged)

@@ -48,6 +48,7 @@ func TestHelloRefusesNonsense(t *testing.T) {
 		`{"v":1,"features":"a.b"}`, `{"v":1,"features":["` + strings.Repeat("f", 65) + `"]}`, `{"v":1,"features":[` + many +
 			`]}`,
 		`{"v":1,"host":"` + strings.Repeat("h", 256) + `"}`, `{"v":1,"target":"` + strings.Repeat("t", 33) + `"}`,
+		`{"v":1,"product":"` + strings.Repeat("p", 33) + `"}`,
 		strings.Repeat("[", 8<<10), strings.Repeat(" ", 9<<10),
 	} {
 		_, err := DecodeHello([]byte(s))

@@ -83,17 +83,24 @@ func (p *publisher) dialect(c *cli.Context, in []source) (name string, given boo
 		}
 		return "", false, err
 	}
-	var names []string
+	var names, products []string // products are those of the driver mysql; "" where a node does not tell
 	for _, client := range now.Clients {
 		gets := len(client.Topics) == 0 || slices.Contains(client.Topics, p.topic)
 		name, sql := driver.Dialect(client.Target)
 		if gets && sql && !slices.Contains(names, name) {
 			names = append(names, name)
 		}
+		if gets && name == "mysql" {
+			products = append(products, client.Product)
+		}
 	}
 	slices.Sort(names)
+	slices.Sort(products)
+	products = slices.Compact(products)
 	switch {
-	case len(names) == 1 && names[0] == "mysql": // which of the two products it is, the broker does not know
+	case len(names) == 1 && len(products) == 1 && dialects[products[0]] == sqltext.MariaDB:
+		return products[0], false, nil
+	case len(names) == 1 && names[0] == "mysql": // of both products, or of an earlier build, which does not tell
 		return p.product(in)
 	case len(names) == 1:
 		return names[0], false, nil

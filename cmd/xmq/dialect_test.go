@@ -18,6 +18,8 @@ func TestTheDialectIsThatOfTheNodes(t *testing.T) {
 	const file, pg, shop, my, lite = `{"id":"f","target":"file"}`, `{"id":"p","target":"postgres"}`,
 		`{"id":"s","target":"sqlite","topics":["shop"]}`,
 		`{"id":"m","target":"mysql"}`, `{"id":"l","target":"sqlite"}`
+	const maria, eight, comment = `{"id":"a","target":"mysql","product":"mariadb"}`,
+		`{"id":"e","target":"mysql","product":"mysql"}`, "CREATE TABLE t (a int /*!50705 , b int */); /*!50705 USE x */"
 	const here = "INSERT INTO t VALUES ($1)"
 	for _, c := range []struct {
 		name, clients, in string
@@ -33,6 +35,12 @@ func TestTheDialectIsThatOfTheNodes(t *testing.T) {
 		{"SQLite", lite, "PRAGMA journal_mode = OFF", []string{"--sql", "-"}, exitRefused, "PRAGMA journal_mode"},
 		{"MariaDB or MySQL", my, "USE x", []string{"--sql", "-"}, exitRefused, "USE changes the database"},
 		{"MariaDB or MySQL, with their comments", my, "/*!40101 SET NAMES utf8mb4 */;", []string{"--sql", "-"}, exitUsage,
+			"say --dialect mariadb or --dialect mysql"},
+		{"MariaDB, and its comments", maria + "," + file, comment, []string{"--sql", "-"}, 0, "1 increment: nodes take all"},
+		{"MySQL, and its comments", eight, comment, []string{"--sql", "-"}, exitRefused, "USE changes the database"},
+		{"MariaDB and MySQL", maria + "," + eight, comment, []string{"--sql", "-"}, exitUsage,
+			"say --dialect mariadb or --dialect mysql"},
+		{"MariaDB, and a node of an earlier build", maria + "," + my, comment, []string{"--sql", "-"}, exitUsage,
 			"say --dialect mariadb or --dialect mysql"},
 		{"none", file, "SELECT 1", []string{"--sql", "-"}, exitUsage, "nobody knows its dialect: say --dialect"},
 		{"nobody", "", "SELECT 1", []string{"--sql", "-"}, exitUsage, "nobody knows its dialect: say --dialect"},

@@ -196,6 +196,9 @@ func (t *Database) session(ctx context.Context) (*session, error) {
 	return t.s, nil
 }
 
+// Product tells whose server it is: mariadb or mysql.
+func (t *Database) Product() string { return strings.ToLower(t.flavour.name) }
+
 // Close implements nodeclient.Database.
 func (t *Database) Close() error {
 	t.shut = true

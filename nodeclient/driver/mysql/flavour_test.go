@@ -133,3 +133,8 @@ func TestGlobalsOfTheServerReachNoSession(t *testing.T) {
 	snapshot, at := n.taken()
 	require.Equal(t, "3", restoredNode(t, snapshot, at).value("SELECT count(*) FROM c"))
 }
+
+// A node tells its broker whose server it has, so that a script is read as that server reads it.
+func TestANodeTellsItsProduct(t *testing.T) {
+	require.Equal(t, either("mariadb", "mysql"), newNode(t).Database.Product())
+}
