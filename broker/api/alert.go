@@ -107,6 +107,9 @@ func (h *Handler) changeAlert(r *http.Request) (any, error) {
 	switch req.Do {
 	case "ack":
 		batch.AckAlert(req.Key)
+		if strings.HasPrefix(req.Key, "order/") { // it tells of what is over, and lasts until somebody has seen that
+			batch.Clear(req.Key, now)
+		}
 	case "clear":
 		why, err := h.lasts(r.Context(), req.Key)
 		if err != nil {
