@@ -161,6 +161,9 @@ const (
 // Dropped stands before the verb of an order in the audit list that was not carried out.
 const Dropped = "dropped "
 
+// Refused stands after the verb of an order in the audit list that the database has refused.
+const Refused = " refused"
+
 // Verb is how an outcome stands in the audit list.
 func (o Outcome) Verb() string {
 	if o == Applied {

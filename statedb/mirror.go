@@ -107,7 +107,7 @@ func (m *Mirror) Load(c *Changes) {
 	merge(m.alerts, c.Alerts)
 	for _, a := range c.Audits {
 		switch a.Verb {
-		case "skip", "replace", Dropped + "skip", Dropped + "replace", Applied.Verb(), MayApplied.Verb():
+		case "skip", "replace", Dropped + "skip", Dropped + "replace", "replace" + Refused, Applied.Verb(), MayApplied.Verb():
 			m.decisions[a.Seq] = append(m.decisions[a.Seq], a)
 		}
 		m.audits = a.Number

@@ -47,9 +47,7 @@ func admit(c *statedb.Client, known bool, mayStart bool, pos event.Position, h e
 			"have holes: start it with the old topics", c.ID, show(c.Topics), show(h.Topics))
 	}
 	if known && !c.Unfed() && c.Driver != "" && h.Target != "" && c.Driver != h.Target {
-		return refuse(event.Refused, WayNone, "client %s stands at %d in a database of kind %s, and its node comes with "+
-			"one of kind %s now: give that one an ID of its own, or, if the old one is given up, run `xmq client forget %s "+
-			"--reason TEXT` first", c.ID, c.Acked.Seq, c.Driver, h.Target, c.ID)
+		return refuse(event.Refused, WayNone, "%s", sayOtherKind(c.ID, c.Acked.Seq, c.Driver, h.Target))
 	}
 	if !pos.Zero() && pos.Log != head.Log {
 		return refuse(event.Foreign, WayOther, "the database of %s stands at sequence %d of log %s, but this broker keeps "+
@@ -89,6 +87,13 @@ func admit(c *statedb.Client, known bool, mayStart bool, pos event.Position, h e
 		return refuse(event.NeedsDump, WayTrimmed, "client %s stands at %d, but the log begins at %d", c.ID, pos.Seq, first)
 	}
 	return checkChain(c, pos, log, false)
+}
+
+// sayOtherKind says that the node of a known client comes with another kind of database.
+func sayOtherKind(id string, seq uint64, old, now string) string {
+	return fmt.Sprintf("client %s stands at %d in a database of kind %s, and its node comes with one of kind %s now: "+
+		"give that one an ID of its own, or, if the old one is given up, run `xmq client forget %s --reason TEXT` first",
+		id, seq, old, now, id)
 }
 
 // final reports whether the error of a read is a verdict on what was to be read. Any other one says only that it could

@@ -84,6 +84,8 @@ func (m *Machine) dumpFor(r dumpflow.Requester, log Log) (d *dumpflow.Dump, code
 	switch {
 	case r.ID == c.ID:
 		return nil, event.Refused, fmt.Sprintf("client %s cannot DUMP from itself: name another node", c.ID)
+	case m.otherKind(r) != "":
+		return nil, event.Refused, m.otherKind(r)
 	case !m.known:
 		return nil, event.NotReady, fmt.Sprintf("the target %s is not known to this broker: start its node first, or name "+
 			"another target", c.ID)
@@ -128,6 +130,19 @@ func (m *Machine) dumpFor(r dumpflow.Requester, log Log) (d *dumpflow.Dump, code
 	m.saveDump(d)
 	m.happened(statedb.DumpAsked, c.Acked.Seq, fmt.Sprintf("DUMP %s of %s, for %s", d.ID, c.ID, r.ID))
 	return d, 0, ""
+}
+
+// otherKind refuses a requester whose client is fed in a database of another kind than the one that it asks for; empty
+// for none.
+func (m *Machine) otherKind(r dumpflow.Requester) string {
+	if r.Backup || m.rules.Fed == nil || m.asks.Target == "" {
+		return ""
+	}
+	kind, seq := m.rules.Fed(r.ID)
+	if kind == "" || kind == m.asks.Target {
+		return ""
+	}
+	return sayOtherKind(r.ID, seq, kind, m.asks.Target)
 }
 
 // fresh reports that the snapshot of d holds what a requester means who asks now: nothing was decided about its copy,
@@ -494,6 +509,7 @@ func (m *Machine) answer(r dumpflow.Requester, d *dumpflow.Dump, code event.Code
 	n := &Notice{Requester: r, Code: code, Text: text, Dump: dumpflow.Dump{Target: m.client.ID},
 		Heard: m.asking == r.Request}
 	n.Away = d == nil && code == event.NotReady && !m.Connected()
+	n.Other = d == nil && code == event.Refused && m.asking == r.Request && m.otherKind(r) != ""
 	if d != nil {
 		n.Dump = d.Clone()
 	}
@@ -525,7 +541,9 @@ func (m *Machine) notice(n *Notice) {
 			}
 			m.dropJoin(n.GivenUp)
 		}
-		if n.Heard {
+		if n.Heard && n.Other && m.known {
+			m.turnAway(n.Text, WayNone, n.Process)
+		} else if n.Heard {
 			m.heardInVain(n)
 		}
 		m.say(e)

@@ -18,27 +18,29 @@ import (
 // Rules are the knobs of machines. Ticks are counted by the worker, one a second by default.
 type Rules struct {
 	Group        string
-	Masters      []string                // client IDs that may start without a DUMP
-	Tick         time.Duration           // how long one tick is
-	SilentTicks  int                     // a client not heard of for so long is shown as not connected
-	LeaseTicks   int                     // a target's lease on its DUMP, and a requester's on its place in it
-	DumpTicks    int                     // a DUMP is given up after so many ticks, whatever its lease; 0 never
-	MaxDumps     int                     // DUMPs running at once in this broker
-	SnapshotTTL  time.Duration           // a complete snapshot is kept for so long
-	Reuse        bool                    // and serves later requesters, also of those who do not ask for that
-	Earlier      func(seq uint64) string // earlier decisions about an increment, in one sentence; nil: nobody knows
-	Decided      func(id string) int64   // when something was last decided about a client; nil: never
-	Live         func() Live             // what may change while the broker runs; nil: as it stands here
-	TurnRecords  int                     // increments read and sent in one turn
-	TurnBytes    int                     // bytes of increments read and sent in one turn
-	RunningDumps func() int              // how many DUMPs run now in the whole broker
-	Budget       *Budget                 // what all clients may have under way together; nil for no limit
-	Pacer        *Pacer                  // how many clients are connected; nil: a few
-	Marks        *Marks                  // the time of the log for nodes that ask for it; nil: none
-	ClientQuota  *ClientQuota            // how many clients are known; nil: no limit
-	Doubts       *Doubts                 // what nodes say against the log; nil: nobody listens
-	Situation    func() Situation        // on what a way out depends now; nil: no other copy is known
-	SilenceTicks int                     // how often the silence of a client that is away is written down; 0 never
+	Masters      []string              // client IDs that may start without a DUMP
+	Tick         time.Duration         // how long one tick is
+	SilentTicks  int                   // a client not heard of for so long is shown as not connected
+	LeaseTicks   int                   // a target's lease on its DUMP, and a requester's on its place in it
+	DumpTicks    int                   // a DUMP is given up after so many ticks, whatever its lease; 0 never
+	MaxDumps     int                   // DUMPs running at once in this broker
+	SnapshotTTL  time.Duration         // a complete snapshot is kept for so long
+	Reuse        bool                  // and serves later requesters, also of those who do not ask for that
+	Decided      func(id string) int64 // when something was last decided about a client; nil: never
+	Live         func() Live           // what may change while the broker runs; nil: as it stands here
+	TurnRecords  int                   // increments read and sent in one turn
+	TurnBytes    int                   // bytes of increments read and sent in one turn
+	RunningDumps func() int            // how many DUMPs run now in the whole broker
+	Budget       *Budget               // what all clients may have under way together; nil for no limit
+	Pacer        *Pacer                // how many clients are connected; nil: a few
+	Marks        *Marks                // the time of the log for nodes that ask for it; nil: none
+	ClientQuota  *ClientQuota          // how many clients are known; nil: no limit
+	Doubts       *Doubts               // what nodes say against the log; nil: nobody listens
+	Situation    func() Situation      // on what a way out depends now; nil: no other copy is known
+	SilenceTicks int                   // how often the silence of a client that is away is written down; 0 never
+
+	// Fed says of which kind the database is in which a client is fed, and where it stands; nil: nobody knows.
+	Fed func(id string) (kind string, seq uint64)
 }
 
 // Live is what may change while the broker runs: the fields of Rules with these names.
@@ -118,6 +120,9 @@ type Machine struct {
 	up     map[string]bool         // alerts that may stand and end with the client's state
 	held   int64                   // when the target's pause began, ns
 
+	stray      int             // ticks since a process was refused beside the one at work, from 1; 0: no alert
+	strayWhy   string          // it was refused
+	strayWay   Way             // what helps, when none works after all
 	joinSilent int             // ticks since the target's machine spoke of our join
 	joinHeard  int             // ticks since our node did
 	joinWait   joinWait        // what its node asks for in vain
@@ -236,6 +241,7 @@ func (m *Machine) Tick(now int64) {
 	m.tickRate()
 	m.tickDumps()
 	m.tickJoinWait()
+	m.tickStray()
 	m.advance()
 	if m.Connected() && m.now-m.heardSaved >= int64(heardGrain) {
 		m.heardSaved, m.lag = m.now, true
@@ -436,10 +442,15 @@ func (m *Machine) testify(pos event.Position, h event.Hello, v verdict, log Log)
 // busy takes the word of a node that opens a session as soon as its database is done with increments. Only what an
 // operator has ordered since ends them before.
 func (m *Machine) busy(e *event.Event) {
-	if !m.known {
+	h, err := event.DecodeHello(e.Body)
+	switch isAway := err == nil && h.Away; {
+	case isAway && !m.known: // anybody can call himself anything: no record and no alert for each
+		m.rules.ClientQuota.awaits(m.client.ID, fmt.Sprintf("node %s (%s) lives and waits for its database, which does not "+
+			"answer: %s", m.client.ID, process(processOf(h)), e.Text))
 		return
-	}
-	if h, err := event.DecodeHello(e.Body); err == nil && h.Away {
+	case !m.known:
+		return
+	case isAway:
 		m.away(e, h)
 		return
 	}
@@ -506,7 +517,7 @@ func (m *Machine) refuse(s event.Session, pos event.Position, h event.Hello, v v
 		return
 	}
 	if v.code != event.NeedsDump || m.Connected() || !m.placed() {
-		m.raiseWay("refused", 0, v.text, v.way)
+		m.turnAway(v.text, v.way, processOf(h))
 	}
 	if v.code != event.NeedsDump || m.Connected() {
 		return
@@ -518,6 +529,35 @@ func (m *Machine) refuse(s event.Session, pos event.Position, h event.Hello, v v
 	}
 	if m.placed() {
 		m.needsDump(0, classRefused, v.text, v.way)
+	}
+}
+
+// turnAway raises the alert that a process of this client was refused, and why. Beside one that works it is a stray: it
+// hurts nobody, nothing is to be done to the copy, and the alert ends when it does not come back for a while.
+func (m *Machine) turnAway(why string, way Way, p statedb.Process) {
+	m.stray = 0
+	if !m.Connected() {
+		m.raiseWay("refused", 0, why, way)
+		return
+	}
+	m.stray, m.strayWhy, m.strayWay = 1, why, way
+	m.raise("refused", statedb.Warning, 0, fmt.Sprintf("another process of client %s (%s) was refused, and the one that "+
+		"works goes on (%s): %s. Stop the other one, or give it an ID of its own", m.client.ID, process(p),
+		process(m.client.Process), why))
+}
+
+// tickStray ends the alert about a stray process that does not come back.
+func (m *Machine) tickStray() {
+	switch {
+	case m.stray == 0:
+		return
+	case !m.Connected(): // the one that seemed to work was gone already, or is now
+		m.raiseWay("refused", 0, m.strayWhy, m.strayWay)
+		return
+	}
+	if m.stray++; m.stray > m.joinWaitTicks() {
+		m.stray = 0
+		m.clear("refused")
 	}
 }
 
@@ -617,6 +657,7 @@ func (m *Machine) begin(log Log) bool {
 	m.prepares, m.applies = o.hello.Prepares, o.hello.Applies
 	m.clear("offline")
 	m.clear("refused")
+	m.stray = 0
 	m.clear("slow")
 	m.joinOver()
 	if newProcess {
@@ -940,24 +981,30 @@ func (m *Machine) failed(e *event.Event, log Log) {
 	m.decided()
 	m.become(statedb.Failed)
 	m.trouble(seq, classFail, e.Text)
+	m.replacementFailed(seq, e.Text)
 	if o := m.client.Override; o == nil || o.Seq <= seq { // one about a later increment stands
 		m.settle()
 	}
 	m.rewind()
 	m.raise("fail", statedb.Critical, seq, fmt.Sprintf("client %s could not apply increment %d: %s. "+
 		"See it: xmq log show %d; mend the database and run xmq client retry %s; or pass over it there: xmq client skip "+
-		"%s --seq %d --reason TEXT (or replace)%s",
-		m.client.ID, seq, e.Text, seq, m.client.ID, m.client.ID, seq, m.earlier(seq)))
+		"%s --seq %d --reason TEXT (or replace)",
+		m.client.ID, seq, e.Text, seq, m.client.ID, m.client.ID, seq))
 	m.hold()
 }
 
-// earlier is what was decided about an increment before, after a sentence.
-func (m *Machine) earlier(seq uint64) string {
-	if m.rules.Earlier == nil {
-		return ""
+// replacementFailed puts it into the audit list that the database has refused the body that was ordered instead of an
+// increment: nothing was replaced.
+func (m *Machine) replacementFailed(seq uint64, text string) {
+	if o := m.client.Override; o != nil && o.Seq == seq && o.Verb() == string(Replace) {
+		m.work.Audit = append(m.work.Audit, statedb.Audit{Time: m.now, Verb: o.Verb() + statedb.Refused,
+			Client: m.client.ID, Seq: seq, From: m.client.Acked.Seq, To: m.client.Acked.Seq,
+			Reason: strings.ToValidUTF8(text[:min(len(text), longestWhy)], "")})
 	}
-	return m.rules.Earlier(seq)
 }
+
+// longestWhy is how much of a database's words the audit list keeps.
+const longestWhy = 500
 
 // hold tells a failed node that it was heard and waits for an operator.
 func (m *Machine) hold() {
@@ -1290,11 +1337,15 @@ func (m *Machine) concerned(o *Order, log Log) (refused string) {
 }
 
 // another refuses an order about another increment than that of an order which is not carried out: one is kept, and
-// the later one would drop the earlier one. A retry that changes nothing gives way.
+// the later one would drop the earlier one. A retry that changes nothing gives way, and so does an order about a later
+// increment than the one at which the client stands still, as it does when the client has failed.
 func (m *Machine) another(o *Order) (refused string) {
 	old := m.client.Override
 	if old == nil || old.Seq == o.Seq || old.Verb() == string(Retry) && old.Limit == 0 {
 		return ""
+	}
+	if o.Seq == m.client.Acked.Seq+1 && old.Seq > o.Seq && m.standsStill() {
+		return "" // that one cannot be carried out before this; what is dropped is told
 	}
 	since := ""
 	if old.Time != 0 {
@@ -1303,6 +1354,12 @@ func (m *Machine) another(o *Order) (refused string) {
 	return fmt.Sprintf("client %s has an order that is not carried out yet, %s of increment %d%s, and keeps one at "+
 		"a time: wait until its node has come past %d, or take that back with xmq client retry %s --seq %d", m.client.ID,
 		old.Verb(), old.Seq, since, old.Seq, m.client.ID, old.Seq)
+}
+
+// standsStill reports that the node says of the increment that comes next that its database will not pass it now.
+func (m *Machine) standsStill() bool {
+	t := m.client.LastError
+	return m.slow || t != nil && t.Class == classRetry && t.Seq == m.client.Acked.Seq+1
 }
 
 func (m *Machine) seek(o *Order, log Log) (refused string) {
@@ -1423,6 +1480,9 @@ func (m *Machine) raise(kind string, s statedb.Severity, seq uint64, text string
 
 // raiseWay raises a critical alert whose end depends on which other copies there are: that is said when it is shown.
 func (m *Machine) raiseWay(kind string, seq uint64, text string, way Way) {
+	if kind == "refused" {
+		m.stray = 0 // it is about the client itself
+	}
 	m.alert(kind, statedb.Alert{Severity: statedb.Critical, Seq: seq, Text: text, Way: string(way)})
 }
 

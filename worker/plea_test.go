@@ -44,7 +44,7 @@ func TestANodeThatAsksInVainIsShown(t *testing.T) {
 	require.True(t, s.alerts["join/m"])
 	r := s.rules.ClientQuota.Refusals()
 	require.Equal(t, []string{"x"}, r.IDs)
-	require.Contains(t, r.Last, "node x waits for the snapshot of nobody")
+	require.Contains(t, r.Texts[0], "node x waits for the snapshot of nobody")
 	require.Len(t, s.clients, 2)
 	for range 70 { // they are given up
 		s.tick()

@@ -19,7 +19,7 @@ type ClientQuota struct {
 	strays atomic.Uint64
 
 	mu    sync.Mutex
-	stray Refusals            // Last, IDs and More
+	stray Refusals            // Waits, IDs, Texts and More
 	pleas map[string][2]int64 // since when IDs ask in vain, and when they did last; at most mostStrays
 }
 
@@ -31,8 +31,9 @@ type Refusals struct {
 	Known  int      // clients
 	Full   uint64   // IDs that were refused because so many clients are known, counted as often as they asked
 	Strays uint64   // other refusals of IDs that are not known
-	Last   string   // the last of these, in one sentence
-	IDs    []string // that were refused so, in no order, at most mostStrays
+	Waits  bool     // one of them waits for something, and was not refused for good
+	IDs    []string // that were refused so, the first one first, at most mostStrays
+	Texts  []string // why, of each the last, in one sentence
 	More   bool     // there were others
 }
 
@@ -44,7 +45,7 @@ func (a *ClientQuota) Refusals() Refusals {
 	r := Refusals{Known: int(a.known.Load()), Full: a.full.Load(), Strays: a.strays.Load()}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	r.Last, r.IDs, r.More = a.stray.Last, slices.Clone(a.stray.IDs), a.stray.More
+	r.IDs, r.Texts, r.More, r.Waits = slices.Clone(a.stray.IDs), slices.Clone(a.stray.Texts), a.stray.More, a.stray.Waits
 	return r
 }
 
@@ -84,18 +85,38 @@ func (a *ClientQuota) crowded() bool {
 	return true
 }
 
-func (a *ClientQuota) turnedAway(id, text string) {
-	if a != nil {
-		a.strays.Add(1)
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		a.stray.Last = text
-		if !slices.Contains(a.stray.IDs, id) {
-			if a.stray.More = a.stray.More || len(a.stray.IDs) == mostStrays; !a.stray.More {
-				a.stray.IDs = append(a.stray.IDs, id)
-			}
-		}
+// turnedAway notes that an ID that nobody knows was refused, and why.
+func (a *ClientQuota) turnedAway(id, text string) { a.noteStray(id, text, false) }
+
+// awaits notes that the node of an ID that nobody knows lives and waits, and for what.
+func (a *ClientQuota) awaits(id, text string) { a.noteStray(id, text, true) }
+
+func (a *ClientQuota) noteStray(id, text string, waits bool) {
+	if a == nil {
+		return
 	}
+	a.strays.Add(1)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.stray.Waits = a.stray.Waits || waits
+	switch i := slices.Index(a.stray.IDs, id); {
+	case i >= 0:
+		a.stray.Texts[i] = text
+	case len(a.stray.IDs) == mostStrays:
+		a.stray.More = true
+	default:
+		a.stray.IDs, a.stray.Texts = append(a.stray.IDs, id), append(a.stray.Texts, text)
+	}
+}
+
+// Forget drops which IDs were refused, when nothing is told of them any more. Those that come again are noted again.
+func (a *ClientQuota) Forget() {
+	if a == nil {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.stray = Refusals{}
 }
 
 // inVain notes that an ID that nobody knows asks for what it cannot get. It is refused as any stray is once it has
@@ -123,7 +144,7 @@ func (a *ClientQuota) inVain(id, text string, now, after int64) {
 	}
 	a.mu.Unlock()
 	if now-asked[0] >= after {
-		a.turnedAway(id, text)
+		a.awaits(id, text)
 	}
 }
 

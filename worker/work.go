@@ -49,6 +49,7 @@ type Notice struct {
 	Code      event.Code    // NotReady or Refused when refused; else NoCode: read Dump.Phase
 	Text      string
 	Away      bool            // refused: the target is not known, or not connected
+	Other     bool            // refused: the requester's database is of another kind than that of its client
 	GivenUp   bool            // the requester's node has ended, and Text is why
 	Heard     bool            // it answers the requester's own word, in which it said:
 	Kind      string          // of its database

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,6 +20,10 @@ func (h *Handler) positions(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	views = slices.Clone(views)
+	for i := range views {
+		h.remember(&views[i])
+	}
 	head := h.Log.Head()
 	return Positions{Broker: h.Broker.Header(), Log: head.Log, Group: h.Group, Head: head.Seq,
 		First: h.Log.First(), Chain: head.Chain, Input: h.Broker.Input(), Clients: views}, nil
@@ -33,7 +38,19 @@ func (h *Handler) client(r *http.Request) (any, error) {
 	if err == nil && !known {
 		return nil, refuse(http.StatusNotFound, "there is no client %s", id)
 	}
+	h.remember(&v)
 	return v, err
+}
+
+// remember puts after why a client has failed what was decided about that increment before, for any client: what is
+// known now, and not when it failed.
+func (h *Handler) remember(v *worker.View) {
+	if v.State != statedb.Failed || v.LastError == nil {
+		return
+	}
+	told := *v.LastError
+	told.Text += Earlier(h.State, told.Seq)
+	v.LastError = &told
 }
 
 func (h *Handler) orderClient(r *http.Request) (any, error) {

@@ -45,6 +45,9 @@ func decided(state statedb.Store, seq uint64) []string {
 		case later >= 0 && list[i+1+later].Verb == statedb.Dropped+a.Verb:
 			b := list[i+1+later]
 			verb, end = "ordered to be "+verb, fmt.Sprintf(". That was dropped (audit %d): %s", b.Number, b.Reason)
+		case later >= 0 && list[i+1+later].Verb == a.Verb+statedb.Refused:
+			b := list[i+1+later]
+			verb, end = "ordered to be "+verb, fmt.Sprintf(". The database refused that (audit %d): %s", b.Number, b.Reason)
 		case later < 0 && o != nil && o.Seq == seq && o.Verb() == a.Verb:
 			verb, end = "ordered to be "+verb, ". That is not carried out yet"
 		}

@@ -415,6 +415,33 @@ func TestAnIncrementIsAppliedOutsideTheOrderAsItStands(t *testing.T) {
 	f.refuses(409, "has not passed over increment 3", "/v1/clients/n1/apply", `{"seq":3,"reason":"r"}`)
 }
 
+// Why a client has failed names what was decided about that increment since, too, wherever it is read.
+func TestAFailureNamesWhatWasDecidedAboutItsIncrement(t *testing.T) {
+	f := newFixture(t)
+	f.append("a", "b")
+	failed := func(id string) worker.View {
+		return worker.View{ID: id, State: statedb.Failed, Acked: 1,
+			LastError: &worker.Trouble{Seq: 2, Class: "fail", Text: "no such table"}}
+	}
+	f.clients = []worker.View{failed("n1"), {ID: "n2", State: statedb.Following, Acked: 1,
+		LastError: &worker.Trouble{Seq: 2, Class: "transient", Text: "it is away"}}}
+	f.write(func(b *statedb.Batch) {
+		b.Audit(statedb.Audit{Time: f.now.UnixNano(), Verb: string(worker.Skip), Client: "n3", Seq: 2, Reason: "bad",
+			Via: "ann@vm"})
+	})
+	const told = ". Earlier: increment 2 was skipped for client n3 at "
+	var v worker.View
+	_, _ = f.ask("/v1/clients/n1", "", &v)
+	require.Contains(t, v.LastError.Text, "no such table"+told)
+	require.Contains(t, v.LastError.Text, " by ann@vm (audit 1): bad")
+	var p Positions
+	_, _ = f.ask("/v1/positions", "", &p)
+	require.Contains(t, p.Clients[0].LastError.Text, "no such table"+told)
+	require.Equal(t, "it is away", p.Clients[1].LastError.Text)
+	_, _ = f.ask("/v1/positions", "", &p)
+	require.Equal(t, 1, strings.Count(p.Clients[0].LastError.Text, "Earlier"))
+}
+
 // A reader of server-sent events hears from the broker every Beat while no increment comes, so that neither side, nor
 // what is between them, takes the connection for dead.
 func TestAReaderOfEventsHearsABeatWhileNothingComes(t *testing.T) {

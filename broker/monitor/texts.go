@@ -91,10 +91,13 @@ func (l *Alerts) Text(a statedb.Alert, v *worker.View, now time.Time) string {
 			away = "; its node has not been heard since " + units.Stamp(v.Heard)
 		}
 		more := away + l.holdsText(v, false)
+		if kind == "fail" {
+			more += api.Earlier(l.State, a.Seq)
+		}
 		if do := l.wayOut(a, v); do != "" {
 			more += ". " + do
 		}
-		if most := statedb.MaxText - len(more); len(stored) > most {
+		if most := max(statedb.MaxText-len(more), statedb.MaxText/2); len(stored) > most {
 			stored = strings.ToValidUTF8(stored[:most-3], "") + "..."
 		}
 		return stored + more

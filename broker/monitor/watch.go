@@ -70,6 +70,7 @@ type Watcher struct {
 	Doubts     func(batch *statedb.Batch, now int64) // ends and stores what speaks against the log, and raises its alert
 	Doubted    func() bool                           // a node speaks against the log
 	Refusals   func() worker.Refusals                // of clients
+	Forget     func()                                // which clients were refused; nil: they are kept
 	MaxClients int
 	Payload    func() error                                  // why NATS cannot carry what the broker sends; nil: it can
 	Insecure   string                                        // text of the alert about open addresses; "" for none
@@ -284,36 +285,58 @@ func (w *Watcher) lookAtStorage(batch *statedb.Batch, tables int, paused, stuck 
 // strayFor is how long the alert about refused IDs that nobody knows stands after the last of them.
 const strayFor = 10 * time.Minute
 
-// strays raises one alert for all IDs that are refused although nobody knows them; it names the first and ends by
-// itself: when all of them have joined, or none was refused for a while.
+// strays raises one alert for all IDs that are refused, or wait, although nobody knows them; it names them and ends by
+// itself: when all of them have joined, or none was heard for a while. Who is refused hurts nobody else, which is a
+// note.
 func (w *Watcher) strays(batch *statedb.Batch, r worker.Refusals, now int64) {
 	const key = "strangers"
 	_, stands := w.Alerts.Stands(key)
-	if w.Doubted() { // they speak against the log, and the alert about that says what to do
-		if w.seenStrays = r.Strays; stands {
-			batch.Clear(key, now)
+	refused := len(r.IDs) > 0
+	for i := len(r.IDs) - 1; i >= 0; i-- {
+		if c, known := w.State.Client(r.IDs[i]); known && c.Placed() {
+			r.IDs, r.Texts = slices.Delete(r.IDs, i, i+1), slices.Delete(r.Texts, i, i+1)
+		}
+	}
+	joined := refused && len(r.IDs) == 0 && !r.More
+	come := r.Strays != w.seenStrays
+	w.seenStrays = r.Strays
+	switch {
+	case w.Doubted(), joined: // they speak against the log, and the alert about that says what to do
+		w.strayAt = 0
+		w.Alerts.Set(batch, statedb.Alert{Key: key, Last: now})
+		return
+	case come:
+		w.strayAt = now
+	case stands && now-max(w.strayAt, w.Started.UnixNano()) <= int64(strayFor):
+	default:
+		if w.Alerts.Set(batch, statedb.Alert{Key: key, Last: now}); stands && w.Forget != nil {
+			w.Forget()
 		}
 		return
 	}
-	joined := len(r.IDs) > 0 && !r.More && !slices.ContainsFunc(r.IDs, func(id string) bool {
-		c, known := w.State.Client(id)
-		return !known || !c.Placed()
-	})
-	if joined {
-		if w.seenStrays = r.Strays; stands {
-			batch.Clear(key, now)
-		}
-		return
+	if len(r.IDs) == 0 {
+		return // of before this broker was started
 	}
-	if r.Strays != w.seenStrays {
-		w.seenStrays, w.strayAt = r.Strays, now
-		if !stands {
-			batch.Raise(statedb.Alert{Key: key, Severity: statedb.Warning, Last: now,
-				Text: "nodes that this broker does not know were refused: " + r.Last})
-		}
-		return
+	a := statedb.Alert{Key: key, Severity: statedb.Note, Last: now, Text: straysText(r)}
+	if r.Waits {
+		a.Severity = statedb.Warning
 	}
-	if stands && now-max(w.strayAt, w.Started.UnixNano()) > int64(strayFor) {
-		batch.Clear(key, now)
+	w.Alerts.Set(batch, a)
+}
+
+// fewStrays is of how many IDs the alert says why they were refused.
+const fewStrays = 3
+
+// straysText names the IDs that are refused although nobody knows them, and says of the first few why.
+func straysText(r worker.Refusals) string {
+	text := "nodes came that this broker does not know, and do not follow: " + strings.Join(r.IDs, ", ")
+	if r.More {
+		text += " and others"
 	}
+	why := r.Texts[:min(len(r.Texts), fewStrays)]
+	text += ". " + strings.Join(why, "; ")
+	if len(why) < len(r.Texts) || r.More {
+		text += "; the logs of the others say why"
+	}
+	return text
 }

@@ -203,7 +203,6 @@ func (b *Broker) newPool() *worker.Pool {
 		Budget:       b.flight, Pacer: new(worker.Pacer), Marks: &b.marks,
 		ClientQuota: b.admission, Doubts: b.doubts, SilenceTicks: ticks(c.Retention.SilenceGrain())}
 	rules.Situation = b.situation
-	rules.Earlier = func(seq uint64) string { return api.Earlier(s.state, seq) }
 	rules.Live = func() worker.Live {
 		k := b.knobs()
 		return worker.Live{SnapshotTTL: k.SnapshotTTL, Reuse: k.SnapshotReuse, MaxDumps: k.MaxDumps,
@@ -215,6 +214,12 @@ func (b *Broker) newPool() *worker.Pool {
 		}
 		f, _ := s.state.Forgotten(id)
 		return f.Time
+	}
+	rules.Fed = func(id string) (kind string, seq uint64) {
+		if c, known := s.state.Client(id); known && !c.Unfed() {
+			return c.Driver, c.Acked.Seq
+		}
+		return "", 0
 	}
 	env := worker.Env{Log: s.log, Now: time.Now, Tick: c.Tick, Save: s.state.Write, SaveEvery: c.SaveEvery,
 		Send:      b.dispatch.send,
