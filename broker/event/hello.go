@@ -110,7 +110,8 @@ func DecodeHello(b []byte) (Hello, error) {
 	if h.V != HelloVersion {
 		return h, fmt.Errorf("hello: format %d is not known to this version (%d): %w", h.V, HelloVersion, ErrDamaged)
 	}
-	if len(h.Host) > 255 || len(h.Target) > 32 || len(h.Product) > 32 || len(h.Version) > 64 || len(h.Address) > MaxAddress {
+	if len(h.Host) > 255 || len(h.Target) > 32 || len(h.Product) > 32 || len(h.Version) > 64 ||
+		len(h.Address) > MaxAddress {
 		return h, fmt.Errorf("hello: host, target, product, version or address is too long: %w", ErrDamaged)
 	}
 	if len(h.Features) > 64 || slices.ContainsFunc(h.Features, func(f string) bool { return len(f) > 64 }) {

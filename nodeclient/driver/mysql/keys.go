@@ -125,7 +125,8 @@ func (d *dump) generated(ctx context.Context, table, create string) (string, err
 	return create, nil
 }
 
-// swapped is a CREATE TABLE in which foreign keys stand where their keys stood, so that the server makes the keys there.
+// swapped is a CREATE TABLE in which foreign keys stand where their keys stood, so that the server makes the keys
+// there.
 func swapped(create string, all [][2]clause) string {
 	type edit struct {
 		from, to int

@@ -12,7 +12,8 @@ import (
 func TestACopyKnowsWhoHasMadeAKey(t *testing.T) {
 	n := newNode(t)
 	n.run("CREATE TABLE p (id int PRIMARY KEY, b int, UNIQUE KEY (b, id))",
-		"CREATE TABLE made (id int PRIMARY KEY AUTO_INCREMENT, z int COMMENT 'KEY `f` (`a`), CONSTRAINT', a int, b int, c int)",
+		"CREATE TABLE made (id int PRIMARY KEY AUTO_INCREMENT, z int COMMENT 'KEY `f` (`a`), CONSTRAINT', a int, b int, "+
+			"c int)",
 		"ALTER TABLE made ADD CONSTRAINT zf FOREIGN KEY (a) REFERENCES p (id) ON DELETE CASCADE",
 		"ALTER TABLE made ADD CONSTRAINT af FOREIGN KEY (b, c) REFERENCES p (b, id)",
 		"CREATE INDEX more ON made (c, b)",

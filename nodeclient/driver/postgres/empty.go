@@ -8,11 +8,13 @@ import (
 
 // catalogs are where things of users are listed, with what is none of them: what each database has from the beginning
 // has an oid below 16384 (a large object may choose one); temporary things and our own table are none either, and
-// what belongs to a thing goes with that.
+// what belongs to a thing goes with that, such as the row type of a table, or the multirange type of a range type. A
+// composite type is a type: of an extension's, the row in pg_class does not tell whose it is.
 var catalogs = []struct{ name, but string }{
-	{"pg_class", "relkind NOT IN ('r', 'p', 'v', 'm', 'S', 'f', 'c') OR relpersistence = 't'" +
+	{"pg_class", "relkind NOT IN ('r', 'p', 'v', 'm', 'S', 'f') OR relpersistence = 't'" +
 		" OR oid = coalesce(to_regclass('public.xmq_position'), 0)"},
-	{"pg_type", "typrelid <> 0 OR EXISTS (SELECT FROM pg_catalog.pg_type e WHERE e.typarray = t.oid)"},
+	{"pg_type", "EXISTS (SELECT FROM pg_catalog.pg_class r WHERE r.oid = t.typrelid AND r.relkind <> 'c')" +
+		" OR EXISTS (SELECT FROM pg_catalog.pg_type e WHERE e.typarray = t.oid)"},
 	{"pg_namespace", "nspname = 'public' OR nspname ~ '^pg_'" +
 		" OR EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extnamespace = t.oid)"},
 	{"pg_collation", "collnamespace = 'pg_catalog'::regnamespace"},
@@ -32,7 +34,7 @@ var things = func() string {
 		all = append(all, fmt.Sprintf("EXISTS (SELECT FROM pg_catalog.%[1]s t "+
 			"WHERE (t.oid >= 16384 OR '%[1]s' = 'pg_largeobject_metadata') AND NOT (%[2]s) "+
 			"AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.%[1]s'::regclass AND d.objid = "+
-			"t.oid AND d.deptype = 'e'))", c.name, c.but))
+			"t.oid AND d.deptype IN ('e', 'i')))", c.name, c.but))
 	}
 	return "SELECT " + strings.Join(all, " OR ")
 }()

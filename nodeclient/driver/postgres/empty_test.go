@@ -29,6 +29,8 @@ func TestADatabaseWithAnythingInItIsNotEmpty(t *testing.T) {
 		{"CREATE CAST (int AS point) WITH INOUT", "DROP CAST (int AS point)"},
 		{"CREATE FOREIGN DATA WRAPPER w", "DROP FOREIGN DATA WRAPPER w"},
 		{"CREATE PUBLICATION p", "DROP PUBLICATION p"},
+		{"CREATE TABLE x (id int GENERATED ALWAYS AS IDENTITY, t text)", "DROP TABLE x"},
+		{"CREATE EXTENSION dblink; CREATE EXTENSION tablefunc; CREATE TYPE pair AS (a int)", "DROP TYPE pair"},
 		{"CREATE EXTENSION citext; CREATE VIEW v AS SELECT 'a'::citext", "DROP VIEW v"},
 	} {
 		n := newNode(t)
