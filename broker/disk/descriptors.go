@@ -42,7 +42,8 @@ func (s *shortage) wait(latch *Latch) {
 	defer s.waiting.Add(-1)
 	if end := s.ends.Load(); end != 0 && time.Now().UnixNano() > end {
 		// the caller asks the latch
-		_ = latch.Trip(fmt.Errorf("a write has waited for a file descriptor until the broker had to stop: %w", ErrDescriptors))
+		_ = latch.Trip(fmt.Errorf("a write has waited for a file descriptor until the broker had to stop: %w",
+			ErrDescriptors))
 		return
 	}
 	select {

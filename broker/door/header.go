@@ -110,8 +110,8 @@ func setKey(d *event.Draft, said map[string]string) *Refusal {
 	case counts && !decimal:
 		return Refuse(Invalid, "Xmq-Number is a decimal number of up to 64 bits without leading zeros, not %.40q", number)
 	case counts && d.Producer == "":
-		return Refuse(Invalid, "a number needs the name of its producer: send Xmq-Producer, or an Idempotency-Key instead of "+
-			"Xmq-Number")
+		return Refuse(Invalid, "a number needs the name of its producer: send Xmq-Producer, or an Idempotency-Key "+
+			"instead of Xmq-Number")
 	case says && (sparse != "1" || !counts):
 		return Refuse(Invalid, "Xmq-Sparse is 1 and stands beside Xmq-Number, or it is not sent")
 	}

@@ -343,7 +343,7 @@ func (s *stores) openLog(cfg *Config, empty bool, log *slog.Logger) (err error) 
 	return nil
 }
 
-// helped adds to the damage of a store in the directory of that name where to read what helps, unless it says so itself.
+// helped adds to the damage of a store in the directory of that name where to read what helps, unless it says that.
 func (s *stores) helped(name string, err error) error {
 	if !IsDamage(err) || disk.NoDirectory(filepath.Join(s.dir, name)) != nil {
 		return err
