@@ -7,8 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"xmq/broker/api"
 
+	"xmq/broker/api"
 	"xmq/broker/units"
 	"xmq/increments"
 	"xmq/statedb"
