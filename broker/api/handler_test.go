@@ -442,6 +442,24 @@ func TestAFailureNamesWhatWasDecidedAboutItsIncrement(t *testing.T) {
 	require.Equal(t, 1, strings.Count(p.Clients[0].LastError.Text, "Earlier"))
 }
 
+// An alert about an order tells of what is over: it ends when somebody has seen it. Any other one stands.
+func TestAnAlertAboutAnOrderEndsWhenItIsSeen(t *testing.T) {
+	f := newFixture(t)
+	f.write(func(b *statedb.Batch) {
+		b.Raise(statedb.Alert{Key: "order/n1", Client: "n1", Text: "too late", Last: 1})
+		b.Raise(statedb.Alert{Key: "fail/n1", Client: "n1", Text: "refused", Last: 1})
+	})
+	for _, key := range []string{"order/n1", "fail/n1"} {
+		f.takes("/v1/alerts", `{"key":"`+key+`","do":"ack"}`)
+	}
+	seen := map[string]bool{}
+	for _, a := range f.State.Alerts() {
+		require.True(t, a.Acked, a.Key)
+		seen[a.Key] = a.Cleared != 0
+	}
+	require.Equal(t, map[string]bool{"order/n1": true, "fail/n1": false}, seen)
+}
+
 // A reader of server-sent events hears from the broker every Beat while no increment comes, so that neither side, nor
 // what is between them, takes the connection for dead.
 func TestAReaderOfEventsHearsABeatWhileNothingComes(t *testing.T) {
