@@ -57,5 +57,5 @@ func TestAnIncrementThatAllRefuseIsOneLineAndOneOrder(t *testing.T) {
 	require.Equal(t, 1, code)
 	require.Contains(t, errs, "n1 failed at 3")
 	require.Contains(t, strings.Join(strings.Fields(s.ok("", "alerts")), " "),
-		"Earlier: increment 3 was skipped for client master")
+		"increment 3 was skipped for client master at")
 }
