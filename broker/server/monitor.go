@@ -31,7 +31,8 @@ func (b *Broker) newMonitor() {
 		Trimmer: b.trimmer, Disk: place, Input: entrance{b}, Marks: &b.marks, Damage: b.stores.damage,
 		Forgot: b.stores.forgot, Logger: b.log, Now: time.Now, Doubts: b.lookAtDoubts,
 		Doubted:  func() bool { return len(b.doubts.Held().Witnesses) > 0 },
-		Refusals: b.admission.Refusals, Forget: b.admission.Forget, MaxClients: b.cfg.MaxClients, Payload: b.payloadTooSmall, Repeat: b.hooks.Repeat,
+		Refusals: b.admission.Refusals, Forget: b.admission.Forget,
+		MaxClients: b.cfg.MaxClients, Payload: b.payloadTooSmall, Repeat: b.hooks.Repeat,
 		Looked: b.looked, Tick: b.cfg.Tick, Started: b.started}
 	if b.cfg.Insecure {
 		b.watcher.Insecure = insecure
