@@ -97,6 +97,7 @@ type Machine struct {
 
 	offered  offer // a session that begins when the node uses it
 	presence presence
+	missing  bool // that it fell silent stands in the timeline
 	window   window
 
 	packs     bool          // the node wants packed frames
@@ -250,8 +251,28 @@ func (m *Machine) Tick(now int64) {
 	m.account()
 	if m.known && m.presence.fellSilent() && !m.broken() {
 		m.waiting = event.Session{}
+		m.silentGone()
 		m.raise("offline", statedb.Warning, 0, fmt.Sprintf("client %s has not been heard for %s: look at its node and the "+
 			"network between", m.client.ID, m.rules.span(m.presence.silent)))
+	}
+}
+
+// silentGone puts into the timeline that a node went without a goodbye, and where it ran; once, also when it was silent
+// before the broker was restarted.
+func (m *Machine) silentGone() {
+	if m.presence.open || m.presence.silentSince == 0 {
+		m.missing = true
+		m.happened(statedb.ClientWent, m.client.Acked.Seq,
+			strings.TrimSuffix("it is silent and has said no goodbye; it ran "+m.runs(), "; it ran "))
+	}
+}
+
+// returned puts into the timeline that a node whose silence was told is heard again.
+func (m *Machine) returned() {
+	if m.missing && m.presence.open {
+		m.missing = false
+		m.happened(statedb.ClientCame, m.client.Acked.Seq, strings.TrimSuffix("it is heard again; it runs "+m.runs(),
+			"; it runs "))
 	}
 }
 
@@ -360,6 +381,7 @@ func (m *Machine) node(e *event.Event, log Log) {
 		m.clear("offline")
 	}
 	m.heard()
+	m.returned()
 	switch {
 	case e.Kind == event.DumpRep:
 		m.targetSays(e)
@@ -661,9 +683,10 @@ func (m *Machine) begin(log Log) bool {
 	m.clear("slow")
 	m.joinOver()
 	if newProcess {
-		m.disk = nil // it may be another database
+		m.disk, m.missing = nil, false // it may be another database
 		m.happened(statedb.ClientCame, v.from.Seq, m.runs())
 	}
+	m.returned()
 	if !v.promote {
 		m.wentBack(v.from.Seq)
 	}

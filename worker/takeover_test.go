@@ -100,3 +100,36 @@ func TestAnotherKindOfTargetIsRefusedByName(t *testing.T) {
 	require.Contains(t, v.text, "kind postgres")
 	require.Equal(t, event.Welcome, admit(c, true, true, log.Head(), event.Hello{Target: "sqlite"}, log).code)
 }
+
+// A node that falls silent went, and one that is heard again came: the timeline says so once each, with where it runs.
+func TestANodeThatFallsSilentWent(t *testing.T) {
+	m, say := alone(t)
+	rows := func(w Work) (all []string) {
+		for _, e := range w.Events {
+			if e.Kind == statedb.ClientCame || e.Kind == statedb.ClientWent {
+				all = append(all, fmt.Sprintf("%s at %d: %s", e.Kind, e.Seq, e.Cause))
+			}
+		}
+		return all
+	}
+	silence := func(ticks int) []string {
+		for i := range ticks {
+			m.Tick(int64(time.Minute) + int64(i)*int64(time.Second))
+		}
+		return rows(m.Ready(m.client.Acked))
+	}
+	require.Equal(t, []string{"client came at 10: on db1, pid 1"}, rows(say(1, "db1", time.Second)))
+	require.Empty(t, silence(14))
+	require.Equal(t, []string{"client went at 10: it is silent and has said no goodbye; it ran on db1, pid 1"}, silence(50))
+	require.Equal(t, []string{"client came at 10: it is heard again; it runs on db1, pid 1"}, rows(say(1, "db1", time.Hour)))
+	require.Empty(t, rows(say(1, "db1", time.Hour+1)))
+	require.Len(t, silence(50), 1)
+	require.Equal(t, []string{"client came at 10: on db2, pid 2"}, rows(say(2, "db2", 2*time.Hour)), "another process")
+
+	record := m.client.Clone()
+	for _, silent := range []int64{0, int64(time.Hour)} { // before the broker was restarted
+		record.Silent = silent
+		m = NewMachine(m.rules, "master", &record, nil)
+		require.Equal(t, silent == 0, len(silence(50)) == 1, "it is told once")
+	}
+}
