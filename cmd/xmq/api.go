@@ -109,7 +109,7 @@ func (a *apiClient) send(ctx context.Context, method, path, contentType string, 
 	}
 	defer res.Body.Close()
 	if res.StatusCode >= 300 {
-		return readRefusal(res)
+		return a.readRefusal(res)
 	}
 	if out == nil {
 		return nil
@@ -206,11 +206,16 @@ func innermost(err error) error {
 }
 
 // readRefusal is the *refusal that the broker answered, as trouble that may pass when the broker says that it is.
-func readRefusal(res *http.Response) error {
+func (a *apiClient) readRefusal(res *http.Response) error {
 	var e struct{ Error, Code string }
 	b, _ := io.ReadAll(io.LimitReader(res.Body, 1<<20)) // what is there is shown
 	if json.Unmarshal(b, &e) != nil || e.Error == "" {
-		e.Error = fmt.Sprintf("the broker answered %s: %.200s", res.Status, b)
+		other := fmt.Errorf("what answers at %s is no broker of this version (%s): look at --api", a.name,
+			plain(res.Status))
+		if res.StatusCode >= http.StatusInternalServerError { // of a proxy whose broker is away, too
+			return &temporaryError{other}
+		}
+		return usage("%v", other)
 	}
 	if res.StatusCode == http.StatusBadRequest && strings.Contains(e.Error, "unknown field") {
 		e.Error = "the broker is older than this tool and does not know what it was asked: upgrade the broker first, " +

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -82,36 +83,62 @@ func clientShow(c *cli.Context) error {
 		return fmt.Errorf("what answers at %s is no broker of this version (%w): look at --api", a.name, err)
 	}
 	makePlain(reflect.ValueOf(&v))
-	return show(c, v, func(w io.Writer) {
-		now := time.Now()
-		fmt.Fprintf(w, "client\t%s\nrole\t%s\nstate\t%s\n", v.ID, v.Role,
-			strings.TrimSpace(stateWords(&v)+" "+trouble(&v, now)))
-		fmt.Fprintf(w, "base\t%s\nsent\t%s\nacked\t%s\nlag\t%s increments, %s\nrate\t%.0f/s\n", units.Count(v.Base),
-			units.Count(v.Sent),
-			units.Count(v.Acked), lagWords(v.Lag), behindWords(v.LagSeconds), v.Rate)
-		fmt.Fprintf(w, "runs on\t%s\npid\t%s\nversion\t%s\ndatabase\t%s\nlast heard\t%s\n", topicWord(v.Host), pidWord(v.Pid),
-			topicWord(v.Version), topicWord(v.Address), units.Stamp(v.Heard))
-		if d := v.Disk; d != nil {
-			fmt.Fprintf(w, "disk\t%s of %s free at %s\n", units.Bytes(int64(d.Free)), units.Bytes(int64(d.Total)),
-				units.Stamp(d.Time))
-		}
-		fmt.Fprintf(w, "target\t%s\ntopics\t%s\nlog\t%s\nchain\t%s\nsession\t%s\nworker\t%d\ncreated\t%s\nupdated\t%s\n",
-			v.Target,
-			strings.Join(v.Topics, ", "), v.Log, v.Chain, v.Session, v.Worker, units.Stamp(v.Created), units.Stamp(v.Updated))
-		if e := v.LastError; e != nil {
-			fmt.Fprintf(w, "last error\t%s at %d (%s): %s\n", e.Class, e.Seq, units.Stamp(e.Time), e.Text)
-		}
-		if o := v.Order; o != nil {
-			fmt.Fprintf(w, "ordered\t%s increment %d%s, not carried out yet\n", o.Verb, o.Seq, within(o.Limit))
-		}
-		if o := v.Outside; o != nil {
-			fmt.Fprintf(w, "outside the order\tincrement %d, %s (%s)%s\n", o.Seq, outsideWord(o.Outcome), units.Stamp(o.Time),
-				behindColon(o.Text))
-		}
-		if j := v.Join; j != nil {
-			fmt.Fprintf(w, "joins from\t%s by DUMP %s\n", j.Target, j.Dump)
-		}
-	})
+	_, err = io.WriteString(c.App.Writer, clientScreen(&v, time.Now(), sizeOf(c.App.Writer).columns))
+	return err
+}
+
+// clientScreen is all that is known of one client, a line for each thing, on lines of at most so many columns.
+func clientScreen(v *worker.View, now time.Time, columns int) string {
+	var all [][2]string
+	row := func(name, format string, args ...any) {
+		all = append(all, [2]string{name, fmt.Sprintf(format, args...)})
+	}
+	row("client", "%s", v.ID)
+	row("role", "%s", v.Role)
+	row("state", "%s", strings.TrimSpace(stateWords(v)+" "+trouble(v, now)))
+	row("base", "%s", units.Count(v.Base))
+	row("sent", "%s", units.Count(v.Sent))
+	row("acked", "%s", units.Count(v.Acked))
+	row("lag", "%s increments, %s", lagWords(v.Lag), behindWords(v.LagSeconds))
+	row("rate", "%.0f/s", v.Rate)
+	row("runs on", "%s", topicWord(v.Host))
+	row("pid", "%s", pidWord(v.Pid))
+	row("version", "%s", topicWord(v.Version))
+	row("database", "%s", topicWord(v.Address))
+	row("last heard", "%s", units.Stamp(v.Heard))
+	if d := v.Disk; d != nil {
+		row("disk", "%s of %s free at %s", units.Bytes(int64(d.Free)), units.Bytes(int64(d.Total)), units.Stamp(d.Time))
+	}
+	row("target", "%s", v.Target)
+	row("topics", "%s", strings.Join(v.Topics, ", "))
+	row("log", "%s", v.Log)
+	row("chain", "%s", v.Chain)
+	row("session", "%s", v.Session)
+	row("worker", "%d", v.Worker)
+	row("created", "%s", units.Stamp(v.Created))
+	row("updated", "%s", units.Stamp(v.Updated))
+	if e := v.LastError; e != nil {
+		row("last error", "%s at %s (%s): %s", e.Class, units.Count(e.Seq), units.Stamp(e.Time), e.Text)
+	}
+	if o := v.Order; o != nil {
+		row("ordered", "%s increment %s%s, not carried out yet", o.Verb, units.Count(o.Seq), within(o.Limit))
+	}
+	if o := v.Outside; o != nil {
+		row("outside the order", "increment %s, %s (%s)%s", units.Count(o.Seq), outsideWord(o.Outcome), units.Stamp(o.Time),
+			behindColon(o.Text))
+	}
+	if j := v.Join; j != nil {
+		row("joins from", "%s by DUMP %s", j.Target, j.Dump)
+	}
+	width := 0
+	for _, r := range all {
+		width = max(width, len(r[0])+2)
+	}
+	var b strings.Builder
+	for _, r := range all {
+		b.WriteString(wrapped(cmp.Or(r[1], "-"), fmt.Sprintf("%-*s", width, r[0]), strings.Repeat(" ", width), columns))
+	}
+	return b.String()
 }
 
 // outsideWord says what has become of an increment that was ordered outside the order.

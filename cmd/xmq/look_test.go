@@ -62,8 +62,8 @@ func nightly(n int) api.Positions {
 			Opened: ago(512 * time.Second), Seq: 8357901}
 	})
 	add("pg3", worker.IsBlocked, ptr(uint64(2500)), func(v *worker.View) {
-		v.Condition.Text = "increment 8357901 has been at the database for 1m32s, blocked by session 20711 (psql, role " +
-			"root, idle in transaction for 1m40s), which ran last: BEGIN; LOCK TABLE ev. To end it: SELECT " +
+		v.Condition.Text = "increment 8,357,901 has been at the database for 1 m 32 s, blocked by session 20711 (psql, role " +
+			"root, idle in transaction for 1 m 40 s), which ran last: BEGIN; LOCK TABLE ev. To end it: SELECT " +
 			"pg_terminate_backend(20711)"
 	})
 	add("new", worker.IsWaiting, nil, func(v *worker.View) { v.Condition.By = "pg1" })
@@ -200,6 +200,12 @@ func TestScreensFitAndSayTheWorstFirst(t *testing.T) {
 		for _, e := range nightlyEvents() {
 			b.WriteString(eventLine(e, z.columns))
 		}
+		one := held.Clients[42]
+		one.LastError = &worker.Trouble{Seq: 8355768, Class: "transient", Time: night.Add(-time.Minute), Text: "dial tcp " +
+			"127.0.0.1:23306: connect: connection refused"}
+		one.Topics, one.Address = []string{"orders", "shop"}, "postgres://xmq:xxxxx@db1.frankfurt.example:5432/shop"
+		one.Order = &worker.Pending{Verb: "retry", Seq: 8355768}
+		golden(t, "client-"+name, clientScreen(&one, night, z.columns), size{columns: z.columns})
 		golden(t, "events-"+name, b.String(), z)
 		golden(t, "alerts-one-cause-"+name, alertsScreen(oneCause(), z.columns), z)
 		b.Reset()
@@ -243,6 +249,14 @@ func TestCommandsThatLookEndWithWhatTheySaw(t *testing.T) {
 	alert(statedb.Warning, worker.IsRetrying)
 	p.Input, s.Severity = &api.Input{Code: door.DiskFull, Text: "full"}, statedb.Critical
 	all(2)
+	p.Input = nil
+	for key, severity := range map[string]statedb.Severity{"stopped": statedb.Warning, "retry": statedb.Critical} {
+		is := map[string]worker.Is{"stopped": worker.IsStopped, "retry": worker.IsRetrying}[key]
+		alert(severity, is)
+		alerts[0].Key, alerts[0].Client = key+"/n1", "n1"
+		all(map[statedb.Severity]int{statedb.Warning: 1, statedb.Critical: 2}[severity])
+	}
+	p.Input, s.Severity = &api.Input{Code: door.DiskFull, Text: "full"}, statedb.Critical
 	code, out, _ := call(t, "", "positions", "--api", b.URL)
 	require.Zero(t, code, "only --check says it by the exit code")
 	require.True(t, strings.HasPrefix(out, "INPUT IS REFUSED since "), out)

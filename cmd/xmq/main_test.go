@@ -663,10 +663,18 @@ func TestWhatIsNoBrokerIsNamed(t *testing.T) {
 	secure := httptest.NewTLSServer(nil)
 	defer secure.Close()
 	secure.Config.ErrorLog = log.New(io.Discard, "", 0)
+	other := httptest.NewServer(http.NotFoundHandler())
+	defer other.Close()
+	away := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, "<html>the gateway waits</html>", http.StatusBadGateway)
+	}))
+	defer away.Close()
 	for url, says := range map[string]string{
 		nats: "is a NATS server: --api is the broker's HTTP address",
 		strings.Replace(api, "http://", "https://", 1): "speaks plain HTTP: write http://",
 		secure.URL: "is not trusted",
+		other.URL:  "what answers at " + other.URL + " is no broker of this version (404 Not Found): look at --api",
+		away.URL:   "is no broker of this version (502 Bad Gateway)",
 	} {
 		code, _, errs := call(t, "", "positions", "--api", url)
 		require.NotZero(t, code)

@@ -40,21 +40,31 @@ func positionsCommand() *cli.Command {
 				if err := showPositions(c, p, size{columns: sizeOf(c.App.Writer).columns}); err != nil || !c.Bool("check") {
 					return err
 				}
-				return found(worstOf(p))
+				var alerts []api.AlertView
+				if err := a.do(c.Context, "GET", "/v1/alerts", nil, &alerts); err != nil {
+					return cannotSay(c, err)
+				}
+				return found(worstOf(p, alerts))
 			}
 			return watchPositions(c, a)
 		}),
 	}
 }
 
-// worstOf is the severity of the worst that the positions show.
-func worstOf(p api.Positions) (worst statedb.Severity) {
+// worstOf is the severity of the worst that the positions show, and of what is told of the clients there: a state may
+// be worse than its name, a client that was stopped and forgotten, one whose database has been away for long.
+func worstOf(p api.Positions, alerts []api.AlertView) (worst statedb.Severity) {
 	if p.Input != nil {
 		worst = statedb.Critical
 	}
 	for _, v := range p.Clients {
 		if s := v.Condition.Is.Severity(); s.Rank() > worst.Rank() {
 			worst = s
+		}
+	}
+	for _, a := range alerts {
+		if a.Client != "" && a.Standing() && a.Severity.Rank() > worst.Rank() {
+			worst = a.Severity
 		}
 	}
 	return worst
