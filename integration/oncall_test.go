@@ -184,6 +184,10 @@ func (n *oncall) looks(ok func(code int) bool, args, words []string) (out string
 	return out
 }
 
+// toldWithin is how long it may take until somebody is told, on the busiest machine: most of it takes milliseconds, and
+// what counts ticks of silence or of waiting a few seconds.
+const toldWithin = time.Minute
+
 // told waits until an alert of this severity stands with these words, and then until everybody who has to tell has
 // told: the hook, the timeline, the broker's log, and the exit code and the text of xmq status.
 func (n *oncall) told(key string, severity statedb.Severity, words ...string) api.AlertView {
@@ -207,6 +211,7 @@ func (n *oncall) told(key string, severity statedb.Severity, words ...string) ap
 		}
 		return nil
 	})
+	require.Less(n.t, time.Since(began), toldWithin, "%s is told late", key)
 	n.t.Logf("%s told after %s: %s", key, time.Since(began).Round(time.Millisecond), a.Text)
 	eventually(n.t, func() error { return n.calls.said(a, false) })
 	eventually(n.t, func() error { return n.happened(statedb.AlertRaised, key, a.First) })

@@ -34,8 +34,10 @@ const (
 // wrongRequests are refused by every door, whatever its nodes are.
 var wrongRequests = []wrong{
 	{"POST", oneDoor, "", nil, 400, "empty", "at least one byte"},
-	{"POST", oneDoor, strings.Repeat("x", 1_500_000), nil, 413, "too_large", "above the limit of 1048576"},
-	{"POST", oneDoor, strings.Repeat("x", 20<<20), nil, 413, "too_large", "above the limit of 1048576"},
+	{"POST", oneDoor, strings.Repeat("x", 1_500_000), nil, 413, "too_large",
+		"above the limit of 1048576 (see max_increment)"},
+	{"POST", oneDoor, strings.Repeat("x", 20<<20), nil, 413, "too_large",
+		"above the limit of 1048576 (see max_increment)"},
 	{"POST", oneDoor, "SELECT 1", []string{"Content-Type", "multipart/form-data; boundary=x"}, 415, "media", "multipart"},
 	{"POST", oneDoor, "SELECT 1", []string{"Content-Encoding", "gzip"}, 415, "media", "Content-Encoding"},
 	{"POST", oneDoor, "SELECT 1", []string{"Xmq-Topic", "Order Events!"}, 400, "invalid", "topic"},
@@ -47,7 +49,7 @@ var wrongRequests = []wrong{
 	{"POST", batchDoor, `{"body":{"sql":"SELECT 1"}}`, nil, 400, "invalid", "line 1: "},
 	{"POST", batchDoor, `{"body":"SELECT 1"}` + "\n" + `{"bdy":"SELECT 2"}`, nil, 400, "invalid", `line 2: `},
 	{"POST", batchDoor, "", nil, 400, "empty", "no increment"},
-	{"POST", batchDoor, strings.Repeat("x", 6<<20), nil, 413, "too_large", "above the limit"},
+	{"POST", batchDoor, strings.Repeat("x", 6<<20), nil, 413, "too_large", "(see max_increment)"},
 	{"POST", "/v1/increment", "SELECT 1", nil, 404, "not_found", "did you mean /v1/increments"},
 	{"POST", "/v1/increments/", "SELECT 1", nil, 404, "not_found", "did you mean /v1/increments"},
 	{"POST", "/v1/positions", "SELECT 1", nil, 405, "method", "takes GET"},

@@ -64,7 +64,7 @@ func TestTheNodeSaysWhoBlocksItsDatabase(t *testing.T) {
 		time.Sleep(32 * time.Second)
 		slow := b.texts(event.Slow)
 		require.NotEmpty(t, slow)
-		require.Regexp(t, `^increments 1 to 3 have been at the database for \d+s, blocked by session [56]$`,
+		require.Regexp(t, `^increments 1 to 3 have been at the database for \d+ s, blocked by session [56]$`,
 			slow[len(slow)-1])
 		require.EqualValues(t, 6, target.asked.Load(), "every 5 s")
 

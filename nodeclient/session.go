@@ -267,11 +267,11 @@ func (s *session) slow() (event.Code, string) {
 		return event.NoCode, ""
 	}
 	first, last := s.atDatabase[s.durable].Pos.Seq, s.atDatabase[len(s.atDatabase)-1].Pos.Seq
-	which := fmt.Sprintf("increment %d has", first)
+	which := fmt.Sprintf("increment %s has", units.Count(first))
 	if first != last {
-		which = fmt.Sprintf("increments %d to %d have", first, last)
+		which = fmt.Sprintf("increments %s to %s have", units.Count(first), units.Count(last))
 	}
-	text := fmt.Sprintf("%s been at the database for %s", which, long.Round(time.Second))
+	text := fmt.Sprintf("%s been at the database for %s", which, units.Span(long))
 	if s.blocker != "" {
 		text += ", " + s.blocker
 	}

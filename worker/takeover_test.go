@@ -120,8 +120,10 @@ func TestANodeThatFallsSilentWent(t *testing.T) {
 	}
 	require.Equal(t, []string{"client came at 10: on db1, pid 1"}, rows(say(1, "db1", time.Second)))
 	require.Empty(t, silence(14))
-	require.Equal(t, []string{"client went at 10: it is silent and has said no goodbye; it ran on db1, pid 1"}, silence(50))
-	require.Equal(t, []string{"client came at 10: it is heard again; it runs on db1, pid 1"}, rows(say(1, "db1", time.Hour)))
+	require.Equal(t, []string{"client went at 10: it is silent and has said no goodbye; it ran on db1, pid 1"},
+		silence(50))
+	require.Equal(t, []string{"client came at 10: it is heard again; it runs on db1, pid 1"},
+		rows(say(1, "db1", time.Hour)))
 	require.Empty(t, rows(say(1, "db1", time.Hour+1)))
 	require.Len(t, silence(50), 1)
 	require.Equal(t, []string{"client came at 10: on db2, pid 2"}, rows(say(2, "db2", 2*time.Hour)), "another process")

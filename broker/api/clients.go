@@ -63,8 +63,8 @@ func (h *Handler) orderClient(r *http.Request) (any, error) {
 		return nil, err
 	}
 	if len(o.Body) > h.MaxIncrement {
-		return nil, refuse(http.StatusRequestEntityTooLarge, "a body of %d bytes is above the limit of %d", len(o.Body),
-			h.MaxIncrement)
+		return nil, refuse(http.StatusRequestEntityTooLarge, "a body of %d bytes is above the limit of %d (max_increment)",
+			len(o.Body), h.MaxIncrement)
 	}
 	if unfit := h.Accepts.Check(o.Body); unfit != nil && worker.Verb(r.PathValue("verb")) == worker.Replace {
 		return nil, refuse(http.StatusUnprocessableEntity, "%s", unfit.Text)

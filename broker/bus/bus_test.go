@@ -242,7 +242,20 @@ func TestWhatIsWrongWithAConnectionIsNamed(t *testing.T) {
 			defer c.Close()
 		}
 	}()
+	mute, err := net.Listen("tcp", "127.0.0.1:0") // as a web server that waits for a request
+	require.NoError(t, err)
+	defer mute.Close()
+	go func() {
+		for {
+			c, err := mute.Accept()
+			if err != nil {
+				return
+			}
+			_ = c.Close()
+		}
+	}()
 	for url, says := range map[string]string{
+		"nats://n1:secret@" + mute.Addr().String():    "is it a NATS server",
 		"tls://n1:secret@" + secure:                   "certificate",
 		"nats://n1:secret@" + secure:                  "certificate", // the server asks for TLS
 		"tls://n1:secret@" + plain:                    "has no TLS, and tls:// asks for it",

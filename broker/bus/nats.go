@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"strings"
 	"sync"
 	"time"
@@ -56,11 +58,16 @@ func (c *natsConn) Trouble() error {
 
 // named says what was met, where NATS says only what it had expected.
 func named(err error) error {
+	var op *net.OpError
 	switch {
+	case errors.As(err, &op) && op.Op == "read" && op.Timeout():
+		return fmt.Errorf("what answers there says nothing: is it a NATS server (%w)?", err)
 	case errors.Is(err, nats.ErrNoInfoReceived):
 		return fmt.Errorf("what answers there is no NATS server (%w)", err)
 	case errors.Is(err, nats.ErrSecureConnWanted):
 		return fmt.Errorf("the server there has no TLS, and tls:// asks for it (%w)", err)
+	case errors.Is(err, io.EOF):
+		return fmt.Errorf("what answers there has closed the connection: is it a NATS server (%w)?", err)
 	}
 	return err
 }

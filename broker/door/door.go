@@ -131,7 +131,7 @@ func Check(d *event.Draft, limit int) *Refusal {
 	case len(d.Body) == 0:
 		return Refuse(Empty, "an increment needs a body of at least one byte")
 	case len(d.Body) > limit:
-		return Refuse(TooLarge, "a body of %d bytes is above the limit of %d", len(d.Body), limit)
+		return Refuse(TooLarge, "a body of %d bytes is above the limit of %d (max_increment)", len(d.Body), limit)
 	case !utf8.ValidString(d.Key):
 		return Refuse(Invalid, "an idempotency key is text in UTF-8: two keys that differ elsewhere would look the same")
 	case len(d.Key) > MaxKey:

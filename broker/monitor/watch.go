@@ -230,7 +230,7 @@ func (w *Watcher) Look() error {
 		return fmt.Sprintf("nodes were told a time of the log that is %s later than this machine's clock, which stood "+
 			"later then, or stands too early now: "+
 			"what ends by that time (keys of Redis) may have ended too early on every node; set the clock right; the log's "+
-			"time goes on at half speed until the clock has caught up, which takes as long again", ahead.Round(time.Second))
+			"time goes on at half speed until the clock has caught up, which takes as long again", units.Span(ahead))
 	})
 	refusals := w.Refusals()
 	w.Alerts.When(&batch, "max_clients", refusals.Full > 0 && w.MaxClients > 0 && refusals.Known >= w.MaxClients, now,

@@ -62,8 +62,8 @@ func nightly(n int) api.Positions {
 			Opened: ago(512 * time.Second), Seq: 8357901}
 	})
 	add("pg3", worker.IsBlocked, ptr(uint64(2500)), func(v *worker.View) {
-		v.Condition.Text = "increment 8,357,901 has been at the database for 1 m 32 s, blocked by session 20711 (psql, role " +
-			"root, idle in transaction for 1 m 40 s), which ran last: BEGIN; LOCK TABLE ev. To end it: SELECT " +
+		v.Condition.Text = "increment 8,357,901 has been at the database for 1 m 32 s, blocked by session 20711 (psql, " +
+			"role root, idle in transaction for 1 m 40 s), which ran last: BEGIN; LOCK TABLE ev. To end it: SELECT " +
 			"pg_terminate_backend(20711)"
 	})
 	add("new", worker.IsWaiting, nil, func(v *worker.View) { v.Condition.By = "pg1" })

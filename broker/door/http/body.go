@@ -220,7 +220,8 @@ func acceptable(w http.ResponseWriter, r *http.Request, limit int) error {
 	}
 	if r.ContentLength > int64(limit) {
 		w.Header().Set("Connection", "close")
-		return door.Refuse(door.TooLarge, "a body of %d bytes is above the limit of %d", r.ContentLength, limit)
+		return door.Refuse(door.TooLarge, "a body of %d bytes is above the limit of %d (see max_increment)", r.ContentLength,
+			limit)
 	}
 	return nil
 }
@@ -235,7 +236,7 @@ func cut(err error, limit int) error {
 	case errors.As(err, &refused):
 		return refused
 	case errors.As(err, &large):
-		return door.Refuse(door.TooLarge, "the body is above the limit of %d bytes", limit)
+		return door.Refuse(door.TooLarge, "the body is above the limit of %d bytes (see max_increment)", limit)
 	}
 	return door.Refuse(door.Invalid, "the body could not be read to its end (%v): send it again", err)
 }

@@ -3,8 +3,11 @@ package mysql
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
+	"time"
 
+	"xmq/broker/units"
 	"xmq/nodeclient"
 	"xmq/nodeclient/driver/sqltext"
 )
@@ -109,6 +112,15 @@ func withDeadline(ctx context.Context, err error) error {
 	return err
 }
 
+// span is a number of seconds, as the server says it, in words.
+func span(seconds string) string {
+	n, err := strconv.Atoi(seconds)
+	if err != nil {
+		return seconds + " s"
+	}
+	return units.Span(time.Duration(n) * time.Second)
+}
+
 // blockedBy is rows of rowBlockers or tableBlockers in words.
 func blockedBy(rows [][]string) string {
 	first := rows[0]
@@ -125,11 +137,11 @@ func blockedBy(rows [][]string) string {
 	}
 	switch first[3] {
 	case "":
-		about = append(about, "in a transaction for "+first[4]+" s")
+		about = append(about, "in a transaction for "+span(first[4]))
 	case "Sleep":
-		about = append(about, "idle for "+first[4]+" s with its locks")
+		about = append(about, "idle for "+span(first[4])+" with its locks")
 	default:
-		about = append(about, first[3]+" for "+first[4]+" s")
+		about = append(about, first[3]+" for "+span(first[4]))
 	}
 	who += " (" + strings.Join(about, ", ") + ")"
 	if len(rows) > 1 {

@@ -51,7 +51,7 @@ func TestWhoBlocksTheDatabaseIsTold(t *testing.T) {
 	require.Contains(t, n.blocked("at work"), "this user may not see", "without the privilege PROCESS")
 	require.NoError(t, srv.Exec(n.db, "GRANT PROCESS ON *.* TO xmq@'%'"))
 	require.NoError(t, srv.Exec(n.db, "GRANT SELECT ON performance_schema.* TO xmq@'%'"))
-	require.Regexp(t, `^blocked by session \d+ \(user root, from localhost, idle for \d+ s with its locks\)\. To end `+
+	require.Regexp(t, `^blocked by session \d+ \(user root, from localhost, idle for [\d.]+ s with its locks\)\. To end `+
 		`it: KILL \d+$`, n.blocked("blocked by"))
 	_, err := app.ExecContext(t.Context(), "ROLLBACK")
 	require.NoError(t, err)
@@ -59,7 +59,7 @@ func TestWhoBlocksTheDatabaseIsTold(t *testing.T) {
 
 	root := n.rootSession("LOCK TABLES ev WRITE")
 	end = drivertest.Applies(t.Context(), t, n.Database, n.log, "UPDATE ev SET v = 'c'")
-	require.Regexp(t, `^blocked by session \d+ \(user root, from localhost, idle for \d+ s with its locks\)\. To end `+
+	require.Regexp(t, `^blocked by session \d+ \(user root, from localhost, idle for [\d.]+ s with its locks\)\. To end `+
 		`it: KILL \d+$`, n.blocked("blocked by"))
 	_, err = root.ExecContext(t.Context(), "UNLOCK TABLES")
 	require.NoError(t, err)

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"xmq/broker/units"
 	"xmq/nodeclient"
 	"xmq/nodeclient/driver/sqltext"
 )
@@ -86,7 +87,7 @@ func blockedBy(rows [][]string) string {
 		about = append(about, "role "+first[2])
 	}
 	if seconds, err := strconv.Atoi(first[4]); err == nil && first[3] != "" {
-		about = append(about, first[3]+" for "+(time.Duration(seconds)*time.Second).String())
+		about = append(about, first[3]+" for "+units.Span(time.Duration(seconds)*time.Second))
 	}
 	if len(about) > 0 {
 		who += " (" + strings.Join(about, ", ") + ")"

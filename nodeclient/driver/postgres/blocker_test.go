@@ -42,7 +42,8 @@ func TestWhoBlocksTheDatabaseIsTold(t *testing.T) {
 	}, patience, tick)
 	end := drivertest.Applies(t.Context(), t, n.Database, n.log, "UPDATE ev SET v = 'b'")
 	who = n.blocked("shop")
-	require.Regexp(t, `^blocked by session \d+ \(shop, role xmq, idle in transaction for \d+s\), which ran last: BEGIN; `+
+	require.Regexp(t, `^blocked by session \d+ \(shop, role xmq, idle in transaction for [\d.]+ s\), which ran `+
+		`last: BEGIN; `+
 		`UPDATE ev SET v = \? WHERE id = \?\. To end it: SELECT pg_terminate_backend\(\d+\)$`, who)
 	require.NotContains(t, who, "s3cret")
 	require.NoError(t, execute(t.Context(), app, "ROLLBACK"))

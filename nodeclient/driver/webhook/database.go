@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"xmq/broker/event"
+	"xmq/broker/units"
 	"xmq/nodeclient"
 	"xmq/nodeclient/driver/internal/external"
 	"xmq/nodeclient/driver/internal/snapstream"
@@ -111,7 +112,7 @@ func parseURL(text string) (*url.URL, error) {
 func (h *hooks) Apply(ctx context.Context, pos event.Position, r event.Record, outside bool) error {
 	if wait := time.Until(h.resume); wait > 0 {
 		return nodeclient.Transient(fmt.Errorf("the receiver asks for no request in the next %s (Retry-After)",
-			wait.Round(time.Second)))
+			units.Span(wait.Round(time.Second))))
 	}
 	if limit := external.Limit(&r, h.timeout); limit != event.NoLimit {
 		var cancel context.CancelFunc

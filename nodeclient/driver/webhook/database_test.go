@@ -390,7 +390,7 @@ func TestRetryAfterIsObeyed(t *testing.T) {
 	for range 3 {
 		_, err = target.Apply(t.Context(), before, items)
 		require.True(t, nodeclient.IsTransient(err))
-		require.ErrorContains(t, err, "no request in the next 10m0s")
+		require.ErrorContains(t, err, "no request in the next 10 m 0 s")
 	}
 	require.Equal(t, 1, asked)
 }

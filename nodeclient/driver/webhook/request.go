@@ -17,6 +17,7 @@ import (
 
 	"xmq/broker/event"
 	"xmq/broker/secret"
+	"xmq/broker/units"
 	"xmq/nodeclient"
 )
 
@@ -222,7 +223,7 @@ func (h *hooks) send(req *http.Request) (io.ReadCloser, error) {
 		now := time.Now()
 		if wait := later(res.Header, now); wait > 0 {
 			h.resume = now.Add(wait)
-			err = fmt.Errorf("%w; it asks for no request in the next %s", err, wait.Round(time.Second))
+			err = fmt.Errorf("%w; it asks for no request in the next %s", err, units.Span(wait.Round(time.Second)))
 		}
 		if state == "" && res.StatusCode >= 500 && res.StatusCode != http.StatusServiceUnavailable {
 			return nil, nodeclient.Unknown(err) // it may have failed after its work
