@@ -136,7 +136,7 @@ func TestAnOrderWhereAClientStandsStillComesBeforeALaterOne(t *testing.T) {
 		require.Empty(t, order(Order{Verb: Skip, Seq: 13, Reason: "r"}).Refused)
 		require.Contains(t, order(Order{Verb: Skip, Seq: 11, Reason: "r"}).Refused, "skip of increment 13")
 		session.Turn++
-		for _, e := range []event.Event{{Pos: log.at(10), Body: event.Hello{Target: "sqlite"}.Encode()},
+		for _, e := range []event.Event{{Pos: log.at(10), Body: event.Hello{Target: "mysql"}.Encode()},
 			{State: event.Succ, Code: code, Pos: log.at(10), CreditRecords: 9, CreditBytes: 999, Text: "it is locked"}} {
 			e.Kind, e.ID, e.Session = event.IncrReq, "master", session
 			m.Step(Input{Node: &e}, log, int64(4*time.Second))
@@ -159,7 +159,7 @@ func TestARefusedReplacementIsTold(t *testing.T) {
 	m.Fed(log.at(20), nil)
 	m.Step(Input{Order: &Order{Verb: Replace, Seq: 11, Body: []byte("b"), Reason: "r"}}, log, int64(2*time.Second))
 	m.Ready(log.Head())
-	for _, e := range []event.Event{{Pos: log.at(10), Body: event.Hello{Target: "sqlite"}.Encode()},
+	for _, e := range []event.Event{{Pos: log.at(10), Body: event.Hello{Target: "mysql"}.Encode()},
 		{State: event.Succ, Pos: log.at(10), CreditRecords: 9, CreditBytes: 999}} {
 		e.Kind, e.ID, e.Session = event.IncrReq, "master", event.Session{Instance: 1, Turn: 2}
 		m.Step(Input{Node: &e}, log, int64(3*time.Second))

@@ -44,7 +44,7 @@ func stay(all []sqltext.Statement) error {
 
 var errTemporary = errors.New("a temporary object lives in one connection only and would be gone after a restart")
 
-// schemaMade is the schema that a CREATE names before the name, in small letters; "" for none.
+// schemaMade is the schema that a CREATE names before the name, in lower case; "" for none.
 func schemaMade(st sqltext.Statement) string {
 	if st.Keyword != "CREATE" {
 		return ""
