@@ -223,21 +223,35 @@ func (t *Database) run(ctx context.Context, s *session, stored event.Position, s
 	}
 	// one that was raised comes at once
 	if connFailed(c.err) || number(c.err) == lockTimeout && time.Since(begun) > lockWait/2 {
-		return 0, nodeclient.Transient(fmt.Errorf("mysql: apply %d to %d: %w", steps[0].Seq(), steps[len(steps)-1].Seq(),
-			c.err))
+		err := fmt.Errorf("mysql: apply %d to %d: %w", steps[0].Seq(), steps[len(steps)-1].Seq(), c.err)
+		if wasKilled(ctx, c.err) {
+			return apply.Unknown, said(err)
+		}
+		return 0, nodeclient.Transient(err)
 	}
 	if unnoted {
 		return 0, errWhich
 	}
 	rows, err := s.query(ctx, "SELECT @xmq_at")
 	if err != nil {
-		return 0, nodeclient.Transient(fmt.Errorf("mysql: ask which increment failed: %w; %w", err, c.err))
+		err = fmt.Errorf("mysql: apply %d to %d: %w; ask which increment failed: %v", steps[0].Seq(),
+			steps[len(steps)-1].Seq(), c.err, err)
+		if wasKilled(ctx, c.err) {
+			return apply.Unknown, said(err)
+		}
+		return 0, nodeclient.Transient(err)
 	}
 	n, err := strconv.Atoi(rows[0][0])
 	if err != nil || n >= len(sent) {
 		return apply.Unknown, unmoved(steps, said(c.err))
 	}
 	return sent[n].step, t.failure(steps, sent[n], said(c.err))
+}
+
+// wasKilled reports whether somebody at the server has ended what ran: an administrator, or the increment itself.
+func wasKilled(ctx context.Context, err error) bool {
+	n := number(err)
+	return (n == killed || n == interrupted) && ctx.Err() == nil
 }
 
 func tooLong(text string, packet int) error {

@@ -22,6 +22,7 @@ const (
 	noSuchThread    = 1094
 	binlogRoutine   = 1419
 	killed          = 1927
+	interrupted     = 1317
 )
 
 // number is the error number in err; 0 when the server did not say it.
@@ -45,7 +46,7 @@ func transient(number uint16) bool {
 		return true
 	case 1053, 1077, 1079, killed, 3168, 3169: // the server stops, the session was killed
 		return true
-	case 1028, 1317, 1969, 3024: // the statement was interrupted, or took longer than an administrator allows
+	case 1028, interrupted, 1969, 3024: // the statement was interrupted, or took longer than an administrator allows
 		return true
 	case 1020, 1205, 1213, 1412, 1440, 1613, 1614, 1689, 3058, 3101: // lock timeout, deadlock, a table altered meanwhile
 		return true
@@ -59,7 +60,8 @@ func transient(number uint16) bool {
 
 // said is classify for the answer to a statement of an increment.
 func said(err error) error {
-	if n := number(err); n != 0 && transient(n) {
+	var r *raised
+	if n := number(err); n != 0 && (transient(n) || errors.As(err, &r)) {
 		return apply.Said(strconv.Itoa(int(n)), err)
 	}
 	return classify(err)
