@@ -555,7 +555,7 @@ func TestLogCheckKnowsWhatWasAcknowledged(t *testing.T) {
 	require.NoError(t, os.Truncate(files[0], info.Size()-7))
 	out, errs, code := s.tool("", "log", "check", "--data", data)
 	require.Equal(t, 78, code)
-	require.Contains(t, out, "the checkpoint says 300")
+	require.Contains(t, out, "the checkpoint is at 300")
 	require.Contains(t, errs, "acknowledged increments are missing")
 	b = s.start("broker", "broker", "--data", data, "--nats-addr", s.nats, "--http-addr", s.http)
 	require.Equal(t, 78, b.wait(t))
