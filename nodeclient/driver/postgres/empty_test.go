@@ -33,18 +33,20 @@ func TestADatabaseWithAnythingInItIsNotEmpty(t *testing.T) {
 		{"CREATE EXTENSION dblink; CREATE EXTENSION tablefunc; CREATE TYPE pair AS (a int)", "DROP TYPE pair"},
 		{"CREATE EXTENSION citext; CREATE VIEW v AS SELECT 'a'::citext", "DROP VIEW v"},
 	} {
-		n := newNode(t)
-		require.NoError(t, n.Seek(t.Context(), event.Start(7)))
-		check := func(want bool) {
-			t.Helper()
-			empty, err := n.Empty(t.Context())
-			require.NoError(t, err)
-			require.Equal(t, want, empty, c.script)
-		}
-		check(true)
-		require.NoError(t, server.Exec(n.db, c.script))
-		check(false)
-		require.NoError(t, server.Exec(n.db, c.undo))
-		check(true)
+		t.Run(c.script, func(t *testing.T) { // each gives its connections back
+			n := newNode(t)
+			require.NoError(t, n.Seek(t.Context(), event.Start(7)))
+			check := func(want bool) {
+				t.Helper()
+				empty, err := n.Empty(t.Context())
+				require.NoError(t, err)
+				require.Equal(t, want, empty, c.script)
+			}
+			check(true)
+			require.NoError(t, server.Exec(n.db, c.script))
+			check(false)
+			require.NoError(t, server.Exec(n.db, c.undo))
+			check(true)
+		})
 	}
 }
