@@ -267,7 +267,7 @@ func TestWrongInputsWithoutAccept(t *testing.T) {
 				refused("", text, 1, file, "--topic", d.name)
 			}
 		}
-		refused("INSERT INTO acct (id, n)\nVALUES ('multi', 1);\n", "This looks like a script", 1, "--topic", d.name)
+		refused("INSERT INTO acct (id, n)\nVALUES ('multi', 1);\n", "it looks like a script", 1, "--topic", d.name)
 		refused("{\n\"sql\": \"SELECT 1\"\n}\n", "line 1 of stdin is no whole statement", 1, "--topic", d.name)
 		refused("SELECT 1\n\nSELECT 2\n", "line 2 of stdin is ", 1, "--topic", d.name)
 		refused("SELECT 1;\nINSERT INTO acct VALUES ('x;\n", "line 2", 1, "--sql", "-", "--topic", d.name)
