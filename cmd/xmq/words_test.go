@@ -49,7 +49,7 @@ func TestNoErrorSaysAWordTwice(t *testing.T) {
 		{"positions", "--api", "http://127.0.0.1:1"}, {"log", "check", "--data", "missing"}, {"dump", "show", "missing"},
 	} {
 		t.Run(strings.Join(words[:2], " "), func(t *testing.T) {
-			t.Parallel() // some wait a while for whoever has the file
+			// not side by side: the flags that urfave/cli gives every command are variables of its package
 			var out, errs bytes.Buffer
 			ctx, stop := context.WithTimeout(t.Context(), 2*time.Minute)
 			code := run(ctx, append([]string{"xmq"}, words...), strings.NewReader("SELECT 1\n"), &out, &errs)
