@@ -58,6 +58,7 @@ func TestANightIsATimelineAndALog(t *testing.T) {
 	status, _ := r.post("/v1/clients/master/skip", `{"seq":2,"reason":"nobody needs it","via":"ann@ops"}`)
 	require.Equal(t, http.StatusOK, status)
 	soon(t, "it goes on", func() bool { return db.Position().Seq == 3 })
+	soon(t, "the alert is over", func() bool { _, stands := r.alerts.Stands("fail/master"); return !stands })
 	require.NoError(t, stop())
 	soon(t, "its goodbye is heard", func() bool { return out.count(`event="client went"`) == 1 })
 	var rows []api.EventView

@@ -55,8 +55,11 @@ func (f *far) producer(o Options) *Producer {
 }
 
 func (f *far) take(m bus.Msg) {
-	if f.gate != nil {
-		<-f.gate
+	f.mu.Lock()
+	gate := f.gate
+	f.mu.Unlock()
+	if gate != nil {
+		<-gate
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -85,11 +85,13 @@ func TestRefusedForNowKeepsTheOrder(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				f := newFar(t, 1)
 				p := f.producer(Options{Records: 50_000, Bytes: 1 << 30})
-				f.refuse, f.times = code, 3
-				f.gate = make(chan struct{}) // the broker is slow: many batches are under way
+				gate := make(chan struct{}) // the broker is slow: many batches are under way
+				f.mu.Lock()
+				f.refuse, f.times, f.gate = code, 3, gate
+				f.mu.Unlock()
 				f.pour(p, 0, 20_000)
 				synctest.Wait()
-				close(f.gate)
+				close(gate)
 				require.NoError(t, p.Flush(t.Context()))
 				require.Equal(t, numbers(20_000), f.stored())
 			})
