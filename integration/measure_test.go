@@ -92,8 +92,9 @@ func fillMySQL(t *testing.T, _ *site, mib int) string {
 	name := fmt.Sprint("place", shared.places.Add(1))
 	server.Create(t, name)
 	cfg := mysql.NewConfig()
-	cfg.User, cfg.Passwd, cfg.Net, cfg.Addr, cfg.DBName, cfg.InterpolateParams, cfg.MaxAllowedPacket = "xmq",
-		mysqltest.Password, "tcp", server.Addr(), name, true, 0
+	cfg.User, cfg.Passwd, cfg.DBName = "xmq", mysqltest.Password, name
+	cfg.Net, cfg.Addr = "tcp", server.Addr()
+	cfg.InterpolateParams, cfg.MaxAllowedPacket = true, 0
 	connector, err := mysql.NewConnector(cfg)
 	require.NoError(t, err)
 	db := sql.OpenDB(connector)

@@ -31,7 +31,8 @@ func TestReloadHoldsForWhatComesNext(t *testing.T) {
 			return time.Since(begun)
 		}
 		require.Equal(t, time.Minute, took())
-		o.ApplyLimit, o.BatchRecords, o.ExitOnFail, o.Stay, o.DumpRate = time.Hour, 3, true, true, 1000
+		o.ApplyLimit, o.BatchRecords, o.DumpRate = time.Hour, 3, 1000
+		o.ExitOnFail, o.Stay = true, true
 		require.NoError(t, a.Reload(o))
 		require.Equal(t, time.Hour, took())
 		require.EqualValues(t, 1000, a.transferOptions().Rate)

@@ -138,7 +138,8 @@ func learnReach(ctx context.Context, s *session) (*reach, error) {
 	for more := true; more; { // a key may be carried on
 		more = false
 		for _, row := range sets[5] {
-			parent, child, key, column := thing(row[0]), thing(row[1]), strings.ToLower(row[2]), strings.ToLower(row[3])
+			parent, child := thing(row[0]), thing(row[1])
+			key, column := strings.ToLower(row[2]), strings.ToLower(row[3])
 			counts := func(i int) bool { return r.counters[i].column == column }
 			if !slices.Contains(parent.lifted, key) &&
 				(slices.ContainsFunc(child.own, counts) || slices.Contains(child.lifted, column)) {
