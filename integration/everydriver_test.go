@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"xmq/broker/secret"
 	"xmq/configs"
 	"xmq/nodeclient/driver"
 )
@@ -43,6 +44,11 @@ func TestEveryDriverStandsEverywhere(t *testing.T) {
 		require.Equal(t, name, driver.Kind(name+":x"), "driver.URLs names it, and driver.drivers has no entry")
 		require.Contains(t, knob, form[0], "the text of the knob target in package configs")
 		require.Contains(t, rigged, name, "integration.rigs")
+		if form[2] != "" {
+			require.Equal(t, name+"://u:xxxxx@h/shop", secret.URL(name+"://u:word@h/shop"), "secret.databases")
+		} else if name != "webhook" { // whose text behind the colon is a URL again
+			require.Equal(t, name+":/tmp/a@b", secret.URL(name+":/tmp/a@b"), "secret.local")
+		}
 		for title, table := range tables {
 			require.Regexp(t, "(?m)^\\| [^|]*`"+name+"[`:]", table, "the table %q in nodeclient/driver/README.md", title)
 		}
