@@ -7,8 +7,9 @@ import (
 )
 
 // template is the database that the fresh one is made from: template0, unless the snapshot has extensions that only an
-// administrator may make. Then it is template1, or the live database itself while that is empty, whichever has them.
-// The error says which is missing before anything is loaded.
+// administrator may make. Then it is template1, or the live database itself, whichever has them and nothing else that a
+// user can make: that would come to stand beside the snapshot's data. The error says what is missing, or in the way,
+// before anything is loaded.
 func (t *Database) template(ctx context.Context, extensions []string) (string, error) {
 	if len(extensions) == 0 {
 		return "template0", nil
@@ -17,22 +18,22 @@ func (t *Database) template(ctx context.Context, extensions []string) (string, e
 	if err != nil || len(wanted) == 0 {
 		return "template0", err
 	}
-	var missing []string
+	full := ""
 	for _, name := range []string{"template1", t.cfg.Database} {
-		if missing, err = t.lacks(ctx, name, wanted); err != nil {
+		has, empty, err := t.serves(ctx, name, wanted)
+		if err != nil {
 			return "", err
 		}
-		if len(missing) > 0 {
+		if !has {
+			continue
+		}
+		if !empty && name == "template1" {
+			full = "; template1 has it, but holds other things too, which would come into the copy: move them away"
+		}
+		if !empty {
 			continue
 		}
 		if name == t.cfg.Database {
-			empty, err := t.Empty(ctx)
-			if err != nil {
-				return "", err
-			}
-			if !empty {
-				break
-			}
 			c, err := t.conn(ctx)
 			if err != nil {
 				return "", err
@@ -46,7 +47,7 @@ func (t *Database) template(ctx context.Context, extensions []string) (string, e
 	}
 	return "", fmt.Errorf("the snapshot has the extension %s, which only an administrator may make: let one "+
 		"run CREATE EXTENSION %s in template1 of this server, or, while it "+
-		"is empty, in the database %s", strings.Join(wanted, ", "), quoteName(wanted[0]), t.cfg.Database)
+		"is empty, in the database %s%s", strings.Join(wanted, ", "), quoteName(wanted[0]), t.cfg.Database, full)
 }
 
 // notMine is those of the extensions that this role may not make itself. Its error names one that the server has not.
@@ -72,23 +73,21 @@ func (t *Database) notMine(ctx context.Context, extensions []string) (wanted []s
 	return wanted, nil
 }
 
-// lacks is those of the extensions that a database does not have.
-func (t *Database) lacks(ctx context.Context, database string, extensions []string) (missing []string, err error) {
+// serves tells whether a database has all of the extensions, and nothing else.
+func (t *Database) serves(ctx context.Context, database string, extensions []string) (has, empty bool, err error) {
 	c, err := t.connect(ctx, database)
 	if err != nil {
-		return nil, err
+		return false, false, err
 	}
 	defer closeConn(c)
 	for _, name := range extensions {
 		rows, err := query(ctx, c, "SELECT FROM pg_catalog.pg_extension WHERE extname = $1", name)
-		if err != nil {
-			return nil, err
-		}
-		if len(rows) == 0 {
-			missing = append(missing, name)
+		if err != nil || len(rows) == 0 {
+			return false, false, err
 		}
 	}
-	return missing, nil
+	rows, err := query(ctx, c, things)
+	return true, err == nil && rows[0][0] == "f", err
 }
 
 // leave closes this node's own connections to the live database.

@@ -281,6 +281,14 @@ func TestAnExtensionOfAnAdministratorIsLookedFor(t *testing.T) {
 
 	require.NoError(t, server.Exec("template1", "CREATE EXTENSION "+extension))
 	defer func() { require.NoError(t, server.Exec("template1", "DROP EXTENSION "+extension)) }()
+	// what else stands there would come to stand beside the data
+	require.NoError(t, server.Exec("template1", "CREATE TABLE beside (a int)"))
+	_, err = bare.Restore(t.Context(), at, event.AllTopics, bytes.NewReader(snapshot))
+	gone := server.Exec("template1", "DROP TABLE beside")
+	require.NoError(t, gone)
+	require.ErrorContains(t, err, "template1 has it, but holds other things too")
+	require.Equal(t, "0", bare.value("SELECT count(*) FROM old"))
+
 	require.Empty(t, bare.loadSaying(snapshot, at))
 	require.Equal(t, "1", bare.value("SELECT count(*) FROM t"))
 
