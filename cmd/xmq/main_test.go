@@ -226,6 +226,8 @@ func TestWrongCallsAreAnsweredWithOneSentence(t *testing.T) {
 		"node --id x --target sqlite:/nonexistent/db":                {exitConfig, "no such file"},
 		"node --id x --target sqlite:" + taken:                       {exitConfig, "not a database"},
 		"node --id x --target file:" + taken:                         {exitConfig, "damaged"},
+		"node --id y --target sqlite:" + taken:                       {exitConfig, "move it away and start the node again"},
+		"node --id y --target file:" + taken:                         {exitConfig, "move it away and start the node again"},
 		"node --id x --target file:a --broker h:1":                   {exitConfig, "no URL of a NATS server"},
 		"node --id x --target file:" + dir + "/n --restore " + taken: {exitConfig, "backup"},
 		"broker --config /nonexistent":                               {exitConfig, "/nonexistent"},
