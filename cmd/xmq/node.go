@@ -241,8 +241,8 @@ func loadBackup(ctx context.Context, a *nodeclient.Agent, db nodeclient.Database
 }
 
 // emptied is how a node goes on whose place holds no database that can be opened: also where no other node is left.
-const emptied = "put a whole copy in its place, or move it away and start the node again: an empty place takes a DUMP " +
-	"(--from NODE), a backup (--restore FILE), or the log from increment 1, where that is kept"
+const emptied = "put a whole copy in its place, or move it away and start the node again: an empty place takes " +
+	"a DUMP (--from NODE), a backup (--restore FILE), or the log from increment 1, where that is kept"
 
 // openTarget opens the database of the configuration, whose paths are absolute and whose commands run in dir. One
 // that is away, or cannot say its position now, is waited for, and the broker told; another node that uses it is a
