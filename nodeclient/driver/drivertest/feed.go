@@ -14,13 +14,13 @@ import (
 // patience is how long At asks a database that may come back.
 const patience = 10 * time.Second
 
-// At is the stored position of a target, or the start of log. Like an agent it asks again while the trouble may pass: a
+// At is the stored position of db, or the start of log. Like an agent it asks again while the trouble may pass: a
 // connection whose server was killed meanwhile says so only when it is used.
-func At(t *testing.T, target nodeclient.Database, log *Log) event.Position {
+func At(t *testing.T, db nodeclient.Database, log *Log) event.Position {
 	t.Helper()
-	pos, err := target.Position(t.Context())
+	pos, err := db.Position(t.Context())
 	for end := time.Now().Add(patience); nodeclient.IsTransient(err) && time.Now().Before(end); {
-		pos, err = target.Position(t.Context())
+		pos, err = db.Position(t.Context())
 	}
 	require.NoError(t, err)
 	if pos.Zero() {
@@ -38,20 +38,20 @@ func (l *Log) Scripts(scripts ...string) (items []event.Item) {
 }
 
 // Feed applies scripts as one batch.
-func Feed(t *testing.T, target nodeclient.Database, log *Log, scripts ...string) {
+func Feed(t *testing.T, db nodeclient.Database, log *Log, scripts ...string) {
 	t.Helper()
-	before := At(t, target, log)
-	_, err := target.Apply(t.Context(), before, log.Scripts(scripts...))
+	before := At(t, db, log)
+	_, err := db.Apply(t.Context(), before, log.Scripts(scripts...))
 	require.NoError(t, err)
 }
 
 // Fails applies scripts as one batch of which the i-th, from 0, must FAIL, everything before it durable and nothing
 // else. The log then goes on after all of them.
-func Fails(t *testing.T, target nodeclient.Database, log *Log, i int, scripts ...string) error {
+func Fails(t *testing.T, db nodeclient.Database, log *Log, i int, scripts ...string) error {
 	t.Helper()
-	want := At(t, target, log)
+	want := At(t, db, log)
 	items := log.Scripts(scripts...)
-	applied, err := target.Apply(t.Context(), want, items)
+	applied, err := db.Apply(t.Context(), want, items)
 	if i > 0 {
 		want = items[i-1].Pos
 	}
@@ -59,7 +59,7 @@ func Fails(t *testing.T, target nodeclient.Database, log *Log, i int, scripts ..
 	require.False(t, nodeclient.IsTransient(err) || nodeclient.IsFatal(err), err)
 	require.ErrorContains(t, err, fmt.Sprintf("increment %d: ", items[i].Pos.Seq), "%.100q", scripts[i])
 	require.Equal(t, want.Seq, applied.Seq)
-	require.Equal(t, want, At(t, target, log))
-	require.NoError(t, target.Seek(t.Context(), items[len(items)-1].Pos))
+	require.Equal(t, want, At(t, db, log))
+	require.NoError(t, db.Seek(t.Context(), items[len(items)-1].Pos))
 	return err
 }

@@ -15,7 +15,7 @@ import (
 // requires that the same increments fail and that dump tells the same of all of them. An increment that fails is passed
 // over, as by an operator. open makes a fresh place; scripts makes a log.
 func Grouping(t *testing.T, rounds int, open func(t *testing.T) nodeclient.Database,
-	scripts func(rng *rand.Rand) []string, dump func(t *testing.T, target nodeclient.Database) string) {
+	scripts func(rng *rand.Rand) []string, dump func(t *testing.T, db nodeclient.Database) string) {
 	t.Helper()
 	for round := range rounds {
 		rng := rand.New(rand.NewPCG(uint64(round), 5))
@@ -35,17 +35,17 @@ func Grouping(t *testing.T, rounds int, open func(t *testing.T) nodeclient.Datab
 
 // grouped applies items in batches of so many, and returns which of them failed and what the place holds then.
 func grouped(t *testing.T, open func(t *testing.T) nodeclient.Database, items []event.Item, size func() int,
-	dump func(t *testing.T, target nodeclient.Database) string) (failed []string, holds string) {
+	dump func(t *testing.T, db nodeclient.Database) string) (failed []string, holds string) {
 	t.Helper()
-	target := open(t)
-	defer func() { require.NoError(t, target.Close()) }()
+	db := open(t)
+	defer func() { require.NoError(t, db.Close()) }()
 	items = append([]event.Item(nil), items...)
 	before := event.Start(items[0].Pos.Log)
 	done := 0
 	for tries := 0; done < len(items); tries++ {
 		require.Less(t, tries, 50*len(items), "it comes to no end")
 		n := min(size(), len(items)-done)
-		pos, err := target.Apply(t.Context(), before, items[done:done+n])
+		pos, err := db.Apply(t.Context(), before, items[done:done+n])
 		for done < len(items) && items[done].Pos.Seq <= pos.Seq {
 			done++
 		}
@@ -58,5 +58,5 @@ func grouped(t *testing.T, open func(t *testing.T) nodeclient.Database, items []
 			items[done] = event.Item{Pos: items[done].Pos}
 		}
 	}
-	return failed, dump(t, target)
+	return failed, dump(t, db)
 }

@@ -1,5 +1,11 @@
-// Package drivertest is the one conformance suite that all target drivers pass: what nodeclient.Database
-// promises, told as cases. A driver's test calls Run with a Factory.
+// Package drivertest is the one conformance suite that all drivers pass: what nodeclient.Database promises, told as
+// cases. A driver's test calls Run with a Factory, which opens a place (a folder, or a database of a private server),
+// says what an increment looks like there and reads back which ones the place holds.
+//
+// Log makes increments as a broker would, with their sequences and chain; Feed, Applies and Fails apply them, Taken and
+// Load carry a snapshot over. Cases that several drivers need and not all, such as Grouping or BlockedBy, are called by
+// name. Memory is a database without a disk, for tests of what stands above drivers; EachWrite does something
+// before each write of a snapshot.
 package drivertest
 
 import (
@@ -44,13 +50,13 @@ type Factory struct {
 	// Costly says that an increment takes milliseconds: the suite then feeds fewer.
 	Costly bool
 	// Applied returns the numbers that Body left in the open place, in the order of application, and every
-	// other increment of an Opaque driver as 0. It must not disturb the target.
+	// other increment of an Opaque driver as 0. It must not disturb the database.
 	Applied func(t *testing.T, dir string) []uint64
 }
 
 const logID event.LogID = 0x1234_5678_9abc_def0
 
-// place is one open target with the log that feeds it.
+// place is one open database with the log that feeds it.
 type place struct {
 	*testing.T
 	f   Factory
