@@ -3,6 +3,7 @@ package integration
 import (
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -78,4 +79,79 @@ func TestSIGHUPReloads(t *testing.T) {
 		return nil
 	})
 	require.Contains(t, s.ok("", "log", "head"), "3")
+}
+
+// A SIGHUP that comes while a broker or node still reads its configuration ends neither, and is obeyed as soon as it
+// runs: what was written meanwhile is in force.
+func TestSIGHUPAtTheStart(t *testing.T) {
+	s := newSite(t)
+	begin := func(name string, args ...string) *process {
+		file := filepath.Join(t.TempDir(), name+".yaml")
+		require.NoError(t, syscall.Mkfifo(file, 0o600))
+		p := s.start(name, append(args, "--config", file)...)
+		reads, err := os.OpenFile(file, os.O_WRONLY, 0) // waits until the process has begun to read
+		require.NoError(t, err)
+		fresh := file + ".fresh"
+		require.NoError(t, os.WriteFile(fresh, []byte("log_level: debug\n"), 0o600))
+		require.NoError(t, os.Rename(fresh, file))
+		require.NoError(t, p.cmd.Process.Signal(syscall.SIGHUP))
+		_, err = reads.WriteString("log_level: info\n")
+		require.NoError(t, errors.Join(err, reads.Close()))
+		eventually(t, func() error {
+			select {
+			case <-p.done:
+				t.Fatalf("the %s ended: %s %s", name, p.cmd.ProcessState, p.log)
+			default:
+			}
+			if !strings.Contains(p.log.String(), `changed=log_level "needs a restart"=""`) {
+				return errors.New("it has not obeyed: " + p.log.String())
+			}
+			return nil
+		})
+		return p
+	}
+	b := begin("broker", "broker", "--data", filepath.Join(s.dir, "broker"), "--nats-addr", s.nats, "--http-addr", s.http)
+	n := begin("master", "node", "--id", "master", "--broker", "nats://"+s.nats, "--target", "sqlite:"+s.path("master"))
+	s.ok("CREATE TABLE a (n INTEGER)\n", "publish")
+	s.level("master")
+	require.Equal(t, 0, n.stop(t))
+	require.Equal(t, 0, b.stop(t))
+}
+
+// Broker and node go on, and stop in order, when nobody reads their log any more: a log collector that was ended, or
+// Ctrl-C in a terminal where it runs in the same pipe.
+func TestALogThatNobodyReads(t *testing.T) {
+	s := newSite(t)
+	path, err := binary()
+	require.NoError(t, err)
+	deaf := func(args ...string) *process {
+		r, w, err := os.Pipe()
+		require.NoError(t, err)
+		p := &process{cmd: exec.Command(path, args...), done: make(chan struct{}), log: &lockedBuffer{}}
+		p.cmd.Dir, p.cmd.Stderr, p.cmd.Env = s.dir, w, []string{"HOME=" + s.dir}
+		p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+		require.NoError(t, errors.Join(r.Close(), p.cmd.Start(), w.Close()))
+		go func() { _ = p.cmd.Wait(); close(p.done) }() // the exit code is read from ProcessState
+		t.Cleanup(p.kill)
+		return p
+	}
+	ready := filepath.Join(s.dir, "ready")
+	b := deaf("broker", "--data", filepath.Join(s.dir, "broker"), "--nats-addr", s.nats, "--http-addr", s.http,
+		"--log-level", "debug", "--ready-file", ready)
+	eventually(t, func() error {
+		select {
+		case <-b.done:
+			t.Fatalf("the broker ended: %s", b.cmd.ProcessState)
+		default:
+		}
+		_, err := os.Stat(ready)
+		return err
+	})
+	n := deaf("node", "--id", "master", "--broker", "nats://"+s.nats, "--target", "sqlite:"+s.path("master"),
+		"--log-level", "debug")
+	s.ok("CREATE TABLE a (n INTEGER)\n", "publish")
+	s.level("master")
+	require.Equal(t, 0, n.stop(t))
+	require.EqualValues(t, "stopped", s.client("master").Condition.Is)
+	require.Equal(t, 0, b.stop(t))
 }

@@ -22,6 +22,7 @@ func brokerCommand() *cli.Command {
 			"what did and what needs a restart. Prints the line \"ready\" on stderr when all doors are open.",
 		Flags: append(knobFlags(&defaults), readyFlag()),
 		Action: func(c *cli.Context) error {
+			signals := hangUps(c) // one that comes while the stores are opened is obeyed when they are
 			cfg := configs.DefaultBroker()
 			if err := loadKnobs(c, &cfg); err != nil {
 				return err
@@ -30,7 +31,6 @@ func brokerCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			hup(c)
 			if err := notReady(c); err != nil {
 				return err
 			}
@@ -69,7 +69,7 @@ func brokerCommand() *cli.Command {
 			again := &reloading[configs.Broker]{now: cfg, fresh: configs.DefaultBroker, level: level, log: log,
 				takes: server.Reloads,
 				apply: func(cfg configs.Broker) error { return b.Reload(cfg.Config) }}
-			again.serve(c)
+			again.serve(c, signals)
 			remove := func() {}
 			defer func() { remove() }()
 			return b.Run(c.Context, func() {

@@ -59,14 +59,27 @@ const (
 )
 
 func main() {
+	if serves(os.Args) {
+		signal.Ignore(syscall.SIGHUP) // its configuration is still to be read; hideSecrets keeps that
+	}
 	syscall.Umask(0o077) // what this program and its children write is for its own user
 	hideSecrets()
+	if serves(os.Args) {
+		survive()
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // the first signal asks to end, a second one ends at once
 	code := run(ctx, os.Args, os.Stdin, os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)
 }
+
+// serves reports that the program is called as a process that goes on until it is told to stop.
+func serves(args []string) bool { return len(args) > 1 && (args[1] == "broker" || args[1] == "node") }
+
+// survive lets a process that serves go on whatever becomes of the terminal it was started from and of those who read
+// its log. Nobody receives these signals: hangUps does besides, and the programs that this one starts inherit nothing.
+func survive() { signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP, syscall.SIGPIPE) }
 
 // run is the whole program with its surroundings as arguments.
 func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) int {

@@ -28,6 +28,7 @@ func nodeCommand() *cli.Command {
 			"Every other one joins by DUMP: xmq node --id node1 --from master --target sqlite:node1.db",
 		Flags: append(knobFlags(&defaults), readyFlag()),
 		Action: func(c *cli.Context) error {
+			signals := hangUps(c)
 			cfg := configs.DefaultNode()
 			if err := loadKnobs(c, &cfg); err != nil {
 				return err
@@ -39,7 +40,7 @@ func nodeCommand() *cli.Command {
 			running := &nodeProcess{cfg: cfg, log: log}
 			again := &reloading[configs.Node]{now: cfg, fresh: configs.DefaultNode, level: level, log: log,
 				takes: nodeclient.Reloads, apply: running.reload}
-			again.serve(c)
+			again.serve(c, signals)
 			if err := notReady(c); err != nil {
 				return err
 			}

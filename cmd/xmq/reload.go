@@ -24,13 +24,18 @@ type reloading[T any] struct {
 	apply func(T) error         // an error, in one sentence: nothing has changed
 }
 
-// serve reads the configuration again at each SIGHUP until the command ends: what can change in a running process
-// changes, and one line says what did and what needs a restart. The signal never ends the process.
-func (r *reloading[T]) serve(c *cli.Context) {
+// hangUps are the SIGHUPs from now on; one of them waits until somebody obeys it.
+func hangUps(c *cli.Context) <-chan os.Signal {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGHUP)
+	context.AfterFunc(c.Context, func() { signal.Stop(signals) })
+	return signals
+}
+
+// serve reads the configuration again at each of signals until the command ends: what can change in a running process
+// changes, and one line says what did and what needs a restart.
+func (r *reloading[T]) serve(c *cli.Context, signals <-chan os.Signal) {
 	go func() {
-		defer signal.Stop(signals)
 		for {
 			select {
 			case <-c.Context.Done():
@@ -40,13 +45,6 @@ func (r *reloading[T]) serve(c *cli.Context) {
 			}
 		}
 	}()
-}
-
-// hup lets SIGHUP do nothing until serve is called: it comes before the process can obey it.
-func hup(c *cli.Context) {
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, syscall.SIGHUP)
-	context.AfterFunc(c.Context, func() { signal.Stop(signals) })
 }
 
 // again is one SIGHUP.
