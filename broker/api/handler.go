@@ -8,10 +8,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"mime"
 	"net"
 	"net/http"
+	"net/url"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -90,11 +94,17 @@ type Figures struct {
 // Routes adds all paths of the API to mux.
 func (h *Handler) Routes(mux *http.ServeMux) {
 	for path, f := range h.Paths() {
-		mux.HandleFunc(path, h.answer(f))
+		mux.HandleFunc(path, h.answer(f, parameters[path]))
 	}
 	mux.HandleFunc("GET /v1/increments", h.feed)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
 	mux.HandleFunc("GET /readyz", h.readyz)
+}
+
+// parameters are those that a path of Paths knows; the others know none.
+var parameters = map[string][]string{
+	"GET /v1/audit":  {"client", "since", "limit"},
+	"GET /v1/events": {"client", "since", "after", "limit"},
 }
 
 // Paths are the paths of the API that answer with one JSON value.
@@ -144,8 +154,11 @@ func refuse(status int, format string, args ...any) error {
 
 // answer turns a function into a handler: its value as JSON, its error in the shape of the doors'. Orders are sent as
 // JSON: no page can make a browser send that unasked.
-func (h *Handler) answer(f func(*http.Request) (any, error)) http.HandlerFunc {
+func (h *Handler) answer(f func(*http.Request) (any, error), known []string) http.HandlerFunc {
 	ask := func(r *http.Request) (any, error) {
+		if _, err := query(r, known...); err != nil {
+			return nil, err
+		}
 		t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 		if r.Method != http.MethodGet && r.Method != http.MethodHead && (err != nil || t != "application/json") {
 			return nil, door.Refuse(door.Media, "send the request with the header Content-Type: application/json")
@@ -210,6 +223,31 @@ func parse(r *http.Request, limit int64, into any) error {
 	return nil
 }
 
+// query reads the parameters of r, of which those in known are known. One that is misspelt, stands there twice or says
+// nothing is refused: the answer would be that of another question.
+func query(r *http.Request, known ...string) (url.Values, error) {
+	q, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil, refuse(http.StatusBadRequest, "what follows ? cannot be read: %v", err)
+	}
+	for _, name := range slices.Sorted(maps.Keys(q)) {
+		switch {
+		case len(known) == 0:
+			return nil, refuse(http.StatusBadRequest, "the parameter %.40q is not known: this path takes none", name)
+		case !slices.Contains(known, name):
+			last := len(known) - 1
+			return nil, refuse(http.StatusBadRequest, "the parameter %.40q is not known: %s and %s are", name,
+				strings.Join(known[:last], ", "), known[last])
+		case len(q[name]) > 1:
+			return nil, refuse(http.StatusBadRequest, "the parameter %.40q stands there %d times: send it once", name,
+				len(q[name]))
+		case q.Get(name) == "":
+			return nil, refuse(http.StatusBadRequest, "the parameter %.40q says nothing: leave it out, or send a value", name)
+		}
+	}
+	return q, nil
+}
+
 func pathID(r *http.Request) (string, error) {
 	id := r.PathValue("id")
 	if err := event.CheckID(id); err != nil {
@@ -244,7 +282,11 @@ func (q *span) takes(client string, ns int64) bool {
 // parseRange reads which part is asked for; most is how many without a limit.
 func (h *Handler) parseRange(r *http.Request, most int) (q span, err error) {
 	v := r.URL.Query()
-	q.client, q.limit = v.Get("client"), most
+	if q.client, q.limit = v.Get("client"), most; q.client != "" {
+		if err := event.CheckID(q.client); err != nil {
+			return q, refuse(http.StatusBadRequest, "client: %v", err)
+		}
+	}
 	if s := v.Get("since"); s != "" {
 		if d, bad := time.ParseDuration(s); bad == nil && d >= 0 {
 			q.since = h.Now().Add(-d)

@@ -35,6 +35,14 @@ func TestErrorsOfHTTPHaveOneShape(t *testing.T) {
 		{"GET", "/v1/increments?wait=2h", "", "", "", 400, door.Invalid},
 		{"GET", "/v1/increments?text=yes", "", "", "", 400, door.Invalid},
 		{"GET", "/v1/increments?from=1&from=2", "", "", "", 400, door.Invalid},
+		{"GET", "/v1/increments?from=", "", "", "", 400, door.Invalid},
+		{"GET", "/v1/audit?clent=master", "", "", "", 400, door.Invalid},
+		{"GET", "/v1/audit?client=NO", "", "", "", 400, door.Invalid},
+		{"GET", "/v1/audit?limit=1&limit=2", "", "", "", 400, door.Invalid},
+		{"GET", "/v1/audit?after=1", "", "", "", 400, door.Invalid},
+		{"GET", "/v1/events?since=", "", "", "", 400, door.Invalid},
+		{"GET", "/v1/events?%zz", "", "", "", 400, door.Invalid},
+		{"POST", "/v1/log/trim?confirm=1", "application/json", "{}", "", 400, door.Invalid},
 		{"GET", "/nowhere", "", "", "", 404, door.NotFound},
 		{"POST", "//v1/increments", "", "x", "", 404, door.NotFound},
 		{"GET", "/v1//log", "", "", "", 404, door.NotFound},
@@ -86,4 +94,28 @@ func TestAPathThatIsNearlyRightIsNamed(t *testing.T) {
 		require.Contains(t, w.Body.String(), want)
 		require.NotContains(t, w.Body.String(), "secret")
 	}
+}
+
+// A parameter that a path does not know is refused by name on every path of the API: a look that was misspelt answers
+// nothing else.
+func TestUnknownParametersAreRefusedEverywhere(t *testing.T) {
+	r := startBroker(t, testConfig(t))
+	seen := 0
+	for pattern := range r.api.Paths() {
+		method, path, _ := strings.Cut(pattern, " ")
+		path = strings.NewReplacer("{id}", "master", "{verb}", "retry", "{seq}", "1").Replace(path)
+		req, err := http.NewRequest(method, "http://"+r.HTTPAddr()+path+"?sicne=1h", strings.NewReader("{}"))
+		require.NoError(t, err)
+		req.Header.Set("Content-Type", "application/json")
+		res, err := http.DefaultTransport.RoundTrip(req)
+		require.NoError(t, err)
+		var said struct{ Error, Code string }
+		require.NoError(t, json.NewDecoder(res.Body).Decode(&said), pattern)
+		require.NoError(t, res.Body.Close())
+		require.Equal(t, 400, res.StatusCode, pattern)
+		require.Equal(t, string(door.Invalid), said.Code, pattern)
+		require.Contains(t, said.Error, `"sicne"`, pattern)
+		seen++
+	}
+	require.Greater(t, seen, 15)
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"net/url"
 	"io"
 	"strings"
 	"time"
@@ -36,7 +37,7 @@ func eventsCommand() *cli.Command {
 				}
 				path = fmt.Sprintf("/v1/events?limit=1000&after=%d", after)
 				if id := c.String("client"); id != "" {
-					path += "&client=" + id
+					path += "&client=" + url.QueryEscape(id)
 				}
 				select {
 				case <-c.Context.Done():
