@@ -38,7 +38,7 @@ var layers = map[string][]string{
 	"nodeclient/driver": {"nodeclient", "broker/disk", "broker/secret", "nodeclient/driver/exec", "nodeclient/driver/file",
 		"nodeclient/driver/kv", "nodeclient/driver/mysql", "nodeclient/driver/postgres",
 		"nodeclient/driver/redis", "nodeclient/driver/sqlite", "nodeclient/driver/sqltext", "nodeclient/driver/webhook"},
-	"nodeclient/driver/sqltext":            {"broker/form"},
+	"nodeclient/driver/sqltext":            {"broker/form", "broker/units"},
 	"nodeclient/driver/internal/apply":     {"nodeclient", "broker/event"},
 	"nodeclient/driver/internal/hold":      {"nodeclient", "broker/event"},
 	"nodeclient/driver/internal/freespace": {"nodeclient", "broker/disk", "broker/units"},

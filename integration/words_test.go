@@ -57,3 +57,26 @@ func TestNoMetaphorsOfHousesAndRoads(t *testing.T) {
 	require.Len(t, refusals([]byte("// a road\nfoo(\"two Letters\") // background, crowded\n// lower-case letters\n"+
 		"\"No answer. Trying on\"")), 3)
 }
+
+// One of a thing is not told as several: where a number of things is written, package units writes it, or the number
+// cannot be 1.
+func TestOneIsNotToldAsSeveral(t *testing.T) {
+	told := regexp.MustCompile(`.{0,24}%d (more )?(increment|client|node|alert|segment|record|snapshot|topic|argument|` +
+		`placeholder|key|row|chunk|order|producer|event)s\b`)
+	several := regexp.MustCompile(`more than %d|at most %d|all %d|after %d (keys|chunks|records)|%d idempotency keys|` +
+		`restored database holds %d keys|found %d rows|has %d rows|changed %d rows|%d rows compared|%d of %d|the %d inc|` +
+		`and %d chunks|Errorf\("%d topics|: %d chunks|%d clients were heard|` +
+		`in %d chunks|kills, %d rows`) // limits, what is damaged, and what a demo counts
+	out, err := exec.Command("git", "-C", "..", "ls-files", "*.go", ":!*_test.go", ":!integration").Output()
+	require.NoError(t, err)
+	for name := range strings.FieldsSeq(string(out)) {
+		text, err := os.ReadFile(filepath.Join("..", name))
+		require.NoError(t, err)
+		for i, line := range bytes.Split(text, []byte("\n")) {
+			if at := told.Find(line); at != nil && !several.Match(at) {
+				require.Fail(t, "use units.Of", "%s:%d: %s", name, i+1, at)
+			}
+		}
+	}
+	require.Regexp(t, told, `"it has %d arguments"`)
+}

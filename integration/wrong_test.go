@@ -73,8 +73,8 @@ var wrongBodies = []struct {
 	{`"SELECT 1"`, map[string]string{"": "it is a JSON string"}},
 	{`{"statements":["SELECT 1"]}`, map[string]string{"": `the field "statements" is not known`}},
 	{`{"sql":"INSERT INTO acct VALUES ($1,$2)","args":["x"]}`,
-		map[string]string{"postgres": "up to $2, and it has 1 arguments",
-			"mariadb": "$1 is no placeholder of MariaDB and MySQL", "sqlite": "up to ?2, and it has 1 arguments"}},
+		map[string]string{"postgres": "up to $2, and it has 1 argument",
+			"mariadb": "$1 is no placeholder of MariaDB and MySQL", "sqlite": "up to ?2, and it has 1 argument"}},
 	{`{"sql":"INSERT INTO acct (id, n) VALUES ($1,$2)"}`, map[string]string{"postgres": "up to $2, and it has 0 arguments",
 		"sqlite": "up to ?2, and it has 0 arguments"}},
 	{`{"sql":"INSERT INTO acct (id, n) VALUES (?,?)"}`, map[string]string{

@@ -173,7 +173,7 @@ func (m *Trimmer) holdAlerts(h *Holders, keep uint64, limited bound) error {
 	told := pin.Client != "" && m.Alerts.Explained(pin.Client)
 	if n > 0 && h.Placed > 0 && need <= head && head-need > uint64(n) && !told {
 		// the one of now has its numbers
-		pin.Text = fmt.Sprintf("%s holds more than %s increments of the log", who, units.Count(uint64(n)))
+		pin.Text = fmt.Sprintf("%s holds more than %s of the log", who, units.Of(uint64(n), "increment"))
 	}
 	m.Alerts.Set(&batch, pin)
 	m.Alerts.Replace(&batch, statedb.Alert{Key: "unplaced", Severity: statedb.Critical, Last: now,

@@ -235,8 +235,9 @@ func (w *Watcher) Look() error {
 	refusals := w.Refusals()
 	w.Alerts.When(&batch, "max_clients", refusals.Full > 0 && w.MaxClients > 0 && refusals.Known >= w.MaxClients, now,
 		func() string {
-			return fmt.Sprintf("this broker knows %d clients, which is its limit (max_clients), and refused others: forget "+
-				"clients that are gone (xmq client forget ID --reason TEXT) or raise the limit", refusals.Known)
+			return fmt.Sprintf("this broker knows %s, which is its limit (max_clients), and refused others: forget "+
+				"clients that are gone (xmq client forget ID --reason TEXT) or raise the limit",
+				units.Of(uint64(refusals.Known), "client"))
 		})
 	w.strays(&batch, refusals, now)
 	overfull := w.Trimmer.Overfull()

@@ -99,7 +99,11 @@ func clientScreen(v *worker.View, now time.Time, columns int) string {
 	row("base", "%s", units.Count(v.Base))
 	row("sent", "%s", units.Count(v.Sent))
 	row("acked", "%s", units.Count(v.Acked))
-	row("lag", "%s increments, %s", lagWords(v.Lag), behindWords(v.LagSeconds))
+	if v.Lag != nil {
+		row("lag", "%s, %s", units.Of(*v.Lag, "increment"), behindWords(v.LagSeconds))
+	} else {
+		row("lag", "?, %s", behindWords(v.LagSeconds))
+	}
 	row("rate", "%.0f/s", v.Rate)
 	row("runs on", "%s", topicWord(v.Host))
 	row("pid", "%s", pidWord(v.Pid))

@@ -291,7 +291,7 @@ func logCheck(c *cli.Context) error {
 		}
 	}
 	err := show(c, res, func(w io.Writer) {
-		fmt.Fprintf(w, "%d records checked, %d to %d\n", res.Records, res.First, res.Last)
+		fmt.Fprintf(w, "%s checked, %d to %d\n", units.Of(res.Records, "record"), res.First, res.Last)
 		for segment, what := range res.Damaged {
 			fmt.Fprintf(w, "DAMAGED\t%s\t%s\n", segment, what)
 			if help := res.Help[segment]; help != "" {
@@ -317,7 +317,7 @@ func logCheck(c *cli.Context) error {
 		return &damageError{errors.New("acknowledged increments are missing: put the log back from where they are, or let " +
 			"every node join again with a DUMP")}
 	case len(res.Help) > 0:
-		return &damageError{fmt.Errorf("the broker cannot start with %s of its data (%d are damaged in all): do what the "+
+		return &damageError{fmt.Errorf("the broker cannot start with %s of its data (%d damaged in all): do what the "+
 			"lines \"help\" say", units.Of(uint64(len(res.Help)), "damaged part"), len(res.Damaged))}
 	case len(res.Damaged) > 0:
 		return &damageError{fmt.Errorf("%s: put what is damaged back from a copy of the data directory; without it the next "+

@@ -518,7 +518,7 @@ func TestInterruptedToolsSaySo(t *testing.T) {
 	errs.Reset()
 	require.Equal(t, exitTemporary, run(sending, []string{"xmq", "publish", "--api", second.URL},
 		strings.NewReader(strings.Repeat("x\n", batchLines+1)), io.Discard, &errs))
-	require.Equal(t, "xmq: interrupted (of this input, 500 are stored, the last one as 500)\n", errs.String())
+	require.Equal(t, "xmq: interrupted (500 increments are stored of this input, the last one as 500)\n", errs.String())
 	errs.Reset()
 	signalled, kill := context.WithCancelCause(t.Context())
 	kill(errors.New("terminated signal received"))
@@ -824,7 +824,7 @@ func TestPublishChecksIncrementsOfADialect(t *testing.T) {
 	require.Equal(t, exitRefused, code)
 	require.Contains(t, errs, "warning: line 1 of stdin, line 2 of statement 2: now(): every node asks its own clock")
 	require.Contains(t, errs, "nothing was sent, nodes would refuse this:\n  line 3 of stdin: statement 2: line 1: its "+
-		"placeholders go up to $2, and it has 1 arguments\n"+
+		"placeholders go up to $2, and it has 1 argument\n"+
 		"  line 4 of stdin: line 1: VACUUM cannot run in a transaction")
 	require.Contains(t, errs, "line 5 of stdin: the field \"sqll\" is not known")
 	file := filepath.Join(t.TempDir(), "a.txt")

@@ -175,7 +175,7 @@ func rest(views []worker.View) string {
 			following++
 		}
 	}
-	return fmt.Sprintf("... and %d more clients, %d of them following\n", len(views), following)
+	return fmt.Sprintf("... and %s, %d of them following\n", units.Of(uint64(len(views)), "more client"), following)
 }
 
 // positionsTable is a line of names and one for each client.

@@ -99,7 +99,8 @@ func publish(c *cli.Context) error {
 		return nil
 	}
 	if err != nil && p.done.Count > 0 {
-		err = fmt.Errorf("%w (of this input, %d are stored, the last one as %d)", err, p.done.Count, p.done.Last)
+		err = fmt.Errorf("%w (%s stored of this input, the last one as %d)", err, units.Do(uint64(p.done.Count), "increment",
+			"is", "are"), p.done.Last)
 	}
 	if err != nil {
 		return err

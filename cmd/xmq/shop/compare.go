@@ -89,7 +89,7 @@ func same(a, b *sql.DB, what, query string) (rows int, err error) {
 			return rows, err
 		}
 		if moreA != moreB {
-			return rows, &Difference{fmt.Sprintf("%s: one side ends after %d rows, the other goes on", what, rows)}
+			return rows, &Difference{fmt.Sprintf("%s: one side ends after row %d, the other goes on", what, rows)}
 		}
 		if !moreA {
 			return rows, nil

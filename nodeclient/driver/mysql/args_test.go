@@ -127,7 +127,7 @@ func TestWrongArgumentsAreRefusedBeforeTheyRun(t *testing.T) {
 			`"args": [...]}`,
 		`{"sql": "INSERT INTO t VALUES (?, ?)"}`: "it has 2 placeholders ? and 0 arguments",
 		`{"tx": [{"sql": "DELETE FROM t"}, ` +
-			`{"sql": "INSERT INTO t VALUES (?, ?)", "args": [1]}]}`: "statement 2: it has 2 placeholders ? and 1 arguments",
+			`{"sql": "INSERT INTO t VALUES (?, ?)", "args": [1]}]}`: "statement 2: it has 2 placeholders ? and 1 argument",
 		`{"tx": [{"sql": "DELETE FROM t"}, {"sql": "COMMIT"}]}`: "statement 2: line 1: COMMIT would control the " +
 			"transaction",
 		`{"tx": [{"sql": "DELETE FROM t"}, {"sql": "DROP TABLE t"}]}`: "make it an increment of its own",

@@ -250,7 +250,7 @@ func TestWhatAnIncrementMayNotSayIsRefusedBeforeItRuns(t *testing.T) {
 		"SELECT 'open":                                                   "quote",
 		`{"sql": "SELECT ?", "args": [1]`:                                "begins with {",
 		`{"sql": "SELECT ?", "args": [1], "more": 1}`:                    "more",
-		`{"sql": "SELECT ?", "args": [1, 2]}`:                            "1 placeholders ? and 2 arguments",
+		`{"sql": "SELECT ?", "args": [1, 2]}`:                            "1 placeholder ? and 2 arguments",
 		`{"sql": "SELECT 1; SELECT 2"}`:                                  "2 statements",
 		`{"sql": ""}`:                                                    "0 statements",
 		`{"sql": "SELECT 1"} x`:                                          "invalid character",

@@ -129,10 +129,10 @@ func TestWrongArgumentsAreRefusedBeforeTheyRun(t *testing.T) {
 			`arguments: send {"sql": ..., "args": [...]}`,
 		`{"sql": "INSERT INTO t VALUES ($1, $2)"}`:                    "its placeholders go up to $2, and it has 0 arguments",
 		`{"sql": "INSERT INTO t VALUES ($1, $3)", "args": [1, 2, 3]}`: "argument 2 has no placeholder",
-		`{"sql": "INSERT INTO t VALUES (1, '$1')", "args": [1]}`:      "its placeholders go up to $0, and it has 1 arguments",
+		`{"sql": "INSERT INTO t VALUES (1, '$1')", "args": [1]}`:      "its placeholders go up to $0, and it has 1 argument",
 		`{"tx": [{"sql": "DELETE FROM t"}, ` +
 			`{"sql": "INSERT INTO t VALUES ($2, $1)", "args": [1]}]}`: "statement 2: line 1: its placeholders go up to $2, " +
-			"and it has 1 arguments",
+			"and it has 1 argument",
 		`{"tx": [{"sql": "DELETE FROM t"}, {"sql": "COMMIT"}]}`: "statement 2: line 1: COMMIT would control the transaction",
 		`{"tx": [{"sql": "DELETE FROM t; DELETE FROM t"}]}`:     "statement 1: \"sql\" has 2 statements",
 		`{"tx": [{"sql": "DELETE FROM xmq_position ` +

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"xmq/broker/form"
+	"xmq/broker/units"
 	"xmq/nodeclient/driver/sqltext"
 )
 
@@ -153,7 +154,7 @@ func checkPlaceholders(st sqltext.Statement, args int, object bool) error {
 	case highest > args && !object:
 		return fmt.Errorf(`it has the placeholder $%d and no arguments: send {"sql": ..., "args": [...]}`, highest)
 	case highest != args:
-		return fmt.Errorf("its placeholders go up to $%d, and it has %d arguments", highest, args)
+		return fmt.Errorf("its placeholders go up to $%d, and it has %s", highest, units.Of(uint64(args), "argument"))
 	case unused >= 0:
 		return fmt.Errorf("argument %d has no placeholder: the server could not tell its type", unused+1)
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"xmq/broker/event"
+	"xmq/broker/units"
 	"xmq/nodeclient"
 )
 
@@ -297,8 +298,9 @@ func (t *Database) stretch(ctx context.Context, at event.Position, until int64) 
 	}
 	if gone > 0 && doubt == 2 {
 		return nodeclient.Fatal(fmt.Errorf("redis: this node has stood still for so long that Redis itself, %s after "+
-			"their time, has ended %d keys (%.64q is one of them) which increments after %d may still need: restore this copy "+
-			"from another node, or accept it as it is and seek to %d", t.spare, gone, name, at.Seq, at.Seq+1))
+			"their time, has ended %s (%.64q is one of them) which increments after %d may still need: restore this copy "+
+			"from another node, or accept it as it is and seek to %d", t.spare, units.Of(uint64(gone), "key"), name, at.Seq,
+			at.Seq+1))
 	}
 	return t.secure(ctx, clock+t.spare.Milliseconds())
 }

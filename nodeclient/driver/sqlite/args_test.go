@@ -141,12 +141,12 @@ func TestWrongArgumentsAreRefusedBeforeTheyRun(t *testing.T) {
 		"INSERT INTO t VALUES (1, ?)": `line 1: it has the placeholder ? and no arguments: ` +
 			`send {"sql": ..., "args": [...]}`,
 		"SELECT 1;\nSELECT :v":                                      "line 2: it has the placeholder :v and no arguments",
-		`{"sql": "INSERT INTO t VALUES (?, ?)", "args": [1]}`:       "it has 2 placeholders ? and 1 arguments",
+		`{"sql": "INSERT INTO t VALUES (?, ?)", "args": [1]}`:       "it has 2 placeholders ? and 1 argument",
 		`{"sql": "INSERT INTO t VALUES (?, ?)", "args": [1, 2, 3]}`: "it has 2 placeholders ? and 3 arguments",
-		`{"sql": "INSERT INTO t VALUES (?, 1)"}`:                    "it has 1 placeholders ? and 0 arguments",
+		`{"sql": "INSERT INTO t VALUES (?, 1)"}`:                    "it has 1 placeholder ? and 0 arguments",
 		`{"tx": [{"sql": "DELETE FROM t"}, ` +
 			`{"sql": "INSERT INTO t VALUES (?2, ?1)", "args": [1]}]}`: "statement 2: its placeholders go up to ?2, and it has " +
-			"1 arguments",
+			"1 argument",
 		`{"tx": [{"sql": "DELETE FROM t"}, {"sql": "COMMIT"}]}`: "statement 2: line 1: COMMIT would control the transaction",
 		`{"tx": [{"sql": "DELETE FROM t; DELETE FROM t"}]}`:     "statement 1: \"sql\" has 2 statements",
 		`{"tx": [{"sql": "DELETE FROM xmq_position ` +

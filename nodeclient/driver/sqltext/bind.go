@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"xmq/broker/form"
+	"xmq/broker/units"
 )
 
 // Bind writes args into text in the place of its placeholders, as literals of the dialect. Placeholders are ?, in
@@ -53,10 +54,12 @@ func Bind(d Dialect, text string, args []form.Arg) (string, error) {
 		done = t.At + len(name)
 	}
 	if highest > len(args) {
-		return "", fmt.Errorf("its placeholders go up to ?%d, and it has %d arguments", highest, len(args))
+		return "", fmt.Errorf("its placeholders go up to ?%d, and it has %s", highest,
+			units.Of(uint64(len(args)), "argument"))
 	}
 	if highest == 0 && used != len(args) {
-		return "", fmt.Errorf("it has %d placeholders ? and %d arguments", used, len(args))
+		return "", fmt.Errorf("it has %s ? and %s", units.Of(uint64(used), "placeholder"),
+			units.Of(uint64(len(args)), "argument"))
 	}
 	for i, there := range seen {
 		if !there {

@@ -56,11 +56,11 @@ func TestBind(t *testing.T) {
 		args []string
 		want string
 	}{
-		{MariaDB, "SELECT 1", []string{"1"}, "0 placeholders ? and 1 arguments"},
-		{MariaDB, "SELECT ?, ?", []string{"1"}, "2 placeholders ? and 1 arguments"},
+		{MariaDB, "SELECT 1", []string{"1"}, "0 placeholders ? and 1 argument"},
+		{MariaDB, "SELECT ?, ?", []string{"1"}, "2 placeholders ? and 1 argument"},
 		{MariaDB, "SELECT '?", []string{"1"}, "a quote is not closed"},
 		{MariaDB, "SELECT ? /* x", []string{"1"}, "a comment is not closed"},
-		{SQLite, "SELECT ?, ?", []string{"1"}, "2 placeholders ? and 1 arguments"},
+		{SQLite, "SELECT ?, ?", []string{"1"}, "2 placeholders ? and 1 argument"},
 		{SQLite, "SELECT ?3, ?1", []string{"1", "2"}, "go up to ?3, and it has 2 arguments"},
 		{SQLite, "SELECT ?3, ?1", []string{"1", "2", "3"}, "argument 2 has no placeholder"},
 		{SQLite, "SELECT $1, ?", []string{"1", "2"}, "with a number and without one"},
