@@ -10,6 +10,7 @@ LONG := $(LONG)|TestABrokerTakesNothingBeforeItServesItsGroup|TestUnreadableLogH
 LONG := $(LONG)|TestWhatAHookLeavesBehindHoldsNothing|TestSlowBodiesAreNotWaitedFor|TestUnfinishedBodiesShareABudget
 LONG := $(LONG)|TestPublishCountsWhatItLeavesOut|TestACommandHasTheTimeItsIncrementNames|TestChunksUnderWay
 LONG := $(LONG)|TestXQ08ScrubFindsDamageInAnOldSegment|TestAKeptPositionPassesTheConformanceSuite
+LONG := $(LONG)|TestRS08AllOrdersOfFiveChunks|TestXE13ACrashAtEveryStepOfARestore|TestNearlyFullDiskFeedsAndStarts
 # They run curl, python3 and go, which check does not install.
 LONG := $(LONG)|TestTheProgramsOfTheChapterOfTheDoorsWork
 
