@@ -50,8 +50,7 @@ type Door struct {
 	bytes  door.Lease // of their data
 	closed bool
 
-	warned  time.Time // when requests without an answer were told of last, and how many have been dropped since
-	dropped int
+	warnings warnings
 }
 
 type answer struct {
@@ -110,28 +109,14 @@ func (d *Door) sender(m *nats.Msg, channel event.Channel) (string, bool) {
 	return producer, ok
 }
 
-// warnEvery is how often requests that cannot be answered are told at most.
-const warnEvery = 10 * time.Second
-
-// warn tells of a request that was dropped and of which its producer hears nothing. Those within warnEvery are counted.
+// warn tells of a request that was dropped and of which its producer hears nothing. Those that are not told are counted.
 func (d *Door) warn(m *nats.Msg, why string) {
-	d.mu.Lock()
-	now := time.Now()
-	d.dropped++
-	count := d.dropped
-	if !d.warned.IsZero() && now.Sub(d.warned) < warnEvery {
-		d.mu.Unlock()
-		return
+	subject := clip(m.Subject)
+	if count, tell := d.warnings.drop(subject, time.Now()); tell {
+		d.logger.Warn("a request of a producer is dropped without an answer", "event", "producer_refused", "subject",
+			subject, "reply", clip(m.Reply), "cause", why, "dropped", count)
 	}
-	d.warned, d.dropped = now, 0
-	d.mu.Unlock()
-	d.logger.Warn("a request of a producer is dropped without an answer", "event", "producer_refused", "subject",
-		clip(m.Subject), "reply", clip(m.Reply),
-		"cause", why, "dropped", count)
 }
-
-// clip is the beginning of what somebody sent.
-func clip(s string) string { return fmt.Sprintf("%.100s", s) }
 
 // take enqueues one request. Requests arrive here one after the other, so a producer's own order is kept (XQ-2).
 func (d *Door) take(m *nats.Msg) {
