@@ -24,8 +24,9 @@ func (m *Machine) heardInVain(n *Notice) {
 	case !n.Away:
 		m.joinWaitOver()
 	case !m.known: // no record and no alert for each
-		m.rules.ClientQuota.inVain(m.client.ID, fmt.Sprintf("node %s waits for the snapshot of %s: %s", m.client.ID,
-			target, n.Text), m.now, int64(m.joinWaitTicks())*int64(m.rules.Tick))
+		v := m.newcomer(Condition{Is: IsWaiting, By: target, Text: n.Text}, n.Process)
+		m.rules.ClientQuota.inVain(v, fmt.Sprintf("node %s waits for the snapshot of %s: %s", v.ID, target, n.Text),
+			int64(m.joinWaitTicks())*int64(m.rules.Tick))
 	default:
 		if m.joinWait.target != target {
 			m.joinWaitOver()

@@ -467,8 +467,11 @@ func (m *Machine) busy(e *event.Event) {
 	h, err := event.DecodeHello(e.Body)
 	switch isAway := err == nil && h.Away; {
 	case isAway && !m.known: // anybody can call himself anything: no record and no alert for each
-		m.rules.ClientQuota.awaits(m.client.ID, fmt.Sprintf("node %s (%s) lives and waits for its database, which does not "+
-			"answer: %s", m.client.ID, process(processOf(h)), e.Text))
+		v := m.newcomer(Condition{Is: IsRetrying}, processOf(h))
+		v.Target = h.Target
+		v.LastError = &Trouble{Class: classRetry, Text: e.Text, Time: v.Heard, Since: v.Heard}
+		m.rules.ClientQuota.awaits(v, e.Session, fmt.Sprintf("node %s (%s) lives and waits for its database, which does not "+
+			"answer: %s", v.ID, process(v.Process), e.Text), int64(m.rules.SilentTicks)*int64(m.rules.Tick))
 		return
 	case !m.known:
 		return
@@ -488,6 +491,12 @@ func (m *Machine) busy(e *event.Event) {
 	case m.client.Override != nil && m.client.Override.Fresh:
 		m.anew(e.Session, fmt.Sprintf("an operator has decided about increment %d", m.client.Override.Seq))
 	}
+}
+
+// newcomer is the node of an ID that nobody knows, as the outside sees it: it has no record.
+func (m *Machine) newcomer(c Condition, p statedb.Process) View {
+	c.Since = at(m.now)
+	return View{ID: m.client.ID, State: statedb.Pending, Condition: c, Process: p, Heard: at(m.now)}
 }
 
 // away takes the word of a node whose database cannot be reached: it is shown and alerted. It opens no session and ends
@@ -1194,6 +1203,9 @@ func (m *Machine) order(o *Order, log Log) {
 
 func (m *Machine) execute(o *Order, log Log) (refused string) {
 	c := &m.client
+	if !m.known && m.hurriesNewcomer(o) {
+		return ""
+	}
 	if !m.known && o.Verb != Cancel && o.Verb != Drop && o.Verb != Add && o.Verb != SeekTo {
 		return fmt.Sprintf("there is no client %s", c.ID)
 	}
@@ -1293,6 +1305,9 @@ func (m *Machine) repair(o *Order, log Log) (refused string) {
 	return ""
 }
 
+// tryAgain is what the node hears that waits for its database.
+const tryAgain = "an operator has ordered to try again"
+
 // hurries obeys a retry of a client whose node waits for its database while no increment comes next: it tries again
 // now. Nothing is decided about an increment, so nothing stays pending.
 func (m *Machine) hurries(o *Order, log Log) bool {
@@ -1303,10 +1318,9 @@ func (m *Machine) hurries(o *Order, log Log) bool {
 		return false
 	}
 	o.Seq = 0
-	const text = "an operator has ordered to try again"
 	for _, s := range []event.Session{m.waiting, m.client.Session} {
 		if s == m.waiting && !s.Zero() || s == m.client.Session && m.presence.open {
-			m.say(event.Event{Kind: event.IncrRep, Code: event.Reopen, Session: s, Text: text,
+			m.say(event.Event{Kind: event.IncrRep, Code: event.Reopen, Session: s, Text: tryAgain,
 				Pos: event.Position{Log: m.client.Acked.Log, Seq: next}})
 		}
 	}
@@ -1314,6 +1328,18 @@ func (m *Machine) hurries(o *Order, log Log) bool {
 		m.presence.reopen()
 	}
 	return true
+}
+
+// hurriesNewcomer is hurries for a node that nobody knows.
+func (m *Machine) hurriesNewcomer(o *Order) bool {
+	if o.Verb != Retry || o.Limit != 0 || o.Seq != 0 {
+		return false
+	}
+	s := m.rules.ClientQuota.hears(m.client.ID, m.now)
+	if !s.Zero() {
+		m.say(event.Event{Kind: event.IncrRep, Code: event.Reopen, Session: s, Text: tryAgain})
+	}
+	return !s.Zero()
 }
 
 // concerned finds the increment that retry, skip or replace is about: the one that failed, or, when it is named, one

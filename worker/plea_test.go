@@ -2,6 +2,7 @@ package worker
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -44,6 +45,10 @@ func TestANodeThatAsksInVainIsShown(t *testing.T) {
 	require.True(t, s.alerts["join/m"])
 	r := s.rules.ClientQuota.Refusals()
 	require.Equal(t, []string{"x"}, r.IDs)
+	shown := s.rules.ClientQuota.Newcomers(time.Unix(0, s.machine("m").now))
+	require.Len(t, shown, 1)
+	require.Equal(t, IsWaiting, shown[0].Condition.Is)
+	require.Equal(t, "nobody", shown[0].Condition.By)
 	require.Contains(t, r.Texts[0], "node x waits for the snapshot of nobody")
 	require.Len(t, s.clients, 2)
 	for range 70 { // they are given up

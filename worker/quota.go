@@ -2,10 +2,13 @@ package worker
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
+	"xmq/broker/event"
 	"xmq/broker/units"
 )
 
@@ -21,6 +24,7 @@ type ClientQuota struct {
 	mu    sync.Mutex
 	stray Refusals            // Waits, IDs, Texts and More
 	pleas map[string][2]int64 // since when IDs ask in vain, and when they did last; at most mostStrays
+	lives map[string]newcomer // those that live and wait; at most mostStrays
 }
 
 // NewClientQuota admits clients until limit are known; 0 for no limit.
@@ -88,8 +92,61 @@ func (a *ClientQuota) crowded() bool {
 // turnedAway notes that an ID that nobody knows was refused, and why.
 func (a *ClientQuota) turnedAway(id, text string) { a.noteStray(id, text, false) }
 
-// awaits notes that the node of an ID that nobody knows lives and waits, and for what.
-func (a *ClientQuota) awaits(id, text string) { a.noteStray(id, text, true) }
+// newcomer is a node that nobody knows, and that lives and waits.
+type newcomer struct {
+	view    View          // as it was heard last
+	session event.Session // in which it hears that it is to try again; zero for none
+	till    int64         // ns since 1970: it is silent from then on
+}
+
+// awaits notes that the node of an ID that nobody knows lives and waits, as v shows it; text says for what. It is
+// expected to speak again within so many ns.
+func (a *ClientQuota) awaits(v View, s event.Session, text string, within int64) {
+	if a == nil {
+		return
+	}
+	a.noteStray(v.ID, text, true)
+	now := v.Heard.UnixNano()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	maps.DeleteFunc(a.lives, func(_ string, n newcomer) bool { return n.till < now })
+	last, there := a.lives[v.ID]
+	if there && last.view.Condition.Is == v.Condition.Is {
+		v.Condition.Since = last.view.Condition.Since
+	}
+	if a.lives == nil {
+		a.lives = map[string]newcomer{}
+	}
+	if there || len(a.lives) < mostStrays {
+		a.lives[v.ID] = newcomer{v, s, now + within}
+	}
+}
+
+// hears is the session in which the node of an ID that nobody knows hears that it is to try again; zero for none.
+func (a *ClientQuota) hears(id string, now int64) event.Session {
+	if a == nil {
+		return event.Session{}
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if n := a.lives[id]; n.till >= now {
+		return n.session
+	}
+	return event.Session{}
+}
+
+// Newcomers are the nodes that nobody knows and that live and wait at now, for their database or another node's
+// snapshot: by ID, mostStrays at most. Nobody counts them as clients.
+func (a *ClientQuota) Newcomers(now time.Time) (all []View) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, id := range slices.Sorted(maps.Keys(a.lives)) {
+		if n := a.lives[id]; n.till >= now.UnixNano() {
+			all = append(all, n.view)
+		}
+	}
+	return all
+}
 
 func (a *ClientQuota) noteStray(id, text string, waits bool) {
 	if a == nil {
@@ -121,10 +178,11 @@ func (a *ClientQuota) Forget() {
 
 // inVain notes that an ID that nobody knows asks for what it cannot get. It is refused as any stray is once it has
 // asked for a while: a target is often started a moment later.
-func (a *ClientQuota) inVain(id, text string, now, after int64) {
+func (a *ClientQuota) inVain(v View, text string, after int64) {
 	if a == nil {
 		return
 	}
+	id, now := v.ID, v.Heard.UnixNano()
 	a.mu.Lock()
 	for other, asked := range a.pleas {
 		if now-asked[1] > after {
@@ -144,7 +202,7 @@ func (a *ClientQuota) inVain(id, text string, now, after int64) {
 	}
 	a.mu.Unlock()
 	if now-asked[0] >= after {
-		a.awaits(id, text)
+		a.awaits(v, event.Session{}, text, after)
 	}
 }
 

@@ -26,7 +26,8 @@ func (h *Handler) positions(r *http.Request) (any, error) {
 	}
 	head := h.Log.Head()
 	return Positions{Broker: h.Broker.Header(), Log: head.Log, Group: h.Group, Head: head.Seq,
-		First: h.Log.First(), Chain: head.Chain, Input: h.Broker.Input(), Clients: views}, nil
+		First: h.Log.First(), Chain: head.Chain, Input: h.Broker.Input(), Clients: views,
+		Newcomers: h.Broker.Newcomers()}, nil
 }
 
 func (h *Handler) client(r *http.Request) (any, error) {
@@ -35,6 +36,11 @@ func (h *Handler) client(r *http.Request) (any, error) {
 		return nil, err
 	}
 	v, known, err := h.Broker.View(r.Context(), id)
+	if news := h.Broker.Newcomers(); !known {
+		if i := slices.IndexFunc(news, func(v worker.View) bool { return v.ID == id }); i >= 0 {
+			return news[i], err
+		}
+	}
 	if err == nil && !known {
 		return nil, refuse(http.StatusNotFound, "there is no client %s", id)
 	}
@@ -123,7 +129,8 @@ func orderLimit(o *Order) (time.Duration, error) {
 }
 
 // retryAll orders a retry for every client that has failed or is retrying, each as an order of its own for the
-// increment concerned. An error of the broker ends it: the orders given before that stand.
+// increment concerned, and for every node that waits for its database. An error of the broker ends it: the orders given
+// before that stand.
 func (h *Handler) retryAll(r *http.Request) (any, error) {
 	var o Order
 	if err := parse(r, 4096, &o); err != nil {
@@ -147,12 +154,15 @@ func (h *Handler) retryAll(r *http.Request) (any, error) {
 		return nil, err
 	}
 	done := []Retried{}
-	for _, v := range views {
-		if !v.Stuck() {
+	for _, v := range slices.Concat(views, h.Broker.Newcomers()) {
+		order := worker.Order{Verb: worker.Retry, Limit: limit, Reason: o.Reason, By: by, Via: via}
+		switch {
+		case v.Stuck():
+			order.Seq = v.LastError.Seq
+		case v.Condition.Is != worker.IsRetrying || limit != 0: // a limit is for an increment
 			continue
 		}
-		no, err := h.Broker.Order(r.Context(), v.ID, worker.Order{Verb: worker.Retry, Seq: v.LastError.Seq, Limit: limit,
-			Reason: o.Reason, By: by, Via: via})
+		no, err := h.Broker.Order(r.Context(), v.ID, order)
 		if err != nil {
 			return nil, err
 		}

@@ -61,6 +61,8 @@ type Broker interface {
 	// workers, and end with ctx.
 	Views(ctx context.Context) ([]worker.View, error)
 	View(ctx context.Context, id string) (worker.View, bool, error)
+	// Newcomers are nodes that nobody knows, and that live and wait: they are no clients.
+	Newcomers() []worker.View
 	// Order gives an operator's order and waits until its effect is durable, or ctx ends: then the outcome is unknown.
 	Order(ctx context.Context, id string, o worker.Order) (worker.OrderReply, error)
 	// Chunks is how many chunks of a snapshot have come.

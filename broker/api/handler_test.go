@@ -27,19 +27,20 @@ import (
 
 // fake is a Broker that is told what to say, and notes what it is ordered.
 type fake struct {
-	input    *Input
-	clients  []worker.View
-	orders   []worker.Order
-	reply    worker.OrderReply
-	standing []AlertView
-	doubts   statedb.Doubts
-	holder   string // "" for nobody
-	freed    int
-	trims    int
-	checks   int
-	mu       sync.Mutex // guards moved
-	moved    chan struct{}
-	leaving  chan struct{}
+	input     *Input
+	clients   []worker.View
+	newcomers []worker.View
+	orders    []worker.Order
+	reply     worker.OrderReply
+	standing  []AlertView
+	doubts    statedb.Doubts
+	holder    string // "" for nobody
+	freed     int
+	trims     int
+	checks    int
+	mu        sync.Mutex // guards moved
+	moved     chan struct{}
+	leaving   chan struct{}
 }
 
 func (f *fake) Header() Header                               { return Header{Host: "h1"} }
@@ -47,6 +48,7 @@ func (f *fake) Input() *Input                                { return f.input }
 func (f *fake) Figures() Figures                             { return Figures{MaxBytes: 7, Commits: 8} }
 func (f *fake) Holder() (uint64, string, bool)               { return 5, f.holder, f.holder != "" }
 func (f *fake) Views(context.Context) ([]worker.View, error) { return f.clients, nil }
+func (f *fake) Newcomers() []worker.View                     { return f.newcomers }
 func (f *fake) Chunks(event.DumpID) int                      { return 3 }
 func (f *fake) Alerts([]worker.View) []AlertView             { return f.standing }
 func (f *fake) Trim() (int, error)                           { f.trims++; return f.freed, nil }
@@ -193,6 +195,24 @@ func TestARetryOfAllIsForThoseWhoStandStill(t *testing.T) {
 	require.Equal(t, "b", done.Retried[0].Client)
 	require.EqualValues(t, 4, f.orders[0].Seq)
 	f.refuses(400, "nothing else", "/v1/clients/retry", `{"seq":3}`)
+
+	// Nodes that wait for their database stand still, too, one that nobody knows yet among them; they take no limit.
+	waits := worker.Condition{Is: worker.IsRetrying}
+	f.clients = []worker.View{{ID: "c", State: statedb.Following, Condition: waits, LastError: &worker.Trouble{}}}
+	f.newcomers = []worker.View{{ID: "d", Condition: waits}, {ID: "e", Condition: worker.Condition{Is: worker.IsWaiting}}}
+	_, _ = f.ask("/v1/clients/retry", `{}`, &done)
+	require.Len(t, done.Retried, 2)
+	require.Equal(t, "d", done.Retried[1].Client)
+	require.Zero(t, f.orders[len(f.orders)-1].Seq)
+	_, _ = f.ask("/v1/clients/retry", `{"limit":"1m"}`, &done)
+	require.Empty(t, done.Retried)
+	var p Positions
+	_, _ = f.ask("/v1/positions", "", &p)
+	require.Len(t, p.Clients, 1)
+	require.Len(t, p.Newcomers, 2)
+	var v worker.View
+	_, _ = f.ask("/v1/clients/d", "", &v)
+	require.Equal(t, worker.IsRetrying, v.Condition.Is)
 }
 
 // An ordered trim waits for the confirmation that all clients are back when the state store was lost, and says why

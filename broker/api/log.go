@@ -24,6 +24,8 @@ type Positions struct {
 	Chain   event.Chain   `json:"chain"`
 	Input   *Input        `json:"input"` // why no increments are taken; null while they are
 	Clients []worker.View `json:"clients"`
+	// Newcomers are nodes that nobody knows yet, and that live and wait for their database or a snapshot: in no count.
+	Newcomers []worker.View `json:"newcomers,omitempty"`
 }
 
 // LogInfo is the answer of GET /v1/log.

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -96,6 +97,14 @@ func (b *Broker) views(ctx context.Context) ([]worker.View, error) {
 	})
 	h.Pins(all)
 	return all, err
+}
+
+// newcomers are the nodes that nobody knows, and that live and wait.
+func (b *Broker) newcomers() []worker.View {
+	return slices.DeleteFunc(b.admission.Newcomers(time.Now()), func(v worker.View) bool {
+		_, known := b.stores.state.Client(v.ID)
+		return known
+	})
 }
 
 // view is one client as the outside sees it; false when there is none.

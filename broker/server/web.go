@@ -67,6 +67,7 @@ type asked struct{ broker *Broker }
 
 func (a asked) Header() api.Header                               { return a.broker.header() }
 func (a asked) Input() *api.Input                                { return a.broker.input() }
+func (a asked) Newcomers() []worker.View                         { return a.broker.newcomers() }
 func (a asked) Views(ctx context.Context) ([]worker.View, error) { return a.broker.views(ctx) }
 func (a asked) Chunks(id event.DumpID) int                       { return a.broker.stores.staging.Progress(id) }
 func (a asked) Alerts(views []worker.View) []api.AlertView       { return a.broker.alerts.List(views) }

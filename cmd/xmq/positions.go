@@ -57,7 +57,7 @@ func worstOf(p api.Positions, alerts []api.AlertView) (worst statedb.Severity) {
 	if p.Input != nil {
 		worst = statedb.Critical
 	}
-	for _, v := range p.Clients {
+	for _, v := range slices.Concat(p.Clients, p.Newcomers) {
 		if s := v.Condition.Is.Severity(); s.Rank() > worst.Rank() {
 			worst = s
 		}
@@ -132,10 +132,10 @@ func positionsScreen(p api.Positions, z size, wide bool) string {
 	if p.Broker.Time.IsZero() {
 		head += fmt.Sprintf("log %s  group %s  increments %d to %d\n", p.Log, p.Group, p.First, p.Head)
 	}
-	if len(p.Clients) == 0 {
+	views := slices.Concat(p.Clients, p.Newcomers)
+	if len(views) == 0 {
 		return head + "\n" + wrapped(nobody(p.Input, p.Head), "", "  ", z.columns)
 	}
-	views := slices.Clone(p.Clients)
 	slices.SortStableFunc(views, worker.ByTrouble)
 	wide = wide || z.columns >= wideFrom
 	lines := strings.Split(strings.TrimSuffix(positionsTable(views, z.columns >= moreFrom || wide, wide), "\n"), "\n")

@@ -93,6 +93,8 @@ func printStatus(w io.Writer, s api.Status, columns int) {
 		parts = append(parts, fmt.Sprintf("%d %s", s.Clients[is], isWords(is)))
 	}
 	switch {
+	case n == 0 && slices.ContainsFunc(s.Alerts, func(a api.AlertView) bool { return a.Key == "strangers" }):
+		fmt.Fprintln(w, "no clients yet") // the alert says which nodes have come
 	case n == 0:
 		fmt.Fprint(w, wrapped(nobody(s.Input, s.Head), "", "  ", columns))
 	case n == 1:
