@@ -476,7 +476,7 @@ func TestAllSayTheSameOfWhoHoldsTheLog(t *testing.T) {
 	}
 	require.Equal(t, map[string]string{"log": "5 client n1", "fixed": "", "evict": "n1",
 		"trim":  "segments are freed whole, and client n1 needs increment 6, which is in the oldest one (1 to 10)",
-		"alert": "client n1 holds more than 1 increments of the log", "n1": "5", "n2": "40"}, says())
+		"alert": "client n1 holds more than 1 increment of the log", "n1": "5", "n2": "40"}, says())
 
 	var batch statedb.Batch
 	batch.DeleteClient("n2")
