@@ -197,7 +197,7 @@ func retryAll(c *cli.Context, args []string, req api.Order) error {
 		switch {
 		case r.Refused != "":
 			g.failure = errors.New(r.Refused)
-		case r.At.IsZero() || !r.Connected && !hurried(worker.Retry, &g): // a broker of an earlier build does not say when it was ordered
+		case r.At.IsZero() || !r.Connected && !hurried(worker.Retry, &g): // an earlier broker does not say when it ordered
 			g.Outcome = whenItComes
 			if r.At.IsZero() {
 				g.Outcome = "look at what came of it with xmq client show " + r.Client

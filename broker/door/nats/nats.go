@@ -109,7 +109,7 @@ func (d *Door) sender(m *nats.Msg, channel event.Channel) (string, bool) {
 	return producer, ok
 }
 
-// warn tells of a request that was dropped and of which its producer hears nothing. Those that are not told are counted.
+// warn tells of a request that was dropped and of which its producer hears nothing. What is not told is counted.
 func (d *Door) warn(m *nats.Msg, why string) {
 	subject := clip(m.Subject)
 	if count, tell := d.warnings.drop(subject, time.Now()); tell {
