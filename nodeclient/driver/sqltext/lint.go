@@ -61,6 +61,7 @@ func lint(d Dialect, text string) []Warning {
 		l.word(i)
 	}
 	l.order()
+	l.numbered()
 	slices.SortStableFunc(l.all, func(a, b Warning) int { return a.Line - b.Line })
 	return l.all
 }
@@ -289,8 +290,8 @@ func (l *linter) closed(q *query, writes bool) {
 	}
 }
 
-// whole judges a statement outside of all parentheses.
-func (l *linter) whole(q *query, writes bool) {
+// verb is the first word of a statement, and after WITH that which changes something.
+func (l *linter) verb() string {
 	first := ""
 	if len(l.tokens) > 0 {
 		first = strings.ToUpper(l.tokens[0].text)
@@ -303,6 +304,12 @@ func (l *linter) whole(q *query, writes bool) {
 			}
 		}
 	}
+	return first
+}
+
+// whole judges a statement outside of all parentheses.
+func (l *linter) whole(q *query, writes bool) {
+	first := l.verb()
 	switch {
 	case q.ordered:
 	case q.limited > 0 && (first == "UPDATE" || first == "DELETE"):
@@ -314,6 +321,56 @@ func (l *linter) whole(q *query, writes bool) {
 	case (first == "INSERT" || first == "REPLACE") && q.selects && q.from:
 		l.warn(1, first+" ... SELECT without ORDER BY", ownRows)
 	}
+}
+
+// numbered looks for numbers of a sequence that rows which are there already get in the order in which they lie. That
+// is the order of the key where rows lie by a key, as in MariaDB, whose new columns are therefore equal everywhere.
+func (l *linter) numbered() {
+	verb, pg := l.verb(), l.dialect == PostgreSQL
+	if l.dialect == SQLite || verb != "UPDATE" && (!pg || verb != "ALTER" && verb != "CREATE") {
+		return
+	}
+	depth, adds, where, one := 0, false, false, false // one: WHERE has a comparison that may choose one row
+	reads, ordered, drawn, what := false, false, 0, ""
+	for i, t := range l.tokens {
+		switch {
+		case t.text == "(":
+			depth++
+		case t.text == ")":
+			depth--
+		case t.text == "," && depth == 0, l.is(i, "ADD"):
+			adds = t.text != "," && !l.is(i+1, "GENERATED") && !l.is(i+1, "CONSTRAINT")
+		case t.text == "=":
+			one = one || where
+		case t.kind != word:
+		case verb == "ALTER":
+			serial := strings.HasSuffix(strings.TrimRight(strings.ToUpper(t.text), "248"), "SERIAL") && // no column's name
+				!l.is(i-1, "ADD") && !l.is(i-1, "COLUMN") && !l.is(i-1, "EXISTS")
+			identity := l.is(i, "IDENTITY") && l.is(i-1, "AS")
+			if adds && l.is(1, "TABLE") && (serial || identity || l.draws(i)) {
+				l.warn(t.line, "ADD COLUMN with "+t.text, ownNumbers)
+				adds = false
+			}
+		case l.is(i, "WHERE") && depth == 0:
+			where = true
+		case l.is(i, "ORDER"):
+			ordered = true
+		case l.is(i, "FROM"):
+			reads = true
+		case l.draws(i) && drawn == 0 && depth == 0:
+			drawn, what = t.line, t.text
+		}
+	}
+	switch {
+	case drawn == 0 || ordered || one && verb == "UPDATE":
+	case verb == "UPDATE", reads && l.is(1, "TABLE"):
+		l.warn(drawn, verb+" with "+what, ownNumbers)
+	}
+}
+
+// draws reports whether the word with index i takes the next number of a sequence.
+func (l *linter) draws(i int) bool {
+	return l.is(i, "NEXTVAL") && l.is(i+1, "(") || l.is(i, "NEXT") && l.is(i+1, "VALUE") && l.is(i+2, "FOR")
 }
 
 // asksNow reports whether the arguments that begin with ( are none, name 'now', or leave out the time.

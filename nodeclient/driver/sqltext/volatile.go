@@ -14,7 +14,9 @@ const (
 	// the triggers of foreign keys belong to the server
 	onlySuperuser = "it needs a superuser: every node whose role is none will FAIL it, as psql would. Write " +
 		"TRIGGER USER, which leaves foreign keys in force, or load the rows before the foreign keys are made"
-	ownRows = "in which order the rows come is not said, and nodes may differ: add ORDER BY on something unique"
+	ownRows    = "in which order the rows come is not said, and nodes may differ: add ORDER BY on something unique"
+	ownNumbers = "which row gets which number depends on where rows lie, and nodes may differ: give numbers in an order " +
+		"that you say, as with row_number() OVER (ORDER BY ...)"
 )
 
 // why gives each of these words the same reason.
