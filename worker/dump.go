@@ -146,8 +146,14 @@ func (m *Machine) otherKind(r dumpflow.Requester) string {
 }
 
 // fresh reports that the snapshot of d holds what a requester means who asks now: nothing was decided about its copy,
-// or that of the target, since it was opened.
+// or that of the target, since it was opened. Who has had data and asks all the same has lost it, which nobody has
+// noted when it was: only what is opened from now on is surely later.
 func (m *Machine) fresh(d *dumpflow.Dump, requester string) bool {
+	if m.rules.Fed != nil && !d.Waits(requester) {
+		if kind, _ := m.rules.Fed(requester); kind != "" {
+			return d.OpenedAt == 0
+		}
+	}
 	since := m.client.Decided
 	if m.rules.Decided != nil {
 		since = max(since, m.rules.Decided(requester))

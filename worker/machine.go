@@ -184,7 +184,7 @@ func NewMachine(rules *Rules, id string, stored *statedb.Client, dumps []dumpflo
 // Remember gives a machine without a record what is still known of the processes of its client, which was forgotten.
 func (m *Machine) Remember(f statedb.Forgotten) {
 	if !m.known {
-		m.client.Session, m.client.Fenced = f.Session, f.Fenced
+		m.client.Session, m.client.Fenced, m.client.Decided = f.Session, f.Fenced, f.Time
 	}
 }
 
@@ -1487,6 +1487,9 @@ func (m *Machine) gone() {
 	m.become("")
 	m.client = statedb.Client{V: statedb.ClientVersion, ID: old.ID, Role: old.Role,
 		Session: old.Session, Fenced: old.Fenced}
+	if !old.Unfed() { // a snapshot of before is not one of the client that comes back under this ID
+		m.client.Decided = m.now
+	}
 	m.rules.ClientQuota.give()
 	m.presence.forget()
 	m.known, m.dirty, m.lag, m.offered = false, false, false, offer{}

@@ -11,6 +11,42 @@ import (
 	"xmq/statedb"
 )
 
+// A snapshot that is open already serves those who come for the first time, and who have asked for it before: a client
+// that has had data has lost it, and gets one that is opened afterwards.
+func TestOnlyFirstJoinsShareASnapshot(t *testing.T) {
+	rules := Rules{Fed: func(id string) (string, uint64) {
+		return map[string]string{"fed": "sqlite"}[id], 7
+	}}
+	m := NewMachine(&rules, "master", nil, nil)
+	d := dumpflow.New("master", event.TopicsOf(nil), dumpflow.Requester{ID: "new"}, 1, 1)
+	require.True(t, m.fresh(d, "fed"), "it is not open yet")
+	d.OpenedAt = 5
+	require.True(t, m.fresh(d, "other"))
+	require.False(t, m.fresh(d, "fed"))
+	d.Requesters = append(d.Requesters, dumpflow.Requester{ID: "fed"})
+	require.True(t, m.fresh(d, "fed"), "it goes on with its own")
+}
+
+// A snapshot of a client that was forgotten is not one of the client that comes back under its ID: it may have been
+// restored from a backup.
+func TestASnapshotOfAForgottenClientServesNobody(t *testing.T) {
+	m, say := alone(t)
+	say(1, "db1", time.Second)
+	d := dumpflow.New("master", event.TopicsOf(nil), dumpflow.Requester{ID: "new"}, 1, 1)
+	d.OpenedAt = int64(2 * time.Second)
+	require.True(t, m.fresh(d, "other"))
+	log := newLog(10)
+	m.Step(Input{Order: &Order{Verb: Forget, Reason: "x"}}, log, int64(3*time.Second))
+	w := m.Ready(log.Head())
+	require.True(t, w.Gone)
+	say(2, "db2", 4*time.Second)
+	require.True(t, m.known)
+	require.False(t, m.fresh(d, "other"))
+	again := NewMachine(m.rules, "master", nil, nil) // the broker was restarted before it came back
+	again.Remember(statedb.Forgotten{ID: "master", Time: int64(3 * time.Second)})
+	require.False(t, again.fresh(d, "other"))
+}
+
 // A node that lives and asks for a snapshot that it cannot get is neither stopped nor level: it waits, its position is
 // not known, and after a while an alert says for whom; of one that nobody knows, the alert about strangers does.
 func TestANodeThatAsksInVainIsShown(t *testing.T) {
