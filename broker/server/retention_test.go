@@ -402,7 +402,7 @@ func TestStrangersAreOneAlert(t *testing.T) {
 	require.Equal(t, http.StatusConflict, code)
 	require.Contains(t, text, "max_clients")
 	require.NoError(t, r.watcher.Look())
-	require.Contains(t, r.alertText("max_clients"), "1 clients")
+	require.Contains(t, r.alertText("max_clients"), "1 client,")
 	code, _ = r.post("/v1/clients/n1/forget", `{"reason":"gone"}`)
 	require.Equal(t, http.StatusOK, code)
 	require.NoError(t, r.watcher.Look())
