@@ -56,8 +56,8 @@ func TestLintSeesWhatNodesAnswerDifferently(t *testing.T) {
 			[]string{"1 strftime('now')", "1 timediff('now')"}},
 		{SQLite, "INSERT INTO t SELECT group_concat(n), count(n) FROM (SELECT n FROM s LIMIT 2) ORDER BY 1",
 			[]string{"1 group_concat without ORDER BY", "1 LIMIT without ORDER BY"}},
-		{PostgreSQL, "ALTER TABLE t ADD COLUMN a int,\nADD COLUMN id bigserial; ALTER TABLE t ADD id int GENERATED ALWAYS AS " +
-			"IDENTITY; ALTER TABLE t ADD COLUMN x int DEFAULT (nextval('s'))",
+		{PostgreSQL, "ALTER TABLE t ADD COLUMN a int,\nADD COLUMN id bigserial; ALTER TABLE t ADD id int GENERATED ALWAYS " +
+			"AS IDENTITY; ALTER TABLE t ADD COLUMN x int DEFAULT (nextval('s'))",
 			[]string{"2 ADD COLUMN with bigserial", "2 ADD COLUMN with IDENTITY", "2 ADD COLUMN with nextval"}},
 		{PostgreSQL, "ALTER TABLE t ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (START WITH 1); ALTER TABLE ONLY t " +
 			"ALTER COLUMN id SET DEFAULT nextval('s'); ALTER TABLE t ADD CONSTRAINT serial UNIQUE (a), ADD serial int", nil},
@@ -66,8 +66,8 @@ func TestLintSeesWhatNodesAnswerDifferently(t *testing.T) {
 			"(SELECT k FROM t ORDER BY k) o) q WHERE q.k = t.k", []string{"1 UPDATE with nextval", "1 UPDATE with nextval"}},
 		{PostgreSQL, "CREATE TABLE n AS SELECT nextval('s') AS n, k FROM t; CREATE TABLE n AS SELECT nextval('s') AS n, k " +
 			"FROM t ORDER BY k; CREATE TABLE n (id int DEFAULT nextval('s'))", []string{"1 CREATE with nextval"}},
-		{MariaDB, "UPDATE t SET n = NEXTVAL(s); UPDATE t SET n = NEXT VALUE FOR s; UPDATE t SET n = NEXTVAL(s) ORDER BY id; " +
-			"ALTER TABLE t ADD COLUMN id int AUTO_INCREMENT UNIQUE",
+		{MariaDB, "UPDATE t SET n = NEXTVAL(s); UPDATE t SET n = NEXT VALUE FOR s; UPDATE t SET n = NEXTVAL(s) ORDER BY " +
+			"id; ALTER TABLE t ADD COLUMN id int AUTO_INCREMENT UNIQUE",
 			[]string{"1 UPDATE with NEXTVAL", "1 UPDATE with NEXT"}},
 		{PostgreSQL, "INSERT INTO s SELECT id FROM q LIMIT 1", []string{"1 LIMIT without ORDER BY"}},
 		{PostgreSQL, "INSERT INTO s SELECT id FROM q\nFETCH FIRST 1 ROW ONLY", []string{"2 LIMIT without ORDER BY"}},
