@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"xmq/broker/api"
+	"xmq/broker/units"
 	"xmq/cmd/xmq/shop"
 	"xmq/statedb"
 	"xmq/worker"
@@ -82,7 +83,7 @@ func TestXB05BrokerKilledUnderLoad(t *testing.T) {
 	b := s.broker()
 	n := s.node("master", "")
 	s.ok("CREATE TABLE a (n INTEGER)\n", "publish")
-	answered := uint64(1)
+	answered, head := uint64(1), uint64(1)
 	for round := range 6 {
 		type result struct {
 			out  string
@@ -90,12 +91,17 @@ func TestXB05BrokerKilledUnderLoad(t *testing.T) {
 		}
 		done := make(chan result, 1)
 		go func() {
-			lines := strings.Repeat(fmt.Sprintf("INSERT INTO a VALUES (%d)\n", round), 2000)
+			lines := strings.Repeat(fmt.Sprintf("INSERT INTO a VALUES (%d)\n", round), 5000)
 			out, _, code := s.tool(lines, "publish", "--json", "--retry", "0s")
 			done <- result{out, code}
 		}()
-		<-time.After(time.Duration(40+round*15) * time.Millisecond)
-		b.kill()
+		eventually(t, func() error {
+			if at := s.positions().Head; at == head {
+				return fmt.Errorf("nothing of round %d has come, the head is %d", round, at)
+			}
+			return nil
+		})
+		b.kill() // the rest of the lines is on its way
 		r := <-done
 		var stored struct{ Last uint64 }
 		if r.code == 0 {
@@ -105,12 +111,13 @@ func TestXB05BrokerKilledUnderLoad(t *testing.T) {
 		b = s.broker()
 		p := s.positions()
 		require.GreaterOrEqual(t, p.Head, answered, "what was answered is in the log")
+		head = p.Head
 		for _, c := range p.Clients {
 			require.LessOrEqual(t, c.Acked, p.Head, "no position beyond the end of the log")
 		}
 	}
 	p := s.level("master")
-	require.Contains(t, s.ok("", "log", "check"), fmt.Sprintf("%d records checked, 1 to %d", p.Head, p.Head))
+	require.Contains(t, s.ok("", "log", "check"), fmt.Sprintf("%[1]s records checked, 1 to %[1]s", units.Count(p.Head)))
 	require.Equal(t, 0, n.stop(t))
 	count := query(t, s.path("master"), "SELECT count(*) FROM a")
 	require.Equal(t, fmt.Sprint(p.Head-1), count, "each increment was applied once")

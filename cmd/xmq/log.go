@@ -291,7 +291,8 @@ func logCheck(c *cli.Context) error {
 		}
 	}
 	err := show(c, res, func(w io.Writer) {
-		fmt.Fprintf(w, "%s checked, %d to %d\n", units.Of(res.Records, "record"), res.First, res.Last)
+		fmt.Fprintf(w, "%s checked, %s to %s\n", units.Of(res.Records, "record"), units.Count(res.First),
+			units.Count(res.Last))
 		for segment, what := range res.Damaged {
 			fmt.Fprintf(w, "DAMAGED\t%s\t%s\n", segment, what)
 			if help := res.Help[segment]; help != "" {
@@ -307,7 +308,7 @@ func logCheck(c *cli.Context) error {
 		case res.Unknown != "":
 			fmt.Fprintf(w, "unknown\t%s\n", res.Unknown)
 		case res.Checkpoint > 0:
-			fmt.Fprintf(w, "acknowledged up to %d at least\n", res.Checkpoint)
+			fmt.Fprintf(w, "acknowledged up to %s at least\n", units.Count(res.Checkpoint))
 		}
 	})
 	switch {
