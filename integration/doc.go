@@ -10,7 +10,7 @@
 //	drivers, mixed, rows    every kind of database, several beside each other
 //	night, oncall, orders   what an operator meets, and the orders he gives
 //	attack, lock, secrets   input that means harm, two nodes on one database, passwords in what people read
-//	cluster, proxy, many    brokers behind an external NATS server, links that are slow or cut, hundreds of clients
+//	cluster, proxy, many    brokers with an external NATS server, links that are slow or cut, hundreds of clients
 //	blocks, pages           the commands of README, the links and lines of all pages
 //	imports, words, sleep   the layers, the language and how tests wait
 //

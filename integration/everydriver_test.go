@@ -46,7 +46,7 @@ func TestEveryDriverStandsEverywhere(t *testing.T) {
 		require.Contains(t, rigged, name, "integration.rigs")
 		if form[2] != "" {
 			require.Equal(t, name+"://u:xxxxx@h/shop", secret.URL(name+"://u:word@h/shop"), "secret.databases")
-		} else if name != "webhook" { // whose text behind the colon is a URL again
+		} else if name != "webhook" { // whose text after the colon is a URL again
 			require.Equal(t, name+":/tmp/a@b", secret.URL(name+":/tmp/a@b"), "secret.local")
 		}
 		for title, table := range tables {

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -188,4 +189,23 @@ func TestARefusedReplacementIsTold(t *testing.T) {
 	require.Equal(t, "replace refused", w.Audit[0].Verb)
 	require.EqualValues(t, 11, w.Audit[0].Seq)
 	require.Equal(t, "no such table", w.Audit[0].Reason)
+}
+
+// Whoever comes under many IDs takes no more memory than sixteen of them, and when those are silent others are shown.
+func TestNewcomersAreFew(t *testing.T) {
+	q := NewClientQuota(0)
+	comes := func(id string, at time.Time) {
+		q.awaits(View{ID: id, Heard: at}, event.Session{}, "it waits", int64(time.Second))
+	}
+	begin := time.Unix(100, 0)
+	for i := range 1000 {
+		comes(fmt.Sprint("many", i), begin)
+	}
+	require.Len(t, q.lives, mostStrays)
+	require.Len(t, q.Newcomers(begin), mostStrays)
+	later := begin.Add(2 * time.Second)
+	require.Empty(t, q.Newcomers(later), "they are silent")
+	comes("one", later)
+	require.Len(t, q.lives, 1)
+	require.Equal(t, "one", q.Newcomers(later)[0].ID)
 }

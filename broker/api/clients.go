@@ -36,12 +36,11 @@ func (h *Handler) client(r *http.Request) (any, error) {
 		return nil, err
 	}
 	v, known, err := h.Broker.View(r.Context(), id)
-	if news := h.Broker.Newcomers(); !known {
-		if i := slices.IndexFunc(news, func(v worker.View) bool { return v.ID == id }); i >= 0 {
-			return news[i], err
-		}
-	}
 	if err == nil && !known {
+		news := h.Broker.Newcomers()
+		if i := slices.IndexFunc(news, func(v worker.View) bool { return v.ID == id }); i >= 0 {
+			return news[i], nil
+		}
 		return nil, refuse(http.StatusNotFound, "there is no client %s", id)
 	}
 	h.remember(&v)

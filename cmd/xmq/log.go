@@ -291,8 +291,12 @@ func logCheck(c *cli.Context) error {
 		}
 	}
 	err := show(c, res, func(w io.Writer) {
-		fmt.Fprintf(w, "%s checked, %s to %s\n", units.Of(res.Records, "record"), units.Count(res.First),
-			units.Count(res.Last))
+		if res.Records == 0 && len(res.Damaged)+len(res.Unreadable) == 0 {
+			fmt.Fprintln(w, "0 records checked: the log holds none")
+		} else {
+			fmt.Fprintf(w, "%s checked, %s to %s\n", units.Of(res.Records, "record"), units.Count(res.First),
+				units.Count(res.Last))
+		}
 		for segment, what := range res.Damaged {
 			fmt.Fprintf(w, "DAMAGED\t%s\t%s\n", segment, what)
 			if help := res.Help[segment]; help != "" {

@@ -274,6 +274,13 @@ func has(t *testing.T, m map[string]any, names ...string) {
 	}
 }
 
+func TestACheckOfAnEmptyLogSaysSo(t *testing.T) {
+	api, _ := cluster(t)
+	require.Equal(t, "0 records checked: the log holds none\n", good(t, "", "log", "check", "--api", api))
+	good(t, "one", "publish", "--api", api)
+	require.Contains(t, good(t, "", "log", "check", "--api", api), "1 record checked, 1 to 1\n")
+}
+
 // The commands and shapes scripts rely on, against a living broker with a node.
 func TestJSONShapesAreStable(t *testing.T) {
 	api, nats := cluster(t)
